@@ -1,0 +1,130 @@
+"""Storage of named collections of documents, chosen by URL.
+
+`open_store("sqlite:///chalk.db", collections)` opens the backend that the scheme names. Third parties plug in through
+the entry-point group `chalk_flask.backends` (name = URL scheme, object = a `Backend` subclass) and prove themselves by
+subclassing `backends.testing.BackendConformance`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from backends.base import (
+    Backend,
+    BadQuery,
+    BadStorageURL,
+    Collection,
+    Field,
+    Page,
+    Record,
+    Snapshot,
+    StorageError,
+    StoreBusy,
+    StoreFailed,
+    Transaction,
+    Value,
+)
+from backends.query import (
+    EVERYTHING,
+    KEY,
+    AllOf,
+    Among,
+    AnyOf,
+    Compare,
+    Key,
+    Not,
+    Operator,
+    Order,
+    Query,
+    Select,
+    Where,
+)
+
+__all__ = [
+    "EVERYTHING",
+    "KEY",
+    "AllOf",
+    "Among",
+    "AnyOf",
+    "Backend",
+    "BadQuery",
+    "BadStorageURL",
+    "Collection",
+    "Compare",
+    "Field",
+    "Key",
+    "Not",
+    "Operator",
+    "Order",
+    "Page",
+    "Query",
+    "Record",
+    "Select",
+    "Snapshot",
+    "StorageError",
+    "StoreBusy",
+    "StoreFailed",
+    "Transaction",
+    "Value",
+    "Where",
+    "backend_class",
+    "installed",
+    "open_store",
+    "store_exists",
+]
+
+GROUP = "chalk_flask.backends"
+
+# Imported on first use, so that a process pays for the one backend it opens.
+BUILT_IN = {
+    "json": "backends.jsonfile:JSONFileBackend",
+    "memory": "backends.memory:MemoryBackend",
+    "sqlite": "backends.sqlite:SQLiteBackend",
+}
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def installed() -> dict[str, str]:
+    """URL scheme to `module:class` of every backend that can be opened here, built in or plugged in."""
+    plugged = {point.name: point.value for point in entry_points(group=GROUP)}
+    return dict(sorted((plugged | BUILT_IN).items()))
+
+
+def backend_class(url: str) -> type[Backend]:
+    """The backend that a storage URL names. Raises BadStorageURL."""
+    match = _SCHEME.match(url)
+    if not match:
+        raise BadStorageURL("a storage URL starts with a scheme, as in sqlite:///chalk.db, json:///folder or memory:")
+    scheme = match[1].lower()
+    target = installed().get(scheme)
+    if target is None:
+        raise BadStorageURL(f"no backend for {scheme!r}; installed: {', '.join(installed())}")
+    return _load(scheme, target)
+
+
+def open_store(url: str, collections: Iterable[Collection]) -> Backend:
+    """Open the store at `url`, creating or widening what is missing. Raises BadStorageURL or StoreFailed."""
+    return backend_class(url).open(url, collections)
+
+
+def store_exists(url: str) -> bool:
+    """Whether `open_store` would find a store, without creating one. Raises BadStorageURL."""
+    return backend_class(url).exists(url)
+
+
+def _load(scheme: str, target: str) -> type[Backend]:
+    try:
+        if scheme in BUILT_IN:
+            module, _, name = target.partition(":")
+            found = getattr(import_module(module), name)
+        else:
+            found = EntryPoint(scheme, target, GROUP).load()
+    except (ImportError, AttributeError) as error:
+        raise BadStorageURL(f"the backend for {scheme!r} ({target}) cannot be loaded: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        raise BadStorageURL(f"the backend for {scheme!r} ({target}) is not a backends.Backend")
+    return found
