@@ -15,12 +15,15 @@ Errors, all of them `StorageError`:
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
+from urllib.parse import unquote
 
 from backends.query import EVERYTHING, KEY, Among, Compare, Key, Query, Where, conditions
 
@@ -38,6 +41,7 @@ __all__ = [
     "StoreFailed",
     "Transaction",
     "Value",
+    "file_path",
     "validate",
 ]
 
@@ -238,6 +242,28 @@ class Backend(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_FILE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:///([^?#]+)")
+
+
+def file_path(url: str) -> Path:
+    """The path in a `scheme:///path` URL, percent-decoded: three slashes are relative to the working directory, four
+    absolute (`sqlite:////var/lib/chalk/chalk.db`). Raises BadStorageURL for any other form."""
+    scheme = url.partition(":")[0]
+    match = _FILE_URL.fullmatch(url)
+    if not match:
+        raise BadStorageURL(
+            f"{url!r} names no file: write {scheme}:///relative/path or {scheme}:////absolute/path"
+            " (%3F and %23 stand for ? and # in a name)"
+        )
+    try:
+        path = unquote(match[1], errors="strict")
+    except UnicodeDecodeError as error:
+        raise BadStorageURL(f"{url!r} is not UTF-8 once it is percent-decoded") from error
+    if "\0" in path:
+        raise BadStorageURL(f"{url!r} holds a NUL, which no file name can")
+    return Path(path)
 
 
 def validate(query: Query, collections: Mapping[str, Collection]) -> Collection:
