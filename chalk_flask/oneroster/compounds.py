@@ -1,0 +1,209 @@
+"""The elements of OneRoster that hold several values or refer to other records: lists, references, ids, metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from marshmallow import ValidationError
+
+from backends import Field, Key, Value
+from chalk_flask.oneroster.elements import JSON, Element, Guid, Path, fold, plain_text, shown
+
+__all__ = ["Metadata", "Ref", "Refs", "Texts", "Tokens", "UserIds", "flatten", "split_list"]
+
+
+def split_list(cell: str) -> list[str]:
+    """The items of a list cell, trimmed; empty items are dropped (CSV tables 1.1, lists)."""
+    return [item for part in cell.split(",") if (item := part.strip())]
+
+
+class Texts(Element):
+    """A list of texts, separated by commas in CSV."""
+
+    repeats = True
+
+    def __init__(self, *, expected: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self.expected = frozenset(expected)
+        """Tokens that the standard names; others are kept, with a warning on import."""
+
+    def from_cell(self, cell: str) -> JSON:
+        return [self.item(item) for item in split_list(cell)]
+
+    def normal(self, value: JSON) -> JSON:
+        if not isinstance(value, list):
+            raise ValidationError(f"{shown(value)} is not a list")
+        return [self.item(item) for item in value]
+
+    def item(self, value: JSON) -> str:
+        """One item in normal form. Raises ValidationError."""
+        return plain_text(value)
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        return (Path(name, name, many=True),)
+
+    def stored(self, name: str) -> tuple[Field, ...]:
+        return (Field(name, many=True, indexed=self.indexed),)
+
+    def keys(self, value: JSON) -> tuple[Value, ...]:
+        return (tuple(dict.fromkeys(map(fold, value))),)
+
+
+class Tokens(Texts):
+    """A list of tokens of a closed vocabulary."""
+
+    def __init__(self, vocabulary: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self.vocabulary = tuple(vocabulary)
+
+    def item(self, value: JSON) -> str:
+        if plain_text(value) not in self.vocabulary:
+            raise ValidationError(f"{shown(value)} is not one of: {', '.join(self.vocabulary)}")
+        return str(value)
+
+
+@lru_cache(maxsize=65536)
+def _reference(collection: str, token: str, key: str) -> orjson.Fragment:
+    # The escaped solidus marks the place of the absolute root; no encoder of ours writes one elsewhere (design 2).
+    rest = orjson.dumps({"sourcedId": key, "type": token})[1:]
+    return orjson.Fragment(b'{"href":"\\/%s/%s",%s' % (collection.encode(), quote(key, safe="").encode(), rest))
+
+
+class Ref(Guid):
+    """A GUIDRef to a record of the collection `target`; its type token is always the class token (reading A-20)."""
+
+    repeats = True
+
+    def __init__(self, target: str, token: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.target = target
+        self.token = token
+
+    def default_column(self, name: str) -> str:
+        return f"{name}SourcedId"
+
+    def normal(self, value: JSON) -> JSON:
+        if not isinstance(value, dict):
+            raise ValidationError(f'{shown(value)} is not a reference such as {{"sourcedId": "..."}}')
+        if value.get("type", self.token) != self.token:
+            raise ValidationError(f"{shown(value.get('type'))} is not the type of a reference to {self.target}")
+        return super().normal(value.get("sourcedId"))
+
+    def from_cell(self, cell: str) -> JSON:
+        return Guid.normal(self, cell)
+
+    def encoded(self, value: JSON) -> JSON:
+        return _reference(self.target, self.token, value)
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        field = f"{name}.sourcedId"
+        return Path(field, field, "exact"), Path(name, field, "exact")
+
+    def stored(self, name: str) -> tuple[Field, ...]:
+        return (Field(f"{name}.sourcedId", indexed=True),)
+
+    def keys(self, value: JSON) -> tuple[Value, ...]:
+        return (value,)
+
+
+class Refs(Ref):
+    """A list of references. One without a column is derived from `inverse` (their element that refers here) or `link`."""
+
+    def __init__(self, target: str, token: str, *, inverse: str = "", link: str = "", **options: Any) -> None:
+        super().__init__(target, token, **options)
+        self.inverse = inverse
+        self.link = link
+
+    def default_column(self, name: str) -> str:
+        return f"{name.removesuffix('s')}SourcedIds"
+
+    def normal(self, value: JSON) -> JSON:
+        if not isinstance(value, list):
+            raise ValidationError(f"{shown(value)} is not a list of references")
+        return [Ref.normal(self, item) for item in value]
+
+    def from_cell(self, cell: str) -> JSON:
+        return list(dict.fromkeys(Guid.normal(self, item) for item in split_list(cell)))
+
+    def encoded(self, value: JSON) -> JSON:
+        return [_reference(self.target, self.token, key) for key in value]
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        field = f"{name}.sourcedId"
+        return Path(field, field, "exact", many=True), Path(name, field, "exact", many=True)
+
+    def stored(self, name: str) -> tuple[Field, ...]:
+        return (Field(f"{name}.sourcedId", many=True, indexed=True),)
+
+    def keys(self, value: JSON) -> tuple[Value, ...]:
+        return (tuple(value),)
+
+
+class UserIds(Element):
+    """External identifiers, `{type:identifier}` in CSV; the first colon separates."""
+
+    _ITEM = re.compile(r"\s*\{([^{}:]+):([^{}]+)\}\s*(?:,|$)")
+
+    def from_cell(self, cell: str) -> JSON:
+        found, position = [], 0
+        while position < len(cell):
+            match = self._ITEM.match(cell, position)
+            if not match:
+                raise ValidationError(f"{shown(cell)} is not written {{type:id}},{{type:id}}")
+            found.append({"type": match[1].strip(), "identifier": match[2].strip()})
+            position = match.end()
+        return found
+
+    def normal(self, value: JSON) -> JSON:
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise ValidationError(f"{shown(value)} is not a list of objects with type and identifier")
+        return [{part: plain_text(item.get(part)) for part in ("type", "identifier")} for item in value]
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        return tuple(Path(f"{name}.{part}", f"{name}.{part}", many=True) for part in ("type", "identifier"))
+
+    def stored(self, name: str) -> tuple[Field, ...]:
+        return tuple(Field(f"{name}.{part}", many=True, indexed=True) for part in ("type", "identifier"))
+
+    def keys(self, value: JSON) -> tuple[Value, ...]:
+        return tuple(tuple(dict.fromkeys(fold(item[part]) for item in value)) for part in ("type", "identifier"))
+
+
+class Metadata(Element):
+    """The extension object: any names, any JSON; in CSV a column `metadata.<name>` each."""
+
+    def __init__(self) -> None:
+        super().__init__(column=None)
+
+    def normal(self, value: JSON) -> JSON:
+        if not isinstance(value, dict):
+            raise ValidationError(f"{shown(value)} is not an object")
+        return value
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        return (Path(f"{name}.*", f"{name}.*"),)
+
+    def stored(self, name: str) -> tuple[Field, ...]:
+        return (Field(f"{name}.*", many=True),)
+
+
+def flatten(prefix: str, value: JSON) -> Iterable[tuple[str, Key]]:
+    """The comparison keys of a metadata value by path: members of objects by name, of lists under one name."""
+    match value:
+        case dict():
+            for name, member in value.items():
+                yield from flatten(f"{prefix}.{name}", member)
+        case list():
+            for member in value:
+                yield from flatten(prefix, member)
+        case str():
+            yield prefix, fold(value)
+        case None:
+            return
+        case _:
+            yield prefix, fold(orjson.dumps(value).decode())

@@ -1,0 +1,170 @@
+"""What follows from one Schema: columns, paths, stored fields, references, and the stored form of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, cast
+
+import orjson
+from marshmallow import Schema
+
+from backends import Collection, Field, Record, Value
+from chalk_flask.oneroster.compounds import Metadata, Ref, Refs, flatten
+from chalk_flask.oneroster.elements import JSON, Element, Path
+from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
+
+__all__ = ["UNSTAMPED", "Column", "Reference", "Resource", "stamp_of", "stamped", "unstamped"]
+
+UNSTAMPED = "0000-00-00T00:00:00.000Z"
+"""Stands for `dateLastModified` in a body that has no stamp yet; as long as a stamp."""
+
+# Base elements come first in every body and a quote inside a string is escaped, so the first match is the stamp.
+_STAMP = b'"dateLastModified":"'
+_WIDTH = len(UNSTAMPED)
+
+
+def stamp_of(body: bytes) -> str:
+    """The `dateLastModified` of a stored body."""
+    start = body.index(_STAMP) + len(_STAMP)
+    return body[start : start + _WIDTH].decode()
+
+
+def stamped(body: bytes, stamp: str) -> bytes:
+    """The body with another `dateLastModified`."""
+    start = body.index(_STAMP) + len(_STAMP)
+    return b"%s%s%s" % (body[:start], stamp.encode(), body[start + _WIDTH :])
+
+
+def unstamped(body: bytes) -> bytes:
+    """The body as it is compared: without the moment of its last change."""
+    return stamped(body, UNSTAMPED)
+
+
+class Column(NamedTuple):
+    """A CSV column: its header, the JSON name of its element, and the element (None: read and ignored)."""
+
+    header: str
+    name: str
+    element: Element | None
+
+
+class Reference(NamedTuple):
+    """An element that refers to other records: its JSON name, the stored field, and the collection it points to."""
+
+    name: str
+    field: str
+    target: str
+    element: Ref
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One class of the standard. `name` is its collection and CSV file, `single` the key of a single read.
+
+    `key_of` names the collection whose ids this one shares; `ignored` are CSV columns that are never kept.
+    """
+
+    name: str
+    single: str
+    schema: Schema
+    served: bool = True
+    key_of: str = ""
+    ignored: tuple[str, ...] = ()
+
+    @cached_property
+    def elements(self) -> dict[str, Element]:
+        """The elements by JSON name, in the order of the body: base, own in CSV order, metadata last."""
+        named = {cast(str, f.data_key): cast(Element, f) for f in self.schema.load_fields.values()}
+        extension = named.pop("metadata")
+        return named | {"metadata": extension}
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The CSV columns in the order of the standard."""
+        known = [
+            Column(header, name, element)
+            for name, element in self.elements.items()
+            if (header := element.column_name(name)) is not None
+        ]
+        return (*known, *(Column(header, header, None) for header in self.ignored))
+
+    @cached_property
+    def paths(self) -> dict[str, Path]:
+        """What a client may filter and sort by, by name; a dynamic path ends in `.*`."""
+        return {path.name: path for name, element in self.elements.items() for path in element.paths(name)}
+
+    def path(self, name: str) -> Path | None:
+        """The path of that name, if the class has it."""
+        if found := self.paths.get(name):
+            return found if not name.endswith(".*") else None
+        dynamic = next((p for p in self.paths.values() if p.name.endswith(".*") and name.startswith(p.name[:-1])), None)
+        return Path(name, name) if dynamic and len(name) > len(dynamic.name) - 1 else None
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The elements that point to records, derived ones among them."""
+        return tuple(
+            Reference(name, element.stored(name)[0].path, element.target, element)
+            for name, element in self.elements.items()
+            if isinstance(element, Ref)
+        )
+
+    @cached_property
+    def derived(self) -> dict[str, Refs]:
+        """The elements that no CSV column carries because other rows imply them, by JSON name."""
+        return {n: e for n, e in self.elements.items() if isinstance(e, Refs) and e.column is None}
+
+    @cached_property
+    def always(self) -> tuple[str, ...]:
+        """The arrays that are there even when empty."""
+        return tuple(name for name, element in self.elements.items() if element.always)
+
+    @cached_property
+    def collection(self) -> Collection:
+        """How storage sees it."""
+        stored: Iterable[Field] = (f for name, element in self.elements.items() for f in element.stored(name))
+        return Collection(self.name, tuple(stored), served=self.served)
+
+    def record(self, data: Mapping[str, JSON]) -> Record:
+        """The stored form of an object whose values are normal (references: the ids alone; lists of them too)."""
+        body: dict[str, JSON] = {}
+        values: dict[str, Value] = {}
+        for name, element in self.elements.items():
+            value = data.get(name)
+            if value in (None, "", [], {}):
+                value = data.get(element.fallback)
+            if value not in (None, "", [], {}):
+                body[name] = element.encoded(value)
+                values.update(self.values(name, element, value))
+            elif element.always:
+                body[name] = []
+        return Record(cast(str, data["sourcedId"]), orjson.dumps(body), values)
+
+    def values(self, name: str, element: Element, value: JSON) -> Iterator[tuple[str, Value]]:
+        """The comparison keys of one element's normal value, by stored field."""
+        if isinstance(element, Metadata):
+            gathered: dict[str, dict[Value, None]] = {}
+            for path, key in flatten(name, value):
+                gathered.setdefault(path, {})[key] = None
+            yield from ((path, cast(Value, tuple(keys))) for path, keys in gathered.items())
+        else:
+            yield from zip((f.path for f in element.stored(name)), element.keys(value), strict=True)
+
+    def normal(self, body: bytes) -> dict[str, JSON]:
+        """The normal values of a stored body. Raises marshmallow.ValidationError when it is not in stored form."""
+        return {
+            cast(str, self.schema.load_fields[name].data_key): value
+            for name, value in cast("dict[str, JSON]", self.schema.load(orjson.loads(body))).items()
+        }
+
+    def tombstone(self, body: bytes) -> Record:
+        """The record of a stored body once it is deleted: the same but for its status, and nobody's parent."""
+        data = self.normal(body) | {"status": TO_BE_DELETED}
+        return self.record({name: value for name, value in data.items() if name not in self.derived})
+
+    @staticmethod
+    def is_active(body: bytes) -> bool:
+        """Whether a stored body is that of an active record."""
+        return body.find(b'"status":"%s","dateLastModified"' % ACTIVE.encode()) >= 0

@@ -1,0 +1,88 @@
+"""The closed vocabularies of OneRoster 1.1 (Specification, section 4.13; digest 6.3) and the lexical types of the JSON binding."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, date, datetime
+
+ACTIVE = "active"
+TO_BE_DELETED = "tobedeleted"
+
+STATUS = (ACTIVE, TO_BE_DELETED)
+SESSION_TYPES = ("gradingPeriod", "semester", "schoolYear", "term")
+ORG_TYPES = ("department", "school", "district", "local", "state", "national")
+CLASS_TYPES = ("homeroom", "scheduled")
+ROLES = ("administrator", "aide", "guardian", "parent", "proctor", "relative", "student", "teacher")
+ENROLLMENT_ROLES = ("administrator", "proctor", "student", "teacher")
+GENDERS = ("male", "female")
+IMPORTANCE = ("primary", "secondary")
+SCORE_STATUS = ("exempt", "fully graded", "not submitted", "partially graded", "submitted")
+TRUTH = ("true", "false")
+
+# CEDS codes. Local codes are kept with a warning instead of a refusal: see reading V-02 in docs/conformance.md.
+GRADES = ("IT", "PR", "PK", "TK", "KG", *(f"{n:02}" for n in range(1, 14)), "PS", "UG", "Other")
+RESIDENCE_STATUS = ("01652", "01653", "01654", "01655", "01656")
+
+# OneRoster 1.0 said `inactive` where 1.1 says `tobedeleted`; it is read and never written (digest, section 3).
+FORMER_STATUS = {"inactive": TO_BE_DELETED}
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DATE_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,12}))?)?(?:([Zz])|([+\- ])([0-9]{2}):?([0-9]{2}))?)?"
+)
+_YEAR = re.compile(r"[0-9]{4}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+
+
+def parse_date(text: str) -> str:
+    """The text itself if it is a day of the calendar written `YYYY-MM-DD`. Raises ValueError."""
+    if not _DATE.fullmatch(text):
+        raise ValueError(text)
+    date.fromisoformat(text)
+    return text
+
+
+def parse_instant(text: str) -> tuple[str, bool]:
+    """An ISO 8601 date-time, or a bare date (midnight UTC), as `YYYY-MM-DDTHH:MM:SS.sssZ`, and whether that is exact.
+
+    Digits beyond the millisecond are cut off, which makes it inexact. Without a zone the text means UTC. A blank in
+    the place of the offset's `+` is read as `+`, because an unescaped plus in a URL arrives so. Raises ValueError.
+    """
+    match = _DATE_TIME.fullmatch(text)
+    if not match:
+        raise ValueError(text)
+    day, clock, seconds, fraction, _, sign, hours, minutes = match.groups()
+    fraction = fraction or ""
+    zone = f"{'-' if sign == '-' else '+'}{hours}:{minutes}" if sign else "+00:00"
+    whole = datetime.fromisoformat(f"{day}T{clock or '00:00'}:{seconds or '00'}{zone}")
+    try:
+        utc = whole.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(text) from None
+    milliseconds = f"{fraction:0<3.3}" if fraction else "000"
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{milliseconds}Z".rjust(24, "0"), not fraction[3:].strip("0")
+
+
+def format_instant(moment: float) -> str:
+    """Seconds since the epoch as a OneRoster date-time: UTC, three fractional digits, `Z`."""
+    millis = round(moment * 1000)
+    return f"{datetime.fromtimestamp(millis // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{millis % 1000:03}Z"
+
+
+def parse_year(text: str) -> str:
+    """The text itself if it is a year written with four digits. Raises ValueError."""
+    if not _YEAR.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def parse_number(text: str) -> float:
+    """A finite base-10 number with a point as separator. Raises ValueError."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
