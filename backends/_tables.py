@@ -106,10 +106,9 @@ def compiled(where: Where, state: State) -> Test:
     match where:
         case Compare(field, comparison, value):
             return _some(field, _comparison(comparison, _key(value)))
-        case Among(field, Select() as select):
-            return _some(field, _values(select, state).__contains__)
-        case Among(field, tuple(values)):
-            return _some(field, frozenset(map(_key, values)).__contains__)
+        case Among(field, values):
+            asked = _values(values, state) if isinstance(values, Select) else frozenset(map(_key, values))
+            return _some(field, asked.__contains__)
         case Not(term):
             test = compiled(term, state)
             return lambda record: not test(record)

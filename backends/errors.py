@@ -1,0 +1,32 @@
+"""What goes wrong in storage. A driver's own error never escapes: it is the `__cause__`.
+
+StorageError
+|-- BadStorageURL     no backend for the URL, or the URL is malformed
+|-- BadQuery          the query names something that is not declared, or compares text with a number
+|-- StoreBusy         another writer held the store for longer than one was ready to wait
+`-- StoreFailed       the medium failed or holds something that is not ours; `__cause__` is the driver's error
+"""
+
+from __future__ import annotations
+
+__all__ = ["BadQuery", "BadStorageURL", "StorageError", "StoreBusy", "StoreFailed"]
+
+
+class StorageError(Exception):
+    """Whatever goes wrong below the contract; a driver's own error never escapes."""
+
+
+class BadStorageURL(StorageError):
+    """No backend answers to the URL, or the URL is malformed."""
+
+
+class BadQuery(StorageError):
+    """The query names a collection or field that is not declared, or compares a field with the wrong kind of value."""
+
+
+class StoreBusy(StorageError):
+    """Another writer held the store for longer than the caller was ready to wait; nothing was written."""
+
+
+class StoreFailed(StorageError):
+    """The medium failed, or what lies there is not a store of ours."""

@@ -1,0 +1,75 @@
+"""What a store keeps: records in collections, and the fields by which they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+from backends.errors import BadQuery
+from backends.query import KEY, Key
+
+__all__ = ["Collection", "Field", "Record", "Value"]
+
+Value: TypeAlias = Key | tuple[Key, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One comparable path of a collection.
+
+    A path that ends in `.*` is dynamic: it stands for every path with that beginning, holds text, and may hold many
+    values. `indexed` is a hint that equality on the field should be fast.
+    """
+
+    path: str
+    kind: Literal["text", "number"] = "text"
+    many: bool = False
+    indexed: bool = False
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the path stands for a family of paths."""
+        return self.path.endswith(".*")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A named set of records and its fields, declared once.
+
+    `served` collections move the tenant's revision when a commit touches them; others (tokens, bookkeeping) do not.
+    """
+
+    name: str
+    fields: tuple[Field, ...] = ()
+    served: bool = True
+
+    @cached_property
+    def by_path(self) -> Mapping[str, Field]:
+        """The fields by path, the key among them."""
+        return {KEY: Field(KEY, indexed=True)} | {f.path: f for f in self.fields}
+
+    def field(self, path: str) -> Field:
+        """The field a path belongs to, a dynamic one when it covers it. Raises BadQuery for an unknown path."""
+        if found := self.by_path.get(path):
+            return found
+        for candidate in self.fields:
+            if candidate.dynamic and path.startswith(candidate.path[:-1]):
+                return candidate
+        raise BadQuery(f"collection {self.name!r} has no field {path!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A document and how it is found.
+
+    `body` is one JSON document in UTF-8 without raw line breaks or tabs (as any compact encoder writes it); it is
+    given back byte for byte. `values` holds comparison keys by path: a tuple for a many-valued or dynamic field, None
+    or nothing for a missing one. It may hold more than is served; paths that the collection does not declare are
+    refused with BadQuery.
+    """
+
+    key: str
+    body: bytes
+    values: Mapping[str, Value] = field(default_factory=dict)
