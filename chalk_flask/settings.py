@@ -1,0 +1,238 @@
+"""Every setting, once: a field of `Settings`. Loading, `config show`, options and the example file come from it.
+
+A setting `x_y` is `x_y` as an argument and in the TOML file, `CHALK_X_Y` in the environment, and `CHALK_X_Y_FILE` names
+a file that holds its value. Arguments win over the environment, that over the file, that over the defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from chalk_flask._setting import Setting, Value, address_or_any, filled, origin
+
+__all__ = ["SETTINGS", "BadSettings", "Described", "Setting", "Settings", "describe", "example_toml", "load"]
+
+Source: TypeAlias = Literal["argument", "environment", "file", "default"]
+
+CONFIG = "config"
+PREFIX = "CHALK_"
+FROM_FILE = "_FILE"
+
+
+class BadSettings(Exception):
+    """A setting is unknown or its value will not do; the message names the key, the value, where it came from."""
+
+
+def _row(default: Any, help: str, *, secret: bool = False, **limits: Any) -> Any:  # noqa: A002 - the word for it
+    return field(default=default, repr=not secret, metadata={"help": help, "secret": secret, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an operator can set. Read once, when the service starts; made by `load`."""
+
+    storage: str = _row(
+        "sqlite:///chalk.db",
+        "Where records are kept: memory:, json:///folder or sqlite:///file. Three slashes are relative to the working"
+        " directory, four absolute.",
+        secret=True,
+        check=filled,
+    )
+    host: str = _row("127.0.0.1", "The name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=filled)
+    port: int = _row(8080, "The TCP port to listen on; 0 takes a free one.", maximum=65535)
+    threads: int = _row(16, "How many requests are worked on at once.", minimum=1, maximum=1000)
+    public_url: str = _row(
+        "",
+        "The address by which clients know this service, without a trailing slash, as in https://roster.example.org;"
+        " hrefs and links begin with it. Empty: taken from each request.",
+        check=origin,
+    )
+    max_limit: int = _row(0, "The largest `limit` a request may ask for; above it the answer is 400. 0: no maximum.")
+    lenient_parent: bool = _row(
+        False, "Answer a nested read under an unknown parent with an empty 200 instead of a 404."
+    )
+    map_enrollment_roles: bool = _row(
+        False,
+        "On import, keep an enrollment whose role is outside the standard's list as a teacher with primary=false"
+        " instead of refusing it (reading A-10).",
+    )
+    tombstone_days: int = _row(
+        90, "How many days a deleted record stays visible as tobedeleted; the standard asks for 90.", minimum=90
+    )
+    import_max_entries: int = _row(64, "The most files a package may hold.", minimum=1)
+    import_max_mb: int = _row(512, "The most MiB a package may unpack to.", minimum=1)
+    import_max_ratio: int = _row(200, "The most times larger than its ZIP form an entry may unpack to.", minimum=1)
+    import_max_field_kb: int = _row(128, "The most KiB one cell of a CSV file may hold.", minimum=1)
+    stream_seconds: int = _row(
+        600, "The seconds after which a streamed answer is ended, so that a stalled reader pins nothing.", minimum=1
+    )
+    trusted_proxy: str = _row(
+        "",
+        "The address of the reverse proxy whose X-Forwarded-For, -Proto, -Host and -Port are believed; * believes"
+        " anyone. Empty: nobody, and the headers are dropped.",
+        check=address_or_any,
+    )
+    connection_limit: int = _row(1000, "The most connections that are open at once.", minimum=1)
+    channel_timeout: int = _row(60, "The seconds after which an idle connection is closed.", minimum=1)
+    log_level: str = _row(
+        "info", "The least serious messages that are logged.", choices=("debug", "info", "warning", "error")
+    )
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
+
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    Setting(name=f.name, default=f.default, **f.metadata) for f in fields(Settings) if f.default is not MISSING
+)
+BY_NAME: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in SETTINGS})
+
+
+class Described(NamedTuple):
+    """A setting as `config show` prints it: passwords are replaced by ***."""
+
+    name: str
+    value: Value
+    source: Source
+
+
+def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings from arguments, else `CHALK_*` variables, else the TOML file, else the defaults.
+
+    An argument that is None was not given; one that is text is parsed. The file is the one that the argument `config`
+    or `CHALK_CONFIG` names; without either, none is read. Raises BadSettings.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in (arguments or {}).items() if value is not None}
+    config = given.pop(CONFIG, None) or environ.get(PREFIX + CONFIG.upper())
+    values: dict[str, Value] = {}
+    sources: dict[str, Source] = {setting.name: "default" for setting in SETTINGS}
+    layers: tuple[tuple[Source, Iterable[_Given]], ...] = (
+        ("file", _from_file(Path(str(config))) if config else ()),
+        ("environment", _from_environ(environ)),
+        ("argument", _from_arguments(given)),
+    )
+    for source, layer in layers:
+        for found in layer:
+            values[found.setting.name] = _parsed(found)
+            sources[found.setting.name] = source
+    # Each row parses to the type of its own field, which the checker cannot follow.
+    return Settings(**values, sources=MappingProxyType(sources))  # type: ignore[arg-type]  # see above
+
+
+def describe(settings: Settings) -> tuple[Described, ...]:
+    """Every setting with the value in force and where it came from, in the order of the table."""
+    return tuple(_described(settings, setting) for setting in SETTINGS)
+
+
+def example_toml() -> str:
+    """The text of `config/chalk.example.toml`: every setting with its help, commented out at its default."""
+    head = (
+        "Settings of Chalk Flask, each at its default. Uncomment what you change, and name the file in CHALK_CONFIG."
+        " CHALK_* variables win over it, as CHALK_PORT over port; CHALK_PORT_FILE and the like name a file that holds"
+        " the value."
+    )
+    return "\n".join(
+        [_comment(head), *(f"\n{_comment(_explained(s))}\n# {s.name} = {_toml(s.default)}" for s in SETTINGS), ""]
+    )
+
+
+class _Given(NamedTuple):
+    setting: Setting
+    raw: object
+    origin: str
+
+
+def _from_arguments(arguments: Mapping[str, object]) -> Iterator[_Given]:
+    for name, raw in arguments.items():
+        yield _Given(_known(name, "argument", [*BY_NAME, CONFIG]), raw, f"argument {name}")
+
+
+def _from_environ(environ: Mapping[str, str]) -> Iterator[_Given]:
+    variables = {setting.variable: setting for setting in SETTINGS}
+    in_files = {variable + FROM_FILE: setting for variable, setting in variables.items()}
+    names = [*variables, *in_files, PREFIX + CONFIG.upper()]
+    for name, text in environ.items():
+        if name in variables:
+            yield _Given(variables[name], text, f"environment variable {name}")
+        elif name in in_files:
+            yield _Given(in_files[name], _content(name, text, environ), f"the file that {name} names")
+        elif name.startswith(PREFIX) and name not in names:
+            raise BadSettings(f"there is no setting {name} in the environment{_closest(name, names)}")
+
+
+def _from_file(path: Path) -> Iterator[_Given]:
+    try:
+        table = tomllib.loads(_read(path))
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"the settings file {path} is not TOML: {error}") from error
+    except OSError as error:
+        raise BadSettings(f"the settings file {path} cannot be read: {error.strerror}") from error
+    for name, raw in table.items():
+        yield _Given(_known(name, f"settings file {path}", list(BY_NAME)), raw, f"settings file {path}")
+
+
+def _content(variable: str, path: str, environ: Mapping[str, str]) -> str:
+    direct = variable.removesuffix(FROM_FILE)
+    if direct in environ:
+        raise BadSettings(f"both {direct} and {variable} are set: remove one of them")
+    try:
+        return re.sub(r"\r?\n\Z", "", _read(Path(path)))
+    except OSError as error:
+        raise BadSettings(f"{variable} names {path}, which cannot be read: {error.strerror}") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise BadSettings(f"{path} cannot be read as UTF-8 text") from error
+
+
+def _known(name: str, place: str, names: list[str]) -> Setting:
+    if name in BY_NAME:
+        return BY_NAME[name]
+    raise BadSettings(f"there is no setting {name!r} ({place}){_closest(name, names)}")
+
+
+def _closest(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
+
+
+def _parsed(given: _Given) -> Value:
+    setting = given.setting
+    try:
+        return setting.parse(given.raw)
+    except ValueError as wanted:
+        shown = setting.shown(given.raw)
+        raise BadSettings(f"{setting.name} cannot be {shown!r} ({given.origin}): it must be {wanted}") from None
+
+
+def _described(settings: Settings, setting: Setting) -> Described:
+    value: Value = getattr(settings, setting.name)
+    source = settings.sources.get(setting.name, "default")
+    return Described(setting.name, setting.shown(value) if setting.secret else value, source)
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(
+        text, 100, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _explained(setting: Setting) -> str:
+    limited = setting.choices or setting.maximum is not None or setting.minimum > 1
+    return f"{setting.help} Allowed: {setting.allowed}." if limited else setting.help
+
+
+def _toml(value: Value) -> str:
+    # The text of our defaults needs no escapes, and a bool is an int that TOML writes in small letters.
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
