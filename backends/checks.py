@@ -43,7 +43,7 @@ def validate(query: Query, collections: Mapping[str, Collection]) -> Collection:
     if query.offset < 0 or (query.limit is not None and query.limit < 0):
         raise BadQuery(f"offset {query.offset} and limit {query.limit} must not be negative")
     for order in query.order:
-        owner.field(order.field)
+        _field(order.field, owner)
     validate_where(query.where, owner, collections)
     return owner
 
@@ -62,8 +62,14 @@ def declared(name: str, collections: Mapping[str, Collection]) -> Collection:
         raise BadQuery(f"there is no collection {name!r}") from None
 
 
+def _field(path: str, owner: Collection) -> Field:
+    found = owner.field(path)
+    check_text(path)  # under a dynamic field anything may stand in a path
+    return found
+
+
 def _check_leaf(leaf: Compare | Among, owner: Collection, collections: Mapping[str, Collection]) -> None:
-    field = owner.field(leaf.field)
+    field = _field(leaf.field, owner)
     if isinstance(leaf, Compare):
         asked: tuple[Key, ...] = (leaf.value,)
         if leaf.operator == "~" and field.kind == "number":
@@ -92,6 +98,8 @@ def check_value(value: Key, field: Field) -> None:
 
 def check_text(value: str) -> None:
     """Raises BadQuery for text that has no UTF-8 form (lone surrogates): no backend could keep or compare it."""
+    if value.isascii():
+        return
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -108,7 +116,7 @@ def check_record(record: Record, owner: Collection) -> None:
         raise BadQuery(f"{KEY!r} is the record's key and cannot be given as a value")
     fields = owner.by_path
     for path, value in record.values.items():
-        field = fields.get(path) or owner.field(path)
+        field = fields.get(path) or _field(path, owner)
         # An import puts millions of values: the plainest of them costs one line.
         if type(value) is str and field.kind == "text" and value.isascii():
             continue
@@ -122,7 +130,8 @@ def _check_many(values: tuple[Key, ...], field: Field) -> None:
     if not (field.many or field.dynamic):
         raise BadQuery(f"field {field.path!r} holds one value, not {values!r}")
     for value in values:
-        _check_kept(value, field)
+        if not (type(value) is str and field.kind == "text" and value.isascii()):
+            _check_kept(value, field)
 
 
 def _check_kept(value: Key, field: Field) -> None:
