@@ -1,0 +1,17 @@
+"""What a store of the service keeps: the roster, and what is needed beside it."""
+
+from __future__ import annotations
+
+from backends import Collection, Field
+from chalk_flask.oneroster.resources import FILES
+
+__all__ = ["COLLECTIONS"]
+
+COLLECTIONS: tuple[Collection, ...] = (
+    *(resource.collection for resource in FILES.values()),
+    # The stamp of the last write transaction, so that the next one is above it.
+    Collection("clock", served=False),
+    # Bearer tokens by their SHA-256, in the reserved tenant `_control`.
+    Collection("tokens", (Field("id", indexed=True), Field("tenant", indexed=True)), served=False),
+)
+"""Every collection, to be given to `backends.open_store`."""
