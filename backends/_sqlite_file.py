@@ -1,0 +1,167 @@
+"""The file of a SQLite store: how connections are made, what tables there are, and the one lock for writers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from backends.errors import StoreBusy, StoreFailed
+from backends.query import KEY
+from backends.records import Collection
+from backends.sql import quoted
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+__all__ = ["WriteLock", "connect", "driver_errors", "indexes", "is_ours", "prepare", "scalar_paths"]
+
+APPLICATION_ID = 0x43484B46
+"""Marks the file as ours ("CHKF"), so that nobody's other database is filled with a roster by mistake."""
+
+SCHEMA = {
+    "_tenants": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL DEFAULT 0)",
+    "_paths": "(id INTEGER PRIMARY KEY, collection TEXT NOT NULL, path TEXT NOT NULL, UNIQUE (collection, path))",
+    "_many": "(id INTEGER, path INTEGER, value, PRIMARY KEY (id, path, value)) WITHOUT ROWID",
+}
+
+MANY_INDEX = 'CREATE INDEX IF NOT EXISTS "_many:value" ON _many (path, value)'
+
+
+@contextlib.contextmanager
+def driver_errors(what: str) -> Iterator[None]:
+    """Turn every error of the driver into StoreFailed (or StoreBusy), with the driver's as its cause."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        raise (StoreBusy if busy else StoreFailed)(f"{what}: {error}") from error
+    except (sqlite3.Error, sqlite3.Warning, OSError, OverflowError) as error:
+        raise StoreFailed(f"{what}: {error}") from error
+
+
+def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode. Only writers checkpoint, and they do it under the lock (design section 3)."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=10)
+    try:
+        for pragma in ("wal_autocheckpoint = 0", "synchronous = FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA {'cache_size = -65536' if writes else 'query_only = 1'}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class WriteLock:
+    """One writer at a time, among the threads of this process and among processes."""
+
+    def __init__(self, path: Path) -> None:
+        self._threads = threading.Lock()
+        self._processes = FileLock(path, mode=0o600, thread_local=False)
+
+    @contextlib.contextmanager
+    def held(self, wait: float) -> Iterator[None]:
+        """Hold the lock. Raises StoreBusy when it is not free within `wait` seconds."""
+        self.acquire(wait)
+        try:
+            yield
+        finally:
+            self.release()
+
+    def acquire(self, wait: float) -> None:
+        """Take the lock. Raises StoreBusy when it is not free within `wait` seconds."""
+        if not self._threads.acquire(timeout=max(wait, 0)):
+            raise StoreBusy(f"another thread has been writing for more than {wait:g} s")
+        try:
+            with driver_errors("the lock file"):
+                self._processes.acquire(timeout=max(wait, 0), poll_interval=0.01)
+        except Timeout:
+            self._threads.release()
+            raise StoreBusy(f"another process has been writing for more than {wait:g} s") from None
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._processes.release()
+        self._threads.release()
+
+
+def prepare(path: Path, collections: Iterable[Collection]) -> None:
+    """Create or widen the tables in the file; called under the lock. Raises StoreFailed."""
+    with driver_errors(f"the database {path.name}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # created by us first, so that nobody else on the machine can read it for a moment
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with contextlib.closing(connect(path, writes=True)) as connection:
+            if not is_ours(connection):
+                raise StoreFailed(f"{path.name} is a SQLite database, but not one of Chalk Flask: name another file")
+            connection.execute("PRAGMA journal_mode = WAL")
+            have = _columns(connection)
+            missing = {c: [p for p in ("_key", *scalar_paths(c)) if p not in have.get(c.name, ())] for c in collections}
+            if not have.keys() >= SCHEMA.keys() or any(missing.values()):
+                _widen(connection, {c: paths for c, paths in missing.items() if paths})
+
+
+def is_ours(connection: sqlite3.Connection) -> bool:
+    """Whether the database is new or one that we made."""
+    (marked,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return bool(marked == APPLICATION_ID or tables == 0)
+
+
+def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    return {name: {row[1] for row in connection.execute(f"PRAGMA table_info({quoted(name)})")} for (name,) in tables}
+
+
+def _widen(connection: sqlite3.Connection, missing: Mapping[Collection, list[str]]) -> None:
+    # sqlite-utils takes a tenth of a second to import, so a store that lacks nothing never does
+    from sqlite_utils import Database
+
+    database = Database(connection, execute_plugins=False)
+    with database.atomic():
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for name, columns in SCHEMA.items():
+            database.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns}")
+        database.execute(MANY_INDEX)
+        for collection, paths in missing.items():
+            _widen_table(database, collection, paths)
+
+
+def _widen_table(database: Database, collection: Collection, paths: list[str]) -> None:
+    table = database.table(collection.name)
+    if "_key" in paths:
+        types = {"_id": int, "_tenant": int, "_key": str, "_body": bytes}
+        table.create(types, pk="_id", not_null={"_tenant", "_key", "_body"})
+        table.create_index(["_tenant", "_key"], f"{collection.name}:_key", unique=True)
+    for path in paths:
+        if path != "_key":
+            table.add_column(path, float if collection.field(path).kind == "number" else str)
+    for sql in indexes(collection).values():
+        database.execute(sql)
+
+
+def scalar_paths(collection: Collection) -> tuple[str, ...]:
+    """The fields that have a column of their own, in order."""
+    return tuple(f.path for f in collection.fields if not (f.many or f.dynamic))
+
+
+def indexes(collection: Collection) -> dict[str, str]:
+    """The secondary indexes of a collection's table by name, as SQL. Each covers the key, for pages in its order."""
+    return {
+        f"{collection.name}:{field.path}": (
+            f"CREATE INDEX IF NOT EXISTS {quoted(f'{collection.name}:{field.path}')} ON {quoted(collection.name)}"
+            f" (_tenant, {quoted(field.path)}, _key)"
+        )
+        for field in collection.fields
+        if field.indexed and field.path != KEY and not (field.many or field.dynamic)
+    }

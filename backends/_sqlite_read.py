@@ -1,0 +1,246 @@
+"""Reading a SQLite store: one statement a page, deep pages from cached arrays of row numbers."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from backends._sqlite_file import driver_errors
+from backends.base import Page, Snapshot
+from backends.checks import declared, validate, validate_where
+from backends.errors import StoreFailed
+from backends.query import EVERYTHING, KEY, AllOf, Compare, Order, Query, Where
+from backends.records import Collection
+from backends.sql import SQL, Compiler, depends_on, quoted
+
+__all__ = ["Plans", "SQLiteSnapshot"]
+
+CHUNK = 512
+"""Documents a chunk: about 64 to 800 KiB of roster."""
+
+Kind: TypeAlias = tuple[str, str, Where, tuple[Order, ...]]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is known of one question (all of a query but its page) at one revision of one tenant."""
+
+    revision: int
+    with_: SQL
+    rows: SQL
+    order: SQL
+    total: int | None = None
+    ids: array[int] | None = None
+    asked: int = field(default=0)
+
+
+class Plans:
+    """Plans of late questions, shared by all snapshots, bounded in number and in bytes of row numbers."""
+
+    def __init__(self, entries: int = 4096, max_bytes: int = 64 << 20) -> None:
+        self._plans: OrderedDict[Kind, Plan] = OrderedDict()
+        self._entries, self._bytes, self._used = entries, max_bytes, 0
+        self._lock = threading.Lock()
+
+    def get(self, kind: Kind, revision: int) -> Plan | None:
+        """The plan, unless it is of another revision."""
+        with self._lock:
+            plan = self._plans.get(kind)
+            if plan is None or plan.revision != revision:
+                return None
+            self._plans.move_to_end(kind)
+            return plan
+
+    def keep(self, kind: Kind, plan: Plan) -> None:
+        """Remember a plan, or that it has grown by its array."""
+        with self._lock:
+            if old := self._plans.pop(kind, None):
+                self._used -= _size(old) if old is not plan else 0
+            self._plans[kind] = plan
+            self._used += _size(plan)
+            while len(self._plans) > self._entries or (self._used > self._bytes and len(self._plans) > 1):
+                self._used -= _size(self._plans.popitem(last=False)[1])
+
+
+def _size(plan: Plan) -> int:
+    return 8 * len(plan.ids) if plan.ids is not None else 0
+
+
+class SQLiteSnapshot(Snapshot):
+    """A read transaction on a connection of its own, given back on close. `plans` is None where nothing is cached."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        tenant: str,
+        collections: Mapping[str, Collection],
+        plans: Plans | None,
+        release: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        self._connection: sqlite3.Connection | None = connection
+        self._tenant = tenant
+        self._collections = collections
+        self._plans = plans
+        self._release = release
+        row = connection.execute("SELECT id, revision FROM _tenants WHERE name = ?", (tenant,)).fetchone()
+        self._tenant_id: int = row[0] if row else -1
+        self._revision: int = row[1] if row else 0
+
+    @property
+    def revision(self) -> int:
+        """The revision of the tenant when the snapshot was taken."""
+        return self._revision
+
+    def find(self, query: Query) -> Page:
+        """The page: by key, from the cached row numbers, or straight from an index."""
+        if _names_key(query.where):
+            return self._one(query)
+        kind = (self._tenant, query.collection, query.where, query.order)
+        plan = self._plan(kind, query)
+        if plan.ids is None and (query.limit is None or query.limit > CHUNK or _worth_an_array(plan, query)):
+            plan.ids = self._row_numbers(plan)
+            plan.total = len(plan.ids)
+            self._keep(kind, plan)
+        if plan.ids is not None:
+            end = len(plan.ids) if query.limit is None else query.offset + query.limit
+            return Page(self._by_row(query.collection, plan.ids[query.offset : end]), len(plan.ids))
+        return self._direct(plan, query)
+
+    def bodies(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """The bodies of those keys that exist."""
+        table = quoted(declared(collection, self._collections).name)
+        found: dict[str, bytes] = {}
+        for start in range(0, len(keys), CHUNK):
+            part = keys[start : start + CHUNK]
+            marks = ", ".join("?" * len(part))
+            sql = f"SELECT _key, _body FROM {table} WHERE _tenant = ? AND _key IN ({marks})"
+            found.update(self._execute(SQL(sql, (self._tenant_id, *part))).fetchall())
+        return found
+
+    def keys(self, collection: str, where: Where = EVERYTHING) -> Iterator[str]:
+        """The keys in order, a thousand at a time."""
+        owner = declared(collection, self._collections)
+        validate_where(where, owner, self._collections)
+        compiler = self._compiler()
+        rows = compiler.rows(owner, where)
+        with_ = compiler.prefix()
+        return self._walk(SQL(f"{with_.text}SELECT _key {rows.text} ORDER BY _key", with_.bound + rows.bound))
+
+    def close(self) -> None:
+        """End the read transaction and give the connection back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._release(connection)
+
+    def _plan(self, kind: Kind, query: Query) -> Plan:
+        plan = self._plans.get(kind, self.revision) if self._plans else None
+        if plan is None:
+            owner = validate(query, self._collections)
+            compiler = self._compiler()
+            rows, order = compiler.rows(owner, query.where), compiler.order(owner, query.order)
+            plan = Plan(self.revision, compiler.prefix(), rows, order)
+            self._keep(kind, plan)
+        elif query.offset < 0 or (query.limit is not None and query.limit < 0):
+            validate(query, self._collections)
+        plan.asked += 1
+        return plan
+
+    def _keep(self, kind: Kind, plan: Plan) -> None:
+        names = {kind[1]} | depends_on(kind[2])
+        if self._plans and all(self._collections[name].served for name in names):
+            self._plans.keep(kind, plan)
+
+    def _compiler(self) -> Compiler:
+        return Compiler(self._collections, self._path_id, self._tenant_id)
+
+    def _path_id(self, collection: str, path: str) -> int:
+        sql = SQL("SELECT id FROM _paths WHERE collection = ? AND path = ?", (collection, path))
+        row = self._execute(sql).fetchone()
+        return int(row[0]) if row else -1
+
+    def _one(self, query: Query) -> Page:
+        owner = validate(query, self._collections)
+        compiler = self._compiler()
+        rows = compiler.rows(owner, query.where)
+        with_ = compiler.prefix()
+        found = self._execute(SQL(f"{with_.text}SELECT _body {rows.text}", with_.bound + rows.bound)).fetchall()
+        bodies = [body for (body,) in found]
+        end = len(bodies) if query.limit is None else query.offset + query.limit
+        return Page(self._while_open(bodies[query.offset : end]), len(bodies))
+
+    def _direct(self, plan: Plan, query: Query) -> Page:
+        if plan.total is None:
+            sql = SQL(f"{plan.with_.text}SELECT count(*) {plan.rows.text}", plan.with_.bound + plan.rows.bound)
+            plan.total = int(self._execute(sql).fetchone()[0])
+        if query.offset >= plan.total or not query.limit:
+            return Page(iter(()), plan.total)
+        page = SQL(
+            f"{plan.with_.text}SELECT CAST(group_concat(_body) AS BLOB) FROM"
+            f" (SELECT _body {plan.rows.text} {plan.order.text} LIMIT ? OFFSET ?)",
+            (*plan.with_.bound, *plan.rows.bound, *plan.order.bound, query.limit, query.offset),
+        )
+        return Page(self._while_open(row[0] for row in self._execute(page).fetchall()), plan.total)
+
+    def _row_numbers(self, plan: Plan) -> array[int]:
+        bound = plan.with_.bound + plan.rows.bound + plan.order.bound
+        cursor = self._execute(SQL(f"{plan.with_.text}SELECT _id {plan.rows.text} {plan.order.text}", bound))
+        ids = array("q")
+        with driver_errors("reading"):
+            while rows := cursor.fetchmany(8192):
+                ids.extend([row[0] for row in rows])
+        return ids
+
+    def _by_row(self, collection: str, ids: array[int]) -> Iterator[bytes]:
+        # The outer loop of a CROSS JOIN is its left side, so the documents come in the order of the array.
+        text = (
+            "SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM json_each(?) AS n"
+            f" CROSS JOIN {quoted(collection)} AS d ON d._id = n.value)"
+        )
+        for start in range(0, len(ids), CHUNK):
+            row = self._execute(SQL(text, (str(ids[start : start + CHUNK].tolist()),))).fetchone()
+            yield row[0]
+
+    def _walk(self, sql: SQL) -> Iterator[str]:
+        cursor = self._execute(sql)
+        while True:
+            self._open()
+            with driver_errors("reading"):
+                rows = cursor.fetchmany(1000)
+            if not rows:
+                return
+            for (key,) in rows:
+                yield key
+
+    def _while_open(self, bodies: Iterator[bytes] | list[bytes]) -> Iterator[bytes]:
+        for body in bodies:
+            self._open()
+            yield body
+
+    def _execute(self, sql: SQL) -> sqlite3.Cursor:
+        with driver_errors("reading"):
+            return self._open().execute(sql.text, sql.bound)
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreFailed("the snapshot is closed")
+        return self._connection
+
+
+def _worth_an_array(plan: Plan, query: Query) -> bool:
+    """Whether a second look at a question would have to skip, sort or search again."""
+    return plan.asked > 1 and (query.offset > CHUNK or bool(query.order) or query.where != EVERYTHING)
+
+
+def _names_key(where: Where) -> bool:
+    match where:
+        case Compare(field, operator, _):
+            return field == KEY and operator == "="
+        case AllOf(terms):
+            return any(_names_key(term) for term in terms)
+        case _:
+            return False

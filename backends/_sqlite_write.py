@@ -1,0 +1,186 @@
+"""Writing a SQLite store: batches of rows, the side table beside them, secondary indexes last in a large load."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from types import TracebackType
+from typing import TypeAlias, TypeVar
+
+from backends._sqlite_file import MANY_INDEX, driver_errors, indexes, scalar_paths
+from backends._sqlite_read import SQLiteSnapshot
+from backends.base import Transaction
+from backends.checks import check_record, declared
+from backends.query import Key
+from backends.records import Collection, Record, Value
+from backends.sql import quoted
+
+__all__ = ["SQLiteTransaction"]
+
+BATCH = 1000
+LARGE = 20_000
+"""From this many records on, an empty table is loaded without its secondary indexes."""
+
+
+class SQLiteTransaction(SQLiteSnapshot, Transaction):
+    """The one open write transaction; `finish` is told whether it commits, and gives lock and connection back."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        tenant: str,
+        collections: Mapping[str, Collection],
+        finish: Callable[[sqlite3.Connection, bool], None],
+    ) -> None:
+        connection.execute("INSERT OR IGNORE INTO _tenants (name) VALUES (?)", (tenant,))
+        super().__init__(connection, tenant, collections, None, lambda writer: finish(writer, False))
+        self._finish = finish
+        self._touched: set[str] = set()
+        self._later: dict[str, None] = {}
+        self._path_ids: dict[tuple[str, str], int] = {}
+
+    def put(self, collection: str, records: Iterable[Record]) -> None:
+        """Store the records, a thousand at a time."""
+        owner = declared(collection, self._collections)
+        waiting = iter(records)
+        first = list(islice(waiting, LARGE))
+        with driver_errors(f"writing {collection}"):
+            if len(first) == LARGE:
+                self._postpone_indexes(owner)
+        table = _Table(owner, self._tenant_id, self._stored_path)
+        for batch in _batches(chain(first, waiting), BATCH):
+            self._touched.add(collection)
+            rows, many = table.rows(batch)
+            with driver_errors(f"writing {collection}"):
+                self._put_rows(table, rows, many)
+
+    def delete(self, collection: str, keys: Iterable[str]) -> None:
+        """Remove the records, a few hundred at a time."""
+        owner = declared(collection, self._collections)
+        for batch in _batches(keys, BATCH // 2):
+            self._touched.add(collection)
+            with driver_errors(f"writing {collection}"):
+                self._delete_rows(owner, list(self._ids(owner, batch).values()))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and self._connection is not None:
+                self._commit()
+        finally:
+            self.close()
+
+    def _commit(self) -> None:
+        connection = self._open()
+        with driver_errors("committing"):
+            for sql in self._later:
+                connection.execute(sql)
+            if any(self._collections[name].served for name in self._touched):
+                moved = max(self.revision + 1, time.time_ns() // 1000)
+                connection.execute("UPDATE _tenants SET revision = ? WHERE id = ?", (moved, self._tenant_id))
+            connection.execute("COMMIT")
+        self._connection = None
+        self._finish(connection, True)
+
+    def _put_rows(self, table: _Table, rows: dict[str, list[Key | bytes | None]], many: list[_Many]) -> None:
+        connection = self._open()
+        known = self._ids(table.owner, list(rows))
+        if known:
+            self._delete_rows(table.owner, list(known.values()))
+        (last,) = connection.execute(f"SELECT ifnull(max(_id), 0) FROM {table.name}").fetchone()
+        fresh = iter(range(last + 1, last + 1 + len(rows)))
+        ids = {key: known.get(key) or next(fresh) for key in rows}
+        connection.executemany(table.insert, [(ids[key], *row) for key, row in rows.items()])
+        if many:
+            sides = {(ids[key], path, value): None for key, path, value in many}
+            connection.executemany("INSERT INTO _many (id, path, value) VALUES (?, ?, ?)", sides)
+
+    def _ids(self, owner: Collection, keys: Sequence[str]) -> dict[str, int]:
+        marks = ", ".join("?" * len(keys))
+        sql = f"SELECT _key, _id FROM {quoted(owner.name)} WHERE _tenant = ? AND _key IN ({marks})"
+        return dict(self._open().execute(sql, (self._tenant_id, *keys)).fetchall())
+
+    def _delete_rows(self, owner: Collection, ids: list[int]) -> None:
+        connection, rows = self._open(), [(number,) for number in ids]
+        paths = [row[0] for row in connection.execute("SELECT id FROM _paths WHERE collection = ?", (owner.name,))]
+        if paths:
+            marks = ", ".join("?" * len(paths))
+            connection.executemany(
+                f"DELETE FROM _many WHERE id = ? AND path IN ({marks})", [(number, *paths) for number in ids]
+            )
+        connection.executemany(f"DELETE FROM {quoted(owner.name)} WHERE _id = ?", rows)
+
+    def _stored_path(self, collection: str, path: str) -> int:
+        found = self._path_ids.get((collection, path))
+        if found is None:
+            declared(collection, self._collections).field(path)
+            self._open().execute("INSERT OR IGNORE INTO _paths (collection, path) VALUES (?, ?)", (collection, path))
+            found = self._path_ids[collection, path] = self._path_id(collection, path)
+        return found
+
+    def _postpone_indexes(self, owner: Collection) -> None:
+        connection = self._open()
+        waiting = indexes(owner) if self._empty(owner.name) else {}
+        if self._empty("_many"):
+            waiting["_many:value"] = MANY_INDEX
+        for name, sql in waiting.items():
+            connection.execute(f"DROP INDEX IF EXISTS {quoted(name)}")
+            self._later[sql] = None
+
+    def _empty(self, table: str) -> bool:
+        row = self._open().execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(table)})").fetchone()
+        return bool(row == (0,))
+
+
+_Many: TypeAlias = tuple[str, int, Key]
+Item = TypeVar("Item")
+
+
+class _Table:
+    """How the records of one collection become rows."""
+
+    def __init__(self, owner: Collection, tenant: int, path_id: Callable[[str, str], int]) -> None:
+        self.owner = owner
+        self.name = quoted(owner.name)
+        self._tenant = tenant
+        self._path_id = path_id
+        self._scalars = scalar_paths(owner)
+        self._known = frozenset(self._scalars)
+        kinds = {f.kind for f in owner.fields if not (f.many or f.dynamic)}
+        # one kind of scalar can be checked by type alone; where both occur every record is looked at
+        self._plain = frozenset({str, type(None)}) if kinds <= {"text"} else frozenset()
+        names = ", ".join(["_id", "_tenant", "_key", "_body", *map(quoted, self._scalars)])
+        self.insert = f"INSERT INTO {self.name} ({names}) VALUES ({', '.join('?' * (4 + len(self._scalars)))})"
+
+    def rows(self, batch: Iterable[Record]) -> tuple[dict[str, list[Key | bytes | None]], list[_Many]]:
+        """Rows by key, without their numbers, and what goes into the side table. Raises BadQuery."""
+        latest = {record.key: record for record in batch}
+        rows = {key: self._row(record) for key, record in latest.items()}
+        return rows, [side for record in latest.values() for side in self._sides(record)]
+
+    def _row(self, record: Record) -> list[Key | bytes | None]:
+        values = record.values
+        scalars = [values.get(path) for path in self._scalars]
+        if not self._plain.issuperset(map(type, scalars)):
+            check_record(record, self.owner)
+        return [self._tenant, record.key, record.body, *scalars]  # type: ignore[list-item]  # checked: no tuples left
+
+    def _sides(self, record: Record) -> Iterator[_Many]:
+        extra = record.values.keys() - self._known
+        if not extra:
+            return
+        for path in extra:
+            value: Value = record.values[path]
+            if value is not None:
+                number = self._path_id(self.owner.name, path)
+                for single in value if isinstance(value, tuple) else (value,):
+                    yield record.key, number, single
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    waiting = iter(items)
+    while batch := list(islice(waiting, size)):
+        yield batch

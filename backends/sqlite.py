@@ -1,0 +1,185 @@
+"""The default store: one SQLite file in WAL mode, `sqlite:///relative.db` or `sqlite:////absolute.db`.
+
+Readers never wait. Writers and checkpoints take turns under one lock of all processes, because SQLite up to 3.51.2 can
+corrupt a WAL when one connection writes while another checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from backends._sqlite_file import WriteLock, connect, driver_errors, is_ours, prepare
+from backends._sqlite_read import Plans, SQLiteSnapshot
+from backends._sqlite_write import SQLiteTransaction
+from backends.base import Backend, Snapshot, Transaction
+from backends.checks import file_path
+from backends.errors import StorageError, StoreBusy, StoreFailed
+from backends.records import Collection
+
+__all__ = ["SQLiteBackend"]
+
+WAL_LIMIT = 4 << 20
+"""Bytes of WAL after which a writer moves it into the database."""
+
+
+class SQLiteBackend(Backend):
+    """Connections are pooled: a reader takes one and gives it back; there is one writer at a time."""
+
+    def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
+        self.collections = {collection.name: collection for collection in collections}
+        self._path = path
+        self._lock = WriteLock(path.with_name(path.name + ".lock"))
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._versions: dict[sqlite3.Connection, int] = {}
+        self._changes = 0
+        self._changing = threading.Lock()
+        self._plans = Plans()
+        self._closed = False
+
+    @classmethod
+    def open(cls, url: str, collections: Iterable[Collection]) -> Self:
+        """Open the file, creating it (mode 0600), its folder and its tables when they are missing."""
+        path = file_path(url)
+        with driver_errors(f"the folder of {path.name}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        store = cls(path, collections)
+        with store._lock.held(60):
+            prepare(path, store.collections.values())
+        return store
+
+    @classmethod
+    def exists(cls, url: str) -> bool:
+        """Whether the file is there."""
+        return file_path(url).is_file()
+
+    def read(self, tenant: str) -> Snapshot:
+        """A snapshot on a pooled connection."""
+        connection = self._take()
+        try:
+            with driver_errors("reading"):
+                connection.execute("BEGIN")
+                return SQLiteSnapshot(connection, tenant, self.collections, self._plans, self._give_back)
+        except BaseException:
+            self._drop(connection)
+            raise
+
+    def write(self, tenant: str, wait: float = 60.0) -> Transaction:
+        """The next turn to write."""
+        self._check_open()
+        self._lock.acquire(wait)
+        connection = None
+        try:
+            with driver_errors("writing"):
+                connection = connect(self._path, writes=True)
+                connection.execute("BEGIN IMMEDIATE")
+                return SQLiteTransaction(connection, tenant, self.collections, self._finish)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            self._lock.release()
+            raise
+
+    def stamp(self, tenant: str) -> object:
+        """A count of the commits that this process knows of; SQLite tells a connection of those by others."""
+        connection = self._take()
+        try:
+            with driver_errors("reading"):
+                (version,) = connection.execute("PRAGMA data_version").fetchone()
+        except BaseException:
+            self._drop(connection)
+            raise
+        if self._versions.get(connection) != version:
+            self._versions[connection] = version
+            self._changed()
+        self._idle.append(connection)
+        return self._changes
+
+    def check(self) -> list[str]:
+        """SQLite's own integrity check, and rows of the side table that belong to no record."""
+        with driver_errors("checking"), contextlib.closing(connect(self._path)) as connection:
+            if not is_ours(connection):
+                return [f"{self._path.name} is not a store of Chalk Flask"]
+            found = [text for (text,) in connection.execute("PRAGMA integrity_check(20)") if text != "ok"]
+            return found + self._orphans(connection)
+
+    def close(self) -> None:
+        """Close the pooled connections; the last one to close may checkpoint, so it is done under the lock."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.ExitStack() as stack, contextlib.suppress(StorageError):
+            with contextlib.suppress(StoreBusy):
+                stack.enter_context(self._lock.held(5))
+            while self._idle:
+                self._drop(self._idle.pop())
+
+    def _orphans(self, connection: sqlite3.Connection) -> list[str]:
+        problems = []
+        for name in self.collections:
+            sql = (
+                "SELECT count(*) FROM _many WHERE path IN (SELECT id FROM _paths WHERE collection = ?)"
+                f' AND id NOT IN (SELECT _id FROM "{name}")'
+            )
+            (count,) = connection.execute(sql, (name,)).fetchone()
+            if count:
+                problems.append(f"{count} values of {name} belong to no record")
+        return problems
+
+    def _take(self) -> sqlite3.Connection:
+        self._check_open()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            with driver_errors(f"the database {self._path.name}"):
+                return connect(self._path)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._drop(connection)
+            return
+        if self._closed:
+            self._drop(connection)
+        else:
+            self._idle.append(connection)
+
+    def _drop(self, connection: sqlite3.Connection) -> None:
+        self._versions.pop(connection, None)
+        with contextlib.suppress(sqlite3.Error):
+            connection.close()
+
+    def _finish(self, connection: sqlite3.Connection, committed: bool) -> None:
+        """After COMMIT or instead of it: fold the WAL in when it has grown, close, and let the next writer in."""
+        try:
+            with contextlib.suppress(sqlite3.Error):
+                if committed:
+                    self._changed()
+                    self._checkpoint(connection)
+                else:
+                    connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        finally:
+            self._lock.release()
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        wal = self._path.with_name(self._path.name + "-wal")
+        with contextlib.suppress(OSError):
+            if wal.stat().st_size > WAL_LIMIT:
+                connection.execute("PRAGMA busy_timeout = 0")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _changed(self) -> None:
+        with self._changing:
+            self._changes += 1
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreFailed("the store is closed")
