@@ -1,0 +1,21 @@
+"""The HTTP side of OneRoster: routes, parameters, envelopes, errors."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from chalk_flask.api import auth, errors, paths
+from chalk_flask.api.routes import ROOTS
+from chalk_flask.api.views import blueprint
+from chalk_flask.chalk import Chalk
+
+__all__ = ["register"]
+
+
+def register(app: Flask, chalk: Chalk) -> None:
+    """Give the application every route under both roots, and errors in one shape for any path."""
+    paths.prepare(app)
+    bearer = auth.bearer(chalk.tokens)
+    for root in ROOTS:
+        app.register_blueprint(blueprint(chalk, root, bearer))
+    errors.register(app)

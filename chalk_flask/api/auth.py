@@ -1,0 +1,44 @@
+"""Bearer tokens at the door, through Flask-HTTPAuth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, g
+from flask_httpauth import HTTPTokenAuth
+
+from chalk_flask.access import Grant, Tokens
+from chalk_flask.api import errors
+
+__all__ = ["bearer", "current_grant"]
+
+CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
+
+
+def bearer(tokens: Tokens) -> HTTPTokenAuth:
+    """The guard of the views: `login_required(role=scopes)` wants a token that carries one of the scopes.
+
+    The scheme is compared without regard to case. 401 and 403 have the one error body and `WWW-Authenticate`.
+    """
+    auth = HTTPTokenAuth(scheme="Bearer")
+
+    @auth.verify_token  # type: ignore[untyped-decorator]  # the library ships no types
+    def verify(token: str) -> Grant | None:
+        return tokens.verify(token)
+
+    @auth.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
+    def scopes(grant: Grant) -> tuple[str, ...]:
+        return tuple(grant.scopes)
+
+    @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
+    def refuse(status: int) -> Response:
+        return errors.answer(status, headers=[("WWW-Authenticate", CHALLENGES[status])])
+
+    return auth
+
+
+def current_grant() -> Grant:
+    """What the token of this request allows; there is one in every guarded view."""
+    grant: Any = g.flask_httpauth_user
+    assert isinstance(grant, Grant)
+    return grant

@@ -1,0 +1,154 @@
+"""Which records a path means, as conditions of the query tree (digest 2.5; readings N-01 and following)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Select, Snapshot, Where
+from chalk_flask.oneroster.elements import fold
+from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
+
+__all__ = [
+    "NOTHING",
+    "VISIBLE",
+    "Condition",
+    "Ids",
+    "Parent",
+    "both",
+    "categories_of_class",
+    "classes_of",
+    "courses_of_school",
+    "grading_periods_of_term",
+    "listed_by",
+    "members",
+    "refers_to",
+    "results_of_class",
+    "results_of_student",
+    "terms_of_school",
+    "typed",
+    "users_of_school",
+]
+
+Ids: TypeAlias = tuple[str, ...]
+"""The ids in a path, in its order."""
+
+Condition: TypeAlias = Callable[[Snapshot, Ids], Where]
+
+NOTHING: Where = AnyOf(())
+
+VISIBLE: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
+"""Gradebook objects that were not deleted (reading A-04)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What an id in the middle of a path must name. `within` is the field that must hold the id before it."""
+
+    collection: str
+    where: Where = EVERYTHING
+    within: str = ""
+
+    def known(self, snapshot: Snapshot, ids: Ids, position: int) -> bool:
+        """Whether the id at that position names such a record."""
+        found = both(Compare(KEY, "=", ids[position]), self.where)
+        if self.within:
+            found = both(found, Compare(self.within, "=", ids[position - 1]))
+        return next(iter(snapshot.keys(self.collection, found)), None) is not None
+
+
+def both(first: Where, second: Where) -> Where:
+    """The conjunction, without a node for what is always true."""
+    if first is EVERYTHING:
+        return second
+    return first if second is EVERYTHING else AllOf((first, second))
+
+
+def typed(field: str, token: str) -> Where:
+    """The records of one type, as in `/schools` and `/teachers`."""
+    return Compare(field, "=", fold(token))
+
+
+def refers_to(field: str) -> Condition:
+    """The records whose reference is the last id of the path."""
+    return lambda _, ids: Compare(field, "=", ids[-1])
+
+
+def listed_by(collection: str, field: str) -> Condition:
+    """The records that the object with the last id of the path lists."""
+    return lambda _, ids: Among(KEY, Select(collection, field, Compare(KEY, "=", ids[-1])))
+
+
+def members(role: str) -> Condition:
+    """The users who are enrolled in the class with that role (reading A-09); deleted enrollments do not count."""
+
+    def where(_: Snapshot, ids: Ids) -> Where:
+        enrolled = (Compare("class.sourcedId", "=", ids[-1]), typed("role", role), _ACTIVE)
+        return Among(KEY, Select("enrollments", "user.sourcedId", AllOf(enrolled)))
+
+    return where
+
+
+def classes_of(role: str = "") -> Condition:
+    """The classes in which the user is enrolled, with that role or any; deleted enrollments do not count."""
+    role_is = (typed("role", role),) if role else ()
+
+    def where(_: Snapshot, ids: Ids) -> Where:
+        enrolled = (Compare("user.sourcedId", "=", ids[-1]), *role_is, _ACTIVE)
+        return Among(KEY, Select("enrollments", "class.sourcedId", AllOf(enrolled)))
+
+    return where
+
+
+def users_of_school(role: str) -> Condition:
+    """The users of that role whose orgs hold the school (reading A-07)."""
+    return lambda _, ids: AllOf((typed("role", role), Compare("orgs.sourcedId", "=", ids[-1])))
+
+
+def courses_of_school(_: Snapshot, ids: Ids) -> Where:
+    """The courses of the school and those taught there (reading A-08)."""
+    taught = Select("classes", "course.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
+    return AnyOf((Compare("org.sourcedId", "=", ids[-1]), Among(KEY, taught)))
+
+
+def terms_of_school(_: Snapshot, ids: Ids) -> Where:
+    """The terms in which a class of the school takes place."""
+    used = Select("classes", "terms.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
+    return AllOf((typed("type", "term"), Among(KEY, used)))
+
+
+def grading_periods_of_term(snapshot: Snapshot, ids: Ids) -> Where:
+    """The grading periods below the term, however deep; a cycle among parents ends the descent."""
+    above, found = set(ids[-1:]), ids[-1:]
+    while found:
+        below = snapshot.keys("academicSessions", Among("parent.sourcedId", found))
+        found = tuple(key for key in below if key not in above)
+        above.update(found)
+    return AllOf((typed("type", "gradingPeriod"), Among("parent.sourcedId", tuple(sorted(above)))))
+
+
+def results_of_class(_: Snapshot, ids: Ids) -> Where:
+    """The results for line items of the class that the path begins with."""
+    return Among("lineItem.sourcedId", Select("lineItems", KEY, Compare("class.sourcedId", "=", ids[0])))
+
+
+def results_of_student(snapshot: Snapshot, ids: Ids) -> Where:
+    """The results of one student for line items of the class."""
+    return AllOf((Compare("student.sourcedId", "=", ids[-1]), results_of_class(snapshot, ids)))
+
+
+def categories_of_class(_: Snapshot, ids: Ids) -> Where:
+    """The categories that line items of the class use, those tied to it and those tied to none (reading N-08)."""
+    used = AllOf((Compare("class.sourcedId", "=", ids[-1]), VISIBLE))
+    return AnyOf(
+        (
+            Among(KEY, Select("lineItems", "category.sourcedId", used)),
+            Compare(_CLASS_ID, "=", fold(ids[-1])),
+            Not(Compare(_CLASS_ID, ">=", "")),
+        )
+    )
+
+
+_ACTIVE = Compare("status", "=", fold(ACTIVE))
+_CLASS_ID = "metadata.classId"

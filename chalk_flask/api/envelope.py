@@ -1,0 +1,76 @@
+"""From the chunks of a page to the bytes of an answer: references made absolute, fields picked, an envelope around.
+
+Nothing here parses a document unless fields are selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from chalk_flask.api.errors import status_entry
+from chalk_flask.api.parameters import Notice
+from chalk_flask.oneroster.resource import Resource
+
+__all__ = ["blocks", "collection", "documents", "single"]
+
+# Stored bodies hold an escaped solidus where the absolute root belongs; our encoder writes none elsewhere.
+_PLACE = b'"href":"\\/'
+
+ENOUGH = 256 * 1024
+"""Bytes after which a block is handed on."""
+MOST = 768 * 1024
+"""Bytes that a block holds at most; larger ones are cut."""
+
+
+def documents(chunks: Iterable[bytes], root: str, fields: tuple[str, ...] | None) -> Iterator[bytes]:
+    """The chunks with the absolute root in every reference, and of each document the selected members alone."""
+    begin = b'"href":' + orjson.dumps(root)[:-1] + b"/"
+    for chunk in chunks:
+        absolute = chunk.replace(_PLACE, begin)
+        yield absolute if fields is None else _picked(absolute, fields)
+
+
+def collection(resource: Resource, chunks: Iterable[bytes], notices: tuple[Notice, ...]) -> Iterator[bytes]:
+    """The envelope of a collection, in blocks."""
+    return blocks(b'{"%b":[' % resource.name.encode(), chunks, b"]" + _ending(notices))
+
+
+def single(resource: Resource, chunks: Iterable[bytes], notices: tuple[Notice, ...]) -> Iterator[bytes]:
+    """The envelope of one object, in blocks."""
+    return blocks(b'{"%b":' % resource.single.encode(), chunks, _ending(notices))
+
+
+def blocks(head: bytes, chunks: Iterable[bytes], tail: bytes) -> Iterator[bytes]:
+    """Head, chunks joined by commas, and tail, in pieces that are neither small nor large; one when they are few."""
+    parts, size, separator = [head], 0, b""
+    for chunk in chunks:
+        parts += (separator, chunk)
+        size += len(chunk)
+        separator = b","
+        if size >= ENOUGH:
+            yield from _cut(b"".join(parts))
+            parts, size = [], 0
+    parts.append(tail)
+    yield from _cut(b"".join(parts))
+
+
+def _cut(block: bytes) -> Iterator[bytes]:
+    if len(block) <= MOST:
+        yield block
+        return
+    for start in range(0, len(block), ENOUGH):
+        yield block[start : start + ENOUGH]
+
+
+def _picked(chunk: bytes, fields: tuple[str, ...]) -> bytes:
+    found = orjson.loads(b"[%b]" % chunk)
+    return orjson.dumps([{name: item[name] for name in fields if name in item} for item in found])[1:-1]
+
+
+def _ending(notices: tuple[Notice, ...]) -> bytes:
+    if not notices:
+        return b"}"
+    entries = [status_entry("success", "warning", notice.description, notice.minor) for notice in notices]
+    return b',"statusInfoSet":' + orjson.dumps(entries) + b"}"

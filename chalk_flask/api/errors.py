@@ -1,0 +1,110 @@
+"""Errors in the one body that Chalk clients and OneRoster clients each understand (design section 5, digest 5)."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import uuid
+from typing import NamedTuple
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from backends import StoreBusy
+
+__all__ = ["Problem", "answer", "register", "status_entry"]
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = "5"
+"""Seconds after which a client may try again when the store was busy."""
+
+
+class Kind(NamedTuple):
+    """What an HTTP status says: `error` to a Chalk client, `minor` (codeMinor) to a OneRoster client."""
+
+    error: str
+    minor: str
+    message: str
+
+
+KINDS = {
+    400: Kind("invalid_data", "invalid data", "The request is malformed."),
+    401: Kind("invalid_token", "unauthorized", "The bearer token is missing or invalid."),
+    403: Kind("forbidden", "forbidden", "The bearer token does not carry the scope that this needs."),
+    404: Kind("unknown_object", "unknown object", "There is nothing at this path."),
+    405: Kind(
+        "invalid_data", "invalid data", "This method is not offered here; the Allow header lists those that are."
+    ),
+    429: Kind("server_busy", "server_busy", "Too many requests: try again later."),
+    500: Kind("server_error", "internal_server_error", "The server failed to answer; its log says why."),
+    503: Kind("server_busy", "server_busy", "The server is busy: try again later."),
+}
+
+
+class Problem(HTTPException):
+    """An answer other than the one hoped for. `minor` is the codeMinor when the status alone does not tell."""
+
+    def __init__(self, code: int, message: str = "", minor: str = "") -> None:
+        super().__init__(message or None)
+        self.code = code
+        self.minor = minor
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the application, on any path, with the one body."""
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(StoreBusy, _busy)
+    app.register_error_handler(Exception, _failed)
+
+
+def answer(code: int, message: str = "", minor: str = "", headers: list[tuple[str, str]] | None = None) -> Response:
+    """The response for an HTTP status; message and codeMinor default to what the status says."""
+    kind = KINDS.get(code) or KINDS[400 if code < 500 else 500]
+    error = minor if minor.startswith("invalid_") else kind.error
+    message = message or kind.message
+    entry = status_entry("failure", "error", message, minor or kind.minor)
+    body = orjson.dumps({"error": error, "message": message, "statusInfoSet": [entry]})
+    common = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    return Response(body, code, headers=[*common, *(headers or ())])
+
+
+def status_entry(major: str, severity: str, description: str, minor: str) -> dict[str, str]:
+    """One entry of a statusInfoSet (reading A-01), about the operation that is being answered."""
+    operation = (request.endpoint or "").partition(".")[2]
+    return {
+        "imsx_codeMajor": major,
+        "imsx_severity": severity,
+        "imsx_messageRefIdentifier": str(uuid.uuid4()),
+        **({"imsx_operationRefIdentifier": operation} if operation else {}),
+        "imsx_description": description,
+        "imsx_codeMinor": minor,
+    }
+
+
+def _refused(error: HTTPException) -> Response:
+    code = error.code or 500
+    if isinstance(error, Problem):
+        return answer(code, error.description or "", error.minor)
+    # Of werkzeug's own errors the headers matter (Allow, Retry-After); its HTML and its texts do not.
+    kept = [(name, value) for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Location")]
+    return answer(code, headers=kept)
+
+
+def _busy(error: StoreBusy) -> Response:
+    log.warning("the store was busy: %s", type(error).__name__)
+    return answer(503, headers=[("Retry-After", RETRY_AFTER)])
+
+
+def _failed(error: Exception) -> Response:
+    # The places alone: messages of errors quote what they are about, and that may be somebody's data.
+    causes = [error, *(cause for cause in (error.__cause__,) if cause)]
+    places = [f"{type(each).__name__} at {_place(each)}" for each in causes]
+    log.error("%s failed: %s", request.endpoint or "a request", "; caused by ".join(places))
+    return answer(500)
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-6:])

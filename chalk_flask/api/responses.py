@@ -1,0 +1,86 @@
+"""Answers as HTTP has them: validators and 304, one body or a stream, gzip when asked for (design section 5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+
+from flask import Request, Response
+from werkzeug.http import parse_etags
+
+from chalk_flask.access import Grant
+from chalk_flask.api.compression import SMALLEST, accepted, gzipped
+
+__all__ = ["Headers", "answer", "entity_tag", "first_headers", "unchanged"]
+
+Headers = list[tuple[str, str]]
+
+
+def _version() -> str:
+    try:
+        return version("chalk-flask")
+    except PackageNotFoundError:
+        return "uninstalled"  # run from a checkout
+
+
+VERSION = _version()
+
+
+def entity_tag(grant: Grant, revision: int, site: str, request: Request, variant: str) -> str:
+    """The weak ETag of what this request is answered with, computed without looking for it.
+
+    It hangs on all that an answer depends on: tenant and revision, the address (hrefs hold it), the query, the scopes,
+    this program's version, and the `variant` that settings make.
+    """
+    query = request.query_string.decode("latin-1")
+    seen = (VERSION, variant, grant.tenant, revision, _scopes(grant.scopes), site, request.path, query)
+    return f'W/"{blake2b(repr(seen).encode(), digest_size=12).hexdigest()}"'
+
+
+def first_headers(tag: str) -> Headers:
+    """What every answer of a read carries, 304 too."""
+    return [("ETag", tag), ("Cache-Control", "private, no-cache"), ("Vary", "Accept-Encoding, Authorization")]
+
+
+def unchanged(request: Request, tag: str) -> Response | None:
+    """304 when the client holds this very answer."""
+    held = request.environ.get("HTTP_IF_NONE_MATCH")
+    # `*` asks whether there is any answer, which nobody knows before looking.
+    if held and held != "*" and parse_etags(held).contains_raw(tag):
+        return Response(status=304, headers=first_headers(tag))
+    return None
+
+
+def answer(request: Request, blocks: Iterator[bytes], headers: Headers, seconds: float) -> Response:
+    """200 with the blocks: one body with its length when there is one block, else a stream.
+
+    A stream that takes longer than `seconds` ends with TimeoutError, so that the connection breaks: a client can tell
+    that from an end.
+    """
+    headers.append(("Content-Type", "application/json"))
+    first, second = next(blocks), next(blocks, None)
+    large = second is not None or len(first) >= SMALLEST
+    zipped = large and accepted(request.environ.get("HTTP_ACCEPT_ENCODING", ""))
+    if zipped:
+        headers.append(("Content-Encoding", "gzip"))
+    if second is None:
+        return Response(b"".join(gzipped([first])) if zipped else first, headers=headers)
+    stream = _until(time.monotonic() + seconds, first, second, blocks)
+    return Response(gzipped(stream) if zipped else stream, headers=headers)
+
+
+def _until(deadline: float, first: bytes, second: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield second
+    for block in others:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer took longer than stream_seconds allows")
+        yield block
+
+
+@lru_cache(maxsize=256)
+def _scopes(scopes: frozenset[str]) -> str:
+    return " ".join(sorted(scopes))

@@ -1,0 +1,110 @@
+"""The two views, a collection and a single object, and the blueprint that binds every route to one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from flask import Blueprint, Response, request
+from flask_httpauth import HTTPTokenAuth
+
+from backends import Query, Snapshot, Where
+from chalk_flask.access import Grant
+from chalk_flask.api import envelope
+from chalk_flask.api.addresses import origin
+from chalk_flask.api.auth import current_grant
+from chalk_flask.api.conditions import NOTHING, Ids, both
+from chalk_flask.api.errors import Problem
+from chalk_flask.api.paging import links
+from chalk_flask.api.parameters import Asked, asked
+from chalk_flask.api.paths import quoted
+from chalk_flask.api.responses import Headers, answer, entity_tag, first_headers, unchanged
+from chalk_flask.api.routes import ROUTES, Root, Route
+from chalk_flask.chalk import Chalk
+
+__all__ = ["blueprint"]
+
+View: TypeAlias = Callable[..., Response]
+
+
+def blueprint(chalk: Chalk, root: Root, bearer: HTTPTokenAuth) -> Blueprint:
+    """Every route of the table under one root, and again below /sis (DataSync)."""
+    made = Blueprint(root.name, __name__, url_prefix=root.path)
+    for route in ROUTES:
+        guarded = bearer.login_required(role=route.scopes)(_view(chalk, root, route))
+        for path in route.paths:
+            rule = path.replace("{", "<id:").replace("}", ">")
+            for prefix in ("", "/sis"):
+                made.add_url_rule(prefix + rule, route.operation, guarded, provide_automatic_options=False)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request, read as far as it can be before the store is."""
+
+    chalk: Chalk
+    route: Route
+    ids: Ids
+    asked: Asked
+    site: str
+    root: str
+    grant: Grant
+
+
+def _view(chalk: Chalk, root: Root, route: Route) -> View:
+    settings = chalk.settings
+    variant = str(settings.lenient_parent)
+    respond = _collection if route.many else _single
+
+    def view(**ids: str) -> Response:
+        wanted = asked(route, root, request.query_string, settings.max_limit)
+        site = origin(request, settings.public_url)
+        call = _Call(chalk, route, tuple(ids.values()), wanted, site, site + root.path, current_grant())
+        snapshot = chalk.store.read(call.grant.tenant)
+        try:
+            tag = entity_tag(call.grant, snapshot.revision, site, request, variant)
+            response = unchanged(request, tag) or respond(call, snapshot, first_headers(tag))
+        except BaseException:
+            snapshot.close()
+            raise
+        if response.is_streamed:
+            response.call_on_close(snapshot.close)
+        else:
+            snapshot.close()
+        return response
+
+    return view
+
+
+def _collection(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
+    resource, wanted = call.route.resource, call.asked
+    where = both(_meant(call, snapshot), wanted.where)
+    page = snapshot.find(Query(resource.name, where, wanted.order, wanted.offset, wanted.limit))
+    headers += [("X-Total-Count", str(page.total)), ("X-Count", str(page.total))]
+    if wanted.limit:
+        headers.append(("Link", links(call.site + quoted(request.path), wanted, page.total)))
+    documents = envelope.documents(page.chunks, call.root, wanted.fields)
+    blocks = envelope.collection(resource, documents, wanted.notices)
+    return answer(request, blocks, headers, call.chalk.settings.stream_seconds)
+
+
+def _single(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
+    resource, wanted = call.route.resource, call.asked
+    where = both(_meant(call, snapshot), wanted.where)
+    page = snapshot.find(Query(resource.name, where, limit=1))
+    if not page.total:
+        raise Problem(404, f"There is no {resource.single} with this id here.")
+    headers.append(("X-Total-Count", "1"))
+    documents = envelope.documents(page.chunks, call.root, wanted.fields)
+    return answer(request, envelope.single(resource, documents, wanted.notices), headers, 1)
+
+
+def _meant(call: _Call, snapshot: Snapshot) -> Where:
+    """Which records the path means. Raises Problem (404) for an unknown parent, unless the operator is lenient."""
+    if call.route.knows_parents(snapshot, call.ids):
+        return call.route.condition(snapshot, call.ids)
+    if call.chalk.settings.lenient_parent:
+        return NOTHING
+    raise Problem(404, "The path names an object that is not there, or not part of the one before it.")

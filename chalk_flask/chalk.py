@@ -1,0 +1,20 @@
+"""The parts that a running service is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends import Backend
+from chalk_flask.access import Tokens
+from chalk_flask.settings import Settings
+
+__all__ = ["Chalk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chalk:
+    """What `create_app` puts together; `app.extensions["chalk"]` holds it."""
+
+    settings: Settings
+    store: Backend
+    tokens: Tokens

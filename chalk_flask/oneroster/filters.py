@@ -1,0 +1,242 @@
+"""The filter language of OneRoster 1.1: text to clauses, clauses to a condition (digest 4.3).
+
+filter = clause [ SP ("AND" / "OR") SP clause ]
+clause = field predicate "'" value "'"
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+from backends import EVERYTHING, AllOf, AnyOf, Compare, Not, Operator, Where
+from chalk_flask.oneroster.compounds import split_list
+from chalk_flask.oneroster.elements import Path, Typing, fold, shown
+from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.vocabularies import TRUTH, parse_date, parse_instant, parse_number
+
+__all__ = ["Clause", "Filter", "FilterError", "condition", "parse"]
+
+Predicate: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "~"]
+
+NOTHING: Where = AnyOf(())
+
+MOST_VALUES = 100
+"""Values that a many-valued field is compared with at once; databases refuse conditions of any length."""
+
+_CLAUSE = re.compile(r"([A-Za-z][\w:-]*(?:\.[\w:-]+)*)\s*(!=|>=|<=|=|>|<|~)\s*")
+_LOGICAL = re.compile(r" (AND|OR) (?=\S)")
+# What can only be meant as a further clause, though blanks or letter case are not as the grammar has them.
+_FURTHER = re.compile(rf"\s+(?:and|or)\s+{_CLAUSE.pattern}", re.IGNORECASE)
+_BARE = re.compile(r"[^\s']+")
+
+
+class FilterError(Exception):
+    """The filter cannot be answered. `unknown_field` tells a field that the class does not have from other faults."""
+
+    def __init__(self, message: str, unknown_field: bool = False) -> None:
+        super().__init__(message)
+        self.unknown_field = unknown_field
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A comparison as it was written; the value is unquoted."""
+
+    field: str
+    predicate: Predicate
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One clause, or two and the word between them."""
+
+    clauses: tuple[Clause, ...]
+    logical: Literal["AND", "OR"] = "AND"
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that are named."""
+        return frozenset(clause.field for clause in self.clauses)
+
+
+def parse(text: str) -> Filter | None:
+    """The clauses of a filter text, None when it is blank. Raises FilterError when it is malformed.
+
+    A quote inside a value is written twice, or once where nothing that could follow a value follows it.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    first, rest = _clause(text)
+    if not rest:
+        return Filter((first,))
+    logical = _LOGICAL.match(rest)
+    if not logical:
+        raise FilterError(f"{shown(rest)} follows the first clause: write AND or OR in capitals, one blank around it")
+    second, rest = _clause(rest[logical.end() :])
+    if rest:
+        raise FilterError(f"{shown(rest)} is too much: a filter has at most two clauses")
+    return Filter((first, second), cast('Literal["AND", "OR"]', logical[1]))
+
+
+def condition(wanted: Filter, resource: Resource) -> Where:
+    """The filter as a condition on the records of the resource.
+
+    Raises FilterError for a field that the class does not have and for a value that the field's type does not allow.
+    """
+    terms = tuple(_compiled(clause, resource) for clause in wanted.clauses)
+    if len(terms) == 1:
+        return terms[0]
+    return AllOf(terms) if wanted.logical == "AND" else AnyOf(terms)
+
+
+def _clause(text: str) -> tuple[Clause, str]:
+    """The clause that the text begins with, and what follows it."""
+    head = _CLAUSE.match(text)
+    if not head:
+        raise FilterError(f"{shown(text)} is not a filter: write field='value', with = != < <= > >= or ~")
+    value, end = _quoted(text, head.end() + 1) if text.startswith("'", head.end()) else _bare(text, head.end())
+    return Clause(head[1], cast(Predicate, head[2]), value), text[end:]
+
+
+def _quoted(text: str, start: int) -> tuple[str, int]:
+    """The value that begins there, up to its closing quote, and where that ends."""
+    value: list[str] = []
+    position = start
+    while (quote := text.find("'", position)) >= 0:
+        value.append(text[position:quote])
+        position = quote + 1
+        if text.startswith("'", position):
+            position += 1
+        elif position == len(text) or _FURTHER.match(text, position):
+            return "".join(value), position
+        value.append("'")
+    raise FilterError(f"the value {shown(text[start:])} does not end with a single quote")
+
+
+def _bare(text: str, start: int) -> tuple[str, int]:
+    """A number or a truth value, which may come without quotes, and where it ends."""
+    match = _BARE.match(text, start)
+    if not match or not (match[0].lower() in TRUTH or _is_number(match[0])):
+        raise FilterError(f"{shown(text[start:])} is not a value: put it between single quotes (')")
+    return match[0], match.end()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        parse_number(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _compiled(clause: Clause, resource: Resource) -> Where:
+    path = _path(clause.field, resource)
+    try:
+        clause.value.encode()
+    except UnicodeEncodeError:
+        raise FilterError(f"the value of {clause.field} is not text in UTF-8") from None
+    if clause.predicate == "!=":
+        return _not(_compared(path, "=", clause.value))
+    return _compared(path, clause.predicate, clause.value)
+
+
+def _path(name: str, resource: Resource) -> Path:
+    if name in resource.ignored or (name.split(".")[-1] == "href" and not name.startswith("metadata.")):
+        raise FilterError(f"{name} cannot be filtered by")
+    path = resource.path(name)
+    if path is None:
+        raise FilterError(f"Unknown filter field: {name[:200]}", unknown_field=True)
+    return path
+
+
+def _not(where: Where) -> Where:
+    return EVERYTHING if where == NOTHING else Not(where)
+
+
+def _compared(path: Path, operator: Operator, value: str) -> Where:
+    if path.many:
+        return _many(path, operator, value)
+    if operator == "~":
+        return Compare(path.text or path.field, "~", _text(path, value))
+    try:
+        return _TYPINGS[path.typing](path, operator, value)
+    except ValueError:
+        raise FilterError(f"{shown(value)} is not a value for {path.name}: {_EXPECTED[path.typing]}") from None
+
+
+def _many(path: Path, operator: Operator, value: str) -> Where:
+    """A list of values: `=` wants every one, `~` any one inside an element; an order is some element's (A-05)."""
+    if operator not in ("=", "~"):
+        return Compare(path.field, operator, _text(path, value))
+    items = dict.fromkeys(_text(path, item) for item in split_list(value) or [""])
+    if len(items) > MOST_VALUES:
+        raise FilterError(f"{path.name} is compared with {len(items)} values: at most {MOST_VALUES} at once")
+    terms = tuple(Compare(path.field, operator, item) for item in items)
+    if len(terms) == 1:
+        return terms[0]
+    return AllOf(terms) if operator == "=" else AnyOf(terms)
+
+
+def _text(path: Path, value: str) -> str:
+    return value if path.typing == "exact" else fold(value)
+
+
+def _as_text(path: Path, operator: Operator, value: str) -> Where:
+    return Compare(path.field, operator, _text(path, value))
+
+
+def _as_date(path: Path, operator: Operator, value: str) -> Where:
+    """Of a date-time the day counts, as it is written."""
+    if len(value) > 10:
+        parse_instant(value)
+    return Compare(path.field, operator, parse_date(value[:10]))
+
+
+def _as_instant(path: Path, operator: Operator, value: str) -> Where:
+    """Stored instants have milliseconds, so one between two of them equals none, and its order is that of neither."""
+    text, exact = parse_instant(value)
+    if not exact:
+        if operator == "=":
+            return NOTHING
+        operator = ">" if operator in (">", ">=") else "<="
+    return Compare(path.field, operator, fold(text))
+
+
+def _as_number(path: Path, operator: Operator, value: str) -> Where:
+    return Compare(path.field, operator, parse_number(value))
+
+
+def _as_year(path: Path, operator: Operator, value: str) -> Where:
+    return (
+        _as_text(path, operator, value) if operator == "=" else Compare(path.ordered_by, operator, parse_number(value))
+    )
+
+
+def _as_flag(path: Path, operator: Operator, value: str) -> Where:
+    if operator == "=" and value.lower() not in TRUTH:
+        raise ValueError(value)
+    return _as_text(path, operator, value)
+
+
+_TYPINGS: dict[Typing, Callable[[Path, Operator, str], Where]] = {
+    "text": _as_text,
+    "exact": _as_text,
+    "date": _as_date,
+    "datetime": _as_instant,
+    "number": _as_number,
+    "flag": _as_flag,
+    "year": _as_year,
+}
+
+_EXPECTED: dict[Typing, str] = {
+    "date": "write YYYY-MM-DD",
+    "datetime": "write YYYY-MM-DDTHH:MM:SS.sssZ or YYYY-MM-DD",
+    "number": "write a base-10 number such as 87.5",
+    "flag": "write true or false",
+    "year": "write a year such as 2025",
+}
