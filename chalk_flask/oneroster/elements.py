@@ -24,6 +24,7 @@ __all__ = [
     "Flag",
     "Guid",
     "JSON",
+    "MAX_GUID",
     "Number",
     "Path",
     "Reader",

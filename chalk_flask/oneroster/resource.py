@@ -63,7 +63,8 @@ class Reference(NamedTuple):
 class Resource:
     """One class of the standard. `name` is its collection and CSV file, `single` the key of a single read.
 
-    `key_of` names the collection whose ids this one shares; `ignored` are CSV columns that are never kept.
+    `key_of` names the collection whose ids this one shares; `ignored` are CSV columns that are never kept,
+    `former_columns` pairs of a header in OneRoster 1.0 and today's.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Resource:
     served: bool = True
     key_of: str = ""
     ignored: tuple[str, ...] = ()
+    former_columns: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def elements(self) -> dict[str, Element]:

@@ -1,4 +1,4 @@
-"""The closed vocabularies of OneRoster 1.1 (Specification, section 4.13; digest 6.3) and the lexical types of the JSON binding."""
+"""The closed vocabularies of OneRoster 1.1 (Specification, section 4.13) and the lexical types of its JSON binding."""
 
 from __future__ import annotations
 

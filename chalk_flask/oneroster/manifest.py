@@ -1,0 +1,71 @@
+"""`manifest.csv`: which files a package holds and how they are meant (CSV Tables 1.1, section on the manifest)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from chalk_flask.oneroster.resources import FILES
+
+__all__ = ["HEADER", "MANIFEST", "Fault", "faults", "modes"]
+
+MANIFEST = "manifest.csv"
+HEADER = ["propertyName", "value"]
+MODES = ("absent", "bulk", "delta")
+VERSIONS = {"manifest.version": ("1.0", "1"), "oneroster.version": ("1.1",)}
+OPTIONAL = ("source.systemName", "source.systemCode")
+
+
+class Fault(NamedTuple):
+    """Something wrong (or, when not `fatal`, odd) about one property."""
+
+    code: str
+    message: str
+    remedy: str
+    property: str
+    value: str | None
+    fatal: bool = True
+
+
+def modes(properties: Mapping[str, str]) -> dict[str, str]:
+    """The mode of each data file, by name; files without a valid row are absent."""
+    return {name: mode for name in FILES if (mode := properties.get(f"file.{name}", "absent")) in MODES}
+
+
+def faults(properties: Mapping[str, str], present: Iterable[str]) -> Iterator[Fault]:
+    """What is wrong with the manifest's properties, given the data files that are there."""
+    there = set(present)
+    yield from _version_faults(properties)
+    for name in FILES:
+        yield from _file_faults(name, properties.get(f"file.{name}"), name in there)
+    known = {*VERSIONS, *OPTIONAL, *(f"file.{name}" for name in FILES)}
+    for name in properties:
+        if name not in known:
+            yield Fault("unknown_property", f"unknown property {name!r}", "It was ignored.", name, None, False)
+
+
+def _version_faults(properties: Mapping[str, str]) -> Iterator[Fault]:
+    for name, accepted in VERSIONS.items():
+        value = properties.get(name)
+        if value not in accepted:
+            what = "is missing" if value is None else "is not supported"
+            yield Fault(
+                "bad_version", f"{name} {what}", f"Export a package whose {name} is {accepted[0]}.", name, value
+            )
+
+
+def _file_faults(name: str, mode: str | None, present: bool) -> Iterator[Fault]:
+    label = f"file.{name}"
+    if mode is None:
+        yield Fault("missing_property", f"{label} is missing", f"Add {label} with absent or bulk.", label, None)
+    elif mode not in MODES:
+        yield Fault("bad_mode", f"{label} has an unknown mode", f"Write one of: {', '.join(MODES)}.", label, mode)
+    elif mode == "delta":
+        remedy = "Delta files are not supported yet: export the file as bulk."
+        yield Fault("delta_unsupported", f"{name}.csv is declared as delta", remedy, label, mode)
+    if mode == "absent" and present:
+        remedy = f"Declare {label} as bulk or leave the file out."
+        yield Fault("undeclared_file", f"{name}.csv is in the package but declared absent", remedy, label, mode)
+    if mode in ("bulk", "delta") and not present:
+        remedy = f"Add {name}.csv or declare {label} as absent."
+        yield Fault("missing_file", f"{name}.csv is declared but not in the package", remedy, label, mode)

@@ -1,0 +1,265 @@
+"""CSV rows to records: plain checks compiled from the Schemas, and an explanation for a row that fails them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias, cast
+
+import orjson
+from marshmallow import ValidationError
+
+from backends import Value
+from chalk_flask.oneroster import vocabularies as words
+from chalk_flask.oneroster.compounds import Texts, split_list
+from chalk_flask.oneroster.elements import JSON, MAX_GUID, Guid, Reader, fold
+from chalk_flask.oneroster.resource import UNSTAMPED, Column, Resource
+
+__all__ = ["BadRow", "Draft", "Fault", "HeaderFault", "RowReader", "encode", "header_faults"]
+
+METADATA = "metadata."
+MAX_COLUMNS = 1000
+
+
+class BadRow(Exception):
+    """The row fails a check; `RowReader.explain` says which."""
+
+
+class Draft(NamedTuple):
+    """A row that passed: the body still without its stamp, its comparison keys, and the body as it would be stored."""
+
+    key: str
+    body: dict[str, JSON]
+    values: dict[str, Value]
+    encoded: bytes
+
+
+def encode(body: dict[str, JSON]) -> bytes:
+    """The stored form of an unstamped body. Raises BadRow when a text cannot be kept (NUL, or not UTF-8)."""
+    try:
+        encoded = orjson.dumps(body)
+    except TypeError:
+        raise BadRow from None
+    if b"\\u0000" in encoded and any("\0" in text for text in _texts(body)):
+        raise BadRow
+    return encoded
+
+
+class Fault(NamedTuple):
+    """What is wrong with a cell."""
+
+    code: str
+    message: str
+    remedy: str
+    column: str | None = None
+    value: str | None = None
+
+
+class HeaderFault(NamedTuple):
+    """What is wrong (or, when not `fatal`, odd) about a header."""
+
+    code: str
+    message: str
+    remedy: str
+    column: str | None
+    fatal: bool = True
+
+
+Step: TypeAlias = tuple[int, str, Reader, tuple[str, ...], str | None]
+"""Where a cell stands, its element's name, how it is read, the stored fields it fills, and what an empty one means:
+nothing (None), an empty list (""), or the value of the element of that name."""
+
+
+def header_faults(resource: Resource, header: Sequence[str]) -> Iterator[HeaderFault]:
+    """What is wrong with the header of a file. Every column of the standard must be there (CSV Tables 1.1)."""
+    if len(header) > MAX_COLUMNS:
+        yield HeaderFault(
+            "too_many_columns",
+            f"{len(header)} columns; at most {MAX_COLUMNS} are read",
+            "Leave out what is not OneRoster.",
+            None,
+        )
+        return
+    names = _standard_names(resource, header)
+    wanted = [column.header for column in resource.columns]
+    for name in wanted:
+        if name not in names:
+            yield HeaderFault(
+                "missing_column",
+                f"the column {name} is missing",
+                "Add it: every column of the standard must be there, even when it is empty.",
+                name,
+            )
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield HeaderFault("repeated_column", "the column stands twice", "Leave one of them out.", name)
+    for name in names:
+        if name not in wanted and not (name.startswith(METADATA) and name != METADATA):
+            yield HeaderFault("unknown_column", "not a column of the standard", "It was ignored.", name, False)
+
+
+def _standard_names(resource: Resource, header: Sequence[str]) -> list[str]:
+    """The header in today's names: OneRoster 1.0 called some columns otherwise."""
+    former = dict(resource.former_columns)
+    return [former.get(name.strip(), name.strip()) for name in header]
+
+
+@dataclass
+class RowReader:
+    """Reads the rows of one file. `filled` counts rows with status or date, `odd` collects local codes by column."""
+
+    resource: Resource
+    header: Sequence[str]
+    map_roles: bool = False
+    filled: int = 0
+    odd: dict[str, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._names = _standard_names(self.resource, self.header)
+        self._columns = {c.header: c for c in self.resource.columns}
+        self._at = {name: index for index, name in enumerate(self._names)}
+        own = [c for c in self.resource.columns if c.name not in ("sourcedId", "status", "dateLastModified")]
+        self._steps = [self._step(c) for c in own if c.element is not None]
+        needed = [self._at[c.header] for c in self.resource.columns if c.element is not None and c.element.in_csv]
+        self._needed_at = frozenset(needed)
+        self._needed = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*needed, needed[0]))
+        self._metadata = [(i, n[len(METADATA) :]) for n, i in self._at.items() if n.startswith(METADATA)]
+        self._base = itemgetter(self._at["sourcedId"], self._at["status"], self._at["dateLastModified"])
+
+    def read(self, row: list[str]) -> Draft:
+        """The record of a row. Raises BadRow or ValidationError; `explain` tells more."""
+        if len(row) != len(self._names):
+            raise BadRow
+        if self.map_roles:
+            row = self._with_known_role(row)
+        if "" in self._needed(row):
+            raise BadRow
+        key, status, date = self._base(row)
+        if len(key) > MAX_GUID:
+            raise BadRow
+        status = self._state(status, date) if status or date else words.ACTIVE
+        body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": UNSTAMPED}
+        values: dict[str, Value] = {"status": status}
+        for step in self._steps:
+            cell = row[step[0]]
+            if not (cell and _filled(step, cell, body, values)):
+                self._absent(step, cell, body, values)
+        if self._metadata:
+            self._extend(row, body, values)
+        return Draft(key, body, values, encode(body))
+
+    def _absent(self, step: Step, cell: str, body: dict[str, JSON], values: dict[str, Value]) -> None:
+        index, name, _, _, otherwise = step
+        if cell and index in self._needed_at:
+            raise BadRow
+        if otherwise == "":
+            body[name] = []
+        elif otherwise is not None:
+            body[name], values[name] = body[otherwise], values[otherwise]
+
+    def _extend(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
+        found = {name: row[index] for index, name in self._metadata if row[index]}
+        if found:
+            body["metadata"] = found
+            values.update((METADATA + name, (fold(cell),)) for name, cell in found.items())
+
+    def key(self, row: list[str]) -> str:
+        """The sourcedId cell of a row that may be broken; empty when it has none."""
+        at = self._at["sourcedId"]
+        return row[at] if at < len(row) else ""
+
+    def _state(self, status: str, date: str) -> str:
+        self.filled += 1
+        if date:
+            self._columns["dateLastModified"].element.from_cell(date)  # type: ignore[union-attr]  # always an element
+        return str(self._columns["status"].element.from_cell(status)) if status else words.ACTIVE  # type: ignore[union-attr]  # as above
+
+    def _step(self, column: Column) -> Step:
+        element = column.element
+        assert element is not None
+        read = element.reader()
+        if isinstance(element, Texts) and element.expected:
+            read = self._noting(column.header, element, read)
+        otherwise = "" if element.always else element.fallback or None
+        stored = tuple(f.path for f in element.stored(column.name))
+        return self._at[column.header], column.name, read, stored, otherwise
+
+    def _noting(self, header: str, element: Texts, read: Reader) -> Reader:
+        known: set[str] = set()
+
+        def noting(cell: str) -> tuple[JSON, tuple[Value, ...]]:
+            if cell not in known and len(known) < 10_000:
+                known.add(cell)
+                odd = set(split_list(cell)) - element.expected
+                if odd:
+                    self.odd.setdefault(header, set()).update(odd)
+            return read(cell)
+
+        return noting
+
+    def _with_known_role(self, row: list[str]) -> list[str]:
+        at = self._at["role"]
+        if row[at] and row[at] not in words.ENROLLMENT_ROLES:
+            row = list(row)
+            row[at], row[self._at["primary"]] = "teacher", "false"
+        return row
+
+    def explain(self, row: list[str]) -> Iterator[Fault]:
+        """Everything that is wrong with a row, cell by cell; nothing when it is in order."""
+        if len(row) != len(self._names):
+            yield Fault(
+                "bad_row",
+                f"the row has {len(row)} cells, the header {len(self._names)}",
+                "Quote cells that hold commas, quotes or line breaks.",
+            )
+            return
+        for name, cell in zip(self._names, row, strict=True):
+            yield from self._explain_cell(name, cell)
+
+    def _explain_cell(self, name: str, cell: str) -> Iterator[Fault]:
+        column = self._columns.get(name)
+        shown = None if name in self.resource.ignored else cell
+        if "\0" in cell or any("\udc80" <= letter <= "\udcff" for letter in cell):
+            yield Fault(
+                "bad_text", "the cell holds a NUL or bytes that are not UTF-8", "Export the file as UTF-8.", name, shown
+            )
+        elif column is not None and column.element is not None:
+            element = column.element
+            if not cell and element.in_csv:
+                yield Fault("missing_value", "a value is required", "Fill the cell.", name, "")
+            elif cell:
+                try:
+                    empty = element.from_cell(cell) in ([], "")
+                except ValidationError as error:
+                    yield Fault("bad_value", "; ".join(map(str, error.messages)), _remedy(element), name, shown)
+                else:
+                    if empty and element.in_csv:
+                        yield Fault("missing_value", "a value is required", "Fill the cell.", name, cell)
+
+
+def _filled(step: Step, cell: str, body: dict[str, JSON], values: dict[str, Value]) -> bool:
+    """Take a cell over; False when it means an empty list."""
+    _, name, read, paths, _ = step
+    value, keys = read(cell)
+    if value == []:
+        return False
+    body[name] = value
+    for path, comparison in zip(paths, keys, strict=True):
+        values[path] = comparison
+    return True
+
+
+def _remedy(element: object) -> str:
+    return "Shorten the identifier." if isinstance(element, Guid) else "Correct the cell."
+
+
+def _texts(value: JSON) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for member in (*value, *value.values()):
+                yield from _texts(member)
+        case list():
+            for member in value:
+                yield from _texts(member)

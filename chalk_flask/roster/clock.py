@@ -1,0 +1,53 @@
+"""The clock of a tenant: one stamp a write, above every earlier one.
+
+A consumer may take its own clock at the start of a look as the cursor of the next (`dateLastModified>'...'`). It would
+miss a record that is stamped before such a look and visible only after it. So a stamp lies a little ahead: when the
+writing is expected to be over. A commit that comes later than its stamp is stamped again (reading I-05).
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import cast
+
+import orjson
+
+from backends import Record, Snapshot
+from chalk_flask.oneroster.vocabularies import format_instant, parse_instant
+
+__all__ = ["MANY", "ahead", "next_stamp", "remember", "seconds_until"]
+
+COLLECTION = "clock"
+MANY = 50_000
+"""A load of more records than this takes many seconds, and is stamped as it starts to be written."""
+
+RATE = 15_000
+"""Records that are sure to be written in a second, commit included."""
+
+
+def ahead(count: int) -> float:
+    """How many seconds before the end of a write of `count` records its stamp is chosen."""
+    return 0.05 + count / RATE if count <= MANY else 0.0
+
+
+def next_stamp(snapshot: Snapshot, lead: float) -> str:
+    """A stamp `lead` seconds from now, or a millisecond above the latest one of the tenant if that is later."""
+    stored = snapshot.bodies(COLLECTION, ["clock"]).get("clock")
+    latest = seconds(cast(str, orjson.loads(stored)["stamp"])) if stored else 0.0
+    return format_instant(max(time.time() + lead, latest + 0.001))
+
+
+def remember(stamp: str) -> Record:
+    """The record that keeps the latest stamp."""
+    return Record("clock", orjson.dumps({"stamp": stamp}))
+
+
+def seconds(stamp: str) -> float:
+    """The stamp as seconds since the epoch. Raises ValueError."""
+    return datetime.fromisoformat(parse_instant(stamp)[0]).timestamp()
+
+
+def seconds_until(stamp: str) -> float:
+    """How long it is until the stamp; negative when it has passed."""
+    return seconds(stamp) - time.time()

@@ -1,0 +1,167 @@
+"""Comparing a package with what is stored: which records change, which are missing, which tombstones are too old."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from backends import KEY, AllOf, Among, AnyOf, Compare, Not, Select, Snapshot, Where
+from chalk_flask.oneroster.elements import fold
+from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.rows import Draft
+from chalk_flask.oneroster.vocabularies import TO_BE_DELETED, format_instant
+from chalk_flask.roster import derived
+from chalk_flask.roster.changes import Changes
+from chalk_flask.roster.package import Package
+from chalk_flask.roster.problems import Problems
+from chalk_flask.roster.reading import ACTIVE_ONLY, Reading, cycles
+
+__all__ = ["Comparison"]
+
+DAY = 86_400
+BATCH = 1000
+
+
+class Comparison:
+    """The difference between a package and a snapshot. `close` removes its temporary files."""
+
+    def __init__(
+        self,
+        package: Package,
+        before: Snapshot,
+        problems: Problems,
+        map_roles: bool,
+        progress: Callable[[str, int], None] | None,
+    ) -> None:
+        self.reading = Reading(package, before, problems, map_roles, progress)
+        self.changes: dict[str, Changes] = {}
+        self.purged: dict[str, list[str]] = {}
+        self._before = before
+        self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
+        self._links: dict[str, derived.Links] = {}
+
+    @property
+    def total(self) -> int:
+        """How many records would be written."""
+        return sum(changes.changed for changes in self.changes.values())
+
+    def run(self, tombstone_days: int) -> None:
+        """Read the whole package; afterwards `changes` and `purged` say what to write."""
+        for name in FILES:
+            self.changes[name] = Changes(FILES[name], self._before)
+            if name in self._bulk:
+                self._read(FILES[name])
+        if self.reading.problems.total:
+            return
+        for name in self._bulk:
+            self._mark_missing(FILES[name])
+        self._relink()
+        self._find_old_tombstones(tombstone_days)
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        for changes in self.changes.values():
+            changes.close()
+
+    def _read(self, resource: Resource) -> None:
+        changes = self.changes[resource.name]
+        for draft in self._drafts(resource):
+            changes.add(draft.key, draft.encoded, draft.values)
+        changes.flush()
+
+    def _drafts(self, resource: Resource) -> Iterator[Draft]:
+        drafts = self.reading.drafts(resource.name)
+        for name, element in resource.derived.items():
+            if element.inverse:
+                drafts = self._with_children(resource, name, list(drafts))
+            else:
+                drafts = self._with_links(resource, name, drafts)
+        if resource.name in derived.link_sources():
+            drafts = self._noting_links(resource, drafts)
+        return drafts
+
+    def _with_children(self, resource: Resource, name: str, drafts: list[Draft]) -> Iterator[Draft]:
+        """Orgs and sessions are few, so all are held until each one's children are known."""
+        element = resource.derived[name]
+        field = f"{element.inverse}.sourcedId"
+        self._check_cycles(resource, field, drafts)
+        found = derived.children(drafts, field)
+        for draft in drafts:
+            keys = found.get(draft.key)
+            yield derived.attach(draft, name, element, keys) if keys else draft
+
+    def _check_cycles(self, resource: Resource, field: str, drafts: list[Draft]) -> None:
+        parents = {d.key: str(d.values[field]) for d in drafts if d.values.get(field) is not None}
+        for key in cycles(parents):
+            self.reading.problems.error(
+                "cycle",
+                "the record is its own ancestor",
+                "Correct parentSourcedId, so that every chain of parents ends.",
+                file=f"{resource.name}.csv",
+                column="parentSourcedId",
+                value=key,
+            )
+
+    def _with_links(self, resource: Resource, name: str, drafts: Iterator[Draft]) -> Iterator[Draft]:
+        element = resource.derived[name]
+        links = self._links.get(element.link)
+        if links is None:
+            links = self._links[element.link] = derived.stored_links(self._before, element.link)
+        for draft in drafts:
+            keys = links.get(draft.key)
+            yield derived.attach(draft, name, element, keys) if keys else draft
+
+    def _noting_links(self, resource: Resource, drafts: Iterator[Draft]) -> Iterator[Draft]:
+        owner, target = (reference.field for reference in resource.references)
+        found: dict[str, set[str]] = {}
+        for draft in drafts:
+            if draft.values["status"] == "active":
+                found.setdefault(str(draft.values[owner]), set()).add(str(draft.values[target]))
+            yield draft
+        self._links[resource.name] = {key: sorted(keys) for key, keys in found.items()}
+
+    def _relink(self) -> None:
+        """Classes and courses whose own file is absent still follow their links."""
+        for link, (name, element) in derived.link_sources().items():
+            if link in self._bulk and name not in self._bulk:
+                for record in derived.relinked(self._before, FILES[name], element, self._links[link]):
+                    self.changes[name].keep(record, "updated")
+
+    def _mark_missing(self, resource: Resource) -> None:
+        changes, ids = self.changes[resource.name], self.reading.ids[resource.name]
+        waiting: list[str] = []
+        for key in self._before.keys(resource.name, ACTIVE_ONLY):
+            if key not in ids:
+                waiting.append(key)
+                if len(waiting) == BATCH:
+                    self._bury(resource, changes, waiting)
+                    waiting = []
+        self._bury(resource, changes, waiting)
+
+    def _bury(self, resource: Resource, changes: Changes, keys: list[str]) -> None:
+        for body in self._before.bodies(resource.name, keys).values():
+            changes.keep(resource.tombstone(body), "deleted")
+
+    def _find_old_tombstones(self, days: int) -> None:
+        """Tombstones that are old enough and that no record refers to any more, the package's own ids excepted."""
+        cutoff = fold(format_instant(time.time() - days * DAY))
+        for name in FILES:
+            old: tuple[Where, ...] = (
+                Compare("status", "=", TO_BE_DELETED),
+                Compare("dateLastModified", "<", cutoff),
+                Not(AnyOf(tuple(_referrers(name)))),
+            )
+            ids = self.reading.ids.get(name, ())
+            if keys := [key for key in self._before.keys(name, AllOf(old)) if key not in ids]:
+                self.purged[name] = keys
+
+
+def _referrers(name: str) -> Iterator[Where]:
+    everything: Where = AllOf(())
+    for resource in FILES.values():
+        for reference in resource.references:
+            if reference.target == name:
+                yield Among(KEY, Select(resource.name, reference.field, everything))
+        if resource.key_of == name:
+            yield Among(KEY, Select(resource.name, KEY, everything))

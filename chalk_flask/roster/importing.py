@@ -1,0 +1,158 @@
+"""Import of a OneRoster CSV package: refused, or committed in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from backends import Backend, Snapshot
+from chalk_flask.oneroster.resources import FILES
+from chalk_flask.roster import clock
+from chalk_flask.roster.comparing import Comparison
+from chalk_flask.roster.package import Limits, Package, open_package
+from chalk_flask.roster.problems import Problems, Refused
+from chalk_flask.roster.report import FileReport, Report
+from chalk_flask.settings import Settings
+
+__all__ = ["Options", "Progress", "import_package"]
+
+Progress: TypeAlias = Callable[[str, int], None]
+"""Told the phase (a file's name, or "writing") and how many rows of it are done."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an operator decides about imports."""
+
+    limits: Limits = field(default_factory=Limits)
+    map_roles: bool = False
+    tombstone_days: int = 90
+
+    @classmethod
+    def of(cls, settings: Settings) -> Options:
+        """The options in the settings."""
+        limits = Limits(
+            settings.import_max_entries,
+            settings.import_max_mb << 20,
+            settings.import_max_ratio,
+            settings.import_max_field_kb << 10,
+        )
+        return cls(limits, settings.map_enrollment_roles, settings.tombstone_days)
+
+
+class _Moved(Exception):
+    """Somebody else wrote the roster since it was compared."""
+
+
+def import_package(
+    store: Backend,
+    tenant: str,
+    path: Path,
+    options: Options,
+    *,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Make the stored roster of the tenant what the package says; the report tells what that changed.
+
+    A package with any error changes nothing. Reading and comparing happen without the store's lock; if the roster
+    moves meanwhile, they happen again. Raises StorageError.
+    """
+    started = time.monotonic()
+    progress = progress and _throttled(progress)
+    while True:
+        report = Report("refused", tenant, path.name, Problems(), dry_run)
+        try:
+            _attempt(store, report, path, options, progress)
+        except Refused:
+            pass
+        except _Moved:
+            continue
+        report.seconds = time.monotonic() - started
+        return report
+
+
+def _throttled(progress: Progress) -> Progress:
+    """Pass on what comes at least a tenth of a second after the last, and every change of phase."""
+    last: tuple[str, float] = ("", 0.0)
+
+    def told(phase: str, rows: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if phase != last[0] or now - last[1] >= 0.1:
+            last = (phase, now)
+            progress(phase, rows)
+
+    return told
+
+
+def _attempt(store: Backend, report: Report, path: Path, options: Options, progress: Progress | None) -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_field_limit(options.limits.field))
+        package = stack.enter_context(open_package(path, options.limits, report.problems))
+        with store.read(report.tenant) as before:
+            revision = before.revision
+            comparison = stack.enter_context(_compared(package, before, report, options, progress))
+        if report.problems.total:
+            return
+        if report.dry_run:
+            report.state = "checked"
+        elif not comparison.total and not report.purged:
+            report.state = "unchanged"
+        else:
+            report.stamp = _write(store, report.tenant, comparison, revision, progress)
+            report.state = "committed"
+
+
+@contextlib.contextmanager
+def _field_limit(limit: int) -> Iterator[None]:
+    former = csv.field_size_limit(limit)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(former)
+
+
+@contextlib.contextmanager
+def _compared(
+    package: Package, before: Snapshot, report: Report, options: Options, progress: Progress | None
+) -> Iterator[Comparison]:
+    comparison = Comparison(package, before, report.problems, options.map_roles, progress)
+    with contextlib.closing(comparison):
+        comparison.run(options.tombstone_days)
+        report.files = {
+            name: FileReport(comparison.reading.rows[name], dict(comparison.changes[name].counts))
+            for name in FILES
+            if name in comparison.reading.rows
+        }
+        report.purged = sum(map(len, comparison.purged.values()))
+        yield comparison
+
+
+def _write(store: Backend, tenant: str, comparison: Comparison, revision: int, progress: Progress | None) -> str:
+    """Write what differs, under one stamp that does not lie before the commit (see `clock`). Returns the stamp."""
+    lead = clock.ahead(comparison.total)
+    while True:
+        with store.write(tenant) as transaction:
+            if transaction.revision != revision:
+                raise _Moved
+            stamp = clock.next_stamp(transaction, lead)
+            for name, keys in comparison.purged.items():
+                transaction.delete(name, keys)
+            for name, changes in comparison.changes.items():
+                if progress:
+                    progress(f"writing {name}", changes.changed)
+                transaction.put(name, changes.records(stamp))
+            transaction.put("clock", [clock.remember(stamp)])
+        left = clock.seconds_until(stamp)
+        if left >= 0 or comparison.total > clock.MANY:
+            time.sleep(max(left, 0))
+            return stamp
+        lead = 2 * lead - left
+        with store.read(tenant) as after:
+            revision = after.revision
