@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -202,6 +204,61 @@ def test_a_port_that_is_taken_is_refused_with_what_to_change() -> None:
 def test_a_host_that_is_not_ours_is_refused_by_name(host: str) -> None:
     with pytest.raises(CannotListen, match=f"host {host}, port 0: "):
         serve(_nothing, load({"host": host, "port": 0}, {}))
+
+
+def entry(tmp_path: Path, **environ: str) -> subprocess.Popen[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    return subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=clean | {"CHALK_STORAGE": f"sqlite:///{tmp_path}/chalk.db", "CHALK_PORT": "0"} | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_python_app_py_serves_the_api_with_settings_from_the_environment(tmp_path: Path) -> None:
+    with entry(tmp_path) as process:
+        try:
+            assert process.stdout
+            port = next(match[1] for line in process.stdout if (match := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+            connection.request("GET", "/ims/oneroster/v1p1/orgs")
+            response = connection.getresponse()
+            assert (response.status, json.loads(response.read())["error"]) == (401, "invalid_token")
+            connection.close()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
+    assert (tmp_path / "chalk.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("CHALK_HOST", "192.0.2.1", "cannot listen on host 192.0.2.1"),
+        ("CHALK_PORT", "high", "port cannot be 'high'"),
+        ("CHALK_PROT", "8080", "did you mean CHALK_PORT?"),
+        ("CHALK_STORAGE", "redis://db", "no backend for 'redis'"),
+    ],
+)
+def test_python_app_py_says_in_a_line_why_it_cannot_serve(tmp_path: Path, variable: str, value: str, said: str) -> None:
+    with entry(tmp_path, **{variable: value}) as process:
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_a_wsgi_server_can_take_the_application_from_app_py(tmp_path: Path) -> None:
+    program = "import app; print(app.app.test_client().get('/ims/oneroster/v1p1/orgs').status_code)"
+    environ = os.environ | {"CHALK_STORAGE": f"sqlite:///{tmp_path}/chalk.db"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("401\n", "")
 
 
 def _nothing(*_: object) -> list[bytes]:
