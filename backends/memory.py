@@ -137,7 +137,6 @@ class TableSnapshot(Snapshot):
         for item in items:
             self._state()
             yield item
-        self._state()
 
 
 class TableTransaction(TableSnapshot, Transaction):

@@ -1,0 +1,217 @@
+"""Every node and operator of the query tree on every kind of field, with and without values."""
+
+from __future__ import annotations
+
+import pytest
+
+from backends import (
+    EVERYTHING,
+    KEY,
+    AllOf,
+    Among,
+    AnyOf,
+    Backend,
+    Compare,
+    Not,
+    Order,
+    Query,
+    Record,
+    Select,
+    Where,
+)
+from backends.testing.sample import TENANT, Conformance, documents, fill, found, record
+
+__all__ = ["QueryConformance"]
+
+# a and b have everything, c and d have some, e has nothing at all.
+SAMPLE = (
+    record("a", name="ada", age=36, tags=("math", "first"), scores=(1.5, -2), metadata__house="red", home__street="x"),
+    record("b", name="bob", age=7, tags=("math",), scores=(10,), metadata__house=("blue", "green")),
+    record("c", name="Cyd", tags=(), scores=(0, 100.25), metadata__other="red"),
+    record("d", name="", age=-0.5, tags=("",), scores=()),
+    Record("e", b'{"key":"e"}', {"name": None, "metadata.house": None}),
+)
+SAMPLE_GROUPS = (
+    record("g1", title="ada", members=("a", "b", "nobody"), size=7),
+    record("g2", title="red", members=("c",), size=100.25),
+    record("g3", title="empty", members=()),
+)
+
+LEAVES: list[tuple[Where, str]] = [
+    (Compare("name", "=", "ada"), "a"),
+    (Compare("name", "=", ""), "d"),
+    (Compare("name", "<", "bob"), "acd"),
+    (Compare("name", "<=", "bob"), "abcd"),
+    (Compare("name", ">", "ada"), "b"),
+    (Compare("name", ">=", "ada"), "ab"),
+    (Compare("name", "~", "d"), "ac"),
+    (Compare("name", "~", ""), "abcd"),
+    (Compare("age", "=", 7), "b"),
+    (Compare("age", "=", 7.0), "b"),
+    (Compare("age", "<", 7), "d"),
+    (Compare("age", "<=", 7), "bd"),
+    (Compare("age", ">", 7), "a"),
+    (Compare("age", ">=", 7), "ab"),
+    (Compare("age", ">", -1e300), "abd"),
+    (Compare("age", "<", float("inf")), "abd"),
+    (Compare("tags", "=", "math"), "ab"),
+    (Compare("tags", "=", ""), "d"),
+    (Compare("tags", "<", "g"), "ad"),
+    (Compare("tags", "<=", "first"), "ad"),
+    (Compare("tags", ">", "first"), "ab"),
+    (Compare("tags", ">=", "math"), "ab"),
+    (Compare("tags", "~", "irs"), "a"),
+    (Compare("scores", "=", 10), "b"),
+    (Compare("scores", "<", 0), "a"),
+    (Compare("scores", "<=", 0), "ac"),
+    (Compare("scores", ">", 9.5), "bc"),
+    (Compare("scores", ">=", 100.25), "c"),
+    (Compare("home.street", "=", "x"), "a"),
+    (Compare("metadata.house", "=", "red"), "a"),
+    (Compare("metadata.house", "=", "green"), "b"),
+    (Compare("metadata.house", "<", "c"), "b"),
+    (Compare("metadata.house", "<=", "green"), "b"),
+    (Compare("metadata.house", ">", "green"), "a"),
+    (Compare("metadata.house", ">=", "green"), "ab"),
+    (Compare("metadata.house", "~", "re"), "ab"),
+    (Compare("metadata.nothing", "=", "red"), ""),
+    (Compare("metadata.nothing", "<=", "red"), ""),
+    (Compare(KEY, "=", "c"), "c"),
+    (Compare(KEY, "<", "c"), "ab"),
+    (Compare(KEY, "<=", "c"), "abc"),
+    (Compare(KEY, ">", "c"), "de"),
+    (Compare(KEY, ">=", "c"), "cde"),
+    (Compare(KEY, "~", "c"), "c"),
+    (Among("name", ("ada", "Cyd", "nobody", "ada")), "ac"),
+    (Among("age", (7, 36.0, 8)), "ab"),
+    (Among("tags", ("first", "math")), "ab"),
+    (Among("scores", (-2, 1.5, 0)), "ac"),
+    (Among("metadata.house", ("red", "blue", "green")), "ab"),
+    (Among(KEY, ("e", "a", "z")), "ae"),
+    (Among("name", ()), ""),
+    (Among("tags", ()), ""),
+    (Among(KEY, ()), ""),
+]
+
+SELECTS: list[tuple[Where, str]] = [
+    (Among(KEY, Select("groups", "members", EVERYTHING)), "abc"),
+    (Among(KEY, Select("groups", "members", Compare("size", "<", 10))), "ab"),
+    (Among(KEY, Select("groups", "members", Compare("size", ">", 1000))), ""),
+    (Among("name", Select("groups", "title", EVERYTHING)), "a"),
+    (Among("metadata.house", Select("groups", "title", Compare(KEY, "=", "g2"))), "a"),
+    (Among("age", Select("groups", "size", EVERYTHING)), "b"),
+    (Among("scores", Select("groups", "size", EVERYTHING)), "c"),
+    (Among("tags", Select("people", "tags", Compare(KEY, "=", "b"))), "ab"),
+    (Among("name", Select("people", "name", Compare("scores", ">", 9))), "bc"),
+    (Among("metadata.house", Select("people", "metadata.other", EVERYTHING)), "a"),
+    (Among(KEY, Select("people", KEY, Not(Compare("age", ">", 0)))), "cde"),
+    (Among(KEY, Select("groups", "members", Among(KEY, Select("groups", KEY, Compare("title", "~", "d"))))), "abc"),
+    (Among("tags", Select("people", "tags", Among(KEY, Select("groups", "members", EVERYTHING)))), "ab"),
+    (Among(KEY, Select("notes", KEY, EVERYTHING)), ""),
+]
+
+TREES: list[tuple[Where, str]] = [
+    (EVERYTHING, "abcde"),
+    (AllOf(()), "abcde"),
+    (AnyOf(()), ""),
+    (Not(AnyOf(())), "abcde"),
+    (Not(AllOf(())), ""),
+    (AllOf((Compare("tags", "=", "math"), Compare("tags", "=", "first"))), "a"),
+    (AllOf((Compare("age", ">", 0), Not(Compare("name", "=", "ada")))), "b"),
+    (AnyOf((Compare("name", "=", "ada"), Compare("scores", "=", 10), Compare("tags", "=", "math"))), "ab"),
+    (AllOf((AnyOf((Compare(KEY, "=", "a"), Compare(KEY, "=", "e"))), Not(Compare("name", "~", "")))), "e"),
+    (Not(Not(Compare("age", "=", 7))), "b"),
+    (Not(AllOf((Compare("age", "<", 10), Compare("name", "~", "b")))), "acde"),
+    (Not(AnyOf((Compare("age", "<", 10), Compare("tags", "~", "m")))), "ce"),
+]
+
+
+def wrapped(levels: int) -> Where:
+    """`tags = "math"` below so many levels of Not and AllOf, an even number of them Not."""
+    where: Where = Compare("tags", "=", "math")
+    for level in range(levels):
+        where = Not(where) if level % 2 else AllOf((where,))
+    return where
+
+
+class QueryConformance(Conformance):
+    """What `find` and `keys` find in five records that differ in what they lack."""
+
+    @pytest.fixture
+    def sample(self, store: Backend) -> Backend:
+        """The store with the sample in it."""
+        with store.write(TENANT) as transaction:
+            transaction.put("people", SAMPLE)
+            transaction.put("groups", SAMPLE_GROUPS)
+        return store
+
+    @pytest.mark.parametrize(("where", "keys"), LEAVES + SELECTS + TREES, ids=str)
+    def test_a_condition_finds_exactly_the_records_for_which_it_is_true(
+        self, sample: Backend, where: Where, keys: str
+    ) -> None:
+        with sample.read(TENANT) as at:
+            assert found(at, where) == list(keys)
+
+    @pytest.mark.parametrize(("where", "keys"), LEAVES + SELECTS + TREES, ids=str)
+    def test_not_is_the_true_complement_so_a_missing_field_matches_it(
+        self, sample: Backend, where: Where, keys: str
+    ) -> None:
+        with sample.read(TENANT) as at:
+            assert found(at, Not(where)) == [key for key in "abcde" if key not in keys]
+
+    @pytest.mark.parametrize(
+        ("order", "keys"),
+        [
+            ((), "abcde"),
+            ((Order(KEY, descending=True),), "edcba"),
+            ((Order("name"),), "dcabe"),
+            ((Order("name", descending=True),), "ebacd"),
+            ((Order("age"),), "dbace"),
+            ((Order("age", descending=True),), "ceabd"),
+            ((Order("tags"),), "dabce"),
+            ((Order("tags", descending=True),), "cebad"),
+            ((Order("scores"),), "acbde"),
+            ((Order("scores", descending=True),), "debca"),
+            ((Order("metadata.house"),), "bacde"),
+            ((Order("metadata.house", descending=True),), "cdeab"),
+            ((Order("metadata.nothing", descending=True),), "abcde"),
+            ((Order("home.street"), Order("age", descending=True)), "acebd"),
+            ((Order("home.street", descending=True), Order(KEY, descending=True)), "edcba"),
+        ],
+        ids=str,
+    )
+    def test_order_puts_missing_last_or_first_and_ties_by_key(
+        self, sample: Backend, order: tuple[Order, ...], keys: str
+    ) -> None:
+        with sample.read(TENANT) as at:
+            assert documents(at.find(Query("people", order=order)).body()) == list(keys)
+
+    def test_a_record_that_matches_in_many_ways_comes_once(self, sample: Backend) -> None:
+        fill(sample, "groups", [record(f"x{number}", members=("a", "b", "a")) for number in range(5)])
+        with sample.read(TENANT) as at:
+            assert found(at, Among(KEY, Select("groups", "members", EVERYTHING))) == ["a", "b", "c"]
+            assert found(at, Compare("tags", "~", "")) == ["a", "b", "d"]
+
+    def test_two_hundred_levels_are_not_too_deep(self, sample: Backend) -> None:
+        with sample.read(TENANT) as at:
+            assert found(at, wrapped(200)) == ["a", "b"]
+
+    def test_two_thousand_terms_are_not_too_many(self, sample: Backend) -> None:
+        terms = tuple(Compare("name", "=", f"name {number}") for number in range(2000))
+        with sample.read(TENANT) as at:
+            assert found(at, AnyOf((*terms, Compare("tags", "=", "first")))) == ["a"]
+            assert found(at, AllOf((*map(Not, terms), Compare("tags", "=", "math")))) == ["a", "b"]
+
+    @pytest.mark.parametrize("field", ["name", "tags", "metadata.house", KEY])
+    def test_fifty_thousand_values_are_not_too_many(self, sample: Backend, field: str) -> None:
+        strangers = tuple(f"nobody {number}" for number in range(50_000))
+        with sample.read(TENANT) as at:
+            assert found(at, Among(field, (*strangers, "ada", "math", "red", "a"))) == [
+                key for key in "abc" if key == "a" or (field == "tags" and key == "b")
+            ]
+            assert found(at, Among(field, strangers)) == []
+
+    def test_fifty_thousand_numbers_are_not_too_many(self, sample: Backend) -> None:
+        with sample.read(TENANT) as at:
+            assert found(at, Among("age", tuple(range(50_000)))) == ["a", "b"]
+            assert found(at, Among("scores", tuple(number + 0.25 for number in range(50_000)))) == ["c"]

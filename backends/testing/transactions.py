@@ -1,0 +1,196 @@
+"""Snapshots, transactions, copies, tenants, and the revision that moves with what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backends import Backend, Compare, Order, Query, Record, Transaction, Value
+from backends.testing.sample import TENANT, Conformance, Oops, break_off, fill, found, person, record
+
+__all__ = ["TransactionConformance"]
+
+TENANTS = ["default", "Default", "_control", "", ".", "..", "a/b", "a%2Fb", "ü 李'\"%_\0", "x" * 60]
+
+
+class TransactionConformance(Conformance):
+    """What is seen by whom, from when on, and what is left after a failure."""
+
+    def test_a_snapshot_stays_as_it_was_while_others_write(self, store: Backend) -> None:
+        fill(store, "people", [person(number) for number in range(600)])
+        with store.read(TENANT) as before:
+            page, keys = before.find(Query("people")), before.keys("people")
+            first = next(page.chunks)
+            with store.write(TENANT) as transaction:
+                transaction.delete("people", [f"p{number:03}" for number in range(0, 600, 2)])
+                transaction.put("people", [record("p001", name="new")])
+                with store.read(TENANT) as meanwhile:
+                    assert found(meanwhile) == found(before)
+            with store.read(TENANT) as after:
+                assert len(found(after)) == 300
+                assert found(after, Compare("name", "=", "new")) == ["p001"]
+            assert b",".join([first, *page.chunks]) == b",".join(person(number).body for number in range(600))
+            assert len(list(keys)) == 600
+            assert found(before, Compare("name", "=", "new")) == []
+            assert before.bodies("people", ["p001"]) == {"p001": person(1).body}
+
+    def test_a_snapshot_stays_as_it_was_when_its_first_question_comes_after_the_commit(self, store: Backend) -> None:
+        with store.read(TENANT) as before:
+            fill(store, "people", [person(1)])
+            assert found(before) == []
+            assert before.revision == 0
+
+    def test_a_transaction_sees_its_own_writes(self, store: Backend) -> None:
+        fill(store, "people", [person(1), person(2)])
+        with store.write(TENANT) as transaction:
+            transaction.put("people", [record("p001", name="changed", tags=("new",)), person(3)])
+            transaction.delete("people", ["p002", "unknown"])
+            assert found(transaction) == ["p001", "p003"]
+            assert found(transaction, Compare("tags", "=", "new")) == ["p001"]
+            assert found(transaction, Compare("tags", "=", "t1")) == []
+            assert set(transaction.bodies("people", ["p001", "p002", "p003"])) == {"p001", "p003"}
+        with store.read(TENANT) as at:
+            assert found(at) == ["p001", "p003"]
+
+    def test_put_replaces_the_whole_record(self, store: Backend) -> None:
+        fill(store, "people", [record("a", name="old", age=1, tags=("x", "y"), metadata__house="red")])
+        fill(store, "people", [record("a", tags=("y", "z"))])
+        with store.read(TENANT) as at:
+            for gone in (
+                Compare("name", "~", ""),
+                Compare("age", ">", -1e300),
+                Compare("tags", "=", "x"),
+                Compare("metadata.house", "=", "red"),
+            ):
+                assert found(at, gone) == []
+            assert found(at, Compare("tags", "=", "z")) == ["a"]
+
+    def test_the_last_of_equal_keys_in_one_put_wins(self, store: Backend) -> None:
+        fill(store, "people", [record("a", name="one", tags=("1",)), record("a", name="two", tags=("2", "2"))])
+        with store.read(TENANT) as at:
+            assert at.find(Query("people")).body() == record("a", name="two", tags=("2", "2")).body
+            assert found(at, Compare("tags", "=", "1")) == []
+
+    def test_a_deleted_record_may_come_back(self, store: Backend) -> None:
+        with store.write(TENANT) as transaction:
+            transaction.put("people", [person(1)])
+            transaction.delete("people", ["p001", "p001"])
+            assert found(transaction) == []
+            transaction.put("people", [person(1)])
+        with store.read(TENANT) as at:
+            assert found(at, Compare("tags", "=", "all")) == ["p001"]
+
+    def test_a_failed_transaction_leaves_nothing(self, store: Backend) -> None:
+        fill(store, "people", [person(1), person(2)])
+        with store.read(TENANT) as at:
+            before = at.find(Query("people")).body(), at.revision
+
+        def work(transaction: Transaction) -> None:
+            transaction.put("people", [person(3), record("p001", tags=("changed",))])
+            transaction.put("groups", [record("g")])
+            transaction.delete("people", ["p002"])
+
+        break_off(store, work)
+        with store.read(TENANT) as at:
+            assert (at.find(Query("people")).body(), at.revision) == before
+            assert found(at, Compare("tags", "=", "changed")) == []
+            assert found(at, collection="groups") == []
+
+    def test_records_that_fail_while_they_are_made_undo_the_transaction(self, store: Backend) -> None:
+        def many() -> Iterator[Record]:
+            yield from map(person, range(1500))
+            raise Oops
+
+        def work(transaction: Transaction) -> None:
+            transaction.put("people", [person(1)])
+            transaction.put("people", many())
+
+        break_off(store, work)
+        fill(store, "people", [person(5)])
+        with store.read(TENANT) as at:
+            assert found(at) == ["p005"]
+
+    def test_a_transaction_that_is_closed_before_its_end_is_undone(self, store: Backend) -> None:
+        transaction = store.write(TENANT)
+        transaction.put("people", [person(1)])
+        transaction.close()
+        transaction.close()
+        with store.read(TENANT) as at:
+            assert found(at) == []
+        fill(store, "people", [person(2)])
+
+    def test_what_the_caller_does_to_its_record_later_changes_nothing(self, store: Backend) -> None:
+        values: dict[str, Value] = {"name": "before", "tags": ("x",)}
+        one = Record("a", b'{"key":"a"}', values)
+        with store.write(TENANT) as transaction:
+            transaction.put("people", [one])
+            values["name"] = "after"
+            values["metadata.house"] = "red"
+            assert found(transaction, Compare("name", "=", "before")) == ["a"]
+        values.clear()
+        with store.read(TENANT) as at:
+            assert found(at, Compare("name", "=", "before")) == ["a"]
+            assert found(at, Compare("metadata.house", "=", "red")) == []
+            answer = at.bodies("people", ["a"])
+            answer["a"] = b"changed"
+            assert at.bodies("people", ["a"]) == {"a": b'{"key":"a"}'}
+
+    def test_tenants_never_see_each_other(self, store: Backend) -> None:
+        for tenant in TENANTS:
+            fill(
+                store, "people", [record("same", name=f"of {tenant}", tags=(tenant,)), record(f"own {tenant}")], tenant
+            )
+        for tenant in TENANTS:
+            with store.read(tenant) as at:
+                assert found(at) == sorted(["same", f"own {tenant}"])
+                assert found(at, Compare("name", "~", "of ")) == ["same"]
+                assert found(at, Compare("tags", "=", tenant)) == ["same"]
+                assert at.find(Query("people", order=(Order("tags"),), limit=0)).total == 2
+        with store.write("_control") as transaction:
+            transaction.delete("people", list(transaction.keys("people")))
+        for tenant in TENANTS:
+            with store.read(tenant) as at:
+                assert len(found(at)) == (0 if tenant == "_control" else 2)
+
+    def test_an_unknown_tenant_has_nothing(self, store: Backend) -> None:
+        with store.read("stranger") as at:
+            assert (found(at), at.revision, at.bodies("people", ["a"])) == ([], 0, {})
+
+    def test_the_revision_rises_with_every_commit_to_what_is_served(self, store: Backend) -> None:
+        seen = [0]
+        for change in range(4):
+            with store.write(TENANT) as transaction:
+                assert transaction.revision == seen[-1]
+                if change == 3:
+                    transaction.delete("people", ["p001"])
+                else:
+                    transaction.put("people" if change else "groups", [Record(f"p00{change}", b"{}")])
+            with store.read(TENANT) as at:
+                seen.append(at.revision)
+        assert seen == sorted(set(seen))
+
+    def test_the_revision_rests_when_nothing_served_is_touched(self, store: Backend) -> None:
+        fill(store, "people", [person(1)])
+        with store.read(TENANT) as before:
+            fill(store, "notes", [record("n", state="new")])
+            fill(store, "people", [person(2)], "another")
+            with store.write(TENANT):
+                pass
+            break_off(store, lambda transaction: transaction.put("people", [person(3)]))
+            with store.read(TENANT) as after:
+                assert after.revision == before.revision
+                assert found(after, collection="notes") == ["n"]
+
+    def test_the_stamp_differs_after_every_commit(self, store: Backend) -> None:
+        stamps = [store.stamp(TENANT)]
+        for number in range(30):
+            fill(store, "notes" if number % 2 else "people", [record(f"n{number % 3}")])
+            stamps.append(store.stamp(TENANT))
+        with store.write(TENANT) as transaction:
+            transaction.delete("notes", ["n0"])
+        stamps.append(store.stamp(TENANT))
+        assert all(one != two for index, one in enumerate(stamps) for two in stamps[:index])
+
+    def test_a_healthy_store_has_nothing_to_report(self, store: Backend) -> None:
+        fill(store, "people", [person(number) for number in range(50)])
+        fill(store, "notes", [record("n")], "_control")
+        assert store.check() == []
