@@ -135,9 +135,9 @@ def describe(settings: Settings) -> tuple[Described, ...]:
 def example_toml() -> str:
     """The text of `config/chalk.example.toml`: every setting with its help, commented out at its default."""
     head = (
-        "Settings of Chalk Flask, each at its default. Uncomment what you change, and name the file with --config or CHALK_CONFIG."
-        " CHALK_* variables win over it, as CHALK_PORT over port; CHALK_PORT_FILE and the like name a file that holds"
-        " the value."
+        "Settings of Chalk Flask, each at its default. Uncomment what you change, and name the file with --config"
+        " or CHALK_CONFIG. CHALK_* variables win over it, as CHALK_PORT over port; CHALK_PORT_FILE and the like"
+        " name a file that holds the value."
     )
     return "\n".join(
         [_comment(head), *(f"\n{_comment(_explained(s))}\n# {s.name} = {_toml(s.default)}" for s in SETTINGS), ""]
