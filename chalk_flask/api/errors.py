@@ -10,6 +10,7 @@ from typing import NamedTuple
 import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from backends import StoreBusy
 
@@ -59,12 +60,20 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _failed)
 
 
-def answer(code: int, message: str = "", minor: str = "", headers: list[tuple[str, str]] | None = None) -> Response:
-    """The response for an HTTP status; message and codeMinor default to what the status says."""
+def answer(
+    code: int, message: str = "", minor: str = "", headers: list[tuple[str, str]] | None = None, reference: str = ""
+) -> Response:
+    """The response for an HTTP status; message and codeMinor default to what the status says.
+
+    `reference` is what a log calls this answer; each answer has one.
+    """
     kind = KINDS.get(code) or KINDS[400 if code < 500 else 500]
     error = minor if minor.startswith("invalid_") else kind.error
     message = message or kind.message
-    entry = status_entry("failure", "error", message, minor or kind.minor)
+    entry = {
+        **status_entry("failure", "error", message, minor or kind.minor),
+        "imsx_messageRefIdentifier": reference or str(uuid.uuid4()),
+    }
     body = orjson.dumps({"error": error, "message": message, "statusInfoSet": [entry]})
     common = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
     return Response(body, code, headers=[*common, *(headers or ())])
@@ -76,19 +85,20 @@ def status_entry(major: str, severity: str, description: str, minor: str) -> dic
     return {
         "imsx_codeMajor": major,
         "imsx_severity": severity,
-        "imsx_messageRefIdentifier": str(uuid.uuid4()),
         **({"imsx_operationRefIdentifier": operation} if operation else {}),
         "imsx_description": description,
         "imsx_codeMinor": minor,
     }
 
 
-def _refused(error: HTTPException) -> Response:
+def _refused(error: HTTPException) -> Response | WerkzeugResponse:
     code = error.code or 500
+    if code < 400:
+        return error.get_response()
     if isinstance(error, Problem):
         return answer(code, error.description or "", error.minor)
     # Of werkzeug's own errors the headers matter (Allow, Retry-After); its HTML and its texts do not.
-    kept = [(name, value) for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Location")]
+    kept = [(name, value) for name, value in error.get_headers() if name in ("Allow", "Retry-After")]
     return answer(code, headers=kept)
 
 
@@ -101,8 +111,9 @@ def _failed(error: Exception) -> Response:
     # The places alone: messages of errors quote what they are about, and that may be somebody's data.
     causes = [error, *(cause for cause in (error.__cause__,) if cause)]
     places = [f"{type(each).__name__} at {_place(each)}" for each in causes]
-    log.error("%s failed: %s", request.endpoint or "a request", "; caused by ".join(places))
-    return answer(500)
+    reference = str(uuid.uuid4())
+    log.error("%s failed (%s): %s", request.endpoint or "a request", reference, "; caused by ".join(places))
+    return answer(500, reference=reference)
 
 
 def _place(error: BaseException) -> str:

@@ -1,0 +1,362 @@
+"""Every operation of the standard answers, under both roots, with the right records (digest sections 2 and 12)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from chalk_flask.api.routes import ROUTES
+from tests.api.conftest import CHALK, IMS, Consumer, items, problem
+from tests.api.roster import ROSTER
+from tests.conftest import chalk_of
+
+OPERATIONS = json.loads((Path(__file__).parents[1] / "data" / "operations.json").read_text())["operations"]
+GETS = [operation for operation in OPERATIONS if operation["method"] == "GET"]
+
+COLLECTIONS = {
+    "/academicSessions": "g-1 g-2 g-3 g-4 m-1 m-2 t-1 t-2 t-3 y-1",
+    "/classes": "c-1 c-2 c-3 c-4",
+    "/courses": "k-1 k-2 k-3 k-4",
+    "/gradingPeriods": "g-1 g-2 g-3 g-4",
+    "/demographics": "u-1 u-2",
+    "/enrollments": "e-1 e-10 e-2 e-3 e-4 e-5 e-6 e-7 e-8 e-9",
+    "/orgs": "d-1 p-1 s-1 s-2 s-3",
+    "/schools": "s-1 s-2 s-3",
+    "/students": "u-1 u-2 u-3 u-8",
+    "/teachers": "u-4 u-5",
+    "/terms": "t-1 t-2 t-3",
+    "/users": "u-1 u-2 u-3 u-4 u-5 u-6 u-7 u-8 u-9",
+    "/schools/s-1/courses": "k-1 k-2",
+    "/schools/s-2/courses": "k-3 k-4",
+    "/schools/s-1/classes/c-1/enrollments": "e-1 e-2 e-3 e-4",
+    "/schools/s-1/classes/c-1/students": "u-1 u-2",
+    "/schools/s-1/classes/c-2/teachers": "u-9",
+    "/schools/s-2/enrollments": "e-7 e-8",
+    "/schools/s-1/students": "u-1 u-2 u-8",
+    "/schools/s-1/teachers": "u-4",
+    "/schools/s-1/terms": "t-1 t-2",
+    "/schools/s-2/terms": "t-2",
+    "/terms/t-2/classes": "c-2 c-3",
+    "/terms/t-1/gradingPeriods": "g-1 g-2 g-3 g-4",
+    "/courses/k-1/classes": "c-1 c-2",
+    "/students/u-1/classes": "c-1 c-2",
+    "/teachers/u-4/classes": "c-1",
+    "/schools/s-2/classes": "c-3 c-4",
+    "/users/u-7/classes": "c-2",
+    "/users/u-9/classes": "c-2",
+    "/classes/c-1/students": "u-1 u-2",
+    "/classes/c-2/students": "u-1",
+    "/classes/c-3/teachers": "u-5",
+    "/resources": "r-1 r-2 r-3",
+    "/courses/k-1/resources": "r-1 r-2",
+    "/classes/c-1/resources": "r-2",
+    "/categories": "cat-1 cat-2 cat-3 cat-4 cat-6",
+    "/lineItems": "l-1 l-2 l-4",
+    "/results": "x-1 x-2 x-3",
+    "/classes/c-1/results": "x-1 x-2",
+    "/classes/c-1/lineItems": "l-1 l-4",
+    "/classes/c-1/lineItems/l-1/results": "x-1 x-2",
+    "/classes/c-1/students/u-1/results": "x-1",
+    "/classes/c-1/categories": "cat-1 cat-2 cat-3",
+}
+"""Path to the ids that it answers, where the path is allowed to differ from its template in the ids alone."""
+
+SINGLES = {
+    "/academicSessions/m-1": "m-1",
+    "/classes/c-3": "c-3",
+    "/courses/k-3": "k-3",
+    "/gradingPeriods/g-3": "g-3",
+    "/demographics/u-2": "u-2",
+    "/enrollments/e-4": "e-4",
+    "/orgs/p-1": "p-1",
+    "/schools/s-3": "s-3",
+    "/students/u-8": "u-8",
+    "/teachers/u-5": "u-5",
+    "/terms/t-2": "t-2",
+    "/users/u-7": "u-7",
+    "/resources/r-3": "r-3",
+    "/categories/cat-4": "cat-4",
+    "/lineItems/l-4": "l-4",
+    "/results/x-3": "x-3",
+}
+
+EMPTY = [
+    "/schools/s-3/courses",
+    "/schools/s-2/classes/c-4/enrollments",
+    "/schools/s-2/classes/c-4/students",
+    "/schools/s-2/classes/c-4/teachers",
+    "/schools/s-3/enrollments",
+    "/schools/s-3/students",
+    "/schools/s-3/teachers",
+    "/schools/s-3/terms",
+    "/terms/t-3/classes",
+    "/terms/t-3/gradingPeriods",
+    "/courses/k-2/classes",
+    "/students/u-8/classes",
+    "/users/u-6/classes",
+    "/schools/s-3/classes",
+    "/classes/c-4/students",
+    "/classes/c-4/teachers",
+    "/courses/k-2/resources",
+    "/classes/c-2/resources",
+    "/classes/c-4/results",
+    "/classes/c-4/lineItems",
+    "/classes/c-1/lineItems/l-4/results",
+    "/classes/c-4/students/u-1/results",
+]
+
+UNKNOWN_PARENTS = [
+    "/schools/nope/courses",
+    "/schools/nope/classes/c-1/enrollments",
+    "/schools/s-1/classes/nope/enrollments",
+    "/schools/s-2/classes/c-1/enrollments",
+    "/schools/s-2/classes/c-1/students",
+    "/schools/s-2/classes/c-1/teachers",
+    "/schools/d-1/enrollments",
+    "/schools/p-1/students",
+    "/schools/S-1/students",
+    "/schools/nope/teachers",
+    "/schools/d-1/terms",
+    "/schools/d-1/classes",
+    "/terms/m-1/classes",
+    "/terms/g-1/gradingPeriods",
+    "/terms/nope/gradingPeriods",
+    "/courses/nope/classes",
+    "/students/u-4/classes",
+    "/teachers/u-1/classes",
+    "/users/nope/classes",
+    "/classes/nope/students",
+    "/classes/nope/teachers",
+    "/courses/nope/resources",
+    "/classes/nope/resources",
+    "/classes/nope/results",
+    "/classes/nope/lineItems",
+    "/classes/nope/lineItems/l-1/results",
+    "/classes/c-1/lineItems/nope/results",
+    "/classes/c-2/lineItems/l-1/results",
+    "/classes/nope/students/u-1/results",
+    "/classes/c-1/students/u-4/results",
+    "/classes/c-1/students/nope/results",
+    "/classes/nope/categories",
+]
+
+ENVELOPES = {operation["operationId"]: operation["envelope"] for operation in GETS} | {
+    "getCategoriesForClass": "categories"
+}
+
+
+def operation(path: str) -> str:
+    """The operation whose path has these words where ids may be anything."""
+    parts = path.split("/")
+    for route in ROUTES:
+        template = route.path.split("/")
+        if len(template) == len(parts) and all(t.startswith("{") or t == p for t, p in zip(template, parts)):
+            return route.operation
+    raise AssertionError(path)
+
+
+def test_the_table_of_routes_is_that_of_the_standard_and_one_row_more() -> None:
+    """A-21"""
+    ours = {(r.operation, r.path, r.many, r.scope, r.resource.name if r.many else r.resource.single) for r in ROUTES}
+    theirs = {(o["operationId"], o["path"], o["kind"] == "collection", o["scope"], o["envelope"]) for o in GETS}
+    assert len(theirs) == 55
+    assert len(ROUTES) == 56
+    assert {row[0] for row in ours - theirs} == {"getCategoriesForClass"}
+    assert not theirs - ours
+
+
+def test_every_operation_is_tried_below() -> None:
+    tried = {operation(path) for path in [*COLLECTIONS, *SINGLES]}
+    assert tried == {route.operation for route in ROUTES}
+    nested = {route.operation for route in ROUTES if route.parents}
+    assert {operation(path) for path in UNKNOWN_PARENTS} == nested
+    # Neither a teacher without classes nor a class without categories is in the roster.
+    assert nested - {operation(path) for path in EMPTY} == {"getClassesForTeacher", "getCategoriesForClass"}
+
+
+@pytest.mark.parametrize("root", [CHALK, IMS, f"{CHALK}/sis", f"{IMS}/sis"])
+@pytest.mark.parametrize("path", COLLECTIONS)
+def test_a_collection_holds_the_records_that_its_path_means(consumer: Consumer, root: str, path: str) -> None:
+    """A-07, A-08, A-09, A-12, N-01, N-02, N-03, N-05, N-08"""
+    answer = consumer.get(root + path)
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert answer.json is not None
+    assert list(answer.json) == [ENVELOPES[operation(path)]]
+    wanted = COLLECTIONS[path].split()
+    assert [item["sourcedId"] for item in items(answer)] == wanted
+    assert answer.headers["X-Total-Count"] == answer.headers["X-Count"] == str(len(wanted))
+
+
+@pytest.mark.parametrize("root", [CHALK, IMS, f"{CHALK}/sis", f"{IMS}/sis"])
+@pytest.mark.parametrize("path", SINGLES)
+def test_a_single_read_answers_one_object(consumer: Consumer, root: str, path: str) -> None:
+    answer = consumer.get(root + path)
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert answer.json is not None
+    assert list(answer.json) == [ENVELOPES[operation(path)]]
+    assert answer.json[ENVELOPES[operation(path)]]["sourcedId"] == SINGLES[path]
+    assert answer.headers["X-Total-Count"] == "1"
+
+
+@pytest.mark.parametrize("path", EMPTY)
+def test_a_known_parent_without_members_answers_an_empty_collection(consumer: Consumer, path: str) -> None:
+    answer = consumer.get(path)
+    assert answer.json == {ENVELOPES[operation(path)]: []}
+    assert answer.headers["X-Total-Count"] == "0"
+
+
+@pytest.mark.parametrize("path", UNKNOWN_PARENTS)
+def test_an_unknown_or_mismatched_parent_is_an_unknown_object(consumer: Consumer, path: str) -> None:
+    """A-11, N-04"""
+    for root in (CHALK, IMS):
+        problem(consumer.get(root + path), 404, "unknown_object", "unknown object")
+
+
+@pytest.mark.parametrize("path", UNKNOWN_PARENTS)
+def test_a_lenient_operator_has_unknown_parents_answered_with_nothing(serve: Any, path: str) -> None:
+    """A-11"""
+    answer = Consumer(serve(lenient_parent=True)).get(path)
+    assert answer.status_code == 200
+    assert answer.json == {ENVELOPES[operation(path)]: []}
+    assert answer.headers["X-Total-Count"] == "0"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/schools/d-1", "/schools/p-1", "/students/u-4", "/teachers/u-1", "/teachers/u-9", "/terms/m-1"),
+        *("/terms/g-1", "/gradingPeriods/t-1", "/users/U-1", "/users/nope", "/demographics/u-3"),
+        *("/categories/cat-5", "/lineItems/l-3", "/results/x-4"),
+    ],
+)
+def test_an_object_of_another_type_or_a_deleted_gradebook_object_is_unknown(consumer: Consumer, path: str) -> None:
+    """A-04, A-12"""
+    problem(consumer.get(path), 404, "unknown_object", "unknown object")
+
+
+@pytest.mark.parametrize(("name", "deleted"), [("categories", "cat-5"), ("lineItems", "l-3"), ("results", "x-4 x-5")])
+def test_deleted_gradebook_objects_show_when_the_filter_asks_after_them(
+    consumer: Consumer, name: str, deleted: str
+) -> None:
+    """A-04"""
+    assert consumer.ids(f"/{name}?filter=status='tobedeleted'") == deleted.split()
+    assert consumer.ids(f"/{name}?filter=dateLastModified>'2024-03-31'") == deleted.split()
+    everything = consumer.ids(f"/{name}?filter=dateLastModified>'2020-01-01' AND sourcedId!='none'")
+    assert everything == sorted(row["sourcedId"] for row in ROSTER[name])
+    assert not set(deleted.split()) & set(consumer.ids(f"/{name}?filter=sourcedId!='none'"))
+
+
+def test_a_deleted_line_item_is_a_known_parent(consumer: Consumer) -> None:
+    """A-04"""
+    path = "/classes/c-1/lineItems/l-3/results"
+    assert consumer.ids(path) == []
+    assert consumer.ids(f"{path}?filter=status='tobedeleted'") == ["x-4"]
+    assert consumer.ids("/classes/c-1/results?filter=status='tobedeleted'") == ["x-4", "x-5"]
+
+
+def test_deleted_rostering_records_are_listed_and_read(consumer: Consumer) -> None:
+    """N-06"""
+    assert "u-8" in consumer.ids("/users")
+    answer = consumer.get("/users/u-8")
+    assert answer.json is not None
+    assert answer.json["user"]["status"] == "tobedeleted"
+
+
+@pytest.mark.parametrize("root", [CHALK, IMS])
+def test_line_items_of_a_class_may_be_written_in_small_letters(consumer: Consumer, root: str) -> None:
+    """N-07"""
+    assert consumer.ids(f"{root}/classes/c-1/lineitems") == ["l-1", "l-4"]
+    assert consumer.ids(f"{root}/sis/classes/c-1/lineitems/l-1/results") == ["x-1", "x-2"]
+
+
+@pytest.mark.parametrize("path", ["/users/", "/users/u-1/", "/classes/c-1/students/", "/sis/schools/s-1/terms/"])
+def test_one_trailing_slash_more_is_the_same_resource(consumer: Consumer, path: str) -> None:
+    """Q-11"""
+    assert consumer.get(path).json == consumer.get(path.rstrip("/")).json
+    assert consumer.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/users//", "//users", "/Users", "/users/u-1/x", "/sis/sis/users", "/", ""])
+def test_other_paths_are_unknown(consumer: Consumer, path: str) -> None:
+    problem(consumer.get(IMS + path), 404, "unknown_object", "unknown object")
+
+
+@pytest.mark.parametrize(("root", "page"), [(CHALK, None), (IMS, 100)])
+def test_without_a_limit_one_root_gives_everything_and_the_other_a_hundred(
+    serve: Any, root: str, page: int | None
+) -> None:
+    """Q-01"""
+    app: Flask = serve()
+    put_users(app, 250)
+    answer = Consumer(app).get(f"{root}/users?filter=sourcedId>='v'")
+    assert len(items(answer)) == (page or 250)
+    assert answer.headers["X-Total-Count"] == "250"
+    assert ("Link" in answer.headers) is bool(page)
+
+
+def put_users(app: Flask, number: int) -> None:
+    from chalk_flask.oneroster.resources import RESOURCES
+
+    users = RESOURCES["users"]
+    with chalk_of(app).store.write("default") as transaction:
+        template = ROSTER["users"][0]
+        transaction.put("users", [users.record({**template, "sourcedId": f"v-{n:05}"}) for n in range(number)])
+
+
+def test_nothing_empty_is_sent_and_every_reference_leads_somewhere(consumer: Consumer) -> None:
+    """A-02, A-20"""
+    for path in [path for path in COLLECTIONS if path.count("/") == 1]:
+        for item in items(consumer.get(path)):
+            check_object(item)
+            for reference in references(item):
+                assert set(reference) == {"href", "sourcedId", "type"}
+                answer = consumer.get(reference["href"].removeprefix("http://localhost"))
+                assert answer.json is not None
+                assert answer.json[reference["type"]]["sourcedId"] == reference["sourcedId"]
+
+
+def check_object(item: dict[str, Any]) -> None:
+    for name, value in item.items():
+        assert value is not None
+        assert value != ""
+        assert not isinstance(value, bool), name
+    for flag in ("enabledUser", "primary", "asian", "white"):
+        assert item.get(flag, "true") in ("true", "false")
+
+
+def references(item: dict[str, Any]) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for value in item.values():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict) and "href" in each:
+                found.append(each)
+    return found
+
+
+def test_a_cycle_among_the_sessions_ends(serve: Any) -> None:
+    """N-05"""
+    from chalk_flask.oneroster.resources import RESOURCES
+
+    app: Flask = serve()
+    sessions = RESOURCES["academicSessions"]
+    looped = [{**ROSTER["academicSessions"][1], "parent": "g-4"}]
+    with chalk_of(app).store.write("default") as transaction:
+        transaction.put("academicSessions", map(sessions.record, looped))
+    assert Consumer(app).ids("/terms/t-1/gradingPeriods") == ["g-1", "g-2", "g-3", "g-4"]
+
+
+def test_another_tenant_sees_nothing_of_this_one(serve: Any) -> None:
+    app: Flask = serve()
+    token, _ = chalk_of(app).tokens.create(
+        "other", ["https://purl.imsglobal.org/spec/or/v1p1/scope/roster.readonly"], "other"
+    )
+    other = Consumer(app, token)
+    assert other.ids("/users") == []
+    problem(other.get("/users/u-1"), 404, "unknown_object", "unknown object")
+    problem(other.get("/classes/c-1/students"), 404, "unknown_object", "unknown object")
