@@ -197,7 +197,7 @@ class _Check:
         implied = self._implied(list(sound), element)
         for key, data in sound.items():
             expected = sorted(implied.get(key, ())) if data["status"] == ACTIVE else []
-            if sorted(_ids(data.get(name))) != expected:
+            if _ids(data.get(name)) != expected:
                 self._say(key, f"{name} should be {', '.join(expected) or 'empty'}, as active records imply")
 
     def _implied(self, keys: Sequence[str], element: Refs) -> dict[str, set[str]]:

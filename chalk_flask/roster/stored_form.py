@@ -83,7 +83,8 @@ def _test(element: Element) -> Callable[[JSON], bool]:
     if isinstance(element, Ref):
         return _reference_test(element)
     if isinstance(element, Metadata):
-        return lambda value: isinstance(value, dict) and bool(value)
+        # A member that looks like a reference's address is not written as one.
+        return lambda value: isinstance(value, dict) and bool(value) and _HREF not in orjson.dumps(value)
     return _value_test(element)
 
 

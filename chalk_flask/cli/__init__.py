@@ -1,0 +1,52 @@
+"""The command line: `chalk-flask`, also `python -m chalk_flask`. One module for each noun.
+
+A module imports what its command needs when the command runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import click
+
+from chalk_flask.cli.backends import backends_command
+from chalk_flask.cli.check import check_command
+from chalk_flask.cli.config import config_group
+from chalk_flask.cli.demo import demo_command
+from chalk_flask.cli.edge import Edge
+from chalk_flask.cli.importing import import_command
+from chalk_flask.cli.serve import serve_command
+from chalk_flask.cli.token import token_group
+from chalk_flask.cli.version import show_version
+
+__all__ = ["main"]
+
+
+@click.group(cls=Edge, name="chalk-flask")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version and exit.",
+)
+def main() -> None:
+    """A self-hosted OneRoster 1.1 service: a district's CSV package in, the rostering API out.
+
+    Each setting is an option (--port), a variable (CHALK_PORT) and a key of the settings file (port); what comes first
+    in this list wins. Results go to stdout, everything else to stderr.
+
+    \b
+    Exit codes:
+      0  done
+      1  refused: bad input, or the storage failed; nothing was changed
+      2  the command line was not understood
+    """
+
+
+main.add_command(demo_command)
+main.add_command(serve_command)
+main.add_command(import_command)
+main.add_command(token_group)
+main.add_command(check_command)
+main.add_command(config_group)
+main.add_command(backends_command)

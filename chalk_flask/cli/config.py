@@ -1,0 +1,36 @@
+"""`chalk-flask config`: the settings in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from chalk_flask.cli.edge import emit
+from chalk_flask.cli.options import as_json_option, settings_of, settings_options
+from chalk_flask.cli.tables import table
+from chalk_flask.settings import describe
+
+__all__ = ["config_group"]
+
+
+@click.group("config", short_help="Look at the settings.")
+def config_group() -> None:
+    """Look at the settings."""
+
+
+@config_group.command("show", epilog="Example: CHALK_PORT=9000 chalk-flask config show")
+@as_json_option
+@settings_options()
+def show(as_json: bool, **given: Any) -> None:
+    """Show every setting, its value and where it comes from: an argument, the environment, the file or the default.
+
+    Passwords are replaced by ***.
+    """
+    rows = describe(settings_of(given))
+    shown = [(row.name, _text(row.value), row.source) for row in rows]
+    emit(as_json, {"settings": [row._asdict() for row in rows]}, table(("SETTING", "VALUE", "FROM"), shown))
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'

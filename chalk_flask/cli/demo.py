@@ -1,0 +1,144 @@
+"""`chalk-flask demo`."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.importing import load_package
+from chalk_flask.cli.options import DEFAULT_TENANT, SERVING, as_json_option, opened, settings_of, settings_options
+from chalk_flask.cli.serve import run, service
+from chalk_flask.settings import describe
+
+if TYPE_CHECKING:
+    from backends import Backend
+    from chalk_flask.roster.report import Report
+    from chalk_flask.settings import Settings
+
+__all__ = ["demo_command"]
+
+LIFE = timedelta(days=1)
+PATH = "/ims/oneroster/v1p1/users?limit=2"
+
+
+@click.command(
+    "demo",
+    short_help="Load a sample district and serve it.",
+    epilog="Example: chalk-flask demo --storage sqlite:///demo.db --port 9000",
+)
+@click.option("--no-serve", is_flag=True, help="Stop once the sample district is loaded and a token is made.")
+@as_json_option
+@settings_options(*SERVING)
+def demo_command(no_serve: bool, as_json: bool, **given: Any) -> None:
+    """Load a sample district, create a token that reads everything for a day, and serve.
+
+    Once the service listens, a curl line is printed that works as it stands. A store that holds another roster is
+    refused and stays as it is.
+    """
+    if as_json and not no_serve:
+        raise click.UsageError("--json prints one object and ends: use it with --no-serve")
+    if no_serve:
+        _prepare(settings_of(given), as_json, given["config"])
+    else:
+        _serve(given)
+
+
+def _serve(given: dict[str, Any]) -> None:
+    with service(given) as (app, chalk):
+        report = _load(chalk.store, chalk.settings)
+
+        def ready(url: str) -> None:
+            made = _token(chalk.store)
+            where = _shown(chalk.settings)
+            click.echo(
+                f"The sample district is in {where} ({report.state}); {url} serves it.\n"
+                f"This works until {made['expires']}, in another terminal:\n\n"
+                f'  curl -H "Authorization: Bearer {made["token"]}" "{url}{PATH}"\n\nCtrl-C stops it.'
+            )
+
+        run(app, chalk, ready)
+
+
+def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
+    from backends import backend_class
+
+    if not backend_class(settings.storage).durable:
+        raise Refused(
+            f"{settings.storage} keeps nothing once this command ends: leave --no-serve out, so that it serves"
+        )
+    with opened(settings) as store:
+        report = _load(store, settings)
+        made = _token(store)
+    follow = _next(settings, config)
+    text = (
+        f"The sample district is in {_shown(settings)} ({report.state}).\n"
+        f"This token reads everything until {made['expires']}:\n\n  {made['token']}\n\nNow serve it:\n\n  {follow}"
+    )
+    emit(as_json, {"state": report.state, "storage": _shown(settings), **made, "next": follow}, text)
+
+
+def _load(store: Backend, settings: Settings) -> Report:
+    """Import the sample district. Raises Refused when the store holds another one."""
+    with _package() as folder:
+        _check_vacant(store, _district(folder))
+        report = load_package(store, settings, folder, DEFAULT_TENANT)
+    if report.state == "refused":
+        raise Refused(f"the sample district does not load with these settings:\n{report.as_text()}")
+    return report
+
+
+@contextmanager
+def _package() -> Iterator[Path]:
+    from importlib.resources import as_file, files
+
+    with as_file(files("chalk_flask.demo")) as folder:
+        yield folder
+
+
+def _district(folder: Path) -> str:
+    """The sourcedId of the sample district."""
+    with (folder / "orgs.csv").open(encoding="utf-8", newline="") as rows:
+        return next(row["sourcedId"] for row in csv.DictReader(rows) if row["type"] == "district")
+
+
+def _check_vacant(store: Backend, district: str) -> None:
+    from backends import Compare
+    from chalk_flask.oneroster.vocabularies import ACTIVE
+
+    with store.read(DEFAULT_TENANT) as snapshot:
+        orgs = set(snapshot.keys("orgs", Compare("status", "=", ACTIVE)))
+    if orgs and district not in orgs:
+        raise Refused(
+            "the store holds a roster already, which the sample district would replace: choose another store with"
+            " --storage, as in --storage sqlite:///demo.db"
+        )
+
+
+def _token(store: Backend) -> dict[str, Any]:
+    """A new token for everything: itself, its id and when it expires."""
+    from chalk_flask.access import Tokens
+    from chalk_flask.access.scopes import ALL
+
+    token, record = Tokens(store).create("demo", ALL, DEFAULT_TENANT, datetime.now(UTC) + LIFE)
+    return {"token": token, "id": record.id, "expires": record.as_dict()["expires"]}
+
+
+def _shown(settings: Settings) -> str:
+    """The storage URL as it may be printed."""
+    return str(next(row.value for row in describe(settings) if row.name == "storage"))
+
+
+def _next(settings: Settings, config: str | None) -> str:
+    """The command that serves the same store."""
+    words = ["chalk-flask", "serve", *(["--config", config] if config else [])]
+    if settings.sources.get("storage") == "argument":
+        words += ["--storage", _shown(settings)]
+    return shlex.join(words)

@@ -1,0 +1,106 @@
+"""Options that several commands share. Those of settings come from the settings table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from backends import Backend
+from chalk_flask.cli.edge import Refused
+from chalk_flask.settings import SETTINGS, Setting, Settings, load
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "IMPORTING",
+    "SERVING",
+    "as_json_option",
+    "opened",
+    "settings_of",
+    "settings_options",
+    "tenant_option",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+STORAGE = "storage"
+DEFAULT_TENANT = "default"
+
+_FOR_IMPORT = ("map_enrollment_roles", "tombstone_days")
+
+IMPORTING = tuple(each.name for each in SETTINGS if each.name in _FOR_IMPORT or each.name.startswith("import_"))
+"""The settings that an import heeds."""
+SERVING = tuple(each.name for each in SETTINGS if each.name not in (STORAGE, *IMPORTING))
+"""The settings of a running service."""
+
+
+def settings_options(*names: str) -> Callable[[Function], Function]:
+    """The options --config, --storage and one for each of these settings; the command hands what it gets to
+    `settings_of`. What may stand there is decided where all settings are read, whatever they come from."""
+    chosen = [setting for setting in SETTINGS if setting.name in (STORAGE, *names)]
+
+    def decorate(function: Function) -> Function:
+        for setting in reversed(chosen):
+            function = _option(setting)(function)
+        return click.option("--config", metavar="FILE", help="The settings file.  [CHALK_CONFIG]")(function)
+
+    return decorate
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings from a command's options, else the environment, the file, the defaults. Raises BadSettings."""
+    return load(given)
+
+
+@contextmanager
+def opened(settings: Settings, url: str | None = None) -> Iterator[Backend]:
+    """The store of the settings, or that of another URL; made if it does not exist."""
+    from backends import open_store
+    from chalk_flask.collections import COLLECTIONS
+
+    with open_store(url or settings.storage, COLLECTIONS) as store:
+        yield store
+
+
+def as_json_option(function: Function) -> Function:
+    """--json, as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")(function)
+
+
+def tenant_option(function: Function) -> Function:
+    """--tenant, as the argument `tenant`."""
+    return click.option(
+        "--tenant", default=DEFAULT_TENANT, metavar="NAME", callback=_tenant, help="Whose roster.  [default: default]"
+    )(function)
+
+
+def _tenant(ctx: click.Context, option: click.Parameter, name: str) -> str:
+    if name != DEFAULT_TENANT:
+        raise Refused(f"there is no tenant {name!r}: this version keeps one roster, of the tenant {DEFAULT_TENANT}")
+    return name
+
+
+def _option(setting: Setting) -> Callable[[Function], Function]:
+    default = "" if setting.default == "" else f"; default {_shown(setting.default)}"
+    return click.option(
+        f"--{setting.name.replace('_', '-')}",
+        setting.name,
+        metavar=_kind(setting),
+        help=f"{setting.help}  [{setting.variable}{default}]",
+    )
+
+
+def _kind(setting: Setting) -> str:
+    match setting.default:
+        case bool():
+            return "true|false"
+        case int():
+            return "NUMBER"
+        case _:
+            return "|".join(setting.choices) or ("URL" if setting.name.endswith(("url", STORAGE)) else "TEXT")
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

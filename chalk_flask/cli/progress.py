@@ -1,0 +1,48 @@
+"""How far a load has come, as one line on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO, TypeAlias
+
+__all__ = ["Progress", "progress_line"]
+
+Progress: TypeAlias = Callable[[str, int], None]
+
+_CLEAR = "\r\x1b[K"
+
+
+@contextmanager
+def progress_line(stream: TextIO | None = None) -> Iterator[Progress | None]:
+    """A function to be told the phase and its rows so far; it redraws a line, which is gone at the end.
+
+    None when stderr (or the stream) is no terminal.
+    """
+    out = stream or sys.stderr
+    if not out.isatty():
+        yield None
+        return
+    try:
+        yield _Line(out).show
+    finally:
+        out.write(_CLEAR)
+        out.flush()
+
+
+class _Line:
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._phase = ""
+        self._since = 0.0
+
+    def show(self, phase: str, rows: int) -> None:
+        if phase != self._phase:
+            self._phase, self._since = phase, time.monotonic()
+        elapsed = time.monotonic() - self._since
+        rate = f", {rows / elapsed:,.0f} a second" if rows and elapsed >= 0.1 else ""
+        counted = f": {rows:,} rows{rate}" if rows else ""
+        self._out.write(f"{_CLEAR}{phase}{counted}")
+        self._out.flush()

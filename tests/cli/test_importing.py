@@ -1,0 +1,127 @@
+"""A package is imported, checked only, or refused, and the store is verified, from the command line."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from backends import Record, open_store
+from chalk_flask.cli.progress import progress_line
+from chalk_flask.collections import COLLECTIONS
+from tests.cli.conftest import Run
+
+SAMPLE = Path(str(files("chalk_flask.demo")))
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SAMPLE, tmp_path / "package"))
+
+
+def test_a_package_is_imported_and_a_second_time_nothing_is_to_be_done(run: Run, package: Path) -> None:
+    first, second = run("import", package, "--json"), run("import", package, "--json")
+    assert (first.code, first.json["state"]) == (0, "committed")
+    assert (second.code, second.json["state"]) == (0, "unchanged")
+    assert first.err == ""
+
+
+def test_the_report_is_text_for_a_person(run: Run, package: Path) -> None:
+    ran = run("import", package)
+    assert ran.code == 0
+    assert "users" in ran.out
+
+
+def test_a_refused_package_ends_with_one_and_its_report_is_the_object(run: Run, package: Path) -> None:
+    run("import", package)
+    before = run("check", "--json").json
+    (package / "users.csv").write_text("nonsense\n")
+    ran = run("import", package, "--json")
+    assert (ran.code, ran.json["state"]) == (1, "refused")
+    assert ran.json["errors"][0]["file"] == "users.csv"
+    assert run("check", "--json").json == before
+
+
+def test_a_dry_run_says_what_would_change_and_creates_nothing(run: Run, package: Path, tmp_path: Path) -> None:
+    ran = run("import", package, "--dry-run", "--json")
+    assert (ran.code, ran.json["state"]) == (0, "checked")
+    assert ran.json["files"]["users"]["created"] > 0
+    assert not list(tmp_path.glob("chalk.db*"))
+
+
+def test_a_dry_run_compares_with_what_is_stored(run: Run, package: Path) -> None:
+    run("import", package)
+    assert run("import", package, "--dry-run", "--json").json["total"]["created"] == 0
+
+
+def test_the_limits_of_an_import_are_options(run: Run, package: Path) -> None:
+    ran = run("import", package, "--import-max-entries", "3", "--json")
+    assert (ran.code, ran.json["state"]) == (1, "refused")
+
+
+def test_a_package_for_an_unknown_tenant_is_refused(run: Run, package: Path, tmp_path: Path) -> None:
+    ran = run("import", package, "--tenant", "north", "--json")
+    assert (ran.code, ran.json["error"]) == (1, "refused")
+    assert not list(tmp_path.glob("chalk.db*"))
+
+
+def test_a_store_that_does_not_exist_is_sound_empty_and_not_created(run: Run, tmp_path: Path) -> None:
+    ran = run("check", "--json")
+    assert ran.code == 0
+    assert list(ran.json) == ["ok", "counts", "digest", "state", "problems"]
+    assert (ran.json["ok"], ran.json["counts"], ran.json["problems"]) == (True, {}, [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_equal_rosters_have_equal_digests_on_every_backend(run: Run, package: Path) -> None:
+    digests = set()
+    for url in ("sqlite:///chalk.db", "json:///chalk"):
+        assert run("import", package, "--storage", url).code == 0
+        checked = run("check", "--storage", url, "--json").json
+        assert checked["ok"], checked["problems"]
+        assert checked["counts"]["users"] > 10
+        assert set(checked["counts"]) <= set(files_of(package))
+        digests.add(checked["digest"])
+    assert len(digests) == 1
+
+
+def files_of(package: Path) -> list[str]:
+    return [path.stem for path in package.glob("*.csv")]
+
+
+def test_a_store_that_is_not_sound_ends_with_one(run: Run, package: Path, tmp_path: Path) -> None:
+    run("import", package)
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store, store.write("default") as transaction:
+        transaction.put("users", [Record("broken", b'{"sourcedId":"broken"}')])
+    ran = run("check", "--json")
+    assert (ran.code, ran.json["ok"]) == (1, False)
+    assert ran.json["problems"][0].startswith("users 'broken': not in stored form")
+    assert "NOT sound" in run("check").out
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_line_on_a_terminal_that_is_gone_in_the_end() -> None:
+    screen = Terminal()
+    with progress_line(screen) as progress:
+        assert progress
+        progress("users", 1500)
+        progress("writing", 0)
+    assert "users: 1,500 rows" in screen.getvalue()
+    assert "writing" in screen.getvalue()
+    assert screen.getvalue().endswith("\r\x1b[K")
+
+
+def test_there_is_no_progress_where_there_is_no_terminal() -> None:
+    quiet = io.StringIO()
+    with progress_line(quiet) as progress:
+        assert progress is None
+    assert quiet.getvalue() == ""
