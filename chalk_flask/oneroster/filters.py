@@ -28,8 +28,8 @@ MOST_VALUES = 100
 
 _CLAUSE = re.compile(r"([A-Za-z][\w:-]*(?:\.[\w:-]+)*)\s*(!=|>=|<=|=|>|<|~)\s*")
 _LOGICAL = re.compile(r" (AND|OR) (?=\S)")
-# What can only be meant as a further clause, though blanks or letter case are not as the grammar has them.
-_FURTHER = re.compile(rf"\s+(?:and|or)\s+{_CLAUSE.pattern}", re.IGNORECASE)
+# What can only be meant as a further clause, though what joins it may not be what the grammar has.
+_FURTHER = re.compile(rf"\s+(?:and|or)\s+{_CLAUSE.pattern}|[^\w']*(?:\w+[^\w']+)?{_CLAUSE.pattern}'", re.IGNORECASE)
 _BARE = re.compile(r"[^\s']+")
 
 

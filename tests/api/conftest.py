@@ -1,4 +1,4 @@
-"""The small roster, served from every backend. Reads change nothing, so one service a backend is enough for all tests."""
+"""The small roster, served from every backend. Reads change nothing, so one service a backend is enough."""
 
 from __future__ import annotations
 

@@ -154,7 +154,9 @@ def operation(path: str) -> str:
     parts = path.split("/")
     for route in ROUTES:
         template = route.path.split("/")
-        if len(template) == len(parts) and all(t.startswith("{") or t == p for t, p in zip(template, parts)):
+        if len(template) == len(parts) and all(
+            t.startswith("{") or t == p for t, p in zip(template, parts, strict=True)
+        ):
             return route.operation
     raise AssertionError(path)
 

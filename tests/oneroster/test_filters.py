@@ -1,0 +1,302 @@
+"""The filter language: grammar with its tolerances, and what a clause means for each type (digest 4.3)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends import EVERYTHING, KEY, AllOf, AnyOf, Compare, Not, Where
+from chalk_flask.oneroster.filters import Clause, Filter, FilterError, condition, parse
+from chalk_flask.oneroster.resources import RESOURCES
+
+PREDICATES = ["=", "!=", "<", "<=", ">", ">=", "~"]
+
+
+def clause(text: str) -> Clause:
+    """The only clause of a filter."""
+    found = parse(text)
+    assert found is not None
+    [only] = found.clauses
+    return only
+
+
+def where(resource: str, text: str) -> Where:
+    """What a filter means for a resource."""
+    found = parse(text)
+    assert found is not None
+    return condition(found, RESOURCES[resource])
+
+
+@pytest.mark.parametrize("predicate", PREDICATES)
+@pytest.mark.parametrize("form", ["familyName{}'x'", "familyName {} 'x'", " familyName  {}'x' "])
+def test_a_clause_is_a_field_a_predicate_and_a_quoted_value(predicate: str, form: str) -> None:
+    """Q-05"""
+    assert clause(form.format(predicate)) == Clause("familyName", predicate, "x")  # type: ignore[arg-type]  # a literal
+
+
+@pytest.mark.parametrize("logical", ["AND", "OR"])
+def test_two_clauses_stand_around_one_word(logical: str) -> None:
+    assert parse(f"a='1' {logical} b.c~'2'") == Filter(
+        (Clause("a", "=", "1"), Clause("b.c", "~", "2")),
+        logical,  # type: ignore[arg-type]  # a literal
+    )
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t "])
+def test_a_blank_filter_is_none(text: str) -> None:
+    """Q-06"""
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("f='O''Brien'", "O'Brien"),
+        ("f='O'Brien'", "O'Brien"),
+        ("f=''", ""),
+        ("f=''''", "'"),
+        ("f='a''b''c'", "a'b'c"),
+        ("f='rock 'n' roll'", "rock 'n' roll"),
+        ("f='this AND that'", "this AND that"),
+        ("f='this and that'", "this and that"),
+        ("f='Smith' AND Sons'", "Smith' AND Sons"),
+        ("f='a=b'", "a=b"),
+        ("f='x'' AND g=''y'", "x' AND g='y"),
+        ("f='  x '", "  x "),
+        ("f='“x”'", "“x”"),
+        ("f='50%_'", "50%_"),
+        ("f='a,b'", "a,b"),
+    ],
+)
+def test_a_value_ends_where_nothing_but_an_end_can_be_meant(text: str, value: str) -> None:
+    """Q-07"""
+    assert clause(text).value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("f='O'Brien' AND g='y'", ["O'Brien", "y"]),
+        ("f='a AND b' OR g='c OR d'", ["a AND b", "c OR d"]),
+        ("f='' AND g=''", ["", ""]),
+        ("f='x' AND g = 'it's'", ["x", "it's"]),
+        ("f=5 AND g=true", ["5", "true"]),
+        ("f='x' OR g=-1.5e3", ["x", "-1.5e3"]),
+    ],
+)
+def test_a_second_clause_begins_after_the_quote(text: str, values: list[str]) -> None:
+    """Q-07"""
+    found = parse(text)
+    assert found is not None
+    assert [each.value for each in found.clauses] == values
+
+
+@pytest.mark.parametrize("value", ["5", "-5", "+5", "1.5", ".5", "1e3", "true", "false", "TRUE"])
+def test_numbers_and_truth_values_may_come_bare(value: str) -> None:
+    """Q-08"""
+    assert clause(f"f={value}").value == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("f", "f=", "='x'", "'x'", "f'x'", "f=x", "f=2024-03-01", "f=nan", "f=1e999", "f='x", "f=x'", "f='"),
+        *("f==''x'", "f<>'x'", "f=>'x'", "1f='x'", ".f='x'", "f.='x'", "f..g='x'", "f g='x'", "(f='x')", "f='x')"),
+        *("f=‘x’", "f='x’", 'f="x"', "f='x'g='y'", "f='x';g='y'", "f='x' g='y'", "f='x',g='y'", "NOT f='x'"),
+        *("f='x' and g='y'", "f='x' or g='y'", "f='x' And g='y'", "f='x'  AND g='y'", "f='x' AND  g='y'"),
+        *("f='x'\tAND\tg='y'", "f='x'AND g='y'", "f='x' AND", "f='x' AND g", "f='x' XOR g='y'", "f='x' AND (g='y')"),
+        *("f='1' AND g='2' AND h='3'", "f='1' AND g='2' OR h='3'", "f='1' OR g='2' and h='3'", "f=5 6", "f=5'x'"),
+        *("f=5 AND g=6 AND h=7", "f~*", "AND", "f=null", "f=5AND g=6"),
+    ],
+)
+def test_what_is_not_a_filter_is_refused(text: str) -> None:
+    """Q-05, Q-08, Q-09"""
+    with pytest.raises(FilterError) as refusal:
+        parse(text)
+    assert not refusal.value.unknown_field
+
+
+@given(st.text(), st.text())
+def test_a_value_with_doubled_quotes_comes_back_whatever_it_holds(first: str, second: str) -> None:
+    def quoted(value: str) -> str:
+        return "'" + value.replace("'", "''") + "'"
+
+    found = parse(f"f={quoted(first)} AND g={quoted(second)}")
+    assert found == Filter((Clause("f", "=", first), Clause("g", "=", second)))
+
+
+@given(st.text(alphabet="abAND OR'=<>~!.,5\t’"))
+def test_any_text_is_a_filter_or_refused(text: str) -> None:
+    try:
+        found = parse(text)
+    except FilterError:
+        return
+    assert found is None or 1 <= len(found.clauses) <= 2
+
+
+def test_a_long_value_full_of_quotes_is_read_quickly() -> None:
+    assert len(clause("f='" + "''" * 500_000 + "'").value) == 500_000
+    assert len(clause("f='" + "' " * 500_000 + "'").value) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("resource", "text", "meaning"),
+    [
+        ("users", "familyName='JONES'", Compare("familyName", "=", "jones")),
+        ("users", "familyName!='Straße'", Not(Compare("familyName", "=", "strasse"))),
+        ("users", "familyName~'O%_'", Compare("familyName", "~", "o%_")),
+        ("users", "familyName<'B, C'", Compare("familyName", "<", "b, c")),
+        ("users", "role='Student'", Compare("role", "=", "student")),
+        ("users", "role='nobody'", Compare("role", "=", "nobody")),
+        ("users", "sourcedId='U-1'", Compare(KEY, "=", "U-1")),
+        ("users", "sourcedId~'U'", Compare(KEY, "~", "U")),
+        ("users", "sourcedId='a,b'", Compare(KEY, "=", "a,b")),
+        ("classes", "class.sourcedId='C-1'", None),
+        ("classes", "course.sourcedId='K-1'", Compare("course.sourcedId", "=", "K-1")),
+        ("classes", "course='K-1'", Compare("course.sourcedId", "=", "K-1")),
+        ("users", "orgs.sourcedId='S-1'", Compare("orgs.sourcedId", "=", "S-1")),
+        ("users", "orgs='S-1'", Compare("orgs.sourcedId", "=", "S-1")),
+        ("users", "userIds.type='LDAP'", Compare("userIds.type", "=", "ldap")),
+        ("orgs", "metadata.a.B-c:d='X,y'", Compare("metadata.a.B-c:d", "=", "x,y")),
+        ("orgs", "metadata.href='x'", Compare("metadata.href", "=", "x")),
+    ],
+)
+def test_texts_fold_their_case_and_ids_do_not(resource: str, text: str, meaning: Where | None) -> None:
+    """Q-10, Q-12"""
+    if meaning is None:
+        with pytest.raises(FilterError):
+            where(resource, text)
+    else:
+        assert where(resource, text) == meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("grades='09'", Compare("grades", "=", "09")),
+        ("grades='10, 09'", AllOf((Compare("grades", "=", "10"), Compare("grades", "=", "09")))),
+        ("grades='09,09,'", Compare("grades", "=", "09")),
+        ("grades~'0,1'", AnyOf((Compare("grades", "~", "0"), Compare("grades", "~", "1")))),
+        ("grades!='09,10'", Not(AllOf((Compare("grades", "=", "09"), Compare("grades", "=", "10"))))),
+        ("grades>'09,10'", Compare("grades", ">", "09,10")),
+        ("grades=''", Compare("grades", "=", "")),
+        ("orgs='A,b'", AllOf((Compare("orgs.sourcedId", "=", "A"), Compare("orgs.sourcedId", "=", "b")))),
+    ],
+)
+def test_a_list_of_values_is_all_of_them_for_equality_and_any_of_them_for_containing(text: str, meaning: Where) -> None:
+    """A-05"""
+    assert where("users", text) == meaning
+
+
+def test_a_list_of_values_has_an_end() -> None:
+    """Q-13"""
+    where("users", "grades~'" + ",".join(map(str, range(100))) + "'")
+    with pytest.raises(FilterError, match="at most 100"):
+        where("users", "grades~'" + ",".join(map(str, range(101))) + "'")
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("beginDate='2024-03-01'", Compare("beginDate", "=", "2024-03-01")),
+        ("beginDate>'2024-03-01T23:59:59-05:00'", Compare("beginDate", ">", "2024-03-01")),
+        ("beginDate~'2024-03'", Compare("beginDate", "~", "2024-03")),
+        ("beginDate!='2024-03-01'", Not(Compare("beginDate", "=", "2024-03-01"))),
+    ],
+)
+def test_of_a_date_time_the_day_is_compared_with_a_date(text: str, meaning: Where) -> None:
+    """Q-14"""
+    assert where("enrollments", text) == meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        (">'2024-03-01'", Compare("dateLastModified", ">", "2024-03-01t00:00:00.000z")),
+        ("='2024-03-01T01:00:00+01:00'", Compare("dateLastModified", "=", "2024-03-01t00:00:00.000z")),
+        ("='2024-03-01T01:00:00 01:00'", Compare("dateLastModified", "=", "2024-03-01t00:00:00.000z")),
+        ("<='2024-03-01T00:00:00.5Z'", Compare("dateLastModified", "<=", "2024-03-01t00:00:00.500z")),
+        ("~'T09:30'", Compare("dateLastModified", "~", "t09:30")),
+        (">'2024-03-01T00:00:00.0001Z'", Compare("dateLastModified", ">", "2024-03-01t00:00:00.000z")),
+        (">='2024-03-01T00:00:00.0001Z'", Compare("dateLastModified", ">", "2024-03-01t00:00:00.000z")),
+        ("<'2024-03-01T00:00:00.0001Z'", Compare("dateLastModified", "<=", "2024-03-01t00:00:00.000z")),
+        ("<='2024-03-01T00:00:00.0001Z'", Compare("dateLastModified", "<=", "2024-03-01t00:00:00.000z")),
+        ("='2024-03-01T00:00:00.0001Z'", AnyOf(())),
+        ("!='2024-03-01T00:00:00.0001Z'", EVERYTHING),
+    ],
+)
+def test_instants_compare_in_milliseconds_of_utc(text: str, meaning: Where) -> None:
+    """Q-14"""
+    assert where("users", f"dateLastModified{text}") == meaning
+
+
+@pytest.mark.parametrize(
+    ("resource", "text", "meaning"),
+    [
+        ("results", "score='87.50'", Compare("score", "=", 87.5)),
+        ("results", "score>-5", Compare("score", ">", -5.0)),
+        ("results", "score!='3e2'", Not(Compare("score", "=", 300.0))),
+        ("results", "score~'7.5'", Compare("score#text", "~", "7.5")),
+        ("results", "score~'x'", Compare("score#text", "~", "x")),
+        ("academicSessions", "schoolYear='2024'", Compare("schoolYear", "=", "2024")),
+        ("academicSessions", "schoolYear='02024'", Compare("schoolYear", "=", "02024")),
+        ("academicSessions", "schoolYear>='2024.0'", Compare("schoolYear#number", ">=", 2024.0)),
+        ("academicSessions", "schoolYear~'02'", Compare("schoolYear", "~", "02")),
+        ("users", "enabledUser=TRUE", Compare("enabledUser", "=", "true")),
+        ("users", "enabledUser!='False'", Not(Compare("enabledUser", "=", "false"))),
+        ("users", "enabledUser>'f'", Compare("enabledUser", ">", "f")),
+        ("users", "enabledUser~'TR'", Compare("enabledUser", "~", "tr")),
+    ],
+)
+def test_numbers_years_and_flags_compare_by_their_kind(resource: str, text: str, meaning: Where) -> None:
+    """Q-15"""
+    assert where(resource, text) == meaning
+
+
+@pytest.mark.parametrize(
+    ("resource", "text"),
+    [
+        ("users", "dateLastModified>'soon'"),
+        ("users", "dateLastModified=''"),
+        ("users", "dateLastModified='2024-02-30'"),
+        ("users", "dateLastModified='2024-03-01T25:00:00Z'"),
+        ("enrollments", "beginDate='2024-3-1'"),
+        ("enrollments", "beginDate<'2024-02-30'"),
+        ("enrollments", "beginDate<'2024-03-01 or so'"),
+        ("results", "score='good'"),
+        ("results", "score>''"),
+        ("results", "score='1,5'"),
+        ("results", "score='NaN'"),
+        ("academicSessions", "schoolYear>'next'"),
+        ("users", "enabledUser='yes'"),
+        ("users", "enabledUser!=''"),
+        ("users", "familyName='\ud800'"),
+        ("users", "password='secret'"),
+        ("users", "href='x'"),
+        ("users", "orgs.href='x'"),
+    ],
+)
+def test_a_value_that_the_type_does_not_allow_is_refused(resource: str, text: str) -> None:
+    """Q-10, Q-15"""
+    with pytest.raises(FilterError) as refusal:
+        where(resource, text)
+    assert not refusal.value.unknown_field
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["shoeSize", "familyname", "SourcedId", "orgs.type", "orgs.name", "class.sourcedId", "metadata", "userIds", "é"],
+)
+def test_a_field_that_the_class_does_not_have_is_named(field: str) -> None:
+    with pytest.raises(
+        FilterError, match=f"Unknown filter field: {field}" if field != "é" else "not a filter"
+    ) as refusal:
+        where("users", f"{field}='x'")
+    assert refusal.value.unknown_field is (field != "é")
+
+
+def test_two_clauses_are_both_or_either() -> None:
+    first, second = Compare("role", "=", "student"), Compare("status", "=", "active")
+    assert where("users", "role='student' AND status='active'") == AllOf((first, second))
+    assert where("users", "role='student' OR status='active'") == AnyOf((first, second))
