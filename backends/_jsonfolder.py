@@ -197,12 +197,13 @@ def _records(path: Path) -> Iterator[Record]:
 def _record(path: Path, number: int, line: bytes) -> Record:
     head, seam, body = line.partition(_SEAM)
     try:
-        match orjson.loads(head + b"}"):
-            case {"key": str(key), "values": dict(values)} if seam and body.endswith(b"}"):
+        # Without the seam nothing is parsed: the rest may be JSON, but it is not of this form.
+        match orjson.loads(head + b"}") if seam and body.endswith(b"}") else None:
+            case {"key": str(key), "values": dict(values)}:
                 return Record(key, body[:-1], {p: tuple(v) if isinstance(v, list) else v for p, v in values.items()})
     except orjson.JSONDecodeError as error:
         raise StoreFailed(f"{path}, line {number}: not JSON: {error}") from error
-    raise StoreFailed(f"{path}, line {number}: not a record with key, values and body")
+    raise StoreFailed(f"{path}, line {number}: not a record with key, values and a tab before the body")
 
 
 def _faults(path: Path) -> Iterator[str]:

@@ -25,7 +25,7 @@ from backends import (
     Where,
     open_store,
 )
-from backends.testing.sample import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record
+from backends.testing.sample import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record, shown
 
 __all__ = ["ErrorConformance"]
 
@@ -96,11 +96,6 @@ BAD_RECORDS = [
     Record("a", b'{"a":\n1}'),
     Record("a", b'{"a":\t1}'),
 ]
-
-
-def shown(value: object) -> str:
-    """A parameter as the name of a test, which must be printable."""
-    return ascii(value)[:120]
 
 
 class ErrorConformance(Conformance):

@@ -19,7 +19,7 @@ from backends import (
     Transaction,
     Where,
 )
-from backends.testing.sample import TENANT, Conformance, break_off, documents, fill, found, person, record
+from backends.testing.sample import TENANT, Conformance, break_off, documents, fill, found, person, record, shown
 
 __all__ = ["PagingConformance"]
 
@@ -49,7 +49,7 @@ class PagingConformance(Conformance):
             (Compare("tags", "=", "t1"), (Order("age", descending=True),), None),
             (Not(Compare("age", ">", 0)), (), KEYS[::5]),
         ],
-        ids=str,
+        ids=shown,
     )
     def test_pages_laid_side_by_side_are_the_whole(
         self, crowd: Backend, where: Where, order: tuple[Order, ...], expected: list[str] | None
@@ -121,7 +121,7 @@ class PagingConformance(Conformance):
             (Compare("tags", "=", "all"), ()),
             (Not(Compare("name", "=", "nobody")), (Order("age"),)),
         ],
-        ids=str,
+        ids=shown,
     )
     def test_a_deep_page_stays_right_however_often_it_is_asked_and_whatever_is_written(
         self, crowd: Backend, where: Where, order: tuple[Order, ...]

@@ -15,7 +15,7 @@ from backends.testing.sample import COLLECTIONS, TENANT, found, record
 
 __all__ = ["Peer", "count_up"]
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds after which a peer that does not answer is killed, so that a suite never hangs."""
 
 

@@ -19,7 +19,7 @@ from backends import (
     Select,
     Where,
 )
-from backends.testing.sample import TENANT, Conformance, documents, fill, found, record
+from backends.testing.sample import TENANT, Conformance, documents, fill, found, record, shown
 
 __all__ = ["QueryConformance"]
 
@@ -145,14 +145,14 @@ class QueryConformance(Conformance):
             transaction.put("groups", SAMPLE_GROUPS)
         return store
 
-    @pytest.mark.parametrize(("where", "keys"), LEAVES + SELECTS + TREES, ids=str)
+    @pytest.mark.parametrize(("where", "keys"), LEAVES + SELECTS + TREES, ids=shown)
     def test_a_condition_finds_exactly_the_records_for_which_it_is_true(
         self, sample: Backend, where: Where, keys: str
     ) -> None:
         with sample.read(TENANT) as at:
             assert found(at, where) == list(keys)
 
-    @pytest.mark.parametrize(("where", "keys"), LEAVES + SELECTS + TREES, ids=str)
+    @pytest.mark.parametrize(("where", "keys"), LEAVES + SELECTS + TREES, ids=shown)
     def test_not_is_the_true_complement_so_a_missing_field_matches_it(
         self, sample: Backend, where: Where, keys: str
     ) -> None:
@@ -178,7 +178,7 @@ class QueryConformance(Conformance):
             ((Order("home.street"), Order("age", descending=True)), "acebd"),
             ((Order("home.street", descending=True), Order(KEY, descending=True)), "edcba"),
         ],
-        ids=str,
+        ids=shown,
     )
     def test_order_puts_missing_last_or_first_and_ties_by_key(
         self, sample: Backend, order: tuple[Order, ...], keys: str

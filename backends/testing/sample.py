@@ -142,3 +142,8 @@ def found(at: Snapshot, where: Where = EVERYTHING, collection: str = "people") -
 def documents(body: bytes) -> list[str]:
     """The keys of the documents of a page that `record` made."""
     return [document["key"] for document in json.loads(b"[" + body + b"]")]
+
+
+def shown(value: object) -> str:
+    """A parameter as part of a test's name: printable and short."""
+    return ascii(value)[:100]

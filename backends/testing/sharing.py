@@ -177,11 +177,21 @@ class SharingConformance(Conformance):
             assert json.loads(at.bodies("notes", ["counter"])["counter"]) == "50"
 
     @needs("shared")
+    def test_a_store_may_be_opened_and_read_while_another_process_writes(self, store: Backend, url: str) -> None:
+        fill(store, "people", [person(1)])
+        with store.write(TENANT) as transaction:
+            transaction.put("people", [person(2)])
+            with Peer(url) as peer:
+                assert peer.ask("find") == ["p001"]
+
+    @needs("shared")
     def test_a_process_that_writes_keeps_the_others_waiting(self, store: Backend, url: str) -> None:
         with Peer(url) as peer:
+            assert peer.ask("find") == []
             with store.write(TENANT) as transaction:
                 transaction.put("people", [person(1)])
                 assert peer.ask("try", 0.05) == "busy"
+                assert peer.ask("find") == []
             assert peer.ask("try", 5) == "mine"
             assert peer.ask("hold", "theirs") == "done"
             with pytest.raises(StoreBusy):

@@ -1,0 +1,242 @@
+import json
+import os
+import random
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backends import Backend, Query, Record, StoreFailed, open_store, store_exists
+from backends.testing import COLLECTIONS, BackendConformance
+
+
+class TestJSON(BackendConformance):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"json:///{tmp_path}/chalk"
+
+    @pytest.fixture
+    def broken_url(self, tmp_path: Path) -> str:
+        (tmp_path / "letter.txt").write_text("Dear Sir or Madam")
+        return f"json:///{tmp_path}/letter.txt"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "chalk"
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[Backend]:
+    with open_store(f"json:///{folder}", COLLECTIONS) as store:
+        yield store
+
+
+def put(store: Backend, collection: str, *records: Record, tenant: str = "t") -> None:
+    with store.write(tenant) as transaction:
+        transaction.put(collection, records)
+
+
+def live(folder: Path) -> dict[str, Path]:
+    """The live files of tenant `t` by collection."""
+    head = json.loads((folder / "t" / "current.json").read_bytes())
+    return {name: folder / "t" / file for name, file in head["files"].items()}
+
+
+def test_a_collection_is_a_json_array_with_a_record_a_line_in_key_order(store: Backend, folder: Path) -> None:
+    put(
+        store,
+        "people",
+        Record("b", b'{"n": 1.50}', {"tags": ("x", "y"), "age": 7}),
+        Record("a", b'"\\t"', {"name": "é"}),
+    )
+    text = live(folder)["people"].read_text(encoding="utf-8")
+    assert text == (
+        "[\n"
+        '{"key":"a","values":{"name":"é"},\t"body":"\\t"},\n'
+        '{"key":"b","values":{"tags":["x","y"],"age":7.0},\t"body":{"n": 1.50}}\n'
+        "]\n"
+    )
+    assert [record["body"] for record in json.loads(text)] == ["\t", {"n": 1.5}]
+
+
+def test_current_json_names_the_live_files_and_the_revision(store: Backend, folder: Path) -> None:
+    put(store, "people", Record("a", b"1"))
+    put(store, "notes", Record("a", b"1"))
+    with store.read("t") as at:
+        head = json.loads((folder / "t" / "current.json").read_bytes())
+        assert head["revision"] == at.revision < head["serial"]
+    assert set(head["files"]) == {"people", "notes"}
+
+
+def test_a_commit_writes_only_what_it_changed_and_removes_what_it_replaced(store: Backend, folder: Path) -> None:
+    put(store, "people", Record("a", b"1"))
+    put(store, "groups", Record("g", b"1"))
+    before = live(folder)
+    put(store, "people", Record("a", b"2"))
+    after = live(folder)
+    assert after["groups"] == before["groups"]
+    assert after["people"] != before["people"]
+    assert {path.name for path in (folder / "t").iterdir()} == {"current.json", *(path.name for path in after.values())}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_files_and_folders_are_their_owners_alone(store: Backend, folder: Path) -> None:
+    put(store, "people", Record("a", b"1"))
+    modes = {path.relative_to(folder): stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
+    files = {path: mode for path, mode in modes.items() if (folder / path).is_file()}
+    assert len(files) == 3
+    assert set(files.values()) == {0o600}
+    assert {mode for path, mode in modes.items() if path not in files} == {0o700}
+
+
+def test_strays_of_a_killed_writer_go_with_the_next_commit_and_other_files_stay(store: Backend, folder: Path) -> None:
+    put(store, "people", Record("a", b"1"))
+    stray, half, letter = (folder / "t" / name for name in ("people.17.json", "current.json.next", "README.txt"))
+    for path in stray, half, letter:
+        path.write_text("half a fi")
+    with open_store(f"json:///{folder}", COLLECTIONS) as again, again.read("t") as at:
+        assert list(at.keys("people")) == ["a"]
+    put(store, "people", Record("b", b"1"))
+    assert [path.exists() for path in (stray, half, letter)] == [False, False, True]
+
+
+def test_a_file_that_did_not_change_is_not_read_again(store: Backend, folder: Path) -> None:
+    put(store, "people", Record("a", b"1"))
+    with open_store(f"json:///{folder}", COLLECTIONS) as reader:
+        with reader.read("t") as at:
+            assert list(at.keys("people")) == ["a"]
+        put(store, "groups", Record("g", b"1"))
+        live(folder)["people"].unlink()
+        with reader.read("t") as at:
+            assert (list(at.keys("people")), list(at.keys("groups"))) == (["a"], ["g"])
+
+
+def test_the_revision_of_a_store_that_is_made_anew_was_never_used(folder: Path) -> None:
+    seen = set()
+    for _ in range(3):
+        with open_store(f"json:///{folder}", COLLECTIONS) as store:
+            put(store, "people", Record("a", b"1"))
+            with store.read("t") as at:
+                seen.add(at.revision)
+        shutil.rmtree(folder)
+    assert len(seen) == 3
+
+
+def test_a_relative_url_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_store("json:///data/my%20chalk", COLLECTIONS) as store:
+        monkeypatch.chdir("/")
+        put(store, "people", Record("a", b"1"))
+    assert (tmp_path / "data" / "my chalk" / "t" / "current.json").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert store_exists("json:///data/my%20chalk")
+
+
+def test_asking_for_a_store_makes_no_folder(folder: Path) -> None:
+    assert not store_exists(f"json:///{folder}")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("current.json", "not JSON", "current.json: not JSON"),
+        ("current.json", "[]", "current.json: not a list of live files"),
+        ("current.json", '{"revision":1,"serial":1,"files":{"people":"../../x.1.json"}}', "not a list of live files"),
+        ("current.json", '{"revision":1,"serial":1,"files":{"people":"people.1.json"}}', "people.1.json: "),
+        ("people", "", "not a JSON array"),
+        ("people", "[\nnonsense\n]\n", "line 2: not a record"),
+        ("people", '[\n{"key":"a" "values",\t"body":1}\n]\n', "line 2: not JSON"),
+        ("people", '[\n{"key":"a","values":{},"body":1}\n]\n', "line 2: not a record"),
+        ("people", '[\n{"key":1,"values":{},\t"body":1}\n]\n', "line 2: not a record"),
+        ("people", '[\n{"key":"a","values":{},\t"body":1}', "cut off"),
+    ],
+)
+def test_a_damaged_file_is_named_in_the_error_and_by_check(
+    store: Backend, folder: Path, file: str, text: str, says: str
+) -> None:
+    put(store, "people", Record("a", b"1"))
+    (live(folder).get(file) or folder / "t" / file).write_text(text)
+    with open_store(f"json:///{folder}", COLLECTIONS) as again:
+        with pytest.raises(StoreFailed, match=re.escape(says)):
+            again.read("t")
+        (fault,) = again.check()
+        assert says.removesuffix(": ") in fault
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (['{"key":"b","values":{},\t"body":1}', '{"key":"a","values":{},\t"body":1}'], "'a' is out of key order"),
+        (
+            ['{"key":"a","values":{},\t"body":1}', '{"key":"a","values":{},\t"body":2}'],
+            "the key 'a' stands there twice",
+        ),
+        (['{"key":"a","values":{},\t"body":{]}'], "the body of 'a' is not JSON"),
+    ],
+)
+def test_check_finds_what_reading_does_not_look_for(store: Backend, folder: Path, lines: list[str], says: str) -> None:
+    put(store, "people", Record("a", b"1"))
+    live(folder)["people"].write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    (fault,) = store.check()
+    assert says in fault
+
+
+def test_a_failing_disk_is_a_failed_store_and_the_old_state_stays(store: Backend, folder: Path) -> None:
+    put(store, "people", Record("a", b"1"))
+    (folder / "t" / "current.json.next").mkdir()
+    with pytest.raises(StoreFailed, match=re.escape("current.json.next")) as caught:
+        put(store, "people", Record("b", b"1"))
+    assert isinstance(caught.value.__cause__, OSError)
+    assert len(list((folder / "t").glob("people.*"))) == 1
+    (folder / "t" / "current.json.next").rmdir()
+    with store.read("t") as at:
+        assert list(at.keys("people")) == ["a"]
+    put(store, "people", Record("c", b"1"))
+
+
+# Each commit replaces all records by those of the next version, in two collections at once.
+WRITER = """
+import sys
+from itertools import count
+from backends import Record, open_store
+from backends.testing import COLLECTIONS
+with open_store(sys.argv[1], COLLECTIONS) as store:
+    for version in count(int(sys.argv[2])):
+        body = str(version).encode()
+        with store.write("t") as transaction:
+            for collection in "people", "groups":
+                transaction.put(collection, (Record(f"{number:03}", body) for number in range(300)))
+        print(version, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new_state(store: Backend, folder: Path) -> None:
+    chance = random.Random(7)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    last = 0
+    for _ in range(12):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, f"json:///{folder}", str(last + 1)], stdout=subprocess.PIPE, env=environment
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(chance.random() * 0.05)
+            writer.kill()
+            printed = [last + 1, *map(int, writer.stdout.read().split())][-1]
+        with store.read("t") as at:
+            bodies = {body for name in ("people", "groups") for body in at.bodies(name, list(at.keys(name))).values()}
+            (version,) = bodies
+            assert at.find(Query("groups")).total == 300
+        assert int(version) in (printed, printed + 1)
+        assert store.check() == []
+        last = int(version)
+    put(store, "notes", Record("n", b"1"))
+    assert len(list((folder / "t").iterdir())) == 4
