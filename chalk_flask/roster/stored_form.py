@@ -6,6 +6,7 @@ sure; whatever it is not sure of goes the long way, which also finds the words f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -19,6 +20,9 @@ from chalk_flask.oneroster.resource import Resource
 __all__ = ["StoredForm"]
 
 ALWAYS = frozenset({"sourcedId", "status", "dateLastModified"})
+
+# Ids that stand in an address as they are (RFC 3986, unreserved characters).
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]{1,255}")
 
 _HREF, _STORED_HREF = b'"href":"/', b'"href":"\\/'
 
@@ -89,14 +93,23 @@ def _test(element: Element) -> Callable[[JSON], bool]:
 
 
 def _reference_test(element: Ref) -> Callable[[JSON], bool]:
-    @lru_cache(maxsize=4096)
-    def written(key: str) -> tuple[tuple[str, str], ...]:
-        if Ref.normal(element, {"sourcedId": key}) != key:
-            return ()
-        plain: Mapping[str, str] = orjson.loads(orjson.dumps(Ref.encoded(element, key)))
-        return tuple(plain.items())
+    def written(key: str) -> Mapping[str, str]:
+        normal = Ref.normal(element, {"sourcedId": key})
+        plain: Mapping[str, str] = orjson.loads(orjson.dumps(Ref.encoded(element, normal)))
+        return plain
 
-    return lambda value: tuple(value.items()) == written(value["sourcedId"])
+    example = written("x")
+    order, start, token = tuple(example), example["href"].removesuffix("x"), example["type"]
+
+    def test(value: JSON) -> bool:
+        key = value["sourcedId"]
+        if tuple(value) != order:
+            return False
+        if _PLAIN.fullmatch(key):
+            return bool(value["href"] == start + key and value["type"] == token)
+        return bool(value == written(key))
+
+    return test
 
 
 def _value_test(element: Element) -> Callable[[JSON], bool]:
