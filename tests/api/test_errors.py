@@ -1,0 +1,182 @@
+"""Who is let in, and every error in one shape (digest 5 and 9.1; design section 5)."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from flask import Flask
+
+from backends import StoreBusy, StoreFailed
+from chalk_flask.access.scopes import (
+    ALL,
+    DEFAULT,
+    DEMOGRAPHICS,
+    GRADEBOOK,
+    GRADEBOOK_WRITE,
+    RESOURCE,
+    ROSTER,
+    ROSTER_CORE,
+)
+from chalk_flask.api.routes import ROUTES
+from tests.api.conftest import CHALK, IMS, Consumer, problem, token_for
+from tests.conftest import chalk_of
+
+MISSING = "The bearer token is missing or invalid."
+
+DOORS = {
+    ROSTER_CORE: ["/orgs", "/users/u-1", "/terms"],
+    ROSTER: ["/schools/s-1/students", "/classes/c-1/students"],
+    DEMOGRAPHICS: ["/demographics", "/demographics/u-1"],
+    RESOURCE: ["/resources", "/classes/c-1/resources"],
+    GRADEBOOK: ["/results", "/classes/c-1/lineItems", "/classes/c-1/categories"],
+}
+OPENS = {
+    ROSTER_CORE: {ROSTER_CORE},
+    ROSTER: {ROSTER, ROSTER_CORE},
+    DEMOGRAPHICS: {DEMOGRAPHICS},
+    RESOURCE: {RESOURCE},
+    GRADEBOOK: {GRADEBOOK},
+    GRADEBOOK_WRITE: set(),
+}
+
+
+@pytest.mark.parametrize("held", OPENS)
+def test_a_scope_opens_its_own_doors_and_no_others(serve: Callable[..., Flask], held: str) -> None:
+    app = serve()
+    consumer = Consumer(app, token_for(app, (held,)))
+    for needed, paths in DOORS.items():
+        for path in paths:
+            answer = consumer.get(path)
+            if needed in OPENS[held]:
+                assert answer.status_code == 200
+            else:
+                problem(answer, 403, "forbidden", "forbidden")
+                assert answer.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+
+
+def test_a_token_without_named_scopes_reads_everything_but_demographics(serve: Callable[..., Flask]) -> None:
+    app = serve()
+    consumer = Consumer(app, token_for(app, tuple(DEFAULT)))
+    for needed, paths in DOORS.items():
+        for path in paths:
+            assert consumer.get(path).status_code == (403 if needed == DEMOGRAPHICS else 200)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(None, "", "Bearer", "Bearer ", "Bearer nonsense", "Bearer chk_live_" + "0" * 40, "Basic dTpw", "chk_live_x"),
+        *("Bearer a b", "Bearer realm=x", "Token abc", "Bearer é", "Bearer " + "x" * 5000),
+    ],
+)
+@pytest.mark.parametrize("root", [CHALK, IMS])
+def test_without_a_valid_token_nobody_gets_in(served: Flask, root: str, header: str | None) -> None:
+    for route in ROUTES[:2]:
+        headers = {} if header is None else {"Authorization": header}
+        answer = served.test_client().get(root + route.path.replace("{id}", "t-1"), headers=headers)
+        assert problem(answer, 401, "invalid_token", "unauthorized") == MISSING
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_expired_and_revoked_tokens_are_invalid(serve: Callable[..., Flask]) -> None:
+    app = serve()
+    tokens = chalk_of(app).tokens
+    expired, _ = tokens.create("old", ALL, expires=datetime(2020, 1, 1, tzinfo=UTC))
+    revoked, record = tokens.create("gone", ALL)
+    assert Consumer(app, revoked).get("/users").status_code == 200
+    tokens.revoke(record.id)
+    for token in (expired, revoked):
+        assert problem(Consumer(app, token).get("/users"), 401, "invalid_token", "unauthorized") == MISSING
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+def test_the_scheme_is_compared_without_regard_to_case(consumer: Consumer, scheme: str) -> None:
+    headers = {"Authorization": f"{scheme} {consumer.token}"}
+    assert consumer.get("/users", headers).status_code == 200
+
+
+def test_access_is_decided_before_parameters_and_parents(served: Flask) -> None:
+    """Q-18"""
+    nobody = served.test_client()
+    assert nobody.get(f"{IMS}/users?limit=0").status_code == 401
+    limited = Consumer(served, token_for(served, (RESOURCE,)))
+    assert limited.get("/users?limit=0").status_code == 403
+    assert limited.get("/classes/nope/students").status_code == 403
+    assert Consumer(served).get("/classes/nope/students?limit=0").status_code == 400
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("path", ["/users", "/users/u-1", "/classes/c-1/students"])
+def test_other_methods_are_not_offered(consumer: Consumer, path: str, method: str) -> None:
+    answer = consumer.get(path, method=method)
+    problem(answer, 405, "invalid_data", "invalid data")
+    assert {name.strip() for name in answer.headers["Allow"].split(",")} == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/ims", "/ims/oneroster/v1p2/users", f"{IMS}/usersx", "/static/x", "/é"]
+)
+def test_any_path_of_the_server_answers_errors_in_the_same_shape(served: Flask, path: str) -> None:
+    """A-01"""
+    problem(served.test_client().get(path), 404, "unknown_object", "unknown object")
+
+
+def test_an_error_names_the_operation_and_has_a_reference_of_its_own(consumer: Consumer) -> None:
+    """A-01"""
+    entries = []
+    for _ in range(2):
+        body = consumer.get("/schools/nope/students").json
+        assert body is not None
+        entries += body["statusInfoSet"]
+    assert {entry["imsx_operationRefIdentifier"] for entry in entries} == {"getStudentsForSchool"}
+    assert len({uuid.UUID(entry["imsx_messageRefIdentifier"]) for entry in entries}) == 2
+
+
+def test_a_busy_store_asks_to_come_back(serve: Callable[..., Flask]) -> None:
+    app = serve()
+
+    @app.get("/busy")
+    def busy() -> str:
+        raise StoreBusy("another writer holds it")
+
+    answer = app.test_client().get("/busy")
+    assert "writer" not in problem(answer, 503, "server_busy", "server_busy")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("error", [StoreFailed("the file of O'Brien is gone"), ValueError("O'Brien")])
+def test_a_failure_says_nothing_of_its_cause_and_logs_no_data(
+    serve: Callable[..., Flask], caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """A-14"""
+    app = serve()
+
+    @app.get("/fail")
+    def fail() -> str:
+        raise error from KeyError("Brien")
+
+    answer = app.test_client().get("/fail")
+    assert "Brien" not in problem(answer, 500, "server_error", "internal_server_error")
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "Brien" not in caplog.text
+    assert type(error).__name__ in record.getMessage()
+    assert "KeyError" in record.getMessage()
+    assert answer.json is not None
+    assert answer.json["statusInfoSet"][0]["imsx_messageRefIdentifier"] in record.getMessage()
+
+
+def test_a_store_that_was_closed_is_a_server_error(serve: Callable[..., Flask]) -> None:
+    app = serve()
+    consumer = Consumer(app)
+    chalk_of(app).store.close()
+    problem(consumer.get("/users"), 500, "server_error", "internal_server_error")
+
+
+@pytest.mark.parametrize("host", ['x"y', "a b", "<a>", "a,b", "é", "", "a/b", "a@b", "[::1", "a:b"])
+def test_a_host_that_is_none_is_refused(consumer: Consumer, host: str) -> None:
+    """Q-19"""
+    assert "Host" in problem(consumer.get("/users", {"Host": host}), 400, "invalid_data", "invalid data")

@@ -1,0 +1,82 @@
+"""The server never fails, whatever the query string."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalk_flask.api.routes import ROUTES
+from tests.api.conftest import Consumer, problem
+
+NAMES = ["limit", "offset", "sort", "orderBy", "filter", "fields", "other", "limit ", ""]
+FIELDS = sorted(
+    {name for route in ROUTES for name in route.resource.paths} | {"metadata.a.b", "password", "shoe", "href"}
+)
+PREDICATES = ["=", "!=", "<", "<=", ">", ">=", "~", "==", ""]
+VALUES = ["a", "09,10", "2024-03-01", "2024-03-01T00:00:00.00001Z", "0001-01-01T00:00:00+14:00", "5", "-1e308", "true",
+          "", "'", "%", "\x00", "é", "😀", "9" * 400, ","]  # fmt: skip
+
+clauses = st.builds(
+    "{}{}'{}'".format,
+    st.sampled_from(FIELDS),
+    st.sampled_from(PREDICATES),
+    st.sampled_from(VALUES) | st.text(max_size=9),
+)
+filters = clauses | st.builds("{}{}{}".format, clauses, st.sampled_from([" AND ", " OR ", " and ", ""]), clauses)
+values = (
+    filters
+    | st.sampled_from([*FIELDS, *VALUES, "asc", "desc", "DESC"])
+    | st.integers(-1, 10**20).map(str)
+    | st.lists(st.sampled_from(FIELDS), max_size=4).map(",".join)
+    | st.text(max_size=20)
+)
+queries = st.lists(st.tuples(st.sampled_from(NAMES), values), max_size=4)
+paths = st.sampled_from(
+    [route.path.replace("{", "").replace("}", "") for route in ROUTES]
+    + [
+        "/users/u-1",
+        "/schools/s-1/students",
+        "/terms/t-1/gradingPeriods",
+        "/classes/c-1/categories",
+        "/classes/c-1/results",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(path=paths, query=queries)
+def test_parameters_of_any_value_are_answered_or_refused(
+    consumer: Consumer, path: str, query: list[tuple[str, str]]
+) -> None:
+    answer = consumer.client.get(
+        f"/ims/oneroster/v1p1{path}", query_string=query, headers={"Authorization": f"Bearer {consumer.token}"}
+    )
+    assert answer.status_code in (200, 400, 404), (query, answer.text)
+    assert answer.json is not None
+
+
+@settings(max_examples=100, deadline=None)
+@given(query=st.binary(max_size=40))
+def test_a_query_string_of_any_bytes_is_answered_or_refused(consumer: Consumer, query: bytes) -> None:
+    raw = query.replace(b"#", b"").decode("latin-1")
+    environ = {"QUERY_STRING": raw, "HTTP_AUTHORIZATION": f"Bearer {consumer.token}"}
+    answer = consumer.client.get("/ims/oneroster/v1p1/users", environ_overrides=environ)
+    assert answer.status_code in (200, 400), (query, answer.text)
+
+
+@pytest.mark.parametrize("value", ["x" * 100_000, "'" * 50_000, "a," * 50_000, "%" * 10_000])
+@pytest.mark.parametrize(
+    "form", ["filter=familyName~'{}'", "filter=grades='{}'", "sort={}", "fields={}", "limit={}", "{}"]
+)
+def test_long_values_are_answered_or_refused(consumer: Consumer, form: str, value: str) -> None:
+    query = form.format(value).encode()
+    answer = consumer.client.get(
+        "/ims/oneroster/v1p1/users", query_string=query.decode(), headers={"Authorization": f"Bearer {consumer.token}"}
+    )
+    assert answer.status_code in (200, 400), answer.text[:200]
+
+
+def test_thousands_of_parameters_are_read(consumer: Consumer) -> None:
+    assert consumer.get("/users?" + "x=1&" * 20_000 + "limit=1").status_code == 200
+    problem(consumer.get("/users?" + "limit=1&" * 20_000), 400, "invalid_data", "invalid data")
