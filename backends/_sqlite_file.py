@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from backends.errors import StoreBusy, StoreFailed
-from backends.query import KEY
 from backends.records import Collection
 from backends.sql import quoted
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-__all__ = ["WriteLock", "connect", "driver_errors", "indexes", "is_ours", "prepare", "scalar_paths"]
+__all__ = ["WriteLock", "connect", "driver_errors", "indexes", "is_ours", "key_index", "prepare", "scalar_paths"]
 
 APPLICATION_ID = 0x43484B46
 """Marks the file as ours ("CHKF"), so that nobody's other database is filled with a roster by mistake."""
@@ -142,7 +141,7 @@ def _widen_table(database: Database, collection: Collection, paths: list[str]) -
     if "_key" in paths:
         types = {"_id": int, "_tenant": int, "_key": str, "_body": bytes}
         table.create(types, pk="_id", not_null={"_tenant", "_key", "_body"})
-        table.create_index(["_tenant", "_key"], f"{collection.name}:_key", unique=True)
+        database.execute(key_index(collection))
     for path in paths:
         if path != "_key":
             table.add_column(path, float if collection.field(path).kind == "number" else str)
@@ -155,13 +154,18 @@ def scalar_paths(collection: Collection) -> tuple[str, ...]:
     return tuple(f.path for f in collection.fields if not (f.many or f.dynamic))
 
 
+def key_index(collection: Collection) -> str:
+    """The index that makes keys unique within a tenant, as SQL."""
+    name = quoted(f"{collection.name}:_key")
+    return f"CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {quoted(collection.name)} (_tenant, _key)"
+
+
 def indexes(collection: Collection) -> dict[str, str]:
-    """The secondary indexes of a collection's table by name, as SQL. Each covers the key, for pages in its order."""
-    return {
-        f"{collection.name}:{field.path}": (
-            f"CREATE INDEX IF NOT EXISTS {quoted(f'{collection.name}:{field.path}')} ON {quoted(collection.name)}"
-            f" (_tenant, {quoted(field.path)}, _key)"
-        )
-        for field in collection.fields
-        if field.indexed and field.path != KEY and not (field.many or field.dynamic)
-    }
+    """The secondary indexes of a collection's table by name, as SQL; those of common values end with the key."""
+    found = {}
+    for field in collection.fields:
+        if field.indexed and not (field.many or field.dynamic):
+            name = quoted(f"{collection.name}:{field.path}")
+            columns = f"_tenant, {quoted(field.path)}{', _key' if field.common else ''}"
+            found[name] = f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(collection.name)} ({columns})"
+    return found

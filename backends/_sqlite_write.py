@@ -9,7 +9,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import TypeAlias, TypeVar
 
-from backends._sqlite_file import MANY_INDEX, driver_errors, indexes, scalar_paths
+from backends._sqlite_file import MANY_INDEX, driver_errors, indexes, key_index, scalar_paths
 from backends._sqlite_read import SQLiteSnapshot
 from backends.base import Transaction
 from backends.checks import check_record, declared
@@ -20,7 +20,7 @@ from backends.sql import quoted
 __all__ = ["SQLiteTransaction"]
 
 BATCH = 1000
-LARGE = 20_000
+LARGE = 5_000
 """From this many records on, an empty table is loaded without its secondary indexes."""
 
 
@@ -46,15 +46,16 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         owner = declared(collection, self._collections)
         waiting = iter(records)
         first = list(islice(waiting, LARGE))
-        with driver_errors(f"writing {collection}"):
-            if len(first) == LARGE:
-                self._postpone_indexes(owner)
         table = _Table(owner, self._tenant_id, self._stored_path)
-        for batch in _batches(chain(first, waiting), BATCH):
-            self._touched.add(collection)
-            rows, many = table.rows(batch)
-            with driver_errors(f"writing {collection}"):
-                self._put_rows(table, rows, many)
+        with driver_errors(f"writing {collection}"):
+            empty = len(first) == LARGE and self._empty(collection)
+            if empty:
+                self._postpone_indexes(owner)
+            for batch in _batches(chain(first, waiting), BATCH):
+                self._touched.add(collection)
+                self._put_batch(table, batch, empty)
+            if empty:
+                self._finish_load(owner)
 
     def delete(self, collection: str, keys: Iterable[str]) -> None:
         """Remove the records, a few hundred at a time."""
@@ -85,18 +86,33 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         self._connection = None
         self._finish(connection, True)
 
-    def _put_rows(self, table: _Table, rows: dict[str, list[Key | bytes | None]], many: list[_Many]) -> None:
+    def _put_batch(self, table: _Table, batch: list[Record], fresh: bool) -> None:
+        """Write a batch; `fresh` when the table was empty, so that nothing need be looked up and replaced."""
         connection = self._open()
-        known = self._ids(table.owner, list(rows))
+        latest = {record.key: record for record in batch}
+        known = {} if fresh else self._ids(table.owner, list(latest))
         if known:
             self._delete_rows(table.owner, list(known.values()))
         (last,) = connection.execute(f"SELECT ifnull(max(_id), 0) FROM {table.name}").fetchone()
-        fresh = iter(range(last + 1, last + 1 + len(rows)))
-        ids = {key: known.get(key) or next(fresh) for key in rows}
-        connection.executemany(table.insert, [(ids[key], *row) for key, row in rows.items()])
-        if many:
-            sides = {(ids[key], path, value): None for key, path, value in many}
+        numbers = iter(range(last + 1, last + 1 + len(latest)))
+        rows: list[tuple[object, ...]] = []
+        sides: dict[_Many, None] = {}
+        for key, record in latest.items():
+            table.add(known.get(key) or next(numbers), record, rows, sides)
+        connection.executemany(table.insert, rows)
+        if sides:
             connection.executemany("INSERT INTO _many (id, path, value) VALUES (?, ?, ?)", sides)
+
+    def _finish_load(self, owner: Collection) -> None:
+        """Index the keys of a table that was loaded without; of a key that came twice the later record stays."""
+        connection, name = self._open(), quoted(owner.name)
+        try:
+            connection.execute(key_index(owner))
+        except sqlite3.IntegrityError:
+            latest = f"SELECT max(_id) FROM {name} GROUP BY _tenant, _key"
+            doubled = connection.execute(f"SELECT _id FROM {name} WHERE _id NOT IN ({latest})").fetchall()
+            self._delete_rows(owner, [number for (number,) in doubled])
+            connection.execute(key_index(owner))
 
     def _ids(self, owner: Collection, keys: Sequence[str]) -> dict[str, int]:
         marks = ", ".join("?" * len(keys))
@@ -123,19 +139,20 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     def _postpone_indexes(self, owner: Collection) -> None:
         connection = self._open()
-        waiting = indexes(owner) if self._empty(owner.name) else {}
+        waiting = indexes(owner)
         if self._empty("_many"):
-            waiting["_many:value"] = MANY_INDEX
+            waiting[quoted("_many:value")] = MANY_INDEX
         for name, sql in waiting.items():
-            connection.execute(f"DROP INDEX IF EXISTS {quoted(name)}")
+            connection.execute(f"DROP INDEX IF EXISTS {name}")
             self._later[sql] = None
+        connection.execute(f"DROP INDEX IF EXISTS {quoted(f'{owner.name}:_key')}")
 
     def _empty(self, table: str) -> bool:
         row = self._open().execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(table)})").fetchone()
         return bool(row == (0,))
 
 
-_Many: TypeAlias = tuple[str, int, Key]
+_Many: TypeAlias = tuple[int, int, Key]
 Item = TypeVar("Item")
 
 
@@ -155,29 +172,23 @@ class _Table:
         names = ", ".join(["_id", "_tenant", "_key", "_body", *map(quoted, self._scalars)])
         self.insert = f"INSERT INTO {self.name} ({names}) VALUES ({', '.join('?' * (4 + len(self._scalars)))})"
 
-    def rows(self, batch: Iterable[Record]) -> tuple[dict[str, list[Key | bytes | None]], list[_Many]]:
-        """Rows by key, without their numbers, and what goes into the side table. Raises BadQuery."""
-        latest = {record.key: record for record in batch}
-        rows = {key: self._row(record) for key, record in latest.items()}
-        return rows, [side for record in latest.values() for side in self._sides(record)]
-
-    def _row(self, record: Record) -> list[Key | bytes | None]:
+    def add(self, number: int, record: Record, rows: list[tuple[object, ...]], sides: dict[_Many, None]) -> None:
+        """Append a record's row, and what the side table holds of it. Raises BadQuery."""
         values = record.values
-        scalars = [values.get(path) for path in self._scalars]
+        scalars = [*map(values.get, self._scalars)]
         if not self._plain.issuperset(map(type, scalars)):
             check_record(record, self.owner)
-        return [self._tenant, record.key, record.body, *scalars]  # type: ignore[list-item]  # checked: no tuples left
+        rows.append((number, self._tenant, record.key, record.body, *scalars))
+        if len(values) != len(scalars) - scalars.count(None):
+            sides.update(dict.fromkeys(self._sides(number, values)))
 
-    def _sides(self, record: Record) -> Iterator[_Many]:
-        extra = record.values.keys() - self._known
-        if not extra:
-            return
-        for path in extra:
-            value: Value = record.values[path]
+    def _sides(self, number: int, values: Mapping[str, Value]) -> Iterator[_Many]:
+        for path in values.keys() - self._known:
+            value = values[path]
             if value is not None:
-                number = self._path_id(self.owner.name, path)
+                path_id = self._path_id(self.owner.name, path)
                 for single in value if isinstance(value, tuple) else (value,):
-                    yield record.key, number, single
+                    yield number, path_id, single
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

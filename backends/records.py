@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias
 
 from backends.errors import BadQuery
 from backends.query import KEY, Key
@@ -20,13 +21,15 @@ class Field:
     """One comparable path of a collection.
 
     A path that ends in `.*` is dynamic: it stands for every path with that beginning, holds text, and may hold many
-    values. `indexed` is a hint that equality on the field should be fast.
+    values. `indexed` is a hint that equality on the field should be fast, `common` that many records share each value,
+    so that a page of them should come in key order without sorting.
     """
 
     path: str
     kind: Literal["text", "number"] = "text"
     many: bool = False
     indexed: bool = False
+    common: bool = False
 
     @property
     def dynamic(self) -> bool:
@@ -60,8 +63,7 @@ class Collection:
         raise BadQuery(f"collection {self.name!r} has no field {path!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A document and how it is found.
 
     `body` is one JSON document in UTF-8 without raw line breaks or tabs (as any compact encoder writes it); it is
@@ -72,4 +74,4 @@ class Record:
 
     key: str
     body: bytes
-    values: Mapping[str, Value] = field(default_factory=dict)
+    values: Mapping[str, Value] = MappingProxyType({})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +14,10 @@ from backends import Field, Key, Value
 from chalk_flask.oneroster.elements import JSON, Element, Guid, Path, fold, plain_text, shown
 
 __all__ = ["Metadata", "Ref", "Refs", "Texts", "Tokens", "UserIds", "flatten", "split_list"]
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
+"""Ids that are written alike in a URL and in JSON."""
 
 
 def split_list(cell: str) -> list[str]:
@@ -67,9 +70,11 @@ class Tokens(Texts):
         return str(value)
 
 
-@lru_cache(maxsize=65536)
 def _reference(collection: str, token: str, key: str) -> orjson.Fragment:
     # The escaped solidus marks the place of the absolute root; no encoder of ours writes one elsewhere (design 2).
+    if _PLAIN.fullmatch(key):
+        text = f'{{"href":"\\/{collection}/{key}","sourcedId":"{key}","type":"{token}"}}'
+        return orjson.Fragment(text)
     rest = orjson.dumps({"sourcedId": key, "type": token})[1:]
     return orjson.Fragment(b'{"href":"\\/%s/%s",%s' % (collection.encode(), quote(key, safe="").encode(), rest))
 

@@ -42,9 +42,12 @@ JSON: TypeAlias = Any
 Typing: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "flag", "year"]
 
 Reader: TypeAlias = Callable[[str], tuple[JSON, tuple[Value, ...]]]
-"""From a CSV cell to the value as it is encoded and its comparison keys, in the order of the element's paths."""
+"""From a CSV cell to the value as it is encoded (None: an empty list) and its comparison keys, in stored order."""
 
 MAX_GUID = 255
+
+REMEMBERED = 16_384
+"""So many cells of a column are remembered while it is read; more would cost more memory than they save time."""
 
 fold = str.casefold
 
@@ -131,9 +134,9 @@ class Element(fields.Field[JSON]):
 
         def read(cell: str) -> tuple[JSON, tuple[Value, ...]]:
             value = self.from_cell(cell)
-            return self.encoded(value), self.keys(value)
+            return (None, ()) if value == [] else (self.encoded(value), self.keys(value))
 
-        return lru_cache(maxsize=65536)(read) if self.repeats else read
+        return lru_cache(maxsize=REMEMBERED)(read) if self.repeats else read
 
     def _deserialize(self, value: JSON, attr: str | None, data: Mapping[str, JSON] | None, **kwargs: Any) -> JSON:
         return self.normal(value)
@@ -199,12 +202,13 @@ class Token(Element):
 
     repeats = True
 
-    def __init__(
-        self, vocabulary: Sequence[str], *, former: Mapping[str, str] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, vocabulary: Sequence[str], *, former: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.vocabulary = tuple(vocabulary)
         self.former = dict(former or {})
+
+    def stored(self, name: str) -> tuple[Field, ...]:
+        return (Field(name, indexed=self.indexed, common=True),)
 
     def normal(self, value: JSON) -> JSON:
         token = self.former.get(plain_text(value), value)
@@ -255,9 +259,7 @@ class DateTime(Element):
         try:
             return words.parse_instant(plain_text(value))[0]
         except ValueError:
-            raise ValidationError(
-                f"{shown(value)} is neither YYYY-MM-DDTHH:MM:SS.sssZ nor YYYY-MM-DD"
-            ) from None
+            raise ValidationError(f"{shown(value)} is neither YYYY-MM-DDTHH:MM:SS.sssZ nor YYYY-MM-DD") from None
 
     def paths(self, name: str) -> tuple[Path, ...]:
         return (Path(name, name, "datetime"),)

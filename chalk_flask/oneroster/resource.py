@@ -22,24 +22,24 @@ UNSTAMPED = "0000-00-00T00:00:00.000Z"
 
 # Base elements come first in every body and a quote inside a string is escaped, so the first match is the stamp.
 _STAMP = b'"dateLastModified":"'
-_WIDTH = len(UNSTAMPED)
+_UNSTAMPED = _STAMP + UNSTAMPED.encode()
 
 
 def stamp_of(body: bytes) -> str:
     """The `dateLastModified` of a stored body."""
     start = body.index(_STAMP) + len(_STAMP)
-    return body[start : start + _WIDTH].decode()
+    return body[start : start + len(UNSTAMPED)].decode()
 
 
 def stamped(body: bytes, stamp: str) -> bytes:
-    """The body with another `dateLastModified`."""
-    start = body.index(_STAMP) + len(_STAMP)
-    return b"%s%s%s" % (body[:start], stamp.encode(), body[start + _WIDTH :])
+    """An unstamped body with its `dateLastModified`."""
+    return body.replace(_UNSTAMPED, _STAMP + stamp.encode(), 1)
 
 
 def unstamped(body: bytes) -> bytes:
     """The body as it is compared: without the moment of its last change."""
-    return stamped(body, UNSTAMPED)
+    start = body.index(_STAMP)
+    return body[:start] + _UNSTAMPED + body[start + len(_UNSTAMPED) :]
 
 
 class Column(NamedTuple):

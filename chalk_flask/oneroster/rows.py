@@ -66,8 +66,8 @@ class HeaderFault(NamedTuple):
     fatal: bool = True
 
 
-Step: TypeAlias = tuple[int, str, Reader, tuple[str, ...], str | None]
-"""Where a cell stands, its element's name, how it is read, the stored fields it fills, and what an empty one means:
+Step: TypeAlias = tuple[int, str, Reader, str, tuple[str, ...], str | None]
+"""Where a cell stands, its element's name, how it is read, the stored field (and others) it fills, and what an empty one means:
 nothing (None), an empty list (""), or the value of the element of that name."""
 
 
@@ -141,15 +141,23 @@ class RowReader:
         body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": UNSTAMPED}
         values: dict[str, Value] = {"status": status}
         for step in self._steps:
-            cell = row[step[0]]
-            if not (cell and _filled(step, cell, body, values)):
+            index, name, read, path, others, otherwise = step
+            if cell := row[index]:
+                value, keys = read(cell)
+                if value is not None:
+                    body[name] = value
+                    values[path] = keys[0]
+                    if others:
+                        values.update(zip(others, keys[1:], strict=True))
+                    continue
+            if cell or otherwise is not None:
                 self._absent(step, cell, body, values)
         if self._metadata:
             self._extend(row, body, values)
         return Draft(key, body, values, encode(body))
 
     def _absent(self, step: Step, cell: str, body: dict[str, JSON], values: dict[str, Value]) -> None:
-        index, name, _, _, otherwise = step
+        index, name, *_, otherwise = step
         if cell and index in self._needed_at:
             raise BadRow
         if otherwise == "":
@@ -181,8 +189,8 @@ class RowReader:
         if isinstance(element, Texts) and element.expected:
             read = self._noting(column.header, element, read)
         otherwise = "" if element.always else element.fallback or None
-        stored = tuple(f.path for f in element.stored(column.name))
-        return self._at[column.header], column.name, read, stored, otherwise
+        first, *others = (f.path for f in element.stored(column.name))
+        return self._at[column.header], column.name, read, first, tuple(others), otherwise
 
     def _noting(self, header: str, element: Texts, read: Reader) -> Reader:
         known: set[str] = set()
@@ -235,18 +243,6 @@ class RowReader:
                 else:
                     if empty and element.in_csv:
                         yield Fault("missing_value", "a value is required", "Fill the cell.", name, cell)
-
-
-def _filled(step: Step, cell: str, body: dict[str, JSON], values: dict[str, Value]) -> bool:
-    """Take a cell over; False when it means an empty list."""
-    _, name, read, paths, _ = step
-    value, keys = read(cell)
-    if value == []:
-        return False
-    body[name] = value
-    for path, comparison in zip(paths, keys, strict=True):
-        values[path] = comparison
-    return True
 
 
 def _remedy(element: object) -> str:

@@ -50,7 +50,11 @@ class Changes:
         rows, self._waiting = self._waiting, []
         if not rows:
             return
-        stored = {} if self._empty else self._before.bodies(self.resource.name, [row[0] for row in rows])
+        if self._empty:
+            self.counts["created"] += len(rows)
+            self._write(rows)
+            return
+        stored = self._before.bodies(self.resource.name, [row[0] for row in rows])
         kept = []
         for row in rows:
             outcome = _outcome(row[1], stored.get(row[0]))
@@ -58,32 +62,34 @@ class Changes:
             if outcome != "unchanged":
                 kept.append(row)
         if kept:
-            marshal.dump(kept, self._spool)
+            self._write(kept)
 
     def keep(self, record: Record, outcome: Outcome) -> None:
         """Keep a record that is known to differ, such as a tombstone."""
         self.counts[outcome] += 1
         values = {path: value for path, value in record.values.items() if path != "dateLastModified"}
-        marshal.dump([(record.key, unstamped(record.body), values)], self._spool)
+        self._write([(record.key, unstamped(record.body), values)])
 
     def records(self, stamp: str) -> Iterator[Record]:
         """The changed records with their stamp; may be asked again with a later one."""
         folded = fold(stamp)
         for key, body, values in self._rows():
-            yield Record(key, stamped(body, stamp), values | {"dateLastModified": folded})
+            values["dateLastModified"] = folded
+            yield Record(key, stamped(body, stamp), values)
 
     def close(self) -> None:
         """Remove the temporary file."""
         self._spool.close()
 
+    def _write(self, rows: list[Row]) -> None:
+        # marshal reads a file in small pieces, so each batch is written, and read, in one with its length before it
+        packed = marshal.dumps(rows)
+        self._spool.write(len(packed).to_bytes(8, "big") + packed)
+
     def _rows(self) -> Iterator[Row]:
         self._spool.seek(0)
-        while True:
-            try:
-                rows = marshal.load(self._spool)
-            except EOFError:
-                return
-            yield from cast("Iterable[Row]", rows)
+        while length := self._spool.read(8):
+            yield from cast("Iterable[Row]", marshal.loads(self._spool.read(int.from_bytes(length, "big"))))
 
 
 def _outcome(body: bytes, stored: bytes | None) -> Outcome:

@@ -19,21 +19,22 @@ class Identifiers:
     """
 
     def __init__(self, *, exact: bool) -> None:
-        self._exact: set[str] | None = set() if exact else None
+        self.exact: set[str] | None = set() if exact else None
+        """The ids themselves, where they are kept."""
         self._hashes: array[int] = array("q")
 
     def add(self, key: str) -> bool:
         """Remember an id; False when it is known to have come before (the short form never knows: see `repeated`)."""
-        if self._exact is None:
+        if self.exact is None:
             self._hashes.append(hash(key))
             return True
-        before = len(self._exact)
-        self._exact.add(key)
-        return len(self._exact) > before
+        before = len(self.exact)
+        self.exact.add(key)
+        return len(self.exact) > before
 
     def __contains__(self, key: str) -> bool:
-        if self._exact is not None:
-            return key in self._exact
+        if self.exact is not None:
+            return key in self.exact
         value = hash(key)
         at = bisect_left(self._hashes, value)
         return at < len(self._hashes) and self._hashes[at] == value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from marshmallow import ValidationError
@@ -99,66 +99,49 @@ class Reading:
                 continue
             if not ids.add(draft.key):
                 self._repeated(resource, number, draft.key)
-            for path, header, accepts in references:
-                value = draft.values.get(path) if path != KEY else draft.key
-                if value is not None and not accepts(value, number):
-                    self._dangling(resource, number, header, value)
+            values = draft.values
+            for path, known, missed in references:
+                value = values.get(path, draft.key if path == KEY else None)
+                if value is not None and value not in known:
+                    missed(value, number)
             yield draft
 
-    def _references(self, resource: Resource) -> list[tuple[str, str, Callable[[object, int], bool]]]:
-        """For each reference: the stored field, the CSV column, and a test of its value."""
+    def _references(self, resource: Resource) -> list[tuple[str, Set[object], Callable[[object, int], None]]]:
+        """For each reference: the stored field, the ids known so far, and what to do about a value not among them."""
         columns = {column.name: column.header for column in resource.columns}
         found = [
-            (
-                reference.field,
-                columns[reference.name],
-                self._acceptor(resource, columns[reference.name], reference.target),
-            )
+            (reference.field, *self._known(resource, columns[reference.name], reference.target))
             for reference in resource.references
             if reference.name in columns
         ]
         if resource.key_of:
-            found.append((KEY, "sourcedId", self._acceptor(resource, "sourcedId", resource.key_of)))
+            found.append((KEY, *self._known(resource, "sourcedId", resource.key_of)))
         return found
 
-    def _acceptor(self, resource: Resource, header: str, target: str) -> Callable[[object, int], bool]:
-        if self.package.modes.get(target) != "bulk":
-            known: Identifiers | frozenset[str] = self.stored(target)
-            later = None
-        else:
-            known = self.ids.get(target) or frozenset()
-            unread = target == resource.name or target not in self.ids
-            later = self._awaited.setdefault((resource.name, header), {}) if unread else None
+    def _known(self, resource: Resource, header: str, target: str) -> tuple[Set[object], Callable[[object, int], None]]:
+        later: dict[str, tuple[int, str]] | None = None
+        known: Set[object] = self.stored(target)
+        if self.package.modes.get(target) == "bulk":
+            known = (self.ids[target].exact if target in self.ids else None) or set()
+            if target == resource.name or target not in self.ids:
+                known = self.ids[resource.name].exact or known if target == resource.name else known
+                later = self._awaited.setdefault((resource.name, header), {})
 
-        def accepts(value: object, row: int) -> bool:
-            good = True
+        def missed(value: object, row: int) -> None:
             for key in value if isinstance(value, tuple) else (value,):
                 if key not in known and target not in self._broken:
                     if later is None:
-                        good = False
+                        self._unknown(resource.name, row, header, target, str(key))
                     else:
-                        later.setdefault(key, (row, target))
-            return good
+                        later.setdefault(str(key), (row, target))
 
-        return accepts
+        return known, missed
 
     def stored(self, name: str) -> frozenset[str]:
         """The ids of the active records that are stored."""
         if name not in self._stored:
             self._stored[name] = frozenset(self.before.keys(name, ACTIVE_ONLY))
         return self._stored[name]
-
-    def _dangling(self, resource: Resource, row: int, header: str, value: object) -> None:
-        for key in value if isinstance(value, tuple) else (value,):
-            target = self._target(resource, header)
-            known = self.ids[target] if self.package.modes.get(target) == "bulk" else self.stored(target)
-            if key not in known:
-                self._unknown(resource.name, row, header, target, str(key))
-
-    @staticmethod
-    def _target(resource: Resource, header: str) -> str:
-        names = {column.header: column.name for column in resource.columns}
-        return next((r.target for r in resource.references if r.name == names[header]), resource.key_of)
 
     def _unknown(self, name: str, row: int, header: str, target: str, key: str) -> None:
         where = f"{target}.csv" if self.package.modes.get(target) == "bulk" else f"the active {target} that are stored"
