@@ -1,4 +1,4 @@
-"""Which records a path means, as conditions of the query tree (digest 2.5; readings N-01 and following)."""
+"""Which records a path means, as conditions of the query tree (digest 2.5; readings A-07 to A-12, N-01 to N-08)."""
 
 from __future__ import annotations
 

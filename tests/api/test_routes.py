@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask.api.routes import ROUTES
+from chalk_flask.oneroster.resources import RESOURCES
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem
 from tests.api.roster import ROSTER
 from tests.conftest import chalk_of
@@ -183,7 +184,7 @@ def test_every_operation_is_tried_below() -> None:
 @pytest.mark.parametrize("root", [CHALK, IMS, f"{CHALK}/sis", f"{IMS}/sis"])
 @pytest.mark.parametrize("path", COLLECTIONS)
 def test_a_collection_holds_the_records_that_its_path_means(consumer: Consumer, root: str, path: str) -> None:
-    """A-07, A-08, A-09, A-12, N-01, N-02, N-03, N-05, N-08"""
+    """A-07, A-08, A-09, A-12, A-13, N-01, N-02, N-03, N-05, N-08"""
     answer = consumer.get(root + path)
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
@@ -303,8 +304,6 @@ def test_without_a_limit_one_root_gives_everything_and_the_other_a_hundred(
 
 
 def put_users(app: Flask, number: int) -> None:
-    from chalk_flask.oneroster.resources import RESOURCES
-
     users = RESOURCES["users"]
     with chalk_of(app).store.write("default") as transaction:
         template = ROSTER["users"][0]
@@ -321,6 +320,13 @@ def test_nothing_empty_is_sent_and_every_reference_leads_somewhere(consumer: Con
                 answer = consumer.get(reference["href"].removeprefix("http://localhost"))
                 assert answer.json is not None
                 assert answer.json[reference["type"]]["sourcedId"] == reference["sourcedId"]
+
+
+def test_line_items_have_date_times_and_results_have_numbers(consumer: Consumer) -> None:
+    """A-18, A-19"""
+    assert items(consumer.get("/lineItems?fields=dueDate&limit=1")) == [{"dueDate": "2023-10-09T00:00:00.000Z"}]
+    assert b'"score":87.5,' in consumer.get("/results/x-1").data
+    assert b'"score":300,' in consumer.get("/results/x-2").data
 
 
 def check_object(item: dict[str, Any]) -> None:
@@ -343,8 +349,6 @@ def references(item: dict[str, Any]) -> list[dict[str, str]]:
 
 def test_a_cycle_among_the_sessions_ends(serve: Any) -> None:
     """N-05"""
-    from chalk_flask.oneroster.resources import RESOURCES
-
     app: Flask = serve()
     sessions = RESOURCES["academicSessions"]
     looped = [{**ROSTER["academicSessions"][1], "parent": "g-4"}]
