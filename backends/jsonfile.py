@@ -112,10 +112,10 @@ class JSONFileBackend(Backend):
         if not self._writing.acquire(timeout=wait):
             raise _busy(wait)
         # A lock object of one's own each time: one that was made before a fork is of no use after it.
-        lock = FileLock(self._path / ".lock", mode=0o600, thread_local=False, poll_interval=0.005)
+        lock = FileLock(self._path / ".lock", mode=0o600, thread_local=False)
         try:
             with _failing(self._path / ".lock"):
-                lock.acquire(timeout=max(deadline - time.monotonic(), 0))
+                lock.acquire(timeout=max(deadline - time.monotonic(), 0), poll_interval=0.005)
         except Timeout:
             self._writing.release()
             raise _busy(wait) from None

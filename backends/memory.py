@@ -29,7 +29,8 @@ from backends.base import (
 )
 from backends.query import EVERYTHING, Query, Where
 
-__all__ = ["MemoryBackend", "TableSnapshot", "TableTransaction"]
+__all__ = ["NO_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]
+"""All but the first are for backends that keep a tenant in memory and only write it elsewhere (docs/backends.md)."""
 
 Commit: TypeAlias = Callable[[State, set[str]], None]
 Item = TypeVar("Item")

@@ -122,7 +122,7 @@ class GeneratedConformance(Conformance):
     """Data sets that are generated, each with a dozen queries."""
 
     def test_generated_queries_are_answered_as_memory_answers_them(
-        self, store: Backend, record_property: Callable[[str, object], None]
+        self, store: Backend, record_testsuite_property: Callable[[str, object], None]
     ) -> None:
         asked = 0
         with open_store("memory:", COLLECTIONS) as memory:
@@ -140,7 +140,7 @@ class GeneratedConformance(Conformance):
                 asked += len(queries)
 
             agree()
-        record_property("generated queries", asked)
+        record_testsuite_property(f"generated queries, {type(self).__name__}", asked)
         assert asked >= self.examples * QUERIES
 
 

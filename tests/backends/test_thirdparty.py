@@ -1,0 +1,82 @@
+"""The example of docs/backends.md is installed as a stranger would, found by its entry point, and proves itself."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[1] / "data" / "thirdparty"
+GUIDE = Path(__file__).parents[2] / "docs" / "backends.md"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example, since building writes beside the sources."""
+    return shutil.copytree(
+        EXAMPLE, tmp_path_factory.mktemp("thirdparty") / "project", ignore=shutil.ignore_patterns("__pycache__")
+    )
+
+
+@pytest.fixture(scope="module")
+def environment(project: Path) -> dict[str, str]:
+    """The environment of a process that has the example installed."""
+    site = project.parent / "site"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*command, "--target", str(site), str(project)], check=True, timeout=120)
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
+
+
+def test_an_installed_backend_is_listed_and_opened_by_its_scheme(
+    project: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    script = f"""
+from backends import Record, installed, open_store, store_exists
+from backends.testing import COLLECTIONS
+url = "onefile:///{tmp_path}/roster.json"
+print(installed()["onefile"], store_exists(url))
+with open_store(url, COLLECTIONS) as store, store.write("t") as transaction:
+    transaction.put("people", [Record("a", b"1")])
+with open_store(url, COLLECTIONS) as store, store.read("t") as at:
+    print(type(store).__name__, at.bodies("people", ["a"]), store_exists(url))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.stdout.splitlines() == [
+        "chalk_onefile:OneFileBackend False",
+        "OneFileBackend {'a': b'1'} True",
+    ]
+
+
+def test_the_example_passes_the_suite_with_two_thousand_generated_queries(
+    project: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    run = subprocess.run(
+        command, cwd=project, env=environment, check=False, capture_output=True, text=True, timeout=240
+    )
+    assert run.returncode == 0, run.stdout
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    assert suite is not None
+    assert int(suite.attrib["tests"]) > 300
+    assert int(suite.attrib["skipped"]) == 0
+    (asked,) = suite.iterfind("properties/property[@name='generated queries, TestOneFile']")
+    assert int(asked.attrib["value"]) >= 2000
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "chalk_onefile.py", "conftest.py", "test_onefile.py"])
+def test_the_guide_shows_the_example_as_it_is(name: str) -> None:
+    shown = dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL))
+    assert shown[name] == (EXAMPLE / name).read_text()

@@ -1,0 +1,109 @@
+"""Chalk Flask storage in a single JSON file: `onefile:///roster.json`, for one process and a small school."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from backends import Backend, Collection, Record, Snapshot, StoreBusy, StoreFailed, Transaction
+from backends.base import file_path
+from backends.memory import NO_STATE, State, Table, TableSnapshot, TableTransaction
+
+
+class OneFileBackend(Backend):
+    """Every tenant in memory, and all of them written anew at each commit."""
+
+    durable = True
+    shared = False
+
+    def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
+        self.collections = {collection.name: collection for collection in collections}
+        self._path = path
+        self._states = load(path)
+        self._writing = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def open(cls, url: str, collections: Iterable[Collection]) -> Self:
+        return cls(file_path(url).absolute(), collections)
+
+    @classmethod
+    def exists(cls, url: str) -> bool:
+        return file_path(url).is_file()
+
+    def read(self, tenant: str) -> Snapshot:
+        return TableSnapshot(self.collections, self._state(tenant))
+
+    def write(self, tenant: str, wait: float = 60.0) -> Transaction:
+        self._state(tenant)
+        if not self._writing.acquire(timeout=wait):
+            raise StoreBusy(f"another writer held {self._path} for more than {wait:g} seconds")
+
+        def commit(state: State, touched: set[str]) -> None:
+            states = self._states | {tenant: state}
+            save(self._path, states)
+            self._states = states
+
+        return TableTransaction(self.collections, self._state(tenant), commit, self._writing.release)
+
+    def stamp(self, tenant: str) -> object:
+        return self._state(tenant).serial
+
+    def check(self) -> list[str]:
+        self._state("")
+        try:
+            load(self._path)
+        except StoreFailed as error:
+            return [str(error)]
+        return []
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _state(self, tenant: str) -> State:
+        if self._closed:
+            raise StoreFailed(f"{self._path} is closed")
+        return self._states.get(tenant, NO_STATE)
+
+
+def load(path: Path) -> dict[str, State]:
+    """All tenants in the file, none when there is no file. Raises StoreFailed."""
+    try:
+        return {tenant: thawed(kept) for tenant, kept in json.loads(path.read_bytes()).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreFailed(f"{path} cannot be read as a store: {error!r}") from error
+
+
+def save(path: Path, states: dict[str, State]) -> None:
+    """Replace the file in one step. Raises StoreFailed."""
+    text = json.dumps({tenant: frozen(state) for tenant, state in states.items()}, indent=1)
+    try:
+        fresh = path.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(path)
+    except OSError as error:
+        raise StoreFailed(f"{path} cannot be written: {error}") from error
+
+
+def frozen(state: State) -> dict[str, Any]:
+    """A tenant as JSON; bodies as text, for they must come back byte for byte."""
+    collections = {
+        name: [[record.key, record.body.decode(), dict(record.values)] for record in table.records.values()]
+        for name, table in state.tables.items()
+    }
+    return {"revision": state.revision, "serial": state.serial, "collections": collections}
+
+
+def thawed(kept: dict[str, Any]) -> State:
+    """A tenant from its JSON."""
+    tables = {name: Table() for name in kept["collections"]}
+    for name, records in kept["collections"].items():
+        for key, body, values in records:
+            many = {path: tuple(value) if isinstance(value, list) else value for path, value in values.items()}
+            tables[name].put(Record(key, body.encode(), many))
+    return State(tables, kept["revision"], kept["serial"])

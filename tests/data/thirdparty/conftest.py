@@ -1,0 +1,8 @@
+import pytest
+
+from backends import installed
+
+pytest.register_assert_rewrite("backends.testing")
+
+# Only where the package is installed can its URL be opened.
+collect_ignore = [] if "onefile" in installed() else ["test_onefile.py"]
