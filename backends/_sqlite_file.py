@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from backends.errors import StoreBusy, StoreFailed
+from backends.errors import BadQuery, StoreBusy, StoreFailed
 from backends.records import Collection
 from backends.sql import quoted
 
@@ -35,12 +35,14 @@ MANY_INDEX = 'CREATE INDEX IF NOT EXISTS "_many:value" ON _many (path, value)'
 
 @contextlib.contextmanager
 def driver_errors(what: str) -> Iterator[None]:
-    """Turn every error of the driver into StoreFailed (or StoreBusy), with the driver's as its cause."""
+    """Turn every error of the driver into one of the contract, with the driver's as its cause."""
     try:
         yield
     except sqlite3.OperationalError as error:
         busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
         raise (StoreBusy if busy else StoreFailed)(f"{what}: {error}") from error
+    except UnicodeEncodeError as error:
+        raise BadQuery(f"{what}: {error.object!r} cannot be written as UTF-8") from error
     except (sqlite3.Error, sqlite3.Warning, OSError, OverflowError) as error:
         raise StoreFailed(f"{what}: {error}") from error
 
@@ -79,13 +81,13 @@ class WriteLock:
         if not self._threads.acquire(timeout=max(wait, 0)):
             raise StoreBusy(f"another thread has been writing for more than {wait:g} s")
         try:
-            with driver_errors("the lock file"):
-                self._processes.acquire(timeout=max(wait, 0), poll_interval=0.01)
-        except Timeout:
+            self._processes.acquire(timeout=max(wait, 0), poll_interval=0.01)
+        except BaseException as error:
             self._threads.release()
-            raise StoreBusy(f"another process has been writing for more than {wait:g} s") from None
-        except BaseException:
-            self._threads.release()
+            if isinstance(error, Timeout):
+                raise StoreBusy(f"another process has been writing for more than {wait:g} s") from None
+            if isinstance(error, OSError):
+                raise StoreFailed(f"the lock file cannot be used: {error}") from error
             raise
 
     def release(self) -> None:
@@ -94,20 +96,34 @@ class WriteLock:
         self._threads.release()
 
 
-def prepare(path: Path, collections: Iterable[Collection]) -> None:
-    """Create or widen the tables in the file; called under the lock. Raises StoreFailed."""
+def prepare(path: Path, collections: Iterable[Collection], lock: WriteLock) -> None:
+    """Create or widen the tables in the file; what is complete is left alone, so that no writer is waited for.
+
+    Raises StoreFailed, or StoreBusy when the lock is needed and not free within a minute.
+    """
+    wanted = list(collections)
     with driver_errors(f"the database {path.name}"):
+        if path.exists() and not _lacking(path, wanted):
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        # created by us first, so that nobody else on the machine can read it for a moment
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        with contextlib.closing(connect(path, writes=True)) as connection:
-            if not is_ours(connection):
-                raise StoreFailed(f"{path.name} is a SQLite database, but not one of Chalk Flask: name another file")
-            connection.execute("PRAGMA journal_mode = WAL")
-            have = _columns(connection)
-            missing = {c: [p for p in ("_key", *scalar_paths(c)) if p not in have.get(c.name, ())] for c in collections}
-            if not have.keys() >= SCHEMA.keys() or any(missing.values()):
-                _widen(connection, {c: paths for c, paths in missing.items() if paths})
+        with lock.held(60):
+            # created by us first, so that nobody else on the machine can read it for a moment
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            if missing := _lacking(path, wanted):
+                with contextlib.closing(connect(path, writes=True)) as connection:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    _widen(connection, missing)
+
+
+def _lacking(path: Path, collections: Iterable[Collection]) -> dict[Collection, list[str]]:
+    """For each collection what the file lacks: columns, or `_key` for its table. Raises StoreFailed if not ours."""
+    with contextlib.closing(connect(path)) as connection:
+        if not is_ours(connection):
+            raise StoreFailed(f"{path.name} is a SQLite database, but not one of Chalk Flask: name another file")
+        have = _columns(connection)
+    bare = not have.keys() >= SCHEMA.keys()
+    missing = {c: [p for p in ("_key", *scalar_paths(c)) if p not in have.get(c.name, ())] for c in collections}
+    return {c: paths for c, paths in missing.items() if paths or bare}
 
 
 def is_ours(connection: sqlite3.Connection) -> bool:

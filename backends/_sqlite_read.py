@@ -94,6 +94,7 @@ class SQLiteSnapshot(Snapshot):
     @property
     def revision(self) -> int:
         """The revision of the tenant when the snapshot was taken."""
+        self._open()
         return self._revision
 
     def find(self, query: Query) -> Page:
@@ -138,12 +139,12 @@ class SQLiteSnapshot(Snapshot):
             self._release(connection)
 
     def _plan(self, kind: Kind, query: Query) -> Plan:
-        plan = self._plans.get(kind, self.revision) if self._plans else None
+        plan = self._plans.get(kind, self._revision) if self._plans else None
         if plan is None:
             owner = validate(query, self._collections)
             compiler = self._compiler()
             rows, order = compiler.rows(owner, query.where), compiler.order(owner, query.order)
-            plan = Plan(self.revision, compiler.prefix(), rows, order)
+            plan = Plan(self._revision, compiler.prefix(), rows, order)
             self._keep(kind, plan)
         elif query.offset < 0 or (query.limit is not None and query.limit < 0):
             validate(query, self._collections)

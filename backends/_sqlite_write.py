@@ -94,11 +94,10 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         if known:
             self._delete_rows(table.owner, list(known.values()))
         (last,) = connection.execute(f"SELECT ifnull(max(_id), 0) FROM {table.name}").fetchone()
-        numbers = iter(range(last + 1, last + 1 + len(latest)))
         rows: list[tuple[object, ...]] = []
         sides: dict[_Many, None] = {}
-        for key, record in latest.items():
-            table.add(known.get(key) or next(numbers), record, rows, sides)
+        for number, record in enumerate(latest.values(), last + 1):
+            table.add(number, record, rows, sides)
         connection.executemany(table.insert, rows)
         if sides:
             connection.executemany("INSERT INTO _many (id, path, value) VALUES (?, ?, ?)", sides)
@@ -178,6 +177,7 @@ class _Table:
         scalars = [*map(values.get, self._scalars)]
         if not self._plain.issuperset(map(type, scalars)):
             check_record(record, self.owner)
+            scalars = [float(value) if isinstance(value, (int, float)) else value for value in scalars]
         rows.append((number, self._tenant, record.key, record.body, *scalars))
         if len(values) != len(scalars) - scalars.count(None):
             sides.update(dict.fromkeys(self._sides(number, values)))
@@ -188,7 +188,7 @@ class _Table:
             if value is not None:
                 path_id = self._path_id(self.owner.name, path)
                 for single in value if isinstance(value, tuple) else (value,):
-                    yield number, path_id, single
+                    yield number, path_id, single if isinstance(single, str) else float(single)
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

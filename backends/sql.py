@@ -138,6 +138,7 @@ class Compiler:
         def test(name: str) -> str:
             return f"instr({name}, ?) > 0" if operator == "~" else f"{name} {operator} ?"
 
+        value = _bound(value)
         if self._scalar(owner, field):
             return SQL(test(column(field)), (value,))
         path = self._path_id(owner.name, field)
@@ -146,6 +147,7 @@ class Compiler:
     def _among(self, owner: Collection, field: str, values: tuple[Key, ...]) -> SQL:
         if not values:
             return SQL("0")
+        values = tuple(map(_bound, values))
         if len(values) <= MAX_BOUND:
             return self._within(owner, field, SQL(", ".join("?" * len(values)), values))
         # SQLite's JSON ends a string at a NUL, so values that hold one are bound on their own
@@ -180,6 +182,11 @@ class Compiler:
     def _scalar(owner: Collection, path: str) -> bool:
         field = owner.field(path)
         return not (field.many or field.dynamic)
+
+
+def _bound(value: Key) -> Key:
+    """Numbers are kept as REAL; SQLite's integers end at 64 bits."""
+    return value if isinstance(value, str) else float(value)
 
 
 def _tree(parts: list[str], word: str) -> str:

@@ -50,11 +50,8 @@ class SQLiteBackend(Backend):
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
         """Open the file, creating it (mode 0600), its folder and its tables when they are missing."""
         path = file_path(url)
-        with driver_errors(f"the folder of {path.name}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
         store = cls(path, collections)
-        with store._lock.held(60):
-            prepare(path, store.collections.values())
+        prepare(path, store.collections.values(), store._lock)
         store.read("").close()
         return store
 
@@ -108,6 +105,7 @@ class SQLiteBackend(Backend):
 
     def check(self) -> list[str]:
         """SQLite's own integrity check, and rows of the side table that belong to no record."""
+        self._check_open()
         with driver_errors("checking"), contextlib.closing(connect(self._path)) as connection:
             if not is_ours(connection):
                 return [f"{self._path.name} is not a store of Chalk Flask"]
