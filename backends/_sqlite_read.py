@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from backends._sqlite_file import driver_errors
+from backends._sqlite_pool import Reader
 from backends.base import Page, Snapshot
 from backends.checks import declared, validate, validate_where
 from backends.errors import StoreFailed
@@ -18,7 +19,7 @@ from backends.query import EVERYTHING, KEY, AllOf, Compare, Order, Query, Where
 from backends.records import Collection
 from backends.sql import SQL, Compiler, depends_on, quoted
 
-__all__ = ["Plans", "SQLiteSnapshot"]
+__all__ = ["Plans", "PooledSnapshot", "SQLiteSnapshot"]
 
 CHUNK = 512
 """Documents a chunk: about 64 to 800 KiB of roster."""
@@ -72,24 +73,21 @@ def _size(plan: Plan) -> int:
 
 
 class SQLiteSnapshot(Snapshot):
-    """A read transaction on a connection of its own, given back on close. `plans` is None where nothing is cached."""
+    """What one connection sees in its transaction. `plans` is None where nothing may be cached."""
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        reader: Reader,
         tenant: str,
         collections: Mapping[str, Collection],
-        plans: Plans | None,
-        release: Callable[[sqlite3.Connection], None],
+        plans: Plans | None = None,
     ) -> None:
-        self._connection: sqlite3.Connection | None = connection
+        self._connection: sqlite3.Connection | None = reader.connection
         self._tenant = tenant
         self._collections = collections
         self._plans = plans
-        self._release = release
-        row = connection.execute("SELECT id, revision FROM _tenants WHERE name = ?", (tenant,)).fetchone()
-        self._tenant_id: int = row[0] if row else -1
-        self._revision: int = row[1] if row else 0
+        self._clean = True
+        self._tenant_id, self._revision = reader.tenant(tenant)
 
     @property
     def revision(self) -> int:
@@ -131,12 +129,6 @@ class SQLiteSnapshot(Snapshot):
         rows = compiler.rows(owner, where)
         with_ = compiler.prefix()
         return self._walk(SQL(f"{with_.text}SELECT _key {rows.text} ORDER BY _key", with_.bound + rows.bound))
-
-    def close(self) -> None:
-        """End the read transaction and give the connection back."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._release(connection)
 
     def _plan(self, kind: Kind, query: Query) -> Plan:
         plan = self._plans.get(kind, self._revision) if self._plans else None
@@ -207,6 +199,7 @@ class SQLiteSnapshot(Snapshot):
             yield row[0]
 
     def _walk(self, sql: SQL) -> Iterator[str]:
+        self._clean = False  # whoever stops half-way leaves a statement running
         cursor = self._execute(sql)
         while True:
             self._open()
@@ -230,6 +223,28 @@ class SQLiteSnapshot(Snapshot):
         if self._connection is None:
             raise StoreFailed("the snapshot is closed")
         return self._connection
+
+
+class PooledSnapshot(SQLiteSnapshot):
+    """A snapshot whose connection goes back into the pool on close."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        tenant: str,
+        collections: Mapping[str, Collection],
+        plans: Plans,
+        release: Callable[[Reader, bool], None],
+    ) -> None:
+        super().__init__(reader, tenant, collections, plans)
+        self._reader = reader
+        self._release = release
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            self._connection = None
+            self._release(self._reader, self._clean)
 
 
 def _worth_an_array(plan: Plan, query: Query) -> bool:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TypeAlias, TypeVar
 
 from backends._sqlite_file import MANY_INDEX, driver_errors, indexes, key_index, scalar_paths
+from backends._sqlite_pool import Reader
 from backends._sqlite_read import SQLiteSnapshot
 from backends.base import Transaction
 from backends.checks import check_record, declared
@@ -35,7 +36,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         finish: Callable[[sqlite3.Connection, bool], None],
     ) -> None:
         connection.execute("INSERT OR IGNORE INTO _tenants (name) VALUES (?)", (tenant,))
-        super().__init__(connection, tenant, collections, None, lambda writer: finish(writer, False))
+        super().__init__(Reader(connection), tenant, collections)
         self._finish = finish
         self._touched: set[str] = set()
         self._later: dict[str, None] = {}
@@ -64,6 +65,12 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
             self._touched.add(collection)
             with driver_errors(f"writing {collection}"):
                 self._delete_rows(owner, list(self._ids(owner, batch).values()))
+
+    def close(self) -> None:
+        """Undo what was not committed, and let the next writer in."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._finish(connection, False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

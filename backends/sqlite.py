@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
-from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 from backends._sqlite_file import WriteLock, connect, driver_errors, is_ours, prepare
-from backends._sqlite_read import Plans, SQLiteSnapshot
+from backends._sqlite_pool import Reader, Readers
+from backends._sqlite_read import Plans, PooledSnapshot
 from backends._sqlite_write import SQLiteTransaction
 from backends.base import Backend, Snapshot, Transaction
 from backends.checks import file_path
@@ -39,10 +38,7 @@ class SQLiteBackend(Backend):
         self.collections = {collection.name: collection for collection in collections}
         self._path = path
         self._lock = WriteLock(path.with_name(path.name + ".lock"))
-        self._idle: deque[sqlite3.Connection] = deque()
-        self._versions: dict[sqlite3.Connection, int] = {}
-        self._changes = 0
-        self._changing = threading.Lock()
+        self._readers = Readers(path)
         self._plans = Plans()
         self._closed = False
 
@@ -52,7 +48,7 @@ class SQLiteBackend(Backend):
         path = file_path(url)
         store = cls(path, collections)
         prepare(path, store.collections.values(), store._lock)
-        store.read("").close()
+        store._readers.header()
         return store
 
     @classmethod
@@ -62,13 +58,13 @@ class SQLiteBackend(Backend):
 
     def read(self, tenant: str) -> Snapshot:
         """A snapshot on a pooled connection."""
-        connection = self._take()
+        self._check_open()
+        reader = self._readers.take()
         try:
             with driver_errors("reading"):
-                connection.execute("BEGIN")
-                return SQLiteSnapshot(connection, tenant, self.collections, self._plans, self._give_back)
+                return PooledSnapshot(reader, tenant, self.collections, self._plans, self._give_back)
         except BaseException:
-            self._drop(connection)
+            self._readers.drop(reader)
             raise
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
@@ -89,19 +85,9 @@ class SQLiteBackend(Backend):
             raise
 
     def stamp(self, tenant: str) -> object:
-        """A count of the commits that this process knows of; SQLite tells a connection of those by others."""
-        connection = self._take()
-        try:
-            with driver_errors("reading"):
-                (version,) = connection.execute("PRAGMA data_version").fetchone()
-        except BaseException:
-            self._drop(connection)
-            raise
-        if self._versions.get(connection) != version:
-            self._versions[connection] = version
-            self._changed()
-        self._idle.append(connection)
-        return self._changes
+        """The header of the WAL index, which every commit changes; where there is none, never the same twice."""
+        self._check_open()
+        return self._readers.header() or object()
 
     def check(self) -> list[str]:
         """SQLite's own integrity check, and rows of the side table that belong to no record."""
@@ -120,8 +106,7 @@ class SQLiteBackend(Backend):
         with contextlib.ExitStack() as stack, contextlib.suppress(StorageError):
             with contextlib.suppress(StoreBusy):
                 stack.enter_context(self._lock.held(5))
-            while self._idle:
-                self._drop(self._idle.pop())
+            self._readers.close()
 
     def _orphans(self, connection: sqlite3.Connection) -> list[str]:
         problems = []
@@ -135,37 +120,17 @@ class SQLiteBackend(Backend):
                 problems.append(f"{count} values of {name} belong to no record")
         return problems
 
-    def _take(self) -> sqlite3.Connection:
-        self._check_open()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            with driver_errors(f"the database {self._path.name}"):
-                return connect(self._path)
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        try:
-            connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            self._drop(connection)
-            return
+    def _give_back(self, reader: Reader, clean: bool) -> None:
         if self._closed:
-            self._drop(connection)
+            self._readers.drop(reader)
         else:
-            self._idle.append(connection)
-
-    def _drop(self, connection: sqlite3.Connection) -> None:
-        self._versions.pop(connection, None)
-        with contextlib.suppress(sqlite3.Error):
-            connection.close()
+            self._readers.give(reader, clean=clean)
 
     def _finish(self, connection: sqlite3.Connection, committed: bool) -> None:
         """After COMMIT or instead of it: fold the WAL in when it has grown, close, and let the next writer in."""
         try:
             with contextlib.suppress(sqlite3.Error):
-                if committed:
-                    self._changed()
-                else:
+                if not committed:
                     connection.execute("ROLLBACK")
                 if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                     connection.execute("PRAGMA journal_mode = WAL")
@@ -183,8 +148,7 @@ class SQLiteBackend(Backend):
         """
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         if pages < NEARLY_EMPTY:
-            while self._idle:
-                self._drop(self._idle.pop())
+            self._readers.close()
             connection.execute("PRAGMA busy_timeout = 0")
             with contextlib.suppress(sqlite3.OperationalError):
                 connection.execute("PRAGMA journal_mode = DELETE")
@@ -196,10 +160,6 @@ class SQLiteBackend(Backend):
             if wal.stat().st_size > WAL_LIMIT:
                 connection.execute("PRAGMA busy_timeout = 0")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def _changed(self) -> None:
-        with self._changing:
-            self._changes += 1
 
     def _check_open(self) -> None:
         if self._closed:

@@ -17,6 +17,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
+from chalk_flask.dispatcher import LONG, ShortFirst
 from chalk_flask.settings import Settings
 
 __all__ = ["CannotListen", "serve"]
@@ -44,14 +45,16 @@ def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None]
     listeners = _listen(settings.host, settings.port)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a millisecond
     sockets: dict[int, Any] = {}
-    server = create_server(app, map=sockets, sockets=listeners, **_adjustments(settings))
+    dispatcher = ShortFirst()
+    dispatcher.set_thread_count(settings.threads)
+    server = create_server(app, map=sockets, sockets=listeners, _dispatcher=dispatcher, **_adjustments(settings))
     try:
         with _signals(sockets) as received:
             if ready:
                 ready(_address(settings.host, listeners[0].getsockname()[1]))
             while not received:
-                _turn(sockets)
-            _drain(sockets, received)
+                _turn(sockets, dispatcher)
+            _drain(sockets, dispatcher, received)
     finally:
         server.task_dispatcher.shutdown()
         wasyncore.close_all(sockets)
@@ -68,7 +71,8 @@ def _adjustments(settings: Settings) -> dict[str, Any]:
         "outbuf_high_watermark": 262144,
         "max_request_body_size": 1048576,  # nothing that is sent here is larger; waitress would take a GiB
         "asyncore_use_poll": True,  # select() ends at 1024 descriptors
-        "clear_untrusted_proxy_headers": True,
+        # Nothing here reads X-Forwarded-* headers; without a trusted proxy they need not be taken out either.
+        "clear_untrusted_proxy_headers": bool(settings.trusted_proxy),
         "ident": "chalk-flask",
         **(proxy if settings.trusted_proxy else {}),
     }
@@ -135,23 +139,25 @@ def _signals(sockets: dict[int, Any]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _turn(sockets: dict[int, Any], timeout: float = 1) -> None:
-    wasyncore.loop(timeout=timeout, use_poll=True, map=sockets, count=1)
+def _turn(sockets: dict[int, Any], dispatcher: ShortFirst, timeout: float = 1) -> None:
+    wasyncore.loop(timeout=min(timeout, LONG) if dispatcher.waiting else timeout, use_poll=True, map=sockets, count=1)
+    if dispatcher.waiting:
+        dispatcher.relieve()
 
 
-def _drain(sockets: dict[int, Any], received: list[int]) -> None:
+def _drain(sockets: dict[int, Any], dispatcher: ShortFirst, received: list[int]) -> None:
     """Accept nothing more, close idle connections, and go on until the others are done, the time or patience is up.
 
     waitress's own `run` leaves the loop first, and whatever was larger than a socket buffer is cut short.
     """
     for server in [each for each in sockets.values() if isinstance(each, BaseWSGIServer)]:
         wasyncore.dispatcher.close(server)  # only the listening socket: workers still pull the server's trigger
-    _turn(sockets, timeout=0)  # takes in the requests that had already arrived
+    _turn(sockets, dispatcher, timeout=0)  # takes in the requests that had already arrived
     deadline = time.monotonic() + GRACE
     while (channels := _channels(sockets)) and time.monotonic() < deadline and len(received) < 2:
         for channel in channels:
             channel.will_close = channel.will_close or not (channel.requests or channel.total_outbufs_len)
-        _turn(sockets)
+        _turn(sockets, dispatcher)
     for channel in _channels(sockets):
         channel.handle_close()
 

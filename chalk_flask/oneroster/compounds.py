@@ -117,7 +117,7 @@ class Ref(Guid):
 
 
 class Refs(Ref):
-    """A list of references. One without a column is derived from `inverse` (their element that refers here) or `link`."""
+    """A list of references; without a column, derived from `inverse` (their element that refers here) or `link`."""
 
     def __init__(self, target: str, token: str, *, inverse: str = "", link: str = "", **options: Any) -> None:
         super().__init__(target, token, **options)

@@ -18,13 +18,13 @@ from backends import Field, Value
 from chalk_flask.oneroster import vocabularies as words
 
 __all__ = [
+    "JSON",
+    "MAX_GUID",
     "Date",
     "DateTime",
     "Element",
     "Flag",
     "Guid",
-    "JSON",
-    "MAX_GUID",
     "Number",
     "Path",
     "Reader",

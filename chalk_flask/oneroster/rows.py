@@ -67,8 +67,8 @@ class HeaderFault(NamedTuple):
 
 
 Step: TypeAlias = tuple[int, str, Reader, str, tuple[str, ...], str | None]
-"""Where a cell stands, its element's name, how it is read, the stored field (and others) it fills, and what an empty one means:
-nothing (None), an empty list (""), or the value of the element of that name."""
+"""Where a cell stands, its element's name, how it is read, the stored field (and others) it fills, and what an empty
+one means: nothing (None), an empty list (""), or the value of the element of that name."""
 
 
 def header_faults(resource: Resource, header: Sequence[str]) -> Iterator[HeaderFault]:
@@ -128,11 +128,9 @@ class RowReader:
 
     def read(self, row: list[str]) -> Draft:
         """The record of a row. Raises BadRow or ValidationError; `explain` tells more."""
-        if len(row) != len(self._names):
-            raise BadRow
         if self.map_roles:
             row = self._with_known_role(row)
-        if "" in self._needed(row):
+        if len(row) != len(self._names) or "" in self._needed(row):
             raise BadRow
         key, status, date = self._base(row)
         if len(key) > MAX_GUID:
@@ -152,8 +150,7 @@ class RowReader:
                     continue
             if cell or otherwise is not None:
                 self._absent(step, cell, body, values)
-        if self._metadata:
-            self._extend(row, body, values)
+        self._extend(row, body, values)
         return Draft(key, body, values, encode(body))
 
     def _absent(self, step: Step, cell: str, body: dict[str, JSON], values: dict[str, Value]) -> None:
@@ -166,8 +163,7 @@ class RowReader:
             body[name], values[name] = body[otherwise], values[otherwise]
 
     def _extend(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
-        found = {name: row[index] for index, name in self._metadata if row[index]}
-        if found:
+        if found := {name: row[index] for index, name in self._metadata if row[index]}:
             body["metadata"] = found
             values.update((METADATA + name, (fold(cell),)) for name, cell in found.items())
 
@@ -207,7 +203,7 @@ class RowReader:
 
     def _with_known_role(self, row: list[str]) -> list[str]:
         at = self._at["role"]
-        if row[at] and row[at] not in words.ENROLLMENT_ROLES:
+        if len(row) == len(self._names) and row[at] and row[at] not in words.ENROLLMENT_ROLES:
             row = list(row)
             row[at], row[self._at["primary"]] = "teacher", "false"
         return row
