@@ -86,7 +86,7 @@ class SQLiteSnapshot(Snapshot):
         self._tenant = tenant
         self._collections = collections
         self._plans = plans
-        self._clean = True
+        self._walking = 0
         self._tenant_id, self._revision = reader.tenant(tenant)
 
     @property
@@ -199,13 +199,14 @@ class SQLiteSnapshot(Snapshot):
             yield row[0]
 
     def _walk(self, sql: SQL) -> Iterator[str]:
-        self._clean = False  # whoever stops half-way leaves a statement running
+        self._walking += 1  # whoever stops half-way leaves a statement running
         cursor = self._execute(sql)
         while True:
             self._open()
             with driver_errors("reading"):
                 rows = cursor.fetchmany(1000)
             if not rows:
+                self._walking -= 1
                 return
             for (key,) in rows:
                 yield key
@@ -244,7 +245,7 @@ class PooledSnapshot(SQLiteSnapshot):
         """Give the connection back."""
         if self._connection is not None:
             self._connection = None
-            self._release(self._reader, self._clean)
+            self._release(self._reader, self._walking == 0)
 
 
 def _worth_an_array(plan: Plan, query: Query) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Select, Snapshot, Where
+from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Query, Select, Snapshot, Where
 from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
@@ -55,7 +55,7 @@ class Parent:
         found = both(Compare(KEY, "=", ids[position]), self.where)
         if self.within:
             found = both(found, Compare(self.within, "=", ids[position - 1]))
-        return next(iter(snapshot.keys(self.collection, found)), None) is not None
+        return snapshot.find(Query(self.collection, found, limit=1)).total > 0
 
 
 def both(first: Where, second: Where) -> Where:
