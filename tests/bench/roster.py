@@ -1,0 +1,196 @@
+"""A district to measure with: the same CSV package every time for the same number of users.
+
+For 100,000 users there are 60 orgs, 20 academic sessions, 4,000 courses, 12,000 classes and 700,000 enrollments; other
+numbers keep the proportions. Ids are scattered as those of real systems are, so key order is not the order of the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+__all__ = ["FEWEST", "District", "write_package"]
+
+FEWEST = 200
+"""Users below which some class would be without two teachers."""
+
+CLASSES_OF_A_STUDENT = 11
+START, END = "2026-08-17", "2027-06-11"
+GIVEN = "Amara Björn Chidi Daria Émile Freya Goran Hana Ivo Jia Kemal Lucía Mei Nils Oona Priya Rafał Siân Tomás Zuri"
+FAMILY = "Abe|Brännström|Costa|D'Souza|Eze|Fischer|Gül|Hoàng|Ito|Jensen|Kovač|de la Cruz|Mbeki|Novák|O'Neill|Park|Rao"
+SUBJECTS = "Arithmetic|Botany|Civics|Design, Applied|Economics|Geology|Latin|Orchestra|Poetry|Robotics|Spanish"
+GRADES = ("KG", *(f"{grade:02}" for grade in range(1, 13)))
+TERMS = ((START, "2026-10-30"), ("2026-11-02", "2027-01-22"), ("2027-01-25", "2027-04-02"), ("2027-04-05", END))
+
+HEADERS = {
+    "academicSessions": "title type startDate endDate parentSourcedId schoolYear",
+    "orgs": "name type identifier parentSourcedId",
+    "courses": "schoolYearSourcedId title courseCode grades orgSourcedId subjects subjectCodes",
+    "classes": "title grades courseSourcedId classCode classType location schoolSourcedId termSourcedIds subjects"
+    " subjectCodes periods",
+    "users": "enabledUser orgSourcedIds role username userIds givenName familyName middleName identifier email sms"
+    " phone agentSourcedIds grades password",
+    "enrollments": "classSourcedId schoolSourcedId userSourcedId role primary beginDate endDate",
+}
+EVERY_FILE = (*HEADERS, "categories", "classResources", "courseResources", "demographics", "lineItems", "resources")
+EVERY_FILE += ("results",)
+
+Row = Iterable[object]
+
+
+def write_package(users: int, path: Path) -> None:
+    """Write the package of a district with so many users, a ZIP file. Raises ValueError for fewer than FEWEST."""
+    district = District(users)
+    with zipfile.ZipFile(path, "w") as archive:
+        _write(archive, "manifest", ["propertyName", "value"], _manifest())
+        for name, columns in HEADERS.items():
+            rows = ((first, "", "", *rest) for first, *rest in getattr(district, name)())
+            _write(archive, name, ["sourcedId", "status", "dateLastModified", *columns.split()], rows)
+
+
+def _write(archive: zipfile.ZipFile, name: str, header: list[str], rows: Iterable[Row]) -> None:
+    entry = zipfile.ZipInfo(f"{name}.csv", (2026, 8, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with archive.open(entry, "w", force_zip64=True) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _manifest() -> Iterator[Row]:
+    yield "manifest.version", "1.0"
+    yield "oneroster.version", "1.1"
+    for name in EVERY_FILE:
+        yield f"file.{name}", "bulk" if name in HEADERS else "absent"
+
+
+def _id(kind: str, number: int) -> str:
+    digest = blake2b(f"{kind}{number}".encode(), digest_size=16).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
+
+
+class District:
+    """Rows of each file, one at a time, without the columns status and dateLastModified."""
+
+    def __init__(self, users: int) -> None:
+        if users < FEWEST:
+            raise ValueError(f"a district of {users} users is too small: {FEWEST} at least")
+        self.n_users = users
+        self.n_schools = max(2, users * 59 // 100_000)
+        self.n_courses = max(10, users // 25)
+        self.n_classes = max(24, users * 3 // 25)
+        self.n_students = users * 62 // 100
+        self.n_teachers = users * 5 // 100
+        self.n_guardians = users * 30 // 100
+
+    def orgs(self) -> Iterator[Row]:
+        """The district and its schools."""
+        yield _id("org", 0), "Meridian Bay District", "district", "5500", ""
+        for number in range(1, self.n_schools + 1):
+            name = f'{_pick(FAMILY, number, "|")} School, "Campus {number}"'
+            yield _id("org", number), name, "school", f"55{number:04}", _id("org", 0)
+
+    def academicSessions(self) -> Iterator[Row]:  # noqa: N802 - named for its file
+        """Two years, each with two semesters, four terms and three grading periods."""
+        for year in range(2):
+            base, school_year = 10 * year, 2027 + year
+            whole = (_moved(START, year), _moved(END, year))
+            yield _id("session", base), f"{school_year - 1}/{school_year}", "schoolYear", *whole, "", school_year
+            for number, (kind, first, last, parent) in enumerate(self._parts(), 1):
+                dates = (_moved(TERMS[first][0], year), _moved(TERMS[last][1], year))
+                title = f"{kind} {number}"
+                yield _id("session", base + number), title, kind, *dates, _id("session", base + parent), school_year
+
+    def _parts(self) -> list[tuple[str, int, int, int]]:
+        terms = [("term", number, number, 1 + number // 2) for number in range(4)]
+        periods = [("gradingPeriod", number, number, 3 + number) for number in range(3)]
+        return [("semester", 0, 1, 0), ("semester", 2, 3, 0), *terms, *periods]
+
+    def courses(self) -> Iterator[Row]:
+        """Courses, each of a school."""
+        for number in range(self.n_courses):
+            subject = _pick(SUBJECTS, number, "|")
+            school = _id("org", 1 + number % self.n_schools)
+            title, code = f"{subject} {1 + number % 4}", f"C{number:06}"
+            subjects = subject.replace(",", "")
+            yield _id("course", number), _id("session", 0), title, code, GRADES[number % 13], school, subjects, "01001"
+
+    def classes(self) -> Iterator[Row]:
+        """Classes; one in twelve is a homeroom."""
+        terms = ",".join(_id("session", number) for number in (3, 4))
+        for number in range(self.n_classes):
+            subject = _pick(SUBJECTS, number, "|")
+            kind = "homeroom" if number % 12 == 0 else "scheduled"
+            yield (
+                *(_id("class", number), f"{subject} – group {1 + number % 7}", GRADES[number % 13]),
+                *(_id("course", number % self.n_courses), f"K{number:06}", kind, f"Room {number % 240}"),
+                *(_id("org", 1 + number % self.n_schools), terms, subject.replace(",", ""), "01001", 1 + number % 8),
+            )
+
+    def users(self) -> Iterator[Row]:
+        """Students, teachers, guardians, and the others. Guardians and students name each other."""
+        for number in range(self.n_users):
+            role = self._role(number)
+            login = f"{role[0]}{number:07}"
+            yield (
+                *(_id("user", number), "false" if number % 250 == 0 else "true"),
+                *(_id("org", 1 + number % self.n_schools), role, login, f"{{SIS:{number:08}}},{{LDAP:{login}}}"),
+                *(_pick(GIVEN, number), _pick(FAMILY, number // 3, "|"), _pick(GIVEN, number // 7), 700_000 + number),
+                *(f"{login}@meridian-bay.example", f"+1-555-01{number % 100:02}", f"+1-555-02{number % 100:02}"),
+                *(self._agents(number, role), GRADES[number % 13] if role == "student" else "", ""),
+            )
+
+    def _role(self, number: int) -> str:
+        for role, many in (("student", self.n_students), ("teacher", self.n_teachers), ("guardian", self.n_guardians)):
+            if number < many:
+                return role
+            number -= many
+        return "aide" if number % 3 else "administrator"
+
+    def _agents(self, number: int, role: str) -> str:
+        first = self.n_students + self.n_teachers
+        if role == "student":
+            return _id("user", first + number % self.n_guardians)
+        return _id("user", number - first) if role == "guardian" else ""
+
+    def enrollments(self) -> Iterator[Row]:
+        """One or two teachers a class, and eleven classes a student, all in the student's own school."""
+        number = 0
+        for user, klass, role, primary in self._taught():
+            yield self._enrollment(number, user, klass, role, primary)
+            number += 1
+        for user in range(self.n_students):
+            for klass in self._attended(user):
+                yield self._enrollment(number, user, klass, "student", "")
+                number += 1
+
+    def _enrollment(self, number: int, user: int, klass: int, role: str, primary: str) -> Row:
+        school = _id("org", 1 + klass % self.n_schools)
+        return _id("enrollment", number), _id("class", klass), school, _id("user", user), role, primary, START, END
+
+    def _taught(self) -> Iterator[tuple[int, int, str, str]]:
+        for klass in range(self.n_classes):
+            row, school = divmod(klass, self.n_schools)
+            first = self.n_students + (school - self.n_students) % self.n_schools
+            colleagues = range(first, self.n_students + self.n_teachers, self.n_schools)
+            for place in range(1 + klass % 2):
+                yield colleagues[(row + place) % len(colleagues)], klass, "teacher", "false" if place else "true"
+
+    def _attended(self, student: int) -> Iterator[int]:
+        row, school = divmod(student, self.n_schools)
+        offered = range(school, self.n_classes, self.n_schools)
+        for place in range(min(CLASSES_OF_A_STUDENT, len(offered))):
+            yield offered[(row * 5 + place) % len(offered)]
+
+
+def _pick(words: str, number: int, separator: str = " ") -> str:
+    found = words.split(separator)
+    return found[number % len(found)]
+
+
+def _moved(date: str, years: int) -> str:
+    return f"{int(date[:4]) + years}{date[4:]}"

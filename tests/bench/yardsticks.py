@@ -1,0 +1,93 @@
+"""What the service is measured against: the least work that could do the job.
+
+`serve FOLDER` is Flask on waitress, sending files ready-made: /NAME is a file, /stream/NUMBER so many bytes of page0.
+`load PACKAGE FILE` puts a package's rows into a SQLite file as they stand: no checks, no JSON, no keys.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import socket
+import sqlite3
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import waitress
+from flask import Flask, Response
+
+__all__ = ["STREAMED", "WAITRESS_THREADS"]
+
+STREAMED = "page0"
+BLOCK = 65536
+WAITRESS_THREADS = 4
+"""Waitress's own default: more make a server of short answers slower."""
+
+
+def serve(folder: Path) -> None:
+    """Listen on a free port, print it, and serve until killed."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        waitress.serve(
+            _application(folder),
+            sockets=[listener],
+            threads=WAITRESS_THREADS,
+            outbuf_high_watermark=262144,
+            asyncore_use_poll=True,
+            _quiet=True,
+        )
+
+
+def _application(folder: Path) -> Flask:
+    bodies = {path.name: path.read_bytes() for path in folder.iterdir()}
+    app = Flask("yardstick", static_folder=None)
+
+    @app.get("/<name>")
+    def body(name: str) -> Response:
+        return Response(bodies[name], mimetype="application/json")
+
+    @app.get("/stream/<int:size>")
+    def stream(size: int) -> Response:
+        headers = {"Content-Length": str(size)}
+        return Response(_repeated(bodies[STREAMED], size), mimetype="application/json", headers=headers)
+
+    return app
+
+
+def _repeated(body: bytes, size: int) -> Iterator[bytes]:
+    block = (body * (BLOCK // len(body) + 1))[:BLOCK]
+    for start in range(0, size, BLOCK):
+        yield block[: size - start]
+
+
+def load(package: Path, file: Path) -> None:
+    """Make the file anew and fill a table from each data file."""
+    for suffix in ("", "-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    with closing(sqlite3.connect(file, isolation_level=None)) as database, zipfile.ZipFile(package) as archive:
+        database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536")
+        database.execute("BEGIN")
+        for name in archive.namelist():
+            with io.TextIOWrapper(archive.open(name), encoding="utf-8-sig", newline="") as text:
+                rows = csv.reader(text)
+                columns = ", ".join(f'"{column}"' for column in next(rows))
+                table = f'"{name.removesuffix(".csv")}"'
+                database.execute(f"CREATE TABLE {table} ({columns})")
+                marks = ", ".join("?" * (columns.count(",") + 1))
+                database.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        database.execute("COMMIT")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["serve", folder]:
+            serve(Path(folder))
+        case ["load", package, file]:
+            load(Path(package), Path(file))
+        case _:
+            sys.exit(__doc__)
