@@ -11,7 +11,6 @@ from chalk_flask.cli.edge import emit
 from chalk_flask.cli.options import (
     IMPORTING,
     as_json_option,
-    opened,
     settings_of,
     settings_options,
     tenant_option,
@@ -19,7 +18,7 @@ from chalk_flask.cli.options import (
 from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
-    from backends import Backend
+    from chalk_flask.roster.opening import Rosters
     from chalk_flask.roster.report import Report
     from chalk_flask.settings import Settings
 
@@ -42,19 +41,17 @@ def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **give
     The whole package is checked first. When anything is wrong with it, all that is wrong is listed, nothing is changed
     and the exit code is 1. Records that the package no longer has are marked as deleted.
     """
-    from backends import store_exists
+    from chalk_flask.roster.opening import OpenedWhenWritten
 
     settings = settings_of(given)
-    # A dry run on a store that does not exist yet leaves it so.
-    url = None if store_exists(settings.storage) or not dry_run else "memory:"
-    with opened(settings, url) as store:
+    with OpenedWhenWritten(settings.storage) as store:
         report = load_package(store, settings, path, tenant, dry_run)
     emit(as_json, report.as_dict(), report.as_text())
     if report.state == "refused":
         raise click.exceptions.Exit(1)
 
 
-def load_package(store: Backend, settings: Settings, path: Path, tenant: str, dry_run: bool = False) -> Report:
+def load_package(store: Rosters, settings: Settings, path: Path, tenant: str, dry_run: bool = False) -> Report:
     """Import a package and show the progress on a terminal."""
     from chalk_flask.roster.importing import Options, import_package
 

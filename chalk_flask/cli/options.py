@@ -55,12 +55,12 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
 
 
 @contextmanager
-def opened(settings: Settings, url: str | None = None) -> Iterator[Backend]:
-    """The store of the settings, or that of another URL; made if it does not exist."""
+def opened(settings: Settings) -> Iterator[Backend]:
+    """The store of the settings; made if it does not exist."""
     from backends import open_store
     from chalk_flask.collections import COLLECTIONS
 
-    with open_store(url or settings.storage, COLLECTIONS) as store:
+    with open_store(settings.storage, COLLECTIONS) as store:
         yield store
 
 

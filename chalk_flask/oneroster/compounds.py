@@ -152,7 +152,7 @@ class Refs(Ref):
 class UserIds(Element):
     """External identifiers, `{type:identifier}` in CSV; the first colon separates."""
 
-    _ITEM = re.compile(r"\s*\{([^{}:]+):([^{}]+)\}\s*(?:,|$)")
+    _ITEM = re.compile(r"\s*\{\s*([^{}:\s][^{}:]*):\s*([^{}\s][^{}]*)\}\s*(?:,|$)")
 
     def from_cell(self, cell: str) -> JSON:
         found, position = [], 0

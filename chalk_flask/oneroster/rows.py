@@ -16,7 +16,7 @@ from chalk_flask.oneroster.compounds import Texts, split_list
 from chalk_flask.oneroster.elements import JSON, MAX_GUID, Guid, Reader, fold
 from chalk_flask.oneroster.resource import UNSTAMPED, Column, Resource
 
-__all__ = ["BadRow", "Draft", "Fault", "HeaderFault", "RowReader", "encode", "header_faults"]
+__all__ = ["BadRow", "Draft", "Fault", "HeaderFault", "RowReader", "encode", "header_faults", "standard_names"]
 
 METADATA = "metadata."
 MAX_COLUMNS = 1000
@@ -81,8 +81,12 @@ def header_faults(resource: Resource, header: Sequence[str]) -> Iterator[HeaderF
             None,
         )
         return
-    names = _standard_names(resource, header)
+    if any("\0" in name or _undecoded(name) for name in header):
+        yield HeaderFault("bad_text", "the header holds NULs or bytes that are not UTF-8", "Export as UTF-8.", None)
+        return
+    names = standard_names(resource, header)
     wanted = [column.header for column in resource.columns]
+    kept = {name for name in names if name in wanted or _is_metadata(name)}
     for name in wanted:
         if name not in names:
             yield HeaderFault(
@@ -91,14 +95,23 @@ def header_faults(resource: Resource, header: Sequence[str]) -> Iterator[HeaderF
                 "Add it: every column of the standard must be there, even when it is empty.",
                 name,
             )
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    for name in sorted(name for name in kept if names.count(name) > 1):
         yield HeaderFault("repeated_column", "the column stands twice", "Leave one of them out.", name)
-    for name in names:
-        if name not in wanted and not (name.startswith(METADATA) and name != METADATA):
+    for name in dict.fromkeys(names):
+        if name not in kept:
             yield HeaderFault("unknown_column", "not a column of the standard", "It was ignored.", name, False)
 
 
-def _standard_names(resource: Resource, header: Sequence[str]) -> list[str]:
+def _is_metadata(name: str) -> bool:
+    return name.startswith(METADATA) and name != METADATA
+
+
+def _undecoded(text: str) -> bool:
+    """Whether the text holds bytes that are not UTF-8, which are read as lone surrogates."""
+    return any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
+def standard_names(resource: Resource, header: Sequence[str]) -> list[str]:
     """The header in today's names: OneRoster 1.0 called some columns otherwise."""
     former = dict(resource.former_columns)
     return [former.get(name.strip(), name.strip()) for name in header]
@@ -115,7 +128,7 @@ class RowReader:
     odd: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._names = _standard_names(self.resource, self.header)
+        self._names = standard_names(self.resource, self.header)
         self._columns = {c.header: c for c in self.resource.columns}
         self._at = {name: index for index, name in enumerate(self._names)}
         own = [c for c in self.resource.columns if c.name not in ("sourcedId", "status", "dateLastModified")]
@@ -123,7 +136,7 @@ class RowReader:
         needed = [self._at[c.header] for c in self.resource.columns if c.element is not None and c.element.in_csv]
         self._needed_at = frozenset(needed)
         self._needed = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*needed, needed[0]))
-        self._metadata = [(i, n[len(METADATA) :]) for n, i in self._at.items() if n.startswith(METADATA)]
+        self._metadata = [(i, n[len(METADATA) :]) for n, i in self._at.items() if _is_metadata(n)]
         self._base = itemgetter(self._at["sourcedId"], self._at["status"], self._at["dateLastModified"])
 
     def read(self, row: list[str]) -> Draft:
@@ -223,7 +236,7 @@ class RowReader:
     def _explain_cell(self, name: str, cell: str) -> Iterator[Fault]:
         column = self._columns.get(name)
         shown = None if name in self.resource.ignored else cell
-        if "\0" in cell or any("\udc80" <= letter <= "\udcff" for letter in cell):
+        if "\0" in cell or _undecoded(cell):
             yield Fault(
                 "bad_text", "the cell holds a NUL or bytes that are not UTF-8", "Export the file as UTF-8.", name, shown
             )

@@ -14,9 +14,11 @@ from typing import cast
 import orjson
 
 from backends import Record, Snapshot
+from chalk_flask.oneroster.elements import fold
+from chalk_flask.oneroster.resource import stamped, unstamped
 from chalk_flask.oneroster.vocabularies import format_instant, parse_instant
 
-__all__ = ["MANY", "ahead", "next_stamp", "remember", "seconds_until"]
+__all__ = ["MANY", "ahead", "next_stamp", "remember", "restamped", "seconds_until"]
 
 COLLECTION = "clock"
 MANY = 50_000
@@ -41,6 +43,12 @@ def next_stamp(snapshot: Snapshot, lead: float) -> str:
 def remember(stamp: str) -> Record:
     """The record that keeps the latest stamp."""
     return Record("clock", orjson.dumps({"stamp": stamp}))
+
+
+def restamped(record: Record, stamp: str) -> Record:
+    """The record with another stamp."""
+    values = {**record.values, "dateLastModified": fold(stamp)}
+    return Record(record.key, stamped(unstamped(record.body), stamp), values)
 
 
 def seconds(stamp: str) -> float:

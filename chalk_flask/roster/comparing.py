@@ -15,7 +15,8 @@ from chalk_flask.roster import derived
 from chalk_flask.roster.changes import Changes
 from chalk_flask.roster.package import Package
 from chalk_flask.roster.problems import Problems
-from chalk_flask.roster.reading import ACTIVE_ONLY, Reading, cycles
+from chalk_flask.roster.reading import Reading, cycles
+from chalk_flask.roster.references import ACTIVE_ONLY
 
 __all__ = ["Comparison"]
 
@@ -58,6 +59,7 @@ class Comparison:
             self._mark_missing(FILES[name])
         self._relink()
         self._find_old_tombstones(tombstone_days)
+        self.reading.forget()
 
     def close(self) -> None:
         """Remove the temporary files."""
@@ -88,20 +90,23 @@ class Comparison:
         self._check_cycles(resource, field, drafts)
         found = derived.children(drafts, field)
         for draft in drafts:
-            keys = found.get(draft.key)
-            yield derived.attach(draft, name, element, keys) if keys else draft
+            yield derived.attach(draft, name, element, found.get(draft.key))
 
     def _check_cycles(self, resource: Resource, field: str, drafts: list[Draft]) -> None:
         parents = {d.key: str(d.values[field]) for d in drafts if d.values.get(field) is not None}
-        for key in cycles(parents):
-            self.reading.problems.error(
-                "cycle",
-                "the record is its own ancestor",
-                "Correct parentSourcedId, so that every chain of parents ends.",
-                file=f"{resource.name}.csv",
-                column="parentSourcedId",
-                value=key,
-            )
+        if not (found := set(cycles(parents))):
+            return
+        for row, key in self.reading.located(resource):
+            if key in found:
+                self.reading.problems.error(
+                    "cycle",
+                    f"the record {key!r} is its own ancestor",
+                    "Correct parentSourcedId, so that every chain of parents ends.",
+                    file=f"{resource.name}.csv",
+                    row=row,
+                    column="parentSourcedId",
+                    value=parents[key],
+                )
 
     def _with_links(self, resource: Resource, name: str, drafts: Iterator[Draft]) -> Iterator[Draft]:
         element = resource.derived[name]
@@ -109,8 +114,7 @@ class Comparison:
         if links is None:
             links = self._links[element.link] = derived.stored_links(self._before, element.link)
         for draft in drafts:
-            keys = links.get(draft.key)
-            yield derived.attach(draft, name, element, keys) if keys else draft
+            yield derived.attach(draft, name, element, links.get(draft.key))
 
     def _noting_links(self, resource: Resource, drafts: Iterator[Draft]) -> Iterator[Draft]:
         owner, target = (reference.field for reference in resource.references)
@@ -152,8 +156,10 @@ class Comparison:
                 Compare("dateLastModified", "<", cutoff),
                 Not(AnyOf(tuple(_referrers(name)))),
             )
-            ids = self.reading.ids.get(name, ())
-            if keys := [key for key in self._before.keys(name, AllOf(old)) if key not in ids]:
+            ids, recalled = self.reading.ids.get(name, ()), self.reading.references.recalled
+            if keys := [
+                key for key in self._before.keys(name, AllOf(old)) if key not in ids and (name, key) not in recalled
+            ]:
                 self.purged[name] = keys
 
 

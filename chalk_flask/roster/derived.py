@@ -10,7 +10,7 @@ from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.oneroster.rows import Draft, encode
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.reading import ACTIVE_ONLY
+from chalk_flask.roster.references import ACTIVE_ONLY
 
 __all__ = ["Links", "attach", "children", "link_sources", "relinked", "stored_links"]
 
@@ -50,8 +50,10 @@ def stored_links(before: Snapshot, name: str) -> Links:
     return {owner: sorted(set(keys)) for owner, keys in found.items()}
 
 
-def attach(draft: Draft, name: str, element: Refs, keys: list[str]) -> Draft:
-    """The draft with a derived element, in its place before the metadata."""
+def attach(draft: Draft, name: str, element: Refs, keys: list[str] | None) -> Draft:
+    """The draft with a derived element, in its place before the metadata. A tombstone has none, as nobody's parent."""
+    if not keys or draft.values["status"] != ACTIVE:
+        return draft
     body = dict(draft.body)
     metadata = body.pop("metadata", None)
     body[name] = element.encoded(keys)

@@ -8,15 +8,18 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from backends import Backend, Snapshot
+from backends import Snapshot
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.roster import clock
 from chalk_flask.roster.comparing import Comparison
+from chalk_flask.roster.declaration import declared_modes
+from chalk_flask.roster.opening import Rosters
 from chalk_flask.roster.package import Limits, Package, open_package
-from chalk_flask.roster.problems import Problems, Refused
+from chalk_flask.roster.problems import Problems, Refused, encodable
 from chalk_flask.roster.report import FileReport, Report
 from chalk_flask.settings import Settings
 
@@ -24,6 +27,9 @@ __all__ = ["Options", "Progress", "import_package"]
 
 Progress: TypeAlias = Callable[[str, int], None]
 """Told the phase (a file's name, or "writing") and how many rows of it are done."""
+
+
+BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class _Moved(Exception):
 
 
 def import_package(
-    store: Backend,
+    store: Rosters,
     tenant: str,
     path: Path,
     options: Options,
@@ -67,7 +73,7 @@ def import_package(
     started = time.monotonic()
     progress = progress and _throttled(progress)
     while True:
-        report = Report("refused", tenant, path.name, Problems(), dry_run)
+        report = Report("refused", tenant, encodable(path.name or path.resolve().name), Problems(), dry_run)
         try:
             _attempt(store, report, path, options, progress)
         except Refused:
@@ -92,11 +98,12 @@ def _throttled(progress: Progress) -> Progress:
     return told
 
 
-def _attempt(store: Backend, report: Report, path: Path, options: Options, progress: Progress | None) -> None:
+def _attempt(store: Rosters, report: Report, path: Path, options: Options, progress: Progress | None) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_field_limit(options.limits.field))
         stack.enter_context(_without_collector())
         package = stack.enter_context(open_package(path, options.limits, report.problems))
+        package.modes = declared_modes(package, report.problems)
         with store.read(report.tenant) as before:
             revision = before.revision
             comparison = stack.enter_context(_compared(package, before, report, options, progress))
@@ -140,33 +147,53 @@ def _compared(
     with contextlib.closing(comparison):
         comparison.run(options.tombstone_days)
         report.files = {
-            name: FileReport(comparison.reading.rows[name], dict(comparison.changes[name].counts))
+            name: FileReport(comparison.reading.rows.get(name, 0), dict(comparison.changes[name].counts))
             for name in FILES
-            if name in comparison.reading.rows
+            if name in comparison.reading.rows or comparison.changes[name].changed
         }
         report.purged = sum(map(len, comparison.purged.values()))
         yield comparison
 
 
-def _write(store: Backend, tenant: str, comparison: Comparison, revision: int, progress: Progress | None) -> str:
+def _write(store: Rosters, tenant: str, comparison: Comparison, revision: int, progress: Progress | None) -> str:
     """Write what differs, under one stamp that does not lie before the commit (see `clock`). Returns the stamp."""
     lead = clock.ahead(comparison.total)
-    while True:
-        with store.write(tenant) as transaction:
-            if transaction.revision != revision:
-                raise _Moved
-            stamp = clock.next_stamp(transaction, lead)
-            for name, keys in comparison.purged.items():
-                transaction.delete(name, keys)
-            for name, changes in comparison.changes.items():
-                if progress:
-                    progress(f"writing {name}", changes.changed)
-                transaction.put(name, changes.records(stamp))
-            transaction.put("clock", [clock.remember(stamp)])
-        left = clock.seconds_until(stamp)
-        if left >= 0 or comparison.total > clock.MANY:
-            time.sleep(max(left, 0))
-            return stamp
-        lead = 2 * lead - left
-        with store.read(tenant) as after:
-            revision = after.revision
+    stamp = _commit(store, tenant, comparison, revision, lead, progress)
+    if 0 < comparison.total <= clock.MANY:
+        while (left := clock.seconds_until(stamp)) < 0:
+            lead = 2 * lead - left
+            stamp = _stamp_again(store, tenant, comparison, stamp, lead)
+    # Not longer than the lead: after the system's clock was put back, the stamp may be far away.
+    time.sleep(min(max(clock.seconds_until(stamp), 0), lead))
+    return stamp
+
+
+def _commit(
+    store: Rosters, tenant: str, comparison: Comparison, revision: int, lead: float, progress: Progress | None
+) -> str:
+    with store.write(tenant) as transaction:
+        if transaction.revision != revision:
+            raise _Moved
+        stamp = clock.next_stamp(transaction, lead)
+        for name, keys in comparison.purged.items():
+            transaction.delete(name, keys)
+        for name, changes in comparison.changes.items():
+            if progress:
+                progress(f"writing {name}", changes.changed)
+            transaction.put(name, changes.records(stamp))
+        transaction.put("clock", [clock.remember(stamp)])
+    return stamp
+
+
+def _stamp_again(store: Rosters, tenant: str, comparison: Comparison, former: str, lead: float) -> str:
+    """Move the stamp of those records that nobody has changed since they were written."""
+    with store.write(tenant) as transaction:
+        stamp = clock.next_stamp(transaction, lead)
+        for name, changes in comparison.changes.items():
+            records = changes.records(former)
+            while batch := list(islice(records, BATCH)):
+                stored = transaction.bodies(name, [record.key for record in batch])
+                ours = [record for record in batch if stored.get(record.key) == record.body]
+                transaction.put(name, [clock.restamped(record, stamp) for record in ours])
+        transaction.put("clock", [clock.remember(stamp)])
+    return stamp

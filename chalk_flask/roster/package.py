@@ -9,10 +9,10 @@ import stat
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from chalk_flask.oneroster import manifest
 from chalk_flask.oneroster.resources import FILES
@@ -22,6 +22,13 @@ __all__ = ["Limits", "Package", "Unreadable", "open_package"]
 
 SMALL = 1 << 20
 """Below this size (in bytes) the ratio of an entry says nothing: a short repetitive file packs very well."""
+
+LONGEST_ROW = 16 << 20
+"""Bytes of a row, or of the whole manifest."""
+
+PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+AGAIN = "Give the path of a OneRoster CSV package: a ZIP or a folder."
 
 KNOWN = {manifest.MANIFEST, *(f"{name}.csv" for name in FILES)}
 
@@ -54,18 +61,50 @@ class Package(ABC):
         """The bytes of a file."""
 
     @contextlib.contextmanager
-    def text(self, name: str) -> Iterator[io.TextIOWrapper]:
-        """The text of a file; bytes that are not UTF-8 come as lone surrogates. Raises Unreadable."""
+    def text(self, name: str, row: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
+        """The text of a file; bytes that are not UTF-8 come as lone surrogates. `row` says which row is being read.
+
+        Raises Unreadable, and csv.Error when a row is too long.
+        """
         try:
-            with self.raw(name) as raw:
-                yield io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            with self._opened(name) as raw:
+                bounded = cast(IO[bytes], _Bounded(raw, row))
+                yield io.TextIOWrapper(bounded, encoding="utf-8-sig", errors="surrogateescape", newline="")
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-            raise Unreadable(f"{type(error).__name__} while reading {name}") from error
+            raise Unreadable(_reason(error)) from error
+
+    def _opened(self, name: str) -> IO[bytes]:
+        try:
+            return self.raw(name)
+        except ValueError as error:  # a name in a ZIP that is not in its own encoding
+            raise Unreadable(_reason(error)) from error
 
     def data_files(self) -> list[str]:
         """The data files that are there, by the standard's names, in the order in which they are read."""
         there = set(self.names())
         return [name for name in FILES if f"{name}.csv" in there]
+
+
+class _Bounded(io.BufferedIOBase):
+    """Bytes that end with an error when one row takes too many: it is held whole, in many times its size."""
+
+    def __init__(self, raw: IO[bytes], row: Callable[[], int]) -> None:
+        self._read = cast(io.BufferedIOBase, raw).read1
+        self._row = row
+        self._at = 0
+        self._left = LONGEST_ROW
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1, /) -> bytes:
+        if (now := self._row()) != self._at:
+            self._at, self._left = now, LONGEST_ROW
+        data = self._read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise csv.Error(f"a row takes more than {LONGEST_ROW >> 20} MiB")
+        return data
 
 
 class _Zip(Package):
@@ -92,21 +131,27 @@ class _Folder(Package):
 
 @contextlib.contextmanager
 def open_package(path: Path, limits: Limits, problems: Problems) -> Iterator[Package]:
-    """Open the package and read its manifest. Raises Refused, with the reasons in `problems`."""
+    """Open the package; its `modes` are still to be read. Raises Refused, with the reasons in `problems`."""
     with contextlib.ExitStack() as stack:
         package: Package
-        if path.is_dir():
-            package = _Folder(path)
-            _check_folder(path, package, limits, problems)
-        else:
-            archive = _archive(path, problems)
-            stack.enter_context(archive)
-            package = _Zip(archive)
-            _check_entries(archive, limits, problems)
+        try:
+            if path.is_dir():
+                package = _Folder(path)
+                _check_folder(path, package, limits, problems)
+            else:
+                archive = stack.enter_context(_archive(path, problems))
+                package = _Zip(archive)
+                _check_entries(archive, limits, problems)
+        except OSError as error:
+            problems.error("unreadable", f"{path.name!r} cannot be read: {_reason(error)}", AGAIN)
         _stop(problems)
         _check_names(package, problems)
-        package.modes = _manifest(package, problems)
         yield package
+
+
+def _reason(error: Exception) -> str:
+    """What a system says of a failure, without the path; of a broken ZIP what its reader says."""
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
 def _stop(problems: Problems) -> None:
@@ -115,15 +160,14 @@ def _stop(problems: Problems) -> None:
 
 
 def _archive(path: Path, problems: Problems) -> zipfile.ZipFile:
-    again = "Give the path of a OneRoster CSV package: a ZIP or a folder."
     try:
+        if path.exists() and not path.is_file():
+            raise zipfile.BadZipFile  # reading a pipe or a device might never end
         return zipfile.ZipFile(path)
     except FileNotFoundError:
-        problems.error("not_found", f"there is no file or folder {path.name!r}", again)
-    except (zipfile.BadZipFile, EOFError, UnicodeDecodeError, NotImplementedError, ValueError):
-        problems.error("not_a_zip", f"{path.name!r} is not a readable ZIP file", again)
-    except OSError as error:
-        problems.error("unreadable", f"{path.name!r} cannot be read: {error.strerror or type(error).__name__}", again)
+        problems.error("not_found", f"there is no file or folder {path.name!r}", AGAIN)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
+        problems.error("not_a_zip", f"{path.name!r} is not a readable ZIP file", AGAIN)
     raise Refused
 
 
@@ -150,6 +194,8 @@ def _entry_problem(entry: zipfile.ZipInfo, limits: Limits, repeated: bool) -> tu
         return "not_a_file", "the entry is a link or another special file", "Put the file itself into the ZIP."
     if entry.flag_bits & 0x1:
         return "encrypted", "the entry is encrypted", "Export the package without a password."
+    if entry.compress_type not in PACKED_BY:
+        return "unknown_compression", "the entry is packed in a way that is not read", "Pack it with deflate."
     if repeated:
         return "repeated_file", "the ZIP holds two entries of this name", "Leave one of them out."
     if entry.file_size > SMALL and entry.file_size > limits.ratio * max(entry.compress_size, 1):
@@ -185,52 +231,3 @@ def _check_names(package: Package, problems: Problems) -> None:
             close = next((known for known in KNOWN if known.lower() == name.lower()), None)
             remedy = f"Rename it to {close} if it is meant." if close else "It was ignored."
             problems.warn("unknown_file", "not a file of OneRoster 1.1", remedy, file=name)
-
-
-def _manifest(package: Package, problems: Problems) -> dict[str, str]:
-    properties = _properties(package, problems)
-    _stop(problems)
-    for fault in manifest.faults(properties, package.data_files()):
-        if fault.fatal:
-            problems.error(
-                fault.code,
-                fault.message,
-                fault.remedy,
-                file=manifest.MANIFEST,
-                column=fault.property,
-                value=fault.value,
-            )
-        else:
-            problems.warn(fault.code, fault.message, fault.remedy, file=manifest.MANIFEST)
-    _stop(problems)
-    return manifest.modes(properties)
-
-
-def _properties(package: Package, problems: Problems) -> dict[str, str]:
-    name, properties = manifest.MANIFEST, dict[str, str]()
-    if name not in package.names():
-        remedy = "Add manifest.csv, which OneRoster 1.1 demands, at the root of the package."
-        problems.error("missing_manifest", "the package has no manifest.csv", remedy, file=name)
-        return properties
-    with package.text(name) as text:
-        try:
-            rows = list(csv.reader(text, strict=True))
-        except csv.Error as error:
-            problems.error("bad_csv", f"the file is not CSV: {error}", "Export the package again.", file=name)
-            return properties
-    if not rows or [cell.strip() for cell in rows[0]] != manifest.HEADER:
-        remedy = f"Write {','.join(manifest.HEADER)} as the first line."
-        problems.error("bad_header", "the header is wrong", remedy, file=name, row=1)
-    for number, row in enumerate(rows[1:], 2):
-        if row and len(row) != 2:
-            remedy = "Write propertyName,value in each row."
-            problems.error("bad_row", f"the row has {len(row)} cells, not 2", remedy, file=name, row=number)
-        elif row:
-            _add_property(properties, row[0].strip(), row[1].strip(), number, problems)
-    return properties
-
-
-def _add_property(properties: dict[str, str], name: str, value: str, row: int, problems: Problems) -> None:
-    if properties.setdefault(name, value) != value:
-        remedy = "Leave one of the two rows out."
-        problems.error("repeated_property", f"{name} stands twice", remedy, file=manifest.MANIFEST, row=row)

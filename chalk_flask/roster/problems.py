@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-__all__ = ["Problem", "Problems", "Refused"]
+__all__ = ["Problem", "Problems", "Refused", "encodable", "one_line"]
 
 SHOWN = 100
 """So many problems are told in full; of the others it is told how many there are of which kind in which file."""
 
-LONGEST = 120
+LONGEST = 200
+"""Characters of a message, a name or a value that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Problem:
             if part
         )
         value = "" if self.value is None else f" (value {self.value!r})"
-        return f"{place + ': ' if place else ''}{self.message}{value}. {self.remedy}"
+        return one_line(f"{place + ': ' if place else ''}{self.message}{value}. {self.remedy}")
 
 
 class Refused(Exception):
@@ -63,13 +64,12 @@ class Problems:
         """Count an error and, among the first hundred, keep it in full."""
         self.counts[file or "", code] += 1
         if len(self.errors) < SHOWN:
-            shown = value if value is None or len(value) <= LONGEST else value[: LONGEST - 3] + "..."
-            self.errors.append(Problem(code, message, remedy, file, row, column, _printable(shown)))
+            self.errors.append(_shown(Problem(code, message, remedy, file, row, column, value)))
 
     def warn(self, code: str, message: str, remedy: str, *, file: str | None = None, column: str | None = None) -> None:
         """Keep a warning; the caller says each thing once a file."""
         if len(self.warnings) < SHOWN:
-            self.warnings.append(Problem(code, message, remedy, file, None, column))
+            self.warnings.append(_shown(Problem(code, message, remedy, file, None, column)))
 
     @property
     def total(self) -> int:
@@ -94,5 +94,24 @@ class Problems:
         return lines + [f"warning: {problem.as_text()}" for problem in self.warnings]
 
 
-def _printable(value: str | None) -> str | None:
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
+def encodable(text: str) -> str:
+    """The text with what UTF-8 cannot say (bytes of another encoding) written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """The text as a terminal may get it: control characters written as escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _shown(problem: Problem) -> Problem:
+    """The problem with each part in a length and a form that can be printed."""
+    file, column, value = (
+        part if part is None else _cut(part) for part in (problem.file, problem.column, problem.value)
+    )
+    return replace(problem, message=_cut(problem.message), file=file, column=column, value=value)
+
+
+def _cut(text: str) -> str:
+    told = encodable(text)
+    return told if len(told) <= LONGEST else told[: LONGEST - 3] + "..."

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marshmallow import ValidationError
 
-from backends import KEY, Compare, Snapshot, Where
-from chalk_flask.oneroster.elements import fold
+from backends import KEY, Snapshot
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
-from chalk_flask.oneroster.rows import BadRow, Draft, RowReader, header_faults
+from chalk_flask.oneroster.rows import BadRow, Draft, RowReader, header_faults, standard_names
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.identifiers import Identifiers
 from chalk_flask.roster.package import Package, Unreadable
 from chalk_flask.roster.problems import Problems
+from chalk_flask.roster.references import References
 
-__all__ = ["ACTIVE_ONLY", "Reading"]
-
-ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
+__all__ = ["Reading", "cycles"]
 
 REFERRED_TO = {reference.target for resource in FILES.values() for reference in resource.references}
 
@@ -40,28 +39,39 @@ class Reading:
     ids: dict[str, Identifiers] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     _broken: set[str] = field(default_factory=set)
-    """Files without a usable header: nothing is said of references to them, since nothing is known."""
-    _awaited: dict[tuple[str, str], dict[str, tuple[int, str]]] = field(default_factory=dict)
-    _stored: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Files that could not be read to their end: nothing is said of references to them, since not all is known."""
+    _number: int = 1
+    """The row that is being read; the header is 1, and blank lines count."""
+
+    def __post_init__(self) -> None:
+        self.references = References(self.package, self.before, self.problems, self.ids, self._broken)
 
     def drafts(self, name: str) -> Iterator[Draft]:
         """The good rows of a data file as drafts; what is wrong goes to `problems`."""
         resource = FILES[name]
         self.ids[name] = Identifiers(exact=name in REFERRED_TO)
         self.rows[name] = 0
+        self._number = 1
         try:
-            with self.package.text(f"{name}.csv") as text:
+            with self.package.text(f"{name}.csv", lambda: self._number) as text:
                 lines = csv.reader(text, strict=True)
                 if reader := self._reader(resource, next(lines, None)):
                     yield from self._read(resource, reader, lines)
                     self._warn(resource, reader)
         except csv.Error as error:
+            self._broken.add(name)
             self._not_csv(name, str(error))
         except Unreadable as error:
+            self._broken.add(name)
             remedy = "Export the package again."
-            self.problems.error("unreadable", f"the file cannot be read ({error})", remedy, file=f"{name}.csv")
+            self.problems.error("unreadable", f"the file cannot be read: {error}", remedy, file=f"{name}.csv")
         self._check_repeated(resource)
-        self._check_awaited(name)
+        self.references.settle(name)
+
+    def forget(self) -> None:
+        """Let go of the ids once all is compared: writing has a use for the memory."""
+        self.ids.clear()
+        self.references.forget()
 
     def _reader(self, resource: Resource, header: list[str] | None) -> RowReader | None:
         file = f"{resource.name}.csv"
@@ -83,19 +93,21 @@ class Reading:
         return None if fatal else RowReader(resource, header, map_roles)
 
     def _read(self, resource: Resource, reader: RowReader, lines: Iterator[list[str]]) -> Iterator[Draft]:
-        ids, references = self.ids[resource.name], self._references(resource)
-        number = 1
+        ids, references = self.ids[resource.name], self.references.checks(resource)
+        blank = 0
         for number, row in enumerate(lines, 2):
+            self._number = number
             if number % STEP == 0 and self.progress:
                 self.progress(resource.name, number)
             if not row:
+                blank += 1
                 continue
-            self.rows[resource.name] += 1
             try:
                 draft = reader.read(row)
             except (BadRow, ValidationError):
                 self._explain(resource, reader, number, row)
-                ids.add(reader.key(row))
+                if key := reader.key(row):
+                    ids.add(key)
                 continue
             if not ids.add(draft.key):
                 self._repeated(resource, number, draft.key)
@@ -103,73 +115,28 @@ class Reading:
             for path, known, missed in references:
                 value = values.get(path, draft.key if path == KEY else None)
                 if value is not None and value not in known:
-                    missed(value, number)
+                    missed(value, number, values["status"] == ACTIVE)
             yield draft
-
-    def _references(self, resource: Resource) -> list[tuple[str, Set[object], Callable[[object, int], None]]]:
-        """For each reference: the stored field, the ids known so far, and what to do about a value not among them."""
-        columns = {column.name: column.header for column in resource.columns}
-        found = [
-            (reference.field, *self._known(resource, columns[reference.name], reference.target))
-            for reference in resource.references
-            if reference.name in columns
-        ]
-        if resource.key_of:
-            found.append((KEY, *self._known(resource, "sourcedId", resource.key_of)))
-        return found
-
-    def _known(self, resource: Resource, header: str, target: str) -> tuple[Set[object], Callable[[object, int], None]]:
-        later: dict[str, tuple[int, str]] | None = None
-        known: Set[object] = self.stored(target)
-        if self.package.modes.get(target) == "bulk":
-            known = (self.ids[target].exact if target in self.ids else None) or set()
-            if target == resource.name or target not in self.ids:
-                known = self.ids[resource.name].exact or known if target == resource.name else known
-                later = self._awaited.setdefault((resource.name, header), {})
-
-        def missed(value: object, row: int) -> None:
-            for key in value if isinstance(value, tuple) else (value,):
-                if key not in known and target not in self._broken:
-                    if later is None:
-                        self._unknown(resource.name, row, header, target, str(key))
-                    else:
-                        later.setdefault(str(key), (row, target))
-
-        return known, missed
-
-    def stored(self, name: str) -> frozenset[str]:
-        """The ids of the active records that are stored."""
-        if name not in self._stored:
-            self._stored[name] = frozenset(self.before.keys(name, ACTIVE_ONLY))
-        return self._stored[name]
-
-    def _unknown(self, name: str, row: int, header: str, target: str, key: str) -> None:
-        where = f"{target}.csv" if self.package.modes.get(target) == "bulk" else f"the active {target} that are stored"
-        self.problems.error(
-            "dangling_reference",
-            f"refers to a record that is not in {where}",
-            f"Add the record to {target}.csv or correct the reference.",
-            file=f"{name}.csv",
-            row=row,
-            column=header,
-            value=key,
-        )
-
-    def _check_awaited(self, name: str) -> None:
-        """Decide about references to this file that were met before it was read through."""
-        for (source, header), waiting in self._awaited.items():
-            for key, (row, target) in waiting.items():
-                if target == name not in self._broken and key not in self.ids[name]:
-                    self._unknown(source, row, header, target, key)
+        self.rows[resource.name] = self._number - 1 - blank
 
     def _check_repeated(self, resource: Resource) -> None:
         if hashes := self.ids[resource.name].repeated():
-            with self.package.text(f"{resource.name}.csv") as text:
-                lines = csv.reader(text, strict=True)
-                at = next(i for i, n in enumerate(next(lines)) if n.strip() in ("sourcedId", "userSourcedId"))
-                keys = ((number, row[at]) for number, row in enumerate(lines, 2) if len(row) > at)
-                for number, key in Identifiers.among(keys, hashes):
-                    self._repeated(resource, number, key)
+            for number, key in Identifiers.among(self.located(resource), hashes):
+                self._repeated(resource, number, key)
+
+    def located(self, resource: Resource) -> Iterator[tuple[int, str]]:
+        """The row and id of each record of a file that was read before."""
+        self._number = 1
+        with (
+            contextlib.suppress(csv.Error, Unreadable),  # as was told when it was read
+            self.package.text(f"{resource.name}.csv", lambda: self._number) as text,
+        ):
+            lines = csv.reader(text, strict=True)
+            at = standard_names(resource, next(lines)).index("sourcedId")
+            for number, row in enumerate(lines, 2):
+                self._number = number
+                if len(row) > at:
+                    yield number, row[at]
 
     def _repeated(self, resource: Resource, row: int, key: str) -> None:
         self.problems.error(
@@ -200,7 +167,7 @@ class Reading:
             "a cell is longer than what is read" if large else f"the file is not CSV: {message}",
             "Raise import_max_field_kb if it is genuine." if large else "Quote cells that hold quotes or line breaks.",
             file=f"{name}.csv",
-            row=self.rows[name] + 2,
+            row=self._number + 1,
         )
 
     def _warn(self, resource: Resource, reader: RowReader) -> None:

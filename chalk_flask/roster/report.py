@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from chalk_flask.roster.changes import Outcome
-from chalk_flask.roster.problems import Problems
+from chalk_flask.roster.problems import Problems, one_line
 
 __all__ = ["FileReport", "Report", "State"]
 
@@ -69,7 +69,7 @@ class Report:
 
     def as_text(self) -> str:
         """Lines for a person."""
-        lines = [f"{self.package}: {HEADLINES[self.state]}"]
+        lines = [f"{one_line(self.package)}: {HEADLINES[self.state]}"]
         if self.state == "refused":
             lines.append(f"{self.problems.total} problem{'s' if self.problems.total != 1 else ''}:")
         lines += self.problems.as_text()

@@ -1,0 +1,115 @@
+"""References between the files of a package and to what is stored: each must lead to a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Protocol, TypeAlias
+
+from backends import KEY, Compare, Snapshot, Where
+from chalk_flask.oneroster.elements import fold
+from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.roster.identifiers import Identifiers
+from chalk_flask.roster.package import Package
+from chalk_flask.roster.problems import Problems
+
+__all__ = ["ACTIVE_ONLY", "Check", "References"]
+
+ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
+
+
+class Missed(Protocol):
+    """Told of a value that is not among the known ids: the id or ids, the row, whether its record is active."""
+
+    def __call__(self, value: object, row: int, active: bool) -> None: ...
+
+
+Check: TypeAlias = tuple[str, Set[object], Missed]
+"""A stored field that refers to records, the ids known so far, and what to do about a value not among them."""
+
+Waiting: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
+"""References that may be met later in the package: the id and whether the row is active, to the row and the target."""
+
+
+class References:
+    """What refers to what. `ids` grows while the files are read, `broken` names those of which not all is known."""
+
+    def __init__(
+        self, package: Package, before: Snapshot, problems: Problems, ids: Mapping[str, Identifiers], broken: Set[str]
+    ) -> None:
+        self.recalled: set[tuple[str, str]] = set()
+        """Class and id of stored records that only rows of deleted records still name."""
+        self._modes = package.modes
+        self._before = before
+        self._problems = problems
+        self._ids = ids
+        self._broken = broken
+        self._awaited: dict[tuple[str, str], Waiting] = {}
+        self._stored: dict[str, frozenset[str]] = {}
+
+    def checks(self, resource: Resource) -> list[Check]:
+        """What is to be checked of each row of the file. The file's own `ids` must be there already."""
+        columns = {column.name: column.header for column in resource.columns}
+        found = [
+            (reference.field, *self._known(resource.name, columns[reference.name], reference.target))
+            for reference in resource.references
+            if reference.name in columns
+        ]
+        if resource.key_of:
+            found.append((KEY, *self._known(resource.name, "sourcedId", resource.key_of)))
+        return found
+
+    def settle(self, name: str) -> None:
+        """Decide about references to this file that were met before it was read through."""
+        for (source, header), waiting in self._awaited.items():
+            for (key, active), (row, target) in waiting.items():
+                if target == name and name not in self._broken and key not in self._ids[name]:
+                    self._missing(source, row, header, target, key, active)
+
+    def forget(self) -> None:
+        """Let go of all ids."""
+        self._awaited.clear()
+        self._stored.clear()
+        self.recalled.clear()
+
+    def _known(self, name: str, header: str, target: str) -> tuple[Set[object], Missed]:
+        known: Set[object]
+        waiting: Waiting | None = None
+        if self._modes.get(target) != "bulk":
+            known = self._active(target)
+        else:
+            read = self._ids.get(target)
+            known = set() if read is None or read.exact is None else read.exact
+            if read is None or target == name:
+                waiting = self._awaited.setdefault((name, header), {})
+
+        def missed(value: object, row: int, active: bool) -> None:
+            for key in value if isinstance(value, tuple) else (value,):
+                if key in known or target in self._broken:
+                    continue
+                if waiting is None:
+                    self._missing(name, row, header, target, str(key), active)
+                else:
+                    waiting.setdefault((str(key), active), (row, target))
+
+        return known, missed
+
+    def _active(self, name: str) -> frozenset[str]:
+        if name not in self._stored:
+            self._stored[name] = frozenset(self._before.keys(name, ACTIVE_ONLY))
+        return self._stored[name]
+
+    def _missing(self, name: str, row: int, header: str, target: str, key: str, active: bool) -> None:
+        if not active and self._before.bodies(target, [key]):
+            self.recalled.add((target, key))
+            return
+        where = f"{target}.csv" if self._modes.get(target) == "bulk" else f"the active {target} that are stored"
+        self._problems.error(
+            "dangling_reference",
+            f"refers to a record that is not in {where}",
+            f"Add the record to {target}.csv or correct the reference.",
+            file=f"{name}.csv",
+            row=row,
+            column=header,
+            value=key,
+        )
