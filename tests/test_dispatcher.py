@@ -1,0 +1,392 @@
+"""Requests take turns while they are short: none is lost, none is served twice, none waits for a slow reader."""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from chalk_flask import dispatcher
+from chalk_flask.dispatcher import LONG, ShortFirst
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Task:
+    """A request that counts how often it is served and cancelled."""
+
+    def __init__(self, work: Callable[[], object] = lambda: None) -> None:
+        self.work = work
+        self.served = 0
+        self.cancelled = 0
+        self.done = threading.Event()
+
+    def service(self) -> None:
+        self.served += 1
+        try:
+            self.work()
+        finally:
+            self.done.set()
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+class Running:
+    """A dispatcher with its threads, and what the server's loop does: relieve it while requests wait."""
+
+    def __init__(self, threads: int) -> None:
+        self.dispatcher = ShortFirst()
+        self.dispatcher.set_thread_count(threads)
+        self._over = threading.Event()
+        self._loop = threading.Thread(target=self._relieve)
+
+    def __enter__(self) -> Running:
+        self._loop.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._loop.join()
+        self.dispatcher.shutdown(timeout=10)
+
+    def _relieve(self) -> None:
+        while not self._over.wait(LONG):
+            if self.dispatcher.waiting:
+                self.dispatcher.relieve()
+
+    def add(self, tasks: list[Task]) -> None:
+        for task in tasks:
+            self.dispatcher.add_task(task)
+
+
+def all_done(tasks: list[Task], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    return all(task.done.wait(max(0, deadline - time.monotonic())) for task in tasks)
+
+
+def test_every_request_is_served_exactly_once_whoever_adds_it() -> None:
+    chance = random.Random(5)
+    works: list[Callable[[], object]] = [lambda: None] * 30
+    works += [lambda: time.sleep(0.0005), lambda: time.sleep(0.012)]
+    batches = [[Task(chance.choice(works)) for _ in range(400)] for _ in range(6)]
+    with Running(8) as running:
+        adders = [threading.Thread(target=running.add, args=(batch,)) for batch in batches]
+        for adder in adders:
+            adder.start()
+        tasks = [task for batch in batches for task in batch]
+        assert all_done(tasks)
+        for adder in adders:
+            adder.join()
+    assert {(task.served, task.cancelled) for task in tasks} == {(1, 0)}
+
+
+def test_requests_that_come_one_by_one_are_each_served() -> None:
+    with Running(4) as running:
+        for _ in range(500):
+            task = Task()
+            running.dispatcher.add_task(task)
+            assert task.done.wait(5)
+
+
+def test_a_request_that_adds_another_when_it_is_over_has_it_served() -> None:
+    with Running(4) as running:
+        last = Task()
+        chain = last
+        for _ in range(200):
+            chain = Task(lambda follower=chain: running.dispatcher.add_task(follower))  # type: ignore[misc]  # bound now
+        running.dispatcher.add_task(chain)
+        assert last.done.wait(10)
+    assert last.served == 1
+
+
+def test_short_requests_are_worked_on_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "LONG", 60.0)  # so that none of them is long, however busy the machine is
+    lock, overlaps = threading.Lock(), 0
+
+    def work() -> None:
+        nonlocal overlaps
+        if lock.acquire(blocking=False):
+            time.sleep(0.0002)
+            lock.release()
+        else:
+            overlaps += 1
+
+    with Running(8) as running:
+        tasks = [Task(work) for _ in range(300)]
+        running.add(tasks)
+        assert all_done(tasks)
+    assert overlaps == 0
+
+
+def test_a_short_request_does_not_wait_for_long_ones() -> None:
+    go_on = threading.Event()
+    with Running(8) as running:
+        slow = [Task(lambda: go_on.wait(20)) for _ in range(7)]
+        running.add(slow)
+        times = []
+        for _ in range(20):
+            task, began = Task(), time.monotonic()
+            running.dispatcher.add_task(task)
+            assert task.done.wait(10)
+            times.append(time.monotonic() - began)
+        assert not any(task.done.is_set() for task in slow)
+        go_on.set()
+        assert all_done(slow)
+    assert sorted(times)[-3] < 0.1
+
+
+def test_as_many_long_requests_as_there_are_threads_are_worked_on_at_once() -> None:
+    together = threading.Barrier(5)
+    with Running(5) as running:
+        tasks = [Task(lambda: together.wait(10)) for _ in range(10)]
+        running.add(tasks)
+        assert all_done(tasks)
+    assert not together.broken
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_a_request_that_fails_is_logged_and_its_thread_goes_on(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with Running(1) as running:
+        tasks = [Task(fail), Task(fail), Task()]
+        running.add(tasks)
+        assert all_done(tasks)
+    assert [task.served for task in tasks] == [1, 1, 1]
+    assert caplog.text.count("Exception when servicing") == 2
+
+
+def test_threads_end_on_shutdown_and_what_waits_is_cancelled_once(caplog: pytest.LogCaptureFixture) -> None:
+    before = set(threading.enumerate())
+    go_on = threading.Event()
+    with Running(3) as running:
+        busy = [Task(lambda: go_on.wait(20)) for _ in range(3)]
+        running.add(busy)
+        deadline = time.monotonic() + 10
+        while running.dispatcher.queue and time.monotonic() < deadline:
+            time.sleep(0.01)
+        waiting = [Task() for _ in range(50)]
+        running.add(waiting)
+        threading.Timer(0.3, go_on.set).start()
+        assert running.dispatcher.shutdown(timeout=10)
+        assert not running.dispatcher.threads
+        assert not running.dispatcher.waiting
+    assert {(task.served, task.cancelled) for task in busy} == {(1, 0)}
+    assert {task.served + task.cancelled for task in waiting} == {1}
+    assert "still running" not in caplog.text
+    ended(set(threading.enumerate()) - before)
+
+
+def test_idle_threads_end_on_shutdown_at_once() -> None:
+    before = set(threading.enumerate())
+    made = ShortFirst()
+    made.set_thread_count(16)
+    began = time.monotonic()
+    made.shutdown(timeout=10)
+    assert not made.threads
+    assert time.monotonic() - began < 3
+    ended(set(threading.enumerate()) - before)
+
+
+def ended(threads: set[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_the_number_of_threads_can_fall_and_rise() -> None:
+    with Running(6) as running:
+        for count in (2, 5, 1):
+            running.dispatcher.set_thread_count(count)
+            tasks = [Task() for _ in range(50)]
+            running.add(tasks)
+            assert all_done(tasks)
+            deadline = time.monotonic() + 10
+            while len(running.dispatcher.threads) != count and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert len(running.dispatcher.threads) == count
+
+
+# A WSGI application that answers /n/ID with the ID, /slow/ID with it after a while, /stream with 64 MB; in the end it
+# prints how many were answered, and how many of those more than once.
+PROGRAM = """
+import collections, time
+from chalk_flask.server import serve
+from chalk_flask.settings import load
+
+served = collections.Counter()
+
+def app(environ, start_response):
+    kind, _, number = environ["PATH_INFO"][1:].partition("/")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if kind == "stream":
+        return (b"x" * 65536 for _ in range(1024))
+    if kind == "slow":
+        time.sleep(0.5)
+    served[number] += 1
+    return [number.encode()]
+
+serve(app, load(), lambda url: print(url.rpartition(":")[2], flush=True))
+print(len(served), sum(served.values()), flush=True)
+"""
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=clean | {"CHALK_PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as started:
+        yield started
+        if started.poll() is None:
+            started.kill()
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+def stopped(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """How many different requests the server answered, and how many in all, once it was asked to stop."""
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=45)
+    assert process.returncode == 0, err
+    assert err == ""
+    different, all_in_all = out.split()
+    return int(different), int(all_in_all)
+
+
+@contextmanager
+def stalled_readers(port: int, count: int) -> Iterator[list[socket.socket]]:
+    """Clients that ask for a stream and read nothing."""
+    with ExitStack() as stack:
+        stalled = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in stalled:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            each.connect(("127.0.0.1", port))
+            each.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        yield stalled
+
+
+def test_clients_that_keep_their_connections_get_their_own_answers_beside_slow_readers(
+    process: subprocess.Popen[str],
+) -> None:
+    port = port_of(process)
+
+    def ask(client: int) -> list[float]:
+        times = []
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            for turn in range(60):
+                began = time.monotonic()
+                connection.request("GET", f"/n/{client}-{turn}")
+                assert connection.getresponse().read() == f"{client}-{turn}".encode()
+                times.append(time.monotonic() - began)
+        return times
+
+    def drain(_: int) -> int:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("GET", "/stream")
+            return len(connection.getresponse().read())
+
+    with stalled_readers(port, 4), ThreadPoolExecutor(26) as pool:
+        streams = pool.map(drain, range(2))
+        times = [each for client in pool.map(ask, range(24)) for each in client]
+        assert list(streams) == [64 << 20] * 2
+    assert len(times) == 24 * 60
+    assert stopped(process) == (24 * 60, 24 * 60)
+
+
+def test_a_client_that_reads_nothing_for_two_seconds_delays_nobody(process: subprocess.Popen[str]) -> None:
+    port = port_of(process)
+    times: list[float] = []
+    with (
+        stalled_readers(port, 8) as stalled,
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection,
+    ):
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            began = time.monotonic()
+            connection.request("GET", f"/n/{len(times)}")
+            connection.getresponse().read()
+            times.append(time.monotonic() - began)
+            time.sleep(0.005)
+        whole = b"".join(iter(lambda: stalled[0].recv(1 << 20), b""))
+    times.sort()
+    assert times[len(times) // 2] < 0.03
+    assert times[int(len(times) * 0.97)] < 0.1, times[-10:]
+    assert whole.partition(b"\r\n\r\n")[2].count(b"x") == 64 << 20  # whoever reads in the end has lost nothing
+    assert stopped(process) == (len(times), len(times))
+
+
+def test_pipelined_requests_are_answered_once_each_in_their_order(process: subprocess.Popen[str]) -> None:
+    port = port_of(process)
+
+    def pipeline(client: int) -> list[bytes]:
+        paths = [f"/{'slow' if turn == 20 else 'n'}/{client}-{turn}" for turn in range(50)]
+        requests = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n" for path in paths[:-1]]
+        requests.append(f"GET {paths[-1]} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall("".join(requests).encode())
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        return re.findall(rb"\r\n\r\n(?:[0-9a-f]+\r\n)?(\d+-\d+)", received)
+
+    with ThreadPoolExecutor(12) as pool:
+        for client, answers in enumerate(pool.map(pipeline, range(12))):
+            assert answers == [f"{client}-{turn}".encode() for turn in range(50)]
+    assert stopped(process) == (600, 600)
+
+
+def test_a_stop_while_requests_are_in_flight_loses_none_that_were_begun(process: subprocess.Popen[str]) -> None:
+    port = port_of(process)
+    answered: collections.deque[str] = collections.deque()
+
+    def slow(client: int) -> bytes:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("GET", f"/slow/s{client}")
+            return connection.getresponse().read()
+
+    def busy(client: int) -> None:
+        with (
+            suppress(OSError, http.client.HTTPException),  # the server has gone: that is the end
+            closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection,
+        ):
+            for turn in range(100_000):
+                connection.request("GET", f"/n/{client}-{turn}")
+                answered.append(connection.getresponse().read().decode())
+
+    with ThreadPoolExecutor(18) as pool:
+        slow_ones = [pool.submit(slow, client) for client in range(10)]
+        busy_ones = [pool.submit(busy, client) for client in range(8)]
+        time.sleep(0.25)
+        different, all_in_all = stopped(process)
+        assert [each.result(30) for each in slow_ones] == [f"s{client}".encode() for client in range(10)]
+        for each in busy_ones:
+            each.result(30)
+    assert different == all_in_all
+    assert len(set(answered)) == len(answered) > 8
+    # An answer may have been on its way when its connection was closed: at most one for each of the eight.
+    assert len(answered) + 10 <= all_in_all <= len(answered) + 10 + 8
