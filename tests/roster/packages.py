@@ -1,0 +1,197 @@
+"""Packages made for a test: a small sound one, changed where the test wants it otherwise."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Self, TypeAlias
+
+from chalk_flask.oneroster.resources import FILES
+
+DATA = Path(__file__).parents[1] / "data" / "csv"
+
+Row: TypeAlias = dict[str, str]
+
+HEADERS = {name: [column.header for column in resource.columns] for name, resource in FILES.items()}
+
+ROWS: dict[str, list[Row]] = {
+    "orgs": [
+        {"sourcedId": "org-1", "name": "District", "type": "district"},
+        {"sourcedId": "org-2", "name": "North School", "type": "school", "parentSourcedId": "org-1"},
+        {"sourcedId": "org-3", "name": "South School", "type": "school", "parentSourcedId": "org-1"},
+    ],
+    "academicSessions": [
+        {
+            "sourcedId": key,
+            "title": key.title(),
+            "type": kind,
+            "startDate": "2026-08-17",
+            "endDate": "2027-06-12",
+            "parentSourcedId": parent,
+            "schoolYear": "2027",
+        }
+        for key, kind, parent in (
+            ("year-1", "schoolYear", ""),
+            ("term-1", "term", "year-1"),
+            ("period-1", "gradingPeriod", "term-1"),
+        )
+    ],
+    "resources": [
+        {"sourcedId": "res-1", "vendorResourceId": "urn:1", "roles": "student,teacher", "importance": "primary"},
+        {"sourcedId": "res-2", "vendorResourceId": "urn:2"},
+    ],
+    "courseResources": [{"sourcedId": "cr-1", "courseSourcedId": "course-1", "resourceSourcedId": "res-1"}],
+    "classResources": [
+        {"sourcedId": "kr-1", "title": "Book", "classSourcedId": "class-1", "resourceSourcedId": "res-2"},
+        {"sourcedId": "kr-2", "classSourcedId": "class-1", "resourceSourcedId": "res-1"},
+    ],
+    "courses": [
+        {
+            "sourcedId": "course-1",
+            "schoolYearSourcedId": "year-1",
+            "title": "Arithmetic",
+            "courseCode": "ARI",
+            "grades": "05",
+            "orgSourcedId": "org-2",
+        }
+    ],
+    "classes": [
+        {
+            "sourcedId": key,
+            "title": f"Arithmetic {key}",
+            "courseSourcedId": "course-1",
+            "classType": "scheduled",
+            "schoolSourcedId": school,
+            "termSourcedIds": "term-1",
+        }
+        for key, school in (("class-1", "org-2"), ("class-2", "org-3"))
+    ],
+    "users": [
+        {
+            "sourcedId": key,
+            "enabledUser": "true",
+            "orgSourcedIds": "org-2",
+            "role": role,
+            "username": f"{key}.name",
+            "userIds": f"{{SIS:{key}}}",
+            "givenName": key.title(),
+            "familyName": "O'Brien",
+            "agentSourcedIds": agents,
+            "password": "unspeakable-7391",
+        }
+        for key, role, agents in (
+            ("pupil-1", "student", "parent-1"),
+            ("pupil-2", "student", ""),
+            ("teacher-1", "teacher", ""),
+            ("parent-1", "parent", "pupil-1"),
+        )
+    ],
+    "demographics": [{"sourcedId": "pupil-1", "birthDate": "2015-01-31", "sex": "female", "asian": "true"}],
+    "enrollments": [
+        {
+            "sourcedId": key,
+            "classSourcedId": "class-1",
+            "schoolSourcedId": "org-2",
+            "userSourcedId": user,
+            "role": role,
+            "beginDate": "2026-08-17",
+        }
+        for key, user, role in (("enr-1", "pupil-1", "student"), ("enr-2", "teacher-1", "teacher"))
+    ],
+    "categories": [{"sourcedId": "cat-1", "title": "Homework"}],
+    "lineItems": [
+        {
+            "sourcedId": "item-1",
+            "title": "Sheet 1",
+            "assignDate": "2026-09-01",
+            "dueDate": "2026-09-08",
+            "classSourcedId": "class-1",
+            "categorySourcedId": "cat-1",
+            "gradingPeriodSourcedId": "period-1",
+            "resultValueMin": "0",
+            "resultValueMax": "10.5",
+        }
+    ],
+    "results": [
+        {
+            "sourcedId": "result-1",
+            "lineItemSourcedId": "item-1",
+            "studentSourcedId": "pupil-1",
+            "scoreStatus": "fully graded",
+            "score": "9.25",
+            "scoreDate": "2026-09-09",
+        }
+    ],
+}
+"""A row at least of every file, and something in every kind of column."""
+
+
+class Made:
+    """A package: `rows` by file, cells by column (what is left out is empty); `extra` are columns after the standard's.
+
+    `raw` holds files whose bytes a test decides, by file name; `properties` is the manifest.
+    """
+
+    def __init__(self) -> None:
+        self.rows = {name: [dict(row) for row in rows] for name, rows in ROWS.items()}
+        self.extra: dict[str, list[str]] = {}
+        self.raw: dict[str, bytes] = {}
+        self.properties = {"manifest.version": "1.0", "oneroster.version": "1.1"} | {
+            f"file.{name}": "bulk" for name in FILES
+        }
+
+    def row(self, name: str, key: str = "") -> Row:
+        """The row with this id, else the first one, to be changed in place."""
+        return next(row for row in self.rows[name] if row["sourcedId"] == key or not key)
+
+    def set(self, name: str, key: str, **cells: str) -> Self:
+        """Change cells of a row."""
+        self.row(name, key).update(cells)
+        return self
+
+    def drop(self, name: str, *keys: str) -> Self:
+        """Leave rows out."""
+        self.rows[name] = [row for row in self.rows[name] if row["sourcedId"] not in keys]
+        return self
+
+    def only(self, *names: str) -> Self:
+        """Declare all other files as absent and leave them out."""
+        for name in FILES:
+            if name not in names:
+                self.properties[f"file.{name}"] = "absent"
+                self.rows.pop(name, None)
+        return self
+
+    def files(self) -> dict[str, bytes]:
+        """The bytes of every file by name."""
+        manifest = _csv(["propertyName", "value"], [list(pair) for pair in self.properties.items()])
+        tables = {f"{name}.csv": self._table(name) for name in self.rows}
+        return {"manifest.csv": manifest} | tables | self.raw
+
+    def folder(self, path: Path) -> Path:
+        """Write it as a folder, in the place of what was there."""
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        for name, content in self.files().items():
+            (path / name).write_bytes(content)
+        return path
+
+    def zip(self, path: Path) -> Path:
+        """Write it as a ZIP file."""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in self.files().items():
+                archive.writestr(name, content)
+        return path
+
+    def _table(self, name: str) -> bytes:
+        header = HEADERS[name] + self.extra.get(name, [])
+        return _csv(header, [[row.get(column, "") for column in header] for row in self.rows[name]])
+
+
+def _csv(header: list[str], rows: list[list[str]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([header, *rows])
+    return text.getvalue().encode()
