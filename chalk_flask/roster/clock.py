@@ -18,7 +18,7 @@ from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.resource import stamped, unstamped
 from chalk_flask.oneroster.vocabularies import format_instant, parse_instant
 
-__all__ = ["MANY", "ahead", "next_stamp", "remember", "restamped", "seconds_until"]
+__all__ = ["MANY", "TICK", "ahead", "next_stamp", "remember", "restamped", "seconds_until"]
 
 COLLECTION = "clock"
 MANY = 50_000
@@ -26,6 +26,10 @@ MANY = 50_000
 
 RATE = 15_000
 """Records that are sure to be written in a second, commit included."""
+
+
+TICK = 0.001
+"""A stamp's resolution in seconds; a consumer may round its own clock up by as much."""
 
 
 def ahead(count: int) -> float:
@@ -37,7 +41,7 @@ def next_stamp(snapshot: Snapshot, lead: float) -> str:
     """A stamp `lead` seconds from now, or a millisecond above the latest one of the tenant if that is later."""
     stored = snapshot.bodies(COLLECTION, ["clock"]).get("clock")
     latest = seconds(cast(str, orjson.loads(stored)["stamp"])) if stored else 0.0
-    return format_instant(max(time.time() + lead, latest + 0.001))
+    return format_instant(max(time.time() + lead, latest + TICK))
 
 
 def remember(stamp: str) -> Record:

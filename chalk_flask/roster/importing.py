@@ -160,7 +160,7 @@ def _write(store: Rosters, tenant: str, comparison: Comparison, revision: int, p
     lead = clock.ahead(comparison.total)
     stamp = _commit(store, tenant, comparison, revision, lead, progress)
     if 0 < comparison.total <= clock.MANY:
-        while (left := clock.seconds_until(stamp)) < 0:
+        while (left := clock.seconds_until(stamp)) < clock.TICK:
             lead = 2 * lead - left
             stamp = _stamp_again(store, tenant, comparison, stamp, lead)
     # Not longer than the lead: after the system's clock was put back, the stamp may be far away.

@@ -143,11 +143,11 @@ class Made:
             f"file.{name}": "bulk" for name in FILES
         }
 
-    def row(self, name: str, key: str = "") -> Row:
+    def row(self, name: str, key: str = "", /) -> Row:
         """The row with this id, else the first one, to be changed in place."""
         return next(row for row in self.rows[name] if row["sourcedId"] == key or not key)
 
-    def set(self, name: str, key: str, **cells: str) -> Self:
+    def set(self, name: str, key: str, /, **cells: str) -> Self:
         """Change cells of a row."""
         self.row(name, key).update(cells)
         return self
