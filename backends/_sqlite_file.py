@@ -53,7 +53,7 @@ def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
     try:
         for pragma in ("wal_autocheckpoint = 0", "synchronous = FULL"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.execute(f"PRAGMA {'cache_size = -65536' if writes else 'query_only = 1'}")
+        connection.execute(f"PRAGMA {'cache_size = -32768' if writes else 'query_only = 1'}")
     except BaseException:
         connection.close()
         raise

@@ -8,6 +8,8 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import lt
 from typing import TypeAlias
 
 from backends._sqlite_file import driver_errors
@@ -37,6 +39,7 @@ class Plan:
     order: SQL
     total: int | None = None
     ids: array[int] | None = None
+    rising: bool = False
     asked: int = field(default=0)
 
 
@@ -103,11 +106,12 @@ class SQLiteSnapshot(Snapshot):
         plan = self._plan(kind, query)
         if plan.ids is None and (query.limit is None or query.limit > CHUNK or _worth_an_array(plan, query)):
             plan.ids = self._row_numbers(plan)
+            plan.rising = all(map(lt, plan.ids, islice(plan.ids, 1, None)))
             plan.total = len(plan.ids)
             self._keep(kind, plan)
         if plan.ids is not None:
             end = len(plan.ids) if query.limit is None else query.offset + query.limit
-            return Page(self._by_row(query.collection, plan.ids[query.offset : end]), len(plan.ids))
+            return Page(self._by_row(query.collection, plan.ids[query.offset : end], plan.rising), len(plan.ids))
         return self._direct(plan, query)
 
     def bodies(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
@@ -188,15 +192,18 @@ class SQLiteSnapshot(Snapshot):
                 ids.extend([row[0] for row in rows])
         return ids
 
-    def _by_row(self, collection: str, ids: array[int]) -> Iterator[bytes]:
+    def _by_row(self, collection: str, ids: array[int], rising: bool) -> Iterator[bytes]:
+        """The documents with these row numbers, in their order; `rising` when that is the order of the table."""
+        table = quoted(collection)
         # The outer loop of a CROSS JOIN is its left side, so the documents come in the order of the array.
-        text = (
-            "SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM json_each(?) AS n"
-            f" CROSS JOIN {quoted(collection)} AS d ON d._id = n.value)"
-        )
+        one_by_one = f"json_each(?) AS n CROSS JOIN {table} AS d ON d._id = n.value"
+        in_a_row = f"{table} AS d WHERE d._id BETWEEN ? AND ? ORDER BY d._id"
         for start in range(0, len(ids), CHUNK):
-            row = self._execute(SQL(text, (str(ids[start : start + CHUNK].tolist()),))).fetchone()
-            yield row[0]
+            part = ids[start : start + CHUNK]
+            together = rising and part[-1] - part[0] == len(part) - 1
+            rows = SQL(in_a_row, (part[0], part[-1])) if together else SQL(one_by_one, (str(part.tolist()),))
+            text = f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})"
+            yield self._execute(SQL(text, rows.bound)).fetchone()[0]
 
     def _walk(self, sql: SQL) -> Iterator[str]:
         self._walking += 1  # whoever stops half-way leaves a statement running

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import TypeAlias, TypeVar
 
 from backends._sqlite_file import MANY_INDEX, driver_errors, indexes, key_index, scalar_paths
+from backends._sqlite_load import inserting
 from backends._sqlite_pool import Reader
 from backends._sqlite_read import SQLiteSnapshot
 from backends.base import Transaction
 from backends.checks import check_record, declared
-from backends.query import Key
 from backends.records import Collection, Record, Value
 from backends.sql import quoted
 
@@ -52,9 +52,10 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
             empty = len(first) == LARGE and self._empty(collection)
             if empty:
                 self._postpone_indexes(owner)
-            for batch in _batches(chain(first, waiting), BATCH):
-                self._touched.add(collection)
-                self._put_batch(table, batch, empty)
+            with inserting(self._open(), ahead=empty) as insert:
+                for batch in _batches(chain(first, waiting), BATCH):
+                    self._touched.add(collection)
+                    self._put_batch(table, batch, insert, fresh=empty)
             if empty:
                 self._finish_load(owner)
 
@@ -93,21 +94,25 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         self._connection = None
         self._finish(connection, True)
 
-    def _put_batch(self, table: _Table, batch: list[Record], fresh: bool) -> None:
+    def _put_batch(self, table: _Table, batch: list[Record], insert: _Insert, *, fresh: bool) -> None:
         """Write a batch; `fresh` when the table was empty, so that nothing need be looked up and replaced."""
-        connection = self._open()
         latest = {record.key: record for record in batch}
+        last = table.last or self._last(table.name)
+        table.last = last + len(latest)
         known = {} if fresh else self._ids(table.owner, list(latest))
         if known:
             self._delete_rows(table.owner, list(known.values()))
-        (last,) = connection.execute(f"SELECT ifnull(max(_id), 0) FROM {table.name}").fetchone()
-        rows: list[tuple[object, ...]] = []
-        sides: dict[_Many, None] = {}
+        rows: list[object] = []
+        sides: list[object] = []
         for number, record in enumerate(latest.values(), last + 1):
-            table.add(number, record, rows, sides)
-        connection.executemany(table.insert, rows)
+            table.add(known.get(record.key, number), record, rows, sides)
+        insert(table.target, table.width, rows)
         if sides:
-            connection.executemany("INSERT INTO _many (id, path, value) VALUES (?, ?, ?)", sides)
+            insert("_many (id, path, value)", 3, sides)
+
+    def _last(self, table: str) -> int:
+        (last,) = self._open().execute(f"SELECT ifnull(max(_id), 0) FROM {table}").fetchone()
+        return int(last)
 
     def _finish_load(self, owner: Collection) -> None:
         """Index the keys of a table that was loaded without; of a key that came twice the later record stays."""
@@ -158,7 +163,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         return bool(row == (0,))
 
 
-_Many: TypeAlias = tuple[int, int, Key]
+_Insert: TypeAlias = Callable[[str, int, list[object]], None]
 Item = TypeVar("Item")
 
 
@@ -176,26 +181,29 @@ class _Table:
         # one kind of scalar can be checked by type alone; where both occur every record is looked at
         self._plain = frozenset({str, type(None)}) if kinds <= {"text"} else frozenset()
         names = ", ".join(["_id", "_tenant", "_key", "_body", *map(quoted, self._scalars)])
-        self.insert = f"INSERT INTO {self.name} ({names}) VALUES ({', '.join('?' * (4 + len(self._scalars)))})"
+        self.target = f"{self.name} ({names})"
+        self.width = 4 + len(self._scalars)
+        self.last = 0
+        """The highest row number given out; 0 before the first."""
 
-    def add(self, number: int, record: Record, rows: list[tuple[object, ...]], sides: dict[_Many, None]) -> None:
-        """Append a record's row, and what the side table holds of it. Raises BadQuery."""
+    def add(self, number: int, record: Record, rows: list[object], sides: list[object]) -> None:
+        """Append a record's row, flat, and what the side table holds of it. Raises BadQuery."""
         values = record.values
         scalars = [*map(values.get, self._scalars)]
         if not self._plain.issuperset(map(type, scalars)):
             check_record(record, self.owner)
             scalars = [float(value) if isinstance(value, (int, float)) else value for value in scalars]
-        rows.append((number, self._tenant, record.key, record.body, *scalars))
+        rows += (number, self._tenant, record.key, record.body, *scalars)
         if len(values) != len(scalars) - scalars.count(None):
-            sides.update(dict.fromkeys(self._sides(number, values)))
+            self._add_sides(number, values, sides)
 
-    def _sides(self, number: int, values: Mapping[str, Value]) -> Iterator[_Many]:
+    def _add_sides(self, number: int, values: Mapping[str, Value], sides: list[object]) -> None:
         for path in values.keys() - self._known:
             value = values[path]
             if value is not None:
                 path_id = self._path_id(self.owner.name, path)
-                for single in value if isinstance(value, tuple) else (value,):
-                    yield number, path_id, single if isinstance(single, str) else float(single)
+                for single in dict.fromkeys(value) if isinstance(value, tuple) else (value,):
+                    sides += (number, path_id, single if isinstance(single, str) else float(single))
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
