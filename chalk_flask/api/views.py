@@ -52,11 +52,13 @@ class _Call:
     site: str
     root: str
     grant: Grant
+    meanings: _Meanings
 
 
 def _view(chalk: Chalk, root: Root, route: Route) -> View:
     settings = chalk.settings
     variant = str(settings.lenient_parent)
+    meanings = _Meanings(route)
     respond = _collection if route.many else _single
 
     def view(**ids: str) -> Response:
@@ -64,7 +66,7 @@ def _view(chalk: Chalk, root: Root, route: Route) -> View:
         now: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
         wanted = asked(route, root, now.query_string, settings.max_limit)
         site = origin(now, settings.public_url)
-        call = _Call(chalk, now, route, tuple(ids.values()), wanted, site, site + root.path, current_grant())
+        call = _Call(chalk, now, route, tuple(ids.values()), wanted, site, site + root.path, current_grant(), meanings)
         snapshot = chalk.store.read(call.grant.tenant)
         try:
             tag = entity_tag(call.grant, snapshot.revision, site, now, variant)
@@ -107,8 +109,36 @@ def _single(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
 
 def _meant(call: _Call, snapshot: Snapshot) -> Where:
     """Which records the path means. Raises Problem (404) for an unknown parent, unless the operator is lenient."""
-    if call.route.knows_parents(snapshot, call.ids):
-        return call.route.condition(snapshot, call.ids)
+    meant = call.meanings.of(snapshot, call.grant.tenant, call.ids)
+    if meant is not None:
+        return meant
     if call.chalk.settings.lenient_parent:
         return NOTHING
     raise Problem(404, "The path names an object that is not there, or not part of the one before it.")
+
+
+class _Meanings:
+    """What the paths of a route mean, remembered: a nested read has parents to look up, and clients repeat themselves.
+
+    An entry holds for one revision. All are forgotten at once when they are many.
+    """
+
+    MANY = 2048
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._known: dict[tuple[str, int, Ids], Where | None] = {}
+
+    def of(self, snapshot: Snapshot, tenant: str, ids: Ids) -> Where | None:
+        """Which records a path means; None when a parent is unknown."""
+        if not self._route.parents:
+            return self._route.condition(snapshot, ids)
+        key = (tenant, snapshot.revision, ids)
+        known = self._known  # another thread may put a new one in its place
+        if key in known:
+            return known[key]
+        meant = self._route.condition(snapshot, ids) if self._route.knows_parents(snapshot, ids) else None
+        if len(known) >= self.MANY:
+            known = self._known = {}
+        known[key] = meant
+        return meant
