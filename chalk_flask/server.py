@@ -52,8 +52,12 @@ def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None]
         with _signals(sockets) as received:
             if ready:
                 ready(_address(settings.host, listeners[0].getsockname()[1]))
+            due = 0.0
             while not received:
                 _turn(sockets, dispatcher)
+                if time.monotonic() >= due:
+                    _let_stalled_go(sockets, settings.channel_timeout)
+                    due = time.monotonic() + 1
             _drain(sockets, dispatcher, received)
     finally:
         server.task_dispatcher.shutdown()
@@ -143,6 +147,17 @@ def _turn(sockets: dict[int, Any], dispatcher: ShortFirst, timeout: float = 1) -
     wasyncore.loop(timeout=min(timeout, LONG) if dispatcher.waiting else timeout, use_poll=True, map=sockets, count=1)
     if dispatcher.waiting:
         dispatcher.relieve()
+
+
+def _let_stalled_go(sockets: dict[int, Any], seconds: float) -> None:
+    """Close connections whose reader has taken nothing for that long: each holds a thread and a snapshot.
+
+    waitress itself closes only those that no request is served on.
+    """
+    late = time.time() - seconds
+    for channel in _channels(sockets):
+        if channel.total_outbufs_len and channel.last_activity < late:
+            channel.handle_close()
 
 
 def _drain(sockets: dict[int, Any], dispatcher: ShortFirst, received: list[int]) -> None:

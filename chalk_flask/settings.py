@@ -82,7 +82,7 @@ class Settings:
         check=address_or_any,
     )
     connection_limit: int = _row(1000, "The most connections that are open at once.", minimum=1)
-    channel_timeout: int = _row(60, "The seconds after which an idle connection is closed.", minimum=1)
+    channel_timeout: int = _row(60, "The seconds after which a connection on which nothing moves is closed.", minimum=1)
     log_level: str = _row(
         "info", "The least serious messages that are logged.", choices=("debug", "info", "warning", "error")
     )

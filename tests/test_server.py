@@ -27,12 +27,22 @@ import os, sys, time
 from chalk_flask.server import CannotListen, serve
 from chalk_flask.settings import load
 
+def endless():
+    try:
+        print("begun", flush=True)
+        while True:
+            yield b"x" * 65536
+    finally:
+        print("let go", flush=True)
+
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     start_response("200 OK", [("Content-Type", "text/plain")])
     if path == "/slow":
         print("slow", flush=True)
         time.sleep(1.5)
+    if path == "/endless":
+        return endless()
     if path == "/long":
         print("long", flush=True)
         return (b"x" * 65536 for _ in range(640))
@@ -170,6 +180,15 @@ def test_a_second_signal_ends_what_a_stalled_reader_holds(start: Start) -> None:
     assert served.process.poll() is None
     assert served.stop() == 0
     connection.close()
+
+
+def test_a_reader_that_stalls_is_let_go_and_what_it_held_is_closed(start: Start) -> None:
+    served = start(CHALK_CHANNEL_TIMEOUT="1")
+    with socket.create_connection(("127.0.0.1", served.port)) as reader:
+        reader.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert served.line() == "begun"
+        assert served.line() == "let go"
+    assert served.stop() == 0
 
 
 def test_nobody_is_believed_about_forwarding_unless_a_proxy_is_trusted(start: Start) -> None:
