@@ -103,7 +103,7 @@ class _Bounded(io.BufferedIOBase):
         data = self._read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise csv.Error(f"a row takes more than {LONGEST_ROW >> 20} MiB")
+            raise csv.Error(f"it takes more than {LONGEST_ROW >> 20} MiB")
         return data
 
 

@@ -40,8 +40,8 @@ class Reading:
     rows: dict[str, int] = field(default_factory=dict)
     _broken: set[str] = field(default_factory=set)
     """Files that could not be read to their end: nothing is said of references to them, since not all is known."""
-    _number: int = 1
-    """The row that is being read; the header is 1, and blank lines count."""
+    _number: int = 0
+    """The last row that was read; the header is 1, and blank lines count."""
 
     def __post_init__(self) -> None:
         self.references = References(self.package, self.before, self.problems, self.ids, self._broken)
@@ -51,7 +51,7 @@ class Reading:
         resource = FILES[name]
         self.ids[name] = Identifiers(exact=name in REFERRED_TO)
         self.rows[name] = 0
-        self._number = 1
+        self._number = 0
         try:
             with self.package.text(f"{name}.csv", lambda: self._number) as text:
                 lines = csv.reader(text, strict=True)
@@ -94,6 +94,7 @@ class Reading:
 
     def _read(self, resource: Resource, reader: RowReader, lines: Iterator[list[str]]) -> Iterator[Draft]:
         ids, references = self.ids[resource.name], self.references.checks(resource)
+        self._number = 1
         blank = 0
         for number, row in enumerate(lines, 2):
             self._number = number
@@ -126,7 +127,7 @@ class Reading:
 
     def located(self, resource: Resource) -> Iterator[tuple[int, str]]:
         """The row and id of each record of a file that was read before."""
-        self._number = 1
+        self._number = 0
         with (
             contextlib.suppress(csv.Error, Unreadable),  # as was told when it was read
             self.package.text(f"{resource.name}.csv", lambda: self._number) as text,
@@ -164,7 +165,7 @@ class Reading:
         large = "field larger" in message
         self.problems.error(
             "too_large_cell" if large else "bad_csv",
-            "a cell is longer than what is read" if large else f"the file is not CSV: {message}",
+            "a cell is longer than what is read" if large else f"the row is not CSV: {message}",
             "Raise import_max_field_kb if it is genuine." if large else "Quote cells that hold quotes or line breaks.",
             file=f"{name}.csv",
             row=self._number + 1,
