@@ -29,7 +29,10 @@ class WalHeader:
         """The header as it stands now; None when it cannot be read here, or holds nothing."""
         if self._map is None:
             return None
-        header = self._map[: self.SIZE]
+        try:
+            header = self._map[: self.SIZE]
+        except ValueError:  # closed by another thread just now
+            return None
         return header if any(header) else None
 
     def close(self) -> None:

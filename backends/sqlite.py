@@ -27,10 +27,6 @@ WAL_LIMIT = 4 << 20
 """Bytes of WAL after which a writer moves it into the database."""
 
 
-NEARLY_EMPTY = 1000
-"""Pages of a database into which the next transaction is written directly."""
-
-
 class SQLiteBackend(Backend):
     """Connections are pooled: a reader takes one and gives it back; there is one writer at a time."""
 
@@ -75,7 +71,8 @@ class SQLiteBackend(Backend):
         try:
             with driver_errors("writing"):
                 connection = connect(self._path, writes=True)
-                self._load_directly(connection)
+                if not tenant.startswith("_"):  # bookkeeping is small, and written while others read
+                    self._load_directly(connection)
                 connection.execute("BEGIN IMMEDIATE")
                 return SQLiteTransaction(connection, tenant, self.collections, self._finish)
         except BaseException:
@@ -141,13 +138,13 @@ class SQLiteBackend(Backend):
             self._lock.release()
 
     def _load_directly(self, connection: sqlite3.Connection) -> None:
-        """Write straight into a file that is all but empty: a first load through the WAL would write everything twice.
+        """Write the first records of all straight into the file: through the WAL everything would be written twice.
 
-        A rollback journal keeps it just as safe. It is used only while nobody else has the file open, because it would
-        make readers wait; every open store keeps a connection, so SQLite itself tells.
+        A rollback journal keeps that just as safe. It is used only while nobody else has the file open, because it
+        would make readers wait; every open store keeps a connection, so SQLite itself tells.
         """
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        if pages < NEARLY_EMPTY:
+        (begun,) = connection.execute("SELECT EXISTS (SELECT 1 FROM _tenants WHERE revision > 0)").fetchone()
+        if not begun:
             self._readers.close()
             connection.execute("PRAGMA busy_timeout = 0")
             with contextlib.suppress(sqlite3.OperationalError):
