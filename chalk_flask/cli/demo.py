@@ -6,7 +6,6 @@ import csv
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import click
 from chalk_flask.cli.edge import Refused, emit
 from chalk_flask.cli.importing import load_package
 from chalk_flask.cli.options import DEFAULT_TENANT, SERVING, as_json_option, opened, settings_of, settings_options
-from chalk_flask.cli.serve import run, service
+from chalk_flask.cli.serve import curl_line, run, service, token_for_a_day
 from chalk_flask.settings import describe
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from chalk_flask.settings import Settings
 
 __all__ = ["demo_command"]
-
-LIFE = timedelta(days=1)
-PATH = "/ims/oneroster/v1p1/users?limit=2"
 
 
 @click.command(
@@ -56,12 +52,12 @@ def _serve(given: dict[str, Any]) -> None:
         report = _load(chalk.store, chalk.settings)
 
         def ready(url: str) -> None:
-            made = _token(chalk.store)
+            made = token_for_a_day(chalk.store, "demo")
             where = _shown(chalk.settings)
             click.echo(
                 f"The sample district is in {where} ({report.state}); {url} serves it.\n"
                 f"This works until {made['expires']}, in another terminal:\n\n"
-                f'  curl -H "Authorization: Bearer {made["token"]}" "{url}{PATH}"\n\nCtrl-C stops it.'
+                f"{curl_line(made['token'], url)}\n\nCtrl-C stops it."
             )
 
         run(app, chalk, ready)
@@ -76,7 +72,7 @@ def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
         )
     with opened(settings) as store:
         report = _load(store, settings)
-        made = _token(store)
+        made = token_for_a_day(store, "demo")
     follow = _next(settings, config)
     text = (
         f"The sample district is in {_shown(settings)} ({report.state}).\n"
@@ -120,15 +116,6 @@ def _check_vacant(store: Backend, district: str) -> None:
             "the store holds a roster already, which the sample district would replace: choose another store with"
             " --storage, as in --storage sqlite:///demo.db"
         )
-
-
-def _token(store: Backend) -> dict[str, Any]:
-    """A new token for everything: itself, its id and when it expires."""
-    from chalk_flask.access import Tokens
-    from chalk_flask.access.scopes import ALL
-
-    token, record = Tokens(store).create("demo", ALL, DEFAULT_TENANT, datetime.now(UTC) + LIFE)
-    return {"token": token, "id": record.id, "expires": record.as_dict()["expires"]}
 
 
 def _shown(settings: Settings) -> str:

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,13 @@ from chalk_flask.cli.options import DEFAULT_TENANT, IMPORTING, SERVING, settings
 if TYPE_CHECKING:
     from flask import Flask
 
+    from backends import Backend
     from chalk_flask.chalk import Chalk
 
-__all__ = ["run", "serve_command", "service"]
+__all__ = ["curl_line", "run", "serve_command", "service", "token_for_a_day"]
 
+LIFE = timedelta(days=1)
+PATH = "/ims/oneroster/v1p1/users?limit=2"
 LOG_LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -39,14 +43,40 @@ LOG_LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 )
 @settings_options(*SERVING, *IMPORTING)
 def serve_command(package: Path | None, **given: Any) -> None:
-    """Serve the roster over HTTP until SIGTERM or Ctrl-C; requests in flight are answered first."""
+    """Serve the roster over HTTP until SIGTERM or Ctrl-C; requests in flight are answered first.
+
+    With a store that ends with the process, such as memory:, a token for a day is made and shown: no other command
+    could make one.
+    """
     with service(given) as (app, chalk):
         if package is not None:
             report = load_package(chalk.store, chalk.settings, package, DEFAULT_TENANT)
             click.echo(report.as_text(), err=True)
             if report.state == "refused":
                 raise click.exceptions.Exit(1)
-        run(app, chalk, lambda url: click.echo(f"Listening on {url} (Ctrl-C to stop)", err=True))
+        run(app, chalk, lambda url: _tell(chalk.store, url))
+
+
+def _tell(store: Backend, url: str) -> None:
+    """Say where the service listens; and a token for a store that `token create` cannot reach from outside."""
+    click.echo(f"Listening on {url} (Ctrl-C to stop)", err=True)
+    if not store.durable:
+        made = token_for_a_day(store, "serve")
+        click.echo(f"This works until {made['expires']}:\n\n{curl_line(made['token'], url)}\n", err=True)
+
+
+def token_for_a_day(store: Backend, label: str) -> dict[str, Any]:
+    """A new token for everything: itself, its id and when it expires."""
+    from chalk_flask.access import Tokens
+    from chalk_flask.access.scopes import ALL
+
+    token, record = Tokens(store).create(label, ALL, DEFAULT_TENANT, datetime.now(UTC) + LIFE)
+    return {"token": token, "id": record.id, "expires": record.as_dict()["expires"]}
+
+
+def curl_line(token: str, url: str) -> str:
+    """A request that a person can paste."""
+    return f'  curl -H "Authorization: Bearer {token}" "{url}{PATH}"'
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, cast
 
 from backends import EVERYTHING, AllOf, AnyOf, Compare, Not, Operator, Where
 from chalk_flask.oneroster.compounds import split_list
-from chalk_flask.oneroster.elements import Path, Typing, fold, shown
+from chalk_flask.oneroster.element import Path, Typing, fold, shown
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.vocabularies import TRUTH, parse_date, parse_instant, parse_number
 

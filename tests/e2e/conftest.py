@@ -80,7 +80,10 @@ def command(folder: Path, *words: str | Path) -> str:
 
 @contextmanager
 def served_by(folder: Path, token: str, *words: str | Path) -> Iterator[Served]:
-    """`chalk-flask serve` on a free port, until the end; then it has to stop at SIGTERM with exit code 0."""
+    """`chalk-flask serve` on a free port, until the end; then it has to stop at SIGTERM with exit code 0.
+
+    Without a token it must be a store in memory, for which the server makes one.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "chalk_flask", "serve", "--port", "0", *map(str, words)],
         cwd=folder,
@@ -93,6 +96,8 @@ def served_by(folder: Path, token: str, *words: str | Path) -> Iterator[Served]:
             lines = iter(process.stderr.readline, "")
             found = next((each for line in lines if (each := re.search(r"Listening on http://\S+:(\d+)", line))), None)
             assert found, "the server ended before it listened"
+            if not token:  # a store in memory: the server tells one
+                token = next(each[1] for line in lines if (each := re.search(r"Bearer (chk_live_\w+)", line)))
             yield Served(process, int(found[1]), token)
             process.terminate()
             assert process.wait(40) == 0

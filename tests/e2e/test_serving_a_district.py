@@ -222,8 +222,10 @@ def test_a_whole_collection_of_many_megabytes_is_streamed_to_its_end(tmp_path: P
         assert [each for page in pages for each in page.items] == whole.items
 
 
-def test_a_store_in_memory_is_loaded_when_the_server_starts_and_guarded_like_any_other(tmp_path: Path) -> None:
+def test_a_store_in_memory_is_loaded_when_the_server_starts_and_its_token_is_told(tmp_path: Path) -> None:
     with served_by(tmp_path, "", "--storage", "memory:", "--import", DEMO) as served:
         assert unauthorized(served, "")["error"] == "invalid_token"
         assert unauthorized(served, "Bearer chk_live_" + "0" * 40)["error"] == "invalid_token"
+        assert len(served.ask(f"{CHALK}/users").items) == len(rows("users"))
+        assert served.ask(f"{IMS}/demographics").status == 200
     assert not list(tmp_path.iterdir())
