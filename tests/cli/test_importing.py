@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +17,7 @@ import pytest
 from backends import Record, open_store
 from chalk_flask.cli.progress import progress_line
 from chalk_flask.collections import COLLECTIONS
-from tests.cli.conftest import Run
+from tests.cli.conftest import ENVIRON, Run
 
 SAMPLE = Path(str(files("chalk_flask.demo")))
 
@@ -55,6 +60,38 @@ def test_a_dry_run_says_what_would_change_and_creates_nothing(run: Run, package:
 def test_a_dry_run_compares_with_what_is_stored(run: Run, package: Path) -> None:
     run("import", package)
     assert run("import", package, "--dry-run", "--json").json["total"]["created"] == 0
+
+
+def test_a_dry_run_foretells_what_the_import_then_does(run: Run, package: Path) -> None:
+    run("import", package)
+    users, results = package / "users.csv", package / "results.csv"
+    users.write_text(users.read_text(encoding="utf-8").replace("@", "@new."), encoding="utf-8")
+    results.write_text("".join(results.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    before = run("check", "--json").json
+    foretold = run("import", package, "--dry-run", "--json").json
+    assert run("check", "--json").json == before
+    done = run("import", package, "--json").json
+    assert (foretold["state"], foretold["dryRun"], foretold["dateLastModified"]) == ("checked", True, None)
+    assert (done["state"], done["dryRun"]) == ("committed", False)
+    assert foretold["files"] == done["files"]
+    assert foretold["total"] == done["total"]
+    assert done["total"]["deleted"] == 1
+    assert done["total"]["updated"] > 1
+
+
+@pytest.mark.parametrize("url", ["sqlite:///chalk.db", "json:///chalk"])
+@pytest.mark.parametrize("mode", [[], ["--dry-run"]], ids=["for good", "dry"])
+def test_a_refused_first_import_makes_no_store(run: Run, tmp_path: Path, url: str, mode: list[str]) -> None:
+    (tmp_path / "package.zip").write_bytes(b"no ZIP")
+    ran = run("import", "package.zip", "--storage", url, "--json", *mode)
+    assert (ran.code, ran.json["state"]) == (1, "refused")
+    assert [path.name for path in tmp_path.iterdir()] == ["package.zip"]
+
+
+def test_a_first_import_that_cannot_make_its_store_says_so(run: Run, package: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    ran = run("import", package, "--storage", "sqlite:///file/chalk.db", "--json")
+    assert (ran.code, ran.json["error"]) == (1, "storage_failed")
 
 
 def test_the_limits_of_an_import_are_options(run: Run, package: Path) -> None:
@@ -118,6 +155,27 @@ def test_progress_is_a_line_on_a_terminal_that_is_gone_in_the_end() -> None:
     assert "users: 1,500 rows" in screen.getvalue()
     assert "writing" in screen.getvalue()
     assert screen.getvalue().endswith("\r\x1b[K")
+
+
+def test_progress_goes_to_the_terminal_and_the_report_to_stdout(package: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "chalk_flask", "import", str(package), "--json"]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b"".join(iter(lambda: read(ours), b""))
+        report = process.communicate()[0]
+    os.close(ours)
+    assert json.loads(report)["state"] == "committed"
+    assert b"writing users" in shown
+    assert shown.endswith(b"\r\x1b[K")
+
+
+def read(terminal: int) -> bytes:
+    """What comes next; nothing once the other side has gone."""
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:
+        return b""
 
 
 def test_there_is_no_progress_where_there_is_no_terminal() -> None:
