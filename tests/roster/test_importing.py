@@ -9,10 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from backends import Backend
+from backends import Backend, open_store
+from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.resources import FILES, RESOURCES
 from chalk_flask.roster.checking import check_store
 from chalk_flask.roster.importing import Options
+from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, objects
 from tests.roster.packages import DATA, Made
 
@@ -69,10 +71,6 @@ def test_members_stand_in_the_order_of_the_standard_with_metadata_last(store: Ba
 
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
 def test_a_password_is_nowhere_in_the_store(kind: str, tmp_path: Path, load: Load) -> None:  # I-19
-    from backends import open_store
-    from chalk_flask.collections import COLLECTIONS
-    from tests.conftest import url_in
-
     with open_store(url_in(tmp_path / "kept", kind), COLLECTIONS) as store:
         load(store, Made())
     kept = [path.read_bytes() for path in (tmp_path / "kept").rglob("*") if path.is_file()]
@@ -159,6 +157,28 @@ def test_links_have_ids_and_titles_that_are_kept_though_nobody_serves_them(store
     load(store, Made())
     assert objects(store, "classResources")["kr-1"]["title"] == "Book"
     assert not FILES["classResources"].served
+
+
+def test_empty_cells_are_left_out_and_blanks_are_kept(store: Backend, load: Load) -> None:  # I-10, I-18
+    load(store, Made().set("users", "pupil-1", middleName=" ", email="", grades=" , ", agentSourcedIds=" parent-1 ,"))
+    user = objects(store, "users")["pupil-1"]
+    assert (user["middleName"], user["grades"], [each["sourcedId"] for each in user["agents"]]) == (
+        " ",
+        [],
+        ["parent-1"],
+    )
+    assert not {"email", "sms", "identifier", "metadata", "password"} & user.keys()
+    assert "subjectCodes" not in objects(store, "classes")["class-1"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [("87.50", b"87.5"), ("+3", b"3"), ("-0.0", b"0"), (".5", b"0.5"), ("1e2", b"100"), ("7.", b"7")],
+)
+def test_numbers_are_kept_as_numbers(tmp_path: Path, load: Load, cell: str, number: bytes) -> None:  # I-24
+    with open_store("memory:", COLLECTIONS) as store:
+        load(store, Made().set("results", "result-1", score=cell))
+        assert b'"score":%s,' % number in bodies(store)["results"]["result-1"]
 
 
 def test_parents_may_stand_after_their_children(store: Backend, load: Load) -> None:  # I-25

@@ -81,7 +81,7 @@ MOMENTS = [
     for value in ("2024-02-30", "tomorrow", "2024-01-01T25:00:00Z", "2024-01-01T00:00:00+99:00")
 ]
 YEARS = [Cell("academicSessions", "schoolYear", value) for value in ("24", "2024-25", "２０２４", "year")]
-NUMBERS = [
+NUMBERS = [  # I-24
     Cell(name, column, value)
     for name, column in (("results", "score"), ("lineItems", "resultValueMax"))
     for value in ("NaN", "inf", "-Infinity", "1e999", "1,5", "0x10", "1_000", "--1", "ten", "٣", " 1")
