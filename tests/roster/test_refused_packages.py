@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from chalk_flask.cli import main
 from chalk_flask.oneroster.resources import FILES
 from tests.roster.packages import Made
 from tests.roster.refusing import Filled, places
@@ -195,6 +197,8 @@ def test_names_that_are_not_utf8_can_be_printed(filled: Filled, tmp_path: Path) 
     report = filled.refuse(path)
     assert report["package"] == "caf\\udce9"
     assert [w["file"] for w in report["warnings"]] == ["\\udce9\x1b[2J.csv"]
+    text = CliRunner().invoke(main, ["import", str(path), "--storage", filled.url]).output
+    assert "warning: \\udce9\\x1b[2J.csv: not a file" in text, "a terminal gets no control characters"
 
 
 # The manifest
