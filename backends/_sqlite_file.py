@@ -107,12 +107,20 @@ def prepare(path: Path, collections: Iterable[Collection], lock: WriteLock) -> N
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock.held(60):
-            # created by us first, so that nobody else on the machine can read it for a moment
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            _create(path)
             if missing := _lacking(path, wanted):
                 with contextlib.closing(connect(path, writes=True)) as connection:
                     connection.execute("PRAGMA journal_mode = WAL")
                     _widen(connection, missing)
+
+
+def _create(path: Path) -> None:
+    """Make the file ours to read before SQLite makes it everybody's.
+
+    A file that is there is not opened: closing it again would end every lock that this process holds on it (POSIX).
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _lacking(path: Path, collections: Iterable[Collection]) -> dict[Collection, list[str]]:

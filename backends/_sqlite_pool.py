@@ -13,23 +13,35 @@ from pathlib import Path
 from typing import TypeAlias
 
 from backends._sqlite_file import connect, driver_errors
-from backends._sqlite_header import WalHeader
 
 __all__ = ["Reader", "Readers"]
 
 IDLE = 1.0
 """Seconds that an unused read transaction may live: it keeps the WAL from being emptied."""
 
-Header: TypeAlias = tuple[int, bytes] | None
-"""Which index was read (a new one begins as the old one did) and what it said."""
+Version: TypeAlias = tuple[int, int] | None
+"""What a connection that is always held says of commits by others: which connection, and its `data_version`."""
+
+
+@dataclass
+class Anchor:
+    """A connection that is held as long as the store is open: it keeps the file in WAL mode, and tells of commits.
+
+    `wal` is False while the file is in another mode, in which a read transaction that is left open would keep a writer
+    waiting.
+    """
+
+    number: int
+    connection: sqlite3.Connection
+    wal: bool
 
 
 @dataclass(eq=False)
 class Reader:
-    """A connection, perhaps in a read transaction: `header` is what the WAL index said when that began."""
+    """A connection, perhaps in a read transaction: `version` is the store's when that began."""
 
     connection: sqlite3.Connection
-    header: Header = None
+    version: Version = None
     tenants: dict[str, tuple[int, int]] = field(default_factory=dict)
     used: float = 0.0
 
@@ -41,54 +53,51 @@ class Reader:
             found = self.tenants[name] = self.connection.execute(sql, (name,)).fetchone() or (-1, 0)
         return found
 
-    def begin(self, header: Header) -> None:
+    def begin(self, version: Version) -> None:
         """Start a transaction on what is newest now."""
         self.end()
         self.connection.execute("BEGIN")
-        self.header = header
+        self.version = version
 
     def end(self) -> None:
         """End the transaction, if there is one."""
-        self.header = None
+        self.version = None
         self.tenants.clear()
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
 
 class Readers:
-    """A pool. While the WAL index stands as it did, a reader's last transaction still shows what is newest.
+    """A pool. While nobody commits, a reader's last transaction still shows what is newest.
 
-    So a request that follows another needs no statement but its own: each costs little, but gives the interpreter's
-    lock away several times. One connection more is held as long as the pool is open: it keeps the file in WAL mode and
-    its index in place.
+    So a request that follows another needs few statements beside its own: each costs little, but gives the
+    interpreter's lock away several times.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._idle: deque[Reader] = deque()
         self._anchoring = threading.Lock()
-        self._anchor: sqlite3.Connection | None = None
-        self._index: WalHeader | None = None
+        self._anchor: Anchor | None = None
         self._numbers = count()
         self._sweeper: threading.Thread | None = None
 
-    def header(self) -> Header:
-        """What the WAL index says now: another value after every commit by anyone; None when that cannot be told."""
-        index = self._index or self._anchored()
-        found = index.read()
-        return None if found is None else (index.number, found)
+    def version(self) -> tuple[int, int]:
+        """Another value after every commit by anyone, in this process or another. Raises StoreFailed."""
+        return self._version()[0]
 
     def take(self) -> Reader:
         """A reader in a transaction on what is newest. Raises StoreFailed."""
-        header = self.header()
+        # The version is asked for before the transaction begins: a commit in between makes it too old, never too new.
+        version, wal = self._version()
         with driver_errors(f"the database {self._path.name}"):
             try:
                 reader = self._idle.pop()
             except IndexError:
                 reader = Reader(connect(self._path))
-            if header is None or reader.header != header:
+            if reader.version != version:
                 try:
-                    reader.begin(header)
+                    reader.begin(version if wal else None)
                 except BaseException:
                     self.drop(reader)
                     raise
@@ -97,14 +106,14 @@ class Readers:
     def give(self, reader: Reader, *, clean: bool = True) -> None:
         """Give a reader back; `clean` when none of its statements is still running."""
         try:
-            if not clean or reader.header is None:
+            if not clean or reader.version is None:
                 reader.end()
         except sqlite3.Error:
             self.drop(reader)
             return
         reader.used = time.monotonic()
         self._idle.append(reader)
-        if self._sweeper is None and reader.header is not None:
+        if self._sweeper is None and reader.version is not None:
             self._sweep_later()
 
     def drop(self, reader: Reader) -> None:
@@ -115,23 +124,26 @@ class Readers:
     def close(self) -> None:
         """Close every connection that no snapshot uses, the one that is always held too; `take` opens them again."""
         with self._anchoring:
-            index, anchor = self._index, self._anchor
-            self._index = self._anchor = None
-            if index is not None:
-                index.close()
+            anchor, self._anchor = self._anchor, None
             if anchor is not None:
-                anchor.close()
+                anchor.connection.close()
         with contextlib.suppress(IndexError):
             while True:
                 self.drop(self._idle.pop())
 
-    def _anchored(self) -> WalHeader:
+    def _version(self) -> tuple[tuple[int, int], bool]:
         with self._anchoring, driver_errors(f"the database {self._path.name}"):
-            if self._index is None:
-                self._anchor = connect(self._path)
-                self._anchor.execute("SELECT id FROM _tenants LIMIT 1").fetchall()
-                self._index = WalHeader(self._path, next(self._numbers))
-            return self._index
+            anchor = self._anchor
+            if anchor is None:
+                anchor = self._anchor = self._anchored()
+            (version,) = anchor.connection.execute("PRAGMA data_version").fetchone()
+            return (anchor.number, version), anchor.wal
+
+    def _anchored(self) -> Anchor:
+        connection = connect(self._path)
+        connection.execute("SELECT id FROM _tenants LIMIT 1").fetchall()
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        return Anchor(next(self._numbers), connection, mode == "wal")
 
     def _sweep_later(self) -> None:
         with self._anchoring:
@@ -147,12 +159,12 @@ class Readers:
             for _ in range(len(self._idle)):
                 with contextlib.suppress(IndexError):
                     self._sweep_one(self._idle.popleft(), late)
-            if not any(reader.header for reader in list(self._idle)):
+            if not any(reader.version for reader in list(self._idle)):
                 self._sweeper = None
                 return
 
     def _sweep_one(self, reader: Reader, late: float) -> None:
-        if reader.header is not None and reader.used < late:
+        if reader.version is not None and reader.used < late:
             try:
                 reader.end()
             except sqlite3.Error:

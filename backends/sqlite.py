@@ -44,7 +44,7 @@ class SQLiteBackend(Backend):
         path = file_path(url)
         store = cls(path, collections)
         prepare(path, store.collections.values(), store._lock)
-        store._readers.header()
+        store._readers.version()
         return store
 
     @classmethod
@@ -82,9 +82,9 @@ class SQLiteBackend(Backend):
             raise
 
     def stamp(self, tenant: str) -> object:
-        """The header of the WAL index, which every commit changes; where there is none, never the same twice."""
+        """What SQLite tells a connection of the commits by others."""
         self._check_open()
-        return self._readers.header() or object()
+        return self._readers.version()
 
     def check(self) -> list[str]:
         """SQLite's own integrity check, and rows of the side table that belong to no record."""
@@ -131,6 +131,7 @@ class SQLiteBackend(Backend):
                     connection.execute("ROLLBACK")
                 if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                     connection.execute("PRAGMA journal_mode = WAL")
+                    self._readers.close()  # what was opened meanwhile took the file for one without a WAL
                 self._checkpoint(connection)
             with contextlib.suppress(sqlite3.Error):
                 connection.close()

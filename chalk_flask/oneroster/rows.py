@@ -36,14 +36,11 @@ class Draft(NamedTuple):
 
 
 def encode(body: dict[str, JSON]) -> bytes:
-    """The stored form of an unstamped body. Raises BadRow when a text cannot be kept (NUL, or not UTF-8)."""
+    """The stored form of an unstamped body. Raises BadRow when a text is not UTF-8."""
     try:
-        encoded = orjson.dumps(body)
+        return orjson.dumps(body)
     except TypeError:
         raise BadRow from None
-    if b"\\u0000" in encoded and any("\0" in text for text in _texts(body)):
-        raise BadRow
-    return encoded
 
 
 class Fault(NamedTuple):
@@ -143,7 +140,7 @@ class RowReader:
         """The record of a row. Raises BadRow or ValidationError; `explain` tells more."""
         if self.map_roles:
             row = self._with_known_role(row)
-        if len(row) != len(self._names) or "" in self._needed(row):
+        if len(row) != len(self._names) or "" in self._needed(row) or "\0" in "".join(row):
             raise BadRow
         key, status, date = self._base(row)
         if len(key) > MAX_GUID:
@@ -256,15 +253,3 @@ class RowReader:
 
 def _remedy(element: object) -> str:
     return "Shorten the identifier." if isinstance(element, Guid) else "Correct the cell."
-
-
-def _texts(value: JSON) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case dict():
-            for member in (*value, *value.values()):
-                yield from _texts(member)
-        case list():
-            for member in value:
-                yield from _texts(member)
