@@ -15,7 +15,7 @@ from marshmallow import ValidationError, fields
 
 from backends import Field, Value
 
-__all__ = ["JSON", "Element", "Path", "Reader", "Typing", "fold", "plain_text", "shown"]
+__all__ = ["JSON", "REMEMBERED", "Element", "Path", "Reader", "Typing", "fold", "plain_text", "shown"]
 
 JSON: TypeAlias = Any
 """A JSON value as Python holds it."""

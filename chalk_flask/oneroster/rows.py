@@ -148,8 +148,7 @@ class RowReader:
         status = self._state(status, date) if status or date else words.ACTIVE
         body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": UNSTAMPED}
         values: dict[str, Value] = {"status": status}
-        for step in self._steps:
-            index, name, read, path, others, otherwise = step
+        for index, name, read, path, others, otherwise in self._steps:
             if cell := row[index]:
                 value, keys = read(cell)
                 if value is not None:
@@ -159,18 +158,11 @@ class RowReader:
                         values.update(zip(others, keys[1:], strict=True))
                     continue
             if cell or otherwise is not None:
-                self._absent(step, cell, body, values)
+                if cell and index in self._needed_at:
+                    raise BadRow
+                _absent(name, otherwise, body, values)
         self._extend(row, body, values)
         return Draft(key, body, values, encode(body))
-
-    def _absent(self, step: Step, cell: str, body: dict[str, JSON], values: dict[str, Value]) -> None:
-        index, name, *_, otherwise = step
-        if cell and index in self._needed_at:
-            raise BadRow
-        if otherwise == "":
-            body[name] = []
-        elif otherwise is not None:
-            body[name], values[name] = body[otherwise], values[otherwise]
 
     def _extend(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
         if found := {name: row[index] for index, name in self._metadata if row[index]}:
@@ -249,6 +241,14 @@ class RowReader:
                 else:
                     if empty and element.in_csv:
                         yield Fault("missing_value", "a value is required", "Fill the cell.", name, cell)
+
+
+def _absent(name: str, otherwise: str | None, body: dict[str, JSON], values: dict[str, Value]) -> None:
+    """What stands for an element without a value: an empty list, or the value of another."""
+    if otherwise == "":
+        body[name] = []
+    elif otherwise is not None:
+        body[name], values[name] = body[otherwise], values[otherwise]
 
 
 def _remedy(element: object) -> str:
