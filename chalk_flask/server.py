@@ -18,6 +18,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
 from chalk_flask.dispatcher import LONG, ShortFirst
+from chalk_flask.framing import Channel
 from chalk_flask.settings import Settings
 
 __all__ = ["CannotListen", "serve"]
@@ -48,6 +49,9 @@ def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None]
     dispatcher = ShortFirst()
     dispatcher.set_thread_count(settings.threads)
     server = create_server(app, map=sockets, sockets=listeners, _dispatcher=dispatcher, **_adjustments(settings))
+    for each in sockets.values():
+        if isinstance(each, BaseWSGIServer):
+            each.channel_class = Channel
     try:
         with _signals(sockets) as received:
             if ready:

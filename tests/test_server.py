@@ -282,3 +282,30 @@ def test_a_wsgi_server_can_take_the_application_from_app_py(tmp_path: Path) -> N
 
 def _nothing(*_: object) -> list[bytes]:
     raise AssertionError("nothing is asked of it")
+
+
+@pytest.mark.parametrize("target", ["/?filter=familyName='M\u00fcller'", "/?filter=name='x y'"])
+def test_raw_blanks_and_letters_in_a_url_are_read(start: Start, target: str) -> None:
+    served = start()
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+    assert served.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", "400"),
+    ],
+)
+def test_what_is_not_http_is_refused_in_json(start: Start, request_: bytes, status: str) -> None:
+    served = start()
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        client.sendall(request_)
+        head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.split()[1] == status.encode()
+    assert b"Content-Type: application/json" in head
+    assert json.loads(body)["statusInfoSet"][0]["imsx_codeMajor"] == "failure"
+    assert served.stop() == 0

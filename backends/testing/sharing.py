@@ -44,7 +44,7 @@ class SharingConformance(Conformance):
         def read() -> int:
             start.wait()
             sights = 0
-            while not over.is_set():
+            while not sights or not over.is_set():
                 with store.read(TENANT) as at:
                     assert_whole(at)
                 sights += 1

@@ -24,18 +24,18 @@ SCOPE_HELP = (
     "What the token may read: a scope's URI, its last part (roster.readonly), or all; may be repeated."
     "  [default: everything but demographics]"
 )
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=36525)
 
 
 def _span(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
-    """The span of time that an option names, from 1 minute to a century."""
+    """The span of time that an option names, from 1 second to a century."""
     if text is None:
         return None
-    match = re.fullmatch(r"([0-9]{1,9})([mhdw])", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip())
     span = timedelta(**{UNITS[match[2]]: min(int(match[1]), 10**8)}) if match else timedelta()
     if not timedelta() < span <= LONGEST:
-        raise click.BadParameter(f"{text!r} is not a span such as 30m, 12h, 90d or 8w, of a hundred years at most")
+        raise click.BadParameter(f"{text!r} is not a span such as 30s, 30m, 12h, 90d or 8w, of a hundred years at most")
     return span
 
 

@@ -30,7 +30,8 @@ FORMER_STATUS = {"inactive": TO_BE_DELETED}
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
-    r"(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,12}))?)?(?:([Zz])|([+\- ])([0-9]{2}):?([0-9]{2}))?)?"
+    r"(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,12}))?)?"
+    r"(?:([Zz])|([+\- ])([0-9]{2})(?::?([0-9]{2}))?)?)?"
 )
 _YEAR = re.compile(r"[0-9]{4}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -55,7 +56,7 @@ def parse_instant(text: str) -> tuple[str, bool]:
         raise ValueError(text)
     day, clock, seconds, fraction, _, sign, hours, minutes = match.groups()
     fraction = fraction or ""
-    zone = f"{'-' if sign == '-' else '+'}{hours}:{minutes}" if sign else "+00:00"
+    zone = f"{'-' if sign == '-' else '+'}{hours}:{minutes or '00'}" if sign else "+00:00"
     whole = datetime.fromisoformat(f"{day}T{clock or '00:00'}:{seconds or '00'}{zone}")
     try:
         utc = whole.astimezone(UTC)
