@@ -30,7 +30,7 @@ SCHEMA = {
     "_many": "(id INTEGER, path INTEGER, value, PRIMARY KEY (id, path, value)) WITHOUT ROWID",
 }
 
-MANY_INDEX = 'CREATE INDEX IF NOT EXISTS "_many:value" ON _many (path, value)'
+MANY_INDEX = 'CREATE INDEX IF NOT EXISTS "_many:value" ON _many (value, path)'
 
 
 @contextlib.contextmanager
@@ -190,6 +190,7 @@ def indexes(collection: Collection) -> dict[str, str]:
     for field in collection.fields:
         if field.indexed and not (field.many or field.dynamic):
             name = quoted(f"{collection.name}:{field.path}")
-            columns = f"_tenant, {quoted(field.path)}{', _key' if field.common else ''}"
+            # SQLite sorts an index fastest by a first column that is text and differs; few stores have many tenants
+            columns = f"{quoted(field.path)}, _tenant{', _key' if field.common else ''}"
             found[name] = f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(collection.name)} ({columns})"
     return found

@@ -25,7 +25,7 @@ Typing: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "flag
 Reader: TypeAlias = Callable[[str], tuple[JSON, tuple[Value, ...]]]
 """From a CSV cell to the value as it is encoded (None: an empty list) and its comparison keys, in stored order."""
 
-REMEMBERED = 16_384
+REMEMBERED = 65_536
 """So many cells of a column are remembered while it is read; more would cost more memory than they save time."""
 
 fold = str.casefold

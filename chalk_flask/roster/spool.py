@@ -19,7 +19,7 @@ Row: TypeAlias = tuple[str, bytes, dict[str, Value]]
 RUN = 4_000
 """Rows that are held and sorted at once."""
 
-PIECE = 32
+PIECE = 128
 """Rows that are read back at once from each sorted run."""
 MERGED = 100
 """So many runs are merged, that is 400,000 rows. More would take longer than the order is worth."""
