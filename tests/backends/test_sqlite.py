@@ -1,7 +1,10 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from backends import Collection, Record, open_store
 from backends.testing import BackendConformance
 
 
@@ -14,3 +17,35 @@ class TestSQLite(BackendConformance):
     def broken_url(self, tmp_path: Path) -> str:
         (tmp_path / "letter.db").write_text("Dear Sir or Madam, this is no database. " * 100)
         return f"sqlite:///{tmp_path}/letter.db"
+
+
+OPEN_AND_CLOSE = """
+import sqlite3, sys
+for _ in range(300):
+    connection = sqlite3.connect(sys.argv[1])
+    connection.execute("SELECT count(*) FROM _tenants").fetchall()
+    connection.close()
+"""
+
+
+def test_a_reader_survives_another_process_that_opens_and_closes_the_file(tmp_path: Path) -> None:
+    notes = Collection("notes")
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store:
+        with store.write("a") as transaction:
+            transaction.put("notes", [Record("n", b"{}")])
+        with subprocess.Popen([sys.executable, "-c", OPEN_AND_CLOSE, str(tmp_path / "chalk.db")]) as other:
+            while other.poll() is None:
+                store.stamp("a")
+                with store.read("a") as at:
+                    assert at.bodies("notes", ["n"]) == {"n": b"{}"}
+        assert other.returncode == 0
+
+
+def test_sqlite_keeps_the_lock_that_says_somebody_has_the_file_open(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [Collection("notes")]) as store:
+        with store.read("a") as at:
+            assert at.revision == 0
+        inode = (tmp_path / "chalk.db-shm").stat().st_ino
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
+        # SQLite's "dead man's switch" is byte 128: without it, whoever opens the file next empties the WAL index
+        assert any(line[-2:] == ["128", "128"] for line in held)
