@@ -16,7 +16,7 @@ from waitress.task import ThreadedTaskDispatcher
 
 __all__ = ["LONG", "ShortFirst"]
 
-LONG = 0.025
+LONG = 0.01
 """Seconds after which nobody waits for a request any more."""
 
 
