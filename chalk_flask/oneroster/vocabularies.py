@@ -22,7 +22,6 @@ TRUTH = ("true", "false")
 
 # CEDS codes. Local codes are kept with a warning instead of a refusal: see reading V-02 in docs/conformance.md.
 GRADES = ("IT", "PR", "PK", "TK", "KG", *(f"{n:02}" for n in range(1, 14)), "PS", "UG", "Other")
-RESIDENCE_STATUS = ("01652", "01653", "01654", "01655", "01656")
 
 # OneRoster 1.0 said `inactive` where 1.1 says `tobedeleted`; it is read and never written (digest, section 3).
 FORMER_STATUS = {"inactive": TO_BE_DELETED}
