@@ -86,22 +86,30 @@ class Readers:
         """Another value after every commit by anyone, in this process or another. Raises StoreFailed."""
         return self._version()[0]
 
-    def take(self) -> Reader:
-        """A reader in a transaction on what is newest. Raises StoreFailed."""
+    def take(self, since: object = None) -> Reader:
+        """A reader in a transaction on what is newest, or on what was so at the version `since`. Raises StoreFailed."""
+        reader = self._pooled()
+        if reader.version is None or reader.version != since:
+            try:
+                self._renew(reader)
+            except BaseException:
+                self.drop(reader)
+                raise
+        return reader
+
+    def _pooled(self) -> Reader:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            with driver_errors(f"the database {self._path.name}"):
+                return Reader(connect(self._path))
+
+    def _renew(self, reader: Reader) -> None:
         # The version is asked for before the transaction begins: a commit in between makes it too old, never too new.
         version, wal = self._version()
-        with driver_errors(f"the database {self._path.name}"):
-            try:
-                reader = self._idle.pop()
-            except IndexError:
-                reader = Reader(connect(self._path))
-            if reader.version != version:
-                try:
-                    reader.begin(version if wal else None)
-                except BaseException:
-                    self.drop(reader)
-                    raise
-            return reader
+        if reader.version != version:
+            with driver_errors(f"the database {self._path.name}"):
+                reader.begin(version if wal else None)
 
     def give(self, reader: Reader, *, clean: bool = True) -> None:
         """Give a reader back; `clean` when none of its statements is still running."""

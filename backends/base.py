@@ -140,6 +140,13 @@ class Backend(ABC):
         It may differ without need. Cheap (microseconds): caches of unserved records hang on it.
         """
 
+    def read_since(self, tenant: str, stamp: object) -> Snapshot:
+        """A snapshot that shows the tenant as it was when the stamp (of any tenant) was taken, or later.
+
+        For a reader who has just taken a stamp and would pay for another look at what is newest.
+        """
+        return self.read(tenant)
+
     @abstractmethod
     def check(self) -> list[str]:
         """What is wrong with the store as a store, a sentence each; an empty list when nothing is."""

@@ -54,8 +54,12 @@ class SQLiteBackend(Backend):
 
     def read(self, tenant: str) -> Snapshot:
         """A snapshot on a pooled connection."""
+        return self.read_since(tenant, None)
+
+    def read_since(self, tenant: str, stamp: object) -> Snapshot:
+        """A snapshot on a pooled connection, in the transaction it has if that is of the stamp's moment."""
         self._check_open()
-        reader = self._readers.take()
+        reader = self._readers.take(stamp)
         try:
             with driver_errors("reading"):
                 return PooledSnapshot(reader, tenant, self.collections, self._plans, self._give_back)

@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import orjson
-from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask
+
+from chalk_flask.sending import SendingChannel, Task
 
 __all__ = ["Channel"]
 
@@ -56,8 +57,10 @@ class Refusal(ErrorTask):
         self.write(body)
 
 
-class Channel(HTTPChannel):
+class Channel(SendingChannel):
     """A connection with these two."""
+
+    task_class: Any = Task
 
     parser_class: Any = Parser
     error_task_class: Any = Refusal

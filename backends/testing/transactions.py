@@ -180,6 +180,14 @@ class TransactionConformance(Conformance):
                 assert after.revision == before.revision
                 assert found(after, collection="notes") == ["n"]
 
+    def test_a_reader_with_a_stamp_sees_all_that_was_committed_before_it(self, store: Backend) -> None:
+        for number in range(5):
+            fill(store, "people", [person(number)])
+            stamp = store.stamp("another")
+            for _ in range(3):
+                with store.read_since(TENANT, stamp) as snapshot:
+                    assert len(found(snapshot)) == number + 1
+
     def test_the_stamp_differs_after_every_commit(self, store: Backend) -> None:
         stamps = [store.stamp(TENANT)]
         for number in range(30):

@@ -101,10 +101,18 @@ class Tokens:
 
         Takes microseconds for a token that was seen before. Raises StorageError when the store cannot be read.
         """
+        return self.admit(token)[0]
+
+    def admit(self, token: str) -> tuple[Grant | None, object]:
+        """The same, and the stamp of the store at which that was so (None for a token that was not looked up)."""
         if not plausible(token):
-            return None
-        digest = hashed(token)
-        found = self._known_now(digest)
+            return None, None
+        # The stamp is taken before the record is read: a commit in between makes the entry too old, never too new.
+        stamp = self._store.stamp(CONTROL)
+        return self._valid(hashed(token), stamp), stamp
+
+    def _valid(self, digest: str, stamp: object) -> Grant | None:
+        found = self._known_at(digest, stamp)
         if found is None:
             return None
         record, grant = found
@@ -114,9 +122,7 @@ class Tokens:
         self._last_used.note(digest, record.last_used, moment)
         return grant
 
-    def _known_now(self, digest: str) -> tuple[TokenRecord, Grant] | None:
-        # The stamp is taken before the record is read: a commit in between makes the entry too old, never too new.
-        stamp = self._store.stamp(CONTROL)
+    def _known_at(self, digest: str, stamp: object) -> tuple[TokenRecord, Grant] | None:
         with self._lock:
             entry = self._known.get(digest)
             if entry is not None and entry[0] == stamp:

@@ -10,7 +10,7 @@ from flask_httpauth import HTTPTokenAuth
 from chalk_flask.access import Grant, Tokens
 from chalk_flask.api import errors
 
-__all__ = ["bearer", "current_grant"]
+__all__ = ["bearer", "current_grant", "current_stamp"]
 
 CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
 
@@ -31,7 +31,8 @@ def bearer(tokens: Tokens) -> HTTPTokenAuth:
 
     @auth.verify_token  # type: ignore[untyped-decorator]  # the library ships no types
     def verify(token: str) -> Grant | None:
-        return tokens.verify(token)
+        grant, g.stamp = tokens.admit(token)
+        return grant
 
     @auth.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
     def scopes(grant: Grant) -> tuple[str, ...]:
@@ -49,3 +50,8 @@ def current_grant() -> Grant:
     grant: Any = g.flask_httpauth_user
     assert isinstance(grant, Grant)
     return grant
+
+
+def current_stamp() -> object:
+    """The stamp of the store at which this request was let in."""
+    return g.stamp

@@ -13,7 +13,7 @@ from backends import Query, Snapshot, Where
 from chalk_flask.access import Grant
 from chalk_flask.api import envelope
 from chalk_flask.api.addresses import origin
-from chalk_flask.api.auth import current_grant
+from chalk_flask.api.auth import current_grant, current_stamp
 from chalk_flask.api.conditions import NOTHING, Ids, both
 from chalk_flask.api.errors import Problem
 from chalk_flask.api.paging import links
@@ -67,7 +67,7 @@ def _view(chalk: Chalk, root: Root, route: Route) -> View:
         wanted = asked(route, root, now.query_string, settings.max_limit)
         site = origin(now, settings.public_url)
         call = _Call(chalk, now, route, tuple(ids.values()), wanted, site, site + root.path, current_grant(), meanings)
-        snapshot = chalk.store.read(call.grant.tenant)
+        snapshot = chalk.store.read_since(call.grant.tenant, current_stamp())
         try:
             tag = entity_tag(call.grant, snapshot.revision, site, now, variant)
             response = unchanged(now, tag) or respond(call, snapshot, first_headers(tag))
