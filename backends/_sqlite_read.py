@@ -41,6 +41,7 @@ class Plan:
     ids: array[int] | None = None
     rising: bool = False
     asked: int = field(default=0)
+    numbering: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Plans:
@@ -105,10 +106,7 @@ class SQLiteSnapshot(Snapshot):
         kind = (self._tenant, query.collection, query.where, query.order)
         plan = self._plan(kind, query)
         if plan.ids is None and (query.limit is None or query.limit > CHUNK or _worth_an_array(plan, query)):
-            plan.ids = self._row_numbers(plan)
-            plan.rising = all(map(lt, plan.ids, islice(plan.ids, 1, None)))
-            plan.total = len(plan.ids)
-            self._keep(kind, plan)
+            self._number_rows(kind, plan)
         if plan.ids is not None:
             end = len(plan.ids) if query.limit is None else query.offset + query.limit
             return Page(self._by_row(query.collection, plan.ids[query.offset : end], plan.rising), len(plan.ids))
@@ -182,6 +180,16 @@ class SQLiteSnapshot(Snapshot):
             (*plan.with_.bound, *plan.rows.bound, *plan.order.bound, query.limit, query.offset),
         )
         return Page(self._while_open(row[0] for row in self._execute(page).fetchall()), plan.total)
+
+    def _number_rows(self, kind: Kind, plan: Plan) -> None:
+        """Give the plan its array. Whoever asks the same meanwhile waits for it: a crowd would sort all at once."""
+        with plan.numbering:
+            if plan.ids is None:
+                ids = self._row_numbers(plan)
+                plan.rising = all(map(lt, ids, islice(ids, 1, None)))
+                plan.total = len(ids)
+                plan.ids = ids
+                self._keep(kind, plan)
 
     def _row_numbers(self, plan: Plan) -> array[int]:
         bound = plan.with_.bound + plan.rows.bound + plan.order.bound

@@ -1,10 +1,15 @@
+from __future__ import annotations
+
 import subprocess
 import sys
+from array import array
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from backends import Collection, Record, open_store
+from backends import Collection, Field, Order, Query, Record, open_store
+from backends._sqlite_read import Plan, SQLiteSnapshot
 from backends.testing import BackendConformance
 
 
@@ -49,3 +54,29 @@ def test_sqlite_keeps_the_lock_that_says_somebody_has_the_file_open(tmp_path: Pa
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
         # SQLite's "dead man's switch" is byte 128: without it, whoever opens the file next empties the WAL index
         assert any(line[-2:] == ["128", "128"] for line in held)
+
+
+def test_a_crowd_that_asks_for_the_same_order_waits_for_one_sort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sorts: list[Plan] = []
+    sort = SQLiteSnapshot._row_numbers
+
+    def noted(at: SQLiteSnapshot, plan: Plan) -> array[int]:
+        sorts.append(plan)
+        return sort(at, plan)
+
+    monkeypatch.setattr(SQLiteSnapshot, "_row_numbers", noted)
+    people = Collection("people", (Field("name"),))
+    query = Query("people", order=(Order("name", descending=True),), limit=5)
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [people]) as store:
+        with store.write("a") as transaction:
+            transaction.put("people", [Record(f"{n}", b"%d" % n, {"name": f"{n:05}"}) for n in range(20_000)])
+
+        def ask(_: int) -> bytes:
+            with store.read("a") as at:
+                return at.find(query).body()
+
+        with ThreadPoolExecutor(8) as crowd:
+            assert set(crowd.map(ask, range(40))) == {b"19999,19998,19997,19996,19995"}
+    assert len(sorts) == 1
