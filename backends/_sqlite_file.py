@@ -110,6 +110,7 @@ def prepare(path: Path, collections: Iterable[Collection], lock: WriteLock) -> N
             _create(path)
             if missing := _lacking(path, wanted):
                 with contextlib.closing(connect(path, writes=True)) as connection:
+                    connection.execute("PRAGMA page_size = 8192")
                     connection.execute("PRAGMA journal_mode = WAL")
                     _widen(connection, missing)
 

@@ -25,6 +25,10 @@ LARGE = 5_000
 """From this many records on, an empty table is loaded without its secondary indexes."""
 
 
+FEW = 250_000
+"""So many values in the side table are soon indexed anew."""
+
+
 class SQLiteTransaction(SQLiteSnapshot, Transaction):
     """The one open write transaction; `finish` is told whether it commits, and gives lock and connection back."""
 
@@ -151,12 +155,17 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
     def _postpone_indexes(self, owner: Collection) -> None:
         connection = self._open()
         waiting = indexes(owner)
-        if self._empty("_many"):
+        if self._few_values():
             waiting[quoted("_many:value")] = MANY_INDEX
         for name, sql in waiting.items():
             connection.execute(f"DROP INDEX IF EXISTS {name}")
             self._later[sql] = None
         connection.execute(f"DROP INDEX IF EXISTS {quoted(f'{owner.name}:_key')}")
+
+    def _few_values(self) -> bool:
+        """Whether the index of the side table is made anew sooner than it is kept up, row by row, through a load."""
+        (last,) = self._open().execute(f"SELECT count(*) FROM (SELECT 1 FROM _many LIMIT {FEW + 1})").fetchone()
+        return int(last) <= FEW
 
     def _empty(self, table: str) -> bool:
         row = self._open().execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(table)})").fetchone()

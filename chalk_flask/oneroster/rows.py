@@ -150,18 +150,19 @@ class RowReader:
         values: dict[str, Value] = {"status": status}
         for index, name, read, path, others, otherwise in self._steps:
             if cell := row[index]:
-                value, keys = read(cell)
-                if value is not None:
-                    body[name] = value
+                body[name], keys = read(cell)
+                if keys:
                     values[path] = keys[0]
                     if others:
                         values.update(zip(others, keys[1:], strict=True))
                     continue
+                del body[name]
             if cell or otherwise is not None:
                 if cell and index in self._needed_at:
                     raise BadRow
                 _absent(name, otherwise, body, values)
-        self._extend(row, body, values)
+        if self._metadata:
+            self._extend(row, body, values)
         return Draft(key, body, values, encode(body))
 
     def _extend(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:

@@ -15,8 +15,6 @@ __all__ = ["Changes", "Outcome"]
 
 Outcome: TypeAlias = Literal["created", "updated", "deleted", "revived", "unchanged"]
 
-BATCH = 1000
-
 
 class Changes:
     """The records of one collection that differ from what is stored, and how many are how."""
@@ -26,7 +24,6 @@ class Changes:
         self.counts: Counter[Outcome] = Counter()
         self._before = before
         self._empty = next(iter(before.keys(resource.name)), None) is None
-        self._waiting: list[Row] = []
         self._spool = Spool()
 
     @property
@@ -34,17 +31,8 @@ class Changes:
         """How many records would be written."""
         return self.counts.total() - self.counts["unchanged"]
 
-    def add(self, key: str, body: bytes, values: dict[str, Value]) -> None:
-        """Compare one record with what is stored (in batches) and keep it if it differs."""
-        self._waiting.append((key, body, values))
-        if len(self._waiting) >= BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Compare what is still waiting."""
-        rows, self._waiting = self._waiting, []
-        if not rows:
-            return
+    def compare(self, rows: list[Row]) -> None:
+        """Compare a batch of records, a thousand or so, with what is stored, and keep those that differ."""
         if self._empty:
             self.counts["created"] += len(rows)
             self._spool.add(rows)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 
-from backends import KEY, AllOf, Among, AnyOf, Compare, Not, Select, Snapshot, Where
+from backends import KEY, AllOf, Among, AnyOf, Compare, Not, Query, Select, Snapshot, Where
 from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
@@ -21,7 +22,7 @@ from chalk_flask.roster.references import ACTIVE_ONLY
 __all__ = ["Comparison"]
 
 DAY = 86_400
-BATCH = 1000
+BATCH = 250
 
 
 class Comparison:
@@ -68,9 +69,9 @@ class Comparison:
 
     def _read(self, resource: Resource) -> None:
         changes = self.changes[resource.name]
-        for draft in self._drafts(resource):
-            changes.add(draft.key, draft.encoded, draft.values)
-        changes.flush()
+        drafts = self._drafts(resource)
+        while batch := [(key, encoded, values) for key, _, values, encoded in islice(drafts, BATCH)]:
+            changes.compare(batch)
 
     def _drafts(self, resource: Resource) -> Iterator[Draft]:
         drafts = self.reading.drafts(resource.name)
@@ -151,16 +152,16 @@ class Comparison:
         """Tombstones that are old enough and that no record refers to any more, the package's own ids excepted."""
         cutoff = fold(format_instant(time.time() - days * DAY))
         for name in FILES:
-            old: tuple[Where, ...] = (
-                Compare("status", "=", TO_BE_DELETED),
-                Compare("dateLastModified", "<", cutoff),
-                Not(AnyOf(tuple(_referrers(name)))),
-            )
-            ids, recalled = self.reading.ids.get(name, ()), self.reading.references.recalled
-            if keys := [
-                key for key in self._before.keys(name, AllOf(old)) if key not in ids and (name, key) not in recalled
-            ]:
-                self.purged[name] = keys
+            old = AllOf((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))
+            # Counting is quick, and mostly there are none; who refers to them is a long question.
+            if self._before.find(Query(name, old, limit=0)).total:
+                self._find_free_tombstones(name, old)
+
+    def _find_free_tombstones(self, name: str, old: Where) -> None:
+        free = AllOf((old, Not(AnyOf(tuple(_referrers(name))))))
+        ids, recalled = self.reading.ids.get(name, ()), self.reading.references.recalled
+        if keys := [key for key in self._before.keys(name, free) if key not in ids and (name, key) not in recalled]:
+            self.purged[name] = keys
 
 
 def _referrers(name: str) -> Iterator[Where]:

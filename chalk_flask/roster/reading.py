@@ -94,27 +94,28 @@ class Reading:
 
     def _read(self, resource: Resource, reader: RowReader, lines: Iterator[list[str]]) -> Iterator[Draft]:
         ids, references = self.ids[resource.name], self.references.checks(resource)
+        new, read, progress = ids.add, reader.read, self.progress
         self._number = 1
         blank = 0
         for number, row in enumerate(lines, 2):
             self._number = number
-            if number % STEP == 0 and self.progress:
-                self.progress(resource.name, number)
+            if progress and number % STEP == 0:
+                progress(resource.name, number)
             if not row:
                 blank += 1
                 continue
             try:
-                draft = reader.read(row)
+                draft = read(row)
             except (BadRow, ValidationError):
                 self._explain(resource, reader, number, row)
                 if key := reader.key(row):
-                    ids.add(key)
+                    new(key)
                 continue
-            if not ids.add(draft.key):
-                self._repeated(resource, number, draft.key)
-            values = draft.values
+            key, _, values, _ = draft
+            if not new(key):
+                self._repeated(resource, number, key)
             for path, known, missed in references:
-                value = values.get(path, draft.key if path == KEY else None)
+                value = values.get(path, key if path == KEY else None)
                 if value is not None and value not in known:
                     missed(value, number, values["status"] == ACTIVE)
             yield draft

@@ -16,12 +16,12 @@ __all__ = ["Row", "Spool"]
 Row: TypeAlias = tuple[str, bytes, dict[str, Value]]
 """A key, a body without its stamp, and its comparison keys without that of the stamp."""
 
-RUN = 4_000
+RUN = 1_000
 """Rows that are held and sorted at once."""
 
-PIECE = 128
+PIECE = 100
 """Rows that are read back at once from each sorted run."""
-MERGED = 100
+MERGED = 300
 """So many runs are merged, that is 400,000 rows. More would take longer than the order is worth."""
 
 
