@@ -24,6 +24,9 @@ __all__ = ["WriteLock", "connect", "driver_errors", "indexes", "is_ours", "key_i
 APPLICATION_ID = 0x43484B46
 """Marks the file as ours ("CHKF"), so that nobody's other database is filled with a roster by mistake."""
 
+PAGE = 8192
+"""Bytes of a page: a record takes about a thousand, of which SQLite's own 4,096 would hold few and waste the rest."""
+
 SCHEMA = {
     "_tenants": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL DEFAULT 0)",
     "_paths": "(id INTEGER PRIMARY KEY, collection TEXT NOT NULL, path TEXT NOT NULL, UNIQUE (collection, path))",
@@ -110,7 +113,7 @@ def prepare(path: Path, collections: Iterable[Collection], lock: WriteLock) -> N
             _create(path)
             if missing := _lacking(path, wanted):
                 with contextlib.closing(connect(path, writes=True)) as connection:
-                    connection.execute("PRAGMA page_size = 8192")
+                    connection.execute(f"PRAGMA page_size = {PAGE}")
                     connection.execute("PRAGMA journal_mode = WAL")
                     _widen(connection, missing)
 

@@ -29,7 +29,7 @@ AHEAD = 8
 SERIALIZED = 3
 """The driver's `threadsafety` when threads may share a connection."""
 
-SWITCH = 0.0002
+SWITCH = 0.00005
 """Seconds after which a thread that waits for the interpreter is let in, while there are two at work."""
 
 Insert: TypeAlias = tuple[str, int, list[object]]

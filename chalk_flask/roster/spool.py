@@ -22,7 +22,7 @@ RUN = 1_000
 PIECE = 100
 """Rows that are read back at once from each sorted run."""
 MERGED = 300
-"""So many runs are merged, that is 400,000 rows. More would take longer than the order is worth."""
+"""So many runs are merged, that is 300,000 rows. More would take longer than the order is worth."""
 
 
 # The key alone: an id that came twice refuses the package later, and bodies with equal keys cannot be told apart here.
