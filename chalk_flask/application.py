@@ -8,7 +8,7 @@ from flask import Flask
 
 from backends import open_store
 from chalk_flask import api
-from chalk_flask.access import Tokens
+from chalk_flask.access import Door, Tokens
 from chalk_flask.chalk import Chalk
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.settings import load
@@ -20,7 +20,8 @@ def application(settings: Mapping[str, object]) -> Flask:
     """What `chalk_flask.create_app` returns."""
     read = load(settings)
     store = open_store(read.storage, COLLECTIONS)
-    chalk = Chalk(read, store, Tokens(store))
+    tokens = Tokens(store)
+    chalk = Chalk(read, store, tokens, Door((tokens,)))
     app = Flask("chalk_flask", static_folder=None)
     app.extensions["chalk"] = chalk
     api.register(app, chalk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backends import Backend
-from chalk_flask.access import Tokens
+from chalk_flask.access import Door, Tokens
 from chalk_flask.settings import Settings
 
 __all__ = ["Chalk"]
@@ -18,3 +18,4 @@ class Chalk:
     settings: Settings
     store: Backend
     tokens: Tokens
+    door: Door

@@ -47,6 +47,12 @@ class Settings:
         secret=True,
         check=filled,
     )
+    data: str = _row(
+        "chalk-data",
+        "The folder for what is kept beside the store: the record of reads, the key of stored secrets. It is made when"
+        " it is needed, for its owner alone.",
+        check=filled,
+    )
     host: str = _row("127.0.0.1", "The name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=filled)
     port: int = _row(8080, "The TCP port to listen on; 0 takes a free one.", maximum=65535)
     threads: int = _row(16, "How many requests are worked on at once.", minimum=1, maximum=1000)

@@ -35,7 +35,7 @@ def text(name: str) -> str:
 @pytest.fixture(scope="module")
 def pins() -> dict[str, str]:
     lines = [line for line in text("requirements.txt").splitlines() if not line.startswith("#")]
-    assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9.-]+==[0-9][0-9.]*", line)]
+    assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9.]*", line)]
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 

@@ -1,8 +1,23 @@
-"""Who gets in: bearer tokens and the scopes they carry. Free of HTTP."""
+"""Who gets in: tenants, credentials of every kind, and what they open. Free of HTTP."""
 
 from __future__ import annotations
 
+from chalk_flask.access.door import Door, Way
+from chalk_flask.access.limits import UNLIMITED, Limits
+from chalk_flask.access.records import Grant, TokenRecord
 from chalk_flask.access.scopes import UnknownScope, allows, parse_scopes
-from chalk_flask.access.tokens import Grant, TokenRecord, TokenRefused, Tokens
+from chalk_flask.access.tokens import TokenRefused, Tokens
 
-__all__ = ["Grant", "TokenRecord", "TokenRefused", "Tokens", "UnknownScope", "allows", "parse_scopes"]
+__all__ = [
+    "UNLIMITED",
+    "Door",
+    "Grant",
+    "Limits",
+    "TokenRecord",
+    "TokenRefused",
+    "Tokens",
+    "UnknownScope",
+    "Way",
+    "allows",
+    "parse_scopes",
+]

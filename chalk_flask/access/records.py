@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from backends import Record
+from chalk_flask.access.limits import UNLIMITED, Limits
 from chalk_flask.access.scopes import in_order
 
 __all__ = ["Grant", "TokenRecord", "instant"]
@@ -17,11 +18,16 @@ __all__ = ["Grant", "TokenRecord", "instant"]
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a valid token lets its bearer do: in which tenant, with which scopes. `id` names the token, for logs."""
+    """What a valid credential lets its bearer do: in which tenant, with which scopes, within which limits.
+
+    `id` names the token, client or issuer, for logs; `way` says which of them it is.
+    """
 
     tenant: str
     scopes: frozenset[str]
     id: str
+    limits: Limits = UNLIMITED
+    way: Literal["token", "client", "issuer"] = "token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,7 @@ class TokenRecord:
     scopes: frozenset[str]
     prefix: str | None
     created: datetime
+    limits: Limits = UNLIMITED
     expires: datetime | None = None
     last_used: datetime | None = None
     revoked: datetime | None = None
@@ -41,7 +48,7 @@ class TokenRecord:
     @property
     def grant(self) -> Grant:
         """What the token lets its bearer do as long as it is valid."""
-        return Grant(self.tenant, self.scopes, self.id)
+        return Grant(self.tenant, self.scopes, self.id, self.limits)
 
     def valid_at(self, moment: datetime) -> bool:
         """Whether the token opens anything at that moment."""
@@ -60,6 +67,7 @@ class TokenRecord:
             "label": self.label,
             "tenant": self.tenant,
             "scopes": in_order(self.scopes),
+            "limits": self.limits.as_dict(),
             "prefix": self.prefix,
             "created": _written(self.created),
             "expires": _written(self.expires),
@@ -84,6 +92,7 @@ class TokenRecord:
             label=data["label"],
             tenant=data["tenant"],
             scopes=frozenset(data["scopes"]),
+            limits=Limits.of(data.get("limits")),
             prefix=data["prefix"],
             created=datetime.fromisoformat(data["created"]),
             expires=_read(data["expires"]),

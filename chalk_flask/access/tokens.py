@@ -22,11 +22,10 @@ import orjson
 from backends import EVERYTHING, Backend, Compare, Query, Snapshot
 from chalk_flask.access.last_used import LastUsed
 from chalk_flask.access.records import Grant, TokenRecord, instant
+from chalk_flask.access.tenants import CONTROL, granted
 
 __all__ = ["COLLECTION", "CONTROL", "Grant", "TokenRecord", "TokenRefused", "Tokens", "hashed", "plausible"]
 
-CONTROL = "_control"
-"""The tenant of what must be found before a tenant is known."""
 COLLECTION = "tokens"
 
 _KNOWN = 4096
@@ -96,6 +95,10 @@ class Tokens:
                 transaction.put(COLLECTION, [record.stored(digest)])
         return record
 
+    def recognises(self, token: str) -> bool:
+        """Whether the text begins as our tokens do."""
+        return token.startswith("chk_")
+
     def verify(self, token: str) -> Grant | None:
         """What the token lets its bearer do, or None when it is malformed, unknown, expired or revoked.
 
@@ -133,15 +136,16 @@ class Tokens:
     def _read(self, digest: str, stamp: object) -> tuple[TokenRecord, Grant] | None:
         with self._store.read(CONTROL) as snapshot:
             body = snapshot.bodies(COLLECTION, [digest]).get(digest)
-        if body is None:
+            record = TokenRecord.parse(body) if body is not None else None
+            grant = granted(snapshot, record.grant) if record is not None else None
+        if record is None or grant is None:
             return None
-        record = TokenRecord.parse(body)
         with self._lock:
-            self._known[digest] = (stamp, record, record.grant)
+            self._known[digest] = (stamp, record, grant)
             self._known.move_to_end(digest)
             if len(self._known) > _KNOWN:
                 self._known.popitem(last=False)
-        return record, record.grant
+        return record, grant
 
     def _keep_new(self, record: TokenRecord, digest: str) -> None:
         with self._store.write(CONTROL) as transaction:

@@ -15,7 +15,7 @@ __all__ = ["register"]
 def register(app: Flask, chalk: Chalk) -> None:
     """Give the application every route under both roots, and errors in one shape for any path."""
     paths.prepare(app)
-    bearer = auth.bearer(chalk.tokens)
+    bearer = auth.bearer(chalk.door)
     for root in ROOTS:
         app.register_blueprint(blueprint(chalk, root, bearer))
     errors.register(app)

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, g
 from flask_httpauth import HTTPTokenAuth
 
-from chalk_flask.access import Grant, Tokens
+from chalk_flask.access import Door, Grant
 from chalk_flask.api import errors
 
 __all__ = ["bearer", "current_grant", "current_stamp"]
@@ -22,7 +22,7 @@ class _Synchronous(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no
         return f
 
 
-def bearer(tokens: Tokens) -> HTTPTokenAuth:
+def bearer(door: Door) -> HTTPTokenAuth:
     """The guard of the views: `login_required(role=scopes)` wants a token that carries one of the scopes.
 
     The scheme is compared without regard to case. 401 and 403 have the one error body and `WWW-Authenticate`.
@@ -31,7 +31,7 @@ def bearer(tokens: Tokens) -> HTTPTokenAuth:
 
     @auth.verify_token  # type: ignore[untyped-decorator]  # the library ships no types
     def verify(token: str) -> Grant | None:
-        grant, g.stamp = tokens.admit(token)
+        grant, g.stamp = door.admit(token)
         return grant
 
     @auth.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types

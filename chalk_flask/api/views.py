@@ -21,6 +21,7 @@ from chalk_flask.api.parameters import Asked, asked
 from chalk_flask.api.paths import quoted
 from chalk_flask.api.responses import Headers, answer, entity_tag, first_headers, unchanged
 from chalk_flask.api.routes import ROUTES, Root, Route
+from chalk_flask.api.visibility import visible
 from chalk_flask.chalk import Chalk
 
 __all__ = ["blueprint"]
@@ -85,7 +86,7 @@ def _view(chalk: Chalk, root: Root, route: Route) -> View:
 
 def _collection(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
     resource, wanted = call.route.resource, call.asked
-    where = both(_meant(call, snapshot), wanted.where)
+    where = both(both(_meant(call, snapshot), wanted.where), visible(call.grant, resource.name))
     page = snapshot.find(Query(resource.name, where, wanted.order, wanted.offset, wanted.limit))
     headers += [("X-Total-Count", str(page.total)), ("X-Count", str(page.total))]
     if wanted.limit:
@@ -97,7 +98,7 @@ def _collection(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
 
 def _single(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
     resource, wanted = call.route.resource, call.asked
-    where = both(_meant(call, snapshot), wanted.where)
+    where = both(both(_meant(call, snapshot), wanted.where), visible(call.grant, resource.name))
     page = snapshot.find(Query(resource.name, where, limit=1))
     if not page.total:
         raise Problem(404, f"There is no {resource.single} with this id here.")

@@ -148,6 +148,12 @@ class RowReader:
         status = self._state(status, date) if status or date else words.ACTIVE
         body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": UNSTAMPED}
         values: dict[str, Value] = {"status": status}
+        self._fill(row, body, values)
+        if self._metadata:
+            self._extend(row, body, values)
+        return Draft(key, body, values, encode(body))
+
+    def _fill(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
         for index, name, read, path, others, otherwise in self._steps:
             if cell := row[index]:
                 body[name], keys = read(cell)
@@ -161,9 +167,6 @@ class RowReader:
                 if cell and index in self._needed_at:
                     raise BadRow
                 _absent(name, otherwise, body, values)
-        if self._metadata:
-            self._extend(row, body, values)
-        return Draft(key, body, values, encode(body))
 
     def _extend(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
         if found := {name: row[index] for index, name in self._metadata if row[index]}:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
-from backends import Record, Snapshot, Value
+from backends import Record, Snapshot
 from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.resource import Resource, stamped, unstamped
 from chalk_flask.roster.spool import Row, Spool
