@@ -18,6 +18,7 @@ from backends.memory import MemoryBackend
 from chalk_flask.access import Grant, TokenRefused, Tokens
 from chalk_flask.access.last_used import LastUsed
 from chalk_flask.access.scopes import DEFAULT, ROSTER
+from chalk_flask.access.tenants import TenantRecord
 from chalk_flask.access.tokens import COLLECTION, CONTROL
 from chalk_flask.collections import COLLECTIONS
 
@@ -103,7 +104,9 @@ def test_the_store_holds_the_hash_of_a_token_and_never_the_token(tokens: Tokens,
     assert b'"prefix":"%s"' % token[:13].encode() in body
 
 
-def test_a_token_grants_its_scopes_in_its_tenant(tokens: Tokens) -> None:
+def test_a_token_grants_its_scopes_in_its_tenant(tokens: Tokens, store: Backend) -> None:
+    with store.write(CONTROL) as transaction:
+        transaction.put("tenants", [TenantRecord(name="north", demographics=True).stored()])
     token, record = tokens.create("one scope", {ROSTER}, tenant="north")
     assert token is not None
     assert tokens.verify(token) == Grant("north", frozenset({ROSTER}), record.id)
