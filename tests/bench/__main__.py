@@ -20,8 +20,9 @@ from tests.bench.load import chosen
 from tests.bench.measuring import Effort, bodies, growth, imports, reads, stream, walk
 from tests.bench.processes import CHALK, Failed, chalk_server, ran, yardstick_server
 from tests.bench.roster import FEWEST, write_package
+from tests.bench.ways_in import known_bearer, limited_page, token_requests, written_grades
 
-PARTS = ("import", "reads", "stream", "walk")
+PARTS = ("import", "reads", "stream", "walk", "ways-in")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -105,6 +106,11 @@ def _of_one_district(asked: argparse.Namespace, effort: Effort, folder: Path, pa
                 yield from stream(server, yardstick, asked.rounds)
         if "walk" in parts:
             yield from walk(server)
+        if "ways-in" in parts:
+            yield from known_bearer(storage, server, folder)
+            yield from limited_page(storage, server, folder, effort)
+            yield from token_requests(storage, server)
+            yield from written_grades(server)
 
 
 def _loaded(users: int, folder: Path) -> str:

@@ -40,6 +40,11 @@ BARS = {
     "import.peak": Bar("≤", 250),
     "import.again": Bar("≤", 1),
     "import.again.changed": Bar("≤", 0),
+    "bearer": Bar("≤", 20),
+    "limited": Bar("≥", 0.2),
+    "token": Bar("≤", 5),
+    "put": Bar("≤", 10),
+    "put.lost": Bar("≤", 0),
 }
 GROWTH = Bar("≤", 1.5)
 

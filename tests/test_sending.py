@@ -1,0 +1,111 @@
+"""How answers leave the server: in one piece where they fit, in order and whole where they do not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Answers /SIZE/BLOCK with a body of so many bytes in blocks of that many, and a length when there is one block.
+PROGRAM = """
+import hashlib, sys
+from chalk_flask.server import serve
+from chalk_flask.settings import load
+
+def body(size):
+    return b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(size // 32 + 1))[:size]
+
+def app(environ, start_response):
+    size, block = map(int, environ["PATH_INFO"].strip("/").split("/"))
+    whole = body(size)
+    start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))])
+    if environ["REQUEST_METHOD"] == "HEAD":
+        return []
+    return [whole[start:start + block] for start in range(0, size, block)]
+
+serve(app, load(), lambda url: print(url, flush=True))
+"""
+
+
+def expected(size: int) -> bytes:
+    return b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(size // 32 + 1))[:size]
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, env=clean | {"CHALK_PORT": "0"}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    found = re.search(r":(\d+)$", process.stdout.readline().strip())
+    assert found
+    yield int(found[1])
+    process.kill()
+    process.communicate()
+
+
+def asked(port: int, path: str, method: str = "GET", buffer: int = 0) -> socket.socket:
+    connection = socket.socket()
+    if buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return connection
+
+
+def received(connection: socket.socket, size: int, pause: float = 0) -> bytes:
+    data = b""
+    while (end := data.find(b"\r\n\r\n")) < 0 or len(data) < end + 4 + size:
+        part = connection.recv(65536)
+        assert part, "the connection ended early"
+        data += part
+        time.sleep(pause)
+    return data
+
+
+def test_a_short_answer_leaves_in_one_piece(port: int) -> None:
+    with asked(port, "/500/500") as connection:
+        time.sleep(0.3)
+        head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == expected(500)
+
+
+@pytest.mark.parametrize("block", [1, 4_000, 300_000, 3_000_000])
+@pytest.mark.parametrize("size", [2_000, 3_000_000])
+def test_an_answer_comes_whole_and_in_order_however_it_is_cut(port: int, size: int, block: int) -> None:
+    if size // block > 10_000:
+        block = 1_000
+    with asked(port, f"/{size}/{block}") as connection:
+        assert received(connection, size).partition(b"\r\n\r\n")[2] == expected(size)
+
+
+def test_a_reader_that_takes_little_at_a_time_gets_every_byte(port: int) -> None:
+    with asked(port, "/6000000/700000", buffer=4096) as connection:
+        time.sleep(0.5)  # every buffer on the way is full by now
+        assert received(connection, 6_000_000, pause=0.0005).partition(b"\r\n\r\n")[2] == expected(6_000_000)
+
+
+def test_heads_alone_and_several_requests_on_one_connection_keep_their_order(port: int) -> None:
+    with asked(port, "/700/700", "HEAD") as connection:
+        assert received(connection, 0).endswith(b"\r\n\r\n")
+        for size in (10, 90_000, 20):
+            connection.sendall(f"GET /{size}/{size} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert received(connection, size).partition(b"\r\n\r\n")[2] == expected(size)
+        connection.sendall(b"GET /5/5 HTTP/1.1\r\nHost: x\r\n\r\nGET /7/7 HTTP/1.1\r\nHost: x\r\n\r\n")
+        data = b""
+        while data.count(b"HTTP/1.1 200") < 2 or not data.endswith(expected(7)):
+            data += connection.recv(65536)
+        assert data.index(b"\r\n\r\n" + expected(5)) < data.index(b"\r\n\r\n" + expected(7))
