@@ -12,8 +12,10 @@ from chalk_flask.cli.check import check_command
 from chalk_flask.cli.config import config_group
 from chalk_flask.cli.demo import demo_command
 from chalk_flask.cli.edge import Edge
+from chalk_flask.cli.export import export_command
 from chalk_flask.cli.importing import import_command
 from chalk_flask.cli.serve import serve_command
+from chalk_flask.cli.tenant import tenant_group
 from chalk_flask.cli.token import token_group
 from chalk_flask.cli.version import show_version
 
@@ -46,7 +48,9 @@ def main() -> None:
 main.add_command(demo_command)
 main.add_command(serve_command)
 main.add_command(import_command)
+main.add_command(export_command)
 main.add_command(token_group)
+main.add_command(tenant_group)
 main.add_command(check_command)
 main.add_command(config_group)
 main.add_command(backends_command)

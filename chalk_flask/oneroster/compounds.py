@@ -45,6 +45,9 @@ class Texts(Element):
             raise ValidationError(f"{shown(value)} is not a list")
         return [self.item(item) for item in value]
 
+    def cell(self, value: JSON) -> str:
+        return ",".join(value)
+
     def item(self, value: JSON) -> str:
         """One item in normal form. Raises ValidationError."""
         return plain_text(value)
@@ -104,6 +107,9 @@ class Ref(Guid):
     def from_cell(self, cell: str) -> JSON:
         return Guid.normal(self, cell)
 
+    def cell(self, value: JSON) -> str:
+        return str(value["sourcedId"])
+
     def encoded(self, value: JSON) -> JSON:
         return _reference(self.target, self.token, value)
 
@@ -149,6 +155,9 @@ class Refs(Ref):
     def from_cell(self, cell: str) -> JSON:
         return list(dict.fromkeys(Guid.normal(self, item) for item in split_list(cell)))
 
+    def cell(self, value: JSON) -> str:
+        return ",".join(each["sourcedId"] for each in value)
+
     def encoded(self, value: JSON) -> JSON:
         return [_reference(self.target, self.token, key) for key in value]
 
@@ -180,6 +189,9 @@ class UserIds(Element):
             found.append({"type": match[1].strip(), "identifier": match[2].strip()})
             position = match.end()
         return found
+
+    def cell(self, value: JSON) -> str:
+        return ",".join(f"{{{each['type']}:{each['identifier']}}}" for each in value)
 
     def normal(self, value: JSON) -> JSON:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):

@@ -96,6 +96,10 @@ class Element(fields.Field[JSON]):
         """The JSON value of a CSV cell that is not empty. Raises ValidationError."""
         return self.normal(cell)
 
+    def cell(self, value: JSON) -> str:
+        """The CSV cell of a value as it stands in a body: what `from_cell` reads as that value again."""
+        return str(value)
+
     def normal(self, value: JSON) -> JSON:
         """The value in the one form that is stored. Raises ValidationError."""
         raise TypeError(f"{type(self).__name__} must say what its normal form is")

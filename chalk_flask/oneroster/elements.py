@@ -175,3 +175,6 @@ class Number(Element):
 
     def keys(self, value: JSON) -> tuple[Value, ...]:
         return float(value), orjson.dumps(value).decode()
+
+    def cell(self, value: JSON) -> str:
+        return orjson.dumps(value).decode()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from chalk_flask.oneroster.resources import FILES
 
-__all__ = ["HEADER", "MANIFEST", "Fault", "faults", "modes"]
+__all__ = ["HEADER", "MANIFEST", "Fault", "declared", "faults", "modes"]
 
 MANIFEST = "manifest.csv"
 HEADER = ["propertyName", "value"]
@@ -30,6 +30,16 @@ class Fault(NamedTuple):
 def modes(properties: Mapping[str, str]) -> dict[str, str]:
     """The mode of each data file, by name; files without a valid row are absent."""
     return {name: mode for name in FILES if (mode := properties.get(f"file.{name}", "absent")) in MODES}
+
+
+def declared(bulk: Container[str], system: str) -> Iterator[tuple[str, str]]:
+    """The rows of a manifest, in the standard's order, of a package that holds these files in whole."""
+    for name, (current, *_) in VERSIONS.items():
+        yield name, current
+    # The standard goes by the alphabet, but for classResources and courseResources after classes and courses.
+    for name in sorted(FILES, key=lambda name: name.replace("Resources", "s+")):
+        yield f"file.{name}", "bulk" if name in bulk else "absent"
+    yield OPTIONAL[0], system
 
 
 def faults(properties: Mapping[str, str], present: Iterable[str]) -> Iterator[Fault]:

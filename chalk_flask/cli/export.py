@@ -1,0 +1,45 @@
+"""`chalk-flask export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.options import as_json_option, opened, settings_of, settings_options, tenant_option
+
+__all__ = ["export_command"]
+
+
+@click.command(
+    "export",
+    short_help="Write the roster as a OneRoster 1.1 CSV package.",
+    epilog="Example: chalk-flask export district.zip",
+)
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@tenant_option
+@click.option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="Put an apostrophe before cells that a spreadsheet would take for formulas. For people only: read back, such a"
+    " package says something else.",
+)
+@as_json_option
+@settings_options()
+def export_command(path: Path, tenant: str, spreadsheet_safe: bool, as_json: bool, **given: Any) -> None:
+    """Write the active records of a roster to a ZIP file, as a OneRoster 1.1 CSV bulk package.
+
+    The file is readable by its owner alone, and replaces one of the same name once it is whole. Imported into an empty
+    store it gives the same roster, and exported again the same bytes.
+    """
+    from backends import store_exists
+    from chalk_flask.roster.exporting import export_package
+
+    settings = settings_of(given)
+    if not store_exists(settings.storage):
+        raise Refused(f"there is nothing to export: {settings.storage} does not exist yet")
+    with opened(settings) as store, store.read(tenant) as snapshot:
+        done = export_package(snapshot, tenant, path, spreadsheet_safe=spreadsheet_safe)
+    emit(as_json, done.as_dict(), done.as_text())

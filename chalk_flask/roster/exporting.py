@@ -1,0 +1,175 @@
+"""Export of a roster as a OneRoster 1.1 CSV package, which an import reads as the same again (digest section 8)."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import secrets
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from backends import Compare, Query, Snapshot
+from chalk_flask.oneroster import manifest
+from chalk_flask.oneroster.elements import fold
+from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.vocabularies import ACTIVE
+
+__all__ = ["Exported", "export_package"]
+
+SYSTEM = "Chalk Flask"
+MADE = (1980, 1, 1, 0, 0, 0)
+"""When a file of a package was made, for all that it says: the same roster gives the same bytes."""
+
+METADATA = "metadata"
+STATE = ("status", "dateLastModified")
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet may take for a formula."""
+
+
+@dataclass
+class Exported:
+    """What was written: rows by data file, in the order of the standard; files without a row are not in the package."""
+
+    tenant: str
+    path: str
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"tenant": self.tenant, "path": self.path, "rows": self.rows, "total": sum(self.rows.values())}
+
+    def as_text(self) -> str:
+        """For a person."""
+        lines = [f"{name:<18}{rows:>12,}" for name, rows in self.rows.items()]
+        return "\n".join([*lines, f"Wrote {sum(self.rows.values()):,} rows to {self.path}."])
+
+
+def export_package(snapshot: Snapshot, tenant: str, path: Path, *, spreadsheet_safe: bool = False) -> Exported:
+    """Write the active records of a tenant as a bulk package, a ZIP file; the file appears whole or not at all.
+
+    `status` and `dateLastModified` stay blank, as the standard wants of bulk files. A file whose collection holds no
+    active record is declared absent. Equal rosters give equal bytes. With `spreadsheet_safe` a cell that looks like a
+    formula begins with an apostrophe, and such a package no longer says exactly what is stored. Raises OSError.
+    """
+    done = Exported(tenant, str(path))
+    with _replacing(path) as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as package:
+        for name in FILES:
+            if rows := _write(package, snapshot, FILES[name], spreadsheet_safe):
+                done.rows[name] = rows
+        package.writestr(_entry(manifest.MANIFEST), _lines([manifest.HEADER, *manifest.declared(done.rows, SYSTEM)]))
+    return done
+
+
+def _write(package: zipfile.ZipFile, snapshot: Snapshot, resource: Resource, safe: bool) -> int:
+    """The file of a collection; how many rows it has. Without a row there is no file."""
+    active = Compare("status", "=", fold(ACTIVE))
+    query = Query(resource.name, active)
+    if not snapshot.find(replace(query, limit=0)).total:
+        return 0
+    names = _metadata_names(snapshot, query)
+    rows = 0
+    with (
+        package.open(_entry(f"{resource.name}.csv"), "w") as raw,
+        io.TextIOWrapper(raw, encoding="utf-8", newline="") as text,
+    ):
+        write = csv.writer(text).writerow
+        write([column.header for column in resource.columns] + [f"{METADATA}.{name}" for name in names])
+        for body in chain.from_iterable(map(_bodies, snapshot.find(query).chunks)):
+            cells = _cells(resource, body, names)
+            write([_harmless(cell) for cell in cells] if safe else cells)
+            rows += 1
+    return rows
+
+
+def _cells(resource: Resource, body: dict[str, Any], names: Sequence[str]) -> list[str]:
+    cells = []
+    for _, name, element in resource.columns:
+        value = body.get(name)
+        cells.append("" if value is None or element is None or name in STATE else element.cell(value))
+    metadata = body.get(METADATA, {})
+    return cells + [_text_of(metadata.get(name)) for name in names]
+
+
+def _text_of(value: Any) -> str:
+    """A metadata value in a cell: text as it stands, anything else (an application may have written it) as JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def _metadata_names(snapshot: Snapshot, query: Query) -> list[str]:
+    """The names of all extensions that these records use, in an order in which each record has them.
+
+    An import keeps the order of the columns, so another one would give other bytes.
+    """
+    before: dict[str, set[str]] = {}
+    for chunk in snapshot.find(query).chunks:
+        if b'"metadata"' in chunk:
+            for names in {tuple(body.get(METADATA, ())) for body in _bodies(chunk)}:
+                for earlier, name in zip((None, *names), names, strict=False):
+                    before.setdefault(name, set()).update([earlier] if earlier else [])
+    try:
+        return list(_ordered(before))
+    except CycleError:
+        return sorted(before)  # applications wrote them in several orders
+
+
+def _ordered(before: dict[str, set[str]]) -> Iterator[str]:
+    """Every name after those before it, and among several the least: the same for the same records."""
+    sorter = TopologicalSorter(before)
+    sorter.prepare()
+    ready = sorted(sorter.get_ready())
+    while ready:
+        yield (name := heappop(ready))
+        sorter.done(name)
+        for following in sorter.get_ready():
+            heappush(ready, following)
+
+
+def _bodies(chunk: bytes) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = orjson.loads(b"[%b]" % chunk)
+    return found
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file, its owner's alone, that takes the place of the path once it is written."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> bytes:
+    with io.StringIO(newline="") as text:
+        csv.writer(text).writerows(rows)
+        return text.getvalue().encode()
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, MADE)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o600 << 16
+    return entry
