@@ -6,6 +6,7 @@ from chalk_flask.access.door import Door, Way
 from chalk_flask.access.limits import UNLIMITED, Limits
 from chalk_flask.access.records import Grant, TokenRecord
 from chalk_flask.access.scopes import UnknownScope, allows, parse_scopes
+from chalk_flask.access.tenants import TenantRecord, TenantRefused, Tenants
 from chalk_flask.access.tokens import TokenRefused, Tokens
 
 __all__ = [
@@ -13,6 +14,9 @@ __all__ = [
     "Door",
     "Grant",
     "Limits",
+    "TenantRecord",
+    "TenantRefused",
+    "Tenants",
     "TokenRecord",
     "TokenRefused",
     "Tokens",

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import orjson
 
-from backends import Record, Snapshot
+from backends import EVERYTHING, Backend, Compare, Query, Record, Snapshot, Transaction, Where
 from chalk_flask.access.limits import Limits
-from chalk_flask.access.records import Grant
+from chalk_flask.access.records import Grant, instant
+from chalk_flask.oneroster.vocabularies import ACTIVE
 
-__all__ = ["COLLECTION", "CONTROL", "DEFAULT", "TenantRecord", "granted", "tenant_of"]
+__all__ = [
+    "COLLECTION",
+    "CONTROL",
+    "DEFAULT",
+    "Erased",
+    "TenantRecord",
+    "TenantRefused",
+    "TenantSummary",
+    "Tenants",
+    "checked_new_name",
+    "granted",
+    "known_tenant",
+    "tenant_of",
+]
 
 CONTROL = "_control"
 """The tenant of what must be found before a tenant is known."""
@@ -21,6 +38,14 @@ DEFAULT = "default"
 """The tenant that always exists, so that a single district never meets the word."""
 
 DEMOGRAPHICS = "demographics"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TAKEN = "there is a tenant {!r} already; choose another name"
+_BATCH = 50_000
+
+
+class TenantRefused(Exception):
+    """There is no such tenant, or one cannot be made, changed or deleted as asked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +70,166 @@ class TenantRecord:
         return cls(name=data["name"], created=data["created"], demographics=data["demographics"])
 
 
+@dataclass(frozen=True, slots=True)
+class TenantSummary:
+    """A tenant and how much it has: active records of each served collection that has any, credentials of each kind.
+
+    Credentials that were revoked or have expired are counted too.
+    """
+
+    tenant: TenantRecord
+    records: Mapping[str, int]
+    credentials: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object that is shown."""
+        return {**self.tenant.as_dict(), "counts": dict(self.records), **self.credentials}
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was erased with a tenant: so many records, and so many credentials of each kind."""
+
+    name: str
+    records: int
+    credentials: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object that is shown."""
+        return {"name": self.name, "erased": {"records": self.records, **self.credentials}}
+
+
+class Tenants:
+    """The tenants of a store. Safe for use by many threads and processes at once."""
+
+    def __init__(self, store: Backend, now: Callable[[], datetime] = instant) -> None:
+        self._store = store
+        self._now = now
+
+    def create(self, name: str, demographics: bool = False) -> TenantRecord:
+        """A new tenant without a roster. Raises TenantRefused for a name that is taken or of another shape.
+
+        A name that differs from another's in case only counts as taken: not every disk tells such names apart.
+        """
+        created = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        made = TenantRecord(name=checked_new_name(name), created=created, demographics=demographics)
+        with self._store.write(CONTROL) as control:
+            for taken in control.keys(COLLECTION):
+                if taken.lower() == name.lower():
+                    raise TenantRefused(_TAKEN.format(taken))
+            if self._leftover(control, name):
+                raise TenantRefused(
+                    f"the tenant {name!r} was deleted, but not wholly: `chalk-flask tenant delete {name}` finishes that"
+                )
+            control.put(COLLECTION, [made.stored()])
+        return made
+
+    def list(self) -> Sequence[TenantRecord]:
+        """All tenants by name, the default one among them."""
+        with self._store.read(CONTROL) as control:
+            body = control.find(Query(COLLECTION)).body()
+        records = {each.name: each for each in map(TenantRecord.of, orjson.loads(b"[%s]" % body))}
+        return sorted({DEFAULT: _UNTOUCHED, **records}.values(), key=lambda each: each.name)
+
+    def get(self, name: str) -> TenantRecord:
+        """The tenant of that name. Raises TenantRefused when there is none."""
+        with self._store.read(CONTROL) as control:
+            return known_tenant(control, name)
+
+    def show(self, name: str) -> TenantSummary:
+        """The tenant of that name and how much it has. Raises TenantRefused when there is none."""
+        with self._store.read(CONTROL) as control:
+            found = known_tenant(control, name)
+            credentials = {kind: _count(control, kind, _of(name)) for kind in self._kinds}
+        with self._store.read(name) as snapshot:
+            served = [each.name for each in self._store.collections.values() if each.served]
+            active = {each: _count(snapshot, each, Compare("status", "=", ACTIVE)) for each in served}
+        return TenantSummary(found, {each: count for each, count in active.items() if count}, credentials)
+
+    def set(self, name: str, *, demographics: bool) -> TenantRecord:
+        """Opt a tenant in to demographics, or out of them, from the next request on. Raises TenantRefused."""
+        with self._store.write(CONTROL) as control:
+            changed = replace(known_tenant(control, name), demographics=demographics)
+            control.put(COLLECTION, [changed.stored()])
+        return changed
+
+    def delete(self, name: str) -> Erased:
+        """Erase a tenant with every record and credential that it has. Raises TenantRefused, and StorageError.
+
+        There are two transactions: credentials go first, so that what is left when the second one fails is a roster
+        that nobody can read. Deleting again then erases that.
+        """
+        self.check_deletable(name)
+        credentials = self._close(name)
+        return Erased(name, self._erase(name), credentials)
+
+    def check_deletable(self, name: str) -> None:
+        """Raises TenantRefused when there is nothing of a tenant of that name, or when it always exists."""
+        if name == DEFAULT:
+            raise TenantRefused(f"the tenant {DEFAULT!r} always exists: it can be changed, but not deleted")
+        with self._store.read(CONTROL) as control:
+            if not self._leftover(control, name):
+                known_tenant(control, name)
+
+    @property
+    def _kinds(self) -> Sequence[str]:
+        """The collections of CONTROL whose records are a tenant's: its credentials."""
+        return [each.name for each in self._store.collections.values() if "tenant" in each.by_path]
+
+    def _close(self, name: str) -> Mapping[str, int]:
+        with self._store.write(CONTROL) as control:
+            control.delete(COLLECTION, [name])
+            return {kind: _emptied(control, kind, _of(name)) for kind in self._kinds}
+
+    def _leftover(self, control: Snapshot, name: str) -> bool:
+        """Whether the store has anything of a tenant that may not exist."""
+        if not _NAME.fullmatch(name):
+            return False
+        with self._store.read(name) as snapshot:
+            held = any(next(snapshot.keys(each), None) is not None for each in self._store.collections)
+        return held or any(_count(control, kind, _of(name)) for kind in self._kinds)
+
+    def _erase(self, name: str) -> int:
+        with self._store.write(name) as transaction:
+            with self._store.read(CONTROL) as control:
+                if tenant_of(control, name) is not None:
+                    return 0  # somebody made it anew since it was closed, which takes an empty one
+            return sum(_emptied(transaction, each, EVERYTHING) for each in self._store.collections)
+
+
+def checked_new_name(name: str) -> str:
+    """The name, if a new tenant may have it: 1 to 64 ASCII letters, digits, `-`, `_` and `.`, the first no sign.
+
+    Raises TenantRefused.
+    """
+    if name.lower() == DEFAULT:
+        raise TenantRefused(_TAKEN.format(DEFAULT))
+    if not _NAME.fullmatch(name):
+        raise TenantRefused(
+            f"{name[:80]!r} cannot be the name of a tenant: that is 1 to 64 letters (a to z, A to Z), digits, '-', '_'"
+            " and '.', and begins with a letter or a digit"
+        )
+    return name
+
+
+def known_tenant(control: Snapshot, name: str) -> TenantRecord:
+    """The tenant of that name, from a snapshot of CONTROL. Raises TenantRefused when there is none."""
+    found = tenant_of(control, name) if _NAME.fullmatch(name) else None
+    if found is None:
+        wanted = name if _NAME.fullmatch(name) else "NAME"
+        raise TenantRefused(
+            f"there is no tenant {name[:80]!r}: `chalk-flask tenant create {wanted}` makes one, `chalk-flask tenant"
+            " list` shows those there are"
+        )
+    return found
+
+
 def tenant_of(control: Snapshot, name: str) -> TenantRecord | None:
     """The tenant of that name, from a snapshot of CONTROL; None when there is none."""
     body = control.bodies(COLLECTION, [name]).get(name)
     if body is not None:
         return TenantRecord.of(orjson.loads(body))
-    return TenantRecord(name=DEFAULT, demographics=True) if name == DEFAULT else None
+    return _UNTOUCHED if name == DEFAULT else None
 
 
 def granted(control: Snapshot, grant: Grant) -> Grant | None:
@@ -65,3 +244,23 @@ def granted(control: Snapshot, grant: Grant) -> Grant | None:
         return grant
     limits: Limits = replace(grant.limits, denied=grant.limits.denied | {DEMOGRAPHICS})
     return replace(grant, limits=limits)
+
+
+_UNTOUCHED = TenantRecord(name=DEFAULT, demographics=True)
+
+
+def _of(tenant: str) -> Where:
+    return Compare("tenant", "=", tenant)
+
+
+def _count(snapshot: Snapshot, collection: str, where: Where) -> int:
+    return snapshot.find(Query(collection, where, limit=1)).total
+
+
+def _emptied(transaction: Transaction, collection: str, where: Where) -> int:
+    """Remove what matches, and say how much that was."""
+    removed = 0
+    while batch := list(islice(transaction.keys(collection, where), _BATCH)):
+        transaction.delete(collection, batch)
+        removed += len(batch)
+    return removed

@@ -22,7 +22,7 @@ import orjson
 from backends import EVERYTHING, Backend, Compare, Query, Snapshot
 from chalk_flask.access.last_used import LastUsed
 from chalk_flask.access.records import Grant, TokenRecord, instant
-from chalk_flask.access.tenants import CONTROL, granted
+from chalk_flask.access.tenants import CONTROL, TenantRefused, granted, known_tenant
 
 __all__ = ["COLLECTION", "CONTROL", "Grant", "TokenRecord", "TokenRefused", "Tokens", "hashed", "plausible"]
 
@@ -62,14 +62,15 @@ class Tokens:
     ) -> tuple[str | None, TokenRecord]:
         """A new token and what is kept of it; with `sha256` a token issued elsewhere is let in, and none is shown.
 
-        Raises TokenRefused for a label, tenant or hash that will not do, and for a hash that is known already.
+        Raises TokenRefused for a label or hash that will not do, a tenant that does not exist, and a hash that is known
+        already.
         """
         token = None if sha256 is not None else _generated(test)
         digest = hashed(token) if token else _checked_digest(sha256 or "")
         record = TokenRecord(
             id=secrets.token_hex(8),
             label=_checked_label(label),
-            tenant=_checked_tenant(tenant),
+            tenant=tenant,
             scopes=frozenset(scopes),
             prefix=token[:_SHOWN] if token else None,
             created=self._now(),
@@ -149,6 +150,10 @@ class Tokens:
 
     def _keep_new(self, record: TokenRecord, digest: str) -> None:
         with self._store.write(CONTROL) as transaction:
+            try:
+                known_tenant(transaction, record.tenant)
+            except TenantRefused as error:
+                raise TokenRefused(str(error)) from error
             for body in transaction.bodies(COLLECTION, [digest]).values():
                 known = TokenRecord.parse(body)
                 raise TokenRefused(
@@ -196,9 +201,3 @@ def _checked_label(text: str) -> str:
     if not label or len(label) > _LABEL or not label.isprintable():
         raise TokenRefused(f"a label is a line of 1 to {_LABEL} printable characters that says who uses the token")
     return label
-
-
-def _checked_tenant(name: str) -> str:
-    if not name or name == CONTROL:
-        raise TokenRefused(f"{name!r} is not a tenant that a token can be for")
-    return name

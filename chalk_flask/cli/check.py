@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from chalk_flask.cli.edge import emit
-from chalk_flask.cli.options import as_json_option, opened, settings_of, settings_options, tenant_option
+from chalk_flask.cli.options import (
+    as_json_option,
+    check_tenant_of,
+    opened,
+    settings_of,
+    settings_options,
+    tenant_option,
+)
 
 __all__ = ["check_command"]
 
@@ -31,6 +38,7 @@ def check_command(tenant: str, as_json: bool, **given: Any) -> None:
     from chalk_flask.roster.checking import check_store, nothing_checked
 
     settings = settings_of(given)
+    check_tenant_of(settings, tenant)
     if store_exists(settings.storage):
         with opened(settings) as store:
             checked = check_store(store, tenant)

@@ -11,6 +11,7 @@ from chalk_flask.cli.edge import emit
 from chalk_flask.cli.options import (
     IMPORTING,
     as_json_option,
+    check_tenant,
     settings_of,
     settings_options,
     tenant_option,
@@ -18,6 +19,7 @@ from chalk_flask.cli.options import (
 from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
+    from backends import Snapshot, Transaction
     from chalk_flask.roster.opening import Rosters
     from chalk_flask.roster.report import Report
     from chalk_flask.settings import Settings
@@ -45,10 +47,31 @@ def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **give
 
     settings = settings_of(given)
     with OpenedWhenWritten(settings.storage) as store:
-        report = load_package(store, settings, path, tenant, dry_run)
+        check_tenant(store, tenant)
+        report = load_package(_OfTenantsThatExist(store), settings, path, tenant, dry_run)
     emit(as_json, report.as_dict(), report.as_text())
     if report.state == "refused":
         raise click.exceptions.Exit(1)
+
+
+class _OfTenantsThatExist:
+    """Rosters that are written as long as their tenant exists: it may be deleted while its package is checked."""
+
+    def __init__(self, store: Rosters) -> None:
+        self._store = store
+
+    def read(self, tenant: str) -> Snapshot:
+        return self._store.read(tenant)
+
+    def write(self, tenant: str) -> Transaction:
+        transaction = self._store.write(tenant)
+        try:
+            # Inside the transaction: whoever deletes a tenant ends it first, and waits for the writer then.
+            check_tenant(self._store, tenant)
+        except BaseException:
+            transaction.close()
+            raise
+        return transaction
 
 
 def load_package(store: Rosters, settings: Settings, path: Path, tenant: str, dry_run: bool = False) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,11 +17,16 @@ __all__ = [
     "IMPORTING",
     "SERVING",
     "as_json_option",
+    "check_tenant",
+    "check_tenant_of",
     "opened",
     "settings_of",
     "settings_options",
     "tenant_option",
 ]
+
+if TYPE_CHECKING:
+    from chalk_flask.roster.opening import Rosters
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -56,12 +61,36 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Backend]:
-    """The store of the settings; made if it does not exist."""
+    """The store of the settings; made if it does not exist. Raises Refused for what is asked of an unknown tenant."""
     from backends import open_store
+    from chalk_flask.access.tenants import TenantRefused
     from chalk_flask.collections import COLLECTIONS
 
     with open_store(settings.storage, COLLECTIONS) as store:
-        yield store
+        try:
+            yield store
+        except TenantRefused as error:
+            raise Refused(str(error)) from error
+
+
+def check_tenant(store: Rosters, name: str) -> None:
+    """Raises Refused when the store has no such tenant."""
+    from chalk_flask.access.tenants import CONTROL, TenantRefused, known_tenant
+
+    try:
+        with store.read(CONTROL) as control:
+            known_tenant(control, name)
+    except TenantRefused as error:
+        raise Refused(str(error)) from error
+
+
+def check_tenant_of(settings: Settings, name: str) -> None:
+    """The same for the store of the settings, which is not made for that."""
+    from chalk_flask.roster.opening import OpenedWhenWritten
+
+    if name != DEFAULT_TENANT:
+        with OpenedWhenWritten(settings.storage) as store:
+            check_tenant(store, name)
 
 
 def as_json_option(function: Function) -> Function:
@@ -71,15 +100,9 @@ def as_json_option(function: Function) -> Function:
 
 def tenant_option(function: Function) -> Function:
     """--tenant, as the argument `tenant`."""
-    return click.option(
-        "--tenant", default=DEFAULT_TENANT, metavar="NAME", callback=_tenant, help="Whose roster.  [default: default]"
-    )(function)
-
-
-def _tenant(ctx: click.Context, option: click.Parameter, name: str) -> str:
-    if name != DEFAULT_TENANT:
-        raise Refused(f"there is no tenant {name!r}: this version keeps one roster, of the tenant {DEFAULT_TENANT}")
-    return name
+    return click.option("--tenant", default=DEFAULT_TENANT, metavar="NAME", help="Whose roster.  [default: default]")(
+        function
+    )
 
 
 def _option(setting: Setting) -> Callable[[Function], Function]:

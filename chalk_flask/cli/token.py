@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.edge import Refused, emit
-from chalk_flask.cli.options import as_json_option, opened, settings_of, settings_options, tenant_option
+from chalk_flask.cli.options import (
+    as_json_option,
+    check_tenant_of,
+    opened,
+    settings_of,
+    settings_options,
+    tenant_option,
+)
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
@@ -74,7 +81,9 @@ def create(
         raise click.UsageError("--test is about the beginning of a new token: leave it out with --sha256")
     granted = _scopes(scopes)
     until = None if expires is None else datetime.now(UTC) + expires
-    with _tokens(_durable(given)) as tokens:
+    settings = _durable(given)
+    check_tenant_of(settings, tenant)
+    with _tokens(settings) as tokens:
         token, record = tokens.create(label, granted, tenant, until, sha256, test)
     data = record.as_dict()
     chosen = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "expires")}

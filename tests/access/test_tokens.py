@@ -18,7 +18,7 @@ from backends.memory import MemoryBackend
 from chalk_flask.access import Grant, TokenRefused, Tokens
 from chalk_flask.access.last_used import LastUsed
 from chalk_flask.access.scopes import DEFAULT, ROSTER
-from chalk_flask.access.tenants import TenantRecord
+from chalk_flask.access.tenants import Tenants
 from chalk_flask.access.tokens import COLLECTION, CONTROL
 from chalk_flask.collections import COLLECTIONS
 
@@ -105,8 +105,7 @@ def test_the_store_holds_the_hash_of_a_token_and_never_the_token(tokens: Tokens,
 
 
 def test_a_token_grants_its_scopes_in_its_tenant(tokens: Tokens, store: Backend) -> None:
-    with store.write(CONTROL) as transaction:
-        transaction.put("tenants", [TenantRecord(name="north", demographics=True).stored()])
+    Tenants(store).create("north", demographics=True)
     token, record = tokens.create("one scope", {ROSTER}, tenant="north")
     assert token is not None
     assert tokens.verify(token) == Grant("north", frozenset({ROSTER}), record.id)
@@ -141,10 +140,12 @@ def test_a_label_is_one_printable_line(tokens: Tokens, label: str) -> None:
         tokens.create(label, DEFAULT)
 
 
-@pytest.mark.parametrize("tenant", ["", CONTROL])
-def test_a_token_is_for_a_real_tenant(tokens: Tokens, tenant: str) -> None:
-    with pytest.raises(TokenRefused, match="not a tenant"):
+@pytest.mark.parametrize("tenant", ["", CONTROL, "north", "NORTH", "../north", "n" * 65, "lone \udc80"])
+def test_a_token_is_for_a_tenant_that_exists(tokens: Tokens, store: Backend, tenant: str) -> None:
+    with pytest.raises(TokenRefused, match=r"there is no tenant .*`chalk-flask tenant create ") as refused:
         tokens.create("a label", DEFAULT, tenant=tenant)
+    assert repr(tenant[:80]) in str(refused.value)
+    assert not kept(store)
 
 
 def test_an_unknown_token_grants_nothing(tokens: Tokens) -> None:
@@ -228,7 +229,9 @@ def test_an_unknown_id_cannot_be_revoked(tokens: Tokens) -> None:
         tokens.revoke("nobody")
 
 
-def test_the_list_has_every_token_of_a_tenant_the_oldest_first(tokens: Tokens, clock: Clock) -> None:
+def test_the_list_has_every_token_of_a_tenant_the_oldest_first(tokens: Tokens, store: Backend, clock: Clock) -> None:
+    for tenant in ("a", "b"):
+        Tenants(store).create(tenant)
     for tenant in ("b", "a", "b"):
         tokens.create(f"of {tenant}", DEFAULT, tenant=tenant)
         clock.later(seconds=1)

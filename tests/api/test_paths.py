@@ -16,7 +16,7 @@ from waitress.server import create_server
 
 from backends import Backend
 from chalk_flask.access.scopes import ALL
-from chalk_flask.access.tenants import CONTROL, TenantRecord
+from chalk_flask.access.tenants import Tenants
 from chalk_flask.oneroster.resources import RESOURCES
 from tests.api.conftest import IMS, Consumer, token_for
 from tests.api.roster import ROSTER
@@ -108,8 +108,7 @@ def port(served: Flask) -> Iterator[int]:
 
 def test_a_real_server_answers_encoded_slashes_heads_and_streams(served: Flask, port: int) -> None:
     users = RESOURCES["users"]
-    with chalk_of(served).store.write(CONTROL) as transaction:
-        transaction.put("tenants", [TenantRecord(name="other").stored()])
+    Tenants(chalk_of(served).store).create("other")
     with chalk_of(served).store.write("other") as transaction:
         rows = [{**ROSTER["users"][0], "sourcedId": f"a/{n}"} for n in range(3000)]
         transaction.put("users", [users.record(row) for row in rows])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chalk_flask.access.tenants import CONTROL, TenantRecord
+from chalk_flask.access.tenants import Tenants
 from chalk_flask.api.routes import ROUTES
 from chalk_flask.oneroster.resources import RESOURCES
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem
@@ -234,8 +234,7 @@ def test_a_cycle_among_the_sessions_ends(serve: Any) -> None:
 
 def test_another_tenant_sees_nothing_of_this_one(serve: Any) -> None:
     app: Flask = serve()
-    with chalk_of(app).store.write(CONTROL) as transaction:
-        transaction.put("tenants", [TenantRecord(name="other").stored()])
+    Tenants(chalk_of(app).store).create("other")
     token, _ = chalk_of(app).tokens.create(
         "other", ["https://purl.imsglobal.org/spec/or/v1p1/scope/roster.readonly"], "other"
     )

@@ -1,0 +1,169 @@
+"""`chalk-flask tenant`: districts that share a service are created, listed, shown, changed and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.options import DEFAULT_TENANT, as_json_option, opened, settings_of, settings_options
+from chalk_flask.cli.tables import table
+
+if TYPE_CHECKING:
+    from chalk_flask.access.tenants import Erased, TenantRecord, Tenants, TenantSummary
+    from chalk_flask.settings import Settings
+
+__all__ = ["tenant_group"]
+
+
+@click.group("tenant", short_help="Create, list, show, change and delete tenants.")
+def tenant_group() -> None:
+    """Keep several districts apart in one service: each tenant has its own roster and its own tokens.
+
+    The tenant default always exists. Whoever has one district needs no other.
+    """
+
+
+@tenant_group.command("create", epilog="Example: chalk-flask tenant create north-valley --demographics")
+@click.argument("name", metavar="NAME")
+@click.option("--demographics", is_flag=True, help="Serve demographics to those whose scopes allow it.")
+@as_json_option
+@settings_options()
+def create(name: str, demographics: bool, as_json: bool, **given: Any) -> None:
+    """Create a tenant without a roster.
+
+    A name has 1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.', and begins with a letter or a digit.
+    """
+    from chalk_flask.access.tenants import TenantRefused, checked_new_name
+
+    try:
+        checked_new_name(name)
+    except TenantRefused as error:
+        raise Refused(str(error)) from error
+    with _tenants(settings_of(given), writes=True) as tenants:
+        made = tenants.create(name, demographics)
+    follow = f"Now give it a roster: chalk-flask import PATH --tenant {name}"
+    emit(as_json, made.as_dict(), f"Created the tenant {name}.\n{_opted(made)}\n{follow}")
+
+
+@tenant_group.command("list", epilog="Example: chalk-flask tenant list --json")
+@as_json_option
+@settings_options()
+def list_tenants(as_json: bool, **given: Any) -> None:
+    """List the tenants by name."""
+    with _tenants(settings_of(given)) as tenants:
+        records = tenants.list()
+    emit(as_json, {"tenants": [each.as_dict() for each in records]}, _table(records))
+
+
+@tenant_group.command("show", epilog="Example: chalk-flask tenant show north-valley --json")
+@click.argument("name", metavar="NAME")
+@as_json_option
+@settings_options()
+def show(name: str, as_json: bool, **given: Any) -> None:
+    """Show a tenant, how many active records it has, and how many tokens, clients and issuers.
+
+    Tokens that were revoked or have expired are counted too.
+    """
+    with _tenants(settings_of(given)) as tenants:
+        summary = tenants.show(name)
+    emit(as_json, summary.as_dict(), _summary(summary))
+
+
+@tenant_group.command("set", epilog="Example: chalk-flask tenant set north-valley --no-demographics")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--demographics/--no-demographics",
+    default=None,
+    help="Whether demographics are served to those whose scopes allow it.",
+)
+@as_json_option
+@settings_options()
+def change(name: str, demographics: bool | None, as_json: bool, **given: Any) -> None:
+    """Change a tenant; every process that uses the store heeds it from the next request on."""
+    if demographics is None:
+        raise click.UsageError("say what to change: --demographics or --no-demographics")
+    # Only the default tenant can be changed before there is a store.
+    with _tenants(settings_of(given), writes=name == DEFAULT_TENANT) as tenants:
+        changed = tenants.set(name, demographics=demographics)
+    emit(as_json, changed.as_dict(), _opted(changed))
+
+
+@tenant_group.command("delete", epilog="Example: chalk-flask tenant delete north-valley --yes")
+@click.argument("name", metavar="NAME")
+@click.option("--yes", is_flag=True, help="Do not ask for the name to be typed again.")
+@as_json_option
+@settings_options()
+def delete(name: str, yes: bool, as_json: bool, **given: Any) -> None:
+    """Erase a tenant: its roster, its gradebook, its tokens, clients and issuers. There is no way back.
+
+    Its credentials end first. Should the command be stopped after that, the same command erases the rest.
+    """
+    if as_json and not yes:
+        raise click.UsageError("--json does not ask: say --yes")
+    with _tenants(settings_of(given)) as tenants:
+        tenants.check_deletable(name)
+        if not yes:
+            _confirm(name)
+        erased = tenants.delete(name)
+    emit(as_json, erased.as_dict(), _told(erased))
+
+
+@contextmanager
+def _tenants(settings: Settings, writes: bool = False) -> Iterator[Tenants]:
+    """The tenants of the store. One that does not exist is made only for a command that `writes`; else it is empty."""
+    from backends import backend_class, open_store, store_exists
+    from chalk_flask.access.tenants import Tenants
+    from chalk_flask.collections import COLLECTIONS
+
+    if writes and not backend_class(settings.storage).durable:
+        raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
+    if writes or store_exists(settings.storage):
+        with opened(settings) as store:
+            yield Tenants(store)
+    else:
+        with open_store("memory:", COLLECTIONS) as store:
+            yield Tenants(store)
+
+
+def _confirm(name: str) -> None:
+    """Raises Refused unless the name is typed."""
+    try:
+        typed = click.prompt(f"This erases all of the tenant {name}. Type its name to go on", err=True)
+    except click.Abort as error:
+        raise Refused(f"nothing is deleted: type the name of the tenant {name!r} when asked, or say --yes") from error
+    if typed != name:
+        raise Refused(f"nothing is deleted: {typed[:80]!r} is not the name of the tenant, which is {name!r}")
+
+
+def _opted(tenant: TenantRecord) -> str:
+    served = "are served to those whose scopes allow it" if tenant.demographics else "are not served to anybody"
+    return f"Demographics of the tenant {tenant.name} {served}."
+
+
+def _table(records: Iterable[TenantRecord]) -> str:
+    rows = [(each.name, each.created or "always there", "yes" if each.demographics else "no") for each in records]
+    return table(("NAME", "CREATED", "DEMOGRAPHICS"), rows)
+
+
+def _summary(summary: TenantSummary) -> str:
+    tenant = summary.tenant
+    lines = [
+        f"name          {tenant.name}",
+        f"created       {tenant.created or 'always there'}",
+        f"demographics  {'yes' if tenant.demographics else 'no'}",
+        f"records       {_amounts(summary.records) or 'no active records'}",
+        *(f"{kind:<14}{number}" for kind, number in summary.credentials.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _told(erased: Erased) -> str:
+    return f"Erased the tenant {erased.name}: {_amounts({'records': erased.records, **erased.credentials})}."
+
+
+def _amounts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in counts.items())
