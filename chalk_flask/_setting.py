@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["Setting", "Value", "address_or_any", "filled", "origin", "without_passwords"]
+__all__ = ["Setting", "Value", "address_or_any", "filled", "origin", "rate", "without_passwords"]
 
 Value: TypeAlias = str | int | bool
 
@@ -111,6 +111,13 @@ def address_or_any(value: str) -> str | None:
     except ValueError:
         return "an IP address, * for any, or nothing"
     return None
+
+
+def rate(value: str) -> str | None:
+    """Nothing, or how many of something in how long."""
+    if not value or re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", value):
+        return None
+    return "a number and a time such as 600/minute (second, minute, hour or day), or nothing"
 
 
 def without_passwords(url: str) -> str:

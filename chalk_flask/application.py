@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from flask import Flask
 
 from backends import open_store
 from chalk_flask import api
 from chalk_flask.access import Door, Tokens
+from chalk_flask.access.audit import Audit
+from chalk_flask.access.logins import Logins
+from chalk_flask.access.read_log import ReadLog
 from chalk_flask.chalk import Chalk
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.settings import load
@@ -21,7 +25,11 @@ def application(settings: Mapping[str, object]) -> Flask:
     read = load(settings)
     store = open_store(read.storage, COLLECTIONS)
     tokens = Tokens(store)
-    chalk = Chalk(read, store, tokens, Door((tokens,)))
+    reads = ReadLog(Path(read.data) / "reads", read.audit_days)
+    # Otherwise `chalk-flask serve` begins: an application that is only made leaves no folder where it happens to run.
+    if read.sources.get("data") != "default":
+        reads.begin()
+    chalk = Chalk(read, store, tokens, Door((tokens,)), Audit(store), Logins(store), reads)
     app = Flask("chalk_flask", static_folder=None)
     app.extensions["chalk"] = chalk
     api.register(app, chalk)

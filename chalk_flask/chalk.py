@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from backends import Backend
 from chalk_flask.access import Door, Tokens
+from chalk_flask.access.audit import Audit
+from chalk_flask.access.logins import Logins
+from chalk_flask.access.read_log import ReadLog
 from chalk_flask.settings import Settings
 
 __all__ = ["Chalk"]
@@ -19,3 +22,6 @@ class Chalk:
     store: Backend
     tokens: Tokens
     door: Door
+    audit: Audit
+    logins: Logins
+    reads: ReadLog

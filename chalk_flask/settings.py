@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from chalk_flask._setting import Setting, Value, address_or_any, filled, origin
+from chalk_flask._setting import Setting, Value, address_or_any, filled, origin, rate
 
 __all__ = ["SETTINGS", "BadSettings", "Described", "Setting", "Settings", "describe", "example_toml", "load"]
 
@@ -86,6 +86,20 @@ class Settings:
         "The address of the reverse proxy whose X-Forwarded-For, -Proto, -Host and -Port are believed; * believes"
         " anyone. Empty: nobody, and the headers are dropped.",
         check=address_or_any,
+    )
+    rate_limit_token: str = _row(
+        "",
+        "How many requests a token, a client or an issuer may make, as in 600/minute; above it the answer is 429. Each"
+        " process counts for itself. Empty: as many as it likes.",
+        check=rate,
+    )
+    rate_limit_address: str = _row(
+        "", "The same for a client's address (of IPv6 its /64 network), whoever asks from there.", check=rate
+    )
+    audit_days: int = _row(
+        90,
+        "How many days the record of reads is kept in the folder `data`. 0: reads are not recorded.",
+        maximum=36500,
     )
     connection_limit: int = _row(1000, "The most connections that are open at once.", minimum=1)
     channel_timeout: int = _row(60, "The seconds after which a connection on which nothing moves is closed.", minimum=1)

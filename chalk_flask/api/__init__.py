@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from chalk_flask.api import auth, errors, paths
+from chalk_flask.api import auth, errors, paths, reading_log, throttle
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.api.views import blueprint
 from chalk_flask.chalk import Chalk
@@ -15,7 +15,8 @@ __all__ = ["register"]
 def register(app: Flask, chalk: Chalk) -> None:
     """Give the application every route under both roots, and errors in one shape for any path."""
     paths.prepare(app)
-    bearer = auth.bearer(chalk.door)
+    bearer = throttle.limited(app, auth.bearer(chalk.door), chalk.settings)
     for root in ROOTS:
         app.register_blueprint(blueprint(chalk, root, bearer))
     errors.register(app)
+    reading_log.record(app, chalk.reads)

@@ -9,6 +9,7 @@ from flask_httpauth import HTTPTokenAuth
 
 from chalk_flask.access import Door, Grant
 from chalk_flask.api import errors
+from chalk_flask.api.throttle import Guesses
 
 __all__ = ["bearer", "current_grant", "current_stamp"]
 
@@ -28,10 +29,12 @@ def bearer(door: Door) -> HTTPTokenAuth:
     The scheme is compared without regard to case. 401 and 403 have the one error body and `WWW-Authenticate`.
     """
     auth = _Synchronous(scheme="Bearer")
+    guesses = Guesses()
 
     @auth.verify_token  # type: ignore[untyped-decorator]  # the library ships no types
     def verify(token: str) -> Grant | None:
-        grant, g.stamp = door.admit(token)
+        g.grant, g.stamp = door.admit(token)
+        grant: Grant | None = g.grant
         return grant
 
     @auth.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
@@ -40,6 +43,8 @@ def bearer(door: Door) -> HTTPTokenAuth:
 
     @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
     def refuse(status: int) -> Response:
+        if status == 401:
+            guesses.bad_token()
         return errors.answer(status, headers=[("WWW-Authenticate", CHALLENGES[status])])
 
     return auth

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,9 @@ def service(given: dict[str, Any]) -> Iterator[tuple[Flask, Chalk]]:
     app = create_app(**given)
     chalk: Chalk = app.extensions["chalk"]
     logging.basicConfig(stream=sys.stderr, level=chalk.settings.log_level.upper(), format=LOG_LINE)
-    with chalk.store:
+    with chalk.store, closing(chalk.logins), closing(chalk.reads):
+        if chalk.store.durable:
+            chalk.reads.begin()
         yield app, chalk
 
 
