@@ -48,6 +48,9 @@ def faults(properties: Mapping[str, str], present: Iterable[str]) -> Iterator[Fa
     yield from _version_faults(properties)
     for name in FILES:
         yield from _file_faults(name, properties.get(f"file.{name}"), name in there)
+    if {"bulk", "delta"} <= set(properties.values()):
+        message = "some files are bulk and some are delta"
+        yield Fault("mixed_modes", message, "Each was read as it is declared.", "", None, False)
     known = {*VERSIONS, *OPTIONAL, *(f"file.{name}" for name in FILES)}
     for name in properties:
         if name not in known:
@@ -67,14 +70,11 @@ def _version_faults(properties: Mapping[str, str]) -> Iterator[Fault]:
 def _file_faults(name: str, mode: str | None, present: bool) -> Iterator[Fault]:
     label = f"file.{name}"
     if mode is None:
-        yield Fault("missing_property", f"{label} is missing", f"Add {label} with absent or bulk.", label, None)
+        yield Fault("missing_property", f"{label} is missing", f"Add {label} with absent, bulk or delta.", label, None)
     elif mode not in MODES:
         yield Fault("bad_mode", f"{label} has an unknown mode", f"Write one of: {', '.join(MODES)}.", label, mode)
-    elif mode == "delta":
-        remedy = "Delta files are not supported yet: export the file as bulk."
-        yield Fault("delta_unsupported", f"{name}.csv is declared as delta", remedy, label, mode)
     if mode == "absent" and present:
-        remedy = f"Declare {label} as bulk or leave the file out."
+        remedy = f"Declare {label} as bulk or delta, or leave the file out."
         yield Fault("undeclared_file", f"{name}.csv is in the package but declared absent", remedy, label, mode)
     if mode in ("bulk", "delta") and not present:
         remedy = f"Add {name}.csv or declare {label} as absent."

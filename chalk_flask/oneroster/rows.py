@@ -19,6 +19,8 @@ from chalk_flask.oneroster.resource import UNSTAMPED, Column, Resource
 __all__ = ["BadRow", "Draft", "Fault", "HeaderFault", "RowReader", "encode", "header_faults", "standard_names"]
 
 METADATA = "metadata."
+STATE = ("status", "dateLastModified")
+BASE = ("sourcedId", *STATE)
 MAX_COLUMNS = 1000
 
 
@@ -116,11 +118,15 @@ def standard_names(resource: Resource, header: Sequence[str]) -> list[str]:
 
 @dataclass
 class RowReader:
-    """Reads the rows of one file. `filled` counts rows with status or date, `odd` collects local codes by column."""
+    """Reads the rows of one file. `filled` counts rows with status or date, `odd` collects local codes by column.
+
+    Rows of a `delta` file need both. One that deletes needs nothing else, and its draft has an empty body.
+    """
 
     resource: Resource
     header: Sequence[str]
     map_roles: bool = False
+    delta: bool = False
     filled: int = 0
     odd: dict[str, set[str]] = field(default_factory=dict)
 
@@ -130,7 +136,7 @@ class RowReader:
         self._at = {name: index for index, name in enumerate(self._names)}
         own = [c for c in self.resource.columns if c.name not in ("sourcedId", "status", "dateLastModified")]
         self._steps = [self._step(c) for c in own if c.element is not None]
-        needed = [self._at[c.header] for c in self.resource.columns if c.element is not None and c.element.in_csv]
+        needed = [self._at[c.header] for c in self.resource.columns if self._needs(c)]
         self._needed_at = frozenset(needed)
         self._needed = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*needed, needed[0]))
         self._metadata = [(i, n[len(METADATA) :]) for n, i in self._at.items() if _is_metadata(n)]
@@ -138,6 +144,8 @@ class RowReader:
 
     def read(self, row: list[str]) -> Draft:
         """The record of a row. Raises BadRow or ValidationError; `explain` tells more."""
+        if self.delta and self._deletes(row):
+            return self._deletion(row)
         if self.map_roles:
             row = self._with_known_role(row)
         if len(row) != len(self._names) or "" in self._needed(row) or "\0" in "".join(row):
@@ -172,6 +180,21 @@ class RowReader:
         if found := {name: row[index] for index, name in self._metadata if row[index]}:
             body["metadata"] = found
             values.update((METADATA + name, (fold(cell),)) for name, cell in found.items())
+
+    def _needs(self, column: Column) -> bool:
+        """Whether every row must have a value in the column."""
+        return (self.delta and column.name in STATE) or (column.element is not None and column.element.in_csv)
+
+    def _deletes(self, row: list[str]) -> bool:
+        at = self._at["status"]
+        return at < len(row) and row[at] in words.DELETED
+
+    def _deletion(self, row: list[str]) -> Draft:
+        key, _, date = self._base(row) if len(row) == len(self._names) else ("", "", "")
+        if not (key and date) or len(key) > MAX_GUID or "\0" in key:
+            raise BadRow
+        self._columns["dateLastModified"].element.from_cell(date)  # type: ignore[union-attr]  # always an element
+        return Draft(key, {}, {"status": words.TO_BE_DELETED}, b"")
 
     def key(self, row: list[str]) -> str:
         """The sourcedId cell of a row that may be broken; empty when it has none."""
@@ -223,8 +246,10 @@ class RowReader:
                 "Quote cells that hold commas, quotes or line breaks.",
             )
             return
+        deletes = self.delta and self._deletes(row)
         for name, cell in zip(self._names, row, strict=True):
-            yield from self._explain_cell(name, cell)
+            if not deletes or name in BASE:
+                yield from self._explain_cell(name, cell)
 
     def _explain_cell(self, name: str, cell: str) -> Iterator[Fault]:
         column = self._columns.get(name)
@@ -235,7 +260,7 @@ class RowReader:
             )
         elif column is not None and column.element is not None:
             element = column.element
-            if not cell and element.in_csv:
+            if not cell and self._needs(column):
                 yield Fault("missing_value", "a value is required", "Fill the cell.", name, "")
             elif cell:
                 try:

@@ -25,6 +25,8 @@ GRADES = ("IT", "PR", "PK", "TK", "KG", *(f"{n:02}" for n in range(1, 14)), "PS"
 
 # OneRoster 1.0 said `inactive` where 1.1 says `tobedeleted`; it is read and never written (digest, section 3).
 FORMER_STATUS = {"inactive": TO_BE_DELETED}
+DELETED = (TO_BE_DELETED, *FORMER_STATUS)
+"""The cells that delete a record in a delta file."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME = re.compile(

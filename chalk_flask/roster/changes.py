@@ -32,8 +32,12 @@ class Changes:
         return self.counts.total() - self.counts["unchanged"]
 
     def compare(self, rows: list[Row]) -> None:
-        """Compare a batch of records, a thousand or so, with what is stored, and keep those that differ."""
+        """Compare a batch of records, a thousand or so, with what is stored, and keep those that differ.
+
+        A row without a body deletes what is stored under its key.
+        """
         if self._empty:
+            rows = [row for row in rows if row[1]]
             self.counts["created"] += len(rows)
             self._spool.add(rows)
             return
@@ -41,6 +45,9 @@ class Changes:
         kept = []
         for row in rows:
             outcome = _outcome(row[1], stored.get(row[0]))
+            if outcome == "deleted" and not row[1]:
+                self.keep(self.resource.tombstone(stored[row[0]]), "deleted")
+                continue
             self.counts[outcome] += 1
             if outcome != "unchanged":
                 kept.append(row)
@@ -65,6 +72,8 @@ class Changes:
 
 
 def _outcome(body: bytes, stored: bytes | None) -> Outcome:
+    if not body:  # the row of a delta file that deletes: there may be nothing to delete
+        return "deleted" if stored is not None and Resource.is_active(stored) else "unchanged"
     active = Resource.is_active(body)
     if stored is None:
         return "created"

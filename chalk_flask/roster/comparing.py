@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from backends import KEY, AllOf, Among, AnyOf, Compare, Not, Query, Select, Snapshot, Where
@@ -11,7 +11,7 @@ from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.oneroster.rows import Draft
-from chalk_flask.oneroster.vocabularies import TO_BE_DELETED, format_instant
+from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED, format_instant
 from chalk_flask.roster import derived
 from chalk_flask.roster.changes import Changes
 from chalk_flask.roster.package import Package
@@ -41,6 +41,7 @@ class Comparison:
         self.purged: dict[str, list[str]] = {}
         self._before = before
         self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
+        self._delta = [name for name in FILES if package.modes.get(name) == "delta"]
         self._links: dict[str, derived.Links] = {}
 
     @property
@@ -52,7 +53,7 @@ class Comparison:
         """Read the whole package; afterwards `changes` and `purged` say what to write."""
         for name in FILES:
             self.changes[name] = Changes(FILES[name], self._before)
-            if name in self._bulk:
+            if name in self._bulk or name in self._delta:
                 self._read(FILES[name])
         if self.reading.problems.total:
             return
@@ -88,13 +89,26 @@ class Comparison:
         """Orgs and sessions are few, so all are held until each one's children are known."""
         element = resource.derived[name]
         field = f"{element.inverse}.sourcedId"
-        self._check_cycles(resource, field, drafts)
-        found = derived.children(drafts, field)
+        parents = {d.key: str(d.values[field]) for d in drafts if d.values.get(field) is not None}
+        living = {draft.key for draft in drafts if draft.values["status"] == ACTIVE}
+        if resource.name in self._delta:
+            kept = derived.stored_parents(self._before, resource, element, self.reading.ids[resource.name])
+            parents, living = parents | kept, living | kept.keys()
+        self._check_cycles(resource, parents)
+        found = derived.children({key: parent for key, parent in parents.items() if key in living})
         for draft in drafts:
             yield derived.attach(draft, name, element, found.get(draft.key))
+        if resource.name in self._delta:
+            self._relate(resource, name, found)
 
-    def _check_cycles(self, resource: Resource, field: str, drafts: list[Draft]) -> None:
-        parents = {d.key: str(d.values[field]) for d in drafts if d.values.get(field) is not None}
+    def _relate(self, resource: Resource, name: str, links: derived.Links) -> None:
+        """Give stored records that the package does not carry what follows for them from those that it does."""
+        ids = self.reading.ids.get(resource.name, ())
+        for record in derived.relinked(self._before, resource, name, links):
+            if record.key not in ids:
+                self.changes[resource.name].keep(record, "updated")
+
+    def _check_cycles(self, resource: Resource, parents: Mapping[str, str]) -> None:
         if not (found := set(cycles(parents))):
             return
         for row, key in self.reading.located(resource):
@@ -119,19 +133,21 @@ class Comparison:
 
     def _noting_links(self, resource: Resource, drafts: Iterator[Draft]) -> Iterator[Draft]:
         owner, target = (reference.field for reference in resource.references)
-        found: dict[str, set[str]] = {}
+        delta = resource.name in self._delta
+        found = derived.stored_pairs(self._before, resource.name) if delta else {}
         for draft in drafts:
-            if draft.values["status"] == "active":
-                found.setdefault(str(draft.values[owner]), set()).add(str(draft.values[target]))
+            if draft.values["status"] == ACTIVE:
+                found[draft.key] = str(draft.values[owner]), str(draft.values[target])
+            else:
+                found.pop(draft.key, None)
             yield draft
-        self._links[resource.name] = {key: sorted(keys) for key, keys in found.items()}
+        self._links[resource.name] = derived.grouped(found.values())
 
     def _relink(self) -> None:
-        """Classes and courses whose own file is absent still follow their links."""
+        """Classes and courses that their own file does not carry still follow their links."""
         for link, (name, element) in derived.link_sources().items():
-            if link in self._bulk and name not in self._bulk:
-                for record in derived.relinked(self._before, FILES[name], element, self._links[link]):
-                    self.changes[name].keep(record, "updated")
+            if link in self._links and name not in self._bulk and (link in self._bulk or link in self._delta):
+                self._relate(FILES[name], element, self._links[link])
 
     def _mark_missing(self, resource: Resource) -> None:
         changes, ids = self.changes[resource.name], self.reading.ids[resource.name]

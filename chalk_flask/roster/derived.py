@@ -10,9 +10,20 @@ from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.oneroster.rows import Draft, encode
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.roster.identifiers import Identifiers
 from chalk_flask.roster.references import ACTIVE_ONLY
 
-__all__ = ["Links", "attach", "children", "link_sources", "relinked", "stored_links"]
+__all__ = [
+    "Links",
+    "attach",
+    "children",
+    "grouped",
+    "link_sources",
+    "relinked",
+    "stored_links",
+    "stored_pairs",
+    "stored_parents",
+]
 
 Links = dict[str, list[str]]
 """For each record the ids that are derived for it, sorted."""
@@ -30,24 +41,42 @@ def link_sources() -> dict[str, tuple[str, str]]:
     }
 
 
-def children(drafts: Iterable[Draft], field: str) -> Links:
-    """The active drafts by the parent that their `field` names. A tombstone is nobody's child."""
-    found: Links = {}
-    for draft in drafts:
-        parent = draft.values.get(field)
-        if isinstance(parent, str) and draft.values["status"] == ACTIVE:
-            found.setdefault(parent, []).append(draft.key)
-    return {parent: sorted(keys) for parent, keys in found.items()}
+def children(parents: Mapping[str, str]) -> Links:
+    """The records by their parent, given the parent of each that is active: a tombstone is nobody's child."""
+    return grouped((parent, key) for key, parent in parents.items())
+
+
+def stored_parents(before: Snapshot, resource: Resource, element: Refs, others: Identifiers) -> dict[str, str]:
+    """The parents of the stored active records whose ids are not among the `others`."""
+    found = {}
+    for body in _bodies(before, resource.name):
+        data = resource.normal(body)
+        if data["sourcedId"] not in others and element.inverse in data:
+            found[data["sourcedId"]] = data[element.inverse]
+    return found
+
+
+def stored_pairs(before: Snapshot, name: str) -> dict[str, tuple[str, str]]:
+    """The links of a link file as they are stored, active ones alone: owner and target by their own id."""
+    found: dict[str, tuple[str, str]] = {}
+    for body in _bodies(before, name):
+        data = FILES[name].normal(body)
+        owner, target = (data[reference.name] for reference in FILES[name].references)
+        found[data["sourcedId"]] = owner, target
+    return found
 
 
 def stored_links(before: Snapshot, name: str) -> Links:
     """The links of a link file as they are stored, active ones alone."""
-    found: Links = {}
-    for body in _bodies(before, name):
-        data = FILES[name].normal(body)
-        owner, target = (data[reference.name] for reference in FILES[name].references)
-        found.setdefault(owner, []).append(target)
-    return {owner: sorted(set(keys)) for owner, keys in found.items()}
+    return grouped(stored_pairs(before, name).values())
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> Links:
+    """The second ones of all pairs by the first, sorted, each once."""
+    found: dict[str, set[str]] = {}
+    for owner, key in pairs:
+        found.setdefault(owner, set()).add(key)
+    return {owner: sorted(keys) for owner, keys in found.items()}
 
 
 def attach(draft: Draft, name: str, element: Refs, keys: list[str] | None) -> Draft:

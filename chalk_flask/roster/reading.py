@@ -17,7 +17,7 @@ from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.identifiers import Identifiers
 from chalk_flask.roster.package import Package, Unreadable
 from chalk_flask.roster.problems import Problems
-from chalk_flask.roster.references import References
+from chalk_flask.roster.references import ACTIVE_ONLY, References
 
 __all__ = ["Reading", "cycles"]
 
@@ -38,13 +38,20 @@ class Reading:
     progress: Callable[[str, int], None] | None = None
     ids: dict[str, Identifiers] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
+    live: dict[str, set[str]] = field(init=False)
+    """For each delta file the ids that are active once it is applied, as far as it was read."""
     _broken: set[str] = field(default_factory=set)
     """Files that could not be read to their end: nothing is said of references to them, since not all is known."""
     _number: int = 0
     """The last row that was read; the header is 1, and blank lines count."""
 
     def __post_init__(self) -> None:
-        self.references = References(self.package, self.before, self.problems, self.ids, self._broken)
+        self.live = {
+            name: set(self.before.keys(name, ACTIVE_ONLY))
+            for name, mode in self.package.modes.items()
+            if mode == "delta"
+        }
+        self.references = References(self.package, self.before, self.problems, self.ids, self.live, self._broken)
 
     def drafts(self, name: str) -> Iterator[Draft]:
         """The good rows of a data file as drafts; what is wrong goes to `problems`."""
@@ -56,7 +63,8 @@ class Reading:
             with self.package.text(f"{name}.csv", lambda: self._number) as text:
                 lines = csv.reader(text, strict=True)
                 if reader := self._reader(resource, next(lines, None)):
-                    yield from self._read(resource, reader, lines)
+                    drafts = self._read(resource, reader, lines)
+                    yield from _followed(drafts, self.live[name]) if reader.delta else drafts
                     self._warn(resource, reader)
         except csv.Error as error:
             self._broken.add(name)
@@ -72,6 +80,7 @@ class Reading:
         """Let go of the ids once all is compared: writing has a use for the memory."""
         self.ids.clear()
         self.references.forget()
+        self.live.clear()
 
     def _reader(self, resource: Resource, header: list[str] | None) -> RowReader | None:
         file = f"{resource.name}.csv"
@@ -90,7 +99,7 @@ class Reading:
         if fatal:
             self._broken.add(resource.name)
         map_roles = self.map_roles and resource.name == "enrollments"
-        return None if fatal else RowReader(resource, header, map_roles)
+        return None if fatal else RowReader(resource, header, map_roles, resource.name in self.live)
 
     def _read(self, resource: Resource, reader: RowReader, lines: Iterator[list[str]]) -> Iterator[Draft]:
         ids, references = self.ids[resource.name], self.references.checks(resource)
@@ -111,10 +120,10 @@ class Reading:
                 if key := reader.key(row):
                     new(key)
                 continue
-            key, _, values, _ = draft
+            key, _, values, encoded = draft
             if not new(key):
                 self._repeated(resource, number, key)
-            for path, known, missed in references:
+            for path, known, missed in references if encoded else ():  # what only deletes refers to nothing
                 value = values.get(path, key if path == KEY else None)
                 if value is not None and value not in known:
                     missed(value, number, values["status"] == ACTIVE)
@@ -174,7 +183,7 @@ class Reading:
 
     def _warn(self, resource: Resource, reader: RowReader) -> None:
         file = f"{resource.name}.csv"
-        if reader.filled:
+        if reader.filled and not reader.delta:
             self.problems.warn(
                 "filled_state",
                 f"{reader.filled} rows of a bulk file fill status or dateLastModified",
@@ -184,6 +193,13 @@ class Reading:
         for column, odd in reader.odd.items():
             message = f"{len(odd)} codes are not of the standard's list"
             self.problems.warn("local_code", message, "They were kept.", file=file, column=column)
+
+
+def _followed(drafts: Iterator[Draft], live: set[str]) -> Iterator[Draft]:
+    """The drafts of a delta file, while `live` is kept to the ids that are active after each."""
+    for draft in drafts:
+        (live.add if draft.values["status"] == ACTIVE else live.discard)(draft.key)
+        yield draft
 
 
 def cycles(parents: Mapping[str, str]) -> Sequence[str]:

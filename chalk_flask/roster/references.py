@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from backends import KEY, Compare, Snapshot, Where
 from chalk_flask.oneroster.elements import fold
@@ -32,10 +32,19 @@ Waiting: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
 
 
 class References:
-    """What refers to what. `ids` grows while the files are read, `broken` names those of which not all is known."""
+    """What refers to what.
+
+    `ids` and, of delta files, `live` grow while the files are read; `broken` names those of which not all is known.
+    """
 
     def __init__(
-        self, package: Package, before: Snapshot, problems: Problems, ids: Mapping[str, Identifiers], broken: Set[str]
+        self,
+        package: Package,
+        before: Snapshot,
+        problems: Problems,
+        ids: Mapping[str, Identifiers],
+        live: Mapping[str, Set[str]],
+        broken: Set[str],
     ) -> None:
         self.recalled: set[tuple[str, str]] = set()
         """Class and id of stored records that only rows of deleted records still name."""
@@ -43,6 +52,7 @@ class References:
         self._before = before
         self._problems = problems
         self._ids = ids
+        self._live = live
         self._broken = broken
         self._awaited: dict[tuple[str, str], Waiting] = {}
         self._stored: dict[str, frozenset[str]] = {}
@@ -61,9 +71,10 @@ class References:
 
     def settle(self, name: str) -> None:
         """Decide about references to this file that were met before it was read through."""
+        there = self._live.get(name, self._ids[name])
         for (source, header), waiting in self._awaited.items():
             for (key, active), (row, target) in waiting.items():
-                if target == name and name not in self._broken and key not in self._ids[name]:
+                if target == name and name not in self._broken and key not in there:
                     self._missing(source, row, header, target, key, active)
 
     def forget(self) -> None:
@@ -75,7 +86,11 @@ class References:
     def _known(self, name: str, header: str, target: str) -> tuple[Set[object], Missed]:
         known: Set[object]
         waiting: Waiting | None = None
-        if self._modes.get(target) != "bulk":
+        if self._modes.get(target) == "delta":
+            # Within its own file a reference may come before the row that deletes what it leads to: all wait.
+            known = set() if target == name else cast(Set[object], self._live[target])
+            waiting = self._awaited.setdefault((name, header), {}) if target == name else None
+        elif self._modes.get(target) != "bulk":
             known = self._active(target)
         else:
             read = self._ids.get(target)
@@ -103,7 +118,10 @@ class References:
         if not active and self._before.bodies(target, [key]):
             self.recalled.add((target, key))
             return
-        where = f"{target}.csv" if self._modes.get(target) == "bulk" else f"the active {target} that are stored"
+        where = {
+            "bulk": f"{target}.csv",
+            "delta": f"{target}.csv or active in the store",
+        }.get(self._modes.get(target, ""), f"the active {target} that are stored")
         self._problems.error(
             "dangling_reference",
             f"refers to a record that is not in {where}",

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 from chalk_flask.cli import main
-from chalk_flask.oneroster.resources import FILES
 from tests.roster.packages import Made
 from tests.roster.refusing import Filled, places
 
@@ -218,7 +217,6 @@ MANIFESTS: dict[str, tuple[Change, str, int | None, str | None]] = {
     "a file that is there but absent": (mode("users", "absent"), "undeclared_file", 11, "absent"),
     "a file without a row": (lambda made: made.properties.pop("file.results"), "missing_property", None, None),
     "another mode": (mode("users", "Bulk"), "bad_mode", 11, "Bulk"),
-    "delta": (mode("users", "delta"), "delta_unsupported", 11, "delta"),  # I-12
     "another version": (lambda made: made.properties.update({"oneroster.version": "1.2"}), "bad_version", 3, "1.2"),
     "another version of the manifest": (
         lambda made: made.properties.update({"manifest.version": "2.0"}),
@@ -238,14 +236,6 @@ def test_a_manifest_that_does_not_fit_is_refused(filled: Filled, tmp_path: Path,
     for path in (made.folder(tmp_path / "package"), made.zip(tmp_path / "package.zip")):
         column = None if row is None else "value"
         assert places(filled.refuse(path)) == [(code, "manifest.csv", row, column, value)]
-
-
-def test_a_delta_package_is_told_to_come_as_bulk(filled: Filled, tmp_path: Path) -> None:  # I-12
-    made = Made()
-    made.properties |= {f"file.{name}": "delta" for name in FILES}
-    report = filled.refuse(made.zip(tmp_path / "package.zip"))
-    assert report["errorCount"] == len(FILES)
-    assert report["errors"][0]["remedy"] == "Delta files are not supported yet: export the file as bulk."
 
 
 BYTES: dict[str, tuple[bytes, str, int | None]] = {
