@@ -33,6 +33,14 @@ def row(name: str, key: str, **cells: str) -> Row:
     return next(dict(row) for row in ROWS[name] if row["sourcedId"] == key) | cells
 
 
+def named(key: str) -> Row:
+    return row("users", "parent-1") | {"sourcedId": key}
+
+
+def school(key: str, parent: str) -> Row:
+    return {"sourcedId": key, "name": "East", "type": "school", "parentSourcedId": parent}
+
+
 def gone(key: str, status: str = "tobedeleted") -> Row:
     return {"sourcedId": key, "status": status}
 
@@ -55,7 +63,7 @@ def test_only_what_a_delta_names_moves(store: Backend, load: Load) -> None:  # I
             users=[
                 row("users", "pupil-1", givenName="Ada"),
                 row("users", "pupil-2"),
-                row("users", "pupil-1") | {"sourcedId": "new"},
+                named("new"),
             ],
             enrollments=[gone("enr-1"), gone("never-was")],
         ),
@@ -87,14 +95,12 @@ def test_children_follow_although_their_parents_are_not_named(store: Backend, lo
     load(store, Made())
     load(
         store,
-        delta(
-            orgs=[gone("org-3"), {"sourcedId": "org-4", "name": "East", "type": "school", "parentSourcedId": "org-2"}]
-        ),
+        delta(orgs=[gone("org-3"), school("org-4", "org-2")]),
     )
     orgs = objects(store, "orgs")
     assert [each["sourcedId"] for each in orgs["org-1"]["children"]] == ["org-2"]
     assert [each["sourcedId"] for each in orgs["org-2"]["children"]] == ["org-4"]
-    load(store, delta(orgs=[{"sourcedId": "org-4", "name": "East", "type": "school", "parentSourcedId": "org-1"}]))
+    load(store, delta(orgs=[school("org-4", "org-1")]))
     orgs = objects(store, "orgs")
     assert [each["sourcedId"] for each in orgs["org-1"]["children"]] == ["org-2", "org-4"]
     assert "children" not in orgs["org-2"]
@@ -152,9 +158,7 @@ def test_nothing_refers_to_what_the_same_package_deletes(store: Backend, load: L
     backwards = delta(users=[row("users", "pupil-1", agentSourcedIds="parent-1"), gone("parent-1")])
     [error] = refused(store, tmp_path, backwards)
     assert (error["code"], error["value"], error["row"]) == ("dangling_reference", "parent-1", 2)
-    forwards = delta(
-        users=[row("users", "pupil-1", agentSourcedIds="later"), row("users", "parent-1") | {"sourcedId": "later"}]
-    )
+    forwards = delta(users=[row("users", "pupil-1", agentSourcedIds="later"), named("later")])
     load(store, forwards)
 
 
@@ -178,7 +182,7 @@ def everything(made: Made) -> dict[str, dict[str, Row]]:
 def test_a_delta_from_one_roster_to_another_gives_the_other(
     storage: str, load: Load, tmp_path: Path, seed: int
 ) -> None:
-    """The difference of two packages, applied to a store that holds the first, gives what an import of the second does."""
+    """The difference of two packages, applied to a store that holds the first, gives what importing the second does."""
     draw = random.Random(seed)
     one, two = Made(), Made()
     for made in (one, two):
@@ -188,14 +192,7 @@ def test_a_delta_from_one_roster_to_another_gives_the_other(
             each["metadata.x"] = draw.choice(["", "1", "2"])
         made.extra = {"users": ["metadata.x"], "orgs": ["metadata.x"]}
         made.rows["orgs"] += [
-            {
-                "sourcedId": f"more-{n}",
-                "name": "More",
-                "type": "school",
-                "parentSourcedId": draw.choice(["org-1", "org-2", ""]),
-            }
-            for n in range(4)
-            if draw.random() < 0.6
+            school(f"more-{n}", draw.choice(["org-1", "org-2", ""])) for n in range(4) if draw.random() < 0.6
         ]
     old, new = everything(one), everything(two)
     changes: dict[str, list[Row]] = {}
