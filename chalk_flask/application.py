@@ -11,6 +11,7 @@ from backends import open_store
 from chalk_flask import api
 from chalk_flask.access import Door, Tokens
 from chalk_flask.access.audit import Audit
+from chalk_flask.access.jwt_bearer import JwtBearer
 from chalk_flask.access.logins import Logins
 from chalk_flask.access.read_log import ReadLog
 from chalk_flask.chalk import Chalk
@@ -29,7 +30,7 @@ def application(settings: Mapping[str, object]) -> Flask:
     # Otherwise `chalk-flask serve` begins: an application that is only made leaves no folder where it happens to run.
     if read.sources.get("data") != "default":
         reads.begin()
-    chalk = Chalk(read, store, tokens, Door((tokens,)), Audit(store), Logins(store), reads)
+    chalk = Chalk(read, store, tokens, Door((tokens, JwtBearer(store))), Audit(store), Logins(store), reads)
     app = Flask("chalk_flask", static_folder=None)
     app.extensions["chalk"] = chalk
     api.register(app, chalk)

@@ -14,6 +14,7 @@ from chalk_flask.cli.demo import demo_command
 from chalk_flask.cli.edge import Edge
 from chalk_flask.cli.export import export_command
 from chalk_flask.cli.importing import import_command
+from chalk_flask.cli.issuer import issuer_group
 from chalk_flask.cli.serve import serve_command
 from chalk_flask.cli.tenant import tenant_group
 from chalk_flask.cli.token import token_group
@@ -51,6 +52,7 @@ main.add_command(import_command)
 main.add_command(export_command)
 main.add_command(token_group)
 main.add_command(tenant_group)
+main.add_command(issuer_group)
 main.add_command(check_command)
 main.add_command(config_group)
 main.add_command(backends_command)
