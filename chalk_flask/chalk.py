@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from backends import Backend
 from chalk_flask.access import Door, Tokens
 from chalk_flask.access.audit import Audit
+from chalk_flask.access.clients import Clients
 from chalk_flask.access.logins import Logins
 from chalk_flask.access.read_log import ReadLog
+from chalk_flask.access.signing import AccessTokens
 from chalk_flask.settings import Settings
 
 __all__ = ["Chalk"]
@@ -21,6 +23,8 @@ class Chalk:
     settings: Settings
     store: Backend
     tokens: Tokens
+    clients: Clients
+    access_tokens: AccessTokens
     door: Door
     audit: Audit
     logins: Logins
