@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from chalk_flask.cli.audit import audit_command
 from chalk_flask.cli.backends import backends_command
 from chalk_flask.cli.check import check_command
 from chalk_flask.cli.config import config_group
@@ -53,6 +54,7 @@ main.add_command(export_command)
 main.add_command(token_group)
 main.add_command(tenant_group)
 main.add_command(issuer_group)
+main.add_command(audit_command)
 main.add_command(check_command)
 main.add_command(config_group)
 main.add_command(backends_command)
