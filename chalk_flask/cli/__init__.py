@@ -10,6 +10,7 @@ import click
 from chalk_flask.cli.audit import audit_command
 from chalk_flask.cli.backends import backends_command
 from chalk_flask.cli.check import check_command
+from chalk_flask.cli.client import client_group
 from chalk_flask.cli.config import config_group
 from chalk_flask.cli.demo import demo_command
 from chalk_flask.cli.edge import Edge
@@ -52,6 +53,7 @@ main.add_command(serve_command)
 main.add_command(import_command)
 main.add_command(export_command)
 main.add_command(token_group)
+main.add_command(client_group)
 main.add_command(tenant_group)
 main.add_command(issuer_group)
 main.add_command(audit_command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
+from chalk_flask.cli.spans import span
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
@@ -32,19 +32,6 @@ SCOPE_HELP = (
     "What the token may read: a scope's URI, its last part (roster.readonly), or all; may be repeated."
     "  [default: everything but demographics]"
 )
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-LONGEST = timedelta(days=36525)
-
-
-def _span(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
-    """The span of time that an option names, from 1 second to a century."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip())
-    span = timedelta(**{UNITS[match[2]]: min(int(match[1]), 10**8)}) if match else timedelta()
-    if not timedelta() < span <= LONGEST:
-        raise click.BadParameter(f"{text!r} is not a span such as 30s, 30m, 12h, 90d or 8w, of a hundred years at most")
-    return span
 
 
 @click.group("token", short_help="Create, list and revoke bearer tokens.")
@@ -57,7 +44,7 @@ def token_group() -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help=SCOPE_HELP)
 @tenant_option
 @click.option(
-    "--expires", callback=_span, metavar="SPAN", help="How long it is valid: 30m, 12h, 90d, 8w.  [default: ever]"
+    "--expires", callback=span, metavar="SPAN", help="How long it is valid: 30m, 12h, 90d, 8w.  [default: ever]"
 )
 @click.option(
     "--sha256",
