@@ -9,6 +9,7 @@ from chalk_flask.access import Door, Tokens
 from chalk_flask.access.audit import Audit
 from chalk_flask.access.clients import Clients
 from chalk_flask.access.logins import Logins
+from chalk_flask.access.oauth1 import OAuth1
 from chalk_flask.access.read_log import ReadLog
 from chalk_flask.access.signing import AccessTokens
 from chalk_flask.settings import Settings
@@ -29,3 +30,4 @@ class Chalk:
     audit: Audit
     logins: Logins
     reads: ReadLog
+    oauth1: OAuth1

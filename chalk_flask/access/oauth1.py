@@ -19,11 +19,8 @@ from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 from urllib.request import parse_http_list
 
-from authlib.oauth1.rfc5849.signature import (  # type: ignore[import-untyped]  # the library ships no types
-    normalize_base_string_uri,
-    normalize_parameters,
-)
-from authlib.oauth1.rfc5849.util import escape  # type: ignore[import-untyped]  # the library ships no types
+from authlib.oauth1.rfc5849.signature import normalize_base_string_uri, normalize_parameters
+from authlib.oauth1.rfc5849.util import escape
 from cryptography.fernet import Fernet
 
 from backends import Backend

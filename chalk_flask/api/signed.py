@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from flask import Request
@@ -9,6 +10,9 @@ from flask import Request
 from chalk_flask.access.oauth1 import Malformed, SignedRequest
 from chalk_flask.api.addresses import origin
 from chalk_flask.api.paths import quoted
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
 
 __all__ = ["SCHEME", "is_signed", "signed_request"]
 
@@ -20,9 +24,9 @@ MOST_PARAMETERS = 1000
 """What is more is sorted and hashed for nobody: it happens before anyone is known."""
 
 
-def is_signed(request: Request) -> bool:
+def is_signed(environ: WSGIEnvironment) -> bool:
     """Whether the request names OAuth 1.0a in its Authorization header, in any letter case."""
-    header: str = request.environ.get("HTTP_AUTHORIZATION", "")
+    header: str = environ.get("HTTP_AUTHORIZATION", "")
     return header[:5].lower() == "oauth" and header[5:6] in ("", " ", "\t")
 
 

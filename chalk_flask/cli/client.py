@@ -34,6 +34,10 @@ SCOPE_HELP = (
     "What the client may do: a scope's URI, its last part (roster.readonly), or all; may be repeated."
     "  [default: read everything but demographics]"
 )
+OAUTH1_HELP = (
+    "The client may also sign its requests as in OAuth 1.0a, with its id as consumer key. For that the secret itself is"
+    " kept, encrypted; the key to it is a file below `data`."
+)
 LARGEST = 1024 * 1024
 
 
@@ -52,15 +56,17 @@ def client_group() -> None:
 @tenant_option
 @click.option("--jwks-file", metavar="FILE", help="The client signs in with a key: its public keys, as a JWK Set.")
 @click.option("--public-key", metavar="FILE", help="The same, for one public key (RSA or P-256) in PEM.")
+@click.option("--oauth1", is_flag=True, help=OAUTH1_HELP)
 @limit_options
 @as_json_option
-@settings_options()
+@settings_options("data")
 def create(
     label: str,
     scopes: tuple[str, ...],
     tenant: str,
     jwks_file: str | None,
     public_key: str | None,
+    oauth1: bool,
     limits: Limits,
     as_json: bool,
     **given: Any,
@@ -68,12 +74,14 @@ def create(
     """Create a client and show its secret, once: the store keeps its SHA-256 only. One with a key has no secret."""
     if jwks_file is not None and public_key is not None:
         raise click.UsageError("give the client's key by --jwks-file or by --public-key, one of the two")
+    if oauth1 and (jwks_file is not None or public_key is not None):
+        raise click.UsageError("--oauth1 is for clients with a secret: leave it out, or the key")
     granted = _scopes(scopes)
     jwks = _keys(jwks_file if jwks_file is not None else public_key)
     settings = _durable(given)
     check_tenant_of(settings, tenant)
     with _clients(settings) as clients:
-        secret, record = clients.create(label, granted, tenant, jwks, limits)
+        secret, record = clients.create(label, granted, tenant, jwks, limits, oauth1)
     emit(as_json, _made(secret, record), _created(secret, record))
 
 
@@ -101,7 +109,7 @@ def list_clients(as_json: bool, **given: Any) -> None:
     help="How long the former secret stays valid: 30m, 24h, 7d; 0s ends it now.  [default: 24h]",
 )
 @as_json_option
-@settings_options()
+@settings_options("data")
 def rotate(client_id: str, overlap: timedelta, as_json: bool, **given: Any) -> None:
     """Give a client a new secret and show it, once. Access tokens that it has stay valid until they expire."""
     with _existing(given, client_id) as clients:
@@ -186,6 +194,7 @@ def _made(secret: str | None, record: ClientRecord) -> dict[str, Any]:
         "client_secret": secret,
         "tenant": record.tenant,
         "scopes": data["scopes"],
+        **({"oauth1": True} if record.signs else {}),
         **({"limits": data["limits"]} if data["limits"] else {}),
         **({"former_valid_until": max(former)} if former else {}),
     }
@@ -198,6 +207,7 @@ def _created(secret: str | None, record: ClientRecord) -> str:
         f"client_secret {secret or '(none: it signs in with its key)'}",
         f"tenant        {record.tenant}",
         *(f"scope         {scope}" for scope in data["scopes"]),
+        *(["oauth1        its requests may be signed"] if record.signs else []),
         *([f"limits        {record.limits}"] if data.get("limits") else []),
         *(
             [f"The former secret stays valid until {data['former_valid_until']}."]
@@ -211,10 +221,14 @@ def _created(secret: str | None, record: ClientRecord) -> str:
 
 def _table(records: Iterable[ClientRecord]) -> str:
     rows = [
-        (each["id"], each["state"], each["auth"], each["tenant"], limits_shown(record.limits), each["label"])
+        (each["id"], each["state"], _ways(each), each["tenant"], limits_shown(record.limits), each["label"])
         for record in records
         for each in [record.shown()]
     ]
     if not rows:
         return "There are no clients. Create one: chalk-flask client create --label NAME"
     return table(("ID", "STATE", "SIGNS IN BY", "TENANT", "LIMITS", "LABEL"), rows)
+
+
+def _ways(shown: dict[str, Any]) -> str:
+    return f"{shown['auth']}, oauth1" if shown["oauth1"] else str(shown["auth"])
