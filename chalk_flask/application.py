@@ -11,8 +11,14 @@ from backends import open_store
 from chalk_flask import api
 from chalk_flask.access import Door, Tokens
 from chalk_flask.access.audit import Audit
+from chalk_flask.access.clients import Clients
+from chalk_flask.access.jwt_bearer import JwtBearer
+from chalk_flask.access.key_file import KeyFile
 from chalk_flask.access.logins import Logins
+from chalk_flask.access.oauth1 import OAuth1
 from chalk_flask.access.read_log import ReadLog
+from chalk_flask.access.signing import KEY_FILE, AccessTokens
+from chalk_flask.access.vault import Vault
 from chalk_flask.chalk import Chalk
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.settings import load
@@ -24,12 +30,17 @@ def application(settings: Mapping[str, object]) -> Flask:
     """What `chalk_flask.create_app` returns."""
     read = load(settings)
     store = open_store(read.storage, COLLECTIONS)
-    tokens = Tokens(store)
+    data = Path(read.data).absolute()
+    vault = Vault(data)
+    tokens, clients, oauth1 = Tokens(store), Clients(store, vault=vault), OAuth1(store, vault)
+    access_tokens = AccessTokens(clients, KeyFile(data / KEY_FILE), read.token_seconds)
+    # Ours come before those of other issuers, which are JWTs too.
+    door = Door((tokens, access_tokens, JwtBearer(store)))
     reads = ReadLog(Path(read.data) / "reads", read.audit_days)
     # Otherwise `chalk-flask serve` begins: an application that is only made leaves no folder where it happens to run.
     if read.sources.get("data") != "default":
         reads.begin()
-    chalk = Chalk(read, store, tokens, Door((tokens,)), Audit(store), Logins(store), reads)
+    chalk = Chalk(read, store, tokens, clients, access_tokens, door, Audit(store), Logins(store), reads, oauth1)
     app = Flask("chalk_flask", static_folder=None)
     app.extensions["chalk"] = chalk
     api.register(app, chalk)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from backends import Backend
 from chalk_flask.access import Door, Tokens
 from chalk_flask.access.audit import Audit
+from chalk_flask.access.clients import Clients
 from chalk_flask.access.logins import Logins
+from chalk_flask.access.oauth1 import OAuth1
 from chalk_flask.access.read_log import ReadLog
+from chalk_flask.access.signing import AccessTokens
 from chalk_flask.settings import Settings
 
 __all__ = ["Chalk"]
@@ -21,7 +24,10 @@ class Chalk:
     settings: Settings
     store: Backend
     tokens: Tokens
+    clients: Clients
+    access_tokens: AccessTokens
     door: Door
     audit: Audit
     logins: Logins
     reads: ReadLog
+    oauth1: OAuth1

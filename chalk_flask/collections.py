@@ -11,6 +11,8 @@ COLLECTIONS: tuple[Collection, ...] = (
     *(resource.collection for resource in FILES.values()),
     # The stamp of the last write transaction, so that the next one is above it.
     Collection("clock", served=False),
+    # Which records of the gradebook a grade tool wrote, so that imports leave them alone.
+    Collection("origins", (Field("collection"), Field("record", indexed=True)), served=False),
     # Bearer tokens by their SHA-256, in the reserved tenant `_control`.
     Collection("tokens", (Field("id", indexed=True), Field("tenant", indexed=True)), served=False),
     # There as well: tenants by name, OAuth clients, trusted issuers and the keys that we sign with by their ids.

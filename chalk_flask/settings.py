@@ -66,6 +66,12 @@ class Settings:
     lenient_parent: bool = _row(
         False, "Answer a nested read under an unknown parent with an empty 200 instead of a 404."
     )
+    token_seconds: int = _row(
+        3600,
+        "The seconds for which an access token of an OAuth client is valid; it ends sooner with its client.",
+        minimum=60,
+        maximum=86400,
+    )
     map_enrollment_roles: bool = _row(
         False,
         "On import, keep an enrollment whose role is outside the standard's list as a teacher with primary=false"

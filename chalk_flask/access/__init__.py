@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chalk_flask.access.door import Door, Way
-from chalk_flask.access.limits import UNLIMITED, Limits
+from chalk_flask.access.limits import UNLIMITED, BadLimits, Limits
 from chalk_flask.access.records import Grant, TokenRecord
 from chalk_flask.access.scopes import UnknownScope, allows, parse_scopes
 from chalk_flask.access.tenants import TenantRecord, TenantRefused, Tenants
@@ -11,6 +11,7 @@ from chalk_flask.access.tokens import TokenRefused, Tokens
 
 __all__ = [
     "UNLIMITED",
+    "BadLimits",
     "Door",
     "Grant",
     "Limits",

@@ -15,9 +15,9 @@ import orjson
 
 from backends import KEY, Backend, Compare, Query, Record, StorageError, Transaction
 from chalk_flask.access.records import instant
-from chalk_flask.access.tenants import CONTROL
+from chalk_flask.access.tenants import CONTROL, tenant_of
 
-__all__ = ["COLLECTION", "EVENTS", "Audit", "Fact", "note_in", "written"]
+__all__ = ["COLLECTION", "EVENTS", "Audit", "Fact", "home_of", "note_in", "written"]
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ class Audit:
         stand in CONTROL, where they outlive it.
         """
         try:
-            with self._store.write(CONTROL if event.startswith("tenant.") else tenant, wait=WAIT) as transaction:
+            home = CONTROL if event.startswith("tenant.") else home_of(self._store, tenant)
+            with self._store.write(home, wait=WAIT) as transaction:
                 note_in(transaction, tenant, event, self._now(), **facts)
         except StorageError as error:
             log.error("%s in tenant %s is missing in the audit: %s", event, tenant, type(error).__name__)
@@ -72,8 +73,14 @@ class Audit:
             if not found:
                 return
             for entry in found:
-                last = entry.pop("id")
+                last = entry.pop("entry")
                 yield entry
+
+
+def home_of(store: Backend, tenant: str) -> str:
+    """Where what concerns a tenant is noted: there, or in CONTROL when it is no more. Raises StorageError."""
+    with store.read(CONTROL) as control:
+        return tenant if tenant_of(control, tenant) is not None else CONTROL
 
 
 def note_in(transaction: Transaction, tenant: str, event: str, moment: datetime | None = None, **facts: Fact) -> None:
@@ -85,7 +92,7 @@ def note_in(transaction: Transaction, tenant: str, event: str, moment: datetime 
         raise ValueError(f"there is no event {event!r} in the audit; there are {', '.join(sorted(EVENTS))}")
     time = written(moment or instant())
     key = f"{time}-{secrets.token_hex(4)}"
-    body = orjson.dumps({"id": key, "time": time, "tenant": tenant, "event": event, **facts})
+    body = orjson.dumps({"time": time, "tenant": tenant, "event": event, **facts, "entry": key})
     transaction.put(COLLECTION, [Record(key, body, {"time": time, "event": event})])
 
 

@@ -27,11 +27,23 @@ class KeptSecret:
     # quick a try is, and a request for a token stays quick.
     sha256: str = field(repr=False)
     until: datetime | None = None
+    # OAuth 1.0a signs with the secret itself: of a client that may use it, that is kept too, sealed (access/vault.py).
+    sealed: str | None = field(default=None, repr=False)
 
     @classmethod
-    def of_text(cls, secret: str) -> KeptSecret:
+    def of_text(cls, secret: str, sealed: str | None = None) -> KeptSecret:
         """What is kept of a secret that was just made."""
-        return cls(_hashed(secret))
+        return cls(_hashed(secret), sealed=sealed)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> KeptSecret:
+        """The secret that a stored object describes."""
+        return cls(data["sha256"], _read(data.get("until")), data.get("sealed"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object that is stored."""
+        sealed = {} if self.sealed is None else {"sealed": self.sealed}
+        return {"sha256": self.sha256, "until": _written(self.until)} | sealed
 
     def valid_at(self, moment: datetime) -> bool:
         """Whether the secret lets anyone in at that moment."""
@@ -70,6 +82,11 @@ class ClientRecord:
         """`active` or `revoked`."""
         return "active" if self.revoked is None else "revoked"
 
+    @property
+    def signs(self) -> bool:
+        """Whether the client may sign its requests (OAuth 1.0a)."""
+        return any(kept.sealed for kept in self.secrets)
+
     def has_secret(self, secret: str, moment: datetime) -> bool:
         """Whether the text is a secret of this client that is valid at that moment."""
         digest = _hashed(secret)
@@ -86,7 +103,7 @@ class ClientRecord:
             "scopes": in_order(self.scopes),
             "limits": self.limits.as_dict(),
             "created": _written(self.created),
-            "secrets": [{"sha256": kept.sha256, "until": _written(kept.until)} for kept in self.secrets],
+            "secrets": [kept.as_dict() for kept in self.secrets],
             "jwks": self.jwks,
             "rotated": _written(self.rotated),
             "revoked": _written(self.revoked),
@@ -97,7 +114,11 @@ class ClientRecord:
         stored = self.as_dict()
         hidden = ("secrets", "jwks")
         auth = "private_key_jwt" if self.jwks is not None else "client_secret"
-        return {name: stored[name] for name in stored if name not in hidden} | {"auth": auth, "state": self.state}
+        return {name: stored[name] for name in stored if name not in hidden} | {
+            "auth": auth,
+            "oauth1": self.signs,
+            "state": self.state,
+        }
 
     def stored(self) -> Record:
         """The record in the collection `clients`, under the client's id."""
@@ -118,7 +139,7 @@ class ClientRecord:
             scopes=frozenset(data["scopes"]),
             created=datetime.fromisoformat(data["created"]),
             limits=Limits.of(data.get("limits")),
-            secrets=tuple(KeptSecret(kept["sha256"], _read(kept.get("until"))) for kept in data.get("secrets", ())),
+            secrets=tuple(map(KeptSecret.of, data.get("secrets", ()))),
             jwks=data.get("jwks"),
             rotated=_read(data.get("rotated")),
             revoked=_read(data.get("revoked")),

@@ -1,7 +1,8 @@
 """OAuth clients: made, listed, revoked, given new secrets, and told by their secrets.
 
 A client's id is `chk_client_` and 16 random hexadecimal digits, its secret `chk_secret_` and 64 of them: nothing that
-URL-encoding changes, so that clients which forget it get in too. Of a secret only the SHA-256 is kept.
+URL-encoding changes, so that clients which forget it get in too. Of a secret only the SHA-256 is kept; of a client that
+signs its requests (OAuth 1.0a), for which that is not enough, also the secret, sealed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from chalk_flask.access.client_records import ClientRecord, KeptSecret
 from chalk_flask.access.limits import UNLIMITED, Limits
 from chalk_flask.access.records import Grant, instant
 from chalk_flask.access.tenants import CONTROL, DEFAULT, granted, tenant_of
+from chalk_flask.access.vault import Vault, VaultClosed
 
 __all__ = ["COLLECTION", "ClientRecord", "ClientRefused", "Clients"]
 
@@ -38,11 +40,15 @@ class ClientRefused(Exception):
 
 
 class Clients:
-    """The OAuth clients of a store. Safe for use by many threads at once."""
+    """The OAuth clients of a store. Safe for use by many threads at once.
 
-    def __init__(self, store: Backend, now: Callable[[], datetime] = instant) -> None:
+    Without a vault no client can be made that signs its requests.
+    """
+
+    def __init__(self, store: Backend, now: Callable[[], datetime] = instant, vault: Vault | None = None) -> None:
         self._store = store
         self._now = now
+        self._vault = vault
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[object, ClientRecord | None, Grant | None]] = OrderedDict()
 
@@ -53,10 +59,12 @@ class Clients:
         tenant: str = DEFAULT,
         jwks: Mapping[str, Any] | None = None,
         limits: Limits = UNLIMITED,
+        oauth1: bool = False,
     ) -> tuple[str | None, ClientRecord]:
         """A new client's secret and what is kept of it; one with `jwks` (public keys) has no secret.
 
-        Raises ClientRefused for a label that will not do and a tenant that does not exist.
+        With `oauth1` it may sign its requests as well. Raises ClientRefused for a label that will not do, a tenant that
+        does not exist, and a secret that cannot be sealed.
         """
         secret = _generated() if jwks is None else None
         record = ClientRecord(
@@ -72,6 +80,8 @@ class Clients:
         with self._store.write(CONTROL) as transaction:
             if tenant == CONTROL or tenant_of(transaction, tenant) is None:
                 raise ClientRefused(f"there is no tenant {tenant[:80]!r} that a client could be for")
+            if oauth1:
+                record = replace(record, secrets=(self._sealed(transaction, secret),))
             transaction.put(COLLECTION, [record.stored()])
         return secret, record
 
@@ -99,7 +109,7 @@ class Clients:
         """A new secret for a client. Former ones stay valid for the overlap, unless they end sooner anyway.
 
         Access tokens that were issued live on until they expire. Raises ClientRefused for an unknown or revoked client,
-        and for one that signs with a key.
+        for one that signs with a key, and for a secret that has to be sealed and cannot.
         """
         secret, now = _generated(), self._now()
         with self._store.write(CONTROL) as transaction:
@@ -109,7 +119,8 @@ class Clients:
             if not record.secrets:
                 raise ClientRefused(f"the client {record.id} has no secret: create another one with its new key")
             former = (replace(kept, until=min(kept.until or now + overlap, now + overlap)) for kept in record.secrets)
-            kept = (KeptSecret.of_text(secret), *(each for each in former if each.valid_at(now)))
+            new = self._sealed(transaction, secret) if record.signs else KeptSecret.of_text(secret)
+            kept = (new, *(each for each in former if each.valid_at(now)))
             record = replace(record, secrets=kept, rotated=now)
             transaction.put(COLLECTION, [record.stored()])
         return secret, record
@@ -148,6 +159,21 @@ class Clients:
                 return entry[1], entry[2]
         return self._read(id, stamp)
 
+    def _sealed(self, control: Snapshot, secret: str | None) -> KeptSecret:
+        """What is kept of the secret of a client that signs. Raises ClientRefused."""
+        if self._vault is None or secret is None:
+            raise ClientRefused("a client without a secret of its own, or a place for its key, cannot use OAuth 1.0a")
+        try:
+            # A new key in the place of a lost one would hide what the loss has done to those that are there.
+            for sealed in _sealed_secrets(control)[:1]:
+                self._vault.open(sealed)
+            return KeptSecret.of_text(secret, self._vault.seal(secret))
+        except VaultClosed as error:
+            raise ClientRefused(
+                f"a secret for OAuth 1.0a cannot be kept: {error}; if the key is lost, revoke the clients that use"
+                " OAuth 1.0a and remove the file"
+            ) from error
+
     def _read(self, client_id: str, stamp: object) -> tuple[ClientRecord | None, Grant | None]:
         with self._store.read(CONTROL) as snapshot:
             body = snapshot.bodies(COLLECTION, [client_id]).get(client_id)
@@ -174,6 +200,13 @@ def _found(snapshot: Snapshot, client_id: str) -> ClientRecord:
     if body is None:
         raise ClientRefused(f"there is no client with the id {client_id!r}; `client list` shows those there are")
     return ClientRecord.parse(body)
+
+
+def _sealed_secrets(control: Snapshot) -> list[str]:
+    """The sealed secrets of all clients that are not revoked."""
+    body = control.find(Query(COLLECTION)).body()
+    records = [each for each in map(ClientRecord.of, orjson.loads(b"[%s]" % body)) if each.revoked is None]
+    return [kept.sealed for record in records for kept in record.secrets if kept.sealed]
 
 
 def _checked_label(text: str) -> str:

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["UNLIMITED", "Limits"]
+from chalk_flask.oneroster.compounds import Metadata, Ref, UserIds
+from chalk_flask.oneroster.element import Element, shown
+from chalk_flask.oneroster.resources import RESOURCES
+
+__all__ = ["UNLIMITED", "BadLimits", "Limits", "covers"]
+
+BASE = frozenset({"sourcedId", "status", "dateLastModified"})
+
+_ALWAYS = ("orgs", "grades", "classes")
+# Members that are no secret however well a body hides them.
+_TOLD = {"role": "paths such as /students and /teachers", "type": "paths such as /schools and /terms"}
+_SAID = {
+    "orgs": "orgs {}",
+    "grades": "grades {}",
+    "classes": "classes {}",
+    "denied": "no {}",
+    "redacted": "without {}",
+}
+
+
+class BadLimits(ValueError):
+    """Limits that nobody can mean; the message names what is wrong and says what there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +47,87 @@ class Limits:
     def as_dict(self) -> dict[str, list[str]]:
         """The JSON object that is stored and shown: only the kinds that limit something."""
         kinds = {name: getattr(self, name) for name in self.__slots__}
-        always = {"orgs", "grades", "classes"}
-        return {name: sorted(held) for name, held in kinds.items() if held is not None and (held or name in always)}
+        return {name: sorted(held) for name, held in kinds.items() if held is not None and (held or name in _ALWAYS)}
+
+    def __str__(self) -> str:
+        return "; ".join(_SAID[name].format(",".join(held) or "none") for name, held in self.as_dict().items())
 
     @classmethod
     def of(cls, data: Mapping[str, Any] | None) -> Limits:
         """The limits that a stored object describes."""
         return cls(**{name: frozenset(held) for name, held in data.items()}) if data else UNLIMITED
 
+    @classmethod
+    def parse(
+        cls,
+        orgs: Iterable[str] = (),
+        grades: Iterable[str] = (),
+        classes: Iterable[str] = (),
+        denied: Iterable[str] = (),
+        redacted: Iterable[str] = (),
+    ) -> Limits:
+        """The limits that an operator names; a kind of which nothing is named is not limited. Raises BadLimits."""
+        found = cls(
+            _allowed("an org", orgs),
+            _allowed("a grade", grades),
+            _allowed("a class", classes),
+            frozenset(_family(text.strip()) for text in denied),
+            frozenset(_path(text.strip()) for text in redacted),
+        )
+        return UNLIMITED if found == UNLIMITED else found
+
 
 UNLIMITED = Limits()
+
+
+def covers(redacted: Iterable[str], path: str) -> bool:
+    """Whether one of the redacted paths is that path or lies above it; `metadata.*` is the same as `metadata`."""
+    return any(path == above or path.startswith(above + ".") for above in (r.removesuffix(".*") for r in redacted))
+
+
+def _allowed(what: str, texts: Iterable[str]) -> frozenset[str] | None:
+    allowed = frozenset(texts)
+    if any(not text.strip() for text in allowed):
+        raise BadLimits(f"{what} is named by nothing but blanks: give its id, or leave the limit out")
+    return allowed or None
+
+
+def _family(name: str) -> str:
+    if name not in RESOURCES:
+        raise BadLimits(f"there is no family {shown(name)} to deny; there are {', '.join(RESOURCES)}")
+    return name
+
+
+def _path(name: str) -> str:
+    """The path as it is kept, if some class has it and can do without it."""
+    path = name.removesuffix(".*")
+    member, _, part = path.partition(".")
+    if member in BASE:
+        raise BadLimits(f"{member} cannot be redacted: without it no consumer can tell what became of a record")
+    found = [element for resource in RESOURCES.values() if (element := resource.elements.get(member))]
+    if not found or path.endswith(".") or not all(_has_part(element, part) for element in found):
+        raise BadLimits(f"there is no field {shown(name)} to redact; there are {', '.join(_redactable())}, metadata.*")
+    references = [element for element in found if isinstance(element, Ref)]
+    if any(element.required for element in references):
+        raise BadLimits(f"{member} cannot be redacted: it is a reference without which the record means nothing")
+    if member in _TOLD:
+        raise BadLimits(f"{member} cannot be redacted: {_TOLD[member]} tell it all the same")
+    return member if references else name
+
+
+def _has_part(element: Element, part: str) -> bool:
+    match element:
+        case Metadata():
+            return True
+        case UserIds():
+            return part in ("", "type", "identifier")
+        case Ref():
+            return part in ("", "sourcedId")
+        case _:
+            return not part
+
+
+def _redactable() -> list[str]:
+    names = {name: element for resource in RESOURCES.values() for name, element in resource.elements.items()}
+    kept = {name for name, element in names.items() if isinstance(element, Ref) and element.required}
+    return sorted(names.keys() - kept - BASE - _TOLD.keys() - {"metadata"})

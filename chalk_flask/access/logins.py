@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from backends import Backend, StorageError
-from chalk_flask.access.audit import note_in
+from chalk_flask.access.audit import home_of, note_in
 from chalk_flask.access.tenants import CONTROL
 
 __all__ = ["MOST", "Logins"]
@@ -110,7 +110,7 @@ class Logins:
             by_tenant[login.tenant].append(login)
         for tenant, group in by_tenant.items():
             try:
-                with self._store.write(tenant, wait=WAIT) as transaction:
+                with self._store.write(home_of(self._store, tenant), wait=WAIT) as transaction:
                     for login in group:
                         named = {"client": login.client, "address": login.address}
                         facts: dict[str, Any] = {**named, "count": logins[login]}

@@ -21,6 +21,7 @@ import orjson
 
 from backends import EVERYTHING, Backend, Compare, Query, Snapshot
 from chalk_flask.access.last_used import LastUsed
+from chalk_flask.access.limits import UNLIMITED, Limits
 from chalk_flask.access.records import Grant, TokenRecord, instant
 from chalk_flask.access.tenants import CONTROL, TenantRefused, granted, known_tenant
 
@@ -59,6 +60,7 @@ class Tokens:
         expires: datetime | None = None,
         sha256: str | None = None,
         test: bool = False,
+        limits: Limits = UNLIMITED,
     ) -> tuple[str | None, TokenRecord]:
         """A new token and what is kept of it; with `sha256` a token issued elsewhere is let in, and none is shown.
 
@@ -72,6 +74,7 @@ class Tokens:
             label=_checked_label(label),
             tenant=tenant,
             scopes=frozenset(scopes),
+            limits=limits,
             prefix=token[:_SHOWN] if token else None,
             created=self._now(),
             expires=expires,

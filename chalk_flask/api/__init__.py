@@ -15,7 +15,7 @@ __all__ = ["register"]
 def register(app: Flask, chalk: Chalk) -> None:
     """Give the application every route under both roots, and errors in one shape for any path."""
     paths.prepare(app)
-    bearer = throttle.limited(app, auth.bearer(chalk.door), chalk.settings)
+    bearer = throttle.limited(app, auth.guard(chalk.door, chalk.oauth1, chalk.settings.public_url), chalk.settings)
     for root in ROOTS:
         app.register_blueprint(blueprint(chalk, root, bearer))
     errors.register(app)

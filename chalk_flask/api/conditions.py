@@ -50,9 +50,9 @@ class Parent:
     where: Where = EVERYTHING
     within: str = ""
 
-    def known(self, snapshot: Snapshot, ids: Ids, position: int) -> bool:
-        """Whether the id at that position names such a record."""
-        found = both(Compare(KEY, "=", ids[position]), self.where)
+    def known(self, snapshot: Snapshot, ids: Ids, position: int, visible: Where) -> bool:
+        """Whether the id at that position names such a record, and a visible one."""
+        found = both(both(Compare(KEY, "=", ids[position]), self.where), visible)
         if self.within:
             found = both(found, Compare(self.within, "=", ids[position - 1]))
         return snapshot.find(Query(self.collection, found, limit=1)).total > 0

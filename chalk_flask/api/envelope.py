@@ -1,6 +1,6 @@
 """From the chunks of a page to the bytes of an answer: references made absolute, fields picked, an envelope around.
 
-Nothing here parses a document unless fields are selected.
+Nothing here parses a document unless fields are selected or the bearer is limited.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import orjson
 
 from chalk_flask.api.errors import status_entry
 from chalk_flask.api.parameters import Notice
+from chalk_flask.api.redaction import Cut
 from chalk_flask.oneroster.resource import Resource
 
 __all__ = ["blocks", "collection", "documents", "single"]
@@ -29,12 +30,18 @@ MOST = 768 * 1024
 """Bytes that a block holds at most; larger ones are cut."""
 
 
-def documents(chunks: Iterable[bytes], root: str, fields: tuple[str, ...] | None) -> Iterator[bytes]:
-    """The chunks with the absolute root in every reference, and of each document the selected members alone."""
+def documents(
+    chunks: Iterable[bytes], root: str, fields: tuple[str, ...] | None, cut: Cut | None = None
+) -> Iterator[bytes]:
+    """The chunks with the absolute root in every reference, and of each document the selected members alone.
+
+    `cut` takes out of them what the bearer must not see.
+    """
     start = orjson.dumps(root)[1:-1]
     for chunk in chunks:
         absolute = _absolute(chunk, start)
-        yield absolute if fields is None else _picked(absolute, fields)
+        picked = absolute if fields is None else _picked(absolute, fields)
+        yield picked if cut is None else cut(picked)
 
 
 def _absolute(chunk: bytes, start: bytes) -> bytes:

@@ -15,6 +15,7 @@ from backends import EVERYTHING, KEY, Order, Where
 from chalk_flask.api.conditions import VISIBLE, both
 from chalk_flask.api.errors import Problem
 from chalk_flask.api.routes import GRADEBOOK_COLLECTIONS, Root, Route
+from chalk_flask.api.visibility import OPEN, Sight
 from chalk_flask.oneroster import filters
 from chalk_flask.oneroster.elements import shown
 from chalk_flask.oneroster.resource import Resource
@@ -54,23 +55,27 @@ class Asked:
     others: str = ""
 
 
-def asked(route: Route, root: Root, query: bytes, maximum: int) -> Asked:
-    """What a query string means for a route under a root; a `maximum` of 0 is none. Raises Problem (400)."""
+def asked(route: Route, root: Root, query: bytes, maximum: int, seen_by: Sight = OPEN) -> Asked:
+    """What a query string means for a route under a root; a `maximum` of 0 is none. Raises Problem (400).
+
+    To a limited bearer redacted fields are unknown.
+    """
     read = _remembered if len(query) <= REMEMBERED else _asked
-    return read(route, root, query, maximum)
+    return read(route, root, query, maximum, seen_by)
 
 
-def _asked(route: Route, root: Root, query: bytes, maximum: int) -> Asked:
+def _asked(route: Route, root: Root, query: bytes, maximum: int, seen_by: Sight) -> Asked:
     # Bytes that are not UTF-8 become a character that no record holds.
     pairs = parse_qsl(query.decode(errors="replace"), keep_blank_values=True, errors="replace")
     given = _once(pairs, NAMES if route.many else ("fields",))
+    resource = seen_by.resource(route.resource.name)
     if not route.many:
-        fields, notices = _fields(given.get("fields"), route.resource)
-        return Asked(_filter("", route), fields=fields, notices=notices)
+        fields, notices = _fields(given.get("fields"), resource)
+        return Asked(_filter("", resource, seen_by), fields=fields, notices=notices)
     limit, offset = _limit(given.get("limit"), root, maximum), _whole("offset", given.get("offset", "0"))
-    where = _filter(given.get("filter", ""), route)
-    order, unsorted = _order(given.get("sort", ""), given.get("orderBy", ""), route.resource)
-    fields, unselected = _fields(given.get("fields"), route.resource)
+    where = _filter(given.get("filter", ""), resource, seen_by)
+    order, unsorted = _order(given.get("sort", ""), given.get("orderBy", ""), resource, seen_by)
+    fields, unselected = _fields(given.get("fields"), resource)
     return Asked(where, order, offset, limit, fields, unsorted + unselected, _others(pairs))
 
 
@@ -105,16 +110,18 @@ def _whole(name: str, text: str) -> int:
     return int(text)
 
 
-def _filter(text: str, route: Route) -> Where:
+def _filter(text: str, resource: Resource, seen_by: Sight) -> Where:
     """The filter, and that deleted gradebook objects are hidden unless it asks after them (reading A-04)."""
     wanted = _parsed(text)
-    hides = route.resource.name in GRADEBOOK_COLLECTIONS
+    hides = resource.name in GRADEBOOK_COLLECTIONS
     if wanted is None:
         return VISIBLE if hides else EVERYTHING
     try:
-        where = filters.condition(wanted, route.resource)
+        where = filters.condition(wanted, resource)
     except filters.FilterError as error:
         raise Problem(400, str(error), "invalid_filter_field" if error.unknown_field else "") from error
+    if seen_by is not OPEN:
+        where = seen_by.filtered(where, resource.name)
     return both(VISIBLE, where) if hides and wanted.fields.isdisjoint(_SHOWS_DELETED) else where
 
 
@@ -125,14 +132,17 @@ def _parsed(text: str) -> filters.Filter | None:
         raise Problem(400, str(error)) from error
 
 
-def _order(name: str, direction: str, resource: Resource) -> tuple[tuple[Order, ...], tuple[Notice, ...]]:
+def _order(
+    name: str, direction: str, resource: Resource, seen_by: Sight
+) -> tuple[tuple[Order, ...], tuple[Notice, ...]]:
     if direction.lower() not in ("", "asc", "desc"):
         raise Problem(400, f"orderBy must be asc or desc, not {shown(direction)}.")
     descending, name = direction.lower() == "desc", name.strip()
     if not name:
         return (Order(KEY, descending=True),) if descending else (), ()
     path = resource.path(name)
-    if path is None:
+    # By a reference that may lead to what is hidden nobody sorts either: the order would tell its id.
+    if path is None or path.field in seen_by.doubtful(resource.name):
         return (), (Notice("invalid_sort_field", name[:NAMED]),)
     return (Order(path.ordered_by or path.field, descending),), ()
 

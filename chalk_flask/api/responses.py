@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from flask import Request, Response
 from werkzeug.http import parse_etags
 
-from chalk_flask.access import Grant
+from chalk_flask.access import UNLIMITED, Grant, Limits
 from chalk_flask.api.compression import SMALLEST, accepted, gzipped
 
 __all__ = ["Headers", "answer", "entity_tag", "first_headers", "unchanged"]
@@ -32,11 +32,12 @@ VERSION = _version()
 def entity_tag(grant: Grant, revision: int, site: str, request: Request, variant: str) -> str:
     """The weak ETag of what this request is answered with, computed without looking for it.
 
-    It hangs on all that an answer depends on: tenant and revision, the address (hrefs hold it), the query, the scopes,
-    this program's version, and the `variant` that settings make.
+    It hangs on all that an answer depends on: tenant and revision, the address (hrefs hold it), the query, the scopes
+    and limits, this program's version, and the `variant` that settings make.
     """
     query = request.query_string.decode("latin-1")
-    seen = (VERSION, variant, grant.tenant, revision, _scopes(grant.scopes), site, request.path, query)
+    allowed = _scopes(grant.scopes) if grant.limits is UNLIMITED else (_scopes(grant.scopes), _limits(grant.limits))
+    seen = (VERSION, variant, grant.tenant, revision, allowed, site, request.path, query)
     return f'W/"{blake2b(repr(seen).encode(), digest_size=12).hexdigest()}"'
 
 
@@ -84,3 +85,8 @@ def _until(deadline: float, first: bytes, second: bytes, others: Iterator[bytes]
 @lru_cache(maxsize=256)
 def _scopes(scopes: frozenset[str]) -> str:
     return " ".join(sorted(scopes))
+
+
+@lru_cache(maxsize=4096)
+def _limits(limits: Limits) -> str:
+    return repr(limits.as_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from backends import EVERYTHING, KEY, Compare, Snapshot, Where
@@ -69,9 +70,12 @@ class Route:
         alias = self.path.replace("/lineItems", "/lineitems") if self.parents else self.path
         return (self.path,) if alias == self.path else (self.path, alias)
 
-    def knows_parents(self, snapshot: Snapshot, ids: Ids) -> bool:
-        """Whether every parent exists, is of its type, and belongs to the one before it."""
-        return all(parent.known(snapshot, ids, position) for position, parent in enumerate(self.parents))
+    def knows_parents(self, snapshot: Snapshot, ids: Ids, visible: Callable[[str], Where]) -> bool:
+        """Whether every parent is visible, is of its type, and belongs to the one before it."""
+        return all(
+            parent.known(snapshot, ids, position, visible(parent.collection))
+            for position, parent in enumerate(self.parents)
+        )
 
     def condition(self, snapshot: Snapshot, ids: Ids) -> Where:
         """Which records the path means."""

@@ -27,8 +27,8 @@ __all__ = ["BAD_LOGINS", "BAD_TOKENS", "Failures", "Guard", "Guesses", "limited"
 BAD_TOKENS = 300
 """Wrong bearer tokens a minute after which an address is answered 429 instead of 401; right ones still get in."""
 BAD_LOGINS = 30
-"""Wrong secrets a minute after which a client id is refused from that address for the rest of the minute, right or
-wrong: otherwise guessing could go on."""
+"""Wrong secrets a minute after which an address is answered 429 at the token endpoint instead of 401; and a client that
+they were for is refused from there for the rest of the minute, right or wrong: otherwise guessing could go on."""
 MINUTE = 60.0
 KEYS = 8192
 """How many keys are remembered; when there are more, the ones that failed longest ago are forgotten."""
@@ -77,6 +77,7 @@ class Guesses:
     def __init__(self) -> None:
         self._tokens = Failures(BAD_TOKENS)
         self._logins = Failures(BAD_LOGINS)
+        self._clients = Failures(BAD_LOGINS)
 
     def bad_token(self) -> None:
         """This request's bearer credentials are wrong; none at all are no guess. Raises TooManyRequests."""
@@ -86,13 +87,21 @@ class Guesses:
             self._tokens.count(address)
             _refuse(seconds)
 
-    def check_login(self, client: str) -> None:
-        """Raises TooManyRequests when the secret of this client id was wrong too often from this address."""
-        _refuse(self._logins.seconds((network(request.remote_addr), client[:256])))
+    def good_login(self, client: str) -> None:
+        """This request shows a client's secret. Raises TooManyRequests when it was wrong too often from there."""
+        _refuse(self._clients.seconds((network(request.remote_addr), client)))
 
-    def bad_login(self, client: str) -> None:
-        """This request's secret for a client id is wrong, or there is no such client."""
-        self._logins.count((network(request.remote_addr), client[:256]))
+    def bad_login(self, client: str | None) -> None:
+        """This request shows a wrong secret for a client, or is for none that there is. Raises TooManyRequests.
+
+        That depends on the address alone, so that it does not tell which clients there are.
+        """
+        address = network(request.remote_addr)
+        seconds = self._logins.seconds(address)
+        self._logins.count(address)
+        if client is not None:
+            self._clients.count((address, client))
+        _refuse(seconds)
 
 
 def limited(app: Flask, bearer: Guard, settings: Settings) -> Guard:

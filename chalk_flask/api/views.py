@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
-from backends import Query, Snapshot, Where
+from backends import Page, Query, Snapshot, Where
 from chalk_flask.access import Grant
 from chalk_flask.api import envelope
 from chalk_flask.api.addresses import origin
@@ -19,9 +19,10 @@ from chalk_flask.api.errors import Problem
 from chalk_flask.api.paging import links
 from chalk_flask.api.parameters import Asked, asked
 from chalk_flask.api.paths import quoted
+from chalk_flask.api.redaction import Acquaintances, cut
 from chalk_flask.api.responses import Headers, answer, entity_tag, first_headers, unchanged
 from chalk_flask.api.routes import ROUTES, Root, Route
-from chalk_flask.api.visibility import visible
+from chalk_flask.api.visibility import OPEN, Sight, sight
 from chalk_flask.chalk import Chalk
 
 __all__ = ["blueprint"]
@@ -31,9 +32,10 @@ View: TypeAlias = Callable[..., Response]
 
 def blueprint(chalk: Chalk, root: Root, bearer: HTTPTokenAuth) -> Blueprint:
     """Every route of the table under one root, and again below /sis (DataSync)."""
+    known = Acquaintances()
     made = Blueprint(root.name, __name__, url_prefix=root.path)
     for route in ROUTES:
-        guarded = bearer.login_required(role=route.scopes)(_view(chalk, root, route))
+        guarded = bearer.login_required(role=route.scopes)(_view(chalk, root, route, known))
         for path in route.paths:
             rule = path.replace("{", "<id:").replace("}", ">")
             for prefix in ("", "/sis"):
@@ -53,10 +55,12 @@ class _Call:
     site: str
     root: str
     grant: Grant
+    seen_by: Sight
     meanings: _Meanings
+    known: Acquaintances
 
 
-def _view(chalk: Chalk, root: Root, route: Route) -> View:
+def _view(chalk: Chalk, root: Root, route: Route, known: Acquaintances) -> View:
     settings = chalk.settings
     variant = str(settings.lenient_parent)
     meanings = _Meanings(route)
@@ -65,9 +69,12 @@ def _view(chalk: Chalk, root: Root, route: Route) -> View:
     def view(**ids: str) -> Response:
         # `request` is a proxy that is slower than what it stands for.
         now: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
-        wanted = asked(route, root, now.query_string, settings.max_limit)
+        grant = current_grant()
+        seen_by = sight(grant)
+        wanted = asked(route, root, now.query_string, settings.max_limit, seen_by)
         site = origin(now, settings.public_url)
-        call = _Call(chalk, now, route, tuple(ids.values()), wanted, site, site + root.path, current_grant(), meanings)
+        path = tuple(ids.values())
+        call = _Call(chalk, now, route, path, wanted, site, site + root.path, grant, seen_by, meanings, known)
         snapshot = chalk.store.read_since(call.grant.tenant, current_stamp())
         try:
             tag = entity_tag(call.grant, snapshot.revision, site, now, variant)
@@ -86,31 +93,39 @@ def _view(chalk: Chalk, root: Root, route: Route) -> View:
 
 def _collection(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
     resource, wanted = call.route.resource, call.asked
-    where = both(both(_meant(call, snapshot), wanted.where), visible(call.grant, resource.name))
+    where = both(both(_meant(call, snapshot), wanted.where), call.seen_by.where(resource.name))
     page = snapshot.find(Query(resource.name, where, wanted.order, wanted.offset, wanted.limit))
     headers += [("X-Total-Count", str(page.total)), ("X-Count", str(page.total))]
     if wanted.limit:
         headers.append(("Link", links(call.site + quoted(call.request.path), wanted, page.total)))
-    documents = envelope.documents(page.chunks, call.root, wanted.fields)
+    documents = _documents(call, snapshot, page)
     blocks = envelope.collection(resource, documents, wanted.notices)
     return answer(call.request, blocks, headers, call.chalk.settings.stream_seconds)
 
 
 def _single(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
     resource, wanted = call.route.resource, call.asked
-    where = both(both(_meant(call, snapshot), wanted.where), visible(call.grant, resource.name))
+    where = both(both(_meant(call, snapshot), wanted.where), call.seen_by.where(resource.name))
     page = snapshot.find(Query(resource.name, where, limit=1))
     if not page.total:
         raise Problem(404, f"There is no {resource.single} with this id here.")
     headers.append(("X-Total-Count", "1"))
-    documents = envelope.documents(page.chunks, call.root, wanted.fields)
+    documents = _documents(call, snapshot, page)
     blocks = envelope.single(resource, documents, wanted.notices)
     return answer(call.request, blocks, headers, call.chalk.settings.stream_seconds)
 
 
+def _documents(call: _Call, snapshot: Snapshot, page: Page) -> Iterator[bytes]:
+    """The documents of the page as this bearer may see them."""
+    blade = None
+    if call.seen_by is not OPEN:
+        blade = cut(call.route.resource.name, call.seen_by, snapshot, call.grant.tenant, call.known)
+    return envelope.documents(page.chunks, call.root, call.asked.fields, blade)
+
+
 def _meant(call: _Call, snapshot: Snapshot) -> Where:
     """Which records the path means. Raises Problem (404) for an unknown parent, unless the operator is lenient."""
-    meant = call.meanings.of(snapshot, call.grant.tenant, call.ids)
+    meant = call.meanings.of(snapshot, call.grant.tenant, call.ids, call.seen_by)
     if meant is not None:
         return meant
     if call.chalk.settings.lenient_parent:
@@ -128,17 +143,19 @@ class _Meanings:
 
     def __init__(self, route: Route) -> None:
         self._route = route
-        self._known: dict[tuple[str, int, Ids], Where | None] = {}
+        self._known: dict[tuple[str, int, Ids, Sight], Where | None] = {}
 
-    def of(self, snapshot: Snapshot, tenant: str, ids: Ids) -> Where | None:
-        """Which records a path means; None when a parent is unknown."""
+    def of(self, snapshot: Snapshot, tenant: str, ids: Ids, seen_by: Sight) -> Where | None:
+        """Which records a path means to this bearer; None when it does not know a parent."""
         if not self._route.parents:
             return self._route.condition(snapshot, ids)
-        key = (tenant, snapshot.revision, ids)
+        key = (tenant, snapshot.revision, ids, seen_by)
         known = self._known  # another thread may put a new one in its place
         if key in known:
             return known[key]
-        meant = self._route.condition(snapshot, ids) if self._route.knows_parents(snapshot, ids) else None
+        meant = None
+        if self._route.knows_parents(snapshot, ids, seen_by.where):
+            meant = seen_by.joined(self._route.condition(snapshot, ids))
         if len(known) >= self.MANY:
             known = self._known = {}
         known[key] = meant

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import click
 
+from chalk_flask.cli.audit import audit_command
 from chalk_flask.cli.backends import backends_command
 from chalk_flask.cli.check import check_command
+from chalk_flask.cli.client import client_group
 from chalk_flask.cli.config import config_group
 from chalk_flask.cli.demo import demo_command
 from chalk_flask.cli.edge import Edge
 from chalk_flask.cli.export import export_command
 from chalk_flask.cli.importing import import_command
+from chalk_flask.cli.issuer import issuer_group
 from chalk_flask.cli.serve import serve_command
 from chalk_flask.cli.tenant import tenant_group
 from chalk_flask.cli.token import token_group
@@ -50,7 +53,10 @@ main.add_command(serve_command)
 main.add_command(import_command)
 main.add_command(export_command)
 main.add_command(token_group)
+main.add_command(client_group)
 main.add_command(tenant_group)
+main.add_command(issuer_group)
+main.add_command(audit_command)
 main.add_command(check_command)
 main.add_command(config_group)
 main.add_command(backends_command)

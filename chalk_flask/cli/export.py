@@ -13,6 +13,16 @@ from chalk_flask.cli.options import as_json_option, opened, settings_of, setting
 __all__ = ["export_command"]
 
 
+def _instant(ctx: click.Context, option: click.Parameter, text: str | None) -> str:
+    """The instant that the option names, as `dateLastModified` is written; nothing without the option."""
+    from chalk_flask.oneroster.vocabularies import parse_instant
+
+    try:
+        return parse_instant(text.strip())[0] if text is not None else ""
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither YYYY-MM-DDTHH:MM:SSZ nor YYYY-MM-DD") from None
+
+
 @click.command(
     "export",
     short_help="Write the roster as a OneRoster 1.1 CSV package.",
@@ -26,13 +36,21 @@ __all__ = ["export_command"]
     help="Put an apostrophe before cells that a spreadsheet would take for formulas. For people only: read back, such a"
     " package says something else.",
 )
+@click.option(
+    "--delta-since",
+    "since",
+    callback=_instant,
+    metavar="INSTANT",
+    help="Write what changed after this moment, as delta files: 2026-11-21T06:00:00Z, or a day.",
+)
 @as_json_option
 @settings_options()
-def export_command(path: Path, tenant: str, spreadsheet_safe: bool, as_json: bool, **given: Any) -> None:
+def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, as_json: bool, **given: Any) -> None:
     """Write the active records of a roster to a ZIP file, as a OneRoster 1.1 CSV bulk package.
 
     The file is readable by its owner alone, and replaces one of the same name once it is whole. Imported into an empty
-    store it gives the same roster, and exported again the same bytes.
+    store it gives the same roster, and exported again the same bytes. With --delta-since the package holds the changes
+    alone, deletions too; imported into a copy from that moment or later it gives today's roster.
     """
     from backends import store_exists
     from chalk_flask.roster.exporting import export_package
@@ -41,5 +59,5 @@ def export_command(path: Path, tenant: str, spreadsheet_safe: bool, as_json: boo
     if not store_exists(settings.storage):
         raise Refused(f"there is nothing to export: {settings.storage} does not exist yet")
     with opened(settings) as store, store.read(tenant) as snapshot:
-        done = export_package(snapshot, tenant, path, spreadsheet_safe=spreadsheet_safe)
+        done = export_package(snapshot, tenant, path, since=since, spreadsheet_safe=spreadsheet_safe)
     emit(as_json, done.as_dict(), done.as_text())

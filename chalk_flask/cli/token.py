@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.limits import limit_options, limits_shown
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,
@@ -19,10 +19,11 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
+from chalk_flask.cli.spans import span
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
-    from chalk_flask.access import TokenRecord, Tokens
+    from chalk_flask.access import Limits, TokenRecord, Tokens
     from chalk_flask.settings import Settings
 
 __all__ = ["token_group"]
@@ -31,19 +32,6 @@ SCOPE_HELP = (
     "What the token may read: a scope's URI, its last part (roster.readonly), or all; may be repeated."
     "  [default: everything but demographics]"
 )
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-LONGEST = timedelta(days=36525)
-
-
-def _span(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
-    """The span of time that an option names, from 1 second to a century."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip())
-    span = timedelta(**{UNITS[match[2]]: min(int(match[1]), 10**8)}) if match else timedelta()
-    if not timedelta() < span <= LONGEST:
-        raise click.BadParameter(f"{text!r} is not a span such as 30s, 30m, 12h, 90d or 8w, of a hundred years at most")
-    return span
 
 
 @click.group("token", short_help="Create, list and revoke bearer tokens.")
@@ -56,13 +44,14 @@ def token_group() -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help=SCOPE_HELP)
 @tenant_option
 @click.option(
-    "--expires", callback=_span, metavar="SPAN", help="How long it is valid: 30m, 12h, 90d, 8w.  [default: ever]"
+    "--expires", callback=span, metavar="SPAN", help="How long it is valid: 30m, 12h, 90d, 8w.  [default: ever]"
 )
 @click.option(
     "--sha256",
     metavar="HEX",
     help="Let in a token that was issued elsewhere, given by its SHA-256. It has to begin with chk_.",
 )
+@limit_options
 @click.option("--test", is_flag=True, help="Begin with chk_test_ instead of chk_live_, to tell it apart.")
 @as_json_option
 @settings_options()
@@ -73,6 +62,7 @@ def create(
     expires: timedelta | None,
     sha256: str | None,
     test: bool,
+    limits: Limits,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -84,10 +74,10 @@ def create(
     settings = _durable(given)
     check_tenant_of(settings, tenant)
     with _tokens(settings) as tokens:
-        token, record = tokens.create(label, granted, tenant, until, sha256, test)
+        token, record = tokens.create(label, granted, tenant, until, sha256, test, limits)
     data = record.as_dict()
-    chosen = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "expires")}
-    emit(as_json, {"token": token, **chosen}, _created(token, data))
+    chosen = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "limits", "expires")}
+    emit(as_json, {"token": token, **chosen}, _created(token, data, limits))
 
 
 @token_group.command("list", epilog="Example: chalk-flask token list --json")
@@ -149,7 +139,7 @@ def _scopes(texts: Iterable[str]) -> frozenset[str]:
         raise click.BadParameter(str(error), param_hint="--scope") from error
 
 
-def _created(token: str | None, data: dict[str, Any]) -> str:
+def _created(token: str | None, data: dict[str, Any], limits: Limits) -> str:
     shown = [
         token or f"The token with this SHA-256 is let in as {data['id']}.",
         *(["", "This is the only time it is shown: keep it safe."] if token else []),
@@ -157,6 +147,7 @@ def _created(token: str | None, data: dict[str, Any]) -> str:
         f"tenant  {data['tenant']}",
         f"expires {data['expires'] or 'never'}",
         *(f"scope   {scope}" for scope in data["scopes"]),
+        *([f"limits  {limits}"] if data["limits"] else []),
     ]
     return "\n".join(shown)
 
@@ -173,10 +164,12 @@ def _table(records: Iterable[TokenRecord]) -> str:
             each["prefix"] or "(brought along)",
             each["expires"] or "never",
             each["lastUsed"] or "never",
+            limits_shown(record.limits),
             each["label"],
         )
-        for each in map(_listed, records)
+        for record in records
+        for each in [_listed(record)]
     ]
     if not rows:
         return "There are no tokens. Create one: chalk-flask token create --label NAME"
-    return table(("ID", "STATE", "BEGINS", "EXPIRES", "LAST USED", "LABEL"), rows)
+    return table(("ID", "STATE", "BEGINS", "EXPIRES", "LAST USED", "LIMITS", "LABEL"), rows)

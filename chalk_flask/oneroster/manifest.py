@@ -32,13 +32,13 @@ def modes(properties: Mapping[str, str]) -> dict[str, str]:
     return {name: mode for name in FILES if (mode := properties.get(f"file.{name}", "absent")) in MODES}
 
 
-def declared(bulk: Container[str], system: str) -> Iterator[tuple[str, str]]:
-    """The rows of a manifest, in the standard's order, of a package that holds these files in whole."""
+def declared(mode: str, present: Container[str], system: str) -> Iterator[tuple[str, str]]:
+    """The rows of a manifest, in the standard's order, of a package that holds these files, all in one mode."""
     for name, (current, *_) in VERSIONS.items():
         yield name, current
     # The standard goes by the alphabet, but for classResources and courseResources after classes and courses.
     for name in sorted(FILES, key=lambda name: name.replace("Resources", "s+")):
-        yield f"file.{name}", "bulk" if name in bulk else "absent"
+        yield f"file.{name}", mode if name in present else "absent"
     yield OPTIONAL[0], system
 
 

@@ -189,7 +189,7 @@ class ResultSchema(Base):
     line_item = Ref("lineItems", "lineItem", required=True)
     student = Ref("users", "user", required=True)
     score_status = Token(words.SCORE_STATUS, required=True)
-    score = Number(required=True)
+    score = Number(in_csv=True)  # a student who is exempt may have none
     score_date = Date(required=True)
     comment = Text()
 

@@ -12,7 +12,7 @@ from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.oneroster.rows import Draft
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED, format_instant
-from chalk_flask.roster import derived
+from chalk_flask.roster import derived, origins
 from chalk_flask.roster.changes import Changes
 from chalk_flask.roster.package import Package
 from chalk_flask.roster.problems import Problems
@@ -39,6 +39,8 @@ class Comparison:
         self.reading = Reading(package, before, problems, map_roles, progress)
         self.changes: dict[str, Changes] = {}
         self.purged: dict[str, list[str]] = {}
+        self.adopted: list[str] = []
+        """The notes about records of grade tools that the package carries itself, and so takes over."""
         self._before = before
         self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
         self._delta = [name for name in FILES if package.modes.get(name) == "delta"]
@@ -59,6 +61,9 @@ class Comparison:
             return
         for name in self._bulk:
             self._mark_missing(FILES[name])
+        for name in origins.WRITABLE:
+            if name in self._bulk or name in self._delta:
+                self._adopt(name)
         self._relink()
         self._find_old_tombstones(tombstone_days)
         self.reading.forget()
@@ -152,13 +157,19 @@ class Comparison:
     def _mark_missing(self, resource: Resource) -> None:
         changes, ids = self.changes[resource.name], self.reading.ids[resource.name]
         waiting: list[str] = []
-        for key in self._before.keys(resource.name, ACTIVE_ONLY):
+        for key in self._before.keys(resource.name, _of_imports(resource.name)):
             if key not in ids:
                 waiting.append(key)
                 if len(waiting) == BATCH:
                     self._bury(resource, changes, waiting)
                     waiting = []
         self._bury(resource, changes, waiting)
+
+    def _adopt(self, name: str) -> None:
+        ids = self.reading.ids[name]
+        for note in self._before.keys(origins.COLLECTION, origins.noted(name)):
+            if note.removeprefix(origins.place(name, "")) in ids:
+                self.adopted.append(note)
 
     def _bury(self, resource: Resource, changes: Changes, keys: list[str]) -> None:
         for body in self._before.bodies(resource.name, keys).values():
@@ -178,6 +189,11 @@ class Comparison:
         ids, recalled = self.reading.ids.get(name, ()), self.reading.references.recalled
         if keys := [key for key in self._before.keys(name, free) if key not in ids and (name, key) not in recalled]:
             self.purged[name] = keys
+
+
+def _of_imports(name: str) -> Where:
+    """The active records that are an import's to delete: not what a grade tool wrote."""
+    return AllOf((ACTIVE_ONLY, Not(origins.by_tools(name)))) if name in origins.WRITABLE else ACTIVE_ONLY
 
 
 def _referrers(name: str) -> Iterator[Where]:

@@ -56,26 +56,32 @@ class Exported:
         return "\n".join([*lines, f"Wrote {sum(self.rows.values()):,} rows to {self.path}."])
 
 
-def export_package(snapshot: Snapshot, tenant: str, path: Path, *, spreadsheet_safe: bool = False) -> Exported:
+def export_package(
+    snapshot: Snapshot, tenant: str, path: Path, *, since: str = "", spreadsheet_safe: bool = False
+) -> Exported:
     """Write the active records of a tenant as a bulk package, a ZIP file; the file appears whole or not at all.
 
-    `status` and `dateLastModified` stay blank, as the standard wants of bulk files. A file whose collection holds no
-    active record is declared absent. Equal rosters give equal bytes. With `spreadsheet_safe` a cell that looks like a
-    formula begins with an apostrophe, and such a package no longer says exactly what is stored. Raises OSError.
+    `status` and `dateLastModified` stay blank, as the standard wants of bulk files. With `since`, an instant as
+    `dateLastModified` is written, the package is a delta of what changed after it: deleted records too, and both cells
+    filled. A file without a row is declared absent. Equal rosters give equal bytes. With `spreadsheet_safe` a cell that
+    looks like a formula begins with an apostrophe, and such a package no longer says exactly what is stored. Raises
+    OSError.
     """
     done = Exported(tenant, str(path))
+    where = Compare("dateLastModified", ">", fold(since)) if since else Compare("status", "=", fold(ACTIVE))
     with _replacing(path) as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as package:
         for name in FILES:
-            if rows := _write(package, snapshot, FILES[name], spreadsheet_safe):
+            if rows := _write(package, snapshot, FILES[name], where, spreadsheet_safe):
                 done.rows[name] = rows
-        package.writestr(_entry(manifest.MANIFEST), _lines([manifest.HEADER, *manifest.declared(done.rows, SYSTEM)]))
+        declared = manifest.declared("delta" if since else "bulk", done.rows, SYSTEM)
+        package.writestr(_entry(manifest.MANIFEST), _lines([manifest.HEADER, *declared]))
     return done
 
 
-def _write(package: zipfile.ZipFile, snapshot: Snapshot, resource: Resource, safe: bool) -> int:
+def _write(package: zipfile.ZipFile, snapshot: Snapshot, resource: Resource, where: Compare, safe: bool) -> int:
     """The file of a collection; how many rows it has. Without a row there is no file."""
-    active = Compare("status", "=", fold(ACTIVE))
-    query = Query(resource.name, active)
+    query = Query(resource.name, where)
+    blank = () if where.field == "dateLastModified" else STATE
     if not snapshot.find(replace(query, limit=0)).total:
         return 0
     names = _metadata_names(snapshot, query)
@@ -87,17 +93,17 @@ def _write(package: zipfile.ZipFile, snapshot: Snapshot, resource: Resource, saf
         write = csv.writer(text).writerow
         write([column.header for column in resource.columns] + [f"{METADATA}.{name}" for name in names])
         for body in chain.from_iterable(map(_bodies, snapshot.find(query).chunks)):
-            cells = _cells(resource, body, names)
+            cells = _cells(resource, body, blank, names)
             write([_harmless(cell) for cell in cells] if safe else cells)
             rows += 1
     return rows
 
 
-def _cells(resource: Resource, body: dict[str, Any], names: Sequence[str]) -> list[str]:
+def _cells(resource: Resource, body: dict[str, Any], blank: Sequence[str], names: Sequence[str]) -> list[str]:
     cells = []
     for _, name, element in resource.columns:
         value = body.get(name)
-        cells.append("" if value is None or element is None or name in STATE else element.cell(value))
+        cells.append("" if value is None or element is None or name in blank else element.cell(value))
     metadata = body.get(METADATA, {})
     return cells + [_text_of(metadata.get(name)) for name in names]
 

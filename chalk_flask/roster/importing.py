@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from backends import Snapshot
 from chalk_flask.oneroster.resources import FILES
-from chalk_flask.roster import clock
+from chalk_flask.roster import clock, origins
 from chalk_flask.roster.comparing import Comparison
 from chalk_flask.roster.declaration import declared_modes
 from chalk_flask.roster.opening import Rosters
@@ -112,6 +112,7 @@ def _attempt(store: Rosters, report: Report, path: Path, options: Options, progr
         if report.dry_run:
             report.state = "checked"
         elif not comparison.total and not report.purged:
+            _take_over(store, report.tenant, comparison, revision)
             report.state = "unchanged"
         else:
             report.stamp = _write(store, report.tenant, comparison, revision, progress)
@@ -177,12 +178,22 @@ def _commit(
         stamp = clock.next_stamp(transaction, lead)
         for name, keys in comparison.purged.items():
             transaction.delete(name, keys)
+        transaction.delete(origins.COLLECTION, comparison.adopted)
         for name, changes in comparison.changes.items():
             if progress:
                 progress(f"writing {name}", changes.changed)
             transaction.put(name, changes.records(stamp))
         transaction.put("clock", [clock.remember(stamp)])
     return stamp
+
+
+def _take_over(store: Rosters, tenant: str, comparison: Comparison, revision: int) -> None:
+    """Note that records which did not change are the package's from now on, where a grade tool had written them."""
+    if comparison.adopted:
+        with store.write(tenant) as transaction:
+            if transaction.revision != revision:
+                raise _Moved
+            transaction.delete(origins.COLLECTION, comparison.adopted)
 
 
 def _stamp_again(store: Rosters, tenant: str, comparison: Comparison, former: str, lead: float) -> str:

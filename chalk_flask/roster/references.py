@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Protocol, TypeAlias, cast
 
-from backends import KEY, Compare, Snapshot, Where
+from backends import KEY, AllOf, Compare, Snapshot, Where
 from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.roster import origins
 from chalk_flask.roster.identifiers import Identifiers
 from chalk_flask.roster.package import Package
 from chalk_flask.roster.problems import Problems
@@ -56,6 +57,7 @@ class References:
         self._broken = broken
         self._awaited: dict[tuple[str, str], Waiting] = {}
         self._stored: dict[str, frozenset[str]] = {}
+        self._tools: dict[str, frozenset[str]] = {}
 
     def checks(self, resource: Resource) -> list[Check]:
         """What is to be checked of each row of the file. The file's own `ids` must be there already."""
@@ -81,6 +83,7 @@ class References:
         """Let go of all ids."""
         self._awaited.clear()
         self._stored.clear()
+        self._tools.clear()
         self.recalled.clear()
 
     def _known(self, name: str, header: str, target: str) -> tuple[Set[object], Missed]:
@@ -114,9 +117,17 @@ class References:
             self._stored[name] = frozenset(self._before.keys(name, ACTIVE_ONLY))
         return self._stored[name]
 
+    def _of_tools(self, name: str) -> frozenset[str]:
+        """What grade tools wrote stays as it is, whatever a bulk file holds, so it may be referred to."""
+        if name not in self._tools:
+            self._tools[name] = frozenset(self._before.keys(name, AllOf((ACTIVE_ONLY, origins.by_tools(name)))))
+        return self._tools[name]
+
     def _missing(self, name: str, row: int, header: str, target: str, key: str, active: bool) -> None:
         if not active and self._before.bodies(target, [key]):
             self.recalled.add((target, key))
+            return
+        if target in origins.WRITABLE and key in self._of_tools(target):
             return
         where = {
             "bulk": f"{target}.csv",

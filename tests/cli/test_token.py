@@ -28,7 +28,7 @@ def create(run: Run, *words: str) -> Ran:
 
 def test_a_created_token_is_one_object_and_works(run: Run, tmp_path: Path) -> None:
     made = create(run).json
-    assert list(made) == ["token", "id", "prefix", "tenant", "scopes", "expires"]
+    assert list(made) == ["token", "id", "prefix", "tenant", "scopes", "limits", "expires"]
     assert made["token"].startswith(made["prefix"])
     assert (made["tenant"], made["scopes"], made["expires"]) == ("default", in_order(DEFAULT), None)
     assert verified(made["token"], tmp_path)

@@ -8,7 +8,9 @@ import json
 import subprocess
 import sys
 import zipfile
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,9 +30,9 @@ SAMPLES = pytest.mark.parametrize(
 )
 
 
-def exported(store: Backend, path: Path, *, spreadsheet_safe: bool = False) -> Exported:
+def exported(store: Backend, path: Path, **how: Any) -> Exported:
     with store.read("default") as snapshot:
-        return export_package(snapshot, "default", path, spreadsheet_safe=spreadsheet_safe)
+        return export_package(snapshot, "default", path, **how)
 
 
 def active(store: Backend) -> dict[str, dict[str, bytes]]:
@@ -68,6 +70,35 @@ def test_headers_are_the_standards_and_the_state_is_blank(store: Backend, load: 
         assert all(row[1:3] == ["", ""] for row in rows)
         with (DEMO / f"{name}.csv").open(encoding="utf-8-sig", newline="") as text:
             assert header == next(csv.reader(text))
+
+
+def test_a_delta_export_brings_an_older_copy_up_to_date(store: Backend, load: Load, tmp_path: Path) -> None:
+    with open_store("memory:", COLLECTIONS) as copy:
+        first = load(store, DATA / "minimal")
+        load(copy, DATA / "minimal")
+        package = Made()
+        package.rows["enrollments"].pop()
+        package.rows["orgs"].append({"sourcedId": "new", "name": "New", "type": "school", "parentSourcedId": "org-1"})
+        load(store, package)
+        second = load(store, package.set("users", "pupil-1", givenName="Ada"))
+        done = exported(store, tmp_path / "delta.zip", since=first.stamp)
+        assert done.rows["users"] > 1
+        load(copy, tmp_path / "delta.zip")
+        assert unstamped_all(copy) == unstamped_all(store)
+        assert exported(store, tmp_path / "one.zip", since=first.stamp and before(second.stamp)).rows == {"users": 1}
+        _, row = table(tmp_path / "one.zip", "users")
+        assert (row[1], row[2]) == ("active", second.stamp)
+        assert exported(store, tmp_path / "none.zip", since=second.stamp).rows == {}
+
+
+def before(stamp: str | None) -> str:
+    """The instant a millisecond earlier."""
+    assert stamp
+    return (datetime.fromisoformat(stamp) - timedelta(milliseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def unstamped_all(store: Backend) -> dict[str, dict[str, bytes]]:
+    return {name: {key: unstamped(body) for key, body in each.items()} for name, each in bodies(store).items()}
 
 
 def test_deleted_records_are_left_out_and_what_is_empty_is_declared_absent(
@@ -163,6 +194,9 @@ def test_the_command_writes_a_file_for_its_owner_and_says_how_much(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"]["users"] == 77
     assert (tmp_path / "all.zip").stat().st_mode & 0o777 == 0o600
+    since = chalk("export", str(tmp_path / "delta.zip"), "--json", "--delta-since", "2020-01-01")
+    assert json.loads(since.stdout)["total"] == 399
+    assert chalk("export", str(tmp_path / "x.zip"), "--delta-since", "yesterday").returncode == 2
     missing = chalk("export", str(tmp_path / "no" / "all.zip"))
     assert missing.returncode == 1
     assert "Traceback" not in missing.stderr

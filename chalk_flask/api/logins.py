@@ -1,0 +1,30 @@
+"""What follows from a login at the token endpoint: it is noted, and guessing is slowed down."""
+
+from __future__ import annotations
+
+from flask import request
+
+from chalk_flask.access.client_records import ClientRecord
+from chalk_flask.api.oauth import TokenEndpoint
+from chalk_flask.api.throttle import Guesses
+from chalk_flask.chalk import Chalk
+
+__all__ = ["watch"]
+
+
+def watch(endpoint: TokenEndpoint, chalk: Chalk) -> None:
+    """Note every login, right or wrong, and refuse with TooManyRequests where too many were wrong."""
+    guesses = Guesses()
+
+    def right(client: ClientRecord) -> None:
+        guesses.good_login(client.id)
+        chalk.logins.succeeded(client.tenant, client.id)
+
+    def wrong(client: ClientRecord | None) -> None:
+        address = request.remote_addr or "unknown"
+        tenant, known = (client.tenant, client.id) if client else (None, None)
+        chalk.logins.failed(tenant, known, address)
+        guesses.bad_login(known)
+
+    endpoint.on_success = right
+    endpoint.on_failure = wrong

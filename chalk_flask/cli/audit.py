@@ -1,0 +1,94 @@
+"""`chalk-flask audit`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chalk_flask.cli.edge import emit
+from chalk_flask.cli.options import as_json_option, check_tenant_of, opened, settings_of, settings_options
+
+if TYPE_CHECKING:
+    from chalk_flask.settings import Settings
+
+__all__ = ["audit_command"]
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _moment(ctx: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
+    """The moment that an option names, or so long before now."""
+    if text is None:
+        return None
+    try:
+        if match := re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip()):
+            return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
+        moment = datetime.fromisoformat(text.strip())
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} is no moment such as 2026-01-31 or 2026-01-31T08:00:00Z, and no span such as 30m, 12h or 7d"
+        ) from None
+
+
+@click.command(
+    "audit", short_help="Show who changed and read what.", epilog="Example: chalk-flask audit --since 7d --tenant north"
+)
+@click.option(
+    "--since", callback=_moment, metavar="MOMENT", help="From 2026-01-31 (UTC) on, or for 30m, 12h, 7d.  [default: all]"
+)
+@click.option("--tenant", metavar="NAME", help="Whose.  [default: everybody's]")
+@as_json_option
+@settings_options("data")
+def audit_command(since: datetime | None, tenant: str | None, as_json: bool, **given: Any) -> None:
+    """Show what was changed, who got in or did not, and what was read, the oldest first.
+
+    Changes and logins are kept in the store, reads in the folder `data` for as many days as `audit_days` says. An entry
+    holds ids, labels and counts: never a secret, a name or a value of a record or a parameter.
+    """
+    settings = settings_of(given)
+    if tenant is not None:
+        check_tenant_of(settings, tenant)
+    with ExitStack() as stack:
+        found = _entries(stack, settings, since, tenant)
+        if as_json:
+            emit(as_json, {"entries": list(found)}, "")
+            return
+        shown = 0
+        for shown, entry in enumerate(found, 1):  # noqa: B007 - how many there were is asked below
+            click.echo(_line(entry))
+        if not shown:
+            click.echo("Nothing is recorded.", err=True)
+
+
+def _entries(
+    stack: ExitStack, settings: Settings, since: datetime | None, tenant: str | None
+) -> Iterator[dict[str, Any]]:
+    from backends import store_exists
+    from chalk_flask.access.audit import written
+    from chalk_flask.access.history import history
+
+    store = stack.enter_context(opened(settings)) if store_exists(settings.storage) else None
+    return history(store, Path(settings.data) / "reads", written(since) if since else "", tenant)
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """The entry in a line: when, whose, what, and the facts by name."""
+    from chalk_flask.roster.problems import one_line
+
+    first = [str(entry.get(name, "-")) for name in ("time", "tenant", "event")]
+    facts = [f"{name}={_fact(fact)}" for name, fact in entry.items() if name not in ("time", "tenant", "event")]
+    return one_line("  ".join([*first, " ".join(facts)]))
+
+
+def _fact(fact: object) -> str:
+    if isinstance(fact, list):
+        return ",".join(map(str, fact))
+    text = "-" if fact is None else str(fact)
+    return f'"{text}"' if " " in text else text

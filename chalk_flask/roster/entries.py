@@ -1,0 +1,73 @@
+"""What a grade tool sends, read as leniently as grade tools need it (digest 7), into the values that are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from marshmallow import ValidationError
+
+from chalk_flask.oneroster.compounds import Ref
+from chalk_flask.oneroster.elements import JSON
+from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.vocabularies import ACTIVE
+
+__all__ = ["Entry", "Unprocessable", "entry"]
+
+Entry = dict[str, JSON]
+"""Normal values by JSON name, as `Resource.record` takes them, without `dateLastModified`."""
+
+FILLED = ("category",)
+"""What the schema demands and the gradebook fills in when it is not sent."""
+
+MISSING = "Missing data for required field."
+
+
+class Unprocessable(Exception):
+    """A record cannot be kept as it was sent; the message names the member and says why."""
+
+
+def entry(resource: Resource, key: str, given: Mapping[str, JSON]) -> Entry:
+    """The record that a client means. Raises Unprocessable, with all that is wrong with its members.
+
+    Members that the class does not have are left out, and so is the client's `dateLastModified`; null and empty members
+    count as absent (reading W-05). References are not followed here.
+    """
+    members = {
+        name: _lenient(name, resource, value)
+        for name, value in given.items()
+        if name in resource.elements and name != "dateLastModified" and value not in (None, "", [])
+    }
+    data = _loaded(resource, {"status": ACTIVE, **members, "sourcedId": key})
+    if missing := _missing(resource, data):
+        raise Unprocessable(f"{missing} is missing")
+    low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
+    if "resultValueMin" in data and low > high:
+        raise Unprocessable(f"resultValueMin: {low} is above resultValueMax, {high}")
+    return data
+
+
+def _lenient(name: str, resource: Resource, value: JSON) -> JSON:
+    """A reference may carry the token of its role, such as student, which is legal in 1.1 (reading W-03)."""
+    if isinstance(resource.elements[name], Ref) and isinstance(value, dict) and value.get("type") in (name, None):
+        return {"sourcedId": value.get("sourcedId")}
+    return value
+
+
+def _loaded(resource: Resource, members: Mapping[str, JSON]) -> Entry:
+    try:
+        loaded = cast("dict[str, JSON]", resource.schema.load(members, partial=FILLED))
+    except ValidationError as error:
+        found = cast("dict[str, Sequence[str]]", error.messages)
+        raise Unprocessable("; ".join(_said(name, texts[0]) for name, texts in found.items())) from None
+    return {cast(str, resource.schema.load_fields[name].data_key): value for name, value in loaded.items()}
+
+
+def _said(name: str, text: str) -> str:
+    return f"{name} is missing" if text == MISSING else f"{name}: {text}"
+
+
+def _missing(resource: Resource, data: Entry) -> str:
+    """A result has a score, unless the student is exempt (reading W-06)."""
+    unscored = resource.name == "results" and "score" not in data and data["scoreStatus"] != "exempt"
+    return "score" if unscored else ""
