@@ -1,19 +1,16 @@
-"""What changed something is noted in its tenant, for good: tokens, clients, issuers, imports, logins, the gradebook.
-
-An entry says when, what and to which ids, never a secret, a name, an address of e-mail or what a record holds.
-"""
+"""The audit of a store: what is noted outside of the transaction that did it, and how it is read again."""
 
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
 
 import orjson
 
-from backends import KEY, Backend, Compare, Query, Record, StorageError, Transaction
+from backends import KEY, Backend, Compare, Query, StorageError
+from chalk_flask.access.entries import COLLECTION, EVENTS, Fact, note_in, written
 from chalk_flask.access.records import instant
 from chalk_flask.access.tenants import CONTROL, tenant_of
 
@@ -21,23 +18,10 @@ __all__ = ["COLLECTION", "EVENTS", "Audit", "Fact", "home_of", "note_in", "writt
 
 log = logging.getLogger(__name__)
 
-COLLECTION = "audit"
-EVENTS = frozenset(
-    {
-        *("token.created", "token.revoked", "client.created", "client.rotated", "client.revoked"),
-        *("issuer.added", "issuer.removed", "tenant.created", "tenant.changed", "tenant.deleted"),
-        *("import.committed", "import.refused", "gradebook.put", "gradebook.deleted"),
-        *("login.succeeded", "login.failed"),
-    }
-)
-"""Everything that is noted."""
-
 WAIT = 10.0
 """Seconds that an entry waits for another writer before it is given up."""
 
 _PAGE = 500
-
-Fact: TypeAlias = str | int | bool | Sequence[str] | None
 
 
 class Audit:
@@ -81,21 +65,3 @@ def home_of(store: Backend, tenant: str) -> str:
     """Where what concerns a tenant is noted: there, or in CONTROL when it is no more. Raises StorageError."""
     with store.read(CONTROL) as control:
         return tenant if tenant_of(control, tenant) is not None else CONTROL
-
-
-def note_in(transaction: Transaction, tenant: str, event: str, moment: datetime | None = None, **facts: Fact) -> None:
-    """Note an event in the transaction that does it, so that both are stored or neither.
-
-    Raises ValueError for an event that is not one of EVENTS.
-    """
-    if event not in EVENTS:
-        raise ValueError(f"there is no event {event!r} in the audit; there are {', '.join(sorted(EVENTS))}")
-    time = written(moment or instant())
-    key = f"{time}-{secrets.token_hex(4)}"
-    body = orjson.dumps({"time": time, "tenant": tenant, "event": event, **facts, "entry": key})
-    transaction.put(COLLECTION, [Record(key, body, {"time": time, "event": event})])
-
-
-def written(moment: datetime) -> str:
-    """The moment in UTC with microseconds: texts that sort as the moments do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

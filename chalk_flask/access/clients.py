@@ -18,9 +18,11 @@ from typing import Any
 import orjson
 
 from backends import EVERYTHING, Backend, Compare, Query, Snapshot
+from chalk_flask.access.audit import Audit
 from chalk_flask.access.client_records import ClientRecord, KeptSecret
 from chalk_flask.access.limits import UNLIMITED, Limits
 from chalk_flask.access.records import Grant, instant
+from chalk_flask.access.scopes import in_order
 from chalk_flask.access.tenants import CONTROL, DEFAULT, granted, tenant_of
 from chalk_flask.access.vault import Vault, VaultClosed
 
@@ -49,6 +51,7 @@ class Clients:
         self._store = store
         self._now = now
         self._vault = vault
+        self._audit = Audit(store, now)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[object, ClientRecord | None, Grant | None]] = OrderedDict()
 
@@ -83,6 +86,7 @@ class Clients:
             if oauth1:
                 record = replace(record, secrets=(self._sealed(transaction, secret),))
             transaction.put(COLLECTION, [record.stored()])
+        self._audit.note(tenant, "client.created", id=record.id, label=record.label, scopes=in_order(record.scopes))
         return secret, record
 
     def list(self, tenant: str | None = None) -> Sequence[ClientRecord]:
@@ -100,9 +104,11 @@ class Clients:
         """
         with self._store.write(CONTROL) as transaction:
             record = _found(transaction, id)
-            if record.revoked is None:
-                record = replace(record, revoked=self._now())
-                transaction.put(COLLECTION, [record.stored()])
+            if record.revoked is not None:
+                return record
+            record = replace(record, revoked=self._now())
+            transaction.put(COLLECTION, [record.stored()])
+        self._audit.note(record.tenant, "client.revoked", id=record.id, label=record.label)
         return record
 
     def rotate(self, id: str, overlap: timedelta) -> tuple[str, ClientRecord]:  # noqa: A002 - see above
@@ -123,6 +129,7 @@ class Clients:
             kept = (new, *(each for each in former if each.valid_at(now)))
             record = replace(record, secrets=kept, rotated=now)
             transaction.put(COLLECTION, [record.stored()])
+        self._audit.note(record.tenant, "client.rotated", id=record.id, label=record.label)
         return secret, record
 
     def by_secret(self, id: str, secret: str) -> ClientRecord | None:  # noqa: A002 - see above

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from backends import EVERYTHING, Backend, Compare, Query, Record, Snapshot
+from chalk_flask.access.audit import Audit
 from chalk_flask.access.jwks import LARGEST, BadKeys, checked_url, public_keys
 from chalk_flask.access.limits import UNLIMITED, Limits
 from chalk_flask.access.records import Grant, instant
@@ -102,6 +103,7 @@ class Issuers:
     def __init__(self, store: Backend, now: Callable[[], datetime] = instant) -> None:
         self._store = store
         self._now = now
+        self._audit = Audit(store, now)
 
     def add(
         self,
@@ -136,6 +138,7 @@ class Issuers:
         if (record.jwks_url is None) == (record.keys is None):
             raise IssuerRefused("an issuer's keys are either at an address or in a file: give one of the two")
         self._keep_new(record)
+        self._audit.note(tenant, "issuer.added", id=record.id, label=record.label, scopes=in_order(record.scopes))
         return record
 
     def list(self, tenant: str | None = None) -> Sequence[IssuerRecord]:
@@ -153,7 +156,9 @@ class Issuers:
             if body is None:
                 raise IssuerRefused(f"there is no issuer with the id {id!r}; `issuer list` shows those there are")
             transaction.delete(COLLECTION, [id])
-        return IssuerRecord.of(orjson.loads(body))
+        record = IssuerRecord.of(orjson.loads(body))
+        self._audit.note(record.tenant, "issuer.removed", id=record.id, label=record.label)
+        return record
 
     def _keep_new(self, record: IssuerRecord) -> None:
         with self._store.write(CONTROL) as transaction:

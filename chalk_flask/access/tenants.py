@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from backends import EVERYTHING, Backend, Compare, Query, Record, Snapshot, Transaction, Where
+from chalk_flask.access.entries import note_in
 from chalk_flask.access.limits import Limits
 from chalk_flask.access.records import Grant, instant
 from chalk_flask.oneroster.vocabularies import ACTIVE
@@ -122,6 +123,7 @@ class Tenants:
                     f"the tenant {name!r} was deleted, but not wholly: `chalk-flask tenant delete {name}` finishes that"
                 )
             control.put(COLLECTION, [made.stored()])
+            note_in(control, name, "tenant.created", self._now(), demographics=demographics)
         return made
 
     def list(self) -> Sequence[TenantRecord]:
@@ -151,6 +153,7 @@ class Tenants:
         with self._store.write(CONTROL) as control:
             changed = replace(known_tenant(control, name), demographics=demographics)
             control.put(COLLECTION, [changed.stored()])
+            note_in(control, name, "tenant.changed", self._now(), demographics=demographics)
         return changed
 
     def delete(self, name: str) -> Erased:
@@ -179,7 +182,9 @@ class Tenants:
     def _close(self, name: str) -> Mapping[str, int]:
         with self._store.write(CONTROL) as control:
             control.delete(COLLECTION, [name])
-            return {kind: _emptied(control, kind, _of(name)) for kind in self._kinds}
+            credentials = {kind: _emptied(control, kind, _of(name)) for kind in self._kinds}
+            note_in(control, name, "tenant.deleted", self._now(), **credentials)
+            return credentials
 
     def _leftover(self, control: Snapshot, name: str) -> bool:
         """Whether the store has anything of a tenant that may not exist."""

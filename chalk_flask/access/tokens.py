@@ -20,9 +20,11 @@ from zlib import crc32
 import orjson
 
 from backends import EVERYTHING, Backend, Compare, Query, Snapshot
+from chalk_flask.access.audit import Audit
 from chalk_flask.access.last_used import LastUsed
 from chalk_flask.access.limits import UNLIMITED, Limits
 from chalk_flask.access.records import Grant, TokenRecord, instant
+from chalk_flask.access.scopes import in_order
 from chalk_flask.access.tenants import CONTROL, TenantRefused, granted, known_tenant
 
 __all__ = ["COLLECTION", "CONTROL", "Grant", "TokenRecord", "TokenRefused", "Tokens", "hashed", "plausible"]
@@ -48,6 +50,7 @@ class Tokens:
     def __init__(self, store: Backend, now: Callable[[], datetime] = instant) -> None:
         self._store = store
         self._now = now
+        self._audit = Audit(store, now)
         self._last_used = LastUsed(store, CONTROL, COLLECTION)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[object, TokenRecord, Grant]] = OrderedDict()
@@ -80,6 +83,9 @@ class Tokens:
             expires=expires,
         )
         self._keep_new(record, digest)
+        self._audit.note(
+            record.tenant, "token.created", id=record.id, label=record.label, scopes=in_order(record.scopes)
+        )
         return token, record
 
     def list(self, tenant: str | None = None) -> Sequence[TokenRecord]:
@@ -94,9 +100,11 @@ class Tokens:
         """End a token now, in every process. Revoking again changes nothing. Raises TokenRefused for an unknown id."""
         with self._store.write(CONTROL) as transaction:
             digest, record = _found(transaction, id)
-            if record.revoked is None:
-                record = replace(record, revoked=self._now())
-                transaction.put(COLLECTION, [record.stored(digest)])
+            if record.revoked is not None:
+                return record
+            record = replace(record, revoked=self._now())
+            transaction.put(COLLECTION, [record.stored(digest)])
+        self._audit.note(record.tenant, "token.revoked", id=record.id, label=record.label)
         return record
 
     def recognises(self, token: str) -> bool:

@@ -92,7 +92,7 @@ def _line(
         "tenant": grant.tenant,
         "event": "read",
         "way": grant.way,
-        "who": grant.id,
+        "by": grant.id,
         "method": method,
         "route": _template(rule),
         "status": status,

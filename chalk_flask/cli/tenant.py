@@ -37,12 +37,10 @@ def create(name: str, demographics: bool, as_json: bool, **given: Any) -> None:
 
     A name has 1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.', and begins with a letter or a digit.
     """
-    from chalk_flask.access.tenants import TenantRefused, checked_new_name
+    from chalk_flask.access.tenants import checked_new_name
 
-    try:
+    with _refusing():
         checked_new_name(name)
-    except TenantRefused as error:
-        raise Refused(str(error)) from error
     with _tenants(settings_of(given), writes=True) as tenants:
         made = tenants.create(name, demographics)
     follow = f"Now give it a roster: chalk-flask import PATH --tenant {name}"
@@ -121,12 +119,19 @@ def _tenants(settings: Settings, writes: bool = False) -> Iterator[Tenants]:
 
     if writes and not backend_class(settings.storage).durable:
         raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
-    if writes or store_exists(settings.storage):
-        with opened(settings) as store:
-            yield Tenants(store)
-    else:
-        with open_store("memory:", COLLECTIONS) as store:
-            yield Tenants(store)
+    there = writes or store_exists(settings.storage)
+    with _refusing(), opened(settings) if there else open_store("memory:", COLLECTIONS) as store:
+        yield Tenants(store)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    from chalk_flask.access.tenants import TenantRefused
+
+    try:
+        yield
+    except TenantRefused as error:
+        raise Refused(str(error)) from error
 
 
 def _confirm(name: str) -> None:

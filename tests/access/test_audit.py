@@ -15,8 +15,11 @@ from backends import Backend, StoreBusy, Transaction, open_store
 from backends.memory import MemoryBackend
 from chalk_flask.access import Tokens
 from chalk_flask.access.audit import EVENTS, Audit, note_in, written
+from chalk_flask.access.clients import Clients
 from chalk_flask.access.history import history
+from chalk_flask.access.issuers import Issuers
 from chalk_flask.access.logins import MOST, Logins
+from chalk_flask.access.scopes import ROSTER
 from chalk_flask.access.tenants import CONTROL, Tenants
 from chalk_flask.collections import COLLECTIONS
 from tests.conftest import BACKENDS, url_in
@@ -130,15 +133,15 @@ def test_what_is_done_stays_done_when_it_cannot_be_noted(busy: Busy, caplog: pyt
 
 
 def test_what_happens_to_a_tenant_is_remembered_when_it_is_no_more(store: Backend, tmp_path: Path) -> None:
-    tenants, audit = Tenants(store), Audit(store)
+    tenants = Tenants(store)
     tenants.create("north")
-    audit.note("north", "tenant.created")
-    audit.note("north", "token.created", id="5f0c")
+    Tokens(store).create("a test", [], "north")
+    tenants.set("north", demographics=True)
+    assert [each["event"] for each in noted(store, "north")] == ["token.created"]
     tenants.delete("north")
-    audit.note("north", "tenant.deleted")
-    audit.note("north", "token.revoked", id="5f0c")
+    Audit(store).note("north", "token.revoked", id="5f0c")
     told = [each["event"] for each in history(store, tmp_path, tenant="north")]
-    assert told == ["tenant.created", "tenant.deleted", "token.revoked"]
+    assert told == ["tenant.created", "tenant.changed", "tenant.deleted", "token.revoked"]
     tenants.create("north")  # nothing is left in its place that would hinder that
 
 
@@ -146,8 +149,14 @@ def test_the_history_of_a_tenant_has_nothing_of_another(store: Backend, tmp_path
     Tenants(store).create("north")
     for tenant in ("north", "default", "north"):
         Audit(store).note(tenant, "import.committed", rows=1)
-    assert [each["tenant"] for each in history(store, tmp_path)] == ["north", "default", "north"]
-    assert [each["tenant"] for each in history(store, tmp_path, tenant="north")] == ["north", "north"]
+    told = [(each["tenant"], each["event"]) for each in history(store, tmp_path)]
+    created, theirs, others = (
+        ("north", "tenant.created"),
+        ("north", "import.committed"),
+        ("default", "import.committed"),
+    )
+    assert told == [created, theirs, others, theirs]
+    assert [each["tenant"] for each in history(store, tmp_path, tenant="north")] == ["north"] * 3
 
 
 def test_logins_are_noted_once_and_then_counted_for_a_minute(store: Backend) -> None:
@@ -228,3 +237,27 @@ def test_no_event_tells_a_secret(store: Backend) -> None:
     Audit(store).note("default", "token.created", id=record.id, label=record.label)
     assert token is not None
     assert token not in str(noted(store))
+
+
+def test_whoever_makes_and_ends_credentials_is_noted_once(store: Backend) -> None:
+    tokens, clients, issuers = Tokens(store), Clients(store), Issuers(store)
+    _, token = tokens.create("a reader", [ROSTER])
+    tokens.revoke(token.id)
+    tokens.revoke(token.id)
+    _, client = clients.create("a client", [ROSTER])
+    clients.rotate(client.id, timedelta(0))
+    clients.revoke(client.id)
+    clients.revoke(client.id)
+    issuer = issuers.add("https://tool.example.org", "roster", [ROSTER], jwks_url="https://tool.example.org/jwks")
+    issuers.remove(issuer.id)
+    told = [(each["event"], each["id"], each["label"]) for each in noted(store)]
+    assert told == [
+        ("token.created", token.id, "a reader"),
+        ("token.revoked", token.id, "a reader"),
+        ("client.created", client.id, "a client"),
+        ("client.rotated", client.id, "a client"),
+        ("client.revoked", client.id, "a client"),
+        ("issuer.added", issuer.id, ""),
+        ("issuer.removed", issuer.id, ""),
+    ]
+    assert noted(store)[0]["scopes"] == [ROSTER]

@@ -255,7 +255,7 @@ def test_a_process_that_is_killed_in_between_leaves_no_credentials_and_deleting_
 
 def assert_half_done_then_finish(tenants: Tenants, store: Backend, token: str) -> None:
     assert Tokens(store).verify(token) is None
-    assert set(held(store, CONTROL)) <= {"keys"}
+    assert set(held(store, CONTROL)) <= {"keys", "audit"}
     assert set(held(store, "north")) == set(store.collections)
     with pytest.raises(TenantRefused, match="deleted, but not wholly: `chalk-flask tenant delete north` finishes that"):
         tenants.create("north")

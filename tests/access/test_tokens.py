@@ -156,10 +156,11 @@ def test_an_unknown_token_grants_nothing(tokens: Tokens) -> None:
 def test_a_mistyped_or_malformed_token_never_reaches_the_store(counting: CountingStore) -> None:
     tokens = Tokens(counting)
     token = made(tokens)
+    before = counting.reads
     mistyped = token[:-1] + ("0" if token[-1] != "0" else "1")
     shapes = ["", "chk_", "Bearer", token.removeprefix("chk_"), token.upper(), "chk_" + "a" * 253, "chk_é", "chk_a b"]
     assert not any(tokens.verify(text) for text in [mistyped, *shapes, token + "\n", " " + token])
-    assert counting.reads == 0
+    assert counting.reads == before
 
 
 def test_a_token_that_was_seen_is_not_read_again_until_something_was_committed(counting: CountingStore) -> None:
@@ -172,6 +173,7 @@ def test_a_token_that_was_seen_is_not_read_again_until_something_was_committed(c
     assert all(tokens.verify(token) for _ in range(100))
     assert counting.reads == before
     made(tokens)
+    before = counting.reads
     assert tokens.verify(token)
     assert counting.reads == before + 1
 
