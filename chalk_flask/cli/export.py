@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from chalk_flask.cli.edge import Refused, emit
-from chalk_flask.cli.options import as_json_option, opened, settings_of, settings_options, tenant_option
+from chalk_flask.cli.options import (
+    as_json_option,
+    check_tenant_of,
+    opened,
+    settings_of,
+    settings_options,
+    tenant_option,
+)
 
 __all__ = ["export_command"]
 
@@ -56,6 +63,7 @@ def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, 
     from chalk_flask.roster.exporting import export_package
 
     settings = settings_of(given)
+    check_tenant_of(settings, tenant)
     if not store_exists(settings.storage):
         raise Refused(f"there is nothing to export: {settings.storage} does not exist yet")
     with opened(settings) as store, store.read(tenant) as snapshot:

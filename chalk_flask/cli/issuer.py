@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.edge import Refused, emit
-from chalk_flask.cli.options import as_json_option, opened, settings_of, settings_options, tenant_option
+from chalk_flask.cli.options import (
+    as_json_option,
+    check_tenant_of,
+    opened,
+    settings_of,
+    settings_options,
+    tenant_option,
+)
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
@@ -66,7 +73,9 @@ def add(
         raise click.UsageError("give the issuer's keys by --jwks-url or by --jwks-file, one of the two")
     granted = _scopes(scopes)
     jwks = None if jwks_file is None else _read(Path(jwks_file))
-    with _issuers(_durable(given)) as issuers:
+    settings = _durable(given)
+    check_tenant_of(settings, tenant)
+    with _issuers(settings) as issuers:
         record = issuers.add(
             issuer, audience, granted, tenant, jwks_url=jwks_url, jwks=jwks, replay=replay, label=label
         )

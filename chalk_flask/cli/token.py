@@ -160,6 +160,7 @@ def _table(records: Iterable[TokenRecord]) -> str:
     rows = [
         (
             each["id"],
+            each["tenant"],
             each["state"],
             each["prefix"] or "(brought along)",
             each["expires"] or "never",
@@ -172,4 +173,4 @@ def _table(records: Iterable[TokenRecord]) -> str:
     ]
     if not rows:
         return "There are no tokens. Create one: chalk-flask token create --label NAME"
-    return table(("ID", "STATE", "BEGINS", "EXPIRES", "LAST USED", "LIMITS", "LABEL"), rows)
+    return table(("ID", "TENANT", "STATE", "BEGINS", "EXPIRES", "LAST USED", "LIMITS", "LABEL"), rows)

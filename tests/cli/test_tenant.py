@@ -155,7 +155,17 @@ def test_a_script_says_yes(run: Run) -> None:
     assert names(run) == ["default", "north"]
 
 
-@pytest.mark.parametrize("words", [["import", str(SAMPLE)], ["token", "create", "--label", "x"], ["check"]])
+ISSUER = "issuer add --iss https://lms.example --aud chalk --jwks-url https://lms.example/keys"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["import", str(SAMPLE)], ["export", "out.zip"], ["check"]),
+        *(["token", "create", "--label", "x"], ["client", "create", "--label", "x"], ISSUER.split()),
+    ],
+    ids=lambda words: words[0],
+)
 def test_what_is_for_a_tenant_that_does_not_exist_is_refused_and_creates_nothing(
     words: list[str], run: Run, tmp_path: Path
 ) -> None:
