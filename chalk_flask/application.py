@@ -36,7 +36,7 @@ def application(settings: Mapping[str, object]) -> Flask:
     access_tokens = AccessTokens(clients, KeyFile(data / KEY_FILE), read.token_seconds)
     # Ours come before those of other issuers, which are JWTs too.
     door = Door((tokens, access_tokens, JwtBearer(store)))
-    reads = ReadLog(Path(read.data) / "reads", read.audit_days)
+    reads = ReadLog(data / "reads", read.audit_days)
     # Otherwise `chalk-flask serve` begins: an application that is only made leaves no folder where it happens to run.
     if read.sources.get("data") != "default":
         reads.begin()

@@ -142,17 +142,16 @@ def _told(limiters: list[Limiter], response: Response) -> Response:
     limits = [limit for limiter in limiters for limit in limiter.current_limits]
     if limits:
         limit = min(limits, key=_nearness)
-        reset = limit.reset_at
         response.headers["X-RateLimit-Limit"] = str(limit.limit.amount)
         response.headers["X-RateLimit-Remaining"] = str(limit.remaining)
-        response.headers["X-RateLimit-Reset"] = str(reset)
+        response.headers["X-RateLimit-Reset"] = str(math.ceil(limit.window.reset_time))
         if limit.breached:
-            response.headers["Retry-After"] = str(max(1, math.ceil(reset - time.time())))
+            response.headers["Retry-After"] = str(max(1, math.ceil(limit.window.reset_time - time.time())))
     return response
 
 
-def _nearness(limit: RequestLimit) -> tuple[bool, int]:
-    return not limit.breached, limit.remaining
+def _nearness(limit: RequestLimit) -> tuple[bool, int, float]:
+    return not limit.breached, limit.remaining, -limit.window.reset_time
 
 
 def _address() -> str:

@@ -1,0 +1,152 @@
+"""Each read that was let in is a line: who, what kind of thing, how much; never which person or what for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from chalk_flask import create_app
+from chalk_flask.access.read_log import lines
+from chalk_flask.access.scopes import ALL, ROSTER_CORE
+from tests.api.conftest import CHALK, IMS, Consumer, token_for
+from tests.api.roster import fill
+from tests.conftest import chalk_of
+
+Read = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    made = create_app(storage="memory:", data=str(tmp_path / "data"))
+    fill(chalk_of(made).store)
+    yield made
+    chalk_of(made).reads.close()
+    chalk_of(made).store.close()
+
+
+@pytest.fixture
+def consumer(app: Flask) -> Consumer:
+    return Consumer(app)
+
+
+@pytest.fixture
+def told(app: Flask, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
+    """What was recorded so far."""
+
+    def read() -> list[dict[str, Any]]:
+        chalk_of(app).reads._write_all()
+        return list(lines(tmp_path / "data" / "reads"))
+
+    return read
+
+
+Told = Callable[[], list[dict[str, Any]]]
+
+
+def test_a_line_says_who_read_what_and_how_much(consumer: Consumer, app: Flask, told: Told) -> None:
+    answer = consumer.get("/users?limit=2&filter=familyName='Curie'")
+    [line] = told()
+    [token] = chalk_of(app).tokens.list()
+    assert list(line) == ["time", "tenant", "event", "way", "by", "method", "route", "status", "rows", "bytes", "ms"]
+    assert (line["tenant"], line["event"], line["way"], line["by"]) == ("default", "read", "token", token.id)
+    assert (line["method"], line["route"], line["status"]) == ("GET", f"{IMS}/users", 200)
+    assert line["bytes"] == len(answer.data)
+    assert 0 < line["ms"] < 10_000
+    assert "Curie" not in str(line)
+
+
+@pytest.mark.parametrize(
+    ("path", "rows"),
+    [
+        (f"{IMS}/users", None),
+        (f"{CHALK}/users", None),
+        (f"{IMS}/users?limit=2", 2),
+        (f"{IMS}/users?limit=3&offset=1", 3),
+        (f"{IMS}/users?offset=2&limit=%31", 1),
+        (f"{IMS}/users?offset=999", 0),
+        (f"{CHALK}/users?offset=2", None),
+        (f"{IMS}/users?filter=familyName='nobody-is-called-this'", 0),
+    ],
+)
+def test_rows_are_those_of_the_page(path: str, rows: int | None, consumer: Consumer, told: Told) -> None:
+    answer = consumer.get(path)
+    assert answer.json is not None
+    assert told()[0]["rows"] == len(answer.json["users"])
+    if rows is not None:
+        assert told()[0]["rows"] == rows
+
+
+def test_a_route_is_told_without_its_ids(consumer: Consumer, told: Told) -> None:
+    [known] = consumer.ids("/users?limit=1")
+    consumer.get(f"/users/{known}")
+    consumer.get("/sis/schools/somewhere/classes/something/students")
+    _, single, nested = told()
+    assert (single["route"], single["rows"]) == (f"{IMS}/users/{{id}}", 1)
+    assert nested["route"].startswith(f"{IMS}/sis/schools/{{")
+    assert (nested["status"], nested["rows"]) == (404, 0)
+    assert not [word for word in (known, "somewhere", "something") if word in str(told()[1:])]
+
+
+def test_answers_without_a_body_have_no_rows(consumer: Consumer, told: Told) -> None:
+    answer = consumer.get("/users", method="HEAD")
+    consumer.get("/users", {"If-None-Match": answer.headers["ETag"]})
+    assert [(each["method"], each["status"], each["rows"], each["bytes"]) for each in told()] == [
+        ("HEAD", 200, 0, 0),
+        ("GET", 304, 0, 0),
+    ]
+
+
+def test_what_is_let_in_but_may_not_is_recorded_and_who_is_not_let_in_is_not(app: Flask, told: Told) -> None:
+    Consumer(app, token_for(app, (ROSTER_CORE,))).get("/demographics")
+    Consumer(app, "chk_wrong").get("/users")
+    app.test_client().get(f"{IMS}/users")
+    app.test_client().get("/nowhere")
+    assert [each["status"] for each in told()] == [403]
+
+
+def test_a_stream_is_recorded_when_it_ends_with_the_bytes_that_went_out(
+    consumer: Consumer, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalk_flask.api.envelope.ENOUGH", 1)
+    answer = consumer.get(f"{CHALK}/users", {"Accept-Encoding": "gzip"})
+    assert "Content-Length" not in answer.headers
+    received = len(answer.data)
+    answer.close()
+    assert told()[0]["bytes"] == received
+
+
+def test_readers_at_once_are_each_recorded(app: Flask, told: Told) -> None:
+    token = token_for(app, ALL)
+
+    def read() -> None:
+        for _ in range(20):
+            Consumer(app, token).get("/users?limit=1")
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(told()) == 160
+
+
+def test_an_application_that_is_only_made_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = create_app(storage="sqlite:///chalk.db")
+    Consumer(app).get("/users")
+    chalk_of(app).reads.close()
+    chalk_of(app).store.close()
+    assert not (tmp_path / "chalk-data" / "reads").exists()
+
+
+def test_nothing_is_recorded_for_no_day(tmp_path: Path) -> None:
+    app = create_app(storage="memory:", data=str(tmp_path / "data"), audit_days=0)
+    Consumer(app).get("/users")
+    chalk_of(app).reads.close()
+    chalk_of(app).store.close()
+    assert not (tmp_path / "data" / "reads").exists()
