@@ -42,8 +42,9 @@ class PublicKeys:
     held: tuple[tuple[str | None, str, Key], ...] = ()
 
     def fitting(self, algorithm: str, kid: str | None) -> Sequence[Key]:
-        """The keys for a token with this header: those of that id, or any of the algorithm when it names none."""
-        return [key for known, own, key in self.held if own == algorithm and (kid is None or known == kid)]
+        """The keys for a token with this header: of that algorithm, and of that id where both name one."""
+        same = (each for each in self.held if each[1] == algorithm)
+        return [key for known, _, key in same if kid is None or known is None or known == kid]
 
     def as_dict(self) -> dict[str, Any]:
         """The JWK Set that is stored and shown: public members only."""
@@ -124,7 +125,10 @@ def _imported(entry: dict[str, Any]) -> Key:
             return ECKey.import_key(kept)
         # Looked at first: a short key is weak, a long one slow, and so is a large exponent.
         if base64_to_int(kept["n"]).bit_length() not in _RSA_BITS or base64_to_int(kept["e"]) >= 2**32:
-            raise BadKeys(f"is an RSA key of less than {_RSA_BITS[0]} or more than {_RSA_BITS[-1]} bits")
+            shortest, longest = _RSA_BITS[0], _RSA_BITS[-1]
+            raise BadKeys(
+                f"is RSA with less than {shortest} or more than {longest} bits, or an exponent of more than 32"
+            )
         return RSAKey.import_key(kept)
     except (JoseError, KeyError, TypeError, ValueError) as error:
         raise BadKeys("is broken: its numbers are missing or are none") from error

@@ -32,7 +32,7 @@ from chalk_flask.access.key_sources import KeySource, KeySources
 from chalk_flask.access.records import Grant, instant
 from chalk_flask.access.replays import Replays
 from chalk_flask.access.scopes import SATISFIED_BY, allows
-from chalk_flask.access.tenants import CONTROL, granted
+from chalk_flask.access.tenants import CONTROL, DEFAULT, granted
 
 __all__ = ["JwtBearer"]
 
@@ -46,6 +46,7 @@ LIFETIME = 24 * 60 * 60
 """The most seconds between `iat` and `exp`."""
 
 _KNOWN = 4096
+_NOBODY = Grant(DEFAULT, frozenset(), "")
 _NEVER = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
@@ -143,6 +144,7 @@ class JwtBearer:
         with self._store.read(CONTROL) as control:
             found = trusted(control, claims["iss"], [audience] if isinstance(audience, str) else audience)
             if len(found) != 1:
+                granted(control, _NOBODY)  # the same look at the store
                 return None, None
             return found[0], granted(control, found[0].grant(_scopes(claims, found[0])))
 
