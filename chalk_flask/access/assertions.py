@@ -10,6 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
@@ -30,6 +34,9 @@ LEEWAY = 60
 """Seconds by which a client's clock may differ from ours."""
 LONGEST_LIFE = 3600
 """Seconds that an assertion may be valid, counted from now."""
+
+SHORTEST_RSA = 2048
+"""Bits that an RSA key has at least."""
 
 _LONGEST = 16384
 _LONGEST_JTI = 256
@@ -103,12 +110,15 @@ def keys_in(content: bytes) -> dict[str, Any]:
 def _of_pem(content: bytes) -> Mapping[str, Any]:
     if b"PRIVATE KEY-----" in content:
         raise BadKeys("this is a private key, which belongs to the client alone: give the public one")
-    for kind in (RSAKey, ECKey):
-        try:
-            return kind.import_key(content).as_dict(private=False)
-        except (JoseError, ValueError, TypeError):
-            continue
-    raise BadKeys("this PEM is no public key of RSA or EC, such as `openssl pkey -pubout` prints")
+    try:
+        key = load_pem_public_key(content)
+        if isinstance(key, RSAPublicKey) and key.key_size >= SHORTEST_RSA:
+            return RSAKey.import_key(key).as_dict(private=False)
+        if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+            return ECKey.import_key(key).as_dict(private=False)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadKeys("this PEM is no public key, such as `openssl pkey -pubout` prints") from error
+    raise BadKeys(f"this is neither an RSA key of {SHORTEST_RSA} bits or more nor an EC key with the curve P-256")
 
 
 def _unverified(assertion: str) -> tuple[str, str | None, dict[str, Any]] | None:

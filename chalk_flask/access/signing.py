@@ -139,4 +139,4 @@ class AccessTokens:
 def _read(claims: dict[str, Any]) -> _Claims | None:
     if claims["iss"] != ISSUER:
         return None
-    return _Claims(claims["tenant"], claims["client"], frozenset(claims["scopes"]), float(claims["exp"]))
+    return _Claims(str(claims["tenant"]), str(claims["client"]), frozenset(claims["scopes"]), float(claims["exp"]))
