@@ -22,7 +22,17 @@ from filelock import FileLock, Timeout
 
 from backends._jsonfolder import LIVE, Folder, Saved
 from backends._tables import State
-from backends.base import Backend, Collection, Snapshot, StoreBusy, StoreFailed, Transaction, check_text, file_path
+from backends.base import (
+    Backend,
+    BadStorageURL,
+    Collection,
+    Snapshot,
+    StoreBusy,
+    StoreFailed,
+    Transaction,
+    check_text,
+    file_path,
+)
 from backends.memory import TableSnapshot, TableTransaction
 
 __all__ = ["JSONFileBackend"]
@@ -54,6 +64,8 @@ class JSONFileBackend(Backend):
     def exists(cls, url: str) -> bool:
         """Whether some tenant's `current.json` is in the folder. Raises BadStorageURL or StoreFailed."""
         path = file_path(url)
+        if path.exists() and not path.is_dir():
+            raise BadStorageURL(f"{path} is a file, not a folder: name another folder, or use sqlite:/// for a file")
         with _failing(path):
             return any(path.glob(f"*/{LIVE}"))
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import orjson
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 
 from chalk_flask.sending import SendingChannel, Task
@@ -14,6 +14,8 @@ from chalk_flask.sending import SendingChannel, Task
 __all__ = ["Channel"]
 
 _RAW = re.compile(rb"[^\x21-\x7e]")
+_LENGTH = re.compile(rb"(?i)\ncontent-length[ \t]*:")
+_TRANSFER = re.compile(rb"(?i)\ntransfer-encoding[ \t]*:")
 
 
 class Parser(HTTPRequestParser):
@@ -22,6 +24,9 @@ class Parser(HTTPRequestParser):
     def parse_header(self, header_plus: bytes) -> None:
         """Read the request line and the headers."""
         line, end, headers = header_plus.partition(b"\r\n")
+        if _TRANSFER.search(header_plus) and _LENGTH.search(header_plus):
+            # Two readers may see two ends of such a request: what one takes for its body is the next to the other.
+            raise ParsingError("Content-Length and Transfer-Encoding are both given")
         super().parse_header(_escaped(line.rstrip()) + end + headers)
 
 

@@ -42,6 +42,8 @@ class SendingChannel(HTTPChannel):
 
     def _write(self, data: bytes) -> None:
         with self.outbuf_lock:
+            if not self.connected:  # the client may have gone since
+                raise ClientDisconnected
             sent = 0 if self.total_outbufs_len else self.send(data, do_close=False)
             if sent:
                 self.last_activity = time.time()
@@ -51,9 +53,28 @@ class SendingChannel(HTTPChannel):
 
 
 class Task(WSGITask):
-    """Sends the head together with the first block of the body."""
+    """Sends the head together with the first block of the body, and keeps the connection when there is no body."""
 
     channel: SendingChannel
+    _measured = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows the head, as far as the length of the answer is concerned."""
+        return self._measured or (super().has_body and getattr(self.request, "command", "") != "HEAD")
+
+    def build_response_header(self) -> bytes:
+        """The head. waitress closes a connection after an answer without a length, though 304, 204, HEAD end there."""
+        if self.has_body:
+            return super().build_response_header()
+        told = any(name.lower() == "content-length" for name, _ in self.response_headers)
+        self._measured = True
+        try:
+            self.content_length = self.content_length or 0
+            head = super().build_response_header()
+        finally:
+            self._measured = False
+        return head if told else head.replace(b"\r\nContent-Length: 0\r\n", b"\r\n", 1)
 
     def write(self, data: bytes) -> None:
         """Send a block of the body, or the head alone when there is none."""

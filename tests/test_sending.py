@@ -26,8 +26,14 @@ def body(size):
     return b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(size // 32 + 1))[:size]
 
 def app(environ, start_response):
-    size, block = map(int, environ["PATH_INFO"].strip("/").split("/"))
+    size, block, *status = map(int, environ["PATH_INFO"].strip("/").split("/"))
+    if status:
+        start_response(f"{status[0]} As asked", [])
+        return []
     whole = body(size)
+    if environ["REQUEST_METHOD"] == "HEAD" and block < size:
+        start_response("200 OK", [])
+        return []
     start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))])
     if environ["REQUEST_METHOD"] == "HEAD":
         return []
@@ -109,3 +115,30 @@ def test_heads_alone_and_several_requests_on_one_connection_keep_their_order(por
         while data.count(b"HTTP/1.1 200") < 2 or not data.endswith(expected(7)):
             data += connection.recv(65536)
         assert data.index(b"\r\n\r\n" + expected(5)) < data.index(b"\r\n\r\n" + expected(7))
+
+
+@pytest.mark.parametrize("path", ["/9000/100", "/9000/9000", "/0/1/304", "/0/1/204"])
+def test_an_answer_without_a_body_ends_with_its_head_and_keeps_the_connection(port: int, path: str) -> None:
+    method = "GET" if path.count("/") == 3 else "HEAD"
+    with asked(port, path, method) as connection:
+        head = received(connection, 0)
+        assert head.endswith(b"\r\n\r\n")
+        assert head.count(b"\r\n\r\n") == 1
+        assert b"connection:" not in head.lower()
+        assert b"transfer-encoding:" not in head.lower()
+        connection.sendall(b"GET /7/7 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert received(connection, 7).endswith(b"\r\n\r\n" + expected(7))
+
+
+def test_a_request_with_two_ends_is_refused_and_what_follows_is_not_read(port: int) -> None:
+    smuggled = b"0\r\n\r\nGET /7/7 HTTP/1.1\r\nHost: x\r\n\r\n"
+    first = b"Content-Length: %d\r\nTransfer-Encoding: chunked"
+    for names in (first, b"transfer-encoding : chunked\r\nCONTENT-LENGTH:%d"):
+        with socket.create_connection(("127.0.0.1", port), 20) as connection:
+            head = b"POST /5/5 HTTP/1.1\r\nHost: x\r\n" + names % len(smuggled) + b"\r\n\r\n"
+            connection.sendall(head + smuggled)
+            data = b""
+            while part := connection.recv(65536):
+                data += part
+        assert data.startswith(b"HTTP/1.0 400 ")
+        assert data.count(b"HTTP/1.") == 1

@@ -57,6 +57,9 @@ class Comparison:
             self.changes[name] = Changes(FILES[name], self._before)
             if name in self._bulk or name in self._delta:
                 self._read(FILES[name])
+        if self._bulk and not any(self.reading.rows.values()) and not self.reading.problems.total:
+            remedy = "Export the package again: read as it stands, it would delete every record of its classes."
+            self.reading.problems.error("no_rows", "no file of the package has a row", remedy, file="manifest.csv")
         if self.reading.problems.total:
             return
         for name in self._bulk:

@@ -228,9 +228,9 @@ def test_a_roster_that_was_deleted_meanwhile_is_compared_again(store: Backend, t
         return import_package(store, "default", package.folder(tmp_path / name), Options())
 
     empty = Made()
-    empty.rows = {name: [] for name in FILES}
+    empty.rows = {name: [] for name in FILES} | {"orgs": [{"sourcedId": "else", "name": "Else", "type": "district"}]}
     put(store, Made(), "first")
     interrupted = Interrupted(store, lambda: put(store, empty, "theirs"))
     report = put(interrupted, Made().set("classes", "class-1", title="Ours"), "ours")
-    assert report.total() == {"created": 0, "updated": 0, "deleted": 0, "revived": COUNT, "unchanged": 0}
+    assert report.total() == {"created": 0, "updated": 0, "deleted": 1, "revived": COUNT, "unchanged": 0}
     assert check_store(store).problems == []

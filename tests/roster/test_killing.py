@@ -20,6 +20,8 @@ from tests.conftest import url_in
 from tests.roster.packages import Made
 
 KILLS = 50
+MOST = 200
+"""Imports that are begun at most: some are over before they are killed."""
 FRESH = 5
 """Every so many kills, the store begins empty."""
 
@@ -90,7 +92,7 @@ def test_a_killed_import_leaves_the_old_roster_or_the_new_one(kind: str, tmp_pat
     paths = {name: package(name, numbers).zip(tmp_path / f"{name}.zip") for name, numbers in gone.items()}
     known, chance, killed = digests(paths), random.Random(), 0
     duration = _measured(Trial(url_in(tmp_path / "measured", kind), paths, known))
-    for number in range(KILLS):
+    for number in range(MOST):
         if number % FRESH == 0:
             trial = Trial(url_in(tmp_path / str(number), kind), paths, known)
         before = checked(trial.url)
@@ -100,8 +102,11 @@ def test_a_killed_import_leaves_the_old_roster_or_the_new_one(kind: str, tmp_pat
             except subprocess.TimeoutExpired:
                 process.kill()
         killed += process.returncode < 0
+        duration *= 1.0 if process.returncode < 0 else 0.9  # the machine was slower when it was measured
         trial.look(before)
-    assert killed > KILLS // 2
+        if killed == KILLS:
+            break
+    assert killed == KILLS
 
 
 def _measured(trial: Trial) -> float:

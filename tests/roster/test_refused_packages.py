@@ -258,3 +258,10 @@ def test_a_manifest_that_cannot_be_read_is_refused(filled: Filled, tmp_path: Pat
     made = Made()
     made.raw["manifest.csv"] = content
     assert (code, "manifest.csv", row) in {each[:3] for each in places(filled.refuse(made.folder(tmp_path / "p")))}
+
+
+def test_a_package_without_a_row_is_refused(filled: Filled, tmp_path: Path) -> None:  # I-28
+    made = Made()
+    for rows in made.rows.values():
+        rows.clear()
+    assert codes(filled, made.zip(tmp_path / "package.zip")) == {("no_rows", "manifest.csv")}
