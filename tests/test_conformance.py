@@ -9,7 +9,7 @@ from chalk_flask.api.routes import ROUTES
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "conformance.md").read_text(encoding="utf-8")
-READING = re.compile(r"\b[AIJNQV]-[0-9]{2}\b")
+READING = re.compile(r"\b[AIJNOQV]-[0-9]{2}\b")
 
 
 def rows() -> list[list[str]]:

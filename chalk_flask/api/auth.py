@@ -2,95 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import wraps
 from typing import Any
 
 from flask import Response, g, request
 from flask_httpauth import HTTPTokenAuth
+from werkzeug.datastructures import Authorization
 
 from chalk_flask.access import Door, Grant
 from chalk_flask.access.oauth1 import Malformed, OAuth1
 from chalk_flask.api import errors
 from chalk_flask.api.errors import Problem
 from chalk_flask.api.signed import SCHEME, is_signed, signed_request
-from chalk_flask.api.throttle import Guard, Guesses, View
+from chalk_flask.api.throttle import Guard, Guesses
 
 __all__ = ["current_grant", "current_stamp", "guard"]
 
 CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
-REALM = "OneRoster"
+CHALLENGE_SIGNED = f'{SCHEME} realm="OneRoster"'
 SIGNED = {
     401: "The signature does not fit the request, its time has passed, or it was used before.",
     403: "The client does not have the scope that this needs.",
 }
 
 
-class _Synchronous(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no types
-    """Flask-HTTPAuth asks of every callback of every request whether it is a coroutine; ours are not."""
+class _Guard(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no types
+    """Lets in bearer tokens and, beside them, requests that are signed as a whole (OAuth 1.0a).
 
-    def ensure_sync(self, f: Any) -> Any:
-        return f
+    Flask-HTTPAuth's MultiAuth would wrap the view anew for each request, and knows schemes in one letter case only.
+    """
 
-
-class _Bearer(_Synchronous):
-    """Lets in tokens."""
-
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, oauth1: OAuth1, public_url: str) -> None:
         super().__init__(scheme="Bearer")
-
-        @self.verify_token  # type: ignore[untyped-decorator]  # the library ships no types
-        def verify(token: str) -> Grant | None:
-            g.grant, g.stamp = door.admit(token)
-            grant: Grant | None = g.grant
-            return grant
-
-
-class _Signed(_Synchronous):
-    """Lets in requests that are signed as a whole: there is no token in the header."""
-
-    def __init__(self, oauth1: OAuth1, public_url: str) -> None:
-        super().__init__(scheme=SCHEME, realm=REALM)
+        self._door = door
         self._oauth1 = oauth1
         self._public_url = public_url
 
-    def get_auth(self) -> None:
-        """What is given is read in `authenticate`, where a parameter that stands twice is noticed."""
+    def ensure_sync(self, f: Any) -> Any:
+        """The callback as it is: Flask-HTTPAuth asks of each, in every request, whether it is a coroutine."""
+        return f
 
-    def authenticate(self, auth: None, stored_password: None) -> Grant | None:
-        """The grant of the client that signed. Raises Problem (400)."""
-        g.grant = None
-        try:
-            g.grant, g.stamp = self._oauth1.admit(signed_request(request, self._public_url))
-        except Malformed as error:
-            raise Problem(400, str(error)) from error
-        grant: Grant | None = g.grant
+    def authenticate(self, auth: Authorization | None, stored_password: None) -> Grant | None:
+        """What the credentials open; `auth` is None unless the scheme is Bearer. Raises Problem (400)."""
+        grant: Grant | None = None
+        if auth is not None:
+            if auth.token:
+                grant, g.stamp = self._door.admit(auth.token)
+        elif is_signed(request.environ):
+            grant, g.stamp = self._signed()
+        g.grant = grant
         return grant
 
-
-class _ByScheme:
-    """Two guards, of which the scheme in the Authorization header chooses one.
-
-    Flask-HTTPAuth's MultiAuth wraps the view anew for each request, and takes schemes only in the letter case it knows.
-    """
-
-    def __init__(self, bearer: HTTPTokenAuth, signed: HTTPTokenAuth) -> None:
-        self._bearer = bearer
-        self._signed = signed
-
-    def login_required(self, *, role: list[str]) -> Callable[[View], View]:
-        """Decorates a view that needs one of these scopes."""
-
-        def decorate(view: View) -> View:
-            by_bearer, by_signature = (each.login_required(role=role)(view) for each in (self._bearer, self._signed))
-
-            @wraps(view)
-            def guarded(**ids: str) -> Any:
-                return by_signature(**ids) if is_signed(request.environ) else by_bearer(**ids)
-
-            return guarded
-
-        return decorate
+    def _signed(self) -> tuple[Grant | None, object]:
+        try:
+            return self._oauth1.admit(signed_request(request, self._public_url))
+        except Malformed as error:
+            raise Problem(400, str(error)) from error
 
 
 def guard(door: Door, oauth1: OAuth1, public_url: str) -> Guard:
@@ -99,29 +65,23 @@ def guard(door: Door, oauth1: OAuth1, public_url: str) -> Guard:
     The scheme is compared without regard to case. 401 and 403 have the one error body and `WWW-Authenticate`; a signed
     request that is malformed is 400.
     """
+    made = _Guard(door, oauth1, public_url)
     guesses = Guesses()
-    bearer = _answering(_Bearer(door), guesses, CHALLENGES, {})
-    challenge = f'{SCHEME} realm="{REALM}"'
-    signed = _answering(_Signed(oauth1, public_url), guesses, dict.fromkeys(CHALLENGES, challenge), SIGNED)
-    return _ByScheme(bearer, signed)
 
-
-def _answering(
-    auth: HTTPTokenAuth, guesses: Guesses, challenges: Mapping[int, str], messages: Mapping[int, str]
-) -> HTTPTokenAuth:
-    """The guard with what it asks of a grant, and what it answers without one."""
-
-    @auth.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
+    @made.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
     def scopes(grant: Grant) -> tuple[str, ...]:
         return tuple(grant.scopes)
 
-    @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
+    @made.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
     def refuse(status: int) -> Response:
         if status == 401:
             guesses.bad_token()
-        return errors.answer(status, messages.get(status, ""), headers=[("WWW-Authenticate", challenges[status])])
+        if is_signed(request.environ):
+            return errors.answer(status, SIGNED[status], headers=[("WWW-Authenticate", CHALLENGE_SIGNED)])
+        return errors.answer(status, headers=[("WWW-Authenticate", CHALLENGES[status])])
 
-    return auth
+    guarding: Guard = made
+    return guarding
 
 
 def current_grant() -> Grant:

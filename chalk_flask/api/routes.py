@@ -1,12 +1,22 @@
-"""The table of routes: every GET operation of OneRoster 1.1 is a row (digest section 2)."""
+"""The tables of routes: every operation of OneRoster 1.1 is a row, reads in one and writes in the other (digest 2)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from backends import EVERYTHING, KEY, Compare, Snapshot, Where
-from chalk_flask.access.scopes import DEMOGRAPHICS, GRADEBOOK, RESOURCE, ROSTER, ROSTER_CORE, SATISFIED_BY
+from chalk_flask.access.scopes import (
+    DEMOGRAPHICS,
+    GRADEBOOK,
+    GRADEBOOK_DELETE,
+    GRADEBOOK_WRITE,
+    RESOURCE,
+    ROSTER,
+    ROSTER_CORE,
+    SATISFIED_BY,
+)
 from chalk_flask.api.conditions import (
     Condition,
     Ids,
@@ -28,19 +38,23 @@ from chalk_flask.api.conditions import (
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import RESOURCES
 
-__all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "Root", "Route"]
+__all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "WRITES", "Root", "Route", "Write"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Root:
-    """A path under which everything is served. `limit` is the size of a page that nobody asked a size for (0: all)."""
+    """A path under which everything is served. `limit` is the size of a page that nobody asked a size for (0: all).
+
+    A `read_only` one offers writes to those alone who may write.
+    """
 
     name: str
     path: str
     limit: int
+    read_only: bool = False
 
 
-ROOTS = (Root("chalk", "/api/oneroster/v1p1", 0), Root("ims", "/ims/oneroster/v1p1", 100))
+ROOTS = (Root("chalk", "/api/oneroster/v1p1", 0, read_only=True), Root("ims", "/ims/oneroster/v1p1", 100))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,5 +198,33 @@ ROUTES = (
     # Not of 1.1, but clients of 1.1 ask for it (digest 2.4).
     Route("getCategoriesForClass", "/classes/{class_id}/categories",
           CATEGORIES, GRADEBOOK, categories_of_class, A_CLASS),
+)
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """One operation that changes the gradebook."""
+
+    operation: str
+    method: Literal["PUT", "DELETE"]
+    path: str
+    resource: Resource
+    scope: str
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path, and for PUT that of the collection: some clients leave the id to the server (reading W-02)."""
+        return (self.path, self.path.removesuffix("/{id}")) if self.method == "PUT" else (self.path,)
+
+
+# fmt: off
+WRITES = (
+    Write("deleteCategory", "DELETE", "/categories/{id}", CATEGORIES, GRADEBOOK_DELETE),
+    Write("putCategory", "PUT", "/categories/{id}", CATEGORIES, GRADEBOOK_WRITE),
+    Write("deleteLineItem", "DELETE", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_DELETE),
+    Write("putLineItem", "PUT", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_WRITE),
+    Write("deleteResult", "DELETE", "/results/{id}", RESULTS, GRADEBOOK_DELETE),
+    Write("putResult", "PUT", "/results/{id}", RESULTS, GRADEBOOK_WRITE),
 )
 # fmt: on

@@ -50,8 +50,8 @@ def put(
     Missing references are filled in (see `placing`). With status tobedeleted it is a deletion of what is there. What is
     stored already, but for its stamp, stays as it is. `also` writes beside what is changed, in the same transaction.
 
-    Raises Unprocessable; NotThere for an id that is taken by a record out of sight, and for a deletion of nothing;
-    StorageError.
+    Raises Unprocessable; NotThere for an id of a record that is out of sight, or would be, and for a deletion of
+    nothing; StorageError.
     """
     sent = entry(resource, key, given)
     with store.write(tenant, PATIENCE) as transaction:
@@ -66,6 +66,7 @@ def put(
         else:
             writing.bury(resource, key, record)
         stamp = writing.stamped()
+        writing.former(resource, key)  # nobody writes what they could not read afterwards
         also(transaction)
     created = active and not (former is not None and resource.is_active(former))
     return Written(clock.restamped(record, _settled(store, tenant, writing.changed, stamp)).body, created)

@@ -8,11 +8,12 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from backends import Snapshot
+from backends import Snapshot, Transaction
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.roster import clock, origins
 from chalk_flask.roster.comparing import Comparison
@@ -23,10 +24,13 @@ from chalk_flask.roster.problems import Problems, Refused, encodable
 from chalk_flask.roster.report import FileReport, Report
 from chalk_flask.settings import Settings
 
-__all__ = ["Options", "Progress", "import_package"]
+__all__ = ["Also", "Options", "Progress", "import_package"]
 
 Progress: TypeAlias = Callable[[str, int], None]
 """Told the phase (a file's name, or "writing") and how many rows of it are done."""
+
+Also: TypeAlias = Callable[[Report, Transaction], None]
+"""Given the report, whose counts are final, and the transaction that writes what it counts."""
 
 
 BATCH = 1000
@@ -64,18 +68,19 @@ def import_package(
     *,
     dry_run: bool = False,
     progress: Progress | None = None,
+    also: Also | None = None,
 ) -> Report:
     """Make the stored roster of the tenant what the package says; the report tells what that changed.
 
     A package with any error changes nothing. Reading and comparing happen without the store's lock; if the roster
-    moves meanwhile, they happen again. Raises StorageError.
+    moves meanwhile, they happen again. `also` is called in the transaction that changes something. Raises StorageError.
     """
     started = time.monotonic()
     progress = progress and _throttled(progress)
     while True:
         report = Report("refused", tenant, encodable(path.name or path.resolve().name), Problems(), dry_run)
         try:
-            _attempt(store, report, path, options, progress)
+            _attempt(store, report, path, options, progress, also)
         except Refused:
             pass
         except _Moved:
@@ -98,7 +103,9 @@ def _throttled(progress: Progress) -> Progress:
     return told
 
 
-def _attempt(store: Rosters, report: Report, path: Path, options: Options, progress: Progress | None) -> None:
+def _attempt(
+    store: Rosters, report: Report, path: Path, options: Options, progress: Progress | None, also: Also | None
+) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_field_limit(options.limits.field))
         stack.enter_context(_without_collector())
@@ -115,7 +122,9 @@ def _attempt(store: Rosters, report: Report, path: Path, options: Options, progr
             _take_over(store, report.tenant, comparison, revision)
             report.state = "unchanged"
         else:
-            report.stamp = _write(store, report.tenant, comparison, revision, progress)
+            report.stamp = _write(
+                store, report.tenant, comparison, revision, progress, partial(also or _nothing, report)
+            )
             report.state = "committed"
 
 
@@ -156,10 +165,17 @@ def _compared(
         yield comparison
 
 
-def _write(store: Rosters, tenant: str, comparison: Comparison, revision: int, progress: Progress | None) -> str:
+def _write(
+    store: Rosters,
+    tenant: str,
+    comparison: Comparison,
+    revision: int,
+    progress: Progress | None,
+    also: Callable[[Transaction], None],
+) -> str:
     """Write what differs, under one stamp that does not lie before the commit (see `clock`). Returns the stamp."""
     lead = clock.ahead(comparison.total)
-    stamp = _commit(store, tenant, comparison, revision, lead, progress)
+    stamp = _commit(store, tenant, comparison, revision, lead, progress, also)
     if 0 < comparison.total <= clock.MANY:
         while (left := clock.seconds_until(stamp)) < clock.TICK:
             lead = 2 * lead - left
@@ -169,8 +185,18 @@ def _write(store: Rosters, tenant: str, comparison: Comparison, revision: int, p
     return stamp
 
 
+def _nothing(report: Report, transaction: Transaction) -> None:
+    """What else is done when nobody asks for anything."""
+
+
 def _commit(
-    store: Rosters, tenant: str, comparison: Comparison, revision: int, lead: float, progress: Progress | None
+    store: Rosters,
+    tenant: str,
+    comparison: Comparison,
+    revision: int,
+    lead: float,
+    progress: Progress | None,
+    also: Callable[[Transaction], None],
 ) -> str:
     with store.write(tenant) as transaction:
         if transaction.revision != revision:
@@ -184,6 +210,7 @@ def _commit(
                 progress(f"writing {name}", changes.changed)
             transaction.put(name, changes.records(stamp))
         transaction.put("clock", [clock.remember(stamp)])
+        also(transaction)
     return stamp
 
 

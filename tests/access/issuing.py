@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,11 @@ from typing import Any
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-__all__ = ["AUD", "ISS", "KeyServer", "ec_key", "key_set", "publishing", "rsa_key", "signed"]
+from backends import Backend
+from chalk_flask.access.issuers import IssuerRecord, Issuers
+from chalk_flask.access.scopes import DEFAULT
+
+__all__ = ["AUD", "ISS", "KeyServer", "ec_key", "key_set", "publishing", "rsa_key", "signed", "trust"]
 
 ISS, AUD = "https://tool.example.org", "https://roster.example.org"
 
@@ -48,6 +53,13 @@ def signed(key: RSAKey | ECKey, header: Mapping[str, Any] | None = None, **claim
     return jwt.encode(kept, said, key)
 
 
+def trust(store: Backend, **changed: Any) -> IssuerRecord:
+    """Trust the tool, whose keys are `old` and `curve`, in the default tenant; or what is named otherwise."""
+    given = {"jwks": key_set(rsa_key("old"), ec_key("curve")), **changed}
+    audience, scopes = given.pop("audience", AUD), given.pop("scopes", DEFAULT)
+    return Issuers(store).add(given.pop("issuer", ISS), audience, scopes, given.pop("tenant", "default"), **given)
+
+
 @dataclass
 class KeyServer:
     """A server that answers with `body`, `status` and `headers`, and counts how often it was asked."""
@@ -61,8 +73,8 @@ class KeyServer:
 
 
 @contextmanager
-def publishing(*keys: RSAKey | ECKey) -> Iterator[KeyServer]:
-    """A server of the public keys on 127.0.0.1, until the end."""
+def publishing(*keys: RSAKey | ECKey, tls: ssl.SSLContext | None = None) -> Iterator[KeyServer]:
+    """A server of the public keys on 127.0.0.1, until the end; with a context it speaks TLS."""
     told = KeyServer(body=key_set(*keys))
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,7 +92,9 @@ def publishing(*keys: RSAKey | ECKey) -> Iterator[KeyServer]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        told.url = f"http://127.0.0.1:{server.server_port}/jwks.json"
+        told.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/jwks.json"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:

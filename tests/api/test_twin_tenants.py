@@ -275,6 +275,7 @@ def ids_in_paths(twins: Twins, prefixes: list[str] = PREFIXES) -> Iterator[Pair]
 
 
 def test_an_id_of_another_tenant_in_a_path_is_answered_as_one_that_is_nowhere(twins: Twins) -> None:
+    """N-09"""
     compared, different = twins.differences(ids_in_paths(twins))
     assert different == []
     assert compared >= 5000
@@ -314,6 +315,7 @@ def asked_of(resource: Resource) -> Iterator[tuple[str, Words]]:
 
 
 def test_what_another_tenant_holds_in_a_filter_is_answered_as_what_nobody_holds(twins: Twins) -> None:
+    """N-09"""
     compared, different = twins.differences(values_in_filters())
     assert different == []
     assert compared >= 3000
@@ -358,7 +360,7 @@ def demographics_in_every_way() -> Iterator[tuple[str, Question]]:
 
 
 def test_without_the_opt_in_demographics_are_as_where_there_are_none(twins: Twins) -> None:
-    """The scope alone opens nothing: neither a filter nor a sort nor a count tells that there are any."""
+    """N-10. The scope alone opens nothing: neither a filter nor a sort nor a count tells that there are any."""
     chalk = chalk_of(twins.app)
     tenants, opted_out, without = Tenants(chalk.store), "opted-out", "without"
     for name, wanted in ((opted_out, False), (without, True)):

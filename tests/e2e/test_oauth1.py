@@ -172,6 +172,7 @@ def test_head_is_signed_as_head(signing: Signing, session: requests.Session) -> 
 
 
 def test_a_form_is_signed_and_a_json_body_is_not(signing: Signing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading O-02."""
     monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
     url = signing.site + USERS
     # oauthlib signs no form of a GET.
@@ -233,6 +234,7 @@ def test_a_wrong_secret_is_refused(signing: Signing, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_what_the_clients_secret_did_not_sign_is_refused(signing: Signing, options: dict[str, Any]) -> None:
+    """Reading O-06."""
     assert refused(signing.ask(USERS, **options)) == SAME
 
 
@@ -252,11 +254,13 @@ def test_a_request_that_is_sent_twice_is_answered_once(signing: Signing) -> None
 
 @pytest.mark.parametrize(("offset", "status"), [(-590, 200), (-620, 401), (290, 200), (320, 401)])
 def test_a_timestamp_may_be_ten_minutes_old_and_five_ahead(signing: Signing, offset: int, status: int) -> None:
+    """Reading O-03."""
     assert signing.ask(USERS, timestamp=str(int(time.time()) + offset)).status == status
 
 
 @pytest.mark.parametrize("method", ["PLAINTEXT", "HMAC-SHA512"])
 def test_other_signature_methods_are_malformed(signing: Signing, method: str) -> None:
+    """Reading A-16."""
     said = refused(signing.ask(USERS, signature_method=method), 400)
     assert said == "oauth_signature_method must be HMAC-SHA256 or HMAC-SHA1."
 
@@ -270,6 +274,7 @@ def test_a_signature_with_a_private_key_is_malformed(signing: Signing) -> None:
     "name", ["oauth_consumer_key", "oauth_signature_method", "oauth_signature", "oauth_timestamp", "oauth_nonce"]
 )
 def test_a_parameter_that_is_missing_or_stands_twice_is_malformed(signing: Signing, name: str) -> None:
+    """Reading O-04."""
     scheme, _, rest = signing.header(USERS).partition(" ")
     parameters = rest.split(", ")
     [chosen] = [each for each in parameters if each.startswith(f"{name}=")]
@@ -328,6 +333,7 @@ def test_a_missing_scope_is_forbidden(signing: Signing, folder: Path) -> None:
 
 
 def test_limits_of_a_client_hold_for_what_it_signs(signing: Signing, folder: Path) -> None:
+    """Reading O-05."""
     key, secret = created(folder, "--oauth1", "--limit-org", "org-north")
     answer = signing.ask(f"{CHALK}/schools", key=key, client_secret=secret)
     assert [each["sourcedId"] for each in answer.items] == ["org-north"]
@@ -370,6 +376,7 @@ def test_no_file_of_the_service_holds_a_secret_in_clear(signing: Signing, folder
 
 
 def test_behind_a_proxy_the_public_address_is_what_is_signed(folder: Path, tmp_path: Path) -> None:
+    """Reading O-01."""
     key, secret = created(folder, "--oauth1")
     with served_by(folder, "none", "--public-url", PROXY) as served:
         signing = Signing(served, key, secret)

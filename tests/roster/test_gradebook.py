@@ -384,6 +384,8 @@ def test_what_is_out_of_sight_is_neither_referred_to_nor_written_over(taught: Ba
         delete(taught, "results", "result-1", see)
     with pytest.raises(NotThere):
         put(taught, "results", "result-1", {**RESULT, "status": "tobedeleted"}, lambda _: AnyOf(()))
+    with pytest.raises(NotThere):
+        put(taught, "categories", "new", {"title": "Quiz"}, lambda _: AnyOf(()))
     assert bodies(taught) == before
 
 

@@ -1,0 +1,146 @@
+"""Gradebook writes over HTTP: PUT and DELETE of categories, line items and results (digest 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+from urllib.parse import quote
+from uuid import uuid4
+
+from flask import Blueprint, Request, Response, g, request
+
+from backends import Transaction
+from chalk_flask.access import Grant
+from chalk_flask.access.audit import note_in
+from chalk_flask.access.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
+from chalk_flask.api import envelope, errors
+from chalk_flask.api.addresses import origin
+from chalk_flask.api.auth import current_grant
+from chalk_flask.api.bodies import enveloped
+from chalk_flask.api.errors import Problem
+from chalk_flask.api.redaction import Acquaintances, cut
+from chalk_flask.api.routes import WRITES, Root, Write
+from chalk_flask.api.throttle import Guard
+from chalk_flask.api.visibility import OPEN, sight
+from chalk_flask.chalk import Chalk
+from chalk_flask.roster import gradebook
+
+__all__ = ["blueprint"]
+
+View: TypeAlias = Callable[..., Response]
+
+_UNREAD = "\ufffd"
+"""What bytes that are not UTF-8 become in a path."""
+
+
+def blueprint(chalk: Chalk, root: Root, bearer: Guard) -> Blueprint:
+    """Every write of the table under one root, and again below /sis (DataSync)."""
+    made = Blueprint(f"{root.name}-writes", __name__, url_prefix=root.path)
+    for write in WRITES:
+        guarded = bearer.login_required(role=[write.scope])(_VIEWS[write.method](chalk, root, write))
+        offered = _offered(guarded) if root.read_only else guarded
+        for path in write.paths:
+            rule = path.replace("{", "<id:").replace("}", ">")
+            for prefix in ("", "/sis"):
+                made.add_url_rule(
+                    prefix + rule, write.operation, offered, methods=[write.method], provide_automatic_options=False
+                )
+    return made
+
+
+def _offered(guarded: View) -> View:
+    """The guarded view; to those who may write nothing at all the root is read-only (reading W-01)."""
+
+    def offered(**ids: str) -> Response:
+        answer = guarded(**ids)
+        if answer.status_code == 403 and g.grant.scopes.isdisjoint((GRADEBOOK_WRITE, GRADEBOOK_DELETE)):
+            return errors.answer(405, headers=[("Allow", "GET, HEAD")])
+        return answer
+
+    return offered
+
+
+def _putting(chalk: Chalk, root: Root, write: Write) -> View:
+    def put(id: str = "") -> Response:  # noqa: A002 - what the path calls it
+        now: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
+        base, grant = origin(now, chalk.settings.public_url) + root.path, current_grant()
+        given = enveloped(now, write.resource.single)
+        key = _key(id, given)
+        seen, also = sight(grant).where, _noting(write, key, grant)
+        with _refusals(write):
+            done = gradebook.put(chalk.store, grant.tenant, write.resource, key, given, seen, also)
+        return _answer(write, base, key, _shown(chalk, write, base, grant, done.body), done.created)
+
+    return put
+
+
+def _deleting(chalk: Chalk, _: Root, write: Write) -> View:
+    def delete(id: str) -> Response:  # noqa: A002 - what the path calls it
+        grant = current_grant()
+        seen, also = sight(grant).where, _noting(write, id, grant)
+        with _refusals(write):
+            gradebook.delete(chalk.store, grant.tenant, write.resource, id, seen, also)
+        answer = Response(status=204)
+        del answer.headers["Content-Type"]
+        return answer
+
+    return delete
+
+
+@contextmanager
+def _refusals(write: Write) -> Iterator[None]:
+    """What the gradebook refuses, as answers."""
+    try:
+        yield
+    except gradebook.Unprocessable as error:
+        raise Problem(422, f"{error}.") from None
+    except gradebook.NotThere:
+        raise Problem(404, f"There is no {write.resource.single} with this id here.") from None
+
+
+_VIEWS: dict[str, Callable[[Chalk, Root, Write], View]] = {"PUT": _putting, "DELETE": _deleting}
+
+
+def _key(path: str, given: dict[str, Any]) -> str:
+    """The id of what is put: the path's, else the body's, else a new one (reading W-02)."""
+    if _UNREAD in path:
+        raise Problem(400, "The id in the path is not UTF-8.")
+    named = given.get("sourcedId")
+    if named is None:
+        return path or str(uuid4())
+    if not isinstance(named, str) or not named:
+        raise Problem(400, "sourcedId in the body must be a text that is not empty.")
+    if path and named != path:
+        raise Problem(400, "sourcedId in the body is not the id in the path.")
+    return named
+
+
+def _noting(write: Write, key: str, grant: Grant) -> gradebook.Also:
+    """Who wrote which record goes into the audit, with the record or not at all."""
+    event = "gradebook.put" if write.method == "PUT" else "gradebook.deleted"
+
+    def note(transaction: Transaction) -> None:
+        name = write.resource.name
+        note_in(transaction, grant.tenant, event, collection=name, record=key, way=grant.way, by=grant.id)
+
+    return note
+
+
+def _shown(chalk: Chalk, write: Write, base: str, grant: Grant, stored: bytes) -> bytes:
+    """The record as a read would show it to this bearer."""
+    document = b"".join(envelope.documents([stored], base, None))
+    seen_by = sight(grant)
+    if seen_by is OPEN:
+        return document
+    with chalk.store.read(grant.tenant) as snapshot:
+        blade = cut(write.resource.name, seen_by, snapshot, grant.tenant, Acquaintances())
+        return blade(document) if blade else document
+
+
+def _answer(write: Write, base: str, key: str, document: bytes, created: bool) -> Response:
+    body = b"".join(envelope.single(write.resource, [document], ()))
+    headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    if created:
+        headers.append(("Location", f"{base}/{write.resource.name}/{quote(key, safe='')}"))
+    return Response(body, 201 if created else 200, headers=headers)
