@@ -1,6 +1,6 @@
 """From the chunks of a page to the bytes of an answer: references made absolute, fields picked, an envelope around.
 
-Nothing here parses a document unless fields are selected or the bearer is limited.
+Nothing here parses a document unless fields are selected or redacted.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def documents(
     """
     start = orjson.dumps(root)[1:-1]
     for chunk in chunks:
-        absolute = _absolute(chunk, start)
+        absolute = _absolute(chunk if cut is None else cut.references(chunk), start)
         picked = absolute if fields is None else _picked(absolute, fields)
-        yield picked if cut is None else cut(picked)
+        yield picked if cut is None else cut.fields(picked)
 
 
 def _absolute(chunk: bytes, start: bytes) -> bytes:

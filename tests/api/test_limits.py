@@ -1,0 +1,247 @@
+"""What a limited token sees of the small roster, question by question (readings L-01 to L-08)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from flask import Flask
+
+from chalk_flask.access import Limits
+from chalk_flask.access.scopes import ALL
+from tests.api.conftest import Consumer, items, problem
+from tests.conftest import chalk_of
+
+EVERYTHING = [
+    "academicSessions",
+    "categories",
+    "classes",
+    "courses",
+    "demographics",
+    "enrollments",
+    "lineItems",
+    "orgs",
+    "resources",
+    "results",
+    "users",
+]
+
+Limited = Callable[..., Consumer]
+
+
+@pytest.fixture
+def limited(served: Flask) -> Limited:
+    """Makes consumers whose token has limits, as the command line takes them."""
+
+    def make(**named: list[str]) -> Consumer:
+        token, _ = chalk_of(served).tokens.create("limited", ALL, limits=Limits.parse(**named))
+        return Consumer(served, token)
+
+    return make
+
+
+def seen(consumer: Consumer) -> dict[str, str]:
+    return {name: " ".join(consumer.ids(f"/{name}")) for name in EVERYTHING}
+
+
+ALL_SESSIONS = "g-1 g-2 g-3 g-4 m-1 m-2 t-1 t-2 t-3 y-1"
+ALL_CATEGORIES = "cat-1 cat-2 cat-3 cat-4 cat-6"
+
+
+def test_a_limit_of_orgs_means_for_every_class_what_the_table_says(limited: Limited) -> None:
+    """L-01"""
+    assert seen(limited(orgs=["s-2"])) == {
+        "academicSessions": ALL_SESSIONS,
+        "categories": ALL_CATEGORIES,
+        "classes": "c-3 c-4",
+        "courses": "k-3 k-4",
+        "demographics": "u-2",
+        "enrollments": "e-7 e-8",
+        "lineItems": "",
+        "orgs": "d-1 s-2",
+        "resources": "r-1 r-2 r-3",
+        "results": "",
+        "users": "u-2 u-3 u-5",
+    }
+
+
+def test_a_limit_of_grades_is_about_students_and_what_is_theirs(limited: Limited) -> None:
+    """L-02"""
+    whole = seen(limited())
+    assert seen(limited(grades=["09"])) == whole | {
+        "users": "u-1 u-4 u-5 u-6 u-7 u-9",
+        "demographics": "u-1",
+        "enrollments": "e-1 e-10 e-3 e-5 e-6 e-8 e-9",
+        "results": "x-1 x-3",
+    }
+
+
+def test_a_limit_of_classes_leaves_the_people_in_them(limited: Limited) -> None:
+    """L-03: u-8 is there although the enrollment is deleted, so that consumers learn of it."""
+    assert seen(limited(classes=["c-1"])) == {
+        "academicSessions": ALL_SESSIONS,
+        "categories": ALL_CATEGORIES,
+        "classes": "c-1",
+        "courses": "k-1",
+        "demographics": "u-1 u-2",
+        "enrollments": "e-1 e-2 e-3 e-4",
+        "lineItems": "l-1 l-4",
+        "orgs": "d-1 p-1 s-1 s-2 s-3",
+        "resources": "r-1 r-2 r-3",
+        "results": "x-1 x-2",
+        "users": "u-1 u-2 u-4 u-8",
+    }
+
+
+def test_limits_of_several_kinds_hold_together(limited: Limited) -> None:
+    """L-04"""
+    consumer = limited(orgs=["s-1"], grades=["10"], classes=["c-1", "c-3"])
+    assert consumer.ids("/users") == ["u-2", "u-4"]
+    assert consumer.ids("/classes") == ["c-1"]
+    assert consumer.ids("/results") == ["x-2"]
+
+
+def test_a_denied_family_is_empty_and_nobody_refers_to_it(limited: Limited) -> None:
+    """L-06"""
+    consumer = limited(denied=["users", "orgs"])
+    assert consumer.ids("/users") == consumer.ids("/schools") == []
+    assert (
+        consumer.get("/users/u-1").status_code == consumer.get("/classes/c-1/students/u-1/results").status_code == 404
+    )
+    [first, *_] = items(consumer.get("/enrollments"))
+    assert "user" not in first
+    assert "school" not in first
+    assert first["class"]["sourcedId"] == "c-1"
+    assert consumer.get("/courses/k-1").json["course"].keys().isdisjoint({"org"})  # type: ignore[index]  # it is JSON
+
+
+def test_without_a_family_there_is_no_way_through_it(limited: Limited) -> None:
+    """L-06"""
+    consumer = limited(denied=["enrollments"])
+    assert consumer.ids("/classes/c-1/students") == consumer.ids("/students/u-1/classes") == []
+    consumer = limited(denied=["classes"])
+    assert consumer.get("/classes/c-1/students").status_code == 404
+    assert consumer.ids("/schools/s-1/terms") == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/users/{}", "/students/{}", "/students/{}/classes", "/classes/c-3/students/{}/results"]
+)
+def test_an_id_out_of_scope_is_answered_as_one_that_nobody_has(path: str, limited: Limited) -> None:
+    """L-01"""
+    consumer = limited(orgs=["s-2"])
+    answers = [consumer.get(path.format(key)) for key in ("u-1", "nope")]
+    for answer in answers:
+        problem(answer, 404, "unknown_object", "unknown object")
+    bodies = [{**answer.json, "statusInfoSet": None} for answer in answers if answer.json]
+    assert bodies[0] == bodies[1]
+    assert [name for name, _ in answers[0].headers] == [name for name, _ in answers[1].headers]
+
+
+def test_references_to_what_cannot_be_seen_are_left_out(limited: Limited) -> None:
+    """L-05"""
+    consumer = limited(orgs=["s-1"], grades=["10"])
+    user: Any = consumer.get("/users/u-2").json
+    assert [org["sourcedId"] for org in user["user"]["orgs"]] == ["s-1"]
+    guardian: Any = consumer.get("/users/u-6").json
+    assert guardian["user"]["agents"] == []
+    district: Any = consumer.get("/orgs/d-1").json
+    assert [org["sourcedId"] for org in district["org"]["children"]] == ["s-1"]
+    school: Any = limited(orgs=["s-2"]).get("/orgs/s-2").json
+    assert "children" not in school["org"]
+
+
+def test_what_remains_is_written_as_for_everybody(limited: Limited, consumer: Consumer) -> None:
+    """L-05"""
+    whole, left = consumer.get("/users/u-2"), limited(orgs=["s-1"]).get("/users/u-2")
+    body = orjson.loads(whole.data)
+    body["user"]["orgs"].pop()
+    assert left.data == orjson.dumps(body)
+
+
+def test_a_filter_does_not_tell_what_a_record_hides(limited: Limited) -> None:
+    """L-05"""
+    consumer = limited(orgs=["s-1"])
+    assert consumer.ids("/users?filter=orgs.sourcedId='s-2'") == []
+    assert "u-2" in consumer.ids("/users?filter=orgs!='s-2'")
+    assert consumer.ids("/users?filter=orgs~'s-2' OR familyName='Xu'") == ["u-9"]
+    assert consumer.ids("/orgs?filter=children>'s-1'") == []
+
+
+def test_an_or_does_not_widen_what_is_seen(limited: Limited) -> None:
+    """L-01"""
+    consumer = limited(orgs=["s-2"])
+    answer = consumer.get("/users?filter=status='active' OR status!='active'")
+    assert [user["sourcedId"] for user in items(answer)] == ["u-2", "u-3", "u-5"]
+    assert answer.headers["X-Total-Count"] == "3"
+
+
+def test_nobody_sorts_by_a_reference_that_may_lead_to_what_is_hidden(limited: Limited) -> None:
+    """L-05"""
+    answer = limited(orgs=["s-1"]).get("/users?sort=orgs.sourcedId")
+    assert answer.json is not None
+    assert answer.json["statusInfoSet"][0]["imsx_codeMinor"] == "invalid_sort_field"
+    assert "statusInfoSet" not in (limited(orgs=["s-1"]).get("/enrollments?sort=user.sourcedId").json or {})
+
+
+@pytest.mark.parametrize(
+    ("redacted", "path"),
+    [
+        ("email", "email"),
+        ("userIds", "userIds.type"),
+        ("userIds.identifier", "userIds.identifier"),
+        ("agents", "agents"),
+        ("agents", "agents.sourcedId"),
+        ("metadata.*", "metadata.anything"),
+        ("metadata.a", "metadata.a.b"),
+    ],
+)
+def test_a_redacted_field_is_answered_as_one_that_does_not_exist(redacted: str, path: str, limited: Limited) -> None:
+    """L-07"""
+    consumer = limited(redacted=[redacted])
+    answer = consumer.get(f"/users?filter={path}!='x'")
+    assert problem(answer, 400, "invalid_filter_field", "invalid_filter_field") == f"Unknown filter field: {path}"
+    for query, minor in ((f"sort={path}", "invalid_sort_field"), (f"fields={path}", "invalid_selection_field")):
+        answer = consumer.get(f"/users?{query}")
+        assert answer.json is not None
+        [notice] = answer.json["statusInfoSet"]
+        assert (notice["imsx_codeMinor"], notice["imsx_description"]) == (minor, path)
+
+
+def test_a_redacted_field_is_in_no_body(limited: Limited) -> None:
+    """L-07"""
+    consumer = limited(redacted=["email", "userIds.identifier", "metadata.region", "agents"])
+    for path in ("/users", "/students", "/classes/c-1/students", "/users?limit=3&offset=1"):
+        answer = consumer.get(path)
+        assert b"@north" not in answer.data
+        assert all({"email", "agents"}.isdisjoint(user) for user in items(answer))
+    [ada, *_] = items(consumer.get("/users"))
+    assert ada["userIds"] == [{"type": "LDAP"}, {"type": "SIS"}]
+    school: Any = consumer.get("/orgs/s-3").json
+    assert school["org"]["metadata"] == {"boards.lead": "Ada", "size": 3}
+
+
+def test_metadata_of_which_nothing_is_left_is_left_out(limited: Limited) -> None:
+    """L-07"""
+    school: Any = limited(redacted=["metadata.region", "metadata.boards", "metadata.size"]).get("/orgs/s-3").json
+    assert "metadata" not in school["org"]
+
+
+def test_an_etag_is_for_those_with_the_same_limits(limited: Limited, consumer: Consumer) -> None:
+    """L-08"""
+    narrow, same, other = limited(orgs=["s-1"]), limited(orgs=["s-1"]), limited(orgs=["s-1"], redacted=["email"])
+    tags = [each.get("/academicSessions").headers["ETag"] for each in (narrow, same, other, consumer)]
+    assert tags[0] == tags[1]
+    assert len(set(tags)) == 3
+    assert same.get("/academicSessions", {"If-None-Match": tags[0]}).status_code == 304
+    assert other.get("/academicSessions", {"If-None-Match": tags[0]}).status_code == 200
+
+
+def test_parents_that_one_token_knows_are_not_known_to_another(limited: Limited, consumer: Consumer) -> None:
+    """L-01: what a path means is remembered, for each reach of its own."""
+    narrow = limited(orgs=["s-2"])
+    for _ in range(2):
+        assert consumer.get("/classes/c-1/students").status_code == 200
+        assert narrow.get("/classes/c-1/students").status_code == 404
