@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, combinations, product
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -44,7 +46,8 @@ TEXTS = frozenset(
     )
 )
 COMPARISONS = ("=", "!=", ">", ">=", "<", "<=", "~")
-REFERENCE_ID = re.compile(rb'"imsx_messageRefIdentifier":"[^"]*"')
+VARYING = re.compile(rb'"(imsx_messageRefIdentifier":"[^"]*|dateLastModified":"20(?!24-0[34])[^"]*)"')
+"""The number of a message, and when a record was written that is not of the roster."""
 
 
 def marked(row: Row, word: str) -> Row:
@@ -80,6 +83,10 @@ def fill_both(store: Backend) -> None:
             transaction.put(name, [resource.record(row) for row in chain(theirs, own, linked)])
 
 
+Words: TypeAlias = tuple[str, str]
+"""What is the guest's in a question, and what stands in its place in the twin of the question."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back, unpacked if it was compressed."""
@@ -92,9 +99,9 @@ class Answer:
         return dict(self.headers).get(name, "")
 
     def told_of(self, asked: str) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
-        """All of it but what it repeats of the question, the number of the message, and the hash that is its tag."""
+        """All of it but what it repeats of the question, what varies, and the hash that is its tag."""
         headers = sorted((name, "a tag" if name == "ETag" else v.replace(asked, "*")) for name, v in self.headers)
-        body = REFERENCE_ID.sub(b"a number", self.body.replace(asked.encode(), b"*"))
+        body = VARYING.sub(b"", self.body.replace(asked.encode(), b"*"))
         return self.status, tuple(headers), body
 
     @property
@@ -109,12 +116,15 @@ class Question:
     query: str = ""
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+
+    def about(self, words: Words) -> Question:
+        """The same with the second word in place of the first."""
+        return Question(self.query.replace(*words), self.method, self.headers, self.body.replace(*words))
 
 
 PLAIN = Question()
 
-Words: TypeAlias = tuple[str, str]
-"""What is the guest's in a question, and what stands in its place in the twin of the question."""
 Pair: TypeAlias = tuple[str, str, Question, Words]
 """A path, its twin, what is asked of both, and the words in which they differ."""
 
@@ -125,6 +135,7 @@ class Twins:
     def __init__(self, app: Flask) -> None:
         chalk = chalk_of(app)
         self.app = app
+        self.statuses: set[int] = set()
         for name in ("host", "guest"):
             Tenants(chalk.store).create(name, demographics=True)
         fill_both(chalk.store)
@@ -146,14 +157,23 @@ class Twins:
             "HTTP_AUTHORIZATION": f"Bearer {token}",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(),
+            "wsgi.input": io.BytesIO(question.body.encode()),
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
             **sent,
+            **(
+                {"CONTENT_LENGTH": str(len(question.body)), "CONTENT_TYPE": "application/json"} if question.body else {}
+            ),
         }
         return self._answer(environ)
+
+    def held(self, tenant: str) -> dict[str, dict[str, bytes]]:
+        """All bodies of a tenant by collection and key."""
+        store = chalk_of(self.app).store
+        with store.read(tenant) as snapshot:
+            return {name: snapshot.bodies(name, list(snapshot.keys(name))) for name in store.collections}
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         started: list[tuple[str, list[tuple[str, str]]]] = []
@@ -167,6 +187,7 @@ class Twins:
         finally:
             getattr(found, "close", lambda: None)()
         status, headers = started[-1]
+        self.statuses.add(int(status[:3]))
         if ("Content-Encoding", "gzip") in headers:
             body = gzip.decompress(body)
             headers = [(name, value) for name, value in headers if name != "Content-Length"]
@@ -175,12 +196,11 @@ class Twins:
     def differences(self, pairs: Iterator[Pair]) -> tuple[int, list[str]]:
         """How many questions of the host were compared, and those whose answers differ from their twins' or are bad."""
         compared, different = 0, []
-        for path, twin, question, (theirs, nobodys) in pairs:
-            other = Question(question.query.replace(theirs, nobodys), question.method, question.headers)
-            told = self.ask(self.host, path, question).told_of(theirs)
+        for path, twin, question, words in pairs:
+            told = self.ask(self.host, path, question).told_of(words[0])
             compared += 1
             failed = told[0] >= 500 or GUEST in str(told)
-            if failed or told != self.ask(self.host, twin, other).told_of(nobodys):
+            if failed or told != self.ask(self.host, twin, question.about(words)).told_of(words[1]):
                 different.append(f"{question.method} {path}?{question.query} {question.headers}: {told}")
         return compared, different
 
@@ -343,6 +363,43 @@ def test_tenants_do_not_share_tags(twins: Twins) -> None:
             assert [twins.ask(each, path, held).status for each in tags] == [
                 304 if each == token else 200 for each in tags
             ]
+
+
+@pytest.fixture(params=BACKENDS)
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Twins]:
+    yield from _twins(create_app(storage=url_in(tmp_path, request.param)))
+
+
+def writes_of_the_gradebook() -> Iterator[Pair]:
+    """Records that the guest has: deleted, written, written anew, referred to by others, deleted again."""
+    for name, prefix in product(("categories", "lineItems", "results"), PREFIXES):
+        resource, row = FILES[name], ROSTER[name][0]
+        key, words = row["sourcedId"], (OWN, ABSENT)
+        paths = f"{prefix}/{name}/{OWN}{key}", f"{prefix}/{name}/{ABSENT}{key}"
+        delete, put = Question(method="DELETE"), Question(method="PUT", body=put_body(resource, row, key=OWN + key))
+        for question in (delete, put, put, PLAIN, delete, PLAIN, delete):
+            yield paths[0], paths[1], question, words
+        for reference in resource.references:
+            strange = put_body(resource, row, key=f"{OWN}strange", **{reference.name: OWN + row[reference.name]})
+            path, twin = (f"{prefix}/{name}/{start}strange" for start in words)
+            yield path, twin, Question(method="PUT", body=strange), words
+
+
+def put_body(resource: Resource, row: Row, key: str, **references: str) -> str:
+    """What a grade tool sends: references by id alone."""
+    held = {**row, **references, "sourcedId": key}
+    named = {each.name: {"sourcedId": held[each.name]} for each in resource.references if each.name in held}
+    return json.dumps({resource.single: {**held, **named}})
+
+
+def test_a_gradebook_takes_ids_of_another_tenant_as_new_ones_and_changes_nothing_there(written: Twins) -> None:
+    """N-09"""
+    before = written.held("guest")
+    compared, different = written.differences(writes_of_the_gradebook())
+    assert different == []
+    assert compared >= 100
+    assert written.statuses >= {200, 201, 204, 404, 422}
+    assert written.held("guest") == before
 
 
 def demographics_in_every_way() -> Iterator[tuple[str, Question]]:
