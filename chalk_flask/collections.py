@@ -13,6 +13,8 @@ COLLECTIONS: tuple[Collection, ...] = (
     Collection("clock", served=False),
     # Which records of the gradebook a grade tool wrote, so that imports leave them alone.
     Collection("origins", (Field("collection"), Field("record", indexed=True)), served=False),
+    # The number of each record's last change, for those who follow.
+    Collection("sequence", (Field("number", "number", indexed=True), Field("collection")), served=False),
     # Bearer tokens by their SHA-256, in the reserved tenant `_control`.
     Collection("tokens", (Field("id", indexed=True), Field("tenant", indexed=True)), served=False),
     # There as well: tenants by name, OAuth clients, trusted issuers and the keys that we sign with by their ids.

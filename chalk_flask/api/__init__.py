@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from chalk_flask.api import auth, errors, logins, oauth, paths, reading_log, throttle, writing
+from chalk_flask.api import auth, errors, feed, logins, oauth, paths, reading_log, throttle, writing
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.api.views import blueprint
 from chalk_flask.chalk import Chalk
@@ -19,6 +19,7 @@ def register(app: Flask, chalk: Chalk) -> None:
     for root in ROOTS:
         app.register_blueprint(blueprint(chalk, root, bearer))
         app.register_blueprint(writing.blueprint(chalk, root, bearer))
+    app.register_blueprint(feed.blueprint(chalk, bearer))
     endpoint = oauth.TokenEndpoint(chalk)
     logins.watch(endpoint, chalk)
     app.register_blueprint(endpoint.blueprint())

@@ -38,6 +38,7 @@ KINDS = {
     405: Kind(
         "invalid_data", "invalid data", "This method is not offered here; the Allow header lists those that are."
     ),
+    410: Kind("gone", "unknown object", "What was asked for is no longer kept."),
     429: Kind("server_busy", "server_busy", "Too many requests: try again later."),
     500: Kind("server_error", "internal_server_error", "The server failed to answer; its log says why."),
     503: Kind("server_busy", "server_busy", "The server is busy: try again later."),

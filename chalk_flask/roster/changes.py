@@ -66,6 +66,10 @@ class Changes:
             values["dateLastModified"] = folded
             yield Record(key, stamped(body, stamp), values)
 
+    def keys(self) -> Iterator[str]:
+        """The keys of the changed records, in the same order."""
+        return (key for key, _, _ in self._spool.rows())
+
     def close(self) -> None:
         """Remove the temporary file."""
         self._spool.close()

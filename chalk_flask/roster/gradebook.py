@@ -13,6 +13,7 @@ from chalk_flask.oneroster.resources import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster import clock, origins
 from chalk_flask.roster.entries import Entry, Unprocessable, entry
+from chalk_flask.roster.numbering import Numbering
 from chalk_flask.roster.placing import Sight, default_category, finds, grading_period
 from chalk_flask.roster.references import ACTIVE_ONLY
 
@@ -142,8 +143,11 @@ class _Writing:
     def stamped(self) -> str:
         """Write everything under one new stamp, which is returned."""
         stamp = clock.next_stamp(self._transaction, LEAD)
+        numbering = Numbering(self._transaction, first=False)
         for name, records in self.changed.items():
             self._transaction.put(name, [clock.restamped(record, stamp) for record in records])
+            numbering.give(name, [record.key for record in records])
+        numbering.finish()
         self._transaction.put(origins.COLLECTION, self._notes)
         self._transaction.delete(origins.COLLECTION, self._void)
         self._transaction.put(clock.COLLECTION, [clock.remember(stamp)])
@@ -196,17 +200,23 @@ def _settled(store: Backend, tenant: str, changed: Mapping[str, list[Record]], s
         lead = 2 * lead - left
         with store.write(tenant, PATIENCE) as transaction:
             later = clock.next_stamp(transaction, lead)
+            numbering = Numbering(transaction, first=False)
             for name, records in changed.items():
-                _stamp_again(transaction, name, [clock.restamped(record, stamp) for record in records], later)
+                again = _stamp_again(transaction, name, [clock.restamped(record, stamp) for record in records], later)
+                numbering.give(name, again)
+            numbering.finish()
             transaction.put(clock.COLLECTION, [clock.remember(later)])
         stamp = later
     return stamp
 
 
-def _stamp_again(transaction: Transaction, name: str, records: list[Record], stamp: str) -> None:
-    """Move the stamp of those records that nobody has changed since they were written."""
+def _stamp_again(transaction: Transaction, name: str, records: list[Record], stamp: str) -> list[str]:
+    """Move the stamp of those records that nobody has changed since they were written; their keys."""
+    moved: list[str] = []
     for start in range(0, len(records), BATCH):
         batch = records[start : start + BATCH]
         stored = transaction.bodies(name, [record.key for record in batch])
         ours = [record for record in batch if stored.get(record.key) == record.body]
         transaction.put(name, [clock.restamped(record, stamp) for record in ours])
+        moved += [record.key for record in ours]
+    return moved

@@ -18,6 +18,7 @@ from chalk_flask.oneroster.resources import FILES
 from chalk_flask.roster import clock, origins
 from chalk_flask.roster.comparing import Comparison
 from chalk_flask.roster.declaration import declared_modes
+from chalk_flask.roster.numbering import Numbering
 from chalk_flask.roster.opening import Rosters
 from chalk_flask.roster.package import Limits, Package, open_package
 from chalk_flask.roster.problems import Problems, Refused, encodable
@@ -179,7 +180,7 @@ def _write(
     if 0 < comparison.total <= clock.MANY:
         while (left := clock.seconds_until(stamp)) < clock.TICK:
             lead = 2 * lead - left
-            stamp = _stamp_again(store, tenant, comparison, stamp, lead)
+            stamp = _stamp_again(store, tenant, comparison, revision, stamp, lead)
     # Not longer than the lead: after the system's clock was put back, the stamp may be far away.
     time.sleep(min(max(clock.seconds_until(stamp), 0), lead))
     return stamp
@@ -202,13 +203,17 @@ def _commit(
         if transaction.revision != revision:
             raise _Moved
         stamp = clock.next_stamp(transaction, lead)
+        numbering = Numbering(transaction, first=revision == 0)
         for name, keys in comparison.purged.items():
             transaction.delete(name, keys)
+            numbering.forget(name, keys)
         transaction.delete(origins.COLLECTION, comparison.adopted)
         for name, changes in comparison.changes.items():
             if progress:
                 progress(f"writing {name}", changes.changed)
             transaction.put(name, changes.records(stamp))
+            numbering.give(name, changes.keys())
+        numbering.finish()
         transaction.put("clock", [clock.remember(stamp)])
         also(transaction)
     return stamp
@@ -223,15 +228,18 @@ def _take_over(store: Rosters, tenant: str, comparison: Comparison, revision: in
             transaction.delete(origins.COLLECTION, comparison.adopted)
 
 
-def _stamp_again(store: Rosters, tenant: str, comparison: Comparison, former: str, lead: float) -> str:
+def _stamp_again(store: Rosters, tenant: str, comparison: Comparison, revision: int, former: str, lead: float) -> str:
     """Move the stamp of those records that nobody has changed since they were written."""
     with store.write(tenant) as transaction:
         stamp = clock.next_stamp(transaction, lead)
+        numbering = Numbering(transaction, first=revision == 0)
         for name, changes in comparison.changes.items():
             records = changes.records(former)
             while batch := list(islice(records, BATCH)):
                 stored = transaction.bodies(name, [record.key for record in batch])
                 ours = [record for record in batch if stored.get(record.key) == record.body]
                 transaction.put(name, [clock.restamped(record, stamp) for record in ours])
+                numbering.give(name, [record.key for record in ours])
+        numbering.finish()
         transaction.put("clock", [clock.remember(stamp)])
     return stamp

@@ -1,0 +1,188 @@
+"""The pull feed of changes under Chalk's root: what changed after a number, in the order in which it did."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from flask import Blueprint, Request, Response, request
+from flask_httpauth import HTTPTokenAuth
+
+from backends import AllOf, Among, Compare, Order, Query, Snapshot
+from chalk_flask.access import UNLIMITED, Grant
+from chalk_flask.access.scopes import ROSTER, ROSTER_CORE, allows
+from chalk_flask.api import envelope
+from chalk_flask.api.addresses import origin
+from chalk_flask.api.auth import current_grant
+from chalk_flask.api.errors import Problem
+from chalk_flask.api.routes import ROOTS, ROUTES
+from chalk_flask.chalk import Chalk
+from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.roster import numbering
+
+__all__ = ["blueprint"]
+
+ROOT = ROOTS[0]
+PATH = f"{ROOT.path}/changes"
+
+LIMIT, MOST = 500, 10_000
+LONGEST = 30
+"""Seconds that a request may wait for something to happen."""
+LOOK = 0.1
+"""Seconds between two looks while a request waits."""
+WAITING = 8
+"""So many requests wait at once, since each holds a thread; one more is answered as if it did not want to wait."""
+
+NAMES = ("since", "limit", "wait", "include")
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the parameters say; `since` None is "from now on"."""
+
+    since: int | None
+    limit: int
+    wait: int
+    records: bool
+
+
+def blueprint(chalk: Chalk, bearer: HTTPTokenAuth) -> Blueprint:
+    """The route of the feed."""
+    made = Blueprint("feed", __name__)
+    places = threading.BoundedSemaphore(WAITING)
+
+    def changes() -> Response:
+        grant = current_grant()
+        _check(grant)
+        asked = _asked(request)
+        site = origin(request, chalk.settings.public_url)
+        body = _answer(chalk, grant, asked, site)
+        if not body["changes"] and asked.wait and places.acquire(blocking=False):
+            try:
+                body = _waited(chalk, grant, asked, site)
+            finally:
+                places.release()
+        text = orjson.dumps(body)
+        headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        return Response(text, headers=[*headers, ("Link", f'<{body["next"]}>; rel="next"')])
+
+    guarded = bearer.login_required(role=[ROSTER, ROSTER_CORE])(changes)
+    made.add_url_rule(PATH, "getChanges", guarded, provide_automatic_options=False)
+    return made
+
+
+def _check(grant: Grant) -> None:
+    """Raises Problem (403) for a bearer who sees a part only: one could not learn that a record left that part."""
+    limits = grant.limits
+    if limits.redacted or (limits.orgs, limits.grades, limits.classes) != (UNLIMITED.orgs,) * 3:
+        raise Problem(403, "A token that is limited to some records or fields cannot follow changes: read instead.")
+
+
+def _asked(now: Request) -> _Asked:
+    given: dict[str, str] = {}
+    for name, value in now.args.items(multi=True):
+        if name not in NAMES or name in given:
+            raise Problem(400, f"{name[:80]!r} is not a parameter here, or stands twice; there are {', '.join(NAMES)}.")
+        given[name] = value
+    if given.get("include", "records") not in ("records", "ids"):
+        raise Problem(400, "include is records or ids.")
+    since = None if given.get("since") == "latest" else _number(given, "since", 0, None, 10**15)
+    wait = _number(given, "wait", 0, 0, LONGEST)
+    return _Asked(since, _number(given, "limit", 1, LIMIT, MOST), wait, given.get("include") != "ids")
+
+
+def _number(given: Mapping[str, str], name: str, least: int, otherwise: int | None, most: int) -> int:
+    text = given.get(name)
+    if text is None and otherwise is not None:
+        return otherwise
+    if text is None or not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+        extra = ", or the word latest" if name == "since" else ""
+        raise Problem(400, f"{name} is a whole number from {least} to {most}{extra}.")
+    return int(text)
+
+
+def _waited(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, Any]:
+    """The answer as soon as there is a change, or at the end of the time."""
+    deadline = time.monotonic() + asked.wait
+    while True:
+        stamp = chalk.store.stamp(grant.tenant)
+        body = _answer(chalk, grant, asked, site)
+        if body["changes"]:
+            return body
+        while chalk.store.stamp(grant.tenant) == stamp:
+            if time.monotonic() >= deadline:
+                return body
+            time.sleep(LOOK)
+
+
+def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, Any]:
+    with chalk.store.read(grant.tenant) as snapshot:
+        last = numbering.latest(snapshot)
+        since = last if asked.since is None else asked.since
+        if since < numbering.purged(snapshot) or since > last:
+            raise Problem(
+                410,
+                f"What changed after {since} is not known any more: read everything again, after asking for"
+                f" changes?since=latest, and follow from there.",
+            )
+        notes, more = _notes(snapshot, grant, since, asked.limit)
+        changes = list(_changes(snapshot, notes, site + ROOT.path, asked.records))
+    reached = notes[-1]["sequence"] if more else last
+    follow = "".join(f"&{name}={value}" for name, value in _kept(asked).items())
+    return {
+        "changes": changes,
+        "sequence": reached,
+        "more": more,
+        "next": f"{site}{PATH}?since={reached}{follow}",
+    }
+
+
+def _kept(asked: _Asked) -> dict[str, object]:
+    kept: dict[str, object] = {"limit": asked.limit} if asked.limit != LIMIT else {}
+    kept |= {"wait": asked.wait} if asked.wait else {}
+    return kept | ({} if asked.records else {"include": "ids"})
+
+
+def _notes(snapshot: Snapshot, grant: Grant, since: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """The notes after a number that the bearer may read, in order, and whether there are more."""
+    where = AllOf((Compare(numbering.FIELD, ">", float(since)), Among("collection", _readable(grant))))
+    query = Query(numbering.COLLECTION, where, (Order(numbering.FIELD),), limit=limit)
+    page = snapshot.find(query)
+    notes: list[dict[str, Any]] = orjson.loads(b"[%b]" % page.body())
+    return notes, page.total > len(notes)
+
+
+def _readable(grant: Grant) -> tuple[str, ...]:
+    """The collections that the scopes open as a whole."""
+    whole = {route.resource.name: route.scope for route in ROUTES if route.path == f"/{route.resource.name}"}
+    return tuple(
+        name for name, scope in whole.items() if allows(grant.scopes, scope) and name not in grant.limits.denied
+    )
+
+
+def _changes(snapshot: Snapshot, notes: list[dict[str, Any]], root: str, records: bool) -> Iterator[dict[str, Any]]:
+    keys: dict[str, list[str]] = {}
+    for note in notes:
+        keys.setdefault(note["collection"], []).append(note["sourcedId"])
+    bodies = {name: snapshot.bodies(name, these) for name, these in keys.items()}
+    for note in notes:
+        resource: Resource = RESOURCES[note["collection"]]
+        body = bodies[resource.name][note["sourcedId"]]
+        what = "updated" if resource.is_active(body) else "deleted"
+        change: dict[str, Any] = {
+            "sequence": note["sequence"],
+            "type": f"{resource.single}.{what}",
+            "entity": resource.single,
+            "sourcedId": note["sourcedId"],
+        }
+        if records:
+            change["record"] = orjson.Fragment(b"".join(envelope.documents([body], root, None)))
+        yield change

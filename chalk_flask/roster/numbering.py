@@ -1,0 +1,78 @@
+"""The sequence of a tenant: each record whose served bytes change gets the next number, in the same transaction.
+
+A follower who knows the number of his last look asks for what has a higher one, and misses nothing, whatever the clocks
+say. A number stands in a note beside the record, one a record, so what changes twice is told once. The first load of a
+tenant gives no numbers: whoever follows begins with a full read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from backends import Record, Snapshot, Transaction
+from chalk_flask.oneroster.resources import RESOURCES
+
+__all__ = ["COLLECTION", "FIELD", "Numbering", "latest", "purged"]
+
+COLLECTION = "sequence"
+FIELD = "number"
+
+_STATE = ":state"
+"""The key of what is known of all numbers; those of notes hold a slash."""
+
+
+class Numbering:
+    """Gives numbers in one transaction (not in the `first` one of a tenant); `finish` is called last, and remembers."""
+
+    def __init__(self, transaction: Transaction, *, first: bool) -> None:
+        self._transaction = transaction
+        self._first = first
+        self._last, self._purged = self._before = _state(transaction)
+
+    def give(self, collection: str, keys: Iterable[str]) -> None:
+        """Number the records with these keys, in their order; those of a class that is not served get none."""
+        if collection in RESOURCES and not self._first:
+            self._transaction.put(COLLECTION, self._notes(collection, keys))
+
+    def forget(self, collection: str, keys: Iterable[str]) -> None:
+        """Let go of records that are removed for good. Who has not seen them as deleted can no longer learn of it."""
+        places = [_place(collection, key) for key in keys]
+        if places:
+            self._transaction.delete(COLLECTION, places)
+            self._purged = self._last
+
+    def finish(self) -> None:
+        """Remember what was given."""
+        if (self._last, self._purged) != self._before:
+            body = orjson.dumps({"last": self._last, "purged": self._purged})
+            self._transaction.put(COLLECTION, [Record(_STATE, body)])
+
+    def _notes(self, collection: str, keys: Iterable[str]) -> Iterator[Record]:
+        for key in keys:
+            self._last += 1
+            body = orjson.dumps({"sequence": self._last, "collection": collection, "sourcedId": key})
+            yield Record(_place(collection, key), body, {FIELD: float(self._last), "collection": collection})
+
+
+def latest(snapshot: Snapshot) -> int:
+    """The last number that was given; 0 before the first."""
+    return _state(snapshot)[0]
+
+
+def purged(snapshot: Snapshot) -> int:
+    """The last number that was given before records were last removed for good; 0 before that happened."""
+    return _state(snapshot)[1]
+
+
+def _state(snapshot: Snapshot) -> tuple[int, int]:
+    body = snapshot.bodies(COLLECTION, [_STATE]).get(_STATE)
+    if body is None:
+        return 0, 0
+    state = orjson.loads(body)
+    return state["last"], state["purged"]
+
+
+def _place(collection: str, key: str) -> str:
+    return f"{collection}/{key}"

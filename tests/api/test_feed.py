@@ -1,0 +1,232 @@
+"""The feed of changes: a follower who began with a full read ends with what a new full read gives."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from chalk_flask import create_app
+from chalk_flask.access import Limits
+from chalk_flask.access.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
+from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.roster import numbering
+from chalk_flask.roster.importing import Options, import_package
+from tests.api.conftest import CHALK, Consumer, problem
+from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.roster.packages import Made
+
+CHANGES = f"{CHALK}/changes"
+WHEN = "2026-09-01T10:00:00.000Z"
+HISTORIES = 20
+"""Each of five seeds on each of three backends follows so many: 300 in all."""
+
+
+@pytest.fixture(params=BACKENDS)
+def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
+    made = create_app(storage=url_in(tmp_path / "store", request.param))
+    load(made, Made(), tmp_path)
+    yield made
+    chalk_of(made).store.close()
+
+
+def load(app: Flask, package: Made, folder: Path) -> str:
+    report = import_package(chalk_of(app).store, "default", package.folder(folder / "package"), Options())
+    return report.state
+
+
+def everything(consumer: Consumer) -> dict[tuple[str, str], Any]:
+    """All that a client can read, deleted records too, by entity and id."""
+    found = {}
+    for name, resource in RESOURCES.items():
+        answer = consumer.get(f"{CHALK}/{name}?filter=dateLastModified>'2000-01-01'")
+        assert answer.status_code == 200, answer.text
+        assert answer.json is not None
+        for record in answer.json[name]:
+            found[resource.single, record["sourcedId"]] = record
+    return found
+
+
+def asked(consumer: Consumer, query: str) -> dict[str, Any]:
+    answer = consumer.get(f"{CHANGES}?{query}")
+    assert answer.status_code == 200, answer.text
+    assert answer.json is not None
+    data: dict[str, Any] = answer.json
+    assert answer.headers["Link"] == f'<{data["next"]}>; rel="next"'
+    return data
+
+
+def followed(consumer: Consumer, since: int, limit: int) -> Iterator[dict[str, Any]]:
+    """The changes after a number, page by page, along the links."""
+    data = asked(consumer, f"since={since}&limit={limit}")
+    while True:
+        numbers = [change["sequence"] for change in data["changes"]]
+        assert numbers == sorted(set(numbers))
+        assert all(number > since for number in numbers)
+        yield from data["changes"]
+        since = data["sequence"]
+        if not data["more"]:
+            assert numbers[-1:] <= [since]
+            return
+        data = asked(consumer, data["next"].partition("?")[2])
+
+
+class History:
+    """Random changes by imports of both kinds and by a grade tool."""
+
+    def __init__(self, app: Flask, folder: Path, seed: int) -> None:
+        self.app, self.folder = app, folder
+        self.draw = random.Random(seed)
+        self.tool = Consumer(app)
+        self.number = 0
+
+    def step(self) -> None:
+        self.draw.choice([self.bulk, self.delta, self.grade, self.delete])()
+
+    def bulk(self) -> None:
+        made = Made()
+        for name in ("results", "enrollments", "classResources"):
+            made.rows[name] = [row for row in made.rows[name] if self.draw.random() < 0.6]
+        made.set("users", "pupil-1", givenName=self.draw.choice(["Ada", "Bo", "Cy"]))
+        assert load(self.app, made, self.folder) in ("committed", "unchanged")
+
+    def delta(self) -> None:
+        made = Made().only("orgs")
+        made.properties["file.orgs"] = "delta"
+        base = {"dateLastModified": WHEN, "name": self.draw.choice("xyz"), "type": "school", "parentSourcedId": "org-1"}
+        made.rows["orgs"] = [
+            {**base, "sourcedId": f"more-{n}", "status": self.draw.choice(["active", "tobedeleted"])} for n in range(3)
+        ]
+        assert load(self.app, made, self.folder) in ("committed", "unchanged")
+
+    def grade(self) -> None:
+        item = {
+            "title": self.draw.choice("abc"),
+            "assignDate": WHEN,
+            "dueDate": WHEN,
+            "class": {"sourcedId": "class-1"},
+            "resultValueMin": 0,
+            "resultValueMax": 9,
+        }
+        path = f"{CHALK}/lineItems/tool-{self.draw.randrange(3)}"
+        answer = self.tool.client.put(
+            path, json={"lineItem": item}, headers={"Authorization": f"Bearer {self.tool.token}"}
+        )
+        assert answer.status_code in (200, 201), answer.text
+
+    def delete(self) -> None:
+        answer = self.tool.get(f"{CHALK}/lineItems/tool-{self.draw.randrange(3)}", method="DELETE")
+        assert answer.status_code in (204, 404), answer.text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_follower_ends_with_what_a_full_read_gives(app: Flask, tmp_path: Path, seed: int) -> None:
+    history, consumer = History(app, tmp_path, seed), Consumer(app)
+    for _ in range(HISTORIES):
+        since = asked(consumer, "since=latest")["sequence"]
+        known = everything(consumer)
+        for _ in range(history.draw.randrange(1, 5)):
+            history.step()
+        for change in followed(consumer, since, history.draw.choice([1, 2, 500])):
+            record = change["record"]
+            known[change["entity"], change["sourcedId"]] = record
+            gone = record["status"] == "tobedeleted"
+            assert change["type"] == f"{change['entity']}.{'deleted' if gone else 'updated'}"
+        assert known == everything(consumer)
+
+
+def test_a_first_load_gives_no_numbers_and_an_unchanged_record_gets_none(app: Flask, tmp_path: Path) -> None:
+    consumer = Consumer(app)
+    assert asked(consumer, "since=0") == {
+        "changes": [],
+        "sequence": 0,
+        "more": False,
+        "next": f"http://localhost{CHANGES}?since=0",
+    }
+    assert load(app, Made(), tmp_path) == "unchanged"
+    load(app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
+    data = asked(consumer, "since=0&include=ids")
+    assert [(each["type"], each["sourcedId"]) for each in data["changes"]] == [("user.updated", "pupil-1")]
+    assert set(data["changes"][0]) == {"sequence", "type", "entity", "sourcedId"}
+    assert data["next"].endswith(f"?since={data['sequence']}&include=ids")
+
+
+def test_what_changes_twice_is_told_once_with_its_latest_state(app: Flask, tmp_path: Path) -> None:
+    consumer = Consumer(app)
+    for name in ("One", "Two"):
+        load(app, Made().set("users", "pupil-1", givenName=name), tmp_path)
+    [change] = asked(consumer, "since=0")["changes"]
+    assert change["record"]["givenName"] == "Two"
+    assert change["record"]["orgs"][0]["href"] == f"http://localhost{CHALK}/orgs/org-2"
+
+
+def test_a_request_that_waits_is_answered_when_something_changes(app: Flask, tmp_path: Path) -> None:
+    consumer = Consumer(app)
+    timer = threading.Timer(0.5, load, (app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path))
+    timer.start()
+    began = time.monotonic()
+    data = asked(consumer, "since=0&wait=20")
+    timer.join()
+    assert len(data["changes"]) == 1
+    assert time.monotonic() - began < 10
+    since = asked(consumer, "since=latest")["sequence"]  # a commit that came late is stamped, and numbered, again
+    began = time.monotonic()
+    assert asked(consumer, f"since={since}&wait=1")["changes"] == []
+    assert time.monotonic() - began >= 1
+
+
+def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, tmp_path: Path) -> None:
+    consumer = Consumer(app)
+    load(app, Made().drop("results", "result-1"), tmp_path)
+    latest = asked(consumer, "since=0")["sequence"]
+    with chalk_of(app).store.write("default") as transaction:
+        transaction.delete("results", ["result-1"])
+        numbers = numbering.Numbering(transaction, first=False)
+        numbers.forget("results", ["result-1"])
+        numbers.finish()
+    for since in (0, latest - 1, latest + 1):
+        message = problem(consumer.get(f"{CHANGES}?since={since}"), 410, "gone", "unknown object")
+        assert "since=latest" in message
+    assert asked(consumer, f"since={latest}")["changes"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("", "since=-1", "since=x", "since=1&since=2", "since=0&limit=0", "since=0&limit=10001", "since=0&wait=31"),
+        *("since=0&include=all", "since=0&filter=x", "since=%2B1", "since=0&limit=1e3"),
+    ],
+)
+def test_a_parameter_that_will_not_do_is_named(app: Flask, query: str) -> None:
+    problem(Consumer(app).get(f"{CHANGES}?{query}"), 400, "invalid_data", "invalid data")
+
+
+def test_a_bearer_follows_what_its_scopes_open_and_needs_one_for_the_roster(app: Flask, tmp_path: Path) -> None:
+    made = Made().set("users", "pupil-1", givenName="Ada").set("demographics", "pupil-1", sex="male")
+    load(app, made.set("results", "result-1", score="1"), tmp_path)
+    tokens = chalk_of(app).tokens
+
+    def entities(scopes: Any) -> list[str]:
+        token, _ = tokens.create("some", scopes)
+        return sorted(each["entity"] for each in asked(Consumer(app, token), "since=0")["changes"])
+
+    assert entities(ALL) == ["demographics", "result", "user"]
+    assert entities(DEFAULT) == ["result", "user"]
+    assert entities([ROSTER_CORE]) == ["user"]
+    token, _ = tokens.create("grades", [GRADEBOOK])
+    problem(Consumer(app, token).get(f"{CHANGES}?since=0"), 403, "forbidden", "forbidden")
+    token, _ = tokens.create("school", ALL, limits=Limits(orgs=frozenset({"org-2"})))
+    assert "limited" in problem(Consumer(app, token).get(f"{CHANGES}?since=0"), 403, "forbidden", "forbidden")
+    token, _ = tokens.create("no results", ALL, limits=Limits(denied=frozenset({"results"})))
+    assert "result" not in [each["entity"] for each in asked(Consumer(app, token), "since=0")["changes"]]
+
+
+def test_only_chalks_root_has_the_feed(app: Flask) -> None:
+    assert Consumer(app).get("/ims/oneroster/v1p1/changes?since=0").status_code == 404
+    assert app.test_client().get(f"{CHANGES}?since=0").status_code == 401
