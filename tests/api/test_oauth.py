@@ -114,6 +114,7 @@ def test_a_token_is_given_at_every_path_and_opens_the_api(client: FlaskClient, c
     assert reads(client, token, "/demographics") == 403
 
 
+# C-01
 def test_the_paths_are_oauth_token_and_beside_both_roots() -> None:
     beside = {f"/{root}/oneroster{version}/token" for root in ("api", "ims") for version in ("", "/v1p1")}
     assert set(PATHS) == {TOKEN} | beside
@@ -154,6 +155,7 @@ def test_grant_type_and_scope_may_stand_in_the_url(client: FlaskClient, chalk: C
     granted(client.post(TOKEN, query_string=query, auth=pair, headers=header))
 
 
+# C-02
 SCOPES: list[tuple[str, frozenset[str], list[str]]] = [
     ("", DEFAULT, in_order(DEFAULT)),
     ("   ", DEFAULT, in_order(DEFAULT)),
@@ -187,6 +189,7 @@ def test_nothing_but_scopes_that_the_client_may_not_have_is_refused(
     refused(ask(client, made(chalk), scope=asked), 400, "invalid_scope")
 
 
+# C-05
 def test_a_token_ends_with_its_client_and_no_token_ends_another(client: FlaskClient, chalk: Chalk) -> None:
     pair, other = made(chalk), made(chalk)
     tokens = [granted(ask(client, pair))["access_token"] for _ in range(3)]
@@ -304,6 +307,7 @@ def test_wrong_credentials_in_the_form_are_refused(client: FlaskClient, chalk: C
     refused(client.post(TOKEN, data=GRANT | given), 401, "invalid_client")
 
 
+# C-06
 def test_neither_status_nor_body_tells_whether_there_is_such_a_client(client: FlaskClient, chalk: Chalk) -> None:
     client_id, _ = made(chalk)
     known, unknown = (ask(client, (name, "wrong")) for name in (client_id, "chk_client_0123456789abcdef"))
@@ -312,6 +316,7 @@ def test_neither_status_nor_body_tells_whether_there_is_such_a_client(client: Fl
     )  # fmt: skip
 
 
+# C-03
 def test_credentials_in_the_url_are_refused_also_when_right(client: FlaskClient, chalk: Chalk) -> None:
     client_id, secret = made(chalk)
     both = {"client_id": client_id, "client_secret": secret}
@@ -413,6 +418,7 @@ def test_an_assertion_is_for_the_public_address(tmp_path: Path) -> None:
     refused(ask_signed(app.test_client(), assertion(client_id)), 401, "invalid_client")
 
 
+# C-04
 def test_an_assertion_is_good_once(client: FlaskClient, chalk: Chalk) -> None:
     text = assertion(keyed(chalk))
     granted(ask_signed(client, text))
