@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from chalk_flask.api.routes import ROUTES
+from chalk_flask.api.routes import ROUTES, WRITES
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "conformance.md").read_text(encoding="utf-8")
-READING = re.compile(r"\b[AIJNOQV]-[0-9]{2}\b")
+READING = re.compile(r"\b[ACIJLNOQVW]-[0-9]{2}\b")
 
 
 def rows() -> list[list[str]]:
@@ -27,6 +27,16 @@ def test_the_page_lists_every_operation_as_it_is_routed() -> None:
             route.scope.rpartition("/")[2],
         ]
         for route in ROUTES
+    ]
+    listed = [row for row in rows() if row[0].startswith(("put", "delete"))]
+    assert listed == [
+        [
+            write.operation,
+            f"{write.method} {write.path}",
+            write.resource.single if write.method == "PUT" else "none",
+            write.scope.rpartition("/")[2],
+        ]
+        for write in WRITES
     ]
 
 

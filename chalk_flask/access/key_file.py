@@ -25,6 +25,7 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = str(path)
         self._seen: tuple[object, bytes] | None = None
 
     def key(self) -> bytes:
@@ -40,7 +41,7 @@ class KeyFile:
     def existing(self) -> bytes | None:
         """The key, or None when nobody has made it yet. Raises KeyUnusable."""
         try:
-            seen, status = self._seen, self._path.stat()
+            seen, status = self._seen, os.stat(self._name)  # noqa: PTH116 - asked for each request, and twice as quick
             identity = (status.st_ino, status.st_mtime_ns, status.st_size)
             if seen is None or seen[0] != identity:
                 self._seen = seen = (identity, self._parsed(self._path.read_bytes()))

@@ -40,8 +40,9 @@ _KNOWN = 4096
 
 
 class _Claims(NamedTuple):
-    """What a token says whose signature was right."""
+    """What a token says whose signature was right with that key."""
 
+    key: bytes
     tenant: str
     client: str
     scopes: frozenset[str]
@@ -94,11 +95,11 @@ class AccessTokens:
         KeyUnusable.
         """
         # The stamp is taken before the client is read: a commit in between makes the entry too old, never too new.
-        stamp, digest = self._clients.stamp(), hashed(token)
+        stamp, digest, key = self._clients.stamp(), hashed(token), self._key_file.existing()
         with self._lock:
             entry = self._known.get(digest)
-        if entry is None or entry[0] != stamp:
-            claims = entry[1] if entry is not None else self._verified(token)
+        if entry is None or entry[0] != stamp or entry[1].key != key:
+            claims = entry[1] if entry is not None and entry[1].key == key else self._verified(token, key)
             if claims is None:
                 return None, stamp
             entry = (stamp, claims, self._granted(claims, stamp))
@@ -112,12 +113,11 @@ class AccessTokens:
             return None
         return replace(grant, scopes=frozenset(scope for scope in claims.scopes if allows(grant.scopes, scope)))
 
-    def _verified(self, token: str) -> _Claims | None:
-        key = self._key_file.existing()
+    def _verified(self, token: str, key: bytes | None) -> _Claims | None:
         if key is None:
             return None
         try:
-            return _read(jwt.decode(token, self._imported(key), [_ALGORITHM]).claims)
+            return _read(jwt.decode(token, self._imported(key), [_ALGORITHM]).claims, key)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
@@ -136,7 +136,8 @@ class AccessTokens:
                 self._known.popitem(last=False)
 
 
-def _read(claims: dict[str, Any]) -> _Claims | None:
+def _read(claims: dict[str, Any], key: bytes) -> _Claims | None:
     if claims["iss"] != ISSUER:
         return None
-    return _Claims(str(claims["tenant"]), str(claims["client"]), frozenset(claims["scopes"]), float(claims["exp"]))
+    scopes = frozenset(claims["scopes"])
+    return _Claims(key, str(claims["tenant"]), str(claims["client"]), scopes, float(claims["exp"]))

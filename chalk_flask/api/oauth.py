@@ -67,7 +67,8 @@ class TokenEndpoint:
             return self._server.refusal(error)
         except KeyUnusable as error:
             log.error("no access token can be issued: %s", error)
-            return self._server.refusal(OAuth2Error("The server cannot issue tokens; its log says why.", None, 500))
+            why = "The server cannot issue tokens; its log says why."
+            return self._server.refusal(OAuth2Error(why, status_code=500, error="server_error"))
 
     def client_of(self, given: Mapping[str, str]) -> _Client:
         """The client whose credentials are in the current request or these parameters of it.

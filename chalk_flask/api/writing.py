@@ -129,13 +129,12 @@ def _noting(write: Write, key: str, grant: Grant) -> gradebook.Also:
 
 def _shown(chalk: Chalk, write: Write, base: str, grant: Grant, stored: bytes) -> bytes:
     """The record as a read would show it to this bearer."""
-    document = b"".join(envelope.documents([stored], base, None))
     seen_by = sight(grant)
     if seen_by is OPEN:
-        return document
+        return b"".join(envelope.documents([stored], base, None))
     with chalk.store.read(grant.tenant) as snapshot:
         blade = cut(write.resource.name, seen_by, snapshot, grant.tenant, Acquaintances())
-        return blade(document) if blade else document
+        return b"".join(envelope.documents([stored], base, None, blade))
 
 
 def _answer(write: Write, base: str, key: str, document: bytes, created: bool) -> Response:

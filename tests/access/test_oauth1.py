@@ -13,11 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
-from oauthlib.oauth1 import (  # type: ignore[import-untyped]  # the library ships no types
-    SIGNATURE_HMAC,
-    SIGNATURE_HMAC_SHA256,
-    Client,
-)
+from oauthlib.oauth1 import SIGNATURE_HMAC, SIGNATURE_HMAC_SHA256, Client
 
 from backends import Backend, open_store
 from chalk_flask.access import oauth1

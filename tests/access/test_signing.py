@@ -254,16 +254,19 @@ def test_processes_that_start_at_once_agree_on_the_key(tmp_path: Path) -> None:
     assert len({process.communicate(timeout=60)[0] for process in started}) == 1
 
 
-def test_tokens_end_when_the_key_is_replaced(clients: Clients, tmp_path: Path) -> None:
+def test_tokens_end_when_the_key_is_removed_or_replaced_also_when_they_were_seen_before(
+    clients: Clients, tmp_path: Path
+) -> None:
     path = tmp_path / "data" / "key"
-    token = AccessTokens(clients, KeyFile(path)).issue(client_id(clients), "default", DEFAULT)
-    kept = KeyFile(path)
-    reader = AccessTokens(clients, kept)
-    kept.key()
+    client = client_id(clients)
+    issuer, reader = (AccessTokens(clients, KeyFile(path)) for _ in range(2))
+    token = issuer.issue(client, "default", DEFAULT)
+    assert reader.admit(token)[0]
     path.unlink()
     assert reader.admit(token)[0] is None
-    AccessTokens(clients, KeyFile(path)).issue("x", "default", DEFAULT)
+    newer = issuer.issue(client, "default", DEFAULT)
     assert reader.admit(token)[0] is None
+    assert reader.admit(newer)[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"\xff\xfe", b"0" * 62, b"0" * 66, b"g" * 64])

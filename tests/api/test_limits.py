@@ -11,7 +11,9 @@ from flask import Flask
 
 from chalk_flask.access import Limits
 from chalk_flask.access.scopes import ALL
-from tests.api.conftest import Consumer, items, problem
+from chalk_flask.oneroster.resources import FILES
+from tests.api.conftest import CHALK, Consumer, items, problem
+from tests.api.roster import ROSTER
 from tests.conftest import chalk_of
 
 EVERYTHING = [
@@ -245,3 +247,37 @@ def test_parents_that_one_token_knows_are_not_known_to_another(limited: Limited,
     for _ in range(2):
         assert consumer.get("/classes/c-1/students").status_code == 200
         assert narrow.get("/classes/c-1/students").status_code == 404
+
+
+def test_what_is_remembered_of_references_holds_until_something_changes(serve: Callable[..., Flask]) -> None:
+    """L-05"""
+    app = serve()
+    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=Limits.parse(orgs=["s-1"]))
+    consumer = Consumer(app, token)
+
+    def orgs() -> list[str]:
+        return [org["sourcedId"] for org in items(consumer.get("/users?filter=sourcedId='u-2'"))[0]["orgs"]]
+
+    assert orgs() == orgs() == ["s-1"]
+    below = next(row for row in ROSTER["orgs"] if row["sourcedId"] == "s-1") | {"parent": "s-2"}
+    with chalk_of(app).store.write("default") as transaction:
+        transaction.put("orgs", [FILES["orgs"].record(below)])
+    assert orgs() == ["s-1", "s-2"]
+
+
+def test_a_stream_is_cut_in_every_chunk(serve: Callable[..., Flask]) -> None:
+    """L-05, L-07"""
+    app = serve()
+    [row] = [row for row in ROSTER["users"] if row["sourcedId"] == "u-2"]
+    with chalk_of(app).store.write("default") as transaction:
+        many = [row | {"sourcedId": f"v-{n:04}", "agents": [f"v-{n + 1:04}", "u-5"]} for n in range(1500)]
+        transaction.put("users", [FILES["users"].record(each) for each in many])
+    limits = Limits.parse(orgs=["s-1"], redacted=["email"])
+    consumer = Consumer(app, chalk_of(app).tokens.create("limited", ALL, limits=limits)[0])
+    users = items(consumer.get(f"{CHALK}/users?filter=sourcedId>='v-'"))
+    assert len(users) == 1500
+    for n, user in enumerate(users):
+        agents = [f"v-{n + 1:04}"] if n < 1499 else []
+        assert [each["sourcedId"] for each in user["agents"]] == agents
+        assert [each["sourcedId"] for each in user["orgs"]] == ["s-1"]
+        assert "email" not in user

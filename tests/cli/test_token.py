@@ -124,3 +124,41 @@ def test_an_unknown_id_is_refused(run: Run) -> None:
     ran = run("token", "revoke", "nobody", "--json")
     assert (ran.code, ran.json["error"]) == (1, "refused")
     assert "'nobody'" in ran.json["message"]
+
+
+def test_limits_go_with_a_token_and_are_shown(run: Run) -> None:
+    words = ["--limit-org", "s-1", "--limit-org", "s-2", "--limit-grade", "09", "--limit-class", "c-1"]
+    words += ["--deny", "results", "--redact", "email"]
+    limits = {
+        "orgs": ["s-1", "s-2"],
+        "grades": ["09"],
+        "classes": ["c-1"],
+        "denied": ["results"],
+        "redacted": ["email"],
+    }
+    assert create(run, *words).json["limits"] == limits
+    assert run("token", "list", "--json").json["tokens"][0]["limits"] == limits
+    assert (
+        "limits  orgs s-1; without email"
+        in run("token", "create", "--label", "x", "--limit-org", "s-1", "--redact", "email").out
+    )
+    assert "  orgs s-1; without email  " in run("token", "list").out
+    assert "  orgs s-1,s-2; grades 09; classes c-1; no results; without...  " in run("token", "list").out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--deny", "people"], "there is no family 'people' to deny; there are orgs"),
+        (["--redact", "e-mail"], "there is no field 'e-mail' to redact; there are"),
+        (["--redact", "sourcedId"], "sourcedId cannot be redacted"),
+        (["--limit-org", " "], "an org is named by nothing"),
+    ],
+)
+def test_limits_that_nobody_can_mean_are_a_usage_error(
+    words: list[str], message: str, run: Run, tmp_path: Path
+) -> None:
+    ran = run("token", "create", "--label", "x", *words)
+    assert ran.code == 2
+    assert message in " ".join(ran.err.split())
+    assert not list(tmp_path.iterdir())

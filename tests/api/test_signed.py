@@ -1,0 +1,95 @@
+"""What is signed of a request, as the server saw it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Request
+from werkzeug.exceptions import HTTPException
+from werkzeug.test import EnvironBuilder
+
+from chalk_flask.access.oauth1 import Malformed
+from chalk_flask.api.signed import is_signed, signed_request
+
+
+def request(path: str = "/x", target: str | None = None, **options: Any) -> Request:
+    options.setdefault("base_url", "http://host:8080/")
+    options.setdefault("headers", {"Authorization": "OAuth oauth_nonce=1"})
+    environ = EnvironBuilder(path, **options).get_environ()
+    if target is not None:
+        environ["REQUEST_URI"] = environ["RAW_URI"] = target
+    return Request(environ)
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "signed"),
+    [
+        ("/a/b", "/a%2Fb?limit=1", "http://host:8080/a%2Fb"),
+        ("/a b", "/a%20b", "http://host:8080/a%20b"),
+        ("/a", "http://other.example.org/a%2f?x", "http://host:8080/a%2f"),
+        ("/a b", "", "http://host:8080/a%20b"),
+        ("/", "/", "http://host:8080/"),
+    ],
+)
+def test_the_path_is_signed_as_it_was_sent(path: str, target: str, signed: str) -> None:
+    assert signed_request(request(path, target), "").uri == signed
+
+
+def test_below_a_mount_the_path_follows_the_address_of_the_mount() -> None:
+    mounted = request("/a/b", "/the%20mount/a%2Fb", base_url="http://host/the mount/")
+    assert signed_request(mounted, "https://roster.example.org/mount").uri == "https://roster.example.org/mount/a%2Fb"
+
+
+def test_a_host_that_is_none_is_refused() -> None:
+    with pytest.raises(HTTPException, match="Host header"):
+        signed_request(request(headers={"Authorization": "OAuth a=1", "Host": "a/b"}), "")
+
+
+def test_names_and_values_are_decoded_to_bytes_of_any_kind() -> None:
+    asked = request(query_string="a=1%202&b=1+2&%C3%B6=%ff&c&d=&a=1%2B2&=e")
+    assert signed_request(asked, "").parameters == [
+        (b"a", b"1 2"),
+        (b"b", b"1 2"),
+        ("ö".encode(), b"\xff"),
+        (b"c", b""),
+        (b"d", b""),
+        (b"a", b"1+2"),
+        (b"", b"e"),
+    ]
+
+
+def test_a_form_is_signed_with_the_query_and_another_body_is_not() -> None:
+    body: dict[str, Any] = {"method": "POST", "query_string": "a=1", "data": b"b=2"}
+    form = request(content_type="application/x-www-form-urlencoded; charset=utf-8", **body)
+    assert signed_request(form, "").parameters == [(b"a", b"1"), (b"b", b"2")]
+    assert form.get_data() == b"b=2"
+    assert signed_request(request(content_type="application/json", **body), "").parameters == [(b"a", b"1")]
+
+
+def test_more_than_a_client_needs_is_malformed() -> None:
+    form = "application/x-www-form-urlencoded"
+    for options in ({"query_string": "a&" * 1001}, {"data": b"a&" * 1001, "content_type": form}):
+        with pytest.raises(Malformed, match="1000 parameters"):
+            signed_request(request(method="POST", **options), "")
+    with pytest.raises(Malformed, match="65536 bytes"):
+        signed_request(request(method="POST", data=b"a" * 65537, content_type=form), "")
+
+
+@pytest.mark.parametrize(
+    ("header", "signed"),
+    [
+        ("OAuth a=1", True),
+        ("oauth", True),
+        ("OAUTH\ta", True),
+        ("OAuth2 a", False),
+        ("Bearer OAuth", False),
+        ("", False),
+    ],
+)
+def test_the_scheme_says_whether_a_request_is_signed(header: str, signed: bool) -> None:
+    assert is_signed({"HTTP_AUTHORIZATION": header}) is signed
+
+
+def test_without_a_header_nothing_is_signed() -> None:
+    assert not is_signed({})

@@ -1,0 +1,295 @@
+"""No secret is kept in clear, whatever is done with it; and what is logged tells nothing of anybody.
+
+A service runs with its chattiest log, credentials of every kind are made and used rightly and wrongly, and then every
+file that it left is searched for them.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+import requests
+from requests_oauthlib import OAuth1Session
+
+from chalk_flask.access.assertions import JWT_BEARER
+from tests.access.issuing import AUD, ISS, key_set, rsa_key, signed
+from tests.e2e.conftest import DEMO, ENVIRON, ROOT
+
+API = "/ims/oneroster/v1p1"
+GRANT = {"grant_type": "client_credentials"}
+CANARY = "canaryvalue7d31"
+"""Stands where a client asks about somebody."""
+
+
+@dataclass
+class Place:
+    """A folder in which a service runs; whatever it and the commands write goes below it."""
+
+    folder: Path
+    storage: str
+    url: str = ""
+    secrets: dict[str, str] = field(default_factory=dict)
+    shown: list[str] = field(default_factory=list)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Everything that might be written to is in the folder."""
+        where = {"TMPDIR": str(self.folder / "tmp"), "HOME": str(self.folder), "CHALK_DATA": str(self.folder / "data")}
+        told = {"CHALK_STORAGE": self.storage, "CHALK_LOG_LEVEL": "debug", "PYTHONPATH": str(ROOT)}
+        return {**ENVIRON, **where, **told, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(self, *words: str | Path) -> str:
+        """What a command says on both of its ends; it must do what it is asked."""
+        done = subprocess.run(
+            [sys.executable, "-m", "chalk_flask", *map(str, words)],
+            cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        self.shown.append(done.stderr)
+        return done.stdout
+
+    def make(self, *words: str | Path) -> dict[str, Any]:
+        """What a command makes; what it shows this once is kept apart from what must not hold it."""
+        made: dict[str, Any] = json.loads(self.run(*words, "--json"))
+        return made
+
+    def ask(self, path: str, authorization: str = "", method: str = "GET", **options: Any) -> requests.Response:
+        headers = {"Authorization": authorization} if authorization else {}
+        return requests.request(method, self.url + path, headers=headers, timeout=30, **options)
+
+
+@pytest.fixture(scope="module", params=["sqlite:///chalk.db", "json:///store"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A service after all of it: stopped, with everything that it wrote."""
+    made = Place(tmp_path_factory.mktemp("secrets"), request.param)
+    (made.folder / "tmp").mkdir()
+    made.run("import", DEMO)
+    credentials(made)
+    with serving(made):
+        use_rightly(made)
+        use_wrongly(made)
+        at_the_token_endpoint(made)
+        on_a_bare_socket(made)
+    for words in ("token list", "client list --json", "issuer list --json", "audit", "config show --json", "check"):
+        made.shown.append(made.run(*words.split()))
+    return made
+
+
+def credentials(place: Place) -> None:
+    """One of every kind that there is; what is shown once is remembered."""
+    place.secrets["token"] = place.make("token", "create", "--label", "reader", "--scope", "all")["token"]
+    revoked = place.make("token", "create", "--label", "revoked")
+    place.secrets["revoked token"] = revoked["token"]
+    place.run("token", "revoke", revoked["id"])
+    for name, words in {"client": (), "signing client": ("--oauth1",)}.items():
+        client = place.make("client", "create", "--label", name, *words)
+        place.secrets[name] = client["client_secret"]
+        place.secrets[f"{name} id"] = client["client_id"]
+    rotated = place.make("client", "rotate", place.secrets["client id"])
+    place.secrets["former secret"], place.secrets["client"] = place.secrets["client"], rotated["client_secret"]
+    key = rsa_key("secrets")
+    (place.folder / "tmp" / "jwks.json").write_bytes(key_set(key))
+    place.run("issuer", "add", "--iss", ISS, "--aud", AUD, "--jwks-file", place.folder / "tmp" / "jwks.json")
+    keyed = place.make("client", "create", "--label", "keyed", "--jwks-file", place.folder / "tmp" / "jwks.json")
+    place.secrets["keyed id"] = keyed["client_id"]
+    place.secrets["JWT"] = signed(key, sub=CANARY)
+
+
+@contextmanager
+def serving(place: Place) -> Iterator[None]:
+    """`chalk-flask serve`, with what it says in two files of the folder."""
+    with (place.folder / "out.txt").open("wb") as out, (place.folder / "err.txt").open("wb") as err:
+        command = [sys.executable, "-m", "chalk_flask", "serve", "--port", "0"]
+        with subprocess.Popen(command, cwd=place.folder, env=place.environ, stdout=out, stderr=err) as process:
+            try:
+                place.url = address(place.folder / "err.txt")
+                yield
+                process.terminate()
+                assert process.wait(40) == 0
+            finally:
+                process.kill()
+
+
+def address(log: Path) -> str:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if match := re.search(r"Listening on (http://\S+)", log.read_text(encoding="utf-8")):
+            return match[1]
+        time.sleep(0.05)
+    raise AssertionError("the service did not listen")
+
+
+def use_rightly(place: Place) -> None:
+    """Every way in, with questions that tell about people."""
+    user = people()[0]
+    token = place.ask(
+        "/oauth/token", method="POST", data=GRANT, auth=(place.secrets["client id"], place.secrets["client"])
+    ).json()["access_token"]
+    form = {**GRANT, "client_id": place.secrets["signing client id"], "client_secret": place.secrets["signing client"]}
+    other = place.ask("/oauth/token", method="POST", data=form).json()["access_token"]
+    place.secrets |= {"access token": token, "access token by form": other}
+    assertion = signed(
+        rsa_key("secrets"), iss=place.secrets["keyed id"], sub=place.secrets["keyed id"], jti="1",
+        aud=f"{place.url}/oauth/token",
+    )  # fmt: skip
+    place.secrets["assertion"] = assertion
+    asked = {**GRANT, "client_assertion_type": JWT_BEARER, "client_assertion": assertion}
+    place.secrets["access token by key"] = place.ask("/oauth/token", method="POST", data=asked).json()["access_token"]
+    for name in ("token", "JWT", "access token", "access token by form", "access token by key"):
+        bearer = f"Bearer {place.secrets[name]}"
+        for query in (f"filter=email='{user['email']}'", f"filter=familyName='{user['familyName']}'", "fields=email"):
+            assert place.ask(f"{API}/users?{query}", bearer).status_code == 200, name
+        assert place.ask(f"{API}/users/{user['sourcedId']}", bearer).json()["user"]["email"] == user["email"]
+        assert place.ask(f"{API}/users?filter=familyName~'{CANARY}'&sort=email", bearer).status_code == 200
+        assert place.ask(f"{API}/users/{CANARY}", bearer).status_code == 404
+    session = OAuth1Session(place.secrets["signing client id"], client_secret=place.secrets["signing client"])
+    with session:
+        assert session.get(f"{place.url}{API}/users?filter=familyName~'{CANARY}'", timeout=30).status_code == 200
+
+
+def use_wrongly(place: Place) -> None:
+    """Secrets in every place where they do not belong."""
+    for name, secret in place.secrets.items():
+        if name.endswith(" id"):
+            continue
+        basic = base64.b64encode(f"{place.secrets['client id']}:{secret}".encode()).decode()
+        for authorization in (
+            secret,
+            f"Basic {basic}",
+            f"Token {secret}",
+            f"OAuth {secret}",
+            f"Bearer {secret}x",
+            basic,
+        ):
+            assert place.ask(f"{API}/users", authorization).status_code in (400, 401), name
+        for path in (
+            f"/users?access_token={secret}",
+            f"/users/{secret}",
+            f"/users?filter=email='{secret}'",
+            f"/{secret}",
+        ):
+            assert place.ask(API + path).status_code in (401, 404), name
+            assert place.ask(API + path, f"Bearer {place.secrets['token']}").status_code in (200, 400, 404), name
+        for method in ("POST", "PUT", "DELETE"):
+            body = {"access_token": secret, "lineItem": {"title": CANARY}}
+            assert place.ask(f"{API}/lineItems/{secret}", f"Bearer {secret}x", method, json=body).status_code >= 400
+    assert place.ask(f"{API}/users", f"Bearer {place.secrets['revoked token']}").status_code == 401
+    with OAuth1Session(place.secrets["signing client id"], client_secret=place.secrets["client"]) as session:
+        assert session.get(f"{place.url}{API}/users", timeout=30).status_code == 401
+
+
+def at_the_token_endpoint(place: Place) -> None:
+    """Secrets as ids, in the URL, in JSON, as scopes, of another client, and one that has ended."""
+    client, secret = place.secrets["client id"], place.secrets["client"]
+    wrong: list[dict[str, Any]] = [
+        {"auth": (secret, client), "data": GRANT},
+        {"auth": (client, place.secrets["signing client"]), "data": GRANT},
+        {"auth": (client, place.secrets["former secret"] + "x"), "data": GRANT},
+        {"params": {**GRANT, "client_id": client, "client_secret": secret}},
+        {"json": {**GRANT, "client_id": client, "client_secret": secret}},
+        {"auth": (client, secret), "data": {"grant_type": secret}},
+        {"auth": (client, secret), "data": {**GRANT, "scope": secret}},
+        {"data": {**GRANT, "client_id": client, "client_secret": [secret, secret]}},
+        {"data": {**GRANT, "client_assertion_type": JWT_BEARER, "client_assertion": place.secrets["JWT"]}},
+        {"data": {**GRANT, "client_assertion_type": JWT_BEARER, "client_assertion": place.secrets["assertion"]}},
+        {"data": f"{secret}&&=%%{secret}".encode()},
+    ]
+    for options in wrong:
+        answer = place.ask("/oauth/token", method="POST", **options)
+        assert answer.status_code in (400, 401), options
+        assert secret not in answer.text
+
+
+def on_a_bare_socket(place: Place) -> None:
+    """What is no HTTP, with a secret in it."""
+    port, token = int(place.url.rpartition(":")[2]), place.secrets["token"]
+    for text in (f"GET /{token} HTTP/9.9\r\n\r\n", f"{token}\r\n\r\n", f"GET / HTTP/1.1\r\n{token}\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(text.encode())
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+
+
+def people() -> list[dict[str, str]]:
+    with (DEMO / "users.csv").open(encoding="utf-8", newline="") as rows:
+        return list(csv.DictReader(rows))
+
+
+def forms(place: Place) -> dict[str, bytes]:
+    """Every secret in each form in which it travelled."""
+    found: dict[str, bytes] = {}
+    ids = [place.secrets[name] for name in place.secrets if name.endswith(" id")]
+    for name, secret in place.secrets.items():
+        if name.endswith(" id"):
+            continue
+        pairs = [f"{each}:{secret}" for each in ids]
+        texts = [secret, quote(secret, safe=""), quote_plus(secret), secret[::-1], secret.split(".")[-1]]
+        found |= {f"{name}, {each[:6]}": each.encode() for each in texts}
+        for number, text in enumerate([secret, *pairs]):
+            found[f"{name}, base64 {number}"] = base64.b64encode(text.encode()).rstrip(b"=")[:-2]
+    return found
+
+
+def files(place: Place) -> dict[str, bytes]:
+    """Everything that was written."""
+    return {
+        str(path.relative_to(place.folder)): path.read_bytes() for path in place.folder.rglob("*") if path.is_file()
+    }
+
+
+def logged(place: Place) -> str:
+    """What the service and the commands said, and the lines of reads: all that is no store."""
+    kept = [text for name, text in files(place).items() if name in ("out.txt", "err.txt") or "reads" in name]
+    return b"\n".join(kept).decode() + "\n".join(place.shown)
+
+
+def test_there_is_something_to_search(place: Place) -> None:
+    found = files(place)
+    assert place.secrets["client id"].encode() in b"".join(found.values()), "ids stand in the store"
+    assert sum(name.startswith("data/reads/") for name in found) in (1, 2), "2 over midnight"
+    assert "DEBUG" in logged(place)
+    entries = json.loads(place.run("audit", "--json"))["entries"]
+    assert {each["event"] for each in entries} >= {
+        "read", "import.committed", "token.created", "token.revoked", "client.created", "client.rotated",
+        "issuer.added", "login.succeeded", "login.failed",
+    }  # fmt: skip
+
+
+def test_no_file_holds_a_secret_in_clear(place: Place) -> None:
+    wanted = forms(place)
+    leaks = [(name, what) for name, text in files(place).items() for what, secret in wanted.items() if secret in text]
+    assert not leaks
+
+
+def test_no_command_shows_a_secret_again(place: Place) -> None:
+    said = "\n".join(place.shown).encode()
+    assert not [what for what, secret in forms(place).items() if secret in said]
+
+
+def test_what_is_logged_tells_nothing_of_anybody(place: Place) -> None:
+    said = logged(place)
+    private = {user[name] for user in people() for name in ("email", "username", "familyName") if len(user[name]) > 5}
+    assert len(private) > 50
+    assert not [each for each in {*private, CANARY} if re.search(rf"\b{re.escape(each)}\b", said)]
+
+
+def test_files_beside_the_store_are_for_their_owner_alone(place: Place) -> None:
+    for folder, _, names in os.walk(place.folder / "data"):
+        for path in (Path(folder), *(Path(folder) / name for name in names)):
+            assert path.stat().st_mode & 0o077 == 0, path
