@@ -54,7 +54,7 @@ def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode. Only writers checkpoint, and they do it under the lock (design section 3)."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=10)
     try:
-        for pragma in ("wal_autocheckpoint = 0", "synchronous = FULL"):
+        for pragma in ("wal_autocheckpoint = 0", "synchronous = FULL", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute(f"PRAGMA {'cache_size = -32768' if writes else 'query_only = 1'}")
     except BaseException:

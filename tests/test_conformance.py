@@ -9,7 +9,7 @@ from chalk_flask.api.routes import ROUTES, WRITES
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "conformance.md").read_text(encoding="utf-8")
-READING = re.compile(r"\b[ACIJLNOQVW]-[0-9]{2}\b")
+READING = re.compile(r"\b[ACFIJLNOQVW]-[0-9]{2}\b")
 
 
 def rows() -> list[list[str]]:

@@ -126,7 +126,7 @@ class History:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_follower_ends_with_what_a_full_read_gives(app: Flask, tmp_path: Path, seed: int) -> None:
+def test_a_follower_ends_with_what_a_full_read_gives(app: Flask, tmp_path: Path, seed: int) -> None:  # F-03
     history, consumer = History(app, tmp_path, seed), Consumer(app)
     for _ in range(HISTORIES):
         since = asked(consumer, "since=latest")["sequence"]
@@ -141,7 +141,7 @@ def test_a_follower_ends_with_what_a_full_read_gives(app: Flask, tmp_path: Path,
         assert known == everything(consumer)
 
 
-def test_a_first_load_gives_no_numbers_and_an_unchanged_record_gets_none(app: Flask, tmp_path: Path) -> None:
+def test_a_first_load_gives_no_numbers_and_an_unchanged_record_none(app: Flask, tmp_path: Path) -> None:  # F-01, F-02
     consumer = Consumer(app)
     assert asked(consumer, "since=0") == {
         "changes": [],
@@ -166,7 +166,7 @@ def test_what_changes_twice_is_told_once_with_its_latest_state(app: Flask, tmp_p
     assert change["record"]["orgs"][0]["href"] == f"http://localhost{CHALK}/orgs/org-2"
 
 
-def test_a_request_that_waits_is_answered_when_something_changes(app: Flask, tmp_path: Path) -> None:
+def test_a_request_that_waits_is_answered_when_something_changes(app: Flask, tmp_path: Path) -> None:  # F-06
     consumer = Consumer(app)
     timer = threading.Timer(0.5, load, (app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path))
     timer.start()
@@ -181,7 +181,7 @@ def test_a_request_that_waits_is_answered_when_something_changes(app: Flask, tmp
     assert time.monotonic() - began >= 1
 
 
-def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, tmp_path: Path) -> None:
+def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, tmp_path: Path) -> None:  # F-04
     consumer = Consumer(app)
     load(app, Made().drop("results", "result-1"), tmp_path)
     latest = asked(consumer, "since=0")["sequence"]
@@ -207,7 +207,7 @@ def test_a_parameter_that_will_not_do_is_named(app: Flask, query: str) -> None:
     problem(Consumer(app).get(f"{CHANGES}?{query}"), 400, "invalid_data", "invalid data")
 
 
-def test_a_bearer_follows_what_its_scopes_open_and_needs_one_for_the_roster(app: Flask, tmp_path: Path) -> None:
+def test_a_bearer_follows_what_its_scopes_open(app: Flask, tmp_path: Path) -> None:  # F-05
     made = Made().set("users", "pupil-1", givenName="Ada").set("demographics", "pupil-1", sex="male")
     load(app, made.set("results", "result-1", score="1"), tmp_path)
     tokens = chalk_of(app).tokens
