@@ -281,3 +281,25 @@ def test_a_stream_is_cut_in_every_chunk(serve: Callable[..., Flask]) -> None:
         assert [each["sourcedId"] for each in user["agents"]] == agents
         assert [each["sourcedId"] for each in user["orgs"]] == ["s-1"]
         assert "email" not in user
+
+
+@pytest.mark.parametrize(
+    ("redacted", "left"),
+    [
+        ("metadata.a", {"a": None, "ab": 3}),
+        ("metadata.a.b", {"a": {"c": [], "d": [{"b": 2}]}, "ab": 3}),
+        ("metadata.a.d.b", {"a": {"b": 1, "c": []}, "a.b": {"x": 1}, "ab": 3}),
+        ("metadata.a.b.x", {"a": {"b": 1, "c": [], "d": [{"b": 2}]}, "ab": 3}),
+        ("metadata.ab", {"a": {"b": 1, "c": [], "d": [{"b": 2}]}, "a.b": {"x": 1}}),
+    ],
+)
+def test_metadata_is_redacted_at_any_depth(redacted: str, left: dict[str, Any], serve: Callable[..., Flask]) -> None:
+    """L-07: names may hold dots, lists are no step of a path, and what was empty before stays."""
+    app = serve()
+    metadata = {"a": {"b": 1, "c": [], "d": [{"b": 2}]}, "a.b": {"x": 1}, "ab": 3}
+    row = next(row for row in ROSTER["orgs"] if row["sourcedId"] == "s-1") | {"metadata": metadata}
+    with chalk_of(app).store.write("default") as transaction:
+        transaction.put("orgs", [FILES["orgs"].record(row)])
+    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=Limits.parse(redacted=[redacted]))
+    org: Any = Consumer(app, token).get("/orgs/s-1").json
+    assert org["org"]["metadata"] == {name: value for name, value in left.items() if value is not None}

@@ -239,7 +239,8 @@ class Pair:
         """Ask both; the fields that the limits redact are asked of the other service by names that nothing has."""
         name = route.resource.name
         hidden = [field for field in named(asked) if limits.redacts(field)]
-        names = {field: UNKNOWN.format(n) for n, field in enumerate(hidden)}
+        # Warnings name fields in order, so a field of nobody's comes where the redacted one would.
+        names = {field: UNKNOWN.format(n) if "." in field else f"{field}-unknown" for n, field in enumerate(hidden)}
         member = asked.get("sort", "").partition(".")[0]
         unsorted = member in REFERENCES[name] and limits.uncertain(name, member)
         got = consumer.get(f"{path}?{query(asked, {}, unsorted=False)}")
