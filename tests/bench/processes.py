@@ -143,6 +143,9 @@ def _resident_mb(pid: int) -> float:
 
 def _started(*words: str | Path, stderr: int | None = None) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    if "--storage" in words:  # what is kept beside the store is kept beside it here
+        store = str(words[words.index("--storage") + 1]).removeprefix("sqlite:///")
+        clean["CHALK_DATA"] = str(Path(store).parent / "data")
     return subprocess.Popen(
         [str(word) for word in words],
         cwd=ROOT,
