@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
-from backends import AllOf, Backend, Compare, Query, Record, Transaction, Where
+from backends import KEY, AllOf, Among, Backend, Compare, Query, Record, Select, Transaction, Where
 from chalk_flask.oneroster.elements import JSON
 from chalk_flask.oneroster.resource import UNSTAMPED, Resource, unstamped
 from chalk_flask.oneroster.resources import FILES
@@ -184,7 +184,9 @@ class _Writing:
         return self._transaction.find(Query(collection, asked, limit=0)).total > 0
 
     def _referring(self, resource: Resource, field: str, key: str) -> Iterator[Iterable[bytes]]:
-        waiting = iter(list(self._transaction.keys(resource.name, _both(Compare(field, "=", key), ACTIVE_ONLY))))
+        # Found by the reference first and then put in order; asked as one, SQLite would walk all keys in their order.
+        found = Among(KEY, Select(resource.name, KEY, _both(Compare(field, "=", key), ACTIVE_ONLY)))
+        waiting = iter(list(self._transaction.keys(resource.name, found)))
         while batch := list(islice(waiting, BATCH)):
             yield self._transaction.bodies(resource.name, batch).values()
 
