@@ -38,7 +38,7 @@ class Acquaintances:
     What is known holds for one revision of a tenant. All is forgotten at once when it is much.
     """
 
-    MANY = 200_000
+    MANY = 50_000
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, Sight, str], tuple[int, Left]] = {}
@@ -71,7 +71,7 @@ class Cut:
             return chunk
         parts = self._knife.members.split(chunk)
         members = parts[1::2]
-        if unknown := set(members) - self._left.keys():
+        if unknown := {member for member in members if member not in self._left}:
             self._learn(unknown)
         left = [self._left[member] for member in members]
         if left == members:
