@@ -15,6 +15,8 @@ from chalk_flask.cli.limits import limit_options, limits_shown
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,
+    durable,
+    named_scopes,
     opened,
     settings_of,
     settings_options,
@@ -76,9 +78,9 @@ def create(
         raise click.UsageError("give the client's key by --jwks-file or by --public-key, one of the two")
     if oauth1 and (jwks_file is not None or public_key is not None):
         raise click.UsageError("--oauth1 is for clients with a secret: leave it out, or the key")
-    granted = _scopes(scopes)
+    granted = named_scopes(scopes)
     jwks = _keys(jwks_file if jwks_file is not None else public_key)
-    settings = _durable(given)
+    settings = durable(given)
     check_tenant_of(settings, tenant)
     with _clients(settings) as clients:
         secret, record = clients.create(label, granted, tenant, jwks, limits, oauth1)
@@ -150,24 +152,6 @@ def _existing(given: dict[str, Any], client_id: str) -> Iterator[Clients]:
         raise Refused(f"there is no client with the id {client_id!r}: nothing is stored yet")
     with _clients(settings) as clients:
         yield clients
-
-
-def _durable(given: dict[str, Any]) -> Settings:
-    from backends import backend_class
-
-    settings = settings_of(given)
-    if not backend_class(settings.storage).durable:
-        raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
-    return settings
-
-
-def _scopes(texts: Iterable[str]) -> frozenset[str]:
-    from chalk_flask.access import UnknownScope, parse_scopes
-
-    try:
-        return parse_scopes(texts)
-    except UnknownScope as error:
-        raise click.BadParameter(str(error), param_hint="--scope") from error
 
 
 def _keys(path: str | None) -> dict[str, Any] | None:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.limits import limit_options
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,
+    durable,
+    named_scopes,
     opened,
     settings_of,
     settings_options,
@@ -21,6 +24,7 @@ from chalk_flask.cli.options import (
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
+    from chalk_flask.access import Limits
     from chalk_flask.access.issuers import IssuerRecord, Issuers
     from chalk_flask.settings import Settings
 
@@ -54,6 +58,7 @@ def issuer_group() -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help=SCOPE_HELP)
 @click.option("--replay", is_flag=True, help="Let each token in once, by its claim jti, which it then must have.")
 @click.option("--label", default="", help="Who the issuer is; shown in the list.")
+@limit_options
 @as_json_option
 @settings_options()
 def add(
@@ -65,19 +70,20 @@ def add(
     scopes: tuple[str, ...],
     replay: bool,
     label: str,
+    limits: Limits,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Trust an issuer. Its tokens for that audience open one tenant, the one that is named here."""
     if (jwks_url is None) == (jwks_file is None):
         raise click.UsageError("give the issuer's keys by --jwks-url or by --jwks-file, one of the two")
-    granted = _scopes(scopes)
+    granted = named_scopes(scopes)
     jwks = None if jwks_file is None else _read(Path(jwks_file))
-    settings = _durable(given)
+    settings = durable(given)
     check_tenant_of(settings, tenant)
     with _issuers(settings) as issuers:
         record = issuers.add(
-            issuer, audience, granted, tenant, jwks_url=jwks_url, jwks=jwks, replay=replay, label=label
+            issuer, audience, granted, tenant, jwks_url=jwks_url, jwks=jwks, replay=replay, label=label, limits=limits
         )
     emit(as_json, record.as_dict(), _added(record))
 
@@ -123,24 +129,6 @@ def _issuers(settings: Settings) -> Iterator[Issuers]:
             raise Refused(str(error)) from error
 
 
-def _durable(given: dict[str, Any]) -> Settings:
-    from backends import backend_class
-
-    settings = settings_of(given)
-    if not backend_class(settings.storage).durable:
-        raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
-    return settings
-
-
-def _scopes(texts: Iterable[str]) -> frozenset[str]:
-    from chalk_flask.access import UnknownScope, parse_scopes
-
-    try:
-        return parse_scopes(texts)
-    except UnknownScope as error:
-        raise click.BadParameter(str(error), param_hint="--scope") from error
-
-
 def _read(path: Path) -> bytes:
     from chalk_flask.access.jwks import LARGEST
 
@@ -159,14 +147,24 @@ def _added(record: IssuerRecord) -> str:
         f"keys    {keys}",
         *(["replay  each token is good for one request"] if record.replay else []),
         *(f"scope   {scope}" for scope in data["scopes"]),
+        *([f"limits  {record.limits}"] if data["limits"] else []),
     ]
     return "\n".join(shown)
 
 
 def _table(records: Iterable[IssuerRecord]) -> str:
     rows = [
-        (each.id, each.tenant, each.issuer, each.audience, each.jwks_url or "(stored)", each.label) for each in records
+        (
+            each.id,
+            each.tenant,
+            each.issuer,
+            each.audience,
+            each.jwks_url or "(stored)",
+            limits_shown(each.limits),
+            each.label,
+        )
+        for each in records
     ]
     if not rows:
         return "No issuer is trusted. Add one: chalk-flask issuer add --help"
-    return table(("ID", "TENANT", "ISS", "AUD", "KEYS", "LABEL"), rows)
+    return table(("ID", "TENANT", "ISS", "AUD", "KEYS", "LIMITS", "LABEL"), rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,8 @@ __all__ = [
     "as_json_option",
     "check_tenant",
     "check_tenant_of",
+    "durable",
+    "named_scopes",
     "opened",
     "settings_of",
     "settings_options",
@@ -91,6 +93,26 @@ def check_tenant_of(settings: Settings, name: str) -> None:
     if name != DEFAULT_TENANT:
         with OpenedWhenWritten(settings.storage) as store:
             check_tenant(store, name)
+
+
+def durable(given: Mapping[str, Any]) -> Settings:
+    """The settings, for a command that leaves something behind. Raises BadSettings; Refused for memory."""
+    from backends import backend_class
+
+    settings = settings_of(given)
+    if not backend_class(settings.storage).durable:
+        raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
+    return settings
+
+
+def named_scopes(texts: Iterable[str]) -> frozenset[str]:
+    """The scopes that --scope names. Raises click.BadParameter."""
+    from chalk_flask.access import UnknownScope, parse_scopes
+
+    try:
+        return parse_scopes(texts)
+    except UnknownScope as error:
+        raise click.BadParameter(str(error), param_hint="--scope") from error
 
 
 def as_json_option(function: Function) -> Function:

@@ -14,6 +14,8 @@ from chalk_flask.cli.limits import limit_options, limits_shown
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,
+    durable,
+    named_scopes,
     opened,
     settings_of,
     settings_options,
@@ -69,9 +71,9 @@ def create(
     """Create a token and show it, once: the store keeps its SHA-256 only."""
     if sha256 is not None and test:
         raise click.UsageError("--test is about the beginning of a new token: leave it out with --sha256")
-    granted = _scopes(scopes)
+    granted = named_scopes(scopes)
     until = None if expires is None else datetime.now(UTC) + expires
-    settings = _durable(given)
+    settings = durable(given)
     check_tenant_of(settings, tenant)
     with _tokens(settings) as tokens:
         token, record = tokens.create(label, granted, tenant, until, sha256, test, limits)
@@ -119,24 +121,6 @@ def _tokens(settings: Settings) -> Iterator[Tokens]:
             yield Tokens(store)
         except TokenRefused as error:
             raise Refused(str(error)) from error
-
-
-def _durable(given: dict[str, Any]) -> Settings:
-    from backends import backend_class
-
-    settings = settings_of(given)
-    if not backend_class(settings.storage).durable:
-        raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
-    return settings
-
-
-def _scopes(texts: Iterable[str]) -> frozenset[str]:
-    from chalk_flask.access import UnknownScope, parse_scopes
-
-    try:
-        return parse_scopes(texts)
-    except UnknownScope as error:
-        raise click.BadParameter(str(error), param_hint="--scope") from error
 
 
 def _created(token: str | None, data: dict[str, Any], limits: Limits) -> str:

@@ -115,3 +115,9 @@ def test_for_a_person_what_was_added_is_told(run: Run, keys: Path) -> None:
     assert ran.out.startswith(f"Tokens of {ISS} for {AUD} are let in.\n")
     assert "1 stored" in ran.out
     assert "good for one request" in ran.out
+
+
+def test_an_issuer_may_be_limited_as_a_token_is(run: Run) -> None:
+    made = add(run, "--jwks-url", URL, "--limit-org", "org-north", "--redact", "email").json
+    assert made["limits"] == {"orgs": ["org-north"], "redacted": ["email"]}
+    assert "org-north" in run("issuer", "list").out
