@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.edge import Refused, emit
-from chalk_flask.cli.limits import limit_options
+from chalk_flask.cli.limits import limit_options, limits_shown
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,
