@@ -96,7 +96,7 @@ def test_issuers_are_listed_and_removed(run: Run, keys: Path, tmp_path: Path) ->
     assert opens(token, tmp_path)
     assert run("issuer", "list", "--json").json == {"issuers": [made]}
     row = run("issuer", "list").out.splitlines()[1]
-    assert row.split() == [made["id"], "default", ISS, AUD, "(stored)"]
+    assert row.split() == [made["id"], "default", ISS, AUD, "(stored)", "none"]
     assert run("issuer", "remove", made["id"]).out == f"Removed {made['id']} ({ISS}).\n"
     assert not opens(token, tmp_path)
     again = run("issuer", "remove", made["id"])
