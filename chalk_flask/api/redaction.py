@@ -95,7 +95,7 @@ class Cut:
             self._left[member] = self._knife.trimmed(member, [key in shown[reference.target] for key in keys])
 
     def _visible(self, collection: str, keys: set[str]) -> set[str]:
-        where = self._seen_by.where(collection)
+        where = self._seen_by.tested(collection)
         if where is NOTHING:
             return set()
         return set(self._snapshot.keys(collection, both(Among(KEY, tuple(sorted(keys))), where)))

@@ -93,7 +93,9 @@ def _view(chalk: Chalk, root: Root, route: Route, known: Acquaintances) -> View:
 
 def _collection(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
     resource, wanted = call.route.resource, call.asked
-    where = both(both(_meant(call, snapshot), wanted.where), call.seen_by.where(resource.name))
+    meant = both(_meant(call, snapshot), wanted.where)
+    seen_by = call.seen_by
+    where = both(meant, seen_by.tested(resource.name) if call.route.parents else seen_by.where(resource.name))
     page = snapshot.find(Query(resource.name, where, wanted.order, wanted.offset, wanted.limit))
     headers += [("X-Total-Count", str(page.total)), ("X-Count", str(page.total))]
     if wanted.limit:

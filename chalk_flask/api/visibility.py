@@ -137,6 +137,10 @@ class Sight:
         for name, meaning in MEANINGS.items():
             self._wheres[name] = NOTHING if name in limits.denied else meaning.where(limits)
             self._resources[name] = self._known(RESOURCES[name])
+        self._tests = {
+            name: where if where in (EVERYTHING, NOTHING) else Not(AnyOf((Not(where),)))
+            for name, where in self._wheres.items()
+        }
         self._doubtful = {name: self._leading_away(RESOURCES[name]) for name in MEANINGS}
 
     @property
@@ -147,6 +151,14 @@ class Sight:
     def where(self, collection: str) -> Where:
         """The visible records of the collection."""
         return self._wheres[collection]
+
+    def tested(self, collection: str) -> Where:
+        """The same, to be asked of few records that something else finds.
+
+        Said twice that it is not, SQLite tests those few, instead of trying each with every row that is visible (a
+        hundred keys among 50,000 rows: 1.6 seconds against 20 ms).
+        """
+        return self._tests[collection]
 
     def resource(self, name: str) -> Resource:
         """The class as far as it is not redacted."""
@@ -160,7 +172,7 @@ class Sight:
         """The condition of a path, with semi-joins that pass through visible records alone."""
         match where:
             case Among(path, Select(collection, of, inner)):
-                return Among(path, Select(collection, of, both(self.joined(inner), self.where(collection))))
+                return Among(path, Select(collection, of, both(self.joined(inner), self.tested(collection))))
             case Not(term):
                 return Not(self.joined(term))
             case AllOf(terms):
