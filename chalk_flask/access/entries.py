@@ -22,7 +22,7 @@ EVENTS = frozenset(
     {
         *("token.created", "token.revoked", "client.created", "client.rotated", "client.revoked"),
         *("issuer.added", "issuer.removed", "tenant.created", "tenant.changed", "tenant.deleted"),
-        *("import.committed", "import.refused", "gradebook.put", "gradebook.deleted"),
+        *("import.committed", "gradebook.put", "gradebook.deleted"),
         *("login.succeeded", "login.failed"),
     }
 )

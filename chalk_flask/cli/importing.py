@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.edge import emit
 from chalk_flask.cli.options import (
     IMPORTING,
     as_json_option,
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from chalk_flask.settings import Settings
 
 __all__ = ["import_command", "load_package"]
-
-log = logging.getLogger(__name__)
 
 
 @click.command(
@@ -78,16 +75,13 @@ class _OfTenantsThatExist:
 
 
 def load_package(store: Rosters, settings: Settings, path: Path, tenant: str, dry_run: bool = False) -> Report:
-    """Import a package, note that in the tenant's audit, and show the progress on a terminal."""
+    """Import a package and show the progress on a terminal. What is committed is noted in the tenant's audit."""
     from chalk_flask.roster.importing import Options, import_package
 
     with progress_line() as progress:
-        report = import_package(
+        return import_package(
             store, tenant, path, Options.of(settings), dry_run=dry_run, progress=progress, also=_note_commit
         )
-    if report.state == "refused" and not dry_run:
-        _note_refusal(store, settings, report)
-    return report
 
 
 def _note_commit(report: Report, transaction: Transaction) -> None:
@@ -95,16 +89,3 @@ def _note_commit(report: Report, transaction: Transaction) -> None:
 
     counts: dict[str, Any] = report.as_dict()["total"]
     note_in(transaction, report.tenant, "import.committed", **counts, purged=report.purged)
-
-
-def _note_refusal(store: Rosters, settings: Settings, report: Report) -> None:
-    """Note it in a store that exists: a first package that is refused leaves nothing behind."""
-    from backends import StorageError, store_exists
-    from chalk_flask.access.entries import note_in
-
-    if store_exists(settings.storage):
-        try:
-            with store.write(report.tenant) as transaction:
-                note_in(transaction, report.tenant, "import.refused", problems=report.problems.total)
-        except (Refused, StorageError) as error:
-            log.warning("that the package was refused is missing in the audit: %s", type(error).__name__)

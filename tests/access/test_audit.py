@@ -120,7 +120,7 @@ def test_an_entry_in_a_transaction_is_undone_with_it(store: Backend) -> None:
 def test_an_entry_moves_no_revision(store: Backend) -> None:
     with store.read("default") as snapshot:
         before = snapshot.revision
-    Audit(store).note("default", "import.refused")
+    Audit(store).note("default", "import.committed")
     with store.read("default") as snapshot:
         assert snapshot.revision == before
 

@@ -136,9 +136,9 @@ def test_unknown_columns_and_files_are_ignored_with_a_warning(store: Backend, lo
 
 def test_a_file_with_a_header_alone_holds_no_records(store: Backend, load: Load) -> None:
     package = Made()
-    package.rows = {name: [] for name in FILES}
-    report = load(store, package, "unchanged")
-    assert {name: file.rows for name, file in report.files.items()} == dict.fromkeys(FILES, 0)
+    package.rows = {name: [] for name in FILES} | {"orgs": package.rows["orgs"]}
+    report = load(store, package)
+    assert {name: file.rows for name, file in report.files.items()} == dict.fromkeys(FILES, 0) | {"orgs": 3}
 
 
 def test_ids_may_hold_anything_and_are_told_apart_by_case(store: Backend, load: Load) -> None:  # I-27
