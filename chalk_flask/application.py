@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 
@@ -26,6 +27,14 @@ from chalk_flask.settings import load
 __all__ = ["application"]
 
 
+class _Synchronous(Flask):
+    """Flask asks of every function of every request whether it is a coroutine; ours are not."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself."""
+        return func
+
+
 def application(settings: Mapping[str, object]) -> Flask:
     """What `chalk_flask.create_app` returns."""
     read = load(settings)
@@ -41,7 +50,7 @@ def application(settings: Mapping[str, object]) -> Flask:
     if read.sources.get("data") != "default":
         reads.begin()
     chalk = Chalk(read, store, tokens, clients, access_tokens, door, Audit(store), Logins(store), reads, oauth1)
-    app = Flask("chalk_flask", static_folder=None)
+    app = _Synchronous("chalk_flask", static_folder=None)
     app.extensions["chalk"] = chalk
     api.register(app, chalk)
     return app

@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -177,4 +178,11 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def _time(moment: float) -> str:
-    return written(datetime.fromtimestamp(moment, UTC))
+    """The moment as `written` gives it; what requests of one second share is worked out once."""
+    second = int(moment)
+    return f"{_second(second)}.{int((moment - second) * 1_000_000):06}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    return written(datetime.fromtimestamp(second, UTC))[:-8]

@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from flask import Request, Response
+from werkzeug.datastructures import Headers
 from werkzeug.http import parse_etags
 
 from chalk_flask.access import UNLIMITED, Grant, Limits
 from chalk_flask.api.compression import SMALLEST, accepted, gzipped
 
-__all__ = ["Headers", "answer", "entity_tag", "first_headers", "unchanged"]
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
 
-Headers = list[tuple[str, str]]
+__all__ = ["HeaderList", "answer", "entity_tag", "first_headers", "unchanged"]
+
+HeaderList = list[tuple[str, str]]
 
 
 def _version() -> str:
@@ -27,6 +32,14 @@ def _version() -> str:
 
 
 VERSION = _version()
+
+
+class Answer(Response):
+    """A 200 whose headers are complete: werkzeug would copy them and look for what there is to mend."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        """The headers as they stand."""
+        return self.headers
 
 
 def entity_tag(grant: Grant, revision: int, site: str, request: Request, variant: str) -> str:
@@ -41,7 +54,7 @@ def entity_tag(grant: Grant, revision: int, site: str, request: Request, variant
     return f'W/"{blake2b(repr(seen).encode(), digest_size=12).hexdigest()}"'
 
 
-def first_headers(tag: str) -> Headers:
+def first_headers(tag: str) -> HeaderList:
     """What every answer of a read carries, 304 too."""
     return [("ETag", tag), ("Cache-Control", "private, no-cache"), ("Vary", "Accept-Encoding, Authorization")]
 
@@ -55,7 +68,7 @@ def unchanged(request: Request, tag: str) -> Response | None:
     return None
 
 
-def answer(request: Request, blocks: Iterator[bytes], headers: Headers, seconds: float) -> Response:
+def answer(request: Request, blocks: Iterator[bytes], headers: HeaderList, seconds: float) -> Response:
     """200 with the blocks: one body with its length when there is one block, else a stream.
 
     A stream that takes longer than `seconds` ends with TimeoutError, so that the connection breaks: a client can tell
@@ -68,9 +81,9 @@ def answer(request: Request, blocks: Iterator[bytes], headers: Headers, seconds:
     if zipped:
         headers.append(("Content-Encoding", "gzip"))
     if second is None:
-        return Response(b"".join(gzipped([first])) if zipped else first, headers=headers)
+        return Answer(b"".join(gzipped([first])) if zipped else first, headers=headers)
     stream = _until(time.monotonic() + seconds, first, second, blocks)
-    return Response(gzipped(stream) if zipped else stream, headers=headers)
+    return Answer(gzipped(stream) if zipped else stream, headers=headers)
 
 
 def _until(deadline: float, first: bytes, second: bytes, others: Iterator[bytes]) -> Iterator[bytes]:

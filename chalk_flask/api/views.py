@@ -20,7 +20,7 @@ from chalk_flask.api.paging import links
 from chalk_flask.api.parameters import Asked, asked
 from chalk_flask.api.paths import quoted
 from chalk_flask.api.redaction import Acquaintances, cut
-from chalk_flask.api.responses import Headers, answer, entity_tag, first_headers, unchanged
+from chalk_flask.api.responses import HeaderList, answer, entity_tag, first_headers, unchanged
 from chalk_flask.api.routes import ROUTES, Root, Route
 from chalk_flask.api.visibility import OPEN, Sight, sight
 from chalk_flask.chalk import Chalk
@@ -91,7 +91,7 @@ def _view(chalk: Chalk, root: Root, route: Route, known: Acquaintances) -> View:
     return view
 
 
-def _collection(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
+def _collection(call: _Call, snapshot: Snapshot, headers: HeaderList) -> Response:
     resource, wanted = call.route.resource, call.asked
     meant = both(_meant(call, snapshot), wanted.where)
     seen_by = call.seen_by
@@ -105,7 +105,7 @@ def _collection(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
     return answer(call.request, blocks, headers, call.chalk.settings.stream_seconds)
 
 
-def _single(call: _Call, snapshot: Snapshot, headers: Headers) -> Response:
+def _single(call: _Call, snapshot: Snapshot, headers: HeaderList) -> Response:
     resource, wanted = call.route.resource, call.asked
     where = both(both(_meant(call, snapshot), wanted.where), call.seen_by.where(resource.name))
     page = snapshot.find(Query(resource.name, where, limit=1))
