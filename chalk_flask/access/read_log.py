@@ -13,12 +13,13 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 
@@ -36,8 +37,6 @@ GATHER = 0.5
 _BATCH = 1000
 _NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.jsonl")
 
-Describe: TypeAlias = Callable[..., Mapping[str, object]]
-
 
 class ReadLog:
     """Files `2026-01-31.jsonl` (UTC) in a folder, kept for some days; several processes may write them at once.
@@ -53,7 +52,7 @@ class ReadLog:
         self._days = days
         self._gather = gather
         self._lock = threading.Lock()
-        self._queue: deque[tuple[float, Describe, tuple[object, ...]]] = deque()
+        self._queue: deque[tuple[str, bytes]] = deque()
         self._dropped = 0
         self._day = ""
         self._failing = False
@@ -65,16 +64,18 @@ class ReadLog:
         """Take lines down from now on, unless they are kept for no day."""
         self.on = self._days > 0
 
-    def note(self, moment: float, describe: Describe, *parts: object) -> None:
-        """Take down a line; `describe(*parts)` is what it says beside the moment, a POSIX timestamp.
+    def note(self, moment: float, members: str) -> None:
+        """Take down a line: members of a JSON object, which the moment, a POSIX timestamp, is put before.
 
-        Takes a microsecond and never waits: it is described and written by another thread.
+        Takes a microsecond and never waits: another thread writes. What waits for it is bytes, since objects would
+        be looked through again and again by Python's collector of garbage.
         """
         if len(self._queue) >= MOST:
             with self._lock:
                 self._dropped += 1
             return
-        self._queue.append((moment, describe, parts))
+        time = _time(moment)
+        self._queue.append((time[:10], f'{{"time":"{time}",{members}}}\n'.encode()))
         if self._writer is None:
             self._start()
 
@@ -100,13 +101,14 @@ class ReadLog:
 
     def _write_all(self) -> None:
         while batch := [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]:
-            found = [(_time(moment), describe(*parts)) for moment, describe, parts in batch]
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
             if dropped:
-                found.append((found[-1][0], {"dropped": dropped}))
-            for day, group in groupby(found, key=lambda line: line[0][:10]):
-                self._write(day, b"".join(orjson.dumps({"time": time, **told}) + b"\n" for time, told in group))
+                day, last = batch[-1]
+                line = {"time": orjson.loads(last)["time"], "dropped": dropped}
+                batch.append((day, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)))
+            for day, group in groupby(batch, key=itemgetter(0)):
+                self._write(day, b"".join(line for _, line in group))
 
     def _write(self, day: str, text: bytes) -> None:
         try:
