@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -70,12 +71,15 @@ class Reader:
 class Readers:
     """A pool. While nobody commits, a reader's last transaction still shows what is newest.
 
+    `at_rest` is called, in a thread of its own, when nobody has read for a while and no transaction is open any more.
+
     So a request that follows another needs few statements beside its own: each costs little, but gives the
     interpreter's lock away several times.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, at_rest: Callable[[], None]) -> None:
         self._path = path
+        self._at_rest = at_rest
         self._idle: deque[Reader] = deque()
         self._anchoring = threading.Lock()
         self._anchor: Anchor | None = None
@@ -124,6 +128,15 @@ class Readers:
         if self._sweeper is None and reader.version is not None:
             self._sweep_later()
 
+    def rest(self) -> None:
+        """End the transactions of all readers that nobody uses: what they hold of the WAL cannot be emptied."""
+        waiting: list[Reader] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                waiting.append(self._idle.popleft())
+        for reader in waiting:
+            self._ended(reader)
+
     def drop(self, reader: Reader) -> None:
         """Close a reader for good."""
         with contextlib.suppress(sqlite3.Error):
@@ -169,15 +182,19 @@ class Readers:
                     self._sweep_one(self._idle.popleft(), late)
             if not any(reader.version for reader in list(self._idle)):
                 self._sweeper = None
+                self._at_rest()
                 return
 
     def _sweep_one(self, reader: Reader, late: float) -> None:
         if reader.version is not None and reader.used < late:
-            try:
-                reader.end()
-            except sqlite3.Error:
-                self.drop(reader)
-                return
-            self._idle.appendleft(reader)
+            self._ended(reader)
         else:
             self._idle.append(reader)
+
+    def _ended(self, reader: Reader) -> None:
+        try:
+            reader.end()
+        except sqlite3.Error:
+            self.drop(reader)
+        else:
+            self._idle.appendleft(reader)

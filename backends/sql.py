@@ -21,6 +21,9 @@ __all__ = ["SQL", "Compiler", "column", "depends_on", "quoted"]
 MAX_DEPTH = 10
 """Deeper trees are cut into common table expressions: SQLite's parser has a stack of 100 entries."""
 
+SELECT_DEPTH = 3
+"""How deep a question within a question counts: it takes some 18 entries of that stack, other nodes six at most."""
+
 MAX_TERMS = 200
 """More alternatives than this are joined as a tree: the depth of an expression is limited to 1,000."""
 
@@ -105,7 +108,7 @@ class Compiler:
             case Compare(field, operator, value):
                 return self._compare(owner, field, operator, value)
             case Among(field, Select() as select):
-                return self._within(owner, field, self._select(select, depth + 1))
+                return self._within(owner, field, self._select(select, depth + SELECT_DEPTH))
             case Among(field, tuple() as values):
                 return self._among(owner, field, values)
             case Not(Not(term)):

@@ -34,7 +34,7 @@ class SQLiteBackend(Backend):
         self.collections = {collection.name: collection for collection in collections}
         self._path = path
         self._lock = WriteLock(path.with_name(path.name + ".lock"))
-        self._readers = Readers(path)
+        self._readers = Readers(path, self._tidy)
         self._plans = Plans()
         self._closed = False
 
@@ -156,10 +156,18 @@ class SQLiteBackend(Backend):
                 connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA busy_timeout = 10000")
 
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+    def _tidy(self) -> None:
+        """Fold the WAL in while nobody reads or writes: what was deleted is in there, too, until then."""
+        with contextlib.suppress(StorageError, sqlite3.Error), self._lock.held(0):
+            if not self._closed:
+                with contextlib.closing(connect(self._path, writes=True)) as connection:
+                    self._checkpoint(connection, most=0)
+
+    def _checkpoint(self, connection: sqlite3.Connection, most: int = WAL_LIMIT) -> None:
         wal = self._path.with_name(self._path.name + "-wal")
         with contextlib.suppress(OSError):
-            if wal.stat().st_size > WAL_LIMIT:
+            if wal.stat().st_size > most:
+                self._readers.rest()
                 connection.execute("PRAGMA busy_timeout = 0")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

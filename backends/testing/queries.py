@@ -196,6 +196,14 @@ class QueryConformance(Conformance):
         with sample.read(TENANT) as at:
             assert found(at, wrapped(200)) == ["a", "b"]
 
+    def test_twelve_questions_within_each_other_are_not_too_deep(self, sample: Backend) -> None:
+        where: Where = Compare("tags", "=", "math")
+        for _ in range(12):
+            both = (Compare("name", "~", ""), Among("tags", Select("people", "tags", where)))
+            where = AllOf((Not(Not(Compare("name", "~", ""))), AllOf(both)))
+        with sample.read(TENANT) as at:
+            assert found(at, where) == ["a", "b"]
+
     def test_two_thousand_terms_are_not_too_many(self, sample: Backend) -> None:
         terms = tuple(Compare("name", "=", f"name {number}") for number in range(2000))
         with sample.read(TENANT) as at:

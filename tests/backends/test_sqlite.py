@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,3 +81,39 @@ def test_a_crowd_that_asks_for_the_same_order_waits_for_one_sort(
         with ThreadPoolExecutor(8) as crowd:
             assert set(crowd.map(ask, range(40))) == {b"19999,19998,19997,19996,19995"}
     assert len(sorts) == 1
+
+
+def test_the_wal_stays_small_while_reads_and_writes_take_turns(tmp_path: Path) -> None:
+    notes, wal = Collection("notes"), tmp_path / "chalk.db-wal"
+    largest = 0
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store, ThreadPoolExecutor(4) as readers:
+
+        def look(_: int) -> int:
+            with store.read("a") as at:
+                return len(at.bodies("notes", ["n0"]))
+
+        for number in range(300):
+            with store.write("a") as transaction:
+                transaction.put("notes", [Record(f"n{number % 3}", b'"%s"' % (b"x" * 50_000))])
+            assert list(readers.map(look, range(4))) == [1] * 4
+            largest = max(largest, wal.stat().st_size)
+    assert largest < 16 << 20
+
+
+def test_what_was_deleted_leaves_the_files_once_nobody_reads(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [Collection("notes")]) as store:
+        with store.write("a") as transaction:
+            transaction.put("notes", [Record("n", b'"a secret that nobody keeps"')])
+        with store.write("a") as transaction:
+            transaction.delete("notes", ["n"])
+        with store.read("a") as at:
+            assert at.bodies("notes", ["n"]) == {}
+        deadline = time.monotonic() + 20
+        while found(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not found(tmp_path)
+
+
+def found(folder: Path) -> bool:
+    """Whether a file holds the words. Another process looks: to close the file here would end SQLite's locks on it."""
+    return subprocess.run(["grep", "-rq", "a secret that", folder], check=False).returncode == 0
