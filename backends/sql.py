@@ -21,7 +21,7 @@ __all__ = ["SQL", "Compiler", "column", "depends_on", "quoted"]
 MAX_DEPTH = 10
 """Deeper trees are cut into common table expressions: SQLite's parser has a stack of 100 entries."""
 
-SELECT_DEPTH = 3
+SELECT_DEPTH = 4
 """How deep a question within a question counts: it takes some 18 entries of that stack, other nodes six at most."""
 
 MAX_TERMS = 200
