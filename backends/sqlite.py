@@ -158,6 +158,8 @@ class SQLiteBackend(Backend):
 
     def _tidy(self) -> None:
         """Fold the WAL in while nobody reads or writes: what was deleted is in there, too, until then."""
+        if self._closed:
+            return  # the lock, and so its file, are none of ours any more
         with contextlib.suppress(StorageError, sqlite3.Error), self._lock.held(0):
             if not self._closed:
                 with contextlib.closing(connect(self._path, writes=True)) as connection:
