@@ -17,11 +17,10 @@ COLLECTIONS: tuple[Collection, ...] = (
     Collection("sequence", (Field("number", "number", indexed=True), Field("collection")), served=False),
     # Bearer tokens by their SHA-256, in the reserved tenant `_control`.
     Collection("tokens", (Field("id", indexed=True), Field("tenant", indexed=True)), served=False),
-    # There as well: tenants by name, OAuth clients, trusted issuers and the keys that we sign with by their ids.
+    # There as well: tenants by name, OAuth clients and trusted issuers by their ids.
     Collection("tenants", served=False),
     Collection("clients", (Field("tenant", indexed=True),), served=False),
     Collection("issuers", (Field("tenant", indexed=True), Field("issuer", indexed=True)), served=False),
-    Collection("keys", served=False),
     # What changed something, in its tenant, by moment.
     Collection("audit", (Field("time", indexed=True), Field("event")), served=False),
 )
