@@ -6,6 +6,7 @@ import contextlib
 import csv
 import gc
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,9 +78,10 @@ def import_package(
     moves meanwhile, they happen again. `also` is called in the transaction that changes something. Raises StorageError.
     """
     started = time.monotonic()
+    run = f"run-{uuid.uuid4()}"
     progress = progress and _throttled(progress)
     while True:
-        report = Report("refused", tenant, encodable(path.name or path.resolve().name), Problems(), dry_run)
+        report = Report(run, "refused", tenant, encodable(path.name or path.resolve().name), Problems(), dry_run)
         try:
             _attempt(store, report, path, options, progress, also)
         except Refused:

@@ -34,8 +34,9 @@ class FileReport:
 
 @dataclass
 class Report:
-    """The outcome of one import. `stamp` is the `dateLastModified` that changed records got."""
+    """The outcome of one import, the run `run`. `stamp` is the `dateLastModified` that changed records got."""
 
+    run: str
     state: State
     tenant: str
     package: str
@@ -53,6 +54,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """One object for `--json`."""
         return {
+            "run": self.run,
             "state": self.state,
             "tenant": self.tenant,
             "package": self.package,

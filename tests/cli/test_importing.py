@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,12 @@ def test_a_package_is_imported_and_a_second_time_nothing_is_to_be_done(run: Run,
     assert (first.code, first.json["state"]) == (0, "committed")
     assert (second.code, second.json["state"]) == (0, "unchanged")
     assert first.err == ""
+
+
+def test_every_import_has_an_id_of_its_own(run: Run, package: Path) -> None:
+    runs = [run("import", package, "--json", *more).json["run"] for more in ([], [], ["--dry-run"])]
+    assert len(set(runs)) == 3
+    assert all(re.fullmatch(r"run-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", each) for each in runs)
 
 
 def test_the_report_is_text_for_a_person(run: Run, package: Path) -> None:
