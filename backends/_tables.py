@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from backends.base import Record, Value
 from backends.query import KEY, AllOf, Among, AnyOf, Compare, Key, Not, Order, Query, Select, Where
+from backends.records import comparable
 
 __all__ = ["NO_STATE", "State", "Table", "Test", "compiled", "joined", "matching", "selected"]
 
@@ -105,9 +106,9 @@ def compiled(where: Where, state: State) -> Test:
     """The tree as one function of a record. The selects in it are evaluated once, now."""
     match where:
         case Compare(field, comparison, value):
-            return _some(field, _comparison(comparison, _key(value)))
+            return _some(field, _comparison(comparison, comparable(value)))
         case Among(field, values):
-            asked = _values(values, state) if isinstance(values, Select) else frozenset(map(_key, values))
+            asked = _values(values, state) if isinstance(values, Select) else frozenset(map(comparable, values))
             return _some(field, asked.__contains__)
         case Not(term):
             test = compiled(term, state)
@@ -181,10 +182,5 @@ def _rank(held: tuple[Any, ...]) -> tuple[bool, Any]:
 
 def _kept(value: Value) -> Value:
     if isinstance(value, tuple):
-        return tuple(map(_key, value))
-    return None if value is None else _key(value)
-
-
-def _key(value: Key) -> Key:
-    """Numbers as floats, as every backend compares them."""
-    return value if isinstance(value, str) else float(value)
+        return tuple(map(comparable, value))
+    return None if value is None else comparable(value)

@@ -16,7 +16,7 @@ from typing import Self
 from backends.checks import check_record, check_text, declared, file_path, validate, validate_where
 from backends.errors import BadQuery, BadStorageURL, StorageError, StoreBusy, StoreFailed
 from backends.query import EVERYTHING, Query, Where
-from backends.records import Collection, Field, Record, Value
+from backends.records import Collection, Field, Record, Value, plain
 
 __all__ = [
     "Backend",
@@ -36,6 +36,7 @@ __all__ = [
     "check_text",
     "declared",
     "file_path",
+    "plain",
     "validate",
     "validate_where",
 ]
@@ -79,6 +80,13 @@ class Snapshot(ABC):
     @abstractmethod
     def keys(self, collection: str, where: Where = EVERYTHING) -> Iterator[str]:
         """The keys of the matching records in key order, without holding them all."""
+
+    @abstractmethod
+    def records(self, collection: str) -> Iterator[Record]:
+        """All records in key order, without holding them all; each put elsewhere, is the same there.
+
+        Values are those that were put, in the one form in which they compare: as `plain` gives them.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -132,6 +140,10 @@ class Backend(ABC):
     @abstractmethod
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         """Start to write, alone. Raises StoreBusy when another writer is not done within `wait` seconds."""
+
+    @abstractmethod
+    def tenants(self) -> list[str]:
+        """The names of all tenants that have a record, in order; others for whom something was written may be there."""
 
     @abstractmethod
     def stamp(self, tenant: str) -> object:

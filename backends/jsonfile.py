@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote
 
 from filelock import FileLock, Timeout
 
@@ -88,6 +89,10 @@ class JSONFileBackend(Backend):
             release()
             raise
 
+    def tenants(self) -> list[str]:
+        """Everybody who has a `current.json`."""
+        return sorted(tenant_name(folder.name) for folder in self._folders())
+
     def stamp(self, tenant: str) -> object:
         """What the file system says of `current.json`: every commit replaces it."""
         self._check_open()
@@ -97,10 +102,7 @@ class JSONFileBackend(Backend):
 
     def check(self) -> list[str]:
         """Read every file of every tenant."""
-        self._check_open()
-        with _failing(self._path):
-            folders = sorted(live.parent for live in self._path.glob(f"*/{LIVE}"))
-        return [sentence for folder in folders for sentence in Folder(folder).faults()]
+        return [sentence for folder in self._folders() for sentence in Folder(folder).faults()]
 
     def close(self) -> None:
         """Forget what was read."""
@@ -113,6 +115,11 @@ class JSONFileBackend(Backend):
         with self._loading, _failing(folder.path):
             saved = self._seen[tenant] = folder.load(self._seen.get(tenant, Saved()))
             return saved
+
+    def _folders(self) -> list[Path]:
+        self._check_open()
+        with _failing(self._path):
+            return sorted(live.parent for live in self._path.glob(f"*/{LIVE}"))
 
     def _folder(self, tenant: str) -> Folder:
         return Folder(self._path / folder_name(tenant))
@@ -155,6 +162,17 @@ def folder_name(tenant: str) -> str:
     check_text(tenant)
     plain = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
     return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in tenant.encode()) or "%"
+
+
+def tenant_name(folder: str) -> str:
+    """The tenant whose folder has this name. Raises StoreFailed for a name that is none of ours."""
+    try:
+        name = "" if folder == "%" else unquote(folder, errors="strict")
+        if folder_name(name) == folder:
+            return name
+    except UnicodeDecodeError:
+        pass
+    raise StoreFailed(f"{folder!r} is not the name of a tenant's folder: rename it or move it elsewhere")
 
 
 def _busy(wait: float) -> StoreBusy:

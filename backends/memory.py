@@ -24,6 +24,7 @@ from backends.base import (
     Transaction,
     check_record,
     declared,
+    plain,
     validate,
     validate_where,
 )
@@ -76,6 +77,11 @@ class MemoryBackend(Backend):
 
         return TableTransaction(self.collections, self._states.get(tenant, NO_STATE), commit, self._writing.release)
 
+    def tenants(self) -> list[str]:
+        """Everybody who ever committed something."""
+        self._check_open()
+        return sorted(self._states)
+
     def stamp(self, tenant: str) -> object:
         """The number of the tenant's last commit."""
         self._check_open()
@@ -124,6 +130,13 @@ class TableSnapshot(Snapshot):
         """The matching keys, found now, so that a transaction may write while it walks through them."""
         validate_where(where, declared(collection, self._collections), self._collections)
         return self._while_open(matching(self._state(), collection, where))
+
+    def records(self, collection: str) -> Iterator[Record]:
+        """The records as they are now, in key order."""
+        owner = declared(collection, self._collections)
+        table = self._state().table(collection)
+        kept = [table.records[key] for key in table.in_order()]
+        return self._while_open(plain(record, owner) for record in kept)
 
     def close(self) -> None:
         """Let go of the tables."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from backends.errors import BadQuery
 from backends.query import KEY, Key
 
-__all__ = ["Collection", "Field", "Record", "Value"]
+__all__ = ["Collection", "Field", "Record", "Value", "comparable", "plain"]
 
 Value: TypeAlias = Key | tuple[Key, ...] | None
 
@@ -53,6 +53,10 @@ class Collection:
         """The fields by path, the key among them."""
         return {KEY: Field(KEY, indexed=True)} | {f.path: f for f in self.fields}
 
+    def knows(self, path: str) -> bool:
+        """Whether the path belongs to a field."""
+        return path in self.by_path or any(each.dynamic and path.startswith(each.path[:-1]) for each in self.fields)
+
     def field(self, path: str) -> Field:
         """The field a path belongs to, a dynamic one when it covers it. Raises BadQuery for an unknown path."""
         if found := self.by_path.get(path):
@@ -75,3 +79,31 @@ class Record(NamedTuple):
     key: str
     body: bytes
     values: Mapping[str, Value] = MappingProxyType({})
+
+
+def plain(record: Record, owner: Collection) -> Record:
+    """The record with its values in one form.
+
+    Numbers are floats, a field of many has a tuple without doubles, ascending, and nothing stands there for what is
+    missing, empty or not declared.
+    """
+    kept: dict[str, Value] = {}
+    for path, value in record.values.items():
+        if value is None or value == () or not owner.knows(path):
+            continue
+        field = owner.field(path)
+        if field.many or field.dynamic:
+            kept[path] = _ascending(value if isinstance(value, tuple) else (value,))
+        elif not isinstance(value, tuple):
+            kept[path] = comparable(value)
+    return Record(record.key, record.body, kept)
+
+
+# Any: text or number, but one of the two throughout a field.
+def _ascending(values: tuple[Any, ...]) -> tuple[Key, ...]:
+    return tuple(sorted(set(map(comparable, values))))
+
+
+def comparable(value: Key) -> Key:
+    """Numbers as floats, as every backend compares them."""
+    return value if isinstance(value, str) else float(value)

@@ -85,6 +85,12 @@ class SQLiteBackend(Backend):
             self._lock.release()
             raise
 
+    def tenants(self) -> list[str]:
+        """Everybody for whom a transaction was committed."""
+        self._check_open()
+        with driver_errors("reading"), contextlib.closing(connect(self._path)) as connection:
+            return sorted(name for (name,) in connection.execute("SELECT name FROM _tenants"))
+
     def stamp(self, tenant: str) -> object:
         """What SQLite tells a connection of the commits by others."""
         self._check_open()

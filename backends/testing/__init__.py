@@ -12,6 +12,7 @@ That is all of a backend's test. For readable failures, `conftest.py` says befor
 It needs pytest and hypothesis, which the package itself does not.
 """
 
+from backends.testing.copies import CopyConformance
 from backends.testing.errors import ErrorConformance
 from backends.testing.generated import GeneratedConformance
 from backends.testing.paging import PagingConformance
@@ -30,6 +31,7 @@ class BackendConformance(
     PagingConformance,
     TransactionConformance,
     SharingConformance,
+    CopyConformance,
     ErrorConformance,
     GeneratedConformance,
 ):

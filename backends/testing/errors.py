@@ -130,6 +130,8 @@ class ErrorConformance(Conformance):
                 at.bodies("no such collection", ["a"])
             with pytest.raises(BadQuery):
                 list(at.keys("no such collection"))
+            with pytest.raises(BadQuery):
+                list(at.records("no such collection"))
         with pytest.raises(BadQuery):
             fill(store, "no such collection", [])
         with pytest.raises(BadQuery):
@@ -156,6 +158,7 @@ class ErrorConformance(Conformance):
             lambda: at.find(Query("people")),
             lambda: at.bodies("people", ["a"]),
             lambda: list(at.keys("people")),
+            lambda: list(at.records("people")),
         ):
             with pytest.raises(StoreFailed):
                 ask()
@@ -181,6 +184,7 @@ class ErrorConformance(Conformance):
             lambda: store.write(TENANT),
             lambda: store.stamp(TENANT),
             store.check,
+            store.tenants,
         ]
         for ask in asks:
             with pytest.raises(StoreFailed):
@@ -208,6 +212,7 @@ def writes(transaction: Transaction) -> list[Callable[[], Any]]:
         lambda: transaction.find(Query("people")),
         lambda: transaction.bodies("people", ["p001"]),
         lambda: list(transaction.keys("people")),
+        lambda: list(transaction.records("people")),
     ]
 
 

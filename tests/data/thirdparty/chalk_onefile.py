@@ -49,6 +49,10 @@ class OneFileBackend(Backend):
 
         return TableTransaction(self.collections, self._state(tenant), commit, self._writing.release)
 
+    def tenants(self) -> list[str]:
+        self._state("")
+        return sorted(self._states)
+
     def stamp(self, tenant: str) -> object:
         return self._state(tenant).serial
 
