@@ -15,6 +15,19 @@ COLLECTIONS: tuple[Collection, ...] = (
     Collection("origins", (Field("collection"), Field("record", indexed=True)), served=False),
     # The number of each record's last change, for those who follow.
     Collection("sequence", (Field("number", "number", indexed=True), Field("collection")), served=False),
+    # Who is told of changes, what they are sent, and how far that has come; by id, by number, by number.
+    Collection("webhooks", served=False),
+    Collection("outbox", served=False),
+    Collection(
+        "deliveries",
+        (
+            Field("webhook", indexed=True),
+            Field("due", "number", indexed=True),
+            Field("event", indexed=True),
+            Field("time", indexed=True),
+        ),
+        served=False,
+    ),
     # Bearer tokens by their SHA-256, in the reserved tenant `_control`.
     Collection("tokens", (Field("id", indexed=True), Field("tenant", indexed=True)), served=False),
     # There as well: tenants by name, OAuth clients and trusted issuers by their ids.

@@ -5,7 +5,6 @@ Nothing here parses a document unless fields are selected or redacted.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -16,13 +15,9 @@ import orjson
 from chalk_flask.api.errors import status_entry
 from chalk_flask.api.parameters import Notice
 from chalk_flask.api.redaction import Cut
-from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.resource import Resource, absolute
 
 __all__ = ["blocks", "collection", "documents", "single"]
-
-# Stored bodies hold an escaped solidus where the absolute root belongs; our encoder writes none elsewhere.
-_PLACE = b'"href":"\\/'
-_OTHER_ESCAPE = re.compile(rb"\\[^/]")
 
 ENOUGH = 256 * 1024
 """Bytes after which a block is handed on."""
@@ -37,18 +32,10 @@ def documents(
 
     `cut` takes out of them what the bearer must not see.
     """
-    start = orjson.dumps(root)[1:-1]
     for chunk in chunks:
-        absolute = _absolute(chunk if cut is None else cut.references(chunk), start)
-        picked = absolute if fields is None else _picked(absolute, fields)
+        whole = absolute(chunk if cut is None else cut.references(chunk), root)
+        picked = whole if fields is None else _picked(whole, fields)
         yield picked if cut is None else cut.fields(picked)
-
-
-def _absolute(chunk: bytes, start: bytes) -> bytes:
-    """The chunk with the root in its places. Where no other escape occurs one byte finds them, ten times as fast."""
-    if _OTHER_ESCAPE.search(chunk) is None:
-        return chunk.replace(b"\\", start)
-    return (b'"href":"' + start + b"/").join(chunk.split(_PLACE))
 
 
 def collection(resource: Resource, chunks: Iterable[bytes], notices: tuple[Notice, ...]) -> Iterator[bytes]:

@@ -16,8 +16,8 @@ import orjson
 
 from backends import KEY, Among, Snapshot
 from chalk_flask.access.limits import covers
-from chalk_flask.api.conditions import NOTHING, both
-from chalk_flask.api.visibility import Sight
+from chalk_flask.access.visibility import Sight
+from chalk_flask.oneroster.conditions import NOTHING, both
 from chalk_flask.oneroster.elements import JSON
 from chalk_flask.oneroster.resource import Reference
 from chalk_flask.oneroster.resources import RESOURCES

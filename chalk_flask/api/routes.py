@@ -17,7 +17,7 @@ from chalk_flask.access.scopes import (
     ROSTER_CORE,
     SATISFIED_BY,
 )
-from chalk_flask.api.conditions import (
+from chalk_flask.oneroster.conditions import (
     Condition,
     Ids,
     Parent,

@@ -14,6 +14,7 @@ from backends import Transaction
 from chalk_flask.access import Grant
 from chalk_flask.access.audit import note_in
 from chalk_flask.access.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
+from chalk_flask.access.visibility import OPEN, sight
 from chalk_flask.api import envelope, errors
 from chalk_flask.api.addresses import origin
 from chalk_flask.api.auth import current_grant
@@ -22,7 +23,6 @@ from chalk_flask.api.errors import Problem
 from chalk_flask.api.redaction import Acquaintances, cut
 from chalk_flask.api.routes import WRITES, Root, Write
 from chalk_flask.api.throttle import Guard
-from chalk_flask.api.visibility import OPEN, sight
 from chalk_flask.chalk import Chalk
 from chalk_flask.roster import gradebook
 

@@ -13,7 +13,7 @@ from chalk_flask.oneroster.resources import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster import clock, origins
 from chalk_flask.roster.entries import Entry, Unprocessable, entry
-from chalk_flask.roster.numbering import Numbering
+from chalk_flask.roster.ledger import Ledger
 from chalk_flask.roster.placing import Sight, default_category, finds, grading_period
 from chalk_flask.roster.references import ACTIVE_ONLY
 
@@ -56,7 +56,7 @@ def put(
     """
     sent = entry(resource, key, given)
     with store.write(tenant, PATIENCE) as transaction:
-        writing = _Writing(transaction, sight)
+        writing = _Writing(transaction, tenant, sight)
         former = writing.former(resource, key)
         record = resource.record({**writing.completed(resource, sent, former), "dateLastModified": UNSTAMPED})
         active = sent["status"] == ACTIVE
@@ -80,7 +80,7 @@ def delete(store: Backend, tenant: str, resource: Resource, key: str, sight: Sig
     uses; StorageError.
     """
     with store.write(tenant, PATIENCE) as transaction:
-        writing = _Writing(transaction, sight)
+        writing = _Writing(transaction, tenant, sight)
         former = writing.former(resource, key)
         if former is None or not resource.is_active(former):
             raise NotThere
@@ -93,9 +93,10 @@ def delete(store: Backend, tenant: str, resource: Resource, key: str, sight: Sig
 class _Writing:
     """One transaction: what is there, and what is changed, `changed`, by collection."""
 
-    def __init__(self, transaction: Transaction, sight: Sight) -> None:
+    def __init__(self, transaction: Transaction, tenant: str, sight: Sight) -> None:
         self.changed: dict[str, list[Record]] = {}
         self._transaction = transaction
+        self._tenant = tenant
         self._sight = sight
         self._notes: list[Record] = []
         self._void: list[str] = []
@@ -142,16 +143,13 @@ class _Writing:
 
     def stamped(self) -> str:
         """Write everything under one new stamp, which is returned."""
-        stamp = clock.next_stamp(self._transaction, LEAD)
-        numbering = Numbering(self._transaction, first=False)
+        ledger = Ledger(self._transaction, self._tenant, LEAD)
         for name, records in self.changed.items():
-            self._transaction.put(name, [clock.restamped(record, stamp) for record in records])
-            numbering.give(name, [record.key for record in records])
-        numbering.finish()
+            ledger.put(name, [clock.restamped(record, ledger.stamp) for record in records], _keys(records))
+        ledger.finish()
         self._transaction.put(origins.COLLECTION, self._notes)
         self._transaction.delete(origins.COLLECTION, self._void)
-        self._transaction.put(clock.COLLECTION, [clock.remember(stamp)])
-        return stamp
+        return ledger.stamp
 
     def _drop(self, resource: Resource, tombstones: Iterable[Record]) -> None:
         records = list(tombstones)
@@ -201,24 +199,22 @@ def _settled(store: Backend, tenant: str, changed: Mapping[str, list[Record]], s
     while (left := clock.seconds_until(stamp)) < clock.TICK:
         lead = 2 * lead - left
         with store.write(tenant, PATIENCE) as transaction:
-            later = clock.next_stamp(transaction, lead)
-            numbering = Numbering(transaction, first=False)
+            ledger = Ledger(transaction, tenant, lead)
             for name, records in changed.items():
-                again = _stamp_again(transaction, name, [clock.restamped(record, stamp) for record in records], later)
-                numbering.give(name, again)
-            numbering.finish()
-            transaction.put(clock.COLLECTION, [clock.remember(later)])
-        stamp = later
+                _stamp_again(transaction, ledger, name, [clock.restamped(record, stamp) for record in records])
+            ledger.finish()
+        stamp = ledger.stamp
     return stamp
 
 
-def _stamp_again(transaction: Transaction, name: str, records: list[Record], stamp: str) -> list[str]:
-    """Move the stamp of those records that nobody has changed since they were written; their keys."""
-    moved: list[str] = []
+def _stamp_again(transaction: Transaction, ledger: Ledger, name: str, records: list[Record]) -> None:
+    """Move the stamp of those records that nobody has changed since they were written."""
     for start in range(0, len(records), BATCH):
         batch = records[start : start + BATCH]
         stored = transaction.bodies(name, [record.key for record in batch])
         ours = [record for record in batch if stored.get(record.key) == record.body]
-        transaction.put(name, [clock.restamped(record, stamp) for record in ours])
-        moved += [record.key for record in ours]
-    return moved
+        ledger.put(name, [clock.restamped(record, ledger.stamp) for record in ours], _keys(ours))
+
+
+def _keys(records: list[Record]) -> Callable[[], list[str]]:
+    return lambda: [record.key for record in records]

@@ -14,12 +14,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from backends import Snapshot, Transaction
+from backends import Record, Snapshot, Transaction
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.roster import clock, origins
 from chalk_flask.roster.comparing import Comparison
 from chalk_flask.roster.declaration import declared_modes
-from chalk_flask.roster.numbering import Numbering
+from chalk_flask.roster.ledger import Ledger
 from chalk_flask.roster.opening import Rosters
 from chalk_flask.roster.package import Limits, Package, open_package
 from chalk_flask.roster.problems import Problems, Refused, encodable
@@ -125,9 +125,7 @@ def _attempt(
             _take_over(store, report.tenant, comparison, revision)
             report.state = "unchanged"
         else:
-            report.stamp = _write(
-                store, report.tenant, comparison, revision, progress, partial(also or _nothing, report)
-            )
+            report.stamp = _write(store, report, comparison, revision, progress, also or _nothing)
             report.state = "committed"
 
 
@@ -170,19 +168,19 @@ def _compared(
 
 def _write(
     store: Rosters,
-    tenant: str,
+    report: Report,
     comparison: Comparison,
     revision: int,
     progress: Progress | None,
-    also: Callable[[Transaction], None],
+    also: Also,
 ) -> str:
     """Write what differs, under one stamp that does not lie before the commit (see `clock`). Returns the stamp."""
     lead = clock.ahead(comparison.total)
-    stamp = _commit(store, tenant, comparison, revision, lead, progress, also)
+    stamp = _commit(store, report, comparison, revision, lead, progress, also)
     if 0 < comparison.total <= clock.MANY:
         while (left := clock.seconds_until(stamp)) < clock.TICK:
             lead = 2 * lead - left
-            stamp = _stamp_again(store, tenant, comparison, revision, stamp, lead)
+            stamp = _stamp_again(store, report.tenant, comparison, revision, stamp, lead)
     # Not longer than the lead: after the system's clock was put back, the stamp may be far away.
     time.sleep(min(max(clock.seconds_until(stamp), 0), lead))
     return stamp
@@ -194,31 +192,27 @@ def _nothing(report: Report, transaction: Transaction) -> None:
 
 def _commit(
     store: Rosters,
-    tenant: str,
+    report: Report,
     comparison: Comparison,
     revision: int,
     lead: float,
     progress: Progress | None,
-    also: Callable[[Transaction], None],
+    also: Also,
 ) -> str:
-    with store.write(tenant) as transaction:
+    with store.write(report.tenant) as transaction:
         if transaction.revision != revision:
             raise _Moved
-        stamp = clock.next_stamp(transaction, lead)
-        numbering = Numbering(transaction, first=revision == 0)
+        ledger = Ledger(transaction, report.tenant, lead, first=revision == 0, run=report.run)
         for name, keys in comparison.purged.items():
-            transaction.delete(name, keys)
-            numbering.forget(name, keys)
+            ledger.purge(name, keys)
         transaction.delete(origins.COLLECTION, comparison.adopted)
         for name, changes in comparison.changes.items():
             if progress:
                 progress(f"writing {name}", changes.changed)
-            transaction.put(name, changes.records(stamp))
-            numbering.give(name, changes.keys())
-        numbering.finish()
-        transaction.put("clock", [clock.remember(stamp)])
-        also(transaction)
-    return stamp
+            ledger.put(name, changes.records(ledger.stamp), changes.keys)
+        ledger.finish(report.counts())
+        also(report, transaction)
+    return ledger.stamp
 
 
 def _take_over(store: Rosters, tenant: str, comparison: Comparison, revision: int) -> None:
@@ -233,15 +227,16 @@ def _take_over(store: Rosters, tenant: str, comparison: Comparison, revision: in
 def _stamp_again(store: Rosters, tenant: str, comparison: Comparison, revision: int, former: str, lead: float) -> str:
     """Move the stamp of those records that nobody has changed since they were written."""
     with store.write(tenant) as transaction:
-        stamp = clock.next_stamp(transaction, lead)
-        numbering = Numbering(transaction, first=revision == 0)
+        ledger = Ledger(transaction, tenant, lead, first=revision == 0)
         for name, changes in comparison.changes.items():
             records = changes.records(former)
             while batch := list(islice(records, BATCH)):
                 stored = transaction.bodies(name, [record.key for record in batch])
-                ours = [record for record in batch if stored.get(record.key) == record.body]
-                transaction.put(name, [clock.restamped(record, stamp) for record in ours])
-                numbering.give(name, [record.key for record in ours])
-        numbering.finish()
-        transaction.put("clock", [clock.remember(stamp)])
-    return stamp
+                ours = [clock.restamped(r, ledger.stamp) for r in batch if stored.get(r.key) == r.body]
+                ledger.put(name, ours, partial(_keys, ours))
+        ledger.finish()
+    return ledger.stamp
+
+
+def _keys(records: list[Record]) -> list[str]:
+    return [record.key for record in records]

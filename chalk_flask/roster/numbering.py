@@ -31,10 +31,17 @@ class Numbering:
         self._first = first
         self._last, self._purged = self._before = _state(transaction)
 
-    def give(self, collection: str, keys: Iterable[str]) -> None:
+    def give(self, collection: str, keys: Iterable[str]) -> range:
         """Number the records with these keys, in their order; those of a class that is not served get none."""
+        before = self._last
         if collection in RESOURCES and not self._first:
             self._transaction.put(COLLECTION, self._notes(collection, keys))
+        return range(before + 1, self._last + 1)
+
+    @property
+    def last(self) -> int:
+        """The last number that was given."""
+        return self._last
 
     def forget(self, collection: str, keys: Iterable[str]) -> None:
         """Let go of records that are removed for good. Who has not seen them as deleted can no longer learn of it."""

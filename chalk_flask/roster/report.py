@@ -47,6 +47,12 @@ class Report:
     stamp: str | None = None
     seconds: float = 0.0
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By file, how many records are how."""
+        return {
+            name: {outcome: each.counts.get(outcome, 0) for outcome in OUTCOMES} for name, each in self.files.items()
+        }
+
     def total(self) -> Counter[Outcome]:
         """The counts over all files."""
         return Counter({outcome: sum(f.counts.get(outcome, 0) for f in self.files.values()) for outcome in OUTCOMES})
@@ -59,10 +65,7 @@ class Report:
             "tenant": self.tenant,
             "package": self.package,
             "dryRun": self.dry_run,
-            "files": {
-                name: {"rows": f.rows} | {outcome: f.counts.get(outcome, 0) for outcome in OUTCOMES}
-                for name, f in self.files.items()
-            },
+            "files": {name: {"rows": self.files[name].rows} | counts for name, counts in self.counts().items()},
             "total": {"rows": sum(f.rows for f in self.files.values())} | dict(self.total()),
             "purged": self.purged,
             "dateLastModified": self.stamp,

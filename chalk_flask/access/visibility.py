@@ -12,14 +12,14 @@ from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Select, Where
-from chalk_flask.access import UNLIMITED, Grant, Limits
-from chalk_flask.access.limits import covers
-from chalk_flask.api.conditions import NOTHING, both, typed
+from chalk_flask.access.limits import UNLIMITED, Limits, covers
+from chalk_flask.access.records import Grant
+from chalk_flask.oneroster.conditions import NOTHING, both, typed
 from chalk_flask.oneroster.elements import Element, Path, fold
 from chalk_flask.oneroster.resource import Reference, Resource
 from chalk_flask.oneroster.resources import RESOURCES
 
-__all__ = ["MEANINGS", "OPEN", "Meaning", "Sight", "sight", "visible"]
+__all__ = ["MEANINGS", "OPEN", "Meaning", "Sight", "sight", "sight_within", "visible"]
 
 Ids: TypeAlias = tuple[str, ...]
 Limit: TypeAlias = Callable[[Ids], Where]
@@ -223,6 +223,11 @@ OPEN = _of(UNLIMITED)
 def sight(grant: Grant) -> Sight:
     """What the bearer may see; OPEN when nothing is limited."""
     return OPEN if grant.limits is UNLIMITED else _of(grant.limits)
+
+
+def sight_within(limits: Limits) -> Sight:
+    """What such limits leave to see."""
+    return _of(limits)
 
 
 def visible(grant: Grant, collection: str) -> Where:
