@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from chalk_flask._hosts import allowances
 from chalk_flask._setting import Setting, Value, address_or_any, filled, origin, rate
 
 __all__ = ["SETTINGS", "BadSettings", "Described", "Setting", "Settings", "describe", "example_toml", "load"]
@@ -106,6 +107,12 @@ class Settings:
         90,
         "How many days the record of reads is kept in the folder `data`. 0: reads are not recorded.",
         maximum=36500,
+    )
+    webhook_allowed_hosts: str = _row(
+        "",
+        "Hosts, host:port, addresses or networks to which webhooks may go although they are private or speak plain"
+        " http; commas stand between them, as in hooks.lan:8080, 10.1.0.0/16. Empty: public addresses by https only.",
+        check=allowances,
     )
     connection_limit: int = _row(1000, "The most connections that are open at once.", minimum=1)
     channel_timeout: int = _row(60, "The seconds after which a connection on which nothing moves is closed.", minimum=1)

@@ -1,0 +1,1 @@
+"""Webhooks: what changed is posted to those who asked for it."""

@@ -1,0 +1,168 @@
+"""A connection on which every step ends by one deadline, and an answer costs no more bytes than it may."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import select
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["BadAnswer", "Deadline", "Line", "Received"]
+
+HEAD: Final = 32 * 1024
+"""The most bytes that the status and the headers of an answer may take."""
+_FRAMES = 16 * 1024
+_ENDED = "the answer ended early"
+
+
+class BadAnswer(Exception):
+    """An answer came, but it is too large or it is cut off; the message says which."""
+
+
+class Deadline:
+    """A moment by which something must have ended."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """The seconds until then, more than 0. Raises TimeoutError when there are none."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline is over")
+        return left
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An answer: its status, the beginning of its body, Retry-After, and whether the connection may be used again."""
+
+    status: int
+    body: bytes
+    retry_after: str | None
+    reusable: bool
+
+
+class Line:
+    """A connection to one checked address. Every method that fails raises OSError, as TimeoutError and SSLError are."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self.answered = False
+        """Whether any byte of an answer to the last message has come."""
+
+    @classmethod
+    def to(
+        cls, addresses: Sequence[tuple[str, int]], deadline: Deadline, context: ssl.SSLContext | None, name: str
+    ) -> Line:
+        """Connect to the first of these addresses that can be reached, and prove with `context` that it is `name`."""
+        connected = _connected(addresses, deadline)
+        try:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if context is not None:
+                connected.settimeout(deadline.left())  # for the handshake as a whole
+                connected = context.wrap_socket(connected, server_hostname=name)
+        except BaseException:
+            connected.close()
+            raise
+        return cls(connected)
+
+    def quiet(self) -> bool:
+        """Whether nothing waits to be read: neither the end of the connection nor what nobody asked for."""
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        return not waiting.poll(0)
+
+    def exchange(self, message: bytes, most: int, deadline: Deadline) -> Received:
+        """Send a whole request and read the answer, of whose body no more than `most` bytes.
+
+        Raises also BadAnswer and http.client.HTTPException.
+        """
+        self.answered = False
+        self._send(message, deadline)
+        source = _Source(self._socket, deadline)
+        answer = http.client.HTTPResponse(cast(socket.socket, source), method="POST")
+        try:
+            return self._read(answer, source, most)
+        finally:
+            self.answered = source.received > 0
+            answer.close()
+
+    def close(self) -> None:
+        """Close it at once."""
+        self._socket.close()
+
+    def _send(self, message: bytes, deadline: Deadline) -> None:
+        rest = memoryview(message)
+        while rest:
+            self._socket.settimeout(deadline.left())
+            rest = rest[self._socket.send(rest) :]
+
+    def _read(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> Received:
+        source.allow(HEAD, "the headers of the answer are too large")
+        try:
+            answer.begin()
+        except http.client.LineTooLong as error:
+            raise BadAnswer("the headers of the answer are too large") from error
+        body = self._body(answer, source, most)
+        # An interim answer has another behind it.
+        whole = answer.isclosed() and not answer.will_close and answer.status >= 200
+        return Received(answer.status, body[:most], answer.headers.get("Retry-After"), whole)
+
+    def _body(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> bytes:
+        source.allow(_FRAMES, "the chunks of the answer are too small")
+        # Of chunks, one byte more shows whether there is an end.
+        wanted = most + 1 if answer.length is None else min(answer.length, most)
+        try:
+            body = answer.read(wanted)
+        except http.client.IncompleteRead as error:
+            raise BadAnswer(_ENDED) from error
+        if answer.length is not None and len(body) < wanted:
+            raise BadAnswer(_ENDED)
+        return body
+
+
+class _Source(io.RawIOBase):
+    """What a socket receives, as the file that an HTTPResponse wants: by a deadline, and not more than is allowed."""
+
+    def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
+        self._socket, self._deadline = connected, deadline
+        self._most, self._else = 0, ""
+        self.received = 0
+
+    def allow(self, more: int, otherwise: str) -> None:
+        """Let so many bytes come from now on; beyond them BadAnswer is raised with these words."""
+        self._most, self._else = self.received + more, otherwise
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self.received >= self._most:
+            raise BadAnswer(self._else)
+        self._socket.settimeout(self._deadline.left())
+        count = self._socket.recv_into(buffer)
+        self.received += count
+        return count
+
+
+def _connected(addresses: Sequence[tuple[str, int]], deadline: Deadline) -> socket.socket:
+    failed: OSError | None = None
+    for number, address in enumerate(addresses):
+        try:
+            # One that does not answer leaves time for those behind it.
+            return socket.create_connection(address, deadline.left() / (len(addresses) - number))
+        except OSError as error:
+            failed = error
+    raise failed or OSError("there is no address")
