@@ -28,7 +28,8 @@ IDLE: Final = 30.0
 """The seconds for which an unused connection is kept."""
 
 _LONGEST_WAIT = 86400.0
-_HEADER = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_NAME = re.compile(r"[A-Za-z0-9-]+")
+_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def _addresses(guard: Guard, target: Target, deadline: Deadline) -> list[tuple[s
 
 def _fields(headers: Mapping[str, str]) -> str:
     for name, value in headers.items():
-        if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not _HEADER.fullmatch(value):
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"the header {name!r} cannot be sent")
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 

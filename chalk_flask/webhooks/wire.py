@@ -21,6 +21,7 @@ HEAD: Final = 32 * 1024
 """The most bytes that the status and the headers of an answer may take."""
 _FRAMES = 16 * 1024
 _ENDED = "the answer ended early"
+_LARGE = "the headers of the answer are too large"
 
 
 class BadAnswer(Exception):
@@ -107,11 +108,16 @@ class Line:
             rest = rest[self._socket.send(rest) :]
 
     def _read(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> Received:
-        source.allow(HEAD, "the headers of the answer are too large")
+        source.allow(HEAD, _LARGE)
         try:
             answer.begin()
-        except http.client.LineTooLong as error:
-            raise BadAnswer("the headers of the answer are too large") from error
+        except http.client.HTTPException as error:
+            # Too many lines are told by the class of all such errors.
+            if type(error) in (http.client.HTTPException, http.client.LineTooLong):
+                raise BadAnswer(_LARGE) from error
+            raise
+        if source.ended:  # the library takes headers that are cut off for whole ones
+            raise BadAnswer(_ENDED)
         body = self._body(answer, source, most)
         # An interim answer has another behind it.
         whole = answer.isclosed() and not answer.will_close and answer.status >= 200
@@ -136,7 +142,7 @@ class _Source(io.RawIOBase):
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
         self._socket, self._deadline = connected, deadline
         self._most, self._else = 0, ""
-        self.received = 0
+        self.received, self.ended = 0, False
 
     def allow(self, more: int, otherwise: str) -> None:
         """Let so many bytes come from now on; beyond them BadAnswer is raised with these words."""
@@ -154,6 +160,7 @@ class _Source(io.RawIOBase):
         self._socket.settimeout(self._deadline.left())
         count = self._socket.recv_into(buffer)
         self.received += count
+        self.ended = count == 0
         return count
 
 

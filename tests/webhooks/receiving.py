@@ -109,6 +109,10 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
         self._own = self._signed(self._name, self._key.public_key(), ca=True)
 
+    def another(self) -> Authority:
+        """Another authority of the same name."""
+        return Authority(self._folder)
+
     def believing(self) -> ssl.SSLContext:
         """A context of a client that believes this authority alone."""
         context = ssl.create_default_context(cadata=self._own.public_bytes(Encoding.PEM).decode())
