@@ -7,6 +7,7 @@ subclassing `backends.testing.BackendConformance`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from importlib import import_module
@@ -27,6 +28,8 @@ from backends.base import (
     Transaction,
     Value,
 )
+from backends.copying import CONTROL, UNFINISHED, check_finished, copy_store
+from backends.errors import StoreNotEmpty, StoreUnfinished
 from backends.query import (
     EVERYTHING,
     KEY,
@@ -44,8 +47,10 @@ from backends.query import (
 )
 
 __all__ = [
+    "CONTROL",
     "EVERYTHING",
     "KEY",
+    "UNFINISHED",
     "AllOf",
     "Among",
     "AnyOf",
@@ -67,10 +72,13 @@ __all__ = [
     "StorageError",
     "StoreBusy",
     "StoreFailed",
+    "StoreNotEmpty",
+    "StoreUnfinished",
     "Transaction",
     "Value",
     "Where",
     "backend_class",
+    "copy_store",
     "installed",
     "open_store",
     "store_exists",
@@ -106,9 +114,20 @@ def backend_class(url: str) -> type[Backend]:
     return _load(scheme, target)
 
 
-def open_store(url: str, collections: Iterable[Collection]) -> Backend:
-    """Open the store at `url`, creating or widening what is missing. Raises BadStorageURL or StoreFailed."""
-    return backend_class(url).open(url, collections)
+def open_store(url: str, collections: Iterable[Collection], *, unfinished: bool = False) -> Backend:
+    """Open the store at `url`, creating or widening what is missing. Raises BadStorageURL or StoreFailed.
+
+    Raises StoreUnfinished for a store that a copy has begun to fill, unless `unfinished` says that this one may be so.
+    """
+    store = backend_class(url).open(url, collections)
+    if UNFINISHED.name in store.collections and not unfinished:
+        try:
+            with contextlib.suppress(StoreFailed):  # what cannot be read says so to whoever reads it
+                check_finished(store)
+        except BaseException:
+            store.close()
+            raise
+    return store
 
 
 def store_exists(url: str) -> bool:

@@ -4,12 +4,22 @@ StorageError
 |-- BadStorageURL     no backend for the URL, or the URL is malformed
 |-- BadQuery          the query names something that is not declared, or compares text with a number
 |-- StoreBusy         another writer held the store for longer than one was ready to wait
+|-- StoreNotEmpty     a store that was to be filled by a copy holds something
+|-- StoreUnfinished   a store that a copy has begun to fill is not whole yet
 `-- StoreFailed       the medium failed or holds something that is not ours; `__cause__` is the driver's error
 """
 
 from __future__ import annotations
 
-__all__ = ["BadQuery", "BadStorageURL", "StorageError", "StoreBusy", "StoreFailed"]
+__all__ = [
+    "BadQuery",
+    "BadStorageURL",
+    "StorageError",
+    "StoreBusy",
+    "StoreFailed",
+    "StoreNotEmpty",
+    "StoreUnfinished",
+]
 
 
 class StorageError(Exception):
@@ -26,6 +36,14 @@ class BadQuery(StorageError):
 
 class StoreBusy(StorageError):
     """Another writer held the store for longer than the caller was ready to wait; nothing was written."""
+
+
+class StoreNotEmpty(StorageError):
+    """A store that was to be filled by a copy holds something; nothing was written."""
+
+
+class StoreUnfinished(StorageError):
+    """A copy has begun to fill the store and has not ended: what it holds is not whole."""
 
 
 class StoreFailed(StorageError):

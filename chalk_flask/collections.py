@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backends import Collection, Field
+from backends import UNFINISHED, Collection, Field
 from chalk_flask.oneroster.resources import FILES
 
 __all__ = ["COLLECTIONS"]
@@ -28,7 +28,9 @@ COLLECTIONS: tuple[Collection, ...] = (
         ),
         served=False,
     ),
-    # Bearer tokens by their SHA-256, in the reserved tenant `_control`.
+    # In the reserved tenant `_control`: that a copy of another store has begun to fill this one.
+    UNFINISHED,
+    # Bearer tokens by their SHA-256, there as well.
     Collection("tokens", (Field("id", indexed=True), Field("tenant", indexed=True)), served=False),
     # There as well: tenants by name, OAuth clients and trusted issuers by their ids.
     Collection("tenants", served=False),

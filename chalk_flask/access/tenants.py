@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from backends import EVERYTHING, Backend, Compare, Query, Record, Snapshot, Transaction, Where
+from backends import CONTROL, EVERYTHING, Backend, Compare, Query, Record, Snapshot, Transaction, Where
 from chalk_flask.access.entries import note_in
 from chalk_flask.access.limits import Limits
 from chalk_flask.access.records import Grant, instant
@@ -32,8 +32,6 @@ __all__ = [
     "tenant_of",
 ]
 
-CONTROL = "_control"
-"""The tenant of what must be found before a tenant is known."""
 COLLECTION = "tenants"
 DEFAULT = "default"
 """The tenant that always exists, so that a single district never meets the word."""

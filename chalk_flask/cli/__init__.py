@@ -12,6 +12,7 @@ from chalk_flask.cli.backends import backends_command
 from chalk_flask.cli.check import check_command
 from chalk_flask.cli.client import client_group
 from chalk_flask.cli.config import config_group
+from chalk_flask.cli.copy import copy_command
 from chalk_flask.cli.demo import demo_command
 from chalk_flask.cli.edge import Edge
 from chalk_flask.cli.export import export_command
@@ -57,6 +58,7 @@ main.add_command(client_group)
 main.add_command(tenant_group)
 main.add_command(issuer_group)
 main.add_command(audit_command)
+main.add_command(copy_command)
 main.add_command(check_command)
 main.add_command(config_group)
 main.add_command(backends_command)

@@ -56,6 +56,7 @@ def test_these_are_the_commands() -> None:
         "issuer list",
         "issuer remove",
         "audit",
+        "copy",
         "check",
         "config show",
         "backends",
@@ -69,7 +70,7 @@ def test_every_command_has_help_with_an_example_that_names_it(words: tuple[str, 
     assert f"Example: {'CHALK_PORT=9000 ' * (words[0] == 'config')}chalk-flask {' '.join(words)}" in ran.out
 
 
-@pytest.mark.parametrize("words", sorted(set(COMMANDS) - {("backends",)}), ids=" ".join)
+@pytest.mark.parametrize("words", sorted(set(COMMANDS) - {("backends",), ("copy",)}), ids=" ".join)
 def test_every_command_that_reads_settings_takes_a_file_and_a_store(words: tuple[str, ...]) -> None:
     assert {"--config", "--storage"} <= option_names(COMMANDS[words])
 

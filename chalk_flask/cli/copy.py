@@ -1,0 +1,107 @@
+"""`chalk-flask copy`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.options import as_json_option
+from chalk_flask.cli.progress import progress_line
+
+if TYPE_CHECKING:
+    from backends import Backend
+    from backends.copying import Counts
+
+__all__ = ["copy_command"]
+
+
+@click.command(
+    "copy",
+    short_help="Copy a whole store into an empty one.",
+    epilog="Example: chalk-flask copy sqlite:///chalk.db json:///chalk-copy",
+)
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--restart", is_flag=True, help="Delete what a copy into TO has left that was stopped, and begin anew.")
+@as_json_option
+def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None:
+    """Copy all that the store FROM holds into the store TO, which must hold nothing. Both are storage URLs.
+
+    Every tenant is copied, byte for byte: rosters and gradebooks, tombstones, sequences and audits, tokens, clients and
+    issuers. FROM is not changed, and who wants to write to it waits meanwhile. TO is not usable until all of it is
+    there; when the command is stopped before, every other one refuses TO, and --restart begins anew.
+
+    Not in a store, and so not copied, is the folder `data`: the keys of access tokens and of sealed secrets, the record
+    of reads, and whatever else lies there. To move a service, stop it, copy the store, take that folder along as it is,
+    and start with --storage TO.
+    """
+    from backends import StorageError, StoreNotEmpty, StoreUnfinished
+
+    _check(source, target)
+    with _opened(source) as here, _opened(target, unfinished=True) as there:
+        try:
+            counts = _copied(here, there, restart)
+        except StoreNotEmpty as error:
+            raise Refused(f"{target} is left as it is: {error}") from error
+        except StoreUnfinished as error:
+            raise Refused(f"{target}: {error}") from error
+        except StorageError as error:
+            raise Refused(f"the copy to {target} was stopped: {error}. Begin it anew with --restart") from error
+    emit(as_json, {"tenants": counts, "total": _total(counts)}, _told(counts, target))
+
+
+def _check(source: str, target: str) -> None:
+    """Raises Refused for stores that cannot be copied, before one of them is opened."""
+    from backends import backend_class, store_exists
+
+    for url in (source, target):
+        if not backend_class(url).durable:
+            raise Refused(f"{url} keeps nothing once this command ends: name another store")
+    if not store_exists(source):
+        raise Refused(f"there is nothing to copy: {source} does not exist")
+    if _place(source) == _place(target):
+        raise Refused(f"{source} and {target} are the same store: name another one to copy into")
+
+
+def _place(url: str) -> tuple[type[Backend], str]:
+    """What a URL names, however it is written."""
+    from backends import BadStorageURL, backend_class
+    from backends.base import file_path
+
+    try:
+        return backend_class(url), str(file_path(url).resolve())
+    except BadStorageURL:  # not every backend keeps files
+        return backend_class(url), url
+
+
+def _opened(url: str, *, unfinished: bool = False) -> Backend:
+    from backends import StoreUnfinished, open_store
+    from chalk_flask.collections import COLLECTIONS
+
+    try:
+        return open_store(url, COLLECTIONS, unfinished=unfinished)
+    except StoreUnfinished as error:
+        raise Refused(f"{url}: {error}") from error
+
+
+def _copied(source: Backend, target: Backend, restart: bool) -> Counts:
+    from backends import copy_store
+
+    with progress_line() as progress:
+        return copy_store(source, target, restart=restart, progress=progress)
+
+
+def _total(counts: Counts) -> int:
+    return sum(sum(each.values()) for each in counts.values())
+
+
+def _told(counts: Counts, target: str) -> str:
+    of_all: Counter[str] = Counter()
+    for each in counts.values():
+        of_all.update(each)
+    lines = [f"{name:<18}{records:>12,}" for name, records in of_all.items()]
+    tenants = f"{len(counts)} {'tenant' if len(counts) == 1 else 'tenants'}"
+    return "\n".join([*lines, f"Copied {_total(counts):,} records of {tenants} to {target}."])
