@@ -25,6 +25,7 @@ COLLECTIONS: tuple[Collection, ...] = (
             Field("due", "number", indexed=True),
             Field("event", indexed=True),
             Field("time", indexed=True),
+            Field("state"),
         ),
         served=False,
     ),

@@ -26,7 +26,7 @@ from chalk_flask.access.scopes import in_order
 from chalk_flask.access.tenants import CONTROL, DEFAULT, granted, tenant_of
 from chalk_flask.access.vault import Vault, VaultClosed
 
-__all__ = ["COLLECTION", "ClientRecord", "ClientRefused", "Clients"]
+__all__ = ["COLLECTION", "ClientRecord", "ClientRefused", "Clients", "sealed_secrets"]
 
 COLLECTION = "clients"
 
@@ -172,7 +172,7 @@ class Clients:
             raise ClientRefused("a client without a secret of its own, or a place for its key, cannot use OAuth 1.0a")
         try:
             # A new key in the place of a lost one would hide what the loss has done to those that are there.
-            for sealed in _sealed_secrets(control)[:1]:
+            for sealed in sealed_secrets(control)[:1]:
                 self._vault.open(sealed)
             return KeptSecret.of_text(secret, self._vault.seal(secret))
         except VaultClosed as error:
@@ -209,7 +209,7 @@ def _found(snapshot: Snapshot, client_id: str) -> ClientRecord:
     return ClientRecord.parse(body)
 
 
-def _sealed_secrets(control: Snapshot) -> list[str]:
+def sealed_secrets(control: Snapshot) -> list[str]:
     """The sealed secrets of all clients that are not revoked."""
     body = control.find(Query(COLLECTION)).body()
     records = [each for each in map(ClientRecord.of, orjson.loads(b"[%s]" % body)) if each.revoked is None]

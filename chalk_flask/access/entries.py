@@ -1,4 +1,4 @@
-"""What changed something is noted in its tenant, for good: tokens, clients, issuers, imports, logins, the gradebook.
+"""What changed something is noted in its tenant, for good: credentials, imports, logins, webhooks, the gradebook.
 
 An entry says when, what and to which ids, never a secret, a name, an address of e-mail or what a record holds.
 """
@@ -24,6 +24,8 @@ EVENTS = frozenset(
         *("issuer.added", "issuer.removed", "tenant.created", "tenant.changed", "tenant.deleted"),
         *("import.committed", "gradebook.put", "gradebook.deleted"),
         *("login.succeeded", "login.failed"),
+        *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
+        *("webhook.tested", "webhook.replayed"),
     }
 )
 """Everything that is noted."""

@@ -22,6 +22,7 @@ from chalk_flask.cli.serve import serve_command
 from chalk_flask.cli.tenant import tenant_group
 from chalk_flask.cli.token import token_group
 from chalk_flask.cli.version import show_version
+from chalk_flask.cli.webhook import webhook_group
 
 __all__ = ["main"]
 
@@ -57,6 +58,7 @@ main.add_command(token_group)
 main.add_command(client_group)
 main.add_command(tenant_group)
 main.add_command(issuer_group)
+main.add_command(webhook_group)
 main.add_command(audit_command)
 main.add_command(copy_command)
 main.add_command(check_command)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,35 +12,19 @@ import click
 
 from chalk_flask.cli.edge import emit
 from chalk_flask.cli.options import as_json_option, check_tenant_of, opened, settings_of, settings_options
+from chalk_flask.cli.spans import moment
 
 if TYPE_CHECKING:
     from chalk_flask.settings import Settings
 
 __all__ = ["audit_command"]
 
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def _moment(ctx: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
-    """The moment that an option names, or so long before now."""
-    if text is None:
-        return None
-    try:
-        if match := re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip()):
-            return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
-        moment = datetime.fromisoformat(text.strip())
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{text!r} is no moment such as 2026-01-31 or 2026-01-31T08:00:00Z, and no span such as 30m, 12h or 7d"
-        ) from None
-
 
 @click.command(
     "audit", short_help="Show who changed and read what.", epilog="Example: chalk-flask audit --since 7d --tenant north"
 )
 @click.option(
-    "--since", callback=_moment, metavar="MOMENT", help="From 2026-01-31 (UTC) on, or for 30m, 12h, 7d.  [default: all]"
+    "--since", callback=moment, metavar="MOMENT", help="From 2026-01-31 (UTC) on, or for 30m, 12h, 7d.  [default: all]"
 )
 @click.option("--tenant", metavar="NAME", help="Whose.  [default: everybody's]")
 @as_json_option

@@ -1,13 +1,13 @@
-"""Spans of time on the command line: 30m, 12h, 90d."""
+"""Spans of time on the command line, 30m, 12h, 90d, and moments."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import click
 
-__all__ = ["span", "span_or_none_at_all"]
+__all__ = ["moment", "span", "span_or_none_at_all"]
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=36525)
@@ -32,6 +32,21 @@ def span_or_none_at_all(ctx: click.Context, option: click.Parameter, text: str |
     if found > LONGEST:
         raise _not_a_span(text)
     return found
+
+
+def moment(ctx: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
+    """The moment that an option names, or so long before now; None when it is not given."""
+    if text is None:
+        return None
+    try:
+        if match := re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip()):
+            return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
+        found = datetime.fromisoformat(text.strip())
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} is no moment such as 2026-01-31 or 2026-01-31T08:00:00Z, and no span such as 30m, 12h or 7d"
+        ) from None
 
 
 def _not_a_span(text: str | None) -> click.BadParameter:

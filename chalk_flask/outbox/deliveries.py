@@ -11,12 +11,15 @@ import orjson
 from backends import Record, Transaction
 from chalk_flask.outbox.events import Message
 
-__all__ = ["BODIES", "COLLECTION", "Attempt", "Delivery", "State", "enqueue"]
+__all__ = ["BODIES", "COLLECTION", "KEPT_DAYS", "Attempt", "Delivery", "State", "enqueue"]
 
 COLLECTION = "deliveries"
 """How far each delivery has come."""
 BODIES = "outbox"
 """What each delivery sends, under the same key; never changed."""
+
+KEPT_DAYS = 30
+"""For so long deliveries that are over are kept with their attempts, and can be replayed."""
 
 State: TypeAlias = Literal["pending", "delivered", "failed"]
 
@@ -61,8 +64,14 @@ class Delivery:
         return asdict(self)
 
     def stored(self) -> Record:
-        """The record in COLLECTION. Its fields: `webhook`, `event`, `time` (created) and, while it waits, `due`."""
-        values = {"webhook": self.webhook, "event": self.event_id, "time": self.created, "due": self.due}
+        """The record in COLLECTION. `time` is when it was created; `due` is there only while it waits."""
+        values = {
+            "webhook": self.webhook,
+            "event": self.event_id,
+            "time": self.created,
+            "state": self.state,
+            "due": self.due,
+        }
         return Record(self.key, orjson.dumps(self.as_dict()), values)
 
     @classmethod

@@ -15,6 +15,7 @@ from chalk_flask.oneroster.resources import RESOURCES
 __all__ = [
     "ACTIONS",
     "CHANGES",
+    "CHOOSABLE",
     "COMPLETED",
     "ENTITIES",
     "EVENTS",
@@ -58,6 +59,9 @@ EVENTS: Mapping[str, str] = {
     TEST: "Sent on request of the operator, to see whether the endpoint works.",
 }
 """Every event type and what it says."""
+
+CHOOSABLE = frozenset(EVENTS) - {CHANGES, TEST}
+"""Those that a subscriber can ask for, or do without."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -11,7 +11,7 @@ import orjson
 from backends import Query, Record, Snapshot
 from chalk_flask.outbox.events import ENTITIES
 
-__all__ = ["COLLECTION", "Mode", "Sealed", "State", "Subscription", "subscriptions"]
+__all__ = ["COLLECTION", "PRIVATE", "Mode", "Sealed", "State", "Subscription", "subscriptions"]
 
 COLLECTION = "webhooks"
 
@@ -26,7 +26,7 @@ PRIVATE = frozenset({"demographics"})
 class Sealed:
     """A signing secret as the vault sealed it; `until` is the instant at which it ends, None for the one in force."""
 
-    sealed: str
+    sealed: str = field(repr=False)
     until: str | None = None
 
 
@@ -36,7 +36,8 @@ class Subscription:
 
     Of `events` and `entities` an empty set means all (demographics only when named); of `orgs` None. `excluded` are
     fields that are neither sent nor told of: `email`, `user.email`, `metadata.note`. `root` stands before hrefs.
-    While `paused`, deliveries are kept for later; while `disabled`, there are none.
+    While `paused`, deliveries are kept for later; while `disabled`, there are none. `withheld` are entity types that it
+    named and is not told of, as its tenant is not opted in to them.
     """
 
     id: str
@@ -56,11 +57,16 @@ class Subscription:
     full: bool = False
     initial: bool = False
     failing_since: str | None = None
+    withheld: frozenset[str] = frozenset()
 
     @property
     def told_of(self) -> frozenset[str]:
         """The entity types that it is told of."""
-        return self.entities or frozenset(ENTITIES) - PRIVATE
+        return (self.entities or frozenset(ENTITIES) - PRIVATE) - self.withheld
+
+    def in_force(self, moment: str) -> tuple[Sealed, ...]:
+        """The secrets that sign at that moment, the newest first."""
+        return tuple(each for each in self.secrets if each.until is None or moment < each.until)
 
     def wants(self, event_type: str) -> bool:
         """Whether it asked for events of this type, whatever the entity."""
@@ -80,7 +86,7 @@ class Subscription:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Subscription:
         """The webhook that a stored object describes."""
-        sets = {name: frozenset(data[name]) for name in ("events", "entities", "excluded")}
+        sets = {name: frozenset(data[name]) for name in ("events", "entities", "excluded", "withheld")}
         orgs = None if data["orgs"] is None else frozenset(data["orgs"])
         secrets = tuple(Sealed(**each) for each in data["secrets"])
         return cls(**{**data, **sets, "orgs": orgs, "secrets": secrets})

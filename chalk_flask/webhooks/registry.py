@@ -1,0 +1,241 @@
+"""The webhooks of a store: made, listed, paused, resumed, given new secrets, deleted; each within its tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import orjson
+
+from backends import KEY, Among, Backend, Snapshot, Transaction
+from chalk_flask.access.clients import sealed_secrets
+from chalk_flask.access.entries import Fact, note_in
+from chalk_flask.access.records import instant
+from chalk_flask.access.tenants import CONTROL, DEMOGRAPHICS, TenantRecord, known_tenant
+from chalk_flask.access.vault import Vault, VaultClosed
+from chalk_flask.oneroster.vocabularies import format_instant
+from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
+from chalk_flask.outbox.deliveries import Attempt, Delivery, enqueue
+from chalk_flask.outbox.events import TEST, envelope
+from chalk_flask.outbox.subscriptions import COLLECTION, Sealed, Subscription, subscriptions
+from chalk_flask.roster.numbering import latest
+from chalk_flask.webhooks import requeueing
+from chalk_flask.webhooks.choosing import Asked, Choice, WebhookRefused
+from chalk_flask.webhooks.guard import BadTarget, Guard
+from chalk_flask.webhooks.history import History, history
+from chalk_flask.webhooks.posting import Poster
+from chalk_flask.webhooks.signing import new_secret, signed_headers
+
+__all__ = ["MOST", "Asked", "Made", "WebhookRefused", "Webhooks"]
+
+MOST = 50
+"""Webhooks that a tenant has at most: each change is weighed for every one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A webhook that was made: its secret, which nobody can be told again, and those of its orgs that are not there."""
+
+    subscription: Subscription
+    secret: str
+    unknown_orgs: Sequence[str] = ()
+
+
+class Webhooks:
+    """The webhooks of a store. Safe for use by many threads and processes at once.
+
+    Each change is one transaction of the tenant, with its entry in the audit. Methods that name a webhook raise
+    WebhookRefused when the tenant has none with that id.
+    """
+
+    def __init__(self, store: Backend, vault: Vault, guard: Guard, now: Callable[[], datetime] = instant) -> None:
+        self._store, self._vault, self._guard, self._now = store, vault, guard, now
+
+    def create(self, tenant: str, asked: Asked) -> Made:
+        """A new webhook. Raises WebhookRefused for what will not do, TenantRefused for an unknown tenant."""
+        choice = Choice.of(asked)
+        try:
+            url = self._guard.checked(asked.url).url
+        except BadTarget as error:
+            raise WebhookRefused(str(error)) from error
+        self._tenant(tenant)
+        secret, moment = new_secret(), self._now()
+        with self._store.write(tenant) as transaction:
+            known = subscriptions(transaction)
+            self._check(choice, self._tenant(tenant), len(known))
+            made = Subscription(
+                id=f"wh-{uuid4()}",
+                tenant=tenant,
+                url=url,
+                created=_written(moment),
+                secrets=(self._sealed(secret, known),),
+                root=asked.root,
+                label=choice.label,
+                events=choice.events,
+                entities=choice.entities,
+                orgs=choice.orgs,
+                excluded=choice.excluded,
+                mode=asked.mode,
+                full=asked.full,
+                initial=asked.initial,
+            )
+            transaction.put(COLLECTION, [made.stored()])
+            note_in(transaction, tenant, "webhook.created", moment, **_facts(made), mode=made.mode, full=made.full)
+            return Made(made, secret, _unknown(transaction, choice.orgs or frozenset()))
+
+    def list(self, tenant: str) -> Sequence[Subscription]:
+        """The webhooks of a tenant, the oldest first."""
+        with self._store.read(tenant) as snapshot:
+            return subscriptions(snapshot)
+
+    def show(self, tenant: str, webhook_id: str) -> tuple[Subscription, History]:
+        """A webhook, and how far its deliveries have come."""
+        with self._store.read(tenant) as snapshot:
+            return found(snapshot, tenant, webhook_id), history(snapshot, webhook_id)
+
+    def pause(self, tenant: str, webhook_id: str) -> Subscription:
+        """Send nothing to a webhook, but keep what it is to be told. Raises WebhookRefused for a disabled one."""
+        with self._store.write(tenant) as transaction:
+            webhook = found(transaction, tenant, webhook_id)
+            if webhook.state == "disabled":
+                raise WebhookRefused(f"the webhook {webhook_id} is disabled, which is more: `webhook resume` ends that")
+            return self._changed(transaction, replace(webhook, state="paused"), "webhook.paused")
+
+    def resume(self, tenant: str, webhook_id: str) -> tuple[Subscription, int]:
+        """Send to a webhook that was paused or disabled: what waits is due at once. Says how much that is."""
+        with self._store.write(tenant) as transaction:
+            webhook = replace(found(transaction, tenant, webhook_id), state="active", reason=None, failing_since=None)
+            waiting = requeueing.hasten(transaction, webhook_id, self._now().timestamp())
+            return self._changed(transaction, webhook, "webhook.resumed", waiting=waiting), waiting
+
+    def rotate(self, tenant: str, webhook_id: str, overlap: timedelta) -> tuple[str, Subscription]:
+        """A new secret. The former one signs beside it for the overlap, unless it ends sooner anyway; any before that
+        ends now."""
+        secret, now = new_secret(), self._now()
+        with self._store.write(tenant) as transaction:
+            webhook = found(transaction, tenant, webhook_id)
+            end = _written(now + overlap)
+            former = [replace(each, until=min(each.until or end, end)) for each in webhook.secrets[:1] if overlap]
+            sealed = self._sealed(secret, subscriptions(transaction))
+            changed = replace(webhook, secrets=(sealed, *former))
+            return secret, self._changed(transaction, changed, "webhook.rotated")
+
+    def delete(self, tenant: str, webhook_id: str) -> tuple[Subscription, int]:
+        """Remove a webhook with all that was or is to be sent to it. Says how many deliveries that were."""
+        with self._store.write(tenant) as transaction:
+            webhook = found(transaction, tenant, webhook_id)
+            removed = requeueing.remove(transaction, webhook_id)
+            transaction.delete(COLLECTION, [webhook_id])
+            self._noted(transaction, webhook, "webhook.deleted", deliveries=removed)
+            return webhook, removed
+
+    def replay(
+        self,
+        tenant: str,
+        webhook_id: str,
+        *,
+        since: datetime | None = None,
+        event_id: str | None = None,
+    ) -> int:
+        """Deliver again what was delivered or given up: one event, or all since a moment. Says how many.
+
+        Raises WebhookRefused for an event that is not kept, a moment before what is kept, and a disabled webhook.
+        """
+        now = self._now()
+        with self._store.write(tenant) as transaction:
+            webhook = found(transaction, tenant, webhook_id)
+            if webhook.state == "disabled":
+                raise WebhookRefused(f"the webhook {webhook_id} is disabled: `webhook resume` comes first")
+            again = requeueing.again(transaction, webhook_id, now, since, event_id)
+            self._noted(transaction, webhook, "webhook.replayed", count=again, event_id=event_id)
+            return again
+
+    def test(self, tenant: str, webhook_id: str, poster: Poster) -> Delivery:
+        """Send `webhook.test` now, whatever the state of the webhook, and keep it with what came of it.
+
+        The delivery is `delivered` or `failed` after one attempt. Raises WebhookRefused when nothing can be signed.
+        """
+        moment = self._now()
+        with self._store.read(tenant) as snapshot:
+            webhook, last = found(snapshot, tenant, webhook_id), latest(snapshot)
+        message = envelope(TEST, webhook_id, tenant, _written(moment), None, last, {"batch": {"changes": []}})
+        headers = signed_headers(self.secrets(webhook), message.event_id, webhook_id, moment, message.body)
+        answer = poster.post(webhook.url, headers, message.body)
+        attempt = Attempt(_written(moment), answer.ms, answer.status, answer.error, answer.text)
+        with self._store.write(tenant) as transaction:
+            found(transaction, tenant, webhook_id)  # it may have been deleted meanwhile
+            [made] = enqueue(transaction, [(webhook_id, message)], _written(moment), moment.timestamp())
+            tried = made.tried(attempt, "delivered" if answer.delivered else "failed", None)
+            transaction.put(DELIVERIES, [tried.stored()])
+            self._noted(transaction, webhook, "webhook.tested", event_id=message.event_id, status=answer.status)
+        return tried
+
+    def secrets(self, webhook: Subscription) -> Sequence[str]:
+        """The secrets that sign now, the newest first. Raises WebhookRefused when they cannot be opened."""
+        try:
+            return [self._vault.open(each.sealed) for each in webhook.in_force(_written(self._now()))]
+        except VaultClosed as error:
+            raise WebhookRefused(f"nothing can be signed: {error}") from error
+
+    def _check(self, choice: Choice, tenant: TenantRecord, known: int) -> None:
+        if DEMOGRAPHICS in choice.entities and not tenant.demographics:
+            raise WebhookRefused(
+                f"the tenant {tenant.name} is not opted in to demographics: `chalk-flask tenant set {tenant.name}"
+                " --demographics` opts it in"
+            )
+        if known >= MOST:
+            raise WebhookRefused(f"a tenant has {MOST} webhooks at most: delete one that is not used any more")
+
+    def _tenant(self, name: str) -> TenantRecord:
+        with self._store.read(CONTROL) as control:
+            return known_tenant(control, name)
+
+    def _sealed(self, secret: str, known: Sequence[Subscription]) -> Sealed:
+        """The new secret as it is stored. Raises WebhookRefused when it cannot be sealed."""
+        try:
+            # A new key in the place of a lost one would hide what the loss has done to those that are there.
+            for sealed in self._others(known)[:1]:
+                self._vault.open(sealed)
+            return Sealed(self._vault.seal(secret))
+        except VaultClosed as error:
+            raise WebhookRefused(
+                f"a secret cannot be kept: {error}; if the key is lost, delete the webhooks, revoke the clients that"
+                " use OAuth 1.0a, and remove the file"
+            ) from error
+
+    def _others(self, known: Sequence[Subscription]) -> Sequence[str]:
+        with self._store.read(CONTROL) as control:
+            return [*(each.sealed for webhook in known for each in webhook.secrets), *sealed_secrets(control)]
+
+    def _changed(self, transaction: Transaction, webhook: Subscription, event: str, **facts: Fact) -> Subscription:
+        transaction.put(COLLECTION, [webhook.stored()])
+        self._noted(transaction, webhook, event, **facts)
+        return webhook
+
+    def _noted(self, transaction: Transaction, webhook: Subscription, event: str, **facts: Fact) -> None:
+        note_in(transaction, webhook.tenant, event, self._now(), **_facts(webhook), **facts)
+
+
+def found(snapshot: Snapshot, tenant: str, webhook_id: str) -> Subscription:
+    """The webhook with this id. Raises WebhookRefused."""
+    body = snapshot.bodies(COLLECTION, [webhook_id]).get(webhook_id) if webhook_id else None
+    if body is None:
+        raise WebhookRefused(
+            f"the tenant {tenant} has no webhook with the id {webhook_id[:80]!r}; `webhook list` shows those there are"
+        )
+    return Subscription.of(orjson.loads(body))
+
+
+def _facts(webhook: Subscription) -> dict[str, Fact]:
+    return {"id": webhook.id, "label": webhook.label}
+
+
+def _unknown(snapshot: Snapshot, orgs: frozenset[str]) -> Sequence[str]:
+    known = set(snapshot.keys("orgs", Among(KEY, tuple(sorted(orgs))))) if orgs else set()
+    return sorted(orgs - known)
+
+
+def _written(moment: datetime) -> str:
+    return format_instant(moment.timestamp())
