@@ -231,7 +231,7 @@ def test_logins_wait_for_a_store_that_is_held(busy: Busy) -> None:
 
 def test_no_event_tells_a_secret(store: Backend) -> None:
     assert {event.split(".")[0] for event in EVENTS} == {
-        "token", "client", "issuer", "tenant", "import", "gradebook", "login",
+        "token", "client", "issuer", "tenant", "import", "gradebook", "login", "webhook",
     }  # fmt: skip
     token, record = Tokens(store).create("a test", [])
     Audit(store).note("default", "token.created", id=record.id, label=record.label)
