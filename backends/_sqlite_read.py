@@ -3,78 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from array import array
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from operator import lt
-from typing import Any, TypeAlias
+from typing import Any
 
 from backends._sqlite_file import driver_errors
+from backends._sqlite_plans import Kind, Plan, Plans
 from backends._sqlite_pool import Reader
 from backends._sqlite_records import Stored
 from backends.base import Page, Snapshot
 from backends.checks import declared, validate, validate_where
 from backends.errors import StoreFailed
-from backends.query import EVERYTHING, KEY, AllOf, Compare, Order, Query, Where
+from backends.query import EVERYTHING, KEY, AllOf, Compare, Query, Where
 from backends.records import Collection, Record
-from backends.sql import SQL, Compiler, depends_on, quoted
+from backends.sql import SQL, Compiler, depends_on, found_by_range, quoted
 
 __all__ = ["Plans", "PooledSnapshot", "SQLiteSnapshot"]
 
 CHUNK = 512
 """Documents a chunk: about 64 to 800 KiB of roster."""
 
-Kind: TypeAlias = tuple[str, str, Where, tuple[Order, ...]]
-
-
-@dataclass(slots=True)
-class Plan:
-    """What is known of one question (all of a query but its page) at one revision of one tenant."""
-
-    revision: int
-    with_: SQL
-    rows: SQL
-    order: SQL
-    total: int | None = None
-    ids: array[int] | None = None
-    rising: bool = False
-    asked: int = field(default=0)
-    numbering: threading.Lock = field(default_factory=threading.Lock)
-
-
-class Plans:
-    """Plans of late questions, shared by all snapshots, bounded in number and in bytes of row numbers."""
-
-    def __init__(self, entries: int = 4096, max_bytes: int = 64 << 20) -> None:
-        self._plans: OrderedDict[Kind, Plan] = OrderedDict()
-        self._entries, self._bytes, self._used = entries, max_bytes, 0
-        self._lock = threading.Lock()
-
-    def get(self, kind: Kind, revision: int) -> Plan | None:
-        """The plan, unless it is of another revision."""
-        with self._lock:
-            plan = self._plans.get(kind)
-            if plan is None or plan.revision != revision:
-                return None
-            self._plans.move_to_end(kind)
-            return plan
-
-    def keep(self, kind: Kind, plan: Plan) -> None:
-        """Remember a plan, or that it has grown by its array."""
-        with self._lock:
-            if old := self._plans.pop(kind, None):
-                self._used -= _size(old) if old is not plan else 0
-            self._plans[kind] = plan
-            self._used += _size(plan)
-            while len(self._plans) > self._entries or (self._used > self._bytes and len(self._plans) > 1):
-                self._used -= _size(self._plans.popitem(last=False)[1])
-
-
-def _size(plan: Plan) -> int:
-    return 8 * len(plan.ids) if plan.ids is not None else 0
+FEW = 5_000
+"""So many rows that a range found are sorted in less time than it takes to walk over all in order."""
 
 
 class SQLiteSnapshot(Snapshot):
@@ -152,6 +104,9 @@ class SQLiteSnapshot(Snapshot):
             compiler = self._compiler()
             rows, order = compiler.rows(owner, query.where), compiler.order(owner, query.order)
             plan = Plan(self._revision, compiler.prefix(), rows, order)
+            if ranged := found_by_range(owner, query.where):
+                plan.quick = compiler.rows(owner, query.where, by_range=True)
+                plan.in_order = bool(query.order) and query.order[0].field == ranged
             self._keep(kind, plan)
         elif query.offset < 0 or (query.limit is not None and query.limit < 0):
             validate(query, self._collections)
@@ -182,17 +137,25 @@ class SQLiteSnapshot(Snapshot):
         return Page(self._while_open(bodies[query.offset : end]), len(bodies))
 
     def _direct(self, plan: Plan, query: Query) -> Page:
-        if plan.total is None:
-            sql = SQL(f"{plan.with_.text}SELECT count(*) {plan.rows.text}", plan.with_.bound + plan.rows.bound)
-            plan.total = int(self._execute(sql).fetchone()[0])
-        if query.offset >= plan.total or not query.limit:
-            return Page(iter(()), plan.total)
+        total = self._total(plan)
+        if query.offset >= total or not query.limit:
+            return Page(iter(()), total)
         page = SQL(
             f"{plan.with_.text}SELECT CAST(group_concat(_body) AS BLOB) FROM"
             f" (SELECT _body {plan.rows.text} {plan.order.text} LIMIT ? OFFSET ?)",
             (*plan.with_.bound, *plan.rows.bound, *plan.order.bound, query.limit, query.offset),
         )
-        return Page(self._while_open(row[0] for row in self._execute(page).fetchall()), plan.total)
+        return Page(self._while_open(row[0] for row in self._execute(page).fetchall()), total)
+
+    def _total(self, plan: Plan) -> int:
+        """How many rows match; afterwards the plan knows how to have them."""
+        if plan.total is None:
+            rows = plan.quick or plan.rows
+            counting = SQL(f"{plan.with_.text}SELECT count(*) {rows.text}", plan.with_.bound + rows.bound)
+            plan.total = int(self._execute(counting).fetchone()[0])
+            if plan.in_order or plan.total <= FEW:
+                plan.rows = rows
+        return plan.total
 
     def _number_rows(self, kind: Kind, plan: Plan) -> None:
         """Give the plan its array. Whoever asks the same meanwhile waits for it: a crowd would sort all at once."""
@@ -205,6 +168,8 @@ class SQLiteSnapshot(Snapshot):
                 self._keep(kind, plan)
 
     def _row_numbers(self, plan: Plan) -> array[int]:
+        if plan.quick is not None:
+            self._total(plan)
         bound = plan.with_.bound + plan.rows.bound + plan.order.bound
         cursor = self._execute(SQL(f"{plan.with_.text}SELECT _id {plan.rows.text} {plan.order.text}", bound))
         ids = array("q")

@@ -8,7 +8,7 @@ from `_paths`. Semi-joins become `IN (SELECT ...)`, so that no join can double a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -16,7 +16,7 @@ import orjson
 from backends.query import KEY, AllOf, Among, AnyOf, Compare, Key, Not, Order, Select, Where
 from backends.records import Collection
 
-__all__ = ["SQL", "Compiler", "column", "depends_on", "quoted"]
+__all__ = ["SQL", "Compiler", "column", "depends_on", "found_by_range", "quoted"]
 
 MAX_DEPTH = 10
 """Deeper trees are cut into common table expressions: SQLite's parser has a stack of 100 entries."""
@@ -26,6 +26,8 @@ SELECT_DEPTH = 4
 
 MAX_TERMS = 200
 """More alternatives than this are joined as a tree: the depth of an expression is limited to 1,000."""
+
+RANGES = ("<", "<=", ">", ">=")
 
 MAX_BOUND = 200
 """Longer lists of values are bound as one JSON array: the number of parameters is limited."""
@@ -62,6 +64,31 @@ def depends_on(where: Where) -> set[str]:
             return set()
 
 
+def found_by_range(owner: Collection, where: Where) -> str | None:
+    """The indexed field whose range is what a condition has to offer, when nothing in it finds fewer at once."""
+    ranged = None
+    for term in _terms(where):
+        if not isinstance(term, Compare | Among):
+            continue
+        held = owner.field(term.field)
+        if term.field == KEY or held.many or held.dynamic:
+            return None
+        if held.indexed and isinstance(term, Compare) and term.operator in RANGES:
+            ranged = term.field
+        elif held.indexed:
+            return None
+    return ranged
+
+
+def _terms(where: Where) -> Iterator[Where]:
+    """What all must hold, whatever is nested how."""
+    if isinstance(where, AllOf):
+        for term in where.terms:
+            yield from _terms(term)
+    else:
+        yield where
+
+
 class Compiler:
     """Compiles conditions on one statement; `path_id` numbers the paths of the side table (-1: never stored)."""
 
@@ -71,10 +98,14 @@ class Compiler:
         self._tenant = tenant
         self._tables: list[SQL] = []
 
-    def rows(self, owner: Collection, where: Where) -> SQL:
-        """`FROM ... WHERE ...` for the records of this tenant that match."""
+    def rows(self, owner: Collection, where: Where, *, by_range: bool = False) -> SQL:
+        """`FROM ... WHERE ...` for the records of this tenant that match.
+
+        `by_range` keeps SQLite from going through all keys of the tenant, so that it takes the index of the range.
+        """
         found = self._where(owner, where, 0)
-        return SQL(f"FROM {quoted(owner.name)} WHERE _tenant = ? AND {found.text}", (self._tenant, *found.bound))
+        here = f"FROM {quoted(owner.name)} WHERE {'+' if by_range else ''}_tenant = ?"
+        return SQL(f"{here} AND {found.text}", (self._tenant, *found.bound))
 
     def prefix(self) -> SQL:
         """`WITH ...` for what had to be cut out; stands before the SELECT, its values before the others."""

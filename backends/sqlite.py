@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Self
 
 from backends._sqlite_file import WriteLock, connect, driver_errors, is_ours, prepare
+from backends._sqlite_plans import Plans
 from backends._sqlite_pool import Reader, Readers
-from backends._sqlite_read import Plans, PooledSnapshot
+from backends._sqlite_read import PooledSnapshot
 from backends._sqlite_write import SQLiteTransaction
 from backends.base import Backend, Snapshot, Transaction
 from backends.checks import file_path

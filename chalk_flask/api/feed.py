@@ -133,14 +133,14 @@ def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, A
                 f"What changed after {since} is not known any more: read everything again, after asking for"
                 f" changes?since=latest, and follow from there.",
             )
-        notes, more = _notes(snapshot, grant, since, asked.limit)
+        notes = _notes(snapshot, grant, since, last, asked.limit)
         changes = list(_changes(snapshot, notes, site + ROOT.path, asked.records))
-    reached = notes[-1]["sequence"] if more else last
+    reached = notes[-1]["sequence"] if len(notes) == asked.limit else last
     follow = "".join(f"&{name}={value}" for name, value in _kept(asked).items())
     return {
         "changes": changes,
         "sequence": reached,
-        "more": more,
+        "more": reached < last,
         "next": f"{site}{PATH}?since={reached}{follow}",
     }
 
@@ -151,13 +151,20 @@ def _kept(asked: _Asked) -> dict[str, object]:
     return kept | ({} if asked.records else {"include": "ids"})
 
 
-def _notes(snapshot: Snapshot, grant: Grant, since: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
-    """The notes after a number that the bearer may read, in order, and whether there are more."""
-    where = AllOf((Compare(numbering.FIELD, ">", float(since)), Among("collection", _readable(grant))))
-    query = Query(numbering.COLLECTION, where, (Order(numbering.FIELD),), limit=limit)
-    page = snapshot.find(query)
-    notes: list[dict[str, Any]] = orjson.loads(b"[%b]" % page.body())
-    return notes, page.total > len(notes)
+def _notes(snapshot: Snapshot, grant: Grant, since: int, last: int, limit: int) -> list[dict[str, Any]]:
+    """The first `limit` notes after a number that the bearer may read, in order.
+
+    They are looked for in windows that grow, since a page counts all that matches.
+    """
+    found: list[dict[str, Any]] = []
+    window = limit
+    while since < last and len(found) < limit:
+        within = Compare(numbering.FIELD, ">", float(since)), Compare(numbering.FIELD, "<=", float(since + window))
+        where = AllOf((*within, Among("collection", _readable(grant))))
+        asked = Query(numbering.COLLECTION, where, (Order(numbering.FIELD),), limit=limit - len(found))
+        found += orjson.loads(b"[%b]" % snapshot.find(asked).body())
+        since, window = since + window, window * 4
+    return found
 
 
 def _readable(grant: Grant) -> tuple[str, ...]:

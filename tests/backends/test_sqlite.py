@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from backends import Collection, Field, Order, Query, Record, open_store
-from backends._sqlite_read import Plan, SQLiteSnapshot
+from backends._sqlite_plans import Plan
+from backends._sqlite_read import SQLiteSnapshot
 from backends.testing import BackendConformance
 
 
