@@ -17,7 +17,7 @@ from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.identifiers import Identifiers
 from chalk_flask.roster.package import Package, Unreadable
 from chalk_flask.roster.problems import Problems
-from chalk_flask.roster.references import ACTIVE_ONLY, References
+from chalk_flask.roster.references import References
 
 __all__ = ["Reading", "cycles"]
 
@@ -38,19 +38,15 @@ class Reading:
     progress: Callable[[str, int], None] | None = None
     ids: dict[str, Identifiers] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
-    live: dict[str, set[str]] = field(init=False)
-    """For each delta file the ids that are active once it is applied, as far as it was read."""
+    live: dict[str, dict[str, bool]] = field(init=False)
+    """For each delta file its ids, as far as it was read, and whether their records are active once it is applied."""
     _broken: set[str] = field(default_factory=set)
     """Files that could not be read to their end: nothing is said of references to them, since not all is known."""
     _number: int = 0
     """The last row that was read; the header is 1, and blank lines count."""
 
     def __post_init__(self) -> None:
-        self.live = {
-            name: set(self.before.keys(name, ACTIVE_ONLY))
-            for name, mode in self.package.modes.items()
-            if mode == "delta"
-        }
+        self.live = {name: {} for name, mode in self.package.modes.items() if mode == "delta"}
         self.references = References(self.package, self.before, self.problems, self.ids, self.live, self._broken)
 
     def drafts(self, name: str) -> Iterator[Draft]:
@@ -195,10 +191,10 @@ class Reading:
             self.problems.warn("local_code", message, "They were kept.", file=file, column=column)
 
 
-def _followed(drafts: Iterator[Draft], live: set[str]) -> Iterator[Draft]:
-    """The drafts of a delta file, while `live` is kept to the ids that are active after each."""
+def _followed(drafts: Iterator[Draft], live: dict[str, bool]) -> Iterator[Draft]:
+    """The drafts of a delta file, while `live` is told of each."""
     for draft in drafts:
-        (live.add if draft.values["status"] == ACTIVE else live.discard)(draft.key)
+        live[draft.key] = draft.values["status"] == ACTIVE
         yield draft
 
 

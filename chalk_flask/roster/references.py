@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import Protocol, TypeAlias, cast
+from itertools import islice
+from typing import Protocol, TypeAlias
 
-from backends import KEY, AllOf, Compare, Snapshot, Where
+from backends import KEY, AllOf, Among, Compare, Snapshot, Where
 from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.vocabularies import ACTIVE
@@ -28,6 +29,8 @@ class Missed(Protocol):
 Check: TypeAlias = tuple[str, Set[object], Missed]
 """A stored field that refers to records, the ids known so far, and what to do about a value not among them."""
 
+BATCH = 1000
+
 Waiting: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
 """References that may be met later in the package: the id and whether the row is active, to the row and the target."""
 
@@ -35,7 +38,8 @@ Waiting: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
 class References:
     """What refers to what.
 
-    `ids` and, of delta files, `live` grow while the files are read; `broken` names those of which not all is known.
+    `ids` and, of delta files, `live` grow while the files are read: the ids, and whether each is active afterwards.
+    `broken` names the files of which not all is known.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class References:
         before: Snapshot,
         problems: Problems,
         ids: Mapping[str, Identifiers],
-        live: Mapping[str, Set[str]],
+        live: Mapping[str, Mapping[str, bool]],
         broken: Set[str],
     ) -> None:
         self.recalled: set[tuple[str, str]] = set()
@@ -56,6 +60,7 @@ class References:
         self._live = live
         self._broken = broken
         self._awaited: dict[tuple[str, str], Waiting] = {}
+        self._read: set[str] = set()
         self._stored: dict[str, frozenset[str]] = {}
         self._tools: dict[str, frozenset[str]] = {}
 
@@ -72,12 +77,37 @@ class References:
         return found
 
     def settle(self, name: str) -> None:
-        """Decide about references to this file that were met before it was read through."""
-        there = self._live.get(name, self._ids[name])
+        """Decide about references from and to this file, which was read through just now, as far as all is known."""
+        self._read.add(name)
         for (source, header), waiting in self._awaited.items():
-            for (key, active), (row, target) in waiting.items():
-                if target == name and name not in self._broken and key not in there:
+            if source not in self._read:
+                continue
+            due = {key: (row, target) for key, (row, target) in waiting.items() if self._is_due(name, source, target)}
+            lost = self._lost(due)
+            for (key, active), (row, target) in due.items():
+                if (target, key) in lost:
                     self._missing(source, row, header, target, key, active)
+
+    def _is_due(self, name: str, source: str, target: str) -> bool:
+        known = target in self._read or self._modes.get(target) not in ("bulk", "delta")
+        return known and name in (source, target) and target not in self._broken
+
+    def _lost(self, due: Waiting) -> set[tuple[str, str]]:
+        """Of the classes and ids those that lead to no active record, of the package or else of the store."""
+        asked: dict[str, set[str]] = {}
+        for (key, _), (_, target) in due.items():
+            asked.setdefault(target, set()).add(key)
+        return {(target, key) for target, keys in asked.items() for key in keys - self._there(target, keys)}
+
+    def _there(self, target: str, keys: Set[str]) -> set[str]:
+        if self._modes.get(target) == "bulk":
+            return {key for key in keys if key in self._ids[target]}
+        live = self._live.get(target, {})
+        there = {key for key in keys if live.get(key)}
+        elsewhere = iter([key for key in keys if key not in live])
+        while batch := tuple(islice(elsewhere, BATCH)):
+            there.update(self._before.keys(target, AllOf((Among(KEY, batch), ACTIVE_ONLY))))
+        return there
 
     def forget(self) -> None:
         """Let go of all ids."""
@@ -89,17 +119,17 @@ class References:
     def _known(self, name: str, header: str, target: str) -> tuple[Set[object], Missed]:
         known: Set[object]
         waiting: Waiting | None = None
-        if self._modes.get(target) == "delta":
-            # Within its own file a reference may come before the row that deletes what it leads to: all wait.
-            known = set() if target == name else cast(Set[object], self._live[target])
-            waiting = self._awaited.setdefault((name, header), {}) if target == name else None
-        elif self._modes.get(target) != "bulk":
-            known = self._active(target)
-        else:
+        if self._modes.get(target) == "bulk":
             read = self._ids.get(target)
             known = set() if read is None or read.exact is None else read.exact
             if read is None or target == name:
                 waiting = self._awaited.setdefault((name, header), {})
+        elif self._modes.get(target) == "delta" or self._modes.get(name) == "delta":
+            # Asked later, in batches: the store has many more records than a delta file refers to. And within its own
+            # file a reference may come before the row that deletes what it leads to.
+            known, waiting = set(), self._awaited.setdefault((name, header), {})
+        else:
+            known = self._active(target)
 
         def missed(value: object, row: int, active: bool) -> None:
             for key in value if isinstance(value, tuple) else (value,):
