@@ -9,6 +9,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import TypeAlias, TypeVar
 
+from backends._sqlite_change import change
 from backends._sqlite_file import MANY_INDEX, driver_errors, indexes, key_index, scalar_paths
 from backends._sqlite_load import inserting
 from backends._sqlite_pool import Reader
@@ -104,15 +105,34 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         last = table.last or self._last(table.name)
         table.last = last + len(latest)
         known = {} if fresh else self._ids(table.owner, list(latest))
-        if known:
-            self._delete_rows(table.owner, list(known.values()))
         rows: list[object] = []
         sides: list[object] = []
         for number, record in enumerate(latest.values(), last + 1):
-            table.add(known.get(record.key, number), record, rows, sides)
+            if record.key not in known:
+                table.add(number, record, rows, sides)
         insert(table.target, table.width, rows)
         if sides:
             insert("_many (id, path, value)", 3, sides)
+        if known:
+            self._change(table, [(number, latest[key]) for key, number in known.items()])
+
+    def _change(self, table: _Table, records: Sequence[tuple[int, Record]]) -> None:
+        rows: list[object] = []
+        sides: list[object] = []
+        for number, record in records:
+            table.add(number, record, rows, sides)
+        width = table.width
+        change(
+            self._open(),
+            table.name,
+            table.columns[1:],
+            [rows[at : at + width] for at in range(0, len(rows), width)],
+            list(zip(*[iter(sides)] * 3, strict=True)),
+            self._stored_paths(table.owner),
+        )
+
+    def _stored_paths(self, owner: Collection) -> list[int]:
+        return [row[0] for row in self._open().execute("SELECT id FROM _paths WHERE collection = ?", (owner.name,))]
 
     def _last(self, table: str) -> int:
         (last,) = self._open().execute(f"SELECT ifnull(max(_id), 0) FROM {table}").fetchone()
@@ -136,8 +156,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     def _delete_rows(self, owner: Collection, ids: list[int]) -> None:
         connection, rows = self._open(), [(number,) for number in ids]
-        paths = [row[0] for row in connection.execute("SELECT id FROM _paths WHERE collection = ?", (owner.name,))]
-        if paths:
+        if paths := self._stored_paths(owner):
             marks = ", ".join("?" * len(paths))
             connection.executemany(
                 f"DELETE FROM _many WHERE id = ? AND path IN ({marks})", [(number, *paths) for number in ids]
@@ -189,9 +208,9 @@ class _Table:
         kinds = {f.kind for f in owner.fields if not (f.many or f.dynamic)}
         # one kind of scalar can be checked by type alone; where both occur every record is looked at
         self._plain = frozenset({str, type(None)}) if kinds <= {"text"} else frozenset()
-        names = ", ".join(["_id", "_tenant", "_key", "_body", *map(quoted, self._scalars)])
-        self.target = f"{self.name} ({names})"
-        self.width = 4 + len(self._scalars)
+        self.columns = ("_id", "_tenant", "_key", "_body", *self._scalars)
+        self.target = f"{self.name} ({', '.join(map(quoted, self.columns))})"
+        self.width = len(self.columns)
         self.last = 0
         """The highest row number given out; 0 before the first."""
 
