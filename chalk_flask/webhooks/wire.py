@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
@@ -88,24 +88,34 @@ class Line:
         Raises also BadAnswer and http.client.HTTPException.
         """
         self.answered = False
-        self._send(message, deadline)
+        unsent = self._send(message, deadline)
         source = _Source(self._socket, deadline)
         answer = http.client.HTTPResponse(cast(socket.socket, source), method="POST")
         try:
-            return self._read(answer, source, most)
+            received = self._read(answer, source, most)
+        except ConnectionError as error:
+            raise unsent or error from None
+        except ValueError as error:  # as the library says it when a chunk has less than no bytes
+            raise BadAnswer("the answer is not HTTP") from error
         finally:
             self.answered = source.received > 0
             answer.close()
+        return received if unsent is None else replace(received, reusable=False)
 
     def close(self) -> None:
         """Close it at once."""
         self._socket.close()
 
-    def _send(self, message: bytes, deadline: Deadline) -> None:
+    def _send(self, message: bytes, deadline: Deadline) -> ConnectionError | None:
+        """Send it; what is returned ended that early. Who closes on a large body may have said why before (413)."""
         rest = memoryview(message)
-        while rest:
-            self._socket.settimeout(deadline.left())
-            rest = rest[self._socket.send(rest) :]
+        try:
+            while rest:
+                self._socket.settimeout(deadline.left())
+                rest = rest[self._socket.send(rest) :]
+        except ConnectionError as error:
+            return error
+        return None
 
     def _read(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> Received:
         source.allow(HEAD, _LARGE)

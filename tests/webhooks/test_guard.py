@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from chalk_flask._hosts import BadAllowance, allowances
 from chalk_flask.settings import BadSettings, load
@@ -392,3 +395,31 @@ def test_the_system_resolves_what_it_knows_by_itself() -> None:
 )
 def test_addresses_of_the_internet_are_public(text: str) -> None:
     assert is_public(ip_address(text))
+
+
+PIECES = (
+    "https:// http: / // 127 0x7f 0177 .1 . 0 :443 : @"
+    " # ? % %31 [ ] :: ffff １ 。 localhost example.org xn-- - _ é \t \\ a"
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([*PIECES.split(" "), " "]) | st.text(max_size=3), max_size=9).map("".join))
+@example("127.0.0.1")
+@example("0x7f.1")
+def test_of_any_url_only_a_public_name_or_address_is_left_as_others_read_it_too(text: str) -> None:
+    guard = Guard()
+    for url in (text, f"https://{text}", f"https://{text}/hooks"):
+        try:
+            target = guard.checked(url)
+        except BadTarget:
+            continue
+        assert target.url.isascii()
+        assert urlsplit(target.url).hostname == target.hostname
+        assert (urlsplit(target.url).port or 443) == target.port
+        assert guard.checked(target.url) == target
+        try:
+            read = IPv4Address(socket.inet_aton(target.hostname))  # takes every disguise
+        except OSError:
+            continue
+        assert is_public(read)

@@ -101,6 +101,7 @@ HARMFUL: list[tuple[str, Behaviour, str]] = [
     ("ends within a header", sending(HEAD + b"Content-Length: 0"), "the answer ended early"),
     ("has a chunk of no size", sending(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "the answer ended early"),
     ("ends within its headers", sending(HEAD + b"Content-Length: 0\r\n"), "the answer ended early"),
+    ("has a chunk of less", sending(HEAD + b"Transfer-Encoding: chunked\r\n\r\n-2\r\nx"), "the answer is not HTTP"),
     ("is garbage", sending(SECRET + b"\x00\xff\xfe garbage\r\n\r\n"), "the answer is not HTTP"),
     ("is HTTP/0.9", sending(b"<html>" + SECRET), "the answer is not HTTP"),
     ("is SSH", sending(b"SSH-2.0-OpenSSH_9.6\r\n"), "the answer is not HTTP"),
@@ -169,6 +170,15 @@ def test_where_nobody_listens_the_connection_is_refused() -> None:
 
 def test_a_receiver_that_stops_reading_a_large_body_is_given_up() -> None:
     assert attempt(hanging_at_once, body=b"x" * 16_000_000).error == "timed out"
+
+
+def test_who_refuses_a_large_body_before_it_is_sent_is_heard() -> None:
+    def behave(receiver: Receiver, stream: socket.socket) -> None:
+        stream.recv(1000)
+        stream.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    answer = attempt(behave, body=b"x" * 16_000_000)
+    assert (answer.status, answer.error) == (413, None)
 
 
 def test_a_receiver_that_reads_a_large_body_in_drips_is_given_up() -> None:
