@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import Collection, Field, Order, Query, Record, open_store
+from backends import AllOf, Collection, Compare, Field, Order, Query, Record, Snapshot, open_store
 from backends._sqlite_plans import Plan
 from backends._sqlite_read import SQLiteSnapshot
 from backends.testing import BackendConformance
@@ -118,3 +118,55 @@ def test_what_was_deleted_leaves_the_files_once_nobody_reads(tmp_path: Path) -> 
 def found(folder: Path) -> bool:
     """Whether a file holds the words. Another process looks: to close the file here would end SQLite's locks on it."""
     return subprocess.run(["grep", "-rq", "a secret that", folder], check=False).returncode == 0
+
+
+def test_a_range_that_finds_few_costs_little_whether_counted_paged_or_listed(tmp_path: Path) -> None:
+    many, late = 30_000, 7
+    people = Collection("people", (Field("when", indexed=True), Field("state")))
+    rows = [Record(f"{n * 7919 % many:05}", b"%d" % n, {"when": f"{n:05}", "state": "active"}) for n in range(many)]
+    where = AllOf((Compare("when", ">=", f"{many - late:05}"), Compare("state", "=", "active")))
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [people]) as store:
+        with store.write("a") as transaction:
+            transaction.put("people", rows)
+        for asked in (
+            Query("people", where, limit=0),
+            Query("people", where, limit=3, offset=1),
+            Query("people", where),
+            Query("people", where, (Order("when"),), limit=5),
+        ):
+            with store.read("a") as at:
+                steps = steps_of(at)
+                page = at.find(asked)
+                expected = sorted(rows[-late:], key=lambda row: str(row.values["when"]) if asked.order else row.key)
+                end = late if asked.limit is None else asked.offset + asked.limit
+                assert page.body() == b",".join(row.body for row in expected[asked.offset : end])
+                assert (page.total, sum(steps) < many) == (late, True)
+
+
+def steps_of(snapshot: Snapshot) -> list[int]:
+    """Grows by a hundred for each hundred steps of SQLite's machine that the snapshot's questions take."""
+    assert isinstance(snapshot, SQLiteSnapshot)
+    connection, steps = snapshot._connection, list[int]()
+    assert connection is not None
+    connection.set_progress_handler(lambda: steps.append(100), 100)
+    return steps
+
+
+def test_a_change_writes_the_indexes_that_it_touches_and_no_others(tmp_path: Path) -> None:
+    names = [f"field {n}" for n in range(8)]
+    people = Collection("people", tuple(Field(name, indexed=True) for name in names))
+    wal = tmp_path / "chalk.db-wal"
+
+    def row(number: int, **changed: str) -> Record:
+        return Record(f"{number:05}", b"%d" % number, dict.fromkeys(names, f"{number * 7919 % 20_000:05}") | changed)
+
+    written = []
+    for changed in ({names[0]: "z"}, dict.fromkeys(names, "z")):
+        url = f"sqlite:///{tmp_path}/chalk.db"
+        with open_store(url, [people]) as store, store.write("a") as transaction:
+            transaction.put("people", map(row, range(20_000)))
+        with open_store(url, [people]) as store, store.read("a"):  # the reader keeps the WAL from being emptied
+            with store.write("a") as transaction:
+                transaction.put("people", [row(number, **changed) for number in range(0, 20_000, 100)])
+            written.append(wal.stat().st_size)
+    assert written[0] < 0.6 * written[1]  # the table itself is a good part
