@@ -22,7 +22,8 @@ COLLECTIONS: tuple[Collection, ...] = (
         "deliveries",
         (
             Field("webhook", indexed=True),
-            Field("due", "number", indexed=True),
+            Field("queue", indexed=True, common=True),
+            Field("due", "number"),
             Field("event", indexed=True),
             Field("time", indexed=True),
             Field("state"),

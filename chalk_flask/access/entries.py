@@ -25,7 +25,7 @@ EVENTS = frozenset(
         *("import.committed", "gradebook.put", "gradebook.deleted"),
         *("login.succeeded", "login.failed"),
         *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
-        *("webhook.tested", "webhook.replayed"),
+        *("webhook.tested", "webhook.replayed", "webhook.disabled"),
     }
 )
 """Everything that is noted."""

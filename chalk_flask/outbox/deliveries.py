@@ -43,7 +43,8 @@ class Attempt:
 class Delivery:
     """One event for one webhook. `key` sorts as the events happened, in its tenant.
 
-    `due` is when it is to be tried next, in seconds since the epoch; None when nothing is to be done any more.
+    `due` is when it is to be tried next, in seconds since the epoch; None when nothing is to be done any more. `tries`
+    counts the attempts since it was last begun, `attempts` holds all that are known.
     """
 
     key: str
@@ -53,20 +54,27 @@ class Delivery:
     created: str
     due: float | None
     state: State = "pending"
+    tries: int = 0
     attempts: tuple[Attempt, ...] = ()
 
     def tried(self, attempt: Attempt, state: State, due: float | None) -> Delivery:
         """The delivery after one more attempt."""
-        return replace(self, attempts=(*self.attempts, attempt), state=state, due=due)
+        return replace(self, attempts=(*self.attempts, attempt), tries=self.tries + 1, state=state, due=due)
+
+    def again(self, due: float) -> Delivery:
+        """The delivery begun anew, with a whole schedule before it, whatever became of it before."""
+        return replace(self, state="pending", tries=0, due=due)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object that is stored and shown."""
         return asdict(self)
 
     def stored(self) -> Record:
-        """The record in COLLECTION. `time` is when it was created; `due` is there only while it waits."""
+        """The record in COLLECTION. `time` is when it was created; `due` and `queue`, which is the webhook again, are
+        there only while it waits."""
         values = {
             "webhook": self.webhook,
+            "queue": None if self.due is None else self.webhook,
             "event": self.event_id,
             "time": self.created,
             "state": self.state,
