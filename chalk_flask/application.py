@@ -23,6 +23,10 @@ from chalk_flask.access.vault import Vault
 from chalk_flask.chalk import Chalk
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.settings import load
+from chalk_flask.webhooks.guard import Guard
+from chalk_flask.webhooks.lease import lease_of
+from chalk_flask.webhooks.posting import Poster
+from chalk_flask.webhooks.worker import Worker
 
 __all__ = ["application"]
 
@@ -49,7 +53,10 @@ def application(settings: Mapping[str, object]) -> Flask:
     # Otherwise `chalk-flask serve` begins: an application that is only made leaves no folder where it happens to run.
     if read.sources.get("data") != "default":
         reads.begin()
-    chalk = Chalk(read, store, tokens, clients, access_tokens, door, Audit(store), Logins(store), reads, oauth1)
+    guard = Guard(read.webhook_allowed_hosts.split(","))
+    lease = lease_of(read.storage, data, shared=store.shared)
+    worker = Worker(store, vault, lease, lambda: Poster(guard))
+    chalk = Chalk(read, store, tokens, clients, access_tokens, door, Audit(store), Logins(store), reads, oauth1, worker)
     app = _Synchronous("chalk_flask", static_folder=None)
     app.extensions["chalk"] = chalk
     api.register(app, chalk)

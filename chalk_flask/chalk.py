@@ -13,6 +13,7 @@ from chalk_flask.access.oauth1 import OAuth1
 from chalk_flask.access.read_log import ReadLog
 from chalk_flask.access.signing import AccessTokens
 from chalk_flask.settings import Settings
+from chalk_flask.webhooks.worker import Worker
 
 __all__ = ["Chalk"]
 
@@ -31,3 +32,4 @@ class Chalk:
     logins: Logins
     reads: ReadLog
     oauth1: OAuth1
+    worker: Worker

@@ -81,15 +81,17 @@ def curl_line(token: str, url: str) -> str:
 
 @contextmanager
 def service(given: dict[str, Any]) -> Iterator[tuple[Flask, Chalk]]:
-    """The application with these settings, its log on stderr and its store open meanwhile."""
+    """The application with these settings, its log on stderr; its store is open and webhooks are delivered
+    meanwhile."""
     from chalk_flask import create_app
 
     app = create_app(**given)
     chalk: Chalk = app.extensions["chalk"]
     logging.basicConfig(stream=sys.stderr, level=chalk.settings.log_level.upper(), format=LOG_LINE)
-    with chalk.store, closing(chalk.logins), closing(chalk.reads):
+    with chalk.store, closing(chalk.logins), closing(chalk.reads), closing(chalk.worker):
         if chalk.store.durable:
             chalk.reads.begin()
+        chalk.worker.begin()
         yield app, chalk
 
 

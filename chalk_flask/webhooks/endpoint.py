@@ -1,0 +1,198 @@
+"""The queue of one webhook: what is due goes out one after the other, in the order in which it happened."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import orjson
+
+from backends import AllOf, Compare, Order, Query, Snapshot, StorageError
+from chalk_flask.outbox import Delivery, Subscription
+from chalk_flask.outbox.deliveries import BODIES, COLLECTION
+from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
+from chalk_flask.webhooks.attempting import Desk, attempt
+from chalk_flask.webhooks.recording import Outcome
+from chalk_flask.webhooks.trouble import where
+
+__all__ = ["Endpoint"]
+
+log = logging.getLogger(__name__)
+
+AHEAD = 256
+"""Outcomes that may wait to be saved; a sender that has so many waits with them."""
+MOST = 256
+"""Deliveries that are read at once, at the most; fewer when they are large."""
+BYTES = 256 * 1024
+"""Bytes of bodies beyond which fewer are read the next time."""
+FRESH = 1.0
+"""Seconds for which what was read is relied on: whoever pauses a webhook does not wait longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What is to be sent next, and to whom."""
+
+    subscription: Subscription
+    deliveries: Sequence[Delivery]
+    bodies: Mapping[str, bytes]
+    read: float
+
+
+class Endpoint:
+    """One webhook of a tenant. `look` lets a thread send what is due, until nothing is or an attempt fails.
+
+    The store calls due what was sent and is not yet saved; that is known here, and not sent again.
+    """
+
+    def __init__(self, desk: Desk, tenant: str, webhook: str) -> None:
+        self._desk, self._tenant, self._webhook = desk, tenant, webhook
+        self._poster = desk.poster()
+        self._saving = threading.Condition()
+        self._unsaved: set[str] = set()
+        self._failed: str | None = None
+        self._failures, self._rested = 0, 0.0
+        self._size = 8
+        self._thread: threading.Thread | None = None
+        self.used = time.monotonic()
+        """When it last had something to do, by the monotonic clock."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether its thread is at work."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it would be missed: it is not at work, all is saved, and it need not rest."""
+        return not self.busy and not self._unsaved and self._rested <= self._desk.now()
+
+    def unsaved(self) -> frozenset[str]:
+        """The keys of what was sent and is not yet saved."""
+        with self._saving:
+            return frozenset(self._unsaved)
+
+    def look(self, snapshot: Snapshot, unsaved: frozenset[str]) -> float | None:
+        """Let a thread send if something is due; says when to look again though nothing was written, if ever.
+
+        `unsaved` is what `unsaved` gave before the snapshot was taken.
+        """
+        now = self._desk.now()
+        if self.busy or self._failed is not None:  # with a failure that is saved the webhook may be disabled
+            return now
+        if self._rested > now:
+            return self._rested
+        if next(self._due(snapshot, unsaved), None) is None:
+            return _first_due(snapshot, self._webhook, unsaved)
+        self._thread = threading.Thread(target=self._run, name=f"webhooks: {self._webhook}", daemon=True)
+        self._thread.start()
+        return now
+
+    def close(self) -> None:
+        """Close the connection, unless it is in use: then the thread does."""
+        if not self.busy:
+            self._poster.close()
+
+    def join(self, wait: float) -> None:
+        """Wait for the thread, if there is one."""
+        if self._thread is not None:
+            self._thread.join(wait)
+
+    def _run(self) -> None:
+        try:
+            while (page := self._page()) is not None and self._send(page):
+                pass
+        except StorageError as error:
+            self._fault(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and ends nobody else
+            self._fault(where(error))
+        self.used = time.monotonic()
+        if self._desk.stopping.is_set():
+            self._poster.close()
+
+    def _fault(self, words: str) -> None:
+        if not self._desk.stopping.is_set():
+            log.error("deliveries to webhook %s pause: %s", self._webhook, words)
+        self._tire(None)
+
+    def _page(self) -> _Page | None:
+        """What is due now, as far as it is read at once; None when nothing is, or nothing may be sent."""
+        unsaved, read = self.unsaved(), time.monotonic()
+        if self._desk.stopping.is_set():
+            return None
+        with self._desk.store.read(self._tenant) as snapshot:
+            subscription = _active(snapshot, self._webhook)
+            if subscription is None:
+                return None
+            keys = list(islice(self._due(snapshot, unsaved), self._size))
+            found = snapshot.bodies(COLLECTION, keys)
+            bodies = snapshot.bodies(BODIES, keys)
+        self._resize(sum(map(len, bodies.values())))
+        deliveries = [Delivery.of(orjson.loads(found[key])) for key in keys if key in found]
+        return _Page(subscription, deliveries, bodies, read) if deliveries else None
+
+    def _due(self, snapshot: Snapshot, unsaved: frozenset[str]) -> Iterator[str]:
+        due = AllOf((Compare("queue", "=", self._webhook), Compare("due", "<=", self._desk.now())))
+        return (key for key in snapshot.keys(COLLECTION, due) if key not in unsaved)
+
+    def _resize(self, size: int) -> None:
+        self._size = max(self._size // 2, 1) if size > BYTES else min(self._size * 2, MOST)
+
+    def _send(self, page: _Page) -> bool:
+        """Send a page, or its beginning; whether to go on with another."""
+        for delivery in page.deliveries:
+            if not self._may_send():
+                return False
+            if time.monotonic() - page.read > FRESH:
+                return True
+            body = page.bodies.get(delivery.key)
+            outcome = attempt(self._desk, self._poster, page.subscription, delivery, body, self._saved)
+            self._note(outcome)
+            if not outcome.delivered:
+                return False
+        return True
+
+    def _may_send(self) -> bool:
+        """Wait while too much is not saved; False when the worker stops."""
+        with self._saving:
+            while len(self._unsaved) >= AHEAD and not self._desk.stopping.is_set():
+                self._saving.wait(0.2)
+        return not self._desk.stopping.is_set()
+
+    def _note(self, outcome: Outcome) -> None:
+        with self._saving:
+            self._unsaved.add(outcome.key)
+        if outcome.delivered:
+            self._failures = 0
+        else:
+            self._failed = outcome.key
+            self._tire(outcome.retry_after)
+        self._desk.recorder.note(outcome)
+
+    def _tire(self, retry_after: float | None) -> None:
+        self._failures += 1
+        self._rested = self._desk.schedule.rested(self._failures, self._desk.now(), retry_after)
+
+    def _saved(self, outcome: Outcome) -> None:
+        with self._saving:
+            self._unsaved.discard(outcome.key)
+            self._saving.notify_all()
+        if outcome.key == self._failed:
+            self._failed = None
+
+
+def _active(snapshot: Snapshot, webhook: str) -> Subscription | None:
+    body = snapshot.bodies(WEBHOOKS, [webhook]).get(webhook)
+    found = None if body is None else Subscription.of(orjson.loads(body))
+    return found if found is not None and found.state == "active" else None
+
+
+def _first_due(snapshot: Snapshot, webhook: str, unsaved: frozenset[str]) -> float | None:
+    """When the first of a webhook's deliveries that wait is due; None when none does."""
+    query = Query(COLLECTION, Compare("queue", "=", webhook), (Order("due"),), limit=len(unsaved) + 1)
+    found = orjson.loads(b"[%b]" % snapshot.find(query).body())
+    return next((each["due"] for each in found if each["key"] not in unsaved), None)

@@ -1,0 +1,171 @@
+"""What comes of attempts, written to the store: many at a time, by one thread, so that nobody waits for a commit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import orjson
+
+from backends import Backend, StorageError, Transaction
+from chalk_flask.access.entries import note_in
+from chalk_flask.oneroster.vocabularies import format_instant
+from chalk_flask.outbox import Attempt, Delivery, Subscription
+from chalk_flask.outbox.deliveries import COLLECTION
+from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
+from chalk_flask.webhooks.schedule import Schedule
+from chalk_flask.webhooks.trouble import where
+
+__all__ = ["GATHER", "Outcome", "Recorder"]
+
+log = logging.getLogger(__name__)
+
+GATHER = 0.1
+"""Seconds for which outcomes are gathered at least."""
+SHARE = 3
+"""Between two commits so many times passes as the last one took: a store of JSON writes whole files."""
+WAIT = 5.0
+"""Seconds that a commit waits for another writer before it is begun anew."""
+LAST = 1.0
+"""The same at the end, when somebody waits for the worker to stop."""
+LONGEST = 30.0
+"""The longest pause, in seconds, after a commit that failed."""
+
+GONE = "the endpoint answered 410 Gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one attempt for the delivery of this key.
+
+    `moment` is when the attempt ended, in seconds since the epoch. `gone` says that the endpoint wants no more, `saved`
+    is called once this is stored.
+    """
+
+    tenant: str
+    webhook: str
+    key: str
+    attempt: Attempt
+    moment: float
+    delivered: bool
+    saved: Callable[[Outcome], None]
+    gone: bool = False
+    retry_after: float | None = None
+
+
+class Recorder:
+    """Takes outcomes from any thread and writes them in order, a transaction a tenant, until it is stopped.
+
+    What cannot be written now is kept and tried again: who hands in outcomes bounds how many are not yet saved.
+    """
+
+    def __init__(self, store: Backend, schedule: Schedule, gather: float = GATHER) -> None:
+        self._store, self._schedule, self._gather = store, schedule, gather
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Outcome]] = {}
+        self._some, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="webhooks: outcomes", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def note(self, outcome: Outcome) -> None:
+        """Hand in what came of an attempt; returns at once."""
+        with self._lock:
+            self._waiting.setdefault(outcome.tenant, []).append(outcome)
+        self._some.set()
+
+    def stop(self, wait: float) -> None:
+        """Write what is there, if that can be done soon, and end. What is not written is delivered again later."""
+        self._stopping.set()
+        self._some.set()
+        self._thread.join(wait)
+
+    def _run(self) -> None:
+        pause = self._gather
+        while not self._stopping.is_set():
+            self._some.wait()
+            self._stopping.wait(pause)
+            began = time.monotonic()
+            saved = self._save_all(LAST if self._stopping.is_set() else WAIT)
+            took = time.monotonic() - began
+            pause = max(self._gather, SHARE * took) if saved else min(max(2 * pause, 1.0), LONGEST)
+        self._save_all(LAST)
+
+    def _save_all(self, wait: float) -> bool:
+        with self._lock:
+            taken, self._waiting = self._waiting, {}
+            self._some.clear()
+        saved = [self._save(tenant, outcomes, wait) for tenant, outcomes in taken.items()]
+        return all(saved)
+
+    def _save(self, tenant: str, outcomes: list[Outcome], wait: float) -> bool:
+        try:
+            with self._store.write(tenant, wait=wait) as transaction:
+                self._write(transaction, tenant, outcomes)
+        except StorageError as error:
+            if not self._stopping.is_set():
+                log.warning("what came of %d deliveries is kept for later: %s", len(outcomes), error)
+            self._keep(tenant, outcomes)
+            return False
+        except Exception as error:  # noqa: BLE001 - they are not tried again by this process, and others go on
+            log.error("what came of %d deliveries cannot be written: %s", len(outcomes), where(error))
+            return False
+        for outcome in outcomes:
+            outcome.saved(outcome)
+        return True
+
+    def _keep(self, tenant: str, outcomes: list[Outcome]) -> None:
+        with self._lock:
+            self._waiting[tenant] = outcomes + self._waiting.get(tenant, [])
+        self._some.set()
+
+    def _write(self, transaction: Transaction, tenant: str, outcomes: Sequence[Outcome]) -> None:
+        """Read again what is written: a webhook may have gone since, with its deliveries."""
+        stored = transaction.bodies(COLLECTION, [outcome.key for outcome in outcomes])
+        transaction.put(
+            COLLECTION,
+            [
+                _after(Delivery.of(orjson.loads(stored[outcome.key])), outcome, self._schedule).stored()
+                for outcome in outcomes
+                if outcome.key in stored
+            ],
+        )
+        webhooks = transaction.bodies(WEBHOOKS, list({outcome.webhook for outcome in outcomes}))
+        for webhook, body in webhooks.items():
+            was = now = Subscription.of(orjson.loads(body))
+            for outcome in outcomes:
+                now = _judged(now, outcome, self._schedule) if outcome.webhook == webhook else now
+            if now != was:
+                transaction.put(WEBHOOKS, [now.stored()])
+            if now.state != was.state:
+                note_in(transaction, tenant, "webhook.disabled", webhook=webhook, reason=now.reason)
+
+
+def _after(delivery: Delivery, outcome: Outcome, schedule: Schedule) -> Delivery:
+    if delivery.state != "pending":  # another worker was faster, one that shares the store and not the lease
+        return replace(delivery, attempts=(*delivery.attempts, outcome.attempt))
+    if outcome.delivered:
+        return delivery.tried(outcome.attempt, "delivered", None)
+    due = schedule.due(delivery.tries + 1, outcome.moment, outcome.retry_after)
+    return delivery.tried(outcome.attempt, "failed" if due is None else "pending", due)
+
+
+def _judged(subscription: Subscription, outcome: Outcome, schedule: Schedule) -> Subscription:
+    """The webhook after one more attempt: since when it has failed, and whether that is enough."""
+    if outcome.delivered:
+        return replace(subscription, failing_since=None)
+    since = subscription.failing_since or format_instant(outcome.moment)
+    failing = replace(subscription, failing_since=since)
+    if failing.state == "disabled":
+        return failing
+    if outcome.gone:
+        return replace(failing, state="disabled", reason=GONE)
+    if outcome.moment - datetime.fromisoformat(since).timestamp() >= schedule.patience:
+        return replace(failing, state="disabled", reason=f"every attempt has failed since {since}")
+    return failing

@@ -1,0 +1,37 @@
+"""The signing secrets of a webhook that are in force."""
+
+from __future__ import annotations
+
+from chalk_flask.access.vault import Vault
+from chalk_flask.oneroster.vocabularies import format_instant
+from chalk_flask.outbox import Subscription
+
+__all__ = ["Secrets"]
+
+_MOST = 1024
+
+
+class Secrets:
+    """Opens sealed secrets, each once: they are opened for every delivery. Safe for use by many threads at once."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._opened: dict[str, str] = {}
+
+    def in_force(self, subscription: Subscription, moment: float) -> list[str]:
+        """The secrets with which a delivery at that moment, in seconds since the epoch, is signed; the newest first.
+
+        Raises VaultClosed.
+        """
+        now = format_instant(moment)
+        living = [each for each in subscription.secrets if each.until is None or each.until > now]
+        return [self._open(each.sealed) for each in sorted(living, key=lambda each: each.until is not None)]
+
+    def _open(self, sealed: str) -> str:
+        opened = self._opened.get(sealed)
+        if opened is None:
+            opened = self._vault.open(sealed)
+            if len(self._opened) >= _MOST:
+                self._opened.clear()
+            self._opened[sealed] = opened
+        return opened
