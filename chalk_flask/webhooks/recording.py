@@ -144,7 +144,7 @@ class Recorder:
             if now != was:
                 transaction.put(WEBHOOKS, [now.stored()])
             if now.state != was.state:
-                note_in(transaction, tenant, "webhook.disabled", webhook=webhook, reason=now.reason)
+                note_in(transaction, tenant, "webhook.disabled", id=now.id, label=now.label, reason=now.reason)
 
 
 def _after(delivery: Delivery, outcome: Outcome, schedule: Schedule) -> Delivery:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -23,7 +22,7 @@ BATCH = 500
 def hasten(transaction: Transaction, webhook: str, due: float) -> int:
     """Make all that waits for a webhook due; says how many that are."""
     waits = _both(_of(webhook), Compare("state", "=", "pending"))
-    return _put(transaction, (replace(each, due=due) for each in _deliveries(transaction, waits)))
+    return _put(transaction, (each.again(due) for each in _deliveries(transaction, waits)))
 
 
 def again(transaction: Transaction, webhook: str, now: datetime, since: datetime | None, event_id: str | None) -> int:
@@ -38,7 +37,7 @@ def again(transaction: Transaction, webhook: str, now: datetime, since: datetime
     else:
         where = _both(_of(webhook), Compare("time", ">=", _since(since, now)))
     over = (
-        replace(each, state="pending", due=now.timestamp())
+        each.again(now.timestamp())
         for each in _deliveries(transaction, where)
         if each.state != "pending" and (event_id is not None or each.event_type != TEST)
     )

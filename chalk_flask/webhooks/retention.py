@@ -12,12 +12,12 @@ import orjson
 from backends import Backend, Compare, Snapshot, Transaction
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Delivery, subscriptions
-from chalk_flask.outbox.deliveries import BODIES, COLLECTION
+from chalk_flask.outbox.deliveries import BODIES, COLLECTION, KEPT_DAYS
 from chalk_flask.webhooks.schedule import DAY
 
 __all__ = ["KEPT", "purge"]
 
-KEPT: Final = 30 * DAY
+KEPT: Final = KEPT_DAYS * DAY
 """Seconds for which a delivery and its attempts are kept."""
 BATCH = 500
 WAIT = 5.0

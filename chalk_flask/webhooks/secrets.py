@@ -23,9 +23,7 @@ class Secrets:
 
         Raises VaultClosed.
         """
-        now = format_instant(moment)
-        living = [each for each in subscription.secrets if each.until is None or each.until > now]
-        return [self._open(each.sealed) for each in sorted(living, key=lambda each: each.until is not None)]
+        return [self._open(each.sealed) for each in subscription.in_force(format_instant(moment))]
 
     def _open(self, sealed: str) -> str:
         opened = self._opened.get(sealed)

@@ -127,7 +127,7 @@ def test_410_disables_the_webhook_at_once_and_is_noted(store: Backend, tmp_path:
         assert len(receiver.requests) == 1
     assert webhook(store).reason == "the endpoint answered 410 Gone"
     [entry] = Audit(store).entries(TENANT)
-    assert (entry["event"], entry["webhook"]) == ("webhook.disabled", "wh-1")
+    assert (entry["event"], entry["id"]) == ("webhook.disabled", "wh-1")
     assert [each.state for each in deliveries(store)] == ["pending"] * 3
 
 
