@@ -18,6 +18,8 @@ from chalk_flask.api.throttle import Guard, Guesses
 __all__ = ["current_grant", "current_stamp", "guard"]
 
 CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
+BAD_TOKEN = 'Bearer error="invalid_token"'
+"""Who shows none is not told of an error (RFC 6750, section 3.1)."""
 CHALLENGE_SIGNED = f'{SCHEME} realm="OneRoster"'
 SIGNED = {
     401: "The signature does not fit the request, its time has passed, or it was used before.",
@@ -78,10 +80,16 @@ def guard(door: Door, oauth1: OAuth1, public_url: str) -> Guard:
             guesses.bad_token()
         if is_signed(request.environ):
             return errors.answer(status, SIGNED[status], headers=[("WWW-Authenticate", CHALLENGE_SIGNED)])
-        return errors.answer(status, headers=[("WWW-Authenticate", CHALLENGES[status])])
+        challenge = BAD_TOKEN if status == 401 and _shows_a_token() else CHALLENGES[status]
+        return errors.answer(status, headers=[("WWW-Authenticate", challenge)])
 
     guarding: Guard = made
     return guarding
+
+
+def _shows_a_token() -> bool:
+    auth = request.authorization
+    return auth is not None and auth.type == "bearer" and bool(auth.token)
 
 
 def current_grant() -> Grant:

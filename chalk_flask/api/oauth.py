@@ -12,6 +12,7 @@ from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidRequestErro
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
 
 from chalk_flask.access.assertions import Assertions
 from chalk_flask.access.client_records import ClientRecord
@@ -55,6 +56,7 @@ class TokenEndpoint:
         made = Blueprint("oauth", __name__)
         for path in PATHS:
             made.add_url_rule(path, "token", self.respond, methods=METHODS, provide_automatic_options=False)
+        made.register_error_handler(HTTPException, self._refused)
         return made
 
     def respond(self) -> Response:
@@ -69,6 +71,14 @@ class TokenEndpoint:
             log.error("no access token can be issued: %s", error)
             why = "The server cannot issue tokens; its log says why."
             return self._server.refusal(OAuth2Error(why, status_code=500, error="server_error"))
+
+    def _refused(self, error: HTTPException) -> Response:
+        """What is refused for another reason than the token's (a rate, a size), in the words of this endpoint."""
+        code = error.code or 500
+        kind = "temporarily_unavailable" if code in (429, 503) else "invalid_request" if code < 500 else "server_error"
+        made = self._server.refusal(OAuth2Error(error.name, status_code=code, error=kind))
+        made.headers.extend((name, value) for name, value in error.get_headers() if name == "Retry-After")
+        return made
 
     def client_of(self, given: Mapping[str, str]) -> _Client:
         """The client whose credentials are in the current request or these parameters of it.

@@ -161,8 +161,20 @@ def test_guessing_a_secret_locks_the_client_from_that_address_alone(serve: Serve
     for guess in ("wrong", secret):
         refused = login(app, client.id, guess)
         assert refused.status_code == 429
+        assert refused.get_json() == {
+            "error": "temporarily_unavailable",
+            "error_description": "Too Many Requests",
+        }, "the words of RFC 6749, as of all that this endpoint refuses"
         assert waits(refused)
     assert login(app, client.id, secret, "192.0.2.2").status_code == 200
+
+
+def test_a_rate_is_refused_at_the_token_endpoint_in_its_own_words(serve: Serve) -> None:
+    app = serve(rate_limit_address="1/minute")
+    assert app.test_client().post("/oauth/token", data={}).status_code in (400, 401)
+    refused = app.test_client().post("/oauth/token", data={})
+    assert (refused.status_code, refused.get_json()["error"]) == (429, "temporarily_unavailable")
+    assert waits(refused)
 
 
 def test_whether_a_client_exists_is_not_told_by_when_guessing_ends(serve: Serve) -> None:

@@ -174,7 +174,7 @@ def test_a_wrong_token_is_refused_like_any_other(why: str, district: District) -
     assert answer.status == 401
     assert answer.json["error"] == "invalid_token"
     assert without_name(answer) == without_name(unknown)
-    assert answer.headers["WWW-Authenticate"] == unknown.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.headers["WWW-Authenticate"] == unknown.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
 def test_clocks_may_differ_by_a_minute(district: District) -> None:
