@@ -15,6 +15,8 @@ COLLECTIONS: tuple[Collection, ...] = (
     Collection("origins", (Field("collection"), Field("record", indexed=True)), served=False),
     # The number of each record's last change, for those who follow.
     Collection("sequence", (Field("number", "number", indexed=True), Field("collection")), served=False),
+    # What imports did, by their ids, and those that are held.
+    Collection("imports", (Field("started", indexed=True), Field("state"), Field("package")), served=False),
     # Who is told of changes, what they are sent, and how far that has come; by id, by number, by number.
     Collection("webhooks", served=False),
     Collection("outbox", served=False),

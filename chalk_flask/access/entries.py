@@ -22,7 +22,8 @@ EVENTS = frozenset(
     {
         *("token.created", "token.revoked", "client.created", "client.rotated", "client.revoked"),
         *("issuer.added", "issuer.removed", "tenant.created", "tenant.changed", "tenant.deleted"),
-        *("import.committed", "gradebook.put", "gradebook.deleted"),
+        *("import.committed", "import.held", "import.approved", "import.discarded"),
+        *("gradebook.put", "gradebook.deleted"),
         *("login.succeeded", "login.failed"),
         *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
         *("webhook.tested", "webhook.replayed", "webhook.disabled"),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
 
 import orjson
 
-from backends import CONTROL, EVERYTHING, Backend, Compare, Query, Record, Snapshot, Transaction, Where
+from backends import CONTROL, EVERYTHING, Backend, Compare, Query, Snapshot, Transaction, Where
 from chalk_flask.access.entries import note_in
 from chalk_flask.access.limits import Limits
 from chalk_flask.access.records import Grant, instant
+from chalk_flask.access.tenant_records import COLLECTION, Erased, TenantRecord, TenantSummary
 from chalk_flask.oneroster.vocabularies import ACTIVE
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "tenant_of",
 ]
 
-COLLECTION = "tenants"
 DEFAULT = "default"
 """The tenant that always exists, so that a single district never meets the word."""
 
@@ -45,57 +44,6 @@ _BATCH = 50_000
 
 class TenantRefused(Exception):
     """There is no such tenant, or one cannot be made, changed or deleted as asked; the message says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TenantRecord:
-    """A tenant as its operator sees it. `created` is None for the default one, which nobody created."""
-
-    name: str
-    created: str | None = None
-    demographics: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object that is stored and shown."""
-        return {"name": self.name, "created": self.created, "demographics": self.demographics}
-
-    def stored(self) -> Record:
-        """The record in the collection `tenants`, under the tenant's name."""
-        return Record(self.name, orjson.dumps(self.as_dict()))
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> TenantRecord:
-        """The tenant that a stored object describes."""
-        return cls(name=data["name"], created=data["created"], demographics=data["demographics"])
-
-
-@dataclass(frozen=True, slots=True)
-class TenantSummary:
-    """A tenant and how much it has: active records of each served collection that has any, credentials of each kind.
-
-    Credentials that were revoked or have expired are counted too.
-    """
-
-    tenant: TenantRecord
-    records: Mapping[str, int]
-    credentials: Mapping[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object that is shown."""
-        return {**self.tenant.as_dict(), "counts": dict(self.records), **self.credentials}
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """What was erased with a tenant: so many records, and so many credentials of each kind."""
-
-    name: str
-    records: int
-    credentials: Mapping[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object that is shown."""
-        return {"name": self.name, "erased": {"records": self.records, **self.credentials}}
 
 
 class Tenants:
@@ -146,12 +94,24 @@ class Tenants:
             active = {each: _count(snapshot, each, Compare("status", "=", ACTIVE)) for each in served}
         return TenantSummary(found, {each: count for each, count in active.items() if count}, credentials)
 
-    def set(self, name: str, *, demographics: bool) -> TenantRecord:
-        """Opt a tenant in to demographics, or out of them, from the next request on. Raises TenantRefused."""
+    def set(
+        self,
+        name: str,
+        *,
+        demographics: bool | None = None,
+        max_deleted: str | None = None,
+        max_changed: str | None = None,
+    ) -> TenantRecord:
+        """Change what is given of a tenant, from the next request or import on. Raises TenantRefused.
+
+        An opt-in to demographics, and the limits above which an import is held; an empty text is the usual limit again.
+        """
+        given = {"demographics": demographics, "maxDeleted": max_deleted, "maxChanged": max_changed}
+        facts = {name: None if value == "" else value for name, value in given.items() if value is not None}
         with self._store.write(CONTROL) as control:
-            changed = replace(known_tenant(control, name), demographics=demographics)
+            changed = TenantRecord.of({**known_tenant(control, name).as_dict(), **facts})
             control.put(COLLECTION, [changed.stored()])
-            note_in(control, name, "tenant.changed", self._now(), demographics=demographics)
+            note_in(control, name, "tenant.changed", self._now(), **facts)
         return changed
 
     def delete(self, name: str) -> Erased:

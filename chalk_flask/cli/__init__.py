@@ -17,6 +17,7 @@ from chalk_flask.cli.demo import demo_command
 from chalk_flask.cli.edge import Edge
 from chalk_flask.cli.export import export_command
 from chalk_flask.cli.importing import import_command
+from chalk_flask.cli.imports import imports_group
 from chalk_flask.cli.issuer import issuer_group
 from chalk_flask.cli.serve import serve_command
 from chalk_flask.cli.tenant import tenant_group
@@ -47,12 +48,14 @@ def main() -> None:
       0  done
       1  refused: bad input, or the storage failed; nothing was changed
       2  the command line was not understood
+      3  held: an import that would delete or change much waits to be approved; nothing was changed
     """
 
 
 main.add_command(demo_command)
 main.add_command(serve_command)
 main.add_command(import_command)
+main.add_command(imports_group)
 main.add_command(export_command)
 main.add_command(token_group)
 main.add_command(client_group)

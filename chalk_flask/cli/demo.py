@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.edge import Refused, emit
-from chalk_flask.cli.importing import load_package
+from chalk_flask.cli.importing import end, load_package
 from chalk_flask.cli.options import DEFAULT_TENANT, SERVING, as_json_option, opened, settings_of, settings_options
 from chalk_flask.cli.serve import curl_line, run, service, token_for_a_day
 from chalk_flask.settings import describe
@@ -85,7 +85,10 @@ def _load(store: Backend, settings: Settings) -> Report:
     """Import the sample district. Raises Refused when the store holds another one."""
     with _package() as folder:
         _check_vacant(store, _district(folder))
-        report = load_package(store, settings, folder, DEFAULT_TENANT)
+        report = load_package(store, settings, folder, DEFAULT_TENANT, who="demo")
+    if report.state == "held":
+        click.echo(report.as_text(), err=True)
+        end(report)
     if report.state == "refused":
         raise Refused(f"the sample district does not load with these settings:\n{report.as_text()}")
     return report

@@ -20,11 +20,12 @@ from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
     from backends import Snapshot, Transaction
+    from chalk_flask.roster.braking import Brake
     from chalk_flask.roster.opening import Rosters
     from chalk_flask.roster.report import Report
     from chalk_flask.settings import Settings
 
-__all__ = ["import_command", "load_package"]
+__all__ = ["OfTenantsThatExist", "brake_of", "end", "import_command", "load_package", "note_commit", "operator"]
 
 
 @click.command(
@@ -36,25 +37,28 @@ __all__ = ["import_command", "load_package"]
 @tenant_option
 @click.option("--dry-run", is_flag=True, help="Check the package and say what would change; change nothing.")
 @as_json_option
-@settings_options(*IMPORTING)
+@settings_options("data", *IMPORTING)
 def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Load a OneRoster 1.1 CSV package, a ZIP file or a folder.
 
     The whole package is checked first. When anything is wrong with it, all that is wrong is listed, nothing is changed
     and the exit code is 1. Records that the package no longer has are marked as deleted.
+
+    A package that would delete more than 10 % of a file's records and more than 10 of them, or change more than 75 % of
+    a file over 100 records, is held: nothing is changed, the exit code is 3, and `chalk-flask imports approve` applies
+    it. `chalk-flask tenant set` sets other limits.
     """
     from chalk_flask.roster.opening import OpenedWhenWritten
 
     settings = settings_of(given)
     with OpenedWhenWritten(settings.storage) as store:
         check_tenant(store, tenant)
-        report = load_package(_OfTenantsThatExist(store), settings, path, tenant, dry_run)
+        report = load_package(OfTenantsThatExist(store), settings, path, tenant, dry_run)
     emit(as_json, report.as_dict(), report.as_text())
-    if report.state == "refused":
-        raise click.exceptions.Exit(1)
+    end(report)
 
 
-class _OfTenantsThatExist:
+class OfTenantsThatExist:
     """Rosters that are written as long as their tenant exists: it may be deleted while its package is checked."""
 
     def __init__(self, store: Rosters) -> None:
@@ -74,18 +78,72 @@ class _OfTenantsThatExist:
         return transaction
 
 
-def load_package(store: Rosters, settings: Settings, path: Path, tenant: str, dry_run: bool = False) -> Report:
-    """Import a package and show the progress on a terminal. What is committed is noted in the tenant's audit."""
+def load_package(
+    store: Rosters, settings: Settings, path: Path, tenant: str, dry_run: bool = False, who: str | None = None
+) -> Report:
+    """Import a package with the brake of its tenant, and show the progress on a terminal.
+
+    What is committed or held is noted in the tenant's audit. `who` asked for it: the user of this process, if not said.
+    """
     from chalk_flask.roster.importing import Options, import_package
 
+    options = Options.of(settings, brake_of(store, tenant))
     with progress_line() as progress:
         return import_package(
-            store, tenant, path, Options.of(settings), dry_run=dry_run, progress=progress, also=_note_commit
+            store,
+            tenant,
+            path,
+            options,
+            who=operator() if who is None else who,
+            dry_run=dry_run,
+            progress=progress,
+            also=note_commit,
+            on_hold=_note_hold,
         )
 
 
-def _note_commit(report: Report, transaction: Transaction) -> None:
+def brake_of(store: Rosters, tenant: str) -> Brake:
+    """The limits above which an import of the tenant is held."""
+    from chalk_flask.access.tenants import CONTROL, tenant_of
+    from chalk_flask.roster.braking import CHANGED, DELETED, Brake, parse_limit
+
+    with store.read(CONTROL) as control:
+        found = tenant_of(control, tenant)
+    deleted, changed = (found.max_deleted, found.max_changed) if found else (None, None)
+    return Brake(
+        DELETED if deleted is None else parse_limit(deleted), CHANGED if changed is None else parse_limit(changed)
+    )
+
+
+def operator() -> str:
+    """The name of the user of this process, or their number where the system knows no name."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
+
+
+def end(report: Report) -> None:
+    """End the command with the code that the report asks for: 1 when refused, 3 when held or when it would be held."""
+    if report.state == "refused":
+        raise click.exceptions.Exit(1)
+    if report.state == "held" or report.trips:
+        raise click.exceptions.Exit(3)
+
+
+def note_commit(report: Report, transaction: Transaction) -> None:
+    """Note in the audit what an import changed."""
     from chalk_flask.access.entries import note_in
 
     counts: dict[str, Any] = report.as_dict()["total"]
-    note_in(transaction, report.tenant, "import.committed", **counts, purged=report.purged)
+    note_in(transaction, report.tenant, "import.committed", **counts, purged=report.purged, run=report.run)
+
+
+def _note_hold(report: Report, transaction: Transaction) -> None:
+    from chalk_flask.access.entries import note_in
+
+    files = sorted({trip.file for trip in report.trips})
+    note_in(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)

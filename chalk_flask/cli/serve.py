@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.edge import Refused
-from chalk_flask.cli.importing import load_package
+from chalk_flask.cli.importing import end, load_package
 from chalk_flask.cli.options import DEFAULT_TENANT, IMPORTING, SERVING, settings_options
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ LOG_LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
     "package",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Load this package first, a ZIP file or a folder; when it is refused, nothing is served.",
+    help="Load this package first, a ZIP file or a folder; when it is refused or held, nothing is served.",
 )
 @settings_options(*SERVING, *IMPORTING)
 def serve_command(package: Path | None, **given: Any) -> None:
@@ -50,10 +50,9 @@ def serve_command(package: Path | None, **given: Any) -> None:
     """
     with service(given) as (app, chalk):
         if package is not None:
-            report = load_package(chalk.store, chalk.settings, package, DEFAULT_TENANT)
+            report = load_package(chalk.store, chalk.settings, package, DEFAULT_TENANT, who="serve")
             click.echo(report.as_text(), err=True)
-            if report.state == "refused":
-                raise click.exceptions.Exit(1)
+            end(report)
         run(app, chalk, lambda url: _tell(chalk.store, url))
 
 

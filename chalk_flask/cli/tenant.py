@@ -71,42 +71,74 @@ def show(name: str, as_json: bool, **given: Any) -> None:
     emit(as_json, summary.as_dict(), _summary(summary))
 
 
-@tenant_group.command("set", epilog="Example: chalk-flask tenant set north-valley --no-demographics")
+def _limit(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """A limit of the brake as it is stored; empty for the usual one."""
+    from chalk_flask.roster.braking import parse_limit
+
+    if text is None or text.strip().lower() == "default":
+        return None if text is None else ""
+    try:
+        return str(parse_limit(text) or "off")
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, or default") from None
+
+
+@tenant_group.command("set", epilog="Example: chalk-flask tenant set north-valley --max-deleted 5%,20")
 @click.argument("name", metavar="NAME")
 @click.option(
     "--demographics/--no-demographics",
     default=None,
     help="Whether demographics are served to those whose scopes allow it.",
 )
+@click.option(
+    "--max-deleted",
+    metavar="PERCENT,RECORDS",
+    callback=_limit,
+    help="Hold imports that delete more than this share of a file's stored records and more than so many; or off, or"
+    " default: 10%,10.",
+)
+@click.option(
+    "--max-changed",
+    metavar="PERCENT,RECORDS",
+    callback=_limit,
+    help="Hold imports that create, update, delete or revive more than this share of a file of which more than so many"
+    " records are stored; or off, or default: 75%,100.",
+)
 @as_json_option
 @settings_options()
-def change(name: str, demographics: bool | None, as_json: bool, **given: Any) -> None:
-    """Change a tenant; every process that uses the store heeds it from the next request on."""
-    if demographics is None:
-        raise click.UsageError("say what to change: --demographics or --no-demographics")
+def change(name: str, as_json: bool, config: str | None, storage: str | None, **changes: Any) -> None:
+    """Change a tenant; every process that uses the store heeds it from the next request or import on."""
+    if all(value is None for value in changes.values()):
+        raise click.UsageError("say what to change: --demographics, --no-demographics, --max-deleted or --max-changed")
+    settings = settings_of({"config": config, "storage": storage})
     # Only the default tenant can be changed before there is a store.
-    with _tenants(settings_of(given), writes=name == DEFAULT_TENANT) as tenants:
-        changed = tenants.set(name, demographics=demographics)
-    emit(as_json, changed.as_dict(), _opted(changed))
+    with _tenants(settings, writes=name == DEFAULT_TENANT) as tenants:
+        changed = tenants.set(name, **changes)
+    emit(as_json, changed.as_dict(), "\n".join([_opted(changed), *_limits(changed)]))
 
 
 @tenant_group.command("delete", epilog="Example: chalk-flask tenant delete north-valley --yes")
 @click.argument("name", metavar="NAME")
 @click.option("--yes", is_flag=True, help="Do not ask for the name to be typed again.")
 @as_json_option
-@settings_options()
+@settings_options("data")
 def delete(name: str, yes: bool, as_json: bool, **given: Any) -> None:
-    """Erase a tenant: its roster, its gradebook, its tokens, clients and issuers. There is no way back.
+    """Erase a tenant: its roster, its gradebook, its tokens, clients and issuers, and the packages that are held for it
+    below `data`. There is no way back.
 
     Its credentials end first. Should the command be stopped after that, the same command erases the rest.
     """
     if as_json and not yes:
         raise click.UsageError("--json does not ask: say --yes")
-    with _tenants(settings_of(given)) as tenants:
+    from chalk_flask.roster.held import forget, store_folder
+
+    settings = settings_of(given)
+    with _tenants(settings) as tenants:
         tenants.check_deletable(name)
         if not yes:
             _confirm(name)
         erased = tenants.delete(name)
+        forget(store_folder(settings), name)
     emit(as_json, erased.as_dict(), _told(erased))
 
 
@@ -149,6 +181,16 @@ def _opted(tenant: TenantRecord) -> str:
     return f"Demographics of the tenant {tenant.name} {served}."
 
 
+def _limits(tenant: TenantRecord) -> list[str]:
+    """What of an import is held, a line for each limit."""
+    from chalk_flask.roster.braking import CHANGED, DELETED
+
+    return [
+        f"max deleted   {tenant.max_deleted or f'{DELETED} (default)'}",
+        f"max changed   {tenant.max_changed or f'{CHANGED} (default)'}",
+    ]
+
+
 def _table(records: Iterable[TenantRecord]) -> str:
     rows = [(each.name, each.created or "always there", "yes" if each.demographics else "no") for each in records]
     return table(("NAME", "CREATED", "DEMOGRAPHICS"), rows)
@@ -160,6 +202,7 @@ def _summary(summary: TenantSummary) -> str:
         f"name          {tenant.name}",
         f"created       {tenant.created or 'always there'}",
         f"demographics  {'yes' if tenant.demographics else 'no'}",
+        *_limits(tenant),
         f"records       {_amounts(summary.records) or 'no active records'}",
         *(f"{kind:<14}{number}" for kind, number in summary.credentials.items()),
     ]

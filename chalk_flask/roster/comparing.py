@@ -19,7 +19,7 @@ from chalk_flask.roster.problems import Problems
 from chalk_flask.roster.reading import Reading, cycles
 from chalk_flask.roster.references import ACTIVE_ONLY
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "old_tombstones"]
 
 DAY = 86_400
 BATCH = 250
@@ -180,18 +180,23 @@ class Comparison:
 
     def _find_old_tombstones(self, days: int) -> None:
         """Tombstones that are old enough and that no record refers to any more, the package's own ids excepted."""
-        cutoff = fold(format_instant(time.time() - days * DAY))
-        for name in FILES:
-            old = AllOf((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))
+        for query in old_tombstones(days):
             # Counting is quick, and mostly there are none; who refers to them is a long question.
-            if self._before.find(Query(name, old, limit=0)).total:
-                self._find_free_tombstones(name, old)
+            if self._before.find(query).total:
+                self._find_free_tombstones(query.collection, query.where)
 
     def _find_free_tombstones(self, name: str, old: Where) -> None:
         free = AllOf((old, Not(AnyOf(tuple(_referrers(name))))))
         ids, recalled = self.reading.ids.get(name, ()), self.reading.references.recalled
         if keys := [key for key in self._before.keys(name, free) if key not in ids and (name, key) not in recalled]:
             self.purged[name] = keys
+
+
+def old_tombstones(days: int) -> list[Query]:
+    """What counts the tombstones of each class that are older than so many days."""
+    cutoff = fold(format_instant(time.time() - days * DAY))
+    old = AllOf((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))
+    return [Query(name, old, limit=0) for name in FILES]
 
 
 def _of_imports(name: str) -> Where:

@@ -1,65 +1,34 @@
-"""Import of a OneRoster CSV package: refused, or committed in one transaction."""
+"""Import of a OneRoster CSV package: refused, held, or committed in one transaction."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import gc
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
 
-from backends import Record, Snapshot, Transaction
+from backends import Compare, Query, Record, Snapshot, StorageError, Transaction
 from chalk_flask.oneroster.resources import FILES
-from chalk_flask.roster import clock, origins
-from chalk_flask.roster.comparing import Comparison
+from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.roster import clock, holding, origins, runs
+from chalk_flask.roster.comparing import Comparison, old_tombstones
 from chalk_flask.roster.declaration import declared_modes
+from chalk_flask.roster.fingerprint import Fingerprint, fingerprint
+from chalk_flask.roster.job import Also, Job, Moved, Progress, Settled, nothing, steady, throttled
 from chalk_flask.roster.ledger import Ledger
 from chalk_flask.roster.opening import Rosters
-from chalk_flask.roster.package import Limits, Package, open_package
-from chalk_flask.roster.problems import Problems, Refused, encodable
+from chalk_flask.roster.options import Options
+from chalk_flask.roster.package import Package, open_package
+from chalk_flask.roster.problems import Problems, Refused
 from chalk_flask.roster.report import FileReport, Report
-from chalk_flask.settings import Settings
 
-__all__ = ["Also", "Options", "Progress", "import_package"]
-
-Progress: TypeAlias = Callable[[str, int], None]
-"""Told the phase (a file's name, or "writing") and how many rows of it are done."""
-
-Also: TypeAlias = Callable[[Report, Transaction], None]
-"""Given the report, whose counts are final, and the transaction that writes what it counts."""
-
+__all__ = ["Also", "Options", "Progress", "carry_out", "import_package"]
 
 BATCH = 1000
-
-
-@dataclass(frozen=True)
-class Options:
-    """What an operator decides about imports."""
-
-    limits: Limits = field(default_factory=Limits)
-    map_roles: bool = False
-    tombstone_days: int = 90
-
-    @classmethod
-    def of(cls, settings: Settings) -> Options:
-        """The options in the settings."""
-        limits = Limits(
-            settings.import_max_entries,
-            settings.import_max_mb << 20,
-            settings.import_max_ratio,
-            settings.import_max_field_kb << 10,
-        )
-        return cls(limits, settings.map_enrollment_roles, settings.tombstone_days)
-
-
-class _Moved(Exception):
-    """Somebody else wrote the roster since it was compared."""
 
 
 def import_package(
@@ -68,102 +37,182 @@ def import_package(
     path: Path,
     options: Options,
     *,
+    who: str = "",
     dry_run: bool = False,
     progress: Progress | None = None,
     also: Also | None = None,
+    on_hold: Also | None = None,
 ) -> Report:
     """Make the stored roster of the tenant what the package says; the report tells what that changed.
 
-    A package with any error changes nothing. Reading and comparing happen without the store's lock; if the roster
-    moves meanwhile, they happen again. `also` is called in the transaction that changes something. Raises StorageError.
+    A package with any error changes nothing, and neither does one that trips the brake: it is held. Reading and
+    comparing happen without the store's lock; if the roster moves meanwhile, they happen again. `also` is called in the
+    transaction that changes something, `on_hold` in the one that stores that something is held; `who` asked for it.
+    Raises StorageError.
     """
-    started = time.monotonic()
+    name = path.name or path.resolve().name
+    told = progress and throttled(progress)
     run = f"run-{uuid.uuid4()}"
-    progress = progress and _throttled(progress)
-    while True:
-        report = Report(run, "refused", tenant, encodable(path.name or path.resolve().name), Problems(), dry_run)
-        try:
-            _attempt(store, report, path, options, progress, also)
-        except Refused:
-            pass
-        except _Moved:
-            continue
-        report.seconds = time.monotonic() - started
-        return report
+    job = Job(store, tenant, run, name, path, options, who, dry_run, told, also, on_hold)
+    begun = time.monotonic()
+    report = _carried_out(job)
+    report.seconds = time.monotonic() - begun
+    if not dry_run:
+        holding.remember_refused(job, report)
+        holding.tidy(store, options.folder)
+    return report
 
 
-def _throttled(progress: Progress) -> Progress:
-    """Pass on what comes at least a tenth of a second after the last, and every change of phase."""
-    last: tuple[str, float] = ("", 0.0)
-
-    def told(phase: str, rows: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if phase != last[0] or now - last[1] >= 0.1:
-            last = (phase, now)
-            progress(phase, rows)
-
-    return told
-
-
-def _attempt(
-    store: Rosters, report: Report, path: Path, options: Options, progress: Progress | None, also: Also | None
-) -> None:
+def _carried_out(job: Job) -> Report:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_field_limit(options.limits.field))
-        stack.enter_context(_without_collector())
-        package = stack.enter_context(open_package(path, options.limits, report.problems))
-        package.modes = declared_modes(package, report.problems)
-        with store.read(report.tenant) as before:
+        while True:
+            report = job.report()
+            try:
+                carry_out(job, report)
+            except holding.Held:
+                try:
+                    job = stack.enter_context(holding.copy_of(job))
+                except OSError as error:
+                    holding.refuse_unheld(report, error)
+                    return report
+                continue
+            except Moved:
+                continue
+            return report
+
+
+def carry_out(job: Job, report: Report) -> None:
+    """Try once. Raises Moved when the roster moved meanwhile, Held for what trips the brake and is no copy yet."""
+    begun = time.monotonic()
+    with contextlib.ExitStack() as stack, contextlib.suppress(Refused):
+        stack.enter_context(steady(job.options.limits.field))
+        package = stack.enter_context(open_package(job.path, job.options.limits, report.problems))
+        seen = _seen(job, report)
+        with job.store.read(job.tenant) as before:
             revision = before.revision
-            comparison = stack.enter_context(_compared(package, before, report, options, progress))
-        if report.problems.total:
-            return
-        if report.dry_run:
-            report.state = "checked"
-        elif not comparison.total and not report.purged:
-            _take_over(store, report.tenant, comparison, revision)
-            report.state = "unchanged"
-        else:
-            report.stamp = _write(store, report, comparison, revision, progress, also or _nothing)
-            report.state = "committed"
+            _check_revision(job, revision)
+            if _is_known(job, before, report):
+                comparison = None
+            else:
+                package.modes = declared_modes(package, report.problems)
+                comparison = stack.enter_context(_compared(package, before, report, job))
+        _check_unchanged(job, report.problems, seen)
+        report.seconds = time.monotonic() - begun
+        _finish(job, report, comparison, revision, seen)
+
+
+def _seen(job: Job, report: Report) -> Fingerprint:
+    seen = fingerprint(job.path, job.options.limits.size)
+    if seen is None:
+        most = job.options.limits.size >> 20
+        message = f"the package cannot be read whole, or has more than {most} MiB"
+        report.problems.error("too_large", message, "Raise import_max_mb if the package is genuine.")
+        raise Refused
+    report.sha256 = job.package or seen.sha256
+    if job.approved and job.approved.held_sha256 != seen.sha256:
+        raise Settled
+    return seen
+
+
+def _check_revision(job: Job, revision: int) -> None:
+    if job.approved and job.approved.revision != revision:
+        raise Moved
+
+
+def _check_unchanged(job: Job, problems: Problems, seen: Fingerprint) -> None:
+    """What was hashed is what was read, or nothing is done."""
+    if not problems.total and fingerprint(job.path, job.options.limits.size) != seen:
+        message = "the package was changed while it was read"
+        problems.error("changing", message, "Import it once it is written to its end.")
+    if problems.total:
+        raise Refused
+
+
+def _is_known(job: Job, before: Snapshot, report: Report) -> bool:
+    """Whether the same package made this roster what it is, and no tombstone has become old since then."""
+    if job.dry_run or job.approved or job.is_copy or report.sha256 is None:
+        return False
+    run = runs.same(before, ["committed", "unchanged"], report.sha256, job.options.as_dict())
+    if run is None or any(before.find(each).total for each in old_tombstones(job.options.tombstone_days)):
+        return False
+    earlier = Report.of(run.report)
+    own = {name: each for name, each in earlier.files.items() if each.mode}
+    report.files = {name: FileReport(each.rows, {"unchanged": each.rows}, each.mode) for name, each in own.items()}
+    report.problems.warnings = earlier.problems.warnings
+    report.earlier = earlier.earlier or run.id
+    return True
+
+
+def _finish(job: Job, report: Report, comparison: Comparison | None, revision: int, seen: Fingerprint) -> None:
+    if report.dry_run:
+        report.state = "checked"
+    elif report.trips and job.is_copy:
+        holding.hold(job, report, seen, revision)
+    elif report.trips:
+        raise holding.Held
+    elif comparison is None or (not comparison.total and not report.purged):
+        if comparison is not None:
+            _take_over(job.store, report.tenant, comparison, revision)
+        _remember_unchanged(job, report, revision)
+        report.state = "unchanged"
+    else:
+        report.stamp = _write(job.store, report, comparison, revision, job.progress, partial(_remember, job))
+        report.state = "committed"
+        _complete(job, report)
+
+
+def _remember(job: Job, report: Report, transaction: Transaction) -> None:
+    job.check_approved(transaction)
+    runs.keep(transaction, job.as_run("committed", report), datetime.now(UTC))
+    (job.also or nothing)(report, transaction)
+
+
+def _remember_unchanged(job: Job, report: Report, revision: int) -> None:
+    with job.store.write(job.tenant) as transaction:
+        job.check_approved(transaction)
+        known = revision if transaction.revision == revision else None
+        runs.keep(transaction, job.as_run("unchanged", report, known), datetime.now(UTC))
+
+
+def _complete(job: Job, report: Report) -> None:
+    """Add to the record what was not known in the transaction: the roster's revision after it, and the last stamp.
+
+    Without them nothing is wrong, but the same package is read through when it comes again.
+    """
+    assert report.stamp is not None
+    last = clock.remember(report.stamp)
+    with contextlib.suppress(StorageError), job.store.write(job.tenant) as transaction:
+        moved = transaction.bodies(clock.COLLECTION, [last.key]) != {last.key: last.body}
+        runs.keep(
+            transaction, job.as_run("committed", report, None if moved else transaction.revision), datetime.now(UTC)
+        )
 
 
 @contextlib.contextmanager
-def _field_limit(limit: int) -> Iterator[None]:
-    former = csv.field_size_limit(limit)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(former)
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Millions of small objects and no cycles: looking for cycles would cost a tenth of the time and find none."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@contextlib.contextmanager
-def _compared(
-    package: Package, before: Snapshot, report: Report, options: Options, progress: Progress | None
-) -> Iterator[Comparison]:
-    comparison = Comparison(package, before, report.problems, options.map_roles, progress)
+def _compared(package: Package, before: Snapshot, report: Report, job: Job) -> Iterator[Comparison]:
+    comparison = Comparison(package, before, report.problems, job.options.map_roles, job.progress)
     with contextlib.closing(comparison):
-        comparison.run(options.tombstone_days)
+        comparison.run(job.options.tombstone_days)
         report.files = {
-            name: FileReport(comparison.reading.rows.get(name, 0), dict(comparison.changes[name].counts))
+            name: FileReport(
+                comparison.reading.rows.get(name, 0), dict(comparison.changes[name].counts), package.modes.get(name)
+            )
             for name in FILES
             if name in comparison.reading.rows or comparison.changes[name].changed
         }
         report.purged = sum(map(len, comparison.purged.values()))
+        if not report.problems.total:
+            brake = job.options.brake
+            report.trips = [
+                trip
+                for name, file in report.files.items()
+                for trip in brake.trips(name, file.counts, partial(_active, before, name))
+            ]
         yield comparison
+
+
+def _active(before: Snapshot, name: str) -> int:
+    return before.find(Query(name, Compare("status", "=", ACTIVE), limit=0)).total
 
 
 def _write(
@@ -186,10 +235,6 @@ def _write(
     return stamp
 
 
-def _nothing(report: Report, transaction: Transaction) -> None:
-    """What else is done when nobody asks for anything."""
-
-
 def _commit(
     store: Rosters,
     report: Report,
@@ -201,7 +246,7 @@ def _commit(
 ) -> str:
     with store.write(report.tenant) as transaction:
         if transaction.revision != revision:
-            raise _Moved
+            raise Moved
         ledger = Ledger(transaction, report.tenant, lead, first=revision == 0, run=report.run)
         for name, keys in comparison.purged.items():
             ledger.purge(name, keys)
@@ -220,7 +265,7 @@ def _take_over(store: Rosters, tenant: str, comparison: Comparison, revision: in
     if comparison.adopted:
         with store.write(tenant) as transaction:
             if transaction.revision != revision:
-                raise _Moved
+                raise Moved
             transaction.delete(origins.COLLECTION, comparison.adopted)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-__all__ = ["Problem", "Problems", "Refused", "encodable", "one_line"]
+__all__ = ["Problem", "Problems", "Refused", "encodable", "one_line", "without_values"]
 
 SHOWN = 100
 """So many problems are told in full; of the others it is told how many there are of which kind in which file."""
+
+_QUOTED = re.compile(r"(?<!\w)(['\"]).*\1", re.DOTALL)
 
 LONGEST = 200
 """Characters of a message, a name or a value that are told."""
@@ -85,6 +89,15 @@ class Problems:
             "warnings": [asdict(problem) for problem in self.warnings],
         }
 
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Problems:
+        """The problems that `as_dict` gave."""
+        return cls(
+            [Problem(**each) for each in data["errors"]],
+            [Problem(**each) for each in data["warnings"]],
+            Counter({(each["file"] or "", each["code"]): each["count"] for each in data["errorCounts"]}),
+        )
+
     def as_text(self) -> list[str]:
         """Lines for a person."""
         lines = [problem.as_text() for problem in self.errors]
@@ -92,6 +105,14 @@ class Problems:
             lines.append(f"... and {self.total - len(self.errors)} more; in all:")
             lines += [f"  {file or 'the package'}: {n} x {code}" for (file, code), n in sorted(self.counts.items())]
         return lines + [f"warning: {problem.as_text()}" for problem in self.warnings]
+
+
+def without_values(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem as `as_dict` gives it without what stood in the package: cells may be about people.
+
+    A message quotes what it repeats, and what is quoted goes.
+    """
+    return {**problem, "value": None, "message": _QUOTED.sub("...", problem["message"])}
 
 
 def encodable(text: str) -> str:

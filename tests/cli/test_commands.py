@@ -39,6 +39,7 @@ def test_these_are_the_commands() -> None:
         "demo",
         "serve",
         "import",
+        *("imports list", "imports show", "imports approve", "imports discard"),
         "export",
         "token create",
         "token list",

@@ -18,7 +18,7 @@ from chalk_flask.collections import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 
 SAMPLE = Path(str(files("chalk_flask.demo")))
-ALWAYS = {"name": "default", "created": None, "demographics": True}
+ALWAYS = {"name": "default", "created": None, "demographics": True, "maxDeleted": None, "maxChanged": None}
 
 Typed = Callable[..., Ran]
 

@@ -37,7 +37,7 @@ class Filled:
 
     def refuse(self, path: Path, *options: str) -> dict[str, Any]:
         """The report of an import by the command line that must be refused and change nothing."""
-        words = ["import", str(path), "--storage", self.url, "--json", *options]
+        words = ["import", str(path), "--storage", self.url, "--data", f"{self.folder}-data", "--json", *options]
         result = CliRunner().invoke(main, words, prog_name="chalk-flask")
         assert isinstance(result.exception, SystemExit), result.exception
         assert (result.exit_code, result.stderr) == (1, ""), result.output

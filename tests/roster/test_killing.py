@@ -88,7 +88,7 @@ def digests(paths: dict[str, Path]) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
 def test_a_killed_import_leaves_the_old_roster_or_the_new_one(kind: str, tmp_path: Path) -> None:
-    gone = {"a": range(90), "b": range(900, USERS)}
+    gone = {"a": range(90), "b": range(910, USERS)}
     paths = {name: package(name, numbers).zip(tmp_path / f"{name}.zip") for name, numbers in gone.items()}
     known, chance, killed = digests(paths), random.Random(), 0
     duration = _measured(Trial(url_in(tmp_path / "measured", kind), paths, known))
