@@ -56,7 +56,8 @@ def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, 
     """Write the active records of a roster to a ZIP file, as a OneRoster 1.1 CSV bulk package.
 
     The file is readable by its owner alone, and replaces one of the same name once it is whole. Imported into an empty
-    store it gives the same roster, and exported again the same bytes. With --delta-since the package holds the changes
+    store it gives the same roster, and exported again the same bytes. Records that can be no row because they name what
+    is deleted, such as the grades of a class that is gone, are left out, and their number is told. With --delta-since the package holds the changes
     alone, deletions too; imported into a copy from that moment or later it gives today's roster.
     """
     from backends import store_exists

@@ -50,7 +50,8 @@ class Element(fields.Field[JSON]):
     """One data element of a class.
 
     `column` is its CSV header (None: not in CSV), `in_csv` says that every CSV row needs a value, `always` that an
-    empty list is emitted, `fallback` names the element whose value stands in when this one is absent.
+    empty list is emitted, `fallback` names the element whose value stands in when this one is absent. `unless` is
+    another element and the one value of it with which this element may be missing; else it must be there.
     """
 
     repeats = False
@@ -67,6 +68,7 @@ class Element(fields.Field[JSON]):
         required: bool = False,
         data_key: str | None = None,
         repeats: bool = False,
+        unless: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(required=required, data_key=data_key)
         self.column = column
@@ -75,6 +77,7 @@ class Element(fields.Field[JSON]):
         self.always = always
         self.fallback = fallback
         self.repeats = repeats or type(self).repeats
+        self.unless = unless
 
     def column_name(self, name: str) -> str | None:
         """The CSV header of the element called `name` in JSON, or None when CSV does not carry it."""

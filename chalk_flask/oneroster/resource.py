@@ -132,6 +132,13 @@ class Resource:
         """The elements that no CSV column carries because other rows imply them, by JSON name."""
         return {n: e for n, e in self.elements.items() if isinstance(e, Refs) and e.column is None}
 
+    def lacks(self, data: Mapping[str, JSON]) -> str:
+        """The element that other values make necessary and that the object has not, by JSON name; empty if none."""
+        for name, element in self.elements.items():
+            if element.unless and name not in data and data.get(element.unless[0]) != element.unless[1]:
+                return name
+        return ""
+
     @cached_property
     def always(self) -> tuple[str, ...]:
         """The arrays that are there even when empty."""

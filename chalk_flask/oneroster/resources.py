@@ -178,7 +178,7 @@ class LineItemSchema(Base):
     due_date = DateTime(required=True)
     class_ = Ref("classes", "class", required=True)
     category = Ref("categories", "category", required=True)
-    grading_period = Ref("academicSessions", "academicSession", in_csv=True)
+    grading_period = Ref("academicSessions", "academicSession")
     result_value_min = Number(required=True)
     result_value_max = Number(required=True)
 
@@ -189,7 +189,7 @@ class ResultSchema(Base):
     line_item = Ref("lineItems", "lineItem", required=True)
     student = Ref("users", "user", required=True)
     score_status = Token(words.SCORE_STATUS, required=True)
-    score = Number(in_csv=True)  # a student who is exempt may have none
+    score = Number(unless=("scoreStatus", "exempt"))
     score_date = Date(required=True)
     comment = Text()
 

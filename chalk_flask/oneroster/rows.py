@@ -138,6 +138,7 @@ class RowReader:
         self._steps = [self._step(c) for c in own if c.element is not None]
         needed = [self._at[c.header] for c in self.resource.columns if self._needs(c)]
         self._needed_at = frozenset(needed)
+        self._sometimes = any(element.unless for element in self.resource.elements.values())
         self._needed = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*needed, needed[0]))
         self._metadata = [(i, n[len(METADATA) :]) for n, i in self._at.items() if _is_metadata(n)]
         self._base = itemgetter(self._at["sourcedId"], self._at["status"], self._at["dateLastModified"])
@@ -157,6 +158,8 @@ class RowReader:
         body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": UNSTAMPED}
         values: dict[str, Value] = {"status": status}
         self._fill(row, body, values)
+        if self._sometimes and self.resource.lacks(body):
+            raise BadRow
         if self._metadata:
             self._extend(row, body, values)
         return Draft(key, body, values, encode(body))
@@ -250,6 +253,15 @@ class RowReader:
         for name, cell in zip(self._names, row, strict=True):
             if not deletes or name in BASE:
                 yield from self._explain_cell(name, cell)
+        if not deletes and self._sometimes:
+            yield from self._explain_lack(row)
+
+    def _explain_lack(self, row: list[str]) -> Iterator[Fault]:
+        cells = {c.name: row[self._at[c.header]] for c in self.resource.columns}
+        if name := self.resource.lacks({name: cell for name, cell in cells.items() if cell}):
+            unless, value = cast(tuple[str, str], self.resource.elements[name].unless)
+            message = f"a value is required unless {unless} is {value}"
+            yield Fault("missing_value", message, "Fill the cell.", name, "")
 
     def _explain_cell(self, name: str, cell: str) -> Iterator[Fault]:
         column = self._columns.get(name)

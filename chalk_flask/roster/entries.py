@@ -39,7 +39,7 @@ def entry(resource: Resource, key: str, given: Mapping[str, JSON]) -> Entry:
         if name in resource.elements and name != "dateLastModified" and value not in (None, "", [])
     }
     data = _loaded(resource, {"status": ACTIVE, **members, "sourcedId": key})
-    if missing := _missing(resource, data):
+    if missing := resource.lacks(data):  # a result has a score, unless the student is exempt (reading W-06)
         raise Unprocessable(f"{missing} is missing")
     low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
     if "resultValueMin" in data and low > high:
@@ -65,9 +65,3 @@ def _loaded(resource: Resource, members: Mapping[str, JSON]) -> Entry:
 
 def _said(name: str, text: str) -> str:
     return f"{name} is missing" if text == MISSING else f"{name}: {text}"
-
-
-def _missing(resource: Resource, data: Entry) -> str:
-    """A result has a score, unless the student is exempt (reading W-06)."""
-    unscored = resource.name == "results" and "score" not in data and data["scoreStatus"] != "exempt"
-    return "score" if unscored else ""

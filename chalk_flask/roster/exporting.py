@@ -8,11 +8,10 @@ import io
 import os
 import secrets
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +23,7 @@ from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.roster.dangling import Body, Dangling, dangling, without
 
 __all__ = ["Exported", "export_package"]
 
@@ -45,14 +45,21 @@ class Exported:
     tenant: str
     path: str
     rows: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Active records by data file that no row can say, because they lead to deleted ones."""
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
-        return {"tenant": self.tenant, "path": self.path, "rows": self.rows, "total": sum(self.rows.values())}
+        total = sum(self.rows.values())
+        return {"tenant": self.tenant, "path": self.path, "rows": self.rows, "left_out": self.left_out, "total": total}
 
     def as_text(self) -> str:
         """For a person."""
         lines = [f"{name:<18}{rows:>12,}" for name, rows in self.rows.items()]
+        lines += [
+            f"Left out of {name}: {rows:,}, which name what is deleted and can be no rows without it."
+            for name, rows in self.left_out.items()
+        ]
         return "\n".join([*lines, f"Wrote {sum(self.rows.values()):,} rows to {self.path}."])
 
 
@@ -63,43 +70,72 @@ def export_package(
 
     `status` and `dateLastModified` stay blank, as the standard wants of bulk files. With `since`, an instant as
     `dateLastModified` is written, the package is a delta of what changed after it: deleted records too, and both cells
-    filled. A file without a row is declared absent. Equal rosters give equal bytes. With `spreadsheet_safe` a cell that
+    filled. A file without a row is declared absent. Equal rosters give equal bytes. A reference to a deleted record is
+    left out, and so is an active record that can be no row without it. With `spreadsheet_safe` a cell that
     looks like a formula begins with an apostrophe, and such a package no longer says exactly what is stored. Raises
     OSError.
     """
     done = Exported(tenant, str(path))
     where = Compare("dateLastModified", ">", fold(since)) if since else Compare("status", "=", fold(ACTIVE))
+    gone = dangling(snapshot)
     with _replacing(path) as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as package:
         for name in FILES:
-            if rows := _write(package, snapshot, FILES[name], where, spreadsheet_safe):
+            source = _Source(snapshot, FILES[name], where, gone)
+            if rows := _write(package, source, spreadsheet_safe):
                 done.rows[name] = rows
+            if source.left_out:
+                done.left_out[name] = source.left_out
         declared = manifest.declared("delta" if since else "bulk", done.rows, SYSTEM)
         package.writestr(_entry(manifest.MANIFEST), _lines([manifest.HEADER, *declared]))
     return done
 
 
-def _write(package: zipfile.ZipFile, snapshot: Snapshot, resource: Resource, where: Compare, safe: bool) -> int:
+@dataclass
+class _Source:
+    """The records of a collection that become rows, each without what leads nowhere."""
+
+    snapshot: Snapshot
+    resource: Resource
+    where: Compare
+    gone: Dangling
+    left_out: int = 0
+
+    def __iter__(self) -> Iterator[Body]:
+        self.left_out, gone = 0, self.gone.of(self.resource)
+        for chunk in self.snapshot.find(Query(self.resource.name, self.where)).chunks:
+            for body in orjson.loads(b"[%b]" % chunk):
+                if body["status"] != ACTIVE:
+                    yield body
+                elif self.gone.allows(self.resource.name, body):
+                    yield without(body, gone)
+                else:
+                    self.left_out += 1
+
+    @property
+    def blank(self) -> Sequence[str]:
+        """The elements whose cells are blank."""
+        return () if self.where.field == "dateLastModified" else STATE
+
+
+def _write(package: zipfile.ZipFile, source: _Source, safe: bool) -> int:
     """The file of a collection; how many rows it has. Without a row there is no file."""
-    query = Query(resource.name, where)
-    blank = () if where.field == "dateLastModified" else STATE
-    if not snapshot.find(replace(query, limit=0)).total:
+    if next(iter(source), None) is None:
         return 0
-    names = _metadata_names(snapshot, query)
-    rows = 0
+    names, rows = _metadata_names(source), 0
     with (
-        package.open(_entry(f"{resource.name}.csv"), "w") as raw,
+        package.open(_entry(f"{source.resource.name}.csv"), "w") as raw,
         io.TextIOWrapper(raw, encoding="utf-8", newline="") as text,
     ):
         write = csv.writer(text).writerow
-        write([column.header for column in resource.columns] + [f"{METADATA}.{name}" for name in names])
-        for body in chain.from_iterable(map(_bodies, snapshot.find(query).chunks)):
-            cells = _cells(resource, body, blank, names)
+        write([column.header for column in source.resource.columns] + [f"{METADATA}.{name}" for name in names])
+        for body in source:
+            cells = _cells(source.resource, body, source.blank, names)
             write([_harmless(cell) for cell in cells] if safe else cells)
             rows += 1
     return rows
 
 
-def _cells(resource: Resource, body: dict[str, Any], blank: Sequence[str], names: Sequence[str]) -> list[str]:
+def _cells(resource: Resource, body: Body, blank: Sequence[str], names: Sequence[str]) -> list[str]:
     cells = []
     for _, name, element in resource.columns:
         value = body.get(name)
@@ -119,17 +155,16 @@ def _harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
-def _metadata_names(snapshot: Snapshot, query: Query) -> list[str]:
+def _metadata_names(source: Iterable[Body]) -> list[str]:
     """The names of all extensions that these records use, in an order in which each record has them.
 
-    An import keeps the order of the columns, so another one would give other bytes.
+    An import keeps the order of the columns, so another one would give other bytes. It knows no empty name and none
+    with blanks around it, and takes an empty value for none.
     """
     before: dict[str, set[str]] = {}
-    for chunk in snapshot.find(query).chunks:
-        if b'"metadata"' in chunk:
-            for names in {tuple(body.get(METADATA, ())) for body in _bodies(chunk)}:
-                for earlier, name in zip((None, *names), names, strict=False):
-                    before.setdefault(name, set()).update([earlier] if earlier else [])
+    for names in {tuple(_said(body[METADATA])) for body in source if METADATA in body}:
+        for earlier, name in zip((None, *names), names, strict=False):
+            before.setdefault(name, set()).update([earlier] if earlier else [])
     try:
         return list(_ordered(before))
     except CycleError:
@@ -148,9 +183,8 @@ def _ordered(before: dict[str, set[str]]) -> Iterator[str]:
             heappush(ready, following)
 
 
-def _bodies(chunk: bytes) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = orjson.loads(b"[%b]" % chunk)
-    return found
+def _said(metadata: Mapping[str, Any]) -> Iterator[str]:
+    return (name for name, value in metadata.items() if name and name == name.strip() and _text_of(value))
 
 
 @contextlib.contextmanager
