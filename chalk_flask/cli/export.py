@@ -57,8 +57,9 @@ def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, 
 
     The file is readable by its owner alone, and replaces one of the same name once it is whole. Imported into an empty
     store it gives the same roster, and exported again the same bytes. Records that can be no row because they name what
-    is deleted, such as the grades of a class that is gone, are left out, and their number is told. With --delta-since the package holds the changes
-    alone, deletions too; imported into a copy from that moment or later it gives today's roster.
+    is deleted, such as the grades of a class that is gone, are left out, and their number is told. With --delta-since
+    the package holds the changes alone, deletions too; imported into a copy from that moment or later it gives today's
+    roster.
     """
     from backends import store_exists
     from chalk_flask.roster.exporting import export_package

@@ -79,7 +79,9 @@ def test_only_who_is_exempt_needs_no_score(store: Backend, load: Load, tmp_path:
     assert objects(store, "results")["result-1"]["score"] == 9.25
 
 
-def test_what_names_deleted_records_is_left_out_and_said_to_be(store: Backend, load: Load, tmp_path: Path) -> None:
+def test_what_names_deleted_records_is_left_out_and_said_to_be(
+    store: Backend, load: Load, tmp_path: Path
+) -> None:  # I-31
     load(store, Made())
     put(store, "lineItems", "tool-1", ITEM | {"class": {"sourcedId": "class-2"}})
     put(store, "results", "tool-2", RESULT | {"lineItem": {"sourcedId": "tool-1"}})
