@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench.figures import Figure, machine, row, table, verdicts
+from tests.bench.importing import imports
 from tests.bench.load import chosen
-from tests.bench.measuring import Effort, bodies, growth, imports, reads, stream, walk
+from tests.bench.measuring import Effort, bodies, growth, reads, stream, walk
 from tests.bench.processes import CHALK, Failed, chalk_server, ran, yardstick_server
 from tests.bench.roster import FEWEST, write_package
 from tests.bench.ways_in import known_bearer, limited_page, token_requests, written_grades
@@ -92,11 +93,11 @@ def _measured(asked: argparse.Namespace, effort: Effort, folder: Path) -> Iterat
 
 
 def _of_one_district(asked: argparse.Namespace, effort: Effort, folder: Path, parts: Sequence[str]) -> Iterator[Figure]:
-    package = folder / "district.zip"
-    write_package(asked.users, package)
-    storage, figures = imports(package, folder, asked.imports if "import" in parts else 1)
     if "import" in parts:
+        storage, figures = imports(asked.users, folder, asked.imports)
         yield from figures
+    else:
+        storage = _loaded(asked.users, folder)
     with chalk_server(storage) as server:
         found = bodies(server, folder / "bodies")
         with yardstick_server(folder / "bodies") as yardstick:

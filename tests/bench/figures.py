@@ -40,6 +40,8 @@ BARS = {
     "import.peak": Bar("≤", 250),
     "import.again": Bar("≤", 1),
     "import.again.changed": Bar("≤", 0),
+    "import.delta": Bar("≤", 0.15),
+    "import.sequence": Bar("≤", 1.1),
     "bearer": Bar("≤", 20),
     "limited": Bar("≥", 0.2),
     "token": Bar("≤", 5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from tests.bench.figures import Figure
 from tests.bench.load import Maker, rate
-from tests.bench.processes import CHALK, YARDSTICK, Failed, Ran, Server, growth_meanwhile, ran
+from tests.bench.processes import Failed, Server, growth_meanwhile
 
-__all__ = ["Effort", "bodies", "growth", "imports", "reads", "stream", "walk"]
+__all__ = ["Effort", "bodies", "growth", "reads", "stream", "walk"]
 
 STUDENTS = "&filter=" + quote("role='student'", safe="")
 
@@ -38,38 +38,6 @@ class Effort:
         for server, path in (first, second):
             rate(self.maker, server, path, self.connections, min(self.seconds, 1))
         return [(self.rate(*first), self.rate(*second)) for _ in range(self.rounds)]
-
-
-def imports(package: Path, folder: Path, rounds: int) -> tuple[str, list[Figure]]:
-    """Import a package into new stores, and each time again, beside a bare load. The last store's URL, and figures."""
-    turns: list[tuple[Ran, Ran, Ran]] = []
-    for number in range(rounds):
-        storage = f"sqlite:///{folder}/store{number}.db"
-        command = (*CHALK, "import", package, "--json", "--storage", storage)
-        first, bare = ran(*command), ran(*YARDSTICK, "load", package, folder / "bare.db")
-        turns.append((first, bare, ran(*command)))
-    return storage, _import_figures(turns)
-
-
-def _import_figures(turns: Sequence[tuple[Ran, Ran, Ran]]) -> list[Figure]:
-    rows = turns[0][0].json["total"]["rows"]
-    seconds = [median(turn[side].seconds for turn in turns) for side in range(3)]
-    peaks = [max(turn[side].peak_mb for turn in turns) for side in range(3)]
-    changed = sum(sum(turn[2].json["total"][name] for name in ("created", "updated", "deleted")) for turn in turns)
-    return [
-        Figure(
-            "import",
-            median(first.seconds / bare.seconds for first, bare, _ in turns),
-            f"{seconds[0]:.1f} s for {rows:,} rows, over {seconds[1]:.1f} s for a bare csv → SQLite load",
-        ),
-        Figure("import.peak", max(peaks[0], peaks[2]), f"MiB at the peak; the bare load {peaks[1]:.0f}"),
-        Figure(
-            "import.again",
-            median(again.seconds / first.seconds for first, _, again in turns),
-            f"{seconds[2]:.1f} s for the same package once more, over the first import",
-        ),
-        Figure("import.again.changed", changed, "records that the second import changed"),
-    ]
 
 
 def paths(server: Server) -> dict[str, str]:

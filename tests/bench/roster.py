@@ -11,9 +11,10 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
-__all__ = ["FEWEST", "District", "write_package"]
+__all__ = ["FEWEST", "District", "write_delta", "write_package"]
 
 FEWEST = 200
 """Users below which some class would be without two teachers."""
@@ -39,6 +40,11 @@ HEADERS = {
 EVERY_FILE = (*HEADERS, "categories", "classResources", "courseResources", "demographics", "lineItems", "resources")
 EVERY_FILE += ("results",)
 
+CHANGING = ("courses", "classes", "users", "enrollments")
+EVERY = 100
+"""Of so many rows a delta has one."""
+MOMENT = "2026-11-02T05:00:00.000Z"
+
 Row = Iterable[object]
 
 
@@ -61,11 +67,37 @@ def _write(archive: zipfile.ZipFile, name: str, header: list[str], rows: Iterabl
         writer.writerows(rows)
 
 
-def _manifest() -> Iterator[Row]:
+def write_delta(users: int, path: Path) -> None:
+    """Write a package of changes to that district, a ZIP file: a row in a hundred of its large files.
+
+    Users and enrollments are changed and made; enrollments end as well, as many as begin. Courses and classes change.
+    """
+    district = District(users)
+    with zipfile.ZipFile(path, "w") as archive:
+        _write(archive, "manifest", ["propertyName", "value"], _manifest(CHANGING, "delta"))
+        for name in CHANGING:
+            columns = HEADERS[name].split()
+            changes = _changes(name, columns, getattr(district, name)())
+            _write(archive, name, ["sourcedId", "status", "dateLastModified", *columns], changes)
+
+
+def _changes(name: str, columns: list[str], rows: Iterator[Row]) -> Iterator[Row]:
+    changed = {"users": "givenName", "courses": "title", "classes": "location", "enrollments": "endDate"}[name]
+    kinds = {"users": "update create", "enrollments": "update create delete"}.get(name, "update").split()
+    for number, (key, *cells) in enumerate(islice(rows, 0, None, EVERY)):
+        row, kind = dict(zip(columns, cells, strict=True)), kinds[number % len(kinds)]
+        if kind == "create":
+            key = _id(f"new {name}", number)
+        elif kind == "update":
+            row[changed] = "2027-05-28" if name == "enrollments" else f"{row[changed]} anew"
+        yield key, "tobedeleted" if kind == "delete" else "active", MOMENT, *row.values()
+
+
+def _manifest(names: Iterable[str] = tuple(HEADERS), mode: str = "bulk") -> Iterator[Row]:
     yield "manifest.version", "1.0"
     yield "oneroster.version", "1.1"
     for name in EVERY_FILE:
-        yield f"file.{name}", "bulk" if name in HEADERS else "absent"
+        yield f"file.{name}", mode if name in names else "absent"
 
 
 def _id(kind: str, number: int) -> str:

@@ -2,6 +2,7 @@
 
 `serve FOLDER` is Flask on waitress, sending files ready-made: /NAME is a file, /stream/NUMBER so many bytes of page0.
 `load PACKAGE FILE` puts a package's rows into a SQLite file as they stand: no checks, no JSON, no keys.
+`unnumbered WORDS` is the command line of the service, whose imports give no numbers to what they change.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import socket
 import sqlite3
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import waitress
 from flask import Flask, Response
+
+from backends import Record
+from chalk_flask.cli import main
+from chalk_flask.roster import clock, importing
+from chalk_flask.roster.ledger import Ledger
 
 __all__ = ["STREAMED", "WAITRESS_THREADS"]
 
@@ -83,11 +89,24 @@ def load(package: Path, file: Path) -> None:
         database.execute("COMMIT")
 
 
+class Unnumbered(Ledger):
+    """Writes as the service does, and neither gives numbers nor remembers them."""
+
+    def put(self, name: str, records: Iterable[Record], keys: Callable[[], Iterable[str]]) -> None:
+        self._transaction.put(name, records)
+
+    def finish(self, counts: Mapping[str, object] | None = None) -> None:
+        self._transaction.put(clock.COLLECTION, [clock.remember(self.stamp)])
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["serve", folder]:
             serve(Path(folder))
         case ["load", package, file]:
             load(Path(package), Path(file))
+        case ["unnumbered", *words]:
+            vars(importing)["Ledger"] = Unnumbered
+            main(words)
         case _:
             sys.exit(__doc__)
