@@ -13,6 +13,7 @@ from backends import Backend
 from chalk_flask.access.vault import VaultClosed
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
+from chalk_flask.webhooks.pace import Pace
 from chalk_flask.webhooks.posting import Answer
 from chalk_flask.webhooks.recording import Outcome, Recorder
 from chalk_flask.webhooks.schedule import Schedule
@@ -49,6 +50,7 @@ class Desk:
     poster: Callable[[], Posting]
     now: Callable[[], float]
     stopping: threading.Event
+    pace: Pace
 
 
 def attempt(
@@ -63,6 +65,7 @@ def attempt(
 
     A fault of ours is an outcome, too, so that it ends nothing.
     """
+    desk.pace.wait()
     began = desk.now()
     answer = _answer(desk, poster, subscription, delivery, body, began)
     return Outcome(

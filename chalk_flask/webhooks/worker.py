@@ -16,6 +16,7 @@ from chalk_flask.outbox import subscriptions
 from chalk_flask.webhooks.attempting import Desk, Posting
 from chalk_flask.webhooks.endpoint import Endpoint
 from chalk_flask.webhooks.lease import Lease
+from chalk_flask.webhooks.pace import Pace
 from chalk_flask.webhooks.recording import Recorder
 from chalk_flask.webhooks.retention import purge
 from chalk_flask.webhooks.schedule import Schedule
@@ -72,7 +73,7 @@ class Worker:
         self._stopping = threading.Event()
         schedule = schedule or Schedule()
         self._recorder = Recorder(store, schedule)
-        self._desk = Desk(store, Secrets(vault), self._recorder, schedule, poster, now, self._stopping)
+        self._desk = Desk(store, Secrets(vault), self._recorder, schedule, poster, now, self._stopping, Pace())
         self._names: list[str] = []
         self._control: object = _NEVER
         self._tenants: dict[str, _Tenant] = {}
