@@ -11,15 +11,17 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from backends import Compare, Query, Record, Snapshot, StorageError, Transaction
+from backends import AllOf, Compare, Query, Record, Snapshot, StorageError, Transaction
 from chalk_flask.oneroster.resources import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.outbox import Outbox
 from chalk_flask.roster import clock, holding, origins, runs
 from chalk_flask.roster.comparing import Comparison, old_tombstones
 from chalk_flask.roster.declaration import declared_modes
 from chalk_flask.roster.fingerprint import Fingerprint, fingerprint
 from chalk_flask.roster.job import Also, Job, Moved, Progress, Settled, nothing, steady, throttled
 from chalk_flask.roster.ledger import Ledger
+from chalk_flask.roster.numbering import latest
 from chalk_flask.roster.opening import Rosters
 from chalk_flask.roster.options import Options
 from chalk_flask.roster.package import Package, open_package
@@ -172,6 +174,7 @@ def _remember_unchanged(job: Job, report: Report, revision: int) -> None:
         job.check_approved(transaction)
         known = revision if transaction.revision == revision else None
         runs.keep(transaction, job.as_run("unchanged", report, known), datetime.now(UTC))
+        Outbox(transaction, job.tenant, report.run, first=False).finish(latest(transaction), report.counts())
 
 
 def _complete(job: Job, report: Report) -> None:
@@ -212,7 +215,9 @@ def _compared(package: Package, before: Snapshot, report: Report, job: Job) -> I
 
 
 def _active(before: Snapshot, name: str) -> int:
-    return before.find(Query(name, Compare("status", "=", ACTIVE), limit=0)).total
+    # Every record has a stamp; named, SQLite counts by its index instead of going from key to key.
+    active = AllOf((Compare("status", "=", ACTIVE), Compare("dateLastModified", ">=", "")))
+    return before.find(Query(name, active, limit=0)).total
 
 
 def _write(
