@@ -13,6 +13,7 @@ from chalk_flask.roster import held, runs
 from chalk_flask.roster.fingerprint import Fingerprint, fingerprint, of_packed
 from chalk_flask.roster.job import Job, Moved, nothing
 from chalk_flask.roster.opening import Rosters
+from chalk_flask.roster.problems import Refused
 from chalk_flask.roster.report import Report
 
 __all__ = ["Held", "copy_of", "hold", "refuse_unheld", "tidy"]
@@ -37,7 +38,7 @@ def copy_of(job: Job) -> Iterator[Job]:
 
 
 def hold(job: Job, report: Report, seen: Fingerprint, revision: int) -> None:
-    """Store that the copied package is held, unless it is held already. Raises Moved, OSError and StorageError.
+    """Store that the copied package is held, unless it is held already. Raises Moved, Refused and StorageError.
 
     What is left of a copy when this fails is removed by the next `tidy`, which knows whether the record was stored.
     """
@@ -46,15 +47,23 @@ def hold(job: Job, report: Report, seen: Fingerprint, revision: int) -> None:
         if transaction.revision != revision:
             raise Moved
         already = runs.same(transaction, ["held"], report.sha256 or "", kept)
-        if already and already.state_at(now, revision) == "held":
+        if already and already.state_at(now, revision) == "held" and job.path.with_name(f"{already.id}.zip").is_file():
             report.earlier = report.run = already.id
             report.expires = already.report["expires"]
         else:
             report.expires = runs.written(now + runs.HELD_FOR)
-            held.place(job.path, job.path.with_name(f"{job.run}.zip"))
+            _place(job, report)
             runs.keep(transaction, replace(job.as_run("held", report, revision), held_sha256=seen.sha256), now)
             (job.on_hold or nothing)(report, transaction)
     report.state = "held"
+
+
+def _place(job: Job, report: Report) -> None:
+    try:
+        held.place(job.path, job.path.with_name(f"{job.run}.zip"))
+    except OSError as error:
+        refuse_unheld(report, error)
+        raise Refused from error
 
 
 def refuse_unheld(report: Report, error: OSError) -> None:
@@ -64,7 +73,7 @@ def refuse_unheld(report: Report, error: OSError) -> None:
     remedy = "See to the folder `data` and import the package again."
     report.problems.error("cannot_hold", f"the package has to be held, which is not possible: {reason}", remedy)
     report.problems.warn("brake", f"it has to be held because of {reasons}", "Look whether that is meant.")
-    report.state = "refused"
+    report.expires = None
 
 
 def remember_refused(job: Job, report: Report) -> None:
