@@ -60,7 +60,9 @@ def approve(
     except Settled as error:
         raise NotHeld(f"{run} was approved, discarded or replaced a moment ago") from error
     report.seconds = time.monotonic() - begun
-    if report.state != "refused":
+    if report.state == "refused":  # mostly since whoever settled it meanwhile has removed the package
+        _still_held(store, tenant, run)
+    else:
         _remove(path)
     holding.tidy(store, folder)
     return report
@@ -80,8 +82,7 @@ def discard(
     `noted` is called in the transaction. Raises NotHeld, StorageError and OSError.
     """
     folder, now = _folder(options), datetime.now(UTC)
-    with store.read(tenant) as snapshot:
-        _stored(runs.find(snapshot, run), run)
+    _still_held(store, tenant, run)
     with store.write(tenant) as transaction:
         ended = _stored(runs.find(transaction, run), run).ended("discarded", who, now)
         runs.keep(transaction, ended, now)
@@ -109,6 +110,11 @@ def _approvable(store: Rosters, tenant: str, run: str, now: datetime, options: O
     if found.options["version"] != options.as_dict()["version"]:
         raise NotHeld(f"{run} was held by another version of this program, which may read it otherwise: {AGAIN}")
     return found
+
+
+def _still_held(store: Rosters, tenant: str, run: str) -> None:
+    with store.read(tenant) as snapshot:
+        _stored(runs.find(snapshot, run), run)
 
 
 def _stored(found: Run | None, run: str) -> Run:
