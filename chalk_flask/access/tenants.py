@@ -105,6 +105,7 @@ class Tenants:
         """Change what is given of a tenant, from the next request or import on. Raises TenantRefused.
 
         An opt-in to demographics, and the limits above which an import is held; an empty text is the usual limit again.
+        Webhooks know nothing of an opt-in yet: `outbox.withholding.change_tenant` does all this, and tells them.
         """
         given = {"demographics": demographics, "maxDeleted": max_deleted, "maxChanged": max_changed}
         facts = {name: None if value == "" else value for name, value in given.items() if value is not None}

@@ -13,6 +13,7 @@ from chalk_flask.cli.options import DEFAULT_TENANT, as_json_option, opened, sett
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
+    from backends import Backend
     from chalk_flask.access.tenants import Erased, TenantRecord, Tenants, TenantSummary
     from chalk_flask.settings import Settings
 
@@ -107,13 +108,18 @@ def _limit(ctx: click.Context, option: click.Parameter, text: str | None) -> str
 @as_json_option
 @settings_options()
 def change(name: str, as_json: bool, config: str | None, storage: str | None, **changes: Any) -> None:
-    """Change a tenant; every process that uses the store heeds it from the next request or import on."""
+    """Change a tenant; every process that uses the store heeds it from the next request or import on.
+
+    Without demographics no webhook is told of them any more, and what waits to be sent loses them.
+    """
+    from chalk_flask.outbox.withholding import change_tenant
+
     if all(value is None for value in changes.values()):
         raise click.UsageError("say what to change: --demographics, --no-demographics, --max-deleted or --max-changed")
     settings = settings_of({"config": config, "storage": storage})
     # Only the default tenant can be changed before there is a store.
-    with _tenants(settings, writes=name == DEFAULT_TENANT) as tenants:
-        changed = tenants.set(name, **changes)
+    with _stored(settings, writes=name == DEFAULT_TENANT) as store:
+        changed = change_tenant(store, name, **changes)
     emit(as_json, changed.as_dict(), "\n".join([_opted(changed), *_limits(changed)]))
 
 
@@ -144,16 +150,24 @@ def delete(name: str, yes: bool, as_json: bool, **given: Any) -> None:
 
 @contextmanager
 def _tenants(settings: Settings, writes: bool = False) -> Iterator[Tenants]:
-    """The tenants of the store. One that does not exist is made only for a command that `writes`; else it is empty."""
-    from backends import backend_class, open_store, store_exists
+    """The tenants of the store."""
     from chalk_flask.access.tenants import Tenants
+
+    with _stored(settings, writes) as store:
+        yield Tenants(store)
+
+
+@contextmanager
+def _stored(settings: Settings, writes: bool = False) -> Iterator[Backend]:
+    """The store. One that does not exist is made only for a command that `writes`; else it is empty."""
+    from backends import backend_class, open_store, store_exists
     from chalk_flask.collections import COLLECTIONS
 
     if writes and not backend_class(settings.storage).durable:
         raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
     there = writes or store_exists(settings.storage)
     with _refusing(), opened(settings) if there else open_store("memory:", COLLECTIONS) as store:
-        yield Tenants(store)
+        yield store
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from chalk_flask.oneroster.resources import RESOURCES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.changed import Seen, View, differing
 from chalk_flask.outbox.deliveries import enqueue
-from chalk_flask.outbox.events import CHANGES, COMPLETED, Change, Message, entity_type, envelope
+from chalk_flask.outbox.events import ACTIONS, CHANGES, COMPLETED, Change, Message, entity_type, envelope
 from chalk_flask.outbox.subscriptions import Subscription, subscriptions
 
 __all__ = ["LARGEST", "Before", "Outbox"]
@@ -108,7 +108,8 @@ class _Told:
         self._size = self._sequence = 0
 
     def listens(self, entity: str) -> bool:
-        return entity in self._subscription.told_of
+        wants = self._subscription.wants
+        return entity in self._subscription.told_of and any(wants(f"{entity}.{action}") for action in ACTIONS)
 
     def view(self, resource: Resource) -> View:
         if resource.name not in self._views:
@@ -133,7 +134,7 @@ class _Told:
             self._sequence = max(self._sequence, sequence)
             self._send_batch(COMPLETED, counts)
         elif self._batch:
-            self._send_batch(CHANGES, counts)
+            self._send_batch(CHANGES, None)
 
     def taken(self) -> list[Message]:
         messages, self._messages = self._messages, []

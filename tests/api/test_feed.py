@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +14,9 @@ from flask import Flask
 from chalk_flask import create_app
 from chalk_flask.access import Limits
 from chalk_flask.access.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
-from chalk_flask.oneroster.resources import RESOURCES
 from chalk_flask.roster import numbering
-from chalk_flask.roster.importing import Options, import_package
 from tests.api.conftest import CHALK, Consumer, problem
+from tests.api.histories import History, everything, load
 from tests.conftest import BACKENDS, chalk_of, url_in
 from tests.roster.packages import Made
 
@@ -34,23 +32,6 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
     load(made, Made(), tmp_path)
     yield made
     chalk_of(made).store.close()
-
-
-def load(app: Flask, package: Made, folder: Path) -> str:
-    report = import_package(chalk_of(app).store, "default", package.folder(folder / "package"), Options())
-    return report.state
-
-
-def everything(consumer: Consumer) -> dict[tuple[str, str], Any]:
-    """All that a client can read, deleted records too, by entity and id."""
-    found = {}
-    for name, resource in RESOURCES.items():
-        answer = consumer.get(f"{CHALK}/{name}?filter=dateLastModified>'2000-01-01'")
-        assert answer.status_code == 200, answer.text
-        assert answer.json is not None
-        for record in answer.json[name]:
-            found[resource.single, record["sourcedId"]] = record
-    return found
 
 
 def asked(consumer: Consumer, query: str) -> dict[str, Any]:
@@ -75,54 +56,6 @@ def followed(consumer: Consumer, since: int, limit: int) -> Iterator[dict[str, A
             assert numbers[-1:] <= [since]
             return
         data = asked(consumer, data["next"].partition("?")[2])
-
-
-class History:
-    """Random changes by imports of both kinds and by a grade tool."""
-
-    def __init__(self, app: Flask, folder: Path, seed: int) -> None:
-        self.app, self.folder = app, folder
-        self.draw = random.Random(seed)
-        self.tool = Consumer(app)
-        self.number = 0
-
-    def step(self) -> None:
-        self.draw.choice([self.bulk, self.delta, self.grade, self.delete])()
-
-    def bulk(self) -> None:
-        made = Made()
-        for name in ("results", "enrollments", "classResources"):
-            made.rows[name] = [row for row in made.rows[name] if self.draw.random() < 0.6]
-        made.set("users", "pupil-1", givenName=self.draw.choice(["Ada", "Bo", "Cy"]))
-        assert load(self.app, made, self.folder) in ("committed", "unchanged")
-
-    def delta(self) -> None:
-        made = Made().only("orgs")
-        made.properties["file.orgs"] = "delta"
-        base = {"dateLastModified": WHEN, "name": self.draw.choice("xyz"), "type": "school", "parentSourcedId": "org-1"}
-        made.rows["orgs"] = [
-            {**base, "sourcedId": f"more-{n}", "status": self.draw.choice(["active", "tobedeleted"])} for n in range(3)
-        ]
-        assert load(self.app, made, self.folder) in ("committed", "unchanged")
-
-    def grade(self) -> None:
-        item = {
-            "title": self.draw.choice("abc"),
-            "assignDate": WHEN,
-            "dueDate": WHEN,
-            "class": {"sourcedId": "class-1"},
-            "resultValueMin": 0,
-            "resultValueMax": 9,
-        }
-        path = f"{CHALK}/lineItems/tool-{self.draw.randrange(3)}"
-        answer = self.tool.client.put(
-            path, json={"lineItem": item}, headers={"Authorization": f"Bearer {self.tool.token}"}
-        )
-        assert answer.status_code in (200, 201), answer.text
-
-    def delete(self) -> None:
-        answer = self.tool.get(f"{CHALK}/lineItems/tool-{self.draw.randrange(3)}", method="DELETE")
-        assert answer.status_code in (204, 404), answer.text
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,0 +1,90 @@
+"""What a tenant is no longer opted in to is told to nobody any more, nor sent where it still waits to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from backends import Backend, Compare, Record, Transaction
+from chalk_flask.access.tenants import TenantRecord, Tenants
+from chalk_flask.outbox.deliveries import BODIES, COLLECTION, Delivery
+from chalk_flask.outbox.events import COMPLETED
+from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
+from chalk_flask.outbox.subscriptions import PRIVATE, subscriptions
+
+__all__ = ["change_tenant", "withhold"]
+
+BATCH = 20
+"""Deliveries that are read at once: a body may have half a megabyte."""
+
+_MARKS = [b'"entity_type":"%s"' % entity.encode() for entity in sorted(PRIVATE)]
+
+
+def change_tenant(
+    store: Backend,
+    name: str,
+    *,
+    demographics: bool | None = None,
+    max_deleted: str | None = None,
+    max_changed: str | None = None,
+) -> TenantRecord:
+    """Change what is given of a tenant, as `Tenants.set` does, with what follows for its webhooks.
+
+    The tenant goes first: a webhook that is made meanwhile either sees that, or is seen by what follows. Stopped in
+    between, the same again does the rest. Raises TenantRefused.
+    """
+    tenants = Tenants(store)
+    changed = tenants.set(name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed)
+    if demographics is not None:
+        with store.write(name) as transaction:
+            withhold(transaction, not demographics)
+    return changed
+
+
+def withhold(transaction: Transaction, withheld: bool) -> None:
+    """Tell those webhooks that named demographics nothing of them, or tell them again.
+
+    What waits loses them: it is another event then, with an id of its own, or none when nothing is left. Of what was
+    sent already, the body is removed, so that it cannot be sent again.
+    """
+    named = [each for each in subscriptions(transaction) if each.entities & PRIVATE]
+    kinds = PRIVATE if withheld else frozenset()
+    transaction.put(WEBHOOKS, [replace(each, withheld=each.entities & kinds).stored() for each in named])
+    for webhook in named if withheld else ():
+        _erase(transaction, list(transaction.keys(COLLECTION, Compare("webhook", "=", webhook.id))))
+
+
+def _erase(transaction: Transaction, keys: list[str]) -> None:
+    for start in range(0, len(keys), BATCH):
+        bodies = transaction.bodies(BODIES, keys[start : start + BATCH])
+        found = {key: body for key, body in bodies.items() if any(mark in body for mark in _MARKS)}
+        stored = transaction.bodies(COLLECTION, list(found))
+        _rewrite(transaction, [(Delivery.of(orjson.loads(stored[key])), body) for key, body in found.items()])
+
+
+def _rewrite(transaction: Transaction, found: Iterable[tuple[Delivery, bytes]]) -> None:
+    for delivery, body in found:
+        message = _rest(orjson.loads(body)) if delivery.state == "pending" else None
+        if message is not None:
+            made = replace(delivery, event_id=message["event_id"], attempts=())
+            transaction.put(BODIES, [Record(delivery.key, orjson.dumps(message))])
+            transaction.put(COLLECTION, [made.stored()])
+            continue
+        transaction.delete(BODIES, [delivery.key])
+        if delivery.state == "pending":
+            transaction.delete(COLLECTION, [delivery.key])
+
+
+def _rest(message: dict[str, Any]) -> dict[str, Any] | None:
+    """The event without what is withheld, if anything is left of it."""
+    batch = message["data"].get("batch")
+    if batch is None:
+        return None
+    changes = [each for each in batch["changes"] if each["entity_type"] not in PRIVATE]
+    if not changes and message["event_type"] != COMPLETED:
+        return None
+    return {**message, "event_id": f"evt-{uuid4()}", "data": {"batch": {**batch, "changes": changes}}}

@@ -1,0 +1,156 @@
+"""In which deliveries changes come: one a run or one a record, in order, in parts that are not too large."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from flask import Flask
+
+from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.outbox.deliveries import BODIES
+from chalk_flask.outbox.events import ENTITIES
+from chalk_flask.outbox.writing import LARGEST
+from tests.api.conftest import CHALK, Consumer
+from tests.api.histories import load
+from tests.conftest import chalk_of
+from tests.outbox.conftest import changes, events, forget, left, subscribe, told
+from tests.roster.packages import Made
+
+
+def sizes(app: Flask) -> list[int]:
+    with chalk_of(app).store.read("default") as snapshot:
+        bodies = snapshot.bodies(BODIES, list(snapshot.keys(BODIES)))
+    return [len(body) for body in bodies.values()]
+
+
+def feed(app: Flask, since: int = 0) -> list[dict[str, Any]]:
+    answer = Consumer(app).get(f"{CHALK}/changes?since={since}&include=ids").json
+    assert answer is not None
+    found: list[dict[str, Any]] = answer["changes"]
+    return found
+
+
+def crowd(count: int, **cells: str) -> Made:
+    """The small roster with so many people more."""
+    made = Made()
+    row = made.rows["users"][1]
+    made.rows["users"] += [
+        {**row, "sourcedId": f"more-{n:05}", "username": f"more-{n}", "userIds": "", **cells} for n in range(count)
+    ]
+    return made
+
+
+def test_a_batch_is_one_delivery_with_the_changes_and_counts_of_the_run(app: Flask, tmp_path: Path) -> None:
+    subscribe(app, mode="batched")
+    made = Made().set("users", "pupil-1", givenName="Ada").drop("users", "pupil-2").set("orgs", "org-3", name="Other")
+    load(app, made, tmp_path)
+    [event] = events(app)
+    assert (event["event_type"], event["webhook_id"], event["tenant_id"]) == ("sync.completed", "wh-one", "default")
+    assert event["event_id"].startswith("evt-")
+    assert event["sync_run_id"]
+    assert told(app) == [("org.updated", "org-3"), ("user.updated", "pupil-1"), ("user.deleted", "pupil-2")]
+    counts = event["data"]["batch"]["counts"]
+    assert counts["users"] == {"created": 0, "updated": 1, "deleted": 1, "revived": 0, "unchanged": 2}
+    assert counts["classes"]["unchanged"] == 2
+    assert event["sequence"] == event["data"]["batch"]["changes"][-1]["sequence"]
+
+
+def test_one_a_record_ends_with_the_end_of_the_run(app: Flask, tmp_path: Path) -> None:
+    subscribe(app)
+    load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
+    assert [each["event_type"] for each in events(app)] == ["org.updated", "user.updated", "sync.completed"]
+    assert len({each["sync_run_id"] for each in events(app)}) == 1
+    assert len({each["event_id"] for each in events(app)}) == 3
+    first, second, end = events(app)
+    assert first["sequence"] < second["sequence"] <= end["sequence"]
+    assert first["data"]["single"]["sequence"] == first["sequence"]
+    forget(app)
+    load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
+    assert events(app) == [], "an import that changes nothing tells nothing"
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_entity"])
+def test_of_a_first_import_its_end_alone_is_told(empty: Flask, tmp_path: Path, mode: str) -> None:
+    subscribe(empty, mode=mode, entities=list(ENTITIES))
+    load(empty, Made(), tmp_path)
+    [event] = events(empty)
+    assert (event["event_type"], event["data"]["batch"]["changes"]) == ("sync.completed", [])
+    assert event["data"]["batch"]["counts"]["users"]["created"] == 4
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_entity"])
+def test_who_asked_for_it_is_told_of_every_record_of_a_first_import(empty: Flask, tmp_path: Path, mode: str) -> None:
+    subscribe(empty, mode=mode, entities=list(ENTITIES), initial=True, full=True)
+    subscribe(empty, "end")
+    load(empty, Made(), tmp_path)
+    served = {}
+    consumer = Consumer(empty)
+    for entity, collection in ENTITIES.items():
+        answer = consumer.get(f"{CHALK}/{collection}").json
+        assert answer is not None
+        served |= {(entity, each["sourcedId"]): each for each in answer[collection]}
+    created = [each for each in changes(empty) if each["action"] == "created"]
+    assert len(created) == len(served) == 21
+    assert {(each["entity_type"], each["sourced_id"]): each["entity"] for each in changes(empty)} == served
+    assert {each["sequence"] for each in created} == {0}, "a first import gives no numbers"
+    assert [each["event_type"] for each in events(empty, "end")] == ["sync.completed"]
+
+
+def test_many_changes_come_in_parts_of_which_none_is_too_large(app: Flask, tmp_path: Path) -> None:
+    subscribe(app, mode="batched", full=True)
+    load(app, crowd(1200, middleName='"é' * 300), tmp_path)
+    assert max(sizes(app)) <= LARGEST
+    kinds = [each["event_type"] for each in events(app)]
+    assert kinds[:3] == ["sync.changes"] * 3
+    assert kinds.count("sync.completed") == 1
+    assert told(app) == [("user.created", f"more-{n:05}") for n in range(1200)]
+    run = {each["sync_run_id"] for each in events(app) if each["sync_run_id"]}
+    assert len(run) == 1
+    assert [("counts" in each["data"]["batch"]) for each in events(app)] == [kind == "sync.completed" for kind in kinds]
+    numbers = [each["sequence"] for each in changes(app)]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_entity"])
+def test_a_record_that_is_too_large_is_told_by_its_id(app: Flask, tmp_path: Path, mode: str) -> None:
+    subscribe(app, mode=mode, full=True)
+    made = crowd(3)
+    made.extra["users"] = [f"metadata.m{n}" for n in range(6)]
+    made.set("users", "more-00001", **{f"metadata.m{n}": "x" * 100_000 for n in range(6)})
+    load(app, made, tmp_path)
+    found = {each["sourced_id"]: each for each in changes(app) if each["action"] == "created"}
+    assert ["entity" in found[f"more-0000{n}"] for n in range(3)] == [True, False, True]
+    assert max(sizes(app)) <= LARGEST
+
+
+def test_numbers_and_order_are_those_of_the_feed(app: Flask, tmp_path: Path) -> None:
+    subscribe(app, full=True, entities=list(ENTITIES))
+    subscribe(app, "batched", full=True, entities=list(ENTITIES), mode="batched")
+    load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
+    load(app, Made().drop("results", "result-1").set("demographics", "pupil-1", sex="male"), tmp_path)
+    singles = {resource.single: collection for collection, resource in RESOURCES.items()}
+    for name in ("one", "batched"):
+        numbers = [each["sequence"] for each in changes(app, name)]
+        assert numbers == sorted(set(numbers))
+        last = {(ENTITIES[each["entity_type"]], each["sourced_id"]): each["sequence"] for each in changes(app, name)}
+        numbered = {(singles[each["entity"]], each["sourcedId"]): each for each in feed(app)}
+        assert last.keys() == numbered.keys()
+        # A commit that comes late is stamped again, of which nobody is told where the record is deleted.
+        assert all(last[place] <= each["sequence"] for place, each in numbered.items())
+        active = {place for place, each in numbered.items() if not each["type"].endswith("deleted")}
+        assert {place: last[place] for place in active} == {place: numbered[place]["sequence"] for place in active}
+
+
+def test_the_bodies_are_kept_to_the_byte(app: Flask, tmp_path: Path) -> None:
+    subscribe(app, full=True)
+    load(app, Made().set("users", "pupil-1", givenName='Zoë \\ "/" \u2028'), tmp_path)
+    with chalk_of(app).store.read("default") as snapshot:
+        bodies = snapshot.bodies(BODIES, list(snapshot.keys(BODIES)))
+    body = next(body for body in bodies.values() if b"user.updated" in body)
+    assert orjson.dumps(orjson.loads(body)) == body
+    assert json.loads(body)["data"]["single"]["entity"]["givenName"] == 'Zoë \\ "/" \u2028'
+    assert left(app)["outbox"] == left(app)["deliveries"] + 1, "and the last number"

@@ -1,0 +1,113 @@
+"""Demographics of a tenant that is opted out: nobody is told of them any more, nor sent what waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+from flask import Flask
+
+from chalk_flask.access.tenants import Tenants
+from chalk_flask.outbox import Attempt, Delivery, subscriptions
+from chalk_flask.outbox.deliveries import BODIES
+from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
+from chalk_flask.outbox.withholding import change_tenant
+from tests.api.histories import load
+from tests.conftest import chalk_of
+from tests.outbox.conftest import changes, events, forget, subscribe, told
+from tests.roster.packages import Made
+
+
+def change(app: Flask, folder: Path, sex: str, name: str = "Ada") -> None:
+    load(app, Made().set("demographics", "pupil-1", sex=sex).set("users", "pupil-1", givenName=name), folder)
+
+
+def stored(app: Flask) -> bytes:
+    """All that the outbox still holds."""
+    with chalk_of(app).store.read("default") as snapshot:
+        return b"".join(snapshot.bodies(BODIES, list(snapshot.keys(BODIES))).values())
+
+
+@pytest.mark.parametrize("mode", ["per_entity", "batched"])
+def test_a_tenant_that_is_opted_out_tells_nothing_of_demographics_from_then_on(
+    app: Flask, tmp_path: Path, mode: str
+) -> None:
+    store = chalk_of(app).store
+    subscribe(app, mode=mode, entities=["demographics", "user"])
+    change_tenant(store, "default", demographics=False)
+    assert not Tenants(store).get("default").demographics
+    change(app, tmp_path, "male")
+    assert told(app) == [("user.updated", "pupil-1")]
+    with store.read("default") as snapshot:
+        [webhook] = subscriptions(snapshot)
+    assert (webhook.told_of, webhook.withheld) == ({"user"}, {"demographics"})
+    forget(app)
+    change_tenant(store, "default", demographics=True)
+    change(app, tmp_path, "female", "Bo")
+    assert told(app) == [("user.updated", "pupil-1"), ("demographics.updated", "pupil-1")]
+
+
+def test_a_webhook_of_demographics_alone_is_told_of_nothing_then(app: Flask, tmp_path: Path) -> None:
+    subscribe(app, entities=["demographics"])
+    change_tenant(chalk_of(app).store, "default", demographics=False)
+    change(app, tmp_path, "male")
+    assert told(app) == []
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_waits_loses_its_demographics(app: Flask, tmp_path: Path, full: bool) -> None:
+    subscribe(app, entities=["demographics", "user"], full=full)
+    subscribe(app, "batched", entities=["demographics", "user"], full=full, mode="batched")
+    subscribe(app, "other", full=full, mode="batched")
+    change(app, tmp_path, "male")
+    before = {name: events(app, name) for name in ("one", "batched", "other")}
+    assert ("demographics.updated", "pupil-1") in told(app) + told(app, "batched")
+    change_tenant(chalk_of(app).store, "default", demographics=False)
+    assert told(app) == told(app, "batched") == [("user.updated", "pupil-1")]
+    assert events(app) == [each for each in before["one"] if "demographics" not in each["event_type"]]
+    [event, *_], [former, *_] = events(app, "batched"), before["batched"]
+    assert event["event_id"] != former["event_id"], "other bytes are another event"
+    assert event["data"]["batch"]["counts"] == former["data"]["batch"]["counts"]
+    assert events(app, "other") == before["other"]
+    assert b'"demographics"' not in stored(app).replace(b'"demographics":{', b"")
+
+
+def test_a_batch_of_which_nothing_is_left_is_not_sent(app: Flask, tmp_path: Path) -> None:
+    subscribe(app, entities=["demographics"], events=["demographics.updated"], mode="batched")
+    change(app, tmp_path, "male")
+    assert events(app)[0]["event_type"] == "sync.changes"
+    change_tenant(chalk_of(app).store, "default", demographics=False)
+    assert events(app) == []
+
+
+def test_what_was_sent_cannot_be_sent_again_but_is_remembered(app: Flask, tmp_path: Path) -> None:
+    store = chalk_of(app).store
+    subscribe(app, entities=["demographics", "user"], full=True)
+    change(app, tmp_path, "male")
+    attempt = Attempt("2026-09-01T08:00:00.000Z", 5, 200)
+    with store.write("default") as transaction:
+        bodies = transaction.bodies(DELIVERIES, list(transaction.keys(DELIVERIES)))
+        done = [Delivery.of(orjson.loads(body)).tried(attempt, "delivered", None) for body in bodies.values()]
+        transaction.put(DELIVERIES, [each.stored() for each in done])
+    change_tenant(store, "default", demographics=False)
+    with store.read("default") as snapshot:
+        kept = {
+            key: Delivery.of(orjson.loads(body))
+            for key, body in snapshot.bodies(DELIVERIES, [each.key for each in done]).items()
+        }
+        assert kept == {each.key: each for each in done}
+        with_bodies = snapshot.bodies(BODIES, list(kept))
+    assert {kept[key].event_type for key in kept.keys() - with_bodies.keys()} == {"demographics.updated"}
+    assert b"demographics.updated" not in stored(app)
+
+
+def test_opting_touches_no_webhook_that_did_not_name_demographics(app: Flask) -> None:
+    subscribe(app)
+    store = chalk_of(app).store
+    with store.read("default") as snapshot:
+        before = subscriptions(snapshot)
+    change_tenant(store, "default", demographics=False)
+    with store.read("default") as snapshot:
+        assert subscriptions(snapshot) == before
+    assert changes(app) == []
