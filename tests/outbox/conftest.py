@@ -52,18 +52,16 @@ def plain(tmp_path: Path) -> Iterator[Backend]:
 def subscribe(app: Flask, name: str = "one", **given: Any) -> Subscription:
     """A webhook; what is not given is as by default, but one delivery for each record."""
     kept = {key: frozenset(value) if isinstance(value, (list, set)) else value for key, value in given.items()}
-    made = Subscription(
-        **{
-            "id": f"wh-{name}",
-            "tenant": "default",
-            "url": "https://tool.example.org/hooks",
-            "created": WHEN,
-            "secrets": (Sealed("sealed"),),
-            "root": ROOT,
-            "mode": "per_entity",
-            **kept,
-        }
-    )
+    defaults: dict[str, Any] = {
+        "id": f"wh-{name}",
+        "tenant": "default",
+        "url": "https://tool.example.org/hooks",
+        "created": WHEN,
+        "secrets": (Sealed("sealed"),),
+        "root": ROOT,
+        "mode": "per_entity",
+    }
+    made = Subscription(**defaults | kept)
     with chalk_of(app).store.write("default") as transaction:
         transaction.put(COLLECTION, [made.stored()])
     return made

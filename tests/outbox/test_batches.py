@@ -87,7 +87,7 @@ def test_who_asked_for_it_is_told_of_every_record_of_a_first_import(empty: Flask
     subscribe(empty, mode=mode, entities=list(ENTITIES), initial=True, full=True)
     subscribe(empty, "end")
     load(empty, Made(), tmp_path)
-    served = {}
+    served: dict[tuple[str, str], Any] = {}
     consumer = Consumer(empty)
     for entity, collection in ENTITIES.items():
         answer = consumer.get(f"{CHALK}/{collection}").json
