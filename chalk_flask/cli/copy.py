@@ -34,9 +34,9 @@ def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None
     issuers. FROM is not changed, and who wants to write to it waits meanwhile. TO is not usable until all of it is
     there; when the command is stopped before, every other one refuses TO, and --restart begins anew.
 
-    Not in a store, and so not copied, is the folder `data`: the keys of access tokens and of sealed secrets, the record
-    of reads, and whatever else lies there. To move a service, stop it, copy the store, take that folder along as it is,
-    and start with --storage TO.
+    Not in a store, and so not copied, is the folder `data`: the keys of access tokens and of sealed secrets, packages
+    that are held, and the record of reads. To move a service, stop it, copy the store, take that folder along as it is,
+    and start with --storage TO. A package that is held is to be imported again: its roster counts as moved.
     """
     from backends import StorageError, StoreNotEmpty, StoreUnfinished
 

@@ -48,18 +48,21 @@ MOMENT = "2026-11-02T05:00:00.000Z"
 Row = Iterable[object]
 
 
-def write_package(users: int, path: Path) -> None:
-    """Write the package of a district with so many users, a ZIP file. Raises ValueError for fewer than FEWEST."""
+def write_package(users: int, path: Path, day: int = 1) -> None:
+    """Write the package of a district with so many users, a ZIP file. Raises ValueError for fewer than FEWEST.
+
+    That of another day of the month holds the same rows, and is another file.
+    """
     district = District(users)
     with zipfile.ZipFile(path, "w") as archive:
         _write(archive, "manifest", ["propertyName", "value"], _manifest())
         for name, columns in HEADERS.items():
             rows = ((first, "", "", *rest) for first, *rest in getattr(district, name)())
-            _write(archive, name, ["sourcedId", "status", "dateLastModified", *columns.split()], rows)
+            _write(archive, name, ["sourcedId", "status", "dateLastModified", *columns.split()], rows, day)
 
 
-def _write(archive: zipfile.ZipFile, name: str, header: list[str], rows: Iterable[Row]) -> None:
-    entry = zipfile.ZipInfo(f"{name}.csv", (2026, 8, 1, 0, 0, 0))
+def _write(archive: zipfile.ZipFile, name: str, header: list[str], rows: Iterable[Row], day: int = 1) -> None:
+    entry = zipfile.ZipInfo(f"{name}.csv", (2026, 8, day, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
     with archive.open(entry, "w", force_zip64=True) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as text:
         writer = csv.writer(text)
