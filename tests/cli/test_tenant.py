@@ -198,3 +198,15 @@ def test_a_tenant_that_is_deleted_while_its_package_is_checked_gets_no_roster(
         with pytest.raises(TenantRefused, match="there is no tenant"):
             Tenants(store).delete("north")
         Tenants(store).create("north")
+
+
+def test_a_tenant_that_is_opted_out_ends_what_its_webhooks_are_told(run: Run) -> None:
+    create(run, "north", "--demographics")
+    words = ("--tenant", "north", "--entity", "demographics", "--entity", "user", "--json")
+    made = run("webhook", "create", "--url", "https://tool.example.org/hooks", *words).json
+    assert run("tenant", "set", "north", "--no-demographics").code == 0
+    assert run("webhook", "show", made["id"], "--tenant", "north", "--json").json["withheld"] == ["demographics"]
+    assert "the tenant is not opted in" in run("webhook", "show", made["id"], "--tenant", "north").out
+    assert run("webhook", "create", "--url", "https://tool.example.org/hooks", *words).code == 1
+    assert run("tenant", "set", "north", "--demographics").code == 0
+    assert run("webhook", "show", made["id"], "--tenant", "north", "--json").json["withheld"] == []

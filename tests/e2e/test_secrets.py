@@ -7,7 +7,6 @@ file that it left is searched for them.
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import os
 import re
@@ -17,60 +16,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import pytest
-import requests
 from requests_oauthlib import OAuth1Session
+from standardwebhooks import Webhook
 
 from chalk_flask.access.assertions import JWT_BEARER
 from tests.access.issuing import AUD, ISS, key_set, rsa_key, signed
-from tests.e2e.conftest import DEMO, ENVIRON, ROOT
-
-API = "/ims/oneroster/v1p1"
-GRANT = {"grant_type": "client_credentials"}
-CANARY = "canaryvalue7d31"
-"""Stands where a client asks about somebody."""
-
-
-@dataclass
-class Place:
-    """A folder in which a service runs; whatever it and the commands write goes below it."""
-
-    folder: Path
-    storage: str
-    url: str = ""
-    secrets: dict[str, str] = field(default_factory=dict)
-    shown: list[str] = field(default_factory=list)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """Everything that might be written to is in the folder."""
-        where = {"TMPDIR": str(self.folder / "tmp"), "HOME": str(self.folder), "CHALK_DATA": str(self.folder / "data")}
-        told = {"CHALK_STORAGE": self.storage, "CHALK_LOG_LEVEL": "debug", "PYTHONPATH": str(ROOT)}
-        return {**ENVIRON, **where, **told, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-    def run(self, *words: str | Path) -> str:
-        """What a command says on both of its ends; it must do what it is asked."""
-        done = subprocess.run(
-            [sys.executable, "-m", "chalk_flask", *map(str, words)],
-            cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        self.shown.append(done.stderr)
-        return done.stdout
-
-    def make(self, *words: str | Path) -> dict[str, Any]:
-        """What a command makes; what it shows this once is kept apart from what must not hold it."""
-        made: dict[str, Any] = json.loads(self.run(*words, "--json"))
-        return made
-
-    def ask(self, path: str, authorization: str = "", method: str = "GET", **options: Any) -> requests.Response:
-        headers = {"Authorization": authorization} if authorization else {}
-        return requests.request(method, self.url + path, headers=headers, timeout=30, **options)
+from tests.e2e.conftest import DEMO
+from tests.e2e.places import API, CANARY, GRANT, Place, files, forms, logged, people
+from tests.webhooks.receiving import answering, receiving
 
 
 @pytest.fixture(scope="module", params=["sqlite:///chalk.db", "json:///store"])
@@ -85,6 +42,9 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         use_wrongly(made)
         at_the_token_endpoint(made)
         on_a_bare_socket(made)
+        by_webhook(made)
+    for words in ("webhook list", "webhook list --json", *(f"webhook show {key}" for key in made.webhooks)):
+        made.shown.append(made.run(*words.split()).replace(CANARY, ""))  # URLs are for the operator to see
     for words in ("token list", "client list --json", "issuer list --json", "audit", "config show --json", "check"):
         made.shown.append(made.run(*words.split()))
     return made
@@ -226,37 +186,36 @@ def on_a_bare_socket(place: Place) -> None:
                 pass
 
 
-def people() -> list[dict[str, str]]:
-    with (DEMO / "users.csv").open(encoding="utf-8", newline="") as rows:
-        return list(csv.DictReader(rows))
+def by_webhook(place: Place) -> None:
+    """Deliveries with names in them, to one who takes them and to one who does not; each has a secret in its URL."""
+    answers = {"kind": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "unkind": b"HTTP/1.1 500 No\r\n\r\n"}
+    for name, answer in answers.items():
+        with receiving(answering(answer, close=name == "unkind")) as receiver:
+            url = receiver.url.replace("hush", CANARY)
+            made = place.make("webhook", "create", "--url", url, "--full", "--label", name)
+            place.webhooks.append(made["id"])
+            rotated = place.make("webhook", "rotate", made["id"])
+            place.secrets |= {f"{name} former webhook": made["secret"], f"{name} webhook": rotated["secret"]}
+            bearer = f"Bearer {place.secrets['token']}"
+            body = {"category": {"title": f"{people()[0]['familyName']} {CANARY}"}}
+            assert place.ask(f"{API}/categories/{name}", bearer, "PUT", json=body).status_code == 201
+            assert {each["status"] for each in attempts(place, made["id"])} <= {200, 500}
+            assert receiver.requests
+            [(_, headers, text), *_] = receiver.requests
+            assert CANARY in text.decode()
+            for secret in (made["secret"], rotated["secret"]):
+                Webhook(secret).verify(text, headers)
 
 
-def forms(place: Place) -> dict[str, bytes]:
-    """Every secret in each form in which it travelled."""
-    found: dict[str, bytes] = {}
-    ids = [place.secrets[name] for name in place.secrets if name.endswith(" id")]
-    for name, secret in place.secrets.items():
-        if name.endswith(" id"):
-            continue
-        pairs = [f"{each}:{secret}" for each in ids]
-        texts = [secret, quote(secret, safe=""), quote_plus(secret), secret[::-1], secret.split(".")[-1]]
-        found |= {f"{name}, {each[:6]}": each.encode() for each in texts}
-        for number, text in enumerate([secret, *pairs]):
-            found[f"{name}, base64 {number}"] = base64.b64encode(text.encode()).rstrip(b"=")[:-2]
-    return found
-
-
-def files(place: Place) -> dict[str, bytes]:
-    """Everything that was written."""
-    return {
-        str(path.relative_to(place.folder)): path.read_bytes() for path in place.folder.rglob("*") if path.is_file()
-    }
-
-
-def logged(place: Place) -> str:
-    """What the service and the commands said, and the lines of reads: all that is no store."""
-    kept = [text for name, text in files(place).items() if name in ("out.txt", "err.txt") or "reads" in name]
-    return b"\n".join(kept).decode() + "\n".join(place.shown)
+def attempts(place: Place, webhook: str) -> list[Any]:
+    """What the command shows of attempts, once there are any."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        shown = json.loads(place.run("webhook", "show", webhook, "--json"))
+        if shown["last_attempts"]:
+            return list(shown["last_attempts"])
+        time.sleep(0.05)
+    return []
 
 
 def test_there_is_something_to_search(place: Place) -> None:
@@ -267,7 +226,7 @@ def test_there_is_something_to_search(place: Place) -> None:
     entries = json.loads(place.run("audit", "--json"))["entries"]
     assert {each["event"] for each in entries} >= {
         "read", "import.committed", "token.created", "token.revoked", "client.created", "client.rotated",
-        "issuer.added", "login.succeeded", "login.failed",
+        "issuer.added", "login.succeeded", "login.failed", "webhook.created", "webhook.rotated",
     }  # fmt: skip
 
 
