@@ -80,7 +80,7 @@ class Delivery:
             "state": self.state,
             "due": self.due,
         }
-        return Record(self.key, orjson.dumps(self.as_dict()), values)
+        return Record(self.key, orjson.dumps(self), values)
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Delivery:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 AHEAD = 256
 """Outcomes that may wait to be saved; a sender that has so many waits with them."""
-MOST = 256
+MOST = 128
 """Deliveries that are read at once, at the most; fewer when they are large."""
 BYTES = 256 * 1024
 """Bytes of bodies beyond which fewer are read the next time."""

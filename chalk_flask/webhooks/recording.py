@@ -24,7 +24,7 @@ __all__ = ["GATHER", "Outcome", "Recorder"]
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.1
+GATHER = 0.2
 """Seconds for which outcomes are gathered at least."""
 SHARE = 3
 """Between two commits so many times passes as the last one took: a store of JSON writes whole files."""
