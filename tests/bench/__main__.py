@@ -22,8 +22,9 @@ from tests.bench.measuring import Effort, bodies, growth, reads, stream, walk
 from tests.bench.processes import CHALK, Failed, chalk_server, ran, yardstick_server
 from tests.bench.roster import FEWEST, write_package
 from tests.bench.ways_in import known_bearer, limited_page, token_requests, written_grades
+from tests.bench.webhooks import webhooks
 
-PARTS = ("import", "reads", "stream", "walk", "ways-in")
+PARTS = ("import", "reads", "stream", "walk", "ways-in", "webhooks")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -112,6 +113,8 @@ def _of_one_district(asked: argparse.Namespace, effort: Effort, folder: Path, pa
             yield from limited_page(storage, server, folder, effort)
             yield from token_requests(storage, server)
             yield from written_grades(server)
+    if "webhooks" in parts:
+        yield from webhooks(storage, asked.users // 10, effort)
 
 
 def _loaded(users: int, folder: Path) -> str:

@@ -47,6 +47,9 @@ BARS = {
     "token": Bar("≤", 5),
     "put": Bar("≤", 10),
     "put.lost": Bar("≤", 0),
+    "webhooks.per_second": Bar("≥", 300),
+    "webhooks.p99_ratio": Bar("≤", 2),
+    "webhooks.rss_mb": Bar("≤", 50),
 }
 GROWTH = Bar("≤", 1.5)
 

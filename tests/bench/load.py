@@ -12,11 +12,13 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 from tests.bench.processes import Failed, Server
 
-__all__ = ["Maker", "chosen", "rate"]
+__all__ = ["Maker", "chosen", "rate", "waits"]
 
 Maker: TypeAlias = Literal["wrk", "python"]
 
@@ -40,6 +42,19 @@ def rate(maker: Maker, server: Server, path: str, connections: int, seconds: flo
     return (_wrk if maker == "wrk" else _python)(server, path, connections, seconds)
 
 
+def waits(server: Server, path: str, connections: int, going: Callable[[], bool]) -> list[float]:
+    """The seconds of each answer, sorted, to clients that ask again at once for as long as this is going.
+
+    `going` is asked ten times a second. Raises Failed unless all answers are 200.
+    """
+    with _asking(server, path, connections) as (selector, clients):
+        while going():
+            again = time.perf_counter() + 0.1
+            while time.perf_counter() < again:
+                _turn(selector)
+    return sorted(took for client in clients for took in client.took)
+
+
 def _wrk(server: Server, path: str, connections: int, seconds: float) -> float:
     headers = [word for name, value in server.headers.items() for word in ("-H", f"{name}: {value}")]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", *headers]
@@ -52,6 +67,15 @@ def _wrk(server: Server, path: str, connections: int, seconds: float) -> float:
 
 
 def _python(server: Server, path: str, connections: int, seconds: float) -> float:
+    with _asking(server, path, connections) as (selector, clients):
+        began = time.perf_counter()
+        while (passed := time.perf_counter() - began) < seconds or not any(client.took for client in clients):
+            _turn(selector)
+    return sum(len(client.took) for client in clients) / passed
+
+
+@contextmanager
+def _asking(server: Server, path: str, connections: int) -> Iterator[tuple[selectors.BaseSelector, list[_Client]]]:
     fields = {"Host": f"127.0.0.1:{server.port}", **server.headers}
     lines = [f"GET {server.path}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
     request = "\r\n".join(lines).encode()
@@ -59,40 +83,36 @@ def _python(server: Server, path: str, connections: int, seconds: float) -> floa
         clients = [_Client(server.port, request) for _ in range(connections)]
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
+            client.ask()
         try:
-            return _counted(selector, clients, seconds)
+            yield selector, clients
         finally:
             for client in clients:
                 client.socket.close()
 
 
-def _counted(selector: selectors.BaseSelector, clients: list[_Client], seconds: float) -> float:
-    began = time.perf_counter()
-    for client in clients:
-        client.ask()
-    while (passed := time.perf_counter() - began) < seconds or not any(client.answers for client in clients):
-        ready = selector.select(PATIENCE)
-        if not ready:
-            raise Failed(f"no answer within {PATIENCE:g} s")
-        for key, _ in ready:
-            key.data.read()
-    return sum(client.answers for client in clients) / passed
+def _turn(selector: selectors.BaseSelector) -> None:
+    ready = selector.select(PATIENCE)
+    if not ready:
+        raise Failed(f"no answer within {PATIENCE:g} s")
+    for key, _ in ready:
+        key.data.read()
 
 
 class _Client:
-    """A connection: it asks, counts the answer once it is whole, and asks again."""
+    """A connection: it asks, notes how long the answer took once it is whole, and asks again."""
 
     def __init__(self, port: int, request: bytes) -> None:
-        self.answers = 0
+        self.took: list[float] = []
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._request = request
         self._buffer = bytearray(1 << 18)
         self._head = b""
-        self._missing = 0
+        self._missing, self._asked = 0, 0.0
 
     def ask(self) -> None:
-        self._head, self._missing = b"", 0
+        self._head, self._missing, self._asked = b"", 0, time.perf_counter()
         self.socket.sendall(self._request)
 
     def read(self) -> None:
@@ -108,7 +128,7 @@ class _Client:
                 return
             self._missing = _length(head) - len(body)
         if self._missing <= 0:
-            self.answers += 1
+            self.took.append(time.perf_counter() - self._asked)
             self.ask()
 
 

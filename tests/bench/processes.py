@@ -23,6 +23,7 @@ __all__ = [
     "Ran",
     "Server",
     "chalk_server",
+    "counting_receiver",
     "growth_meanwhile",
     "ran",
     "yardstick_server",
@@ -31,6 +32,7 @@ __all__ = [
 ROOT = Path(__file__).resolve().parent.parent.parent
 PREFIX = "/ims/oneroster/v1p1"
 CHALK = (sys.executable, "-m", "chalk_flask")
+RECEIVER = (sys.executable, "-m", "tests.bench.receiver")
 YARDSTICK = (sys.executable, "-m", "tests.bench.yardsticks")
 LONGEST = 600.0
 
@@ -98,11 +100,11 @@ def ran(*words: str | Path) -> Ran:
 
 
 @contextmanager
-def chalk_server(storage: str) -> Iterator[Server]:
-    """The service on a store, with a token that reads everything."""
+def chalk_server(storage: str, *more: str) -> Iterator[Server]:
+    """The service on a store, with more options, and a token that reads everything."""
     made = ran(*CHALK, "token", "create", "--label", "benchmark", "--scope", "all", "--json", "--storage", storage)
     headers = {"Authorization": f"Bearer {made.json['token']}"}
-    command = (*CHALK, "serve", "--port", "0", "--storage", storage, "--log-level", "warning")
+    command = (*CHALK, "serve", "--port", "0", "--storage", storage, "--log-level", "warning", *more)
     with _started(*command, stderr=subprocess.PIPE) as process, _ended(process):
         port = int(_line(process.stderr, r"Listening on http://[^ ]*:(\d+)"))
         yield Server(process.pid, port, PREFIX, headers)
@@ -112,6 +114,13 @@ def chalk_server(storage: str) -> Iterator[Server]:
 def yardstick_server(folder: Path) -> Iterator[Server]:
     """A server that sends the files of a folder ready-made."""
     with _started(*YARDSTICK, "serve", folder) as process, _ended(process):
+        yield Server(process.pid, int(_line(process.stdout, r"^(\d+)$")))
+
+
+@contextmanager
+def counting_receiver() -> Iterator[Server]:
+    """A server that takes whatever is posted, and answers a GET with how often that was."""
+    with _started(*RECEIVER) as process, _ended(process):
         yield Server(process.pid, int(_line(process.stdout, r"^(\d+)$")))
 
 

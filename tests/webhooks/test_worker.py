@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.deliveries import BODIES
 from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
 from chalk_flask.webhooks.schedule import Schedule
+from tests.conftest import url_in
 from tests.webhooks.delivering import (
     TENANT,
     deliveries,
@@ -191,3 +193,22 @@ def test_a_worker_that_has_nothing_to_do_costs_next_to_nothing(store: Backend, t
         before = time.process_time()
         time.sleep(2)
         assert time.process_time() - before < 0.06
+
+
+def test_large_bodies_are_not_all_held_at_once(tmp_path: Path) -> None:
+    count, size = 40, 400_000
+
+    def discarding(receiver: Receiver, stream: socket.socket) -> None:
+        while read_request(receiver, stream):
+            receiver.requests[-1] = ("", {}, b"")
+            stream.sendall(status(200))
+
+    with open_store(url_in(tmp_path, "sqlite"), COLLECTIONS) as store, receiving(discarding) as receiver:
+        subscribed(store, tmp_path, receiver.url)
+        tell(store, count, data={"batch": {"changes": ["x" * size]}})
+        tracemalloc.start()
+        with working(store, tmp_path):
+            until(lambda: len(receiver.requests) == count, 60)
+            _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < count * size / 2
