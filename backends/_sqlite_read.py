@@ -241,8 +241,10 @@ class PooledSnapshot(SQLiteSnapshot):
 
 
 def _worth_an_array(plan: Plan, query: Query) -> bool:
-    """Whether a second look at a question would have to skip, sort or search again."""
-    return plan.asked > 1 and (query.offset > CHUNK or bool(query.order) or query.where != EVERYTHING)
+    """Whether a second look at a question would have to skip, sort or search again; a count alone does not."""
+    return (
+        plan.asked > 1 and query.limit != 0 and (query.offset > CHUNK or bool(query.order) or query.where != EVERYTHING)
+    )
 
 
 def _names_key(where: Where) -> bool:

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -209,7 +209,7 @@ def _compared(package: Package, before: Snapshot, report: Report, job: Job) -> I
             report.trips = [
                 trip
                 for name, file in report.files.items()
-                for trip in brake.trips(name, file.counts, partial(_active, before, name))
+                for trip in brake.trips(name, file.counts, cache(partial(_active, before, name)))
             ]
         yield comparison
 
