@@ -143,6 +143,8 @@ def delete(name: str, yes: bool, as_json: bool, **given: Any) -> None:
         tenants.check_deletable(name)
         if not yes:
             _confirm(name)
+        # First, since a delete that is stopped may be finished without this; then once no import can hold anything.
+        forget(store_folder(settings), name)
         erased = tenants.delete(name)
         forget(store_folder(settings), name)
     emit(as_json, erased.as_dict(), _told(erased))

@@ -16,6 +16,9 @@ __all__ = ["Fingerprint", "files_of", "fingerprint", "of_packed"]
 
 PIECE = 1 << 20
 
+HEADERS = 1 << 20
+"""Bytes by which a ZIP may be larger than what it holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -34,7 +37,7 @@ def fingerprint(path: Path, most: int) -> Fingerprint | None:
     try:
         seen = tuple(_seen(path, file) for file in _files(path))
         folder = path.is_dir()
-        if not (seen or folder) or sum(size for *_, size in seen) > most:
+        if not (seen or folder) or sum(size for *_, size in seen) > most + HEADERS * (not folder):
             return None
         if folder:
             return Fingerprint(_over((name, size, (path / name).open("rb")) for name, _, _, size in seen), seen)

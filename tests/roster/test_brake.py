@@ -6,9 +6,11 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import pytest
 from flask import Flask
@@ -20,9 +22,11 @@ from chalk_flask.collections import COLLECTIONS
 from chalk_flask.roster import runs
 from chalk_flask.roster.approving import NotHeld, approve, discard
 from chalk_flask.roster.braking import OFF, Brake, Limit, parse_limit
+from chalk_flask.roster.changes import Outcome
 from chalk_flask.roster.checking import check_store
 from chalk_flask.roster.holding import tidy
 from chalk_flask.roster.importing import Options, import_package
+from chalk_flask.roster.package import Limits
 from chalk_flask.roster.report import Report
 from tests.api.conftest import Consumer
 from tests.conftest import chalk_of, url_in
@@ -53,6 +57,19 @@ def held(store: Backend, options: Options, folder: Path, stored: int = 200, left
     report = load(store, total(left), options, folder)
     assert report.state == "held", report.as_text()
     return report
+
+
+def test_a_folder_as_large_as_packages_may_be_is_held_and_approved(
+    store: Backend, options: Options, tmp_path: Path
+) -> None:
+    load(store, total(200), options, tmp_path)
+    path = total(150).folder(tmp_path / "package")
+    size = sum(file.stat().st_size for file in path.iterdir())
+    exact = replace(options, limits=Limits(size=size))
+    report = import_package(store, "default", path, exact)
+    assert (report.state, approve(store, "default", report.run, options).state) == ("held", "committed")
+    less = replace(options, limits=Limits(size=size - 1))
+    assert import_package(store, "default", path, less).problems.errors[0].code == "too_large"
 
 
 def revision(store: Backend) -> int:
@@ -104,12 +121,13 @@ def test_changing_more_than_75_percent_of_more_than_100_records_is_held(
 def test_a_limit_trips_above_its_share_and_above_its_number(
     counts: dict[str, int], active: int, deleted: Limit, changed: Limit
 ) -> None:
-    found = {trip.what for trip in Brake(deleted, changed).trips("users", counts, lambda: active)}  # type: ignore[arg-type]  # outcomes by name
+    outcomes = cast(dict[Outcome, int], counts)
+    found = {trip.what for trip in Brake(deleted, changed).trips("users", outcomes, lambda: active)}
     written = sum(counts.values()) - counts["unchanged"]
     gone = counts["deleted"] > Fraction(deleted.percent, 100) * active and counts["deleted"] > deleted.rows
     moved = written > Fraction(changed.percent, 100) * active and active > changed.rows
     assert found == {name for name, much in (("deleted", gone), ("changed", moved)) if much}
-    assert not list(OFF.trips("users", counts, lambda: active))  # type: ignore[arg-type]
+    assert not list(OFF.trips("users", outcomes, lambda: active))
 
 
 def test_limits_are_read_as_they_are_shown() -> None:

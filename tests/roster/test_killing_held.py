@@ -230,3 +230,11 @@ def test_of_many_who_approve_at_once_one_does(there: Place, tmp_path: Path) -> N
         with open_store(there.url, COLLECTIONS) as store, store.read("default") as snapshot:
             assert snapshot.find(Query("audit")).body().count(b'"import.approved"') == 1
         assert there.files == []
+
+
+def test_a_package_that_many_import_at_once_is_held_once(there: Place, tmp_path: Path) -> None:
+    path = people(range(300)).zip(tmp_path / "second.zip")
+    assert there.work("import", path, count=4)[1] == [0, 0, 0, 0]
+    with open_store(there.url, COLLECTIONS) as store, store.read("default") as snapshot:
+        [held] = [run for run in runs.listed(snapshot, tmp_path / "none", "default") if run.state == "held"]
+    assert there.files == [f"{held.id}.zip"]
