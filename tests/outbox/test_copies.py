@@ -14,8 +14,8 @@ from tests.api.conftest import Consumer
 from tests.api.histories import History, everything
 from tests.outbox.conftest import changes, forget, subscribe
 
-HISTORIES = 8
-"""For each of four seeds on each of three backends: 96 in all, each for four receivers."""
+HISTORIES = 6
+"""For each of four seeds on each of three backends: 72 in all, each for four receivers."""
 
 Copy: TypeAlias = dict[tuple[str, str], Any]
 
