@@ -56,6 +56,10 @@ def test_these_are_the_commands() -> None:
         "issuer add",
         "issuer list",
         "issuer remove",
+        *(
+            f"webhook {verb}"
+            for verb in ("create", "list", "show", "pause", "resume", "rotate", "test", "replay", "delete")
+        ),
         "audit",
         "copy",
         "check",
