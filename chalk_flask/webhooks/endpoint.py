@@ -92,6 +92,10 @@ class Endpoint:
         self._thread.start()
         return now
 
+    def wake(self) -> None:
+        """Forget the failures in a row: who pauses a webhook and resumes it wants it tried at once."""
+        self._failures, self._rested = 0, 0.0
+
     def close(self) -> None:
         """Close the connection, unless it is in use: then the thread does."""
         if not self.busy:

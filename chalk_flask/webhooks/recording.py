@@ -11,7 +11,7 @@ from datetime import datetime
 
 import orjson
 
-from backends import Backend, StorageError, Transaction
+from backends import Backend, StorageError, StoreBusy, Transaction
 from chalk_flask.access.entries import note_in
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
@@ -67,6 +67,7 @@ class Recorder:
         self._store, self._schedule, self._gather = store, schedule, gather
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Outcome]] = {}
+        self._took = 0.0
         self._some, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks: outcomes", daemon=True)
 
@@ -91,10 +92,9 @@ class Recorder:
         while not self._stopping.is_set():
             self._some.wait()
             self._stopping.wait(pause)
-            began = time.monotonic()
+            self._took = 0.0
             saved = self._save_all(LAST if self._stopping.is_set() else WAIT)
-            took = time.monotonic() - began
-            pause = max(self._gather, SHARE * took) if saved else min(max(2 * pause, 1.0), LONGEST)
+            pause = max(self._gather, SHARE * self._took) if saved else min(max(2 * pause, 1.0), LONGEST)
         self._save_all(LAST)
 
     def _save_all(self, wait: float) -> bool:
@@ -105,9 +105,15 @@ class Recorder:
         return all(saved)
 
     def _save(self, tenant: str, outcomes: list[Outcome], wait: float) -> bool:
+        """Write what came of a tenant's deliveries, or keep it; whether the store can be used."""
         try:
             with self._store.write(tenant, wait=wait) as transaction:
+                began = time.monotonic()  # the wait for another writer is over, and does not count
                 self._write(transaction, tenant, outcomes)
+            self._took += time.monotonic() - began
+        except StoreBusy:  # a long import: it has been waited for, and is waited for again
+            self._keep(tenant, outcomes)
+            return True
         except StorageError as error:
             if not self._stopping.is_set():
                 log.warning("what came of %d deliveries is kept for later: %s", len(outcomes), error)

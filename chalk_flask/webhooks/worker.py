@@ -80,6 +80,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._purging = threading.Thread()
         self._purge_at = 0.0
+        self._said = ""
 
     def begin(self) -> None:
         """Start to deliver, as soon as this process has the lease. Once only."""
@@ -107,6 +108,7 @@ class Worker:
             began = time.monotonic()
             try:
                 looked = self._look()
+                self._said = ""
                 took = time.monotonic() - began
                 pause = min(max(TICK, SHARE * took), LONGEST) if looked else TICK
             except (StorageError, OSError) as error:
@@ -116,7 +118,9 @@ class Worker:
 
     def _fault(self, words: str) -> float:
         if not self._stopping.is_set():
-            log.error("webhooks pause for %g seconds: %s", PAUSE, words)
+            level = logging.DEBUG if words == self._said else logging.ERROR
+            log.log(level, "no webhooks are delivered for now: %s", words)
+        self._said = words
         return PAUSE
 
     def _look(self) -> bool:
@@ -148,9 +152,10 @@ class Worker:
             active = [each.id for each in subscriptions(snapshot) if each.state == "active"]
             if active and not self._lease.held():
                 return True  # the stamp is not kept: this is looked at again until the lease is had
-            for webhook in active:
-                if webhook not in tenant.endpoints:
-                    tenant.endpoints[webhook] = Endpoint(self._desk, name, webhook)
+            for webhook in tenant.endpoints.keys() - set(active):
+                tenant.endpoints[webhook].wake()
+            for webhook in set(active) - tenant.endpoints.keys():
+                tenant.endpoints[webhook] = Endpoint(self._desk, name, webhook)
             moments = [
                 tenant.endpoints[webhook].look(snapshot, unsaved.get(webhook, frozenset())) for webhook in active
             ]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
+import struct
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backends import Backend, open_store
+from backends import Backend, StoreFailed, Transaction, open_store
+from backends.memory import MemoryBackend
 from chalk_flask.access.audit import Audit
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.deliveries import BODIES
@@ -19,6 +23,7 @@ from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
 from chalk_flask.webhooks.schedule import Schedule
 from tests.conftest import url_in
 from tests.webhooks.delivering import (
+    BUSY,
     TENANT,
     deliveries,
     hanging,
@@ -76,7 +81,29 @@ def test_a_delivery_that_failed_is_repeated_with_the_same_bytes_and_a_fresh_time
     assert [(each.status, each.answer) for each in delivery.attempts] == [(500, "words"), (200, "words")]
 
 
-def test_an_endpoint_that_hangs_delays_no_other(store: Backend, tmp_path: Path) -> None:
+def dripping(receiver: Receiver, stream: socket.socket) -> None:
+    read_request(receiver, stream)
+    for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\n"):
+        stream.send(bytes([byte]))
+        time.sleep(0.1)
+
+
+def resetting(receiver: Receiver, stream: socket.socket) -> None:
+    read_request(receiver, stream)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def flooding(receiver: Receiver, stream: socket.socket) -> None:
+    read_request(receiver, stream)
+    stream.sendall(b"HTTP/1.1 500 X\r\nContent-Length: 1000000000\r\n\r\n")
+    while True:
+        stream.sendall(b"x" * 65536)
+
+
+HOSTILE = (hanging, dripping, resetting, flooding, *(answering(status(code)) for code in (302, 404, 500)))
+
+
+def test_endpoints_that_fail_in_every_way_delay_no_other(store: Backend, tmp_path: Path) -> None:
     arrived: list[float] = []
 
     def noting(receiver: Receiver, stream: socket.socket) -> None:
@@ -84,17 +111,40 @@ def test_an_endpoint_that_hangs_delays_no_other(store: Backend, tmp_path: Path) 
             arrived.append(time.time())
             stream.sendall(status(200))
 
-    with receiving(hanging) as dead, receiving(noting) as living, working(store, tmp_path):
-        subscribed(store, tmp_path, dead.url, "wh-1")
-        subscribed(store, tmp_path, living.url, "wh-2")
+    with ExitStack() as stack:
+        living, *others = (stack.enter_context(receiving(behave)) for behave in (noting, *HOSTILE))
+        stack.enter_context(working(store, tmp_path, replace(BUSY, delays=(60.0,))))
+        subscribed(store, tmp_path, living.url, "living")
+        urls = [*(each.url for each in others), living.url.replace("http:", "https:")]
+        names = [subscribed(store, tmp_path, url, f"wh-{number}").id for number, url in enumerate(urls)]
         took: list[float] = []
         while len(took) < 20:
-            tell(store, 1, "wh-1", "wh-2")
+            tell(store, 1, *names, "living")
             told = time.time()
             until(lambda: len(arrived) > len(took))
             took.append(arrived[-1] - told)
-        assert dead.requests
+        until(lambda: {each.webhook for each in deliveries(store) if each.attempts} == {*names, "living"})
     assert sorted(took)[-1] < 2
+    for each in deliveries(store):
+        assert each.webhook == "living" or each.state == "pending"
+        assert all((found.status or 500) >= 300 for found in each.attempts if each.webhook != "living")
+
+
+def test_a_webhook_that_is_resumed_is_tried_at_once_though_it_had_failed(store: Backend, tmp_path: Path) -> None:
+    slow = Schedule(rest=600.0, longest_rest=600.0)
+    with (
+        receiving(replying(lambda n: status(200 if n > 1 else 500))) as receiver,
+        working(store, tmp_path, slow),
+    ):
+        hook = subscribed(store, tmp_path, receiver.url)
+        tell(store, 2)
+        until(lambda: deliveries(store)[0].attempts)
+        time.sleep(0.3)
+        assert len(receiver.requests) == 1
+        keep(store, replace(hook, state="paused"))
+        time.sleep(0.5)
+        keep(store, hook)
+        until(lambda: len(receiver.requests) == 2)
 
 
 def test_a_webhook_that_is_paused_keeps_its_deliveries_for_later(store: Backend, tmp_path: Path) -> None:
@@ -182,6 +232,35 @@ def test_what_waits_for_another_writer_is_sent_once(store: Backend, tmp_path: Pa
             time.sleep(1.5)
         until(lambda: settled(store))
         assert ids(receiver) == told
+
+
+class Filled(MemoryBackend):
+    """A store in memory whose disk is full while it is told to be."""
+
+    full = False
+
+    def write(self, tenant: str, wait: float = 60.0) -> Transaction:
+        if self.full:
+            raise StoreFailed("no space left on device")
+        return super().write(tenant, wait)
+
+
+def test_while_the_disk_is_full_what_was_sent_is_remembered_and_not_sent_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Filled.open("memory:", COLLECTIONS) as store, receiving(answering()) as receiver:
+        subscribed(store, tmp_path, receiver.url)
+        told = tell(store, 300)
+        store.full = True
+        with working(store, tmp_path):
+            until(lambda: len(receiver.requests) == 256)
+            time.sleep(0.5)
+            assert len(receiver.requests) == 256
+            store.full = False
+            until(lambda: settled(store))
+    assert ids(receiver) == told
+    assert "no space left" in caplog.text
+    assert "hush" not in caplog.text
 
 
 def test_a_worker_that_has_nothing_to_do_costs_next_to_nothing(store: Backend, tmp_path: Path) -> None:
