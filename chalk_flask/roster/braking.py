@@ -40,7 +40,7 @@ CHANGED = Limit(75, 100)
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """One reason to hold: `count` records of a file would be deleted, or changed in any way; `stored` are active."""
+    """One reason to hold: `count` records of a file would be deleted, or changed and deleted; `stored` are active."""
 
     file: str
     what: What
@@ -58,7 +58,7 @@ class Trip:
         share = f"{self.file}: {self.count:,} of {self.stored:,} stored records would be deleted"
         if self.what == "deleted":
             return f"{share}; up to {self.percent} % or {self.rows:,} records pass"
-        share = f"{self.file}: {self.count:,} records would change where {self.stored:,} are stored"
+        share = f"{self.file}: {self.count:,} of {self.stored:,} stored records would be changed or deleted"
         return f"{share}; up to {self.percent} % pass, or any number up to {self.rows:,} stored records"
 
 
@@ -66,7 +66,8 @@ class Trip:
 class Brake:
     """The limits of a tenant; None is no limit.
 
-    Whatever would be written counts as changed: created, updated, deleted and revived records.
+    Changed are stored records that would be updated or deleted. What is new does not touch them: it may be much, as
+    when a year begins, or a first school becomes a district.
     """
 
     deleted: Limit | None = DELETED
@@ -77,7 +78,8 @@ class Brake:
 
         Only counts that can matter ask it: counting may take long.
         """
-        deleted, changed = counts.get("deleted", 0), sum(counts.values()) - counts.get("unchanged", 0)
+        deleted = counts.get("deleted", 0)
+        changed = deleted + counts.get("updated", 0)
         if (limit := self.deleted) and deleted > limit.rows:
             active = stored()
             if deleted * 100 > limit.percent * active:
