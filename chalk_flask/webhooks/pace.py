@@ -7,8 +7,12 @@ import time
 
 __all__ = ["RATE", "Pace"]
 
-RATE = 500.0
+RATE = 400.0
 """Attempts a second that are begun at the most. One takes less than a millisecond of Python, in which nobody reads."""
+
+
+LATE = 0.02
+"""Seconds of turns that nobody took and that may be made up for: an attempt may have had to wait for its answer."""
 
 
 class Pace:
@@ -23,7 +27,7 @@ class Pace:
         """Return when it is one's turn: at once, unless others were just before."""
         with self._lock:
             now = time.monotonic()
-            turn = max(self._next, now)
+            turn = max(self._next, now - LATE)
             self._next = turn + self._gap
         if turn > now:
             time.sleep(turn - now)
