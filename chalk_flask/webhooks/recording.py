@@ -165,7 +165,7 @@ def _after(delivery: Delivery, outcome: Outcome, schedule: Schedule) -> Delivery
 def _judged(subscription: Subscription, outcome: Outcome, schedule: Schedule) -> Subscription:
     """The webhook after one more attempt: since when it has failed, and whether that is enough."""
     if outcome.delivered:
-        return replace(subscription, failing_since=None)
+        return subscription if subscription.failing_since is None else replace(subscription, failing_since=None)
     since = subscription.failing_since or format_instant(outcome.moment)
     failing = replace(subscription, failing_since=since)
     if failing.state == "disabled":
