@@ -30,8 +30,8 @@ from tests.e2e.following import DELTA, Client, Follower, Trial
 from tests.webhooks.delivering import verified
 from tests.webhooks.receiving import OK, Behaviour, Receiver, read_request, receiving
 
-CHANGES = int(os.environ.get("FOLLOWED_CHANGES", "150"))
-KILLS = int(os.environ.get("FOLLOWED_KILLS", "3"))
+CHANGES = int(os.environ.get("FOLLOWED_CHANGES", "120"))
+KILLS = int(os.environ.get("FOLLOWED_KILLS", "2"))
 
 LIVES = (0.3, 1.3)
 """For how many seconds a server lives at least and at most, once it listens."""
