@@ -2,7 +2,8 @@
 
 A follower who knows the number of his last look asks for what has a higher one, and misses nothing, whatever the clocks
 say. A number stands in a note beside the record, one a record, so what changes twice is told once. The first load of a
-tenant gives no numbers: whoever follows begins with a full read.
+tenant numbers no record and takes one number as a whole, before which nothing is known: whoever followed the empty
+tenant is sent to a full read.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Numbering:
         self._transaction = transaction
         self._first = first
         self._last, self._purged = self._before = _state(transaction)
+        if first and not self._last:
+            self._last = self._purged = 1
 
     def give(self, collection: str, keys: Iterable[str]) -> range:
         """Number the records with these keys, in their order; those of a class that is not served get none."""
@@ -69,7 +72,7 @@ def latest(snapshot: Snapshot) -> int:
 
 
 def purged(snapshot: Snapshot) -> int:
-    """The last number that was given before records were last removed for good; 0 before that happened."""
+    """The last number that was given before records were last removed for good, or to the first load; 0 before that."""
     return _state(snapshot)[1]
 
 

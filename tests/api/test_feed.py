@@ -74,17 +74,31 @@ def test_a_follower_ends_with_what_a_full_read_gives(app: Flask, tmp_path: Path,
         assert known == everything(consumer)
 
 
-def test_a_first_load_gives_no_numbers_and_an_unchanged_record_none(app: Flask, tmp_path: Path) -> None:  # F-01, F-02
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_who_follows_an_empty_tenant_is_sent_to_a_full_read_by_its_first_load(tmp_path: Path, kind: str) -> None:
+    made = create_app(storage=url_in(tmp_path / "store", kind))
+    consumer = Consumer(made)
+    assert asked(consumer, "since=latest")["sequence"] == 0
+    timer = threading.Timer(0.3, load, (made, Made(), tmp_path))
+    timer.start()
+    answer = consumer.get(f"{CHANGES}?since=0&wait=20")
+    timer.join()
+    problem(answer, 410, "gone", "unknown object")
+    assert asked(consumer, "since=latest") == asked(consumer, "since=1")
+    chalk_of(made).store.close()
+
+
+def test_a_first_load_numbers_no_record_and_an_unchanged_record_gets_none(app: Flask, tmp_path: Path) -> None:  # F-02
     consumer = Consumer(app)
-    assert asked(consumer, "since=0") == {
+    assert asked(consumer, "since=latest") == {
         "changes": [],
-        "sequence": 0,
+        "sequence": 1,
         "more": False,
-        "next": f"http://localhost{CHANGES}?since=0",
+        "next": f"http://localhost{CHANGES}?since=1",
     }
     assert load(app, Made(), tmp_path) == "unchanged"
     load(app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
-    data = asked(consumer, "since=0&include=ids")
+    data = asked(consumer, "since=1&include=ids")
     assert [(each["type"], each["sourcedId"]) for each in data["changes"]] == [("user.updated", "pupil-1")]
     assert set(data["changes"][0]) == {"sequence", "type", "entity", "sourcedId"}
     assert data["next"].endswith(f"?since={data['sequence']}&include=ids")
@@ -94,7 +108,7 @@ def test_what_changes_twice_is_told_once_with_its_latest_state(app: Flask, tmp_p
     consumer = Consumer(app)
     for name in ("One", "Two"):
         load(app, Made().set("users", "pupil-1", givenName=name), tmp_path)
-    [change] = asked(consumer, "since=0")["changes"]
+    [change] = asked(consumer, "since=1")["changes"]
     assert change["record"]["givenName"] == "Two"
     assert change["record"]["orgs"][0]["href"] == f"http://localhost{CHALK}/orgs/org-2"
 
@@ -104,7 +118,7 @@ def test_a_request_that_waits_is_answered_when_something_changes(app: Flask, tmp
     timer = threading.Timer(0.5, load, (app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path))
     timer.start()
     began = time.monotonic()
-    data = asked(consumer, "since=0&wait=20")
+    data = asked(consumer, "since=1&wait=20")
     timer.join()
     assert len(data["changes"]) == 1
     assert time.monotonic() - began < 10
@@ -117,7 +131,7 @@ def test_a_request_that_waits_is_answered_when_something_changes(app: Flask, tmp
 def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, tmp_path: Path) -> None:  # F-04
     consumer = Consumer(app)
     load(app, Made().drop("results", "result-1"), tmp_path)
-    latest = asked(consumer, "since=0")["sequence"]
+    latest = asked(consumer, "since=1")["sequence"]
     with chalk_of(app).store.write("default") as transaction:
         transaction.delete("results", ["result-1"])
         numbers = numbering.Numbering(transaction, first=False)
@@ -132,8 +146,8 @@ def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, 
 @pytest.mark.parametrize(
     "query",
     [
-        *("", "since=-1", "since=x", "since=1&since=2", "since=0&limit=0", "since=0&limit=10001", "since=0&wait=31"),
-        *("since=0&include=all", "since=0&filter=x", "since=%2B1", "since=0&limit=1e3"),
+        *("", "since=-1", "since=x", "since=1&since=2", "since=1&limit=0", "since=1&limit=10001", "since=1&wait=31"),
+        *("since=1&include=all", "since=1&filter=x", "since=%2B1", "since=1&limit=1e3"),
     ],
 )
 def test_a_parameter_that_will_not_do_is_named(app: Flask, query: str) -> None:
@@ -147,19 +161,19 @@ def test_a_bearer_follows_what_its_scopes_open(app: Flask, tmp_path: Path) -> No
 
     def entities(scopes: Any) -> list[str]:
         token, _ = tokens.create("some", scopes)
-        return sorted(each["entity"] for each in asked(Consumer(app, token), "since=0")["changes"])
+        return sorted(each["entity"] for each in asked(Consumer(app, token), "since=1")["changes"])
 
     assert entities(ALL) == ["demographics", "result", "user"]
     assert entities(DEFAULT) == ["result", "user"]
     assert entities([ROSTER_CORE]) == ["user"]
     token, _ = tokens.create("grades", [GRADEBOOK])
-    problem(Consumer(app, token).get(f"{CHANGES}?since=0"), 403, "forbidden", "forbidden")
+    problem(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
     token, _ = tokens.create("school", ALL, limits=Limits(orgs=frozenset({"org-2"})))
-    assert "limited" in problem(Consumer(app, token).get(f"{CHANGES}?since=0"), 403, "forbidden", "forbidden")
+    assert "limited" in problem(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
     token, _ = tokens.create("no results", ALL, limits=Limits(denied=frozenset({"results"})))
-    assert "result" not in [each["entity"] for each in asked(Consumer(app, token), "since=0")["changes"]]
+    assert "result" not in [each["entity"] for each in asked(Consumer(app, token), "since=1")["changes"]]
 
 
 def test_only_chalks_root_has_the_feed(app: Flask) -> None:
-    assert Consumer(app).get("/ims/oneroster/v1p1/changes?since=0").status_code == 404
-    assert app.test_client().get(f"{CHANGES}?since=0").status_code == 401
+    assert Consumer(app).get("/ims/oneroster/v1p1/changes?since=1").status_code == 404
+    assert app.test_client().get(f"{CHANGES}?since=1").status_code == 401

@@ -110,9 +110,9 @@ def test_a_copied_service_answers_as_before_and_goes_on_from_there(
         assert latest(now) == latest(was) > 0
         assert now.revision > was.revision
     before_sees, sees = Consumer(before_app, world.theirs), Consumer(app, world.theirs)
-    for path in ("/users?limit=1000", "/lineItems?filter=status='tobedeleted'", f"{CHALK}/changes?since=0"):
+    for path in ("/users?limit=1000", "/lineItems?filter=status='tobedeleted'", f"{CHALK}/changes?since=1"):
         assert sees.get(path).data == before_sees.get(path).data
-    assert asked(sees, "since=0")["changes"][-1]["type"] == "lineItem.deleted"
+    assert asked(sees, "since=1")["changes"][-1]["type"] == "lineItem.deleted"
     goes_on(run, world, url, sees)
     lets_in(app, world)
     for store in (before, after):
