@@ -24,7 +24,7 @@ COLLECTION = "clock"
 MANY = 50_000
 """A load of more records than this takes many seconds, and is stamped as it starts to be written."""
 
-RATE = 15_000
+RATE = 10_000
 """Records that are sure to be written in a second, commit included."""
 
 
