@@ -148,4 +148,6 @@ def _encodable(value: str) -> bool:
 def shown(value: JSON) -> str:
     """A value as an error message quotes it, cut at 80 characters."""
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    if len(text) <= 80:
+        return text
+    return f"{value[:75]!r}..." if isinstance(value, str) else text[:77] + "..."

@@ -17,6 +17,7 @@ __all__ = [
     "MAX_GUID",
     "Date",
     "DateTime",
+    "DayTime",
     "Element",
     "Flag",
     "Guid",
@@ -132,6 +133,13 @@ class DateTime(Element):
 
     def paths(self, name: str) -> tuple[Path, ...]:
         return (Path(name, name, "datetime"),)
+
+
+class DayTime(DateTime):
+    """An instant whose column is of days: a midnight is written as its day, any other with its time (A-18)."""
+
+    def cell(self, value: JSON) -> str:
+        return str(value).removesuffix("T00:00:00.000Z")
 
 
 class Year(Element):

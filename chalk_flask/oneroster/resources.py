@@ -12,7 +12,7 @@ from marshmallow import RAISE, Schema, fields
 
 from chalk_flask.oneroster import vocabularies as words
 from chalk_flask.oneroster.compounds import Metadata, Ref, Refs, Texts, Tokens, UserIds
-from chalk_flask.oneroster.elements import Date, DateTime, Flag, Guid, Number, Text, Token, Year
+from chalk_flask.oneroster.elements import Date, DateTime, DayTime, Flag, Guid, Number, Text, Token, Year
 from chalk_flask.oneroster.resource import Resource
 
 __all__ = ["FILES", "RESOURCES"]
@@ -174,8 +174,8 @@ class LineItemSchema(Base):
 
     title = Text(required=True)
     description = Text()
-    assign_date = DateTime(required=True)
-    due_date = DateTime(required=True)
+    assign_date = DayTime(required=True)
+    due_date = DayTime(required=True)
     class_ = Ref("classes", "class", required=True)
     category = Ref("categories", "category", required=True)
     grading_period = Ref("academicSessions", "academicSession")

@@ -13,7 +13,8 @@ __all__ = ["Problem", "Problems", "Refused", "encodable", "one_line", "without_v
 SHOWN = 100
 """So many problems are told in full; of the others it is told how many there are of which kind in which file."""
 
-_QUOTED = re.compile(r"(?<!\w)(['\"]).*\1", re.DOTALL)
+_QUOTED = re.compile(r"(?<!\w)(['\"])(?:.*\1|.*)", re.DOTALL)
+"""What is quoted; where the end was cut off, the rest of the message."""
 
 LONGEST = 200
 """Characters of a message, a name or a value that are told."""

@@ -46,6 +46,14 @@ def table(package: Path, name: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(archive.read(f"{name}.csv").decode(), newline="")))
 
 
+def test_the_days_of_a_line_item_are_days_and_its_moments_moments(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, Made().set("lineItems", "item-1", dueDate="2026-09-08T23:59:59.000Z"))
+    exported(store, tmp_path / "export.zip")
+    head, row = table(tmp_path / "export.zip", "lineItems")
+    dates = {name: row[head.index(name)] for name in ("assignDate", "dueDate")}
+    assert dates == {"assignDate": "2026-09-01", "dueDate": "2026-09-08T23:59:59.000Z"}
+
+
 @SAMPLES
 def test_an_export_imported_elsewhere_is_the_same_roster_and_the_same_export(
     store: Backend, load: Load, tmp_path: Path, package: Path | Made

@@ -99,6 +99,19 @@ def test_no_cell_of_a_refused_package_is_kept(store: Backend, options: Options, 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_of_long_cells_nothing_is_kept_though_messages_cut_them(
+    store: Backend, options: Options, tmp_path: Path
+) -> None:
+    names = {"org-2": "Zorro's" * 30, "org-3": 'Zebe"dee' * 27}
+    ring = total(2).set("orgs", "org-2", sourcedId=names["org-2"], parentSourcedId=names["org-3"])
+    ring.set("orgs", "org-3", sourcedId=names["org-3"], parentSourcedId=names["org-2"])
+    assert "cycle" in [each.code for each in load(store, ring, options, tmp_path).problems.errors]
+    load(store, total(2).set("users", "pupil-1", sourcedId="Zebra" * 60, role="Zoe" * 60), options, tmp_path)
+    kept = b"".join(run.as_json() for run in known(store, options))
+    assert b"Z" not in kept.replace(b'Z"', b""), "but for moments"
+    assert b"is longer than 255 characters" in kept
+
+
 def test_a_package_that_comes_again_is_not_read_through(store: Backend, options: Options, tmp_path: Path) -> None:
     first, seen = load(store, total(1500), options, tmp_path), list[str]()
     path = tmp_path / "package.zip"
