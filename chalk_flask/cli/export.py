@@ -30,12 +30,21 @@ def _instant(ctx: click.Context, option: click.Parameter, text: str | None) -> s
         raise click.BadParameter(f"{text!r} is neither YYYY-MM-DDTHH:MM:SSZ nor YYYY-MM-DD") from None
 
 
+def _writable(ctx: click.Context, argument: click.Parameter, path: Path) -> Path:
+    """The path where a file can be, or is: the export takes its place, which a device or a pipe would not survive."""
+    if path.exists() and not path.is_file():
+        raise click.BadParameter(f"'{path}' is not a file: name a new one, or one to replace")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder '{path.parent}': make it, or name another")
+    return path
+
+
 @click.command(
     "export",
     short_help="Write the roster as a OneRoster 1.1 CSV package.",
     epilog="Example: chalk-flask export district.zip",
 )
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), callback=_writable)
 @tenant_option
 @click.option(
     "--spreadsheet-safe",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -206,5 +207,8 @@ def test_the_command_writes_a_file_for_its_owner_and_says_how_much(tmp_path: Pat
     assert json.loads(since.stdout)["total"] == 399
     assert chalk("export", str(tmp_path / "x.zip"), "--delta-since", "yesterday").returncode == 2
     missing = chalk("export", str(tmp_path / "no" / "all.zip"))
-    assert missing.returncode == 1
-    assert "Traceback" not in missing.stderr
+    assert missing.returncode == 2
+    assert f"there is no folder '{tmp_path / 'no'}'" in " ".join(missing.stderr.split())
+    os.mkfifo(tmp_path / "pipe")
+    pipe = chalk("export", str(tmp_path / "pipe"))
+    assert (pipe.returncode, (tmp_path / "pipe").is_fifo()) == (2, True)
