@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -67,7 +67,7 @@ def blueprint(chalk: Chalk, bearer: HTTPTokenAuth) -> Blueprint:
         body = _answer(chalk, grant, asked, site)
         if not body["changes"] and asked.wait and places.acquire(blocking=False):
             try:
-                body = _waited(chalk, grant, asked, site)
+                body = _waited(chalk, grant, replace(asked, since=body["sequence"]), site)
             finally:
                 places.release()
         text = orjson.dumps(body)

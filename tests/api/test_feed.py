@@ -113,12 +113,15 @@ def test_what_changes_twice_is_told_once_with_its_latest_state(app: Flask, tmp_p
     assert change["record"]["orgs"][0]["href"] == f"http://localhost{CHALK}/orgs/org-2"
 
 
-def test_a_request_that_waits_is_answered_when_something_changes(app: Flask, tmp_path: Path) -> None:  # F-06
+@pytest.mark.parametrize("since", ["1", "latest"])
+def test_a_request_that_waits_is_answered_when_something_changes(
+    app: Flask, tmp_path: Path, since: str
+) -> None:  # F-06
     consumer = Consumer(app)
     timer = threading.Timer(0.5, load, (app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path))
     timer.start()
     began = time.monotonic()
-    data = asked(consumer, "since=1&wait=20")
+    data = asked(consumer, f"since={since}&wait=20")
     timer.join()
     assert len(data["changes"]) == 1
     assert time.monotonic() - began < 10
