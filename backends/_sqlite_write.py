@@ -96,6 +96,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
                 moved = max(self.revision + 1, time.time_ns() // 1000)
                 connection.execute("UPDATE _tenants SET revision = ? WHERE id = ?", (moved, self._tenant_id))
             connection.execute("COMMIT")
+        self.committed = time.time()
         self._connection = None
         self._finish(connection, True)
 

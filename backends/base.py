@@ -104,6 +104,9 @@ class Snapshot(ABC):
 class Transaction(Snapshot):
     """A snapshot that can write and sees its own writes. Leaving it commits; an exception undoes all of it."""
 
+    committed: float | None = None
+    """When others could see the commit, in seconds since the epoch, where a backend tells: leaving may take longer."""
+
     @abstractmethod
     def put(self, collection: str, records: Iterable[Record]) -> None:
         """Store the records, each replacing the whole of what its key held before."""

@@ -13,12 +13,12 @@ from typing import cast
 
 import orjson
 
-from backends import Record, Snapshot
+from backends import Record, Snapshot, Transaction
 from chalk_flask.oneroster.elements import fold
 from chalk_flask.oneroster.resource import stamped, unstamped
 from chalk_flask.oneroster.vocabularies import format_instant, parse_instant
 
-__all__ = ["MANY", "TICK", "ahead", "next_stamp", "remember", "restamped", "seconds_until"]
+__all__ = ["MANY", "TICK", "again", "ahead", "left", "next_stamp", "remember", "restamped", "seconds_until"]
 
 COLLECTION = "clock"
 MANY = 50_000
@@ -35,6 +35,12 @@ TICK = 0.001
 def ahead(count: int) -> float:
     """How many seconds before the end of a write of `count` records its stamp is chosen."""
     return 0.05 + count / RATE if count <= MANY else 0.0
+
+
+def again(lead: float, late: float) -> float:
+    """The next lead for what was committed `late` seconds before its stamp (negative: after it): what it took, and a
+    half more."""
+    return 1.5 * (lead - late)
 
 
 def next_stamp(snapshot: Snapshot, lead: float) -> str:
@@ -58,6 +64,11 @@ def restamped(record: Record, stamp: str) -> Record:
 def seconds(stamp: str) -> float:
     """The stamp as seconds since the epoch. Raises ValueError."""
     return datetime.fromisoformat(parse_instant(stamp)[0]).timestamp()
+
+
+def left(stamp: str, transaction: Transaction) -> float:
+    """How many seconds before its stamp a transaction, which was just left, was committed; negative after it."""
+    return seconds(stamp) - (transaction.committed or time.time())
 
 
 def seconds_until(stamp: str) -> float:

@@ -70,7 +70,8 @@ def put(
         writing.former(resource, key)  # nobody writes what they could not read afterwards
         also(transaction)
     created = active and not (former is not None and resource.is_active(former))
-    return Written(clock.restamped(record, _settled(store, tenant, writing.changed, stamp)).body, created)
+    left = clock.left(stamp, transaction)
+    return Written(clock.restamped(record, _settled(store, tenant, writing.changed, stamp, left)).body, created)
 
 
 def delete(store: Backend, tenant: str, resource: Resource, key: str, sight: Sight, also: Also) -> None:
@@ -87,7 +88,7 @@ def delete(store: Backend, tenant: str, resource: Resource, key: str, sight: Sig
         writing.bury(resource, key, resource.tombstone(former))
         stamp = writing.stamped()
         also(transaction)
-    _settled(store, tenant, writing.changed, stamp)
+    _settled(store, tenant, writing.changed, stamp, clock.left(stamp, transaction))
 
 
 class _Writing:
@@ -193,17 +194,17 @@ def _both(first: Where, second: Where) -> Where:
     return AllOf((first, second))
 
 
-def _settled(store: Backend, tenant: str, changed: Mapping[str, list[Record]], stamp: str) -> str:
-    """Stamp again, later, what was committed after its stamp (see `clock`). Returns the stamp that stays."""
+def _settled(store: Backend, tenant: str, changed: Mapping[str, list[Record]], stamp: str, left: float) -> str:
+    """Stamp again, later, what was not committed before its stamp (see `clock`). Returns the stamp that stays."""
     lead = LEAD
-    while (left := clock.seconds_until(stamp)) < clock.TICK:
-        lead = 2 * lead - left
+    while left < clock.TICK:
+        lead = clock.again(lead, left)
         with store.write(tenant, PATIENCE) as transaction:
             ledger = Ledger(transaction, tenant, lead)
             for name, records in changed.items():
                 _stamp_again(transaction, ledger, name, [clock.restamped(record, stamp) for record in records])
             ledger.finish()
-        stamp = ledger.stamp
+        stamp, left = ledger.stamp, clock.left(ledger.stamp, transaction)
     return stamp
 
 

@@ -230,11 +230,10 @@ def _write(
 ) -> str:
     """Write what differs, under one stamp that does not lie before the commit (see `clock`). Returns the stamp."""
     lead = clock.ahead(comparison.total)
-    stamp = _commit(store, report, comparison, revision, lead, progress, also)
-    if 0 < comparison.total <= clock.MANY:
-        while (left := clock.seconds_until(stamp)) < clock.TICK:
-            lead = 2 * lead - left
-            stamp = _stamp_again(store, report.tenant, comparison, revision, stamp, lead)
+    stamp, left = _commit(store, report, comparison, revision, lead, progress, also)
+    while 0 < comparison.total <= clock.MANY and left < clock.TICK:
+        lead = clock.again(lead, left)
+        stamp, left = _stamp_again(store, report.tenant, comparison, revision, stamp, lead)
     # Not longer than the lead: after the system's clock was put back, the stamp may be far away.
     time.sleep(min(max(clock.seconds_until(stamp), 0), lead))
     return stamp
@@ -248,7 +247,8 @@ def _commit(
     lead: float,
     progress: Progress | None,
     also: Also,
-) -> str:
+) -> tuple[str, float]:
+    """The stamp, and how many seconds before it the commit was."""
     with store.write(report.tenant) as transaction:
         if transaction.revision != revision:
             raise Moved
@@ -262,7 +262,7 @@ def _commit(
             ledger.put(name, changes.records(ledger.stamp), changes.keys)
         ledger.finish(report.counts())
         also(report, transaction)
-    return ledger.stamp
+    return ledger.stamp, clock.left(ledger.stamp, transaction)
 
 
 def _take_over(store: Rosters, tenant: str, comparison: Comparison, revision: int) -> None:
@@ -274,8 +274,10 @@ def _take_over(store: Rosters, tenant: str, comparison: Comparison, revision: in
             transaction.delete(origins.COLLECTION, comparison.adopted)
 
 
-def _stamp_again(store: Rosters, tenant: str, comparison: Comparison, revision: int, former: str, lead: float) -> str:
-    """Move the stamp of those records that nobody has changed since they were written."""
+def _stamp_again(
+    store: Rosters, tenant: str, comparison: Comparison, revision: int, former: str, lead: float
+) -> tuple[str, float]:
+    """Move the stamp of those records that nobody has changed since they were written; the same."""
     with store.write(tenant) as transaction:
         ledger = Ledger(transaction, tenant, lead, first=revision == 0)
         for name, changes in comparison.changes.items():
@@ -285,7 +287,7 @@ def _stamp_again(store: Rosters, tenant: str, comparison: Comparison, revision: 
                 ours = [clock.restamped(r, ledger.stamp) for r in batch if stored.get(r.key) == r.body]
                 ledger.put(name, ours, partial(_keys, ours))
         ledger.finish()
-    return ledger.stamp
+    return ledger.stamp, clock.left(ledger.stamp, transaction)
 
 
 def _keys(records: list[Record]) -> list[str]:
