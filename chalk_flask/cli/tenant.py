@@ -79,9 +79,12 @@ def _limit(ctx: click.Context, option: click.Parameter, text: str | None) -> str
     if text is None or text.strip().lower() == "default":
         return None if text is None else ""
     try:
-        return str(parse_limit(text) or "off")
+        limit = parse_limit(text)
     except ValueError as error:
         raise click.BadParameter(f"{error}, or default") from None
+    if limit and limit.percent > 100:
+        raise click.BadParameter(f"{text!r} would never hold anything: give 100 % at most, or off")
+    return str(limit or "off")
 
 
 @tenant_group.command("set", epilog="Example: chalk-flask tenant set north-valley --max-deleted 5%,20")

@@ -148,6 +148,13 @@ def test_a_limit_that_is_none_is_a_usage_error(run: Run, limit: str) -> None:
     assert "as in 10%,10, or off, or default" in ran.json["message"]
 
 
+def test_a_limit_that_would_never_hold_is_a_usage_error(run: Run) -> None:
+    assert run("tenant", "set", "default", "--max-changed", "100%,0").code == 0
+    ran = run("tenant", "set", "default", "--max-changed", "101%,0", "--json")
+    assert (ran.code, ran.json["error"]) == (2, "usage")
+    assert "100 % at most, or off" in ran.json["message"]
+
+
 @pytest.mark.usefixtures("url")
 def test_what_is_held_is_for_its_owner_alone_and_goes_with_its_tenant(run: Run, tmp_path: Path) -> None:
     former = os.umask(0)
