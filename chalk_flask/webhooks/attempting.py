@@ -72,6 +72,7 @@ def attempt(
         tenant=subscription.tenant,
         webhook=subscription.id,
         key=delivery.key,
+        event_id=delivery.event_id,
         attempt=Attempt(format_instant(began), answer.ms, answer.status, answer.error, answer.text),
         moment=desk.now(),
         delivered=answer.delivered,

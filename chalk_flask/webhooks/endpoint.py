@@ -87,7 +87,8 @@ class Endpoint:
         if self._rested > now:
             return self._rested
         if next(self._due(snapshot, unsaved), None) is None:
-            return _first_due(snapshot, self._webhook, unsaved)
+            # Saving may change nothing, and so wake nobody: another event may have the key meanwhile.
+            return now if unsaved else _first_due(snapshot, self._webhook)
         self._thread = threading.Thread(target=self._run, name=f"webhooks: {self._webhook}", daemon=True)
         self._thread.start()
         return now
@@ -195,8 +196,7 @@ def _active(snapshot: Snapshot, webhook: str) -> Subscription | None:
     return found if found is not None and found.state == "active" else None
 
 
-def _first_due(snapshot: Snapshot, webhook: str, unsaved: frozenset[str]) -> float | None:
+def _first_due(snapshot: Snapshot, webhook: str) -> float | None:
     """When the first of a webhook's deliveries that wait is due; None when none does."""
-    query = Query(COLLECTION, Compare("queue", "=", webhook), (Order("due"),), limit=len(unsaved) + 1)
-    found = orjson.loads(b"[%b]" % snapshot.find(query).body())
-    return next((each["due"] for each in found if each["key"] not in unsaved), None)
+    found = snapshot.find(Query(COLLECTION, Compare("queue", "=", webhook), (Order("due"),), limit=1)).body()
+    return float(orjson.loads(found)["due"]) if found else None

@@ -40,7 +40,7 @@ GONE = "the endpoint answered 410 Gone"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one attempt for the delivery of this key.
+    """What came of one attempt for the delivery of this key, as long as it is of this event.
 
     `moment` is when the attempt ended, in seconds since the epoch. `gone` says that the endpoint wants no more, `saved`
     is called once this is stored.
@@ -49,6 +49,7 @@ class Outcome:
     tenant: str
     webhook: str
     key: str
+    event_id: str
     attempt: Attempt
     moment: float
     delivered: bool
@@ -132,14 +133,18 @@ class Recorder:
         self._some.set()
 
     def _write(self, transaction: Transaction, tenant: str, outcomes: Sequence[Outcome]) -> None:
-        """Read again what is written: a webhook may have gone since, with its deliveries."""
+        """Read again what is written: a webhook may have gone since, with its deliveries.
+
+        Another event may have the key then: of a tenant made anew, or in place of one that may be told no more.
+        """
         stored = transaction.bodies(COLLECTION, [outcome.key for outcome in outcomes])
+        made = ((Delivery.of(orjson.loads(stored[each.key])), each) for each in outcomes if each.key in stored)
         transaction.put(
             COLLECTION,
             [
-                _after(Delivery.of(orjson.loads(stored[outcome.key])), outcome, self._schedule).stored()
-                for outcome in outcomes
-                if outcome.key in stored
+                _after(delivery, outcome, self._schedule).stored()
+                for delivery, outcome in made
+                if delivery.event_id == outcome.event_id
             ],
         )
         webhooks = transaction.bodies(WEBHOOKS, list({outcome.webhook for outcome in outcomes}))
