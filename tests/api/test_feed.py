@@ -88,7 +88,9 @@ def test_who_follows_an_empty_tenant_is_sent_to_a_full_read_by_its_first_load(tm
     chalk_of(made).store.close()
 
 
-def test_a_first_load_numbers_no_record_and_an_unchanged_record_gets_none(app: Flask, tmp_path: Path) -> None:  # F-02
+def test_a_first_load_numbers_no_record_and_an_unchanged_record_gets_none(
+    app: Flask, tmp_path: Path
+) -> None:  # F-01, F-02
     consumer = Consumer(app)
     assert asked(consumer, "since=latest") == {
         "changes": [],
