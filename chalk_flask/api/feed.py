@@ -39,19 +39,22 @@ LOOK = 0.1
 WAITING = 8
 """So many requests wait at once, since each holds a thread; one more is answered as if it did not want to wait."""
 
-NAMES = ("since", "limit", "wait", "include")
+NAMES = ("since", "limit", "wait", "include", "began")
+EMPTY = "empty"
+"""Said by `began` in the `next` of a tenant without a roster: who goes on from there has not seen its first load."""
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the parameters say; `since` None is "from now on"."""
+    """What the parameters say; `since` None is "from now on", `empty` that the follower began on an empty tenant."""
 
     since: int | None
     limit: int
     wait: int
     records: bool
+    empty: bool
 
 
 def blueprint(chalk: Chalk, bearer: HTTPTokenAuth) -> Blueprint:
@@ -67,7 +70,7 @@ def blueprint(chalk: Chalk, bearer: HTTPTokenAuth) -> Blueprint:
         body = _answer(chalk, grant, asked, site)
         if not body["changes"] and asked.wait and places.acquire(blocking=False):
             try:
-                body = _waited(chalk, grant, replace(asked, since=body["sequence"]), site)
+                body = _waited(chalk, grant, _going_on(asked, body["sequence"]), site)
             finally:
                 places.release()
         text = orjson.dumps(body)
@@ -94,9 +97,17 @@ def _asked(now: Request) -> _Asked:
         given[name] = value
     if given.get("include", "records") not in ("records", "ids"):
         raise Problem(400, "include is records or ids.")
+    if given.get("began", EMPTY) != EMPTY:
+        raise Problem(400, f"began is {EMPTY}, where `next` has it.")
     since = None if given.get("since") == "latest" else _number(given, "since", 0, None, 10**15)
     wait = _number(given, "wait", 0, 0, LONGEST)
-    return _Asked(since, _number(given, "limit", 1, LIMIT, MOST), wait, given.get("include") != "ids")
+    limit = _number(given, "limit", 1, LIMIT, MOST)
+    return _Asked(since, limit, wait, given.get("include") != "ids", "began" in given)
+
+
+def _going_on(asked: _Asked, reached: int) -> _Asked:
+    """The same, from the number that was reached on."""
+    return replace(asked, since=reached, empty=reached == 0)
 
 
 def _number(given: Mapping[str, str], name: str, least: int, otherwise: int | None, most: int) -> int:
@@ -127,7 +138,7 @@ def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, A
     with chalk.store.read(grant.tenant) as snapshot:
         last = numbering.latest(snapshot)
         since = last if asked.since is None else asked.since
-        if since < numbering.purged(snapshot) or since > last:
+        if since < _known(snapshot, asked) or since > last:
             raise Problem(
                 410,
                 f"What changed after {since} is not known any more: read everything again, after asking for"
@@ -136,7 +147,7 @@ def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, A
         notes = _notes(snapshot, grant, since, last, asked.limit)
         changes = list(_changes(snapshot, notes, site + ROOT.path, asked.records))
     reached = notes[-1]["sequence"] if len(notes) == asked.limit else last
-    follow = "".join(f"&{name}={value}" for name, value in _kept(asked).items())
+    follow = "".join(f"&{name}={value}" for name, value in _kept(_going_on(asked, reached)).items())
     return {
         "changes": changes,
         "sequence": reached,
@@ -145,10 +156,18 @@ def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, A
     }
 
 
+def _known(snapshot: Snapshot, asked: _Asked) -> int:
+    """The number since which all is known. The first load lies before it, which a full read has in it: 0 is as good as
+    its number, unless the follower has said that there was nothing to read."""
+    purged = numbering.purged(snapshot)
+    return 0 if purged == numbering.FIRST and not asked.empty else purged
+
+
 def _kept(asked: _Asked) -> dict[str, object]:
     kept: dict[str, object] = {"limit": asked.limit} if asked.limit != LIMIT else {}
     kept |= {"wait": asked.wait} if asked.wait else {}
-    return kept | ({} if asked.records else {"include": "ids"})
+    kept |= {} if asked.records else {"include": "ids"}
+    return kept | ({"began": EMPTY} if asked.empty else {})
 
 
 def _notes(snapshot: Snapshot, grant: Grant, since: int, last: int, limit: int) -> list[dict[str, Any]]:

@@ -15,10 +15,12 @@ import orjson
 from backends import Record, Snapshot, Transaction
 from chalk_flask.oneroster.resources import RESOURCES
 
-__all__ = ["COLLECTION", "FIELD", "Numbering", "latest", "purged"]
+__all__ = ["COLLECTION", "FIELD", "FIRST", "Numbering", "latest", "purged"]
 
 COLLECTION = "sequence"
 FIELD = "number"
+FIRST = 1
+"""The number of a first load."""
 
 _STATE = ":state"
 """The key of what is known of all numbers; those of notes hold a slash."""
@@ -32,7 +34,7 @@ class Numbering:
         self._first = first
         self._last, self._purged = self._before = _state(transaction)
         if first and not self._last:
-            self._last = self._purged = 1
+            self._last = self._purged = FIRST
 
     def give(self, collection: str, keys: Iterable[str]) -> range:
         """Number the records with these keys, in their order; those of a class that is not served get none."""

@@ -78,13 +78,18 @@ def test_a_follower_ends_with_what_a_full_read_gives(app: Flask, tmp_path: Path,
 def test_who_follows_an_empty_tenant_is_sent_to_a_full_read_by_its_first_load(tmp_path: Path, kind: str) -> None:
     made = create_app(storage=url_in(tmp_path / "store", kind))
     consumer = Consumer(made)
-    assert asked(consumer, "since=latest")["sequence"] == 0
+    nothing = asked(consumer, "since=latest")
+    assert nothing["next"].endswith("?since=0&began=empty")
     timer = threading.Timer(0.3, load, (made, Made(), tmp_path))
     timer.start()
     answer = consumer.get(f"{CHANGES}?since=0&wait=20")
     timer.join()
     problem(answer, 410, "gone", "unknown object")
-    assert asked(consumer, "since=latest") == asked(consumer, "since=1")
+    problem(consumer.get(nothing["next"].removeprefix("http://localhost")), 410, "gone", "unknown object")
+    assert asked(consumer, "since=latest") == asked(consumer, "since=1") == asked(consumer, "since=0")
+    load(made, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
+    assert asked(consumer, "since=0") == asked(consumer, "since=1")
+    assert len(asked(consumer, "since=0")["changes"]) == 1
     chalk_of(made).store.close()
 
 
