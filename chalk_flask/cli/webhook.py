@@ -174,6 +174,9 @@ def test(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
         raise click.exceptions.Exit(1)
 
 
+NONE = " What there is waits already, or may not be told any more."
+
+
 @webhook_group.command("replay", epilog="Example: chalk-flask webhook replay ID --since 2d")
 @click.argument("webhook_id", metavar="ID")
 @click.option(
@@ -194,7 +197,7 @@ def replay(
         raise click.UsageError("say what is to be delivered again: --since or --id, one of the two")
     with _existing(given, webhook_id, tenant) as webhooks:
         count = webhooks.replay(tenant, webhook_id, since=since, event_id=event_id)
-    emit(as_json, {"id": webhook_id, "replayed": count}, f"To be delivered again: {count}.")
+    emit(as_json, {"id": webhook_id, "replayed": count}, f"To be delivered again: {count}.{'' if count else NONE}")
 
 
 @webhook_group.command("delete", epilog="Example: chalk-flask webhook delete wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import orjson
 
-from backends import Backend, StorageError, StoreBusy, Transaction
+from backends import AllOf, Backend, Compare, Query, StorageError, StoreBusy, Transaction
 from chalk_flask.access.entries import note_in
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
@@ -139,23 +139,27 @@ class Recorder:
         """
         stored = transaction.bodies(COLLECTION, [outcome.key for outcome in outcomes])
         made = ((Delivery.of(orjson.loads(stored[each.key])), each) for each in outcomes if each.key in stored)
-        transaction.put(
-            COLLECTION,
-            [
-                _after(delivery, outcome, self._schedule).stored()
-                for delivery, outcome in made
-                if delivery.event_id == outcome.event_id
-            ],
-        )
+        after = [_after(each, outcome, self._schedule) for each, outcome in made if each.event_id == outcome.event_id]
+        transaction.put(COLLECTION, [each.stored() for each in after])
         webhooks = transaction.bodies(WEBHOOKS, list({outcome.webhook for outcome in outcomes}))
         for webhook, body in webhooks.items():
             was = now = Subscription.of(orjson.loads(body))
             for outcome in outcomes:
                 now = _judged(now, outcome, self._schedule) if outcome.webhook == webhook else now
+            if any(each.webhook == webhook and each.state == "failed" for each in after):
+                now = _forgiven(transaction, now)
             if now != was:
                 transaction.put(WEBHOOKS, [now.stored()])
             if now.state != was.state:
                 note_in(transaction, tenant, "webhook.disabled", id=now.id, label=now.label, reason=now.reason)
+
+
+def _forgiven(transaction: Transaction, subscription: Subscription) -> Subscription:
+    """Nothing is tried any more once the last delivery is given up, so that no failure goes on until the next one."""
+    waits = AllOf((Compare("webhook", "=", subscription.id), Compare("state", "=", "pending")))
+    if subscription.state == "disabled" or transaction.find(Query(COLLECTION, waits, limit=0)).total:
+        return subscription
+    return replace(subscription, failing_since=None)
 
 
 def _after(delivery: Delivery, outcome: Outcome, schedule: Schedule) -> Delivery:

@@ -83,9 +83,12 @@ def test_ten_attempts_are_made_when_they_are_due_and_none_after(store: Backend, 
         assert [each.time for each in delivery.attempts] == [
             format_instant(START + sum(DELAYS[:number])) for number in range(10)
         ]
-        assert webhook(store).state == "active"
+        assert (webhook(store).state, webhook(store).failing_since) == ("active", None), "nothing fails any more"
         clock.turn(moment + 10 * DAY)
-    assert len(receiver.requests) == 10
+        tell(store, 1, due=clock.now)
+        until(lambda: len(deliveries(store)[1].attempts) == 1)
+        assert webhook(store).state == "active", "one failure is not ten days of failing"
+    assert len(receiver.requests) == 11
 
 
 def test_nothing_is_sent_before_it_is_due(store: Backend, tmp_path: Path) -> None:
