@@ -24,7 +24,7 @@ COLLECTION = "clock"
 MANY = 50_000
 """A load of more records than this takes many seconds, and is stamped as it starts to be written."""
 
-RATE = 10_000
+RATE = 6_000
 """Records that are sure to be written in a second, commit included."""
 
 
@@ -39,8 +39,8 @@ def ahead(count: int) -> float:
 
 def again(lead: float, late: float) -> float:
     """The next lead for what was committed `late` seconds before its stamp (negative: after it): what it took, and a
-    half more."""
-    return 1.5 * (lead - late)
+    quarter more."""
+    return 1.25 * (lead - late)
 
 
 def next_stamp(snapshot: Snapshot, lead: float) -> str:

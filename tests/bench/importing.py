@@ -47,8 +47,7 @@ def _turn(package: Path, later: Path, delta: Path, store: Path, number: int) -> 
     bare = ran(*YARDSTICK, "load", package, store.with_name("bare.db"))
     again = ran(*CHALK, "import", later, "--json", "--storage", f"sqlite:///{store}")
     shutil.copyfile(store, copy)
-    with copy.open("rb") as written:
-        os.fsync(written.fileno())  # or the import would wait for the disk to have taken the copy
+    os.sync()  # or the import would wait until the disk has taken all that was written before it
     changed = ran(*CHALK, "import", delta, "--json", "--storage", f"sqlite:///{copy}")
     for file in (copy, unnumbered):
         file.unlink()
