@@ -196,9 +196,10 @@ def _both(first: Where, second: Where) -> Where:
 
 def _settled(store: Backend, tenant: str, changed: Mapping[str, list[Record]], stamp: str, left: float) -> str:
     """Stamp again, later, what was not committed before its stamp (see `clock`). Returns the stamp that stays."""
-    lead = LEAD
+    lead, tries = LEAD, 0
     while left < clock.TICK:
-        lead = clock.again(lead, left)
+        tries += 1
+        lead = clock.again(lead, left, tries)
         with store.write(tenant, PATIENCE) as transaction:
             ledger = Ledger(transaction, tenant, lead)
             for name, records in changed.items():

@@ -231,8 +231,10 @@ def _write(
     """Write what differs, under one stamp that does not lie before the commit (see `clock`). Returns the stamp."""
     lead = clock.ahead(comparison.total)
     stamp, left = _commit(store, report, comparison, revision, lead, progress, also)
+    tries = 0
     while 0 < comparison.total <= clock.MANY and left < clock.TICK:
-        lead = clock.again(lead, left)
+        tries += 1
+        lead = clock.again(lead, left, tries)
         stamp, left = _stamp_again(store, report.tenant, comparison, revision, stamp, lead)
     # Not longer than the lead: after the system's clock was put back, the stamp may be far away.
     time.sleep(min(max(clock.seconds_until(stamp), 0), lead))

