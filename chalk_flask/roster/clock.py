@@ -42,7 +42,7 @@ def again(lead: float, late: float, tries: int) -> float:
 
     What it took, and a quarter more: it is much the same work. On a machine that is busier each time, many times that.
     """
-    return (lead - late) * (1.25 if tries == 1 else 2.0**tries)
+    return max(lead - late, TICK) * (1.25 if tries == 1 else 2.0**tries)
 
 
 def next_stamp(snapshot: Snapshot, lead: float) -> str:
