@@ -28,7 +28,7 @@ from backends.base import (
     Transaction,
     Value,
 )
-from backends.copying import CONTROL, UNFINISHED, check_finished, copy_store
+from backends.copy import CONTROL, UNFINISHED, check_finished, copy_store
 from backends.errors import StoreNotEmpty, StoreUnfinished
 from backends.query import (
     EVERYTHING,
@@ -88,9 +88,9 @@ GROUP = "chalk_flask.backends"
 
 # Imported on first use, so that a process pays for the one backend it opens.
 BUILT_IN = {
-    "json": "backends.jsonfile:JSONFileBackend",
-    "memory": "backends.memory:MemoryBackend",
-    "sqlite": "backends.sqlite:SQLiteBackend",
+    "json": "backends.jsonfile.backend:JSONFileBackend",
+    "memory": "backends.memory.backend:MemoryBackend",
+    "sqlite": "backends.sqlite.backend:SQLiteBackend",
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")

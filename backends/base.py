@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from backends.checks import check_record, check_text, declared, file_path, validate, validate_where
 from backends.errors import BadQuery, BadStorageURL, StorageError, StoreBusy, StoreFailed
 from backends.query import EVERYTHING, Query, Where
 from backends.records import Collection, Field, Record, Value, plain
+from backends.validation import check_record, check_text, declared, file_path, validate, validate_where
 
 __all__ = [
     "Backend",

@@ -12,14 +12,14 @@ That is all of a backend's test. For readable failures, `conftest.py` says befor
 It needs pytest and hypothesis, which the package itself does not.
 """
 
-from backends.testing.copies import CopyConformance
+from backends.testing.base import COLLECTIONS
+from backends.testing.concurrency import SharingConformance
 from backends.testing.errors import ErrorConformance
-from backends.testing.generated import GeneratedConformance
 from backends.testing.paging import PagingConformance
+from backends.testing.property_based import GeneratedConformance
 from backends.testing.queries import QueryConformance
-from backends.testing.sample import COLLECTIONS
-from backends.testing.sharing import SharingConformance
-from backends.testing.texts import TextConformance
+from backends.testing.records import CopyConformance
+from backends.testing.text import TextConformance
 from backends.testing.transactions import TransactionConformance
 
 __all__ = ["COLLECTIONS", "BackendConformance"]

@@ -25,7 +25,7 @@ from backends import (
     Where,
     open_store,
 )
-from backends.testing.sample import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record, shown
+from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record, shown
 
 __all__ = ["ErrorConformance"]
 

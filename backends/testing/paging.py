@@ -19,7 +19,7 @@ from backends import (
     Transaction,
     Where,
 )
-from backends.testing.sample import TENANT, Conformance, break_off, documents, fill, found, person, record, shown
+from backends.testing.base import TENANT, Conformance, break_off, documents, fill, found, person, record, shown
 
 __all__ = ["PagingConformance"]
 

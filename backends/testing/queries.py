@@ -19,7 +19,7 @@ from backends import (
     Select,
     Where,
 )
-from backends.testing.sample import TENANT, Conformance, documents, fill, found, record, shown
+from backends.testing.base import TENANT, Conformance, documents, fill, found, record, shown
 
 __all__ = ["QueryConformance"]
 

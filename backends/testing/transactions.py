@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backends import Backend, Compare, Order, Query, Record, Transaction, Value
-from backends.testing.sample import TENANT, Conformance, Oops, break_off, fill, found, person, record
+from backends.testing.base import TENANT, Conformance, Oops, break_off, fill, found, person, record
 
 __all__ = ["TransactionConformance"]
 

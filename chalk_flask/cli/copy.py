@@ -13,7 +13,7 @@ from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
     from backends import Backend
-    from backends.copying import Counts
+    from backends.copy import Counts
 
 __all__ = ["copy_command"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from backends import Backend, StoreBusy, Transaction, open_store
-from backends.memory import MemoryBackend
+from backends.memory.backend import MemoryBackend
 from chalk_flask.access import Tokens
 from chalk_flask.access.audit import EVENTS, Audit, note_in, written
 from chalk_flask.access.clients import Clients

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from backends import Backend, Snapshot, open_store
-from backends.memory import MemoryBackend
+from backends.memory.backend import MemoryBackend
 from chalk_flask.access import Limits, Tenants
 from chalk_flask.access.client_records import ClientRecord
 from chalk_flask.access.clients import COLLECTION, ClientRefused, Clients

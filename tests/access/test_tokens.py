@@ -14,7 +14,7 @@ from zlib import crc32
 import pytest
 
 from backends import Backend, Snapshot, open_store
-from backends.memory import MemoryBackend
+from backends.memory.backend import MemoryBackend
 from chalk_flask.access import Grant, TokenRefused, Tokens
 from chalk_flask.access.last_used import LastUsed
 from chalk_flask.access.scopes import DEFAULT, ROSTER

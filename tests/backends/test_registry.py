@@ -5,7 +5,7 @@ import pytest
 
 from backends import BadStorageURL, backend_class, installed, open_store, store_exists
 from backends.base import file_path
-from backends.memory import MemoryBackend
+from backends.memory.backend import MemoryBackend
 from backends.testing import COLLECTIONS
 
 
@@ -27,7 +27,7 @@ def install(folder: Path, points: str, module: str = "", name: str = "chalk_plug
 
 def test_the_built_in_backends_are_listed() -> None:
     assert {"json", "memory", "sqlite"} <= set(installed())
-    assert installed()["memory"] == "backends.memory:MemoryBackend"
+    assert installed()["memory"] == "backends.memory.backend:MemoryBackend"
 
 
 def test_an_unknown_scheme_is_told_what_is_installed() -> None:
@@ -72,7 +72,7 @@ def test_three_slashes_are_relative_and_four_absolute(url: str, path: str) -> No
 
 
 def test_a_plugged_in_backend_is_listed_and_loaded_on_first_use(plug_in: Path) -> None:
-    module = "from backends.memory import MemoryBackend\nclass Plugged(MemoryBackend): pass\n"
+    module = "from backends.memory.backend import MemoryBackend\nclass Plugged(MemoryBackend): pass\n"
     install(plug_in, "plugged = chalk_plugged:Plugged", module)
     assert installed()["plugged"] == "chalk_plugged:Plugged"
     assert "chalk_plugged" not in sys.modules

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from backends import Backend, StoreFailed, Transaction, open_store
-from backends.memory import MemoryBackend
+from backends.memory.backend import MemoryBackend
 from chalk_flask.access.audit import Audit
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.deliveries import BODIES

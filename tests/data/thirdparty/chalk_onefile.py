@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from backends import Backend, Collection, Record, Snapshot, StoreBusy, StoreFailed, Transaction
 from backends.base import file_path
-from backends.memory import NO_STATE, State, Table, TableSnapshot, TableTransaction
+from backends.memory.backend import NO_STATE, State, Table, TableSnapshot, TableTransaction
 
 
 class OneFileBackend(Backend):

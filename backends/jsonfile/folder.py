@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import orjson
 
-from backends._tables import NO_STATE, State, Table
 from backends.base import Record, StoreFailed
+from backends.memory.evaluator import NO_STATE, State, Table
 
 __all__ = ["LIVE", "Folder", "Saved"]
 

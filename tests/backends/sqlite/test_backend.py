@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from backends import AllOf, Collection, Compare, Field, Order, Query, Record, Snapshot, open_store
-from backends._sqlite_plans import Plan
-from backends._sqlite_read import SQLiteSnapshot
+from backends.sqlite.query_cache import Plan
+from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.testing import BackendConformance
 
 

@@ -28,7 +28,7 @@ from backends import (
     Where,
     open_store,
 )
-from backends.testing.sample import COLLECTIONS, Conformance, record
+from backends.testing.base import COLLECTIONS, Conformance, record
 
 __all__ = ["GeneratedConformance"]
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
-from backends._tables import NO_STATE, State, Table, joined, matching, selected
 from backends.base import (
     Backend,
     BadStorageURL,
@@ -28,6 +27,7 @@ from backends.base import (
     validate,
     validate_where,
 )
+from backends.memory.evaluator import NO_STATE, State, Table, joined, matching, selected
 from backends.query import EVERYTHING, Query, Where
 
 __all__ = ["NO_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backends import Backend, Query, Record, StoreBusy, Transaction, open_store
-from backends.testing.sample import COLLECTIONS, TENANT, found, record
+from backends.testing.base import COLLECTIONS, TENANT, found, record
 
 __all__ = ["Peer", "count_up"]
 

@@ -9,16 +9,16 @@ from itertools import islice
 from operator import lt
 from typing import Any
 
-from backends._sqlite_file import driver_errors
-from backends._sqlite_plans import Kind, Plan, Plans
-from backends._sqlite_pool import Reader
-from backends._sqlite_records import Stored
 from backends.base import Page, Snapshot
-from backends.checks import declared, validate, validate_where
 from backends.errors import StoreFailed
 from backends.query import EVERYTHING, KEY, AllOf, Compare, Query, Where
 from backends.records import Collection, Record
-from backends.sql import SQL, Compiler, depends_on, found_by_range, quoted
+from backends.sqlite.compiler import SQL, Compiler, depends_on, found_by_range, quoted
+from backends.sqlite.connection import driver_errors
+from backends.sqlite.pool import Reader
+from backends.sqlite.query_cache import Kind, Plan, Plans
+from backends.sqlite.records import Stored
+from backends.validation import declared, validate, validate_where
 
 __all__ = ["Plans", "PooledSnapshot", "SQLiteSnapshot"]
 

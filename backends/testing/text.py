@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from backends import KEY, AllOf, Among, Backend, Compare, Not, Order, Query, Record
-from backends.testing.sample import TENANT, Conformance, documents, fill, found, record
+from backends.testing.base import TENANT, Conformance, documents, fill, found, record
 
 __all__ = ["TextConformance"]
 

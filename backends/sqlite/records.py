@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from backends._sqlite_file import scalar_paths
 from backends.query import Key
 from backends.records import Collection, Record, Value
-from backends.sql import SQL, quoted
+from backends.sqlite.compiler import SQL, quoted
+from backends.sqlite.connection import scalar_paths
 
 __all__ = ["Stored"]
 

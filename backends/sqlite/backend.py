@@ -12,15 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from backends._sqlite_file import WriteLock, connect, driver_errors, is_ours, prepare
-from backends._sqlite_plans import Plans
-from backends._sqlite_pool import Reader, Readers
-from backends._sqlite_read import PooledSnapshot
-from backends._sqlite_write import SQLiteTransaction
 from backends.base import Backend, Snapshot, Transaction
-from backends.checks import file_path
 from backends.errors import StorageError, StoreBusy, StoreFailed
 from backends.records import Collection
+from backends.sqlite.connection import WriteLock, connect, driver_errors, is_ours, prepare
+from backends.sqlite.pool import Reader, Readers
+from backends.sqlite.query_cache import Plans
+from backends.sqlite.snapshot import PooledSnapshot
+from backends.sqlite.transaction import SQLiteTransaction
+from backends.validation import file_path
 
 __all__ = ["SQLiteBackend"]
 

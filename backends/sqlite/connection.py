@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from backends.errors import BadQuery, StoreBusy, StoreFailed
 from backends.records import Collection
-from backends.sql import quoted
+from backends.sqlite.compiler import quoted
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from backends.sql import quoted
+from backends.sqlite.compiler import quoted
 
 __all__ = ["change"]
 

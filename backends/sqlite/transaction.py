@@ -9,15 +9,15 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import TypeAlias, TypeVar
 
-from backends._sqlite_change import change
-from backends._sqlite_file import MANY_INDEX, driver_errors, indexes, key_index, scalar_paths
-from backends._sqlite_load import inserting
-from backends._sqlite_pool import Reader
-from backends._sqlite_read import SQLiteSnapshot
 from backends.base import Transaction
-from backends.checks import check_record, declared
 from backends.records import Collection, Record, Value
-from backends.sql import quoted
+from backends.sqlite.bulk_insert import inserting
+from backends.sqlite.change import change
+from backends.sqlite.compiler import quoted
+from backends.sqlite.connection import MANY_INDEX, driver_errors, indexes, key_index, scalar_paths
+from backends.sqlite.pool import Reader
+from backends.sqlite.snapshot import SQLiteSnapshot
+from backends.validation import check_record, declared
 
 __all__ = ["SQLiteTransaction"]
 

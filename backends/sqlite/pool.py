@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeAlias
 
-from backends._sqlite_file import connect, driver_errors
+from backends.sqlite.connection import connect, driver_errors
 
 __all__ = ["Reader", "Readers"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from backends.query import Order, Where
-from backends.sql import SQL
+from backends.sqlite.compiler import SQL
 
 __all__ = ["Kind", "Plan", "Plans"]
 

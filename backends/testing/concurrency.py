@@ -9,8 +9,8 @@ from threading import Barrier, Event
 import pytest
 
 from backends import Backend, Collection, Compare, Field, Not, Query, Snapshot, StoreBusy, open_store, store_exists
-from backends.testing.peer import Peer, count_up
-from backends.testing.sample import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record
+from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record
+from backends.testing.worker_process import Peer, count_up
 
 __all__ = ["SharingConformance"]
 

@@ -21,8 +21,6 @@ from urllib.parse import unquote
 
 from filelock import FileLock, Timeout
 
-from backends._jsonfolder import LIVE, Folder, Saved
-from backends._tables import State
 from backends.base import (
     Backend,
     BadStorageURL,
@@ -34,7 +32,9 @@ from backends.base import (
     check_text,
     file_path,
 )
-from backends.memory import TableSnapshot, TableTransaction
+from backends.jsonfile.folder import LIVE, Folder, Saved
+from backends.memory.backend import TableSnapshot, TableTransaction
+from backends.memory.evaluator import State
 
 __all__ = ["JSONFileBackend"]
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 
 from backends import Backend, Collection, Query, Record, open_store
 from backends.base import plain
-from backends.testing.generated import ASKED, DATA, Data, answer, made
-from backends.testing.sample import COLLECTIONS, TENANT, Conformance, fill, found, person, record
+from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, person, record
+from backends.testing.property_based import ASKED, DATA, Data, answer, made
 
 __all__ = ["CopyConformance"]
 

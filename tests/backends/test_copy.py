@@ -31,8 +31,8 @@ from backends import (
     open_store,
 )
 from backends.testing import COLLECTIONS
-from backends.testing.generated import ASKED, DATA, Data, answer, made
-from backends.testing.sample import Oops, fill, person, record
+from backends.testing.base import Oops, fill, person, record
+from backends.testing.property_based import ASKED, DATA, Data, answer, made
 from tests.conftest import url_in
 
 KINDS = ("json", "memory", "sqlite")
@@ -231,10 +231,10 @@ def test_a_store_that_cannot_be_read_opens_and_says_so_to_its_reader(tmp_path: P
 
 KILLED = """
 import os, signal, sys
-import backends.copying
+import backends.copy
 from backends import UNFINISHED, copy_store, open_store
 from backends.testing import COLLECTIONS
-backends.copying.STEP = 1
+backends.copy.STEP = 1
 left = int(sys.argv[3])
 def kill(collection, count):
     global left
