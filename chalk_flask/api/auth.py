@@ -8,8 +8,9 @@ from flask import Response, g, request
 from flask_httpauth import HTTPTokenAuth
 from werkzeug.datastructures import Authorization
 
-from chalk_flask.access import Door, Grant
+from chalk_flask.access.door import Door
 from chalk_flask.access.oauth1 import Malformed, OAuth1
+from chalk_flask.access.records import Grant
 from chalk_flask.api import errors
 from chalk_flask.api.errors import Problem
 from chalk_flask.api.signed import SCHEME, is_signed, signed_request

@@ -14,7 +14,8 @@ from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
 from backends import AllOf, Among, Compare, Order, Query, Snapshot
-from chalk_flask.access import UNLIMITED, Grant
+from chalk_flask.access.limits import UNLIMITED
+from chalk_flask.access.records import Grant
 from chalk_flask.access.scopes import ROSTER, ROSTER_CORE, allows
 from chalk_flask.api import envelope
 from chalk_flask.api.addresses import origin

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import orjson
 from flask import Flask, Request, Response, g, request
 
-from chalk_flask.access import Grant
 from chalk_flask.access.read_log import ReadLog
+from chalk_flask.access.records import Grant
 from chalk_flask.api.routes import ROOTS
 
 if TYPE_CHECKING:

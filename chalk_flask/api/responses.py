@@ -13,7 +13,8 @@ from flask import Request, Response
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_etags
 
-from chalk_flask.access import UNLIMITED, Grant, Limits
+from chalk_flask.access.limits import UNLIMITED, Limits
+from chalk_flask.access.records import Grant
 from chalk_flask.api.compression import SMALLEST, accepted, gzipped
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
 from backends import Page, Query, Snapshot, Where
-from chalk_flask.access import Grant
+from chalk_flask.access.records import Grant
 from chalk_flask.access.visibility import OPEN, Sight, sight
 from chalk_flask.api import envelope
 from chalk_flask.api.addresses import origin

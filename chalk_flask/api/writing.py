@@ -11,8 +11,8 @@ from uuid import uuid4
 from flask import Blueprint, Request, Response, g, request
 
 from backends import Transaction
-from chalk_flask.access import Grant
 from chalk_flask.access.audit import note_in
+from chalk_flask.access.records import Grant
 from chalk_flask.access.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
 from chalk_flask.access.visibility import OPEN, sight
 from chalk_flask.api import envelope, errors

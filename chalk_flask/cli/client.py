@@ -26,8 +26,8 @@ from chalk_flask.cli.spans import span_or_none_at_all
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
-    from chalk_flask.access import Limits
     from chalk_flask.access.clients import ClientRecord, Clients
+    from chalk_flask.access.limits import Limits
     from chalk_flask.settings import Settings
 
 __all__ = ["client_group"]

@@ -24,8 +24,8 @@ from chalk_flask.cli.options import (
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
-    from chalk_flask.access import Limits
     from chalk_flask.access.issuers import IssuerRecord, Issuers
+    from chalk_flask.access.limits import Limits
     from chalk_flask.settings import Settings
 
 __all__ = ["issuer_group"]

@@ -107,7 +107,7 @@ def durable(given: Mapping[str, Any]) -> Settings:
 
 def named_scopes(texts: Iterable[str]) -> frozenset[str]:
     """The scopes that --scope names. Raises click.BadParameter."""
-    from chalk_flask.access import UnknownScope, parse_scopes
+    from chalk_flask.access.scopes import UnknownScope, parse_scopes
 
     try:
         return parse_scopes(texts)

@@ -13,7 +13,6 @@ import pytest
 
 from backends import Backend, StoreBusy, Transaction, open_store
 from backends.memory.backend import MemoryBackend
-from chalk_flask.access import Tokens
 from chalk_flask.access.audit import EVENTS, Audit, note_in, written
 from chalk_flask.access.clients import Clients
 from chalk_flask.access.history import history
@@ -21,6 +20,7 @@ from chalk_flask.access.issuers import Issuers
 from chalk_flask.access.logins import MOST, Logins
 from chalk_flask.access.scopes import ROSTER
 from chalk_flask.access.tenants import CONTROL, Tenants
+from chalk_flask.access.tokens import Tokens
 from chalk_flask.collections import COLLECTIONS
 from tests.conftest import BACKENDS, url_in
 

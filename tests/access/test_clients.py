@@ -16,11 +16,11 @@ import pytest
 
 from backends import Backend, Snapshot, open_store
 from backends.memory.backend import MemoryBackend
-from chalk_flask.access import Limits, Tenants
 from chalk_flask.access.client_records import ClientRecord
 from chalk_flask.access.clients import COLLECTION, ClientRefused, Clients
+from chalk_flask.access.limits import Limits
 from chalk_flask.access.scopes import DEFAULT, ROSTER
-from chalk_flask.access.tenants import CONTROL
+from chalk_flask.access.tenants import CONTROL, Tenants
 from chalk_flask.collections import COLLECTIONS
 from tests.conftest import BACKENDS, url_in
 

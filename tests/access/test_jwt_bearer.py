@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.access import Grant
 from chalk_flask.access.issuers import Issuers
 from chalk_flask.access.jwt_bearer import LIFETIME, LONGEST, JwtBearer
 from chalk_flask.access.limits import Limits
+from chalk_flask.access.records import Grant
 from chalk_flask.access.replays import Replays
 from chalk_flask.access.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
 from chalk_flask.access.tenants import COLLECTION as TENANTS

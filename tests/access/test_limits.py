@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from chalk_flask.access import UNLIMITED, BadLimits, Limits
-from chalk_flask.access.limits import covers
+from chalk_flask.access.limits import UNLIMITED, BadLimits, Limits, covers
 
 
 def test_what_is_not_named_is_not_limited() -> None:

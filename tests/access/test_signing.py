@@ -19,11 +19,12 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from backends import Backend, open_store
-from chalk_flask.access import Limits, Tenants
 from chalk_flask.access.clients import Clients
 from chalk_flask.access.key_file import KeyFile, KeyUnusable
+from chalk_flask.access.limits import Limits
 from chalk_flask.access.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
 from chalk_flask.access.signing import ISSUER, AccessTokens
+from chalk_flask.access.tenants import Tenants
 from chalk_flask.collections import COLLECTIONS
 from tests.access.issuing import ec_key, signed
 from tests.conftest import BACKENDS, url_in

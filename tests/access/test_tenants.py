@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from backends import Backend, Record, StoreBusy, open_store
-from chalk_flask.access import TenantRefused, Tokens
 from chalk_flask.access.scopes import ALL, DEFAULT
-from chalk_flask.access.tenants import CONTROL, TenantRecord, Tenants, checked_new_name
+from chalk_flask.access.tenants import CONTROL, TenantRecord, TenantRefused, Tenants, checked_new_name
+from chalk_flask.access.tokens import Tokens
 from chalk_flask.collections import COLLECTIONS
 from tests.api.roster import ROSTER, fill
 

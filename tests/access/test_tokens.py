@@ -15,11 +15,11 @@ import pytest
 
 from backends import Backend, Snapshot, open_store
 from backends.memory.backend import MemoryBackend
-from chalk_flask.access import Grant, TokenRefused, Tokens
 from chalk_flask.access.last_used import LastUsed
+from chalk_flask.access.records import Grant
 from chalk_flask.access.scopes import DEFAULT, ROSTER
 from chalk_flask.access.tenants import Tenants
-from chalk_flask.access.tokens import COLLECTION, CONTROL
+from chalk_flask.access.tokens import COLLECTION, CONTROL, TokenRefused, Tokens
 from chalk_flask.collections import COLLECTIONS
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)

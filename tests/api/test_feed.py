@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.access import Limits
+from chalk_flask.access.limits import Limits
 from chalk_flask.access.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster import numbering
 from tests.api.conftest import CHALK, Consumer, problem

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from flask import Flask
 
-from chalk_flask.access import Limits
+from chalk_flask.access.limits import Limits
 from chalk_flask.access.scopes import ALL
 from chalk_flask.oneroster.resources import FILES
 from tests.api.conftest import CHALK, Consumer, items, problem

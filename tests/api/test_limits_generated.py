@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from chalk_flask import create_app
-from chalk_flask.access import Limits
+from chalk_flask.access.limits import Limits
 from chalk_flask.access.scopes import ALL
 from chalk_flask.api.routes import ROUTES, Route
 from chalk_flask.oneroster.resources import FILES

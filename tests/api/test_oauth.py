@@ -21,7 +21,6 @@ from joserfc import jwt
 from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
-from chalk_flask.access import Tenants
 from chalk_flask.access.assertions import JWT_BEARER, keys_in
 from chalk_flask.access.scopes import (
     ALL,
@@ -34,6 +33,7 @@ from chalk_flask.access.scopes import (
     ROSTER_CORE,
     in_order,
 )
+from chalk_flask.access.tenants import Tenants
 from chalk_flask.api.oauth import PATHS
 from chalk_flask.chalk import Chalk
 from tests.access.issuing import ec_key, key_set, rsa_key, signed

@@ -19,8 +19,8 @@ from urllib.parse import quote
 from flask import Flask
 
 from backends import Backend
-from chalk_flask.access import Tenants
 from chalk_flask.access.scopes import ALL
+from chalk_flask.access.tenants import Tenants
 from chalk_flask.api.routes import ROOTS, ROUTES, Route
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES

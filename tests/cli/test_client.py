@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from backends import open_store
-from chalk_flask.access import Limits
 from chalk_flask.access.clients import Clients
+from chalk_flask.access.limits import Limits
 from chalk_flask.access.scopes import ALL, DEFAULT, ROSTER, in_order
 from chalk_flask.collections import COLLECTIONS
 from tests.access.issuing import ec_key, key_set, rsa_key

@@ -18,7 +18,8 @@ from typing import IO
 import pytest
 
 from backends import open_store
-from chalk_flask.access import Tokens, parse_scopes
+from chalk_flask.access.scopes import parse_scopes
+from chalk_flask.access.tokens import Tokens
 from chalk_flask.collections import COLLECTIONS
 from tests.cli.conftest import Run, Start
 

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from backends import open_store
-from chalk_flask.access import TenantRefused, Tenants, Tokens
+from chalk_flask.access.tenants import TenantRefused, Tenants
+from chalk_flask.access.tokens import Tokens
 from chalk_flask.cli import main
 from chalk_flask.cli.importing import load_package
 from chalk_flask.collections import COLLECTIONS

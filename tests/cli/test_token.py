@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from backends import open_store
-from chalk_flask.access import Tokens
 from chalk_flask.access.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER, in_order
+from chalk_flask.access.tokens import Tokens
 from chalk_flask.collections import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 

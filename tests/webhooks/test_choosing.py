@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.access import TenantRefused, Tenants
+from chalk_flask.access.tenants import TenantRefused, Tenants
 from chalk_flask.access.vault import Vault
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.events import ACTIONS, ENTITIES

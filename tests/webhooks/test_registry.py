@@ -11,8 +11,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from backends import Backend
-from chalk_flask.access import Tenants
 from chalk_flask.access.clients import ClientRefused, Clients
+from chalk_flask.access.tenants import Tenants
 from chalk_flask.access.vault import KEY_FILE, Vault
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.deliveries import BODIES, Attempt, enqueue
