@@ -10,17 +10,17 @@ from flask import Flask
 
 from backends import open_store
 from chalk_flask import api
-from chalk_flask.access.audit import Audit
-from chalk_flask.access.clients import Clients
-from chalk_flask.access.door import Door
-from chalk_flask.access.jwt_bearer import JwtBearer
-from chalk_flask.access.key_file import KeyFile
-from chalk_flask.access.logins import Logins
-from chalk_flask.access.oauth1 import OAuth1
-from chalk_flask.access.read_log import ReadLog
-from chalk_flask.access.signing import KEY_FILE, AccessTokens
-from chalk_flask.access.tokens import Tokens
-from chalk_flask.access.vault import Vault
+from chalk_flask.audit.access_log import ReadLog
+from chalk_flask.audit.log import Audit
+from chalk_flask.audit.login_log import Logins
+from chalk_flask.auth.authenticator import Door
+from chalk_flask.auth.clients.access_tokens import KEY_FILE, AccessTokens
+from chalk_flask.auth.clients.store import Clients
+from chalk_flask.auth.jwt.verifier import JwtBearer
+from chalk_flask.auth.oauth1.verifier import OAuth1
+from chalk_flask.auth.secrets.encryption import Vault
+from chalk_flask.auth.secrets.key_file import KeyFile
+from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.chalk import Chalk
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.settings import load

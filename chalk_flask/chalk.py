@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backends import Backend
-from chalk_flask.access.audit import Audit
-from chalk_flask.access.clients import Clients
-from chalk_flask.access.door import Door
-from chalk_flask.access.logins import Logins
-from chalk_flask.access.oauth1 import OAuth1
-from chalk_flask.access.read_log import ReadLog
-from chalk_flask.access.signing import AccessTokens
-from chalk_flask.access.tokens import Tokens
+from chalk_flask.audit.access_log import ReadLog
+from chalk_flask.audit.log import Audit
+from chalk_flask.audit.login_log import Logins
+from chalk_flask.auth.authenticator import Door
+from chalk_flask.auth.clients.access_tokens import AccessTokens
+from chalk_flask.auth.clients.store import Clients
+from chalk_flask.auth.oauth1.verifier import OAuth1
+from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.settings import Settings
 from chalk_flask.webhooks.worker import Worker
 

@@ -12,7 +12,7 @@ from flask import Request
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from chalk_flask.access.assertions import JWT_BEARER, claimed
+from chalk_flask.auth.clients.assertions import JWT_BEARER, claimed
 
 __all__ = ["Assertion", "Credentials", "Secret", "credentials", "parameters"]
 

@@ -14,17 +14,17 @@ from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
 from backends import AllOf, Among, Compare, Order, Query, Snapshot
-from chalk_flask.access.limits import UNLIMITED
-from chalk_flask.access.records import Grant
-from chalk_flask.access.scopes import ROSTER, ROSTER_CORE, allows
 from chalk_flask.api import envelope
 from chalk_flask.api.addresses import origin
 from chalk_flask.api.auth import current_grant
 from chalk_flask.api.errors import Problem
 from chalk_flask.api.routes import ROOTS, ROUTES
+from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.chalk import Chalk
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.permissions.restrictions import UNLIMITED
+from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, allows
 from chalk_flask.roster import numbering
 
 __all__ = ["blueprint"]

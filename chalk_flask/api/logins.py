@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import request
 
-from chalk_flask.access.client_records import ClientRecord
 from chalk_flask.api.oauth import TokenEndpoint
 from chalk_flask.api.throttle import Guesses
+from chalk_flask.auth.clients.record import ClientRecord
 from chalk_flask.chalk import Chalk
 
 __all__ = ["watch"]

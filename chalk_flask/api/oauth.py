@@ -14,14 +14,14 @@ from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from chalk_flask.access.assertions import Assertions
-from chalk_flask.access.client_records import ClientRecord
-from chalk_flask.access.key_file import KeyUnusable
-from chalk_flask.access.scopes import ALL, allows, in_order
 from chalk_flask.api.addresses import origin
 from chalk_flask.api.credentials import Credentials, Secret, credentials, parameters
 from chalk_flask.api.routes import ROOTS
+from chalk_flask.auth.clients.assertions import Assertions
+from chalk_flask.auth.clients.record import ClientRecord
+from chalk_flask.auth.secrets.key_file import KeyUnusable
 from chalk_flask.chalk import Chalk
+from chalk_flask.permissions.scopes import ALL, allows, in_order
 
 __all__ = ["PATHS", "TokenEndpoint"]
 

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs
 import orjson
 from flask import Flask, Request, Response, g, request
 
-from chalk_flask.access.read_log import ReadLog
-from chalk_flask.access.records import Grant
 from chalk_flask.api.routes import ROOTS
+from chalk_flask.audit.access_log import ReadLog
+from chalk_flask.auth.tokens.record import Grant
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

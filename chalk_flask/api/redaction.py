@@ -15,12 +15,12 @@ from typing import TypeAlias
 import orjson
 
 from backends import KEY, Among, Snapshot
-from chalk_flask.access.limits import covers
-from chalk_flask.access.visibility import Sight
 from chalk_flask.oneroster.conditions import NOTHING, both
 from chalk_flask.oneroster.elements import JSON
 from chalk_flask.oneroster.resource import Reference
 from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.permissions.policy import Sight
+from chalk_flask.permissions.restrictions import covers
 
 __all__ = ["Acquaintances", "Cut", "cut"]
 

@@ -13,9 +13,9 @@ from flask import Request, Response
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_etags
 
-from chalk_flask.access.limits import UNLIMITED, Limits
-from chalk_flask.access.records import Grant
 from chalk_flask.api.compression import SMALLEST, accepted, gzipped
+from chalk_flask.auth.tokens.record import Grant
+from chalk_flask.permissions.restrictions import UNLIMITED, Limits
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment

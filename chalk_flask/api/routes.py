@@ -7,16 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backends import EVERYTHING, KEY, Compare, Snapshot, Where
-from chalk_flask.access.scopes import (
-    DEMOGRAPHICS,
-    GRADEBOOK,
-    GRADEBOOK_DELETE,
-    GRADEBOOK_WRITE,
-    RESOURCE,
-    ROSTER,
-    ROSTER_CORE,
-    SATISFIED_BY,
-)
 from chalk_flask.oneroster.conditions import (
     Condition,
     Ids,
@@ -37,6 +27,16 @@ from chalk_flask.oneroster.conditions import (
 )
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.permissions.scopes import (
+    DEMOGRAPHICS,
+    GRADEBOOK,
+    GRADEBOOK_DELETE,
+    GRADEBOOK_WRITE,
+    RESOURCE,
+    ROSTER,
+    ROSTER_CORE,
+    SATISFIED_BY,
+)
 
 __all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "WRITES", "Root", "Route", "Write"]
 

@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from flask import Request
 
-from chalk_flask.access.oauth1 import Malformed, SignedRequest
 from chalk_flask.api.addresses import origin
 from chalk_flask.api.paths import quoted
+from chalk_flask.auth.oauth1.verifier import Malformed, SignedRequest
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment

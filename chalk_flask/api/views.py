@@ -10,8 +10,6 @@ from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
 from backends import Page, Query, Snapshot, Where
-from chalk_flask.access.records import Grant
-from chalk_flask.access.visibility import OPEN, Sight, sight
 from chalk_flask.api import envelope
 from chalk_flask.api.addresses import origin
 from chalk_flask.api.auth import current_grant, current_stamp
@@ -22,8 +20,10 @@ from chalk_flask.api.paths import quoted
 from chalk_flask.api.redaction import Acquaintances, cut
 from chalk_flask.api.responses import HeaderList, answer, entity_tag, first_headers, unchanged
 from chalk_flask.api.routes import ROUTES, Root, Route
+from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.chalk import Chalk
 from chalk_flask.oneroster.conditions import NOTHING, Ids, both
+from chalk_flask.permissions.policy import OPEN, Sight, sight
 
 __all__ = ["blueprint"]
 

@@ -11,10 +11,6 @@ from uuid import uuid4
 from flask import Blueprint, Request, Response, g, request
 
 from backends import Transaction
-from chalk_flask.access.audit import note_in
-from chalk_flask.access.records import Grant
-from chalk_flask.access.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
-from chalk_flask.access.visibility import OPEN, sight
 from chalk_flask.api import envelope, errors
 from chalk_flask.api.addresses import origin
 from chalk_flask.api.auth import current_grant
@@ -23,7 +19,11 @@ from chalk_flask.api.errors import Problem
 from chalk_flask.api.redaction import Acquaintances, cut
 from chalk_flask.api.routes import WRITES, Root, Write
 from chalk_flask.api.throttle import Guard
+from chalk_flask.audit.log import note_in
+from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.chalk import Chalk
+from chalk_flask.permissions.policy import OPEN, sight
+from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
 from chalk_flask.roster import gradebook
 
 __all__ = ["blueprint"]

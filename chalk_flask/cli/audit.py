@@ -54,8 +54,8 @@ def _entries(
     stack: ExitStack, settings: Settings, since: datetime | None, tenant: str | None
 ) -> Iterator[dict[str, Any]]:
     from backends import store_exists
-    from chalk_flask.access.audit import written
-    from chalk_flask.access.history import history
+    from chalk_flask.audit.log import written
+    from chalk_flask.audit.timeline import history
 
     store = stack.enter_context(opened(settings)) if store_exists(settings.storage) else None
     return history(store, Path(settings.data) / "reads", written(since) if since else "", tenant)

@@ -26,8 +26,8 @@ from chalk_flask.cli.spans import span_or_none_at_all
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
-    from chalk_flask.access.clients import ClientRecord, Clients
-    from chalk_flask.access.limits import Limits
+    from chalk_flask.auth.clients.store import ClientRecord, Clients
+    from chalk_flask.permissions.restrictions import Limits
     from chalk_flask.settings import Settings
 
 __all__ = ["client_group"]
@@ -132,8 +132,8 @@ def revoke(client_id: str, as_json: bool, **given: Any) -> None:
 
 @contextmanager
 def _clients(settings: Settings) -> Iterator[Clients]:
-    from chalk_flask.access.clients import ClientRefused, Clients
-    from chalk_flask.access.vault import Vault
+    from chalk_flask.auth.clients.store import ClientRefused, Clients
+    from chalk_flask.auth.secrets.encryption import Vault
 
     with opened(settings) as store:
         try:
@@ -155,8 +155,8 @@ def _existing(given: dict[str, Any], client_id: str) -> Iterator[Clients]:
 
 
 def _keys(path: str | None) -> dict[str, Any] | None:
-    from chalk_flask.access.assertions import keys_in
-    from chalk_flask.access.clients import ClientRefused
+    from chalk_flask.auth.clients.assertions import keys_in
+    from chalk_flask.auth.clients.store import ClientRefused
 
     if path is None:
         return None

@@ -104,8 +104,8 @@ def load_package(
 
 def brake_of(store: Rosters, tenant: str) -> Brake:
     """The limits above which an import of the tenant is held."""
-    from chalk_flask.access.tenants import CONTROL, tenant_of
     from chalk_flask.roster.braking import CHANGED, DELETED, Brake, parse_limit
+    from chalk_flask.tenants.store import CONTROL, tenant_of
 
     with store.read(CONTROL) as control:
         found = tenant_of(control, tenant)
@@ -136,14 +136,14 @@ def end(report: Report) -> None:
 
 def note_commit(report: Report, transaction: Transaction) -> None:
     """Note in the audit what an import changed."""
-    from chalk_flask.access.entries import note_in
+    from chalk_flask.audit.events import note_in
 
     counts: dict[str, Any] = report.as_dict()["total"]
     note_in(transaction, report.tenant, "import.committed", **counts, purged=report.purged, run=report.run)
 
 
 def _note_hold(report: Report, transaction: Transaction) -> None:
-    from chalk_flask.access.entries import note_in
+    from chalk_flask.audit.events import note_in
 
     files = sorted({trip.file for trip in report.trips})
     note_in(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)

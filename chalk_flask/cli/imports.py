@@ -147,7 +147,7 @@ def _found(store: Rosters, folder: Path, tenant: str, run: str) -> tuple[Run, St
 
 
 def _note_approval(who: str) -> Any:
-    from chalk_flask.access.entries import note_in
+    from chalk_flask.audit.events import note_in
     from chalk_flask.cli.importing import note_commit
 
     def noted(report: Report, transaction: Transaction) -> None:
@@ -158,7 +158,7 @@ def _note_approval(who: str) -> Any:
 
 
 def _note_discarded(run: Run, transaction: Transaction) -> None:
-    from chalk_flask.access.entries import note_in
+    from chalk_flask.audit.events import note_in
 
     note_in(transaction, run.tenant, "import.discarded", run=run.id, by=run.settled_by)
 

@@ -24,8 +24,8 @@ from chalk_flask.cli.options import (
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
-    from chalk_flask.access.issuers import IssuerRecord, Issuers
-    from chalk_flask.access.limits import Limits
+    from chalk_flask.auth.jwt.issuers import IssuerRecord, Issuers
+    from chalk_flask.permissions.restrictions import Limits
     from chalk_flask.settings import Settings
 
 __all__ = ["issuer_group"]
@@ -120,7 +120,7 @@ def remove(issuer_id: str, as_json: bool, **given: Any) -> None:
 
 @contextmanager
 def _issuers(settings: Settings) -> Iterator[Issuers]:
-    from chalk_flask.access.issuers import IssuerRefused, Issuers
+    from chalk_flask.auth.jwt.issuers import IssuerRefused, Issuers
 
     with opened(settings) as store:
         try:
@@ -130,7 +130,7 @@ def _issuers(settings: Settings) -> Iterator[Issuers]:
 
 
 def _read(path: Path) -> bytes:
-    from chalk_flask.access.jwks import LARGEST
+    from chalk_flask.auth.jwt.jwks import LARGEST
 
     with path.open("rb") as file:
         return file.read(LARGEST + 1)

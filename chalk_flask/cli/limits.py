@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 if TYPE_CHECKING:
-    from chalk_flask.access.limits import Limits
+    from chalk_flask.permissions.restrictions import Limits
 
 __all__ = ["limit_options", "limits_shown"]
 
@@ -48,7 +48,7 @@ def limits_shown(limits: object) -> str:
 
 
 def _limits(named: dict[str, tuple[str, ...]]) -> Limits:
-    from chalk_flask.access.limits import BadLimits, Limits
+    from chalk_flask.permissions.restrictions import BadLimits, Limits
 
     try:
         return Limits.parse(**named)

@@ -65,8 +65,8 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
 def opened(settings: Settings) -> Iterator[Backend]:
     """The store of the settings; made if it does not exist. Raises Refused for what is asked of an unknown tenant."""
     from backends import open_store
-    from chalk_flask.access.tenants import TenantRefused
     from chalk_flask.collections import COLLECTIONS
+    from chalk_flask.tenants.store import TenantRefused
 
     with open_store(settings.storage, COLLECTIONS) as store:
         try:
@@ -77,7 +77,7 @@ def opened(settings: Settings) -> Iterator[Backend]:
 
 def check_tenant(store: Rosters, name: str) -> None:
     """Raises Refused when the store has no such tenant."""
-    from chalk_flask.access.tenants import CONTROL, TenantRefused, known_tenant
+    from chalk_flask.tenants.store import CONTROL, TenantRefused, known_tenant
 
     try:
         with store.read(CONTROL) as control:
@@ -107,7 +107,7 @@ def durable(given: Mapping[str, Any]) -> Settings:
 
 def named_scopes(texts: Iterable[str]) -> frozenset[str]:
     """The scopes that --scope names. Raises click.BadParameter."""
-    from chalk_flask.access.scopes import UnknownScope, parse_scopes
+    from chalk_flask.permissions.scopes import UnknownScope, parse_scopes
 
     try:
         return parse_scopes(texts)

@@ -66,8 +66,8 @@ def _tell(store: Backend, url: str) -> None:
 
 def token_for_a_day(store: Backend, label: str) -> dict[str, Any]:
     """A new token for everything: itself, its id and when it expires."""
-    from chalk_flask.access.scopes import ALL
-    from chalk_flask.access.tokens import Tokens
+    from chalk_flask.auth.tokens.store import Tokens
+    from chalk_flask.permissions.scopes import ALL
 
     token, record = Tokens(store).create(label, ALL, DEFAULT_TENANT, datetime.now(UTC) + LIFE)
     return {"token": token, "id": record.id, "expires": record.as_dict()["expires"]}

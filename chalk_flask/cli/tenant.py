@@ -14,8 +14,8 @@ from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
     from backends import Backend
-    from chalk_flask.access.tenants import Erased, TenantRecord, Tenants, TenantSummary
     from chalk_flask.settings import Settings
+    from chalk_flask.tenants.store import Erased, TenantRecord, Tenants, TenantSummary
 
 __all__ = ["tenant_group"]
 
@@ -38,7 +38,7 @@ def create(name: str, demographics: bool, as_json: bool, **given: Any) -> None:
 
     A name has 1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.', and begins with a letter or a digit.
     """
-    from chalk_flask.access.tenants import checked_new_name
+    from chalk_flask.tenants.store import checked_new_name
 
     with _refusing():
         checked_new_name(name)
@@ -156,7 +156,7 @@ def delete(name: str, yes: bool, as_json: bool, **given: Any) -> None:
 @contextmanager
 def _tenants(settings: Settings, writes: bool = False) -> Iterator[Tenants]:
     """The tenants of the store."""
-    from chalk_flask.access.tenants import Tenants
+    from chalk_flask.tenants.store import Tenants
 
     with _stored(settings, writes) as store:
         yield Tenants(store)
@@ -177,7 +177,7 @@ def _stored(settings: Settings, writes: bool = False) -> Iterator[Backend]:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    from chalk_flask.access.tenants import TenantRefused
+    from chalk_flask.tenants.store import TenantRefused
 
     try:
         yield

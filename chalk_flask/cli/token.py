@@ -25,9 +25,9 @@ from chalk_flask.cli.spans import span
 from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
-    from chalk_flask.access.limits import Limits
-    from chalk_flask.access.records import TokenRecord
-    from chalk_flask.access.tokens import Tokens
+    from chalk_flask.auth.tokens.record import TokenRecord
+    from chalk_flask.auth.tokens.store import Tokens
+    from chalk_flask.permissions.restrictions import Limits
     from chalk_flask.settings import Settings
 
 __all__ = ["token_group"]
@@ -116,7 +116,7 @@ def revoke(token_id: str, as_json: bool, **given: Any) -> None:
 
 @contextmanager
 def _tokens(settings: Settings) -> Iterator[Tokens]:
-    from chalk_flask.access.tokens import TokenRefused, Tokens
+    from chalk_flask.auth.tokens.store import TokenRefused, Tokens
 
     with opened(settings) as store:
         try:

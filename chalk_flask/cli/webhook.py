@@ -214,7 +214,7 @@ def delete(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
 
 @contextmanager
 def _webhooks(settings: Settings) -> Iterator[Webhooks]:
-    from chalk_flask.access.vault import Vault
+    from chalk_flask.auth.secrets.encryption import Vault
     from chalk_flask.webhooks.guard import Guard
     from chalk_flask.webhooks.registry import WebhookRefused, Webhooks
 

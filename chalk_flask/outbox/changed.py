@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 
 from backends import KEY, AllOf, Among, AnyOf, Not, Record, Snapshot, Where
-from chalk_flask.access.limits import Limits
-from chalk_flask.access.visibility import sight_within
 from chalk_flask.oneroster.resource import Resource, absolute
 from chalk_flask.outbox.events import ENTITIES, Action, Change, entity_type
 from chalk_flask.outbox.subscriptions import Subscription
+from chalk_flask.permissions.policy import sight_within
+from chalk_flask.permissions.restrictions import Limits
 
 __all__ = ["Seen", "View", "differing"]
 

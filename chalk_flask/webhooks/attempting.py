@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from backends import Backend
-from chalk_flask.access.vault import VaultClosed
+from chalk_flask.auth.secrets.encryption import VaultClosed
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
 from chalk_flask.webhooks.pace import Pace

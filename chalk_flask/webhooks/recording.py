@@ -12,7 +12,7 @@ from datetime import datetime
 import orjson
 
 from backends import AllOf, Backend, Compare, Query, StorageError, StoreBusy, Transaction
-from chalk_flask.access.entries import note_in
+from chalk_flask.audit.events import note_in
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
 from chalk_flask.outbox.deliveries import COLLECTION

@@ -10,17 +10,17 @@ from uuid import uuid4
 import orjson
 
 from backends import KEY, Among, Backend, Snapshot, Transaction
-from chalk_flask.access.clients import sealed_secrets
-from chalk_flask.access.entries import Fact, note_in
-from chalk_flask.access.records import instant
-from chalk_flask.access.tenants import CONTROL, DEMOGRAPHICS, TenantRecord, known_tenant
-from chalk_flask.access.vault import Vault, VaultClosed
+from chalk_flask.audit.events import Fact, note_in
+from chalk_flask.auth.clients.store import sealed_secrets
+from chalk_flask.auth.secrets.encryption import Vault, VaultClosed
+from chalk_flask.auth.tokens.record import instant
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
 from chalk_flask.outbox.deliveries import Attempt, Delivery, enqueue
 from chalk_flask.outbox.events import TEST, envelope
 from chalk_flask.outbox.subscriptions import COLLECTION, Sealed, Subscription, subscriptions
 from chalk_flask.roster.numbering import latest
+from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, TenantRecord, known_tenant
 from chalk_flask.webhooks import requeueing
 from chalk_flask.webhooks.choosing import Asked, Choice, WebhookRefused
 from chalk_flask.webhooks.guard import BadTarget, Guard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chalk_flask.access.vault import Vault
+from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Subscription
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from backends import Backend, StorageError
-from chalk_flask.access.tenants import CONTROL, Tenants
-from chalk_flask.access.vault import Vault
+from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.outbox import subscriptions
+from chalk_flask.tenants.store import CONTROL, Tenants
 from chalk_flask.webhooks.attempting import Desk, Posting
 from chalk_flask.webhooks.endpoint import Endpoint
 from chalk_flask.webhooks.lease import Lease

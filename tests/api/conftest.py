@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
-from chalk_flask.access.scopes import ALL
+from chalk_flask.permissions.scopes import ALL
 from tests.api.roster import fill
 from tests.conftest import BACKENDS, chalk_of, url_in
 

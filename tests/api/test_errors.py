@@ -12,7 +12,8 @@ import pytest
 from flask import Flask
 
 from backends import StoreBusy, StoreFailed
-from chalk_flask.access.scopes import (
+from chalk_flask.api.routes import ROUTES
+from chalk_flask.permissions.scopes import (
     ALL,
     DEFAULT,
     DEMOGRAPHICS,
@@ -22,7 +23,6 @@ from chalk_flask.access.scopes import (
     ROSTER,
     ROSTER_CORE,
 )
-from chalk_flask.api.routes import ROUTES
 from tests.api.conftest import CHALK, IMS, Consumer, problem, token_for
 from tests.conftest import chalk_of
 

@@ -12,8 +12,8 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.access.limits import Limits
-from chalk_flask.access.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
+from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster import numbering
 from tests.api.conftest import CHALK, Consumer, problem
 from tests.api.histories import History, everything, load

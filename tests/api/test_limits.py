@@ -9,9 +9,9 @@ import orjson
 import pytest
 from flask import Flask
 
-from chalk_flask.access.limits import Limits
-from chalk_flask.access.scopes import ALL
 from chalk_flask.oneroster.resources import FILES
+from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, Consumer, items, problem
 from tests.api.roster import ROSTER
 from tests.conftest import chalk_of

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from chalk_flask import create_app
-from chalk_flask.access.limits import Limits
-from chalk_flask.access.scopes import ALL
 from chalk_flask.api.routes import ROUTES, Route
 from chalk_flask.oneroster.resources import FILES
+from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, IMS, Consumer
 from tests.api.limited_reading import REFERENCES, Limited, Row, left, redacted
 from tests.api.roster import DELETED, ROSTER

@@ -21,8 +21,10 @@ from joserfc import jwt
 from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
-from chalk_flask.access.assertions import JWT_BEARER, keys_in
-from chalk_flask.access.scopes import (
+from chalk_flask.api.oauth import PATHS
+from chalk_flask.auth.clients.assertions import JWT_BEARER, keys_in
+from chalk_flask.chalk import Chalk
+from chalk_flask.permissions.scopes import (
     ALL,
     DEFAULT,
     DEMOGRAPHICS,
@@ -33,11 +35,9 @@ from chalk_flask.access.scopes import (
     ROSTER_CORE,
     in_order,
 )
-from chalk_flask.access.tenants import Tenants
-from chalk_flask.api.oauth import PATHS
-from chalk_flask.chalk import Chalk
-from tests.access.issuing import ec_key, key_set, rsa_key, signed
+from chalk_flask.tenants.store import Tenants
 from tests.conftest import chalk_of
+from tests.support.keys import ec_key, key_set, rsa_key, signed
 
 TOKEN = "/oauth/token"
 GRANT = {"grant_type": "client_credentials"}

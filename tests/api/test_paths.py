@@ -15,9 +15,9 @@ from waitress import wasyncore
 from waitress.server import create_server
 
 from backends import Backend
-from chalk_flask.access.scopes import ALL
-from chalk_flask.access.tenants import Tenants
 from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.permissions.scopes import ALL
+from chalk_flask.tenants.store import Tenants
 from tests.api.conftest import IMS, Consumer, token_for
 from tests.api.roster import ROSTER
 from tests.conftest import chalk_of

@@ -11,8 +11,8 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.access.read_log import lines
-from chalk_flask.access.scopes import ALL, ROSTER_CORE
+from chalk_flask.audit.access_log import lines
+from chalk_flask.permissions.scopes import ALL, ROSTER_CORE
 from tests.api.conftest import CHALK, IMS, Consumer, token_for
 from tests.api.roster import fill
 from tests.conftest import chalk_of

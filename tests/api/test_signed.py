@@ -9,8 +9,8 @@ from flask import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
-from chalk_flask.access.oauth1 import Malformed
 from chalk_flask.api.signed import is_signed, signed_request
+from chalk_flask.auth.oauth1.verifier import Malformed
 
 
 def request(path: str = "/x", target: str | None = None, **options: Any) -> Request:

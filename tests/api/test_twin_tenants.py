@@ -11,11 +11,11 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.access.scopes import ALL, DEMOGRAPHICS
-from chalk_flask.access.tenants import Tenants
 from chalk_flask.api.routes import ROOTS, ROUTES
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
+from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS
+from chalk_flask.tenants.store import Tenants
 from tests.api.conftest import IMS
 from tests.api.roster import ROSTER, Row
 from tests.api.twins import (

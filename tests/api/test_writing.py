@@ -14,10 +14,10 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from backends import Backend
-from chalk_flask.access.limits import Limits
-from chalk_flask.access.scopes import ALL, GRADEBOOK, GRADEBOOK_DELETE, GRADEBOOK_WRITE, ROSTER
 from chalk_flask.api.bodies import DEEPEST, MOST_BYTES
 from chalk_flask.api.routes import WRITES
+from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.scopes import ALL, GRADEBOOK, GRADEBOOK_DELETE, GRADEBOOK_WRITE, ROSTER
 from chalk_flask.roster.checking import check_store
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem, token_for
 from tests.api.roster import fill

@@ -19,11 +19,11 @@ from urllib.parse import quote
 from flask import Flask
 
 from backends import Backend
-from chalk_flask.access.scopes import ALL
-from chalk_flask.access.tenants import Tenants
 from chalk_flask.api.routes import ROOTS, ROUTES, Route
 from chalk_flask.oneroster.resource import Resource
 from chalk_flask.oneroster.resources import FILES
+from chalk_flask.permissions.scopes import ALL
+from chalk_flask.tenants.store import Tenants
 from tests.api.expected import COLLECTIONS, SINGLES
 from tests.api.roster import ROSTER, Row
 from tests.conftest import chalk_of

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from backends import open_store
-from chalk_flask.access.clients import Clients
-from chalk_flask.access.limits import Limits
-from chalk_flask.access.scopes import ALL, DEFAULT, ROSTER, in_order
+from chalk_flask.auth.clients.store import Clients
 from chalk_flask.collections import COLLECTIONS
-from tests.access.issuing import ec_key, key_set, rsa_key
+from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.scopes import ALL, DEFAULT, ROSTER, in_order
 from tests.cli.conftest import Ran, Run
+from tests.support.keys import ec_key, key_set, rsa_key
 
 
 def create(run: Run, *words: str | Path) -> Ran:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chalk_flask.access.vault import KEY_FILE
+from chalk_flask.auth.secrets.encryption import KEY_FILE
 from tests.cli.conftest import Ran, Run
 
 

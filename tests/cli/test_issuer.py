@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from backends import open_store
-from chalk_flask.access.jwt_bearer import JwtBearer
-from chalk_flask.access.scopes import DEFAULT, GRADEBOOK, ROSTER, in_order
+from chalk_flask.auth.jwt.verifier import JwtBearer
 from chalk_flask.collections import COLLECTIONS
-from tests.access.issuing import AUD, ISS, key_set, rsa_key, signed
+from chalk_flask.permissions.scopes import DEFAULT, GRADEBOOK, ROSTER, in_order
 from tests.cli.conftest import Ran, Run
+from tests.support.keys import AUD, ISS, key_set, rsa_key, signed
 
 KEY = rsa_key("old")
 URL = "https://tool.example.org/jwks.json"

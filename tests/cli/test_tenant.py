@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from backends import open_store
-from chalk_flask.access.tenants import TenantRefused, Tenants
-from chalk_flask.access.tokens import Tokens
+from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.cli import main
 from chalk_flask.cli.importing import load_package
 from chalk_flask.collections import COLLECTIONS
+from chalk_flask.tenants.store import TenantRefused, Tenants
 from tests.cli.conftest import Ran, Run
 
 SAMPLE = Path(str(files("chalk_flask.demo")))

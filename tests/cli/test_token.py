@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from backends import open_store
-from chalk_flask.access.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER, in_order
-from chalk_flask.access.tokens import Tokens
+from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.collections import COLLECTIONS
+from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER, in_order
 from tests.cli.conftest import Ran, Run
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from joserfc import jws
 
-from chalk_flask.access.scopes import DEMOGRAPHICS, RESOURCE, ROSTER
-from tests.access.issuing import AUD, ISS, KeyServer, ec_key, key_set, publishing, rsa_key, signed
+from chalk_flask.permissions.scopes import DEMOGRAPHICS, RESOURCE, ROSTER
 from tests.e2e.conftest import DEMO, Answer, Served, command, served_by
+from tests.support.keys import AUD, ISS, KeyServer, ec_key, key_set, publishing, rsa_key, signed
 
 OLD, NEW, CURVE, FOREIGN = rsa_key("old"), rsa_key("new"), ec_key("curve"), rsa_key("foreign")
 ROOT = "/ims/oneroster/v1p1"

@@ -22,9 +22,9 @@ from oauthlib.oauth2 import BackendApplicationClient, InvalidClientError, Invali
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
-from chalk_flask.access.scopes import DEMOGRAPHICS, GRADEBOOK, ROSTER
-from tests.access.issuing import ec_key, rsa_key
+from chalk_flask.permissions.scopes import DEMOGRAPHICS, GRADEBOOK, ROSTER
 from tests.e2e.conftest import DEMO, Served, command, served_by
+from tests.support.keys import ec_key, rsa_key
 
 IMS = "/ims/oneroster/v1p1"
 TOKEN_PATHS = ("/oauth/token", f"{IMS}/token", "/api/oneroster/v1p1/token", "/ims/oneroster/token")

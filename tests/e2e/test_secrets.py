@@ -23,10 +23,10 @@ import pytest
 from requests_oauthlib import OAuth1Session
 from standardwebhooks import Webhook
 
-from chalk_flask.access.assertions import JWT_BEARER
-from tests.access.issuing import AUD, ISS, key_set, rsa_key, signed
+from chalk_flask.auth.clients.assertions import JWT_BEARER
 from tests.e2e.conftest import DEMO
 from tests.e2e.places import API, CANARY, GRANT, Place, files, forms, logged, people
+from tests.support.keys import AUD, ISS, key_set, rsa_key, signed
 from tests.webhooks.receiving import answering, receiving
 
 

@@ -8,11 +8,11 @@ import orjson
 import pytest
 from flask import Flask
 
-from chalk_flask.access.tenants import Tenants
 from chalk_flask.outbox import Attempt, Delivery, subscriptions
 from chalk_flask.outbox.deliveries import BODIES
 from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
 from chalk_flask.outbox.withholding import change_tenant
+from chalk_flask.tenants.store import Tenants
 from tests.api.histories import load
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, forget, subscribe, told

@@ -37,7 +37,7 @@ import os, signal, sys, time
 from pathlib import Path
 from backends import open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.access.entries import note_in
+from chalk_flask.audit.events import note_in
 from chalk_flask.roster.approving import NotHeld, approve
 from chalk_flask.roster.importing import Options, import_package
 

@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.access.audit import Audit
-from chalk_flask.access.vault import Vault
+from chalk_flask.audit.log import Audit
+from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
 from chalk_flask.outbox.deliveries import Attempt, Delivery, enqueue

@@ -13,7 +13,7 @@ import orjson
 from standardwebhooks import Webhook
 
 from backends import Backend, Query
-from chalk_flask.access.vault import Vault
+from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Delivery, Sealed, Subscription
 from chalk_flask.outbox.deliveries import COLLECTION, enqueue

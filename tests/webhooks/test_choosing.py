@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.access.tenants import TenantRefused, Tenants
-from chalk_flask.access.vault import Vault
+from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.events import ACTIONS, ENTITIES
 from chalk_flask.outbox.subscriptions import COLLECTION
+from chalk_flask.tenants.store import TenantRefused, Tenants
 from chalk_flask.webhooks.guard import Guard
 from chalk_flask.webhooks.registry import MOST, WebhookRefused, Webhooks
 from tests.webhooks.conftest import ALLOWED, URL, asked, held, made, told

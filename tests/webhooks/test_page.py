@@ -15,7 +15,7 @@ from flask import Flask, request
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from backends import Backend, open_store
-from chalk_flask.access.vault import Vault
+from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.deliveries import KEPT_DAYS
 from chalk_flask.roster.importing import Options, import_package

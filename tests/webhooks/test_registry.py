@@ -11,14 +11,14 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from backends import Backend
-from chalk_flask.access.clients import ClientRefused, Clients
-from chalk_flask.access.tenants import Tenants
-from chalk_flask.access.vault import KEY_FILE, Vault
+from chalk_flask.auth.clients.store import ClientRefused, Clients
+from chalk_flask.auth.secrets.encryption import KEY_FILE, Vault
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.deliveries import BODIES, Attempt, enqueue
 from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
 from chalk_flask.outbox.events import envelope
 from chalk_flask.outbox.subscriptions import COLLECTION
+from chalk_flask.tenants.store import Tenants
 from chalk_flask.webhooks.posting import Poster
 from chalk_flask.webhooks.registry import WebhookRefused, Webhooks
 from tests.webhooks.conftest import ALLOWED, Clock, asked, deliveries, held, made, queued, told

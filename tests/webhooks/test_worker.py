@@ -16,7 +16,7 @@ import pytest
 
 from backends import Backend, StoreFailed, Transaction, open_store
 from backends.memory.backend import MemoryBackend
-from chalk_flask.access.audit import Audit
+from chalk_flask.audit.log import Audit
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.deliveries import BODIES
 from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS

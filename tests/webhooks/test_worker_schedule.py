@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.access.audit import Audit
+from chalk_flask.audit.log import Audit
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.deliveries import BODIES

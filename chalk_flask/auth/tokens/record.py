@@ -1,0 +1,116 @@
+"""What is kept of a bearer token: everything but the token, and how that stands in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+
+from backends import Record
+from chalk_flask.permissions.restrictions import UNLIMITED, Limits
+from chalk_flask.permissions.scopes import in_order
+
+__all__ = ["Grant", "TokenRecord", "instant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a valid credential lets its bearer do: in which tenant, with which scopes, within which limits.
+
+    `id` names the token, client or issuer, for logs; `way` says which of them it is.
+    """
+
+    tenant: str
+    scopes: frozenset[str]
+    id: str
+    limits: Limits = UNLIMITED
+    way: Literal["token", "client", "issuer"] = "token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """A token as its operator sees it. `prefix` is its beginning (None: only its hash was ever known here)."""
+
+    id: str
+    label: str
+    tenant: str
+    scopes: frozenset[str]
+    prefix: str | None
+    created: datetime
+    limits: Limits = UNLIMITED
+    expires: datetime | None = None
+    last_used: datetime | None = None
+    revoked: datetime | None = None
+
+    @property
+    def grant(self) -> Grant:
+        """What the token lets its bearer do as long as it is valid."""
+        return Grant(self.tenant, self.scopes, self.id, self.limits)
+
+    def valid_at(self, moment: datetime) -> bool:
+        """Whether the token opens anything at that moment."""
+        return self.revoked is None and (self.expires is None or moment < self.expires)
+
+    def state_at(self, moment: datetime) -> str:
+        """`active`, `expired` or `revoked`."""
+        if self.revoked is not None:
+            return "revoked"
+        return "active" if self.valid_at(moment) else "expired"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object that is stored and shown; moments in UTC with milliseconds, null where nothing happened."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "tenant": self.tenant,
+            "scopes": in_order(self.scopes),
+            "limits": self.limits.as_dict(),
+            "prefix": self.prefix,
+            "created": _written(self.created),
+            "expires": _written(self.expires),
+            "lastUsed": _written(self.last_used),
+            "revoked": _written(self.revoked),
+        }
+
+    def stored(self, digest: str) -> Record:
+        """The record in the collection `tokens`, under the SHA-256 of the token in hexadecimal digits."""
+        return Record(digest, orjson.dumps(self.as_dict()), {"id": self.id, "tenant": self.tenant})
+
+    @classmethod
+    def parse(cls, body: bytes) -> TokenRecord:
+        """The token that a stored body describes."""
+        return cls.of(orjson.loads(body))
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> TokenRecord:
+        """The token that a stored object describes."""
+        return cls(
+            id=data["id"],
+            label=data["label"],
+            tenant=data["tenant"],
+            scopes=frozenset(data["scopes"]),
+            limits=Limits.of(data.get("limits")),
+            prefix=data["prefix"],
+            created=datetime.fromisoformat(data["created"]),
+            expires=_read(data["expires"]),
+            last_used=_read(data["lastUsed"]),
+            revoked=_read(data["revoked"]),
+        )
+
+
+def instant() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
+def _written(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _read(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
