@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backends import UNFINISHED, Collection, Field
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 
 __all__ = ["COLLECTIONS"]
 

@@ -15,7 +15,7 @@ import orjson
 from chalk_flask.api.errors import status_entry
 from chalk_flask.api.parameters import Notice
 from chalk_flask.api.redaction import Cut
-from chalk_flask.oneroster.resource import Resource, absolute
+from chalk_flask.oneroster.resource_type import Resource, absolute
 
 __all__ = ["blocks", "collection", "documents", "single"]
 

@@ -15,9 +15,9 @@ from backends import EVERYTHING, KEY, Order, Where
 from chalk_flask.api.errors import Problem
 from chalk_flask.api.routes import GRADEBOOK_COLLECTIONS, Root, Route
 from chalk_flask.oneroster import filters
-from chalk_flask.oneroster.conditions import VISIBLE, both
-from chalk_flask.oneroster.elements import shown
-from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.fields.scalars import shown
+from chalk_flask.oneroster.relations import VISIBLE, both
+from chalk_flask.oneroster.resource_type import Resource
 from chalk_flask.permissions.policy import OPEN, Sight
 
 __all__ = ["Asked", "Notice", "asked"]

@@ -15,10 +15,10 @@ from typing import TypeAlias
 import orjson
 
 from backends import KEY, Among, Snapshot
-from chalk_flask.oneroster.conditions import NOTHING, both
-from chalk_flask.oneroster.elements import JSON
-from chalk_flask.oneroster.resource import Reference
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.fields.scalars import JSON
+from chalk_flask.oneroster.relations import NOTHING, both
+from chalk_flask.oneroster.resource_type import Reference
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import Sight
 from chalk_flask.permissions.restrictions import covers
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backends import EVERYTHING, KEY, Compare, Snapshot, Where
-from chalk_flask.oneroster.conditions import (
+from chalk_flask.oneroster.relations import (
     Condition,
     Ids,
     Parent,
@@ -25,8 +25,8 @@ from chalk_flask.oneroster.conditions import (
     typed,
     users_of_school,
 )
-from chalk_flask.oneroster.resource import Resource
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import (
     DEMOGRAPHICS,
     GRADEBOOK,

@@ -22,7 +22,7 @@ from chalk_flask.api.responses import HeaderList, answer, entity_tag, first_head
 from chalk_flask.api.routes import ROUTES, Root, Route
 from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.chalk import Chalk
-from chalk_flask.oneroster.conditions import NOTHING, Ids, both
+from chalk_flask.oneroster.relations import NOTHING, Ids, both
 from chalk_flask.permissions.policy import OPEN, Sight, sight
 
 __all__ = ["blueprint"]

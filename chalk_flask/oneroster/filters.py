@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
 from backends import EVERYTHING, AllOf, AnyOf, Compare, Not, Operator, Where
-from chalk_flask.oneroster.compounds import split_list
-from chalk_flask.oneroster.element import Path, Typing, fold, shown
-from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.fields.base import Path, Typing, fold, shown
+from chalk_flask.oneroster.fields.composites import split_list
+from chalk_flask.oneroster.resource_type import Resource
 from chalk_flask.oneroster.vocabularies import TRUTH, parse_date, parse_instant, parse_number
 
 __all__ = ["Clause", "Filter", "FilterError", "condition", "parse"]

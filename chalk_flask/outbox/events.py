@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import orjson
 
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 
 __all__ = [
     "ACTIONS",

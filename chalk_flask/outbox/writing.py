@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from backends import Record, Transaction
-from chalk_flask.oneroster.resource import Resource
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.changed import Seen, View, differing
 from chalk_flask.outbox.deliveries import enqueue

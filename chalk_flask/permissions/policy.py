@@ -13,10 +13,10 @@ from typing import TypeAlias
 
 from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Select, Where
 from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.oneroster.conditions import NOTHING, both, typed
-from chalk_flask.oneroster.elements import Element, Path, fold
-from chalk_flask.oneroster.resource import Reference, Resource
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.fields.scalars import Element, Path, fold
+from chalk_flask.oneroster.relations import NOTHING, both, typed
+from chalk_flask.oneroster.resource_type import Reference, Resource
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.restrictions import UNLIMITED, Limits, covers
 
 __all__ = ["MEANINGS", "OPEN", "Meaning", "Sight", "sight", "sight_within", "visible"]

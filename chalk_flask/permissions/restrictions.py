@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalk_flask.oneroster.compounds import Metadata, Ref, UserIds
-from chalk_flask.oneroster.element import Element, shown
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.fields.base import Element, shown
+from chalk_flask.oneroster.fields.composites import Metadata, Ref, UserIds
+from chalk_flask.oneroster.schemas import RESOURCES
 
 __all__ = ["UNLIMITED", "BadLimits", "Limits", "covers"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from backends import Record, Snapshot
-from chalk_flask.oneroster.elements import fold
-from chalk_flask.oneroster.resource import Resource, stamped, unstamped
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import Resource, stamped, unstamped
 from chalk_flask.roster.spool import Row, Spool
 
 __all__ = ["Changes", "Outcome"]

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 
 from backends import KEY, AllOf, Among, Backend, Compare, Query, Snapshot
-from chalk_flask.oneroster.compounds import Refs
-from chalk_flask.oneroster.elements import JSON
-from chalk_flask.oneroster.resource import Reference, Resource, unstamped
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.fields.composites import Refs
+from chalk_flask.oneroster.fields.scalars import JSON
+from chalk_flask.oneroster.resource_type import Reference, Resource, unstamped
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.stored_form import StoredForm
 

@@ -14,8 +14,8 @@ from typing import cast
 import orjson
 
 from backends import Record, Snapshot, Transaction
-from chalk_flask.oneroster.elements import fold
-from chalk_flask.oneroster.resource import stamped, unstamped
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import stamped, unstamped
 from chalk_flask.oneroster.vocabularies import format_instant, parse_instant
 
 __all__ = ["MANY", "TICK", "again", "ahead", "left", "next_stamp", "remember", "restamped", "seconds_until"]

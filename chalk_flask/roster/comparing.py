@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from backends import KEY, AllOf, Among, AnyOf, Compare, Not, Query, Select, Snapshot, Where
-from chalk_flask.oneroster.elements import fold
-from chalk_flask.oneroster.resource import Resource
-from chalk_flask.oneroster.resources import FILES
-from chalk_flask.oneroster.rows import Draft
+from chalk_flask.oneroster.csv.row_parser import Draft
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED, format_instant
 from chalk_flask.roster import derived, origins
 from chalk_flask.roster.changes import Changes

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import orjson
 
 from backends import KEY, AllOf, Among, AnyOf, Not, Select, Snapshot
-from chalk_flask.oneroster.resource import Reference, Resource
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.resource_type import Reference, Resource
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.references import ACTIVE_ONLY
 
 __all__ = ["Body", "Dangling", "dangling", "without"]

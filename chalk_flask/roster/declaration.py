@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chalk_flask.oneroster import manifest
+from chalk_flask.oneroster.csv import manifest
 from chalk_flask.roster.package import Package, Unreadable
 from chalk_flask.roster.problems import Problems, Refused
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from backends import Record, Snapshot
-from chalk_flask.oneroster.compounds import Refs
-from chalk_flask.oneroster.resource import Resource
-from chalk_flask.oneroster.resources import FILES
-from chalk_flask.oneroster.rows import Draft, encode
+from chalk_flask.oneroster.csv.row_parser import Draft, encode
+from chalk_flask.oneroster.fields.composites import Refs
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.identifiers import Identifiers
 from chalk_flask.roster.references import ACTIVE_ONLY

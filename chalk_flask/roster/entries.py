@@ -7,9 +7,9 @@ from typing import cast
 
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.compounds import Ref
-from chalk_flask.oneroster.elements import JSON
-from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.fields.composites import Ref
+from chalk_flask.oneroster.fields.scalars import JSON
+from chalk_flask.oneroster.resource_type import Resource
 from chalk_flask.oneroster.vocabularies import ACTIVE
 
 __all__ = ["Entry", "Unprocessable", "entry"]

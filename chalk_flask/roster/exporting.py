@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 import orjson
 
 from backends import Compare, Query, Snapshot
-from chalk_flask.oneroster import manifest
-from chalk_flask.oneroster.elements import fold
-from chalk_flask.oneroster.resource import Resource
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.csv import manifest
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.dangling import Body, Dangling, dangling, without
 

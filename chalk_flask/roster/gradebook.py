@@ -7,9 +7,9 @@ from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from backends import KEY, AllOf, Among, Backend, Compare, Query, Record, Select, Transaction, Where
-from chalk_flask.oneroster.elements import JSON
-from chalk_flask.oneroster.resource import UNSTAMPED, Resource, unstamped
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.fields.scalars import JSON
+from chalk_flask.oneroster.resource_type import UNSTAMPED, Resource, unstamped
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster import clock, origins
 from chalk_flask.roster.entries import Entry, Unprocessable, entry

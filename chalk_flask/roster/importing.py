@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from backends import AllOf, Compare, Query, Record, Snapshot, StorageError, Transaction
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster import clock, holding, origins, runs

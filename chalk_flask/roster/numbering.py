@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import orjson
 
 from backends import Record, Snapshot, Transaction
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 
 __all__ = ["COLLECTION", "FIELD", "FIRST", "Numbering", "latest", "purged"]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from chalk_flask.oneroster import manifest
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.csv import manifest
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.problems import Problems, Refused
 
 __all__ = ["Limits", "Package", "Unreadable", "open_package"]

@@ -9,9 +9,9 @@ from uuid import uuid4
 import orjson
 
 from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Query, Record, Transaction, Where
-from chalk_flask.oneroster.elements import JSON, fold
-from chalk_flask.oneroster.resource import UNSTAMPED
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.fields.scalars import JSON, fold
+from chalk_flask.oneroster.resource_type import UNSTAMPED
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.entries import Entry
 from chalk_flask.roster.references import ACTIVE_ONLY

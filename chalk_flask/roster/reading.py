@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from marshmallow import ValidationError
 
 from backends import KEY, Snapshot
-from chalk_flask.oneroster.resource import Resource
-from chalk_flask.oneroster.resources import FILES
-from chalk_flask.oneroster.rows import BadRow, Draft, RowReader, header_faults, standard_names
+from chalk_flask.oneroster.csv.row_parser import BadRow, Draft, RowReader, header_faults, standard_names
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.identifiers import Identifiers
 from chalk_flask.roster.package import Package, Unreadable

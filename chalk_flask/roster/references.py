@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Protocol, TypeAlias
 
 from backends import KEY, AllOf, Among, Compare, Snapshot, Where
-from chalk_flask.oneroster.elements import fold
-from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import Resource
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster import origins
 from chalk_flask.roster.identifiers import Identifiers

@@ -13,9 +13,9 @@ from functools import lru_cache
 import orjson
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.compounds import Metadata, Ref, Refs
-from chalk_flask.oneroster.elements import JSON, Element
-from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.fields.composites import Metadata, Ref, Refs
+from chalk_flask.oneroster.fields.scalars import JSON, Element
+from chalk_flask.oneroster.resource_type import Resource
 
 __all__ = ["StoredForm"]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from chalk_flask.oneroster.element import shown
-from chalk_flask.oneroster.resources import RESOURCES
-from chalk_flask.oneroster.rows import BASE
+from chalk_flask.oneroster.csv.row_parser import BASE
+from chalk_flask.oneroster.fields.base import shown
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.events import ACTIONS, CHOOSABLE, COMPLETED, ENTITIES
 from chalk_flask.outbox.subscriptions import PRIVATE, Mode
 

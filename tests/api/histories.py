@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.roster.importing import Options, import_package
 from tests.api.conftest import CHALK, Consumer
 from tests.conftest import chalk_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from backends import Backend
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 
 MARCH = "2024-03-01T09:30:00.000Z"
 APRIL = "2024-04-01T00:00:00.000Z"

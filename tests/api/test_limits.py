@@ -9,7 +9,7 @@ import orjson
 import pytest
 from flask import Flask
 
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, Consumer, items, problem

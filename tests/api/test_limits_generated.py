@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from chalk_flask import create_app
 from chalk_flask.api.routes import ROUTES, Route
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, IMS, Consumer

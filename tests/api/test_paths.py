@@ -15,7 +15,7 @@ from waitress import wasyncore
 from waitress.server import create_server
 
 from backends import Backend
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.tenants.store import Tenants
 from tests.api.conftest import IMS, Consumer, token_for

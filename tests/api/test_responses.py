@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse, create_environ
 
 from backends import Backend
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL, DEFAULT
 from tests.api.conftest import CHALK, IMS, Consumer, items, token_for
 from tests.api.roster import ROSTER

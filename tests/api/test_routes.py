@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask.api.routes import ROUTES
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.tenants.store import Tenants
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem
 from tests.api.expected import COLLECTIONS, EMPTY, SINGLES, UNKNOWN_PARENTS

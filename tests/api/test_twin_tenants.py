@@ -12,8 +12,8 @@ from flask import Flask
 
 from chalk_flask import create_app
 from chalk_flask.api.routes import ROOTS, ROUTES
-from chalk_flask.oneroster.resource import Resource
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS
 from chalk_flask.tenants.store import Tenants
 from tests.api.conftest import IMS

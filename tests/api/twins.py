@@ -20,8 +20,8 @@ from flask import Flask
 
 from backends import Backend
 from chalk_flask.api.routes import ROOTS, ROUTES, Route
-from chalk_flask.oneroster.resource import Resource
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.tenants.store import Tenants
 from tests.api.expected import COLLECTIONS, SINGLES

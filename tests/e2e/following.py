@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 from tests.e2e.conftest import ENVIRON, ROOT, command
 from tests.roster.packages import Made
 from tests.webhooks.receiving import Receiver

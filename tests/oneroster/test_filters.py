@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backends import EVERYTHING, KEY, AllOf, AnyOf, Compare, Not, Where
 from chalk_flask.oneroster.filters import Clause, Filter, FilterError, condition, parse
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 
 PREDICATES = ["=", "!=", "<", "<=", ">", ">=", "~"]
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from flask import Flask
 
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.deliveries import BODIES
 from chalk_flask.outbox.events import ENTITIES
 from chalk_flask.outbox.writing import LARGEST

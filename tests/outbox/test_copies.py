@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 from flask import Flask
 
-from chalk_flask.oneroster.resources import RESOURCES
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.events import ENTITIES
 from tests.api.conftest import Consumer
 from tests.api.histories import History, everything

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from backends import EVERYTHING
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster import clock, gradebook
 from chalk_flask.roster.importing import Options, import_package
 from tests.api.conftest import CHALK, Consumer

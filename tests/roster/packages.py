@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Self, TypeAlias
 
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 
 DATA = Path(__file__).parents[1] / "data" / "csv"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends import Backend, Snapshot, Transaction
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.checking import check_store
 from chalk_flask.roster.importing import Options, import_package
 from chalk_flask.roster.opening import Rosters

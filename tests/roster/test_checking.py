@@ -13,8 +13,8 @@ import pytest
 
 from backends import Backend, Record, open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.oneroster.resource import stamped, unstamped
-from chalk_flask.oneroster.resources import FILES, RESOURCES
+from chalk_flask.oneroster.resource_type import stamped, unstamped
+from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.roster.checking import Checked, check_store, nothing_checked
 from chalk_flask.roster.stored_form import StoredForm
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backends import Backend, open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.checking import check_store
 from chalk_flask.roster.importing import Options, import_package
 from tests.roster.conftest import bodies

@@ -10,8 +10,8 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.oneroster.resource import unstamped
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.resource_type import unstamped
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.checking import check_store
 from chalk_flask.roster.importing import Options, import_package
 from tests.roster.conftest import Load, bodies, moved, objects

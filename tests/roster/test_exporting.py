@@ -17,8 +17,8 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.oneroster.resource import Resource, unstamped
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.resource_type import Resource, unstamped
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.exporting import Exported, export_package
 from tests.roster.conftest import Load, bodies, objects
 from tests.roster.packages import DATA, HEADERS, Made

@@ -11,8 +11,8 @@ import pytest
 
 from backends import EVERYTHING, AnyOf, Backend, Compare, Not, StoreBusy, Transaction, Where, open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.oneroster.resource import UNSTAMPED, stamp_of, unstamped
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.resource_type import UNSTAMPED, stamp_of, unstamped
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster import gradebook
 from chalk_flask.roster.checking import check_store

@@ -11,7 +11,7 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.oneroster.resources import FILES, RESOURCES
+from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.roster.checking import check_store
 from chalk_flask.roster.importing import Options
 from tests.conftest import url_in

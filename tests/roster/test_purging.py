@@ -7,9 +7,9 @@ import time
 import pytest
 
 from backends import Backend, Compare
-from chalk_flask.oneroster.elements import fold
-from chalk_flask.oneroster.resource import stamped, unstamped
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import stamped, unstamped
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster import clock
 from chalk_flask.roster.checking import check_store

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from chalk_flask.cli import main
-from chalk_flask.oneroster.compounds import Ref, Refs, Tokens
-from chalk_flask.oneroster.elements import Flag, Guid, Token
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.fields.composites import Ref, Refs, Tokens
+from chalk_flask.oneroster.fields.scalars import Flag, Guid, Token
+from chalk_flask.oneroster.schemas import FILES
 from tests.roster.packages import HEADERS, Made
 from tests.roster.refusing import Filled, places
 

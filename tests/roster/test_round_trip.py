@@ -13,8 +13,8 @@ import pytest
 
 from backends import EVERYTHING, Backend, Transaction, Where, open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.oneroster.resource import unstamped
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.resource_type import unstamped
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster import gradebook
 from chalk_flask.roster.checking import check_store
 from chalk_flask.roster.importing import Options, import_package

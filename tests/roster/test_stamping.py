@@ -14,9 +14,9 @@ import pytest
 
 from backends import Backend, Compare, Query, Snapshot, Transaction, open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.oneroster.elements import fold
-from chalk_flask.oneroster.resource import stamp_of
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import stamp_of
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster import clock
 from chalk_flask.roster.importing import Options, import_package

@@ -11,9 +11,9 @@ from typing import Any
 from marshmallow import RAISE, Schema, fields
 
 from chalk_flask.oneroster import vocabularies as words
-from chalk_flask.oneroster.compounds import Metadata, Ref, Refs, Texts, Tokens, UserIds
-from chalk_flask.oneroster.elements import Date, DateTime, DayTime, Flag, Guid, Number, Text, Token, Year
-from chalk_flask.oneroster.resource import Resource
+from chalk_flask.oneroster.fields.composites import Metadata, Ref, Refs, Texts, Tokens, UserIds
+from chalk_flask.oneroster.fields.scalars import Date, DateTime, DayTime, Flag, Guid, Number, Text, Token, Year
+from chalk_flask.oneroster.resource_type import Resource
 
 __all__ = ["FILES", "RESOURCES"]
 

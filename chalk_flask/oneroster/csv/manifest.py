@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from chalk_flask.oneroster.resources import FILES
+from chalk_flask.oneroster.schemas import FILES
 
 __all__ = ["HEADER", "MANIFEST", "Fault", "declared", "faults", "modes"]
 

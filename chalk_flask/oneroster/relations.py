@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Query, Select, Snapshot, Where
-from chalk_flask.oneroster.elements import fold
+from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
 __all__ = [

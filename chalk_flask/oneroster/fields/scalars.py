@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 
 from backends import Field, Value
 from chalk_flask.oneroster import vocabularies as words
-from chalk_flask.oneroster.element import JSON, Element, Path, Reader, fold, plain_text, shown
+from chalk_flask.oneroster.fields.base import JSON, Element, Path, Reader, fold, plain_text, shown
 
 __all__ = [
     "JSON",

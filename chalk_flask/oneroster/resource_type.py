@@ -12,8 +12,8 @@ import orjson
 from marshmallow import Schema
 
 from backends import Collection, Field, Record, Value
-from chalk_flask.oneroster.compounds import Metadata, Ref, Refs, flatten
-from chalk_flask.oneroster.elements import JSON, Element, Path
+from chalk_flask.oneroster.fields.composites import Metadata, Ref, Refs, flatten
+from chalk_flask.oneroster.fields.scalars import JSON, Element, Path
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
 __all__ = ["UNSTAMPED", "Column", "Reference", "Resource", "absolute", "stamp_of", "stamped", "unstamped"]

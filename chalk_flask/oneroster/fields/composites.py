@@ -12,8 +12,8 @@ import orjson
 from marshmallow import ValidationError
 
 from backends import Field, Key, Value
-from chalk_flask.oneroster.element import REMEMBERED, Reader
-from chalk_flask.oneroster.elements import JSON, MAX_GUID, Element, Guid, Path, fold, plain_text, shown
+from chalk_flask.oneroster.fields.base import REMEMBERED, Reader
+from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID, Element, Guid, Path, fold, plain_text, shown
 
 __all__ = ["Metadata", "Ref", "Refs", "Texts", "Tokens", "UserIds", "flatten", "split_list"]
 

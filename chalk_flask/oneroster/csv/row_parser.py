@@ -12,9 +12,9 @@ from marshmallow import ValidationError
 
 from backends import Value
 from chalk_flask.oneroster import vocabularies as words
-from chalk_flask.oneroster.compounds import Texts, split_list
-from chalk_flask.oneroster.elements import JSON, MAX_GUID, Guid, Reader, fold
-from chalk_flask.oneroster.resource import UNSTAMPED, Column, Resource
+from chalk_flask.oneroster.fields.composites import Texts, split_list
+from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID, Guid, Reader, fold
+from chalk_flask.oneroster.resource_type import UNSTAMPED, Column, Resource
 
 __all__ = ["BadRow", "Draft", "Fault", "HeaderFault", "RowReader", "encode", "header_faults", "standard_names"]
 
