@@ -115,7 +115,7 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
 
     Without demographics no webhook is told of them any more, and what waits to be sent loses them.
     """
-    from chalk_flask.outbox.withholding import change_tenant
+    from chalk_flask.outbox.opt_out import change_tenant
 
     if all(value is None for value in changes.values()):
         raise click.UsageError("say what to change: --demographics, --no-demographics, --max-deleted or --max-changed")

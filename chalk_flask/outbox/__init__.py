@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chalk_flask.outbox.deliveries import Attempt, Delivery
-from chalk_flask.outbox.subscriptions import Sealed, Subscription, subscriptions
-from chalk_flask.outbox.writing import Outbox
+from chalk_flask.outbox.delivery import Attempt, Delivery
+from chalk_flask.outbox.subscription import Sealed, Subscription, subscriptions
+from chalk_flask.outbox.writer import Outbox
 
 __all__ = ["Attempt", "Delivery", "Outbox", "Sealed", "Subscription", "subscriptions"]

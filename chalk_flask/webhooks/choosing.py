@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from chalk_flask.oneroster.csv.row_parser import BASE
 from chalk_flask.oneroster.fields.base import shown
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.outbox.events import ACTIONS, CHOOSABLE, COMPLETED, ENTITIES
-from chalk_flask.outbox.subscriptions import PRIVATE, Mode
+from chalk_flask.outbox.event import ACTIONS, CHOOSABLE, COMPLETED, ENTITIES
+from chalk_flask.outbox.subscription import PRIVATE, Mode
 
 __all__ = ["Asked", "Choice", "WebhookRefused"]
 

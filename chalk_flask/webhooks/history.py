@@ -10,7 +10,7 @@ import orjson
 
 from backends import AllOf, Compare, Order, Query, Snapshot, Where
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox.deliveries import COLLECTION, Attempt, Delivery, State
+from chalk_flask.outbox.delivery import COLLECTION, Attempt, Delivery, State
 
 __all__ = ["History", "Tried", "history"]
 

@@ -15,8 +15,8 @@ from backends import AllOf, Backend, Compare, Query, StorageError, StoreBusy, Tr
 from chalk_flask.audit.events import note_in
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
-from chalk_flask.outbox.deliveries import COLLECTION
-from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
+from chalk_flask.outbox.delivery import COLLECTION
+from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.webhooks.schedule import Schedule
 from chalk_flask.webhooks.trouble import where
 

@@ -15,10 +15,10 @@ from chalk_flask.auth.clients.store import sealed_secrets
 from chalk_flask.auth.secrets.encryption import Vault, VaultClosed
 from chalk_flask.auth.tokens.record import instant
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
-from chalk_flask.outbox.deliveries import Attempt, Delivery, enqueue
-from chalk_flask.outbox.events import TEST, envelope
-from chalk_flask.outbox.subscriptions import COLLECTION, Sealed, Subscription, subscriptions
+from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
+from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
+from chalk_flask.outbox.event import TEST, envelope
+from chalk_flask.outbox.subscription import COLLECTION, Sealed, Subscription, subscriptions
 from chalk_flask.roster.numbering import latest
 from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, TenantRecord, known_tenant
 from chalk_flask.webhooks import requeueing

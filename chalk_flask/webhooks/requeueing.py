@@ -10,8 +10,8 @@ import orjson
 
 from backends import AllOf, Compare, Snapshot, Transaction, Where
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox.deliveries import BODIES, COLLECTION, KEPT_DAYS, Delivery
-from chalk_flask.outbox.events import TEST
+from chalk_flask.outbox.delivery import BODIES, COLLECTION, KEPT_DAYS, Delivery
+from chalk_flask.outbox.event import TEST
 from chalk_flask.webhooks.choosing import WebhookRefused
 
 __all__ = ["again", "hasten", "remove"]

@@ -11,7 +11,7 @@ from typing import Final
 
 from backends import Backend, StorageError
 from chalk_flask.auth.secrets.encryption import Vault
-from chalk_flask.outbox import subscriptions
+from chalk_flask.outbox import subscription
 from chalk_flask.tenants.store import CONTROL, Tenants
 from chalk_flask.webhooks.attempting import Desk, Posting
 from chalk_flask.webhooks.endpoint import Endpoint
@@ -149,7 +149,7 @@ class Worker:
             return False
         unsaved = {webhook: endpoint.unsaved() for webhook, endpoint in tenant.endpoints.items()}
         with self._store.read(name) as snapshot:
-            active = [each.id for each in subscriptions(snapshot) if each.state == "active"]
+            active = [each.id for each in subscription(snapshot) if each.state == "active"]
             if active and not self._lease.held():
                 return True  # the stamp is not kept: this is looked at again until the lease is had
             for webhook in tenant.endpoints.keys() - set(active):

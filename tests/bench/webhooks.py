@@ -10,8 +10,8 @@ from statistics import median
 from backends import open_store
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox.deliveries import enqueue
-from chalk_flask.outbox.events import Message, envelope
+from chalk_flask.outbox.delivery import enqueue
+from chalk_flask.outbox.event import Message, envelope
 from tests.bench.figures import Figure
 from tests.bench.load import waits
 from tests.bench.measuring import Effort

@@ -11,8 +11,8 @@ from standardwebhooks import Webhook
 
 from backends import open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.outbox.deliveries import enqueue
-from chalk_flask.outbox.events import envelope
+from chalk_flask.outbox.delivery import enqueue
+from chalk_flask.outbox.event import envelope
 from tests.cli.conftest import Ran, Run
 from tests.webhooks.receiving import answering, receiving
 

@@ -24,7 +24,7 @@ from standardwebhooks import WebhookVerificationError
 
 from backends import open_store
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.outbox.deliveries import BODIES
+from chalk_flask.outbox.delivery import BODIES
 from tests.conftest import url_in
 from tests.e2e.following import DELTA, Client, Follower, Trial
 from tests.webhooks.delivering import verified

@@ -13,10 +13,10 @@ from flask import Flask
 from backends import Backend, open_store
 from chalk_flask import create_app
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.outbox import Sealed, Subscription, subscriptions
-from chalk_flask.outbox.deliveries import BODIES
-from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
-from chalk_flask.outbox.subscriptions import COLLECTION
+from chalk_flask.outbox import Sealed, Subscription, subscription
+from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
+from chalk_flask.outbox.subscription import COLLECTION
 from tests.api.histories import load as load_into
 from tests.conftest import BACKENDS, chalk_of, url_in
 from tests.roster.packages import Made
@@ -105,5 +105,5 @@ def forget(app: Flask) -> None:
 def left(app: Flask) -> dict[str, int]:
     """How many records the collections of the outbox hold."""
     with chalk_of(app).store.read("default") as snapshot:
-        assert [each.id for each in subscriptions(snapshot)] == sorted(snapshot.keys(COLLECTION))
+        assert [each.id for each in subscription(snapshot)] == sorted(snapshot.keys(COLLECTION))
         return {name: len(list(snapshot.keys(name))) for name in (DELIVERIES, BODIES)}

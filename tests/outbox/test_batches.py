@@ -11,9 +11,9 @@ import pytest
 from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.outbox.deliveries import BODIES
-from chalk_flask.outbox.events import ENTITIES
-from chalk_flask.outbox.writing import LARGEST
+from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.outbox.event import ENTITIES
+from chalk_flask.outbox.writer import LARGEST
 from tests.api.conftest import CHALK, Consumer
 from tests.api.histories import load
 from tests.conftest import chalk_of

@@ -14,10 +14,10 @@ from backends import Backend, open_store
 from chalk_flask.audit.log import Audit
 from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
-from chalk_flask.outbox.deliveries import Attempt, Delivery, enqueue
-from chalk_flask.outbox.events import Message, envelope
-from chalk_flask.outbox.subscriptions import Subscription
+from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
+from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
+from chalk_flask.outbox.event import Message, envelope
+from chalk_flask.outbox.subscription import Subscription
 from chalk_flask.webhooks.guard import Guard
 from chalk_flask.webhooks.registry import Asked, Webhooks
 

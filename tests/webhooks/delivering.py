@@ -16,9 +16,9 @@ from backends import Backend, Query
 from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Delivery, Sealed, Subscription
-from chalk_flask.outbox.deliveries import COLLECTION, enqueue
-from chalk_flask.outbox.events import envelope
-from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
+from chalk_flask.outbox.delivery import COLLECTION, enqueue
+from chalk_flask.outbox.event import envelope
+from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.webhooks.guard import Guard
 from chalk_flask.webhooks.lease import Lease
 from chalk_flask.webhooks.posting import Poster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chalk_flask.outbox.events import EVENTS
+from chalk_flask.outbox.event import EVENTS
 
 __all__ = ["PAGE", "page_with", "table"]
 

@@ -10,8 +10,8 @@ import pytest
 from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.outbox.events import ACTIONS, ENTITIES
-from chalk_flask.outbox.subscriptions import COLLECTION
+from chalk_flask.outbox.event import ACTIONS, ENTITIES
+from chalk_flask.outbox.subscription import COLLECTION
 from chalk_flask.tenants.store import TenantRefused, Tenants
 from chalk_flask.webhooks.guard import Guard
 from chalk_flask.webhooks.registry import MOST, WebhookRefused, Webhooks

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.outbox.deliveries import KEPT_DAYS
+from chalk_flask.outbox.delivery import KEPT_DAYS
 from chalk_flask.roster.importing import Options, import_package
 from chalk_flask.webhooks.guard import Guard
 from chalk_flask.webhooks.lease import Lease

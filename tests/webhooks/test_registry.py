@@ -14,10 +14,10 @@ from backends import Backend
 from chalk_flask.auth.clients.store import ClientRefused, Clients
 from chalk_flask.auth.secrets.encryption import KEY_FILE, Vault
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox.deliveries import BODIES, Attempt, enqueue
-from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
-from chalk_flask.outbox.events import envelope
-from chalk_flask.outbox.subscriptions import COLLECTION
+from chalk_flask.outbox.delivery import BODIES, Attempt, enqueue
+from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
+from chalk_flask.outbox.event import envelope
+from chalk_flask.outbox.subscription import COLLECTION
 from chalk_flask.tenants.store import Tenants
 from chalk_flask.webhooks.posting import Poster
 from chalk_flask.webhooks.registry import WebhookRefused, Webhooks

@@ -18,8 +18,8 @@ from backends import Backend, StoreFailed, Transaction, open_store
 from backends.memory.backend import MemoryBackend
 from chalk_flask.audit.log import Audit
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.outbox.deliveries import BODIES
-from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
+from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.webhooks.schedule import Schedule
 from tests.conftest import url_in
 from tests.webhooks.delivering import (

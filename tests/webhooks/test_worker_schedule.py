@@ -13,9 +13,9 @@ from backends import Backend, open_store
 from chalk_flask.audit.log import Audit
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox.deliveries import BODIES
-from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
-from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
+from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
+from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.webhooks.retention import purge
 from chalk_flask.webhooks.schedule import DELAYS, Schedule
 from tests.webhooks.delivering import (

@@ -10,10 +10,10 @@ from uuid import uuid4
 import orjson
 
 from backends import Backend, Compare, Record, Transaction
-from chalk_flask.outbox.deliveries import BODIES, COLLECTION, Delivery
-from chalk_flask.outbox.events import COMPLETED
-from chalk_flask.outbox.subscriptions import COLLECTION as WEBHOOKS
-from chalk_flask.outbox.subscriptions import PRIVATE, subscriptions
+from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery
+from chalk_flask.outbox.event import COMPLETED
+from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
+from chalk_flask.outbox.subscription import PRIVATE, subscriptions
 from chalk_flask.tenants.store import TenantRecord, Tenants
 
 __all__ = ["change_tenant", "withhold"]

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.outbox.events import ENTITIES
+from chalk_flask.outbox.event import ENTITIES
 from tests.api.conftest import Consumer
 from tests.api.histories import History, everything
 from tests.outbox.conftest import changes, forget, subscribe

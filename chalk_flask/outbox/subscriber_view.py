@@ -9,8 +9,8 @@ import orjson
 
 from backends import KEY, AllOf, Among, AnyOf, Not, Record, Snapshot, Where
 from chalk_flask.oneroster.resource_type import Resource, absolute
-from chalk_flask.outbox.events import ENTITIES, Action, Change, entity_type
-from chalk_flask.outbox.subscriptions import Subscription
+from chalk_flask.outbox.event import ENTITIES, Action, Change, entity_type
+from chalk_flask.outbox.subscription import Subscription
 from chalk_flask.permissions.policy import sight_within
 from chalk_flask.permissions.restrictions import Limits
 

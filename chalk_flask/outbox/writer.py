@@ -13,10 +13,10 @@ from backends import Record, Transaction
 from chalk_flask.oneroster.resource_type import Resource
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox.changed import Seen, View, differing
-from chalk_flask.outbox.deliveries import enqueue
-from chalk_flask.outbox.events import ACTIONS, CHANGES, COMPLETED, Change, Message, entity_type, envelope
-from chalk_flask.outbox.subscriptions import Subscription, subscriptions
+from chalk_flask.outbox.delivery import enqueue
+from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Message, entity_type, envelope
+from chalk_flask.outbox.subscriber_view import Seen, View, differing
+from chalk_flask.outbox.subscription import Subscription, subscriptions
 
 __all__ = ["LARGEST", "Before", "Outbox"]
 

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from flask import Flask
 
-from chalk_flask.outbox import Attempt, Delivery, subscriptions
-from chalk_flask.outbox.deliveries import BODIES
-from chalk_flask.outbox.deliveries import COLLECTION as DELIVERIES
-from chalk_flask.outbox.withholding import change_tenant
+from chalk_flask.outbox import Attempt, Delivery, subscription
+from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
+from chalk_flask.outbox.opt_out import change_tenant
 from chalk_flask.tenants.store import Tenants
 from tests.api.histories import load
 from tests.conftest import chalk_of
@@ -40,7 +40,7 @@ def test_a_tenant_that_is_opted_out_tells_nothing_of_demographics_from_then_on(
     change(app, tmp_path, "male")
     assert told(app) == [("user.updated", "pupil-1")]
     with store.read("default") as snapshot:
-        [webhook] = subscriptions(snapshot)
+        [webhook] = subscription(snapshot)
     assert webhook.told_of == {"user"}
     assert webhook.withheld == {"demographics"}
     forget(app)
@@ -107,8 +107,8 @@ def test_opting_touches_no_webhook_that_did_not_name_demographics(app: Flask) ->
     subscribe(app)
     store = chalk_of(app).store
     with store.read("default") as snapshot:
-        before = subscriptions(snapshot)
+        before = subscription(snapshot)
     change_tenant(store, "default", demographics=False)
     with store.read("default") as snapshot:
-        assert subscriptions(snapshot) == before
+        assert subscription(snapshot) == before
     assert changes(app) == []

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from backends import Query, Record, Snapshot
-from chalk_flask.outbox.events import ENTITIES
+from chalk_flask.outbox.event import ENTITIES
 
 __all__ = ["COLLECTION", "PRIVATE", "Mode", "Sealed", "State", "Subscription", "subscriptions"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from backends import Record, Transaction
-from chalk_flask.outbox.events import Message
+from chalk_flask.outbox.event import Message
 
 __all__ = ["BODIES", "COLLECTION", "KEPT_DAYS", "Attempt", "Delivery", "State", "enqueue"]
 
