@@ -25,7 +25,7 @@ from chalk_flask.oneroster.resource_type import Resource
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.restrictions import UNLIMITED
 from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, allows
-from chalk_flask.roster import numbering
+from chalk_flask.roster.changes import sequence
 
 __all__ = ["blueprint"]
 
@@ -137,7 +137,7 @@ def _waited(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, A
 
 def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, Any]:
     with chalk.store.read(grant.tenant) as snapshot:
-        last = numbering.latest(snapshot)
+        last = sequence.latest(snapshot)
         since = last if asked.since is None else asked.since
         if since < _known(snapshot, asked) or since > last:
             raise Problem(
@@ -160,8 +160,8 @@ def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, A
 def _known(snapshot: Snapshot, asked: _Asked) -> int:
     """The number since which all is known. The first load lies before it, which a full read has in it: 0 is as good as
     its number, unless the follower has said that there was nothing to read."""
-    purged = numbering.purged(snapshot)
-    return 0 if purged == numbering.FIRST and not asked.empty else purged
+    purged = sequence.purged(snapshot)
+    return 0 if purged == sequence.FIRST and not asked.empty else purged
 
 
 def _kept(asked: _Asked) -> dict[str, object]:
@@ -179,9 +179,9 @@ def _notes(snapshot: Snapshot, grant: Grant, since: int, last: int, limit: int) 
     found: list[dict[str, Any]] = []
     window = limit
     while since < last and len(found) < limit:
-        within = Compare(numbering.FIELD, ">", float(since)), Compare(numbering.FIELD, "<=", float(since + window))
+        within = Compare(sequence.FIELD, ">", float(since)), Compare(sequence.FIELD, "<=", float(since + window))
         where = AllOf((*within, Among("collection", _readable(grant))))
-        asked = Query(numbering.COLLECTION, where, (Order(numbering.FIELD),), limit=limit - len(found))
+        asked = Query(sequence.COLLECTION, where, (Order(sequence.FIELD),), limit=limit - len(found))
         found += orjson.loads(b"[%b]" % snapshot.find(asked).body())
         since, window = since + window, window * 4
     return found

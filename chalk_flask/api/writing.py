@@ -24,7 +24,7 @@ from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.chalk import Chalk
 from chalk_flask.permissions.policy import OPEN, sight
 from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
-from chalk_flask.roster import gradebook
+from chalk_flask.roster.gradebook import writes
 
 __all__ = ["blueprint"]
 
@@ -69,7 +69,7 @@ def _putting(chalk: Chalk, root: Root, write: Write) -> View:
         key = _key(id, given)
         seen, also = sight(grant).where, _noting(write, key, grant)
         with _refusals(write):
-            done = gradebook.put(chalk.store, grant.tenant, write.resource, key, given, seen, also)
+            done = writes.put(chalk.store, grant.tenant, write.resource, key, given, seen, also)
         return _answer(write, base, key, _shown(chalk, write, base, grant, done.body), done.created)
 
     return put
@@ -80,7 +80,7 @@ def _deleting(chalk: Chalk, _: Root, write: Write) -> View:
         grant = current_grant()
         seen, also = sight(grant).where, _noting(write, id, grant)
         with _refusals(write):
-            gradebook.delete(chalk.store, grant.tenant, write.resource, id, seen, also)
+            writes.delete(chalk.store, grant.tenant, write.resource, id, seen, also)
         answer = Response(status=204)
         del answer.headers["Content-Type"]
         return answer
@@ -93,9 +93,9 @@ def _refusals(write: Write) -> Iterator[None]:
     """What the gradebook refuses, as answers."""
     try:
         yield
-    except gradebook.Unprocessable as error:
+    except writes.Unprocessable as error:
         raise Problem(422, f"{error}.") from None
-    except gradebook.NotThere:
+    except writes.NotThere:
         raise Problem(404, f"There is no {write.resource.single} with this id here.") from None
 
 
@@ -116,7 +116,7 @@ def _key(path: str, given: dict[str, Any]) -> str:
     return named
 
 
-def _noting(write: Write, key: str, grant: Grant) -> gradebook.Also:
+def _noting(write: Write, key: str, grant: Grant) -> writes.Also:
     """Who wrote which record goes into the audit, with the record or not at all."""
     event = "gradebook.put" if write.method == "PUT" else "gradebook.deleted"
 

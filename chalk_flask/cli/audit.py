@@ -63,7 +63,7 @@ def _entries(
 
 def _line(entry: dict[str, Any]) -> str:
     """The entry in a line: when, whose, what, and the facts by name."""
-    from chalk_flask.roster.problems import one_line
+    from chalk_flask.roster.package.problems import one_line
 
     first = [str(entry.get(name, "-")) for name in ("time", "tenant", "event")]
     facts = [f"{name}={_fact(fact)}" for name, fact in entry.items() if name not in ("time", "tenant", "event")]

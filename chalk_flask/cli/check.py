@@ -35,7 +35,7 @@ def check_command(tenant: str, as_json: bool, **given: Any) -> None:
     store that does not exist yet is sound, and is not created.
     """
     from backends import store_exists
-    from chalk_flask.roster.checking import check_store, nothing_checked
+    from chalk_flask.roster.verify.checker import check_store, nothing_checked
 
     settings = settings_of(given)
     check_tenant_of(settings, tenant)

@@ -19,7 +19,7 @@ from chalk_flask.settings import describe
 
 if TYPE_CHECKING:
     from backends import Backend
-    from chalk_flask.roster.report import Report
+    from chalk_flask.roster.imports.report import Report
     from chalk_flask.settings import Settings
 
 __all__ = ["demo_command"]

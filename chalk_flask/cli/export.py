@@ -71,7 +71,7 @@ def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, 
     roster.
     """
     from backends import store_exists
-    from chalk_flask.roster.exporting import export_package
+    from chalk_flask.roster.export.exporter import export_package
 
     settings = settings_of(given)
     check_tenant_of(settings, tenant)

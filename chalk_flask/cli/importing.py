@@ -20,9 +20,9 @@ from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
     from backends import Snapshot, Transaction
-    from chalk_flask.roster.braking import Brake
+    from chalk_flask.roster.imports.report import Report
+    from chalk_flask.roster.imports.thresholds import Brake
     from chalk_flask.roster.opening import Rosters
-    from chalk_flask.roster.report import Report
     from chalk_flask.settings import Settings
 
 __all__ = ["OfTenantsThatExist", "brake_of", "end", "import_command", "load_package", "note_commit", "operator"]
@@ -85,7 +85,7 @@ def load_package(
 
     What is committed or held is noted in the tenant's audit. `who` asked for it: the user of this process, if not said.
     """
-    from chalk_flask.roster.importing import Options, import_package
+    from chalk_flask.roster.imports.importer import Options, import_package
 
     options = Options.of(settings, brake_of(store, tenant))
     with progress_line() as progress:
@@ -104,7 +104,7 @@ def load_package(
 
 def brake_of(store: Rosters, tenant: str) -> Brake:
     """The limits above which an import of the tenant is held."""
-    from chalk_flask.roster.braking import CHANGED, DELETED, Brake, parse_limit
+    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, Brake, parse_limit
     from chalk_flask.tenants.store import CONTROL, tenant_of
 
     with store.read(CONTROL) as control:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backends import Transaction
+    from chalk_flask.roster.imports.history import Run
+    from chalk_flask.roster.imports.report import Report, State
     from chalk_flask.roster.opening import Rosters
-    from chalk_flask.roster.report import Report, State
-    from chalk_flask.roster.runs import Run
     from chalk_flask.settings import Settings
 
 __all__ = ["imports_group"]
@@ -69,11 +69,11 @@ def approve(run: str, tenant: str, as_json: bool, **given: Any) -> None:
 
     What was held more than 7 days ago can only be discarded.
     """
-    from chalk_flask.roster import approving
+    from chalk_flask.roster.imports import approval
 
     with _opened(settings_of(given), tenant) as (store, folder), progress_line() as progress:
         who = operator()
-        report = approving.approve(
+        report = approval.approve(
             OfTenantsThatExist(store),
             tenant,
             run,
@@ -94,10 +94,10 @@ def approve(run: str, tenant: str, as_json: bool, **given: Any) -> None:
 @settings_options("data")
 def discard(run: str, tenant: str, as_json: bool, **given: Any) -> None:
     """Drop a held import and its package. Nothing of the roster changes."""
-    from chalk_flask.roster import approving
+    from chalk_flask.roster.imports import approval
 
     with _opened(settings_of(given), tenant) as (store, folder):
-        ended = approving.discard(
+        ended = approval.discard(
             OfTenantsThatExist(store), tenant, run, _options(folder), who=operator(), noted=_note_discarded
         )
     emit(as_json, ended.shown("discarded"), f"Discarded {run}; its package is removed.")
@@ -106,9 +106,9 @@ def discard(run: str, tenant: str, as_json: bool, **given: Any) -> None:
 @contextmanager
 def _opened(settings: Settings, tenant: str) -> Iterator[tuple[Rosters, Path]]:
     """The rosters, and the folder of what is held for this store, tidied. Raises Refused."""
-    from chalk_flask.roster.approving import NotHeld
-    from chalk_flask.roster.held import store_folder
-    from chalk_flask.roster.holding import tidy
+    from chalk_flask.roster.imports.approval import NotHeld
+    from chalk_flask.roster.imports.held_files import store_folder
+    from chalk_flask.roster.imports.hold import tidy
     from chalk_flask.roster.opening import OpenedWhenWritten
 
     folder = store_folder(settings)
@@ -122,25 +122,25 @@ def _opened(settings: Settings, tenant: str) -> Iterator[tuple[Rosters, Path]]:
 
 
 def _options(folder: Path) -> Any:
-    from chalk_flask.roster.options import Options
+    from chalk_flask.roster.imports.options import Options
 
     return Options(folder=folder)
 
 
 def _listed(store: Rosters, folder: Path, tenant: str) -> list[tuple[Run, State]]:
-    from chalk_flask.roster import runs
+    from chalk_flask.roster.imports import history
 
     now = datetime.now(UTC)
     with store.read(tenant) as snapshot:
-        found = runs.listed(snapshot, folder, tenant)
+        found = history.listed(snapshot, folder, tenant)
         return [(run, run.state_at(now, snapshot.revision)) for run in found]
 
 
 def _found(store: Rosters, folder: Path, tenant: str, run: str) -> tuple[Run, State]:
-    from chalk_flask.roster import runs
+    from chalk_flask.roster.imports import history
 
     with store.read(tenant) as snapshot:
-        found = runs.find(snapshot, run) or runs.find_refused(folder, tenant, run)
+        found = history.find(snapshot, run) or history.find_refused(folder, tenant, run)
         if found is None:
             raise Refused(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows those there are")
         return found, found.state_at(datetime.now(UTC), snapshot.revision)
@@ -164,7 +164,7 @@ def _note_discarded(run: Run, transaction: Transaction) -> None:
 
 
 def _shown(run: Run, state: State) -> str:
-    from chalk_flask.roster.report import Report
+    from chalk_flask.roster.imports.report import Report
 
     lines = [
         f"run      {run.id}",
@@ -183,7 +183,7 @@ def _shown(run: Run, state: State) -> str:
 
 
 def _table(found: Iterable[tuple[Run, State]]) -> str:
-    from chalk_flask.roster.problems import one_line
+    from chalk_flask.roster.package.problems import one_line
 
     rows = []
     for run, state in found:

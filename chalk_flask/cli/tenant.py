@@ -74,7 +74,7 @@ def show(name: str, as_json: bool, **given: Any) -> None:
 
 def _limit(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
     """A limit of the brake as it is stored; empty for the usual one."""
-    from chalk_flask.roster.braking import parse_limit
+    from chalk_flask.roster.imports.thresholds import parse_limit
 
     if text is None or text.strip().lower() == "default":
         return None if text is None else ""
@@ -139,7 +139,7 @@ def delete(name: str, yes: bool, as_json: bool, **given: Any) -> None:
     """
     if as_json and not yes:
         raise click.UsageError("--json does not ask: say --yes")
-    from chalk_flask.roster.held import forget, store_folder
+    from chalk_flask.roster.imports.held_files import forget, store_folder
 
     settings = settings_of(given)
     with _tenants(settings) as tenants:
@@ -202,7 +202,7 @@ def _opted(tenant: TenantRecord) -> str:
 
 def _limits(tenant: TenantRecord) -> list[str]:
     """What of an import is held, a line for each limit."""
-    from chalk_flask.roster.braking import CHANGED, DELETED
+    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED
 
     return [
         f"max deleted   {tenant.max_deleted or f'{DELETED} (default)'}",

@@ -94,7 +94,7 @@ def _came(attempt: Attempt) -> str:
 
 def _first_line(attempt: Attempt) -> str:
     """Of what a receiver answered, as a terminal may get it."""
-    from chalk_flask.roster.problems import one_line
+    from chalk_flask.roster.package.problems import one_line
 
     lines = attempt.answer.strip().splitlines()
     return one_line(lines[0])[:WIDE] if lines else ""

@@ -19,7 +19,7 @@ from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
 from chalk_flask.outbox.event import TEST, envelope
 from chalk_flask.outbox.subscription import COLLECTION, Sealed, Subscription, subscriptions
-from chalk_flask.roster.numbering import latest
+from chalk_flask.roster.changes.sequence import latest
 from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, TenantRecord, known_tenant
 from chalk_flask.webhooks import requeueing
 from chalk_flask.webhooks.choosing import Asked, Choice, WebhookRefused

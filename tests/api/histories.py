@@ -9,10 +9,10 @@ from typing import Any
 from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.roster.importing import Options, import_package
+from chalk_flask.roster.imports.importer import Options, import_package
 from tests.api.conftest import CHALK, Consumer
 from tests.conftest import chalk_of
-from tests.roster.packages import Made
+from tests.support.packages import Made
 
 WHEN = "2026-09-01T10:00:00.000Z"
 

@@ -14,11 +14,11 @@ from flask import Flask
 from chalk_flask import create_app
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
-from chalk_flask.roster import numbering
+from chalk_flask.roster.changes import sequence
 from tests.api.conftest import CHALK, Consumer, problem
 from tests.api.histories import History, everything, load
 from tests.conftest import BACKENDS, chalk_of, url_in
-from tests.roster.packages import Made
+from tests.support.packages import Made
 
 CHANGES = f"{CHALK}/changes"
 WHEN = "2026-09-01T10:00:00.000Z"
@@ -144,7 +144,7 @@ def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, 
     latest = asked(consumer, "since=1")["sequence"]
     with chalk_of(app).store.write("default") as transaction:
         transaction.delete("results", ["result-1"])
-        numbers = numbering.Numbering(transaction, first=False)
+        numbers = sequence.Numbering(transaction, first=False)
         numbers.forget("results", ["result-1"])
         numbers.finish()
     for since in (0, latest - 1, latest + 1):

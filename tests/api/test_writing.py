@@ -18,7 +18,7 @@ from chalk_flask.api.bodies import DEEPEST, MOST_BYTES
 from chalk_flask.api.routes import WRITES
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL, GRADEBOOK, GRADEBOOK_DELETE, GRADEBOOK_WRITE, ROSTER
-from chalk_flask.roster.checking import check_store
+from chalk_flask.roster.verify.checker import check_store
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem, token_for
 from tests.api.roster import fill
 from tests.conftest import chalk_of
@@ -443,7 +443,7 @@ def test_a_write_stands_in_the_audit_once_it_is_done(filled: Flask) -> None:
 
 
 def test_a_busy_store_asks_a_tool_to_come_back(quick: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalk_flask.roster.gradebook.PATIENCE", 0.01)
+    monkeypatch.setattr("chalk_flask.roster.gradebook.writes.PATIENCE", 0.01)
     store: Backend = chalk_of(quick.app).store
     with store.write("default"):
         answer = quick.send("/categories/x", SENT["/categories"])

@@ -23,8 +23,9 @@ from flask import Flask, Response
 
 from backends import Record
 from chalk_flask.cli import main
-from chalk_flask.roster import clock, importing
-from chalk_flask.roster.ledger import Ledger
+from chalk_flask.roster.changes import clock
+from chalk_flask.roster.changes.writer import Ledger
+from chalk_flask.roster.imports import importer
 
 __all__ = ["STREAMED", "WAITRESS_THREADS"]
 
@@ -106,7 +107,7 @@ if __name__ == "__main__":
         case ["load", package, file]:
             load(Path(package), Path(file))
         case ["unnumbered", *words]:
-            vars(importing)["Ledger"] = Unnumbered
+            vars(importer)["Ledger"] = Unnumbered
             main(words)
         case _:
             sys.exit(__doc__)

@@ -185,7 +185,7 @@ def test_help_comes_quickly_because_commands_import_when_they_run() -> None:
         "sqlite_utils",
         "backends.sqlite.backend",
         "backends.jsonfile.backend",
-        "chalk_flask.roster.importing",
+        "chalk_flask.roster.imports.importer",
     }
     assert not heavy & set(json.loads(loaded.stdout))
 

@@ -19,12 +19,12 @@ from backends.base import Snapshot
 from chalk_flask import create_app
 from chalk_flask.cli import main
 from chalk_flask.collections import COLLECTIONS
-from chalk_flask.roster.checking import check_store
-from chalk_flask.roster.numbering import latest
+from chalk_flask.roster.changes.sequence import latest
+from chalk_flask.roster.verify.checker import check_store
 from tests.api.conftest import CHALK, Consumer
 from tests.cli.conftest import Run
 from tests.conftest import chalk_of, url_in
-from tests.roster.packages import Made
+from tests.support.packages import Made
 
 SAMPLE = Path(str(files("chalk_flask.demo")))
 WHEN = "2026-09-01T10:00:00.000Z"

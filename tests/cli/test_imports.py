@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Ran, Run, Start
-from tests.roster.many import total
-from tests.roster.packages import Made
+from tests.support.large_packages import total
+from tests.support.packages import Made
 
 
 @pytest.fixture(params=["sqlite:///chalk.db", "json:///chalk"])

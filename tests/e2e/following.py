@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from chalk_flask.oneroster.schemas import RESOURCES
 from tests.e2e.conftest import ENVIRON, ROOT, command
-from tests.roster.packages import Made
+from tests.support.packages import Made
 from tests.webhooks.receiving import Receiver
 
 SITE = "https://roster.example.org"

@@ -19,7 +19,7 @@ from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION
 from tests.api.histories import load as load_into
 from tests.conftest import BACKENDS, chalk_of, url_in
-from tests.roster.packages import Made
+from tests.support.packages import Made
 
 ROOT = "http://localhost/api/oneroster/v1p1"
 WHEN = "2026-09-01T08:00:00.000Z"

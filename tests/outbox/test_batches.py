@@ -18,7 +18,7 @@ from tests.api.conftest import CHALK, Consumer
 from tests.api.histories import load
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, left, subscribe, told
-from tests.roster.packages import Made
+from tests.support.packages import Made
 
 
 def sizes(app: Flask) -> list[int]:

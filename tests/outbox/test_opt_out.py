@@ -16,7 +16,7 @@ from chalk_flask.tenants.store import Tenants
 from tests.api.histories import load
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, forget, subscribe, told
-from tests.roster.packages import Made
+from tests.support.packages import Made
 
 
 def change(app: Flask, folder: Path, sex: str, name: str = "Ada") -> None:

@@ -12,7 +12,7 @@ from flask import Flask
 from tests.api.conftest import CHALK, Consumer
 from tests.api.histories import load
 from tests.outbox.conftest import changes, forget, subscribe
-from tests.roster.packages import Made
+from tests.support.packages import Made
 
 STEPS = 6
 SCHOOLS = {"org-2": "class-1", "org-3": "class-2"}

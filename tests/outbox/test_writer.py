@@ -10,13 +10,14 @@ from flask import Flask
 
 from backends import EVERYTHING
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster import clock, gradebook
-from chalk_flask.roster.importing import Options, import_package
+from chalk_flask.roster.changes import clock
+from chalk_flask.roster.gradebook import writes
+from chalk_flask.roster.imports.importer import Options, import_package
 from tests.api.conftest import CHALK, Consumer
 from tests.api.histories import load
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, forget, left, subscribe, told
-from tests.roster.packages import Made
+from tests.support.packages import Made
 
 ITEM = {
     "title": "Sheet 2",
@@ -201,7 +202,7 @@ def test_a_write_that_is_refused_or_broken_off_leaves_no_delivery(app: Flask, tm
     with pytest.raises(OSError, match="gone"):
         import_package(store, "default", lost, Options(), also=fail)
     with pytest.raises(OSError, match="gone"):
-        gradebook.delete(store, "default", FILES["results"], "result-1", lambda _: EVERYTHING, fail)
+        writes.delete(store, "default", FILES["results"], "result-1", lambda _: EVERYTHING, fail)
     assert left(app) == {"deliveries": 0, "outbox": 0}
 
 
@@ -210,7 +211,7 @@ def test_a_stamp_that_moves_alone_is_told_only_to_those_who_keep_records(
 ) -> None:
     subscribe(app)
     subscribe(app, "full", full=True)
-    monkeypatch.setattr(gradebook, "LEAD", -0.05)  # the commit is later than the stamp
+    monkeypatch.setattr(writes, "LEAD", -0.05)  # the commit is later than the stamp
     consumer = Consumer(app)
     assert put(consumer, "/categories/cat-9", category={"title": "Quiz"}) == 201
     assert [each["action"] for each in changes(app)] == ["created"]

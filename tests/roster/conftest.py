@@ -12,9 +12,9 @@ import pytest
 from backends import Backend, open_store
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.importing import Options, import_package
-from chalk_flask.roster.report import Report
-from tests.roster.packages import Made
+from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.roster.imports.report import Report
+from tests.support.packages import Made
 
 Load: TypeAlias = Callable[..., Report]
 

@@ -18,14 +18,14 @@ from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import KEPT_DAYS
-from chalk_flask.roster.importing import Options, import_package
+from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.webhooks.guard import Guard
 from chalk_flask.webhooks.lease import Lease
 from chalk_flask.webhooks.posting import SECONDS, Poster
 from chalk_flask.webhooks.registry import MOST, Asked, Webhooks
 from chalk_flask.webhooks.schedule import DELAYS, Schedule
 from chalk_flask.webhooks.worker import Worker
-from tests.roster.packages import Made
+from tests.support.packages import Made
 from tests.webhooks.page import PAGE, page_with
 from tests.webhooks.receiving import Receiver, answering, receiving
 

@@ -1,0 +1,60 @@
+"""The one door through which a roster is written: what changes gets its stamp and its number, and is told of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from backends import Record, Transaction
+from chalk_flask.outbox import Outbox
+from chalk_flask.roster.changes import clock
+from chalk_flask.roster.changes.sequence import Numbering
+
+__all__ = ["Ledger"]
+
+BATCH = 1000
+
+
+class Ledger:
+    """All that one transaction writes to the roster of a tenant; `finish` is called last.
+
+    `stamp` is the `dateLastModified` of what changes, `lead` seconds from now (see `clock`). `first` says that the
+    tenant had no roster before, `run` which import it is.
+    """
+
+    def __init__(
+        self, transaction: Transaction, tenant: str, lead: float, *, first: bool = False, run: str | None = None
+    ) -> None:
+        self.stamp = clock.next_stamp(transaction, lead)
+        self._transaction = transaction
+        self._numbering = Numbering(transaction, first=first)
+        self._outbox = Outbox(transaction, tenant, run, first=first)
+
+    def put(self, name: str, records: Iterable[Record], keys: Callable[[], Iterable[str]]) -> None:
+        """Write records whose served bytes changed; `keys` gives their keys, in the same order."""
+        if self._outbox.listens(name):
+            self._put_and_tell(name, iter(records))
+        else:
+            self._transaction.put(name, records)
+            self._numbering.give(name, keys())
+
+    def purge(self, name: str, keys: Iterable[str]) -> None:
+        """Remove records for good."""
+        gone = list(keys)
+        self._transaction.delete(name, gone)
+        self._numbering.forget(name, gone)
+
+    def finish(self, counts: Mapping[str, Any] | None = None) -> None:
+        """Remember the stamp and the numbers, and end what is told; `counts` are those of an import."""
+        self._numbering.finish()
+        self._transaction.put(clock.COLLECTION, [clock.remember(self.stamp)])
+        self._outbox.finish(self._numbering.last, counts)
+
+    def _put_and_tell(self, name: str, records: Iterator[Record]) -> None:
+        while batch := list(islice(records, BATCH)):
+            keys = [record.key for record in batch]
+            before = self._outbox.before(name, keys)
+            self._transaction.put(name, batch)
+            numbers = self._numbering.give(name, keys) or [self._numbering.last] * len(batch)
+            self._outbox.note(name, before, batch, numbers)

@@ -1,0 +1,112 @@
+"""What other rows imply: the `children` of orgs and sessions, the `resources` of courses and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from backends import Record, Snapshot
+from chalk_flask.oneroster.csv.row_parser import Draft, encode
+from chalk_flask.oneroster.fields.composites import Refs
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.roster.package.id_set import Identifiers
+from chalk_flask.roster.package.references import ACTIVE_ONLY
+
+__all__ = [
+    "Links",
+    "attach",
+    "children",
+    "grouped",
+    "link_sources",
+    "relinked",
+    "stored_links",
+    "stored_pairs",
+    "stored_parents",
+]
+
+Links = dict[str, list[str]]
+"""For each record the ids that are derived for it, sorted."""
+
+BATCH = 1000
+
+
+def link_sources() -> dict[str, tuple[str, str]]:
+    """For each link file: the class it is folded into and that element's name."""
+    return {
+        element.link: (resource.name, name)
+        for resource in FILES.values()
+        for name, element in resource.derived.items()
+        if element.link
+    }
+
+
+def children(parents: Mapping[str, str]) -> Links:
+    """The records by their parent, given the parent of each that is active: a tombstone is nobody's child."""
+    return grouped((parent, key) for key, parent in parents.items())
+
+
+def stored_parents(before: Snapshot, resource: Resource, element: Refs, others: Identifiers) -> dict[str, str]:
+    """The parents of the stored active records whose ids are not among the `others`."""
+    found = {}
+    for body in _bodies(before, resource.name):
+        data = resource.normal(body)
+        if data["sourcedId"] not in others and element.inverse in data:
+            found[data["sourcedId"]] = data[element.inverse]
+    return found
+
+
+def stored_pairs(before: Snapshot, name: str) -> dict[str, tuple[str, str]]:
+    """The links of a link file as they are stored, active ones alone: owner and target by their own id."""
+    found: dict[str, tuple[str, str]] = {}
+    for body in _bodies(before, name):
+        data = FILES[name].normal(body)
+        owner, target = (data[reference.name] for reference in FILES[name].references)
+        found[data["sourcedId"]] = owner, target
+    return found
+
+
+def stored_links(before: Snapshot, name: str) -> Links:
+    """The links of a link file as they are stored, active ones alone."""
+    return grouped(stored_pairs(before, name).values())
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> Links:
+    """The second ones of all pairs by the first, sorted, each once."""
+    found: dict[str, set[str]] = {}
+    for owner, key in pairs:
+        found.setdefault(owner, set()).add(key)
+    return {owner: sorted(keys) for owner, keys in found.items()}
+
+
+def attach(draft: Draft, name: str, element: Refs, keys: list[str] | None) -> Draft:
+    """The draft with a derived element, in its place before the metadata. A tombstone has none, as nobody's parent."""
+    if not keys or draft.values["status"] != ACTIVE:
+        return draft
+    body = dict(draft.body)
+    metadata = body.pop("metadata", None)
+    body[name] = element.encoded(keys)
+    if metadata is not None:
+        body["metadata"] = metadata
+    paths = (stored.path for stored in element.stored(name))
+    values = draft.values | dict(zip(paths, element.keys(keys), strict=True))
+    return Draft(draft.key, body, values, encode(body))
+
+
+def relinked(before: Snapshot, resource: Resource, name: str, links: Mapping[str, list[str]]) -> Iterator[Record]:
+    """The stored records of a class whose links have moved although its own file is not in the package."""
+    for body in _bodies(before, resource.name):
+        data = resource.normal(body)
+        keys = links.get(data["sourcedId"], [])
+        if data.get(name, []) != keys:
+            yield resource.record(data | {name: keys})
+
+
+def _bodies(before: Snapshot, name: str) -> Iterator[bytes]:
+    waiting: list[str] = []
+    for key in before.keys(name, ACTIVE_ONLY):
+        waiting.append(key)
+        if len(waiting) == BATCH:
+            yield from before.bodies(name, waiting).values()
+            waiting = []
+    yield from before.bodies(name, waiting).values()

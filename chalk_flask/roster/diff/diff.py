@@ -1,0 +1,215 @@
+"""Comparing a package with what is stored: which records change, which are missing, which tombstones are too old."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+
+from backends import KEY, AllOf, Among, AnyOf, Compare, Not, Query, Select, Snapshot, Where
+from chalk_flask.oneroster.csv.row_parser import Draft
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED, format_instant
+from chalk_flask.roster.changes import provenance
+from chalk_flask.roster.diff import derived_fields
+from chalk_flask.roster.diff.change_set import Changes
+from chalk_flask.roster.package.archive import Package
+from chalk_flask.roster.package.problems import Problems
+from chalk_flask.roster.package.reader import Reading, cycles
+from chalk_flask.roster.package.references import ACTIVE_ONLY
+
+__all__ = ["Comparison", "old_tombstones"]
+
+DAY = 86_400
+BATCH = 250
+
+
+class Comparison:
+    """The difference between a package and a snapshot. `close` removes its temporary files."""
+
+    def __init__(
+        self,
+        package: Package,
+        before: Snapshot,
+        problems: Problems,
+        map_roles: bool,
+        progress: Callable[[str, int], None] | None,
+    ) -> None:
+        self.reading = Reading(package, before, problems, map_roles, progress)
+        self.changes: dict[str, Changes] = {}
+        self.purged: dict[str, list[str]] = {}
+        self.adopted: list[str] = []
+        """The notes about records of grade tools that the package carries itself, and so takes over."""
+        self._before = before
+        self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
+        self._delta = [name for name in FILES if package.modes.get(name) == "delta"]
+        self._links: dict[str, derived_fields.Links] = {}
+
+    @property
+    def total(self) -> int:
+        """How many records would be written."""
+        return sum(changes.changed for changes in self.changes.values())
+
+    def run(self, tombstone_days: int) -> None:
+        """Read the whole package; afterwards `changes` and `purged` say what to write."""
+        for name in FILES:
+            self.changes[name] = Changes(FILES[name], self._before)
+            if name in self._bulk or name in self._delta:
+                self._read(FILES[name])
+        if self._bulk and not any(self.reading.rows.values()) and not self.reading.problems.total:
+            remedy = "Export the package again: read as it stands, it would delete every record of its classes."
+            self.reading.problems.error("no_rows", "no file of the package has a row", remedy, file="manifest.csv")
+        if self.reading.problems.total:
+            return
+        for name in self._bulk:
+            self._mark_missing(FILES[name])
+        for name in provenance.WRITABLE:
+            if name in self._bulk or name in self._delta:
+                self._adopt(name)
+        self._relink()
+        self._find_old_tombstones(tombstone_days)
+        self.reading.forget()
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        for changes in self.changes.values():
+            changes.close()
+
+    def _read(self, resource: Resource) -> None:
+        changes = self.changes[resource.name]
+        drafts = self._drafts(resource)
+        while batch := [(key, encoded, values) for key, _, values, encoded in islice(drafts, BATCH)]:
+            changes.compare(batch)
+
+    def _drafts(self, resource: Resource) -> Iterator[Draft]:
+        drafts = self.reading.drafts(resource.name)
+        for name, element in resource.derived.items():
+            if element.inverse:
+                drafts = self._with_children(resource, name, list(drafts))
+            else:
+                drafts = self._with_links(resource, name, drafts)
+        if resource.name in derived_fields.link_sources():
+            drafts = self._noting_links(resource, drafts)
+        return drafts
+
+    def _with_children(self, resource: Resource, name: str, drafts: list[Draft]) -> Iterator[Draft]:
+        """Orgs and sessions are few, so all are held until each one's children are known."""
+        element = resource.derived[name]
+        field = f"{element.inverse}.sourcedId"
+        parents = {d.key: str(d.values[field]) for d in drafts if d.values.get(field) is not None}
+        living = {draft.key for draft in drafts if draft.values["status"] == ACTIVE}
+        if resource.name in self._delta:
+            kept = derived_fields.stored_parents(self._before, resource, element, self.reading.ids[resource.name])
+            parents, living = parents | kept, living | kept.keys()
+        self._check_cycles(resource, parents)
+        found = derived_fields.children({key: parent for key, parent in parents.items() if key in living})
+        for draft in drafts:
+            yield derived_fields.attach(draft, name, element, found.get(draft.key))
+        if resource.name in self._delta:
+            self._relate(resource, name, found)
+
+    def _relate(self, resource: Resource, name: str, links: derived_fields.Links) -> None:
+        """Give stored records that the package does not carry what follows for them from those that it does."""
+        ids = self.reading.ids.get(resource.name, ())
+        for record in derived_fields.relinked(self._before, resource, name, links):
+            if record.key not in ids:
+                self.changes[resource.name].keep(record, "updated")
+
+    def _check_cycles(self, resource: Resource, parents: Mapping[str, str]) -> None:
+        if not (found := set(cycles(parents))):
+            return
+        for row, key in self.reading.located(resource):
+            if key in found:
+                self.reading.problems.error(
+                    "cycle",
+                    f"the record {key!r} is its own ancestor",
+                    "Correct parentSourcedId, so that every chain of parents ends.",
+                    file=f"{resource.name}.csv",
+                    row=row,
+                    column="parentSourcedId",
+                    value=parents[key],
+                )
+
+    def _with_links(self, resource: Resource, name: str, drafts: Iterator[Draft]) -> Iterator[Draft]:
+        element = resource.derived[name]
+        links = self._links.get(element.link)
+        if links is None:
+            links = self._links[element.link] = derived_fields.stored_links(self._before, element.link)
+        for draft in drafts:
+            yield derived_fields.attach(draft, name, element, links.get(draft.key))
+
+    def _noting_links(self, resource: Resource, drafts: Iterator[Draft]) -> Iterator[Draft]:
+        owner, target = (reference.field for reference in resource.references)
+        delta = resource.name in self._delta
+        found = derived_fields.stored_pairs(self._before, resource.name) if delta else {}
+        for draft in drafts:
+            if draft.values["status"] == ACTIVE:
+                found[draft.key] = str(draft.values[owner]), str(draft.values[target])
+            else:
+                found.pop(draft.key, None)
+            yield draft
+        self._links[resource.name] = derived_fields.grouped(found.values())
+
+    def _relink(self) -> None:
+        """Classes and courses that their own file does not carry still follow their links."""
+        for link, (name, element) in derived_fields.link_sources().items():
+            if link in self._links and name not in self._bulk and (link in self._bulk or link in self._delta):
+                self._relate(FILES[name], element, self._links[link])
+
+    def _mark_missing(self, resource: Resource) -> None:
+        changes, ids = self.changes[resource.name], self.reading.ids[resource.name]
+        waiting: list[str] = []
+        for key in self._before.keys(resource.name, _of_imports(resource.name)):
+            if key not in ids:
+                waiting.append(key)
+                if len(waiting) == BATCH:
+                    self._bury(resource, changes, waiting)
+                    waiting = []
+        self._bury(resource, changes, waiting)
+
+    def _adopt(self, name: str) -> None:
+        ids = self.reading.ids[name]
+        for note in self._before.keys(provenance.COLLECTION, provenance.noted(name)):
+            if note.removeprefix(provenance.place(name, "")) in ids:
+                self.adopted.append(note)
+
+    def _bury(self, resource: Resource, changes: Changes, keys: list[str]) -> None:
+        for body in self._before.bodies(resource.name, keys).values():
+            changes.keep(resource.tombstone(body), "deleted")
+
+    def _find_old_tombstones(self, days: int) -> None:
+        """Tombstones that are old enough and that no record refers to any more, the package's own ids excepted."""
+        for query in old_tombstones(days):
+            # Counting is quick, and mostly there are none; who refers to them is a long question.
+            if self._before.find(query).total:
+                self._find_free_tombstones(query.collection, query.where)
+
+    def _find_free_tombstones(self, name: str, old: Where) -> None:
+        free = AllOf((old, Not(AnyOf(tuple(_referrers(name))))))
+        ids, recalled = self.reading.ids.get(name, ()), self.reading.references.recalled
+        if keys := [key for key in self._before.keys(name, free) if key not in ids and (name, key) not in recalled]:
+            self.purged[name] = keys
+
+
+def old_tombstones(days: int) -> list[Query]:
+    """What counts the tombstones of each class that are older than so many days."""
+    cutoff = fold(format_instant(time.time() - days * DAY))
+    old = AllOf((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))
+    return [Query(name, old, limit=0) for name in FILES]
+
+
+def _of_imports(name: str) -> Where:
+    """The active records that are an import's to delete: not what a grade tool wrote."""
+    return AllOf((ACTIVE_ONLY, Not(provenance.by_tools(name)))) if name in provenance.WRITABLE else ACTIVE_ONLY
+
+
+def _referrers(name: str) -> Iterator[Where]:
+    everything: Where = AllOf(())
+    for resource in FILES.values():
+        for reference in resource.references:
+            if reference.target == name:
+                yield Among(KEY, Select(resource.name, reference.field, everything))
+        if resource.key_of == name:
+            yield Among(KEY, Select(resource.name, KEY, everything))

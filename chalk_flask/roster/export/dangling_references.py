@@ -1,0 +1,101 @@
+"""What active records name that is not active: the record stays as it is until its own file comes (reading I-26).
+
+A package cannot say it: an import refuses a row that leads nowhere. So an export does without such a reference, and
+without a row that would need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from itertools import islice
+from typing import Any, TypeAlias
+
+import orjson
+
+from backends import KEY, AllOf, Among, AnyOf, Not, Select, Snapshot
+from chalk_flask.oneroster.resource_type import Reference, Resource
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.roster.package.references import ACTIVE_ONLY
+
+__all__ = ["Body", "Dangling", "dangling", "without"]
+
+BATCH = 1000
+
+Body: TypeAlias = Mapping[str, Any]
+
+
+@dataclass
+class Dangling:
+    """By collection: `rows` are ids of active records that lack what a row must name, `named` the ids that active
+    records name although they are deleted or such a row."""
+
+    rows: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FILES})
+    named: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FILES})
+
+    def allows(self, name: str, body: Body) -> bool:
+        """Whether a record of the collection can be a row."""
+        return body["sourcedId"] not in self.rows[name]
+
+    def of(self, resource: Resource) -> dict[str, set[str]]:
+        """The ids that lead nowhere, by the reference that may name them."""
+        return {each.name: self.named[each.target] for each in references(resource) if self.named[each.target]}
+
+
+def dangling(snapshot: Snapshot) -> Dangling:
+    """Look through the references of a tenant; quick where little is deleted."""
+    found = Dangling()
+    for name in _targets_first():
+        resource = FILES[name]
+        if resource.key_of:
+            _follow(snapshot, resource, None, found)
+        # To its own collection last: which of its rows are there is known only then.
+        for reference in sorted(references(resource), key=lambda each: each.target == name):
+            _follow(snapshot, resource, reference, found)
+    return found
+
+
+def without(body: Body, gone: Mapping[str, set[str]]) -> Body:
+    """The record without the references that lead nowhere, as `Dangling.of` gives them."""
+    return {name: _rest(value, gone[name]) if name in gone else value for name, value in body.items()} if gone else body
+
+
+def references(resource: Resource) -> Iterator[Reference]:
+    """The references that a row carries."""
+    return (each for each in resource.references if each.name not in resource.derived)
+
+
+def _held(value: Any) -> list[str]:
+    """The ids that a reference, or a list of them, names."""
+    return [each["sourcedId"] for each in (value if isinstance(value, list) else [value])]
+
+
+def _targets_first() -> Iterable[str]:
+    targets = {each.name: {to.target for to in references(each)} - {each.name} for each in FILES.values()}
+    for name, resource in FILES.items():
+        targets[name] |= {resource.key_of} if resource.key_of else set()
+    return TopologicalSorter(targets).static_order()
+
+
+def _follow(snapshot: Snapshot, resource: Resource, reference: Reference | None, found: Dangling) -> None:
+    """Note where a reference (None: the key that is shared with another collection) leads nowhere."""
+    target = reference.target if reference else resource.key_of
+    path = reference.field if reference else KEY
+    nowhere = Among(path, Select(target, KEY, Not(ACTIVE_ONLY)))
+    left_out = Among(path, tuple(found.rows[target]))
+    waiting = snapshot.keys(resource.name, AllOf((ACTIVE_ONLY, AnyOf((nowhere, left_out)))))
+    while batch := list(islice(waiting, BATCH)):
+        bodies = map(orjson.loads, snapshot.bodies(resource.name, batch).values())
+        named = {each["sourcedId"]: _held(each[reference.name] if reference else each) for each in bodies}
+        ids = {each for these in named.values() for each in these}
+        there = set(snapshot.keys(target, AllOf((ACTIVE_ONLY, Among(KEY, tuple(ids)))))) - found.rows[target]
+        found.named[target] |= ids - there
+        if reference is None or reference.element.in_csv:
+            found.rows[resource.name] |= {key for key, these in named.items() if there.isdisjoint(these)}
+
+
+def _rest(value: Any, gone: set[str]) -> Any:
+    if isinstance(value, list):
+        return [each for each in value if each["sourcedId"] not in gone]
+    return None if value["sourcedId"] in gone else value

@@ -1,0 +1,87 @@
+"""Where a gradebook record belongs: its references followed, the missing ones filled in (digest 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+from uuid import uuid4
+
+import orjson
+
+from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Query, Record, Transaction, Where
+from chalk_flask.oneroster.fields.scalars import JSON, fold
+from chalk_flask.oneroster.resource_type import UNSTAMPED
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.roster.gradebook.payload import Entry
+from chalk_flask.roster.package.references import ACTIVE_ONLY
+
+__all__ = ["UNCATEGORIZED", "Sight", "default_category", "finds", "grading_period"]
+
+Sight: TypeAlias = Callable[[str], Where]
+"""For each collection the records that the writer may know of."""
+
+UNCATEGORIZED = "Uncategorized"
+
+
+def finds(snapshot: Transaction, collection: str, key: str, where: Where = EVERYTHING) -> bool:
+    """Whether there is a record with this id for which the condition holds."""
+    asked = AllOf((Compare(KEY, "=", key), where))
+    return snapshot.find(Query(collection, asked, limit=0)).total > 0
+
+
+def default_category(snapshot: Transaction, class_id: str) -> tuple[str, Record | None]:
+    """The category of line items that name none, and its record when it is not there yet (reading W-07).
+
+    That is the first, by id, of the active ones called Uncategorized that are not tied to another class.
+    """
+    tied = "metadata.classId"
+    free = AnyOf((Compare(tied, "=", fold(class_id)), Not(Compare(tied, ">=", ""))))
+    named = AllOf((Compare("title", "=", fold(UNCATEGORIZED)), ACTIVE_ONLY, free))
+    found = next(snapshot.keys("categories", named), None)
+    if found is not None:
+        return found, None
+    key = fold(UNCATEGORIZED)
+    if finds(snapshot, "categories", key, ACTIVE_ONLY):  # somebody else's, under another title
+        key = str(uuid4())
+    data = {"sourcedId": key, "status": ACTIVE, "dateLastModified": UNSTAMPED, "title": UNCATEGORIZED}
+    return key, FILES["categories"].record(data)
+
+
+def grading_period(snapshot: Transaction, class_id: str, due: str) -> str | None:
+    """The grading period of the class's terms in which a date-time lies, the shortest of several; None without any.
+
+    A period ends before its endDate (reading A-13), and lies in a term however deep below it (reading N-05).
+    """
+    body = snapshot.bodies("classes", [class_id])[class_id]
+    terms = [reference["sourcedId"] for reference in orjson.loads(body)["terms"]]
+    day = due[:10]
+    around = AllOf(
+        (
+            ACTIVE_ONLY,
+            Compare("type", "=", fold("gradingPeriod")),
+            Compare("startDate", "<=", day),
+            Compare("endDate", ">", day),
+            Among(KEY, tuple(_below(snapshot, terms))),
+        )
+    )
+    found = orjson.loads(b"[%b]" % snapshot.find(Query("academicSessions", around)).body())
+    return _narrowest(found)["sourcedId"] if found else None
+
+
+def _narrowest(sessions: list[Entry]) -> dict[str, JSON]:
+    latest = max(session["startDate"] for session in sessions)
+    return min(
+        (session for session in sessions if session["startDate"] == latest),
+        key=lambda session: (session["endDate"], session["sourcedId"]),
+    )
+
+
+def _below(snapshot: Transaction, terms: list[str]) -> Iterator[str]:
+    """The sessions and all that lie below them; a cycle among parents ends the descent."""
+    seen, found = set(terms), terms
+    while found:
+        yield from found
+        below = snapshot.keys("academicSessions", Among("parent.sourcedId", tuple(found)))
+        found = [key for key in below if key not in seen]
+        seen.update(found)

@@ -1,0 +1,177 @@
+"""The stamps of imports: our clock, above every earlier one, and a reader with its own clock misses nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from backends import Backend, Compare, Query, Snapshot, Transaction, open_store
+from chalk_flask.collections import COLLECTIONS
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import stamp_of
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.oneroster.vocabularies import format_instant
+from chalk_flask.roster.changes import clock
+from chalk_flask.roster.imports.importer import Options, import_package
+from tests.conftest import url_in
+from tests.roster.conftest import Load, bodies, moved, objects
+from tests.support.packages import Made
+
+
+def test_all_records_that_an_import_changes_share_a_stamp(store: Backend, load: Load) -> None:  # I-05
+    first = load(store, Made())
+    assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {first.stamp}
+    before = bodies(store)
+    package = (
+        Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other").drop("results", "result-1")
+    )
+    second = load(store, package)
+    for name, named in bodies(store).items():
+        for key, body in named.items():
+            assert stamp_of(body) == (first if body == before[name][key] else second).stamp
+    assert moved(before, bodies(store)) == {"pupil-1", "org-3", "result-1"}
+
+
+def test_the_stamp_lies_about_the_commit_and_has_passed_when_the_import_ends(store: Backend, load: Load) -> None:
+    start = format_instant(time.time())
+    stamp = load(store, Made()).stamp
+    assert stamp is not None
+    assert start <= stamp <= format_instant(time.time())
+    assert clock.seconds(stamp) - clock.seconds(start) < 2
+
+
+def test_records_are_found_by_their_stamp(store: Backend, load: Load) -> None:
+    load(store, Made())
+    stamp = load(store, Made().set("users", "pupil-1", givenName="Ada")).stamp
+    assert stamp is not None
+    with store.read("default") as snapshot:
+        assert list(snapshot.keys("users", Compare("dateLastModified", ">=", fold(stamp)))) == ["pupil-1"]
+
+
+def test_a_stamp_is_above_every_earlier_one_when_the_clock_was_put_back(store: Backend, load: Load) -> None:  # I-05
+    ahead = format_instant(time.time() + 3600)
+    with store.write("default") as transaction:
+        transaction.put("clock", [clock.remember(ahead)])
+    start = time.monotonic()
+    first, second = load(store, Made()).stamp, load(store, Made().set("orgs", "org-1", name="B")).stamp
+    assert first is not None
+    assert second is not None
+    assert ahead < first < second < format_instant(time.time() + 3601)
+    assert time.monotonic() - start < 20, "an import does not wait for a stamp that is far away"
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(1, 0.05, 0.06), (8_000, 0.5, 1.3), (50_001, 0.0, 0.0)])
+def test_a_stamp_lies_ahead_by_what_writing_takes(count: int, least: float, most: float) -> None:  # I-05, I-06
+    # Most of it is over when the commit comes: that is less than a second before or after its stamp.
+    assert least <= clock.ahead(count) <= most
+
+
+class Slow:
+    """A store whose first commit takes its time, and after which somebody else may write."""
+
+    def __init__(self, store: Backend, seconds: float, after: Callable[[], object] = lambda: None) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._after = after
+
+    def read(self, tenant: str) -> Snapshot:
+        return self._store.read(tenant)
+
+    @contextmanager
+    def _slowly(self, tenant: str) -> Iterator[Transaction]:
+        with self._store.write(tenant) as transaction:
+            yield transaction
+            time.sleep(self._seconds)
+        self._seconds = 0.0
+        self._after()
+        self._after = lambda: None
+
+    def write(self, tenant: str) -> Transaction:
+        return self._slowly(tenant)  # type: ignore[return-value]  # a context manager is all that is asked of it
+
+
+def test_a_commit_that_comes_after_its_stamp_is_stamped_again(store: Backend, tmp_path: Path) -> None:  # I-05
+    ended: list[str] = []
+    slow = Slow(store, 0.3, lambda: ended.append(format_instant(time.time())))
+    report = import_package(slow, "default", Made().folder(tmp_path / "p"), Options())
+    assert report.stamp is not None
+    assert report.stamp >= ended[0]
+    assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.stamp}
+
+
+def test_stamping_again_leaves_alone_what_somebody_else_wrote_since(store: Backend, tmp_path: Path) -> None:
+    def theirs() -> None:
+        package = Made().set("users", "pupil-1", givenName="Theirs").drop("results", "result-1")
+        import_package(store, "default", package.folder(tmp_path / "theirs"), Options())
+
+    slow = Slow(store, 0.3, theirs)
+    report = import_package(slow, "default", Made().folder(tmp_path / "ours"), Options())
+    assert objects(store, "users")["pupil-1"]["givenName"] == "Theirs"
+    assert objects(store, "results")["result-1"]["status"] == "tobedeleted"
+    assert report.stamp is not None
+    assert objects(store, "users")["pupil-2"]["dateLastModified"] == report.stamp
+    assert objects(store, "users")["pupil-1"]["dateLastModified"] < report.stamp
+
+
+class Follower(threading.Thread):
+    """A consumer: it asks for what changed since its last look, by its own clock, again and again."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._store = open_store(url, COLLECTIONS)
+        self._done = threading.Event()
+        self._since = format_instant(0)
+        self.looks = 0
+        self.known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def run(self) -> None:
+        while not self._done.is_set():
+            self._look()
+            time.sleep(0.0005)  # or it would keep the interpreter from the import for 5 ms at each of its system calls
+        self._look()
+        self._store.close()
+
+    def stop(self) -> None:
+        """Look once more and end."""
+        self._done.set()
+        self.join()
+
+    def _look(self) -> None:
+        now = format_instant(time.time())
+        newer = Compare("dateLastModified", ">", fold(self._since))
+        with self._store.read("default") as snapshot:
+            for name in FILES:
+                for chunk in snapshot.find(Query(name, newer)).chunks:
+                    for found in orjson.loads(b"[%s]" % chunk):
+                        self.known[name, found["sourcedId"]] = found
+        self._since = now
+        self.looks += 1
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_a_reader_whose_cursor_is_its_own_clock_misses_nothing(kind: str, tmp_path: Path) -> None:  # I-05
+    url = url_in(tmp_path, kind)
+    with open_store(url, COLLECTIONS) as store:
+        follower = Follower(url)
+        follower.start()
+        try:
+            for number in range(31):
+                package = Made().set("users", "pupil-1", givenName=f"Name {number}")
+                package.row("classes", "class-2")["schoolSourcedId"] = ("org-2", "org-3")[number % 2]
+                if number % 3 == 0:
+                    package.drop("results", "result-1")
+                    package.set("users", "pupil-2", orgSourcedIds="org-2,org-3")
+                report = import_package(store, "default", package.folder(tmp_path / "package"), Options())
+                assert report.state == "committed"
+        finally:
+            follower.stop()
+        stored = {(name, key): each for name in FILES for key, each in objects(store, name).items()}
+    assert follower.known == stored
+    assert follower.looks > 31

@@ -1,0 +1,214 @@
+"""Export: what is written is read as the same again, whatever stores it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends import Backend, open_store
+from chalk_flask.collections import COLLECTIONS
+from chalk_flask.oneroster.resource_type import Resource, unstamped
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.roster.export.exporter import Exported, export_package
+from tests.roster.conftest import Load, bodies, objects
+from tests.support.packages import DATA, HEADERS, Made
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "chalk_flask" / "demo"
+
+SAMPLES = pytest.mark.parametrize(
+    "package", [DATA / "minimal", DATA / "quirks", DEMO, Made()], ids=["minimal", "quirks", "demo", "made"]
+)
+
+
+def exported(store: Backend, path: Path, **how: Any) -> Exported:
+    with store.read("default") as snapshot:
+        return export_package(snapshot, "default", path, **how)
+
+
+def active(store: Backend) -> dict[str, dict[str, bytes]]:
+    """The active records without the moments of their last change."""
+    kept = bodies(store).items()
+    return {n: {k: unstamped(body) for k, body in each.items() if Resource.is_active(body)} for n, each in kept}
+
+
+def table(package: Path, name: str) -> list[list[str]]:
+    with zipfile.ZipFile(package) as archive:
+        return list(csv.reader(io.StringIO(archive.read(f"{name}.csv").decode(), newline="")))
+
+
+def test_the_days_of_a_line_item_are_days_and_its_moments_moments(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, Made().set("lineItems", "item-1", dueDate="2026-09-08T23:59:59.000Z"))
+    exported(store, tmp_path / "export.zip")
+    head, row = table(tmp_path / "export.zip", "lineItems")
+    dates = {name: row[head.index(name)] for name in ("assignDate", "dueDate")}
+    assert dates == {"assignDate": "2026-09-01", "dueDate": "2026-09-08T23:59:59.000Z"}  # A-18
+
+
+@SAMPLES
+def test_an_export_imported_elsewhere_is_the_same_roster_and_the_same_export(
+    store: Backend, load: Load, tmp_path: Path, package: Path | Made
+) -> None:
+    load(store, package)
+    first = exported(store, tmp_path / "first.zip")
+    with open_store("memory:", COLLECTIONS) as other:
+        load(other, tmp_path / "first.zip")
+        assert exported(other, tmp_path / "second.zip").rows == first.rows
+        assert active(other) == active(store)
+    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
+    assert load(store, tmp_path / "first.zip", "unchanged").stamp is None
+
+
+def test_headers_are_the_standards_and_the_state_is_blank(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, DEMO)
+    exported(store, tmp_path / "all.zip")
+    for name in FILES:
+        header, *rows = table(tmp_path / "all.zip", name)
+        assert [cell for cell in header if not cell.startswith("metadata.")] == HEADERS[name]
+        assert rows
+        assert all(row[1:3] == ["", ""] for row in rows)
+        with (DEMO / f"{name}.csv").open(encoding="utf-8-sig", newline="") as text:
+            assert header == next(csv.reader(text))
+
+
+def test_a_delta_export_brings_an_older_copy_up_to_date(store: Backend, load: Load, tmp_path: Path) -> None:
+    with open_store("memory:", COLLECTIONS) as copy:
+        first = load(store, DATA / "minimal")
+        load(copy, DATA / "minimal")
+        package = Made()
+        package.rows["enrollments"].pop()
+        package.rows["orgs"].append({"sourcedId": "new", "name": "New", "type": "school", "parentSourcedId": "org-1"})
+        load(store, package)
+        second = load(store, package.set("users", "pupil-1", givenName="Ada"))
+        done = exported(store, tmp_path / "delta.zip", since=first.stamp)
+        assert done.rows["users"] > 1
+        load(copy, tmp_path / "delta.zip")
+        assert unstamped_all(copy) == unstamped_all(store)
+        assert exported(store, tmp_path / "one.zip", since=first.stamp and before(second.stamp)).rows == {"users": 1}
+        _, row = table(tmp_path / "one.zip", "users")
+        assert (row[1], row[2]) == ("active", second.stamp)
+        assert exported(store, tmp_path / "none.zip", since=second.stamp).rows == {}
+
+
+def before(stamp: str | None) -> str:
+    """The instant a millisecond earlier."""
+    assert stamp
+    return (datetime.fromisoformat(stamp) - timedelta(milliseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def unstamped_all(store: Backend) -> dict[str, dict[str, bytes]]:
+    return {name: {key: unstamped(body) for key, body in each.items()} for name, each in bodies(store).items()}
+
+
+def test_deleted_records_are_left_out_and_what_is_empty_is_declared_absent(
+    store: Backend, load: Load, tmp_path: Path
+) -> None:
+    load(store, Made())
+    package = Made()
+    package.rows["results"].clear()
+    package.rows["enrollments"].pop()
+    load(store, package)
+    done = exported(store, tmp_path / "all.zip")
+    assert "results" not in done.rows
+    assert done.rows["enrollments"] == len(package.rows["enrollments"])
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert set(archive.namelist()) == {"manifest.csv", *(f"{name}.csv" for name in done.rows)}
+        assert b"file.results,absent\r\n" in archive.read("manifest.csv")
+
+
+def test_cells_that_look_like_formulas_are_defused_only_when_asked(store: Backend, load: Load, tmp_path: Path) -> None:
+    names = ["=1+1", "+1", "-1", "@x", "plain", 'a "b", c\r\nd']
+    for name in names:
+        load(store, Made().set("orgs", "org-1", name=name))
+        exported(store, tmp_path / "raw.zip")
+        exported(store, tmp_path / "safe.zip", spreadsheet_safe=True)
+        raw, safe = (table(tmp_path / kind, "orgs")[1][3] for kind in ("raw.zip", "safe.zip"))
+        assert raw == name
+        assert safe == (name if name in names[4:] else f"'{name}")
+
+
+def test_the_order_of_extensions_is_one_that_every_record_has(store: Backend, load: Load, tmp_path: Path) -> None:
+    rows = [("a", {"zeta": "1", "beta": "2"}), ("b", {"beta": "1", "alpha": "2"}), ("c", {"alpha": "x"})]
+    orgs = FILES["orgs"]
+    with store.write("default") as transaction:
+        for key, metadata in rows:
+            data = {"sourcedId": key, "status": "active", "dateLastModified": "2026-01-01T00:00:00.000Z"}
+            transaction.put("orgs", [orgs.record(data | {"name": key, "type": "district", "metadata": metadata})])
+    exported(store, tmp_path / "all.zip")
+    assert table(tmp_path / "all.zip", "orgs")[0][-3:] == ["metadata.zeta", "metadata.beta", "metadata.alpha"]
+    with open_store("memory:", COLLECTIONS) as other:
+        load(other, tmp_path / "all.zip")
+        assert [list(body["metadata"]) for body in objects(other, "orgs").values()] == [list(m) for _, m in rows]
+
+
+def test_extensions_in_contradicting_orders_and_of_any_type_are_written(
+    store: Backend, load: Load, tmp_path: Path
+) -> None:
+    with store.write("default") as transaction:
+        for key, metadata in (("a", {"x": {"deep": [1]}, "w": "1"}), ("b", {"w": 2.5, "x": True})):
+            data = {"sourcedId": key, "status": "active", "dateLastModified": "2026-01-01T00:00:00.000Z"}
+            transaction.put(
+                "orgs", [FILES["orgs"].record(data | {"name": key, "type": "district", "metadata": metadata})]
+            )
+    exported(store, tmp_path / "first.zip")
+    assert [row[-2:] for row in table(tmp_path / "first.zip", "orgs")] == [
+        ["metadata.w", "metadata.x"],
+        ["1", '{"deep":[1]}'],
+        ["2.5", "true"],
+    ]
+    with open_store("memory:", COLLECTIONS) as other:
+        load(other, tmp_path / "first.zip")
+        exported(other, tmp_path / "second.zip")
+    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
+
+
+def test_a_file_that_cannot_be_finished_leaves_what_was_there(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, Made())
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "all.zip"
+    target.write_bytes(b"yesterday's")
+    snapshot = store.read("default")
+    snapshot.close()
+    with pytest.raises(Exception, match="closed"):
+        export_package(snapshot, "default", target)
+    assert [path.name for path in target.parent.iterdir()] == ["all.zip"]
+    assert target.read_bytes() == b"yesterday's"
+
+
+def test_the_command_writes_a_file_for_its_owner_and_says_how_much(tmp_path: Path) -> None:
+    def chalk(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "chalk_flask", *words, "--storage", f"sqlite:///{tmp_path}/a.db"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    early = chalk("export", str(tmp_path / "all.zip"), "--json")
+    assert early.returncode == 1
+    assert "nothing to export" in json.loads(early.stdout)["message"]
+    assert chalk("import", str(DEMO)).returncode == 0
+    done = chalk("export", str(tmp_path / "all.zip"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"]["users"] == 77
+    assert (tmp_path / "all.zip").stat().st_mode & 0o777 == 0o600
+    since = chalk("export", str(tmp_path / "delta.zip"), "--json", "--delta-since", "2020-01-01")
+    assert json.loads(since.stdout)["total"] == 399
+    assert chalk("export", str(tmp_path / "x.zip"), "--delta-since", "yesterday").returncode == 2
+    missing = chalk("export", str(tmp_path / "no" / "all.zip"))
+    assert missing.returncode == 2
+    assert f"there is no folder '{tmp_path / 'no'}'" in " ".join(missing.stderr.split())
+    os.mkfifo(tmp_path / "pipe")
+    pipe = chalk("export", str(tmp_path / "pipe"))
+    assert (pipe.returncode, (tmp_path / "pipe").is_fifo()) == (2, True)

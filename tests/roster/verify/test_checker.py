@@ -1,0 +1,367 @@
+"""What a check of a store finds, and that its digests are equal for equal rosters alone."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from backends import Backend, Record, open_store
+from chalk_flask.collections import COLLECTIONS
+from chalk_flask.oneroster.resource_type import stamped, unstamped
+from chalk_flask.oneroster.schemas import FILES, RESOURCES
+from chalk_flask.roster.verify.canonical_form import StoredForm
+from chalk_flask.roster.verify.checker import Checked, check_store, nothing_checked
+
+BASE = {"status": "active", "dateLastModified": "2031-05-02T08:00:00.000Z"}
+GONE = {"status": "tobedeleted"}
+
+ROSTER: dict[str, list[dict[str, Any]]] = {
+    "orgs": [
+        {"sourcedId": "o-1", "name": "District", "type": "district", "children": ["o-2", "o-3"]},
+        {"sourcedId": "o-2", "name": "Nørrebro – 東", "type": "school", "parent": "o-1"},
+        {"sourcedId": "o-3", "name": 'South "Old Mill"', "type": "school", "parent": "o-1", "identifier": "9/1"},
+        {"sourcedId": "o-4", "name": "Closed", "type": "school", "parent": "o-1", **GONE},
+    ],
+    "academicSessions": [
+        {
+            "sourcedId": "s/1 é",
+            "title": "Term",
+            "type": "term",
+            "startDate": "2031-01-01",
+            "endDate": "2031-06-01",
+            "schoolYear": "2031",
+        }
+    ],
+    "resources": [
+        {
+            "sourcedId": "r-1",
+            "vendorResourceId": "v",
+            "roles": ["student"],
+            "metadata": {"a": [1, {"href": "/x"}], "b": 1.50},
+        }
+    ],
+    "courses": [{"sourcedId": "co-1", "title": "Algebra", "org": "o-1", "resources": ["r-1"]}],
+    "courseResources": [{"sourcedId": "cr-1", "course": "co-1", "resource": "r-1"}],
+    "classes": [
+        {
+            "sourcedId": "c-1",
+            "title": "Algebra 1",
+            "course": "co-1",
+            "school": "o-2",
+            "terms": ["s/1 é"],
+            "grades": ["09", "10"],
+            "periods": ["1"],
+        }
+    ],
+    "users": [
+        {
+            "sourcedId": "u-1",
+            "enabledUser": "true",
+            "orgs": ["o-2", "o-3"],
+            "role": "student",
+            "username": "u1",
+            "givenName": "Séan",
+            "familyName": "O'Brien",
+            "userIds": [{"type": "LDAP", "identifier": "1"}],
+            "agents": ["u-2"],
+            "metadata": {"shoe": "41"},
+        },
+        {
+            "sourcedId": "u-2",
+            "enabledUser": "false",
+            "orgs": ["o-2"],
+            "role": "parent",
+            "username": "u2",
+            "givenName": "Мария",
+            "familyName": "O'Brien",
+        },
+    ],
+    "demographics": [{"sourcedId": "u-1", "birthDate": "2015-02-03", "sex": "female", "asian": "false"}],
+    "enrollments": [
+        {
+            "sourcedId": "e-1",
+            "class": "c-1",
+            "school": "o-2",
+            "user": "u-1",
+            "role": "student",
+            "primary": "false",
+            "beginDate": "2031-01-01",
+        }
+    ],
+    "categories": [{"sourcedId": "ca-1", "title": "Homework"}],
+    "lineItems": [
+        {
+            "sourcedId": "li-1",
+            "title": "Sheet",
+            "assignDate": "2031-02-01T00:00:00.000Z",
+            "dueDate": "2031-02-08T00:00:00.000Z",
+            "class": "c-1",
+            "category": "ca-1",
+            "gradingPeriod": "s/1 é",
+            "resultValueMin": 0,
+            "resultValueMax": 10.5,
+        }
+    ],
+    "results": [
+        {
+            "sourcedId": "re-1",
+            "lineItem": "li-1",
+            "student": "u-1",
+            "scoreStatus": "fully graded",
+            "score": 0,
+            "scoreDate": "2031-02-08",
+        }
+    ],
+}
+
+
+def records(name: str) -> list[Record]:
+    return [FILES[name].record({**BASE, **data}) for data in ROSTER[name]]
+
+
+def body_of(name: str, number: int = 0) -> bytes:
+    return records(name)[number].body
+
+
+def damaged(name: str, old: str, new: str, number: int = 0) -> Record:
+    """A record with something in its body replaced; its comparison keys stay."""
+    record = records(name)[number]
+    assert old.encode() in record.body
+    return Record(record.key, record.body.replace(old.encode(), new.encode()), record.values)
+
+
+def filled(url: str) -> Backend:
+    store = open_store(url, COLLECTIONS)
+    with store.write("default") as transaction:
+        for name in ROSTER:
+            transaction.put(name, records(name))
+    return store
+
+
+@pytest.fixture
+def store() -> Iterator[Backend]:
+    with filled("memory:") as opened:
+        yield opened
+
+
+def put(store: Backend, name: str, *changed: Record) -> Checked:
+    with store.write("default") as transaction:
+        transaction.put(name, changed)
+    return check_store(store)
+
+
+def test_a_sound_roster_has_no_problems_and_its_active_records_are_counted(store: Backend) -> None:
+    checked = check_store(store)
+    assert checked.problems == []
+    assert checked.ok
+    assert checked.counts == {
+        "academicSessions": 1,
+        "categories": 1,
+        "classes": 1,
+        "courses": 1,
+        "demographics": 1,
+        "enrollments": 1,
+        "lineItems": 1,
+        "orgs": 3,
+        "resources": 1,
+        "results": 1,
+        "users": 2,
+    }
+
+
+def test_every_backend_gives_equal_rosters_equal_digests(store: Backend, tmp_path: Path) -> None:
+    expected = check_store(store)
+    for url in (f"sqlite:///{tmp_path}/chalk.db", f"json:///{tmp_path}/chalk"):
+        with filled(url) as other:
+            assert check_store(other) == expected
+
+
+def test_an_empty_store_and_one_that_does_not_exist_are_equal(tmp_path: Path) -> None:
+    with open_store("memory:", COLLECTIONS) as empty:
+        assert check_store(empty) == nothing_checked()
+    assert nothing_checked().ok
+    assert nothing_checked().counts == {}
+
+
+def test_the_moment_of_the_last_change_is_in_the_state_and_not_in_the_digest(store: Backend) -> None:
+    before = check_store(store)
+    record = records("users")[0]
+    later = Record(record.key, stamped(unstamped(record.body), "2031-06-01T00:00:00.000Z"), record.values)
+    after = put(store, "users", later)
+    assert after.digest == before.digest
+    assert after.state != before.state
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_every_served_collection_is_in_both_digests(name: str, store: Backend) -> None:
+    before = check_store(store)
+    data = {**BASE, **ROSTER[name][0], "metadata": {"changed": "yes"}}
+    after = put(store, name, FILES[name].record(data))
+    assert after.ok, after.problems
+    assert after.digest != before.digest
+    assert after.state != before.state
+
+
+def test_a_record_counts_where_it_is_so_that_no_two_rosters_hash_alike() -> None:
+    digests = set()
+    for name in ("categories", "resources"):
+        with open_store("memory:", COLLECTIONS) as store:
+            digests.add(put(store, name, Record("x", b'{"sourcedId":"x"}')).state)
+    assert len(digests) == 2
+
+
+def test_tombstones_and_another_tenant_do_not_count(store: Backend) -> None:
+    assert check_store(store, "north") == nothing_checked()
+    assert check_store(store).counts["orgs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (damaged("users", '"role":"student"', '"role":"pupil"'), "users 'u-1': not in stored form: {'role': "),
+        (damaged("users", '"true"', "true"), "users 'u-1': not in stored form: the same values are stored in another"),
+        (damaged("users", "u-1", "u-9"), "users 'u-1': the record's sourcedId is 'u-9'"),
+        (damaged("users", '"agents"', '"agent"'), "users 'u-1': not in stored form: {'agent': "),
+        (damaged("users", "{", "{ "), "users 'u-1': not in stored form: the same values"),
+        (damaged("users", '"href":"\\/orgs', '"href":"/orgs'), "users 'u-1': not in stored form: the same values"),
+        (damaged("users", "orgs/o-2", "orgs/o-3"), "users 'u-1': not in stored form: the same values"),
+        (damaged("users", '"type":"org"', '"type":"school"'), "users 'u-1': not in stored form: {'orgs': "),
+        (damaged("users", '"dateLastModified":"2031-05-02T08:00:00.000Z",', ""), "dateLastModified missing"),
+        (damaged("users", '"status":"active",', ""), "users 'u-1': not in stored form: status missing"),
+        (damaged("users", "2031-05-02T08", "2031-05-02T25"), "users 'u-1': not in stored form: {'dateLastModified'"),
+        (damaged("users", '"username":"u1",', '"username":"",'), "users 'u-1': not in stored form"),
+        (damaged("users", '"username":"u1",', '"username":null,'), "users 'u-1': not in stored form"),
+        (damaged("users", "}", ""), "users 'u-1': not JSON: "),
+        (Record("u-1", b"[]"), "users 'u-1': not in stored form"),
+        (Record("u-1", b"7"), "users 'u-1': not in stored form"),
+    ],
+)
+def test_a_record_that_is_not_in_stored_form_is_named_with_the_reason(
+    record: Record, problem: str, store: Backend
+) -> None:
+    checked = put(store, "users", record)
+    assert not checked.ok
+    assert any(problem in each for each in checked.problems), checked.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "problem"),
+    [
+        ("users", "u-2", "users 'u-1': agents refers to 'u-2' of users, which is not there"),
+        ("users", "u-1", "demographics 'u-1': it belongs to 'u-1' of users, which is not there"),
+        ("users", "u-1", "enrollments 'e-1': user refers to 'u-1' of users, which is not there"),
+        ("academicSessions", "s/1 é", "classes 'c-1': terms refers to 's/1 é' of academicSessions, which is not there"),
+        ("orgs", "o-3", "orgs 'o-1': children refers to 'o-3' of orgs, which is not there"),
+        ("resources", "r-1", "courseResources 'cr-1': resource refers to 'r-1' of resources, which is not there"),
+        ("lineItems", "li-1", "results 're-1': lineItem refers to 'li-1' of lineItems, which is not there"),
+    ],
+)
+def test_a_reference_to_nothing_is_named(name: str, key: str, problem: str, store: Backend) -> None:
+    with store.write("default") as transaction:
+        transaction.delete(name, [key])
+    assert problem in check_store(store).problems
+
+
+def test_a_reference_to_a_tombstone_is_sound(store: Backend) -> None:
+    checked = put(store, "users", FILES["users"].tombstone(body_of("users", 1)))
+    assert checked.ok, checked.problems
+    assert checked.counts["users"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "problem"),
+    [
+        ("orgs", {"sourcedId": "o-3", "name": "South", "type": "school"}, "orgs 'o-1': children should be o-2, as"),
+        ("orgs", {**ROSTER["orgs"][2], **GONE}, "orgs 'o-1': children should be o-2, as active records imply"),
+        ("orgs", {**ROSTER["orgs"][3], "status": "active"}, "orgs 'o-1': children should be o-2, o-3, o-4, as"),
+        ("orgs", {**ROSTER["orgs"][0], "children": ["o-3", "o-2"]}, "orgs 'o-1': children should be o-2, o-3, as"),
+        ("courseResources", {**ROSTER["courseResources"][0], **GONE}, "courses 'co-1': resources should be empty, as"),
+    ],
+)
+def test_a_derived_list_that_other_records_do_not_imply_is_named(
+    name: str, changed: dict[str, Any], problem: str, store: Backend
+) -> None:
+    checked = put(store, name, FILES[name].record({**BASE, **changed}))
+    assert [each for each in checked.problems if each.startswith(problem)], checked.problems
+
+
+def test_a_hundred_problems_are_told_and_the_others_counted(store: Backend) -> None:
+    checked = put(store, "users", *(Record(f"x{number}", b"{}") for number in range(250)))
+    assert len(checked.problems) == 101
+    assert checked.problems[-1] == "and 150 more problems"
+
+
+def test_what_the_store_itself_finds_is_among_the_problems(tmp_path: Path) -> None:
+    with filled(f"json:///{tmp_path}/chalk"):
+        pass
+    [file] = (tmp_path / "chalk").glob("**/users*.json*")
+    file.write_bytes(file.read_bytes().replace(b"u-1", b"u-X"))
+    with open_store(f"json:///{tmp_path}/chalk", COLLECTIONS) as store:
+        assert not check_store(store).ok
+
+
+def test_memory_stays_flat_in_the_number_of_records(tmp_path: Path) -> None:
+    def peak(count: int) -> int:
+        with filled(f"sqlite:///{tmp_path}/{count}.db") as store:
+            data = {**BASE, **ROSTER["enrollments"][0]}
+            more = (FILES["enrollments"].record({**data, "sourcedId": f"x{number}"}) for number in range(count))
+            with store.write("default") as transaction:
+                transaction.put("enrollments", more)
+            tracemalloc.start()
+            assert check_store(store).ok
+            most = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return most
+
+    assert peak(9000) < 1.5 * peak(3000)
+
+
+@pytest.mark.parametrize("name", ROSTER)
+def test_the_quick_way_recognises_every_sound_record(name: str) -> None:
+    form = StoredForm(FILES[name])
+    for record in records(name):
+        assert form.problem(record.body) is None
+        surely = form.holds(record.body, orjson.loads(record.body))
+        # A member `href` of an extension looks like that of a reference, so it goes the long way.
+        assert surely or b'"metadata":{"a"' in record.body
+
+
+ALTERNATIVES: list[Any] = [
+    None, "", "x", " x", "true", "TRUE", "2031", "2031-01-01", "2031-01-01T00:00:00Z", "2031-01-01T00:00:00.000Z",
+    "active", "student", 0, -0.0, 1.0, 87.5, True, [], [""], ["x"], [{}], {}, {"x": 1}, {"sourcedId": "o-2"},
+    [{"type": "a", "identifier": "b"}], [{"identifier": "b", "type": "a"}], "nul\0", "a" * 256,
+    {"href": "/orgs/o-2", "sourcedId": "o-2", "type": "org"}, {"sourcedId": "o-2", "type": "org", "href": "/orgs/o-2"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROSTER)
+def test_the_quick_way_is_never_sure_of_what_the_definition_denies(name: str) -> None:
+    form, sure = StoredForm(FILES[name]), 0
+    for body in variants(name):
+        holds = form.holds(body, orjson.loads(body))
+        sure += holds
+        assert not holds or form.problem(body) is None, body
+    assert sure
+
+
+def variants(name: str) -> Iterator[bytes]:
+    """Bodies with every element replaced, left out, put last, or added, as well encoded as a sound one."""
+    for record in records(name):
+        data = orjson.loads(record.body)
+        for element in [*FILES[name].elements, "unknown"]:
+            without = {key: value for key, value in data.items() if key != element}
+            for value in [*ALTERNATIVES, data.get(element, "x")]:
+                for changed in (data | {element: value}, without, without | {element: value}):
+                    yield orjson.dumps(changed).replace(b'"href":"/', b'"href":"\\/')
+
+
+def test_recursion_in_an_extension_is_no_traceback(store: Backend) -> None:
+    deep = "[" * (sys.getrecursionlimit() + 100) + "]" * (sys.getrecursionlimit() + 100)
+    checked = put(store, "users", damaged("users", '"41"', deep))
+    assert not checked.ok
