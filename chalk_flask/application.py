@@ -24,10 +24,10 @@ from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.chalk import Chalk
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.settings import load
-from chalk_flask.webhooks.guard import Guard
-from chalk_flask.webhooks.lease import lease_of
-from chalk_flask.webhooks.posting import Poster
-from chalk_flask.webhooks.worker import Worker
+from chalk_flask.webhooks.delivery.leader_lock import lease_of
+from chalk_flask.webhooks.delivery.worker import Worker
+from chalk_flask.webhooks.http.client import Poster
+from chalk_flask.webhooks.http.ssrf_guard import Guard
 
 __all__ = ["application"]
 

@@ -14,7 +14,7 @@ from chalk_flask.auth.clients.store import Clients
 from chalk_flask.auth.oauth1.verifier import OAuth1
 from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.settings import Settings
-from chalk_flask.webhooks.worker import Worker
+from chalk_flask.webhooks.delivery.worker import Worker
 
 __all__ = ["Chalk"]
 

@@ -24,7 +24,7 @@ from chalk_flask.cli.webhook_texts import created_text, list_text, rotated, show
 
 if TYPE_CHECKING:
     from chalk_flask.settings import Settings
-    from chalk_flask.webhooks.registry import Webhooks
+    from chalk_flask.webhooks.admin.store import Webhooks
 
 __all__ = ["webhook_group"]
 
@@ -67,7 +67,7 @@ def create(tenant: str, as_json: bool, **given: Any) -> None:
     By default it is told of everything but demographics, by ids alone, in one delivery for each import. Hrefs in full
     records begin with public_url as it is set now.
     """
-    from chalk_flask.webhooks.choosing import Asked
+    from chalk_flask.webhooks.admin.subscription_options import Asked
 
     chosen = {name: given.pop(name) for name in Asked.__slots__ if name != "root"}
     settings = durable(given)
@@ -160,8 +160,8 @@ def test(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
 
     It ends with 1 unless the answer is 2xx.
     """
-    from chalk_flask.webhooks.guard import Guard
-    from chalk_flask.webhooks.posting import Poster
+    from chalk_flask.webhooks.http.client import Poster
+    from chalk_flask.webhooks.http.ssrf_guard import Guard
 
     with _existing(given, webhook_id, tenant) as webhooks:
         poster = Poster(Guard(settings_of(given).webhook_allowed_hosts.split(",")))
@@ -215,8 +215,8 @@ def delete(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
 @contextmanager
 def _webhooks(settings: Settings) -> Iterator[Webhooks]:
     from chalk_flask.auth.secrets.encryption import Vault
-    from chalk_flask.webhooks.guard import Guard
-    from chalk_flask.webhooks.registry import WebhookRefused, Webhooks
+    from chalk_flask.webhooks.admin.store import WebhookRefused, Webhooks
+    from chalk_flask.webhooks.http.ssrf_guard import Guard
 
     with opened(settings) as store:
         try:

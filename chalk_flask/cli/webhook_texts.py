@@ -9,7 +9,7 @@ from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
     from chalk_flask.outbox import Attempt, Delivery, Subscription
-    from chalk_flask.webhooks.history import History
+    from chalk_flask.webhooks.admin.history import History
 
 __all__ = ["created_text", "list_text", "rotated", "show_text", "tried_text"]
 

@@ -14,7 +14,7 @@ from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import envelope
 from tests.cli.conftest import Ran, Run
-from tests.webhooks.receiving import answering, receiving
+from tests.support.receiver import answering, receiving
 
 URL = "https://tool.example.org/hooks"
 LOCAL = ("--webhook-allowed-hosts", "127.0.0.1")

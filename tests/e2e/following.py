@@ -18,7 +18,7 @@ from urllib.parse import quote
 from chalk_flask.oneroster.schemas import RESOURCES
 from tests.e2e.conftest import ENVIRON, ROOT, command
 from tests.support.packages import Made
-from tests.webhooks.receiving import Receiver
+from tests.support.receiver import Receiver
 
 SITE = "https://roster.example.org"
 API = "/api/oneroster/v1p1"

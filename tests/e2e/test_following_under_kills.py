@@ -27,8 +27,8 @@ from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import BODIES
 from tests.conftest import url_in
 from tests.e2e.following import DELTA, Client, Follower, Trial
-from tests.webhooks.delivering import verified
-from tests.webhooks.receiving import OK, Behaviour, Receiver, read_request, receiving
+from tests.support.deliveries import verified
+from tests.support.receiver import OK, Behaviour, Receiver, read_request, receiving
 
 CHANGES = int(os.environ.get("FOLLOWED_CHANGES", "120"))
 KILLS = int(os.environ.get("FOLLOWED_KILLS", "2"))

@@ -27,7 +27,7 @@ from chalk_flask.auth.clients.assertions import JWT_BEARER
 from tests.e2e.conftest import DEMO
 from tests.e2e.places import API, CANARY, GRANT, Place, files, forms, logged, people
 from tests.support.keys import AUD, ISS, key_set, rsa_key, signed
-from tests.webhooks.receiving import answering, receiving
+from tests.support.receiver import answering, receiving
 
 
 @pytest.fixture(scope="module", params=["sqlite:///chalk.db", "json:///store"])

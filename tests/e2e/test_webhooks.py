@@ -17,9 +17,9 @@ from backends import open_store
 from chalk_flask.collections import COLLECTIONS
 from tests.conftest import url_in
 from tests.e2e.conftest import ENVIRON, ROOT, command
+from tests.support.deliveries import deliveries, hanging, ids, tell, until, verified
 from tests.support.packages import Made
-from tests.webhooks.delivering import deliveries, hanging, ids, tell, until, verified
-from tests.webhooks.receiving import Receiver, answering, receiving
+from tests.support.receiver import Receiver, answering, receiving
 
 
 class District:

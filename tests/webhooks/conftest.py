@@ -18,8 +18,8 @@ from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
 from chalk_flask.outbox.event import Message, envelope
 from chalk_flask.outbox.subscription import Subscription
-from chalk_flask.webhooks.guard import Guard
-from chalk_flask.webhooks.registry import Asked, Webhooks
+from chalk_flask.webhooks.admin.store import Asked, Webhooks
+from chalk_flask.webhooks.http.ssrf_guard import Guard
 
 URL = "https://tool.example.org/hooks"
 WHEN = "2026-09-01T08:00:00.000Z"

@@ -19,15 +19,15 @@ from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import KEPT_DAYS
 from chalk_flask.roster.imports.importer import Options, import_package
-from chalk_flask.webhooks.guard import Guard
-from chalk_flask.webhooks.lease import Lease
-from chalk_flask.webhooks.posting import SECONDS, Poster
-from chalk_flask.webhooks.registry import MOST, Asked, Webhooks
-from chalk_flask.webhooks.schedule import DELAYS, Schedule
-from chalk_flask.webhooks.worker import Worker
+from chalk_flask.webhooks.admin.store import MOST, Asked, Webhooks
+from chalk_flask.webhooks.delivery.leader_lock import Lease
+from chalk_flask.webhooks.delivery.retry_policy import DELAYS, Schedule
+from chalk_flask.webhooks.delivery.worker import Worker
+from chalk_flask.webhooks.http.client import SECONDS, Poster
+from chalk_flask.webhooks.http.ssrf_guard import Guard
 from tests.support.packages import Made
-from tests.webhooks.page import PAGE, page_with
-from tests.webhooks.receiving import Receiver, answering, receiving
+from tests.support.receiver import Receiver, answering, receiving
+from tests.support.webhooks_page import PAGE, page_with
 
 TEXT = PAGE.read_text(encoding="utf-8")
 ALLOWED = Guard(["127.0.0.1"])
@@ -76,7 +76,7 @@ def load(store: Backend, package: Made, folder: Path) -> None:
 
 
 def test_the_table_of_events_is_in_step() -> None:
-    assert page_with(TEXT) == TEXT, "run: python -m tests.webhooks.page"
+    assert page_with(TEXT) == TEXT, "run: python -m tests.support.webhooks_page"
 
 
 def test_both_ways_to_verify_take_what_is_delivered_and_nothing_else(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalk_flask.webhooks.schedule import DAY, DELAYS, Schedule
+from chalk_flask.webhooks.delivery.retry_policy import DAY, DELAYS, Schedule
 
 HOUR = 3600.0
 

@@ -17,8 +17,8 @@ from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
 from chalk_flask.outbox.delivery import COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.webhooks.schedule import Schedule
-from chalk_flask.webhooks.trouble import where
+from chalk_flask.tracebacks import where
+from chalk_flask.webhooks.delivery.retry_policy import Schedule
 
 __all__ = ["GATHER", "Outcome", "Recorder"]
 

@@ -12,7 +12,7 @@ from backends import AllOf, Compare, Snapshot, Transaction, Where
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import BODIES, COLLECTION, KEPT_DAYS, Delivery
 from chalk_flask.outbox.event import TEST
-from chalk_flask.webhooks.choosing import WebhookRefused
+from chalk_flask.webhooks.admin.subscription_options import WebhookRefused
 
 __all__ = ["again", "hasten", "remove"]
 

@@ -16,9 +16,9 @@ from statistics import median
 
 import pytest
 
-from chalk_flask.webhooks.guard import Guard
-from chalk_flask.webhooks.posting import Answer, Poster
-from tests.webhooks.receiving import OK, Authority, Receiver, answering, read_request, receiving
+from chalk_flask.webhooks.http.client import Answer, Poster
+from chalk_flask.webhooks.http.ssrf_guard import Guard
+from tests.support.receiver import OK, Authority, Receiver, answering, read_request, receiving
 
 HEADERS = {"Content-Type": "application/json", "webhook-id": "evt_1"}
 BODY = b'{"event_id":"evt_1"}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from chalk_flask.webhooks.pace import Pace
+from chalk_flask.webhooks.delivery.rate_limiter import Pace
 
 
 def test_all_threads_together_keep_the_pace() -> None:

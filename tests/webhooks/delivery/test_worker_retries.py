@@ -16,9 +16,9 @@ from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.webhooks.retention import purge
-from chalk_flask.webhooks.schedule import DELAYS, Schedule
-from tests.webhooks.delivering import (
+from chalk_flask.webhooks.delivery.retention import purge
+from chalk_flask.webhooks.delivery.retry_policy import DELAYS, Schedule
+from tests.support.deliveries import (
     SECRET,
     TENANT,
     deliveries,
@@ -32,7 +32,7 @@ from tests.webhooks.delivering import (
     webhook,
     working,
 )
-from tests.webhooks.receiving import answering, receiving
+from tests.support.receiver import answering, receiving
 
 DAY = 86_400.0
 START = 1_800_000_000.0

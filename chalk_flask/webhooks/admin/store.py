@@ -21,12 +21,12 @@ from chalk_flask.outbox.event import TEST, envelope
 from chalk_flask.outbox.subscription import COLLECTION, Sealed, Subscription, subscriptions
 from chalk_flask.roster.changes.sequence import latest
 from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, TenantRecord, known_tenant
-from chalk_flask.webhooks import requeueing
-from chalk_flask.webhooks.choosing import Asked, Choice, WebhookRefused
-from chalk_flask.webhooks.guard import BadTarget, Guard
-from chalk_flask.webhooks.history import History, history
-from chalk_flask.webhooks.posting import Poster
-from chalk_flask.webhooks.signing import new_secret, signed_headers
+from chalk_flask.webhooks.admin import replay as requeueing
+from chalk_flask.webhooks.admin.history import History, history
+from chalk_flask.webhooks.admin.subscription_options import Asked, Choice, WebhookRefused
+from chalk_flask.webhooks.http.client import Poster
+from chalk_flask.webhooks.http.signature import new_secret, signed_headers
+from chalk_flask.webhooks.http.ssrf_guard import BadTarget, Guard
 
 __all__ = ["MOST", "Asked", "Made", "WebhookRefused", "Webhooks"]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chalk_flask._hosts import BadAllowance, allowances
 from chalk_flask.settings import BadSettings, load
-from chalk_flask.webhooks.guard import LONGEST, BadTarget, Guard, Unresolved, is_public
+from chalk_flask.webhooks.http.ssrf_guard import LONGEST, BadTarget, Guard, Unresolved, is_public
 
 NOT_PUBLIC, LOCAL, DISGUISED = "is not public", "local network", "four decimal numbers"
 NO_URL, NOT_ASCII, NO_NAME = "is needed", "its ASCII form", "not the name of a host"

@@ -16,9 +16,9 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 
-from chalk_flask.webhooks.guard import Guard
-from chalk_flask.webhooks.posting import TEXT, Answer, Poster
-from tests.webhooks.receiving import OK, Authority, Behaviour, Receiver, answering, read_request, receiving
+from chalk_flask.webhooks.http.client import TEXT, Answer, Poster
+from chalk_flask.webhooks.http.ssrf_guard import Guard
+from tests.support.receiver import OK, Authority, Behaviour, Receiver, answering, read_request, receiving
 
 SECONDS = 0.4
 """The deadline of those who let it pass; what ends by it may be late by SLACK."""

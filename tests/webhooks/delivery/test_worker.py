@@ -20,9 +20,9 @@ from chalk_flask.audit.log import Audit
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.webhooks.schedule import Schedule
+from chalk_flask.webhooks.delivery.retry_policy import Schedule
 from tests.conftest import url_in
-from tests.webhooks.delivering import (
+from tests.support.deliveries import (
     BUSY,
     TENANT,
     deliveries,
@@ -38,7 +38,7 @@ from tests.webhooks.delivering import (
     webhook,
     working,
 )
-from tests.webhooks.receiving import Receiver, answering, read_request, receiving
+from tests.support.receiver import Receiver, answering, read_request, receiving
 
 
 @pytest.fixture

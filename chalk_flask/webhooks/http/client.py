@@ -15,8 +15,8 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Final
 
-from chalk_flask.webhooks.guard import BadTarget, Guard, Target, Unresolved
-from chalk_flask.webhooks.wire import BadAnswer, Deadline, Line, Received
+from chalk_flask.webhooks.http.connection import BadAnswer, Deadline, Line, Received
+from chalk_flask.webhooks.http.ssrf_guard import BadTarget, Guard, Target, Unresolved
 
 __all__ = ["SECONDS", "TEXT", "Answer", "Poster"]
 

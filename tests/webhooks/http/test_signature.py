@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from chalk_flask.webhooks.signing import new_secret, signed_headers
+from chalk_flask.webhooks.http.signature import new_secret, signed_headers
 
 BODY = json.dumps({"event_type": "user.updated", "name": "Zoë 学校 🎒"}, ensure_ascii=False).encode()
 NEW, OLD = new_secret(), new_secret()

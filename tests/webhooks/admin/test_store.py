@@ -19,10 +19,10 @@ from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.event import envelope
 from chalk_flask.outbox.subscription import COLLECTION
 from chalk_flask.tenants.store import Tenants
-from chalk_flask.webhooks.posting import Poster
-from chalk_flask.webhooks.registry import WebhookRefused, Webhooks
+from chalk_flask.webhooks.admin.store import WebhookRefused, Webhooks
+from chalk_flask.webhooks.http.client import Poster
+from tests.support.receiver import answering, receiving
 from tests.webhooks.conftest import ALLOWED, Clock, asked, deliveries, held, made, queued, told
-from tests.webhooks.receiving import answering, receiving
 
 # Secrets
 

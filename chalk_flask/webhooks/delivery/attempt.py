@@ -13,13 +13,13 @@ from backends import Backend
 from chalk_flask.auth.secrets.encryption import VaultClosed
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
-from chalk_flask.webhooks.pace import Pace
-from chalk_flask.webhooks.posting import Answer
-from chalk_flask.webhooks.recording import Outcome, Recorder
-from chalk_flask.webhooks.schedule import Schedule
-from chalk_flask.webhooks.secrets import Secrets
-from chalk_flask.webhooks.signing import signed_headers
-from chalk_flask.webhooks.trouble import where
+from chalk_flask.tracebacks import where
+from chalk_flask.webhooks.delivery.rate_limiter import Pace
+from chalk_flask.webhooks.delivery.recorder import Outcome, Recorder
+from chalk_flask.webhooks.delivery.retry_policy import Schedule
+from chalk_flask.webhooks.delivery.signing_secrets import Secrets
+from chalk_flask.webhooks.http.client import Answer
+from chalk_flask.webhooks.http.signature import signed_headers
 
 __all__ = ["Desk", "Posting", "attempt"]
 
@@ -30,7 +30,7 @@ GONE = 410
 
 
 class Posting(Protocol):
-    """What sends: a chalk_flask.webhooks.posting.Poster."""
+    """What sends: a chalk_flask.webhooks.http.client.Poster."""
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Make one attempt."""

@@ -15,9 +15,9 @@ from backends import AllOf, Compare, Order, Query, Snapshot, StorageError
 from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import BODIES, COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.webhooks.attempting import Desk, attempt
-from chalk_flask.webhooks.recording import Outcome
-from chalk_flask.webhooks.trouble import where
+from chalk_flask.tracebacks import where
+from chalk_flask.webhooks.delivery.attempt import Desk, attempt
+from chalk_flask.webhooks.delivery.recorder import Outcome
 
 __all__ = ["Endpoint"]
 

@@ -8,8 +8,8 @@ from http.client import HTTPException
 
 import pytest
 
-from chalk_flask.webhooks.posting import TEXT
-from chalk_flask.webhooks.wire import BadAnswer, Deadline, Line
+from chalk_flask.webhooks.http.client import TEXT
+from chalk_flask.webhooks.http.connection import BadAnswer, Deadline, Line
 
 SEEDS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 5\r\n\r\nok",

@@ -19,12 +19,12 @@ from chalk_flask.outbox import Delivery, Sealed, Subscription
 from chalk_flask.outbox.delivery import COLLECTION, enqueue
 from chalk_flask.outbox.event import envelope
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.webhooks.guard import Guard
-from chalk_flask.webhooks.lease import Lease
-from chalk_flask.webhooks.posting import Poster
-from chalk_flask.webhooks.schedule import Schedule
-from chalk_flask.webhooks.worker import Worker
-from tests.webhooks.receiving import Behaviour, Receiver, read_request
+from chalk_flask.webhooks.delivery.leader_lock import Lease
+from chalk_flask.webhooks.delivery.retry_policy import Schedule
+from chalk_flask.webhooks.delivery.worker import Worker
+from chalk_flask.webhooks.http.client import Poster
+from chalk_flask.webhooks.http.ssrf_guard import Guard
+from tests.support.receiver import Behaviour, Receiver, read_request
 
 TENANT = "default"
 SECRET = "whsec_" + "c2VjcmV0" * 6

@@ -13,8 +13,8 @@ from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.event import ACTIONS, ENTITIES
 from chalk_flask.outbox.subscription import COLLECTION
 from chalk_flask.tenants.store import TenantRefused, Tenants
-from chalk_flask.webhooks.guard import Guard
-from chalk_flask.webhooks.registry import MOST, WebhookRefused, Webhooks
+from chalk_flask.webhooks.admin.store import MOST, WebhookRefused, Webhooks
+from chalk_flask.webhooks.http.ssrf_guard import Guard
 from tests.webhooks.conftest import ALLOWED, URL, asked, held, made, told
 
 

@@ -13,15 +13,15 @@ from backends import Backend, StorageError
 from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.outbox import subscription
 from chalk_flask.tenants.store import CONTROL, Tenants
-from chalk_flask.webhooks.attempting import Desk, Posting
-from chalk_flask.webhooks.endpoint import Endpoint
-from chalk_flask.webhooks.lease import Lease
-from chalk_flask.webhooks.pace import Pace
-from chalk_flask.webhooks.recording import Recorder
-from chalk_flask.webhooks.retention import purge
-from chalk_flask.webhooks.schedule import Schedule
-from chalk_flask.webhooks.secrets import Secrets
-from chalk_flask.webhooks.trouble import where
+from chalk_flask.tracebacks import where
+from chalk_flask.webhooks.delivery.attempt import Desk, Posting
+from chalk_flask.webhooks.delivery.leader_lock import Lease
+from chalk_flask.webhooks.delivery.queue import Endpoint
+from chalk_flask.webhooks.delivery.rate_limiter import Pace
+from chalk_flask.webhooks.delivery.recorder import Recorder
+from chalk_flask.webhooks.delivery.retention import purge
+from chalk_flask.webhooks.delivery.retry_policy import Schedule
+from chalk_flask.webhooks.delivery.signing_secrets import Secrets
 
 __all__ = ["Worker"]
 

@@ -14,8 +14,8 @@ from backends import Backend, open_store
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import BODIES, COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from tests.webhooks.delivering import TENANT, deliveries, ids, keep, subscribed, tell, until, working
-from tests.webhooks.receiving import OK, Receiver, answering, read_request, receiving
+from tests.support.deliveries import TENANT, deliveries, ids, keep, subscribed, tell, until, working
+from tests.support.receiver import OK, Receiver, answering, read_request, receiving
 
 
 @pytest.fixture

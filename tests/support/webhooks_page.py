@@ -1,4 +1,4 @@
-"""The table of events in docs/webhooks.md, made from the events themselves: `python -m tests.webhooks.page`."""
+"""The table of events in docs/webhooks.md, made from the events themselves: `python -m tests.support.webhooks_page`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chalk_flask.outbox.event import EVENTS
 __all__ = ["PAGE", "page_with", "table"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "webhooks.md"
-START = "<!-- events: python -m tests.webhooks.page writes this table again -->\n"
+START = "<!-- events: python -m tests.support.webhooks_page writes this table again -->\n"
 END = "<!-- end of events -->"
 
 

@@ -13,7 +13,7 @@ from backends import Backend, Compare, Snapshot, Transaction
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Delivery, subscription
 from chalk_flask.outbox.delivery import BODIES, COLLECTION, KEPT_DAYS
-from chalk_flask.webhooks.schedule import DAY
+from chalk_flask.webhooks.delivery.retry_policy import DAY
 
 __all__ = ["KEPT", "purge"]
 
