@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from flask import Flask
 
-from chalk_flask.api import auth, errors, feed, logins, oauth, paths, reading_log, throttle, writing
+from chalk_flask.api import access_log, errors, url_paths
+from chalk_flask.api.auth import authentication, rate_limits
+from chalk_flask.api.oauth2 import login_hooks, token_endpoint
+from chalk_flask.api.reads import changes
+from chalk_flask.api.reads.views import blueprint
 from chalk_flask.api.routes import ROOTS
-from chalk_flask.api.views import blueprint
+from chalk_flask.api.writes import views
 from chalk_flask.chalk import Chalk
 
 __all__ = ["register"]
@@ -14,14 +18,16 @@ __all__ = ["register"]
 
 def register(app: Flask, chalk: Chalk) -> None:
     """Give the application every route under both roots, and errors in one shape for any path."""
-    paths.prepare(app)
-    bearer = throttle.limited(app, auth.guard(chalk.door, chalk.oauth1, chalk.settings.public_url), chalk.settings)
+    url_paths.prepare(app)
+    bearer = rate_limits.limited(
+        app, authentication.guard(chalk.door, chalk.oauth1, chalk.settings.public_url), chalk.settings
+    )
     for root in ROOTS:
         app.register_blueprint(blueprint(chalk, root, bearer))
-        app.register_blueprint(writing.blueprint(chalk, root, bearer))
-    app.register_blueprint(feed.blueprint(chalk, bearer))
-    endpoint = oauth.TokenEndpoint(chalk)
-    logins.watch(endpoint, chalk)
+        app.register_blueprint(views.blueprint(chalk, root, bearer))
+    app.register_blueprint(changes.blueprint(chalk, bearer))
+    endpoint = token_endpoint.TokenEndpoint(chalk)
+    login_hooks.watch(endpoint, chalk)
     app.register_blueprint(endpoint.blueprint())
     errors.register(app)
-    reading_log.record(app, chalk.reads)
+    access_log.record(app, chalk.reads)

@@ -12,8 +12,8 @@ from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
 from chalk_flask.permissions.scopes import ALL
-from tests.api.roster import fill
 from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.support.small_roster import fill
 
 IMS = "/ims/oneroster/v1p1"
 CHALK = "/api/oneroster/v1p1"

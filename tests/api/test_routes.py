@@ -13,9 +13,9 @@ from chalk_flask.api.routes import ROUTES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.tenants.store import Tenants
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem
-from tests.api.expected import COLLECTIONS, EMPTY, SINGLES, UNKNOWN_PARENTS
-from tests.api.roster import ROSTER
 from tests.conftest import chalk_of
+from tests.support.expected import COLLECTIONS, EMPTY, SINGLES, UNKNOWN_PARENTS
+from tests.support.small_roster import ROSTER
 
 OPERATIONS = json.loads((Path(__file__).parents[1] / "data" / "operations.json").read_text())["operations"]
 GETS = [operation for operation in OPERATIONS if operation["method"] == "GET"]

@@ -17,8 +17,8 @@ from chalk_flask.outbox import Sealed, Subscription, subscription
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION
-from tests.api.histories import load as load_into
 from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.support.histories import load as load_into
 from tests.support.packages import Made
 
 ROOT = "http://localhost/api/oneroster/v1p1"

@@ -15,9 +15,9 @@ from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.event import ENTITIES
 from chalk_flask.outbox.writer import LARGEST
 from tests.api.conftest import CHALK, Consumer
-from tests.api.histories import load
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, left, subscribe, told
+from tests.support.histories import load
 from tests.support.packages import Made
 
 

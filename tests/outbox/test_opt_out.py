@@ -13,9 +13,9 @@ from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.opt_out import change_tenant
 from chalk_flask.tenants.store import Tenants
-from tests.api.histories import load
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, forget, subscribe, told
+from tests.support.histories import load
 from tests.support.packages import Made
 
 

@@ -10,8 +10,8 @@ import pytest
 from flask import Flask
 
 from tests.api.conftest import CHALK, Consumer
-from tests.api.histories import load
 from tests.outbox.conftest import changes, forget, subscribe
+from tests.support.histories import load
 from tests.support.packages import Made
 
 STEPS = 6

@@ -11,8 +11,8 @@ from flask import Flask
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.event import ENTITIES
 from tests.api.conftest import Consumer
-from tests.api.histories import History, everything
 from tests.outbox.conftest import changes, forget, subscribe
+from tests.support.histories import History, everything
 
 HISTORIES = 6
 """For each of four seeds on each of three backends: 72 in all, each for four receivers."""

@@ -14,9 +14,9 @@ from chalk_flask.roster.changes import clock
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.imports.importer import Options, import_package
 from tests.api.conftest import CHALK, Consumer
-from tests.api.histories import load
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, forget, left, subscribe, told
+from tests.support.histories import load
 from tests.support.packages import Made
 
 ITEM = {

@@ -16,7 +16,7 @@ from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import ALL, DEFAULT
 from chalk_flask.tenants.store import CONTROL, TenantRecord, TenantRefused, Tenants, checked_new_name
-from tests.api.roster import ROSTER, fill
+from tests.support.small_roster import ROSTER, fill
 
 ROOT = Path(__file__).resolve().parents[2]
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)

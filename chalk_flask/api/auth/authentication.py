@@ -9,9 +9,9 @@ from flask_httpauth import HTTPTokenAuth
 from werkzeug.datastructures import Authorization
 
 from chalk_flask.api import errors
+from chalk_flask.api.auth.oauth1_request import SCHEME, is_signed, signed_request
+from chalk_flask.api.auth.rate_limits import Guard, Guesses
 from chalk_flask.api.errors import Problem
-from chalk_flask.api.signed import SCHEME, is_signed, signed_request
-from chalk_flask.api.throttle import Guard, Guesses
 from chalk_flask.auth.authenticator import Door
 from chalk_flask.auth.oauth1.verifier import Malformed, OAuth1
 from chalk_flask.auth.tokens.record import Grant

@@ -19,8 +19,8 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.tenants.store import Tenants
 from tests.api.conftest import IMS, Consumer, token_for
-from tests.api.roster import ROSTER
 from tests.conftest import chalk_of
+from tests.support.small_roster import ROSTER
 
 STRANGE = [
     *("a/b", "/", "a//b/", "../users", "a.b", "a b", "a+b", "a%b", "a%2Fb", "a%252Fb", "50%", "é", "数学", "😀"),

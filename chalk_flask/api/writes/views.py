@@ -11,14 +11,15 @@ from uuid import uuid4
 from flask import Blueprint, Request, Response, g, request
 
 from backends import Transaction
-from chalk_flask.api import envelope, errors
-from chalk_flask.api.addresses import origin
-from chalk_flask.api.auth import current_grant
-from chalk_flask.api.bodies import enveloped
+from chalk_flask.api import errors
+from chalk_flask.api.auth.authentication import current_grant
+from chalk_flask.api.auth.rate_limits import Guard
 from chalk_flask.api.errors import Problem
-from chalk_flask.api.redaction import Acquaintances, cut
+from chalk_flask.api.public_url import origin
+from chalk_flask.api.reads import serialization
+from chalk_flask.api.reads.redaction import Acquaintances, cut
 from chalk_flask.api.routes import WRITES, Root, Write
-from chalk_flask.api.throttle import Guard
+from chalk_flask.api.writes.json_body import enveloped
 from chalk_flask.audit.log import note_in
 from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.chalk import Chalk
@@ -131,14 +132,14 @@ def _shown(chalk: Chalk, write: Write, base: str, grant: Grant, stored: bytes) -
     """The record as a read would show it to this bearer."""
     seen_by = sight(grant)
     if seen_by is OPEN:
-        return b"".join(envelope.documents([stored], base, None))
+        return b"".join(serialization.documents([stored], base, None))
     with chalk.store.read(grant.tenant) as snapshot:
         blade = cut(write.resource.name, seen_by, snapshot, grant.tenant, Acquaintances())
-        return b"".join(envelope.documents([stored], base, None, blade))
+        return b"".join(serialization.documents([stored], base, None, blade))
 
 
 def _answer(write: Write, base: str, key: str, document: bytes, created: bool) -> Response:
-    body = b"".join(envelope.single(write.resource, [document], ()))
+    body = b"".join(serialization.single(write.resource, [document], ()))
     headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
     if created:
         headers.append(("Location", f"{base}/{write.resource.name}/{quote(key, safe='')}"))

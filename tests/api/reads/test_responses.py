@@ -17,8 +17,8 @@ from backends import Backend
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL, DEFAULT
 from tests.api.conftest import CHALK, IMS, Consumer, items, token_for
-from tests.api.roster import ROSTER
 from tests.conftest import chalk_of
+from tests.support.small_roster import ROSTER
 
 MANY = 3000
 

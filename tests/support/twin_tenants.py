@@ -24,9 +24,9 @@ from chalk_flask.oneroster.resource_type import Resource
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.tenants.store import Tenants
-from tests.api.expected import COLLECTIONS, SINGLES
-from tests.api.roster import ROSTER, Row
 from tests.conftest import chalk_of
+from tests.support.expected import COLLECTIONS, SINGLES
+from tests.support.small_roster import ROSTER, Row
 
 HOST, GUEST, NOWHERE = "aa-borea", "zz-auster", "zz-zephyr"
 """Words in the texts of the host's roster, in those of the guest's, and in none. The last two are neighbours."""

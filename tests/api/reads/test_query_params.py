@@ -10,7 +10,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem
-from tests.api.roster import ROSTER
+from tests.support.small_roster import ROSTER
 
 USERS = [row["sourcedId"] for row in ROSTER["users"]]
 

@@ -24,16 +24,16 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, IMS, Consumer
-from tests.api.limited_reading import REFERENCES, Limited, Row, left, redacted
-from tests.api.roster import DELETED, ROSTER
-from tests.api.roster import _class as class_
-from tests.api.roster import _enrollment as enrollment
-from tests.api.roster import _line_item as line_item
-from tests.api.roster import _org as org
-from tests.api.roster import _result as result
-from tests.api.roster import _row as row
-from tests.api.roster import _user as user
 from tests.conftest import chalk_of, url_in
+from tests.support.restricted_reads import REFERENCES, Limited, Row, left, redacted
+from tests.support.small_roster import DELETED, ROSTER
+from tests.support.small_roster import _class as class_
+from tests.support.small_roster import _enrollment as enrollment
+from tests.support.small_roster import _line_item as line_item
+from tests.support.small_roster import _org as org
+from tests.support.small_roster import _result as result
+from tests.support.small_roster import _row as row
+from tests.support.small_roster import _user as user
 
 REQUESTS = int(os.environ.get("LIMITED_REQUESTS", "3000"))
 """How many requests of limited tokens are made, all backends together."""

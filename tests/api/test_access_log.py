@@ -14,8 +14,8 @@ from chalk_flask import create_app
 from chalk_flask.audit.access_log import lines
 from chalk_flask.permissions.scopes import ALL, ROSTER_CORE
 from tests.api.conftest import CHALK, IMS, Consumer, token_for
-from tests.api.roster import fill
 from tests.conftest import chalk_of
+from tests.support.small_roster import fill
 
 Read = Callable[..., dict[str, Any]]
 
@@ -112,7 +112,7 @@ def test_what_is_let_in_but_may_not_is_recorded_and_who_is_not_let_in_is_not(app
 def test_a_stream_is_recorded_when_it_ends_with_the_bytes_that_went_out(
     consumer: Consumer, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chalk_flask.api.envelope.ENOUGH", 1)
+    monkeypatch.setattr("chalk_flask.api.reads.serialization.ENOUGH", 1)
     answer = consumer.get(f"{CHALK}/users", {"Accept-Encoding": "gzip"})
     assert "Content-Length" not in answer.headers
     received = len(answer.data)

@@ -13,7 +13,7 @@ from flask import Request, Response
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_etags
 
-from chalk_flask.api.compression import SMALLEST, accepted, gzipped
+from chalk_flask.api.reads.compression import SMALLEST, accepted, gzipped
 from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.permissions.restrictions import UNLIMITED, Limits
 

@@ -16,8 +16,8 @@ from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster.changes import sequence
 from tests.api.conftest import CHALK, Consumer, problem
-from tests.api.histories import History, everything, load
 from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.support.histories import History, everything, load
 from tests.support.packages import Made
 
 CHANGES = f"{CHALK}/changes"

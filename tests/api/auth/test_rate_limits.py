@@ -14,7 +14,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
-from chalk_flask.api.throttle import BAD_LOGINS, BAD_TOKENS, Failures, network
+from chalk_flask.api.auth.rate_limits import BAD_LOGINS, BAD_TOKENS, Failures, network
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.settings import BadSettings
 from chalk_flask.tenants.store import CONTROL

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import request
 
-from chalk_flask.api.oauth import TokenEndpoint
-from chalk_flask.api.throttle import Guesses
+from chalk_flask.api.auth.rate_limits import Guesses
+from chalk_flask.api.oauth2.token_endpoint import TokenEndpoint
 from chalk_flask.auth.clients.record import ClientRecord
 from chalk_flask.chalk import Chalk
 

@@ -13,8 +13,8 @@ import msgspec
 import orjson
 
 from chalk_flask.api.errors import status_entry
-from chalk_flask.api.parameters import Notice
-from chalk_flask.api.redaction import Cut
+from chalk_flask.api.reads.query_params import Notice
+from chalk_flask.api.reads.redaction import Cut
 from chalk_flask.oneroster.resource_type import Resource, absolute
 
 __all__ = ["blocks", "collection", "documents", "single"]

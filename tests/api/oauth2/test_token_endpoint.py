@@ -21,7 +21,7 @@ from joserfc import jwt
 from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
-from chalk_flask.api.oauth import PATHS
+from chalk_flask.api.oauth2.token_endpoint import PATHS
 from chalk_flask.auth.clients.assertions import JWT_BEARER, keys_in
 from chalk_flask.chalk import Chalk
 from chalk_flask.permissions.scopes import (

@@ -10,16 +10,16 @@ from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
 from backends import Page, Query, Snapshot, Where
-from chalk_flask.api import envelope
-from chalk_flask.api.addresses import origin
-from chalk_flask.api.auth import current_grant, current_stamp
+from chalk_flask.api.auth.authentication import current_grant, current_stamp
 from chalk_flask.api.errors import Problem
-from chalk_flask.api.paging import links
-from chalk_flask.api.parameters import Asked, asked
-from chalk_flask.api.paths import quoted
-from chalk_flask.api.redaction import Acquaintances, cut
-from chalk_flask.api.responses import HeaderList, answer, entity_tag, first_headers, unchanged
+from chalk_flask.api.public_url import origin
+from chalk_flask.api.reads import serialization
+from chalk_flask.api.reads.paging import links
+from chalk_flask.api.reads.query_params import Asked, asked
+from chalk_flask.api.reads.redaction import Acquaintances, cut
+from chalk_flask.api.reads.responses import HeaderList, answer, entity_tag, first_headers, unchanged
 from chalk_flask.api.routes import ROUTES, Root, Route
+from chalk_flask.api.url_paths import quoted
 from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.chalk import Chalk
 from chalk_flask.oneroster.relations import NOTHING, Ids, both
@@ -101,7 +101,7 @@ def _collection(call: _Call, snapshot: Snapshot, headers: HeaderList) -> Respons
     if wanted.limit:
         headers.append(("Link", links(call.site + quoted(call.request.path), wanted, page.total)))
     documents = _documents(call, snapshot, page)
-    blocks = envelope.collection(resource, documents, wanted.notices)
+    blocks = serialization.collection(resource, documents, wanted.notices)
     return answer(call.request, blocks, headers, call.chalk.settings.stream_seconds)
 
 
@@ -113,7 +113,7 @@ def _single(call: _Call, snapshot: Snapshot, headers: HeaderList) -> Response:
         raise Problem(404, f"There is no {resource.single} with this id here.")
     headers.append(("X-Total-Count", "1"))
     documents = _documents(call, snapshot, page)
-    blocks = envelope.single(resource, documents, wanted.notices)
+    blocks = serialization.single(resource, documents, wanted.notices)
     return answer(call.request, blocks, headers, call.chalk.settings.stream_seconds)
 
 
@@ -122,7 +122,7 @@ def _documents(call: _Call, snapshot: Snapshot, page: Page) -> Iterator[bytes]:
     blade = None
     if call.seen_by is not OPEN:
         blade = cut(call.route.resource.name, call.seen_by, snapshot, call.grant.tenant, call.known)
-    return envelope.documents(page.chunks, call.root, call.asked.fields, blade)
+    return serialization.documents(page.chunks, call.root, call.asked.fields, blade)
 
 
 def _meant(call: _Call, snapshot: Snapshot) -> Where:

@@ -13,8 +13,8 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, Consumer, items, problem
-from tests.api.roster import ROSTER
 from tests.conftest import chalk_of
+from tests.support.small_roster import ROSTER
 
 EVERYTHING = [
     "academicSessions",

@@ -14,14 +14,14 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from backends import Backend
-from chalk_flask.api.bodies import DEEPEST, MOST_BYTES
 from chalk_flask.api.routes import WRITES
+from chalk_flask.api.writes.json_body import DEEPEST, MOST_BYTES
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL, GRADEBOOK, GRADEBOOK_DELETE, GRADEBOOK_WRITE, ROSTER
 from chalk_flask.roster.verify.checker import check_store
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem, token_for
-from tests.api.roster import fill
 from tests.conftest import chalk_of
+from tests.support.small_roster import fill
 
 OPERATIONS = json.loads((Path(__file__).parents[1] / "data" / "operations.json").read_text())["operations"]
 ROOTS = (IMS, CHALK, f"{IMS}/sis", f"{CHALK}/sis")

@@ -17,8 +17,9 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS
 from chalk_flask.tenants.store import Tenants
 from tests.api.conftest import IMS
-from tests.api.roster import ROSTER, Row
-from tests.api.twins import (
+from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.support.small_roster import ROSTER, Row
+from tests.support.twin_tenants import (
     ABSENT,
     COMPARISONS,
     EVERYTHING_AT_ONCE,
@@ -38,7 +39,6 @@ from tests.api.twins import (
     Words,
     marked,
 )
-from tests.conftest import BACKENDS, chalk_of, url_in
 
 
 def _twins(app: Flask) -> Iterator[Twins]:

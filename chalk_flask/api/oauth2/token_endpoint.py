@@ -14,8 +14,8 @@ from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from chalk_flask.api.addresses import origin
-from chalk_flask.api.credentials import Credentials, Secret, credentials, parameters
+from chalk_flask.api.oauth2.client_credentials import Credentials, Secret, credentials, parameters
+from chalk_flask.api.public_url import origin
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.clients.assertions import Assertions
 from chalk_flask.auth.clients.record import ClientRecord

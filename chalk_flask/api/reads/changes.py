@@ -14,10 +14,10 @@ from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
 from backends import AllOf, Among, Compare, Order, Query, Snapshot
-from chalk_flask.api import envelope
-from chalk_flask.api.addresses import origin
-from chalk_flask.api.auth import current_grant
+from chalk_flask.api.auth.authentication import current_grant
 from chalk_flask.api.errors import Problem
+from chalk_flask.api.public_url import origin
+from chalk_flask.api.reads import serialization
 from chalk_flask.api.routes import ROOTS, ROUTES
 from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.chalk import Chalk
@@ -211,5 +211,5 @@ def _changes(snapshot: Snapshot, notes: list[dict[str, Any]], root: str, records
             "sourcedId": note["sourcedId"],
         }
         if records:
-            change["record"] = orjson.Fragment(b"".join(envelope.documents([body], root, None)))
+            change["record"] = orjson.Fragment(b"".join(serialization.documents([body], root, None)))
         yield change

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from flask import Request
 
-from chalk_flask.api.addresses import origin
-from chalk_flask.api.paths import quoted
+from chalk_flask.api.public_url import origin
+from chalk_flask.api.url_paths import quoted
 from chalk_flask.auth.oauth1.verifier import Malformed, SignedRequest
 
 if TYPE_CHECKING:

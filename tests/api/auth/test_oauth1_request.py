@@ -9,7 +9,7 @@ from flask import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
-from chalk_flask.api.signed import is_signed, signed_request
+from chalk_flask.api.auth.oauth1_request import is_signed, signed_request
 from chalk_flask.auth.oauth1.verifier import Malformed
 
 

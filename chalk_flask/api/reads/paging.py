@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chalk_flask.api.parameters import Asked
+from chalk_flask.api.reads.query_params import Asked
 
 __all__ = ["links"]
 
