@@ -13,7 +13,7 @@ import pytest
 
 from chalk_flask import create_app
 from chalk_flask.cli import main
-from chalk_flask.cli.importing import load_package
+from chalk_flask.cli.commands.import_ import load_package
 from chalk_flask.settings import SETTINGS
 from tests.api.conftest import Consumer, items
 from tests.bench.figures import BARS

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import click
 
-from chalk_flask.cli.audit import audit_command
-from chalk_flask.cli.backends import backends_command
-from chalk_flask.cli.check import check_command
-from chalk_flask.cli.client import client_group
-from chalk_flask.cli.config import config_group
-from chalk_flask.cli.copy import copy_command
-from chalk_flask.cli.demo import demo_command
-from chalk_flask.cli.edge import Edge
-from chalk_flask.cli.export import export_command
-from chalk_flask.cli.importing import import_command
-from chalk_flask.cli.imports import imports_group
-from chalk_flask.cli.issuer import issuer_group
-from chalk_flask.cli.serve import serve_command
-from chalk_flask.cli.tenant import tenant_group
-from chalk_flask.cli.token import token_group
-from chalk_flask.cli.version import show_version
-from chalk_flask.cli.webhook import webhook_group
+from chalk_flask.cli.commands.audit import audit_command
+from chalk_flask.cli.commands.backends import backends_command
+from chalk_flask.cli.commands.check import check_command
+from chalk_flask.cli.commands.client import client_group
+from chalk_flask.cli.commands.config import config_group
+from chalk_flask.cli.commands.copy import copy_command
+from chalk_flask.cli.commands.demo import demo_command
+from chalk_flask.cli.commands.export import export_command
+from chalk_flask.cli.commands.import_ import import_command
+from chalk_flask.cli.commands.imports import imports_group
+from chalk_flask.cli.commands.issuer import issuer_group
+from chalk_flask.cli.commands.serve import serve_command
+from chalk_flask.cli.commands.tenant import tenant_group
+from chalk_flask.cli.commands.token import token_group
+from chalk_flask.cli.commands.version import show_version
+from chalk_flask.cli.commands.webhook import webhook_group
+from chalk_flask.cli.errors import Edge
 
 __all__ = ["main"]
 

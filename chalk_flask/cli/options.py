@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from backends import Backend
-from chalk_flask.cli.edge import Refused
+from chalk_flask.cli.errors import Refused
 from chalk_flask.settings import SETTINGS, Setting, Settings, load
 
 __all__ = [

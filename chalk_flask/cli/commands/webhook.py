@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.errors import Refused, emit
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,
@@ -19,8 +19,8 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.spans import moment, span_or_none_at_all
-from chalk_flask.cli.webhook_texts import created_text, list_text, rotated, show_text, tried_text
+from chalk_flask.cli.param_types import moment, span_or_none_at_all
+from chalk_flask.cli.webhook_formatting import created_text, list_text, rotated, show_text, tried_text
 
 if TYPE_CHECKING:
     from chalk_flask.settings import Settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from chalk_flask.cli.edge import emit
+from chalk_flask.cli.errors import emit
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,

@@ -214,7 +214,7 @@ def test_a_copy_that_was_stopped_is_refused_by_every_command_and_begun_anew(
     url = url_in(tmp_path / "half", kind)
     with monkeypatch.context() as patched:
         patched.setattr("backends.copy.STEP", 1)
-        patched.setattr("chalk_flask.cli.copy.progress_line", interrupting)
+        patched.setattr("chalk_flask.cli.commands.copy.progress_line", interrupting)
         assert run("copy", "sqlite:///chalk.db", url).code == 1
     for words in (["check"], ["export", "x.zip"], ["import", str(SAMPLE)], ["token", "list"], ["tenant", "list"]):
         ran = run(*words, "--storage", url)

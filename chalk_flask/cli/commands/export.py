@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.errors import Refused, emit
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,

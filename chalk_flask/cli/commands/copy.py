@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.errors import Refused, emit
 from chalk_flask.cli.options import as_json_option
 from chalk_flask.cli.progress import progress_line
 

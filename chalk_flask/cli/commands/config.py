@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from chalk_flask.cli.edge import emit
+from chalk_flask.cli.errors import emit
+from chalk_flask.cli.formatting import table
 from chalk_flask.cli.options import as_json_option, settings_of, settings_options
-from chalk_flask.cli.tables import table
 from chalk_flask.settings import describe
 
 __all__ = ["config_group"]

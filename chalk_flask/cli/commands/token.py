@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import Refused, emit
-from chalk_flask.cli.limits import limit_options, limits_shown
+from chalk_flask.cli.errors import Refused, emit
+from chalk_flask.cli.formatting import table
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant_of,
@@ -21,8 +21,8 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.spans import span
-from chalk_flask.cli.tables import table
+from chalk_flask.cli.param_types import span
+from chalk_flask.cli.restriction_options import limit_options, limits_shown
 
 if TYPE_CHECKING:
     from chalk_flask.auth.tokens.record import TokenRecord

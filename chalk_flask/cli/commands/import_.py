@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import emit
+from chalk_flask.cli.errors import emit
 from chalk_flask.cli.options import (
     IMPORTING,
     as_json_option,

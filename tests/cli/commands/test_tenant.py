@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from backends import open_store
 from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.cli import main
-from chalk_flask.cli.importing import load_package
+from chalk_flask.cli.commands.import_ import load_package
 from chalk_flask.collections import COLLECTIONS
 from chalk_flask.tenants.store import TenantRefused, Tenants
 from tests.cli.conftest import Ran, Run
@@ -192,7 +192,7 @@ def test_a_tenant_that_is_deleted_while_its_package_is_checked_gets_no_roster(
             Tenants(other).delete("north")
         return load_package(*given)  # type: ignore[arg-type]  # what it was called with
 
-    monkeypatch.setattr("chalk_flask.cli.importing.load_package", deleted_meanwhile)
+    monkeypatch.setattr("chalk_flask.cli.commands.import_.load_package", deleted_meanwhile)
     ran = run("import", SAMPLE, "--tenant", "north", "--storage", url, "--json")
     assert (ran.code, json.loads(ran.out)["error"]) == (1, "refused")
     with open_store(whole, COLLECTIONS) as store:

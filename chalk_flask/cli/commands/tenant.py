@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import Refused, emit
+from chalk_flask.cli.errors import Refused, emit
+from chalk_flask.cli.formatting import table
 from chalk_flask.cli.options import DEFAULT_TENANT, as_json_option, opened, settings_of, settings_options
-from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
     from backends import Backend

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import Refused
-from chalk_flask.cli.importing import end, load_package
+from chalk_flask.cli.commands.import_ import end, load_package
+from chalk_flask.cli.errors import Refused
 from chalk_flask.cli.options import DEFAULT_TENANT, IMPORTING, SERVING, settings_options
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import Refused, emit
-from chalk_flask.cli.importing import end, load_package
+from chalk_flask.cli.commands.import_ import end, load_package
+from chalk_flask.cli.commands.serve import curl_line, run, service, token_for_a_day
+from chalk_flask.cli.errors import Refused, emit
 from chalk_flask.cli.options import DEFAULT_TENANT, SERVING, as_json_option, opened, settings_of, settings_options
-from chalk_flask.cli.serve import curl_line, run, service, token_for_a_day
 from chalk_flask.settings import describe
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import emit
+from chalk_flask.cli.errors import emit
 from chalk_flask.cli.options import as_json_option, check_tenant_of, opened, settings_of, settings_options
-from chalk_flask.cli.spans import moment
+from chalk_flask.cli.param_types import moment
 
 if TYPE_CHECKING:
     from chalk_flask.settings import Settings

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.edge import Refused, emit
-from chalk_flask.cli.importing import OfTenantsThatExist, operator
+from chalk_flask.cli.commands.import_ import OfTenantsThatExist, operator
+from chalk_flask.cli.errors import Refused, emit
+from chalk_flask.cli.formatting import table
 from chalk_flask.cli.options import as_json_option, check_tenant, settings_of, settings_options, tenant_option
 from chalk_flask.cli.progress import progress_line
-from chalk_flask.cli.tables import table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,7 +148,7 @@ def _found(store: Rosters, folder: Path, tenant: str, run: str) -> tuple[Run, St
 
 def _note_approval(who: str) -> Any:
     from chalk_flask.audit.events import note_in
-    from chalk_flask.cli.importing import note_commit
+    from chalk_flask.cli.commands.import_ import note_commit
 
     def noted(report: Report, transaction: Transaction) -> None:
         note_in(transaction, report.tenant, "import.approved", run=report.run, by=who)
