@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from backends import Backend
 from chalk_flask import create_app
-from chalk_flask.chalk import Chalk
+from chalk_flask.services import Chalk
 
 BACKENDS = ("memory", "json", "sqlite")
 

@@ -11,7 +11,7 @@ from chalk_flask.api.reads import changes
 from chalk_flask.api.reads.views import blueprint
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.api.writes import views
-from chalk_flask.chalk import Chalk
+from chalk_flask.services import Chalk
 
 __all__ = ["register"]
 

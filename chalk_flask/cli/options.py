@@ -65,7 +65,7 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
 def opened(settings: Settings) -> Iterator[Backend]:
     """The store of the settings; made if it does not exist. Raises Refused for what is asked of an unknown tenant."""
     from backends import open_store
-    from chalk_flask.collections import COLLECTIONS
+    from chalk_flask.storage import COLLECTIONS
     from chalk_flask.tenants.store import TenantRefused
 
     with open_store(settings.storage, COLLECTIONS) as store:

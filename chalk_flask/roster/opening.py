@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from backends import Backend, Snapshot, Transaction, open_store, store_exists
-from chalk_flask.collections import COLLECTIONS
+from chalk_flask.storage import COLLECTIONS
 
 __all__ = ["OpenedWhenWritten", "Rosters"]
 

@@ -19,8 +19,8 @@ from chalk_flask.audit.timeline import history
 from chalk_flask.auth.clients.store import Clients
 from chalk_flask.auth.jwt.issuers import Issuers
 from chalk_flask.auth.tokens.store import Tokens
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import ROSTER
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import CONTROL, Tenants
 from tests.conftest import BACKENDS, url_in
 

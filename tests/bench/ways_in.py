@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from chalk_flask import create_app
-from chalk_flask.chalk import Chalk
+from chalk_flask.services import Chalk
 from tests.bench.figures import Figure
 from tests.bench.measuring import Effort
 from tests.bench.processes import CHALK, Failed, Server, ran, yardstick_server

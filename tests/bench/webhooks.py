@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from backends import open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import Message, envelope
+from chalk_flask.storage import COLLECTIONS
 from tests.bench.figures import Figure
 from tests.bench.load import waits
 from tests.bench.measuring import Effort

@@ -23,8 +23,8 @@ import pytest
 from standardwebhooks import WebhookVerificationError
 
 from backends import open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.e2e.following import DELTA, Client, Follower, Trial
 from tests.support.deliveries import verified

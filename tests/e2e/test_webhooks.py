@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from backends import open_store
-from chalk_flask.collections import COLLECTIONS
+from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.e2e.conftest import ENVIRON, ROOT, command
 from tests.support.deliveries import deliveries, hanging, ids, tell, until, verified

@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.roster.imports.report import Report
+from chalk_flask.storage import COLLECTIONS
 from tests.support.packages import Made
 
 Load: TypeAlias = Callable[..., Report]

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from backends import open_store
 from chalk_flask.cli import main
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.packages import Made
 

@@ -13,8 +13,8 @@ import pytest
 
 from backends import Backend, Record, StoreBusy, open_store
 from chalk_flask.auth.tokens.store import Tokens
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import ALL, DEFAULT
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import CONTROL, TenantRecord, TenantRefused, Tenants, checked_new_name
 from tests.support.small_roster import ROSTER, fill
 
@@ -229,7 +229,7 @@ KILLED = """
 import os, sys
 from backends import backend_class
 from chalk_flask.tenants.store import Tenants
-from chalk_flask.collections import COLLECTIONS
+from chalk_flask.storage import COLLECTIONS
 
 class Ends(backend_class(sys.argv[1])):
     def write(self, tenant, wait=60.0):

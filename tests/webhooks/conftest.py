@@ -13,11 +13,11 @@ import pytest
 from backends import Backend, open_store
 from chalk_flask.audit.log import Audit
 from chalk_flask.auth.secrets.encryption import Vault
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
 from chalk_flask.outbox.event import Message, envelope
 from chalk_flask.outbox.subscription import Subscription
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks.admin.store import Asked, Webhooks
 from chalk_flask.webhooks.http.ssrf_guard import Guard
 

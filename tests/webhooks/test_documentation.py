@@ -16,9 +16,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import Vault
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import KEPT_DAYS
 from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks.admin.store import MOST, Asked, Webhooks
 from chalk_flask.webhooks.delivery.leader_lock import Lease
 from chalk_flask.webhooks.delivery.retry_policy import DELAYS, Schedule

@@ -7,7 +7,7 @@ from flask import request
 from chalk_flask.api.auth.rate_limits import Guesses
 from chalk_flask.api.oauth2.token_endpoint import TokenEndpoint
 from chalk_flask.auth.clients.record import ClientRecord
-from chalk_flask.chalk import Chalk
+from chalk_flask.services import Chalk
 
 __all__ = ["watch"]
 

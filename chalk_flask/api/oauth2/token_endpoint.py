@@ -20,8 +20,8 @@ from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.clients.assertions import Assertions
 from chalk_flask.auth.clients.record import ClientRecord
 from chalk_flask.auth.secrets.key_file import KeyUnusable
-from chalk_flask.chalk import Chalk
 from chalk_flask.permissions.scopes import ALL, allows, in_order
+from chalk_flask.services import Chalk
 
 __all__ = ["PATHS", "TokenEndpoint"]
 

@@ -20,12 +20,12 @@ from chalk_flask.api.public_url import origin
 from chalk_flask.api.reads import serialization
 from chalk_flask.api.routes import ROOTS, ROUTES
 from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.chalk import Chalk
 from chalk_flask.oneroster.resource_type import Resource
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.restrictions import UNLIMITED
 from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, allows
 from chalk_flask.roster.changes import sequence
+from chalk_flask.services import Chalk
 
 __all__ = ["blueprint"]
 

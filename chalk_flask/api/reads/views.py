@@ -21,9 +21,9 @@ from chalk_flask.api.reads.responses import HeaderList, answer, entity_tag, firs
 from chalk_flask.api.routes import ROUTES, Root, Route
 from chalk_flask.api.url_paths import quoted
 from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.chalk import Chalk
 from chalk_flask.oneroster.relations import NOTHING, Ids, both
 from chalk_flask.permissions.policy import OPEN, Sight, sight
+from chalk_flask.services import Chalk
 
 __all__ = ["blueprint"]
 

@@ -22,10 +22,10 @@ from chalk_flask.api.routes import WRITES, Root, Write
 from chalk_flask.api.writes.json_body import enveloped
 from chalk_flask.audit.log import note_in
 from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.chalk import Chalk
 from chalk_flask.permissions.policy import OPEN, sight
 from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
 from chalk_flask.roster.gradebook import writes
+from chalk_flask.services import Chalk
 
 __all__ = ["blueprint"]
 

@@ -79,7 +79,7 @@ def _place(url: str) -> tuple[type[Backend], str]:
 
 def _opened(url: str, *, unfinished: bool = False) -> Backend:
     from backends import StoreUnfinished, open_store
-    from chalk_flask.collections import COLLECTIONS
+    from chalk_flask.storage import COLLECTIONS
 
     try:
         return open_store(url, COLLECTIONS, unfinished=unfinished)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from backends import Backend
-    from chalk_flask.chalk import Chalk
+    from chalk_flask.services import Chalk
 
 __all__ = ["curl_line", "run", "serve_command", "service", "token_for_a_day"]
 

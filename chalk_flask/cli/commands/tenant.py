@@ -166,7 +166,7 @@ def _tenants(settings: Settings, writes: bool = False) -> Iterator[Tenants]:
 def _stored(settings: Settings, writes: bool = False) -> Iterator[Backend]:
     """The store. One that does not exist is made only for a command that `writes`; else it is empty."""
     from backends import backend_class, open_store, store_exists
-    from chalk_flask.collections import COLLECTIONS
+    from chalk_flask.storage import COLLECTIONS
 
     if writes and not backend_class(settings.storage).durable:
         raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from chalk_flask._setting import without_passwords
 from chalk_flask.roster.package.checksum import files_of
 from chalk_flask.settings import Settings
+from chalk_flask.settings.setting import without_passwords
 
 __all__ = ["copied", "folder_for", "forget", "locked", "path_of", "place", "store_folder", "tidy", "write"]
 

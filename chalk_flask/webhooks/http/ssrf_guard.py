@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from chalk_flask._hosts import Address, Allowed, BadAllowance, BadHost, Host, meant, read_authority
+from chalk_flask.settings.host_allowlist import Address, Allowed, BadAllowance, BadHost, Host, meant, read_authority
 
 __all__ = ["LONGEST", "BadAllowance", "BadTarget", "Guard", "Target", "Unresolved", "is_public", "resolved"]
 

@@ -23,7 +23,6 @@ from werkzeug.test import TestResponse
 from chalk_flask import create_app
 from chalk_flask.api.oauth2.token_endpoint import PATHS
 from chalk_flask.auth.clients.assertions import JWT_BEARER, keys_in
-from chalk_flask.chalk import Chalk
 from chalk_flask.permissions.scopes import (
     ALL,
     DEFAULT,
@@ -35,6 +34,7 @@ from chalk_flask.permissions.scopes import (
     ROSTER_CORE,
     in_order,
 )
+from chalk_flask.services import Chalk
 from chalk_flask.tenants.store import Tenants
 from tests.conftest import chalk_of
 from tests.support.keys import ec_key, key_set, rsa_key, signed

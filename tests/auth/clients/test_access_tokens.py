@@ -22,9 +22,9 @@ from backends import Backend, open_store
 from chalk_flask.auth.clients.access_tokens import ISSUER, AccessTokens
 from chalk_flask.auth.clients.store import Clients
 from chalk_flask.auth.secrets.key_file import KeyFile, KeyUnusable
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import Tenants
 from tests.conftest import BACKENDS, url_in
 from tests.support.keys import ec_key, signed

@@ -22,8 +22,8 @@ from backends import open_store
 from chalk_flask.auth.clients.assertions import Assertions, keys_in
 from chalk_flask.auth.clients.store import ClientRefused, Clients
 from chalk_flask.auth.jwt.jti_cache import Replays
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import DEFAULT
+from chalk_flask.storage import COLLECTIONS
 from tests.support.keys import ec_key, key_set, rsa_key
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)

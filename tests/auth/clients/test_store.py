@@ -18,9 +18,9 @@ from backends import Backend, Snapshot, open_store
 from backends.memory.backend import MemoryBackend
 from chalk_flask.auth.clients.record import ClientRecord
 from chalk_flask.auth.clients.store import COLLECTION, ClientRefused, Clients
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import DEFAULT, ROSTER
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import CONTROL, Tenants
 from tests.conftest import BACKENDS, url_in
 

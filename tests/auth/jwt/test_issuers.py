@@ -11,8 +11,8 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.auth.jwt.issuers import COLLECTION, IssuerRefused, Issuers
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import COLLECTION as TENANTS
 from chalk_flask.tenants.store import CONTROL, TenantRecord
 from tests.conftest import url_in

@@ -16,9 +16,9 @@ from chalk_flask.auth.jwt.issuers import Issuers
 from chalk_flask.auth.jwt.jti_cache import Replays
 from chalk_flask.auth.jwt.verifier import LIFETIME, LONGEST, JwtBearer
 from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import COLLECTION as TENANTS
 from chalk_flask.tenants.store import CONTROL, TenantRecord
 from tests.conftest import url_in

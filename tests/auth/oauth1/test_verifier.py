@@ -22,9 +22,9 @@ from chalk_flask.auth.oauth1.nonces import FUTURE, PAST, Nonces
 from chalk_flask.auth.oauth1.verifier import Malformed, OAuth1, SignedRequest
 from chalk_flask.auth.secrets.encryption import KEY_FILE, Vault
 from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import DEFAULT
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import COLLECTION as TENANTS
 from chalk_flask.tenants.store import CONTROL, TenantRecord
 

@@ -14,8 +14,8 @@ import pytest
 from backends import Backend, Query, open_store
 from chalk_flask.auth.clients.store import COLLECTION, ClientRecord, ClientRefused, Clients
 from chalk_flask.auth.secrets.encryption import KEY_FILE, Vault, VaultClosed
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import DEFAULT
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import CONTROL
 
 SECRET = "a secret that no store shows"

@@ -18,8 +18,8 @@ from backends.memory.backend import MemoryBackend
 from chalk_flask.auth.tokens.last_used import LastUsed
 from chalk_flask.auth.tokens.record import Grant
 from chalk_flask.auth.tokens.store import COLLECTION, CONTROL, TokenRefused, Tokens
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import DEFAULT, ROSTER
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import Tenants
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)

@@ -11,9 +11,9 @@ import pytest
 
 from backends import open_store
 from chalk_flask.auth.clients.store import Clients
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.restrictions import Limits
 from chalk_flask.permissions.scopes import ALL, DEFAULT, ROSTER, in_order
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 from tests.support.keys import ec_key, key_set, rsa_key
 

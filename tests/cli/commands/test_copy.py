@@ -18,9 +18,9 @@ from backends import Backend, Compare, Key, Order, Query, Record, copy_store, op
 from backends.base import Snapshot
 from chalk_flask import create_app
 from chalk_flask.cli import main
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.roster.changes.sequence import latest
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.api.conftest import CHALK, Consumer
 from tests.cli.conftest import Run
 from tests.conftest import chalk_of, url_in

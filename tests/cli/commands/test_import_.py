@@ -17,7 +17,7 @@ import pytest
 
 from backends import Record, open_store
 from chalk_flask.cli.progress import progress_line
-from chalk_flask.collections import COLLECTIONS
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import ENVIRON, Run
 
 SAMPLE = Path(str(files("chalk_flask.demo")))

@@ -9,8 +9,8 @@ import pytest
 
 from backends import open_store
 from chalk_flask.auth.jwt.verifier import JwtBearer
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import DEFAULT, GRADEBOOK, ROSTER, in_order
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 from tests.support.keys import AUD, ISS, key_set, rsa_key, signed
 

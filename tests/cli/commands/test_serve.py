@@ -19,8 +19,8 @@ import pytest
 
 from backends import open_store
 from chalk_flask.auth.tokens.store import Tokens
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import parse_scopes
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Run, Start
 
 SAMPLE = Path(str(files("chalk_flask.demo")))

@@ -14,7 +14,7 @@ from backends import open_store
 from chalk_flask.auth.tokens.store import Tokens
 from chalk_flask.cli import main
 from chalk_flask.cli.commands.import_ import load_package
-from chalk_flask.collections import COLLECTIONS
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import TenantRefused, Tenants
 from tests.cli.conftest import Ran, Run
 

@@ -10,8 +10,8 @@ import pytest
 
 from backends import open_store
 from chalk_flask.auth.tokens.store import Tokens
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER, in_order
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 
 

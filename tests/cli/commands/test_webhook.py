@@ -10,9 +10,9 @@ import pytest
 from standardwebhooks import Webhook
 
 from backends import open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import envelope
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 from tests.support.receiver import answering, receiving
 

@@ -13,13 +13,13 @@ import orjson
 import pytest
 
 from backends import Backend, Compare, Query, Snapshot, Transaction, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import stamp_of
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, moved, objects
 from tests.support.packages import Made

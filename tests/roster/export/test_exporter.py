@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.resource_type import Resource, unstamped
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.export.exporter import Exported, export_package
+from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects
 from tests.support.packages import DATA, HEADERS, Made
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from backends import EVERYTHING, Backend, Transaction, Where, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.resource_type import unstamped
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects
 from tests.roster.export.test_exporter import active, exported, table
 from tests.roster.gradebook.test_writes import BARE, ITEM, RESULT

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from backends import EVERYTHING, AnyOf, Backend, Compare, Not, StoreBusy, Transaction, Where, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.resource_type import UNSTAMPED, stamp_of, unstamped
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.gradebook.writes import NotThere, Unprocessable, Written
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, moved, objects
 from tests.support.packages import Made
 

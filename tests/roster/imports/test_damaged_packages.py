@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends import Backend, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
 from tests.support.packages import HEADERS, ROWS, Made
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.resource_type import unstamped
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, moved, objects
 from tests.support.packages import ROWS, Made, Row
 

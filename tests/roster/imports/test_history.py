@@ -15,13 +15,13 @@ import orjson
 import pytest
 
 from backends import Backend, Transaction, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.roster.imports import held_files, history
 from chalk_flask.roster.imports.history import Run
 from chalk_flask.roster.imports.hold import tidy
 from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.roster.imports.report import Report
 from chalk_flask.settings import Settings
+from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
 from tests.support.large_packages import people, total
 from tests.support.packages import Made

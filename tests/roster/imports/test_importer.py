@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.roster.imports.importer import Options
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, objects
 from tests.support.packages import DATA, Made

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from backends import Query, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.approval import NotHeld, approve
 from chalk_flask.roster.imports.hold import tidy
 from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.roster.imports.thresholds import OFF
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.large_packages import people, total
 
@@ -36,7 +36,7 @@ FORKS = """
 import os, signal, sys, time
 from pathlib import Path
 from backends import open_store
-from chalk_flask.collections import COLLECTIONS
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.audit.events import note_in
 from chalk_flask.roster.imports.approval import NotHeld, approve
 from chalk_flask.roster.imports.importer import Options, import_package

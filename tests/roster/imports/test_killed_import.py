@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from backends import open_store, store_exists
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.roster.imports.importer import Options, import_package
 from chalk_flask.roster.verify.checker import Checked, check_store, nothing_checked
+from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.packages import Made
 

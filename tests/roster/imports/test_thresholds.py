@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends import Backend, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.roster.diff.change_set import Outcome
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.approval import NotHeld, approve, discard
@@ -28,6 +27,7 @@ from chalk_flask.roster.imports.report import Report
 from chalk_flask.roster.imports.thresholds import OFF, Brake, Limit, parse_limit
 from chalk_flask.roster.package.archive import Limits
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import COLLECTIONS
 from tests.api.conftest import Consumer
 from tests.conftest import chalk_of, url_in
 from tests.roster.conftest import bodies, objects

@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 from backends import Backend, Record, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.resource_type import stamped, unstamped
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.roster.verify.canonical_form import StoredForm
 from chalk_flask.roster.verify.checker import Checked, check_store, nothing_checked
+from chalk_flask.storage import COLLECTIONS
 
 BASE = {"status": "active", "dateLastModified": "2031-05-02T08:00:00.000Z"}
 GONE = {"status": "tobedeleted"}

@@ -9,9 +9,9 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import Vault
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.event import ACTIONS, ENTITIES
 from chalk_flask.outbox.subscription import COLLECTION
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import TenantRefused, Tenants
 from chalk_flask.webhooks.admin.store import MOST, WebhookRefused, Webhooks
 from chalk_flask.webhooks.http.ssrf_guard import Guard

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import BODIES, COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
+from chalk_flask.storage import COLLECTIONS
 from tests.support.deliveries import TENANT, deliveries, ids, keep, subscribed, tell, until, working
 from tests.support.receiver import OK, Receiver, answering, read_request, receiving
 

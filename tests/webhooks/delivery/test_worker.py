@@ -17,9 +17,9 @@ import pytest
 from backends import Backend, StoreFailed, Transaction, open_store
 from backends.memory.backend import MemoryBackend
 from chalk_flask.audit.log import Audit
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks.delivery.retry_policy import Schedule
 from tests.conftest import url_in
 from tests.support.deliveries import (

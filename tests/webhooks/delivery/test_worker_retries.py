@@ -11,11 +11,11 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.audit.log import Audit
-from chalk_flask.collections import COLLECTIONS
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks.delivery.retention import purge
 from chalk_flask.webhooks.delivery.retry_policy import DELAYS, Schedule
 from tests.support.deliveries import (

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chalk_flask._hosts import BadAllowance, allowances
 from chalk_flask.settings import BadSettings, load
+from chalk_flask.settings.host_allowlist import BadAllowance, allowances
 from chalk_flask.webhooks.http.ssrf_guard import LONGEST, BadTarget, Guard, Unresolved, is_public
 
 NOT_PUBLIC, LOCAL, DISGUISED = "is not public", "local network", "four decimal numbers"

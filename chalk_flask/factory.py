@@ -21,9 +21,9 @@ from chalk_flask.auth.oauth1.verifier import OAuth1
 from chalk_flask.auth.secrets.encryption import Vault
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import Tokens
-from chalk_flask.chalk import Chalk
-from chalk_flask.collections import COLLECTIONS
+from chalk_flask.services import Chalk
 from chalk_flask.settings import load
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks.delivery.leader_lock import lease_of
 from chalk_flask.webhooks.delivery.worker import Worker
 from chalk_flask.webhooks.http.client import Poster

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from chalk_flask import dispatcher
-from chalk_flask.dispatcher import LONG, ShortFirst
+from chalk_flask.server import dispatcher
+from chalk_flask.server.dispatcher import LONG, ShortFirst
 
 ROOT = Path(__file__).resolve().parent.parent
 

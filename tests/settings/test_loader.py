@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chalk_flask._setting import without_passwords
 from chalk_flask.settings import SETTINGS, BadSettings, Settings, describe, example_toml, load
+from chalk_flask.settings.setting import without_passwords
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from chalk_flask._hosts import allowances
-from chalk_flask._setting import Setting, Value, address_or_any, filled, origin, rate
+from chalk_flask.settings.host_allowlist import allowances
+from chalk_flask.settings.setting import Setting, Value, address_or_any, filled, origin, rate
 
 __all__ = ["SETTINGS", "BadSettings", "Described", "Setting", "Settings", "describe", "example_toml", "load"]
 

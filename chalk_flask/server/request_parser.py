@@ -9,7 +9,7 @@ import orjson
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 
-from chalk_flask.sending import SendingChannel, Task
+from chalk_flask.server.channel import SendingChannel, Task
 
 __all__ = ["Channel"]
 

@@ -18,8 +18,8 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
-from chalk_flask.dispatcher import LONG, ShortFirst
-from chalk_flask.framing import Channel
+from chalk_flask.server.dispatcher import LONG, ShortFirst
+from chalk_flask.server.request_parser import Channel
 from chalk_flask.settings import Settings
 
 __all__ = ["CannotListen", "serve"]
