@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 import click
 import pytest
 
+from bench.figures import BARS
 from chalk_flask import create_app
 from chalk_flask.cli import main
 from chalk_flask.cli.commands.import_ import load_package
 from chalk_flask.settings import SETTINGS
 from tests.api.conftest import Consumer, items
-from tests.bench.figures import BARS
 from tests.conftest import chalk_of
 
 ROOT = Path(__file__).resolve().parent.parent

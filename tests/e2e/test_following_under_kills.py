@@ -26,8 +26,8 @@ from backends import open_store
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
-from tests.e2e.following import DELTA, Client, Follower, Trial
 from tests.support.deliveries import verified
+from tests.support.followers import DELTA, Client, Follower, Trial
 from tests.support.receiver import OK, Behaviour, Receiver, read_request, receiving
 
 CHANGES = int(os.environ.get("FOLLOWED_CHANGES", "120"))

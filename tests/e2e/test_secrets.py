@@ -25,9 +25,9 @@ from standardwebhooks import Webhook
 
 from chalk_flask.auth.clients.assertions import JWT_BEARER
 from tests.e2e.conftest import DEMO
-from tests.e2e.places import API, CANARY, GRANT, Place, files, forms, logged, people
 from tests.support.keys import AUD, ISS, key_set, rsa_key, signed
 from tests.support.receiver import answering, receiving
+from tests.support.services import API, CANARY, GRANT, Place, files, forms, logged, people
 
 
 @pytest.fixture(scope="module", params=["sqlite:///chalk.db", "json:///store"])

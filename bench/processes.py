@@ -32,8 +32,8 @@ __all__ = [
 ROOT = Path(__file__).resolve().parent.parent.parent
 PREFIX = "/ims/oneroster/v1p1"
 CHALK = (sys.executable, "-m", "chalk_flask")
-RECEIVER = (sys.executable, "-m", "tests.bench.receiver")
-YARDSTICK = (sys.executable, "-m", "tests.bench.yardsticks")
+RECEIVER = (sys.executable, "-m", "bench.receiver")
+YARDSTICK = (sys.executable, "-m", "bench.yardsticks")
 LONGEST = 600.0
 
 Result = TypeVar("Result")

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from bench.figures import BARS, Bar, Figure, table, verdicts
+from bench.roster import District, write_package
 from chalk_flask.settings import Settings
-from tests.bench.figures import BARS, Bar, Figure, table, verdicts
-from tests.bench.roster import District, write_package
 
 ROOT = Path(__file__).resolve().parents[2]
 

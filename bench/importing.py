@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests.bench.figures import Figure
-from tests.bench.processes import CHALK, YARDSTICK, Ran, ran
-from tests.bench.roster import write_delta, write_package
+from bench.figures import Figure
+from bench.processes import CHALK, YARDSTICK, Ran, ran
+from bench.roster import write_delta, write_package
 
 __all__ = ["imports"]
 

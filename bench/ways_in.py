@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+from bench.figures import Figure
+from bench.measuring import Effort
+from bench.processes import CHALK, Failed, Server, ran, yardstick_server
 from chalk_flask import create_app
 from chalk_flask.services import Chalk
-from tests.bench.figures import Figure
-from tests.bench.measuring import Effort
-from tests.bench.processes import CHALK, Failed, Server, ran, yardstick_server
 
 __all__ = ["known_bearer", "limited_page", "token_requests", "written_grades"]
 

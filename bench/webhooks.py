@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from statistics import median
 
 from backends import open_store
+from bench.figures import Figure
+from bench.load import waits
+from bench.measuring import Effort
+from bench.processes import CHALK, Failed, Server, chalk_server, counting_receiver, growth_meanwhile, ran
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import Message, envelope
 from chalk_flask.storage import COLLECTIONS
-from tests.bench.figures import Figure
-from tests.bench.load import waits
-from tests.bench.measuring import Effort
-from tests.bench.processes import CHALK, Failed, Server, chalk_server, counting_receiver, growth_meanwhile, ran
 
 __all__ = ["webhooks"]
 

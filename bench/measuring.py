@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
-from tests.bench.figures import Figure
-from tests.bench.load import Maker, rate
-from tests.bench.processes import Failed, Server, growth_meanwhile
+from bench.figures import Figure
+from bench.load import Maker, rate
+from bench.processes import Failed, Server, growth_meanwhile
 
 __all__ = ["Effort", "bodies", "growth", "reads", "stream", "walk"]
 

@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench.figures import Figure, machine, row, table, verdicts
-from tests.bench.importing import imports
-from tests.bench.load import chosen
-from tests.bench.measuring import Effort, bodies, growth, reads, stream, walk
-from tests.bench.processes import CHALK, Failed, chalk_server, ran, yardstick_server
-from tests.bench.roster import FEWEST, write_package
-from tests.bench.ways_in import known_bearer, limited_page, token_requests, written_grades
-from tests.bench.webhooks import webhooks
+from bench.figures import Figure, machine, row, table, verdicts
+from bench.importing import imports
+from bench.load import chosen
+from bench.measuring import Effort, bodies, growth, reads, stream, walk
+from bench.processes import CHALK, Failed, chalk_server, ran, yardstick_server
+from bench.roster import FEWEST, write_package
+from bench.ways_in import known_bearer, limited_page, token_requests, written_grades
+from bench.webhooks import webhooks
 
 PARTS = ("import", "reads", "stream", "walk", "ways-in", "webhooks")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
-from tests.bench.processes import Failed, Server
+from bench.processes import Failed, Server
 
 __all__ = ["Maker", "chosen", "rate", "waits"]
 
