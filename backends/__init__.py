@@ -15,71 +15,71 @@ from importlib.metadata import EntryPoint, entry_points
 
 from backends.base import (
     Backend,
-    BadQuery,
-    BadStorageURL,
     Collection,
     Field,
+    InvalidQueryError,
+    InvalidStorageURLError,
     Page,
     Record,
     Snapshot,
+    StorageBusyError,
     StorageError,
-    StoreBusy,
-    StoreFailed,
+    StorageUnavailableError,
     Transaction,
     Value,
 )
-from backends.copy import CONTROL, UNFINISHED, check_finished, copy_store
-from backends.errors import StoreNotEmpty, StoreUnfinished
+from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
+from backends.errors import IncompleteCopyError, StoreNotEmptyError
 from backends.query import (
-    EVERYTHING,
     KEY,
-    AllOf,
-    Among,
-    AnyOf,
+    MATCH_ALL,
+    And,
     Compare,
+    In,
     Key,
     Not,
     Operator,
-    Order,
+    Or,
+    OrderBy,
     Query,
-    Select,
+    Subquery,
     Where,
 )
 
 __all__ = [
     "CONTROL",
-    "EVERYTHING",
+    "COPY_MARKER",
     "KEY",
-    "UNFINISHED",
-    "AllOf",
-    "Among",
-    "AnyOf",
+    "MATCH_ALL",
+    "And",
     "Backend",
-    "BadQuery",
-    "BadStorageURL",
     "Collection",
     "Compare",
     "Field",
+    "In",
+    "IncompleteCopyError",
+    "InvalidQueryError",
+    "InvalidStorageURLError",
     "Key",
     "Not",
     "Operator",
-    "Order",
+    "Or",
+    "OrderBy",
     "Page",
     "Query",
     "Record",
-    "Select",
     "Snapshot",
+    "StorageBusyError",
     "StorageError",
-    "StoreBusy",
-    "StoreFailed",
-    "StoreNotEmpty",
-    "StoreUnfinished",
+    "StorageUnavailableError",
+    "StoreNotEmptyError",
+    "Subquery",
     "Transaction",
     "Value",
     "Where",
     "backend_class",
     "copy_store",
-    "installed",
+    "installed_backends",
     "open_store",
     "store_exists",
 ]
@@ -96,7 +96,7 @@ BUILT_IN = {
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
-def installed() -> dict[str, str]:
+def installed_backends() -> dict[str, str]:
     """URL scheme to `module:class` of every backend that can be opened here, built in or plugged in."""
     plugged = {point.name: point.value for point in entry_points(group=GROUP)}
     return dict(sorted((plugged | BUILT_IN).items()))
@@ -106,24 +106,26 @@ def backend_class(url: str) -> type[Backend]:
     """The backend that a storage URL names. Raises BadStorageURL."""
     match = _SCHEME.match(url)
     if not match:
-        raise BadStorageURL("a storage URL starts with a scheme, as in sqlite:///chalk.db, json:///folder or memory:")
+        raise InvalidStorageURLError(
+            "a storage URL starts with a scheme, as in sqlite:///chalk.db, json:///folder or memory:"
+        )
     scheme = match[1].lower()
-    target = installed().get(scheme)
+    target = installed_backends().get(scheme)
     if target is None:
-        raise BadStorageURL(f"no backend for {scheme!r}; installed: {', '.join(installed())}")
+        raise InvalidStorageURLError(f"no backend for {scheme!r}; installed: {', '.join(installed_backends())}")
     return _load(scheme, target)
 
 
-def open_store(url: str, collections: Iterable[Collection], *, unfinished: bool = False) -> Backend:
+def open_store(url: str, collections: Iterable[Collection], *, allow_incomplete: bool = False) -> Backend:
     """Open the store at `url`, creating or widening what is missing. Raises BadStorageURL or StoreFailed.
 
     Raises StoreUnfinished for a store that a copy has begun to fill, unless `unfinished` says that this one may be so.
     """
     store = backend_class(url).open(url, collections)
-    if UNFINISHED.name in store.collections and not unfinished:
+    if COPY_MARKER.name in store.collections and not allow_incomplete:
         try:
-            with contextlib.suppress(StoreFailed):  # what cannot be read says so to whoever reads it
-                check_finished(store)
+            with contextlib.suppress(StorageUnavailableError):  # what cannot be read says so to whoever reads it
+                check_complete(store)
         except BaseException:
             store.close()
             raise
@@ -143,7 +145,7 @@ def _load(scheme: str, target: str) -> type[Backend]:
         else:
             found = EntryPoint(scheme, target, GROUP).load()
     except (ImportError, AttributeError) as error:
-        raise BadStorageURL(f"the backend for {scheme!r} ({target}) cannot be loaded: {error}") from error
+        raise InvalidStorageURLError(f"the backend for {scheme!r} ({target}) cannot be loaded: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise BadStorageURL(f"the backend for {scheme!r} ({target}) is not a backends.Backend")
+        raise InvalidStorageURLError(f"the backend for {scheme!r} ({target}) is not a backends.Backend")
     return found

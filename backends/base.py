@@ -13,30 +13,36 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from backends.errors import BadQuery, BadStorageURL, StorageError, StoreBusy, StoreFailed
-from backends.query import EVERYTHING, Query, Where
-from backends.records import Collection, Field, Record, Value, plain
-from backends.validation import check_record, check_text, declared, file_path, validate, validate_where
+from backends.errors import (
+    InvalidQueryError,
+    InvalidStorageURLError,
+    StorageBusyError,
+    StorageError,
+    StorageUnavailableError,
+)
+from backends.query import MATCH_ALL, Query, Where
+from backends.records import Collection, Field, Record, Value, normalize
+from backends.validation import check_record, check_text, file_path, get_collection, validate, validate_where
 
 __all__ = [
     "Backend",
-    "BadQuery",
-    "BadStorageURL",
     "Collection",
     "Field",
+    "InvalidQueryError",
+    "InvalidStorageURLError",
     "Page",
     "Record",
     "Snapshot",
+    "StorageBusyError",
     "StorageError",
-    "StoreBusy",
-    "StoreFailed",
+    "StorageUnavailableError",
     "Transaction",
     "Value",
     "check_record",
     "check_text",
-    "declared",
     "file_path",
-    "plain",
+    "get_collection",
+    "normalize",
     "validate",
     "validate_where",
 ]
@@ -74,15 +80,15 @@ class Snapshot(ABC):
         """The page that the query asks for. Raises BadQuery."""
 
     @abstractmethod
-    def bodies(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The bodies of those keys that exist."""
 
     @abstractmethod
-    def keys(self, collection: str, where: Where = EVERYTHING) -> Iterator[str]:
+    def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
         """The keys of the matching records in key order, without holding them all."""
 
     @abstractmethod
-    def records(self, collection: str) -> Iterator[Record]:
+    def scan(self, collection: str) -> Iterator[Record]:
         """All records in key order, without holding them all; each put elsewhere, is the same there.
 
         Values are those that were put, in the one form in which they compare: as `plain` gives them.
@@ -149,13 +155,13 @@ class Backend(ABC):
         """The names of all tenants that have a record, in order; others for whom something was written may be there."""
 
     @abstractmethod
-    def stamp(self, tenant: str) -> object:
+    def version(self, tenant: str) -> object:
         """A value that differs from an earlier one if anything of the tenant was committed since, by anyone.
 
         It may differ without need. Cheap (microseconds): caches of unserved records hang on it.
         """
 
-    def read_since(self, tenant: str, stamp: object) -> Snapshot:
+    def read_since(self, tenant: str, at_least: object) -> Snapshot:
         """A snapshot that shows the tenant as it was when the stamp (of any tenant) was taken, or later.
 
         For a reader who has just taken a stamp and would pay for another look at what is newest.

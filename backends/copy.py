@@ -17,15 +17,15 @@ from itertools import islice
 from typing import TypeAlias
 
 from backends.base import Backend, Snapshot
-from backends.errors import StoreBusy, StoreNotEmpty, StoreUnfinished
+from backends.errors import IncompleteCopyError, StorageBusyError, StoreNotEmptyError
 from backends.records import Collection, Record
 
-__all__ = ["CONTROL", "UNFINISHED", "Counts", "Progress", "check_finished", "copy_store"]
+__all__ = ["CONTROL", "COPY_MARKER", "Counts", "Progress", "check_complete", "copy_store"]
 
 CONTROL = "_control"
 """The tenant of what must be found before a tenant is known."""
 
-UNFINISHED = Collection("unfinished", served=False)
+COPY_MARKER = Collection("unfinished", bumps_revision=False)
 """Where, in the tenant CONTROL, the note is kept. A store that is copied into declares it."""
 
 Counts: TypeAlias = dict[str, dict[str, int]]
@@ -35,8 +35,8 @@ Progress: TypeAlias = Callable[[str, int], None]
 """Is told a collection, and how many of its records were copied so far."""
 
 KEY = "copy"
-STEP = 1000
-BATCH = 50_000
+PROGRESS_INTERVAL = 1000
+BATCH_SIZE = 50_000
 
 
 def copy_store(source: Backend, target: Backend, *, restart: bool = False, progress: Progress | None = None) -> Counts:
@@ -48,15 +48,15 @@ def copy_store(source: Backend, target: Backend, *, restart: bool = False, progr
     """
     with closing(source.write(CONTROL)):
         copy = _Copy(source, target, progress)
-        copy.begin(restart)
+        copy.start(restart)
         tenants = [*(name for name in source.tenants() if name != CONTROL), CONTROL]
-        return {name: counts for name in tenants if (counts := copy.carry(name))}
+        return {name: counts for name in tenants if (counts := copy.copy_tenant(name))}
 
 
-def check_finished(store: Backend) -> None:
+def check_complete(store: Backend) -> None:
     """Raises StoreUnfinished when a copy into the store has begun and not ended."""
     if _note(store) is not None:
-        raise StoreUnfinished(
+        raise IncompleteCopyError(
             "this store is a copy that is not finished: wait until it is; if it was stopped, begin it anew with"
             " `chalk-flask copy FROM TO --restart`"
         )
@@ -64,7 +64,7 @@ def check_finished(store: Backend) -> None:
 
 def _note(store: Backend) -> bytes | None:
     with store.read(CONTROL) as control:
-        return control.bodies(UNFINISHED.name, [KEY]).get(KEY)
+        return control.get_many(COPY_MARKER.name, [KEY]).get(KEY)
 
 
 @dataclass
@@ -74,49 +74,49 @@ class _Copy:
     progress: Progress | None
     mine: Record = field(default_factory=lambda: Record(KEY, json.dumps(secrets.token_hex(8)).encode()))
 
-    def begin(self, restart: bool) -> None:
+    def start(self, restart: bool) -> None:
         """Make the target ours, and empty."""
         with self.target.write(CONTROL) as control:
             left = _note(self.target) is not None
             if left and not restart:
-                check_finished(self.target)
+                check_complete(self.target)
             if not left:
                 self._check_empty()
-            control.put(UNFINISHED.name, [self.mine])
+            control.put(COPY_MARKER.name, [self.mine])
         if left:
             for tenant in self.target.tenants():
                 self._clear(tenant)
 
-    def carry(self, tenant: str) -> dict[str, int]:
+    def copy_tenant(self, tenant: str) -> dict[str, int]:
         """Copy a tenant in one transaction; with CONTROL the copy is finished. How many records there were of what."""
         counts: Counter[str] = Counter()
         with self.source.read(tenant) as snapshot, self.target.write(tenant) as transaction:
             self._check_mine()
             if tenant == CONTROL:
-                transaction.delete(UNFINISHED.name, [KEY])
+                transaction.delete(COPY_MARKER.name, [KEY])
             _check_nothing(self.target, transaction)
             for collection in self.target.collections:
-                transaction.put(collection, self._counted(collection, snapshot.records(collection), counts))
+                transaction.put(collection, self._counted(collection, snapshot.scan(collection), counts))
         return dict(counts)
 
     def _counted(self, collection: str, records: Iterator[Record], counts: Counter[str]) -> Iterator[Record]:
         for record in records:
             yield record
             counts[collection] += 1
-            if self.progress and counts[collection] % STEP == 0:
+            if self.progress and counts[collection] % PROGRESS_INTERVAL == 0:
                 self.progress(collection, counts[collection])
 
     def _clear(self, tenant: str) -> None:
         with self.target.write(tenant) as transaction:
             self._check_mine()
-            for collection in self.target.collections.keys() - {UNFINISHED.name}:
-                while batch := list(islice(transaction.keys(collection), BATCH)):
+            for collection in self.target.collections.keys() - {COPY_MARKER.name}:
+                while batch := list(islice(transaction.keys(collection), BATCH_SIZE)):
                     transaction.delete(collection, batch)
 
     def _check_mine(self) -> None:
         """Raises StoreBusy when another copy has taken the target over; asked while nobody else can write to it."""
         if _note(self.target) != self.mine.body:
-            raise StoreBusy("another copy into this store was begun meanwhile")
+            raise StorageBusyError("another copy into this store was begun meanwhile")
 
     def _check_empty(self) -> None:
         for tenant in self.target.tenants():
@@ -127,4 +127,4 @@ class _Copy:
 def _check_nothing(target: Backend, snapshot: Snapshot) -> None:
     for collection in target.collections:
         if next(snapshot.keys(collection), None) is not None:
-            raise StoreNotEmpty(f"the store to copy into holds {collection} already: name one that holds nothing")
+            raise StoreNotEmptyError(f"the store to copy into holds {collection} already: name one that holds nothing")

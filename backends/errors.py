@@ -12,13 +12,13 @@ StorageError
 from __future__ import annotations
 
 __all__ = [
-    "BadQuery",
-    "BadStorageURL",
+    "IncompleteCopyError",
+    "InvalidQueryError",
+    "InvalidStorageURLError",
+    "StorageBusyError",
     "StorageError",
-    "StoreBusy",
-    "StoreFailed",
-    "StoreNotEmpty",
-    "StoreUnfinished",
+    "StorageUnavailableError",
+    "StoreNotEmptyError",
 ]
 
 
@@ -26,25 +26,25 @@ class StorageError(Exception):
     """Whatever goes wrong below the contract; a driver's own error never escapes."""
 
 
-class BadStorageURL(StorageError):
+class InvalidStorageURLError(StorageError):
     """No backend answers to the URL, or the URL is malformed."""
 
 
-class BadQuery(StorageError):
+class InvalidQueryError(StorageError):
     """The query names a collection or field that is not declared, or compares a field with the wrong kind of value."""
 
 
-class StoreBusy(StorageError):
+class StorageBusyError(StorageError):
     """Another writer held the store for longer than the caller was ready to wait; nothing was written."""
 
 
-class StoreNotEmpty(StorageError):
+class StoreNotEmptyError(StorageError):
     """A store that was to be filled by a copy holds something; nothing was written."""
 
 
-class StoreUnfinished(StorageError):
+class IncompleteCopyError(StorageError):
     """A copy has begun to fill the store and has not ended: what it holds is not whole."""
 
 
-class StoreFailed(StorageError):
+class StorageUnavailableError(StorageError):
     """The medium failed, or what lies there is not a store of ours."""

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 __all__ = [
-    "EVERYTHING",
     "KEY",
-    "AllOf",
-    "Among",
-    "AnyOf",
+    "MATCH_ALL",
+    "And",
     "Compare",
+    "In",
     "Key",
     "Not",
     "Operator",
-    "Order",
+    "Or",
+    "OrderBy",
     "Query",
-    "Select",
+    "Subquery",
     "Where",
-    "conditions",
+    "leaf_conditions",
 ]
 
 Key: TypeAlias = str | float
@@ -48,7 +48,7 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class Select:
+class Subquery:
     """The values of `field` over the records of `collection` that match `where`; feeds a semi-join."""
 
     collection: str
@@ -57,11 +57,11 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
-class Among:
+class In:
     """True when the field holds one of the values. A semi-join: however many match, the record comes once."""
 
     field: str
-    values: tuple[Key, ...] | Select
+    values: tuple[Key, ...] | Subquery
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +72,26 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
-class AllOf:
+class And:
     """True when every term is; `AllOf(())` is true."""
 
     terms: tuple[Where, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
+class Or:
     """True when some term is; `AnyOf(())` is false."""
 
     terms: tuple[Where, ...]
 
 
-Where: TypeAlias = Compare | Among | Not | AllOf | AnyOf
+Where: TypeAlias = Compare | In | Not | And | Or
 
-EVERYTHING: Where = AllOf(())
+MATCH_ALL: Where = And(())
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OrderBy:
     """Sort by a field: missing last ascending and first descending; a many-valued field by its least value."""
 
     field: str
@@ -103,26 +103,26 @@ class Query:
     """A page of one collection. The key, ascending, is always the last tie-break; `limit=None` is all that is left."""
 
     collection: str
-    where: Where = EVERYTHING
-    order: tuple[Order, ...] = ()
+    where: Where = MATCH_ALL
+    order: tuple[OrderBy, ...] = ()
     offset: int = 0
     limit: int | None = None
 
 
-def conditions(where: Where) -> Iterator[tuple[str | None, Compare | Among]]:
+def leaf_conditions(where: Where) -> Iterator[tuple[str | None, Compare | In]]:
     """Every leaf of the tree with the collection it is asked of (None: the collection of the query itself)."""
     match where:
         case Compare():
             yield None, where
-        case Among(_, Select(collection, field, inner)):
+        case In(_, Subquery(collection, field, inner)):
             yield None, where
-            yield collection, Among(field, ())
-            for owner, leaf in conditions(inner):
+            yield collection, In(field, ())
+            for owner, leaf in leaf_conditions(inner):
                 yield owner or collection, leaf
-        case Among():
+        case In():
             yield None, where
         case Not(term):
-            yield from conditions(term)
-        case AllOf(terms) | AnyOf(terms):
+            yield from leaf_conditions(term)
+        case And(terms) | Or(terms):
             for term in terms:
-                yield from conditions(term)
+                yield from leaf_conditions(term)

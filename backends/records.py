@@ -8,10 +8,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from backends.errors import BadQuery
+from backends.errors import InvalidQueryError
 from backends.query import KEY, Key
 
-__all__ = ["Collection", "Field", "Record", "Value", "comparable", "plain"]
+__all__ = ["Collection", "Field", "Record", "Value", "normalize", "normalize_value"]
 
 Value: TypeAlias = Key | tuple[Key, ...] | None
 
@@ -27,12 +27,12 @@ class Field:
 
     path: str
     kind: Literal["text", "number"] = "text"
-    many: bool = False
+    multi_valued: bool = False
     indexed: bool = False
-    common: bool = False
+    low_cardinality: bool = False
 
     @property
-    def dynamic(self) -> bool:
+    def is_dynamic(self) -> bool:
         """Whether the path stands for a family of paths."""
         return self.path.endswith(".*")
 
@@ -46,25 +46,27 @@ class Collection:
 
     name: str
     fields: tuple[Field, ...] = ()
-    served: bool = True
+    bumps_revision: bool = True
 
     @cached_property
-    def by_path(self) -> Mapping[str, Field]:
+    def fields_by_path(self) -> Mapping[str, Field]:
         """The fields by path, the key among them."""
         return {KEY: Field(KEY, indexed=True)} | {f.path: f for f in self.fields}
 
-    def knows(self, path: str) -> bool:
+    def has_field(self, path: str) -> bool:
         """Whether the path belongs to a field."""
-        return path in self.by_path or any(each.dynamic and path.startswith(each.path[:-1]) for each in self.fields)
+        return path in self.fields_by_path or any(
+            each.is_dynamic and path.startswith(each.path[:-1]) for each in self.fields
+        )
 
-    def field(self, path: str) -> Field:
+    def field_for(self, path: str) -> Field:
         """The field a path belongs to, a dynamic one when it covers it. Raises BadQuery for an unknown path."""
-        if found := self.by_path.get(path):
+        if found := self.fields_by_path.get(path):
             return found
         for candidate in self.fields:
-            if candidate.dynamic and path.startswith(candidate.path[:-1]):
+            if candidate.is_dynamic and path.startswith(candidate.path[:-1]):
                 return candidate
-        raise BadQuery(f"collection {self.name!r} has no field {path!r}")
+        raise InvalidQueryError(f"collection {self.name!r} has no field {path!r}")
 
 
 class Record(NamedTuple):
@@ -81,7 +83,7 @@ class Record(NamedTuple):
     values: Mapping[str, Value] = MappingProxyType({})
 
 
-def plain(record: Record, owner: Collection) -> Record:
+def normalize(record: Record, collection: Collection) -> Record:
     """The record with its values in one form.
 
     Numbers are floats, a field of many has a tuple without doubles, ascending, and nothing stands there for what is
@@ -89,21 +91,21 @@ def plain(record: Record, owner: Collection) -> Record:
     """
     kept: dict[str, Value] = {}
     for path, value in record.values.items():
-        if value is None or value == () or not owner.knows(path):
+        if value is None or value == () or not collection.has_field(path):
             continue
-        field = owner.field(path)
-        if field.many or field.dynamic:
+        field = collection.field_for(path)
+        if field.multi_valued or field.is_dynamic:
             kept[path] = _ascending(value if isinstance(value, tuple) else (value,))
         elif not isinstance(value, tuple):
-            kept[path] = comparable(value)
+            kept[path] = normalize_value(value)
     return Record(record.key, record.body, kept)
 
 
 # Any: text or number, but one of the two throughout a field.
 def _ascending(values: tuple[Any, ...]) -> tuple[Key, ...]:
-    return tuple(sorted(set(map(comparable, values))))
+    return tuple(sorted(set(map(normalize_value, values))))
 
 
-def comparable(value: Key) -> Key:
+def normalize_value(value: Key) -> Key:
     """Numbers as floats, as every backend compares them."""
     return value if isinstance(value, str) else float(value)

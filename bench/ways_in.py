@@ -18,7 +18,7 @@ from bench.figures import Figure
 from bench.measuring import Effort
 from bench.processes import CHALK, Failed, Server, ran, yardstick_server
 from chalk_flask import create_app
-from chalk_flask.services import Chalk
+from chalk_flask.services import Services
 
 __all__ = ["known_bearer", "limited_page", "token_requests", "written_grades"]
 
@@ -32,13 +32,13 @@ CLIENTS = 8
 def known_bearer(storage: str, server: Server, folder: Path) -> Iterator[Figure]:
     """CPU time in process of letting in a token that was seen before."""
     token = server.headers["Authorization"].partition(" ")[2]
-    chalk: Chalk = create_app(storage=storage, data=str(folder / "data")).extensions["chalk"]
+    chalk: Services = create_app(storage=storage, data=str(folder / "data")).extensions["chalk"]
     with closing(chalk.store):
-        if chalk.door.admit(token)[0] is None:
+        if chalk.authenticator.authenticate(token)[0] is None:
             raise Failed("the token of the benchmark is not let in")
         began = time.process_time()
         for _ in range(CHECKS):
-            chalk.door.admit(token)
+            chalk.authenticator.authenticate(token)
         took = (time.process_time() - began) / CHECKS
     yield Figure("bearer", took * 1e6, f"µs of CPU to let a known token in, over {CHECKS:,} times")
 

@@ -24,7 +24,7 @@ from flask import Flask, Response
 from backends import Record
 from chalk_flask.cli import main
 from chalk_flask.roster.changes import clock
-from chalk_flask.roster.changes.writer import Ledger
+from chalk_flask.roster.changes.writer import RosterWriter
 from chalk_flask.roster.imports import importer
 
 __all__ = ["STREAMED", "WAITRESS_THREADS"]
@@ -90,14 +90,14 @@ def load(package: Path, file: Path) -> None:
         database.execute("COMMIT")
 
 
-class Unnumbered(Ledger):
+class Unnumbered(RosterWriter):
     """Writes as the service does, and neither gives numbers nor remembers them."""
 
     def put(self, name: str, records: Iterable[Record], keys: Callable[[], Iterable[str]]) -> None:
         self._transaction.put(name, records)
 
     def finish(self, counts: Mapping[str, object] | None = None) -> None:
-        self._transaction.put(clock.COLLECTION, [clock.remember(self.stamp)])
+        self._transaction.put(clock.COLLECTION, [clock.timestamp_record(self.stamp)])
 
 
 if __name__ == "__main__":

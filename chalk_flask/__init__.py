@@ -18,6 +18,6 @@ def create_app(**settings: object) -> Flask:
     backends.BadStorageURL, backends.StoreFailed.
     """
     # A command that serves nothing, such as an import, starts in half the time without Flask.
-    from chalk_flask.factory import application
+    from chalk_flask.factory import create_application
 
-    return application(settings)
+    return create_application(settings)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-__all__ = ["where"]
+__all__ = ["error_location"]
 
 
-def where(error: BaseException) -> str:
+def error_location(error: BaseException) -> str:
     """The type of an error and the place that raised it: the words of a stranger's error may hold what is secret."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from backends import Backend
 from chalk_flask import create_app
-from chalk_flask.services import Chalk
+from chalk_flask.services import Services
 
 BACKENDS = ("memory", "json", "sqlite")
 
@@ -52,7 +52,7 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def chalk_of(app: Flask) -> Chalk:
+def chalk_of(app: Flask) -> Services:
     """The parts of an application."""
-    chalk: Chalk = app.extensions["chalk"]
+    chalk: Services = app.extensions["chalk"]
     return chalk

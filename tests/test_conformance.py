@@ -23,7 +23,7 @@ def test_the_page_lists_every_operation_as_it_is_routed() -> None:
         [
             route.operation,
             f"GET {route.path}",
-            route.resource.name if route.many else route.resource.single,
+            route.resource.name if route.is_collection else route.resource.singular_name,
             route.scope.rpartition("/")[2],
         ]
         for route in ROUTES
@@ -33,7 +33,7 @@ def test_the_page_lists_every_operation_as_it_is_routed() -> None:
         [
             write.operation,
             f"{write.method} {write.path}",
-            write.resource.single if write.method == "PUT" else "none",
+            write.resource.singular_name if write.method == "PUT" else "none",
             write.scope.rpartition("/")[2],
         ]
         for write in WRITES

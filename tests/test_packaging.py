@@ -19,7 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from chalk_flask.server import GRACE
+from chalk_flask.server.server import SHUTDOWN_SECONDS
 from chalk_flask.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,7 @@ def test_a_variable_that_is_named_outside_the_code_is_a_setting(name: str) -> No
 def test_the_systemd_unit_waits_longer_than_requests_have_to_finish() -> None:
     stop = re.search(r"^TimeoutStopSec=(\d+)$", text("config/chalk-flask.service"), re.MULTILINE)
     assert stop
-    assert int(stop[1]) > GRACE + 5  # waitress gives its threads 5 seconds more
+    assert int(stop[1]) > SHUTDOWN_SECONDS + 5  # waitress gives its threads 5 seconds more
 
 
 @pytest.fixture(scope="module")

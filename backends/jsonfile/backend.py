@@ -23,16 +23,16 @@ from filelock import FileLock, Timeout
 
 from backends.base import (
     Backend,
-    BadStorageURL,
     Collection,
+    InvalidStorageURLError,
     Snapshot,
-    StoreBusy,
-    StoreFailed,
+    StorageBusyError,
+    StorageUnavailableError,
     Transaction,
     check_text,
     file_path,
 )
-from backends.jsonfile.folder import LIVE, Folder, Saved
+from backends.jsonfile.folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
 from backends.memory.evaluator import State
 
@@ -48,7 +48,7 @@ class JSONFileBackend(Backend):
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
         self.collections: Mapping[str, Collection] = {c.name: c for c in collections}
         self._path = path
-        self._seen: dict[str, Saved] = {}
+        self._seen: dict[str, LoadedState] = {}
         self._loading = threading.Lock()
         self._writing = threading.Lock()
         self._closed = False
@@ -66,9 +66,11 @@ class JSONFileBackend(Backend):
         """Whether some tenant's `current.json` is in the folder. Raises BadStorageURL or StoreFailed."""
         path = file_path(url)
         if path.exists() and not path.is_dir():
-            raise BadStorageURL(f"{path} is a file, not a folder: name another folder, or use sqlite:/// for a file")
+            raise InvalidStorageURLError(
+                f"{path} is a file, not a folder: name another folder, or use sqlite:/// for a file"
+            )
         with _failing(path):
-            return any(path.glob(f"*/{LIVE}"))
+            return any(path.glob(f"*/{CURRENT_FILE}"))
 
     def read(self, tenant: str) -> Snapshot:
         """The tenant's tables, read again as far as another process has committed since."""
@@ -93,33 +95,33 @@ class JSONFileBackend(Backend):
         """Everybody who has a `current.json`."""
         return sorted(tenant_name(folder.name) for folder in self._folders())
 
-    def stamp(self, tenant: str) -> object:
+    def version(self, tenant: str) -> object:
         """What the file system says of `current.json`: every commit replaces it."""
         self._check_open()
         folder = self._folder(tenant)
         with _failing(folder.path):
-            return folder.stamp()
+            return folder.version()
 
     def check(self) -> list[str]:
         """Read every file of every tenant."""
-        return [sentence for folder in self._folders() for sentence in Folder(folder).faults()]
+        return [sentence for folder in self._folders() for sentence in Folder(folder).problems()]
 
     def close(self) -> None:
         """Forget what was read."""
         self._closed = True
         self._seen.clear()
 
-    def _latest(self, tenant: str) -> Saved:
+    def _latest(self, tenant: str) -> LoadedState:
         self._check_open()
         folder = self._folder(tenant)
         with self._loading, _failing(folder.path):
-            saved = self._seen[tenant] = folder.load(self._seen.get(tenant, Saved()))
+            saved = self._seen[tenant] = folder.load(self._seen.get(tenant, LoadedState()))
             return saved
 
     def _folders(self) -> list[Path]:
         self._check_open()
         with _failing(self._path):
-            return sorted(live.parent for live in self._path.glob(f"*/{LIVE}"))
+            return sorted(live.parent for live in self._path.glob(f"*/{CURRENT_FILE}"))
 
     def _folder(self, tenant: str) -> Folder:
         return Folder(self._path / folder_name(tenant))
@@ -152,7 +154,7 @@ class JSONFileBackend(Backend):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreFailed("the store is closed: open it again to use it")
+            raise StorageUnavailableError("the store is closed: open it again to use it")
 
 
 def folder_name(tenant: str) -> str:
@@ -172,11 +174,11 @@ def tenant_name(folder: str) -> str:
             return name
     except UnicodeDecodeError:
         pass
-    raise StoreFailed(f"{folder!r} is not the name of a tenant's folder: rename it or move it elsewhere")
+    raise StorageUnavailableError(f"{folder!r} is not the name of a tenant's folder: rename it or move it elsewhere")
 
 
-def _busy(wait: float) -> StoreBusy:
-    return StoreBusy(f"another writer held the store for more than {wait:g} seconds; try again")
+def _busy(wait: float) -> StorageBusyError:
+    return StorageBusyError(f"another writer held the store for more than {wait:g} seconds; try again")
 
 
 @contextmanager
@@ -187,4 +189,4 @@ def _failing(path: Path) -> Iterator[None]:
     except Timeout:
         raise
     except OSError as error:
-        raise StoreFailed(f"{error.filename or path}: {error.strerror or error}") from error
+        raise StorageUnavailableError(f"{error.filename or path}: {error.strerror or error}") from error

@@ -14,29 +14,29 @@ from urllib.parse import quote
 
 import orjson
 
-from backends.base import Record, StoreFailed
-from backends.memory.evaluator import NO_STATE, State, Table
+from backends.base import Record, StorageUnavailableError
+from backends.memory.evaluator import EMPTY_STATE, State, Table
 
-__all__ = ["LIVE", "Folder", "Saved"]
+__all__ = ["CURRENT_FILE", "Folder", "LoadedState"]
 
-LIVE = "current.json"
+CURRENT_FILE = "current.json"
 _NEXT = "current.json.next"
 _DATA = re.compile(r".+\.[0-9]+\.json")
 
 # The head of a line is dumped compactly, so the first raw tab ends it: a tab in a JSON string is always written \t.
 _SEAM = b',\t"body":'
 
-Stamp: TypeAlias = tuple[int, int, int] | None
+Version: TypeAlias = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class LoadedState:
     """What was read from a folder: the state, the files it came from, and the stamp of the `current.json` that said so;
     no stamp when there was none."""
 
-    stamp: Stamp = None
+    stamp: Version = None
     files: Mapping[str, str] = field(default_factory=dict)
-    state: State = NO_STATE
+    state: State = EMPTY_STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +45,29 @@ class Folder:
 
     path: Path
 
-    def stamp(self) -> Stamp:
+    def version(self) -> Version:
         """What tells one `current.json` from the next: inode, time and size."""
         try:
-            return _stamp((self.path / LIVE).stat())
+            return _stamp((self.path / CURRENT_FILE).stat())
         except FileNotFoundError:
             return None
 
-    def load(self, seen: Saved) -> Saved:
+    def load(self, seen: LoadedState) -> LoadedState:
         """The state as it is now; tables whose file is still the one in `seen` are not read again."""
-        while (stamp := self.stamp()) != seen.stamp:
+        while (stamp := self.version()) != seen.stamp:
             if stamp is None:
-                return Saved()
+                return LoadedState()
             try:
                 return self._read(seen)
             except FileNotFoundError as error:
                 # A writer was faster: it has named new files and removed those that we were about to read.
-                if self.stamp() == stamp:
-                    raise StoreFailed(f"{error.filename}: {LIVE} names this file, but it is missing") from error
+                if self.version() == stamp:
+                    raise StorageUnavailableError(
+                        f"{error.filename}: {CURRENT_FILE} names this file, but it is missing"
+                    ) from error
         return seen
 
-    def save(self, before: Saved, state: State, touched: Iterable[str]) -> Saved:
+    def save(self, before: LoadedState, state: State, touched: Iterable[str]) -> LoadedState:
         """Replace what the folder holds by `state`, of which only the `touched` tables differ from `before`."""
         if not self.path.is_dir():
             self.path.mkdir(mode=0o700)
@@ -76,12 +78,12 @@ class Folder:
             # The disk may be full: leave no half-written files on it.
             self._tidy(before.files.values())
             raise
-        (self.path / _NEXT).replace(self.path / LIVE)
+        (self.path / _NEXT).replace(self.path / CURRENT_FILE)
         _sync(self.path)
         self._tidy(files.values())
-        return Saved(self.stamp(), files, state)
+        return LoadedState(self.version(), files, state)
 
-    def _stage(self, before: Saved, state: State, touched: Iterable[str]) -> dict[str, str]:
+    def _stage(self, before: LoadedState, state: State, touched: Iterable[str]) -> dict[str, str]:
         """Write all that is new beside what is live; the files that will be live, by collection."""
         files = dict(before.files)
         for name in sorted(touched):
@@ -93,26 +95,26 @@ class Folder:
         _sync(self.path)
         return files
 
-    def faults(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What is wrong with the folder, a sentence each."""
         try:
             _, head = self._head()
-        except (OSError, StoreFailed) as error:
+        except (OSError, StorageUnavailableError) as error:
             return [str(error)]
         return [sentence for name in head["files"].values() for sentence in _faults(self.path / name)]
 
-    def _read(self, seen: Saved) -> Saved:
+    def _read(self, seen: LoadedState) -> LoadedState:
         stamp, head = self._head()
         files: dict[str, str] = head["files"]
         tables = {
             collection: seen.state.table(collection) if seen.files.get(collection) == name else _table(self.path / name)
             for collection, name in files.items()
         }
-        return Saved(stamp, files, State(tables, head["revision"], head["serial"]))
+        return LoadedState(stamp, files, State(tables, head["revision"], head["serial"]))
 
-    def _head(self) -> tuple[Stamp, dict[str, Any]]:
+    def _head(self) -> tuple[Version, dict[str, Any]]:
         """`current.json` and the stamp of just the file that was read."""
-        path = self.path / LIVE
+        path = self.path / CURRENT_FILE
         with path.open("rb") as file:
             stamp, text = _stamp(os.fstat(file.fileno())), file.read()
         try:
@@ -120,8 +122,8 @@ class Folder:
             if _sound(head):
                 return stamp, head
         except orjson.JSONDecodeError as error:
-            raise StoreFailed(f"{path}: not JSON: {error}") from error
-        raise StoreFailed(f"{path}: not a list of live files with their revision")
+            raise StorageUnavailableError(f"{path}: not JSON: {error}") from error
+        raise StorageUnavailableError(f"{path}: not a list of live files with their revision")
 
     def _tidy(self, live: Iterable[str]) -> None:
         """Remove what is no longer named, and strays of a writer that was killed; nothing that is not ours.
@@ -135,7 +137,7 @@ class Folder:
                     path.unlink(missing_ok=True)
 
 
-def _stamp(found: os.stat_result) -> Stamp:
+def _stamp(found: os.stat_result) -> Version:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
@@ -150,7 +152,7 @@ def _sound(head: object) -> bool:
 def _lines(table: Table) -> Iterator[bytes]:
     yield b"["
     between = b"\n"
-    for key in table.in_order():
+    for key in table.sorted_keys():
         record = table.records[key]
         head = orjson.dumps({"key": key, "values": record.values})
         yield between + head[:-1] + _SEAM + record.body + b"}"
@@ -189,7 +191,7 @@ def _table(path: Path) -> Table:
 def _records(path: Path) -> Iterator[Record]:
     lines = path.read_bytes().split(b"\n")
     if lines[0] != b"[" or lines[-2:] != [b"]", b""]:
-        raise StoreFailed(f"{path}: not a JSON array with a record a line, or cut off")
+        raise StorageUnavailableError(f"{path}: not a JSON array with a record a line, or cut off")
     for number, line in enumerate(lines[1:-2], 2):
         yield _record(path, number, line.removesuffix(b","))
 
@@ -202,14 +204,14 @@ def _record(path: Path, number: int, line: bytes) -> Record:
             case {"key": str(key), "values": dict(values)}:
                 return Record(key, body[:-1], {p: tuple(v) if isinstance(v, list) else v for p, v in values.items()})
     except orjson.JSONDecodeError as error:
-        raise StoreFailed(f"{path}, line {number}: not JSON: {error}") from error
-    raise StoreFailed(f"{path}, line {number}: not a record with key, values and a tab before the body")
+        raise StorageUnavailableError(f"{path}, line {number}: not JSON: {error}") from error
+    raise StorageUnavailableError(f"{path}, line {number}: not a record with key, values and a tab before the body")
 
 
 def _faults(path: Path) -> Iterator[str]:
     try:
         records = list(_records(path))
-    except (OSError, StoreFailed) as error:
+    except (OSError, StorageUnavailableError) as error:
         yield str(error)
         return
     for number, record in enumerate(records, 2):

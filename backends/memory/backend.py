@@ -13,24 +13,24 @@ from typing import Self, TypeAlias, TypeVar
 
 from backends.base import (
     Backend,
-    BadStorageURL,
     Collection,
+    InvalidStorageURLError,
     Page,
     Record,
     Snapshot,
-    StoreBusy,
-    StoreFailed,
+    StorageBusyError,
+    StorageUnavailableError,
     Transaction,
     check_record,
-    declared,
-    plain,
+    get_collection,
+    normalize,
     validate,
     validate_where,
 )
-from backends.memory.evaluator import NO_STATE, State, Table, joined, matching, selected
-from backends.query import EVERYTHING, Query, Where
+from backends.memory.evaluator import EMPTY_STATE, State, Table, join_bodies, matching_keys, select
+from backends.query import MATCH_ALL, Query, Where
 
-__all__ = ["NO_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]
+__all__ = ["EMPTY_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]
 """All but the first are for backends that keep a tenant in memory and only write it elsewhere (docs/backends.md)."""
 
 Commit: TypeAlias = Callable[[State, set[str]], None]
@@ -64,28 +64,28 @@ class MemoryBackend(Backend):
     def read(self, tenant: str) -> Snapshot:
         """A reference to the tenant's tables; they are never changed once committed."""
         self._check_open()
-        return TableSnapshot(self.collections, self._states.get(tenant, NO_STATE))
+        return TableSnapshot(self.collections, self._states.get(tenant, EMPTY_STATE))
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         """Start to write, alone in the store. Raises StoreBusy after `wait` seconds."""
         self._check_open()
         if not self._writing.acquire(timeout=max(wait, 0)):
-            raise StoreBusy(f"another writer held the store for more than {wait:g} seconds; try again")
+            raise StorageBusyError(f"another writer held the store for more than {wait:g} seconds; try again")
 
         def commit(state: State, _touched: set[str]) -> None:
             self._states[tenant] = state
 
-        return TableTransaction(self.collections, self._states.get(tenant, NO_STATE), commit, self._writing.release)
+        return TableTransaction(self.collections, self._states.get(tenant, EMPTY_STATE), commit, self._writing.release)
 
     def tenants(self) -> list[str]:
         """Everybody who ever committed something."""
         self._check_open()
         return sorted(self._states)
 
-    def stamp(self, tenant: str) -> object:
+    def version(self, tenant: str) -> object:
         """The number of the tenant's last commit."""
         self._check_open()
-        return self._states.get(tenant, NO_STATE).serial
+        return self._states.get(tenant, EMPTY_STATE).serial
 
     def check(self) -> list[str]:
         """Nothing can be wrong with dictionaries."""
@@ -99,7 +99,7 @@ class MemoryBackend(Backend):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreFailed("the store is closed: open it again to use it")
+            raise StorageUnavailableError("the store is closed: open it again to use it")
 
 
 class TableSnapshot(Snapshot):
@@ -117,26 +117,26 @@ class TableSnapshot(Snapshot):
     def find(self, query: Query) -> Page:
         """The page, found now; its chunks are joined while they are iterated."""
         validate(query, self._collections)
-        total, records = selected(self._state(), query)
-        return Page(self._while_open(joined(records)), total)
+        total, records = select(self._state(), query)
+        return Page(self._while_open(join_bodies(records)), total)
 
-    def bodies(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The bodies of those keys that exist."""
-        declared(collection, self._collections)
+        get_collection(collection, self._collections)
         records = self._state().table(collection).records
         return {key: records[key].body for key in keys if key in records}
 
-    def keys(self, collection: str, where: Where = EVERYTHING) -> Iterator[str]:
+    def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
         """The matching keys, found now, so that a transaction may write while it walks through them."""
-        validate_where(where, declared(collection, self._collections), self._collections)
-        return self._while_open(matching(self._state(), collection, where))
+        validate_where(where, get_collection(collection, self._collections), self._collections)
+        return self._while_open(matching_keys(self._state(), collection, where))
 
-    def records(self, collection: str) -> Iterator[Record]:
+    def scan(self, collection: str) -> Iterator[Record]:
         """The records as they are now, in key order."""
-        owner = declared(collection, self._collections)
+        owner = get_collection(collection, self._collections)
         table = self._state().table(collection)
-        kept = [table.records[key] for key in table.in_order()]
-        return self._while_open(plain(record, owner) for record in kept)
+        kept = [table.records[key] for key in table.sorted_keys()]
+        return self._while_open(normalize(record, owner) for record in kept)
 
     def close(self) -> None:
         """Let go of the tables."""
@@ -144,7 +144,7 @@ class TableSnapshot(Snapshot):
 
     def _state(self) -> State:
         if self._now is None:
-            raise StoreFailed("the snapshot is closed: read again to see the store")
+            raise StorageUnavailableError("the snapshot is closed: read again to see the store")
         return self._now
 
     def _while_open(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -166,7 +166,7 @@ class TableTransaction(TableSnapshot, Transaction):
 
     def put(self, collection: str, records: Iterable[Record]) -> None:
         """Store copies of the records. Raises BadQuery for a record that does not fit the collection."""
-        owner = declared(collection, self._collections)
+        owner = get_collection(collection, self._collections)
         self._state()
         for record in records:
             check_record(record, owner)
@@ -174,7 +174,7 @@ class TableTransaction(TableSnapshot, Transaction):
 
     def delete(self, collection: str, keys: Iterable[str]) -> None:
         """Remove the records with these keys."""
-        declared(collection, self._collections)
+        get_collection(collection, self._collections)
         for key in keys:
             if key in self._state().table(collection).records:
                 self._own(collection).remove(key)
@@ -207,11 +207,11 @@ class TableTransaction(TableSnapshot, Transaction):
     def _committed(self) -> State:
         state = self._state()
         moment = time.time_ns() // 1000
-        served = any(self._collections[name].served for name in self._touched)
+        served = any(self._collections[name].bumps_revision for name in self._touched)
         revision = max(state.revision + 1, moment) if served else state.revision
         return State(state.tables, revision, max(state.serial + 1, moment))
 
 
 def _check_url(url: str) -> None:
     if url.lower() != "memory:":
-        raise BadStorageURL(f"{url!r}: nothing follows the colon of memory:, as it has no place to name")
+        raise InvalidStorageURLError(f"{url!r}: nothing follows the colon of memory:, as it has no place to name")

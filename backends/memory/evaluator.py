@@ -13,14 +13,14 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from backends.base import Record, Value
-from backends.query import KEY, AllOf, Among, AnyOf, Compare, Key, Not, Order, Query, Select, Where
-from backends.records import comparable
+from backends.query import KEY, And, Compare, In, Key, Not, Or, OrderBy, Query, Subquery, Where
+from backends.records import normalize_value
 
-__all__ = ["NO_STATE", "State", "Table", "Test", "compiled", "joined", "matching", "selected"]
+__all__ = ["EMPTY_STATE", "State", "Table", "Test", "compile_condition", "join_bodies", "matching_keys", "select"]
 
 Test: TypeAlias = Callable[[Record], bool]
 
-CHUNK = 256
+CHUNK_RECORDS = 256
 """Documents that one chunk of a page holds at most."""
 
 
@@ -53,7 +53,7 @@ class Table:
         self._order = None
         return True
 
-    def in_order(self) -> list[str]:
+    def sorted_keys(self) -> list[str]:
         """All keys by code point. The list is never changed, only replaced."""
         if self._order is None:
             self._order = sorted(self.records)
@@ -74,50 +74,50 @@ class State:
 
 
 _EMPTY = Table()
-NO_STATE = State()
+EMPTY_STATE = State()
 
 
-def selected(state: State, query: Query) -> tuple[int, list[Record]]:
+def select(state: State, query: Query) -> tuple[int, list[Record]]:
     """How many records match, and those of the asked page in order."""
     records = state.table(query.collection).records
-    keys = matching(state, query.collection, query.where)
+    keys = matching_keys(state, query.collection, query.where)
     end = None if query.limit is None else query.offset + query.limit
     page = _ordered(keys, records, query.order)[query.offset : end]
     return len(keys), [records[key] for key in page]
 
 
-def matching(state: State, collection: str, where: Where) -> list[str]:
+def matching_keys(state: State, collection: str, where: Where) -> list[str]:
     """The keys of the matching records in key order."""
     table = state.table(collection)
-    if where == AllOf(()):
-        return table.in_order()
-    test, records = compiled(where, state), table.records
-    return [key for key in table.in_order() if test(records[key])]
+    if where == And(()):
+        return table.sorted_keys()
+    test, records = compile_condition(where, state), table.records
+    return [key for key in table.sorted_keys() if test(records[key])]
 
 
-def joined(records: list[Record]) -> Iterator[bytes]:
+def join_bodies(records: list[Record]) -> Iterator[bytes]:
     """The bodies in chunks, each of them documents joined by commas."""
     bodies = (record.body for record in records)
-    while chunk := b",".join(islice(bodies, CHUNK)):
+    while chunk := b",".join(islice(bodies, CHUNK_RECORDS)):
         yield chunk
 
 
-def compiled(where: Where, state: State) -> Test:
+def compile_condition(where: Where, state: State) -> Test:
     """The tree as one function of a record. The selects in it are evaluated once, now."""
     match where:
         case Compare(field, comparison, value):
-            return _some(field, _comparison(comparison, comparable(value)))
-        case Among(field, values):
-            asked = _values(values, state) if isinstance(values, Select) else frozenset(map(comparable, values))
+            return _some(field, _comparison(comparison, normalize_value(value)))
+        case In(field, values):
+            asked = _values(values, state) if isinstance(values, Subquery) else frozenset(map(normalize_value, values))
             return _some(field, asked.__contains__)
         case Not(term):
-            test = compiled(term, state)
+            test = compile_condition(term, state)
             return lambda record: not test(record)
-        case AllOf(terms):
-            every = [compiled(term, state) for term in terms]
+        case And(terms):
+            every = [compile_condition(term, state) for term in terms]
             return lambda record: all(test(record) for test in every)
-        case AnyOf(terms):
-            some = [compiled(term, state) for term in terms]
+        case Or(terms):
+            some = [compile_condition(term, state) for term in terms]
             return lambda record: any(test(record) for test in some)
 
 
@@ -152,9 +152,9 @@ def _some(field: str, holds: Callable[[Key], bool]) -> Test:
     return test
 
 
-def _values(select: Select, state: State) -> frozenset[Key]:
+def _values(select: Subquery, state: State) -> frozenset[Key]:
     records = state.table(select.collection).records
-    keys = matching(state, select.collection, select.where)
+    keys = matching_keys(state, select.collection, select.where)
     return frozenset(value for key in keys for value in _held(records[key], select.field))
 
 
@@ -167,7 +167,7 @@ def _held(record: Record, field: str) -> tuple[Key, ...]:
     return () if held is None else (held,)
 
 
-def _ordered(keys: list[str], records: Mapping[str, Record], order: Iterable[Order]) -> list[str]:
+def _ordered(keys: list[str], records: Mapping[str, Record], order: Iterable[OrderBy]) -> list[str]:
     """From the last criterion to the first: sorting is stable, also when reversed, so the key stays the tie-break."""
     for criterion in reversed(tuple(order)):
         ranks = {key: _rank(_held(records[key], criterion.field)) for key in keys}
@@ -182,5 +182,5 @@ def _rank(held: tuple[Any, ...]) -> tuple[bool, Any]:
 
 def _kept(value: Value) -> Value:
     if isinstance(value, tuple):
-        return tuple(map(comparable, value))
-    return None if value is None else comparable(value)
+        return tuple(map(normalize_value, value))
+    return None if value is None else normalize_value(value)

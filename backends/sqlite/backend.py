@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Self
 
 from backends.base import Backend, Snapshot, Transaction
-from backends.errors import StorageError, StoreBusy, StoreFailed
+from backends.errors import StorageBusyError, StorageError, StorageUnavailableError
 from backends.records import Collection
-from backends.sqlite.connection import WriteLock, connect, driver_errors, is_ours, prepare
-from backends.sqlite.pool import Reader, Readers
-from backends.sqlite.query_cache import Plans
+from backends.sqlite.connection import WriteLock, connect, driver_errors, has_our_schema, prepare_database
+from backends.sqlite.pool import ConnectionPool, ReadConnection
+from backends.sqlite.query_cache import QueryCache
 from backends.sqlite.snapshot import PooledSnapshot
 from backends.sqlite.transaction import SQLiteTransaction
 from backends.validation import file_path
 
 __all__ = ["SQLiteBackend"]
 
-WAL_LIMIT = 4 << 20
+WAL_LIMIT_BYTES = 4 << 20
 """Bytes of WAL after which a writer moves it into the database."""
 
 
@@ -35,8 +35,8 @@ class SQLiteBackend(Backend):
         self.collections = {collection.name: collection for collection in collections}
         self._path = path
         self._lock = WriteLock(path.with_name(path.name + ".lock"))
-        self._readers = Readers(path, self._tidy)
-        self._plans = Plans()
+        self._readers = ConnectionPool(path, self._tidy)
+        self._plans = QueryCache()
         self._closed = False
 
     @classmethod
@@ -44,7 +44,7 @@ class SQLiteBackend(Backend):
         """Open the file, creating it (mode 0600), its folder and its tables when they are missing."""
         path = file_path(url)
         store = cls(path, collections)
-        prepare(path, store.collections.values(), store._lock)
+        prepare_database(path, store.collections.values(), store._lock)
         store._readers.version()
         return store
 
@@ -57,15 +57,15 @@ class SQLiteBackend(Backend):
         """A snapshot on a pooled connection."""
         return self.read_since(tenant, None)
 
-    def read_since(self, tenant: str, stamp: object) -> Snapshot:
+    def read_since(self, tenant: str, at_least: object) -> Snapshot:
         """A snapshot on a pooled connection, in the transaction it has if that is of the stamp's moment."""
         self._check_open()
-        reader = self._readers.take(stamp)
+        reader = self._readers.acquire(at_least)
         try:
             with driver_errors("reading"):
                 return PooledSnapshot(reader, tenant, self.collections, self._plans, self._give_back)
         except BaseException:
-            self._readers.drop(reader)
+            self._readers.discard(reader)
             raise
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
@@ -92,7 +92,7 @@ class SQLiteBackend(Backend):
         with driver_errors("reading"), contextlib.closing(connect(self._path)) as connection:
             return sorted(name for (name,) in connection.execute("SELECT name FROM _tenants"))
 
-    def stamp(self, tenant: str) -> object:
+    def version(self, tenant: str) -> object:
         """What SQLite tells a connection of the commits by others."""
         self._check_open()
         return self._readers.version()
@@ -101,7 +101,7 @@ class SQLiteBackend(Backend):
         """SQLite's own integrity check, and rows of the side table that belong to no record."""
         self._check_open()
         with driver_errors("checking"), contextlib.closing(connect(self._path)) as connection:
-            if not is_ours(connection):
+            if not has_our_schema(connection):
                 return [f"{self._path.name} is not a store of Chalk Flask"]
             found = [text for (text,) in connection.execute("PRAGMA integrity_check(20)") if text != "ok"]
             return found + self._orphans(connection)
@@ -112,7 +112,7 @@ class SQLiteBackend(Backend):
             return
         self._closed = True
         with contextlib.ExitStack() as stack, contextlib.suppress(StorageError):
-            with contextlib.suppress(StoreBusy):
+            with contextlib.suppress(StorageBusyError):
                 stack.enter_context(self._lock.held(5))
             self._readers.close()
 
@@ -128,11 +128,11 @@ class SQLiteBackend(Backend):
                 problems.append(f"{count} values of {name} belong to no record")
         return problems
 
-    def _give_back(self, reader: Reader, clean: bool) -> None:
+    def _give_back(self, reader: ReadConnection, clean: bool) -> None:
         if self._closed:
-            self._readers.drop(reader)
+            self._readers.discard(reader)
         else:
-            self._readers.give(reader, clean=clean)
+            self._readers.release(reader, clean=clean)
 
     def _finish(self, connection: sqlite3.Connection, committed: bool) -> None:
         """After COMMIT or instead of it: fold the WAL in when it has grown, close, and let the next writer in."""
@@ -172,14 +172,14 @@ class SQLiteBackend(Backend):
                 with contextlib.closing(connect(self._path, writes=True)) as connection:
                     self._checkpoint(connection, most=0)
 
-    def _checkpoint(self, connection: sqlite3.Connection, most: int = WAL_LIMIT) -> None:
+    def _checkpoint(self, connection: sqlite3.Connection, most: int = WAL_LIMIT_BYTES) -> None:
         wal = self._path.with_name(self._path.name + "-wal")
         with contextlib.suppress(OSError):
             if wal.stat().st_size > most:
-                self._readers.rest()
+                self._readers.close_idle()
                 connection.execute("PRAGMA busy_timeout = 0")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreFailed("the store is closed")
+            raise StorageUnavailableError("the store is closed")

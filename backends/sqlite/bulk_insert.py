@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeAlias
 
-__all__ = ["inserting"]
+__all__ = ["background_inserts"]
 
 MAX_BOUND = 30_000
 """Values that one statement takes; SQLite's own limit is 32,766."""
 
-ROWS = 500
+ROWS_PER_STATEMENT = 500
 """Rows that one statement inserts."""
 
-AHEAD = 8
+MAX_QUEUED_STATEMENTS = 8
 """Batches that may wait."""
 
 SERIALIZED = 3
@@ -37,19 +37,19 @@ Insert: TypeAlias = tuple[str, int, list[object]]
 
 def insert(connection: sqlite3.Connection, target: str, width: int, values: list[object]) -> None:
     """Insert `len(values) / width` rows, given flat, into a target such as `table (columns)`."""
-    most = width * min(ROWS, MAX_BOUND // width)
+    most = width * min(ROWS_PER_STATEMENT, MAX_BOUND // width)
     for start in range(0, len(values), most):
         part = values[start : start + most]
         rows = ", ".join([f"({', '.join('?' * width)})"] * (len(part) // width))
         connection.execute(f"INSERT INTO {target} VALUES {rows}", part)
 
 
-class Inserts:
+class BackgroundInserter:
     """Does what `insert` does, later and in another thread. Raises what the driver raised there."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._waiting: queue.Queue[Insert | None] = queue.Queue(AHEAD)
+        self._waiting: queue.Queue[Insert | None] = queue.Queue(MAX_QUEUED_STATEMENTS)
         self._failure: Exception | None = None
         self._worker = threading.Thread(target=self._work, name="chalk-load", daemon=True)
         self._worker.start()
@@ -84,14 +84,16 @@ class Inserts:
 
 
 @contextlib.contextmanager
-def inserting(connection: sqlite3.Connection, *, ahead: bool) -> Iterator[Callable[[str, int, list[object]], None]]:
+def background_inserts(
+    connection: sqlite3.Connection, *, ahead: bool
+) -> Iterator[Callable[[str, int, list[object]], None]]:
     """What inserts rows for one load: at once, or with `ahead` in a thread of its own, where SQLite allows that."""
     if not ahead or sqlite3.threadsafety < SERIALIZED:
         yield partial(insert, connection)
         return
     interval = sys.getswitchinterval()
     sys.setswitchinterval(min(interval, SWITCH))
-    inserts = Inserts(connection)
+    inserts = BackgroundInserter(connection)
     try:
         yield inserts
         inserts.finish()

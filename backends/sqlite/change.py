@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import orjson
 
-from backends.sqlite.compiler import quoted
+from backends.sqlite.compiler import quote_identifier
 
-__all__ = ["change"]
+__all__ = ["update_rows"]
 
 
-def change(
+def update_rows(
     connection: sqlite3.Connection,
     table: str,
     columns: Sequence[str],
@@ -37,7 +37,7 @@ def change(
 def _change_rows(
     connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: str
 ) -> None:
-    names = ", ".join(map(quoted, columns))
+    names = ", ".join(map(quote_identifier, columns))
     found = connection.execute(
         f"SELECT _id, {names} FROM {table} WHERE _id IN (SELECT value FROM json_each(?))", (numbers,)
     )
@@ -51,7 +51,7 @@ def _change_rows(
     same = [(number,) for (number,) in alike.pop((), ())]
     connection.executemany(f"REPLACE INTO {table} SELECT * FROM {table} WHERE _id = ?", same)
     for differing, values in alike.items():
-        assignments = ", ".join(f"{quoted(columns[at - 1])} = ?" for at in differing)
+        assignments = ", ".join(f"{quote_identifier(columns[at - 1])} = ?" for at in differing)
         connection.executemany(f"UPDATE {table} SET {assignments} WHERE _id = ?", values)
 
 

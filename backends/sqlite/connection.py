@@ -12,19 +12,28 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from backends.errors import BadQuery, StoreBusy, StoreFailed
+from backends.errors import InvalidQueryError, StorageBusyError, StorageUnavailableError
 from backends.records import Collection
-from backends.sqlite.compiler import quoted
+from backends.sqlite.compiler import quote_identifier
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-__all__ = ["WriteLock", "connect", "driver_errors", "indexes", "is_ours", "key_index", "prepare", "scalar_paths"]
+__all__ = [
+    "WriteLock",
+    "connect",
+    "driver_errors",
+    "has_our_schema",
+    "indexes",
+    "key_index",
+    "prepare_database",
+    "scalar_paths",
+]
 
 APPLICATION_ID = 0x43484B46
 """Marks the file as ours ("CHKF"), so that nobody's other database is filled with a roster by mistake."""
 
-PAGE = 8192
+PAGE_BYTES = 8192
 """Bytes of a page: a record takes about a thousand, of which SQLite's own 4,096 would hold few and waste the rest."""
 
 SCHEMA = {
@@ -43,11 +52,11 @@ def driver_errors(what: str) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-        raise (StoreBusy if busy else StoreFailed)(f"{what}: {error}") from error
+        raise (StorageBusyError if busy else StorageUnavailableError)(f"{what}: {error}") from error
     except UnicodeEncodeError as error:
-        raise BadQuery(f"{what}: {error.object!r} cannot be written as UTF-8") from error
+        raise InvalidQueryError(f"{what}: {error.object!r} cannot be written as UTF-8") from error
     except (sqlite3.Error, sqlite3.Warning, OSError, OverflowError) as error:
-        raise StoreFailed(f"{what}: {error}") from error
+        raise StorageUnavailableError(f"{what}: {error}") from error
 
 
 def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
@@ -82,15 +91,15 @@ class WriteLock:
     def acquire(self, wait: float) -> None:
         """Take the lock. Raises StoreBusy when it is not free within `wait` seconds."""
         if not self._threads.acquire(timeout=max(wait, 0)):
-            raise StoreBusy(f"another thread has been writing for more than {wait:g} s")
+            raise StorageBusyError(f"another thread has been writing for more than {wait:g} s")
         try:
             self._processes.acquire(timeout=max(wait, 0), poll_interval=0.01)
         except BaseException as error:
             self._threads.release()
             if isinstance(error, Timeout):
-                raise StoreBusy(f"another process has been writing for more than {wait:g} s") from None
+                raise StorageBusyError(f"another process has been writing for more than {wait:g} s") from None
             if isinstance(error, OSError):
-                raise StoreFailed(f"the lock file cannot be used: {error}") from error
+                raise StorageUnavailableError(f"the lock file cannot be used: {error}") from error
             raise
 
     def release(self) -> None:
@@ -99,7 +108,7 @@ class WriteLock:
         self._threads.release()
 
 
-def prepare(path: Path, collections: Iterable[Collection], lock: WriteLock) -> None:
+def prepare_database(path: Path, collections: Iterable[Collection], lock: WriteLock) -> None:
     """Create or widen the tables in the file; what is complete is left alone, so that no writer is waited for.
 
     Raises StoreFailed, or StoreBusy when the lock is needed and not free within a minute.
@@ -113,7 +122,7 @@ def prepare(path: Path, collections: Iterable[Collection], lock: WriteLock) -> N
             _create(path)
             if missing := _lacking(path, wanted):
                 with contextlib.closing(connect(path, writes=True)) as connection:
-                    connection.execute(f"PRAGMA page_size = {PAGE}")
+                    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                     connection.execute("PRAGMA journal_mode = WAL")
                     _widen(connection, missing)
 
@@ -130,15 +139,17 @@ def _create(path: Path) -> None:
 def _lacking(path: Path, collections: Iterable[Collection]) -> dict[Collection, list[str]]:
     """For each collection what the file lacks: columns, or `_key` for its table. Raises StoreFailed if not ours."""
     with contextlib.closing(connect(path)) as connection:
-        if not is_ours(connection):
-            raise StoreFailed(f"{path.name} is a SQLite database, but not one of Chalk Flask: name another file")
+        if not has_our_schema(connection):
+            raise StorageUnavailableError(
+                f"{path.name} is a SQLite database, but not one of Chalk Flask: name another file"
+            )
         have = _columns(connection)
     bare = not have.keys() >= SCHEMA.keys()
     missing = {c: [p for p in ("_key", *scalar_paths(c)) if p not in have.get(c.name, ())] for c in collections}
     return {c: paths for c, paths in missing.items() if paths or bare}
 
 
-def is_ours(connection: sqlite3.Connection) -> bool:
+def has_our_schema(connection: sqlite3.Connection) -> bool:
     """Whether the database is new or one that we made."""
     (marked,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -147,7 +158,10 @@ def is_ours(connection: sqlite3.Connection) -> bool:
 
 def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
     tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    return {name: {row[1] for row in connection.execute(f"PRAGMA table_info({quoted(name)})")} for (name,) in tables}
+    return {
+        name: {row[1] for row in connection.execute(f"PRAGMA table_info({quote_identifier(name)})")}
+        for (name,) in tables
+    }
 
 
 def _widen(connection: sqlite3.Connection, missing: Mapping[Collection, list[str]]) -> None:
@@ -172,29 +186,29 @@ def _widen_table(database: Database, collection: Collection, paths: list[str]) -
         database.execute(key_index(collection))
     for path in paths:
         if path != "_key":
-            table.add_column(path, float if collection.field(path).kind == "number" else str)
+            table.add_column(path, float if collection.field_for(path).kind == "number" else str)
     for sql in indexes(collection).values():
         database.execute(sql)
 
 
 def scalar_paths(collection: Collection) -> tuple[str, ...]:
     """The fields that have a column of their own, in order."""
-    return tuple(f.path for f in collection.fields if not (f.many or f.dynamic))
+    return tuple(f.path for f in collection.fields if not (f.multi_valued or f.is_dynamic))
 
 
 def key_index(collection: Collection) -> str:
     """The index that makes keys unique within a tenant, as SQL."""
-    name = quoted(f"{collection.name}:_key")
-    return f"CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {quoted(collection.name)} (_tenant, _key)"
+    name = quote_identifier(f"{collection.name}:_key")
+    return f"CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {quote_identifier(collection.name)} (_tenant, _key)"
 
 
 def indexes(collection: Collection) -> dict[str, str]:
     """The secondary indexes of a collection's table by name, as SQL; those of common values end with the key."""
     found = {}
     for field in collection.fields:
-        if field.indexed and not (field.many or field.dynamic):
-            name = quoted(f"{collection.name}:{field.path}")
+        if field.indexed and not (field.multi_valued or field.is_dynamic):
+            name = quote_identifier(f"{collection.name}:{field.path}")
             # SQLite sorts an index fastest by a first column that is text and differs; few stores have many tenants
-            columns = f"{quoted(field.path)}, _tenant{', _key' if field.common else ''}"
-            found[name] = f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(collection.name)} ({columns})"
+            columns = f"{quote_identifier(field.path)}, _tenant{', _key' if field.low_cardinality else ''}"
+            found[name] = f"CREATE INDEX IF NOT EXISTS {name} ON {quote_identifier(collection.name)} ({columns})"
     return found

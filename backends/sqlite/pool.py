@@ -15,9 +15,9 @@ from typing import TypeAlias
 
 from backends.sqlite.connection import connect, driver_errors
 
-__all__ = ["Reader", "Readers"]
+__all__ = ["ConnectionPool", "ReadConnection"]
 
-IDLE = 1.0
+IDLE_SECONDS = 1.0
 """Seconds that an unused read transaction may live: it keeps the WAL from being emptied."""
 
 Version: TypeAlias = tuple[int, int] | None
@@ -25,7 +25,7 @@ Version: TypeAlias = tuple[int, int] | None
 
 
 @dataclass
-class Anchor:
+class KeepAliveConnection:
     """A connection that is held as long as the store is open: it keeps the file in WAL mode, and tells of commits.
 
     `wal` is False while the file is in another mode, in which a read transaction that is left open would keep a writer
@@ -38,7 +38,7 @@ class Anchor:
 
 
 @dataclass(eq=False)
-class Reader:
+class ReadConnection:
     """A connection, perhaps in a read transaction: `version` is the store's when that began."""
 
     connection: sqlite3.Connection
@@ -68,7 +68,7 @@ class Reader:
             self.connection.execute("ROLLBACK")
 
 
-class Readers:
+class ConnectionPool:
     """A pool. While nobody commits, a reader's last transaction still shows what is newest.
 
     `at_rest` is called, in a thread of its own, when nobody has read for a while and no transaction is open any more.
@@ -80,9 +80,9 @@ class Readers:
     def __init__(self, path: Path, at_rest: Callable[[], None]) -> None:
         self._path = path
         self._at_rest = at_rest
-        self._idle: deque[Reader] = deque()
+        self._idle: deque[ReadConnection] = deque()
         self._anchoring = threading.Lock()
-        self._anchor: Anchor | None = None
+        self._anchor: KeepAliveConnection | None = None
         self._numbers = count()
         self._sweeper: threading.Thread | None = None
 
@@ -90,54 +90,54 @@ class Readers:
         """Another value after every commit by anyone, in this process or another. Raises StoreFailed."""
         return self._version()[0]
 
-    def take(self, since: object = None) -> Reader:
+    def acquire(self, since: object = None) -> ReadConnection:
         """A reader in a transaction on what is newest, or on what was so at the version `since`. Raises StoreFailed."""
         reader = self._pooled()
         if reader.version is None or reader.version != since:
             try:
                 self._renew(reader)
             except BaseException:
-                self.drop(reader)
+                self.discard(reader)
                 raise
         return reader
 
-    def _pooled(self) -> Reader:
+    def _pooled(self) -> ReadConnection:
         try:
             return self._idle.pop()
         except IndexError:
             with driver_errors(f"the database {self._path.name}"):
-                return Reader(connect(self._path))
+                return ReadConnection(connect(self._path))
 
-    def _renew(self, reader: Reader) -> None:
+    def _renew(self, reader: ReadConnection) -> None:
         # The version is asked for before the transaction begins: a commit in between makes it too old, never too new.
         version, wal = self._version()
         if reader.version != version:
             with driver_errors(f"the database {self._path.name}"):
                 reader.begin(version if wal else None)
 
-    def give(self, reader: Reader, *, clean: bool = True) -> None:
+    def release(self, reader: ReadConnection, *, clean: bool = True) -> None:
         """Give a reader back; `clean` when none of its statements is still running."""
         try:
             if not clean or reader.version is None:
                 reader.end()
         except sqlite3.Error:
-            self.drop(reader)
+            self.discard(reader)
             return
         reader.used = time.monotonic()
         self._idle.append(reader)
         if self._sweeper is None and reader.version is not None:
             self._sweep_later()
 
-    def rest(self) -> None:
+    def close_idle(self) -> None:
         """End the transactions of all readers that nobody uses: what they hold of the WAL cannot be emptied."""
-        waiting: list[Reader] = []
+        waiting: list[ReadConnection] = []
         with contextlib.suppress(IndexError):
             while True:
                 waiting.append(self._idle.popleft())
         for reader in waiting:
             self._ended(reader)
 
-    def drop(self, reader: Reader) -> None:
+    def discard(self, reader: ReadConnection) -> None:
         """Close a reader for good."""
         with contextlib.suppress(sqlite3.Error):
             reader.connection.close()
@@ -150,7 +150,7 @@ class Readers:
                 anchor.connection.close()
         with contextlib.suppress(IndexError):
             while True:
-                self.drop(self._idle.pop())
+                self.discard(self._idle.pop())
 
     def _version(self) -> tuple[tuple[int, int], bool]:
         with self._anchoring, driver_errors(f"the database {self._path.name}"):
@@ -160,11 +160,11 @@ class Readers:
             (version,) = anchor.connection.execute("PRAGMA data_version").fetchone()
             return (anchor.number, version), anchor.wal
 
-    def _anchored(self) -> Anchor:
+    def _anchored(self) -> KeepAliveConnection:
         connection = connect(self._path)
         connection.execute("SELECT id FROM _tenants LIMIT 1").fetchall()
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        return Anchor(next(self._numbers), connection, mode == "wal")
+        return KeepAliveConnection(next(self._numbers), connection, mode == "wal")
 
     def _sweep_later(self) -> None:
         with self._anchoring:
@@ -175,8 +175,8 @@ class Readers:
     def _sweep(self) -> None:
         """End transactions that nobody has used for a while; over when there are none."""
         while True:
-            time.sleep(IDLE)
-            late = time.monotonic() - IDLE
+            time.sleep(IDLE_SECONDS)
+            late = time.monotonic() - IDLE_SECONDS
             for _ in range(len(self._idle)):
                 with contextlib.suppress(IndexError):
                     self._sweep_one(self._idle.popleft(), late)
@@ -185,16 +185,16 @@ class Readers:
                 self._at_rest()
                 return
 
-    def _sweep_one(self, reader: Reader, late: float) -> None:
+    def _sweep_one(self, reader: ReadConnection, late: float) -> None:
         if reader.version is not None and reader.used < late:
             self._ended(reader)
         else:
             self._idle.append(reader)
 
-    def _ended(self, reader: Reader) -> None:
+    def _ended(self, reader: ReadConnection) -> None:
         try:
             reader.end()
         except sqlite3.Error:
-            self.drop(reader)
+            self.discard(reader)
         else:
             self._idle.appendleft(reader)

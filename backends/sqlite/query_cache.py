@@ -8,23 +8,23 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from backends.query import Order, Where
-from backends.sqlite.compiler import SQL
+from backends.query import OrderBy, Where
+from backends.sqlite.compiler import Fragment
 
-__all__ = ["Kind", "Plan", "Plans"]
+__all__ = ["CachedQuery", "Kind", "QueryCache"]
 
-Kind: TypeAlias = tuple[str, str, Where, tuple[Order, ...]]
+Kind: TypeAlias = tuple[str, str, Where, tuple[OrderBy, ...]]
 
 
 @dataclass(slots=True)
-class Plan:
+class CachedQuery:
     """What is known of one question (all of a query but its page) at one revision of one tenant."""
 
     revision: int
-    with_: SQL
-    rows: SQL
-    order: SQL
-    quick: SQL | None = None
+    with_: Fragment
+    rows: Fragment
+    order: Fragment
+    quick: Fragment | None = None
     """The same rows where a range finds them; quicker to count, and to have when they are few."""
     in_order: bool = False
     """Whether they come in the order that is asked for."""
@@ -35,15 +35,15 @@ class Plan:
     numbering: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Plans:
+class QueryCache:
     """Plans of late questions, shared by all snapshots, bounded in number and in bytes of row numbers."""
 
     def __init__(self, entries: int = 4096, max_bytes: int = 64 << 20) -> None:
-        self._plans: OrderedDict[Kind, Plan] = OrderedDict()
+        self._plans: OrderedDict[Kind, CachedQuery] = OrderedDict()
         self._entries, self._bytes, self._used = entries, max_bytes, 0
         self._lock = threading.Lock()
 
-    def get(self, kind: Kind, revision: int) -> Plan | None:
+    def get(self, kind: Kind, revision: int) -> CachedQuery | None:
         """The plan, unless it is of another revision."""
         with self._lock:
             plan = self._plans.get(kind)
@@ -52,7 +52,7 @@ class Plans:
             self._plans.move_to_end(kind)
             return plan
 
-    def keep(self, kind: Kind, plan: Plan) -> None:
+    def store(self, kind: Kind, plan: CachedQuery) -> None:
         """Remember a plan, or that it has grown by its array."""
         with self._lock:
             if old := self._plans.pop(kind, None):
@@ -63,5 +63,5 @@ class Plans:
                 self._used -= _size(self._plans.popitem(last=False)[1])
 
 
-def _size(plan: Plan) -> int:
+def _size(plan: CachedQuery) -> int:
     return 8 * len(plan.ids) if plan.ids is not None else 0

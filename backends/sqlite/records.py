@@ -9,13 +9,13 @@ import orjson
 
 from backends.query import Key
 from backends.records import Collection, Record, Value
-from backends.sqlite.compiler import SQL, quoted
+from backends.sqlite.compiler import Fragment, quote_identifier
 from backends.sqlite.connection import scalar_paths
 
-__all__ = ["Stored"]
+__all__ = ["RecordLoader"]
 
 
-class Stored:
+class RecordLoader:
     """How the records of one collection lie in the tables. SQLite gives numbers as floats, and the values of a path
     once and in ascending order: as the contract wants them."""
 
@@ -23,19 +23,21 @@ class Stored:
         self._owner = owner
         self._scalars = scalar_paths(owner)
 
-    def paths(self) -> SQL:
+    def paths(self) -> Fragment:
         """The numbers and names of the paths of which the side table holds values."""
-        return SQL("SELECT id, path FROM _paths WHERE collection = ?", (self._owner.name,))
+        return Fragment("SELECT id, path FROM _paths WHERE collection = ?", (self._owner.name,))
 
-    def rows(self, tenant: int) -> SQL:
+    def rows(self, tenant: int) -> Fragment:
         """Row number, key, body and scalar values of a tenant's records, in key order."""
-        names = ", ".join(["_id", "_key", "_body", *map(quoted, self._scalars)])
-        return SQL(f"SELECT {names} FROM {quoted(self._owner.name)} WHERE _tenant = ? ORDER BY _key", (tenant,))
+        names = ", ".join(["_id", "_key", "_body", *map(quote_identifier, self._scalars)])
+        return Fragment(
+            f"SELECT {names} FROM {quote_identifier(self._owner.name)} WHERE _tenant = ? ORDER BY _key", (tenant,)
+        )
 
-    def sides(self, rows: Sequence[Sequence[Any]], paths: Mapping[int, str]) -> SQL:
+    def sides(self, rows: Sequence[Sequence[Any]], paths: Mapping[int, str]) -> Fragment:
         """What the side table holds of these rows under these paths: row number, path and value, ascending."""
         numbers, wanted = (orjson.dumps(each).decode() for each in ([row[0] for row in rows], list(paths)))
-        return SQL(
+        return Fragment(
             "SELECT id, path, value FROM _many WHERE id IN (SELECT value FROM json_each(?))"
             " AND path IN (SELECT value FROM json_each(?)) ORDER BY id, path, value",
             (numbers, wanted),

@@ -10,19 +10,19 @@ from operator import lt
 from typing import Any
 
 from backends.base import Page, Snapshot
-from backends.errors import StoreFailed
-from backends.query import EVERYTHING, KEY, AllOf, Compare, Query, Where
+from backends.errors import StorageUnavailableError
+from backends.query import KEY, MATCH_ALL, And, Compare, Query, Where
 from backends.records import Collection, Record
-from backends.sqlite.compiler import SQL, Compiler, depends_on, found_by_range, quoted
+from backends.sqlite.compiler import Compiler, Fragment, collections_read, quote_identifier, uses_range_index
 from backends.sqlite.connection import driver_errors
-from backends.sqlite.pool import Reader
-from backends.sqlite.query_cache import Kind, Plan, Plans
-from backends.sqlite.records import Stored
-from backends.validation import declared, validate, validate_where
+from backends.sqlite.pool import ReadConnection
+from backends.sqlite.query_cache import CachedQuery, Kind, QueryCache
+from backends.sqlite.records import RecordLoader
+from backends.validation import get_collection, validate, validate_where
 
-__all__ = ["Plans", "PooledSnapshot", "SQLiteSnapshot"]
+__all__ = ["PooledSnapshot", "QueryCache", "SQLiteSnapshot"]
 
-CHUNK = 512
+CHUNK_RECORDS = 512
 """Documents a chunk: about 64 to 800 KiB of roster."""
 
 FEW = 5_000
@@ -34,10 +34,10 @@ class SQLiteSnapshot(Snapshot):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: ReadConnection,
         tenant: str,
         collections: Mapping[str, Collection],
-        plans: Plans | None = None,
+        plans: QueryCache | None = None,
     ) -> None:
         self._connection: sqlite3.Connection | None = reader.connection
         self._tenant = tenant
@@ -58,53 +58,53 @@ class SQLiteSnapshot(Snapshot):
             return self._one(query)
         kind = (self._tenant, query.collection, query.where, query.order)
         plan = self._plan(kind, query)
-        if plan.ids is None and (query.limit is None or query.limit > CHUNK or _worth_an_array(plan, query)):
+        if plan.ids is None and (query.limit is None or query.limit > CHUNK_RECORDS or _worth_an_array(plan, query)):
             self._number_rows(kind, plan)
         if plan.ids is not None:
             end = len(plan.ids) if query.limit is None else query.offset + query.limit
             return Page(self._by_row(query.collection, plan.ids[query.offset : end], plan.rising), len(plan.ids))
         return self._direct(plan, query)
 
-    def bodies(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The bodies of those keys that exist."""
-        table = quoted(declared(collection, self._collections).name)
+        table = quote_identifier(get_collection(collection, self._collections).name)
         found: dict[str, bytes] = {}
-        for start in range(0, len(keys), CHUNK):
-            part = keys[start : start + CHUNK]
+        for start in range(0, len(keys), CHUNK_RECORDS):
+            part = keys[start : start + CHUNK_RECORDS]
             marks = ", ".join("?" * len(part))
             sql = f"SELECT _key, _body FROM {table} WHERE _tenant = ? AND _key IN ({marks})"
-            found.update(self._execute(SQL(sql, (self._tenant_id, *part))).fetchall())
+            found.update(self._execute(Fragment(sql, (self._tenant_id, *part))).fetchall())
         return found
 
-    def keys(self, collection: str, where: Where = EVERYTHING) -> Iterator[str]:
+    def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
         """The keys in order, a thousand at a time."""
-        owner = declared(collection, self._collections)
+        owner = get_collection(collection, self._collections)
         validate_where(where, owner, self._collections)
         compiler = self._compiler()
         rows = compiler.rows(owner, where)
         with_ = compiler.prefix()
-        walk = self._walk(SQL(f"{with_.text}SELECT _key {rows.text} ORDER BY _key", with_.bound + rows.bound))
+        walk = self._walk(Fragment(f"{with_.text}SELECT _key {rows.text} ORDER BY _key", with_.params + rows.params))
         return (key for batch in walk for (key,) in batch)
 
-    def records(self, collection: str) -> Iterator[Record]:
+    def scan(self, collection: str) -> Iterator[Record]:
         """The records in key order, a thousand at a time."""
-        return self._whole(declared(collection, self._collections))
+        return self._whole(get_collection(collection, self._collections))
 
     def _whole(self, owner: Collection) -> Iterator[Record]:
-        stored = Stored(owner)
-        paths = {number: path for number, path in self._execute(stored.paths()) if owner.knows(path)}
+        stored = RecordLoader(owner)
+        paths = {number: path for number, path in self._execute(stored.paths()) if owner.has_field(path)}
         for rows in self._walk(stored.rows(self._tenant_id)):
             sides = self._execute(stored.sides(rows, paths)).fetchall() if paths else []
             yield from stored.records(rows, sides, paths)
 
-    def _plan(self, kind: Kind, query: Query) -> Plan:
+    def _plan(self, kind: Kind, query: Query) -> CachedQuery:
         plan = self._plans.get(kind, self._revision) if self._plans else None
         if plan is None:
             owner = validate(query, self._collections)
             compiler = self._compiler()
             rows, order = compiler.rows(owner, query.where), compiler.order(owner, query.order)
-            plan = Plan(self._revision, compiler.prefix(), rows, order)
-            if ranged := found_by_range(owner, query.where):
+            plan = CachedQuery(self._revision, compiler.prefix(), rows, order)
+            if ranged := uses_range_index(owner, query.where):
                 plan.quick = compiler.rows(owner, query.where, by_range=True)
                 plan.in_order = bool(query.order) and query.order[0].field == ranged
             self._keep(kind, plan)
@@ -113,16 +113,16 @@ class SQLiteSnapshot(Snapshot):
         plan.asked += 1
         return plan
 
-    def _keep(self, kind: Kind, plan: Plan) -> None:
-        names = {kind[1]} | depends_on(kind[2])
-        if self._plans and all(self._collections[name].served for name in names):
-            self._plans.keep(kind, plan)
+    def _keep(self, kind: Kind, plan: CachedQuery) -> None:
+        names = {kind[1]} | collections_read(kind[2])
+        if self._plans and all(self._collections[name].bumps_revision for name in names):
+            self._plans.store(kind, plan)
 
     def _compiler(self) -> Compiler:
         return Compiler(self._collections, self._path_id, self._tenant_id)
 
     def _path_id(self, collection: str, path: str) -> int:
-        sql = SQL("SELECT id FROM _paths WHERE collection = ? AND path = ?", (collection, path))
+        sql = Fragment("SELECT id FROM _paths WHERE collection = ? AND path = ?", (collection, path))
         row = self._execute(sql).fetchone()
         return int(row[0]) if row else -1
 
@@ -131,33 +131,33 @@ class SQLiteSnapshot(Snapshot):
         compiler = self._compiler()
         rows = compiler.rows(owner, query.where)
         with_ = compiler.prefix()
-        found = self._execute(SQL(f"{with_.text}SELECT _body {rows.text}", with_.bound + rows.bound)).fetchall()
+        found = self._execute(Fragment(f"{with_.text}SELECT _body {rows.text}", with_.params + rows.params)).fetchall()
         bodies = [body for (body,) in found]
         end = len(bodies) if query.limit is None else query.offset + query.limit
         return Page(self._while_open(bodies[query.offset : end]), len(bodies))
 
-    def _direct(self, plan: Plan, query: Query) -> Page:
+    def _direct(self, plan: CachedQuery, query: Query) -> Page:
         total = self._total(plan)
         if query.offset >= total or not query.limit:
             return Page(iter(()), total)
-        page = SQL(
+        page = Fragment(
             f"{plan.with_.text}SELECT CAST(group_concat(_body) AS BLOB) FROM"
             f" (SELECT _body {plan.rows.text} {plan.order.text} LIMIT ? OFFSET ?)",
-            (*plan.with_.bound, *plan.rows.bound, *plan.order.bound, query.limit, query.offset),
+            (*plan.with_.params, *plan.rows.params, *plan.order.params, query.limit, query.offset),
         )
         return Page(self._while_open(row[0] for row in self._execute(page).fetchall()), total)
 
-    def _total(self, plan: Plan) -> int:
+    def _total(self, plan: CachedQuery) -> int:
         """How many rows match; afterwards the plan knows how to have them."""
         if plan.total is None:
             rows = plan.quick or plan.rows
-            counting = SQL(f"{plan.with_.text}SELECT count(*) {rows.text}", plan.with_.bound + rows.bound)
+            counting = Fragment(f"{plan.with_.text}SELECT count(*) {rows.text}", plan.with_.params + rows.params)
             plan.total = int(self._execute(counting).fetchone()[0])
             if plan.in_order or plan.total <= FEW:
                 plan.rows = rows
         return plan.total
 
-    def _number_rows(self, kind: Kind, plan: Plan) -> None:
+    def _number_rows(self, kind: Kind, plan: CachedQuery) -> None:
         """Give the plan its array. Whoever asks the same meanwhile waits for it: a crowd would sort all at once."""
         with plan.numbering:
             if plan.ids is None:
@@ -167,11 +167,11 @@ class SQLiteSnapshot(Snapshot):
                 plan.ids = ids
                 self._keep(kind, plan)
 
-    def _row_numbers(self, plan: Plan) -> array[int]:
+    def _row_numbers(self, plan: CachedQuery) -> array[int]:
         if plan.quick is not None:
             self._total(plan)
-        bound = plan.with_.bound + plan.rows.bound + plan.order.bound
-        cursor = self._execute(SQL(f"{plan.with_.text}SELECT _id {plan.rows.text} {plan.order.text}", bound))
+        bound = plan.with_.params + plan.rows.params + plan.order.params
+        cursor = self._execute(Fragment(f"{plan.with_.text}SELECT _id {plan.rows.text} {plan.order.text}", bound))
         ids = array("q")
         with driver_errors("reading"):
             while rows := cursor.fetchmany(8192):
@@ -180,18 +180,18 @@ class SQLiteSnapshot(Snapshot):
 
     def _by_row(self, collection: str, ids: array[int], rising: bool) -> Iterator[bytes]:
         """The documents with these row numbers, in their order; `rising` when that is the order of the table."""
-        table = quoted(collection)
+        table = quote_identifier(collection)
         # The outer loop of a CROSS JOIN is its left side, so the documents come in the order of the array.
         one_by_one = f"json_each(?) AS n CROSS JOIN {table} AS d ON d._id = n.value"
         in_a_row = f"{table} AS d WHERE d._id BETWEEN ? AND ? ORDER BY d._id"
-        for start in range(0, len(ids), CHUNK):
-            part = ids[start : start + CHUNK]
+        for start in range(0, len(ids), CHUNK_RECORDS):
+            part = ids[start : start + CHUNK_RECORDS]
             together = rising and part[-1] - part[0] == len(part) - 1
-            rows = SQL(in_a_row, (part[0], part[-1])) if together else SQL(one_by_one, (str(part.tolist()),))
+            rows = Fragment(in_a_row, (part[0], part[-1])) if together else Fragment(one_by_one, (str(part.tolist()),))
             text = f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})"
-            yield self._execute(SQL(text, rows.bound)).fetchone()[0]
+            yield self._execute(Fragment(text, rows.params)).fetchone()[0]
 
-    def _walk(self, sql: SQL) -> Iterator[list[Any]]:
+    def _walk(self, sql: Fragment) -> Iterator[list[Any]]:
         self._walking += 1  # whoever stops half-way leaves a statement running
         cursor = self._execute(sql)
         while True:
@@ -208,13 +208,13 @@ class SQLiteSnapshot(Snapshot):
             self._open()
             yield body
 
-    def _execute(self, sql: SQL) -> sqlite3.Cursor:
+    def _execute(self, sql: Fragment) -> sqlite3.Cursor:
         with driver_errors("reading"):
-            return self._open().execute(sql.text, sql.bound)
+            return self._open().execute(sql.text, sql.params)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise StoreFailed("the snapshot is closed")
+            raise StorageUnavailableError("the snapshot is closed")
         return self._connection
 
 
@@ -223,11 +223,11 @@ class PooledSnapshot(SQLiteSnapshot):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: ReadConnection,
         tenant: str,
         collections: Mapping[str, Collection],
-        plans: Plans,
-        release: Callable[[Reader, bool], None],
+        plans: QueryCache,
+        release: Callable[[ReadConnection, bool], None],
     ) -> None:
         super().__init__(reader, tenant, collections, plans)
         self._reader = reader
@@ -240,10 +240,12 @@ class PooledSnapshot(SQLiteSnapshot):
             self._release(self._reader, self._walking == 0)
 
 
-def _worth_an_array(plan: Plan, query: Query) -> bool:
+def _worth_an_array(plan: CachedQuery, query: Query) -> bool:
     """Whether a second look at a question would have to skip, sort or search again; a count alone does not."""
     return (
-        plan.asked > 1 and query.limit != 0 and (query.offset > CHUNK or bool(query.order) or query.where != EVERYTHING)
+        plan.asked > 1
+        and query.limit != 0
+        and (query.offset > CHUNK_RECORDS or bool(query.order) or query.where != MATCH_ALL)
     )
 
 
@@ -251,7 +253,7 @@ def _names_key(where: Where) -> bool:
     match where:
         case Compare(field, operator, _):
             return field == KEY and operator == "="
-        case AllOf(terms):
+        case And(terms):
             return any(_names_key(term) for term in terms)
         case _:
             return False

@@ -11,13 +11,13 @@ from typing import TypeAlias, TypeVar
 
 from backends.base import Transaction
 from backends.records import Collection, Record, Value
-from backends.sqlite.bulk_insert import inserting
-from backends.sqlite.change import change
-from backends.sqlite.compiler import quoted
+from backends.sqlite.bulk_insert import background_inserts
+from backends.sqlite.change import update_rows
+from backends.sqlite.compiler import quote_identifier
 from backends.sqlite.connection import MANY_INDEX, driver_errors, indexes, key_index, scalar_paths
-from backends.sqlite.pool import Reader
+from backends.sqlite.pool import ReadConnection
 from backends.sqlite.snapshot import SQLiteSnapshot
-from backends.validation import check_record, declared
+from backends.validation import check_record, get_collection
 
 __all__ = ["SQLiteTransaction"]
 
@@ -41,7 +41,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         finish: Callable[[sqlite3.Connection, bool], None],
     ) -> None:
         connection.execute("INSERT OR IGNORE INTO _tenants (name) VALUES (?)", (tenant,))
-        super().__init__(Reader(connection), tenant, collections)
+        super().__init__(ReadConnection(connection), tenant, collections)
         self._finish = finish
         self._touched: set[str] = set()
         self._later: dict[str, None] = {}
@@ -49,15 +49,15 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     def put(self, collection: str, records: Iterable[Record]) -> None:
         """Store the records, a thousand at a time."""
-        owner = declared(collection, self._collections)
+        owner = get_collection(collection, self._collections)
         waiting = iter(records)
         first = list(islice(waiting, LARGE))
-        table = _Table(owner, self._tenant_id, self._stored_path)
+        table = _TableWriter(owner, self._tenant_id, self._stored_path)
         with driver_errors(f"writing {collection}"):
             empty = len(first) == LARGE and self._empty(collection)
             if empty:
                 self._postpone_indexes(owner)
-            with inserting(self._open(), ahead=empty) as insert:
+            with background_inserts(self._open(), ahead=empty) as insert:
                 for batch in _batches(chain(first, waiting), BATCH):
                     self._touched.add(collection)
                     self._put_batch(table, batch, insert, fresh=empty)
@@ -66,7 +66,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     def delete(self, collection: str, keys: Iterable[str]) -> None:
         """Remove the records, a few hundred at a time."""
-        owner = declared(collection, self._collections)
+        owner = get_collection(collection, self._collections)
         for batch in _batches(keys, BATCH // 2):
             self._touched.add(collection)
             with driver_errors(f"writing {collection}"):
@@ -92,7 +92,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         with driver_errors("committing"):
             for sql in self._later:
                 connection.execute(sql)
-            if any(self._collections[name].served for name in self._touched):
+            if any(self._collections[name].bumps_revision for name in self._touched):
                 moved = max(self.revision + 1, time.time_ns() // 1000)
                 connection.execute("UPDATE _tenants SET revision = ? WHERE id = ?", (moved, self._tenant_id))
             connection.execute("COMMIT")
@@ -100,7 +100,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         self._connection = None
         self._finish(connection, True)
 
-    def _put_batch(self, table: _Table, batch: list[Record], insert: _Insert, *, fresh: bool) -> None:
+    def _put_batch(self, table: _TableWriter, batch: list[Record], insert: _Insert, *, fresh: bool) -> None:
         """Write a batch; `fresh` when the table was empty, so that nothing need be looked up and replaced."""
         latest = {record.key: record for record in batch}
         last = table.last or self._last(table.name)
@@ -117,13 +117,13 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         if known:
             self._change(table, [(number, latest[key]) for key, number in known.items()])
 
-    def _change(self, table: _Table, records: Sequence[tuple[int, Record]]) -> None:
+    def _change(self, table: _TableWriter, records: Sequence[tuple[int, Record]]) -> None:
         rows: list[object] = []
         sides: list[object] = []
         for number, record in records:
             table.add(number, record, rows, sides)
         width = table.width
-        change(
+        update_rows(
             self._open(),
             table.name,
             table.columns[1:],
@@ -141,7 +141,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     def _finish_load(self, owner: Collection) -> None:
         """Index the keys of a table that was loaded without; of a key that came twice the later record stays."""
-        connection, name = self._open(), quoted(owner.name)
+        connection, name = self._open(), quote_identifier(owner.name)
         try:
             connection.execute(key_index(owner))
         except sqlite3.IntegrityError:
@@ -152,7 +152,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     def _ids(self, owner: Collection, keys: Sequence[str]) -> dict[str, int]:
         marks = ", ".join("?" * len(keys))
-        sql = f"SELECT _key, _id FROM {quoted(owner.name)} WHERE _tenant = ? AND _key IN ({marks})"
+        sql = f"SELECT _key, _id FROM {quote_identifier(owner.name)} WHERE _tenant = ? AND _key IN ({marks})"
         return dict(self._open().execute(sql, (self._tenant_id, *keys)).fetchall())
 
     def _delete_rows(self, owner: Collection, ids: list[int]) -> None:
@@ -162,12 +162,12 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
             connection.executemany(
                 f"DELETE FROM _many WHERE id = ? AND path IN ({marks})", [(number, *paths) for number in ids]
             )
-        connection.executemany(f"DELETE FROM {quoted(owner.name)} WHERE _id = ?", rows)
+        connection.executemany(f"DELETE FROM {quote_identifier(owner.name)} WHERE _id = ?", rows)
 
     def _stored_path(self, collection: str, path: str) -> int:
         found = self._path_ids.get((collection, path))
         if found is None:
-            declared(collection, self._collections).field(path)
+            get_collection(collection, self._collections).field_for(path)
             self._open().execute("INSERT OR IGNORE INTO _paths (collection, path) VALUES (?, ?)", (collection, path))
             found = self._path_ids[collection, path] = self._path_id(collection, path)
         return found
@@ -176,11 +176,11 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         connection = self._open()
         waiting = indexes(owner)
         if self._few_values():
-            waiting[quoted("_many:value")] = MANY_INDEX
+            waiting[quote_identifier("_many:value")] = MANY_INDEX
         for name, sql in waiting.items():
             connection.execute(f"DROP INDEX IF EXISTS {name}")
             self._later[sql] = None
-        connection.execute(f"DROP INDEX IF EXISTS {quoted(f'{owner.name}:_key')}")
+        connection.execute(f"DROP INDEX IF EXISTS {quote_identifier(f'{owner.name}:_key')}")
 
     def _few_values(self) -> bool:
         """Whether the index of the side table is made anew sooner than it is kept up, row by row, through a load."""
@@ -188,7 +188,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         return int(last) <= FEW
 
     def _empty(self, table: str) -> bool:
-        row = self._open().execute(f"SELECT EXISTS (SELECT 1 FROM {quoted(table)})").fetchone()
+        row = self._open().execute(f"SELECT EXISTS (SELECT 1 FROM {quote_identifier(table)})").fetchone()
         return bool(row == (0,))
 
 
@@ -196,21 +196,21 @@ _Insert: TypeAlias = Callable[[str, int, list[object]], None]
 Item = TypeVar("Item")
 
 
-class _Table:
+class _TableWriter:
     """How the records of one collection become rows."""
 
     def __init__(self, owner: Collection, tenant: int, path_id: Callable[[str, str], int]) -> None:
         self.owner = owner
-        self.name = quoted(owner.name)
+        self.name = quote_identifier(owner.name)
         self._tenant = tenant
         self._path_id = path_id
         self._scalars = scalar_paths(owner)
         self._known = frozenset(self._scalars)
-        kinds = {f.kind for f in owner.fields if not (f.many or f.dynamic)}
+        kinds = {f.kind for f in owner.fields if not (f.multi_valued or f.is_dynamic)}
         # one kind of scalar can be checked by type alone; where both occur every record is looked at
         self._plain = frozenset({str, type(None)}) if kinds <= {"text"} else frozenset()
         self.columns = ("_id", "_tenant", "_key", "_body", *self._scalars)
-        self.target = f"{self.name} ({', '.join(map(quoted, self.columns))})"
+        self.target = f"{self.name} ({', '.join(map(quote_identifier, self.columns))})"
         self.width = len(self.columns)
         self.last = 0
         """The highest row number given out; 0 before the first."""

@@ -13,12 +13,12 @@ It needs pytest and hypothesis, which the package itself does not.
 """
 
 from backends.testing.base import COLLECTIONS
-from backends.testing.concurrency import SharingConformance
+from backends.testing.concurrency import ConcurrencyConformance
 from backends.testing.errors import ErrorConformance
 from backends.testing.paging import PagingConformance
-from backends.testing.property_based import GeneratedConformance
+from backends.testing.property_based import PropertyConformance
 from backends.testing.queries import QueryConformance
-from backends.testing.records import CopyConformance
+from backends.testing.records import RecordsConformance
 from backends.testing.text import TextConformance
 from backends.testing.transactions import TransactionConformance
 
@@ -30,10 +30,10 @@ class BackendConformance(
     TextConformance,
     PagingConformance,
     TransactionConformance,
-    SharingConformance,
-    CopyConformance,
+    ConcurrencyConformance,
+    RecordsConformance,
     ErrorConformance,
-    GeneratedConformance,
+    PropertyConformance,
 ):
     """Every promise of the contract as a test. A subclass gives the fixture `url`: a store that does not exist yet.
 

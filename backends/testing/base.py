@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 
 from backends import (
-    EVERYTHING,
+    MATCH_ALL,
     Backend,
     Collection,
     Field,
@@ -26,7 +26,7 @@ __all__ = [
     "COLLECTIONS",
     "TENANT",
     "Conformance",
-    "Oops",
+    "SimulatedFailure",
     "break_off",
     "documents",
     "fill",
@@ -43,14 +43,16 @@ PEOPLE = Collection(
     (
         Field("name", indexed=True),
         Field("age", "number", indexed=True),
-        Field("tags", many=True, indexed=True),
-        Field("scores", "number", many=True),
+        Field("tags", multi_valued=True, indexed=True),
+        Field("scores", "number", multi_valued=True),
         Field("home.street"),
         Field("metadata.*"),
     ),
 )
-GROUPS = Collection("groups", (Field("title"), Field("members", many=True, indexed=True), Field("size", "number")))
-NOTES = Collection("notes", (Field("state"),), served=False)
+GROUPS = Collection(
+    "groups", (Field("title"), Field("members", multi_valued=True, indexed=True), Field("size", "number"))
+)
+NOTES = Collection("notes", (Field("state"),), bumps_revision=False)
 
 COLLECTIONS = (PEOPLE, GROUPS, NOTES)
 """Text, number, many and dynamic fields; two served collections and one that is not."""
@@ -114,23 +116,23 @@ def fill(store: Backend, collection: str, records: Iterable[Record], tenant: str
         transaction.put(collection, records)
 
 
-class Oops(Exception):
+class SimulatedFailure(Exception):
     """What a caller's own code may raise in the middle of a transaction."""
 
 
 def break_off(store: Backend, work: Callable[[Transaction], None]) -> None:
     """Start a transaction, let `work` write in it, and fail; the failure comes through, unless `work` has its own."""
-    with pytest.raises(Oops):
+    with pytest.raises(SimulatedFailure):
         _write_and_fail(store, work)
 
 
 def _write_and_fail(store: Backend, work: Callable[[Transaction], None]) -> None:
     with store.write(TENANT) as transaction:
         work(transaction)
-        raise Oops
+        raise SimulatedFailure
 
 
-def found(at: Snapshot, where: Where = EVERYTHING, collection: str = "people") -> list[str]:
+def found(at: Snapshot, where: Where = MATCH_ALL, collection: str = "people") -> list[str]:
     """The keys of the matching records as `find` gives them, which must be what `keys` says."""
     page = at.find(Query(collection, where))
     keys = documents(page.body())

@@ -8,24 +8,35 @@ from threading import Barrier, Event
 
 import pytest
 
-from backends import Backend, Collection, Compare, Field, Not, Query, Snapshot, StoreBusy, open_store, store_exists
+from backends import (
+    Backend,
+    Collection,
+    Compare,
+    Field,
+    Not,
+    Query,
+    Snapshot,
+    StorageBusyError,
+    open_store,
+    store_exists,
+)
 from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record
-from backends.testing.worker_process import Peer, count_up
+from backends.testing.worker_process import WorkerProcess, count_up
 
-__all__ = ["SharingConformance"]
+__all__ = ["ConcurrencyConformance"]
 
 WRITERS = 8
 ROUNDS = 10
 
 PEOPLE, *REST = COLLECTIONS
 WIDER = (
-    Collection("people", (*PEOPLE.fields, Field("nick", indexed=True), Field("tries", "number", many=True))),
+    Collection("people", (*PEOPLE.fields, Field("nick", indexed=True), Field("tries", "number", multi_valued=True))),
     *REST,
     Collection("rooms", (Field("title"),)),
 )
 
 
-class SharingConformance(Conformance):
+class ConcurrencyConformance(Conformance):
     """One writer at a time, whoever it is, and readers that never wait and never see a half."""
 
     def test_the_backend_is_what_the_suite_takes_it_for(self, store: Backend) -> None:
@@ -62,7 +73,7 @@ class SharingConformance(Conformance):
         with store.read(TENANT) as at:
             assert_whole(at)
             assert len(found(at)) == 2 * WRITERS * ROUNDS
-            assert json.loads(at.bodies("notes", ["counter"])["counter"]) == str(WRITERS * ROUNDS)
+            assert json.loads(at.get_many("notes", ["counter"])["counter"]) == str(WRITERS * ROUNDS)
 
     def test_a_snapshot_may_be_read_by_another_thread_than_made_it(self, store: Backend) -> None:
         fill(store, "people", [person(number) for number in range(600)])
@@ -77,7 +88,7 @@ class SharingConformance(Conformance):
             with store.write(TENANT) as transaction:
                 transaction.put("people", [person(1)])
                 for wait in 0.0, 0.05:
-                    with pytest.raises(StoreBusy):
+                    with pytest.raises(StorageBusyError):
                         elsewhere.submit(store.write, TENANT, wait).result(timeout=10)
             with store.write(TENANT, wait=0):
                 pass
@@ -146,14 +157,14 @@ class SharingConformance(Conformance):
     @needs("shared")
     def test_two_processes_see_what_the_other_committed(self, store: Backend, url: str) -> None:
         fill(store, "people", [person(number) for number in range(600)])
-        with Peer(url) as peer:
+        with WorkerProcess(url) as peer:
             for turn in range(5):
                 with store.read(TENANT) as at:
                     before = at.revision
                     assert peer.ask("find") == found(at)
                     assert peer.ask("revision") == at.revision
                     assert peer.ask("deep", 590) == at.find(Query("people", offset=590, limit=5)).body().decode()
-                stamps = store.stamp(TENANT), peer.ask("stamp")
+                stamps = store.version(TENANT), peer.ask("stamp")
                 assert peer.ask("hold", f"a{turn}") == "done"
                 with store.read(TENANT) as at:
                     assert f"a{turn}" not in found(at)
@@ -162,31 +173,31 @@ class SharingConformance(Conformance):
                 with store.read(TENANT) as at:
                     assert found(at)[: turn + 1] == [f"a{number}" for number in range(turn + 1)]
                     assert at.revision > before
-                assert store.stamp(TENANT) != stamps[0]
+                assert store.version(TENANT) != stamps[0]
                 fill(store, "people", [record("p000", name=f"turn {turn}")])
                 assert peer.ask("stamp") != stamps[1]
 
     @needs("shared")
     def test_two_processes_write_one_after_the_other(self, store: Backend, url: str) -> None:
-        with Peer(url) as peer:
+        with WorkerProcess(url) as peer:
             peer.tell("count", 25)
             for _ in range(25):
                 count_up(store)
             assert peer.answer() == "done"
         with store.read(TENANT) as at:
-            assert json.loads(at.bodies("notes", ["counter"])["counter"]) == "50"
+            assert json.loads(at.get_many("notes", ["counter"])["counter"]) == "50"
 
     @needs("shared")
     def test_a_store_may_be_opened_and_read_while_another_process_writes(self, store: Backend, url: str) -> None:
         fill(store, "people", [person(1)])
         with store.write(TENANT) as transaction:
             transaction.put("people", [person(2)])
-            with Peer(url) as peer:
+            with WorkerProcess(url) as peer:
                 assert peer.ask("find") == ["p001"]
 
     @needs("shared")
     def test_a_process_that_writes_keeps_the_others_waiting(self, store: Backend, url: str) -> None:
-        with Peer(url) as peer:
+        with WorkerProcess(url) as peer:
             assert peer.ask("find") == []
             with store.write(TENANT) as transaction:
                 transaction.put("people", [person(1)])
@@ -194,7 +205,7 @@ class SharingConformance(Conformance):
                 assert peer.ask("find") == []
             assert peer.ask("try", 5) == "mine"
             assert peer.ask("hold", "theirs") == "done"
-            with pytest.raises(StoreBusy):
+            with pytest.raises(StorageBusyError):
                 store.write(TENANT, wait=0.05)
             assert peer.ask("commit") == "done"
             with store.write(TENANT, wait=5) as transaction:

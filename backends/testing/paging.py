@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from backends import (
-    EVERYTHING,
     KEY,
-    Among,
+    MATCH_ALL,
     Backend,
     Compare,
+    In,
     Not,
-    Order,
+    OrderBy,
     Query,
-    Select,
     Snapshot,
-    StoreFailed,
+    StorageUnavailableError,
+    Subquery,
     Transaction,
     Where,
 )
@@ -40,19 +40,19 @@ class PagingConformance(Conformance):
     @pytest.mark.parametrize(
         ("where", "order", "expected"),
         [
-            (EVERYTHING, (), KEYS),
-            (EVERYTHING, (Order(KEY, descending=True),), KEYS[::-1]),
-            (EVERYTHING, (Order("name"),), sorted(KEYS, key=lambda key: int(key[1:]) % 7)),
-            (EVERYTHING, (Order("name", descending=True),), sorted(KEYS, key=lambda key: -(int(key[1:]) % 7))),
-            (EVERYTHING, (Order("tags"), Order("age")), None),
+            (MATCH_ALL, (), KEYS),
+            (MATCH_ALL, (OrderBy(KEY, descending=True),), KEYS[::-1]),
+            (MATCH_ALL, (OrderBy("name"),), sorted(KEYS, key=lambda key: int(key[1:]) % 7)),
+            (MATCH_ALL, (OrderBy("name", descending=True),), sorted(KEYS, key=lambda key: -(int(key[1:]) % 7))),
+            (MATCH_ALL, (OrderBy("tags"), OrderBy("age")), None),
             (Compare("name", "=", "name 3"), (), KEYS[3::7]),
-            (Compare("tags", "=", "t1"), (Order("age", descending=True),), None),
+            (Compare("tags", "=", "t1"), (OrderBy("age", descending=True),), None),
             (Not(Compare("age", ">", 0)), (), KEYS[::5]),
         ],
         ids=shown,
     )
     def test_pages_laid_side_by_side_are_the_whole(
-        self, crowd: Backend, where: Where, order: tuple[Order, ...], expected: list[str] | None
+        self, crowd: Backend, where: Where, order: tuple[OrderBy, ...], expected: list[str] | None
     ) -> None:
         with crowd.read(TENANT) as at:
             whole = at.find(Query("people", where, order))
@@ -100,7 +100,7 @@ class PagingConformance(Conformance):
 
     def test_two_pages_of_one_snapshot_may_be_read_in_turn(self, crowd: Backend) -> None:
         with crowd.read(TENANT) as at:
-            one, two = (at.find(Query("people", order=(Order("name"),))).chunks for _ in range(2))
+            one, two = (at.find(Query("people", order=(OrderBy("name"),))).chunks for _ in range(2))
             turns = list(zip(one, two, at.keys("people"), strict=False))
             assert all(left == right for left, right, _ in turns)
             assert [key for *_, key in turns] == KEYS[: len(turns)]
@@ -108,23 +108,23 @@ class PagingConformance(Conformance):
     def test_closing_the_snapshot_ends_its_pages(self, crowd: Backend) -> None:
         with crowd.read(TENANT) as at:
             page, keys = at.find(Query("people")), at.keys("people")
-        with pytest.raises(StoreFailed):
+        with pytest.raises(StorageUnavailableError):
             list(page.chunks)
-        with pytest.raises(StoreFailed):
+        with pytest.raises(StorageUnavailableError):
             list(keys)
 
     @pytest.mark.parametrize(
         ("where", "order"),
         [
-            (EVERYTHING, ()),
-            (EVERYTHING, (Order("name", descending=True),)),
+            (MATCH_ALL, ()),
+            (MATCH_ALL, (OrderBy("name", descending=True),)),
             (Compare("tags", "=", "all"), ()),
-            (Not(Compare("name", "=", "nobody")), (Order("age"),)),
+            (Not(Compare("name", "=", "nobody")), (OrderBy("age"),)),
         ],
         ids=shown,
     )
     def test_a_deep_page_stays_right_however_often_it_is_asked_and_whatever_is_written(
-        self, crowd: Backend, where: Where, order: tuple[Order, ...]
+        self, crowd: Backend, where: Where, order: tuple[OrderBy, ...]
     ) -> None:
         query = Query("people", where, order, 600, 50)
         with crowd.read(TENANT) as old:
@@ -140,7 +140,7 @@ class PagingConformance(Conformance):
             assert asked_often(new, query) == within
 
     def test_deep_pages_that_a_failed_transaction_saw_are_forgotten_with_it(self, crowd: Backend) -> None:
-        query = Query("people", Compare("tags", "=", "all"), (Order("age"),), 500, 50)
+        query = Query("people", Compare("tags", "=", "all"), (OrderBy("age"),), 500, 50)
         with crowd.read(TENANT) as at:
             before = asked_often(at, query)
 
@@ -158,7 +158,7 @@ class PagingConformance(Conformance):
         fill(crowd, "notes", [record(key, state="open") for key in KEYS])
         for query in (
             Query("notes", Compare("state", "=", "open"), (), 500, 10),
-            Query("people", Among(KEY, Select("notes", KEY, Compare("state", "=", "open"))), (), 500, 10),
+            Query("people", In(KEY, Subquery("notes", KEY, Compare("state", "=", "open"))), (), 500, 10),
         ):
             with crowd.read(TENANT) as at:
                 assert asked_often(at, query)[1][0] == query_key(at, query)
@@ -181,9 +181,9 @@ class PagingConformance(Conformance):
     def test_bodies_are_given_for_thousands_of_keys_that_may_be_unknown_or_repeated(self, crowd: Backend) -> None:
         asked = [f"nobody {number}" for number in range(4000)] + KEYS + KEYS[:300]
         with crowd.read(TENANT) as at:
-            assert at.bodies("people", asked) == {one.key: one.body for one in PEOPLE}
-            assert at.bodies("people", []) == {}
-            assert at.bodies("groups", asked) == {}
+            assert at.get_many("people", asked) == {one.key: one.body for one in PEOPLE}
+            assert at.get_many("people", []) == {}
+            assert at.get_many("groups", asked) == {}
 
 
 def asked_often(at: Snapshot, query: Query) -> tuple[int, list[str]]:

@@ -10,27 +10,27 @@ from hypothesis import strategies as st
 
 from backends import (
     KEY,
-    AllOf,
-    Among,
-    AnyOf,
+    And,
     Backend,
     Collection,
     Compare,
     Field,
+    In,
     Key,
     Not,
-    Order,
+    Or,
+    OrderBy,
     Query,
     Record,
-    Select,
     Snapshot,
+    Subquery,
     Value,
     Where,
     open_store,
 )
 from backends.testing.base import COLLECTIONS, Conformance, record
 
-__all__ = ["GeneratedConformance"]
+__all__ = ["PropertyConformance"]
 
 QUERIES = 12
 """Queries asked of every generated data set."""
@@ -54,16 +54,16 @@ def kept(field: Field) -> list[tuple[str, st.SearchStrategy[Value]]]:
     """What a record may hold for a field, by path."""
     single: st.SearchStrategy[Key] = NUMBERS if field.kind == "number" else TEXTS
     several = st.lists(single, max_size=3).map(tuple)
-    if field.dynamic:
+    if field.is_dynamic:
         return [(field.path[:-1] + name, several) for name in ("x", "y")]
-    return [(field.path, several if field.many else st.none() | single)]
+    return [(field.path, several if field.multi_valued else st.none() | single)]
 
 
 def paths(collection: Collection, kind: str) -> list[str]:
     """The paths of one kind that may be asked of a collection; one of them was never given a value."""
     fields = [field for field in collection.fields if field.kind == kind]
-    plain = [field.path for field in fields if not field.dynamic]
-    dynamic = [field.path[:-1] + name for field in fields if field.dynamic for name in ("x", "y", "z")]
+    plain = [field.path for field in fields if not field.is_dynamic]
+    dynamic = [field.path[:-1] + name for field in fields if field.is_dynamic for name in ("x", "y", "z")]
     return plain + dynamic + ([KEY] if kind == "text" else [])
 
 
@@ -76,12 +76,12 @@ def leaves(draw: st.DrawFn, collection: Collection, depth: int) -> Where:
     single = KEYS if field == KEY else single
     form = draw(st.sampled_from(["compare", "compare", "among", "select"][: 4 if depth else 3]))
     if form == "among":
-        return Among(field, draw(st.lists(single, max_size=4).map(tuple)))
+        return In(field, draw(st.lists(single, max_size=4).map(tuple)))
     if form == "select":
         other = draw(st.sampled_from(COLLECTIONS))
         source = draw(st.sampled_from(paths(other, "text" if field == KEY else kind) or [KEY]))
         if source != KEY or kind == "text":
-            return Among(field, Select(other.name, source, draw(trees(other, depth - 1))))
+            return In(field, Subquery(other.name, source, draw(trees(other, depth - 1))))
     operators = ["=", "<", "<=", ">", ">=", "~"] if kind == "text" or field == KEY else ["=", "<", "<=", ">", ">="]
     return Compare(field, draw(st.sampled_from(operators)), draw(single))
 
@@ -91,14 +91,14 @@ def trees(collection: Collection, depth: int = 2) -> st.SearchStrategy[Where]:
 
     def grown(inner: st.SearchStrategy[Where]) -> st.SearchStrategy[Where]:
         terms = st.lists(inner, max_size=3).map(tuple)
-        return st.builds(Not, inner) | st.builds(AllOf, terms) | st.builds(AnyOf, terms)
+        return st.builds(Not, inner) | st.builds(And, terms) | st.builds(Or, terms)
 
     return st.recursive(leaves(collection, depth), grown, max_leaves=4)
 
 
 def queries(collection: Collection) -> st.SearchStrategy[Query]:
     """Pages of a collection, some of them far outside."""
-    order = st.builds(Order, st.sampled_from(paths(collection, "text") + paths(collection, "number")), st.booleans())
+    order = st.builds(OrderBy, st.sampled_from(paths(collection, "text") + paths(collection, "number")), st.booleans())
     return st.builds(
         Query,
         st.just(collection.name),
@@ -115,7 +115,7 @@ DATA: st.SearchStrategy[Data] = st.fixed_dictionaries(
 ASKED = st.lists(st.one_of([queries(one) for one in COLLECTIONS]), min_size=QUERIES, max_size=QUERIES)
 
 
-class GeneratedConformance(Conformance):
+class PropertyConformance(Conformance):
     """Memory is the oracle."""
 
     examples: ClassVar[int] = 200

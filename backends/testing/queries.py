@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from backends import (
-    EVERYTHING,
     KEY,
-    AllOf,
-    Among,
-    AnyOf,
+    MATCH_ALL,
+    And,
     Backend,
     Compare,
+    In,
     Not,
-    Order,
+    Or,
+    OrderBy,
     Query,
     Record,
-    Select,
+    Subquery,
     Where,
 )
 from backends.testing.base import TENANT, Conformance, documents, fill, found, record, shown
@@ -82,47 +82,47 @@ LEAVES: list[tuple[Where, str]] = [
     (Compare(KEY, ">", "c"), "de"),
     (Compare(KEY, ">=", "c"), "cde"),
     (Compare(KEY, "~", "c"), "c"),
-    (Among("name", ("ada", "Cyd", "nobody", "ada")), "ac"),
-    (Among("age", (7, 36.0, 8)), "ab"),
-    (Among("tags", ("first", "math")), "ab"),
-    (Among("scores", (-2, 1.5, 0)), "ac"),
-    (Among("metadata.house", ("red", "blue", "green")), "ab"),
-    (Among(KEY, ("e", "a", "z")), "ae"),
-    (Among("name", ()), ""),
-    (Among("tags", ()), ""),
-    (Among(KEY, ()), ""),
+    (In("name", ("ada", "Cyd", "nobody", "ada")), "ac"),
+    (In("age", (7, 36.0, 8)), "ab"),
+    (In("tags", ("first", "math")), "ab"),
+    (In("scores", (-2, 1.5, 0)), "ac"),
+    (In("metadata.house", ("red", "blue", "green")), "ab"),
+    (In(KEY, ("e", "a", "z")), "ae"),
+    (In("name", ()), ""),
+    (In("tags", ()), ""),
+    (In(KEY, ()), ""),
 ]
 
 SELECTS: list[tuple[Where, str]] = [
-    (Among(KEY, Select("groups", "members", EVERYTHING)), "abc"),
-    (Among(KEY, Select("groups", "members", Compare("size", "<", 10))), "ab"),
-    (Among(KEY, Select("groups", "members", Compare("size", ">", 1000))), ""),
-    (Among("name", Select("groups", "title", EVERYTHING)), "a"),
-    (Among("metadata.house", Select("groups", "title", Compare(KEY, "=", "g2"))), "a"),
-    (Among("age", Select("groups", "size", EVERYTHING)), "b"),
-    (Among("scores", Select("groups", "size", EVERYTHING)), "c"),
-    (Among("tags", Select("people", "tags", Compare(KEY, "=", "b"))), "ab"),
-    (Among("name", Select("people", "name", Compare("scores", ">", 9))), "bc"),
-    (Among("metadata.house", Select("people", "metadata.other", EVERYTHING)), "a"),
-    (Among(KEY, Select("people", KEY, Not(Compare("age", ">", 0)))), "cde"),
-    (Among(KEY, Select("groups", "members", Among(KEY, Select("groups", KEY, Compare("title", "~", "d"))))), "abc"),
-    (Among("tags", Select("people", "tags", Among(KEY, Select("groups", "members", EVERYTHING)))), "ab"),
-    (Among(KEY, Select("notes", KEY, EVERYTHING)), ""),
+    (In(KEY, Subquery("groups", "members", MATCH_ALL)), "abc"),
+    (In(KEY, Subquery("groups", "members", Compare("size", "<", 10))), "ab"),
+    (In(KEY, Subquery("groups", "members", Compare("size", ">", 1000))), ""),
+    (In("name", Subquery("groups", "title", MATCH_ALL)), "a"),
+    (In("metadata.house", Subquery("groups", "title", Compare(KEY, "=", "g2"))), "a"),
+    (In("age", Subquery("groups", "size", MATCH_ALL)), "b"),
+    (In("scores", Subquery("groups", "size", MATCH_ALL)), "c"),
+    (In("tags", Subquery("people", "tags", Compare(KEY, "=", "b"))), "ab"),
+    (In("name", Subquery("people", "name", Compare("scores", ">", 9))), "bc"),
+    (In("metadata.house", Subquery("people", "metadata.other", MATCH_ALL)), "a"),
+    (In(KEY, Subquery("people", KEY, Not(Compare("age", ">", 0)))), "cde"),
+    (In(KEY, Subquery("groups", "members", In(KEY, Subquery("groups", KEY, Compare("title", "~", "d"))))), "abc"),
+    (In("tags", Subquery("people", "tags", In(KEY, Subquery("groups", "members", MATCH_ALL)))), "ab"),
+    (In(KEY, Subquery("notes", KEY, MATCH_ALL)), ""),
 ]
 
 TREES: list[tuple[Where, str]] = [
-    (EVERYTHING, "abcde"),
-    (AllOf(()), "abcde"),
-    (AnyOf(()), ""),
-    (Not(AnyOf(())), "abcde"),
-    (Not(AllOf(())), ""),
-    (AllOf((Compare("tags", "=", "math"), Compare("tags", "=", "first"))), "a"),
-    (AllOf((Compare("age", ">", 0), Not(Compare("name", "=", "ada")))), "b"),
-    (AnyOf((Compare("name", "=", "ada"), Compare("scores", "=", 10), Compare("tags", "=", "math"))), "ab"),
-    (AllOf((AnyOf((Compare(KEY, "=", "a"), Compare(KEY, "=", "e"))), Not(Compare("name", "~", "")))), "e"),
+    (MATCH_ALL, "abcde"),
+    (And(()), "abcde"),
+    (Or(()), ""),
+    (Not(Or(())), "abcde"),
+    (Not(And(())), ""),
+    (And((Compare("tags", "=", "math"), Compare("tags", "=", "first"))), "a"),
+    (And((Compare("age", ">", 0), Not(Compare("name", "=", "ada")))), "b"),
+    (Or((Compare("name", "=", "ada"), Compare("scores", "=", 10), Compare("tags", "=", "math"))), "ab"),
+    (And((Or((Compare(KEY, "=", "a"), Compare(KEY, "=", "e"))), Not(Compare("name", "~", "")))), "e"),
     (Not(Not(Compare("age", "=", 7))), "b"),
-    (Not(AllOf((Compare("age", "<", 10), Compare("name", "~", "b")))), "acde"),
-    (Not(AnyOf((Compare("age", "<", 10), Compare("tags", "~", "m")))), "ce"),
+    (Not(And((Compare("age", "<", 10), Compare("name", "~", "b")))), "acde"),
+    (Not(Or((Compare("age", "<", 10), Compare("tags", "~", "m")))), "ce"),
 ]
 
 
@@ -130,7 +130,7 @@ def wrapped(levels: int) -> Where:
     """`tags = "math"` below so many levels of Not and AllOf, an even number of them Not."""
     where: Where = Compare("tags", "=", "math")
     for level in range(levels):
-        where = Not(where) if level % 2 else AllOf((where,))
+        where = Not(where) if level % 2 else And((where,))
     return where
 
 
@@ -163,25 +163,25 @@ class QueryConformance(Conformance):
         ("order", "keys"),
         [
             ((), "abcde"),
-            ((Order(KEY, descending=True),), "edcba"),
-            ((Order("name"),), "dcabe"),
-            ((Order("name", descending=True),), "ebacd"),
-            ((Order("age"),), "dbace"),
-            ((Order("age", descending=True),), "ceabd"),
-            ((Order("tags"),), "dabce"),
-            ((Order("tags", descending=True),), "cebad"),
-            ((Order("scores"),), "acbde"),
-            ((Order("scores", descending=True),), "debca"),
-            ((Order("metadata.house"),), "bacde"),
-            ((Order("metadata.house", descending=True),), "cdeab"),
-            ((Order("metadata.nothing", descending=True),), "abcde"),
-            ((Order("home.street"), Order("age", descending=True)), "acebd"),
-            ((Order("home.street", descending=True), Order(KEY, descending=True)), "edcba"),
+            ((OrderBy(KEY, descending=True),), "edcba"),
+            ((OrderBy("name"),), "dcabe"),
+            ((OrderBy("name", descending=True),), "ebacd"),
+            ((OrderBy("age"),), "dbace"),
+            ((OrderBy("age", descending=True),), "ceabd"),
+            ((OrderBy("tags"),), "dabce"),
+            ((OrderBy("tags", descending=True),), "cebad"),
+            ((OrderBy("scores"),), "acbde"),
+            ((OrderBy("scores", descending=True),), "debca"),
+            ((OrderBy("metadata.house"),), "bacde"),
+            ((OrderBy("metadata.house", descending=True),), "cdeab"),
+            ((OrderBy("metadata.nothing", descending=True),), "abcde"),
+            ((OrderBy("home.street"), OrderBy("age", descending=True)), "acebd"),
+            ((OrderBy("home.street", descending=True), OrderBy(KEY, descending=True)), "edcba"),
         ],
         ids=shown,
     )
     def test_order_puts_missing_last_or_first_and_ties_by_key(
-        self, sample: Backend, order: tuple[Order, ...], keys: str
+        self, sample: Backend, order: tuple[OrderBy, ...], keys: str
     ) -> None:
         with sample.read(TENANT) as at:
             assert documents(at.find(Query("people", order=order)).body()) == list(keys)
@@ -189,7 +189,7 @@ class QueryConformance(Conformance):
     def test_a_record_that_matches_in_many_ways_comes_once(self, sample: Backend) -> None:
         fill(sample, "groups", [record(f"x{number}", members=("a", "b", "a")) for number in range(5)])
         with sample.read(TENANT) as at:
-            assert found(at, Among(KEY, Select("groups", "members", EVERYTHING))) == ["a", "b", "c"]
+            assert found(at, In(KEY, Subquery("groups", "members", MATCH_ALL))) == ["a", "b", "c"]
             assert found(at, Compare("tags", "~", "")) == ["a", "b", "d"]
 
     def test_two_hundred_levels_are_not_too_deep(self, sample: Backend) -> None:
@@ -199,27 +199,27 @@ class QueryConformance(Conformance):
     def test_twelve_questions_within_each_other_are_not_too_deep(self, sample: Backend) -> None:
         where: Where = Compare("tags", "=", "math")
         for _ in range(12):
-            both = (Compare("name", "~", ""), Among("tags", Select("people", "tags", where)))
-            where = AllOf((Not(Not(Compare("name", "~", ""))), AllOf(both)))
+            both = (Compare("name", "~", ""), In("tags", Subquery("people", "tags", where)))
+            where = And((Not(Not(Compare("name", "~", ""))), And(both)))
         with sample.read(TENANT) as at:
             assert found(at, where) == ["a", "b"]
 
     def test_two_thousand_terms_are_not_too_many(self, sample: Backend) -> None:
         terms = tuple(Compare("name", "=", f"name {number}") for number in range(2000))
         with sample.read(TENANT) as at:
-            assert found(at, AnyOf((*terms, Compare("tags", "=", "first")))) == ["a"]
-            assert found(at, AllOf((*map(Not, terms), Compare("tags", "=", "math")))) == ["a", "b"]
+            assert found(at, Or((*terms, Compare("tags", "=", "first")))) == ["a"]
+            assert found(at, And((*map(Not, terms), Compare("tags", "=", "math")))) == ["a", "b"]
 
     @pytest.mark.parametrize("field", ["name", "tags", "metadata.house", KEY])
     def test_fifty_thousand_values_are_not_too_many(self, sample: Backend, field: str) -> None:
         strangers = tuple(f"nobody {number}" for number in range(50_000))
         with sample.read(TENANT) as at:
-            assert found(at, Among(field, (*strangers, "ada", "math", "red", "a"))) == [
+            assert found(at, In(field, (*strangers, "ada", "math", "red", "a"))) == [
                 key for key in "abc" if key == "a" or (field == "tags" and key == "b")
             ]
-            assert found(at, Among(field, strangers)) == []
+            assert found(at, In(field, strangers)) == []
 
     def test_fifty_thousand_numbers_are_not_too_many(self, sample: Backend) -> None:
         with sample.read(TENANT) as at:
-            assert found(at, Among("age", tuple(range(50_000)))) == ["a", "b"]
-            assert found(at, Among("scores", tuple(number + 0.25 for number in range(50_000)))) == ["c"]
+            assert found(at, In("age", tuple(range(50_000)))) == ["a", "b"]
+            assert found(at, In("scores", tuple(number + 0.25 for number in range(50_000)))) == ["c"]

@@ -8,14 +8,14 @@ from typing import ClassVar
 from hypothesis import HealthCheck, given, settings
 
 from backends import Backend, Collection, Query, Record, open_store
-from backends.base import plain
+from backends.base import normalize
 from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, person, record
 from backends.testing.property_based import ASKED, DATA, Data, answer, made
 
-__all__ = ["CopyConformance"]
+__all__ = ["RecordsConformance"]
 
 
-class CopyConformance(Conformance):
+class RecordsConformance(Conformance):
     """`records` and `tenants`: what a copy of a store is made of."""
 
     copies: ClassVar[int] = 60
@@ -25,15 +25,15 @@ class CopyConformance(Conformance):
         people = [person(number) for number in range(2500)]
         fill(store, "people", reversed(people))
         with store.read(TENANT) as at:
-            assert list(at.records("people")) == sorted(_plain(people), key=lambda each: each.key)
-            assert list(at.records("groups")) == []
-            assert [type(each.values.get("age", 0.0)) for each in at.records("people")] == [float] * 2500
+            assert list(at.scan("people")) == sorted(_plain(people), key=lambda each: each.key)
+            assert list(at.scan("groups")) == []
+            assert [type(each.values.get("age", 0.0)) for each in at.scan("people")] == [float] * 2500
 
     def test_the_values_of_a_record_have_one_form(self, store: Backend) -> None:
         kept = record("a", name="", age=-0.0, tags=("b", "a", "b"), scores=(2, 1.5, 2), metadata__x="one")
         fill(store, "people", [kept, record("b", name=None, tags=(), metadata__y=("z", "y")), Record("c", b"1")])
         with store.read(TENANT) as at:
-            assert [(each.key, each.body, dict(each.values)) for each in at.records("people")] == [
+            assert [(each.key, each.body, dict(each.values)) for each in at.scan("people")] == [
                 (
                     "a",
                     kept.body,
@@ -48,24 +48,24 @@ class CopyConformance(Conformance):
         with store.write(TENANT) as transaction:
             transaction.put("people", [record("p001", tags=("new",)), person(3)])
             transaction.delete("people", ["p002"])
-            assert list(transaction.records("people")) == _plain([record("p001", tags=("new",)), person(3)])
+            assert list(transaction.scan("people")) == _plain([record("p001", tags=("new",)), person(3)])
 
     def test_records_are_those_of_one_moment_and_of_one_tenant(self, store: Backend) -> None:
         fill(store, "people", [person(number) for number in range(1500)])
         fill(store, "people", [record("theirs", tags=("x",))], "another")
         with store.read(TENANT) as at:
-            records = at.records("people")
+            records = at.scan("people")
             first = next(records)
             with store.write(TENANT) as transaction:
                 transaction.delete("people", [person(number).key for number in range(1500)])
             assert [first, *records] == sorted(_plain(map(person, range(1500))), key=lambda each: each.key)
         with store.read(TENANT) as at:
-            assert list(at.records("people")) == []
+            assert list(at.scan("people")) == []
 
     def test_who_stops_half_way_through_the_records_hinders_nobody(self, store: Backend) -> None:
         fill(store, "people", [person(number) for number in range(1500)])
         with store.read(TENANT) as at:
-            next(at.records("people"))
+            next(at.scan("people"))
         fill(store, "people", [record("later")])
         with store.read(TENANT) as at:
             assert len(found(at)) == 1501
@@ -94,7 +94,7 @@ class CopyConformance(Conformance):
             with store.read(f"from {sets}") as before, store.read(f"to {sets}") as after:
                 for one in COLLECTIONS:
                     given = _plain([made(key, held) for key, held in sorted(data[one.name].items())], one)
-                    assert list(before.records(one.name)) == list(after.records(one.name)) == given
+                    assert list(before.scan(one.name)) == list(after.scan(one.name)) == given
                 for query in queries:
                     assert answer(before, query) == answer(after, query)
 
@@ -110,8 +110,8 @@ def _put(store: Backend, tenant: str, data: Data) -> None:
 def _carry(source: Backend, tenant: str, target: Backend, name: str) -> None:
     with source.read(tenant) as at, target.write(name) as transaction:
         for one in COLLECTIONS:
-            transaction.put(one.name, at.records(one.name))
+            transaction.put(one.name, at.scan(one.name))
 
 
 def _plain(records: Iterable[Record], owner: Collection = COLLECTIONS[0]) -> list[Record]:
-    return [plain(each, owner) for each in records]
+    return [normalize(each, owner) for each in records]

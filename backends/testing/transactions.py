@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backends import Backend, Compare, Order, Query, Record, Transaction, Value
-from backends.testing.base import TENANT, Conformance, Oops, break_off, fill, found, person, record
+from backends import Backend, Compare, OrderBy, Query, Record, Transaction, Value
+from backends.testing.base import TENANT, Conformance, SimulatedFailure, break_off, fill, found, person, record
 
 __all__ = ["TransactionConformance"]
 
@@ -31,7 +31,7 @@ class TransactionConformance(Conformance):
             assert b",".join([first, *page.chunks]) == b",".join(person(number).body for number in range(600))
             assert len(list(keys)) == 600
             assert found(before, Compare("name", "=", "new")) == []
-            assert before.bodies("people", ["p001"]) == {"p001": person(1).body}
+            assert before.get_many("people", ["p001"]) == {"p001": person(1).body}
 
     def test_a_snapshot_stays_as_it_was_when_its_first_question_comes_after_the_commit(self, store: Backend) -> None:
         with store.read(TENANT) as before:
@@ -47,7 +47,7 @@ class TransactionConformance(Conformance):
             assert found(transaction) == ["p001", "p003"]
             assert found(transaction, Compare("tags", "=", "new")) == ["p001"]
             assert found(transaction, Compare("tags", "=", "t1")) == []
-            assert set(transaction.bodies("people", ["p001", "p002", "p003"])) == {"p001", "p003"}
+            assert set(transaction.get_many("people", ["p001", "p002", "p003"])) == {"p001", "p003"}
         with store.read(TENANT) as at:
             assert found(at) == ["p001", "p003"]
 
@@ -98,7 +98,7 @@ class TransactionConformance(Conformance):
     def test_records_that_fail_while_they_are_made_undo_the_transaction(self, store: Backend) -> None:
         def many() -> Iterator[Record]:
             yield from map(person, range(1500))
-            raise Oops
+            raise SimulatedFailure
 
         def work(transaction: Transaction) -> None:
             transaction.put("people", [person(1)])
@@ -130,9 +130,9 @@ class TransactionConformance(Conformance):
         with store.read(TENANT) as at:
             assert found(at, Compare("name", "=", "before")) == ["a"]
             assert found(at, Compare("metadata.house", "=", "red")) == []
-            answer = at.bodies("people", ["a"])
+            answer = at.get_many("people", ["a"])
             answer["a"] = b"changed"
-            assert at.bodies("people", ["a"]) == {"a": b'{"key":"a"}'}
+            assert at.get_many("people", ["a"]) == {"a": b'{"key":"a"}'}
 
     def test_tenants_never_see_each_other(self, store: Backend) -> None:
         for tenant in TENANTS:
@@ -144,7 +144,7 @@ class TransactionConformance(Conformance):
                 assert found(at) == sorted(["same", f"own {tenant}"])
                 assert found(at, Compare("name", "~", "of ")) == ["same"]
                 assert found(at, Compare("tags", "=", tenant)) == ["same"]
-                assert at.find(Query("people", order=(Order("tags"),), limit=0)).total == 2
+                assert at.find(Query("people", order=(OrderBy("tags"),), limit=0)).total == 2
         with store.write("_control") as transaction:
             transaction.delete("people", list(transaction.keys("people")))
         for tenant in TENANTS:
@@ -153,7 +153,7 @@ class TransactionConformance(Conformance):
 
     def test_an_unknown_tenant_has_nothing(self, store: Backend) -> None:
         with store.read("stranger") as at:
-            assert (found(at), at.revision, at.bodies("people", ["a"])) == ([], 0, {})
+            assert (found(at), at.revision, at.get_many("people", ["a"])) == ([], 0, {})
 
     def test_the_revision_rises_with_every_commit_to_what_is_served(self, store: Backend) -> None:
         seen = [0]
@@ -183,19 +183,19 @@ class TransactionConformance(Conformance):
     def test_a_reader_with_a_stamp_sees_all_that_was_committed_before_it(self, store: Backend) -> None:
         for number in range(5):
             fill(store, "people", [person(number)])
-            stamp = store.stamp("another")
+            stamp = store.version("another")
             for _ in range(3):
                 with store.read_since(TENANT, stamp) as snapshot:
                     assert len(found(snapshot)) == number + 1
 
     def test_the_stamp_differs_after_every_commit(self, store: Backend) -> None:
-        stamps = [store.stamp(TENANT)]
+        stamps = [store.version(TENANT)]
         for number in range(30):
             fill(store, "notes" if number % 2 else "people", [record(f"n{number % 3}")])
-            stamps.append(store.stamp(TENANT))
+            stamps.append(store.version(TENANT))
         with store.write(TENANT) as transaction:
             transaction.delete("notes", ["n0"])
-        stamps.append(store.stamp(TENANT))
+        stamps.append(store.version(TENANT))
         assert all(one != two for index, one in enumerate(stamps) for two in stamps[:index])
 
     def test_a_healthy_store_has_nothing_to_report(self, store: Backend) -> None:

@@ -10,16 +10,16 @@ from threading import Timer
 from types import TracebackType
 from typing import Any, Self
 
-from backends import Backend, Query, Record, StoreBusy, Transaction, open_store
+from backends import Backend, Query, Record, StorageBusyError, Transaction, open_store
 from backends.testing.base import COLLECTIONS, TENANT, found, record
 
-__all__ = ["Peer", "count_up"]
+__all__ = ["WorkerProcess", "count_up"]
 
 PATIENCE = 30.0
 """Seconds after which a peer that does not answer is killed, so that a suite never hangs."""
 
 
-class Peer:
+class WorkerProcess:
     """A Python process that has opened the store; `ask` sends it a line and returns what it answers."""
 
     def __init__(self, url: str) -> None:
@@ -86,7 +86,7 @@ def obey(store: Backend, held: list[Transaction], command: str, argument: Any) -
             with store.read(TENANT) as at:
                 return at.revision
         case "stamp":
-            return repr(store.stamp(TENANT))
+            return repr(store.version(TENANT))
         case "hold":
             held.append(store.write(TENANT))
             held[-1].put("people", [record(argument)])
@@ -105,13 +105,13 @@ def attempt(store: Backend, wait: float) -> str:
     try:
         with store.write(TENANT, wait):
             return "mine"
-    except StoreBusy:
+    except StorageBusyError:
         return "busy"
 
 
 def count_up(store: Backend) -> None:
     """Read a number and write the next one, which is right only while nobody else writes."""
     with store.write(TENANT) as transaction:
-        before = transaction.bodies("notes", ["counter"]).get("counter", b'"0"')
+        before = transaction.get_many("notes", ["counter"]).get("counter", b'"0"')
         after = str(int(json.loads(before)) + 1)
         transaction.put("notes", [Record("counter", json.dumps(after).encode(), {"state": after})])

@@ -11,23 +11,23 @@ from chalk_flask.api.reads import changes
 from chalk_flask.api.reads.views import blueprint
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.api.writes import views
-from chalk_flask.services import Chalk
+from chalk_flask.services import Services
 
 __all__ = ["register"]
 
 
-def register(app: Flask, chalk: Chalk) -> None:
+def register(app: Flask, chalk: Services) -> None:
     """Give the application every route under both roots, and errors in one shape for any path."""
-    url_paths.prepare(app)
-    bearer = rate_limits.limited(
-        app, authentication.guard(chalk.door, chalk.oauth1, chalk.settings.public_url), chalk.settings
+    url_paths.configure_url_map(app)
+    bearer = rate_limits.with_rate_limits(
+        app, authentication.make_auth(chalk.authenticator, chalk.oauth1, chalk.settings.public_url), chalk.settings
     )
     for root in ROOTS:
         app.register_blueprint(blueprint(chalk, root, bearer))
         app.register_blueprint(views.blueprint(chalk, root, bearer))
     app.register_blueprint(changes.blueprint(chalk, bearer))
     endpoint = token_endpoint.TokenEndpoint(chalk)
-    login_hooks.watch(endpoint, chalk)
+    login_hooks.register_login_hooks(endpoint, chalk)
     app.register_blueprint(endpoint.blueprint())
     errors.register(app)
-    access_log.record(app, chalk.reads)
+    access_log.register(app, chalk.access_log)

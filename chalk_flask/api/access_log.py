@@ -13,27 +13,27 @@ import orjson
 from flask import Flask, Request, Response, g, request
 
 from chalk_flask.api.routes import ROOTS
-from chalk_flask.audit.access_log import ReadLog
-from chalk_flask.auth.tokens.record import Grant
+from chalk_flask.audit.access_log import AccessLog
+from chalk_flask.auth.tokens.record import Principal
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["record"]
+__all__ = ["register"]
 
 STARTED = "chalk_flask.started"
 
 _PAGES = {root.path: root.limit for root in ROOTS}
 
 
-def record(app: Flask, reads: ReadLog) -> None:
+def register(app: Flask, reads: AccessLog) -> None:
     """Take down every request that was let in, once `reads` has begun. Those that were not are in no line."""
     app.after_request(partial(_note, reads))
     # The assignment that Flask's own documentation shows for middleware.
-    app.wsgi_app = _Started(app.wsgi_app)  # type: ignore[method-assign]  # see above
+    app.wsgi_app = _StartTimeMiddleware(app.wsgi_app)  # type: ignore[method-assign]  # see above
 
 
-class _Started:
+class _StartTimeMiddleware:
     """WSGI middleware that says when a request came."""
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -44,7 +44,7 @@ class _Started:
         return self.app(environ, start_response)
 
 
-def _note(reads: ReadLog, response: Response) -> Response:
+def _note(reads: AccessLog, response: Response) -> Response:
     grant = g.get("grant") if reads.on else None
     if grant is None:
         return response
@@ -53,15 +53,15 @@ def _note(reads: ReadLog, response: Response) -> Response:
     started = environ[STARTED]
     known = (grant, environ["REQUEST_METHOD"], rule.rule if rule else "", environ["QUERY_STRING"], response)
     if response.is_streamed:
-        sent = _Counted(response.iter_encoded())
+        sent = _CountingIterator(response.iter_encoded())
         response.response = sent
-        response.call_on_close(lambda: reads.note(time(), _members(*known, perf_counter() - started, sent.bytes)))
+        response.call_on_close(lambda: reads.record(time(), _members(*known, perf_counter() - started, sent.bytes)))
     else:
-        reads.note(time(), _members(*known, perf_counter() - started, None))
+        reads.record(time(), _members(*known, perf_counter() - started, None))
     return response
 
 
-class _Counted:
+class _CountingIterator:
     """A stream that knows how many bytes went through."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
@@ -81,14 +81,14 @@ class _Counted:
 
 
 def _members(
-    grant: Grant, method: str, rule: str, query: str, response: Response, seconds: float, sent: int | None
+    grant: Principal, method: str, rule: str, query: str, response: Response, seconds: float, sent: int | None
 ) -> str:
     """What a line says, but for the moment."""
     status = response.status_code
     said = {name: value for name, value in response.headers}  # noqa: C416 - a dict of it would look up name after name
     length = 0 if method == "HEAD" else int(said.get("Content-Length") or 0) if sent is None else sent
     rows = _rows(rule, query, said) if status == 200 and method != "HEAD" else 0
-    who = _who(grant.tenant, grant.way, grant.id, method, rule, status)
+    who = _who(grant.tenant, grant.credential_type, grant.credential_id, method, rule, status)
     return f'{who},"rows":{rows},"bytes":{length},"ms":{seconds * 1000:.3f}'
 
 

@@ -12,17 +12,17 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from backends import StoreBusy
+from backends import StorageBusyError
 
-__all__ = ["Problem", "answer", "register", "status_entry"]
+__all__ = ["ApiError", "error_response", "register", "status_entry"]
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER = "5"
+RETRY_AFTER_SECONDS = "5"
 """Seconds after which a client may try again when the store was busy."""
 
 
-class Kind(NamedTuple):
+class ErrorType(NamedTuple):
     """What an HTTP status says: `error` to a Chalk client, `minor` (codeMinor) to a OneRoster client."""
 
     error: str
@@ -30,22 +30,22 @@ class Kind(NamedTuple):
     message: str
 
 
-KINDS = {
-    400: Kind("invalid_data", "invalid data", "The request is malformed."),
-    401: Kind("invalid_token", "unauthorized", "The bearer token is missing or invalid."),
-    403: Kind("forbidden", "forbidden", "The bearer token does not carry the scope that this needs."),
-    404: Kind("unknown_object", "unknown object", "There is nothing at this path."),
-    405: Kind(
+ERROR_TYPES = {
+    400: ErrorType("invalid_data", "invalid data", "The request is malformed."),
+    401: ErrorType("invalid_token", "unauthorized", "The bearer token is missing or invalid."),
+    403: ErrorType("forbidden", "forbidden", "The bearer token does not carry the scope that this needs."),
+    404: ErrorType("unknown_object", "unknown object", "There is nothing at this path."),
+    405: ErrorType(
         "invalid_data", "invalid data", "This method is not offered here; the Allow header lists those that are."
     ),
-    410: Kind("gone", "unknown object", "What was asked for is no longer kept."),
-    429: Kind("server_busy", "server_busy", "Too many requests: try again later."),
-    500: Kind("server_error", "internal_server_error", "The server failed to answer; its log says why."),
-    503: Kind("server_busy", "server_busy", "The server is busy: try again later."),
+    410: ErrorType("gone", "unknown object", "What was asked for is no longer kept."),
+    429: ErrorType("server_busy", "server_busy", "Too many requests: try again later."),
+    500: ErrorType("server_error", "internal_server_error", "The server failed to answer; its log says why."),
+    503: ErrorType("server_busy", "server_busy", "The server is busy: try again later."),
 }
 
 
-class Problem(HTTPException):
+class ApiError(HTTPException):
     """An answer other than the one hoped for. `minor` is the codeMinor when the status alone does not tell."""
 
     def __init__(self, code: int, message: str = "", minor: str = "") -> None:
@@ -57,18 +57,18 @@ class Problem(HTTPException):
 def register(app: Flask) -> None:
     """Answer every error of the application, on any path, with the one body."""
     app.register_error_handler(HTTPException, _refused)
-    app.register_error_handler(StoreBusy, _busy)
+    app.register_error_handler(StorageBusyError, _busy)
     app.register_error_handler(Exception, _failed)
 
 
-def answer(
+def error_response(
     code: int, message: str = "", minor: str = "", headers: list[tuple[str, str]] | None = None, reference: str = ""
 ) -> Response:
     """The response for an HTTP status; message and codeMinor default to what the status says.
 
     `reference` is what a log calls this answer; each answer has one.
     """
-    kind = KINDS.get(code) or KINDS[400 if code < 500 else 500]
+    kind = ERROR_TYPES.get(code) or ERROR_TYPES[400 if code < 500 else 500]
     error = minor if minor.startswith("invalid_") else kind.error
     message = message or kind.message
     entry = {
@@ -96,16 +96,16 @@ def _refused(error: HTTPException) -> Response | WerkzeugResponse:
     code = error.code or 500
     if code < 400:
         return error.get_response()
-    if isinstance(error, Problem):
-        return answer(code, error.description or "", error.minor)
+    if isinstance(error, ApiError):
+        return error_response(code, error.description or "", error.minor)
     # Of werkzeug's own errors the headers matter (Allow, Retry-After); its HTML and its texts do not.
     kept = [(name, value) for name, value in error.get_headers() if name in ("Allow", "Retry-After")]
-    return answer(code, headers=kept)
+    return error_response(code, headers=kept)
 
 
-def _busy(error: StoreBusy) -> Response:
+def _busy(error: StorageBusyError) -> Response:
     log.warning("the store was busy: %s", type(error).__name__)
-    return answer(503, headers=[("Retry-After", RETRY_AFTER)])
+    return error_response(503, headers=[("Retry-After", RETRY_AFTER_SECONDS)])
 
 
 def _failed(error: Exception) -> Response:
@@ -114,7 +114,7 @@ def _failed(error: Exception) -> Response:
     places = [f"{type(each).__name__} at {_place(each)}" for each in causes]
     reference = str(uuid.uuid4())
     log.error("%s failed (%s): %s", request.endpoint or "a request", reference, "; caused by ".join(places))
-    return answer(500, reference=reference)
+    return error_response(500, reference=reference)
 
 
 def _place(error: BaseException) -> str:

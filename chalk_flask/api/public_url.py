@@ -7,14 +7,14 @@ from functools import lru_cache
 
 from flask import Request
 
-from chalk_flask.api.errors import Problem
+from chalk_flask.api.errors import ApiError
 
-__all__ = ["origin"]
+__all__ = ["request_base_url"]
 
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 
 
-def origin(request: Request, public_url: str) -> str:
+def request_base_url(request: Request, public_url: str) -> str:
     """Where the application is mounted, as in `https://roster.example.org`, without a trailing slash.
 
     Raises Problem (400) when neither the operator nor the request says so.
@@ -26,7 +26,7 @@ def origin(request: Request, public_url: str) -> str:
 def _origin(scheme: str, host: str, mount: str) -> str:
     # It becomes part of JSON and of headers: nothing but a host gets through.
     if not _HOST.fullmatch(host):
-        raise Problem(400, "The Host header is not the name of a host.")
+        raise ApiError(400, "The Host header is not the name of a host.")
     return f"{scheme}://{host}{mount.rstrip('/')}"
 
 

@@ -6,26 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from backends import EVERYTHING, KEY, Compare, Snapshot, Where
+from backends import KEY, MATCH_ALL, Compare, Snapshot, Where
 from chalk_flask.oneroster.relations import (
     Condition,
     Ids,
-    Parent,
-    both,
+    PathParent,
+    and_,
     categories_of_class,
-    classes_of,
+    classes_of_user,
     courses_of_school,
     grading_periods_of_term,
-    listed_by,
-    members,
-    refers_to,
+    has_type,
+    listed_in,
+    references,
     results_of_class,
     results_of_student,
     terms_of_school,
-    typed,
+    users_enrolled_in_class,
     users_of_school,
 )
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import (
     DEMOGRAPHICS,
@@ -38,11 +38,11 @@ from chalk_flask.permissions.scopes import (
     SATISFIED_BY,
 )
 
-__all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "WRITES", "Root", "Route", "Write"]
+__all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "WRITES", "ApiRoot", "Route", "WriteRoute"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Root:
+class ApiRoot:
     """A path under which everything is served. `limit` is the size of a page that nobody asked a size for (0: all).
 
     A `read_only` one offers writes to those alone who may write.
@@ -54,7 +54,7 @@ class Root:
     read_only: bool = False
 
 
-ROOTS = (Root("chalk", "/api/oneroster/v1p1", 0, read_only=True), Root("ims", "/ims/oneroster/v1p1", 100))
+ROOTS = (ApiRoot("chalk", "/api/oneroster/v1p1", 0, read_only=True), ApiRoot("ims", "/ims/oneroster/v1p1", 100))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +63,13 @@ class Route:
 
     operation: str
     path: str
-    resource: Resource
+    resource: ResourceType
     scope: str
-    where: Condition | Where = EVERYTHING
-    parents: tuple[Parent, ...] = ()
+    where: Condition | Where = MATCH_ALL
+    parents: tuple[PathParent, ...] = ()
 
     @property
-    def many(self) -> bool:
+    def is_collection(self) -> bool:
         """Whether it answers a collection."""
         return not self.path.endswith("}")
 
@@ -84,17 +84,17 @@ class Route:
         alias = self.path.replace("/lineItems", "/lineitems") if self.parents else self.path
         return (self.path,) if alias == self.path else (self.path, alias)
 
-    def knows_parents(self, snapshot: Snapshot, ids: Ids, visible: Callable[[str], Where]) -> bool:
+    def parents_exist(self, snapshot: Snapshot, ids: Ids, visible: Callable[[str], Where]) -> bool:
         """Whether every parent is visible, is of its type, and belongs to the one before it."""
         return all(
-            parent.known(snapshot, ids, position, visible(parent.collection))
+            parent.exists(snapshot, ids, position, visible(parent.collection))
             for position, parent in enumerate(self.parents)
         )
 
     def condition(self, snapshot: Snapshot, ids: Ids) -> Where:
         """Which records the path means."""
         where = self.where(snapshot, ids) if callable(self.where) else self.where
-        return where if self.many else both(Compare(KEY, "=", ids[-1]), where)
+        return where if self.is_collection else and_(Compare(KEY, "=", ids[-1]), where)
 
 
 SESSIONS, CLASSES, COURSES = RESOURCES["academicSessions"], RESOURCES["classes"], RESOURCES["courses"]
@@ -104,14 +104,14 @@ MATERIAL, CATEGORIES, LINE_ITEMS, RESULTS = (RESOURCES[n] for n in ("resources",
 GRADEBOOK_COLLECTIONS = frozenset({"categories", "lineItems", "results"})
 """Whose deleted objects are hidden unless they are asked for (reading A-04)."""
 
-IS_PERIOD, IS_TERM = typed("type", "gradingPeriod"), typed("type", "term")
-IS_SCHOOL, IS_STUDENT, IS_TEACHER = typed("type", "school"), typed("role", "student"), typed("role", "teacher")
+IS_PERIOD, IS_TERM = has_type("type", "gradingPeriod"), has_type("type", "term")
+IS_SCHOOL, IS_STUDENT, IS_TEACHER = has_type("type", "school"), has_type("role", "student"), has_type("role", "teacher")
 
-A_SCHOOL, A_TERM = (Parent("orgs", IS_SCHOOL),), (Parent("academicSessions", IS_TERM),)
-A_COURSE, A_CLASS, A_USER = (Parent("courses"),), (Parent("classes"),), (Parent("users"),)
-A_STUDENT, A_TEACHER = (Parent("users", IS_STUDENT),), (Parent("users", IS_TEACHER),)
-CLASS_OF_SCHOOL = (*A_SCHOOL, Parent("classes", within="school.sourcedId"))
-LINE_ITEM_OF_CLASS = (*A_CLASS, Parent("lineItems", within="class.sourcedId"))
+A_SCHOOL, A_TERM = (PathParent("orgs", IS_SCHOOL),), (PathParent("academicSessions", IS_TERM),)
+A_COURSE, A_CLASS, A_USER = (PathParent("courses"),), (PathParent("classes"),), (PathParent("users"),)
+A_STUDENT, A_TEACHER = (PathParent("users", IS_STUDENT),), (PathParent("users", IS_TEACHER),)
+CLASS_OF_SCHOOL = (*A_SCHOOL, PathParent("classes", within="school.sourcedId"))
+LINE_ITEM_OF_CLASS = (*A_CLASS, PathParent("lineItems", within="class.sourcedId"))
 STUDENT_AND_CLASS = (*A_CLASS, *A_STUDENT)
 
 # A row is a line, or two for a nested read: it is read as a table.
@@ -144,13 +144,13 @@ ROUTES = (
     Route("getCoursesForSchool", "/schools/{id}/courses",
           COURSES, ROSTER, courses_of_school, A_SCHOOL),
     Route("getEnrollmentsForClassInSchool", "/schools/{school_id}/classes/{class_id}/enrollments",
-          ENROLLMENTS, ROSTER, refers_to("class.sourcedId"), CLASS_OF_SCHOOL),
+          ENROLLMENTS, ROSTER, references("class.sourcedId"), CLASS_OF_SCHOOL),
     Route("getStudentsForClassInSchool", "/schools/{school_id}/classes/{class_id}/students",
-          USERS, ROSTER, members("student"), CLASS_OF_SCHOOL),
+          USERS, ROSTER, users_enrolled_in_class("student"), CLASS_OF_SCHOOL),
     Route("getTeachersForClassInSchool", "/schools/{school_id}/classes/{class_id}/teachers",
-          USERS, ROSTER, members("teacher"), CLASS_OF_SCHOOL),
+          USERS, ROSTER, users_enrolled_in_class("teacher"), CLASS_OF_SCHOOL),
     Route("getEnrollmentsForSchool", "/schools/{school_id}/enrollments",
-          ENROLLMENTS, ROSTER, refers_to("school.sourcedId"), A_SCHOOL),
+          ENROLLMENTS, ROSTER, references("school.sourcedId"), A_SCHOOL),
     Route("getStudentsForSchool", "/schools/{school_id}/students",
           USERS, ROSTER, users_of_school("student"), A_SCHOOL),
     Route("getTeachersForSchool", "/schools/{school_id}/teachers",
@@ -158,29 +158,29 @@ ROUTES = (
     Route("getTermsForSchool", "/schools/{school_id}/terms",
           SESSIONS, ROSTER, terms_of_school, A_SCHOOL),
     Route("getClassesForTerm", "/terms/{term_id}/classes",
-          CLASSES, ROSTER, refers_to("terms.sourcedId"), A_TERM),
+          CLASSES, ROSTER, references("terms.sourcedId"), A_TERM),
     Route("getGradingPeriodsForTerm", "/terms/{term_id}/gradingPeriods",
           SESSIONS, ROSTER, grading_periods_of_term, A_TERM),
     Route("getClassesForCourse", "/courses/{course_id}/classes",
-          CLASSES, ROSTER, refers_to("course.sourcedId"), A_COURSE),
+          CLASSES, ROSTER, references("course.sourcedId"), A_COURSE),
     Route("getClassesForStudent", "/students/{student_id}/classes",
-          CLASSES, ROSTER, classes_of("student"), A_STUDENT),
+          CLASSES, ROSTER, classes_of_user("student"), A_STUDENT),
     Route("getClassesForTeacher", "/teachers/{teacher_id}/classes",
-          CLASSES, ROSTER, classes_of("teacher"), A_TEACHER),
+          CLASSES, ROSTER, classes_of_user("teacher"), A_TEACHER),
     Route("getClassesForSchool", "/schools/{school_id}/classes",
-          CLASSES, ROSTER, refers_to("school.sourcedId"), A_SCHOOL),
+          CLASSES, ROSTER, references("school.sourcedId"), A_SCHOOL),
     Route("getClassesForUser", "/users/{user_id}/classes",
-          CLASSES, ROSTER, classes_of(), A_USER),
+          CLASSES, ROSTER, classes_of_user(), A_USER),
     Route("getStudentsForClass", "/classes/{class_id}/students",
-          USERS, ROSTER, members("student"), A_CLASS),
+          USERS, ROSTER, users_enrolled_in_class("student"), A_CLASS),
     Route("getTeachersForClass", "/classes/{class_id}/teachers",
-          USERS, ROSTER, members("teacher"), A_CLASS),
+          USERS, ROSTER, users_enrolled_in_class("teacher"), A_CLASS),
     Route("getAllResources", "/resources", MATERIAL, RESOURCE),
     Route("getResource", "/resources/{id}", MATERIAL, RESOURCE),
     Route("getResourcesForCourse", "/courses/{course_id}/resources",
-          MATERIAL, RESOURCE, listed_by("courses", "resources.sourcedId"), A_COURSE),
+          MATERIAL, RESOURCE, listed_in("courses", "resources.sourcedId"), A_COURSE),
     Route("getResourcesForClass", "/classes/{class_id}/resources",
-          MATERIAL, RESOURCE, listed_by("classes", "resources.sourcedId"), A_CLASS),
+          MATERIAL, RESOURCE, listed_in("classes", "resources.sourcedId"), A_CLASS),
     Route("getAllCategories", "/categories", CATEGORIES, GRADEBOOK),
     Route("getCategory", "/categories/{id}", CATEGORIES, GRADEBOOK),
     Route("getAllLineItems", "/lineItems", LINE_ITEMS, GRADEBOOK),
@@ -190,9 +190,9 @@ ROUTES = (
     Route("getResultsForClass", "/classes/{class_id}/results",
           RESULTS, GRADEBOOK, results_of_class, A_CLASS),
     Route("getLineItemsForClass", "/classes/{class_id}/lineItems",
-          LINE_ITEMS, GRADEBOOK, refers_to("class.sourcedId"), A_CLASS),
+          LINE_ITEMS, GRADEBOOK, references("class.sourcedId"), A_CLASS),
     Route("getResultsForLineItemForClass", "/classes/{class_id}/lineItems/{li_id}/results",
-          RESULTS, GRADEBOOK, refers_to("lineItem.sourcedId"), LINE_ITEM_OF_CLASS),
+          RESULTS, GRADEBOOK, references("lineItem.sourcedId"), LINE_ITEM_OF_CLASS),
     Route("getResultsForStudentForClass", "/classes/{class_id}/students/{student_id}/results",
           RESULTS, GRADEBOOK, results_of_student, STUDENT_AND_CLASS),
     # Not of 1.1, but clients of 1.1 ask for it (digest 2.4).
@@ -203,13 +203,13 @@ ROUTES = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Write:
+class WriteRoute:
     """One operation that changes the gradebook."""
 
     operation: str
     method: Literal["PUT", "DELETE"]
     path: str
-    resource: Resource
+    resource: ResourceType
     scope: str
 
     @property
@@ -220,11 +220,11 @@ class Write:
 
 # fmt: off
 WRITES = (
-    Write("deleteCategory", "DELETE", "/categories/{id}", CATEGORIES, GRADEBOOK_DELETE),
-    Write("putCategory", "PUT", "/categories/{id}", CATEGORIES, GRADEBOOK_WRITE),
-    Write("deleteLineItem", "DELETE", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_DELETE),
-    Write("putLineItem", "PUT", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_WRITE),
-    Write("deleteResult", "DELETE", "/results/{id}", RESULTS, GRADEBOOK_DELETE),
-    Write("putResult", "PUT", "/results/{id}", RESULTS, GRADEBOOK_WRITE),
+    WriteRoute("deleteCategory", "DELETE", "/categories/{id}", CATEGORIES, GRADEBOOK_DELETE),
+    WriteRoute("putCategory", "PUT", "/categories/{id}", CATEGORIES, GRADEBOOK_WRITE),
+    WriteRoute("deleteLineItem", "DELETE", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_DELETE),
+    WriteRoute("putLineItem", "PUT", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_WRITE),
+    WriteRoute("deleteResult", "DELETE", "/results/{id}", RESULTS, GRADEBOOK_DELETE),
+    WriteRoute("putResult", "PUT", "/results/{id}", RESULTS, GRADEBOOK_WRITE),
 )
 # fmt: on

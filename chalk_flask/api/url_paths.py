@@ -12,7 +12,7 @@ from werkzeug.routing import BaseConverter
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["IdConverter", "prepare", "quoted"]
+__all__ = ["IdConverter", "configure_url_map", "quote_path"]
 
 # A noncharacter, which no id holds, stands for an encoded slash from the WSGI environment to the converter.
 MARK = "\uffff"
@@ -27,7 +27,7 @@ class IdConverter(BaseConverter):
         return value.replace(MARK, "/")
 
 
-class EncodedSlashes:
+class EncodedSlashMiddleware:
     """WSGI middleware: PATH_INFO arrives decoded, so `%2F` has become a separator; the raw target still knows."""
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -52,16 +52,16 @@ def marked(target: str, script_name: str) -> str:
     return path.removeprefix(script_name)
 
 
-def quoted(path: str) -> str:
+def quote_path(path: str) -> str:
     """A decoded path as it stands in a URL; a comma is encoded, so that it can stand in a Link header."""
     return quote(path, safe="/:@!$&'()*+=~").replace(_MARK_QUOTED, "%2F")
 
 
-def prepare(app: Flask) -> None:
+def configure_url_map(app: Flask) -> None:
     """No redirects, one trailing slash more is the same resource, and ids with slashes reach their routes."""
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.url_map.converters["id"] = IdConverter
     # The assignment that Flask's own documentation shows for middleware.
-    app.wsgi_app = EncodedSlashes(app.wsgi_app)  # type: ignore[method-assign]  # see above
+    app.wsgi_app = EncodedSlashMiddleware(app.wsgi_app)  # type: ignore[method-assign]  # see above

@@ -25,7 +25,7 @@ import orjson
 
 from chalk_flask.audit.log import written
 
-__all__ = ["MOST", "ReadLog", "lines"]
+__all__ = ["MOST", "AccessLog", "read_entries"]
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _BATCH = 1000
 _NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.jsonl")
 
 
-class ReadLog:
+class AccessLog:
     """Files `2026-01-31.jsonl` (UTC) in a folder, kept for some days; several processes may write them at once.
 
     Nothing is written before `begin`. A folder that cannot be written is logged once, and the lines are lost.
@@ -60,11 +60,11 @@ class ReadLog:
         self._closing = threading.Event()
         self._writer: threading.Thread | None = None
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Take lines down from now on, unless they are kept for no day."""
         self.on = self._days > 0
 
-    def note(self, moment: float, members: str) -> None:
+    def record(self, moment: float, members: str) -> None:
         """Take down a line: members of a JSON object, which the moment, a POSIX timestamp, is put before.
 
         Takes a microsecond and never waits: another thread writes. What waits for it is bytes, since objects would
@@ -143,7 +143,7 @@ class ReadLog:
         self._day = day
 
 
-def lines(folder: Path, since: str = "") -> Iterator[dict[str, Any]]:
+def read_entries(folder: Path, since: str = "") -> Iterator[dict[str, Any]]:
     """The lines in a folder since a moment as `written` gives it, the oldest first; those that are torn are left out.
 
     Holds some thousands of them at a time. A folder that is not there has none. Raises OSError.

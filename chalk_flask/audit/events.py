@@ -13,9 +13,9 @@ from typing import TypeAlias
 import orjson
 
 from backends import Record, Transaction
-from chalk_flask.auth.tokens.record import instant
+from chalk_flask.auth.tokens.record import utc_now
 
-__all__ = ["COLLECTION", "EVENTS", "Fact", "note_in", "written"]
+__all__ = ["COLLECTION", "EVENTS", "AuditValue", "record_event", "written"]
 
 COLLECTION = "audit"
 EVENTS = frozenset(
@@ -31,17 +31,19 @@ EVENTS = frozenset(
 )
 """Everything that is noted."""
 
-Fact: TypeAlias = str | int | bool | Sequence[str] | None
+AuditValue: TypeAlias = str | int | bool | Sequence[str] | None
 
 
-def note_in(transaction: Transaction, tenant: str, event: str, moment: datetime | None = None, **facts: Fact) -> None:
+def record_event(
+    transaction: Transaction, tenant: str, event: str, moment: datetime | None = None, **facts: AuditValue
+) -> None:
     """Note an event in the transaction that does it, so that both are stored or neither.
 
     Raises ValueError for an event that is not one of EVENTS.
     """
     if event not in EVENTS:
         raise ValueError(f"there is no event {event!r} in the audit; there are {', '.join(sorted(EVENTS))}")
-    time = written(moment or instant())
+    time = written(moment or utc_now())
     key = f"{time}-{secrets.token_hex(4)}"
     body = orjson.dumps({"time": time, "tenant": tenant, "event": event, **facts, "entry": key})
     transaction.put(COLLECTION, [Record(key, body, {"time": time, "event": event})])

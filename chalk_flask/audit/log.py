@@ -10,41 +10,41 @@ from typing import Any
 import orjson
 
 from backends import KEY, Backend, Compare, Query, StorageError
-from chalk_flask.audit.events import COLLECTION, EVENTS, Fact, note_in, written
-from chalk_flask.auth.tokens.record import instant
-from chalk_flask.tenants.store import CONTROL, tenant_of
+from chalk_flask.audit.events import COLLECTION, EVENTS, AuditValue, record_event, written
+from chalk_flask.auth.tokens.record import utc_now
+from chalk_flask.tenants.store import CONTROL, find_tenant
 
-__all__ = ["COLLECTION", "EVENTS", "Audit", "Fact", "home_of", "note_in", "written"]
+__all__ = ["COLLECTION", "EVENTS", "AuditLog", "AuditValue", "audit_tenant", "record_event", "written"]
 
 log = logging.getLogger(__name__)
 
-WAIT = 10.0
+LOCK_TIMEOUT_SECONDS = 10.0
 """Seconds that an entry waits for another writer before it is given up."""
 
 _PAGE = 500
 
 
-class Audit:
+class AuditLog:
     """The audit of a store: an append-only collection in each tenant. Safe for use by many threads at once."""
 
-    def __init__(self, store: Backend, now: Callable[[], datetime] = instant) -> None:
+    def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
         self._now = now
 
-    def note(self, tenant: str, event: str, **facts: Fact) -> None:
+    def record(self, tenant: str, event: str, **facts: AuditValue) -> None:
         """Note that something was done to a tenant, after it was done.
 
         It is done whether or not this can be written: a failure is logged and not raised. Events of a tenant itself
         stand in CONTROL, where they outlive it.
         """
         try:
-            home = CONTROL if event.startswith("tenant.") else home_of(self._store, tenant)
-            with self._store.write(home, wait=WAIT) as transaction:
-                note_in(transaction, tenant, event, self._now(), **facts)
+            home = CONTROL if event.startswith("tenant.") else audit_tenant(self._store, tenant)
+            with self._store.write(home, wait=LOCK_TIMEOUT_SECONDS) as transaction:
+                record_event(transaction, tenant, event, self._now(), **facts)
         except StorageError as error:
             log.error("%s in tenant %s is missing in the audit: %s", event, tenant, type(error).__name__)
 
-    def entries(self, tenant: str, since: str = "") -> Iterator[dict[str, Any]]:
+    def events(self, tenant: str, since: str = "") -> Iterator[dict[str, Any]]:
         """What was noted in a tenant (CONTROL is one) since a moment as `written` gives it, the oldest first.
 
         Each page is a snapshot of its own, so that a slow reader keeps nothing open. Raises StorageError.
@@ -61,7 +61,7 @@ class Audit:
                 yield entry
 
 
-def home_of(store: Backend, tenant: str) -> str:
+def audit_tenant(store: Backend, tenant: str) -> str:
     """Where what concerns a tenant is noted: there, or in CONTROL when it is no more. Raises StorageError."""
     with store.read(CONTROL) as control:
-        return tenant if tenant_of(control, tenant) is not None else CONTROL
+        return tenant if find_tenant(control, tenant) is not None else CONTROL

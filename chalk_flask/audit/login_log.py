@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from backends import Backend, StorageError
-from chalk_flask.audit.log import home_of, note_in
+from chalk_flask.audit.log import audit_tenant, record_event
 from chalk_flask.tenants.store import CONTROL
 
-__all__ = ["MOST", "Logins"]
+__all__ = ["MOST", "LoginLog"]
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,14 @@ MOST = 256
 WAIT = 1.0
 
 
-class _Login(NamedTuple):
+class _LoginAttempt(NamedTuple):
     tenant: str
     event: str
     client: str | None
     address: str | None
 
 
-class Logins:
+class LoginLog:
     """Notes logins in a thread that lives while there is work; entries carry the `count` of what they stand for.
 
     What cannot be written now, because an import holds the store, is written later.
@@ -47,21 +47,21 @@ class Logins:
         self._gather = gather
         self._now = now
         self._lock = threading.Lock()
-        self._pending: Counter[_Login] = Counter()
-        self._noted: dict[_Login, float] = {}
+        self._pending: Counter[_LoginAttempt] = Counter()
+        self._noted: dict[_LoginAttempt, float] = {}
         self._closing = threading.Event()
         self._writer: threading.Thread | None = None
 
     def succeeded(self, tenant: str, client: str) -> None:
         """A client showed its credentials and got a token."""
-        self._take(_Login(tenant, "login.succeeded", client, None))
+        self._take(_LoginAttempt(tenant, "login.succeeded", client, None))
 
     def failed(self, tenant: str | None, client: str | None, address: str) -> None:
         """Wrong credentials came from an address; for a client that is not known give neither tenant nor client.
 
         Never give an id that is not known: it may be somebody's secret in the wrong place.
         """
-        self._take(_Login(tenant or CONTROL, "login.failed", client, address))
+        self._take(_LoginAttempt(tenant or CONTROL, "login.failed", client, address))
 
     def close(self) -> None:
         """Write what is left, and end the thread. To be called before the store is closed; twice is harmless."""
@@ -72,12 +72,12 @@ class Logins:
         self._write(self._taken(everything=True))
         atexit.unregister(self.close)
 
-    def _take(self, login: _Login) -> None:
+    def _take(self, login: _LoginAttempt) -> None:
         with self._lock:
             if login not in self._pending and len(self._noted.keys() | self._pending.keys()) >= MOST:
                 self._forget()
                 if len(self._noted.keys() | self._pending.keys()) >= MOST:
-                    login = _Login(CONTROL, login.event, None, None)
+                    login = _LoginAttempt(CONTROL, login.event, None, None)
             self._pending[login] += 1
             if self._writer is None or not self._writer.is_alive():
                 self._writer = threading.Thread(target=self._write_on, name="audit of logins", daemon=True)
@@ -93,7 +93,7 @@ class Logins:
                     self._writer = None
                     return
 
-    def _taken(self, everything: bool = False) -> Counter[_Login]:
+    def _taken(self, everything: bool = False) -> Counter[_LoginAttempt]:
         with self._lock:
             self._forget()
             due = [login for login in self._pending if everything or login not in self._noted]
@@ -104,22 +104,22 @@ class Logins:
         late = self._now() - self._every
         self._noted = {login: noted for login, noted in self._noted.items() if noted > late}
 
-    def _write(self, logins: Counter[_Login]) -> None:
-        by_tenant: defaultdict[str, list[_Login]] = defaultdict(list)
+    def _write(self, logins: Counter[_LoginAttempt]) -> None:
+        by_tenant: defaultdict[str, list[_LoginAttempt]] = defaultdict(list)
         for login in logins:
             by_tenant[login.tenant].append(login)
         for tenant, group in by_tenant.items():
             try:
-                with self._store.write(home_of(self._store, tenant), wait=WAIT) as transaction:
+                with self._store.write(audit_tenant(self._store, tenant), wait=WAIT) as transaction:
                     for login in group:
                         named = {"client": login.client, "address": login.address}
                         facts: dict[str, Any] = {**named, "count": logins[login]}
-                        note_in(transaction, tenant, login.event, **facts)
+                        record_event(transaction, tenant, login.event, **facts)
             except StorageError as error:
                 self._put_back(group, logins)
                 log.debug("%d logins wait to be noted: %s", len(group), type(error).__name__)
 
-    def _put_back(self, group: list[_Login], logins: Counter[_Login]) -> None:
+    def _put_back(self, group: list[_LoginAttempt], logins: Counter[_LoginAttempt]) -> None:
         with self._lock:
             for login in group:
                 self._pending[login] += logins[login]

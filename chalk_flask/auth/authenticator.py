@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from chalk_flask.auth.tokens.record import Grant
+from chalk_flask.auth.tokens.record import Principal
 
-__all__ = ["Door", "Way"]
+__all__ = ["Authenticator", "TokenVerifier"]
 
 
-class Way(Protocol):
+class TokenVerifier(Protocol):
     """One kind of bearer token."""
 
-    def recognises(self, token: str) -> bool:
+    def can_verify(self, token: str) -> bool:
         """Whether the text has the shape of this kind, which no other kind has."""
         ...
 
-    def admit(self, token: str) -> tuple[Grant | None, object]:
+    def authenticate(self, token: str) -> tuple[Principal | None, object]:
         """What the token opens now (None: nothing), and the stamp of the store at which that was so.
 
         The stamp is None when the store was not asked. Raises StorageError.
@@ -25,15 +25,15 @@ class Way(Protocol):
         ...
 
 
-class Door:
+class Authenticator:
     """The ways in that a service has; the first that recognises a token decides about it."""
 
-    def __init__(self, ways: Sequence[Way]) -> None:
-        self._ways = tuple(ways)
+    def __init__(self, verifiers: Sequence[TokenVerifier]) -> None:
+        self._ways = tuple(verifiers)
 
-    def admit(self, token: str) -> tuple[Grant | None, object]:
+    def authenticate(self, token: str) -> tuple[Principal | None, object]:
         """What the token opens, as `Way.admit` says it; nothing for a token that no way recognises."""
         for way in self._ways:
-            if way.recognises(token):
-                return way.admit(token)
+            if way.can_verify(token):
+                return way.authenticate(token)
         return None, None

@@ -23,12 +23,12 @@ from chalk_flask.cli.commands.tenant import tenant_group
 from chalk_flask.cli.commands.token import token_group
 from chalk_flask.cli.commands.version import show_version
 from chalk_flask.cli.commands.webhook import webhook_group
-from chalk_flask.cli.errors import Edge
+from chalk_flask.cli.errors import ErrorHandlingGroup
 
 __all__ = ["main"]
 
 
-@click.group(cls=Edge, name="chalk-flask")
+@click.group(cls=ErrorHandlingGroup, name="chalk-flask")
 @click.option(
     "--version",
     is_flag=True,

@@ -10,22 +10,22 @@ from typing import Any
 import click
 
 from backends import StorageError
-from chalk_flask.settings import BadSettings
+from chalk_flask.settings import SettingsError
 
-__all__ = ["Edge", "Refused", "emit"]
+__all__ = ["CommandError", "ErrorHandlingGroup", "echo_result"]
 
 _JSON = "chalk_flask.json"
 
 
-class Refused(Exception):
+class CommandError(Exception):
     """What was asked for is not done, and nothing was changed; the message says why and what to do."""
 
 
-class _Failure(click.ClickException):
+class _ExitOne(click.ClickException):
     exit_code = 1
 
 
-class Edge(click.Group):
+class ErrorHandlingGroup(click.Group):
     """The outermost group. Whatever can go wrong with input or storage ends here, without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -44,15 +44,15 @@ class Edge(click.Group):
         except click.UsageError as error:
             _tell(ctx, "usage", error.format_message())
             raise
-        except (BadSettings, Refused, StorageError, OSError) as error:
+        except (SettingsError, CommandError, StorageError, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # whoever read our output has gone: nobody is left to be told
             message = _message(error)
             _tell(ctx, _code(error), message)
-            raise _Failure(message) from error
+            raise _ExitOne(message) from error
 
 
-def emit(as_json: bool, data: Mapping[str, Any], text: str) -> None:
+def echo_result(as_json: bool, data: Mapping[str, Any], text: str) -> None:
     """Print a result on stdout: one JSON object, or text for a person."""
     click.echo(json.dumps(data, ensure_ascii=False) if as_json else text)
 
@@ -64,9 +64,9 @@ def _tell(ctx: click.Context, code: str, message: str) -> None:
 
 def _code(error: Exception) -> str:
     match error:
-        case BadSettings():
+        case SettingsError():
             return "bad_settings"
-        case Refused():
+        case CommandError():
             return "refused"
         case StorageError():
             return "storage_failed"

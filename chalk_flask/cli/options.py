@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from backends import Backend
-from chalk_flask.cli.errors import Refused
-from chalk_flask.settings import SETTINGS, Setting, Settings, load
+from chalk_flask.cli.errors import CommandError
+from chalk_flask.settings import SETTINGS, Setting, Settings, load_settings
 
 __all__ = [
     "DEFAULT_TENANT",
     "IMPORTING",
     "SERVING",
     "as_json_option",
+    "check_configured_tenant",
     "check_tenant",
-    "check_tenant_of",
-    "durable",
-    "named_scopes",
-    "opened",
-    "settings_of",
+    "open_configured_store",
+    "parse_scope_options",
+    "require_durable",
+    "settings_from_options",
     "settings_options",
     "tenant_option",
 ]
 
 if TYPE_CHECKING:
-    from chalk_flask.roster.opening import Rosters
+    from chalk_flask.roster.opening import RosterStore
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -56,62 +56,62 @@ def settings_options(*names: str) -> Callable[[Function], Function]:
     return decorate
 
 
-def settings_of(given: Mapping[str, Any]) -> Settings:
+def settings_from_options(given: Mapping[str, Any]) -> Settings:
     """The settings from a command's options, else the environment, the file, the defaults. Raises BadSettings."""
-    return load(given)
+    return load_settings(given)
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Backend]:
+def open_configured_store(settings: Settings) -> Iterator[Backend]:
     """The store of the settings; made if it does not exist. Raises Refused for what is asked of an unknown tenant."""
     from backends import open_store
     from chalk_flask.storage import COLLECTIONS
-    from chalk_flask.tenants.store import TenantRefused
+    from chalk_flask.tenants.store import TenantError
 
     with open_store(settings.storage, COLLECTIONS) as store:
         try:
             yield store
-        except TenantRefused as error:
-            raise Refused(str(error)) from error
+        except TenantError as error:
+            raise CommandError(str(error)) from error
 
 
-def check_tenant(store: Rosters, name: str) -> None:
+def check_tenant(store: RosterStore, name: str) -> None:
     """Raises Refused when the store has no such tenant."""
-    from chalk_flask.tenants.store import CONTROL, TenantRefused, known_tenant
+    from chalk_flask.tenants.store import CONTROL, TenantError, require_tenant
 
     try:
         with store.read(CONTROL) as control:
-            known_tenant(control, name)
-    except TenantRefused as error:
-        raise Refused(str(error)) from error
+            require_tenant(control, name)
+    except TenantError as error:
+        raise CommandError(str(error)) from error
 
 
-def check_tenant_of(settings: Settings, name: str) -> None:
+def check_configured_tenant(settings: Settings, name: str) -> None:
     """The same for the store of the settings, which is not made for that."""
-    from chalk_flask.roster.opening import OpenedWhenWritten
+    from chalk_flask.roster.opening import LazyStore
 
     if name != DEFAULT_TENANT:
-        with OpenedWhenWritten(settings.storage) as store:
+        with LazyStore(settings.storage) as store:
             check_tenant(store, name)
 
 
-def durable(given: Mapping[str, Any]) -> Settings:
+def require_durable(given: Mapping[str, Any]) -> Settings:
     """The settings, for a command that leaves something behind. Raises BadSettings; Refused for memory."""
     from backends import backend_class
 
-    settings = settings_of(given)
+    settings = settings_from_options(given)
     if not backend_class(settings.storage).durable:
-        raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
+        raise CommandError(f"{settings.storage} keeps nothing once this command ends: name another --storage")
     return settings
 
 
-def named_scopes(texts: Iterable[str]) -> frozenset[str]:
+def parse_scope_options(texts: Iterable[str]) -> frozenset[str]:
     """The scopes that --scope names. Raises click.BadParameter."""
-    from chalk_flask.permissions.scopes import UnknownScope, parse_scopes
+    from chalk_flask.permissions.scopes import UnknownScopeError, parse_scopes
 
     try:
         return parse_scopes(texts)
-    except UnknownScope as error:
+    except UnknownScopeError as error:
         raise click.BadParameter(str(error), param_hint="--scope") from error
 
 

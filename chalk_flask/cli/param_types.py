@@ -7,21 +7,21 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-__all__ = ["moment", "span", "span_or_none_at_all"]
+__all__ = ["duration", "duration_or_zero", "timestamp_or_age"]
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-LONGEST = timedelta(days=36525)
+MAX_DURATION = timedelta(days=36525)
 
 
-def span(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
+def duration(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
     """The span of time that an option names, from 1 second to a century; None when it is not given."""
-    found = span_or_none_at_all(ctx, option, text)
+    found = duration_or_zero(ctx, option, text)
     if found == timedelta():
         raise _not_a_span(text)
     return found
 
 
-def span_or_none_at_all(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
+def duration_or_zero(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
     """The same, and it may be 0s."""
     if text is None:
         return None
@@ -29,12 +29,12 @@ def span_or_none_at_all(ctx: click.Context, option: click.Parameter, text: str |
     if not match:
         raise _not_a_span(text)
     found = timedelta(**{UNITS[match[2]]: min(int(match[1]), 10**8)})
-    if found > LONGEST:
+    if found > MAX_DURATION:
         raise _not_a_span(text)
     return found
 
 
-def moment(ctx: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
+def timestamp_or_age(ctx: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
     """The moment that an option names, or so long before now; None when it is not given."""
     if text is None:
         return None

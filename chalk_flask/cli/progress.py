@@ -26,13 +26,13 @@ def progress_line(stream: TextIO | None = None) -> Iterator[Progress | None]:
         yield None
         return
     try:
-        yield _Line(out).show
+        yield _ProgressLine(out).show
     finally:
         out.write(_CLEAR)
         out.flush()
 
 
-class _Line:
+class _ProgressLine:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._phase = ""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 if TYPE_CHECKING:
-    from chalk_flask.permissions.restrictions import Limits
+    from chalk_flask.permissions.restrictions import AccessRestrictions
 
-__all__ = ["limit_options", "limits_shown"]
+__all__ = ["describe_restrictions", "restriction_options"]
 
 Command: TypeAlias = Callable[..., Any]
 
-WIDEST = 60
+MAX_WIDTH = 60
 """Characters of limits in a table."""
 
 _REPEATED = "may be repeated."
@@ -28,7 +28,7 @@ _OPTIONS = (
 )
 
 
-def limit_options(command: Command) -> Command:
+def restriction_options(command: Command) -> Command:
     """The options of limits; the command gets what they say as `limits`."""
 
     @wraps(command)
@@ -41,16 +41,16 @@ def limit_options(command: Command) -> Command:
     return limited
 
 
-def limits_shown(limits: object) -> str:
+def describe_restrictions(limits: object) -> str:
     """Limits in a column of a table."""
     text = str(limits) or "none"
-    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."
+    return text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 3] + "..."
 
 
-def _limits(named: dict[str, tuple[str, ...]]) -> Limits:
-    from chalk_flask.permissions.restrictions import BadLimits, Limits
+def _limits(named: dict[str, tuple[str, ...]]) -> AccessRestrictions:
+    from chalk_flask.permissions.restrictions import AccessRestrictions, InvalidRestrictionError
 
     try:
-        return Limits.parse(**named)
-    except BadLimits as error:
+        return AccessRestrictions.parse(**named)
+    except InvalidRestrictionError as error:
         raise click.BadParameter(str(error)) from error

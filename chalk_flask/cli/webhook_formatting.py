@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from chalk_flask.cli.formatting import table
+from chalk_flask.cli.formatting import format_table
 
 if TYPE_CHECKING:
     from chalk_flask.outbox import Attempt, Delivery, Subscription
-    from chalk_flask.webhooks.admin.history import History
+    from chalk_flask.webhooks.admin.history import DeliveryHistory
 
-__all__ = ["created_text", "list_text", "rotated", "show_text", "tried_text"]
+__all__ = ["attempt_text", "created_text", "list_text", "rotated_text", "show_text"]
 
 ONCE = "This is the only time the secret is shown: keep it safe."
 WIDE = 100
@@ -22,7 +22,7 @@ def created_text(webhook: Subscription, secret: str) -> str:
     return "\n".join([f"secret    {secret}", *_described(webhook), "", ONCE])
 
 
-def rotated(webhook: Subscription, secret: str) -> tuple[Mapping[str, Any], str]:
+def rotated_text(webhook: Subscription, secret: str) -> tuple[Mapping[str, Any], str]:
     """The new secret and until when the former one signs: as an object, and as text."""
     until = webhook.secrets[1].until if len(webhook.secrets) > 1 else None
     data = {"id": webhook.id, "secret": secret, **({"former_signs_until": until} if until else {})}
@@ -37,10 +37,10 @@ def list_text(webhooks: Iterable[Subscription]) -> str:
     ]
     if not rows:
         return "There are no webhooks. Create one: chalk-flask webhook create --url URL"
-    return table(("ID", "STATE", "MODE", "SENDS", "URL", "LABEL"), rows)
+    return format_table(("ID", "STATE", "MODE", "SENDS", "URL", "LABEL"), rows)
 
 
-def show_text(webhook: Subscription, history: History) -> str:
+def show_text(webhook: Subscription, history: DeliveryHistory) -> str:
     """Everything about one, with a line for each of its last attempts."""
     counts = ", ".join(f"{number} {state}" for state, number in history.counts.items())
     lines = [*_described(webhook), f"sent      {counts}", f"next due  {history.next_due or '-'}"]
@@ -50,10 +50,10 @@ def show_text(webhook: Subscription, history: History) -> str:
         (each.attempt.time, each.event_type, _came(each.attempt), f"{each.attempt.ms} ms", _first_line(each.attempt))
         for each in history.last
     ]
-    return "\n".join([*lines, "", table(("TIME", "EVENT", "STATUS", "TOOK", "ANSWER"), rows)])
+    return "\n".join([*lines, "", format_table(("TIME", "EVENT", "STATUS", "TOOK", "ANSWER"), rows)])
 
 
-def tried_text(delivery: Delivery) -> str:
+def attempt_text(delivery: Delivery) -> str:
     """What came of the last attempt."""
     attempt = delivery.attempts[-1]
     word = "Delivered" if delivery.state == "delivered" else "Not delivered"
@@ -70,7 +70,7 @@ def _described(webhook: Subscription) -> list[str]:
         f"created   {webhook.created}",
         f"sends     {_sends(webhook)}, {webhook.mode}",
         f"events    {_named(webhook.events) or 'all'}",
-        f"entities  {_named(webhook.told_of)}",
+        f"entities  {_named(webhook.entity_types)}",
         *([f"orgs      {_named(webhook.orgs)}"] if webhook.orgs is not None else []),
         *([f"without   {_named(webhook.excluded)}"] if webhook.excluded else []),
         *([f"withheld  {_named(webhook.withheld)}: the tenant is not opted in"] if webhook.withheld else []),
@@ -94,7 +94,7 @@ def _came(attempt: Attempt) -> str:
 
 def _first_line(attempt: Attempt) -> str:
     """Of what a receiver answered, as a terminal may get it."""
-    from chalk_flask.roster.package.problems import one_line
+    from chalk_flask.roster.package.problems import to_one_line
 
     lines = attempt.answer.strip().splitlines()
-    return one_line(lines[0])[:WIDE] if lines else ""
+    return to_one_line(lines[0])[:WIDE] if lines else ""

@@ -11,19 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from backends import EVERYTHING, AllOf, AnyOf, Compare, Not, Operator, Where
-from chalk_flask.oneroster.fields.base import Path, Typing, fold, shown
+from backends import MATCH_ALL, And, Compare, Not, Operator, Or, Where
+from chalk_flask.oneroster.fields.base import FilterPath, Typing, fold, printable
 from chalk_flask.oneroster.fields.composites import split_list
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import TRUTH, parse_date, parse_instant, parse_number
 
-__all__ = ["Clause", "Filter", "FilterError", "condition", "parse"]
+__all__ = ["Clause", "Filter", "FilterError", "compile_filter", "parse_filter"]
 
 Predicate: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "~"]
 
-NOTHING: Where = AnyOf(())
+NOTHING: Where = Or(())
 
-MOST_VALUES = 100
+MAX_VALUES = 100
 """Values that a many-valued field is compared with at once; databases refuse conditions of any length."""
 
 _CLAUSE = re.compile(r"([A-Za-z][\w:-]*(?:\.[\w:-]+)*)\s*(!=|>=|<=|=|>|<|~)\s*")
@@ -63,7 +63,7 @@ class Filter:
         return frozenset(clause.field for clause in self.clauses)
 
 
-def parse(text: str) -> Filter | None:
+def parse_filter(text: str) -> Filter | None:
     """The clauses of a filter text, None when it is blank. Raises FilterError when it is malformed.
 
     A quote inside a value is written twice, or once where nothing that could follow a value follows it.
@@ -76,29 +76,31 @@ def parse(text: str) -> Filter | None:
         return Filter((first,))
     logical = _LOGICAL.match(rest)
     if not logical:
-        raise FilterError(f"{shown(rest)} follows the first clause: write AND or OR in capitals, one blank around it")
+        raise FilterError(
+            f"{printable(rest)} follows the first clause: write AND or OR in capitals, one blank around it"
+        )
     second, rest = _clause(rest[logical.end() :])
     if rest:
-        raise FilterError(f"{shown(rest)} is too much: a filter has at most two clauses")
+        raise FilterError(f"{printable(rest)} is too much: a filter has at most two clauses")
     return Filter((first, second), cast('Literal["AND", "OR"]', logical[1]))
 
 
-def condition(wanted: Filter, resource: Resource) -> Where:
+def compile_filter(parsed: Filter, resource: ResourceType) -> Where:
     """The filter as a condition on the records of the resource.
 
     Raises FilterError for a field that the class does not have and for a value that the field's type does not allow.
     """
-    terms = tuple(_compiled(clause, resource) for clause in wanted.clauses)
+    terms = tuple(_compiled(clause, resource) for clause in parsed.clauses)
     if len(terms) == 1:
         return terms[0]
-    return AllOf(terms) if wanted.logical == "AND" else AnyOf(terms)
+    return And(terms) if parsed.logical == "AND" else Or(terms)
 
 
 def _clause(text: str) -> tuple[Clause, str]:
     """The clause that the text begins with, and what follows it."""
     head = _CLAUSE.match(text)
     if not head:
-        raise FilterError(f"{shown(text)} is not a filter: write field='value', with = != < <= > >= or ~")
+        raise FilterError(f"{printable(text)} is not a filter: write field='value', with = != < <= > >= or ~")
     value, end = _quoted(text, head.end() + 1) if text.startswith("'", head.end()) else _bare(text, head.end())
     return Clause(head[1], cast(Predicate, head[2]), value), text[end:]
 
@@ -115,14 +117,14 @@ def _quoted(text: str, start: int) -> tuple[str, int]:
         elif position == len(text) or _FURTHER.match(text, position):
             return "".join(value), position
         value.append("'")
-    raise FilterError(f"the value {shown(text[start:])} does not end with a single quote")
+    raise FilterError(f"the value {printable(text[start:])} does not end with a single quote")
 
 
 def _bare(text: str, start: int) -> tuple[str, int]:
     """A number or a truth value, which may come without quotes, and where it ends."""
     match = _BARE.match(text, start)
     if not match or not (match[0].lower() in TRUTH or _is_number(match[0])):
-        raise FilterError(f"{shown(text[start:])} is not a value: put it between single quotes (')")
+        raise FilterError(f"{printable(text[start:])} is not a value: put it between single quotes (')")
     return match[0], match.end()
 
 
@@ -134,7 +136,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _compiled(clause: Clause, resource: Resource) -> Where:
+def _compiled(clause: Clause, resource: ResourceType) -> Where:
     path = _path(clause.field, resource)
     try:
         clause.value.encode()
@@ -145,20 +147,20 @@ def _compiled(clause: Clause, resource: Resource) -> Where:
     return _compared(path, clause.predicate, clause.value)
 
 
-def _path(name: str, resource: Resource) -> Path:
+def _path(name: str, resource: ResourceType) -> FilterPath:
     if name in resource.ignored or (name.split(".")[-1] == "href" and not name.startswith("metadata.")):
         raise FilterError(f"{name} cannot be filtered by")
-    path = resource.path(name)
+    path = resource.filter_path(name)
     if path is None:
         raise FilterError(f"Unknown filter field: {name[:200]}", unknown_field=True)
     return path
 
 
 def _not(where: Where) -> Where:
-    return EVERYTHING if where == NOTHING else Not(where)
+    return MATCH_ALL if where == NOTHING else Not(where)
 
 
-def _compared(path: Path, operator: Operator, value: str) -> Where:
+def _compared(path: FilterPath, operator: Operator, value: str) -> Where:
     if path.many:
         return _many(path, operator, value)
     if operator == "~":
@@ -166,38 +168,38 @@ def _compared(path: Path, operator: Operator, value: str) -> Where:
     try:
         return _TYPINGS[path.typing](path, operator, value)
     except ValueError:
-        raise FilterError(f"{shown(value)} is not a value for {path.name}: {_EXPECTED[path.typing]}") from None
+        raise FilterError(f"{printable(value)} is not a value for {path.name}: {_EXPECTED[path.typing]}") from None
 
 
-def _many(path: Path, operator: Operator, value: str) -> Where:
+def _many(path: FilterPath, operator: Operator, value: str) -> Where:
     """A list of values: `=` wants every one, `~` any one inside an element; an order is some element's (A-05)."""
     if operator not in ("=", "~"):
         return Compare(path.field, operator, _text(path, value))
     items = dict.fromkeys(_text(path, item) for item in split_list(value) or [""])
-    if len(items) > MOST_VALUES:
-        raise FilterError(f"{path.name} is compared with {len(items)} values: at most {MOST_VALUES} at once")
+    if len(items) > MAX_VALUES:
+        raise FilterError(f"{path.name} is compared with {len(items)} values: at most {MAX_VALUES} at once")
     terms = tuple(Compare(path.field, operator, item) for item in items)
     if len(terms) == 1:
         return terms[0]
-    return AllOf(terms) if operator == "=" else AnyOf(terms)
+    return And(terms) if operator == "=" else Or(terms)
 
 
-def _text(path: Path, value: str) -> str:
+def _text(path: FilterPath, value: str) -> str:
     return value if path.typing == "exact" else fold(value)
 
 
-def _as_text(path: Path, operator: Operator, value: str) -> Where:
+def _as_text(path: FilterPath, operator: Operator, value: str) -> Where:
     return Compare(path.field, operator, _text(path, value))
 
 
-def _as_date(path: Path, operator: Operator, value: str) -> Where:
+def _as_date(path: FilterPath, operator: Operator, value: str) -> Where:
     """Of a date-time the day counts, as it is written."""
     if len(value) > 10:
         parse_instant(value)
     return Compare(path.field, operator, parse_date(value[:10]))
 
 
-def _as_instant(path: Path, operator: Operator, value: str) -> Where:
+def _as_instant(path: FilterPath, operator: Operator, value: str) -> Where:
     """Stored instants have milliseconds, so one between two of them equals none, and its order is that of neither."""
     text, exact = parse_instant(value)
     if not exact:
@@ -207,23 +209,23 @@ def _as_instant(path: Path, operator: Operator, value: str) -> Where:
     return Compare(path.field, operator, fold(text))
 
 
-def _as_number(path: Path, operator: Operator, value: str) -> Where:
+def _as_number(path: FilterPath, operator: Operator, value: str) -> Where:
     return Compare(path.field, operator, parse_number(value))
 
 
-def _as_year(path: Path, operator: Operator, value: str) -> Where:
+def _as_year(path: FilterPath, operator: Operator, value: str) -> Where:
     return (
         _as_text(path, operator, value) if operator == "=" else Compare(path.ordered_by, operator, parse_number(value))
     )
 
 
-def _as_flag(path: Path, operator: Operator, value: str) -> Where:
+def _as_flag(path: FilterPath, operator: Operator, value: str) -> Where:
     if operator == "=" and value.lower() not in TRUTH:
         raise ValueError(value)
     return _as_text(path, operator, value)
 
 
-_TYPINGS: dict[Typing, Callable[[Path, Operator, str], Where]] = {
+_TYPINGS: dict[Typing, Callable[[FilterPath, Operator, str], Where]] = {
     "text": _as_text,
     "exact": _as_text,
     "date": _as_date,

@@ -6,28 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Query, Select, Snapshot, Where
+from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Snapshot, Subquery, Where
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
 __all__ = [
-    "NOTHING",
+    "MATCH_NONE",
     "VISIBLE",
     "Condition",
     "Ids",
-    "Parent",
-    "both",
+    "PathParent",
+    "and_",
     "categories_of_class",
-    "classes_of",
+    "classes_of_user",
     "courses_of_school",
     "grading_periods_of_term",
-    "listed_by",
-    "members",
-    "refers_to",
+    "has_type",
+    "listed_in",
+    "references",
     "results_of_class",
     "results_of_student",
     "terms_of_school",
-    "typed",
+    "users_enrolled_in_class",
     "users_of_school",
 ]
 
@@ -36,114 +36,114 @@ Ids: TypeAlias = tuple[str, ...]
 
 Condition: TypeAlias = Callable[[Snapshot, Ids], Where]
 
-NOTHING: Where = AnyOf(())
+MATCH_NONE: Where = Or(())
 
 VISIBLE: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
 """Gradebook objects that were not deleted (reading A-04)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
+class PathParent:
     """What an id in the middle of a path must name. `within` is the field that must hold the id before it."""
 
     collection: str
-    where: Where = EVERYTHING
+    where: Where = MATCH_ALL
     within: str = ""
 
-    def known(self, snapshot: Snapshot, ids: Ids, position: int, visible: Where) -> bool:
+    def exists(self, snapshot: Snapshot, ids: Ids, position: int, visible: Where) -> bool:
         """Whether the id at that position names such a record, and a visible one."""
-        found = both(both(Compare(KEY, "=", ids[position]), self.where), visible)
+        found = and_(and_(Compare(KEY, "=", ids[position]), self.where), visible)
         if self.within:
-            found = both(found, Compare(self.within, "=", ids[position - 1]))
+            found = and_(found, Compare(self.within, "=", ids[position - 1]))
         return snapshot.find(Query(self.collection, found, limit=1)).total > 0
 
 
-def both(first: Where, second: Where) -> Where:
+def and_(first: Where, second: Where) -> Where:
     """The conjunction, without a node for what is always true."""
-    if first is EVERYTHING:
+    if first is MATCH_ALL:
         return second
-    return first if second is EVERYTHING else AllOf((first, second))
+    return first if second is MATCH_ALL else And((first, second))
 
 
-def typed(field: str, token: str) -> Where:
+def has_type(field: str, token: str) -> Where:
     """The records of one type, as in `/schools` and `/teachers`."""
     return Compare(field, "=", fold(token))
 
 
-def refers_to(field: str) -> Condition:
+def references(field: str) -> Condition:
     """The records whose reference is the last id of the path."""
     return lambda _, ids: Compare(field, "=", ids[-1])
 
 
-def listed_by(collection: str, field: str) -> Condition:
+def listed_in(collection: str, field: str) -> Condition:
     """The records that the object with the last id of the path lists."""
-    return lambda _, ids: Among(KEY, Select(collection, field, Compare(KEY, "=", ids[-1])))
+    return lambda _, ids: In(KEY, Subquery(collection, field, Compare(KEY, "=", ids[-1])))
 
 
-def members(role: str) -> Condition:
+def users_enrolled_in_class(role: str) -> Condition:
     """The users who are enrolled in the class with that role (reading A-09); deleted enrollments do not count."""
 
     def where(_: Snapshot, ids: Ids) -> Where:
-        enrolled = (Compare("class.sourcedId", "=", ids[-1]), typed("role", role), _ACTIVE)
-        return Among(KEY, Select("enrollments", "user.sourcedId", AllOf(enrolled)))
+        enrolled = (Compare("class.sourcedId", "=", ids[-1]), has_type("role", role), _ACTIVE)
+        return In(KEY, Subquery("enrollments", "user.sourcedId", And(enrolled)))
 
     return where
 
 
-def classes_of(role: str = "") -> Condition:
+def classes_of_user(role: str = "") -> Condition:
     """The classes in which the user is enrolled, with that role or any; deleted enrollments do not count."""
-    role_is = (typed("role", role),) if role else ()
+    role_is = (has_type("role", role),) if role else ()
 
     def where(_: Snapshot, ids: Ids) -> Where:
         enrolled = (Compare("user.sourcedId", "=", ids[-1]), *role_is, _ACTIVE)
-        return Among(KEY, Select("enrollments", "class.sourcedId", AllOf(enrolled)))
+        return In(KEY, Subquery("enrollments", "class.sourcedId", And(enrolled)))
 
     return where
 
 
 def users_of_school(role: str) -> Condition:
     """The users of that role whose orgs hold the school (reading A-07)."""
-    return lambda _, ids: AllOf((typed("role", role), Compare("orgs.sourcedId", "=", ids[-1])))
+    return lambda _, ids: And((has_type("role", role), Compare("orgs.sourcedId", "=", ids[-1])))
 
 
 def courses_of_school(_: Snapshot, ids: Ids) -> Where:
     """The courses of the school and those taught there (reading A-08)."""
-    taught = Select("classes", "course.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
-    return AnyOf((Compare("org.sourcedId", "=", ids[-1]), Among(KEY, taught)))
+    taught = Subquery("classes", "course.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
+    return Or((Compare("org.sourcedId", "=", ids[-1]), In(KEY, taught)))
 
 
 def terms_of_school(_: Snapshot, ids: Ids) -> Where:
     """The terms in which a class of the school takes place."""
-    used = Select("classes", "terms.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
-    return AllOf((typed("type", "term"), Among(KEY, used)))
+    used = Subquery("classes", "terms.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
+    return And((has_type("type", "term"), In(KEY, used)))
 
 
 def grading_periods_of_term(snapshot: Snapshot, ids: Ids) -> Where:
     """The grading periods below the term, however deep; a cycle among parents ends the descent."""
     above, found = set(ids[-1:]), ids[-1:]
     while found:
-        below = snapshot.keys("academicSessions", Among("parent.sourcedId", found))
+        below = snapshot.keys("academicSessions", In("parent.sourcedId", found))
         found = tuple(key for key in below if key not in above)
         above.update(found)
-    return AllOf((typed("type", "gradingPeriod"), Among("parent.sourcedId", tuple(sorted(above)))))
+    return And((has_type("type", "gradingPeriod"), In("parent.sourcedId", tuple(sorted(above)))))
 
 
 def results_of_class(_: Snapshot, ids: Ids) -> Where:
     """The results for line items of the class that the path begins with."""
-    return Among("lineItem.sourcedId", Select("lineItems", KEY, Compare("class.sourcedId", "=", ids[0])))
+    return In("lineItem.sourcedId", Subquery("lineItems", KEY, Compare("class.sourcedId", "=", ids[0])))
 
 
 def results_of_student(snapshot: Snapshot, ids: Ids) -> Where:
     """The results of one student for line items of the class."""
-    return AllOf((Compare("student.sourcedId", "=", ids[-1]), results_of_class(snapshot, ids)))
+    return And((Compare("student.sourcedId", "=", ids[-1]), results_of_class(snapshot, ids)))
 
 
 def categories_of_class(_: Snapshot, ids: Ids) -> Where:
     """The categories that line items of the class use, those tied to it and those tied to none (reading N-08)."""
-    used = AllOf((Compare("class.sourcedId", "=", ids[-1]), VISIBLE))
-    return AnyOf(
+    used = And((Compare("class.sourcedId", "=", ids[-1]), VISIBLE))
+    return Or(
         (
-            Among(KEY, Select("lineItems", "category.sourcedId", used)),
+            In(KEY, Subquery("lineItems", "category.sourcedId", used)),
             Compare(_CLASS_ID, "=", fold(ids[-1])),
             Not(Compare(_CLASS_ID, ">=", "")),
         )

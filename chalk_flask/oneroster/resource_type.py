@@ -12,25 +12,34 @@ import orjson
 from marshmallow import Schema
 
 from backends import Collection, Field, Record, Value
-from chalk_flask.oneroster.fields.composites import Metadata, Ref, Refs, flatten
-from chalk_flask.oneroster.fields.scalars import JSON, Element, Path
+from chalk_flask.oneroster.fields.composites import MetadataField, RefField, RefListField, flatten
+from chalk_flask.oneroster.fields.scalars import JSON, FilterPath, OneRosterField
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
-__all__ = ["UNSTAMPED", "Column", "Reference", "Resource", "absolute", "stamp_of", "stamped", "unstamped"]
+__all__ = [
+    "NO_TIMESTAMP",
+    "Column",
+    "Reference",
+    "ResourceType",
+    "record_with_timestamp",
+    "resolve_hrefs",
+    "stamp_of",
+    "without_timestamp",
+]
 
-UNSTAMPED = "0000-00-00T00:00:00.000Z"
+NO_TIMESTAMP = "0000-00-00T00:00:00.000Z"
 """Stands for `dateLastModified` in a body that has no stamp yet; as long as a stamp."""
 
 # Base elements come first in every body and a quote inside a string is escaped, so the first match is the stamp.
 _STAMP = b'"dateLastModified":"'
-_UNSTAMPED = _STAMP + UNSTAMPED.encode()
+_UNSTAMPED = _STAMP + NO_TIMESTAMP.encode()
 
 # Stored bodies hold an escaped solidus where the absolute root belongs; our encoder writes none elsewhere.
 _PLACE = b'"href":"\\/'
 _OTHER_ESCAPE = re.compile(rb"\\[^/]")
 
 
-def absolute(chunk: bytes, root: str) -> bytes:
+def resolve_hrefs(chunk: bytes, root: str) -> bytes:
     """Stored bodies with the root in the places of references. Where no other escape occurs one byte finds them, ten
     times as fast."""
     start = orjson.dumps(root)[1:-1]
@@ -42,15 +51,15 @@ def absolute(chunk: bytes, root: str) -> bytes:
 def stamp_of(body: bytes) -> str:
     """The `dateLastModified` of a stored body."""
     start = body.index(_STAMP) + len(_STAMP)
-    return body[start : start + len(UNSTAMPED)].decode()
+    return body[start : start + len(NO_TIMESTAMP)].decode()
 
 
-def stamped(body: bytes, stamp: str) -> bytes:
+def record_with_timestamp(body: bytes, stamp: str) -> bytes:
     """An unstamped body with its `dateLastModified`."""
     return body.replace(_UNSTAMPED, _STAMP + stamp.encode(), 1)
 
 
-def unstamped(body: bytes) -> bytes:
+def without_timestamp(body: bytes) -> bytes:
     """The body as it is compared: without the moment of its last change."""
     start = body.index(_STAMP)
     return body[:start] + _UNSTAMPED + body[start + len(_UNSTAMPED) :]
@@ -61,7 +70,7 @@ class Column(NamedTuple):
 
     header: str
     name: str
-    element: Element | None
+    field: OneRosterField | None
 
 
 class Reference(NamedTuple):
@@ -70,11 +79,11 @@ class Reference(NamedTuple):
     name: str
     field: str
     target: str
-    element: Ref
+    element: RefField
 
 
 @dataclass(frozen=True)
-class Resource:
+class ResourceType:
     """One class of the standard. `name` is its collection and CSV file, `single` the key of a single read.
 
     `key_of` names the collection whose ids this one shares; `ignored` are CSV columns that are never kept,
@@ -82,17 +91,17 @@ class Resource:
     """
 
     name: str
-    single: str
+    singular_name: str
     schema: Schema
     served: bool = True
-    key_of: str = ""
+    shares_ids_with: str = ""
     ignored: tuple[str, ...] = ()
     former_columns: tuple[tuple[str, str], ...] = ()
 
     @cached_property
-    def elements(self) -> dict[str, Element]:
+    def fields(self) -> dict[str, OneRosterField]:
         """The elements by JSON name, in the order of the body: base, own in CSV order, metadata last."""
-        named = {cast(str, f.data_key): cast(Element, f) for f in self.schema.load_fields.values()}
+        named = {cast(str, f.data_key): cast(OneRosterField, f) for f in self.schema.load_fields.values()}
         extension = named.pop("metadata")
         return named | {"metadata": extension}
 
@@ -101,81 +110,83 @@ class Resource:
         """The CSV columns in the order of the standard."""
         known = [
             Column(header, name, element)
-            for name, element in self.elements.items()
+            for name, element in self.fields.items()
             if (header := element.column_name(name)) is not None
         ]
         return (*known, *(Column(header, header, None) for header in self.ignored))
 
     @cached_property
-    def paths(self) -> dict[str, Path]:
+    def filter_paths(self) -> dict[str, FilterPath]:
         """What a client may filter and sort by, by name; a dynamic path ends in `.*`."""
-        return {path.name: path for name, element in self.elements.items() for path in element.paths(name)}
+        return {path.name: path for name, element in self.fields.items() for path in element.filter_paths(name)}
 
-    def path(self, name: str) -> Path | None:
+    def filter_path(self, name: str) -> FilterPath | None:
         """The path of that name, if the class has it."""
-        if found := self.paths.get(name):
+        if found := self.filter_paths.get(name):
             return found if not name.endswith(".*") else None
-        dynamic = next((p for p in self.paths.values() if p.name.endswith(".*") and name.startswith(p.name[:-1])), None)
-        return Path(name, name) if dynamic and len(name) > len(dynamic.name) - 1 else None
+        dynamic = next(
+            (p for p in self.filter_paths.values() if p.name.endswith(".*") and name.startswith(p.name[:-1])), None
+        )
+        return FilterPath(name, name) if dynamic and len(name) > len(dynamic.name) - 1 else None
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
         """The elements that point to records, derived ones among them."""
         return tuple(
-            Reference(name, element.stored(name)[0].path, element.target, element)
-            for name, element in self.elements.items()
-            if isinstance(element, Ref)
+            Reference(name, element.storage_fields(name)[0].path, element.target, element)
+            for name, element in self.fields.items()
+            if isinstance(element, RefField)
         )
 
     @cached_property
-    def derived(self) -> dict[str, Refs]:
+    def derived_fields(self) -> dict[str, RefListField]:
         """The elements that no CSV column carries because other rows imply them, by JSON name."""
-        return {n: e for n, e in self.elements.items() if isinstance(e, Refs) and e.column is None}
+        return {n: e for n, e in self.fields.items() if isinstance(e, RefListField) and e.column is None}
 
-    def lacks(self, data: Mapping[str, JSON]) -> str:
+    def missing_required(self, data: Mapping[str, JSON]) -> str:
         """The element that other values make necessary and that the object has not, by JSON name; empty if none."""
-        for name, element in self.elements.items():
+        for name, element in self.fields.items():
             if element.unless and name not in data and data.get(element.unless[0]) != element.unless[1]:
                 return name
         return ""
 
     @cached_property
-    def always(self) -> tuple[str, ...]:
+    def always_present(self) -> tuple[str, ...]:
         """The arrays that are there even when empty."""
-        return tuple(name for name, element in self.elements.items() if element.always)
+        return tuple(name for name, element in self.fields.items() if element.always)
 
     @cached_property
     def collection(self) -> Collection:
         """How storage sees it."""
-        stored: Iterable[Field] = (f for name, element in self.elements.items() for f in element.stored(name))
-        return Collection(self.name, tuple(stored), served=self.served)
+        stored: Iterable[Field] = (f for name, element in self.fields.items() for f in element.storage_fields(name))
+        return Collection(self.name, tuple(stored), bumps_revision=self.served)
 
     def record(self, data: Mapping[str, JSON]) -> Record:
         """The stored form of an object whose values are normal (references: the ids alone; lists of them too)."""
         body: dict[str, JSON] = {}
         values: dict[str, Value] = {}
-        for name, element in self.elements.items():
+        for name, element in self.fields.items():
             value = data.get(name)
             if value in (None, "", [], {}):
                 value = data.get(element.fallback)
             if value not in (None, "", [], {}):
-                body[name] = element.encoded(value)
-                values.update(self.values(name, element, value))
+                body[name] = element.to_json(value)
+                values.update(self.comparison_keys(name, element, value))
             elif element.always:
                 body[name] = []
         return Record(cast(str, data["sourcedId"]), orjson.dumps(body), values)
 
-    def values(self, name: str, element: Element, value: JSON) -> Iterator[tuple[str, Value]]:
+    def comparison_keys(self, name: str, element: OneRosterField, value: JSON) -> Iterator[tuple[str, Value]]:
         """The comparison keys of one element's normal value, by stored field."""
-        if isinstance(element, Metadata):
+        if isinstance(element, MetadataField):
             gathered: dict[str, dict[Value, None]] = {}
             for path, key in flatten(name, value):
                 gathered.setdefault(path, {})[key] = None
             yield from ((path, cast(Value, tuple(keys))) for path, keys in gathered.items())
         else:
-            yield from zip((f.path for f in element.stored(name)), element.keys(value), strict=True)
+            yield from zip((f.path for f in element.storage_fields(name)), element.comparison_keys(value), strict=True)
 
-    def normal(self, body: bytes) -> dict[str, JSON]:
+    def normalize(self, body: bytes) -> dict[str, JSON]:
         """The normal values of a stored body. Raises marshmallow.ValidationError when it is not in stored form."""
         return {
             cast(str, self.schema.load_fields[name].data_key): value
@@ -184,8 +195,8 @@ class Resource:
 
     def tombstone(self, body: bytes) -> Record:
         """The record of a stored body once it is deleted: the same but for its status, and nobody's parent."""
-        data = self.normal(body) | {"status": TO_BE_DELETED}
-        return self.record({name: value for name, value in data.items() if name not in self.derived})
+        data = self.normalize(body) | {"status": TO_BE_DELETED}
+        return self.record({name: value for name, value in data.items() if name not in self.derived_fields})
 
     @staticmethod
     def is_active(body: bytes) -> bool:

@@ -11,9 +11,26 @@ from typing import Any
 from marshmallow import RAISE, Schema, fields
 
 from chalk_flask.oneroster import vocabularies as words
-from chalk_flask.oneroster.fields.composites import Metadata, Ref, Refs, Texts, Tokens, UserIds
-from chalk_flask.oneroster.fields.scalars import Date, DateTime, DayTime, Flag, Guid, Number, Text, Token, Year
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.fields.composites import (
+    EnumListField,
+    MetadataField,
+    RefField,
+    RefListField,
+    TextListField,
+    UserIdsField,
+)
+from chalk_flask.oneroster.fields.scalars import (
+    BooleanField,
+    DateField,
+    DateTimeField,
+    DayOrInstantField,
+    EnumField,
+    GuidField,
+    NumberField,
+    TextField,
+    YearField,
+)
+from chalk_flask.oneroster.resource_type import ResourceType
 
 __all__ = ["FILES", "RESOURCES"]
 
@@ -24,10 +41,10 @@ class Base(Schema):
     class Meta:
         unknown = RAISE
 
-    sourced_id = Guid(required=True)
-    status = Token(words.STATUS, former=words.FORMER_STATUS)
-    date_last_modified = DateTime(indexed=True)
-    metadata = Metadata()
+    sourced_id = GuidField(required=True)
+    status = EnumField(words.STATUS, former=words.FORMER_STATUS)
+    date_last_modified = DateTimeField(indexed=True)
+    metadata = MetadataField()
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Python's names are the standard's in snake case; a trailing underscore avoids a keyword."""
@@ -38,187 +55,187 @@ class Base(Schema):
 class OrgSchema(Base):
     """An organisation, from a department to a nation."""
 
-    name = Text(required=True)
-    type = Token(words.ORG_TYPES, required=True, indexed=True)
-    identifier = Text()
-    parent = Ref("orgs", "org")
-    children = Refs("orgs", "org", column=None, inverse="parent")
+    name = TextField(required=True)
+    type = EnumField(words.ORG_TYPES, required=True, indexed=True)
+    identifier = TextField()
+    parent = RefField("orgs", "org")
+    children = RefListField("orgs", "org", column=None, inverse="parent")
 
 
 class AcademicSessionSchema(Base):
     """A span of time: a school year, semester, term or grading period."""
 
-    title = Text(required=True)
-    type = Token(words.SESSION_TYPES, required=True, indexed=True)
-    start_date = Date(required=True)
-    end_date = Date(required=True)
-    parent = Ref("academicSessions", "academicSession")
-    school_year = Year(required=True)
-    children = Refs("academicSessions", "academicSession", column=None, inverse="parent")
+    title = TextField(required=True)
+    type = EnumField(words.SESSION_TYPES, required=True, indexed=True)
+    start_date = DateField(required=True)
+    end_date = DateField(required=True)
+    parent = RefField("academicSessions", "academicSession")
+    school_year = YearField(required=True)
+    children = RefListField("academicSessions", "academicSession", column=None, inverse="parent")
 
 
 class CourseSchema(Base):
     """A course of study, taught in classes."""
 
-    school_year = Ref("academicSessions", "academicSession")
-    title = Text(required=True)
-    course_code = Text(fallback="title")
-    grades = Texts(always=True, expected=words.GRADES)
-    org = Ref("orgs", "org", in_csv=True)
-    subjects = Texts(always=True)
-    subject_codes = Texts()
-    resources = Refs("resources", "resource", column=None, link="courseResources")
+    school_year = RefField("academicSessions", "academicSession")
+    title = TextField(required=True)
+    course_code = TextField(fallback="title")
+    grades = TextListField(always=True, expected=words.GRADES)
+    org = RefField("orgs", "org", in_csv=True)
+    subjects = TextListField(always=True)
+    subject_codes = TextListField()
+    resources = RefListField("resources", "resource", column=None, link="courseResources")
 
 
 class ClassSchema(Base):
     """A course taught to certain people in certain terms."""
 
-    title = Text(required=True)
-    grades = Texts(always=True, expected=words.GRADES)
-    course = Ref("courses", "course", required=True)
-    class_code = Text()
-    class_type = Token(words.CLASS_TYPES, in_csv=True)
-    location = Text()
-    school = Ref("orgs", "org", required=True)
-    terms = Refs("academicSessions", "academicSession", required=True, always=True)
-    subjects = Texts(always=True)
-    subject_codes = Texts()
-    periods = Texts()
-    resources = Refs("resources", "resource", column=None, link="classResources")
+    title = TextField(required=True)
+    grades = TextListField(always=True, expected=words.GRADES)
+    course = RefField("courses", "course", required=True)
+    class_code = TextField()
+    class_type = EnumField(words.CLASS_TYPES, in_csv=True)
+    location = TextField()
+    school = RefField("orgs", "org", required=True)
+    terms = RefListField("academicSessions", "academicSession", required=True, always=True)
+    subjects = TextListField(always=True)
+    subject_codes = TextListField()
+    periods = TextListField()
+    resources = RefListField("resources", "resource", column=None, link="classResources")
 
 
 class UserSchema(Base):
     """A person. `password` is a CSV column that is neither stored nor served, hence no element."""
 
-    enabled_user = Flag(required=True)
-    orgs = Refs("orgs", "org", required=True, always=True)
-    role = Token(words.ROLES, required=True, indexed=True)
-    username = Text(required=True, indexed=True)
-    user_ids = UserIds()
-    given_name = Text(required=True, repeats=True)
-    family_name = Text(required=True, repeats=True)
-    middle_name = Text(repeats=True)
-    identifier = Text(indexed=True)
-    email = Text(indexed=True)
-    sms = Text()
-    phone = Text()
-    agents = Refs("users", "user", always=True)
-    grades = Texts(always=True, expected=words.GRADES)
+    enabled_user = BooleanField(required=True)
+    orgs = RefListField("orgs", "org", required=True, always=True)
+    role = EnumField(words.ROLES, required=True, indexed=True)
+    username = TextField(required=True, indexed=True)
+    user_ids = UserIdsField()
+    given_name = TextField(required=True, repeats=True)
+    family_name = TextField(required=True, repeats=True)
+    middle_name = TextField(repeats=True)
+    identifier = TextField(indexed=True)
+    email = TextField(indexed=True)
+    sms = TextField()
+    phone = TextField()
+    agents = RefListField("users", "user", always=True)
+    grades = TextListField(always=True, expected=words.GRADES)
 
 
 class DemographicsSchema(Base):
     """Sensitive facts about a person; shares the sourcedId of the user."""
 
-    birth_date = Date()
-    sex = Token(words.GENDERS)
-    american_indian_or_alaska_native = Flag()
-    asian = Flag()
-    black_or_african_american = Flag()
-    native_hawaiian_or_other_pacific_islander = Flag()
-    white = Flag()
-    demographic_race_two_or_more_races = Flag()
-    hispanic_or_latino_ethnicity = Flag()
-    country_of_birth_code = Text(repeats=True)
-    state_of_birth_abbreviation = Text(repeats=True)
-    city_of_birth = Text()
-    public_school_residence_status = Text(repeats=True)
+    birth_date = DateField()
+    sex = EnumField(words.GENDERS)
+    american_indian_or_alaska_native = BooleanField()
+    asian = BooleanField()
+    black_or_african_american = BooleanField()
+    native_hawaiian_or_other_pacific_islander = BooleanField()
+    white = BooleanField()
+    demographic_race_two_or_more_races = BooleanField()
+    hispanic_or_latino_ethnicity = BooleanField()
+    country_of_birth_code = TextField(repeats=True)
+    state_of_birth_abbreviation = TextField(repeats=True)
+    city_of_birth = TextField()
+    public_school_residence_status = TextField(repeats=True)
 
 
 class EnrollmentSchema(Base):
     """A person's part in a class."""
 
-    class_ = Ref("classes", "class", required=True)
-    school = Ref("orgs", "org", required=True)
-    user = Ref("users", "user", required=True)
-    role = Token(words.ENROLLMENT_ROLES, required=True)
-    primary = Flag()
-    begin_date = Date()
-    end_date = Date()
+    class_ = RefField("classes", "class", required=True)
+    school = RefField("orgs", "org", required=True)
+    user = RefField("users", "user", required=True)
+    role = EnumField(words.ENROLLMENT_ROLES, required=True)
+    primary = BooleanField()
+    begin_date = DateField()
+    end_date = DateField()
 
 
 class ResourceSchema(Base):
     """Learning material."""
 
-    vendor_resource_id = Text(required=True)
-    title = Text()
-    roles = Tokens(words.ROLES)
-    importance = Token(words.IMPORTANCE)
-    vendor_id = Text()
-    application_id = Text()
+    vendor_resource_id = TextField(required=True)
+    title = TextField()
+    roles = EnumListField(words.ROLES)
+    importance = EnumField(words.IMPORTANCE)
+    vendor_id = TextField()
+    application_id = TextField()
 
 
 class ClassResourceSchema(Base):
     """A row that gives a class a resource; kept, served only as the class's `resources`."""
 
-    title = Text()
-    class_ = Ref("classes", "class", required=True)
-    resource = Ref("resources", "resource", required=True)
+    title = TextField()
+    class_ = RefField("classes", "class", required=True)
+    resource = RefField("resources", "resource", required=True)
 
 
 class CourseResourceSchema(Base):
     """A row that gives a course a resource; kept, served only as the course's `resources`."""
 
-    title = Text()
-    course = Ref("courses", "course", required=True)
-    resource = Ref("resources", "resource", required=True)
+    title = TextField()
+    course = RefField("courses", "course", required=True)
+    resource = RefField("resources", "resource", required=True)
 
 
 class CategorySchema(Base):
     """A kind of line item."""
 
-    title = Text(required=True)
+    title = TextField(required=True)
 
 
 class LineItemSchema(Base):
     """A piece of work that is graded."""
 
-    title = Text(required=True)
-    description = Text()
-    assign_date = DayTime(required=True)
-    due_date = DayTime(required=True)
-    class_ = Ref("classes", "class", required=True)
-    category = Ref("categories", "category", required=True)
-    grading_period = Ref("academicSessions", "academicSession")
-    result_value_min = Number(required=True)
-    result_value_max = Number(required=True)
+    title = TextField(required=True)
+    description = TextField()
+    assign_date = DayOrInstantField(required=True)
+    due_date = DayOrInstantField(required=True)
+    class_ = RefField("classes", "class", required=True)
+    category = RefField("categories", "category", required=True)
+    grading_period = RefField("academicSessions", "academicSession")
+    result_value_min = NumberField(required=True)
+    result_value_max = NumberField(required=True)
 
 
 class ResultSchema(Base):
     """A student's grade for a line item."""
 
-    line_item = Ref("lineItems", "lineItem", required=True)
-    student = Ref("users", "user", required=True)
-    score_status = Token(words.SCORE_STATUS, required=True)
-    score = Number(unless=("scoreStatus", "exempt"))
-    score_date = Date(required=True)
-    comment = Text()
+    line_item = RefField("lineItems", "lineItem", required=True)
+    student = RefField("users", "user", required=True)
+    score_status = EnumField(words.SCORE_STATUS, required=True)
+    score = NumberField(unless=("scoreStatus", "exempt"))
+    score_date = DateField(required=True)
+    comment = TextField()
 
 
-FILES: dict[str, Resource] = {
+FILES: dict[str, ResourceType] = {
     resource.name: resource
     for resource in (
-        Resource("orgs", "org", OrgSchema()),
-        Resource("academicSessions", "academicSession", AcademicSessionSchema()),
-        Resource("resources", "resource", ResourceSchema()),
-        Resource("courseResources", "courseResource", CourseResourceSchema(), served=False),
-        Resource("classResources", "classResource", ClassResourceSchema(), served=False),
-        Resource("courses", "course", CourseSchema()),
-        Resource("classes", "class", ClassSchema()),
-        Resource("users", "user", UserSchema(), ignored=("password",)),
-        Resource(
+        ResourceType("orgs", "org", OrgSchema()),
+        ResourceType("academicSessions", "academicSession", AcademicSessionSchema()),
+        ResourceType("resources", "resource", ResourceSchema()),
+        ResourceType("courseResources", "courseResource", CourseResourceSchema(), served=False),
+        ResourceType("classResources", "classResource", ClassResourceSchema(), served=False),
+        ResourceType("courses", "course", CourseSchema()),
+        ResourceType("classes", "class", ClassSchema()),
+        ResourceType("users", "user", UserSchema(), ignored=("password",)),
+        ResourceType(
             "demographics",
             "demographics",
             DemographicsSchema(),
-            key_of="users",
+            shares_ids_with="users",
             former_columns=(("userSourcedId", "sourcedId"), ("birthdate", "birthDate")),
         ),
-        Resource("enrollments", "enrollment", EnrollmentSchema()),
-        Resource("categories", "category", CategorySchema()),
-        Resource("lineItems", "lineItem", LineItemSchema()),
-        Resource("results", "result", ResultSchema()),
+        ResourceType("enrollments", "enrollment", EnrollmentSchema()),
+        ResourceType("categories", "category", CategorySchema()),
+        ResourceType("lineItems", "lineItem", LineItemSchema()),
+        ResourceType("results", "result", ResultSchema()),
     )
 }
 """The thirteen data files of a CSV package by name. Links come before what they are folded into."""
 
-RESOURCES: dict[str, Resource] = {name: resource for name, resource in FILES.items() if resource.served}
+RESOURCES: dict[str, ResourceType] = {name: resource for name, resource in FILES.items() if resource.served}
 """The eleven classes that the API serves, by the name of their collection."""

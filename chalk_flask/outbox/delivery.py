@@ -11,14 +11,14 @@ import orjson
 from backends import Record, Transaction
 from chalk_flask.outbox.event import Message
 
-__all__ = ["BODIES", "COLLECTION", "KEPT_DAYS", "Attempt", "Delivery", "State", "enqueue"]
+__all__ = ["BODIES", "COLLECTION", "RETENTION_DAYS", "Attempt", "Delivery", "State", "enqueue"]
 
 COLLECTION = "deliveries"
 """How far each delivery has come."""
 BODIES = "outbox"
 """What each delivery sends, under the same key; never changed."""
 
-KEPT_DAYS = 30
+RETENTION_DAYS = 30
 """For so long deliveries that are over are kept with their attempts, and can be replayed."""
 
 State: TypeAlias = Literal["pending", "delivered", "failed"]
@@ -57,19 +57,19 @@ class Delivery:
     tries: int = 0
     attempts: tuple[Attempt, ...] = ()
 
-    def tried(self, attempt: Attempt, state: State, due: float | None) -> Delivery:
+    def with_attempt(self, attempt: Attempt, state: State, due: float | None) -> Delivery:
         """The delivery after one more attempt."""
         return replace(self, attempts=(*self.attempts, attempt), tries=self.tries + 1, state=state, due=due)
 
-    def again(self, due: float) -> Delivery:
+    def requeued(self, due: float) -> Delivery:
         """The delivery begun anew, with a whole schedule before it, whatever became of it before."""
         return replace(self, state="pending", tries=0, due=due)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object that is stored and shown."""
         return asdict(self)
 
-    def stored(self) -> Record:
+    def to_record(self) -> Record:
         """The record in COLLECTION. `time` is when it was created; `due` and `queue`, which is the webhook again, are
         there only while it waits."""
         values = {
@@ -83,7 +83,7 @@ class Delivery:
         return Record(self.key, orjson.dumps(self), values)
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Delivery:
+    def from_dict(cls, data: Mapping[str, Any]) -> Delivery:
         """The delivery that a stored object describes."""
         return cls(**{**data, "attempts": tuple(Attempt(**each) for each in data["attempts"])})
 
@@ -92,7 +92,7 @@ def enqueue(
     transaction: Transaction, messages: Sequence[tuple[str, Message]], created: str, due: float
 ) -> Iterable[Delivery]:
     """Write one delivery for each pair of a webhook's id and an event, in their order, to be tried from `due` on."""
-    state = transaction.bodies(BODIES, [_STATE]).get(_STATE)
+    state = transaction.get_many(BODIES, [_STATE]).get(_STATE)
     last: int = orjson.loads(state)["last"] if state else 0
     made = [
         Delivery(
@@ -107,5 +107,5 @@ def enqueue(
     ]
     bodies = [Record(each.key, message.body) for each, (_, message) in zip(made, messages, strict=True)]
     transaction.put(BODIES, [*bodies, Record(_STATE, orjson.dumps({"last": last + len(made)}))])
-    transaction.put(COLLECTION, [each.stored() for each in made])
+    transaction.put(COLLECTION, [each.to_record() for each in made])
     return made

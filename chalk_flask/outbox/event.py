@@ -15,10 +15,10 @@ from chalk_flask.oneroster.schemas import RESOURCES
 __all__ = [
     "ACTIONS",
     "CHANGES",
-    "CHOOSABLE",
     "COMPLETED",
     "ENTITIES",
     "EVENTS",
+    "SELECTABLE_EVENTS",
     "TEST",
     "Action",
     "Change",
@@ -45,7 +45,7 @@ def entity_type(single: str) -> str:
     return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", single).lower()
 
 
-ENTITIES: Mapping[str, str] = {entity_type(resource.single): name for name, resource in RESOURCES.items()}
+ENTITIES: Mapping[str, str] = {entity_type(resource.singular_name): name for name, resource in RESOURCES.items()}
 """The collection of each entity type."""
 
 EVENTS: Mapping[str, str] = {
@@ -60,7 +60,7 @@ EVENTS: Mapping[str, str] = {
 }
 """Every event type and what it says."""
 
-CHOOSABLE = frozenset(EVENTS) - {CHANGES, TEST}
+SELECTABLE_EVENTS = frozenset(EVENTS) - {CHANGES, TEST}
 """Those that a subscriber can ask for, or do without."""
 
 
@@ -80,7 +80,7 @@ class Change:
         """As it stands in EVENTS."""
         return f"{self.entity_type}.{self.action}"
 
-    def encoded(self) -> bytes:
+    def to_json(self) -> bytes:
         """The JSON object."""
         told: dict[str, Any] = {
             "entity_type": self.entity_type,

@@ -14,9 +14,9 @@ from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery
 from chalk_flask.outbox.event import COMPLETED
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.outbox.subscription import PRIVATE, subscriptions
-from chalk_flask.tenants.store import TenantRecord, Tenants
+from chalk_flask.tenants.store import Tenant, TenantStore
 
-__all__ = ["change_tenant", "withhold"]
+__all__ = ["apply_opt_out", "update_tenant"]
 
 BATCH = 20
 """Deliveries that are read at once: a body may have half a megabyte."""
@@ -24,28 +24,28 @@ BATCH = 20
 _MARKS = [b'"entity_type":"%s"' % entity.encode() for entity in sorted(PRIVATE)]
 
 
-def change_tenant(
+def update_tenant(
     store: Backend,
     name: str,
     *,
     demographics: bool | None = None,
     max_deleted: str | None = None,
     max_changed: str | None = None,
-) -> TenantRecord:
+) -> Tenant:
     """Change what is given of a tenant, as `Tenants.set` does, with what follows for its webhooks.
 
     The tenant goes first: a webhook that is made meanwhile either sees that, or is seen by what follows. Stopped in
     between, the same again does the rest. Raises TenantRefused.
     """
-    tenants = Tenants(store)
-    changed = tenants.set(name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed)
+    tenants = TenantStore(store)
+    changed = tenants.update(name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed)
     if demographics is not None:
         with store.write(name) as transaction:
-            withhold(transaction, not demographics)
+            apply_opt_out(transaction, not demographics)
     return changed
 
 
-def withhold(transaction: Transaction, withheld: bool) -> None:
+def apply_opt_out(transaction: Transaction, withheld: bool) -> None:
     """Tell those webhooks that named demographics nothing of them, or tell them again.
 
     What waits loses them: it is another event then, with an id of its own, or none when nothing is left. Of what was
@@ -53,17 +53,17 @@ def withhold(transaction: Transaction, withheld: bool) -> None:
     """
     named = [each for each in subscriptions(transaction) if each.entities & PRIVATE]
     kinds = PRIVATE if withheld else frozenset()
-    transaction.put(WEBHOOKS, [replace(each, withheld=each.entities & kinds).stored() for each in named])
+    transaction.put(WEBHOOKS, [replace(each, withheld=each.entities & kinds).to_record() for each in named])
     for webhook in named if withheld else ():
         _erase(transaction, list(transaction.keys(COLLECTION, Compare("webhook", "=", webhook.id))))
 
 
 def _erase(transaction: Transaction, keys: list[str]) -> None:
     for start in range(0, len(keys), BATCH):
-        bodies = transaction.bodies(BODIES, keys[start : start + BATCH])
+        bodies = transaction.get_many(BODIES, keys[start : start + BATCH])
         found = {key: body for key, body in bodies.items() if any(mark in body for mark in _MARKS)}
-        stored = transaction.bodies(COLLECTION, list(found))
-        _rewrite(transaction, [(Delivery.of(orjson.loads(stored[key])), body) for key, body in found.items()])
+        stored = transaction.get_many(COLLECTION, list(found))
+        _rewrite(transaction, [(Delivery.from_dict(orjson.loads(stored[key])), body) for key, body in found.items()])
 
 
 def _rewrite(transaction: Transaction, found: Iterable[tuple[Delivery, bytes]]) -> None:
@@ -72,7 +72,7 @@ def _rewrite(transaction: Transaction, found: Iterable[tuple[Delivery, bytes]]) 
         if message is not None:
             made = replace(delivery, event_id=message["event_id"], attempts=())
             transaction.put(BODIES, [Record(delivery.key, orjson.dumps(message))])
-            transaction.put(COLLECTION, [made.stored()])
+            transaction.put(COLLECTION, [made.to_record()])
             continue
         transaction.delete(BODIES, [delivery.key])
         if delivery.state == "pending":

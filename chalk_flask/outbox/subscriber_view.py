@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
-from backends import KEY, AllOf, Among, AnyOf, Not, Record, Snapshot, Where
-from chalk_flask.oneroster.resource_type import Resource, absolute
+from backends import KEY, And, In, Not, Or, Record, Snapshot, Where
+from chalk_flask.oneroster.resource_type import ResourceType, resolve_hrefs
 from chalk_flask.outbox.event import ENTITIES, Action, Change, entity_type
 from chalk_flask.outbox.subscription import Subscription
-from chalk_flask.permissions.policy import sight_within
-from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.policy import policy_for_restrictions
+from chalk_flask.permissions.restrictions import AccessRestrictions
 
-__all__ = ["Seen", "View", "differing"]
+__all__ = ["OrgMembership", "SubscriberView", "changed_fields"]
 
 STAMP = "dateLastModified"
 
@@ -22,19 +22,19 @@ OF_NO_ORG = frozenset({"academicSessions", "resources", "courses", "categories"}
 """They have no person in them, and pass every filter of orgs, as Chalk has it."""
 
 
-def differing(former: bytes, now: bytes) -> list[str]:
+def changed_fields(former: bytes, now: bytes) -> list[str]:
     """The members that differ between two bodies of a record, sorted."""
     old, new = orjson.loads(former), orjson.loads(now)
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
 
 
-class View:
+class SubscriberView:
     """The records of one collection as one subscriber may know them."""
 
-    def __init__(self, subscription: Subscription, resource: Resource) -> None:
+    def __init__(self, subscription: Subscription, resource: ResourceType) -> None:
         self._subscription = subscription
         self._resource = resource
-        self._entity = entity_type(resource.single)
+        self._entity = entity_type(resource.singular_name)
         self._where = _within(subscription, resource.name)
         self._excluded = _excluded(subscription, self._entity)
         self._partly = frozenset(path.partition(".")[0] for path in self._excluded if "." in path)
@@ -43,15 +43,17 @@ class View:
         """Those of the keys whose records belong to the subscriber's orgs; None when all do."""
         if self._where is None:
             return None
-        among = AllOf((Among(KEY, tuple(keys)), self._where))
+        among = And((In(KEY, tuple(keys)), self._where))
         return frozenset(snapshot.keys(self._resource.name, among))
 
-    def change(self, former: bytes | None, record: Record, fields: list[str], number: int, seen: Seen) -> Change | None:
+    def change(
+        self, former: bytes | None, record: Record, fields: list[str], number: int, seen: OrgMembership
+    ) -> Change | None:
         """What the subscriber is told of a record that changed in these fields; None when that is nothing."""
         was = former is not None and self._resource.is_active(former) and seen.before(record.key)
         now = seen.after(record.key)
         action = self._action(was, self._resource.is_active(record.body) and now)
-        if action is None or not self._subscription.wants(f"{self._entity}.{action}"):
+        if action is None or not self._subscription.accepts(f"{self._entity}.{action}"):
             return None
         told = self._told(fields, former, record.body) if action == "updated" and former is not None else None
         if told == []:
@@ -68,12 +70,12 @@ class View:
     def _told(self, fields: list[str], former: bytes, now: bytes) -> list[str]:
         """Of a new stamp alone only those hear who keep the record itself."""
         if not self._partly.isdisjoint(fields):
-            fields = differing(self._without(former), self._without(now))
+            fields = changed_fields(self._without(former), self._without(now))
         own = [name for name in fields if name != STAMP and name not in self._excluded]
         return own or ([STAMP] if fields == [STAMP] and self._subscription.full else [])
 
     def _shown(self, body: bytes) -> bytes:
-        whole = absolute(body, self._subscription.root)
+        whole = resolve_hrefs(body, self._subscription.root)
         return self._without(whole) if self._excluded else whole
 
     def _without(self, body: bytes) -> bytes:
@@ -83,7 +85,7 @@ class View:
         return orjson.dumps(data)
 
 
-class Seen:
+class OrgMembership:
     """Which records of a batch belonged to a subscriber's orgs before it was written, and which do now."""
 
     def __init__(self, before: frozenset[str] | None, after: frozenset[str] | None) -> None:
@@ -104,8 +106,8 @@ def _within(subscription: Subscription, collection: str) -> Where | None:
     if collection == "enrollments":
         # Their own school, whatever becomes of the user and the class in the same run. Why it is said twice that it is
         # not: see Sight.tested.
-        return Not(AnyOf((Not(Among("school.sourcedId", tuple(sorted(subscription.orgs)))),)))
-    return sight_within(Limits(orgs=subscription.orgs)).tested(collection)
+        return Not(Or((Not(In("school.sourcedId", tuple(sorted(subscription.orgs)))),)))
+    return policy_for_restrictions(AccessRestrictions(orgs=subscription.orgs)).rows_hinted(collection)
 
 
 def _excluded(subscription: Subscription, entity: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ import orjson
 from backends import Query, Record, Snapshot
 from chalk_flask.outbox.event import ENTITIES
 
-__all__ = ["COLLECTION", "PRIVATE", "Mode", "Sealed", "State", "Subscription", "subscriptions"]
+__all__ = ["COLLECTION", "PRIVATE", "EncryptedSecret", "Mode", "State", "Subscription", "subscriptions"]
 
 COLLECTION = "webhooks"
 
@@ -23,7 +23,7 @@ PRIVATE = frozenset({"demographics"})
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class EncryptedSecret:
     """A signing secret as the vault sealed it; `until` is the instant at which it ends, None for the one in force."""
 
     sealed: str = field(repr=False)
@@ -44,7 +44,7 @@ class Subscription:
     tenant: str
     url: str
     created: str
-    secrets: tuple[Sealed, ...]
+    secrets: tuple[EncryptedSecret, ...]
     root: str
     label: str = ""
     state: State = "active"
@@ -60,39 +60,39 @@ class Subscription:
     withheld: frozenset[str] = frozenset()
 
     @property
-    def told_of(self) -> frozenset[str]:
+    def entity_types(self) -> frozenset[str]:
         """The entity types that it is told of."""
         return (self.entities or frozenset(ENTITIES) - PRIVATE) - self.withheld
 
-    def in_force(self, moment: str) -> tuple[Sealed, ...]:
+    def active_secrets(self, moment: str) -> tuple[EncryptedSecret, ...]:
         """The secrets that sign at that moment, the newest first."""
         return tuple(each for each in self.secrets if each.until is None or moment < each.until)
 
-    def wants(self, event_type: str) -> bool:
+    def accepts(self, event_type: str) -> bool:
         """Whether it asked for events of this type, whatever the entity."""
         return not self.events or event_type in self.events
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What may be shown: everything but the secrets."""
         shown = asdict(self)
         del shown["secrets"]
         return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in shown.items()}
 
-    def stored(self) -> Record:
+    def to_record(self) -> Record:
         """The record in COLLECTION, under its id."""
-        body = self.as_dict() | {"secrets": [asdict(secret) for secret in self.secrets]}
+        body = self.to_dict() | {"secrets": [asdict(secret) for secret in self.secrets]}
         return Record(self.id, orjson.dumps(body))
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Subscription:
+    def from_dict(cls, data: Mapping[str, Any]) -> Subscription:
         """The webhook that a stored object describes."""
         sets = {name: frozenset(data[name]) for name in ("events", "entities", "excluded", "withheld")}
         orgs = None if data["orgs"] is None else frozenset(data["orgs"])
-        secrets = tuple(Sealed(**each) for each in data["secrets"])
+        secrets = tuple(EncryptedSecret(**each) for each in data["secrets"])
         return cls(**{**data, **sets, "orgs": orgs, "secrets": secrets})
 
 
 def subscriptions(snapshot: Snapshot) -> Sequence[Subscription]:
     """All webhooks of the snapshot's tenant, the oldest first."""
     found = orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())
-    return sorted(map(Subscription.of, found), key=lambda each: (each.created, each.id))
+    return sorted(map(Subscription.from_dict, found), key=lambda each: (each.created, each.id))

@@ -10,24 +10,24 @@ from typing import Any
 import orjson
 
 from backends import Record, Transaction
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Message, entity_type, envelope
-from chalk_flask.outbox.subscriber_view import Seen, View, differing
+from chalk_flask.outbox.subscriber_view import OrgMembership, SubscriberView, changed_fields
 from chalk_flask.outbox.subscription import Subscription, subscriptions
 
-__all__ = ["LARGEST", "Before", "Outbox"]
+__all__ = ["MAX_MESSAGE_BYTES", "BatchBefore", "Outbox"]
 
-LARGEST = 512_000
+MAX_MESSAGE_BYTES = 512_000
 """Bytes that a body has at most."""
-ROOM = LARGEST - 4_096
+MAX_CHANGES_BYTES = MAX_MESSAGE_BYTES - 4_096
 """Of these so many are for changes, in a batch and alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class BatchBefore:
     """A batch of records before it is written: their bodies, and which of them each subscriber knew (by its id)."""
 
     bodies: Mapping[str, bytes]
@@ -47,41 +47,41 @@ class Outbox:
         living = [each for each in subscriptions(transaction) if each.state != "disabled"]
         moment = time.time()
         self._due, self._created = moment, format_instant(moment)
-        self._told = [_Told(each, tenant, self._created, run) for each in living]
+        self._told = [_SubscriberOutbox(each, tenant, self._created, run) for each in living]
 
-    def listens(self, collection: str) -> bool:
+    def has_subscribers(self, collection: str) -> bool:
         """Whether anybody is to be told of changes to records of the collection."""
         return collection in RESOURCES and bool(self._listeners(collection))
 
-    def before(self, collection: str, keys: Sequence[str]) -> Before:
+    def capture(self, collection: str, keys: Sequence[str]) -> BatchBefore:
         """What is there under the keys of a batch, before it is written."""
         seen = {
             told.id: told.view(RESOURCES[collection]).seen(self._transaction, keys)
             for told in self._listeners(collection)
         }
-        return Before(self._transaction.bodies(collection, keys), seen)
+        return BatchBefore(self._transaction.get_many(collection, keys), seen)
 
-    def note(self, collection: str, before: Before, records: Sequence[Record], numbers: Sequence[int]) -> None:
+    def record(self, collection: str, before: BatchBefore, records: Sequence[Record], numbers: Sequence[int]) -> None:
         """Tell of a batch that was written; `numbers` are those of the sequence, in the same order."""
         fields = {each.key: _fields(before.bodies.get(each.key), each) for each in records}
         keys = list(fields)
         for told in self._listeners(collection):
             view = told.view(RESOURCES[collection])
-            seen = Seen(before.seen[told.id], view.seen(self._transaction, keys))
+            seen = OrgMembership(before.seen[told.id], view.seen(self._transaction, keys))
             for record, number in zip(records, numbers, strict=True):
                 change = view.change(before.bodies.get(record.key), record, fields[record.key], number, seen)
                 if change is not None:
                     told.add(change)
         self._flush()
 
-    def finish(self, sequence: int, counts: Mapping[str, Any] | None = None) -> None:
+    def flush(self, sequence: int, counts: Mapping[str, Any] | None = None) -> None:
         """End what is told; `counts` are those of an import, `sequence` the last number that was given."""
         for told in self._told:
             told.finish(sequence, counts)
         self._flush()
 
-    def _listeners(self, collection: str) -> list[_Told]:
-        entity = entity_type(RESOURCES[collection].single)
+    def _listeners(self, collection: str) -> list[_SubscriberOutbox]:
+        entity = entity_type(RESOURCES[collection].singular_name)
         return [each for each in self._told if each.listens(entity) and (not self._first or each.initial)]
 
     def _flush(self) -> None:
@@ -91,10 +91,10 @@ class Outbox:
 
 
 def _fields(former: bytes | None, record: Record) -> list[str]:
-    return [] if former is None else differing(former, record.body)
+    return [] if former is None else changed_fields(former, record.body)
 
 
-class _Told:
+class _SubscriberOutbox:
     """What one subscriber is told in one transaction."""
 
     def __init__(self, subscription: Subscription, tenant: str, created: str, run: str | None) -> None:
@@ -102,35 +102,35 @@ class _Told:
         self.initial = subscription.initial
         self._subscription = subscription
         self._tenant, self._created, self._run = tenant, created, run
-        self._views: dict[str, View] = {}
+        self._views: dict[str, SubscriberView] = {}
         self._messages: list[Message] = []
         self._batch: list[bytes] = []
         self._size = self._sequence = 0
 
     def listens(self, entity: str) -> bool:
-        wants = self._subscription.wants
-        return entity in self._subscription.told_of and any(wants(f"{entity}.{action}") for action in ACTIONS)
+        wants = self._subscription.accepts
+        return entity in self._subscription.entity_types and any(wants(f"{entity}.{action}") for action in ACTIONS)
 
-    def view(self, resource: Resource) -> View:
+    def view(self, resource: ResourceType) -> SubscriberView:
         if resource.name not in self._views:
-            self._views[resource.name] = View(self._subscription, resource)
+            self._views[resource.name] = SubscriberView(self._subscription, resource)
         return self._views[resource.name]
 
     def add(self, change: Change) -> None:
-        encoded = change.encoded()
-        if len(encoded) > ROOM:  # too large to be told in full: who needs the record reads it
-            encoded = replace(change, entity=None).encoded()
+        encoded = change.to_json()
+        if len(encoded) > MAX_CHANGES_BYTES:  # too large to be told in full: who needs the record reads it
+            encoded = replace(change, entity=None).to_json()
         if self._subscription.mode == "per_entity":
             self._send(change.event_type, change.sequence, {"single": orjson.Fragment(encoded)})
             return
-        if self._size + len(encoded) > ROOM:
+        if self._size + len(encoded) > MAX_CHANGES_BYTES:
             self._send_batch(CHANGES, None)
         self._batch.append(encoded)
         self._size += len(encoded) + 1
         self._sequence = change.sequence
 
     def finish(self, sequence: int, counts: Mapping[str, Any] | None) -> None:
-        if counts is not None and self._subscription.wants(COMPLETED):
+        if counts is not None and self._subscription.accepts(COMPLETED):
             self._sequence = max(self._sequence, sequence)
             self._send_batch(COMPLETED, counts)
         elif self._batch:

@@ -16,10 +16,10 @@ __all__ = [
     "ROSTER",
     "ROSTER_CORE",
     "SATISFIED_BY",
-    "UnknownScope",
-    "allows",
-    "in_order",
+    "UnknownScopeError",
     "parse_scopes",
+    "scope_satisfied",
+    "sort_scopes",
 ]
 
 PREFIX = "https://purl.imsglobal.org/spec/or/v1p1/scope/"
@@ -46,11 +46,11 @@ SATISFIED_BY: Mapping[str, frozenset[str]] = MappingProxyType(
 """For each scope those of which one must be granted."""
 
 
-class UnknownScope(ValueError):
+class UnknownScopeError(ValueError):
     """A text names no scope; the message lists those there are."""
 
 
-def allows(granted: frozenset[str], needed: str) -> bool:
+def scope_satisfied(granted: frozenset[str], needed: str) -> bool:
     """Whether these scopes open what needs that one."""
     return not granted.isdisjoint(SATISFIED_BY[needed])
 
@@ -64,7 +64,7 @@ def parse_scopes(texts: Iterable[str]) -> frozenset[str]:
     return granted or DEFAULT
 
 
-def in_order(granted: Iterable[str]) -> list[str]:
+def sort_scopes(granted: Iterable[str]) -> list[str]:
     """The scopes in the order of ALL."""
     held = frozenset(granted)
     return [scope for scope in ALL if scope in held]
@@ -76,5 +76,5 @@ def _named(text: str) -> tuple[str, ...]:
     scope = text if text.startswith(PREFIX) else PREFIX + text
     if scope not in SATISFIED_BY:
         names = ", ".join(scope.removeprefix(PREFIX) for scope in ALL)
-        raise UnknownScope(f"there is no scope {text!r}; there are all, {names}, also with {PREFIX} in front")
+        raise UnknownScopeError(f"there is no scope {text!r}; there are all, {names}, also with {PREFIX} in front")
     return (scope,)

@@ -8,10 +8,10 @@ from typing import Protocol, Self
 from backends import Backend, Snapshot, Transaction, open_store, store_exists
 from chalk_flask.storage import COLLECTIONS
 
-__all__ = ["OpenedWhenWritten", "Rosters"]
+__all__ = ["LazyStore", "RosterStore"]
 
 
-class Rosters(Protocol):
+class RosterStore(Protocol):
     """Where rosters are read and written; any `Backend` will do."""
 
     def read(self, tenant: str) -> Snapshot:
@@ -23,7 +23,7 @@ class Rosters(Protocol):
         ...
 
 
-class OpenedWhenWritten:
+class LazyStore:
     """The store at a URL; as long as it does not exist, it reads as empty. A context manager.
 
     Whatever `open_store` raises comes with the first read of a store that exists, else with the first write.

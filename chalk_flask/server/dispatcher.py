@@ -14,13 +14,13 @@ from typing import Any
 
 from waitress.task import ThreadedTaskDispatcher
 
-__all__ = ["LONG", "ShortFirst"]
+__all__ = ["SHORT_REQUEST_SECONDS", "ShortRequestFirstDispatcher"]
 
-LONG = 0.01
+SHORT_REQUEST_SECONDS = 0.01
 """Seconds after which nobody waits for a request any more."""
 
 
-class ShortFirst(ThreadedTaskDispatcher):
+class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
     """waitress's dispatcher, but a thread is woken only when no other is at work on a short request.
 
     The thread that is at work takes the next request itself, without sleep in between. `relieve` is called from time
@@ -99,5 +99,5 @@ class ShortFirst(ThreadedTaskDispatcher):
 
     def _soon(self) -> bool:
         """Whether a thread is at work on what has not taken long so far, and will come for more."""
-        late = time.monotonic() - LONG
+        late = time.monotonic() - SHORT_REQUEST_SECONDS
         return any(started > late for started in self._started.values())

@@ -38,7 +38,7 @@ def _escaped(line: bytes) -> bytes:
     return b"%s %s %s" % (method, _RAW.sub(lambda raw: b"%%%02X" % raw[0][0], target), version)
 
 
-class Refusal(ErrorTask):
+class JsonErrorTask(ErrorTask):
     """A request that never reached the application is refused in the body that the application uses."""
 
     def execute(self) -> None:
@@ -68,4 +68,4 @@ class Channel(SendingChannel):
     task_class: Any = Task
 
     parser_class: Any = Parser
-    error_task_class: Any = Refusal
+    error_task_class: Any = JsonErrorTask

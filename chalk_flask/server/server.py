@@ -18,16 +18,16 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
-from chalk_flask.server.dispatcher import LONG, ShortFirst
+from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
 from chalk_flask.server.request_parser import Channel
 from chalk_flask.settings import Settings
 
-__all__ = ["CannotListen", "serve"]
+__all__ = ["BindError", "serve"]
 
-GRACE = 30.0
+SHUTDOWN_SECONDS = 30.0
 """Seconds that requests in flight have to finish once a stop was asked for."""
 
-SWITCH = 0.0005
+THREAD_SWITCH_SECONDS = 0.0005
 """Seconds after which the thread that reads from sockets lets the one that answers go on; Python's own are ten times as
 many, in which a short request looks like a long one."""
 
@@ -37,7 +37,7 @@ ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 ANYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
-class CannotListen(Exception):
+class BindError(Exception):
     """The host or port cannot be listened on; the message says why and what to change."""
 
 
@@ -48,11 +48,11 @@ def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None]
     port that was found. A second signal stops at once. Call it in the main thread, where signals arrive. Raises
     CannotListen.
     """
-    sys.setswitchinterval(SWITCH)
+    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = _listen(settings.host, settings.port)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for every request that waits a millisecond
     sockets: dict[int, Any] = {}
-    dispatcher = ShortFirst()
+    dispatcher = ShortRequestFirstDispatcher()
     dispatcher.set_thread_count(settings.threads)
     server = create_server(app, map=sockets, sockets=listeners, _dispatcher=dispatcher, **_adjustments(settings))
     for each in sockets.values():
@@ -122,8 +122,8 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
-def _refusal(host: str, port: int, reason: str) -> CannotListen:
-    return CannotListen(
+def _refusal(host: str, port: int, reason: str) -> BindError:
+    return BindError(
         f"cannot listen on host {host}, port {port}: {reason}; choose others with --host and --port"
         " (CHALK_HOST, CHALK_PORT)"
     )
@@ -153,8 +153,13 @@ def _signals(sockets: dict[int, Any]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _turn(sockets: dict[int, Any], dispatcher: ShortFirst, timeout: float = 1) -> None:
-    wasyncore.loop(timeout=min(timeout, LONG) if dispatcher.waiting else timeout, use_poll=True, map=sockets, count=1)
+def _turn(sockets: dict[int, Any], dispatcher: ShortRequestFirstDispatcher, timeout: float = 1) -> None:
+    wasyncore.loop(
+        timeout=min(timeout, SHORT_REQUEST_SECONDS) if dispatcher.waiting else timeout,
+        use_poll=True,
+        map=sockets,
+        count=1,
+    )
     if dispatcher.waiting:
         dispatcher.relieve()
 
@@ -170,7 +175,7 @@ def _let_stalled_go(sockets: dict[int, Any], seconds: float) -> None:
             channel.handle_close()
 
 
-def _drain(sockets: dict[int, Any], dispatcher: ShortFirst, received: list[int]) -> None:
+def _drain(sockets: dict[int, Any], dispatcher: ShortRequestFirstDispatcher, received: list[int]) -> None:
     """Accept nothing more, close idle connections, and go on until the others are done, the time or patience is up.
 
     waitress's own `run` leaves the loop first, and whatever was larger than a socket buffer is cut short.
@@ -178,7 +183,7 @@ def _drain(sockets: dict[int, Any], dispatcher: ShortFirst, received: list[int])
     for server in [each for each in sockets.values() if isinstance(each, BaseWSGIServer)]:
         wasyncore.dispatcher.close(server)  # only the listening socket: workers still pull the server's trigger
     _turn(sockets, dispatcher, timeout=0)  # takes in the requests that had already arrived
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
     while (channels := _channels(sockets)) and time.monotonic() < deadline and len(received) < 2:
         for channel in channels:
             channel.will_close = channel.will_close or not (channel.requests or channel.total_outbufs_len)

@@ -2,13 +2,22 @@
 
 from chalk_flask.settings.loader import (
     SETTINGS,
-    BadSettings,
-    Described,
     Setting,
     Settings,
-    describe,
+    SettingsError,
+    SettingValue,
+    describe_settings,
     example_toml,
-    load,
+    load_settings,
 )
 
-__all__ = ["SETTINGS", "BadSettings", "Described", "Setting", "Settings", "describe", "example_toml", "load"]
+__all__ = [
+    "SETTINGS",
+    "Setting",
+    "SettingValue",
+    "Settings",
+    "SettingsError",
+    "describe_settings",
+    "example_toml",
+    "load_settings",
+]

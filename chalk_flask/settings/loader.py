@@ -17,10 +17,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from chalk_flask.settings.host_allowlist import allowances
-from chalk_flask.settings.setting import Setting, Value, address_or_any, filled, origin, rate
+from chalk_flask.settings.host_allowlist import validate_allowlist
+from chalk_flask.settings.setting import Setting, Value, address_or_any, not_empty, valid_origin, valid_rate
 
-__all__ = ["SETTINGS", "BadSettings", "Described", "Setting", "Settings", "describe", "example_toml", "load"]
+__all__ = [
+    "SETTINGS",
+    "Setting",
+    "SettingValue",
+    "Settings",
+    "SettingsError",
+    "describe_settings",
+    "example_toml",
+    "load_settings",
+]
 
 Source: TypeAlias = Literal["argument", "environment", "file", "default"]
 
@@ -29,7 +38,7 @@ PREFIX = "CHALK_"
 FROM_FILE = "_FILE"
 
 
-class BadSettings(Exception):
+class SettingsError(Exception):
     """A setting is unknown or its value will not do; the message names the key, the value, where it came from."""
 
 
@@ -46,22 +55,22 @@ class Settings:
         "Where records are kept: memory:, json:///folder or sqlite:///file. Three slashes are relative to the working"
         " directory, four absolute.",
         secret=True,
-        check=filled,
+        check=not_empty,
     )
     data: str = _row(
         "chalk-data",
         "The folder for what is kept beside the store: the record of reads, the key of stored secrets. It is made when"
         " it is needed, for its owner alone.",
-        check=filled,
+        check=not_empty,
     )
-    host: str = _row("127.0.0.1", "The name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=filled)
+    host: str = _row("127.0.0.1", "The name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=not_empty)
     port: int = _row(8080, "The TCP port to listen on; 0 takes a free one.", maximum=65535)
     threads: int = _row(16, "How many requests are worked on at once.", minimum=1, maximum=1000)
     public_url: str = _row(
         "",
         "The address by which clients know this service, without a trailing slash, as in https://roster.example.org;"
         " hrefs and links begin with it. Empty: taken from each request.",
-        check=origin,
+        check=valid_origin,
     )
     max_limit: int = _row(0, "The largest `limit` a request may ask for; above it the answer is 400. 0: no maximum.")
     lenient_parent: bool = _row(
@@ -98,10 +107,10 @@ class Settings:
         "",
         "How many requests a token, a client or an issuer may make, as in 600/minute; above it the answer is 429. Each"
         " process counts for itself. Empty: as many as it likes.",
-        check=rate,
+        check=valid_rate,
     )
     rate_limit_address: str = _row(
-        "", "The same for a client's address (of IPv6 its /64 network), whoever asks from there.", check=rate
+        "", "The same for a client's address (of IPv6 its /64 network), whoever asks from there.", check=valid_rate
     )
     audit_days: int = _row(
         90,
@@ -112,7 +121,7 @@ class Settings:
         "",
         "Hosts, host:port, addresses or networks to which webhooks may go although they are private or speak plain"
         " http; commas stand between them, as in hooks.lan:8080, 10.1.0.0/16. Empty: public addresses by https only.",
-        check=allowances,
+        check=validate_allowlist,
     )
     connection_limit: int = _row(1000, "The most connections that are open at once.", minimum=1)
     channel_timeout: int = _row(60, "The seconds after which a connection on which nothing moves is closed.", minimum=1)
@@ -128,7 +137,7 @@ SETTINGS: tuple[Setting, ...] = tuple(
 BY_NAME: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in SETTINGS})
 
 
-class Described(NamedTuple):
+class SettingValue(NamedTuple):
     """A setting as `config show` prints it: passwords are replaced by ***."""
 
     name: str
@@ -136,7 +145,7 @@ class Described(NamedTuple):
     source: Source
 
 
-def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings from arguments, else `CHALK_*` variables, else the TOML file, else the defaults.
 
     An argument that is None was not given; one that is text is parsed. The file is the one that the argument `config`
@@ -147,7 +156,7 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
     config = given.pop(CONFIG, None) or environ.get(PREFIX + CONFIG.upper())
     values: dict[str, Value] = {}
     sources: dict[str, Source] = {setting.name: "default" for setting in SETTINGS}
-    layers: tuple[tuple[Source, Iterable[_Given]], ...] = (
+    layers: tuple[tuple[Source, Iterable[_RawValue]], ...] = (
         ("file", _from_file(Path(str(config))) if config else ()),
         ("environment", _from_environ(environ)),
         ("argument", _from_arguments(given)),
@@ -160,7 +169,7 @@ def load(arguments: Mapping[str, object] | None = None, environ: Mapping[str, st
     return Settings(**values, sources=MappingProxyType(sources))  # type: ignore[arg-type]  # see above
 
 
-def describe(settings: Settings) -> tuple[Described, ...]:
+def describe_settings(settings: Settings) -> tuple[SettingValue, ...]:
     """Every setting with the value in force and where it came from, in the order of the table."""
     return tuple(_described(settings, setting) for setting in SETTINGS)
 
@@ -177,62 +186,62 @@ def example_toml() -> str:
     )
 
 
-class _Given(NamedTuple):
+class _RawValue(NamedTuple):
     setting: Setting
     raw: object
     origin: str
 
 
-def _from_arguments(arguments: Mapping[str, object]) -> Iterator[_Given]:
+def _from_arguments(arguments: Mapping[str, object]) -> Iterator[_RawValue]:
     for name, raw in arguments.items():
-        yield _Given(_known(name, "argument", [*BY_NAME, CONFIG]), raw, f"argument {name}")
+        yield _RawValue(_known(name, "argument", [*BY_NAME, CONFIG]), raw, f"argument {name}")
 
 
-def _from_environ(environ: Mapping[str, str]) -> Iterator[_Given]:
+def _from_environ(environ: Mapping[str, str]) -> Iterator[_RawValue]:
     variables = {setting.variable: setting for setting in SETTINGS}
     in_files = {variable + FROM_FILE: setting for variable, setting in variables.items()}
     names = [*variables, *in_files, PREFIX + CONFIG.upper()]
     for name, text in environ.items():
         if name in variables:
-            yield _Given(variables[name], text, f"environment variable {name}")
+            yield _RawValue(variables[name], text, f"environment variable {name}")
         elif name in in_files:
-            yield _Given(in_files[name], _content(name, text, environ), f"the file that {name} names")
+            yield _RawValue(in_files[name], _content(name, text, environ), f"the file that {name} names")
         elif name.startswith(PREFIX) and name not in names:
-            raise BadSettings(f"there is no setting {name} in the environment{_closest(name, names)}")
+            raise SettingsError(f"there is no setting {name} in the environment{_closest(name, names)}")
 
 
-def _from_file(path: Path) -> Iterator[_Given]:
+def _from_file(path: Path) -> Iterator[_RawValue]:
     try:
         table = tomllib.loads(_read(path))
     except tomllib.TOMLDecodeError as error:
-        raise BadSettings(f"the settings file {path} is not TOML: {error}") from error
+        raise SettingsError(f"the settings file {path} is not TOML: {error}") from error
     except OSError as error:
-        raise BadSettings(f"the settings file {path} cannot be read: {error.strerror}") from error
+        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
     for name, raw in table.items():
-        yield _Given(_known(name, f"settings file {path}", list(BY_NAME)), raw, f"settings file {path}")
+        yield _RawValue(_known(name, f"settings file {path}", list(BY_NAME)), raw, f"settings file {path}")
 
 
 def _content(variable: str, path: str, environ: Mapping[str, str]) -> str:
     direct = variable.removesuffix(FROM_FILE)
     if direct in environ:
-        raise BadSettings(f"both {direct} and {variable} are set: remove one of them")
+        raise SettingsError(f"both {direct} and {variable} are set: remove one of them")
     try:
         return re.sub(r"\r?\n\Z", "", _read(Path(path)))
     except OSError as error:
-        raise BadSettings(f"{variable} names {path}, which cannot be read: {error.strerror}") from error
+        raise SettingsError(f"{variable} names {path}, which cannot be read: {error.strerror}") from error
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except ValueError as error:
-        raise BadSettings(f"{path} cannot be read as UTF-8 text") from error
+        raise SettingsError(f"{path} cannot be read as UTF-8 text") from error
 
 
 def _known(name: str, place: str, names: list[str]) -> Setting:
     if name in BY_NAME:
         return BY_NAME[name]
-    raise BadSettings(f"there is no setting {name!r} ({place}){_closest(name, names)}")
+    raise SettingsError(f"there is no setting {name!r} ({place}){_closest(name, names)}")
 
 
 def _closest(name: str, names: list[str]) -> str:
@@ -240,19 +249,19 @@ def _closest(name: str, names: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
 
 
-def _parsed(given: _Given) -> Value:
+def _parsed(given: _RawValue) -> Value:
     setting = given.setting
     try:
         return setting.parse(given.raw)
     except ValueError as wanted:
-        shown = setting.shown(given.raw)
-        raise BadSettings(f"{setting.name} cannot be {shown!r} ({given.origin}): it must be {wanted}") from None
+        shown = setting.to_text(given.raw)
+        raise SettingsError(f"{setting.name} cannot be {shown!r} ({given.origin}): it must be {wanted}") from None
 
 
-def _described(settings: Settings, setting: Setting) -> Described:
+def _described(settings: Settings, setting: Setting) -> SettingValue:
     value: Value = getattr(settings, setting.name)
     source = settings.sources.get(setting.name, "default")
-    return Described(setting.name, setting.shown(value) if setting.secret else value, source)
+    return SettingValue(setting.name, setting.to_text(value) if setting.secret else value, source)
 
 
 def _comment(text: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["Setting", "Value", "address_or_any", "filled", "origin", "rate", "without_passwords"]
+__all__ = ["Setting", "Value", "address_or_any", "not_empty", "valid_origin", "valid_rate", "without_passwords"]
 
 Value: TypeAlias = str | int | bool
 
@@ -62,7 +62,7 @@ class Setting:
             raise ValueError(wanted)
         return value
 
-    def shown(self, value: object) -> str:
+    def to_text(self, value: object) -> str:
         """The value as it may be printed."""
         return without_passwords(str(value)) if self.secret else str(value)
 
@@ -86,12 +86,12 @@ class Setting:
         return isinstance(value, bool) or (value >= self.minimum and (self.maximum is None or value <= self.maximum))
 
 
-def filled(value: str) -> str | None:
+def not_empty(value: str) -> str | None:
     """Anything but nothing."""
     return None if value else "something"
 
 
-def origin(value: str) -> str | None:
+def valid_origin(value: str) -> str | None:
     """Nothing, or the http(s) address of a site or of a path on it, to which paths can be appended."""
     try:
         parts = urlsplit(value)
@@ -113,7 +113,7 @@ def address_or_any(value: str) -> str | None:
     return None
 
 
-def rate(value: str) -> str | None:
+def valid_rate(value: str) -> str | None:
     """Nothing, or how many of something in how long."""
     if not value or re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", value):
         return None

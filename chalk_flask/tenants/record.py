@@ -10,13 +10,13 @@ import orjson
 
 from backends import Record
 
-__all__ = ["COLLECTION", "Erased", "TenantRecord", "TenantSummary"]
+__all__ = ["COLLECTION", "DeletedTenant", "Tenant", "TenantSummary"]
 
 COLLECTION = "tenants"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TenantRecord:
+class Tenant:
     """A tenant as its operator sees it. `created` is None for the default one, which nobody created.
 
     `max_deleted` and `max_changed` are the limits above which an import is held, as texts; None is the usual ones.
@@ -28,7 +28,7 @@ class TenantRecord:
     max_deleted: str | None = None
     max_changed: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object that is stored and shown."""
         return {
             "name": self.name,
@@ -38,12 +38,12 @@ class TenantRecord:
             "maxChanged": self.max_changed,
         }
 
-    def stored(self) -> Record:
+    def to_record(self) -> Record:
         """The record in the collection `tenants`, under the tenant's name."""
-        return Record(self.name, orjson.dumps(self.as_dict()))
+        return Record(self.name, orjson.dumps(self.to_dict()))
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> TenantRecord:
+    def from_dict(cls, data: Mapping[str, Any]) -> Tenant:
         """The tenant that a stored object describes."""
         return cls(
             name=data["name"],
@@ -61,23 +61,23 @@ class TenantSummary:
     Credentials that were revoked or have expired are counted too.
     """
 
-    tenant: TenantRecord
+    tenant: Tenant
     records: Mapping[str, int]
     credentials: Mapping[str, int]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object that is shown."""
-        return {**self.tenant.as_dict(), "counts": dict(self.records), **self.credentials}
+        return {**self.tenant.to_dict(), "counts": dict(self.records), **self.credentials}
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class DeletedTenant:
     """What was erased with a tenant: so many records, and so many credentials of each kind."""
 
     name: str
     records: int
     credentials: Mapping[str, int]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object that is shown."""
         return {"name": self.name, "erased": {"records": self.records, **self.credentials}}

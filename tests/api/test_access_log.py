@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.audit.access_log import lines
+from chalk_flask.audit.access_log import read_entries
 from chalk_flask.permissions.scopes import ALL, ROSTER_CORE
 from tests.api.conftest import CHALK, IMS, Consumer, token_for
 from tests.conftest import chalk_of
@@ -25,7 +25,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
     made = create_app(storage="memory:", data=str(tmp_path / "data"))
     fill(chalk_of(made).store)
     yield made
-    chalk_of(made).reads.close()
+    chalk_of(made).access_log.close()
     chalk_of(made).store.close()
 
 
@@ -39,8 +39,8 @@ def told(app: Flask, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
     """What was recorded so far."""
 
     def read() -> list[dict[str, Any]]:
-        chalk_of(app).reads._write_all()
-        return list(lines(tmp_path / "data" / "reads"))
+        chalk_of(app).access_log._write_all()
+        return list(read_entries(tmp_path / "data" / "reads"))
 
     return read
 
@@ -139,7 +139,7 @@ def test_an_application_that_is_only_made_leaves_no_folder(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     app = create_app(storage="sqlite:///chalk.db")
     Consumer(app).get("/users")
-    chalk_of(app).reads.close()
+    chalk_of(app).access_log.close()
     chalk_of(app).store.close()
     assert not (tmp_path / "chalk-data" / "reads").exists()
 
@@ -147,6 +147,6 @@ def test_an_application_that_is_only_made_leaves_no_folder(tmp_path: Path, monke
 def test_nothing_is_recorded_for_no_day(tmp_path: Path) -> None:
     app = create_app(storage="memory:", data=str(tmp_path / "data"), audit_days=0)
     Consumer(app).get("/users")
-    chalk_of(app).reads.close()
+    chalk_of(app).access_log.close()
     chalk_of(app).store.close()
     assert not (tmp_path / "data" / "reads").exists()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from flask import Flask
 
-from backends import StoreBusy, StoreFailed
+from backends import StorageBusyError, StorageUnavailableError
 from chalk_flask.api.routes import ROUTES
 from chalk_flask.permissions.scopes import (
     ALL,
@@ -143,14 +143,14 @@ def test_a_busy_store_asks_to_come_back(serve: Callable[..., Flask]) -> None:
 
     @app.get("/busy")
     def busy() -> str:
-        raise StoreBusy("another writer holds it")
+        raise StorageBusyError("another writer holds it")
 
     answer = app.test_client().get("/busy")
     assert "writer" not in problem(answer, 503, "server_busy", "server_busy")
     assert int(answer.headers["Retry-After"]) > 0
 
 
-@pytest.mark.parametrize("error", [StoreFailed("the file of O'Brien is gone"), ValueError("O'Brien")])
+@pytest.mark.parametrize("error", [StorageUnavailableError("the file of O'Brien is gone"), ValueError("O'Brien")])
 def test_a_failure_says_nothing_of_its_cause_and_logs_no_data(
     serve: Callable[..., Flask], caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:

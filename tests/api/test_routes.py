@@ -11,7 +11,7 @@ from flask import Flask
 
 from chalk_flask.api.routes import ROUTES
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.tenants.store import TenantStore
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem
 from tests.conftest import chalk_of
 from tests.support.expected import COLLECTIONS, EMPTY, SINGLES, UNKNOWN_PARENTS
@@ -39,7 +39,16 @@ def operation(path: str) -> str:
 
 def test_the_table_of_routes_is_that_of_the_standard_and_one_row_more() -> None:
     """A-21"""
-    ours = {(r.operation, r.path, r.many, r.scope, r.resource.name if r.many else r.resource.single) for r in ROUTES}
+    ours = {
+        (
+            r.operation,
+            r.path,
+            r.is_collection,
+            r.scope,
+            r.resource.name if r.is_collection else r.resource.singular_name,
+        )
+        for r in ROUTES
+    }
     theirs = {(o["operationId"], o["path"], o["kind"] == "collection", o["scope"], o["envelope"]) for o in GETS}
     assert len(theirs) == 55
     assert len(ROUTES) == 56
@@ -234,7 +243,7 @@ def test_a_cycle_among_the_sessions_ends(serve: Any) -> None:
 
 def test_another_tenant_sees_nothing_of_this_one(serve: Any) -> None:
     app: Flask = serve()
-    Tenants(chalk_of(app).store).create("other")
+    TenantStore(chalk_of(app).store).create("other")
     token, _ = chalk_of(app).tokens.create(
         "other", ["https://purl.imsglobal.org/spec/or/v1p1/scope/roster.readonly"], "other"
     )

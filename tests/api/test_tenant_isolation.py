@@ -12,10 +12,10 @@ from flask import Flask
 
 from chalk_flask import create_app
 from chalk_flask.api.routes import ROOTS, ROUTES
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.tenants.store import TenantStore
 from tests.api.conftest import IMS
 from tests.conftest import BACKENDS, chalk_of, url_in
 from tests.support.small_roster import ROSTER, Row
@@ -95,14 +95,14 @@ def test_nor_are_they_told_apart_where_an_unknown_parent_has_no_children(lenient
 def values_in_filters() -> Iterator[Pair]:
     """Every collection, filtered by each field with what the guest alone has there, and sorted and selected by it."""
     for place in PLACES:
-        if not place.route.many:
+        if not place.route.is_collection:
             continue
         path = ROOTS[1].path + place.path
         for query, words in asked_of(place.route.resource):
             yield path, path, Question(query), words
 
 
-def asked_of(resource: Resource) -> Iterator[tuple[str, Words]]:
+def asked_of(resource: ResourceType) -> Iterator[tuple[str, Words]]:
     keys = {"sourcedId": resource.name, **{each.name: each.target for each in resource.references}}
     keys |= {f"{each.name}.sourcedId": each.target for each in resource.references}
     for field, target in keys.items():
@@ -110,7 +110,7 @@ def asked_of(resource: Resource) -> Iterator[tuple[str, Words]]:
         for comparison in COMPARISONS:
             yield f"filter={field}{comparison}'{OWN}{first}'", (OWN, ABSENT)
         yield f"filter={field}='{LINKED}{first}' OR {field}='{first}'&limit=1&sort={field}", (LINKED, ABSENT)
-    for field, comparison in product(set(resource.paths) - set(keys) - {"metadata.*"}, COMPARISONS):
+    for field, comparison in product(set(resource.filter_paths) - set(keys) - {"metadata.*"}, COMPARISONS):
         yield f"filter={field}{comparison}'{GUEST}'", (GUEST, NOWHERE)
     for comparison in COMPARISONS:
         yield f"filter=metadata.{GUEST}Key{comparison}'{GUEST}'", (GUEST, NOWHERE)
@@ -169,11 +169,11 @@ def writes_of_the_gradebook() -> Iterator[Pair]:
             yield path, twin, Question(method="PUT", body=strange), words
 
 
-def put_body(resource: Resource, row: Row, key: str, **references: str) -> str:
+def put_body(resource: ResourceType, row: Row, key: str, **references: str) -> str:
     """What a grade tool sends: references by id alone."""
     held = {**row, **references, "sourcedId": key}
     named = {each.name: {"sourcedId": held[each.name]} for each in resource.references if each.name in held}
-    return json.dumps({resource.single: {**held, **named}})
+    return json.dumps({resource.singular_name: {**held, **named}})
 
 
 def test_a_gradebook_takes_ids_of_another_tenant_as_new_ones_and_changes_nothing_there(written: Twins) -> None:
@@ -192,9 +192,9 @@ def demographics_in_every_way() -> Iterator[tuple[str, Question]]:
     paths = ("/demographics", *(f"/demographics/{each}" for each in (known["sourcedId"], "u-3", "nope")))
     by_field = [
         Question(f"filter={field}{comparison}'{known.get(field, HOST)}'&sort={field}")
-        for field, comparison in product(set(resource.paths) - {"metadata.*"}, COMPARISONS)
+        for field, comparison in product(set(resource.filter_paths) - {"metadata.*"}, COMPARISONS)
     ]
-    selected = [Question(f"fields={name}") for name in resource.elements]
+    selected = [Question(f"fields={name}") for name in resource.fields]
     for prefix, path in product(PREFIXES, paths):
         for question in (*QUESTIONS, *by_field, *selected) if path == paths[0] else QUESTIONS:
             yield prefix + path, question
@@ -203,7 +203,7 @@ def demographics_in_every_way() -> Iterator[tuple[str, Question]]:
 def test_without_the_opt_in_demographics_are_as_where_there_are_none(twins: Twins) -> None:
     """N-10. The scope alone opens nothing: neither a filter nor a sort nor a count tells that there are any."""
     chalk = chalk_of(twins.app)
-    tenants, opted_out, without = Tenants(chalk.store), "opted-out", "without"
+    tenants, opted_out, without = TenantStore(chalk.store), "opted-out", "without"
     for name, wanted in ((opted_out, False), (without, True)):
         tenants.create(name, demographics=wanted)
         with chalk.store.write(name) as transaction:
@@ -220,10 +220,10 @@ def test_without_the_opt_in_demographics_are_as_where_there_are_none(twins: Twin
     path = f"{IMS}/demographics"
     assert twins.ask(tokens[opted_out], path).body == b'{"demographics":[]}'
     tag = twins.ask(tokens[opted_out], path).header("ETag")
-    tenants.set(opted_out, demographics=True)
+    tenants.update(opted_out, demographics=True)
     opened = twins.ask(tokens[opted_out], path, Question(headers=(("If-None-Match", tag),)))
     assert (opened.status, opened.header("X-Total-Count"), opened.body.count(b"birthDate")) == (200, "2", 2)
-    tenants.set(opted_out, demographics=False)
+    tenants.update(opted_out, demographics=False)
     held = Question(headers=(("If-None-Match", opened.header("ETag")),))
     assert twins.ask(tokens[opted_out], path, held).body == b'{"demographics":[]}'
 

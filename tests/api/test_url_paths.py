@@ -17,7 +17,7 @@ from waitress.server import create_server
 from backends import Backend
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.tenants.store import TenantStore
 from tests.api.conftest import IMS, Consumer, token_for
 from tests.conftest import chalk_of
 from tests.support.small_roster import ROSTER
@@ -37,9 +37,9 @@ def strange(store: Backend, app: Flask) -> Flask:
         transaction.put("orgs", [orgs.record({**ROSTER["orgs"][1], "sourcedId": key}) for key in STRANGE])
         for name, resource in (("classes", classes), ("enrollments", enrollments)):
             template = {**ROSTER[name][0], "user": "a b"}
-            template = {key: value for key, value in template.items() if key in resource.elements}
+            template = {key: value for key, value in template.items() if key in resource.fields}
             rows = [{**template, "sourcedId": key, "school": key, "class": key} for key in STRANGE]
-            known = [{k: v for k, v in row.items() if k in resource.elements} for row in rows]
+            known = [{k: v for k, v in row.items() if k in resource.fields} for row in rows]
             transaction.put(name, [resource.record(row) for row in known])
     return app
 
@@ -108,7 +108,7 @@ def port(served: Flask) -> Iterator[int]:
 
 def test_a_real_server_answers_encoded_slashes_heads_and_streams(served: Flask, port: int) -> None:
     users = RESOURCES["users"]
-    Tenants(chalk_of(served).store).create("other")
+    TenantStore(chalk_of(served).store).create("other")
     with chalk_of(served).store.write("other") as transaction:
         rows = [{**ROSTER["users"][0], "sourcedId": f"a/{n}"} for n in range(3000)]
         transaction.put("users", [users.record(row) for row in rows])

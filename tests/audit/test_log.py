@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from backends import Backend, StoreBusy, Transaction, open_store
+from backends import Backend, StorageBusyError, Transaction, open_store
 from backends.memory.backend import MemoryBackend
-from chalk_flask.audit.log import EVENTS, Audit, note_in, written
-from chalk_flask.audit.login_log import MOST, Logins
-from chalk_flask.audit.timeline import history
-from chalk_flask.auth.clients.store import Clients
-from chalk_flask.auth.jwt.issuers import Issuers
-from chalk_flask.auth.tokens.store import Tokens
+from chalk_flask.audit.log import EVENTS, AuditLog, record_event, written
+from chalk_flask.audit.login_log import MOST, LoginLog
+from chalk_flask.audit.timeline import timeline
+from chalk_flask.auth.clients.store import ClientStore
+from chalk_flask.auth.jwt.issuers import IssuerStore
+from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.permissions.scopes import ROSTER
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.tenants.store import CONTROL, Tenants
+from chalk_flask.tenants.store import CONTROL, TenantStore
 from tests.conftest import BACKENDS, url_in
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
@@ -43,7 +43,7 @@ class Busy(MemoryBackend):
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         if self.held:
-            raise StoreBusy("another writer is not done")
+            raise StorageBusyError("another writer is not done")
         return super().write(tenant, wait)
 
 
@@ -59,7 +59,7 @@ def busy() -> Busy:
 
 
 def noted(store: Backend, tenant: str = "default", since: str = "") -> list[dict[str, Any]]:
-    return list(Audit(store).entries(tenant, since))
+    return list(AuditLog(store).events(tenant, since))
 
 
 def counted(store: Backend, tenant: str = "default") -> list[tuple[Any, ...]]:
@@ -67,7 +67,9 @@ def counted(store: Backend, tenant: str = "default") -> list[tuple[Any, ...]]:
 
 
 def test_an_entry_says_when_what_and_to_which_ids(store: Backend) -> None:
-    Audit(store, lambda: MORNING).note("default", "token.created", id="5f0c", label="Reading app", scopes=["a", "b"])
+    AuditLog(store, lambda: MORNING).record(
+        "default", "token.created", id="5f0c", label="Reading app", scopes=["a", "b"]
+    )
     assert noted(store) == [
         {
             "time": "2031-05-02T08:00:00.000000Z",
@@ -82,7 +84,7 @@ def test_an_entry_says_when_what_and_to_which_ids(store: Backend) -> None:
 
 def test_what_nobody_has_heard_of_is_not_noted(store: Backend) -> None:
     with pytest.raises(ValueError, match=r"no event 'token\.eaten'"):
-        Audit(store).note("default", "token.eaten")
+        AuditLog(store).record("default", "token.eaten")
     assert noted(store) == []
 
 
@@ -90,17 +92,17 @@ def test_entries_come_in_order_over_pages_and_from_a_moment_on(store: Backend) -
     moments = [MORNING + timedelta(seconds=each) for each in range(1203)]
     with store.write("default") as transaction:
         for number, moment in enumerate(moments):
-            note_in(transaction, "default", "gradebook.put", moment, id=str(number))
+            record_event(transaction, "default", "gradebook.put", moment, id=str(number))
     assert [each["id"] for each in noted(store)] == [str(each) for each in range(1203)]
     assert [each["id"] for each in noted(store, since=written(moments[1200]))] == ["1200", "1201", "1202"]
 
 
 def test_many_entries_of_one_moment_are_all_kept(store: Backend) -> None:
-    audit = Audit(store, lambda: MORNING)
+    audit = AuditLog(store, lambda: MORNING)
 
     def note_five() -> None:
         for _ in range(5):
-            audit.note("default", "gradebook.put")
+            audit.record("default", "gradebook.put")
 
     threads = [threading.Thread(target=note_five) for _ in range(4)]
     for thread in threads:
@@ -112,7 +114,7 @@ def test_many_entries_of_one_moment_are_all_kept(store: Backend) -> None:
 
 def test_an_entry_in_a_transaction_is_undone_with_it(store: Backend) -> None:
     with pytest.raises(KeyError), store.write("default") as transaction:
-        note_in(transaction, "default", "import.committed", rows=3)
+        record_event(transaction, "default", "import.committed", rows=3)
         raise KeyError
     assert noted(store) == []
 
@@ -120,7 +122,7 @@ def test_an_entry_in_a_transaction_is_undone_with_it(store: Backend) -> None:
 def test_an_entry_moves_no_revision(store: Backend) -> None:
     with store.read("default") as snapshot:
         before = snapshot.revision
-    Audit(store).note("default", "import.committed")
+    AuditLog(store).record("default", "import.committed")
     with store.read("default") as snapshot:
         assert snapshot.revision == before
 
@@ -128,40 +130,40 @@ def test_an_entry_moves_no_revision(store: Backend) -> None:
 def test_what_is_done_stays_done_when_it_cannot_be_noted(busy: Busy, caplog: pytest.LogCaptureFixture) -> None:
     busy.held = True
     with caplog.at_level(logging.ERROR):
-        Audit(busy).note("default", "token.revoked", id="5f0c")
+        AuditLog(busy).record("default", "token.revoked", id="5f0c")
     assert "token.revoked in tenant default is missing in the audit: StoreBusy" in caplog.text
 
 
 def test_what_happens_to_a_tenant_is_remembered_when_it_is_no_more(store: Backend, tmp_path: Path) -> None:
-    tenants = Tenants(store)
+    tenants = TenantStore(store)
     tenants.create("north")
-    Tokens(store).create("a test", [], "north")
-    tenants.set("north", demographics=True)
+    TokenStore(store).create("a test", [], "north")
+    tenants.update("north", demographics=True)
     assert [each["event"] for each in noted(store, "north")] == ["token.created"]
     tenants.delete("north")
-    Audit(store).note("north", "token.revoked", id="5f0c")
-    told = [each["event"] for each in history(store, tmp_path, tenant="north")]
+    AuditLog(store).record("north", "token.revoked", id="5f0c")
+    told = [each["event"] for each in timeline(store, tmp_path, tenant="north")]
     assert told == ["tenant.created", "tenant.changed", "tenant.deleted", "token.revoked"]
     tenants.create("north")  # nothing is left in its place that would hinder that
 
 
 def test_the_history_of_a_tenant_has_nothing_of_another(store: Backend, tmp_path: Path) -> None:
-    Tenants(store).create("north")
+    TenantStore(store).create("north")
     for tenant in ("north", "default", "north"):
-        Audit(store).note(tenant, "import.committed", rows=1)
-    told = [(each["tenant"], each["event"]) for each in history(store, tmp_path)]
+        AuditLog(store).record(tenant, "import.committed", rows=1)
+    told = [(each["tenant"], each["event"]) for each in timeline(store, tmp_path)]
     created, theirs, others = (
         ("north", "tenant.created"),
         ("north", "import.committed"),
         ("default", "import.committed"),
     )
     assert told == [created, theirs, others, theirs]
-    assert [each["tenant"] for each in history(store, tmp_path, tenant="north")] == ["north"] * 3
+    assert [each["tenant"] for each in timeline(store, tmp_path, tenant="north")] == ["north"] * 3
 
 
 def test_logins_are_noted_once_and_then_counted_for_a_minute(store: Backend) -> None:
     clock = Clock()
-    logins = Logins(store, gather=3600, now=clock)
+    logins = LoginLog(store, gather=3600, now=clock)
     for _ in range(3):
         logins.succeeded("default", "c-1")
     logins.failed("default", "c-1", "192.0.2.1")
@@ -178,7 +180,7 @@ def test_logins_are_noted_once_and_then_counted_for_a_minute(store: Backend) -> 
 
 
 def test_the_end_loses_no_login(store: Backend) -> None:
-    logins = Logins(store, gather=3600)
+    logins = LoginLog(store, gather=3600)
     logins.failed("default", "c-1", "192.0.2.1")
     logins.close()
     logins.close()
@@ -186,7 +188,7 @@ def test_the_end_loses_no_login(store: Backend) -> None:
 
 
 def test_logins_are_written_by_a_thread_that_ends_when_there_is_no_more(store: Backend) -> None:
-    logins = Logins(store, gather=0.01)
+    logins = LoginLog(store, gather=0.01)
     logins.succeeded("default", "c-1")
     thread = logins._writer
     assert thread is not None
@@ -197,7 +199,7 @@ def test_logins_are_written_by_a_thread_that_ends_when_there_is_no_more(store: B
 
 
 def test_an_unknown_client_is_noted_without_the_id_that_it_gave(store: Backend) -> None:
-    logins = Logins(store, gather=3600)
+    logins = LoginLog(store, gather=3600)
     logins.failed(None, None, "192.0.2.1")
     logins.close()
     assert counted(store, CONTROL) == [("login.failed", None, "192.0.2.1", 1)]
@@ -205,7 +207,7 @@ def test_an_unknown_client_is_noted_without_the_id_that_it_gave(store: Backend) 
 
 def test_an_attack_from_everywhere_makes_a_bounded_number_of_entries(store: Backend) -> None:
     clock = Clock()
-    logins = Logins(store, gather=3600, now=clock)
+    logins = LoginLog(store, gather=3600, now=clock)
     for second in range(50):
         clock.seconds = second
         for number in range(200):
@@ -219,7 +221,7 @@ def test_an_attack_from_everywhere_makes_a_bounded_number_of_entries(store: Back
 
 
 def test_logins_wait_for_a_store_that_is_held(busy: Busy) -> None:
-    logins = Logins(busy, gather=0.01)
+    logins = LoginLog(busy, gather=0.01)
     busy.held = True
     for _ in range(5):
         logins.failed("default", "c-1", "192.0.2.1")
@@ -233,14 +235,14 @@ def test_no_event_tells_a_secret(store: Backend) -> None:
     assert {event.split(".")[0] for event in EVENTS} == {
         "token", "client", "issuer", "tenant", "import", "gradebook", "login", "webhook",
     }  # fmt: skip
-    token, record = Tokens(store).create("a test", [])
-    Audit(store).note("default", "token.created", id=record.id, label=record.label)
+    token, record = TokenStore(store).create("a test", [])
+    AuditLog(store).record("default", "token.created", id=record.id, label=record.label)
     assert token is not None
     assert token not in str(noted(store))
 
 
 def test_whoever_makes_and_ends_credentials_is_noted_once(store: Backend) -> None:
-    tokens, clients, issuers = Tokens(store), Clients(store), Issuers(store)
+    tokens, clients, issuers = TokenStore(store), ClientStore(store), IssuerStore(store)
     _, token = tokens.create("a reader", [ROSTER])
     tokens.revoke(token.id)
     tokens.revoke(token.id)

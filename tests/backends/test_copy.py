@@ -19,24 +19,24 @@ from hypothesis import strategies as st
 
 from backends import (
     CONTROL,
-    UNFINISHED,
+    COPY_MARKER,
     Backend,
+    IncompleteCopyError,
     Query,
     Record,
-    StoreBusy,
-    StoreFailed,
-    StoreNotEmpty,
-    StoreUnfinished,
+    StorageBusyError,
+    StorageUnavailableError,
+    StoreNotEmptyError,
     copy_store,
     open_store,
 )
 from backends.testing import COLLECTIONS
-from backends.testing.base import Oops, fill, person, record
+from backends.testing.base import SimulatedFailure, fill, person, record
 from backends.testing.property_based import ASKED, DATA, Data, answer, made
 from tests.conftest import url_in
 
 KINDS = ("json", "memory", "sqlite")
-ALL = (*COLLECTIONS, UNFINISHED)
+ALL = (*COLLECTIONS, COPY_MARKER)
 TENANTS = ("default", "north", CONTROL)
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
     stores: list[Backend] = []
 
     def store(kind: str, name: str = "a", *, unfinished: bool = False) -> Backend:
-        stores.append(open_store(url_in(tmp_path / name, kind), ALL, unfinished=unfinished))
+        stores.append(open_store(url_in(tmp_path / name, kind), ALL, allow_incomplete=unfinished))
         return stores[-1]
 
     yield store
@@ -62,7 +62,7 @@ def content(store: Backend) -> dict[str, dict[str, list[Record]]]:
     held: dict[str, dict[str, list[Record]]] = {}
     for tenant in store.tenants():
         with store.read(tenant) as at:
-            kept = {one.name: list(at.records(one.name)) for one in ALL}
+            kept = {one.name: list(at.scan(one.name)) for one in ALL}
         if any(kept.values()):
             held[tenant] = kept
     return held
@@ -111,7 +111,7 @@ def test_a_store_that_holds_anything_is_left_as_it_is(kind: str, collection: str
     fill(there, collection, [record("theirs")], tenant)
     before = content(there)
     for restart in (False, True):
-        with pytest.raises(StoreNotEmpty, match=collection):
+        with pytest.raises(StoreNotEmptyError, match=collection):
             copy_store(here, there, restart=restart)
     assert content(there) == before
 
@@ -138,13 +138,13 @@ class Broken:
 
     def read(self, tenant: str) -> object:
         if tenant == CONTROL:
-            raise Oops
+            raise SimulatedFailure
         return self._store.read(tenant)
 
 
 def stopped(source: Backend, target: Backend) -> None:
     """Leave a half copy."""
-    with pytest.raises(Oops):
+    with pytest.raises(SimulatedFailure):
         copy_store(Broken(source), target)  # type: ignore[arg-type]  # all of a Backend that a copy asks for
 
 
@@ -155,10 +155,10 @@ def test_a_half_copy_is_opened_by_nobody_and_can_be_begun_anew(kind: str, opened
     assert set(content(there)) == {"default", "north", CONTROL}
     assert [each.key for each in content(there)[CONTROL]["people"]] == []
     there.close()
-    with pytest.raises(StoreUnfinished, match="--restart"):
+    with pytest.raises(IncompleteCopyError, match="--restart"):
         open_store(url_in(tmp_path / "b", kind), ALL)
     again = opened(kind, "b", unfinished=True)
-    with pytest.raises(StoreUnfinished, match="--restart"):
+    with pytest.raises(IncompleteCopyError, match="--restart"):
         copy_store(here, again)
     with here.write("north") as transaction:
         transaction.delete("people", list(transaction.keys("people")))
@@ -193,7 +193,7 @@ def test_a_copy_that_another_has_taken_over_ends_and_leaves_nothing(opened: Open
                 copy_store(other, there, restart=True)
             return self._store.read(tenant)
 
-    with pytest.raises(StoreBusy, match="another copy"):
+    with pytest.raises(StorageBusyError, match="another copy"):
         copy_store(Late(here), there)  # type: ignore[arg-type]  # as above
     assert content(there) == content(other)
 
@@ -225,7 +225,7 @@ def test_a_store_that_cannot_be_read_opens_and_says_so_to_its_reader(tmp_path: P
     live.write_text("[]")
     with open_store(url, ALL) as store:
         assert len(store.check()) == 1
-        with pytest.raises(StoreFailed):
+        with pytest.raises(StorageUnavailableError):
             store.read(CONTROL)
 
 
@@ -259,6 +259,6 @@ def test_a_copy_that_is_killed_anywhere_is_known_for_a_half_and_begun_anew(
         ended = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
         if moment <= total:
             assert ended.returncode == -signal.SIGKILL
-            with pytest.raises(StoreUnfinished):
+            with pytest.raises(IncompleteCopyError):
                 open_store(urls[1], ALL)
     assert content(opened(kind, "b")) == content(source) == expected

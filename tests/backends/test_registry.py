@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import BadStorageURL, backend_class, installed, open_store, store_exists
+from backends import InvalidStorageURLError, backend_class, installed_backends, open_store, store_exists
 from backends.base import file_path
 from backends.memory.backend import MemoryBackend
 from backends.testing import COLLECTIONS
@@ -26,20 +26,20 @@ def install(folder: Path, points: str, module: str = "", name: str = "chalk_plug
 
 
 def test_the_built_in_backends_are_listed() -> None:
-    assert {"json", "memory", "sqlite"} <= set(installed())
-    assert installed()["memory"] == "backends.memory.backend:MemoryBackend"
+    assert {"json", "memory", "sqlite"} <= set(installed_backends())
+    assert installed_backends()["memory"] == "backends.memory.backend:MemoryBackend"
 
 
 def test_an_unknown_scheme_is_told_what_is_installed() -> None:
-    with pytest.raises(BadStorageURL, match=r"no backend for 'redis'; installed: json, memory, sqlite"):
+    with pytest.raises(InvalidStorageURLError, match=r"no backend for 'redis'; installed: json, memory, sqlite"):
         open_store("redis://localhost", COLLECTIONS)
-    with pytest.raises(BadStorageURL, match="no backend for 'redis'"):
+    with pytest.raises(InvalidStorageURLError, match="no backend for 'redis'"):
         store_exists("redis://localhost")
 
 
 @pytest.mark.parametrize("url", ["", "chalk.db", "/var/lib/chalk.db", ":memory:", "1x:", "://"])
 def test_what_has_no_scheme_is_told_what_a_url_looks_like(url: str) -> None:
-    with pytest.raises(BadStorageURL, match=r"sqlite:///chalk\.db, json:///folder or memory:"):
+    with pytest.raises(InvalidStorageURLError, match=r"sqlite:///chalk\.db, json:///folder or memory:"):
         open_store(url, COLLECTIONS)
 
 
@@ -53,7 +53,7 @@ def test_the_case_of_a_scheme_does_not_matter() -> None:
 )
 def test_a_url_that_names_no_file_is_refused_with_the_forms_that_do(scheme: str, rest: str) -> None:
     for use in (lambda url: open_store(url, COLLECTIONS), store_exists):
-        with pytest.raises(BadStorageURL, match=scheme):
+        with pytest.raises(InvalidStorageURLError, match=scheme):
             use(f"{scheme}:{rest}")
 
 
@@ -74,11 +74,11 @@ def test_three_slashes_are_relative_and_four_absolute(url: str, path: str) -> No
 def test_a_plugged_in_backend_is_listed_and_loaded_on_first_use(plug_in: Path) -> None:
     module = "from backends.memory.backend import MemoryBackend\nclass Plugged(MemoryBackend): pass\n"
     install(plug_in, "plugged = chalk_plugged:Plugged", module)
-    assert installed()["plugged"] == "chalk_plugged:Plugged"
+    assert installed_backends()["plugged"] == "chalk_plugged:Plugged"
     assert "chalk_plugged" not in sys.modules
     try:
         assert backend_class("plugged:").__name__ == "Plugged"
-        with pytest.raises(BadStorageURL, match="plugged"):
+        with pytest.raises(InvalidStorageURLError, match="plugged"):
             backend_class("unplugged:")
     finally:
         sys.modules.pop("chalk_plugged", None)
@@ -101,7 +101,7 @@ def test_a_plug_in_cannot_take_the_place_of_a_built_in_backend(plug_in: Path) ->
 def test_a_plug_in_that_does_not_fit_is_named_in_the_error(plug_in: Path, point: str, says: str) -> None:
     install(plug_in, f"broken = {point}", "NUMBER = 1\nclass Other: pass\n", "chalk_broken")
     try:
-        with pytest.raises(BadStorageURL, match=f"the backend for 'broken' .{point}. {says}"):
+        with pytest.raises(InvalidStorageURLError, match=f"the backend for 'broken' .{point}. {says}"):
             open_store("broken:", COLLECTIONS)
     finally:
         sys.modules.pop("chalk_broken", None)

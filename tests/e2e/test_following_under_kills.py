@@ -140,7 +140,7 @@ def bodies_told(storage: str) -> dict[str, bytes]:
     """What the outbox holds, by event."""
     with open_store(storage, COLLECTIONS) as store, store.read("default") as snapshot:
         keys = [key for key in snapshot.keys(BODIES) if key != ":state"]
-        return {orjson.loads(body)["event_id"]: body for body in snapshot.bodies(BODIES, keys).values()}
+        return {orjson.loads(body)["event_id"]: body for body in snapshot.get_many(BODIES, keys).values()}
 
 
 def check_deliveries(receiver: Receiver, told: dict[str, bytes]) -> None:

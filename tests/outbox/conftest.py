@@ -12,7 +12,7 @@ from flask import Flask
 
 from backends import Backend, open_store
 from chalk_flask import create_app
-from chalk_flask.outbox import Sealed, Subscription, subscription
+from chalk_flask.outbox import EncryptedSecret, Subscription, subscriptions
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION
@@ -57,22 +57,22 @@ def subscribe(app: Flask, name: str = "one", **given: Any) -> Subscription:
         "tenant": "default",
         "url": "https://tool.example.org/hooks",
         "created": WHEN,
-        "secrets": (Sealed("sealed"),),
+        "secrets": (EncryptedSecret("sealed"),),
         "root": ROOT,
         "mode": "per_entity",
     }
     made = Subscription(**defaults | kept)
     with chalk_of(app).store.write("default") as transaction:
-        transaction.put(COLLECTION, [made.stored()])
+        transaction.put(COLLECTION, [made.to_record()])
     return made
 
 
 def events(app: Flask, name: str = "one") -> list[Event]:
     """What is to be sent to a webhook, in order."""
     with chalk_of(app).store.read("default") as snapshot:
-        stored = snapshot.bodies(DELIVERIES, list(snapshot.keys(DELIVERIES)))
+        stored = snapshot.get_many(DELIVERIES, list(snapshot.keys(DELIVERIES)))
         keys = [key for key in sorted(stored) if orjson.loads(stored[key])["webhook"] == f"wh-{name}"]
-        bodies = snapshot.bodies(BODIES, keys)
+        bodies = snapshot.get_many(BODIES, keys)
     return [orjson.loads(bodies[key]) for key in keys]
 
 
@@ -105,5 +105,5 @@ def forget(app: Flask) -> None:
 def left(app: Flask) -> dict[str, int]:
     """How many records the collections of the outbox hold."""
     with chalk_of(app).store.read("default") as snapshot:
-        assert [each.id for each in subscription(snapshot)] == sorted(snapshot.keys(COLLECTION))
+        assert [each.id for each in subscriptions(snapshot)] == sorted(snapshot.keys(COLLECTION))
         return {name: len(list(snapshot.keys(name))) for name in (DELIVERIES, BODIES)}

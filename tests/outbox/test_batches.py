@@ -13,7 +13,7 @@ from flask import Flask
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.event import ENTITIES
-from chalk_flask.outbox.writer import LARGEST
+from chalk_flask.outbox.writer import MAX_MESSAGE_BYTES
 from tests.api.conftest import CHALK, Consumer
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, left, subscribe, told
@@ -23,7 +23,7 @@ from tests.support.packages import Made
 
 def sizes(app: Flask) -> list[int]:
     with chalk_of(app).store.read("default") as snapshot:
-        bodies = snapshot.bodies(BODIES, list(snapshot.keys(BODIES)))
+        bodies = snapshot.get_many(BODIES, list(snapshot.keys(BODIES)))
     return [len(body) for body in bodies.values()]
 
 
@@ -114,7 +114,7 @@ def test_who_asked_for_it_is_told_of_every_record_of_a_first_import(empty: Flask
 def test_many_changes_come_in_parts_of_which_none_is_too_large(app: Flask, tmp_path: Path) -> None:
     subscribe(app, mode="batched", full=True)
     load(app, crowd(1200, middleName='"é' * 300), tmp_path)
-    assert max(sizes(app)) <= LARGEST
+    assert max(sizes(app)) <= MAX_MESSAGE_BYTES
     kinds = [each["event_type"] for each in events(app)]
     assert kinds[:3] == ["sync.changes"] * 3
     assert kinds.count("sync.completed") == 1
@@ -135,7 +135,7 @@ def test_a_record_that_is_too_large_is_told_by_its_id(app: Flask, tmp_path: Path
     load(app, made, tmp_path)
     found = {each["sourced_id"]: each for each in changes(app) if each["action"] == "created"}
     assert ["entity" in found[f"more-0000{n}"] for n in range(3)] == [True, False, True]
-    assert max(sizes(app)) <= LARGEST
+    assert max(sizes(app)) <= MAX_MESSAGE_BYTES
 
 
 def test_numbers_and_order_are_those_of_the_feed(app: Flask, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_numbers_and_order_are_those_of_the_feed(app: Flask, tmp_path: Path) -> 
     subscribe(app, "batched", full=True, entities=list(ENTITIES), mode="batched")
     load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
     load(app, Made().drop("results", "result-1").set("demographics", "pupil-1", sex="male"), tmp_path)
-    singles = {resource.single: collection for collection, resource in RESOURCES.items()}
+    singles = {resource.singular_name: collection for collection, resource in RESOURCES.items()}
     for name in ("one", "batched"):
         numbers = [each["sequence"] for each in changes(app, name)]
         assert numbers == sorted(set(numbers))
@@ -160,7 +160,7 @@ def test_the_bodies_are_kept_to_the_byte(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True)
     load(app, Made().set("users", "pupil-1", givenName='Zoë \\ "/" \u2028'), tmp_path)
     with chalk_of(app).store.read("default") as snapshot:
-        bodies = snapshot.bodies(BODIES, list(snapshot.keys(BODIES)))
+        bodies = snapshot.get_many(BODIES, list(snapshot.keys(BODIES)))
     body = next(body for body in bodies.values() if b"user.updated" in body)
     assert orjson.dumps(orjson.loads(body)) == body
     assert json.loads(body)["data"]["single"]["entity"]["givenName"] == 'Zoë \\ "/" \u2028'

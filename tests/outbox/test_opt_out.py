@@ -8,11 +8,11 @@ import orjson
 import pytest
 from flask import Flask
 
-from chalk_flask.outbox import Attempt, Delivery, subscription
+from chalk_flask.outbox import Attempt, Delivery, subscriptions
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
-from chalk_flask.outbox.opt_out import change_tenant
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.outbox.opt_out import update_tenant
+from chalk_flask.tenants.store import TenantStore
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, forget, subscribe, told
 from tests.support.histories import load
@@ -26,7 +26,7 @@ def change(app: Flask, folder: Path, sex: str, name: str = "Ada") -> None:
 def stored(app: Flask) -> bytes:
     """All that the outbox still holds."""
     with chalk_of(app).store.read("default") as snapshot:
-        return b"".join(snapshot.bodies(BODIES, list(snapshot.keys(BODIES))).values())
+        return b"".join(snapshot.get_many(BODIES, list(snapshot.keys(BODIES))).values())
 
 
 @pytest.mark.parametrize("mode", ["per_entity", "batched"])
@@ -35,23 +35,23 @@ def test_a_tenant_that_is_opted_out_tells_nothing_of_demographics_from_then_on(
 ) -> None:
     store = chalk_of(app).store
     subscribe(app, mode=mode, entities=["demographics", "user"])
-    change_tenant(store, "default", demographics=False)
-    assert not Tenants(store).get("default").demographics
+    update_tenant(store, "default", demographics=False)
+    assert not TenantStore(store).get("default").demographics
     change(app, tmp_path, "male")
     assert told(app) == [("user.updated", "pupil-1")]
     with store.read("default") as snapshot:
-        [webhook] = subscription(snapshot)
+        [webhook] = subscriptions(snapshot)
     assert webhook.told_of == {"user"}
     assert webhook.withheld == {"demographics"}
     forget(app)
-    change_tenant(store, "default", demographics=True)
+    update_tenant(store, "default", demographics=True)
     change(app, tmp_path, "female", "Bo")
     assert told(app) == [("user.updated", "pupil-1"), ("demographics.updated", "pupil-1")]
 
 
 def test_a_webhook_of_demographics_alone_is_told_of_nothing_then(app: Flask, tmp_path: Path) -> None:
     subscribe(app, entities=["demographics"])
-    change_tenant(chalk_of(app).store, "default", demographics=False)
+    update_tenant(chalk_of(app).store, "default", demographics=False)
     change(app, tmp_path, "male")
     assert told(app) == []
 
@@ -64,7 +64,7 @@ def test_what_waits_loses_its_demographics(app: Flask, tmp_path: Path, full: boo
     change(app, tmp_path, "male")
     before = {name: events(app, name) for name in ("one", "batched", "other")}
     assert ("demographics.updated", "pupil-1") in told(app) + told(app, "batched")
-    change_tenant(chalk_of(app).store, "default", demographics=False)
+    update_tenant(chalk_of(app).store, "default", demographics=False)
     assert told(app) == told(app, "batched") == [("user.updated", "pupil-1")]
     assert events(app) == [each for each in before["one"] if "demographics" not in each["event_type"]]
     [event, *_], [former, *_] = events(app, "batched"), before["batched"]
@@ -78,7 +78,7 @@ def test_a_batch_of_which_nothing_is_left_is_not_sent(app: Flask, tmp_path: Path
     subscribe(app, entities=["demographics"], events=["demographics.updated"], mode="batched")
     change(app, tmp_path, "male")
     assert events(app)[0]["event_type"] == "sync.changes"
-    change_tenant(chalk_of(app).store, "default", demographics=False)
+    update_tenant(chalk_of(app).store, "default", demographics=False)
     assert events(app) == []
 
 
@@ -88,17 +88,19 @@ def test_what_was_sent_cannot_be_sent_again_but_is_remembered(app: Flask, tmp_pa
     change(app, tmp_path, "male")
     attempt = Attempt("2026-09-01T08:00:00.000Z", 5, 200)
     with store.write("default") as transaction:
-        bodies = transaction.bodies(DELIVERIES, list(transaction.keys(DELIVERIES)))
-        done = [Delivery.of(orjson.loads(body)).tried(attempt, "delivered", None) for body in bodies.values()]
-        transaction.put(DELIVERIES, [each.stored() for each in done])
-    change_tenant(store, "default", demographics=False)
+        bodies = transaction.get_many(DELIVERIES, list(transaction.keys(DELIVERIES)))
+        done = [
+            Delivery.from_dict(orjson.loads(body)).with_attempt(attempt, "delivered", None) for body in bodies.values()
+        ]
+        transaction.put(DELIVERIES, [each.to_record() for each in done])
+    update_tenant(store, "default", demographics=False)
     with store.read("default") as snapshot:
         kept = {
-            key: Delivery.of(orjson.loads(body))
-            for key, body in snapshot.bodies(DELIVERIES, [each.key for each in done]).items()
+            key: Delivery.from_dict(orjson.loads(body))
+            for key, body in snapshot.get_many(DELIVERIES, [each.key for each in done]).items()
         }
         assert kept == {each.key: each for each in done}
-        with_bodies = snapshot.bodies(BODIES, list(kept))
+        with_bodies = snapshot.get_many(BODIES, list(kept))
     assert {kept[key].event_type for key in kept.keys() - with_bodies.keys()} == {"demographics.updated"}
     assert b"demographics.updated" not in stored(app)
 
@@ -107,8 +109,8 @@ def test_opting_touches_no_webhook_that_did_not_name_demographics(app: Flask) ->
     subscribe(app)
     store = chalk_of(app).store
     with store.read("default") as snapshot:
-        before = subscription(snapshot)
-    change_tenant(store, "default", demographics=False)
+        before = subscriptions(snapshot)
+    update_tenant(store, "default", demographics=False)
     with store.read("default") as snapshot:
-        assert subscription(snapshot) == before
+        assert subscriptions(snapshot) == before
     assert changes(app) == []

@@ -27,7 +27,7 @@ def applied(copy: Copy, told: list[dict[str, Any]]) -> Copy:
     """The copy after changes in their order, each as its action says."""
     copy = dict(copy)
     for each in told:
-        place = RESOURCES[ENTITIES[each["entity_type"]]].single, each["sourced_id"]
+        place = RESOURCES[ENTITIES[each["entity_type"]]].singular_name, each["sourced_id"]
         active = place in copy and copy[place]["status"] == "active"
         assert active == (each["action"] != "created"), "what is told fits what was told before"
         assert (each["entity"]["status"] == "active") == (each["action"] != "deleted")
@@ -68,6 +68,9 @@ def test_a_copy_that_is_told_everything_ends_as_a_full_read(app: Flask, tmp_path
             for place, record in without(after, leave[-1]).items()
             if record != without(before, leave[-1]).get(place)
         }
-        told = {(RESOURCES[ENTITIES[each["entity_type"]]].single, each["sourced_id"]) for each in changes(app, "thin")}
+        told = {
+            (RESOURCES[ENTITIES[each["entity_type"]]].singular_name, each["sourced_id"])
+            for each in changes(app, "thin")
+        }
         assert moved <= told
         forget(app)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from backends import EVERYTHING
+from backends import MATCH_ALL
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.gradebook import writes
-from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from tests.api.conftest import CHALK, Consumer
 from tests.conftest import chalk_of
 from tests.outbox.conftest import changes, events, forget, left, subscribe, told
@@ -200,9 +200,9 @@ def test_a_write_that_is_refused_or_broken_off_leaves_no_delivery(app: Flask, tm
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="gone"):
-        import_package(store, "default", lost, Options(), also=fail)
+        import_package(store, "default", lost, ImportOptions(), on_commit=fail)
     with pytest.raises(OSError, match="gone"):
-        writes.delete(store, "default", FILES["results"], "result-1", lambda _: EVERYTHING, fail)
+        writes.delete(store, "default", FILES["results"], "result-1", lambda _: MATCH_ALL, fail)
     assert left(app) == {"deliveries": 0, "outbox": 0}
 
 

@@ -6,19 +6,24 @@ from typing import Any
 
 import pytest
 
-from chalk_flask.permissions.restrictions import UNLIMITED, BadLimits, Limits, covers
+from chalk_flask.permissions.restrictions import (
+    NO_RESTRICTIONS,
+    AccessRestrictions,
+    InvalidRestrictionError,
+    is_redacted,
+)
 
 
 def test_what_is_not_named_is_not_limited() -> None:
-    assert Limits.parse() is UNLIMITED
-    assert UNLIMITED.as_dict() == {}
-    assert Limits.of(None) is Limits.of({}) is UNLIMITED
-    assert str(UNLIMITED) == ""
+    assert AccessRestrictions.parse() is NO_RESTRICTIONS
+    assert NO_RESTRICTIONS.to_dict() == {}
+    assert AccessRestrictions.from_dict(None) is AccessRestrictions.from_dict({}) is NO_RESTRICTIONS
+    assert str(NO_RESTRICTIONS) == ""
 
 
 def test_limits_are_kept_as_a_json_object_and_read_again() -> None:
-    limits = Limits.parse(["s-2", "s-1"], ["09"], ["c-1"], ["results"], ["metadata.*", "email"])
-    data = limits.as_dict()
+    limits = AccessRestrictions.parse(["s-2", "s-1"], ["09"], ["c-1"], ["results"], ["metadata.*", "email"])
+    data = limits.to_dict()
     assert data == {
         "orgs": ["s-1", "s-2"],
         "grades": ["09"],
@@ -26,14 +31,14 @@ def test_limits_are_kept_as_a_json_object_and_read_again() -> None:
         "denied": ["results"],
         "redacted": ["email", "metadata.*"],
     }
-    assert Limits.of(data) == limits
+    assert AccessRestrictions.from_dict(data) == limits
     assert str(limits) == "orgs s-1,s-2; grades 09; classes c-1; no results; without email,metadata.*"
 
 
 def test_an_empty_list_allows_nothing_and_stays_one() -> None:
-    nothing = Limits(orgs=frozenset())
-    assert nothing.as_dict() == {"orgs": []}
-    assert Limits.of(nothing.as_dict()) == nothing
+    nothing = AccessRestrictions(orgs=frozenset())
+    assert nothing.to_dict() == {"orgs": []}
+    assert AccessRestrictions.from_dict(nothing.to_dict()) == nothing
     assert str(nothing) == "orgs none"
 
 
@@ -46,12 +51,12 @@ def test_an_empty_list_allows_nothing_and_stays_one() -> None:
     ],
 )
 def test_fields_that_some_class_has_can_be_redacted(path: str) -> None:
-    assert Limits.parse(redacted=[path]).redacted == {path.strip()}
+    assert AccessRestrictions.parse(redacted=[path]).redacted == {path.strip()}
 
 
 @pytest.mark.parametrize(("path", "kept"), [("agents.sourcedId", "agents"), ("agents.*", "agents")])
 def test_a_reference_is_redacted_as_a_whole(path: str, kept: str) -> None:
-    assert Limits.parse(redacted=[path]).redacted == {kept}
+    assert AccessRestrictions.parse(redacted=[path]).redacted == {kept}
 
 
 @pytest.mark.parametrize(
@@ -83,8 +88,8 @@ def test_a_reference_is_redacted_as_a_whole(path: str, kept: str) -> None:
     ],
 )
 def test_limits_that_nobody_can_mean_are_refused_with_what_there_is(named: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(BadLimits) as error:
-        Limits.parse(**named)
+    with pytest.raises(InvalidRestrictionError) as error:
+        AccessRestrictions.parse(**named)
     for word in words:
         assert word in str(error.value)
 
@@ -104,4 +109,4 @@ def test_limits_that_nobody_can_mean_are_refused_with_what_there_is(named: dict[
     ],
 )
 def test_a_redacted_path_covers_what_lies_below_it(redacted: str, path: str, covered: bool) -> None:
-    assert covers({redacted}, path) is covered
+    assert is_redacted({redacted}, path) is covered

@@ -11,12 +11,12 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports.importer import Options, import_package
-from chalk_flask.roster.imports.report import Report
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.storage import COLLECTIONS
 from tests.support.packages import Made
 
-Load: TypeAlias = Callable[..., Report]
+Load: TypeAlias = Callable[..., ImportReport]
 
 
 @pytest.fixture
@@ -31,11 +31,15 @@ def load(tmp_path: Path) -> Load:
     """Imports a package into a store and demands that it is not refused."""
 
     def loaded(
-        store: Backend, package: Made | Path, state: str = "committed", options: Options | None = None, **more: Any
-    ) -> Report:
+        store: Backend,
+        package: Made | Path,
+        state: str = "committed",
+        options: ImportOptions | None = None,
+        **more: Any,
+    ) -> ImportReport:
         path = package if isinstance(package, Path) else package.folder(tmp_path / "package")
-        report = import_package(store, "default", path, options or Options(), **more)
-        assert report.state == state, report.as_text()
+        report = import_package(store, "default", path, options or ImportOptions(), **more)
+        assert report.state == state, report.to_text()
         return report
 
     return loaded
@@ -44,7 +48,7 @@ def load(tmp_path: Path) -> Load:
 def bodies(store: Backend) -> dict[str, dict[str, bytes]]:
     """Every record of every file, deleted ones too, by collection and id."""
     with store.read("default") as snapshot:
-        return {name: snapshot.bodies(name, list(snapshot.keys(name))) for name in FILES}
+        return {name: snapshot.get_many(name, list(snapshot.keys(name))) for name in FILES}
 
 
 def objects(store: Backend, name: str) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from chalk_flask.server import dispatcher
-from chalk_flask.server.dispatcher import LONG, ShortFirst
+from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +50,7 @@ class Running:
     """A dispatcher with its threads, and what the server's loop does: relieve it while requests wait."""
 
     def __init__(self, threads: int) -> None:
-        self.dispatcher = ShortFirst()
+        self.dispatcher = ShortRequestFirstDispatcher()
         self.dispatcher.set_thread_count(threads)
         self._over = threading.Event()
         self._loop = threading.Thread(target=self._relieve)
@@ -65,7 +65,7 @@ class Running:
         self.dispatcher.shutdown(timeout=10)
 
     def _relieve(self) -> None:
-        while not self._over.wait(LONG):
+        while not self._over.wait(SHORT_REQUEST_SECONDS):
             if self.dispatcher.waiting:
                 self.dispatcher.relieve()
 
@@ -197,7 +197,7 @@ def test_threads_end_on_shutdown_and_what_waits_is_cancelled_once(caplog: pytest
 
 def test_idle_threads_end_on_shutdown_at_once() -> None:
     before = set(threading.enumerate())
-    made = ShortFirst()
+    made = ShortRequestFirstDispatcher()
     made.set_thread_count(16)
     began = time.monotonic()
     made.shutdown(timeout=10)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from chalk_flask.server import CannotListen, serve
-from chalk_flask.settings import load
+from chalk_flask.server import BindError, serve
+from chalk_flask.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -215,14 +215,14 @@ def test_the_server_does_not_say_what_it_is_built_on(start: Start) -> None:
 def test_a_port_that_is_taken_is_refused_with_what_to_change() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(CannotListen, match=rf"host 127.0.0.1, port {port}: Address already in use.*CHALK_PORT"):
-            serve(_nothing, load({"port": port}, {}))
+        with pytest.raises(BindError, match=rf"host 127.0.0.1, port {port}: Address already in use.*CHALK_PORT"):
+            serve(_nothing, load_settings({"port": port}, {}))
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "a" * 70, "1.2.3.4.5"])
 def test_a_host_that_is_not_ours_is_refused_by_name(host: str) -> None:
-    with pytest.raises(CannotListen, match=f"host {host}, port 0: "):
-        serve(_nothing, load({"host": host, "port": 0}, {}))
+    with pytest.raises(BindError, match=f"host {host}, port 0: "):
+        serve(_nothing, load_settings({"host": host, "port": 0}, {}))
 
 
 def entry(tmp_path: Path, **environ: str) -> subprocess.Popen[str]:

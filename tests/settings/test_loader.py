@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chalk_flask.settings import SETTINGS, BadSettings, Settings, describe, example_toml, load
+from chalk_flask.settings import SETTINGS, Settings, SettingsError, describe_settings, example_toml, load_settings
 from chalk_flask.settings.setting import without_passwords
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,23 +21,23 @@ def toml(tmp_path: Path) -> Path:
 
 
 def complaint(arguments: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> str:
-    with pytest.raises(BadSettings) as caught:
-        load(arguments, environ or {})
+    with pytest.raises(SettingsError) as caught:
+        load_settings(arguments, environ or {})
     return str(caught.value)
 
 
 def test_without_anything_every_setting_stands_at_its_default() -> None:
-    settings = load({}, {})
+    settings = load_settings({}, {})
     assert settings == Settings()
-    assert {row.source for row in describe(settings)} == {"default"}
+    assert {row.source for row in describe_settings(settings)} == {"default"}
 
 
 def test_arguments_win_over_the_environment_that_over_the_file_that_over_the_defaults(toml: Path) -> None:
     toml.write_text('port = 1\nthreads = 2\nhost = "file.example"\n')
     environ = {"CHALK_CONFIG": str(toml), "CHALK_PORT": "3", "CHALK_THREADS": "4"}
-    settings = load({"port": 5}, environ)
+    settings = load_settings({"port": 5}, environ)
     assert (settings.port, settings.threads, settings.host, settings.max_limit) == (5, 4, "file.example", 0)
-    sources = {row.name: row.source for row in describe(settings)}
+    sources = {row.name: row.source for row in describe_settings(settings)}
     assert [sources[name] for name in ("port", "threads", "host", "max_limit")] == [
         "argument",
         "environment",
@@ -48,29 +48,29 @@ def test_arguments_win_over_the_environment_that_over_the_file_that_over_the_def
 
 def test_the_argument_config_wins_over_the_variable(toml: Path) -> None:
     toml.write_text("port = 7\n")
-    assert load({"config": toml}, {"CHALK_CONFIG": "/nowhere.toml"}).port == 7
+    assert load_settings({"config": toml}, {"CHALK_CONFIG": "/nowhere.toml"}).port == 7
 
 
 def test_an_argument_that_is_none_was_not_given() -> None:
-    assert load({"port": None, "config": None}, {"CHALK_PORT": "9"}).port == 9
+    assert load_settings({"port": None, "config": None}, {"CHALK_PORT": "9"}).port == 9
 
 
 def test_the_process_environment_is_read_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("CHALK_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("CHALK_PORT", "4711")
-    assert load().port == 4711
+    assert load_settings().port == 4711
 
 
 def test_settings_cannot_be_changed_once_read() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        load({}, {}).port = 1  # type: ignore[misc]  # the point of the test
+        load_settings({}, {}).port = 1  # type: ignore[misc]  # the point of the test
 
 
 def test_a_value_may_be_read_from_a_file_without_its_last_line_break(tmp_path: Path) -> None:
     secret = tmp_path / "storage"
     secret.write_text("sqlite:///from-file.db\r\n")
-    settings = load({}, {"CHALK_STORAGE_FILE": str(secret)})
+    settings = load_settings({}, {"CHALK_STORAGE_FILE": str(secret)})
     assert settings.storage == "sqlite:///from-file.db"
 
 
@@ -121,7 +121,7 @@ def test_a_key_that_resembles_nothing_gets_the_whole_list() -> None:
 
 
 def test_other_programs_variables_are_left_alone() -> None:
-    assert load({}, {"CHALKBOARD": "x", "PORT": "y"}) == Settings()
+    assert load_settings({}, {"CHALKBOARD": "x", "PORT": "y"}) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -177,17 +177,17 @@ def test_a_value_of_another_toml_type_is_refused(toml: Path, line: str, key: str
     [(word, True) for word in ("true", "YES", "1", "on")] + [(word, False) for word in ("false", "No", "0", " off ")],
 )
 def test_truth_can_be_said_in_several_words(text: str, value: bool) -> None:
-    assert load({}, {"CHALK_LENIENT_PARENT": text}).lenient_parent is value
+    assert load_settings({}, {"CHALK_LENIENT_PARENT": text}).lenient_parent is value
 
 
 @pytest.mark.parametrize("value", ["", "http://localhost:8080", "https://example.org/roster", "http://[::1]:8080"])
 def test_a_public_url_is_an_http_address_to_which_paths_can_be_appended(value: str) -> None:
-    assert load({"public_url": value}, {}).public_url == value
+    assert load_settings({"public_url": value}, {}).public_url == value
 
 
 @pytest.mark.parametrize("value", ["127.0.0.1", "::1", "*", ""])
 def test_a_trusted_proxy_is_an_address_or_any(value: str) -> None:
-    assert load({"trusted_proxy": value}, {}).trusted_proxy == value
+    assert load_settings({"trusted_proxy": value}, {}).trusted_proxy == value
 
 
 @pytest.mark.parametrize(
@@ -203,13 +203,13 @@ def test_a_trusted_proxy_is_an_address_or_any(value: str) -> None:
 )
 def test_a_storage_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert without_passwords(url) == shown
-    settings = load({"storage": url}, {})
-    assert {row.name: row.value for row in describe(settings)}["storage"] == shown
+    settings = load_settings({"storage": url}, {})
+    assert {row.name: row.value for row in describe_settings(settings)}["storage"] == shown
     assert settings.storage == url
 
 
 def test_a_password_is_neither_in_an_error_nor_in_the_representation() -> None:
-    assert "hush" not in repr(load({"storage": "postgresql://chalk:hush@db"}, {}))
+    assert "hush" not in repr(load_settings({"storage": "postgresql://chalk:hush@db"}, {}))
     message = complaint({"storage": ["postgresql://chalk:hush@db"]})
     assert "storage" in message
     assert "hush" not in message
@@ -221,7 +221,7 @@ def test_every_setting_says_what_it_is_for_and_no_name_can_be_mistaken_for_a_val
 
 
 def test_every_default_would_be_accepted_if_given() -> None:
-    assert load({setting.name: setting.default for setting in SETTINGS}, {}) == Settings()
+    assert load_settings({setting.name: setting.default for setting in SETTINGS}, {}) == Settings()
 
 
 def test_the_example_file_is_generated_from_the_table() -> None:
@@ -233,4 +233,4 @@ def test_the_example_file_uncommented_is_a_settings_file_with_every_setting_at_i
     lines = [line.removeprefix("# ") for line in example_toml().splitlines()]
     toml.write_text("\n".join(line for line in lines if line.partition(" = ")[0] in names))
     assert list(tomllib.loads(toml.read_text())) == [setting.name for setting in SETTINGS]
-    assert load({"config": str(toml)}, {}) == Settings()
+    assert load_settings({"config": str(toml)}, {}) == Settings()

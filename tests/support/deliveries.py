@@ -13,29 +13,29 @@ import orjson
 from standardwebhooks import Webhook
 
 from backends import Backend, Query
-from chalk_flask.auth.secrets.encryption import Vault
+from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox import Delivery, Sealed, Subscription
+from chalk_flask.outbox import Delivery, EncryptedSecret, Subscription
 from chalk_flask.outbox.delivery import COLLECTION, enqueue
 from chalk_flask.outbox.event import envelope
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.webhooks.delivery.leader_lock import Lease
-from chalk_flask.webhooks.delivery.retry_policy import Schedule
+from chalk_flask.webhooks.delivery.leader_lock import LeaderLock
+from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
 from chalk_flask.webhooks.delivery.worker import Worker
-from chalk_flask.webhooks.http.client import Poster
-from chalk_flask.webhooks.http.ssrf_guard import Guard
+from chalk_flask.webhooks.http.client import WebhookClient
+from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 from tests.support.receiver import Behaviour, Receiver, read_request
 
 TENANT = "default"
 SECRET = "whsec_" + "c2VjcmV0" * 6
-BUSY = Schedule(delays=(0.2, 0.2), rest=0.01, jitter=0.0)
+BUSY = RetryPolicy(delays=(0.2, 0.2), backoff_base=0.01, jitter=0.0)
 """A schedule for tests that do not want to wait."""
 
 
 def subscribed(store: Backend, data: Path, url: str, name: str = "wh-1", **more: Any) -> Subscription:
     """A webhook to this URL, stored."""
     secrets = more.pop("secrets", (SECRET,))
-    sealed = tuple(Sealed(Vault(data).seal(secret)) for secret in secrets)
+    sealed = tuple(EncryptedSecret(SecretCipher(data).encrypt(secret)) for secret in secrets)
     given = {"mode": "per_entity", "root": "", "created": format_instant(time.time())} | more
     made = Subscription(id=name, tenant=TENANT, url=url, secrets=sealed, **given)
     keep(store, made)
@@ -44,13 +44,13 @@ def subscribed(store: Backend, data: Path, url: str, name: str = "wh-1", **more:
 
 def keep(store: Backend, subscription: Subscription) -> None:
     with store.write(TENANT) as transaction:
-        transaction.put(WEBHOOKS, [subscription.stored()])
+        transaction.put(WEBHOOKS, [subscription.to_record()])
 
 
 def webhook(store: Backend, name: str = "wh-1") -> Subscription:
     """The webhook as it stands."""
     with store.read(TENANT) as snapshot:
-        return Subscription.of(orjson.loads(snapshot.bodies(WEBHOOKS, [name])[name]))
+        return Subscription.from_dict(orjson.loads(snapshot.get_many(WEBHOOKS, [name])[name]))
 
 
 def tell(store: Backend, count: int, *names: str, due: float | None = None, data: Any = None) -> list[str]:
@@ -69,22 +69,24 @@ def tell(store: Backend, count: int, *names: str, due: float | None = None, data
 def deliveries(store: Backend) -> list[Delivery]:
     """All of them, in order."""
     with store.read(TENANT) as snapshot:
-        return [Delivery.of(each) for each in orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())]
+        return [Delivery.from_dict(each) for each in orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())]
 
 
 @contextmanager
 def working(
     store: Backend,
     data: Path,
-    schedule: Schedule = BUSY,
-    lease: Lease | None = None,
+    schedule: RetryPolicy = BUSY,
+    lease: LeaderLock | None = None,
     now: Callable[[], float] = time.time,
     allowed: Sequence[str] = ("127.0.0.1",),
 ) -> Iterator[Worker]:
     """A worker over the store, meanwhile."""
-    guard = Guard(allowed)
-    worker = Worker(store, Vault(data), lease or Lease(None), lambda: Poster(guard, seconds=2.0), schedule, now)
-    worker.begin()
+    guard = SsrfGuard(allowed)
+    worker = Worker(
+        store, SecretCipher(data), lease or LeaderLock(None), lambda: WebhookClient(guard, seconds=2.0), schedule, now
+    )
+    worker.start()
     try:
         yield worker
     finally:

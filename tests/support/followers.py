@@ -71,7 +71,7 @@ class Client:
         """All that can be read, deleted records too, by entity and id."""
         condition = quote("dateLastModified>'2000-01-01'")
         return {
-            (resource.single, record["sourcedId"]): record
+            (resource.singular_name, record["sourcedId"]): record
             for name, resource in RESOURCES.items()
             for record in self.get(f"/{name}?filter={condition}")[name]
         }

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from tests.api.conftest import CHALK, Consumer
 from tests.conftest import chalk_of
 from tests.support.packages import Made
@@ -18,7 +18,7 @@ WHEN = "2026-09-01T10:00:00.000Z"
 
 
 def load(app: Flask, package: Made, folder: Path) -> str:
-    report = import_package(chalk_of(app).store, "default", package.folder(folder / "package"), Options())
+    report = import_package(chalk_of(app).store, "default", package.folder(folder / "package"), ImportOptions())
     return report.state
 
 
@@ -30,7 +30,7 @@ def everything(consumer: Consumer) -> dict[tuple[str, str], Any]:
         assert answer.status_code == 200, answer.text
         assert answer.json is not None
         for record in answer.json[name]:
-            found[resource.single, record["sourcedId"]] = record
+            found[resource.singular_name, record["sourcedId"]] = record
     return found
 
 

@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from backends import Backend
-from chalk_flask.auth.jwt.issuers import IssuerRecord, Issuers
+from chalk_flask.auth.jwt.issuers import IssuerStore, TrustedIssuer
 from chalk_flask.permissions.scopes import DEFAULT
 
 __all__ = ["AUD", "ISS", "KeyServer", "ec_key", "key_set", "publishing", "rsa_key", "signed", "trust"]
@@ -53,11 +53,11 @@ def signed(key: RSAKey | ECKey, header: Mapping[str, Any] | None = None, **claim
     return jwt.encode(kept, said, key)
 
 
-def trust(store: Backend, **changed: Any) -> IssuerRecord:
+def trust(store: Backend, **changed: Any) -> TrustedIssuer:
     """Trust the tool, whose keys are `old` and `curve`, in the default tenant; or what is named otherwise."""
     given = {"jwks": key_set(rsa_key("old"), ec_key("curve")), **changed}
     audience, scopes = given.pop("audience", AUD), given.pop("scopes", DEFAULT)
-    return Issuers(store).add(given.pop("issuer", ISS), audience, scopes, given.pop("tenant", "default"), **given)
+    return IssuerStore(store).add(given.pop("issuer", ISS), audience, scopes, given.pop("tenant", "default"), **given)
 
 
 @dataclass

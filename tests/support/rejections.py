@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from backends import open_store
 from chalk_flask.cli import main
-from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
@@ -31,7 +31,7 @@ class Filled:
         self.url = url_in(folder, kind)
         folder.mkdir(parents=True)
         with open_store(self.url, COLLECTIONS) as store:
-            import_package(store, "default", Made().folder(folder.parent / f"package-{kind}"), Options())
+            import_package(store, "default", Made().folder(folder.parent / f"package-{kind}"), ImportOptions())
         self.state = self._state()
         self.hashes = self._hashes()
 

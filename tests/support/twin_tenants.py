@@ -20,10 +20,10 @@ from flask import Flask
 
 from backends import Backend
 from chalk_flask.api.routes import ROOTS, ROUTES, Route
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.tenants.store import TenantStore
 from tests.conftest import chalk_of
 from tests.support.expected import COLLECTIONS, SINGLES
 from tests.support.small_roster import ROSTER, Row
@@ -55,7 +55,7 @@ def marked(row: Row, word: str) -> Row:
     return {**row, **texts, **lists, **more, "metadata": metadata}
 
 
-def renamed(resource: Resource, row: Row, start: str, references: bool) -> Row:
+def renamed(resource: ResourceType, row: Row, start: str, references: bool) -> Row:
     """The record under another key, its references to others too if that is wanted."""
     names = {reference.name for reference in resource.references} if references else set()
     changed = {name: moved(row[name], start) for name in names if name in row}
@@ -132,7 +132,7 @@ class Twins:
         self.app = app
         self.statuses: set[int] = set()
         for name in ("host", "guest"):
-            Tenants(chalk.store).create(name, demographics=True)
+            TenantStore(chalk.store).create(name, demographics=True)
         fill_both(chalk.store)
         self.host, self.guest = (chalk.tokens.create(n, ALL, n)[0] for n in ("host", "guest"))
 
@@ -168,7 +168,7 @@ class Twins:
         """All bodies of a tenant by collection and key."""
         store = chalk_of(self.app).store
         with store.read(tenant) as snapshot:
-            return {name: snapshot.bodies(name, list(snapshot.keys(name))) for name in store.collections}
+            return {name: snapshot.get_many(name, list(snapshot.keys(name))) for name in store.collections}
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         started: list[tuple[str, list[tuple[str, str]]]] = []

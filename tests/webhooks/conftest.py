@@ -11,19 +11,19 @@ import orjson
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.audit.log import Audit
-from chalk_flask.auth.secrets.encryption import Vault
+from chalk_flask.audit.log import AuditLog
+from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
 from chalk_flask.outbox.event import Message, envelope
 from chalk_flask.outbox.subscription import Subscription
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.webhooks.admin.store import Asked, Webhooks
-from chalk_flask.webhooks.http.ssrf_guard import Guard
+from chalk_flask.webhooks.admin.store import WebhookRequest, WebhookStore
+from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 
 URL = "https://tool.example.org/hooks"
 WHEN = "2026-09-01T08:00:00.000Z"
-ALLOWED = Guard(["127.0.0.1"])
+ALLOWED = SsrfGuard(["127.0.0.1"])
 
 
 class Clock:
@@ -48,26 +48,26 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    return Vault(tmp_path / "data")
+def vault(tmp_path: Path) -> SecretCipher:
+    return SecretCipher(tmp_path / "data")
 
 
 @pytest.fixture
-def webhooks(store: Backend, vault: Vault, clock: Clock) -> Webhooks:
-    return Webhooks(store, vault, ALLOWED, clock)
+def webhooks(store: Backend, vault: SecretCipher, clock: Clock) -> WebhookStore:
+    return WebhookStore(store, vault, ALLOWED, clock)
 
 
-def asked(**given: Any) -> Asked:
-    return Asked(**{"url": URL, "root": "/api/oneroster/v1p1", **given})
+def asked(**given: Any) -> WebhookRequest:
+    return WebhookRequest(**{"url": URL, "root": "/api/oneroster/v1p1", **given})
 
 
-def made(webhooks: Webhooks, tenant: str = "default", **given: Any) -> Subscription:
+def made(webhooks: WebhookStore, tenant: str = "default", **given: Any) -> Subscription:
     return webhooks.create(tenant, asked(**given)).subscription
 
 
 def told(store: Backend, tenant: str = "default") -> list[tuple[str, dict[str, Any]]]:
     """What the audit of a tenant says of webhooks."""
-    entries = Audit(store).entries(tenant)
+    entries = AuditLog(store).events(tenant)
     return [(each["event"], each) for each in entries if each["event"].startswith("webhook.")]
 
 
@@ -90,15 +90,15 @@ def queued(
         found = list(enqueue(transaction, messages, created, 1_000.0))
         if state != "pending":
             tried = Attempt(created, 12, 200 if state == "delivered" else 500, None, "well\nmore")
-            found = [each.tried(tried, state, None) for each in found]  # type: ignore[arg-type]  # one of the three
-            transaction.put(DELIVERIES, [each.stored() for each in found])
+            found = [each.with_attempt(tried, state, None) for each in found]  # type: ignore[arg-type]  # one of the three
+            transaction.put(DELIVERIES, [each.to_record() for each in found])
     return found
 
 
 def deliveries(store: Backend) -> dict[str, Delivery]:
     with store.read("default") as snapshot:
-        bodies = snapshot.bodies(DELIVERIES, list(snapshot.keys(DELIVERIES)))
-    return {key: Delivery.of(orjson.loads(body)) for key, body in sorted(bodies.items())}
+        bodies = snapshot.get_many(DELIVERIES, list(snapshot.keys(DELIVERIES)))
+    return {key: Delivery.from_dict(orjson.loads(body)) for key, body in sorted(bodies.items())}
 
 
 def held(store: Backend, collection: str, tenant: str = "default") -> list[str]:

@@ -15,22 +15,22 @@ from flask import Flask, request
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from backends import Backend, open_store
-from chalk_flask.auth.secrets.encryption import Vault
-from chalk_flask.outbox.delivery import KEPT_DAYS
-from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.auth.secrets.encryption import SecretCipher
+from chalk_flask.outbox.delivery import RETENTION_DAYS
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.webhooks.admin.store import MOST, Asked, Webhooks
-from chalk_flask.webhooks.delivery.leader_lock import Lease
-from chalk_flask.webhooks.delivery.retry_policy import DELAYS, Schedule
+from chalk_flask.webhooks.admin.store import MAX_WEBHOOKS, WebhookRequest, WebhookStore
+from chalk_flask.webhooks.delivery.leader_lock import LeaderLock
+from chalk_flask.webhooks.delivery.retry_policy import DELAYS, RetryPolicy
 from chalk_flask.webhooks.delivery.worker import Worker
-from chalk_flask.webhooks.http.client import SECONDS, Poster
-from chalk_flask.webhooks.http.ssrf_guard import Guard
+from chalk_flask.webhooks.http.client import SECONDS, WebhookClient
+from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 from tests.support.packages import Made
 from tests.support.receiver import Receiver, answering, receiving
 from tests.support.webhooks_page import PAGE, page_with
 
 TEXT = PAGE.read_text(encoding="utf-8")
-ALLOWED = Guard(["127.0.0.1"])
+ALLOWED = SsrfGuard(["127.0.0.1"])
 
 
 def code() -> list[str]:
@@ -55,11 +55,13 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, R
         open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store,
     ):
         load(store, Made(), folder)
-        asked = Asked(url=receiver.url, root="/api/oneroster/v1p1", mode="per_entity", full=True, entities=["users"])
-        secret = Webhooks(store, Vault(folder), ALLOWED).create("default", asked).secret
+        asked = WebhookRequest(
+            url=receiver.url, root="/api/oneroster/v1p1", mode="per_entity", full=True, entities=["users"]
+        )
+        secret = WebhookStore(store, SecretCipher(folder), ALLOWED).create("default", asked).secret
         load(store, Made().set("users", "pupil-1", givenName="Zoë").drop("users", "pupil-2"), folder)
-        worker = Worker(store, Vault(folder), Lease(None), lambda: Poster(ALLOWED))
-        worker.begin()
+        worker = Worker(store, SecretCipher(folder), LeaderLock(None), lambda: WebhookClient(ALLOWED))
+        worker.start()
         wait(receiver, 3)
         worker.close()
         yield secret, receiver
@@ -72,7 +74,7 @@ def wait(receiver: Receiver, count: int) -> None:
 
 
 def load(store: Backend, package: Made, folder: Path) -> None:
-    assert import_package(store, "default", package.folder(folder / "package"), Options()).state == "committed"
+    assert import_package(store, "default", package.folder(folder / "package"), ImportOptions()).state == "committed"
 
 
 def test_the_table_of_events_is_in_step() -> None:
@@ -131,7 +133,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     flat = " ".join(TEXT.split())
     assert (5, 300, 1800, *(hours * 3600 for hours in (2, 5, 10, 14, 20, 24))) == DELAYS
     assert "5 seconds, 5 minutes, 30 minutes, 2, 5, 10, 14, 20 and 24 hours, each 10 % sooner or later" in flat
-    assert (Schedule().jitter, Schedule().patience) == (0.1, 5 * 86_400)
+    assert (RetryPolicy().jitter, RetryPolicy().disable_after) == (0.1, 5 * 86_400)
     assert f"within {SECONDS:g} seconds" in flat
-    assert f"kept for {KEPT_DAYS} days" in flat
-    assert f"Up to {MOST} webhooks a tenant" in flat
+    assert f"kept for {RETENTION_DAYS} days" in flat
+    assert f"Up to {MAX_WEBHOOKS} webhooks a tenant" in flat

@@ -10,13 +10,13 @@ from werkzeug.datastructures import Authorization
 
 from chalk_flask.api import errors
 from chalk_flask.api.auth.oauth1_request import SCHEME, is_signed, signed_request
-from chalk_flask.api.auth.rate_limits import Guard, Guesses
-from chalk_flask.api.errors import Problem
-from chalk_flask.auth.authenticator import Door
-from chalk_flask.auth.oauth1.verifier import Malformed, OAuth1
-from chalk_flask.auth.tokens.record import Grant
+from chalk_flask.api.auth.rate_limits import Auth, FailedAuthLimiter
+from chalk_flask.api.errors import ApiError
+from chalk_flask.auth.authenticator import Authenticator
+from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier
+from chalk_flask.auth.tokens.record import Principal
 
-__all__ = ["current_grant", "current_stamp", "guard"]
+__all__ = ["current_principal", "current_version", "make_auth"]
 
 CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
 BAD_TOKEN = 'Bearer error="invalid_token"'
@@ -28,13 +28,13 @@ SIGNED = {
 }
 
 
-class _Guard(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no types
+class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no types
     """Lets in bearer tokens and, beside them, requests that are signed as a whole (OAuth 1.0a).
 
     Flask-HTTPAuth's MultiAuth would wrap the view anew for each request, and knows schemes in one letter case only.
     """
 
-    def __init__(self, door: Door, oauth1: OAuth1, public_url: str) -> None:
+    def __init__(self, door: Authenticator, oauth1: OAuth1Verifier, public_url: str) -> None:
         super().__init__(scheme="Bearer")
         self._door = door
         self._oauth1 = oauth1
@@ -44,47 +44,47 @@ class _Guard(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no types
         """The callback as it is: Flask-HTTPAuth asks of each, in every request, whether it is a coroutine."""
         return f
 
-    def authenticate(self, auth: Authorization | None, stored_password: None) -> Grant | None:
+    def authenticate(self, auth: Authorization | None, stored_password: None) -> Principal | None:
         """What the credentials open; `auth` is None unless the scheme is Bearer. Raises Problem (400)."""
-        grant: Grant | None = None
+        grant: Principal | None = None
         if auth is not None:
             if auth.token:
-                grant, g.stamp = self._door.admit(auth.token)
+                grant, g.stamp = self._door.authenticate(auth.token)
         elif is_signed(request.environ):
             grant, g.stamp = self._signed()
         g.grant = grant
         return grant
 
-    def _signed(self) -> tuple[Grant | None, object]:
+    def _signed(self) -> tuple[Principal | None, object]:
         try:
-            return self._oauth1.admit(signed_request(request, self._public_url))
-        except Malformed as error:
-            raise Problem(400, str(error)) from error
+            return self._oauth1.authenticate(signed_request(request, self._public_url))
+        except MalformedRequestError as error:
+            raise ApiError(400, str(error)) from error
 
 
-def guard(door: Door, oauth1: OAuth1, public_url: str) -> Guard:
+def make_auth(door: Authenticator, oauth1: OAuth1Verifier, public_url: str) -> Auth:
     """The guard of the views: `login_required(role=scopes)` wants a token or a signature with one of the scopes.
 
     The scheme is compared without regard to case. 401 and 403 have the one error body and `WWW-Authenticate`; a signed
     request that is malformed is 400.
     """
-    made = _Guard(door, oauth1, public_url)
-    guesses = Guesses()
+    made = _BearerOrOAuth1Auth(door, oauth1, public_url)
+    guesses = FailedAuthLimiter()
 
     @made.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
-    def scopes(grant: Grant) -> tuple[str, ...]:
+    def scopes(grant: Principal) -> tuple[str, ...]:
         return tuple(grant.scopes)
 
     @made.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
     def refuse(status: int) -> Response:
         if status == 401:
-            guesses.bad_token()
+            guesses.token_rejected()
         if is_signed(request.environ):
-            return errors.answer(status, SIGNED[status], headers=[("WWW-Authenticate", CHALLENGE_SIGNED)])
+            return errors.error_response(status, SIGNED[status], headers=[("WWW-Authenticate", CHALLENGE_SIGNED)])
         challenge = BAD_TOKEN if status == 401 and _shows_a_token() else CHALLENGES[status]
-        return errors.answer(status, headers=[("WWW-Authenticate", challenge)])
+        return errors.error_response(status, headers=[("WWW-Authenticate", challenge)])
 
-    guarding: Guard = made
+    guarding: Auth = made
     return guarding
 
 
@@ -93,13 +93,13 @@ def _shows_a_token() -> bool:
     return auth is not None and auth.type == "bearer" and bool(auth.token)
 
 
-def current_grant() -> Grant:
+def current_principal() -> Principal:
     """What the token of this request allows; there is one in every guarded view."""
     grant: Any = g.flask_httpauth_user
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, Principal)
     return grant
 
 
-def current_stamp() -> object:
+def current_version() -> object:
     """The stamp of the store at which this request was let in."""
     return g.stamp

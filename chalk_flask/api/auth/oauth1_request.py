@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from flask import Request
 
-from chalk_flask.api.public_url import origin
-from chalk_flask.api.url_paths import quoted
-from chalk_flask.auth.oauth1.verifier import Malformed, SignedRequest
+from chalk_flask.api.public_url import request_base_url
+from chalk_flask.api.url_paths import quote_path
+from chalk_flask.auth.oauth1.verifier import MalformedRequestError, SignedRequest
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -38,16 +38,16 @@ def signed_request(request: Request, public_url: str) -> SignedRequest:
     parameters = _pairs(request.query_string)
     if request.mimetype == FORM:
         if (request.content_length or 0) > LARGEST_FORM:
-            raise Malformed(f"A form of a signed request must have at most {LARGEST_FORM} bytes.")
+            raise MalformedRequestError(f"A form of a signed request must have at most {LARGEST_FORM} bytes.")
         parameters += _pairs(request.get_data())
     authorization: str = request.environ["HTTP_AUTHORIZATION"]
-    uri = origin(request, public_url) + _path(request)
+    uri = request_base_url(request, public_url) + _path(request)
     return SignedRequest(request.method, uri, parameters, authorization[len(SCHEME) :].strip())
 
 
 def _path(request: Request) -> str:
     """The path below the mount as the client wrote it: how it was percent-encoded is part of what is signed."""
-    target: str = request.environ.get("REQUEST_URI") or request.environ.get("RAW_URI") or quoted(request.path)
+    target: str = request.environ.get("REQUEST_URI") or request.environ.get("RAW_URI") or quote_path(request.path)
     path = target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
     return path.removeprefix(quote(request.root_path.rstrip("/")))
 
@@ -59,5 +59,5 @@ def _pairs(encoded: bytes) -> list[tuple[bytes, bytes]]:
             encoded.decode("latin-1"), keep_blank_values=True, encoding="latin-1", max_num_fields=MOST_PARAMETERS
         )
     except ValueError as error:
-        raise Malformed(f"A signed request must have at most {MOST_PARAMETERS} parameters.") from error
+        raise MalformedRequestError(f"A signed request must have at most {MOST_PARAMETERS} parameters.") from error
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]

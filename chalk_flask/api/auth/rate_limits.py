@@ -22,7 +22,7 @@ from chalk_flask.settings import Settings
 if TYPE_CHECKING:
     from flask_limiter import Limiter, RequestLimit
 
-__all__ = ["BAD_LOGINS", "BAD_TOKENS", "Failures", "Guard", "Guesses", "limited", "network"]
+__all__ = ["BAD_LOGINS", "BAD_TOKENS", "Auth", "FailedAuthLimiter", "FailureCounter", "network", "with_rate_limits"]
 
 BAD_TOKENS = 300
 """Wrong bearer tokens a minute after which an address is answered 429 instead of 401; right ones still get in."""
@@ -36,7 +36,7 @@ KEYS = 8192
 View: TypeAlias = Callable[..., Any]
 
 
-class Guard(Protocol):
+class Auth(Protocol):
     """What lets requests in: Flask-HTTPAuth, or that with a limit behind it."""
 
     def login_required(self, *, role: list[str]) -> Callable[[View], View]:
@@ -44,7 +44,7 @@ class Guard(Protocol):
         ...
 
 
-class Failures:
+class FailureCounter:
     """How often each key failed within a minute that begins with its first failure. Safe for many threads."""
 
     def __init__(self, most: int, keys: int = KEYS, now: Callable[[], float] = time.monotonic) -> None:
@@ -71,15 +71,15 @@ class Failures:
         return math.ceil(left) if times >= self._most and left > 0 else 0
 
 
-class Guesses:
+class FailedAuthLimiter:
     """Wrong credentials of requests; the one place that answers 429 for them. `TooManyRequests` carries Retry-After."""
 
     def __init__(self) -> None:
-        self._tokens = Failures(BAD_TOKENS)
-        self._logins = Failures(BAD_LOGINS)
-        self._clients = Failures(BAD_LOGINS)
+        self._tokens = FailureCounter(BAD_TOKENS)
+        self._logins = FailureCounter(BAD_LOGINS)
+        self._clients = FailureCounter(BAD_LOGINS)
 
-    def bad_token(self) -> None:
+    def token_rejected(self) -> None:
         """This request's bearer credentials are wrong; none at all are no guess. Raises TooManyRequests."""
         if "HTTP_AUTHORIZATION" in request.environ:
             address = network(request.remote_addr)
@@ -87,11 +87,11 @@ class Guesses:
             self._tokens.count(address)
             _refuse(seconds)
 
-    def good_login(self, client: str) -> None:
+    def login_succeeded(self, client: str) -> None:
         """This request shows a client's secret. Raises TooManyRequests when it was wrong too often from there."""
         _refuse(self._clients.seconds((network(request.remote_addr), client)))
 
-    def bad_login(self, client: str | None) -> None:
+    def login_failed(self, client: str | None) -> None:
         """This request shows a wrong secret for a client, or is for none that there is. Raises TooManyRequests.
 
         That depends on the address alone, so that it does not tell which clients there are.
@@ -104,14 +104,14 @@ class Guesses:
         _refuse(seconds)
 
 
-def limited(app: Flask, bearer: Guard, settings: Settings) -> Guard:
+def with_rate_limits(app: Flask, auth: Auth, settings: Settings) -> Auth:
     """The guard with the rates of the settings; itself when there are none, at no cost.
 
     Answers of routes that have a limit say `X-RateLimit-Limit`, `-Remaining` and `-Reset` (POSIX seconds) of the limit
     that is nearest; 429 also `Retry-After`.
     """
     if not (settings.rate_limit_token or settings.rate_limit_address):
-        return bearer
+        return auth
     from flask_limiter import ApplicationLimit, Limiter
 
     logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # it logs each refusal
@@ -122,14 +122,14 @@ def limited(app: Flask, bearer: Guard, settings: Settings) -> Guard:
         limiters.append(Limiter(_address, app=app, application_limits=[everywhere], storage_uri="memory://"))
     if settings.rate_limit_token:
         limiters.append(Limiter(_bearer, app=app, storage_uri="memory://"))
-        return _Limited(bearer, limiters[-1].shared_limit(settings.rate_limit_token, scope="token"))
-    return bearer
+        return _RateLimitedAuth(auth, limiters[-1].shared_limit(settings.rate_limit_token, scope="token"))
+    return auth
 
 
-class _Limited:
+class _RateLimitedAuth:
     """Lets requests in and then counts them."""
 
-    def __init__(self, bearer: Guard, limit: Callable[[View], View]) -> None:
+    def __init__(self, bearer: Auth, limit: Callable[[View], View]) -> None:
         self._bearer = bearer
         self._limit = limit
 

@@ -12,9 +12,9 @@ from flask import Request
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from chalk_flask.auth.clients.assertions import JWT_BEARER, claimed
+from chalk_flask.auth.clients.assertions import JWT_BEARER, unverified_client_id
 
-__all__ = ["Assertion", "Credentials", "Secret", "credentials", "parameters"]
+__all__ = ["AssertionCredentials", "Credentials", "SecretCredentials", "credentials", "parameters"]
 
 FORM = "application/x-www-form-urlencoded"
 LARGEST = 64 * 1024
@@ -25,7 +25,7 @@ _CREDENTIALS = ("client_id", "client_secret", "client_assertion", "client_assert
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
+class SecretCredentials:
     """A client by its id and secret, as they came; either may be empty."""
 
     client: str
@@ -33,14 +33,14 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Assertion:
+class AssertionCredentials:
     """A client by a JWT that it has signed; `client` is whom the text names, which nobody has verified."""
 
     client: str
     text: str = field(repr=False)
 
 
-Credentials = Secret | Assertion
+Credentials = SecretCredentials | AssertionCredentials
 
 
 def parameters(request: Request) -> Mapping[str, str]:
@@ -76,13 +76,13 @@ def credentials(header: str, given: Mapping[str, str]) -> Credentials | None:
         return basic
     if "client_assertion" in given:
         return _assertion(given, client)
-    return Secret(client, secret) if client or secret else None
+    return SecretCredentials(client, secret) if client or secret else None
 
 
-def _assertion(given: Mapping[str, str], client: str) -> Assertion:
+def _assertion(given: Mapping[str, str], client: str) -> AssertionCredentials:
     text = given["client_assertion"] if given.get("client_assertion_type") == JWT_BEARER else ""
-    signer = claimed(text)
-    return Assertion(signer, text) if client in ("", signer) else Assertion(client, "")
+    signer = unverified_client_id(text)
+    return AssertionCredentials(signer, text) if client in ("", signer) else AssertionCredentials(client, "")
 
 
 def _form(request: Request) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _single(given: MultiDict[str, str], names: tuple[str, ...]) -> dict[str, str
     return {name: given[name] for name in names if given.get(name)}
 
 
-def _basic(header: str) -> Secret | None:
+def _basic(header: str) -> SecretCredentials | None:
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -113,6 +113,6 @@ def _basic(header: str) -> Secret | None:
         # Strictly: of two headers that a server has joined by a comma the first would be read otherwise.
         text = base64.b64decode(encoded.strip(), validate=True).decode()
     except ValueError:
-        return Secret("", "")
+        return SecretCredentials("", "")
     client, _, secret = text.partition(":")
-    return Secret(unquote_plus(client), unquote_plus(secret))
+    return SecretCredentials(unquote_plus(client), unquote_plus(secret))

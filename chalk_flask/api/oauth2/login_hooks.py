@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from flask import request
 
-from chalk_flask.api.auth.rate_limits import Guesses
+from chalk_flask.api.auth.rate_limits import FailedAuthLimiter
 from chalk_flask.api.oauth2.token_endpoint import TokenEndpoint
-from chalk_flask.auth.clients.record import ClientRecord
-from chalk_flask.services import Chalk
+from chalk_flask.auth.clients.record import OAuthClient
+from chalk_flask.services import Services
 
-__all__ = ["watch"]
+__all__ = ["register_login_hooks"]
 
 
-def watch(endpoint: TokenEndpoint, chalk: Chalk) -> None:
+def register_login_hooks(endpoint: TokenEndpoint, chalk: Services) -> None:
     """Note every login, right or wrong, and refuse with TooManyRequests where too many were wrong."""
-    guesses = Guesses()
+    guesses = FailedAuthLimiter()
 
-    def right(client: ClientRecord) -> None:
-        guesses.good_login(client.id)
-        chalk.logins.succeeded(client.tenant, client.id)
+    def right(client: OAuthClient) -> None:
+        guesses.login_succeeded(client.id)
+        chalk.login_log.succeeded(client.tenant, client.id)
 
-    def wrong(client: ClientRecord | None) -> None:
+    def wrong(client: OAuthClient | None) -> None:
         address = request.remote_addr or "unknown"
         tenant, known = (client.tenant, client.id) if client else (None, None)
-        chalk.logins.failed(tenant, known, address)
-        guesses.bad_login(known)
+        chalk.login_log.failed(tenant, known, address)
+        guesses.login_failed(known)
 
     endpoint.on_success = right
     endpoint.on_failure = wrong

@@ -14,14 +14,14 @@ from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from chalk_flask.api.oauth2.client_credentials import Credentials, Secret, credentials, parameters
-from chalk_flask.api.public_url import origin
+from chalk_flask.api.oauth2.client_credentials import Credentials, SecretCredentials, credentials, parameters
+from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.routes import ROOTS
-from chalk_flask.auth.clients.assertions import Assertions
-from chalk_flask.auth.clients.record import ClientRecord
-from chalk_flask.auth.secrets.key_file import KeyUnusable
-from chalk_flask.permissions.scopes import ALL, allows, in_order
-from chalk_flask.services import Chalk
+from chalk_flask.auth.clients.assertions import ClientAssertionVerifier
+from chalk_flask.auth.clients.record import OAuthClient
+from chalk_flask.auth.secrets.key_file import KeyFileError
+from chalk_flask.permissions.scopes import ALL, scope_satisfied, sort_scopes
+from chalk_flask.services import Services
 
 __all__ = ["PATHS", "TokenEndpoint"]
 
@@ -42,12 +42,12 @@ class TokenEndpoint:
     an HTTPException, such as TooManyRequests.
     """
 
-    def __init__(self, chalk: Chalk) -> None:
-        self.on_success: Callable[[ClientRecord], None] = _pass
-        self.on_failure: Callable[[ClientRecord | None], None] = _pass
+    def __init__(self, chalk: Services) -> None:
+        self.on_success: Callable[[OAuthClient], None] = _pass
+        self.on_failure: Callable[[OAuthClient | None], None] = _pass
         self._chalk = chalk
-        self._assertions = Assertions(chalk.clients)
-        self._server = _Server(self.client_of, self.token_for)
+        self._assertions = ClientAssertionVerifier(chalk.clients)
+        self._server = _TokenServer(self.authenticate_client, self.issue_token)
         # At its lowest level Authlib logs the tokens that it issues.
         logging.getLogger("authlib").setLevel(logging.INFO)
 
@@ -63,11 +63,11 @@ class TokenEndpoint:
         """The answer to the current request: a token, or an error as RFC 6749 has it (section 5.2)."""
         try:
             if request.method != "POST":
-                raise _NotPost("Tokens are asked for with POST.")
+                raise _MethodNotAllowed("Tokens are asked for with POST.")
             return self._server.answer(parameters(request))
         except OAuth2Error as error:
             return self._server.refusal(error)
-        except KeyUnusable as error:
+        except KeyFileError as error:
             log.error("no access token can be issued: %s", error)
             why = "The server cannot issue tokens; its log says why."
             return self._server.refusal(OAuth2Error(why, status_code=500, error="server_error"))
@@ -80,7 +80,7 @@ class TokenEndpoint:
         made.headers.extend((name, value) for name, value in error.get_headers() if name == "Retry-After")
         return made
 
-    def client_of(self, given: Mapping[str, str]) -> _Client:
+    def authenticate_client(self, given: Mapping[str, str]) -> _Client:
         """The client whose credentials are in the current request or these parameters of it.
 
         The one place where credentials are judged. Raises InvalidClientError, which says the same whatever is wrong
@@ -88,23 +88,23 @@ class TokenEndpoint:
         """
         shown = credentials(request.headers.get("Authorization", ""), given)
         if shown is None:
-            raise _WrongCredentials("There are no credentials of a client.", status_code=401)
-        record = self._judged(shown)
+            raise _InvalidClient("There are no credentials of a client.", status_code=401)
+        record = self._verify_credentials(shown)
         if record is None:
-            known, _ = self._chalk.clients.at(shown.client, self._chalk.clients.stamp())
+            known, _ = self._chalk.clients.get_at(shown.client, self._chalk.clients.version())
             self.on_failure(known)
-            raise _WrongCredentials("The client cannot be let in with these credentials.", status_code=401)
+            raise _InvalidClient("The client cannot be let in with these credentials.", status_code=401)
         self.on_success(record)
         return _Client(record)
 
-    def token_for(self, client: _Client, scope: str | None) -> dict[str, Any]:
+    def issue_token(self, client: _Client, scope: str | None) -> dict[str, Any]:
         """What a client is given for the scopes that it asks for; those that it may not have are left out.
 
         Raises InvalidScopeError when none is left.
         """
         record, asked = client.record, frozenset((scope or "").split())
         # A client that may read the whole roster may ask for the core alone: the wider scope opens it (digest 9.1).
-        granted = frozenset(each for each in asked.intersection(ALL) if allows(record.scopes, each))
+        granted = frozenset(each for each in asked.intersection(ALL) if scope_satisfied(record.scopes, each))
         if asked and not granted:
             raise InvalidScopeError("The client may have none of the scopes that it asks for.")
         granted = granted or record.scopes
@@ -112,44 +112,44 @@ class TokenEndpoint:
             "access_token": self._chalk.access_tokens.issue(record.id, record.tenant, granted),
             "token_type": "bearer",
             "expires_in": self._chalk.access_tokens.seconds,
-            "scope": " ".join(in_order(granted)),
+            "scope": " ".join(sort_scopes(granted)),
         }
 
-    def _judged(self, shown: Credentials) -> ClientRecord | None:
-        if isinstance(shown, Secret):
-            return self._chalk.clients.by_secret(shown.client, shown.secret)
-        return self._assertions.client_of(shown.text, self._audiences())
+    def _verify_credentials(self, shown: Credentials) -> OAuthClient | None:
+        if isinstance(shown, SecretCredentials):
+            return self._chalk.clients.authenticate(shown.client, shown.secret)
+        return self._assertions.authenticate(shown.text, self._audiences())
 
     def _audiences(self) -> list[str]:
         """Whom an assertion may be for: the token endpoint by any of its addresses."""
-        site = origin(request, self._chalk.settings.public_url)
+        site = request_base_url(request, self._chalk.settings.public_url)
         return [site + path for path in PATHS]
 
 
 class _Client(ClientMixin):  # type: ignore[misc]  # the library ships no types
     """A client as Authlib looks at it."""
 
-    def __init__(self, record: ClientRecord) -> None:
+    def __init__(self, record: OAuthClient) -> None:
         self.record = record
 
     def check_grant_type(self, grant_type: str) -> bool:
         return grant_type == "client_credentials"
 
 
-class _WrongCredentials(InvalidClientError):  # type: ignore[misc]  # the library ships no types
+class _InvalidClient(InvalidClientError):  # type: ignore[misc]  # the library ships no types
     def get_headers(self) -> list[tuple[str, str]]:
         plain: list[tuple[str, str]] = OAuth2Error.get_headers(self)
         return [*plain, ("WWW-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"')]
 
 
-class _NotPost(InvalidRequestError):  # type: ignore[misc]  # the library ships no types
+class _MethodNotAllowed(InvalidRequestError):  # type: ignore[misc]  # the library ships no types
     status_code = 405
 
     def get_headers(self) -> list[tuple[str, str]]:
         return [*super().get_headers(), ("Allow", "POST")]
 
 
-class _Server(AuthorizationServer):  # type: ignore[misc]  # the library ships no types
+class _TokenServer(AuthorizationServer):  # type: ignore[misc]  # the library ships no types
     """Authlib's server, which is told who a client is and what it is given, and stores nothing."""
 
     def __init__(

@@ -13,19 +13,19 @@ import orjson
 from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
-from backends import AllOf, Among, Compare, Order, Query, Snapshot
-from chalk_flask.api.auth.authentication import current_grant
-from chalk_flask.api.errors import Problem
-from chalk_flask.api.public_url import origin
+from backends import And, Compare, In, OrderBy, Query, Snapshot
+from chalk_flask.api.auth.authentication import current_principal
+from chalk_flask.api.errors import ApiError
+from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads import serialization
 from chalk_flask.api.routes import ROOTS, ROUTES
-from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.permissions.restrictions import UNLIMITED
-from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, allows
+from chalk_flask.permissions.restrictions import NO_RESTRICTIONS
+from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, scope_satisfied
 from chalk_flask.roster.changes import sequence
-from chalk_flask.services import Chalk
+from chalk_flask.services import Services
 
 __all__ = ["blueprint"]
 
@@ -48,7 +48,7 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class FeedParams:
     """What the parameters say; `since` None is "from now on", `empty` that the follower began on an empty tenant."""
 
     since: int | None
@@ -58,16 +58,16 @@ class _Asked:
     empty: bool
 
 
-def blueprint(chalk: Chalk, bearer: HTTPTokenAuth) -> Blueprint:
+def blueprint(chalk: Services, bearer: HTTPTokenAuth) -> Blueprint:
     """The route of the feed."""
     made = Blueprint("feed", __name__)
     places = threading.BoundedSemaphore(WAITING)
 
     def changes() -> Response:
-        grant = current_grant()
+        grant = current_principal()
         _check(grant)
         asked = _asked(request)
-        site = origin(request, chalk.settings.public_url)
+        site = request_base_url(request, chalk.settings.public_url)
         body = _answer(chalk, grant, asked, site)
         if not body["changes"] and asked.wait and places.acquire(blocking=False):
             try:
@@ -83,30 +83,32 @@ def blueprint(chalk: Chalk, bearer: HTTPTokenAuth) -> Blueprint:
     return made
 
 
-def _check(grant: Grant) -> None:
+def _check(grant: Principal) -> None:
     """Raises Problem (403) for a bearer who sees a part only: one could not learn that a record left that part."""
-    limits = grant.limits
-    if limits.redacted or (limits.orgs, limits.grades, limits.classes) != (UNLIMITED.orgs,) * 3:
-        raise Problem(403, "A token that is limited to some records or fields cannot follow changes: read instead.")
+    limits = grant.restrictions
+    if limits.redacted or (limits.orgs, limits.grades, limits.classes) != (NO_RESTRICTIONS.orgs,) * 3:
+        raise ApiError(403, "A token that is limited to some records or fields cannot follow changes: read instead.")
 
 
-def _asked(now: Request) -> _Asked:
+def _asked(now: Request) -> FeedParams:
     given: dict[str, str] = {}
     for name, value in now.args.items(multi=True):
         if name not in NAMES or name in given:
-            raise Problem(400, f"{name[:80]!r} is not a parameter here, or stands twice; there are {', '.join(NAMES)}.")
+            raise ApiError(
+                400, f"{name[:80]!r} is not a parameter here, or stands twice; there are {', '.join(NAMES)}."
+            )
         given[name] = value
     if given.get("include", "records") not in ("records", "ids"):
-        raise Problem(400, "include is records or ids.")
+        raise ApiError(400, "include is records or ids.")
     if given.get("began", EMPTY) != EMPTY:
-        raise Problem(400, f"began is {EMPTY}, where `next` has it.")
+        raise ApiError(400, f"began is {EMPTY}, where `next` has it.")
     since = None if given.get("since") == "latest" else _number(given, "since", 0, None, 10**15)
     wait = _number(given, "wait", 0, 0, LONGEST)
     limit = _number(given, "limit", 1, LIMIT, MOST)
-    return _Asked(since, limit, wait, given.get("include") != "ids", "began" in given)
+    return FeedParams(since, limit, wait, given.get("include") != "ids", "began" in given)
 
 
-def _going_on(asked: _Asked, reached: int) -> _Asked:
+def _going_on(asked: FeedParams, reached: int) -> FeedParams:
     """The same, from the number that was reached on."""
     return replace(asked, since=reached, empty=reached == 0)
 
@@ -117,30 +119,30 @@ def _number(given: Mapping[str, str], name: str, least: int, otherwise: int | No
         return otherwise
     if text is None or not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
         extra = ", or the word latest" if name == "since" else ""
-        raise Problem(400, f"{name} is a whole number from {least} to {most}{extra}.")
+        raise ApiError(400, f"{name} is a whole number from {least} to {most}{extra}.")
     return int(text)
 
 
-def _waited(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, Any]:
+def _waited(chalk: Services, grant: Principal, asked: FeedParams, site: str) -> dict[str, Any]:
     """The answer as soon as there is a change, or at the end of the time."""
     deadline = time.monotonic() + asked.wait
     while True:
-        stamp = chalk.store.stamp(grant.tenant)
+        stamp = chalk.store.version(grant.tenant)
         body = _answer(chalk, grant, asked, site)
         if body["changes"]:
             return body
-        while chalk.store.stamp(grant.tenant) == stamp:
+        while chalk.store.version(grant.tenant) == stamp:
             if time.monotonic() >= deadline:
                 return body
             time.sleep(LOOK)
 
 
-def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, Any]:
+def _answer(chalk: Services, grant: Principal, asked: FeedParams, site: str) -> dict[str, Any]:
     with chalk.store.read(grant.tenant) as snapshot:
-        last = sequence.latest(snapshot)
+        last = sequence.last_sequence(snapshot)
         since = last if asked.since is None else asked.since
         if since < _known(snapshot, asked) or since > last:
-            raise Problem(
+            raise ApiError(
                 410,
                 f"What changed after {since} is not known any more: read everything again, after asking for"
                 f" changes?since=latest, and follow from there.",
@@ -157,21 +159,21 @@ def _answer(chalk: Chalk, grant: Grant, asked: _Asked, site: str) -> dict[str, A
     }
 
 
-def _known(snapshot: Snapshot, asked: _Asked) -> int:
+def _known(snapshot: Snapshot, asked: FeedParams) -> int:
     """The number since which all is known. The first load lies before it, which a full read has in it: 0 is as good as
     its number, unless the follower has said that there was nothing to read."""
-    purged = sequence.purged(snapshot)
-    return 0 if purged == sequence.FIRST and not asked.empty else purged
+    purged = sequence.oldest_known(snapshot)
+    return 0 if purged == sequence.FIRST_LOAD and not asked.empty else purged
 
 
-def _kept(asked: _Asked) -> dict[str, object]:
+def _kept(asked: FeedParams) -> dict[str, object]:
     kept: dict[str, object] = {"limit": asked.limit} if asked.limit != LIMIT else {}
     kept |= {"wait": asked.wait} if asked.wait else {}
     kept |= {} if asked.records else {"include": "ids"}
     return kept | ({"began": EMPTY} if asked.empty else {})
 
 
-def _notes(snapshot: Snapshot, grant: Grant, since: int, last: int, limit: int) -> list[dict[str, Any]]:
+def _notes(snapshot: Snapshot, grant: Principal, since: int, last: int, limit: int) -> list[dict[str, Any]]:
     """The first `limit` notes after a number that the bearer may read, in order.
 
     They are looked for in windows that grow, since a page counts all that matches.
@@ -180,18 +182,20 @@ def _notes(snapshot: Snapshot, grant: Grant, since: int, last: int, limit: int) 
     window = limit
     while since < last and len(found) < limit:
         within = Compare(sequence.FIELD, ">", float(since)), Compare(sequence.FIELD, "<=", float(since + window))
-        where = AllOf((*within, Among("collection", _readable(grant))))
-        asked = Query(sequence.COLLECTION, where, (Order(sequence.FIELD),), limit=limit - len(found))
+        where = And((*within, In("collection", _readable(grant))))
+        asked = Query(sequence.COLLECTION, where, (OrderBy(sequence.FIELD),), limit=limit - len(found))
         found += orjson.loads(b"[%b]" % snapshot.find(asked).body())
         since, window = since + window, window * 4
     return found
 
 
-def _readable(grant: Grant) -> tuple[str, ...]:
+def _readable(grant: Principal) -> tuple[str, ...]:
     """The collections that the scopes open as a whole."""
     whole = {route.resource.name: route.scope for route in ROUTES if route.path == f"/{route.resource.name}"}
     return tuple(
-        name for name, scope in whole.items() if allows(grant.scopes, scope) and name not in grant.limits.denied
+        name
+        for name, scope in whole.items()
+        if scope_satisfied(grant.scopes, scope) and name not in grant.restrictions.denied
     )
 
 
@@ -199,17 +203,17 @@ def _changes(snapshot: Snapshot, notes: list[dict[str, Any]], root: str, records
     keys: dict[str, list[str]] = {}
     for note in notes:
         keys.setdefault(note["collection"], []).append(note["sourcedId"])
-    bodies = {name: snapshot.bodies(name, these) for name, these in keys.items()}
+    bodies = {name: snapshot.get_many(name, these) for name, these in keys.items()}
     for note in notes:
-        resource: Resource = RESOURCES[note["collection"]]
+        resource: ResourceType = RESOURCES[note["collection"]]
         body = bodies[resource.name][note["sourcedId"]]
         what = "updated" if resource.is_active(body) else "deleted"
         change: dict[str, Any] = {
             "sequence": note["sequence"],
-            "type": f"{resource.single}.{what}",
-            "entity": resource.single,
+            "type": f"{resource.singular_name}.{what}",
+            "entity": resource.singular_name,
             "sourcedId": note["sourcedId"],
         }
         if records:
-            change["record"] = orjson.Fragment(b"".join(serialization.documents([body], root, None)))
+            change["record"] = orjson.Fragment(b"".join(serialization.render_documents([body], root, None)))
         yield change

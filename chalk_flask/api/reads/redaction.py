@@ -14,15 +14,15 @@ from typing import TypeAlias
 
 import orjson
 
-from backends import KEY, Among, Snapshot
+from backends import KEY, In, Snapshot
 from chalk_flask.oneroster.fields.scalars import JSON
-from chalk_flask.oneroster.relations import NOTHING, both
+from chalk_flask.oneroster.relations import MATCH_NONE, and_
 from chalk_flask.oneroster.resource_type import Reference
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.permissions.policy import Sight
-from chalk_flask.permissions.restrictions import covers
+from chalk_flask.permissions.policy import AccessPolicy
+from chalk_flask.permissions.restrictions import is_redacted
 
-__all__ = ["Acquaintances", "Cut", "cut"]
+__all__ = ["RedactionCache", "Redactor", "make_redactor"]
 
 # In stored bodies an escaped solidus begins the address of a reference, and stands nowhere else (design section 2).
 _REFERENCE = rb'\{"href":"\\/[^"]*","sourcedId":"[^"\\]*(?:\\.[^"\\]*)*","type":"[^"]*"\}'
@@ -32,7 +32,7 @@ Left: TypeAlias = dict[bytes, bytes]
 """A member with references as it is stored, to what a bearer gets of it."""
 
 
-class Acquaintances:
+class RedactionCache:
     """What is left of members with references, remembered: a page names few records, and often the same.
 
     What is known holds for one revision of a tenant. All is forgotten at once when it is much.
@@ -41,10 +41,10 @@ class Acquaintances:
     MANY = 50_000
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, Sight, str], tuple[int, Left]] = {}
+        self._known: dict[tuple[str, AccessPolicy, str], tuple[int, Left]] = {}
         self._lock = threading.Lock()
 
-    def of(self, tenant: str, seen_by: Sight, collection: str, revision: int) -> Left:
+    def of(self, tenant: str, seen_by: AccessPolicy, collection: str, revision: int) -> Left:
         """What is known of a collection; whoever learns more adds it."""
         kind = (tenant, seen_by, collection)
         with self._lock:
@@ -56,16 +56,16 @@ class Acquaintances:
             return entry[1]
 
 
-class Cut:
+class Redactor:
     """Takes out of the documents of one answer what its bearer must not see."""
 
-    def __init__(self, knife: _Knife, seen_by: Sight, snapshot: Snapshot, left: Left) -> None:
+    def __init__(self, knife: _RedactionRules, seen_by: AccessPolicy, snapshot: Snapshot, left: Left) -> None:
         self._knife = knife
         self._seen_by = seen_by
         self._snapshot = snapshot
         self._left = left
 
-    def references(self, chunk: bytes) -> bytes:
+    def strip_references(self, chunk: bytes) -> bytes:
         """Stored documents without references to what is not visible."""
         if self._knife.members is None:
             return chunk
@@ -79,7 +79,7 @@ class Cut:
         parts[1::2] = left
         return b"".join(parts)
 
-    def fields(self, chunk: bytes) -> bytes:
+    def strip_fields(self, chunk: bytes) -> bytes:
         """Documents without the redacted fields."""
         return self._knife.redacted(chunk)
 
@@ -95,31 +95,33 @@ class Cut:
             self._left[member] = self._knife.trimmed(member, [key in shown[reference.target] for key in keys])
 
     def _visible(self, collection: str, keys: set[str]) -> set[str]:
-        where = self._seen_by.tested(collection)
-        if where is NOTHING:
+        where = self._seen_by.rows_hinted(collection)
+        if where is MATCH_NONE:
             return set()
-        return set(self._snapshot.keys(collection, both(Among(KEY, tuple(sorted(keys))), where)))
+        return set(self._snapshot.keys(collection, and_(In(KEY, tuple(sorted(keys))), where)))
 
 
-def cut(collection: str, seen_by: Sight, snapshot: Snapshot, tenant: str, known: Acquaintances) -> Cut | None:
+def make_redactor(
+    collection: str, seen_by: AccessPolicy, snapshot: Snapshot, tenant: str, known: RedactionCache
+) -> Redactor | None:
     """What has to be done to the documents of the collection; None when nothing can have to go."""
     knife = _knife(collection, seen_by)
     if knife is None:
         return None
-    return Cut(knife, seen_by, snapshot, known.of(tenant, seen_by, collection, snapshot.revision))
+    return Redactor(knife, seen_by, snapshot, known.of(tenant, seen_by, collection, snapshot.revision))
 
 
-class _Knife:
+class _RedactionRules:
     """What has to go from the documents of a collection, whoever asks."""
 
-    def __init__(self, collection: str, seen_by: Sight) -> None:
+    def __init__(self, collection: str, seen_by: AccessPolicy) -> None:
         resource, redacted = RESOURCES[collection], seen_by.redacted
-        self._gone = [name for name in resource.elements if covers(redacted, name)]
+        self._gone = [name for name in resource.fields if is_redacted(redacted, name)]
         parts = (path.removesuffix(".*").split(".", 1) for path in redacted if "." in path.removesuffix(".*"))
-        self._parts = [(name, part) for name, part in parts if name in resource.elements and name not in self._gone]
+        self._parts = [(name, part) for name, part in parts if name in resource.fields and name not in self._gone]
         self._marks = [f'"{name}":'.encode() for name in (*self._gone, *(name for name, _ in self._parts))]
-        self._always = frozenset(resource.always)
-        doubtful = seen_by.doubtful(collection).values()
+        self._always = frozenset(resource.always_present)
+        doubtful = seen_by.hideable_references(collection).values()
         self._references: Mapping[bytes, Reference] = {
             each.name.encode(): each for each in doubtful if each.name not in self._gone
         }
@@ -161,8 +163,8 @@ class _Knife:
 
 
 @lru_cache(maxsize=4096)
-def _knife(collection: str, seen_by: Sight) -> _Knife | None:
-    knife = _Knife(collection, seen_by)
+def _knife(collection: str, seen_by: AccessPolicy) -> _RedactionRules | None:
+    knife = _RedactionRules(collection, seen_by)
     return None if knife.blunt else knife
 
 
@@ -174,7 +176,7 @@ def _without(value: JSON, path: str) -> JSON:
         case dict():
             left = {}
             for name, member in value.items():
-                if covers((path,), name):
+                if is_redacted((path,), name):
                     continue
                 below = _without(member, path[len(name) + 1 :]) if path.startswith(name + ".") else member
                 if below not in ({}, []) or below == member:

@@ -14,13 +14,13 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import parse_etags
 
 from chalk_flask.api.reads.compression import SMALLEST, accepted, gzipped
-from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.permissions.restrictions import UNLIMITED, Limits
+from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-__all__ = ["HeaderList", "answer", "entity_tag", "first_headers", "unchanged"]
+__all__ = ["HeaderList", "cache_headers", "make_etag", "not_modified", "ok_response"]
 
 HeaderList = list[tuple[str, str]]
 
@@ -35,7 +35,7 @@ def _version() -> str:
 VERSION = _version()
 
 
-class Answer(Response):
+class RawResponse(Response):
     """A 200 whose headers are complete: werkzeug would copy them and look for what there is to mend."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
@@ -43,33 +43,37 @@ class Answer(Response):
         return self.headers
 
 
-def entity_tag(grant: Grant, revision: int, site: str, request: Request, variant: str) -> str:
+def make_etag(grant: Principal, revision: int, site: str, request: Request, variant: str) -> str:
     """The weak ETag of what this request is answered with, computed without looking for it.
 
     It hangs on all that an answer depends on: tenant and revision, the address (hrefs hold it), the query, the scopes
     and limits, this program's version, and the `variant` that settings make.
     """
     query = request.query_string.decode("latin-1")
-    allowed = _scopes(grant.scopes) if grant.limits is UNLIMITED else (_scopes(grant.scopes), _limits(grant.limits))
+    allowed = (
+        _scopes(grant.scopes)
+        if grant.restrictions is NO_RESTRICTIONS
+        else (_scopes(grant.scopes), _limits(grant.restrictions))
+    )
     seen = (VERSION, variant, grant.tenant, revision, allowed, site, request.path, query)
     return f'W/"{blake2b(repr(seen).encode(), digest_size=12).hexdigest()}"'
 
 
-def first_headers(tag: str) -> HeaderList:
+def cache_headers(tag: str) -> HeaderList:
     """What every answer of a read carries, 304 too."""
     return [("ETag", tag), ("Cache-Control", "private, no-cache"), ("Vary", "Accept-Encoding, Authorization")]
 
 
-def unchanged(request: Request, tag: str) -> Response | None:
+def not_modified(request: Request, tag: str) -> Response | None:
     """304 when the client holds this very answer."""
     held = request.environ.get("HTTP_IF_NONE_MATCH")
     # `*` asks whether there is any answer, which nobody knows before looking.
     if held and held != "*" and parse_etags(held).contains_raw(tag):
-        return Response(status=304, headers=first_headers(tag))
+        return Response(status=304, headers=cache_headers(tag))
     return None
 
 
-def answer(request: Request, blocks: Iterator[bytes], headers: HeaderList, seconds: float) -> Response:
+def ok_response(request: Request, blocks: Iterator[bytes], headers: HeaderList, seconds: float) -> Response:
     """200 with the blocks: one body with its length when there is one block, else a stream.
 
     A stream that takes longer than `seconds` ends with TimeoutError, so that the connection breaks: a client can tell
@@ -82,9 +86,9 @@ def answer(request: Request, blocks: Iterator[bytes], headers: HeaderList, secon
     if zipped:
         headers.append(("Content-Encoding", "gzip"))
     if second is None:
-        return Answer(b"".join(gzipped([first])) if zipped else first, headers=headers)
+        return RawResponse(b"".join(gzipped([first])) if zipped else first, headers=headers)
     stream = _until(time.monotonic() + seconds, first, second, blocks)
-    return Answer(gzipped(stream) if zipped else stream, headers=headers)
+    return RawResponse(gzipped(stream) if zipped else stream, headers=headers)
 
 
 def _until(deadline: float, first: bytes, second: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
@@ -102,5 +106,5 @@ def _scopes(scopes: frozenset[str]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _limits(limits: Limits) -> str:
-    return repr(limits.as_dict())
+def _limits(limits: AccessRestrictions) -> str:
+    return repr(limits.to_dict())

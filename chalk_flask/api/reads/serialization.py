@@ -13,11 +13,11 @@ import msgspec
 import orjson
 
 from chalk_flask.api.errors import status_entry
-from chalk_flask.api.reads.query_params import Notice
-from chalk_flask.api.reads.redaction import Cut
-from chalk_flask.oneroster.resource_type import Resource, absolute
+from chalk_flask.api.reads.query_params import ParameterWarning
+from chalk_flask.api.reads.redaction import Redactor
+from chalk_flask.oneroster.resource_type import ResourceType, resolve_hrefs
 
-__all__ = ["blocks", "collection", "documents", "single"]
+__all__ = ["collection", "render_documents", "single", "stream_envelope"]
 
 ENOUGH = 256 * 1024
 """Bytes after which a block is handed on."""
@@ -25,30 +25,32 @@ MOST = 768 * 1024
 """Bytes that a block holds at most; larger ones are cut."""
 
 
-def documents(
-    chunks: Iterable[bytes], root: str, fields: tuple[str, ...] | None, cut: Cut | None = None
+def render_documents(
+    chunks: Iterable[bytes], root: str, fields: tuple[str, ...] | None, cut: Redactor | None = None
 ) -> Iterator[bytes]:
     """The chunks with the absolute root in every reference, and of each document the selected members alone.
 
     `cut` takes out of them what the bearer must not see.
     """
     for chunk in chunks:
-        whole = absolute(chunk if cut is None else cut.references(chunk), root)
-        picked = whole if fields is None else _picked(whole, fields)
-        yield picked if cut is None else cut.fields(picked)
+        whole = resolve_hrefs(chunk if cut is None else cut.strip_references(chunk), root)
+        picked = whole if fields is None else _select_fields(whole, fields)
+        yield picked if cut is None else cut.strip_fields(picked)
 
 
-def collection(resource: Resource, chunks: Iterable[bytes], notices: tuple[Notice, ...]) -> Iterator[bytes]:
+def collection(
+    resource: ResourceType, chunks: Iterable[bytes], notices: tuple[ParameterWarning, ...]
+) -> Iterator[bytes]:
     """The envelope of a collection, in blocks."""
-    return blocks(b'{"%b":[' % resource.name.encode(), chunks, b"]" + _ending(notices))
+    return stream_envelope(b'{"%b":[' % resource.name.encode(), chunks, b"]" + _ending(notices))
 
 
-def single(resource: Resource, chunks: Iterable[bytes], notices: tuple[Notice, ...]) -> Iterator[bytes]:
+def single(resource: ResourceType, chunks: Iterable[bytes], notices: tuple[ParameterWarning, ...]) -> Iterator[bytes]:
     """The envelope of one object, in blocks."""
-    return blocks(b'{"%b":' % resource.single.encode(), chunks, _ending(notices))
+    return stream_envelope(b'{"%b":' % resource.singular_name.encode(), chunks, _ending(notices))
 
 
-def blocks(head: bytes, chunks: Iterable[bytes], tail: bytes) -> Iterator[bytes]:
+def stream_envelope(head: bytes, chunks: Iterable[bytes], tail: bytes) -> Iterator[bytes]:
     """Head, chunks joined by commas, and tail, in pieces that are neither small nor large; one when they are few."""
     parts, size, separator = [head], 0, b""
     for chunk in chunks:
@@ -70,7 +72,7 @@ def _cut(block: bytes) -> Iterator[bytes]:
         yield block[start : start + ENOUGH]
 
 
-def _picked(chunk: bytes, fields: tuple[str, ...]) -> bytes:
+def _select_fields(chunk: bytes, fields: tuple[str, ...]) -> bytes:
     """The selected members of each document, cut out and copied as they stand; no other is turned into objects."""
     decoder, encoder = _selector(fields)
     return encoder.encode(decoder.decode(b"[%b]" % chunk))[1:-1]
@@ -83,7 +85,7 @@ def _selector(fields: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], msgsp
     return msgspec.json.Decoder(list[selected]), msgspec.json.Encoder()  # type: ignore[valid-type]  # made just now
 
 
-def _ending(notices: tuple[Notice, ...]) -> bytes:
+def _ending(notices: tuple[ParameterWarning, ...]) -> bytes:
     if not notices:
         return b"}"
     entries = [status_entry("success", "warning", notice.description, notice.minor) for notice in notices]

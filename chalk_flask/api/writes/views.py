@@ -12,20 +12,20 @@ from flask import Blueprint, Request, Response, g, request
 
 from backends import Transaction
 from chalk_flask.api import errors
-from chalk_flask.api.auth.authentication import current_grant
-from chalk_flask.api.auth.rate_limits import Guard
-from chalk_flask.api.errors import Problem
-from chalk_flask.api.public_url import origin
+from chalk_flask.api.auth.authentication import current_principal
+from chalk_flask.api.auth.rate_limits import Auth
+from chalk_flask.api.errors import ApiError
+from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads import serialization
-from chalk_flask.api.reads.redaction import Acquaintances, cut
-from chalk_flask.api.routes import WRITES, Root, Write
-from chalk_flask.api.writes.json_body import enveloped
-from chalk_flask.audit.log import note_in
-from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.permissions.policy import OPEN, sight
+from chalk_flask.api.reads.redaction import RedactionCache, make_redactor
+from chalk_flask.api.routes import WRITES, ApiRoot, WriteRoute
+from chalk_flask.api.writes.json_body import parse_enveloped_object
+from chalk_flask.audit.log import record_event
+from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.policy import UNRESTRICTED, policy_for
 from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
 from chalk_flask.roster.gradebook import writes
-from chalk_flask.services import Chalk
+from chalk_flask.services import Services
 
 __all__ = ["blueprint"]
 
@@ -35,7 +35,7 @@ _UNREAD = "\ufffd"
 """What bytes that are not UTF-8 become in a path."""
 
 
-def blueprint(chalk: Chalk, root: Root, bearer: Guard) -> Blueprint:
+def blueprint(chalk: Services, root: ApiRoot, bearer: Auth) -> Blueprint:
     """Every write of the table under one root, and again below /sis (DataSync)."""
     made = Blueprint(f"{root.name}-writes", __name__, url_prefix=root.path)
     for write in WRITES:
@@ -56,19 +56,19 @@ def _offered(guarded: View) -> View:
     def offered(**ids: str) -> Response:
         answer = guarded(**ids)
         if answer.status_code == 403 and g.grant.scopes.isdisjoint((GRADEBOOK_WRITE, GRADEBOOK_DELETE)):
-            return errors.answer(405, headers=[("Allow", "GET, HEAD")])
+            return errors.error_response(405, headers=[("Allow", "GET, HEAD")])
         return answer
 
     return offered
 
 
-def _putting(chalk: Chalk, root: Root, write: Write) -> View:
+def _putting(chalk: Services, root: ApiRoot, write: WriteRoute) -> View:
     def put(id: str = "") -> Response:  # noqa: A002 - what the path calls it
         now: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
-        base, grant = origin(now, chalk.settings.public_url) + root.path, current_grant()
-        given = enveloped(now, write.resource.single)
+        base, grant = request_base_url(now, chalk.settings.public_url) + root.path, current_principal()
+        given = parse_enveloped_object(now, write.resource.singular_name)
         key = _key(id, given)
-        seen, also = sight(grant).where, _noting(write, key, grant)
+        seen, also = policy_for(grant).rows, _noting(write, key, grant)
         with _refusals(write):
             done = writes.put(chalk.store, grant.tenant, write.resource, key, given, seen, also)
         return _answer(write, base, key, _shown(chalk, write, base, grant, done.body), done.created)
@@ -76,10 +76,10 @@ def _putting(chalk: Chalk, root: Root, write: Write) -> View:
     return put
 
 
-def _deleting(chalk: Chalk, _: Root, write: Write) -> View:
+def _deleting(chalk: Services, _: ApiRoot, write: WriteRoute) -> View:
     def delete(id: str) -> Response:  # noqa: A002 - what the path calls it
-        grant = current_grant()
-        seen, also = sight(grant).where, _noting(write, id, grant)
+        grant = current_principal()
+        seen, also = policy_for(grant).rows, _noting(write, id, grant)
         with _refusals(write):
             writes.delete(chalk.store, grant.tenant, write.resource, id, seen, also)
         answer = Response(status=204)
@@ -90,55 +90,63 @@ def _deleting(chalk: Chalk, _: Root, write: Write) -> View:
 
 
 @contextmanager
-def _refusals(write: Write) -> Iterator[None]:
+def _refusals(write: WriteRoute) -> Iterator[None]:
     """What the gradebook refuses, as answers."""
     try:
         yield
-    except writes.Unprocessable as error:
-        raise Problem(422, f"{error}.") from None
-    except writes.NotThere:
-        raise Problem(404, f"There is no {write.resource.single} with this id here.") from None
+    except writes.InvalidPayloadError as error:
+        raise ApiError(422, f"{error}.") from None
+    except writes.RecordNotFoundError:
+        raise ApiError(404, f"There is no {write.resource.singular_name} with this id here.") from None
 
 
-_VIEWS: dict[str, Callable[[Chalk, Root, Write], View]] = {"PUT": _putting, "DELETE": _deleting}
+_VIEWS: dict[str, Callable[[Services, ApiRoot, WriteRoute], View]] = {"PUT": _putting, "DELETE": _deleting}
 
 
 def _key(path: str, given: dict[str, Any]) -> str:
     """The id of what is put: the path's, else the body's, else a new one (reading W-02)."""
     if _UNREAD in path:
-        raise Problem(400, "The id in the path is not UTF-8.")
+        raise ApiError(400, "The id in the path is not UTF-8.")
     named = given.get("sourcedId")
     if named is None:
         return path or str(uuid4())
     if not isinstance(named, str) or not named:
-        raise Problem(400, "sourcedId in the body must be a text that is not empty.")
+        raise ApiError(400, "sourcedId in the body must be a text that is not empty.")
     if path and named != path:
-        raise Problem(400, "sourcedId in the body is not the id in the path.")
+        raise ApiError(400, "sourcedId in the body is not the id in the path.")
     return named
 
 
-def _noting(write: Write, key: str, grant: Grant) -> writes.Also:
+def _noting(write: WriteRoute, key: str, grant: Principal) -> writes.OnCommit:
     """Who wrote which record goes into the audit, with the record or not at all."""
     event = "gradebook.put" if write.method == "PUT" else "gradebook.deleted"
 
     def note(transaction: Transaction) -> None:
         name = write.resource.name
-        note_in(transaction, grant.tenant, event, collection=name, record=key, way=grant.way, by=grant.id)
+        record_event(
+            transaction,
+            grant.tenant,
+            event,
+            collection=name,
+            record=key,
+            way=grant.credential_type,
+            by=grant.credential_id,
+        )
 
     return note
 
 
-def _shown(chalk: Chalk, write: Write, base: str, grant: Grant, stored: bytes) -> bytes:
+def _shown(chalk: Services, write: WriteRoute, base: str, grant: Principal, stored: bytes) -> bytes:
     """The record as a read would show it to this bearer."""
-    seen_by = sight(grant)
-    if seen_by is OPEN:
-        return b"".join(serialization.documents([stored], base, None))
+    seen_by = policy_for(grant)
+    if seen_by is UNRESTRICTED:
+        return b"".join(serialization.render_documents([stored], base, None))
     with chalk.store.read(grant.tenant) as snapshot:
-        blade = cut(write.resource.name, seen_by, snapshot, grant.tenant, Acquaintances())
-        return b"".join(serialization.documents([stored], base, None, blade))
+        blade = make_redactor(write.resource.name, seen_by, snapshot, grant.tenant, RedactionCache())
+        return b"".join(serialization.render_documents([stored], base, None, blade))
 
 
-def _answer(write: Write, base: str, key: str, document: bytes, created: bool) -> Response:
+def _answer(write: WriteRoute, base: str, key: str, document: bytes, created: bool) -> Response:
     body = b"".join(serialization.single(write.resource, [document], ()))
     headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
     if created:

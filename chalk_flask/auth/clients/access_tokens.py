@@ -19,18 +19,18 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
-from chalk_flask.auth.clients.store import Clients
+from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.auth.secrets.key_file import KeyFile
-from chalk_flask.auth.tokens.record import Grant, instant
-from chalk_flask.auth.tokens.store import hashed
-from chalk_flask.permissions.scopes import allows, in_order
+from chalk_flask.auth.tokens.record import Principal, utc_now
+from chalk_flask.auth.tokens.store import token_hash
+from chalk_flask.permissions.scopes import scope_satisfied, sort_scopes
 
-__all__ = ["ISSUER", "KEY_FILE", "AccessTokens"]
+__all__ = ["ISSUER", "KEY_FILE_NAME", "AccessTokenIssuer"]
 
 ISSUER = "urn:chalk-flask:access-token"
 """The `iss` of our own tokens, which no issuer that a tenant trusts can have: an issuer's name is an address."""
 
-KEY_FILE = "access-tokens.key"
+KEY_FILE_NAME = "access-tokens.key"
 """The name of the key file below the setting `data`."""
 
 _ALGORITHM = "HS256"
@@ -49,11 +49,11 @@ class _Claims(NamedTuple):
     expires: float
 
 
-class AccessTokens:
+class AccessTokenIssuer:
     """A way in: the access tokens that this service issued. Safe for use by many threads at once."""
 
     def __init__(
-        self, clients: Clients, key: KeyFile, seconds: int = 3600, now: Callable[[], datetime] = instant
+        self, clients: ClientStore, key: KeyFile, seconds: int = 3600, now: Callable[[], datetime] = utc_now
     ) -> None:
         self.seconds = seconds
         self._clients = clients
@@ -61,7 +61,7 @@ class AccessTokens:
         self._now = now
         self._key: tuple[bytes, OctKey] | None = None
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[object, _Claims, Grant | None]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[object, _Claims, Principal | None]] = OrderedDict()
 
     def issue(self, client: str, tenant: str, scopes: frozenset[str]) -> str:
         """A new token for a client; earlier ones stay valid. Makes the key if there is none. Raises KeyUnusable."""
@@ -70,14 +70,14 @@ class AccessTokens:
             "iss": ISSUER,
             "tenant": tenant,
             "client": client,
-            "scopes": in_order(scopes),
+            "scopes": sort_scopes(scopes),
             "iat": moment,
             "exp": moment + self.seconds,
             "jti": secrets.token_hex(16),
         }
         return jwt.encode(_HEADER, claims, self._imported(self._key_file.key()), [_ALGORITHM])
 
-    def recognises(self, token: str) -> bool:
+    def can_verify(self, token: str) -> bool:
         """Whether the text is a JWT that says it is ours."""
         parts = token.split(".", 3)
         if len(parts) != 3 or len(token) > _LONGEST:
@@ -88,14 +88,14 @@ class AccessTokens:
             return False
         return isinstance(claims, dict) and claims.get("iss") == ISSUER
 
-    def admit(self, token: str) -> tuple[Grant | None, object]:
+    def authenticate(self, token: str) -> tuple[Principal | None, object]:
         """What the token opens, and the stamp at which its client was looked up.
 
         Nothing for one that is not ours, expired, or whose client or tenant has ended. Raises StorageError and
         KeyUnusable.
         """
         # The stamp is taken before the client is read: a commit in between makes the entry too old, never too new.
-        stamp, digest, key = self._clients.stamp(), hashed(token), self._key_file.existing()
+        stamp, digest, key = self._clients.version(), token_hash(token), self._key_file.existing()
         with self._lock:
             entry = self._known.get(digest)
         if entry is None or entry[0] != stamp or entry[1].key != key:
@@ -106,12 +106,14 @@ class AccessTokens:
             self._remember(digest, entry)
         return (entry[2] if self._now().timestamp() < entry[1].expires else None), stamp
 
-    def _granted(self, claims: _Claims, stamp: object) -> Grant | None:
+    def _granted(self, claims: _Claims, stamp: object) -> Principal | None:
         """The client may have lost something since the token was issued: both must allow what is done."""
-        _, grant = self._clients.at(claims.client, stamp)
+        _, grant = self._clients.get_at(claims.client, stamp)
         if grant is None or grant.tenant != claims.tenant:
             return None
-        return replace(grant, scopes=frozenset(scope for scope in claims.scopes if allows(grant.scopes, scope)))
+        return replace(
+            grant, scopes=frozenset(scope for scope in claims.scopes if scope_satisfied(grant.scopes, scope))
+        )
 
     def _verified(self, token: str, key: bytes | None) -> _Claims | None:
         if key is None:
@@ -128,7 +130,7 @@ class AccessTokens:
             self._key = held = (key, OctKey.import_key(key))
         return held[1]
 
-    def _remember(self, digest: str, entry: tuple[object, _Claims, Grant | None]) -> None:
+    def _remember(self, digest: str, entry: tuple[object, _Claims, Principal | None]) -> None:
         with self._lock:
             self._known[digest] = entry
             self._known.move_to_end(digest)

@@ -19,23 +19,23 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jwt import JWTClaimsRegistry
 
-from chalk_flask.auth.clients.record import ClientRecord
-from chalk_flask.auth.clients.store import ClientRefused, Clients
-from chalk_flask.auth.jwt.jti_cache import Replays
-from chalk_flask.auth.jwt.jwks import ES256, RS256, BadKeys, PublicKeys, public_keys
-from chalk_flask.auth.tokens.record import instant
+from chalk_flask.auth.clients.record import OAuthClient
+from chalk_flask.auth.clients.store import ClientError, ClientStore
+from chalk_flask.auth.jwt.jti_cache import JtiCache
+from chalk_flask.auth.jwt.jwks import ES256, RS256, InvalidKeySetError, JwkSet, parse_jwk_set
+from chalk_flask.auth.tokens.record import utc_now
 
-__all__ = ["JWT_BEARER", "Assertions", "claimed", "keys_in"]
+__all__ = ["JWT_BEARER", "ClientAssertionVerifier", "parse_public_keys", "unverified_client_id"]
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """The only `client_assertion_type` there is."""
 
-LEEWAY = 60
+LEEWAY_SECONDS = 60
 """Seconds by which a client's clock may differ from ours."""
-LONGEST_LIFE = 3600
+MAX_LIFETIME_SECONDS = 3600
 """Seconds that an assertion may be valid, counted from now."""
 
-SHORTEST_RSA = 2048
+MIN_RSA_BITS = 2048
 """Bits that an RSA key has at least."""
 
 _LONGEST = 16384
@@ -44,19 +44,19 @@ _MOST_USED = 10_000
 """Assertions of a client that are remembered at a time; when all of them are still valid, further ones are refused."""
 
 
-class Assertions:
+class ClientAssertionVerifier:
     """Tells clients by their assertions. Safe for use by many threads at once.
 
     An assertion is good once. Which were used is known to this process alone and until it ends: with several processes
     one could be used once in each, within the hour that it may be valid.
     """
 
-    def __init__(self, clients: Clients, now: Callable[[], datetime] = instant) -> None:
+    def __init__(self, clients: ClientStore, now: Callable[[], datetime] = utc_now) -> None:
         self._clients = clients
         self._now = now
-        self._used = Replays(_MOST_USED)
+        self._used = JtiCache(_MOST_USED)
 
-    def client_of(self, assertion: str, audiences: Sequence[str]) -> ClientRecord | None:
+    def authenticate(self, assertion: str, audiences: Sequence[str]) -> OAuthClient | None:
         """The client that signed this for one of the audiences; None when anything about it is wrong.
 
         Takes the same time whether there is such a client or not. Raises StorageError.
@@ -65,7 +65,7 @@ class Assertions:
         if said is None:
             return None
         algorithm, kid, claims = said
-        record = self._clients.active(claims["sub"])
+        record = self._clients.find_active(claims["sub"])
         keys = _keys(record, algorithm, kid)
         if not any(_signed(assertion, key, algorithm) for key in keys) or record is None:
             return None
@@ -75,7 +75,7 @@ class Assertions:
         now = int(self._now().timestamp())
         wanted = JWTClaimsRegistry(
             now=now,
-            leeway=LEEWAY,
+            leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": claims["sub"]},
             aud={"essential": True, "values": list(audiences)},
             exp={"essential": True},
@@ -86,39 +86,41 @@ class Assertions:
         except JoseError:
             return False
         expires, jti = claims["exp"], claims["jti"]
-        if expires > now + LONGEST_LIFE + LEEWAY or len(jti) > _LONGEST_JTI:
+        if expires > now + MAX_LIFETIME_SECONDS + LEEWAY_SECONDS or len(jti) > _LONGEST_JTI:
             return False
-        return self._used.first(claims["sub"], jti, expires + LEEWAY + 1, now)
+        return self._used.check_and_remember(claims["sub"], jti, expires + LEEWAY_SECONDS + 1, now)
 
 
-def claimed(assertion: str) -> str:
+def unverified_client_id(assertion: str) -> str:
     """The id of the client that an assertion says it is of, which nobody has verified; empty when it says none."""
     said = _unverified(assertion)
     return said[2]["sub"] if said is not None else ""
 
 
-def keys_in(content: bytes) -> dict[str, Any]:
+def parse_public_keys(content: bytes) -> dict[str, Any]:
     """The JWK Set to be kept of a client, from one or from a public key in PEM. Raises ClientRefused."""
     try:
         if b"-----BEGIN" in content:
             content = orjson.dumps({"keys": [_of_pem(content)]})
-        return public_keys(content, strict=True).as_dict()
-    except BadKeys as error:
-        raise ClientRefused(f"the client's public key: {error}") from error
+        return parse_jwk_set(content, strict=True).to_dict()
+    except InvalidKeySetError as error:
+        raise ClientError(f"the client's public key: {error}") from error
 
 
 def _of_pem(content: bytes) -> Mapping[str, Any]:
     if b"PRIVATE KEY-----" in content:
-        raise BadKeys("this is a private key, which belongs to the client alone: give the public one")
+        raise InvalidKeySetError("this is a private key, which belongs to the client alone: give the public one")
     try:
         key = load_pem_public_key(content)
-        if isinstance(key, RSAPublicKey) and key.key_size >= SHORTEST_RSA:
+        if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
             return RSAKey.import_key(key).as_dict(private=False)
         if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
             return ECKey.import_key(key).as_dict(private=False)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadKeys("this PEM is no public key, such as `openssl pkey -pubout` prints") from error
-    raise BadKeys(f"this is neither an RSA key of {SHORTEST_RSA} bits or more nor an EC key with the curve P-256")
+        raise InvalidKeySetError("this PEM is no public key, such as `openssl pkey -pubout` prints") from error
+    raise InvalidKeySetError(
+        f"this is neither an RSA key of {MIN_RSA_BITS} bits or more nor an EC key with the curve P-256"
+    )
 
 
 def _unverified(assertion: str) -> tuple[str, str | None, dict[str, Any]] | None:
@@ -144,16 +146,16 @@ def _signed(assertion: str, key: RSAKey | ECKey, algorithm: str) -> bool:
     return True
 
 
-def _keys(record: ClientRecord | None, algorithm: str, kid: str | None) -> Sequence[RSAKey | ECKey]:
+def _keys(record: OAuthClient | None, algorithm: str, kid: str | None) -> Sequence[RSAKey | ECKey]:
     """The client's keys for this algorithm; where it has none one that nobody signs with, which takes as long."""
-    held = _parsed(orjson.dumps(record.jwks)) if record is not None and record.jwks is not None else PublicKeys()
+    held = _parsed(orjson.dumps(record.jwks)) if record is not None and record.jwks is not None else JwkSet()
     # Whatever a client calls its key, all of these are its own.
-    return held.fitting(algorithm, kid) or held.fitting(algorithm, None) or [_nobodys()[algorithm]]
+    return held.matching(algorithm, kid) or held.matching(algorithm, None) or [_nobodys()[algorithm]]
 
 
 @lru_cache(maxsize=256)
-def _parsed(jwks: bytes) -> PublicKeys:
-    return public_keys(jwks, strict=True)
+def _parsed(jwks: bytes) -> JwkSet:
+    return parse_jwk_set(jwks, strict=True)
 
 
 @lru_cache(maxsize=1)

@@ -12,15 +12,15 @@ from typing import Any
 import orjson
 
 from backends import Record
-from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.permissions.restrictions import UNLIMITED, Limits
-from chalk_flask.permissions.scopes import in_order
+from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
+from chalk_flask.permissions.scopes import sort_scopes
 
-__all__ = ["ClientRecord", "KeptSecret"]
+__all__ = ["OAuthClient", "StoredSecret"]
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSecret:
+class StoredSecret:
     """A secret as it is kept: its SHA-256 in hexadecimal digits, and until when it is valid (None: no end)."""
 
     # A slow hash protects secrets that people think up. Ours are 256 random bits: nobody finds one by trying, however
@@ -31,16 +31,16 @@ class KeptSecret:
     sealed: str | None = field(default=None, repr=False)
 
     @classmethod
-    def of_text(cls, secret: str, sealed: str | None = None) -> KeptSecret:
+    def from_text(cls, secret: str, sealed: str | None = None) -> StoredSecret:
         """What is kept of a secret that was just made."""
         return cls(_hashed(secret), sealed=sealed)
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> KeptSecret:
+    def from_dict(cls, data: Mapping[str, Any]) -> StoredSecret:
         """The secret that a stored object describes."""
         return cls(data["sha256"], _read(data.get("until")), data.get("sealed"))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object that is stored."""
         sealed = {} if self.sealed is None else {"sealed": self.sealed}
         return {"sha256": self.sha256, "until": _written(self.until)} | sealed
@@ -51,11 +51,11 @@ class KeptSecret:
 
 
 # What a text is compared with where there is no secret: the time that takes says nothing about a client.
-NO_SECRET = KeptSecret("-" * 64)
+NO_SECRET = StoredSecret("-" * 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRecord:
+class OAuthClient:
     """A client as it is kept. It shows who it is by a secret, or by signing with a key, whose public part is in `jwks`.
 
     Of `secrets` the newest comes first; those before it are valid for the overlap of a rotation.
@@ -66,16 +66,16 @@ class ClientRecord:
     tenant: str
     scopes: frozenset[str]
     created: datetime
-    limits: Limits = UNLIMITED
-    secrets: tuple[KeptSecret, ...] = field(default=(), repr=False)
+    restrictions: AccessRestrictions = NO_RESTRICTIONS
+    secrets: tuple[StoredSecret, ...] = field(default=(), repr=False)
     jwks: Mapping[str, Any] | None = field(default=None, repr=False)
     rotated: datetime | None = None
     revoked: datetime | None = None
 
     @property
-    def grant(self) -> Grant:
+    def principal(self) -> Principal:
         """What the client may do as long as it is not revoked."""
-        return Grant(self.tenant, self.scopes, self.id, self.limits, "client")
+        return Principal(self.tenant, self.scopes, self.id, self.restrictions, "client")
 
     @property
     def state(self) -> str:
@@ -83,7 +83,7 @@ class ClientRecord:
         return "active" if self.revoked is None else "revoked"
 
     @property
-    def signs(self) -> bool:
+    def uses_oauth1(self) -> bool:
         """Whether the client may sign its requests (OAuth 1.0a)."""
         return any(kept.sealed for kept in self.secrets)
 
@@ -94,43 +94,43 @@ class ClientRecord:
         same = [compare_digest(digest, kept.sha256) and kept.valid_at(moment) for kept in self.secrets or (NO_SECRET,)]
         return any(same)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object that is stored; moments in UTC with milliseconds, null where nothing happened."""
         return {
             "id": self.id,
             "label": self.label,
             "tenant": self.tenant,
-            "scopes": in_order(self.scopes),
-            "limits": self.limits.as_dict(),
+            "scopes": sort_scopes(self.scopes),
+            "limits": self.restrictions.to_dict(),
             "created": _written(self.created),
-            "secrets": [kept.as_dict() for kept in self.secrets],
+            "secrets": [kept.to_dict() for kept in self.secrets],
             "jwks": self.jwks,
             "rotated": _written(self.rotated),
             "revoked": _written(self.revoked),
         }
 
-    def shown(self) -> dict[str, Any]:
+    def public_dict(self) -> dict[str, Any]:
         """The JSON object for an operator: what is stored but for hashes and keys, and how the client signs in."""
-        stored = self.as_dict()
+        stored = self.to_dict()
         hidden = ("secrets", "jwks")
         auth = "private_key_jwt" if self.jwks is not None else "client_secret"
         return {name: stored[name] for name in stored if name not in hidden} | {
             "auth": auth,
-            "oauth1": self.signs,
+            "oauth1": self.uses_oauth1,
             "state": self.state,
         }
 
-    def stored(self) -> Record:
+    def to_record(self) -> Record:
         """The record in the collection `clients`, under the client's id."""
-        return Record(self.id, orjson.dumps(self.as_dict()), {"tenant": self.tenant})
+        return Record(self.id, orjson.dumps(self.to_dict()), {"tenant": self.tenant})
 
     @classmethod
-    def parse(cls, body: bytes) -> ClientRecord:
+    def parse(cls, body: bytes) -> OAuthClient:
         """The client that a stored body describes."""
-        return cls.of(orjson.loads(body))
+        return cls.from_dict(orjson.loads(body))
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> ClientRecord:
+    def from_dict(cls, data: Mapping[str, Any]) -> OAuthClient:
         """The client that a stored object describes; members that an earlier version did not write may be missing."""
         return cls(
             id=data["id"],
@@ -138,8 +138,8 @@ class ClientRecord:
             tenant=data["tenant"],
             scopes=frozenset(data["scopes"]),
             created=datetime.fromisoformat(data["created"]),
-            limits=Limits.of(data.get("limits")),
-            secrets=tuple(map(KeptSecret.of, data.get("secrets", ()))),
+            restrictions=AccessRestrictions.from_dict(data.get("limits")),
+            secrets=tuple(map(StoredSecret.from_dict, data.get("secrets", ()))),
             jwks=data.get("jwks"),
             rotated=_read(data.get("rotated")),
             revoked=_read(data.get("revoked")),

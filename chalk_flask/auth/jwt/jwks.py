@@ -17,13 +17,22 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import base64_to_int
 
-__all__ = ["ES256", "LARGEST", "RS256", "BadKeys", "Key", "PublicKeys", "checked_url", "public_keys"]
+__all__ = [
+    "ES256",
+    "MAX_JWKS_BYTES",
+    "RS256",
+    "InvalidKeySetError",
+    "JwkSet",
+    "Key",
+    "parse_jwk_set",
+    "validate_jwks_url",
+]
 
 Key: TypeAlias = RSAKey | ECKey
 
 RS256, ES256 = "RS256", "ES256"
 
-LARGEST = 1024 * 1024
+MAX_JWKS_BYTES = 1024 * 1024
 """The most bytes that a key set may have."""
 
 _MOST_KEYS = 32
@@ -31,27 +40,27 @@ _PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth")
 _RSA_BITS = range(2048, 8193)
 
 
-class BadKeys(Exception):
+class InvalidKeySetError(Exception):
     """A key set, or the address of one, will not do; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class PublicKeys:
+class JwkSet:
     """The keys of a set that may verify, each with its id (None: it has none) and its only algorithm."""
 
-    held: tuple[tuple[str | None, str, Key], ...] = ()
+    keys: tuple[tuple[str | None, str, Key], ...] = ()
 
-    def fitting(self, algorithm: str, kid: str | None) -> Sequence[Key]:
+    def matching(self, algorithm: str, kid: str | None) -> Sequence[Key]:
         """The keys for a token with this header: of that algorithm, and of that id where both name one."""
-        same = (each for each in self.held if each[1] == algorithm)
+        same = (each for each in self.keys if each[1] == algorithm)
         return [key for known, _, key in same if kid is None or known is None or known == kid]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JWK Set that is stored and shown: public members only."""
-        return {"keys": [key.as_dict(private=False) for _, _, key in self.held]}
+        return {"keys": [key.as_dict(private=False) for _, _, key in self.keys]}
 
 
-def public_keys(text: bytes, *, strict: bool) -> PublicKeys:
+def parse_jwk_set(text: bytes, *, strict: bool) -> JwkSet:
     """The keys of a JWK Set that may verify tokens. Other kinds, and keys for encryption, are left out.
 
     Raises BadKeys when none is left; with `strict` also for a symmetric, a private or a broken key, which are left out
@@ -61,18 +70,18 @@ def public_keys(text: bytes, *, strict: bool) -> PublicKeys:
     for number, entry in enumerate(_entries(text), start=1):
         try:
             found = _read(entry)
-        except BadKeys as error:
+        except InvalidKeySetError as error:
             if strict:
-                raise BadKeys(f"key {number} of the set {error}") from error
+                raise InvalidKeySetError(f"key {number} of the set {error}") from error
             continue
         if found is not None:
             held.append(found)
     if not held:
-        raise BadKeys("the set holds no key for RS256 (RSA) or ES256 (EC with the curve P-256)")
-    return PublicKeys(tuple(held))
+        raise InvalidKeySetError("the set holds no key for RS256 (RSA) or ES256 (EC with the curve P-256)")
+    return JwkSet(tuple(held))
 
 
-def checked_url(text: str) -> SplitResult:
+def validate_jwks_url(text: str) -> SplitResult:
     """The parts of an address of a key set: https, or http on this machine. Raises BadKeys."""
     try:
         parts = urlsplit(text)
@@ -80,9 +89,11 @@ def checked_url(text: str) -> SplitResult:
     except ValueError:
         host = None
     if not host or not re.fullmatch(r"[!-~]{1,1000}", text) or parts.username is not None or parts.fragment:
-        raise BadKeys(f"{text!r} is not the address of a key set, such as https://tool.example.org/jwks.json")
+        raise InvalidKeySetError(
+            f"{text!r} is not the address of a key set, such as https://tool.example.org/jwks.json"
+        )
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_here(host)):
-        raise BadKeys(f"{text!r} will not do: keys are fetched by https only (by http from this machine)")
+        raise InvalidKeySetError(f"{text!r} will not do: keys are fetched by https only (by http from this machine)")
     return parts
 
 
@@ -90,26 +101,30 @@ def _entries(text: bytes) -> list[Any]:
     try:
         data = orjson.loads(text)
     except ValueError as error:
-        raise BadKeys('this is not JSON; a JWK Set is an object such as {"keys": [...]}') from error
+        raise InvalidKeySetError('this is not JSON; a JWK Set is an object such as {"keys": [...]}') from error
     entries = data.get("keys") if isinstance(data, dict) else None
     if not isinstance(entries, list):
-        raise BadKeys('this is not a JWK Set, an object such as {"keys": [...]}')
+        raise InvalidKeySetError('this is not a JWK Set, an object such as {"keys": [...]}')
     if len(entries) > _MOST_KEYS:
-        raise BadKeys(f"the set holds {len(entries)} keys, and {_MOST_KEYS} are the most")
+        raise InvalidKeySetError(f"the set holds {len(entries)} keys, and {_MOST_KEYS} are the most")
     return entries
 
 
 def _read(entry: Any) -> tuple[str | None, str, Key] | None:
     """The id, algorithm and key of an entry; None when it is of another kind or for another use."""
     if not isinstance(entry, dict):
-        raise BadKeys("is not an object")
+        raise InvalidKeySetError("is not an object")
     if entry.get("kty") == "oct" or "k" in entry:
-        raise BadKeys("is symmetric: who can verify with it can sign with it too; give the public keys of a pair")
+        raise InvalidKeySetError(
+            "is symmetric: who can verify with it can sign with it too; give the public keys of a pair"
+        )
     if any(member in entry for member in _PRIVATE):
-        raise BadKeys("is private, and belongs to the issuer alone: give the public part, without `d` and the like")
+        raise InvalidKeySetError(
+            "is private, and belongs to the issuer alone: give the public part, without `d` and the like"
+        )
     kid, operations = entry.get("kid"), entry.get("key_ops", ["verify"])
     if not (kid is None or isinstance(kid, str)) or not isinstance(operations, list):
-        raise BadKeys("has a kid that is no text, or key_ops that are no list")
+        raise InvalidKeySetError("has a kid that is no text, or key_ops that are no list")
     algorithm = RS256 if entry.get("kty") == "RSA" else ES256
     fits = entry.get("kty") == "RSA" or (entry.get("kty") == "EC" and entry.get("crv") == "P-256")
     for_tokens = entry.get("use", "sig") == "sig" and "verify" in operations
@@ -126,12 +141,12 @@ def _imported(entry: dict[str, Any]) -> Key:
         # Looked at first: a short key is weak, a long one slow, and so is a large exponent.
         if base64_to_int(kept["n"]).bit_length() not in _RSA_BITS or base64_to_int(kept["e"]) >= 2**32:
             shortest, longest = _RSA_BITS[0], _RSA_BITS[-1]
-            raise BadKeys(
+            raise InvalidKeySetError(
                 f"is RSA with less than {shortest} or more than {longest} bits, or an exponent of more than 32"
             )
         return RSAKey.import_key(kept)
     except (JoseError, KeyError, TypeError, ValueError) as error:
-        raise BadKeys("is broken: its numbers are missing or are none") from error
+        raise InvalidKeySetError("is broken: its numbers are missing or are none") from error
 
 
 def _is_here(host: str) -> bool:

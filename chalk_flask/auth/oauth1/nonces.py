@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-__all__ = ["FUTURE", "PAST", "Nonces"]
+__all__ = ["MAX_AGE_SECONDS", "MAX_AHEAD_SECONDS", "NonceCache"]
 
-PAST = 600
+MAX_AGE_SECONDS = 600
 """Seconds that a timestamp may lie in the past (clients of 1.1 ask for ten minutes at least)."""
-FUTURE = 300
+MAX_AHEAD_SECONDS = 300
 """Seconds that it may lie in the future."""
 
 
-class Nonces:
+class NonceCache:
     """The (client, timestamp, nonce) of the requests that were let in, for as long as their timestamps are valid.
 
     Of a client that signs more than `most` in that time the oldest are forgotten, and whatever is as old is refused.
@@ -23,33 +23,33 @@ class Nonces:
     def __init__(self, most: int = 100_000) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._clients: dict[str, _Seen] = {}
+        self._clients: dict[str, _ClientNonces] = {}
         self._due = 0
 
-    def take(self, client: str, timestamp: int, nonce: str, now: int) -> bool:
+    def check_and_remember(self, client: str, timestamp: int, nonce: str, now: int) -> bool:
         """Whether the timestamp, in seconds as `now` is, is within PAST and FUTURE, and the nonce new; it then is not.
 
         The ends of the window are part of it.
         """
-        if not now - PAST <= timestamp <= now + FUTURE:
+        if not now - MAX_AGE_SECONDS <= timestamp <= now + MAX_AHEAD_SECONDS:
             return False
         with self._lock:
             if now >= self._due:
                 self._sweep(now)
-            seen = self._clients.setdefault(client, _Seen())
+            seen = self._clients.setdefault(client, _ClientNonces())
             # Python's hash of a text is keyed anew in every process and takes a fraction of the room.
             return seen.take(timestamp, hash(nonce), self._most)
 
     def _sweep(self, now: int) -> None:
         self._due = now + 60
         for client, seen in list(self._clients.items()):
-            seen.forget(now - PAST)
-            if not seen.seconds and seen.floor < now - PAST:
+            seen.forget(now - MAX_AGE_SECONDS)
+            if not seen.seconds and seen.floor < now - MAX_AGE_SECONDS:
                 del self._clients[client]
 
 
 @dataclass(slots=True)
-class _Seen:
+class _ClientNonces:
     """The nonces of one client by second, and the second up to which they are forgotten."""
 
     seconds: dict[int, set[int]] = field(default_factory=dict)

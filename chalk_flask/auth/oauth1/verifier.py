@@ -24,30 +24,30 @@ from authlib.oauth1.rfc5849.util import escape
 from cryptography.fernet import Fernet
 
 from backends import Backend
-from chalk_flask.auth.clients.record import ClientRecord, KeptSecret
+from chalk_flask.auth.clients.record import OAuthClient, StoredSecret
 from chalk_flask.auth.clients.store import COLLECTION
-from chalk_flask.auth.oauth1.nonces import Nonces
-from chalk_flask.auth.secrets.encryption import Vault, VaultClosed
-from chalk_flask.auth.tokens.record import Grant, instant
-from chalk_flask.tenants.store import CONTROL, DEFAULT, granted
+from chalk_flask.auth.oauth1.nonces import NonceCache
+from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
+from chalk_flask.auth.tokens.record import Principal, utc_now
+from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules
 
-__all__ = ["Malformed", "OAuth1", "SignedRequest"]
+__all__ = ["MalformedRequestError", "OAuth1Verifier", "SignedRequest"]
 
 log = logging.getLogger(__name__)
 
-HASHES: Mapping[str, str] = MappingProxyType({"HMAC-SHA256": "sha256", "HMAC-SHA1": "sha1"})
-REQUIRED = ("oauth_consumer_key", "oauth_signature_method", "oauth_signature", "oauth_timestamp", "oauth_nonce")
+HASH_ALGORITHMS: Mapping[str, str] = MappingProxyType({"HMAC-SHA256": "sha256", "HMAC-SHA1": "sha1"})
+REQUIRED_PARAMS = ("oauth_consumer_key", "oauth_signature_method", "oauth_signature", "oauth_timestamp", "oauth_nonce")
 
-LONGEST = 8192
+MAX_PARAM_LENGTH = 8192
 """Characters of an Authorization header that are read."""
-LONGEST_NONCE = 255
+MAX_NONCE_LENGTH = 255
 
 _TIMESTAMP = re.compile(r"[0-9]{1,18}")
 
 Pair: TypeAlias = tuple[bytes, bytes]
 
 
-class Malformed(Exception):
+class MalformedRequestError(Exception):
     """A signed request that cannot be understood, whoever sent it; the message names what is wrong, and no secret."""
 
 
@@ -66,34 +66,36 @@ class SignedRequest:
     authorization: str
 
 
-class OAuth1:
+class OAuth1Verifier:
     """The way in for clients that sign. Safe for use by many threads at once."""
 
-    def __init__(self, store: Backend, vault: Vault, now: Callable[[], datetime] = instant) -> None:
+    def __init__(self, store: Backend, vault: SecretCipher, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
         self._vault = vault
         self._now = now
-        self._nonces = Nonces()
+        self._nonces = NonceCache()
         self._cache: tuple[object, dict[str, _Client]] = (None, {})
         self._told: set[str] = set()
         self._decoy = _decoy()
 
-    def admit(self, request: SignedRequest) -> tuple[Grant | None, object]:
+    def authenticate(self, request: SignedRequest) -> tuple[Principal | None, object]:
         """What the request may do (None: nothing), and the stamp of the store at which that was so.
 
         Each request is let in once. Raises Malformed and StorageError.
         """
         given = _read(request)
         # The stamp is taken before the record is read: a commit in between makes the entry too old, never too new.
-        stamp = self._store.stamp(CONTROL)
+        stamp = self._store.version(CONTROL)
         moment = self._now()
         grant = self._authentic(given, request, stamp, moment)
         if grant is None or given.token:
             return None, stamp
-        fresh = self._nonces.take(given.key, given.timestamp, given.nonce, int(moment.timestamp()))
+        fresh = self._nonces.check_and_remember(given.key, given.timestamp, given.nonce, int(moment.timestamp()))
         return (grant if fresh else None), stamp
 
-    def _authentic(self, given: _Given, request: SignedRequest, stamp: object, moment: datetime) -> Grant | None:
+    def _authentic(
+        self, given: _ProtocolParams, request: SignedRequest, stamp: object, moment: datetime
+    ) -> Principal | None:
         at, known = self._cache
         held = known.get(given.key) if at == stamp else None
         client = held or self._looked_up(given.key, stamp)
@@ -107,20 +109,20 @@ class OAuth1:
     def _looked_up(self, key: str, stamp: object) -> _Client:
         """The client of that id; one that opens nothing, at the same price, when there is none that may sign."""
         with self._store.read(CONTROL) as snapshot:
-            body = snapshot.bodies(COLLECTION, [key]).get(key, self._decoy)
-            record = ClientRecord.parse(body)
-            signs = record.revoked is None and record.signs
-            grant = granted(snapshot, record.grant)
-        held = self._opened(record if signs else ClientRecord.parse(self._decoy))
+            body = snapshot.get_many(COLLECTION, [key]).get(key, self._decoy)
+            record = OAuthClient.parse(body)
+            signs = record.revoked is None and record.uses_oauth1
+            grant = apply_tenant_rules(snapshot, record.principal)
+        held = self._opened(record if signs else OAuthClient.parse(self._decoy))
         client = _Client(held or _UNOPENED, grant if signs and held else None)
         if client.grant is not None:
             self._keep(key, stamp, client)
         return client
 
-    def _opened(self, record: ClientRecord) -> tuple[_Secret, ...]:
+    def _opened(self, record: OAuthClient) -> tuple[_Secret, ...]:
         try:
-            held = tuple((self._vault.open(kept.sealed), kept.until) for kept in record.secrets if kept.sealed)
-        except VaultClosed as error:
+            held = tuple((self._vault.decrypt(kept.sealed), kept.until) for kept in record.secrets if kept.sealed)
+        except SecretUnavailableError as error:
             if record.id and record.id not in self._told:
                 self._told.add(record.id)
                 log.warning("client %s cannot sign in with OAuth 1.0a: %s", record.id, error)
@@ -146,9 +148,9 @@ class _Client:
     """A client that may sign, with what it is granted; without a grant whatever it signs is refused."""
 
     secrets: tuple[_Secret, ...] = field(repr=False)
-    grant: Grant | None
+    grant: Principal | None
 
-    def signed(self, given: _Given, request: SignedRequest, moment: datetime) -> bool:
+    def signed(self, given: _ProtocolParams, request: SignedRequest, moment: datetime) -> bool:
         """Whether the signature is of one of the secrets that are valid at that moment."""
         text = given.base_string(request)
         valid = [secret for secret, until in self.secrets if until is None or moment < until]
@@ -158,7 +160,7 @@ class _Client:
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _ProtocolParams:
     """The protocol parameters of a request, and all of the header that is signed."""
 
     key: str
@@ -182,32 +184,34 @@ def _signature(base_string: str, secret: str, hashed: str) -> bytes:
     return b64encode(hmac.digest(f"{escape(secret)}&".encode(), base_string.encode(), hashed))
 
 
-def _read(request: SignedRequest) -> _Given:
-    if len(request.authorization) > LONGEST:
-        raise Malformed(f"The Authorization header is longer than {LONGEST} characters.")
+def _read(request: SignedRequest) -> _ProtocolParams:
+    if len(request.authorization) > MAX_PARAM_LENGTH:
+        raise MalformedRequestError(f"The Authorization header is longer than {MAX_PARAM_LENGTH} characters.")
     if any(name.startswith(b"oauth_") for name, _ in request.parameters):
-        raise Malformed("Parameters that begin with oauth_ have their place in the Authorization header alone.")
+        raise MalformedRequestError(
+            "Parameters that begin with oauth_ have their place in the Authorization header alone."
+        )
     header = _pairs(request.authorization)
     given = {name.decode("latin-1"): _text(value) for name, value in header}
     if len(given) < len(header):
-        raise Malformed("A parameter stands in the Authorization header more than once.")
-    if missing := [name for name in REQUIRED if not given.get(name)]:
-        raise Malformed(f"The Authorization header is without {' and '.join(missing)}.")
+        raise MalformedRequestError("A parameter stands in the Authorization header more than once.")
+    if missing := [name for name in REQUIRED_PARAMS if not given.get(name)]:
+        raise MalformedRequestError(f"The Authorization header is without {' and '.join(missing)}.")
     return _checked(given, tuple(pair for pair in header if pair[0] not in (b"realm", b"oauth_signature")))
 
 
-def _checked(given: Mapping[str, str], signed: tuple[Pair, ...]) -> _Given:
+def _checked(given: Mapping[str, str], signed: tuple[Pair, ...]) -> _ProtocolParams:
     if given.get("oauth_version", "1.0") != "1.0":
-        raise Malformed("oauth_version must be 1.0, or be left out.")
-    if given["oauth_signature_method"] not in HASHES:
-        raise Malformed(f"oauth_signature_method must be {' or '.join(HASHES)}.")
+        raise MalformedRequestError("oauth_version must be 1.0, or be left out.")
+    if given["oauth_signature_method"] not in HASH_ALGORITHMS:
+        raise MalformedRequestError(f"oauth_signature_method must be {' or '.join(HASH_ALGORITHMS)}.")
     if not _TIMESTAMP.fullmatch(given["oauth_timestamp"]):
-        raise Malformed("oauth_timestamp must be whole seconds since 1970, in digits.")
-    if len(given["oauth_nonce"]) > LONGEST_NONCE:
-        raise Malformed(f"oauth_nonce must have at most {LONGEST_NONCE} characters.")
-    return _Given(
+        raise MalformedRequestError("oauth_timestamp must be whole seconds since 1970, in digits.")
+    if len(given["oauth_nonce"]) > MAX_NONCE_LENGTH:
+        raise MalformedRequestError(f"oauth_nonce must have at most {MAX_NONCE_LENGTH} characters.")
+    return _ProtocolParams(
         key=given["oauth_consumer_key"],
-        hash=HASHES[given["oauth_signature_method"]],
+        hash=HASH_ALGORITHMS[given["oauth_signature_method"]],
         signature=given["oauth_signature"].encode(),
         timestamp=int(given["oauth_timestamp"]),
         nonce=given["oauth_nonce"],
@@ -225,7 +229,9 @@ def _pairs(authorization: str) -> list[Pair]:
         if value.startswith('"'):
             value, equals = value[1:-1], equals if value.endswith('"') and len(value) > 1 else ""
         if not equals:
-            raise Malformed('The Authorization header is not a list of parameters such as oauth_version="1.0".')
+            raise MalformedRequestError(
+                'The Authorization header is not a list of parameters such as oauth_version="1.0".'
+            )
         pairs.append((_decoded(name.strip()), _decoded(value)))
     return pairs
 
@@ -238,12 +244,12 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise Malformed("A parameter in the Authorization header is not UTF-8.") from error
+        raise MalformedRequestError("A parameter in the Authorization header is not UTF-8.") from error
 
 
 def _decoy() -> bytes:
     """The stored form of a client that nobody is: looking it over costs what looking over a client does."""
     sealed = Fernet(Fernet.generate_key()).encrypt(secrets.token_hex(32).encode()).decode()
-    kept = KeptSecret("0" * 64, sealed=sealed)
-    record = ClientRecord(id="", label="", tenant=DEFAULT, scopes=frozenset(), created=instant(), secrets=(kept,))
-    return record.stored().body
+    kept = StoredSecret("0" * 64, sealed=sealed)
+    record = OAuthClient(id="", label="", tenant=DEFAULT_TENANT, scopes=frozenset(), created=utc_now(), secrets=(kept,))
+    return record.to_record().body

@@ -7,13 +7,13 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["KeyFile", "KeyUnusable"]
+__all__ = ["KeyFile", "KeyFileError"]
 
-SIZE = 32
+KEY_BYTES = 32
 """Bytes of a key."""
 
 
-class KeyUnusable(Exception):
+class KeyFileError(Exception):
     """A key file cannot be made or read, or holds something else; the message names the file and what to do."""
 
 
@@ -35,7 +35,7 @@ class KeyFile:
             self._make()
             key = self.existing()
         if key is None:
-            raise KeyUnusable(f"{self._path} was removed while it was being made: try again")
+            raise KeyFileError(f"{self._path} was removed while it was being made: try again")
         return key
 
     def existing(self) -> bytes | None:
@@ -49,14 +49,14 @@ class KeyFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise KeyUnusable(f"the key file {self._path} cannot be read: {error.strerror}") from error
+            raise KeyFileError(f"the key file {self._path} cannot be read: {error.strerror}") from error
 
     def _parsed(self, content: bytes) -> bytes:
         with suppress(ValueError):
             key = bytes.fromhex(content.decode().strip())
-            if len(key) == SIZE:
+            if len(key) == KEY_BYTES:
                 return key
-        raise KeyUnusable(f"{self._path} holds no key of this service: put the right one back, or remove it")
+        raise KeyFileError(f"{self._path} holds no key of this service: put the right one back, or remove it")
 
     def _make(self) -> None:
         """Written whole under another name, then linked, which fails if another process was first: its key is taken."""
@@ -64,13 +64,13 @@ class KeyFile:
         try:
             _private_folder(self._path.parent)
             try:
-                _write(written, secrets.token_hex(SIZE).encode() + b"\n")
+                _write(written, secrets.token_hex(KEY_BYTES).encode() + b"\n")
                 with suppress(FileExistsError):
                     os.link(written, self._path)
             finally:
                 written.unlink(missing_ok=True)
         except OSError as error:
-            raise KeyUnusable(f"the key file {self._path} cannot be made: {error.strerror}") from error
+            raise KeyFileError(f"the key file {self._path} cannot be made: {error.strerror}") from error
 
 
 def _private_folder(folder: Path) -> None:

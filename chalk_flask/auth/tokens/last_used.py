@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from backends import Backend, StorageError, Transaction
-from chalk_flask.auth.tokens.record import TokenRecord
+from chalk_flask.auth.tokens.record import ApiToken
 
-__all__ = ["LastUsed"]
+__all__ = ["LastUsedTracker"]
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ EVERY = timedelta(minutes=1)
 WAIT = 1.0
 
 
-class LastUsed:
+class LastUsedTracker:
     """Writes the moments of use, at most one a token and minute, in a thread that lives while there is work.
 
     What cannot be written soon (a long import holds the store) is forgotten: a use is never worth a request.
@@ -36,7 +36,7 @@ class LastUsed:
         self._pending: dict[str, datetime] = {}
         self._writer: threading.Thread | None = None
 
-    def note(self, digest: str, recorded: datetime | None, moment: datetime) -> None:
+    def record(self, digest: str, recorded: datetime | None, moment: datetime) -> None:
         """Take down that the token was used at that moment, unless `recorded` or a note is less than a minute old."""
         latest = self._noted.get(digest) or recorded
         if latest is not None and abs(moment - latest) < EVERY:
@@ -67,8 +67,8 @@ class LastUsed:
 
     def _write(self, transaction: Transaction, uses: dict[str, datetime]) -> None:
         """Read again inside the transaction: someone may have revoked the token since, or written a use of it."""
-        for digest, body in transaction.bodies(self._collection, list(uses)).items():
-            token, moment = TokenRecord.parse(body), uses[digest]
+        for digest, body in transaction.get_many(self._collection, list(uses)).items():
+            token, moment = ApiToken.parse(body), uses[digest]
             if token.last_used is None or abs(moment - token.last_used) >= EVERY:
                 used = replace(token, last_used=moment)
-                transaction.put(self._collection, [used.stored(digest)])
+                transaction.put(self._collection, [used.to_record(digest)])

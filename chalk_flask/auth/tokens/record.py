@@ -10,14 +10,14 @@ from typing import Any, Literal
 import orjson
 
 from backends import Record
-from chalk_flask.permissions.restrictions import UNLIMITED, Limits
-from chalk_flask.permissions.scopes import in_order
+from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
+from chalk_flask.permissions.scopes import sort_scopes
 
-__all__ = ["Grant", "TokenRecord", "instant"]
+__all__ = ["ApiToken", "Principal", "utc_now"]
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Principal:
     """What a valid credential lets its bearer do: in which tenant, with which scopes, within which limits.
 
     `id` names the token, client or issuer, for logs; `way` says which of them it is.
@@ -25,13 +25,13 @@ class Grant:
 
     tenant: str
     scopes: frozenset[str]
-    id: str
-    limits: Limits = UNLIMITED
-    way: Literal["token", "client", "issuer"] = "token"
+    credential_id: str
+    restrictions: AccessRestrictions = NO_RESTRICTIONS
+    credential_type: Literal["token", "client", "issuer"] = "token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRecord:
+class ApiToken:
     """A token as its operator sees it. `prefix` is its beginning (None: only its hash was ever known here)."""
 
     id: str
@@ -40,15 +40,15 @@ class TokenRecord:
     scopes: frozenset[str]
     prefix: str | None
     created: datetime
-    limits: Limits = UNLIMITED
+    restrictions: AccessRestrictions = NO_RESTRICTIONS
     expires: datetime | None = None
     last_used: datetime | None = None
     revoked: datetime | None = None
 
     @property
-    def grant(self) -> Grant:
+    def principal(self) -> Principal:
         """What the token lets its bearer do as long as it is valid."""
-        return Grant(self.tenant, self.scopes, self.id, self.limits)
+        return Principal(self.tenant, self.scopes, self.id, self.restrictions)
 
     def valid_at(self, moment: datetime) -> bool:
         """Whether the token opens anything at that moment."""
@@ -60,14 +60,14 @@ class TokenRecord:
             return "revoked"
         return "active" if self.valid_at(moment) else "expired"
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object that is stored and shown; moments in UTC with milliseconds, null where nothing happened."""
         return {
             "id": self.id,
             "label": self.label,
             "tenant": self.tenant,
-            "scopes": in_order(self.scopes),
-            "limits": self.limits.as_dict(),
+            "scopes": sort_scopes(self.scopes),
+            "limits": self.restrictions.to_dict(),
             "prefix": self.prefix,
             "created": _written(self.created),
             "expires": _written(self.expires),
@@ -75,24 +75,24 @@ class TokenRecord:
             "revoked": _written(self.revoked),
         }
 
-    def stored(self, digest: str) -> Record:
+    def to_record(self, digest: str) -> Record:
         """The record in the collection `tokens`, under the SHA-256 of the token in hexadecimal digits."""
-        return Record(digest, orjson.dumps(self.as_dict()), {"id": self.id, "tenant": self.tenant})
+        return Record(digest, orjson.dumps(self.to_dict()), {"id": self.id, "tenant": self.tenant})
 
     @classmethod
-    def parse(cls, body: bytes) -> TokenRecord:
+    def parse(cls, body: bytes) -> ApiToken:
         """The token that a stored body describes."""
-        return cls.of(orjson.loads(body))
+        return cls.from_dict(orjson.loads(body))
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> TokenRecord:
+    def from_dict(cls, data: Mapping[str, Any]) -> ApiToken:
         """The token that a stored object describes."""
         return cls(
             id=data["id"],
             label=data["label"],
             tenant=data["tenant"],
             scopes=frozenset(data["scopes"]),
-            limits=Limits.of(data.get("limits")),
+            restrictions=AccessRestrictions.from_dict(data.get("limits")),
             prefix=data["prefix"],
             created=datetime.fromisoformat(data["created"]),
             expires=_read(data["expires"]),
@@ -101,7 +101,7 @@ class TokenRecord:
         )
 
 
-def instant() -> datetime:
+def utc_now() -> datetime:
     """Now, in UTC."""
     return datetime.now(UTC)
 

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import emit
-from chalk_flask.cli.options import as_json_option, check_tenant_of, opened, settings_of, settings_options
-from chalk_flask.cli.param_types import moment
+from chalk_flask.cli.errors import echo_result
+from chalk_flask.cli.options import (
+    as_json_option,
+    check_configured_tenant,
+    open_configured_store,
+    settings_from_options,
+    settings_options,
+)
+from chalk_flask.cli.param_types import timestamp_or_age
 
 if TYPE_CHECKING:
     from chalk_flask.settings import Settings
@@ -24,7 +30,10 @@ __all__ = ["audit_command"]
     "audit", short_help="Show who changed and read what.", epilog="Example: chalk-flask audit --since 7d --tenant north"
 )
 @click.option(
-    "--since", callback=moment, metavar="MOMENT", help="From 2026-01-31 (UTC) on, or for 30m, 12h, 7d.  [default: all]"
+    "--since",
+    callback=timestamp_or_age,
+    metavar="MOMENT",
+    help="From 2026-01-31 (UTC) on, or for 30m, 12h, 7d.  [default: all]",
 )
 @click.option("--tenant", metavar="NAME", help="Whose.  [default: everybody's]")
 @as_json_option
@@ -35,13 +44,13 @@ def audit_command(since: datetime | None, tenant: str | None, as_json: bool, **g
     Changes and logins are kept in the store, reads in the folder `data` for as many days as `audit_days` says. An entry
     holds ids, labels and counts: never a secret, a name or a value of a record or a parameter.
     """
-    settings = settings_of(given)
+    settings = settings_from_options(given)
     if tenant is not None:
-        check_tenant_of(settings, tenant)
+        check_configured_tenant(settings, tenant)
     with ExitStack() as stack:
         found = _entries(stack, settings, since, tenant)
         if as_json:
-            emit(as_json, {"entries": list(found)}, "")
+            echo_result(as_json, {"entries": list(found)}, "")
             return
         shown = 0
         for shown, entry in enumerate(found, 1):  # noqa: B007 - how many there were is asked below
@@ -55,19 +64,19 @@ def _entries(
 ) -> Iterator[dict[str, Any]]:
     from backends import store_exists
     from chalk_flask.audit.log import written
-    from chalk_flask.audit.timeline import history
+    from chalk_flask.audit.timeline import timeline
 
-    store = stack.enter_context(opened(settings)) if store_exists(settings.storage) else None
-    return history(store, Path(settings.data) / "reads", written(since) if since else "", tenant)
+    store = stack.enter_context(open_configured_store(settings)) if store_exists(settings.storage) else None
+    return timeline(store, Path(settings.data) / "reads", written(since) if since else "", tenant)
 
 
 def _line(entry: dict[str, Any]) -> str:
     """The entry in a line: when, whose, what, and the facts by name."""
-    from chalk_flask.roster.package.problems import one_line
+    from chalk_flask.roster.package.problems import to_one_line
 
     first = [str(entry.get(name, "-")) for name in ("time", "tenant", "event")]
     facts = [f"{name}={_fact(fact)}" for name, fact in entry.items() if name not in ("time", "tenant", "event")]
-    return one_line("  ".join([*first, " ".join(facts)]))
+    return to_one_line("  ".join([*first, " ".join(facts)]))
 
 
 def _fact(fact: object) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from chalk_flask.cli.errors import emit
-from chalk_flask.cli.formatting import table
+from chalk_flask.cli.errors import echo_result
+from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import as_json_option
 
 __all__ = ["backends_command"]
@@ -24,21 +24,21 @@ def backends_command(as_json: bool) -> None:
 
     durable: what was stored is there after the process ended. shared: several processes may use a store at once.
     """
-    from backends import installed
+    from backends import installed_backends
 
-    rows = [_described(scheme, target) for scheme, target in installed().items()]
+    rows = [_described(scheme, target) for scheme, target in installed_backends().items()]
     cells = [(row["scheme"], _word(row["durable"]), _word(row["shared"]), row["from"], row["note"]) for row in rows]
-    text = table(("SCHEME", "DURABLE", "SHARED", "FROM", ""), cells)
-    emit(as_json, {"backends": rows}, "\n".join(line.rstrip() for line in text.splitlines()))
+    text = format_table(("SCHEME", "DURABLE", "SHARED", "FROM", ""), cells)
+    echo_result(as_json, {"backends": rows}, "\n".join(line.rstrip() for line in text.splitlines()))
 
 
 def _described(scheme: str, target: str) -> dict[str, Any]:
-    from backends import BadStorageURL, backend_class
+    from backends import InvalidStorageURLError, backend_class
 
     row = {"scheme": scheme, "class": target, "from": _origin(scheme)}
     try:
         found = backend_class(f"{scheme}:")
-    except BadStorageURL as error:
+    except InvalidStorageURLError as error:
         return {**row, "durable": None, "shared": None, "note": str(error)}
     return {**row, "durable": found.durable, "shared": found.shared, "note": ""}
 

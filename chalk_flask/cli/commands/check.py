@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from chalk_flask.cli.errors import emit
+from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
-    check_tenant_of,
-    opened,
-    settings_of,
+    check_configured_tenant,
+    open_configured_store,
+    settings_from_options,
     settings_options,
     tenant_option,
 )
@@ -37,13 +37,13 @@ def check_command(tenant: str, as_json: bool, **given: Any) -> None:
     from backends import store_exists
     from chalk_flask.roster.verify.checker import check_store, nothing_checked
 
-    settings = settings_of(given)
-    check_tenant_of(settings, tenant)
+    settings = settings_from_options(given)
+    check_configured_tenant(settings, tenant)
     if store_exists(settings.storage):
-        with opened(settings) as store:
+        with open_configured_store(settings) as store:
             checked = check_store(store, tenant)
     else:
         checked = nothing_checked()
-    emit(as_json, checked.as_dict(), checked.as_text())
+    echo_result(as_json, checked.to_dict(), checked.to_text())
     if not checked.ok:
         raise click.exceptions.Exit(1)

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from chalk_flask.cli.errors import emit
-from chalk_flask.cli.formatting import table
-from chalk_flask.cli.options import as_json_option, settings_of, settings_options
-from chalk_flask.settings import describe
+from chalk_flask.cli.errors import echo_result
+from chalk_flask.cli.formatting import format_table
+from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options
+from chalk_flask.settings import describe_settings
 
 __all__ = ["config_group"]
 
@@ -27,9 +27,11 @@ def show(as_json: bool, **given: Any) -> None:
 
     Passwords are replaced by ***.
     """
-    rows = describe(settings_of(given))
+    rows = describe_settings(settings_from_options(given))
     shown = [(row.name, _text(row.value), row.source) for row in rows]
-    emit(as_json, {"settings": [row._asdict() for row in rows]}, table(("SETTING", "VALUE", "FROM"), shown))
+    echo_result(
+        as_json, {"settings": [row._asdict() for row in rows]}, format_table(("SETTING", "VALUE", "FROM"), shown)
+    )
 
 
 def _text(value: object) -> str:

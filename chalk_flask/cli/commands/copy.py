@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chalk_flask.cli.errors import Refused, emit
+from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import as_json_option
 from chalk_flask.cli.progress import progress_line
 
@@ -38,19 +38,19 @@ def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None
     that are held, and the record of reads. To move a service, stop it, copy the store, take that folder along as it is,
     and start with --storage TO. A package that is held is to be imported again: its roster counts as moved.
     """
-    from backends import StorageError, StoreNotEmpty, StoreUnfinished
+    from backends import IncompleteCopyError, StorageError, StoreNotEmptyError
 
     _check(source, target)
     with _opened(source) as here, _opened(target, unfinished=True) as there:
         try:
             counts = _copied(here, there, restart)
-        except StoreNotEmpty as error:
-            raise Refused(f"{target} is left as it is: {error}") from error
-        except StoreUnfinished as error:
-            raise Refused(f"{target}: {error}") from error
+        except StoreNotEmptyError as error:
+            raise CommandError(f"{target} is left as it is: {error}") from error
+        except IncompleteCopyError as error:
+            raise CommandError(f"{target}: {error}") from error
         except StorageError as error:
-            raise Refused(f"the copy to {target} was stopped: {error}. Begin it anew with --restart") from error
-    emit(as_json, {"tenants": counts, "total": _total(counts)}, _told(counts, target))
+            raise CommandError(f"the copy to {target} was stopped: {error}. Begin it anew with --restart") from error
+    echo_result(as_json, {"tenants": counts, "total": _total(counts)}, _told(counts, target))
 
 
 def _check(source: str, target: str) -> None:
@@ -59,32 +59,32 @@ def _check(source: str, target: str) -> None:
 
     for url in (source, target):
         if not backend_class(url).durable:
-            raise Refused(f"{url} keeps nothing once this command ends: name another store")
+            raise CommandError(f"{url} keeps nothing once this command ends: name another store")
     if not store_exists(source):
-        raise Refused(f"there is nothing to copy: {source} does not exist")
+        raise CommandError(f"there is nothing to copy: {source} does not exist")
     if _place(source) == _place(target):
-        raise Refused(f"{source} and {target} are the same store: name another one to copy into")
+        raise CommandError(f"{source} and {target} are the same store: name another one to copy into")
 
 
 def _place(url: str) -> tuple[type[Backend], str]:
     """What a URL names, however it is written."""
-    from backends import BadStorageURL, backend_class
+    from backends import InvalidStorageURLError, backend_class
     from backends.base import file_path
 
     try:
         return backend_class(url), str(file_path(url).resolve())
-    except BadStorageURL:  # not every backend keeps files
+    except InvalidStorageURLError:  # not every backend keeps files
         return backend_class(url), url
 
 
 def _opened(url: str, *, unfinished: bool = False) -> Backend:
-    from backends import StoreUnfinished, open_store
+    from backends import IncompleteCopyError, open_store
     from chalk_flask.storage import COLLECTIONS
 
     try:
-        return open_store(url, COLLECTIONS, unfinished=unfinished)
-    except StoreUnfinished as error:
-        raise Refused(f"{url}: {error}") from error
+        return open_store(url, COLLECTIONS, allow_incomplete=unfinished)
+    except IncompleteCopyError as error:
+        raise CommandError(f"{url}: {error}") from error
 
 
 def _copied(source: Backend, target: Backend, restart: bool) -> Counts:

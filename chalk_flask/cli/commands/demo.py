@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.commands.import_ import end, load_package
+from chalk_flask.cli.commands.import_ import exit_with, load_package
 from chalk_flask.cli.commands.serve import curl_line, run, service, token_for_a_day
-from chalk_flask.cli.errors import Refused, emit
-from chalk_flask.cli.options import DEFAULT_TENANT, SERVING, as_json_option, opened, settings_of, settings_options
-from chalk_flask.settings import describe
+from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.options import (
+    DEFAULT_TENANT,
+    SERVING,
+    as_json_option,
+    open_configured_store,
+    settings_from_options,
+    settings_options,
+)
+from chalk_flask.settings import describe_settings
 
 if TYPE_CHECKING:
     from backends import Backend
-    from chalk_flask.roster.imports.report import Report
+    from chalk_flask.roster.imports.report import ImportReport
     from chalk_flask.settings import Settings
 
 __all__ = ["demo_command"]
@@ -42,7 +49,7 @@ def demo_command(no_serve: bool, as_json: bool, **given: Any) -> None:
     if as_json and not no_serve:
         raise click.UsageError("--json prints one object and ends: use it with --no-serve")
     if no_serve:
-        _prepare(settings_of(given), as_json, given["config"])
+        _prepare(settings_from_options(given), as_json, given["config"])
     else:
         _serve(given)
 
@@ -67,10 +74,10 @@ def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
     from backends import backend_class
 
     if not backend_class(settings.storage).durable:
-        raise Refused(
+        raise CommandError(
             f"{settings.storage} keeps nothing once this command ends: leave --no-serve out, so that it serves"
         )
-    with opened(settings) as store:
+    with open_configured_store(settings) as store:
         report = _load(store, settings)
         made = token_for_a_day(store, "demo")
     follow = _next(settings, config)
@@ -78,19 +85,19 @@ def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
         f"The sample district is in {_shown(settings)} ({report.state}).\n"
         f"This token reads everything until {made['expires']}:\n\n  {made['token']}\n\nNow serve it:\n\n  {follow}"
     )
-    emit(as_json, {"state": report.state, "storage": _shown(settings), **made, "next": follow}, text)
+    echo_result(as_json, {"state": report.state, "storage": _shown(settings), **made, "next": follow}, text)
 
 
-def _load(store: Backend, settings: Settings) -> Report:
+def _load(store: Backend, settings: Settings) -> ImportReport:
     """Import the sample district. Raises Refused when the store holds another one."""
     with _package() as folder:
         _check_vacant(store, _district(folder))
         report = load_package(store, settings, folder, DEFAULT_TENANT, who="demo")
     if report.state == "held":
-        click.echo(report.as_text(), err=True)
-        end(report)
+        click.echo(report.to_text(), err=True)
+        exit_with(report)
     if report.state == "refused":
-        raise Refused(f"the sample district does not load with these settings:\n{report.as_text()}")
+        raise CommandError(f"the sample district does not load with these settings:\n{report.to_text()}")
     return report
 
 
@@ -115,7 +122,7 @@ def _check_vacant(store: Backend, district: str) -> None:
     with store.read(DEFAULT_TENANT) as snapshot:
         orgs = set(snapshot.keys("orgs", Compare("status", "=", ACTIVE)))
     if orgs and district not in orgs:
-        raise Refused(
+        raise CommandError(
             "the store holds a roster already, which the sample district would replace: choose another store with"
             " --storage, as in --storage sqlite:///demo.db"
         )
@@ -123,7 +130,7 @@ def _check_vacant(store: Backend, district: str) -> None:
 
 def _shown(settings: Settings) -> str:
     """The storage URL as it may be printed."""
-    return str(next(row.value for row in describe(settings) if row.name == "storage"))
+    return str(next(row.value for row in describe_settings(settings) if row.name == "storage"))
 
 
 def _next(settings: Settings, config: str | None) -> str:

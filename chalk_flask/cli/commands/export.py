@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from chalk_flask.cli.errors import Refused, emit
+from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import (
     as_json_option,
-    check_tenant_of,
-    opened,
-    settings_of,
+    check_configured_tenant,
+    open_configured_store,
+    settings_from_options,
     settings_options,
     tenant_option,
 )
@@ -73,10 +73,10 @@ def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, 
     from backends import store_exists
     from chalk_flask.roster.export.exporter import export_package
 
-    settings = settings_of(given)
-    check_tenant_of(settings, tenant)
+    settings = settings_from_options(given)
+    check_configured_tenant(settings, tenant)
     if not store_exists(settings.storage):
-        raise Refused(f"there is nothing to export: {settings.storage} does not exist yet")
-    with opened(settings) as store, store.read(tenant) as snapshot:
+        raise CommandError(f"there is nothing to export: {settings.storage} does not exist yet")
+    with open_configured_store(settings) as store, store.read(tenant) as snapshot:
         done = export_package(snapshot, tenant, path, since=since, spreadsheet_safe=spreadsheet_safe)
-    emit(as_json, done.as_dict(), done.as_text())
+    echo_result(as_json, done.to_dict(), done.to_text())

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import emit
+from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     IMPORTING,
     as_json_option,
     check_tenant,
-    settings_of,
+    settings_from_options,
     settings_options,
     tenant_option,
 )
@@ -20,12 +20,20 @@ from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
     from backends import Snapshot, Transaction
-    from chalk_flask.roster.imports.report import Report
-    from chalk_flask.roster.imports.thresholds import Brake
-    from chalk_flask.roster.opening import Rosters
+    from chalk_flask.roster.imports.report import ImportReport
+    from chalk_flask.roster.imports.thresholds import ChangeThresholds
+    from chalk_flask.roster.opening import RosterStore
     from chalk_flask.settings import Settings
 
-__all__ = ["OfTenantsThatExist", "brake_of", "end", "import_command", "load_package", "note_commit", "operator"]
+__all__ = [
+    "ExistingTenantStore",
+    "current_user",
+    "exit_with",
+    "import_command",
+    "load_package",
+    "record_commit",
+    "thresholds_of",
+]
 
 
 @click.command(
@@ -48,20 +56,20 @@ def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **give
     a file over 100 records, is held: nothing is changed, the exit code is 3, and `chalk-flask imports approve` applies
     it. `chalk-flask tenant set` sets other limits.
     """
-    from chalk_flask.roster.opening import OpenedWhenWritten
+    from chalk_flask.roster.opening import LazyStore
 
-    settings = settings_of(given)
-    with OpenedWhenWritten(settings.storage) as store:
+    settings = settings_from_options(given)
+    with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
-        report = load_package(OfTenantsThatExist(store), settings, path, tenant, dry_run)
-    emit(as_json, report.as_dict(), report.as_text())
-    end(report)
+        report = load_package(ExistingTenantStore(store), settings, path, tenant, dry_run)
+    echo_result(as_json, report.to_dict(), report.to_text())
+    exit_with(report)
 
 
-class OfTenantsThatExist:
+class ExistingTenantStore:
     """Rosters that are written as long as their tenant exists: it may be deleted while its package is checked."""
 
-    def __init__(self, store: Rosters) -> None:
+    def __init__(self, store: RosterStore) -> None:
         self._store = store
 
     def read(self, tenant: str) -> Snapshot:
@@ -79,43 +87,44 @@ class OfTenantsThatExist:
 
 
 def load_package(
-    store: Rosters, settings: Settings, path: Path, tenant: str, dry_run: bool = False, who: str | None = None
-) -> Report:
+    store: RosterStore, settings: Settings, path: Path, tenant: str, dry_run: bool = False, who: str | None = None
+) -> ImportReport:
     """Import a package with the brake of its tenant, and show the progress on a terminal.
 
     What is committed or held is noted in the tenant's audit. `who` asked for it: the user of this process, if not said.
     """
-    from chalk_flask.roster.imports.importer import Options, import_package
+    from chalk_flask.roster.imports.importer import ImportOptions, import_package
 
-    options = Options.of(settings, brake_of(store, tenant))
+    options = ImportOptions.from_settings(settings, thresholds_of(store, tenant))
     with progress_line() as progress:
         return import_package(
             store,
             tenant,
             path,
             options,
-            who=operator() if who is None else who,
+            requested_by=current_user() if who is None else who,
             dry_run=dry_run,
             progress=progress,
-            also=note_commit,
+            on_commit=record_commit,
             on_hold=_note_hold,
         )
 
 
-def brake_of(store: Rosters, tenant: str) -> Brake:
+def thresholds_of(store: RosterStore, tenant: str) -> ChangeThresholds:
     """The limits above which an import of the tenant is held."""
-    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, Brake, parse_limit
-    from chalk_flask.tenants.store import CONTROL, tenant_of
+    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, ChangeThresholds, parse_threshold
+    from chalk_flask.tenants.store import CONTROL, find_tenant
 
     with store.read(CONTROL) as control:
-        found = tenant_of(control, tenant)
+        found = find_tenant(control, tenant)
     deleted, changed = (found.max_deleted, found.max_changed) if found else (None, None)
-    return Brake(
-        DELETED if deleted is None else parse_limit(deleted), CHANGED if changed is None else parse_limit(changed)
+    return ChangeThresholds(
+        DELETED if deleted is None else parse_threshold(deleted),
+        CHANGED if changed is None else parse_threshold(changed),
     )
 
 
-def operator() -> str:
+def current_user() -> str:
     """The name of the user of this process, or their number where the system knows no name."""
     import getpass
     import os
@@ -126,24 +135,24 @@ def operator() -> str:
         return f"uid {os.getuid()}"
 
 
-def end(report: Report) -> None:
+def exit_with(report: ImportReport) -> None:
     """End the command with the code that the report asks for: 1 when refused, 3 when held or when it would be held."""
     if report.state == "refused":
         raise click.exceptions.Exit(1)
-    if report.state == "held" or report.trips:
+    if report.state == "held" or report.exceeded:
         raise click.exceptions.Exit(3)
 
 
-def note_commit(report: Report, transaction: Transaction) -> None:
+def record_commit(report: ImportReport, transaction: Transaction) -> None:
     """Note in the audit what an import changed."""
-    from chalk_flask.audit.events import note_in
+    from chalk_flask.audit.events import record_event
 
-    counts: dict[str, Any] = report.as_dict()["total"]
-    note_in(transaction, report.tenant, "import.committed", **counts, purged=report.purged, run=report.run)
+    counts: dict[str, Any] = report.to_dict()["total"]
+    record_event(transaction, report.tenant, "import.committed", **counts, purged=report.purged, run=report.run)
 
 
-def _note_hold(report: Report, transaction: Transaction) -> None:
-    from chalk_flask.audit.events import note_in
+def _note_hold(report: ImportReport, transaction: Transaction) -> None:
+    from chalk_flask.audit.events import record_event
 
-    files = sorted({trip.file for trip in report.trips})
-    note_in(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)
+    files = sorted({trip.file for trip in report.exceeded})
+    record_event(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.commands.import_ import OfTenantsThatExist, operator
-from chalk_flask.cli.errors import Refused, emit
-from chalk_flask.cli.formatting import table
-from chalk_flask.cli.options import as_json_option, check_tenant, settings_of, settings_options, tenant_option
+from chalk_flask.cli.commands.import_ import ExistingTenantStore, current_user
+from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.formatting import format_table
+from chalk_flask.cli.options import as_json_option, check_tenant, settings_from_options, settings_options, tenant_option
 from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backends import Transaction
-    from chalk_flask.roster.imports.history import Run
-    from chalk_flask.roster.imports.report import Report, State
-    from chalk_flask.roster.opening import Rosters
+    from chalk_flask.roster.imports.history import ImportRun
+    from chalk_flask.roster.imports.report import ImportReport, State
+    from chalk_flask.roster.opening import RosterStore
     from chalk_flask.settings import Settings
 
 __all__ = ["imports_group"]
@@ -42,9 +42,9 @@ def imports_group() -> None:
 @settings_options("data")
 def list_imports(tenant: str, as_json: bool, **given: Any) -> None:
     """List the imports of the last 90 days, the oldest first: committed, held and refused ones."""
-    with _opened(settings_of(given), tenant) as (store, folder):
+    with _opened(settings_from_options(given), tenant) as (store, folder):
         found = _listed(store, folder, tenant)
-    emit(as_json, {"imports": [run.shown(state) for run, state in found]}, _table(found))
+    echo_result(as_json, {"imports": [run.shown(state) for run, state in found]}, _table(found))
 
 
 @imports_group.command("show", epilog="Example: chalk-flask imports show run-6f1d2c3b-...")
@@ -54,9 +54,9 @@ def list_imports(tenant: str, as_json: bool, **given: Any) -> None:
 @settings_options("data")
 def show(run: str, tenant: str, as_json: bool, **given: Any) -> None:
     """Show an import: the report that it gave, who asked for it and when. Values of cells are not kept."""
-    with _opened(settings_of(given), tenant) as (store, folder):
+    with _opened(settings_from_options(given), tenant) as (store, folder):
         found, state = _found(store, folder, tenant, run)
-    emit(as_json, found.shown(state), _shown(found, state))
+    echo_result(as_json, found.shown(state), _shown(found, state))
 
 
 @imports_group.command("approve", epilog="Example: chalk-flask imports approve run-6f1d2c3b-...")
@@ -71,18 +71,18 @@ def approve(run: str, tenant: str, as_json: bool, **given: Any) -> None:
     """
     from chalk_flask.roster.imports import approval
 
-    with _opened(settings_of(given), tenant) as (store, folder), progress_line() as progress:
-        who = operator()
+    with _opened(settings_from_options(given), tenant) as (store, folder), progress_line() as progress:
+        who = current_user()
         report = approval.approve(
-            OfTenantsThatExist(store),
+            ExistingTenantStore(store),
             tenant,
             run,
             _options(folder),
-            who=who,
+            requested_by=who,
             progress=progress,
-            also=_note_approval(who),
+            on_commit=_note_approval(who),
         )
-    emit(as_json, report.as_dict(), report.as_text())
+    echo_result(as_json, report.to_dict(), report.to_text())
     if report.state == "refused":
         raise click.exceptions.Exit(1)
 
@@ -96,75 +96,80 @@ def discard(run: str, tenant: str, as_json: bool, **given: Any) -> None:
     """Drop a held import and its package. Nothing of the roster changes."""
     from chalk_flask.roster.imports import approval
 
-    with _opened(settings_of(given), tenant) as (store, folder):
+    with _opened(settings_from_options(given), tenant) as (store, folder):
         ended = approval.discard(
-            OfTenantsThatExist(store), tenant, run, _options(folder), who=operator(), noted=_note_discarded
+            ExistingTenantStore(store),
+            tenant,
+            run,
+            _options(folder),
+            requested_by=current_user(),
+            on_commit=_note_discarded,
         )
-    emit(as_json, ended.shown("discarded"), f"Discarded {run}; its package is removed.")
+    echo_result(as_json, ended.shown("discarded"), f"Discarded {run}; its package is removed.")
 
 
 @contextmanager
-def _opened(settings: Settings, tenant: str) -> Iterator[tuple[Rosters, Path]]:
+def _opened(settings: Settings, tenant: str) -> Iterator[tuple[RosterStore, Path]]:
     """The rosters, and the folder of what is held for this store, tidied. Raises Refused."""
-    from chalk_flask.roster.imports.approval import NotHeld
+    from chalk_flask.roster.imports.approval import ApprovalError
     from chalk_flask.roster.imports.held_files import store_folder
-    from chalk_flask.roster.imports.hold import tidy
-    from chalk_flask.roster.opening import OpenedWhenWritten
+    from chalk_flask.roster.imports.hold import remove_expired
+    from chalk_flask.roster.opening import LazyStore
 
     folder = store_folder(settings)
-    with OpenedWhenWritten(settings.storage) as store:
+    with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
-        tidy(store, folder)
+        remove_expired(store, folder)
         try:
             yield store, folder
-        except NotHeld as error:
-            raise Refused(str(error)) from error
+        except ApprovalError as error:
+            raise CommandError(str(error)) from error
 
 
 def _options(folder: Path) -> Any:
-    from chalk_flask.roster.imports.options import Options
+    from chalk_flask.roster.imports.options import ImportOptions
 
-    return Options(folder=folder)
+    return ImportOptions(folder=folder)
 
 
-def _listed(store: Rosters, folder: Path, tenant: str) -> list[tuple[Run, State]]:
+def _listed(store: RosterStore, folder: Path, tenant: str) -> list[tuple[ImportRun, State]]:
     from chalk_flask.roster.imports import history
 
     now = datetime.now(UTC)
     with store.read(tenant) as snapshot:
-        found = history.listed(snapshot, folder, tenant)
+        found = history.list_runs(snapshot, folder, tenant)
         return [(run, run.state_at(now, snapshot.revision)) for run in found]
 
 
-def _found(store: Rosters, folder: Path, tenant: str, run: str) -> tuple[Run, State]:
+def _found(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[ImportRun, State]:
     from chalk_flask.roster.imports import history
 
     with store.read(tenant) as snapshot:
-        found = history.find(snapshot, run) or history.find_refused(folder, tenant, run)
+        found = history.find_run(snapshot, run) or history.find_rejected_run(folder, tenant, run)
         if found is None:
-            raise Refused(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows those there are")
+            raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows those there are")
         return found, found.state_at(datetime.now(UTC), snapshot.revision)
 
 
 def _note_approval(who: str) -> Any:
-    from chalk_flask.audit.events import note_in
-    from chalk_flask.cli.commands.import_ import note_commit
+    from chalk_flask.audit.events import record_event
+    from chalk_flask.cli.commands.import_ import record_commit
 
-    def noted(report: Report, transaction: Transaction) -> None:
-        note_in(transaction, report.tenant, "import.approved", run=report.run, by=who)
-        note_commit(report, transaction)
+    def noted(report: ImportReport, transaction: Transaction) -> None:
+        record_event(transaction, report.tenant, "import.approved", run=report.run, by=who)
+        record_commit(report, transaction)
 
     return noted
 
 
-def _note_discarded(run: Run, transaction: Transaction) -> None:
-    from chalk_flask.audit.events import note_in
+def _note_discarded(run: ImportRun, transaction: Transaction) -> None:
+    from chalk_flask.audit.events import record_event
 
-    note_in(transaction, run.tenant, "import.discarded", run=run.id, by=run.settled_by)
+    record_event(transaction, run.tenant, "import.discarded", run=run.id, by=run.settled_by)
 
 
-def _shown(run: Run, state: State) -> str:
-    from chalk_flask.roster.imports.report import Report
+def _shown(run: ImportRun, state: State) -> str:
+    from chalk_flask.roster.imports.report import ImportReport
 
     lines = [
         f"run      {run.id}",
@@ -177,20 +182,20 @@ def _shown(run: Run, state: State) -> str:
             else []
         ),
         "",
-        Report.of({**run.report, "state": state}).as_text(),
+        ImportReport.from_dict({**run.report, "state": state}).to_text(),
     ]
     return "\n".join(lines)
 
 
-def _table(found: Iterable[tuple[Run, State]]) -> str:
-    from chalk_flask.roster.package.problems import one_line
+def _table(found: Iterable[tuple[ImportRun, State]]) -> str:
+    from chalk_flask.roster.package.problems import to_one_line
 
     rows = []
     for run, state in found:
         total = run.report["total"]
         counts = [f"{total[name]:,}" for name in ("created", "updated", "deleted", "revived", "unchanged")]
-        rows.append((run.id, run.started, state, run.who, *counts, one_line(run.report["package"])))
+        rows.append((run.id, run.started, state, run.who, *counts, to_one_line(run.report["package"])))
     if not rows:
         return "Nothing was imported in the last 90 days."
     head = ("RUN", "STARTED", "STATE", "BY", "CREATED", "UPDATED", "DELETED", "REVIVED", "UNCHANGED", "PACKAGE")
-    return table(head, rows)
+    return format_table(head, rows)

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import Refused, emit
-from chalk_flask.cli.formatting import table
+from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     as_json_option,
-    check_tenant_of,
-    durable,
-    named_scopes,
-    opened,
-    settings_of,
+    check_configured_tenant,
+    open_configured_store,
+    parse_scope_options,
+    require_durable,
+    settings_from_options,
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.restriction_options import limit_options, limits_shown
+from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 
 if TYPE_CHECKING:
-    from chalk_flask.auth.jwt.issuers import IssuerRecord, Issuers
-    from chalk_flask.permissions.restrictions import Limits
+    from chalk_flask.auth.jwt.issuers import IssuerStore, TrustedIssuer
+    from chalk_flask.permissions.restrictions import AccessRestrictions
     from chalk_flask.settings import Settings
 
 __all__ = ["issuer_group"]
@@ -58,7 +58,7 @@ def issuer_group() -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help=SCOPE_HELP)
 @click.option("--replay", is_flag=True, help="Let each token in once, by its claim jti, which it then must have.")
 @click.option("--label", default="", help="Who the issuer is; shown in the list.")
-@limit_options
+@restriction_options
 @as_json_option
 @settings_options()
 def add(
@@ -70,22 +70,22 @@ def add(
     scopes: tuple[str, ...],
     replay: bool,
     label: str,
-    limits: Limits,
+    limits: AccessRestrictions,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Trust an issuer. Its tokens for that audience open one tenant, the one that is named here."""
     if (jwks_url is None) == (jwks_file is None):
         raise click.UsageError("give the issuer's keys by --jwks-url or by --jwks-file, one of the two")
-    granted = named_scopes(scopes)
+    granted = parse_scope_options(scopes)
     jwks = None if jwks_file is None else _read(Path(jwks_file))
-    settings = durable(given)
-    check_tenant_of(settings, tenant)
+    settings = require_durable(given)
+    check_configured_tenant(settings, tenant)
     with _issuers(settings) as issuers:
         record = issuers.add(
             issuer, audience, granted, tenant, jwks_url=jwks_url, jwks=jwks, replay=replay, label=label, limits=limits
         )
-    emit(as_json, record.as_dict(), _added(record))
+    echo_result(as_json, record.to_dict(), _added(record))
 
 
 @issuer_group.command("list", epilog="Example: chalk-flask issuer list --json")
@@ -95,11 +95,11 @@ def list_issuers(as_json: bool, **given: Any) -> None:
     """List the trusted issuers, the oldest first."""
     from backends import store_exists
 
-    settings, records = settings_of(given), list[Any]()
+    settings, records = settings_from_options(given), list[Any]()
     if store_exists(settings.storage):
         with _issuers(settings) as issuers:
             records = list(issuers.list())
-    emit(as_json, {"issuers": [record.as_dict() for record in records]}, _table(records))
+    echo_result(as_json, {"issuers": [record.to_dict() for record in records]}, _table(records))
 
 
 @issuer_group.command("remove", epilog="Example: chalk-flask issuer remove 5f0c6a91d2b3e478")
@@ -110,34 +110,34 @@ def remove(issuer_id: str, as_json: bool, **given: Any) -> None:
     """Trust an issuer no longer: every process that uses the store refuses its tokens within a second."""
     from backends import store_exists
 
-    settings = settings_of(given)
+    settings = settings_from_options(given)
     if not store_exists(settings.storage):
-        raise Refused(f"there is no issuer with the id {issuer_id!r}: nothing is stored yet")
+        raise CommandError(f"there is no issuer with the id {issuer_id!r}: nothing is stored yet")
     with _issuers(settings) as issuers:
         record = issuers.remove(issuer_id)
-    emit(as_json, record.as_dict(), f"Removed {record.id} ({record.issuer}).")
+    echo_result(as_json, record.to_dict(), f"Removed {record.id} ({record.issuer}).")
 
 
 @contextmanager
-def _issuers(settings: Settings) -> Iterator[Issuers]:
-    from chalk_flask.auth.jwt.issuers import IssuerRefused, Issuers
+def _issuers(settings: Settings) -> Iterator[IssuerStore]:
+    from chalk_flask.auth.jwt.issuers import IssuerError, IssuerStore
 
-    with opened(settings) as store:
+    with open_configured_store(settings) as store:
         try:
-            yield Issuers(store)
-        except IssuerRefused as error:
-            raise Refused(str(error)) from error
+            yield IssuerStore(store)
+        except IssuerError as error:
+            raise CommandError(str(error)) from error
 
 
 def _read(path: Path) -> bytes:
-    from chalk_flask.auth.jwt.jwks import LARGEST
+    from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES
 
     with path.open("rb") as file:
-        return file.read(LARGEST + 1)
+        return file.read(MAX_JWKS_BYTES + 1)
 
 
-def _added(record: IssuerRecord) -> str:
-    data = record.as_dict()
+def _added(record: TrustedIssuer) -> str:
+    data = record.to_dict()
     keys = record.jwks_url or f"{len(data['jwks']['keys'])} stored"
     shown = [
         f"Tokens of {record.issuer} for {record.audience} are let in.",
@@ -147,12 +147,12 @@ def _added(record: IssuerRecord) -> str:
         f"keys    {keys}",
         *(["replay  each token is good for one request"] if record.replay else []),
         *(f"scope   {scope}" for scope in data["scopes"]),
-        *([f"limits  {record.limits}"] if data["limits"] else []),
+        *([f"limits  {record.restrictions}"] if data["limits"] else []),
     ]
     return "\n".join(shown)
 
 
-def _table(records: Iterable[IssuerRecord]) -> str:
+def _table(records: Iterable[TrustedIssuer]) -> str:
     rows = [
         (
             each.id,
@@ -160,11 +160,11 @@ def _table(records: Iterable[IssuerRecord]) -> str:
             each.issuer,
             each.audience,
             each.jwks_url or "(stored)",
-            limits_shown(each.limits),
+            describe_restrictions(each.restrictions),
             each.label,
         )
         for each in records
     ]
     if not rows:
         return "No issuer is trusted. Add one: chalk-flask issuer add --help"
-    return table(("ID", "TENANT", "ISS", "AUD", "KEYS", "LIMITS", "LABEL"), rows)
+    return format_table(("ID", "TENANT", "ISS", "AUD", "KEYS", "LIMITS", "LABEL"), rows)

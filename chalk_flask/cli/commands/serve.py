@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.commands.import_ import end, load_package
-from chalk_flask.cli.errors import Refused
+from chalk_flask.cli.commands.import_ import exit_with, load_package
+from chalk_flask.cli.errors import CommandError
 from chalk_flask.cli.options import DEFAULT_TENANT, IMPORTING, SERVING, settings_options
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from backends import Backend
-    from chalk_flask.services import Chalk
+    from chalk_flask.services import Services
 
 __all__ = ["curl_line", "run", "serve_command", "service", "token_for_a_day"]
 
-LIFE = timedelta(days=1)
+TOKEN_LIFETIME = timedelta(days=1)
 PATH = "/ims/oneroster/v1p1/users?limit=2"
 LOG_LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -51,8 +51,8 @@ def serve_command(package: Path | None, **given: Any) -> None:
     with service(given) as (app, chalk):
         if package is not None:
             report = load_package(chalk.store, chalk.settings, package, DEFAULT_TENANT, who="serve")
-            click.echo(report.as_text(), err=True)
-            end(report)
+            click.echo(report.to_text(), err=True)
+            exit_with(report)
         run(app, chalk, lambda url: _tell(chalk.store, url))
 
 
@@ -66,11 +66,11 @@ def _tell(store: Backend, url: str) -> None:
 
 def token_for_a_day(store: Backend, label: str) -> dict[str, Any]:
     """A new token for everything: itself, its id and when it expires."""
-    from chalk_flask.auth.tokens.store import Tokens
+    from chalk_flask.auth.tokens.store import TokenStore
     from chalk_flask.permissions.scopes import ALL
 
-    token, record = Tokens(store).create(label, ALL, DEFAULT_TENANT, datetime.now(UTC) + LIFE)
-    return {"token": token, "id": record.id, "expires": record.as_dict()["expires"]}
+    token, record = TokenStore(store).create(label, ALL, DEFAULT_TENANT, datetime.now(UTC) + TOKEN_LIFETIME)
+    return {"token": token, "id": record.id, "expires": record.to_dict()["expires"]}
 
 
 def curl_line(token: str, url: str) -> str:
@@ -79,26 +79,26 @@ def curl_line(token: str, url: str) -> str:
 
 
 @contextmanager
-def service(given: dict[str, Any]) -> Iterator[tuple[Flask, Chalk]]:
+def service(given: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     """The application with these settings, its log on stderr; its store is open and webhooks are delivered
     meanwhile."""
     from chalk_flask import create_app
 
     app = create_app(**given)
-    chalk: Chalk = app.extensions["chalk"]
+    chalk: Services = app.extensions["chalk"]
     logging.basicConfig(stream=sys.stderr, level=chalk.settings.log_level.upper(), format=LOG_LINE)
-    with chalk.store, closing(chalk.logins), closing(chalk.reads), closing(chalk.worker):
+    with chalk.store, closing(chalk.login_log), closing(chalk.access_log), closing(chalk.worker):
         if chalk.store.durable:
-            chalk.reads.begin()
-        chalk.worker.begin()
+            chalk.access_log.start()
+        chalk.worker.start()
         yield app, chalk
 
 
-def run(app: Flask, chalk: Chalk, ready: Callable[[str], None]) -> None:
+def run(app: Flask, chalk: Services, ready: Callable[[str], None]) -> None:
     """Serve until a signal comes; `ready` is told the address once connections are accepted. Raises Refused."""
-    from chalk_flask.server import CannotListen, serve
+    from chalk_flask.server import BindError, serve
 
     try:
         serve(app, chalk.settings, ready)
-    except CannotListen as error:
-        raise Refused(str(error)) from error
+    except BindError as error:
+        raise CommandError(str(error)) from error

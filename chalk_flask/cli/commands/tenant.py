@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import Refused, emit
-from chalk_flask.cli.formatting import table
-from chalk_flask.cli.options import DEFAULT_TENANT, as_json_option, opened, settings_of, settings_options
+from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.formatting import format_table
+from chalk_flask.cli.options import (
+    DEFAULT_TENANT,
+    as_json_option,
+    open_configured_store,
+    settings_from_options,
+    settings_options,
+)
 
 if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.settings import Settings
-    from chalk_flask.tenants.store import Erased, TenantRecord, Tenants, TenantSummary
+    from chalk_flask.tenants.store import DeletedTenant, Tenant, TenantStore, TenantSummary
 
 __all__ = ["tenant_group"]
 
@@ -38,14 +44,14 @@ def create(name: str, demographics: bool, as_json: bool, **given: Any) -> None:
 
     A name has 1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.', and begins with a letter or a digit.
     """
-    from chalk_flask.tenants.store import checked_new_name
+    from chalk_flask.tenants.store import validate_new_name
 
     with _refusing():
-        checked_new_name(name)
-    with _tenants(settings_of(given), writes=True) as tenants:
+        validate_new_name(name)
+    with _tenants(settings_from_options(given), writes=True) as tenants:
         made = tenants.create(name, demographics)
     follow = f"Now give it a roster: chalk-flask import PATH --tenant {name}"
-    emit(as_json, made.as_dict(), f"Created the tenant {name}.\n{_opted(made)}\n{follow}")
+    echo_result(as_json, made.to_dict(), f"Created the tenant {name}.\n{_opted(made)}\n{follow}")
 
 
 @tenant_group.command("list", epilog="Example: chalk-flask tenant list --json")
@@ -53,9 +59,9 @@ def create(name: str, demographics: bool, as_json: bool, **given: Any) -> None:
 @settings_options()
 def list_tenants(as_json: bool, **given: Any) -> None:
     """List the tenants by name."""
-    with _tenants(settings_of(given)) as tenants:
+    with _tenants(settings_from_options(given)) as tenants:
         records = tenants.list()
-    emit(as_json, {"tenants": [each.as_dict() for each in records]}, _table(records))
+    echo_result(as_json, {"tenants": [each.to_dict() for each in records]}, _table(records))
 
 
 @tenant_group.command("show", epilog="Example: chalk-flask tenant show north-valley --json")
@@ -67,19 +73,19 @@ def show(name: str, as_json: bool, **given: Any) -> None:
 
     Tokens that were revoked or have expired are counted too.
     """
-    with _tenants(settings_of(given)) as tenants:
+    with _tenants(settings_from_options(given)) as tenants:
         summary = tenants.show(name)
-    emit(as_json, summary.as_dict(), _summary(summary))
+    echo_result(as_json, summary.to_dict(), _summary(summary))
 
 
 def _limit(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
     """A limit of the brake as it is stored; empty for the usual one."""
-    from chalk_flask.roster.imports.thresholds import parse_limit
+    from chalk_flask.roster.imports.thresholds import parse_threshold
 
     if text is None or text.strip().lower() == "default":
         return None if text is None else ""
     try:
-        limit = parse_limit(text)
+        limit = parse_threshold(text)
     except ValueError as error:
         raise click.BadParameter(f"{error}, or default") from None
     if limit and limit.percent > 100:
@@ -115,15 +121,15 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
 
     Without demographics no webhook is told of them any more, and what waits to be sent loses them.
     """
-    from chalk_flask.outbox.opt_out import change_tenant
+    from chalk_flask.outbox.opt_out import update_tenant
 
     if all(value is None for value in changes.values()):
         raise click.UsageError("say what to change: --demographics, --no-demographics, --max-deleted or --max-changed")
-    settings = settings_of({"config": config, "storage": storage})
+    settings = settings_from_options({"config": config, "storage": storage})
     # Only the default tenant can be changed before there is a store.
     with _stored(settings, writes=name == DEFAULT_TENANT) as store:
-        changed = change_tenant(store, name, **changes)
-    emit(as_json, changed.as_dict(), "\n".join([_opted(changed), *_limits(changed)]))
+        changed = update_tenant(store, name, **changes)
+    echo_result(as_json, changed.to_dict(), "\n".join([_opted(changed), *_limits(changed)]))
 
 
 @tenant_group.command("delete", epilog="Example: chalk-flask tenant delete north-valley --yes")
@@ -139,27 +145,27 @@ def delete(name: str, yes: bool, as_json: bool, **given: Any) -> None:
     """
     if as_json and not yes:
         raise click.UsageError("--json does not ask: say --yes")
-    from chalk_flask.roster.imports.held_files import forget, store_folder
+    from chalk_flask.roster.imports.held_files import remove_tenant, store_folder
 
-    settings = settings_of(given)
+    settings = settings_from_options(given)
     with _tenants(settings) as tenants:
         tenants.check_deletable(name)
         if not yes:
             _confirm(name)
         # First, since a delete that is stopped may be finished without this; then once no import can hold anything.
-        forget(store_folder(settings), name)
+        remove_tenant(store_folder(settings), name)
         erased = tenants.delete(name)
-        forget(store_folder(settings), name)
-    emit(as_json, erased.as_dict(), _told(erased))
+        remove_tenant(store_folder(settings), name)
+    echo_result(as_json, erased.to_dict(), _told(erased))
 
 
 @contextmanager
-def _tenants(settings: Settings, writes: bool = False) -> Iterator[Tenants]:
+def _tenants(settings: Settings, writes: bool = False) -> Iterator[TenantStore]:
     """The tenants of the store."""
-    from chalk_flask.tenants.store import Tenants
+    from chalk_flask.tenants.store import TenantStore
 
     with _stored(settings, writes) as store:
-        yield Tenants(store)
+        yield TenantStore(store)
 
 
 @contextmanager
@@ -169,20 +175,20 @@ def _stored(settings: Settings, writes: bool = False) -> Iterator[Backend]:
     from chalk_flask.storage import COLLECTIONS
 
     if writes and not backend_class(settings.storage).durable:
-        raise Refused(f"{settings.storage} keeps nothing once this command ends: name another --storage")
+        raise CommandError(f"{settings.storage} keeps nothing once this command ends: name another --storage")
     there = writes or store_exists(settings.storage)
-    with _refusing(), opened(settings) if there else open_store("memory:", COLLECTIONS) as store:
+    with _refusing(), open_configured_store(settings) if there else open_store("memory:", COLLECTIONS) as store:
         yield store
 
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    from chalk_flask.tenants.store import TenantRefused
+    from chalk_flask.tenants.store import TenantError
 
     try:
         yield
-    except TenantRefused as error:
-        raise Refused(str(error)) from error
+    except TenantError as error:
+        raise CommandError(str(error)) from error
 
 
 def _confirm(name: str) -> None:
@@ -190,17 +196,19 @@ def _confirm(name: str) -> None:
     try:
         typed = click.prompt(f"This erases all of the tenant {name}. Type its name to go on", err=True)
     except click.Abort as error:
-        raise Refused(f"nothing is deleted: type the name of the tenant {name!r} when asked, or say --yes") from error
+        raise CommandError(
+            f"nothing is deleted: type the name of the tenant {name!r} when asked, or say --yes"
+        ) from error
     if typed != name:
-        raise Refused(f"nothing is deleted: {typed[:80]!r} is not the name of the tenant, which is {name!r}")
+        raise CommandError(f"nothing is deleted: {typed[:80]!r} is not the name of the tenant, which is {name!r}")
 
 
-def _opted(tenant: TenantRecord) -> str:
+def _opted(tenant: Tenant) -> str:
     served = "are served to those whose scopes allow it" if tenant.demographics else "are not served to anybody"
     return f"Demographics of the tenant {tenant.name} {served}."
 
 
-def _limits(tenant: TenantRecord) -> list[str]:
+def _limits(tenant: Tenant) -> list[str]:
     """What of an import is held, a line for each limit."""
     from chalk_flask.roster.imports.thresholds import CHANGED, DELETED
 
@@ -210,9 +218,9 @@ def _limits(tenant: TenantRecord) -> list[str]:
     ]
 
 
-def _table(records: Iterable[TenantRecord]) -> str:
+def _table(records: Iterable[Tenant]) -> str:
     rows = [(each.name, each.created or "always there", "yes" if each.demographics else "no") for each in records]
-    return table(("NAME", "CREATED", "DEMOGRAPHICS"), rows)
+    return format_table(("NAME", "CREATED", "DEMOGRAPHICS"), rows)
 
 
 def _summary(summary: TenantSummary) -> str:
@@ -228,7 +236,7 @@ def _summary(summary: TenantSummary) -> str:
     return "\n".join(lines)
 
 
-def _told(erased: Erased) -> str:
+def _told(erased: DeletedTenant) -> str:
     return f"Erased the tenant {erased.name}: {_amounts({'records': erased.records, **erased.credentials})}."
 
 

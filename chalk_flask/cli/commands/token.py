@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import Refused, emit
-from chalk_flask.cli.formatting import table
+from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     as_json_option,
-    check_tenant_of,
-    durable,
-    named_scopes,
-    opened,
-    settings_of,
+    check_configured_tenant,
+    open_configured_store,
+    parse_scope_options,
+    require_durable,
+    settings_from_options,
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.param_types import span
-from chalk_flask.cli.restriction_options import limit_options, limits_shown
+from chalk_flask.cli.param_types import duration
+from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 
 if TYPE_CHECKING:
-    from chalk_flask.auth.tokens.record import TokenRecord
-    from chalk_flask.auth.tokens.store import Tokens
-    from chalk_flask.permissions.restrictions import Limits
+    from chalk_flask.auth.tokens.record import ApiToken
+    from chalk_flask.auth.tokens.store import TokenStore
+    from chalk_flask.permissions.restrictions import AccessRestrictions
     from chalk_flask.settings import Settings
 
 __all__ = ["token_group"]
@@ -48,14 +48,14 @@ def token_group() -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help=SCOPE_HELP)
 @tenant_option
 @click.option(
-    "--expires", callback=span, metavar="SPAN", help="How long it is valid: 30m, 12h, 90d, 8w.  [default: ever]"
+    "--expires", callback=duration, metavar="SPAN", help="How long it is valid: 30m, 12h, 90d, 8w.  [default: ever]"
 )
 @click.option(
     "--sha256",
     metavar="HEX",
     help="Let in a token that was issued elsewhere, given by its SHA-256. It has to begin with chk_.",
 )
-@limit_options
+@restriction_options
 @click.option("--test", is_flag=True, help="Begin with chk_test_ instead of chk_live_, to tell it apart.")
 @as_json_option
 @settings_options()
@@ -66,22 +66,22 @@ def create(
     expires: timedelta | None,
     sha256: str | None,
     test: bool,
-    limits: Limits,
+    limits: AccessRestrictions,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Create a token and show it, once: the store keeps its SHA-256 only."""
     if sha256 is not None and test:
         raise click.UsageError("--test is about the beginning of a new token: leave it out with --sha256")
-    granted = named_scopes(scopes)
+    granted = parse_scope_options(scopes)
     until = None if expires is None else datetime.now(UTC) + expires
-    settings = durable(given)
-    check_tenant_of(settings, tenant)
+    settings = require_durable(given)
+    check_configured_tenant(settings, tenant)
     with _tokens(settings) as tokens:
         token, record = tokens.create(label, granted, tenant, until, sha256, test, limits)
-    data = record.as_dict()
+    data = record.to_dict()
     chosen = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "limits", "expires")}
-    emit(as_json, {"token": token, **chosen}, _created(token, data, limits))
+    echo_result(as_json, {"token": token, **chosen}, _created(token, data, limits))
 
 
 @token_group.command("list", epilog="Example: chalk-flask token list --json")
@@ -91,11 +91,11 @@ def list_tokens(as_json: bool, **given: Any) -> None:
     """List the tokens, the oldest first: never the token itself, only how it begins."""
     from backends import store_exists
 
-    settings, records = settings_of(given), list[Any]()
+    settings, records = settings_from_options(given), list[Any]()
     if store_exists(settings.storage):
         with _tokens(settings) as tokens:
             records = list(tokens.list())
-    emit(as_json, {"tokens": [_listed(record) for record in records]}, _table(records))
+    echo_result(as_json, {"tokens": [_listed(record) for record in records]}, _table(records))
 
 
 @token_group.command("revoke", epilog="Example: chalk-flask token revoke 5f0c6a91d2b3e478")
@@ -106,26 +106,26 @@ def revoke(token_id: str, as_json: bool, **given: Any) -> None:
     """End a token: from its next request on it is refused, by every process that uses the store."""
     from backends import store_exists
 
-    settings = settings_of(given)
+    settings = settings_from_options(given)
     if not store_exists(settings.storage):
-        raise Refused(f"there is no token with the id {token_id!r}: nothing is stored yet")
+        raise CommandError(f"there is no token with the id {token_id!r}: nothing is stored yet")
     with _tokens(settings) as tokens:
         record = tokens.revoke(token_id)
-    emit(as_json, _listed(record), f"Revoked {record.id} ({record.label}).")
+    echo_result(as_json, _listed(record), f"Revoked {record.id} ({record.label}).")
 
 
 @contextmanager
-def _tokens(settings: Settings) -> Iterator[Tokens]:
-    from chalk_flask.auth.tokens.store import TokenRefused, Tokens
+def _tokens(settings: Settings) -> Iterator[TokenStore]:
+    from chalk_flask.auth.tokens.store import TokenError, TokenStore
 
-    with opened(settings) as store:
+    with open_configured_store(settings) as store:
         try:
-            yield Tokens(store)
-        except TokenRefused as error:
-            raise Refused(str(error)) from error
+            yield TokenStore(store)
+        except TokenError as error:
+            raise CommandError(str(error)) from error
 
 
-def _created(token: str | None, data: dict[str, Any], limits: Limits) -> str:
+def _created(token: str | None, data: dict[str, Any], limits: AccessRestrictions) -> str:
     shown = [
         token or f"The token with this SHA-256 is let in as {data['id']}.",
         *(["", "This is the only time it is shown: keep it safe."] if token else []),
@@ -138,11 +138,11 @@ def _created(token: str | None, data: dict[str, Any], limits: Limits) -> str:
     return "\n".join(shown)
 
 
-def _listed(record: TokenRecord) -> dict[str, Any]:
-    return {**record.as_dict(), "state": record.state_at(datetime.now(UTC))}
+def _listed(record: ApiToken) -> dict[str, Any]:
+    return {**record.to_dict(), "state": record.state_at(datetime.now(UTC))}
 
 
-def _table(records: Iterable[TokenRecord]) -> str:
+def _table(records: Iterable[ApiToken]) -> str:
     rows = [
         (
             each["id"],
@@ -151,7 +151,7 @@ def _table(records: Iterable[TokenRecord]) -> str:
             each["prefix"] or "(brought along)",
             each["expires"] or "never",
             each["lastUsed"] or "never",
-            limits_shown(record.limits),
+            describe_restrictions(record.restrictions),
             each["label"],
         )
         for record in records
@@ -159,4 +159,4 @@ def _table(records: Iterable[TokenRecord]) -> str:
     ]
     if not rows:
         return "There are no tokens. Create one: chalk-flask token create --label NAME"
-    return table(("ID", "TENANT", "STATE", "BEGINS", "EXPIRES", "LAST USED", "LIMITS", "LABEL"), rows)
+    return format_table(("ID", "TENANT", "STATE", "BEGINS", "EXPIRES", "LAST USED", "LIMITS", "LABEL"), rows)

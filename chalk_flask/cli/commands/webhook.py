@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import Refused, emit
+from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import (
     as_json_option,
-    check_tenant_of,
-    durable,
-    opened,
-    settings_of,
+    check_configured_tenant,
+    open_configured_store,
+    require_durable,
+    settings_from_options,
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.param_types import moment, span_or_none_at_all
-from chalk_flask.cli.webhook_formatting import created_text, list_text, rotated, show_text, tried_text
+from chalk_flask.cli.param_types import duration_or_zero, timestamp_or_age
+from chalk_flask.cli.webhook_formatting import attempt_text, created_text, list_text, rotated_text, show_text
 
 if TYPE_CHECKING:
     from chalk_flask.settings import Settings
-    from chalk_flask.webhooks.admin.store import Webhooks
+    from chalk_flask.webhooks.admin.store import WebhookStore
 
 __all__ = ["webhook_group"]
 
@@ -67,16 +67,18 @@ def create(tenant: str, as_json: bool, **given: Any) -> None:
     By default it is told of everything but demographics, by ids alone, in one delivery for each import. Hrefs in full
     records begin with public_url as it is set now.
     """
-    from chalk_flask.webhooks.admin.subscription_options import Asked
+    from chalk_flask.webhooks.admin.subscription_options import WebhookRequest
 
-    chosen = {name: given.pop(name) for name in Asked.__slots__ if name != "root"}
-    settings = durable(given)
-    check_tenant_of(settings, tenant)
+    chosen = {name: given.pop(name) for name in WebhookRequest.__slots__ if name != "root"}
+    settings = require_durable(given)
+    check_configured_tenant(settings, tenant)
     with _webhooks(settings) as webhooks:
-        made = webhooks.create(tenant, Asked(**chosen, root=_root(settings)))
+        made = webhooks.create(tenant, WebhookRequest(**chosen, root=_root(settings)))
     for org in made.unknown_orgs:
         click.echo(f"Note: there is no org {org!r} in the tenant {tenant} yet.", err=True)
-    emit(as_json, made.subscription.as_dict() | {"secret": made.secret}, created_text(made.subscription, made.secret))
+    echo_result(
+        as_json, made.subscription.to_dict() | {"secret": made.secret}, created_text(made.subscription, made.secret)
+    )
 
 
 @webhook_group.command("list", epilog="Example: chalk-flask webhook list --json")
@@ -87,12 +89,12 @@ def list_webhooks(tenant: str, as_json: bool, **given: Any) -> None:
     """List the webhooks of a tenant, the oldest first; never a secret."""
     from backends import store_exists
 
-    settings, found = settings_of(given), list[Any]()
-    check_tenant_of(settings, tenant)
+    settings, found = settings_from_options(given), list[Any]()
+    check_configured_tenant(settings, tenant)
     if store_exists(settings.storage):
         with _webhooks(settings) as webhooks:
             found = list(webhooks.list(tenant))
-    emit(as_json, {"webhooks": [each.as_dict() for each in found]}, list_text(found))
+    echo_result(as_json, {"webhooks": [each.to_dict() for each in found]}, list_text(found))
 
 
 @webhook_group.command("show", epilog="Example: chalk-flask webhook show wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
@@ -104,7 +106,7 @@ def show(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
     """Show a webhook, how many deliveries it has by state, and its last attempts."""
     with _existing(given, webhook_id, tenant) as webhooks:
         webhook, history = webhooks.show(tenant, webhook_id)
-    emit(as_json, webhook.as_dict() | history.as_dict(), show_text(webhook, history))
+    echo_result(as_json, webhook.to_dict() | history.to_dict(), show_text(webhook, history))
 
 
 @webhook_group.command("pause", epilog="Example: chalk-flask webhook pause wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
@@ -116,7 +118,7 @@ def pause(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
     """Send nothing for now; what there is to be told is kept for later."""
     with _existing(given, webhook_id, tenant) as webhooks:
         webhook = webhooks.pause(tenant, webhook_id)
-    emit(as_json, webhook.as_dict(), f"Paused {webhook.id}: what changes is kept until `webhook resume`.")
+    echo_result(as_json, webhook.to_dict(), f"Paused {webhook.id}: what changes is kept until `webhook resume`.")
 
 
 @webhook_group.command("resume", epilog="Example: chalk-flask webhook resume wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
@@ -128,7 +130,9 @@ def resume(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
     """Send again to a webhook that is paused or disabled; what waits is due at once."""
     with _existing(given, webhook_id, tenant) as webhooks:
         webhook, waiting = webhooks.resume(tenant, webhook_id)
-    emit(as_json, webhook.as_dict() | {"waiting": waiting}, f"Resumed {webhook.id}; waiting deliveries: {waiting}.")
+    echo_result(
+        as_json, webhook.to_dict() | {"waiting": waiting}, f"Resumed {webhook.id}; waiting deliveries: {waiting}."
+    )
 
 
 @webhook_group.command("rotate", epilog="Example: chalk-flask webhook rotate ID --overlap 48h")
@@ -136,7 +140,7 @@ def resume(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
 @click.option(
     "--overlap",
     default="24h",
-    callback=span_or_none_at_all,
+    callback=duration_or_zero,
     metavar="SPAN",
     help="How long the former secret signs too: 30m, 24h, 7d; 0s ends it now.  [default: 24h]",
 )
@@ -147,7 +151,7 @@ def rotate(webhook_id: str, overlap: timedelta, tenant: str, as_json: bool, **gi
     """Give a webhook a new secret and show it, once. During the overlap deliveries carry two signatures."""
     with _existing(given, webhook_id, tenant) as webhooks:
         secret, webhook = webhooks.rotate(tenant, webhook_id, overlap)
-    emit(as_json, *rotated(webhook, secret))
+    echo_result(as_json, *rotated_text(webhook, secret))
 
 
 @webhook_group.command("test", epilog="Example: chalk-flask webhook test wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
@@ -160,16 +164,16 @@ def test(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
 
     It ends with 1 unless the answer is 2xx.
     """
-    from chalk_flask.webhooks.http.client import Poster
-    from chalk_flask.webhooks.http.ssrf_guard import Guard
+    from chalk_flask.webhooks.http.client import WebhookClient
+    from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 
     with _existing(given, webhook_id, tenant) as webhooks:
-        poster = Poster(Guard(settings_of(given).webhook_allowed_hosts.split(",")))
+        poster = WebhookClient(SsrfGuard(settings_from_options(given).webhook_allowed_hosts.split(",")))
         try:
             delivery = webhooks.test(tenant, webhook_id, poster)
         finally:
             poster.close()
-    emit(as_json, delivery.as_dict(), tried_text(delivery))
+    echo_result(as_json, delivery.to_dict(), attempt_text(delivery))
     if delivery.state != "delivered":
         raise click.exceptions.Exit(1)
 
@@ -181,7 +185,7 @@ NONE = " What there is waits already, or may not be told any more."
 @click.argument("webhook_id", metavar="ID")
 @click.option(
     "--since",
-    callback=moment,
+    callback=timestamp_or_age,
     metavar="MOMENT",
     help="What was told since 2026-01-31 (UTC), or for 30m, 12h, 7d.",
 )
@@ -197,7 +201,9 @@ def replay(
         raise click.UsageError("say what is to be delivered again: --since or --id, one of the two")
     with _existing(given, webhook_id, tenant) as webhooks:
         count = webhooks.replay(tenant, webhook_id, since=since, event_id=event_id)
-    emit(as_json, {"id": webhook_id, "replayed": count}, f"To be delivered again: {count}.{'' if count else NONE}")
+    echo_result(
+        as_json, {"id": webhook_id, "replayed": count}, f"To be delivered again: {count}.{'' if count else NONE}"
+    )
 
 
 @webhook_group.command("delete", epilog="Example: chalk-flask webhook delete wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
@@ -209,31 +215,33 @@ def delete(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
     """Delete a webhook with all that was or is to be sent to it."""
     with _existing(given, webhook_id, tenant) as webhooks:
         webhook, removed = webhooks.delete(tenant, webhook_id)
-    emit(as_json, webhook.as_dict() | {"deliveries": removed}, f"Deleted {webhook.id} and its deliveries: {removed}.")
+    echo_result(
+        as_json, webhook.to_dict() | {"deliveries": removed}, f"Deleted {webhook.id} and its deliveries: {removed}."
+    )
 
 
 @contextmanager
-def _webhooks(settings: Settings) -> Iterator[Webhooks]:
-    from chalk_flask.auth.secrets.encryption import Vault
-    from chalk_flask.webhooks.admin.store import WebhookRefused, Webhooks
-    from chalk_flask.webhooks.http.ssrf_guard import Guard
+def _webhooks(settings: Settings) -> Iterator[WebhookStore]:
+    from chalk_flask.auth.secrets.encryption import SecretCipher
+    from chalk_flask.webhooks.admin.store import WebhookError, WebhookStore
+    from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 
-    with opened(settings) as store:
+    with open_configured_store(settings) as store:
         try:
-            yield Webhooks(store, Vault(settings.data), Guard(settings.webhook_allowed_hosts.split(",")))
-        except WebhookRefused as error:
-            raise Refused(str(error)) from error
+            yield WebhookStore(store, SecretCipher(settings.data), SsrfGuard(settings.webhook_allowed_hosts.split(",")))
+        except WebhookError as error:
+            raise CommandError(str(error)) from error
 
 
 @contextmanager
-def _existing(given: dict[str, Any], webhook_id: str, tenant: str) -> Iterator[Webhooks]:
+def _existing(given: dict[str, Any], webhook_id: str, tenant: str) -> Iterator[WebhookStore]:
     """The webhooks of a store, which is not made for that."""
     from backends import store_exists
 
-    settings = settings_of(given)
+    settings = settings_from_options(given)
     if not store_exists(settings.storage):
-        raise Refused(f"there is no webhook with the id {webhook_id!r}: nothing is stored yet")
-    check_tenant_of(settings, tenant)
+        raise CommandError(f"there is no webhook with the id {webhook_id!r}: nothing is stored yet")
+    check_configured_tenant(settings, tenant)
     with _webhooks(settings) as webhooks:
         yield webhooks
 

@@ -15,24 +15,34 @@ from marshmallow import ValidationError, fields
 
 from backends import Field, Value
 
-__all__ = ["JSON", "REMEMBERED", "Element", "Path", "Reader", "Typing", "fold", "plain_text", "shown"]
+__all__ = [
+    "CACHE_SIZE",
+    "JSON",
+    "FastParser",
+    "FilterPath",
+    "OneRosterField",
+    "Typing",
+    "fold",
+    "plain_text",
+    "printable",
+]
 
 JSON: TypeAlias = Any
 """A JSON value as Python holds it."""
 
 Typing: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "flag", "year"]
 
-Reader: TypeAlias = Callable[[str], tuple[JSON, tuple[Value, ...]]]
+FastParser: TypeAlias = Callable[[str], tuple[JSON, tuple[Value, ...]]]
 """From a CSV cell to the value as it is encoded (None: an empty list) and its comparison keys, in stored order."""
 
-REMEMBERED = 65_536
+CACHE_SIZE = 65_536
 """So many cells of a column are remembered while it is read; more would cost more memory than they save time."""
 
 fold = str.casefold
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class FilterPath:
     """A path that a client may filter and sort by, and the stored field that answers.
 
     `ordered_by` answers `<` and `>`, `text` answers `~`, where these differ from `field`.
@@ -46,7 +56,7 @@ class Path:
     text: str = ""
 
 
-class Element(fields.Field[JSON]):
+class OneRosterField(fields.Field[JSON]):
     """One data element of a class.
 
     `column` is its CSV header (None: not in CSV), `in_csv` says that every CSV row needs a value, `always` that an
@@ -87,51 +97,51 @@ class Element(fields.Field[JSON]):
         """The CSV header that the standard gives an element of this type."""
         return name
 
-    def paths(self, name: str) -> tuple[Path, ...]:
+    def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         """The filterable paths of the element called `name`."""
-        return (Path(name, name),)
+        return (FilterPath(name, name),)
 
-    def stored(self, name: str) -> tuple[Field, ...]:
+    def storage_fields(self, name: str) -> tuple[Field, ...]:
         """The fields that storage keeps for it; `keys` gives their values in the same order."""
         return (Field(name, indexed=self.indexed),)
 
     def from_cell(self, cell: str) -> JSON:
         """The JSON value of a CSV cell that is not empty. Raises ValidationError."""
-        return self.normal(cell)
+        return self.normalize(cell)
 
-    def cell(self, value: JSON) -> str:
+    def to_cell(self, value: JSON) -> str:
         """The CSV cell of a value as it stands in a body: what `from_cell` reads as that value again."""
         return str(value)
 
-    def normal(self, value: JSON) -> JSON:
+    def normalize(self, value: JSON) -> JSON:
         """The value in the one form that is stored. Raises ValidationError."""
         raise TypeError(f"{type(self).__name__} must say what its normal form is")
 
-    def keys(self, value: JSON) -> tuple[Value, ...]:
+    def comparison_keys(self, value: JSON) -> tuple[Value, ...]:
         """The comparison keys of a normal value, in the order of `stored`."""
         return (fold(value),)
 
-    def encoded(self, value: JSON) -> JSON:
+    def to_json(self, value: JSON) -> JSON:
         """What orjson is given for a normal value."""
         return value
 
-    def reader(self) -> Reader:
+    def fast_parser(self) -> FastParser:
         """The quick way from a cell to what is stored: `from_cell`, `encoded` and `keys` in one call."""
 
         def read(cell: str) -> tuple[JSON, tuple[Value, ...]]:
             value = self.from_cell(cell)
-            return (None, ()) if value == [] else (self.encoded(value), self.keys(value))
+            return (None, ()) if value == [] else (self.to_json(value), self.comparison_keys(value))
 
-        return lru_cache(maxsize=REMEMBERED)(read) if self.repeats else read
+        return lru_cache(maxsize=CACHE_SIZE)(read) if self.repeats else read
 
     def _deserialize(self, value: JSON, attr: str | None, data: Mapping[str, JSON] | None, **kwargs: Any) -> JSON:
-        return self.normal(value)
+        return self.normalize(value)
 
 
 def plain_text(value: JSON) -> str:
     """The value if it is text that can be kept. Raises ValidationError."""
     if not isinstance(value, str):
-        raise ValidationError(f"{shown(value)} is not text")
+        raise ValidationError(f"{printable(value)} is not text")
     if "\0" in value or not _encodable(value):
         raise ValidationError("the text holds a NUL or bytes that are not UTF-8; remove them")
     return value
@@ -145,7 +155,7 @@ def _encodable(value: str) -> bool:
     return True
 
 
-def shown(value: JSON) -> str:
+def printable(value: JSON) -> str:
     """A value as an error message quotes it, cut at 80 characters."""
     text = repr(value)
     if len(text) <= 80:

@@ -12,10 +12,28 @@ import orjson
 from marshmallow import ValidationError
 
 from backends import Field, Key, Value
-from chalk_flask.oneroster.fields.base import REMEMBERED, Reader
-from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID, Element, Guid, Path, fold, plain_text, shown
+from chalk_flask.oneroster.fields.base import CACHE_SIZE, FastParser
+from chalk_flask.oneroster.fields.scalars import (
+    JSON,
+    MAX_GUID_LENGTH,
+    FilterPath,
+    GuidField,
+    OneRosterField,
+    fold,
+    plain_text,
+    printable,
+)
 
-__all__ = ["Metadata", "Ref", "Refs", "Texts", "Tokens", "UserIds", "flatten", "split_list"]
+__all__ = [
+    "EnumListField",
+    "MetadataField",
+    "RefField",
+    "RefListField",
+    "TextListField",
+    "UserIdsField",
+    "flatten",
+    "split_list",
+]
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
@@ -27,7 +45,7 @@ def split_list(cell: str) -> list[str]:
     return [item for part in cell.split(",") if (item := part.strip())]
 
 
-class Texts(Element):
+class TextListField(OneRosterField):
     """A list of texts, separated by commas in CSV."""
 
     repeats = True
@@ -40,29 +58,29 @@ class Texts(Element):
     def from_cell(self, cell: str) -> JSON:
         return [self.item(item) for item in split_list(cell)]
 
-    def normal(self, value: JSON) -> JSON:
+    def normalize(self, value: JSON) -> JSON:
         if not isinstance(value, list):
-            raise ValidationError(f"{shown(value)} is not a list")
+            raise ValidationError(f"{printable(value)} is not a list")
         return [self.item(item) for item in value]
 
-    def cell(self, value: JSON) -> str:
+    def to_cell(self, value: JSON) -> str:
         return ",".join(value)
 
     def item(self, value: JSON) -> str:
         """One item in normal form. Raises ValidationError."""
         return plain_text(value)
 
-    def paths(self, name: str) -> tuple[Path, ...]:
-        return (Path(name, name, many=True),)
+    def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
+        return (FilterPath(name, name, many=True),)
 
-    def stored(self, name: str) -> tuple[Field, ...]:
-        return (Field(name, many=True, indexed=self.indexed),)
+    def storage_fields(self, name: str) -> tuple[Field, ...]:
+        return (Field(name, multi_valued=True, indexed=self.indexed),)
 
-    def keys(self, value: JSON) -> tuple[Value, ...]:
+    def comparison_keys(self, value: JSON) -> tuple[Value, ...]:
         return (tuple(dict.fromkeys(map(fold, value))),)
 
 
-class Tokens(Texts):
+class EnumListField(TextListField):
     """A list of tokens of a closed vocabulary."""
 
     def __init__(self, vocabulary: Sequence[str], **options: Any) -> None:
@@ -71,7 +89,7 @@ class Tokens(Texts):
 
     def item(self, value: JSON) -> str:
         if plain_text(value) not in self.vocabulary:
-            raise ValidationError(f"{shown(value)} is not one of: {', '.join(self.vocabulary)}")
+            raise ValidationError(f"{printable(value)} is not one of: {', '.join(self.vocabulary)}")
         return str(value)
 
 
@@ -84,7 +102,7 @@ def _reference(collection: str, token: str, key: str) -> orjson.Fragment:
     return orjson.Fragment(b'{"href":"\\/%s/%s",%s' % (collection.encode(), quote(key, safe="").encode(), rest))
 
 
-class Ref(Guid):
+class RefField(GuidField):
     """A GUIDRef to a record of the collection `target`; its type token is always the class token (reading A-20)."""
 
     repeats = True
@@ -97,46 +115,46 @@ class Ref(Guid):
     def default_column(self, name: str) -> str:
         return f"{name}SourcedId"
 
-    def normal(self, value: JSON) -> JSON:
+    def normalize(self, value: JSON) -> JSON:
         if not isinstance(value, dict):
-            raise ValidationError(f'{shown(value)} is not a reference such as {{"sourcedId": "..."}}')
+            raise ValidationError(f'{printable(value)} is not a reference such as {{"sourcedId": "..."}}')
         if value.get("type", self.token) != self.token:
-            raise ValidationError(f"{shown(value.get('type'))} is not the type of a reference to {self.target}")
-        return super().normal(value.get("sourcedId"))
+            raise ValidationError(f"{printable(value.get('type'))} is not the type of a reference to {self.target}")
+        return super().normalize(value.get("sourcedId"))
 
     def from_cell(self, cell: str) -> JSON:
-        return Guid.normal(self, cell)
+        return GuidField.normalize(self, cell)
 
-    def cell(self, value: JSON) -> str:
+    def to_cell(self, value: JSON) -> str:
         return str(value["sourcedId"])
 
-    def encoded(self, value: JSON) -> JSON:
+    def to_json(self, value: JSON) -> JSON:
         return _reference(self.target, self.token, value)
 
-    def reader(self) -> Reader:
+    def fast_parser(self) -> FastParser:
         """As any element's; a plain id, as nearly all are, takes a shorter way to the same."""
-        other = super().reader()
+        other = super().fast_parser()
         before, after = f'{{"href":"\\/{self.target}/', f'","type":"{self.token}"}}'
 
         def read(cell: str) -> tuple[JSON, tuple[Value, ...]]:
-            if len(cell) <= MAX_GUID and _PLAIN.fullmatch(cell):
+            if len(cell) <= MAX_GUID_LENGTH and _PLAIN.fullmatch(cell):
                 return orjson.Fragment(f'{before}{cell}","sourcedId":"{cell}{after}'), (cell,)
             return other(cell)
 
-        return lru_cache(maxsize=REMEMBERED)(read)
+        return lru_cache(maxsize=CACHE_SIZE)(read)
 
-    def paths(self, name: str) -> tuple[Path, ...]:
+    def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         field = f"{name}.sourcedId"
-        return Path(field, field, "exact"), Path(name, field, "exact")
+        return FilterPath(field, field, "exact"), FilterPath(name, field, "exact")
 
-    def stored(self, name: str) -> tuple[Field, ...]:
+    def storage_fields(self, name: str) -> tuple[Field, ...]:
         return (Field(f"{name}.sourcedId", indexed=True),)
 
-    def keys(self, value: JSON) -> tuple[Value, ...]:
+    def comparison_keys(self, value: JSON) -> tuple[Value, ...]:
         return (value,)
 
 
-class Refs(Ref):
+class RefListField(RefField):
     """A list of references; without a column, derived from `inverse` (their element that refers here) or `link`."""
 
     def __init__(self, target: str, token: str, *, inverse: str = "", link: str = "", **options: Any) -> None:
@@ -147,35 +165,35 @@ class Refs(Ref):
     def default_column(self, name: str) -> str:
         return f"{name.removesuffix('s')}SourcedIds"
 
-    def normal(self, value: JSON) -> JSON:
+    def normalize(self, value: JSON) -> JSON:
         if not isinstance(value, list):
-            raise ValidationError(f"{shown(value)} is not a list of references")
-        return [Ref.normal(self, item) for item in value]
+            raise ValidationError(f"{printable(value)} is not a list of references")
+        return [RefField.normalize(self, item) for item in value]
 
     def from_cell(self, cell: str) -> JSON:
-        return list(dict.fromkeys(Guid.normal(self, item) for item in split_list(cell)))
+        return list(dict.fromkeys(GuidField.normalize(self, item) for item in split_list(cell)))
 
-    def cell(self, value: JSON) -> str:
+    def to_cell(self, value: JSON) -> str:
         return ",".join(each["sourcedId"] for each in value)
 
-    def encoded(self, value: JSON) -> JSON:
+    def to_json(self, value: JSON) -> JSON:
         return [_reference(self.target, self.token, key) for key in value]
 
-    def reader(self) -> Reader:
-        return Element.reader(self)
+    def fast_parser(self) -> FastParser:
+        return OneRosterField.fast_parser(self)
 
-    def paths(self, name: str) -> tuple[Path, ...]:
+    def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         field = f"{name}.sourcedId"
-        return Path(field, field, "exact", many=True), Path(name, field, "exact", many=True)
+        return FilterPath(field, field, "exact", many=True), FilterPath(name, field, "exact", many=True)
 
-    def stored(self, name: str) -> tuple[Field, ...]:
-        return (Field(f"{name}.sourcedId", many=True, indexed=True),)
+    def storage_fields(self, name: str) -> tuple[Field, ...]:
+        return (Field(f"{name}.sourcedId", multi_valued=True, indexed=True),)
 
-    def keys(self, value: JSON) -> tuple[Value, ...]:
+    def comparison_keys(self, value: JSON) -> tuple[Value, ...]:
         return (tuple(value),)
 
 
-class UserIds(Element):
+class UserIdsField(OneRosterField):
     """External identifiers, `{type:identifier}` in CSV; the first colon separates."""
 
     _ITEM = re.compile(r"\s*\{\s*([^{}:\s][^{}:]*):\s*([^{}\s][^{}]*)\}\s*(?:,|$)")
@@ -185,45 +203,45 @@ class UserIds(Element):
         while position < len(cell):
             match = self._ITEM.match(cell, position)
             if not match:
-                raise ValidationError(f"{shown(cell)} is not written {{type:id}},{{type:id}}")
+                raise ValidationError(f"{printable(cell)} is not written {{type:id}},{{type:id}}")
             found.append({"type": match[1].strip(), "identifier": match[2].strip()})
             position = match.end()
         return found
 
-    def cell(self, value: JSON) -> str:
+    def to_cell(self, value: JSON) -> str:
         return ",".join(f"{{{each['type']}:{each['identifier']}}}" for each in value)
 
-    def normal(self, value: JSON) -> JSON:
+    def normalize(self, value: JSON) -> JSON:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise ValidationError(f"{shown(value)} is not a list of objects with type and identifier")
+            raise ValidationError(f"{printable(value)} is not a list of objects with type and identifier")
         return [{part: plain_text(item.get(part)) for part in ("type", "identifier")} for item in value]
 
-    def paths(self, name: str) -> tuple[Path, ...]:
-        return tuple(Path(f"{name}.{part}", f"{name}.{part}", many=True) for part in ("type", "identifier"))
+    def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
+        return tuple(FilterPath(f"{name}.{part}", f"{name}.{part}", many=True) for part in ("type", "identifier"))
 
-    def stored(self, name: str) -> tuple[Field, ...]:
-        return tuple(Field(f"{name}.{part}", many=True, indexed=True) for part in ("type", "identifier"))
+    def storage_fields(self, name: str) -> tuple[Field, ...]:
+        return tuple(Field(f"{name}.{part}", multi_valued=True, indexed=True) for part in ("type", "identifier"))
 
-    def keys(self, value: JSON) -> tuple[Value, ...]:
+    def comparison_keys(self, value: JSON) -> tuple[Value, ...]:
         return tuple(tuple(dict.fromkeys(fold(item[part]) for item in value)) for part in ("type", "identifier"))
 
 
-class Metadata(Element):
+class MetadataField(OneRosterField):
     """The extension object: any names, any JSON; in CSV a column `metadata.<name>` each."""
 
     def __init__(self) -> None:
         super().__init__(column=None)
 
-    def normal(self, value: JSON) -> JSON:
+    def normalize(self, value: JSON) -> JSON:
         if not isinstance(value, dict):
-            raise ValidationError(f"{shown(value)} is not an object")
+            raise ValidationError(f"{printable(value)} is not an object")
         return value
 
-    def paths(self, name: str) -> tuple[Path, ...]:
-        return (Path(f"{name}.*", f"{name}.*"),)
+    def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
+        return (FilterPath(f"{name}.*", f"{name}.*"),)
 
-    def stored(self, name: str) -> tuple[Field, ...]:
-        return (Field(f"{name}.*", many=True),)
+    def storage_fields(self, name: str) -> tuple[Field, ...]:
+        return (Field(f"{name}.*", multi_valued=True),)
 
 
 def flatten(prefix: str, value: JSON) -> Iterable[tuple[str, Key]]:

@@ -15,52 +15,62 @@ import orjson
 
 from backends import Record, Snapshot, Transaction
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import stamped, unstamped
+from chalk_flask.oneroster.resource_type import with_timestamp, without_timestamp
 from chalk_flask.oneroster.vocabularies import format_instant, parse_instant
 
-__all__ = ["MANY", "TICK", "again", "ahead", "left", "next_stamp", "remember", "restamped", "seconds_until"]
+__all__ = [
+    "LARGE_LOAD_RECORDS",
+    "RESOLUTION_SECONDS",
+    "commit_lead",
+    "margin",
+    "next_lead",
+    "next_timestamp",
+    "record_with_timestamp",
+    "seconds_until",
+    "timestamp_record",
+]
 
 COLLECTION = "clock"
-MANY = 50_000
+LARGE_LOAD_RECORDS = 50_000
 """A load of more records than this takes many seconds, and is stamped as it starts to be written."""
 
-RATE = 6_500
+RECORDS_PER_SECOND = 6_500
 """Records that are sure to be written in a second, commit included."""
 
 
-TICK = 0.001
+RESOLUTION_SECONDS = 0.001
 """A stamp's resolution in seconds; a consumer may round its own clock up by as much."""
 
 
-def ahead(count: int) -> float:
+def commit_lead(count: int) -> float:
     """How many seconds before the end of a write of `count` records its stamp is chosen."""
-    return 0.05 + count / RATE if count <= MANY else 0.0
+    return 0.05 + count / RECORDS_PER_SECOND if count <= LARGE_LOAD_RECORDS else 0.0
 
 
-def again(lead: float, late: float, tries: int) -> float:
+def next_lead(lead: float, late: float, tries: int) -> float:
     """The next lead for what was committed `late` seconds before its stamp (negative: after it), for so many tries.
 
     What it took, and a quarter more: it is much the same work. On a machine that is busier each time, many times that.
     """
-    return max(lead - late, TICK) * (1.25 if tries == 1 else 2.0**tries)
+    return max(lead - late, RESOLUTION_SECONDS) * (1.25 if tries == 1 else 2.0**tries)
 
 
-def next_stamp(snapshot: Snapshot, lead: float) -> str:
+def next_timestamp(snapshot: Snapshot, lead: float) -> str:
     """A stamp `lead` seconds from now, or a millisecond above the latest one of the tenant if that is later."""
-    stored = snapshot.bodies(COLLECTION, ["clock"]).get("clock")
+    stored = snapshot.get_many(COLLECTION, ["clock"]).get("clock")
     latest = seconds(cast(str, orjson.loads(stored)["stamp"])) if stored else 0.0
-    return format_instant(max(time.time() + lead, latest + TICK))
+    return format_instant(max(time.time() + lead, latest + RESOLUTION_SECONDS))
 
 
-def remember(stamp: str) -> Record:
+def timestamp_record(stamp: str) -> Record:
     """The record that keeps the latest stamp."""
     return Record("clock", orjson.dumps({"stamp": stamp}))
 
 
-def restamped(record: Record, stamp: str) -> Record:
+def record_with_timestamp(record: Record, stamp: str) -> Record:
     """The record with another stamp."""
     values = {**record.values, "dateLastModified": fold(stamp)}
-    return Record(record.key, stamped(unstamped(record.body), stamp), values)
+    return Record(record.key, with_timestamp(without_timestamp(record.body), stamp), values)
 
 
 def seconds(stamp: str) -> float:
@@ -68,7 +78,7 @@ def seconds(stamp: str) -> float:
     return datetime.fromisoformat(parse_instant(stamp)[0]).timestamp()
 
 
-def left(stamp: str, transaction: Transaction) -> float:
+def margin(stamp: str, transaction: Transaction) -> float:
     """How many seconds before its stamp a transaction, which was just left, was committed; negative after it."""
     return seconds(stamp) - (transaction.committed or time.time())
 

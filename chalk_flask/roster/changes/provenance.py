@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import orjson
 
-from backends import KEY, Among, Compare, Record, Select, Where
+from backends import KEY, Compare, In, Record, Subquery, Where
 
-__all__ = ["COLLECTION", "WRITABLE", "by_tools", "note", "noted", "place"]
+__all__ = ["COLLECTION", "WRITABLE", "provenance_key", "provenance_of", "provenance_record", "written_by_tools"]
 
 COLLECTION = "origins"
 
@@ -17,22 +17,22 @@ WRITABLE = ("categories", "lineItems", "results")
 """The collections that grade tools may write."""
 
 
-def place(collection: str, key: str) -> str:
+def provenance_key(collection: str, key: str) -> str:
     """The key of the note about a record."""
     return f"{collection}/{key}"
 
 
-def note(collection: str, key: str) -> Record:
+def provenance_record(collection: str, key: str) -> Record:
     """The note that a grade tool wrote the record."""
     said = {"collection": collection, "record": key}
-    return Record(place(collection, key), orjson.dumps(said), said)
+    return Record(provenance_key(collection, key), orjson.dumps(said), said)
 
 
-def noted(collection: str) -> Where:
+def provenance_of(collection: str) -> Where:
     """The notes about records of a collection, to be asked of COLLECTION."""
     return Compare("collection", "=", collection)
 
 
-def by_tools(collection: str) -> Where:
+def written_by_tools(collection: str) -> Where:
     """The records of a collection that grade tools wrote, to be asked of that collection."""
-    return Among(KEY, Select(COLLECTION, "record", noted(collection)))
+    return In(KEY, Subquery(COLLECTION, "record", provenance_of(collection)))

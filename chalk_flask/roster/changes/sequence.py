@@ -15,18 +15,18 @@ import orjson
 from backends import Record, Snapshot, Transaction
 from chalk_flask.oneroster.schemas import RESOURCES
 
-__all__ = ["COLLECTION", "FIELD", "FIRST", "Numbering", "latest", "purged"]
+__all__ = ["COLLECTION", "FIELD", "FIRST_LOAD", "ChangeSequence", "last_sequence", "oldest_known"]
 
 COLLECTION = "sequence"
 FIELD = "number"
-FIRST = 1
+FIRST_LOAD = 1
 """The number of a first load."""
 
 _STATE = ":state"
 """The key of what is known of all numbers; those of notes hold a slash."""
 
 
-class Numbering:
+class ChangeSequence:
     """Gives numbers in one transaction (not in the `first` one of a tenant); `finish` is called last, and remembers."""
 
     def __init__(self, transaction: Transaction, *, first: bool) -> None:
@@ -34,9 +34,9 @@ class Numbering:
         self._first = first
         self._last, self._purged = self._before = _state(transaction)
         if first and not self._last:
-            self._last = self._purged = FIRST
+            self._last = self._purged = FIRST_LOAD
 
-    def give(self, collection: str, keys: Iterable[str]) -> range:
+    def assign(self, collection: str, keys: Iterable[str]) -> range:
         """Number the records with these keys, in their order; those of a class that is not served get none."""
         before = self._last
         if collection in RESOURCES and not self._first:
@@ -48,14 +48,14 @@ class Numbering:
         """The last number that was given."""
         return self._last
 
-    def forget(self, collection: str, keys: Iterable[str]) -> None:
+    def remove(self, collection: str, keys: Iterable[str]) -> None:
         """Let go of records that are removed for good. Who has not seen them as deleted can no longer learn of it."""
         places = [_place(collection, key) for key in keys]
         if places:
             self._transaction.delete(COLLECTION, places)
             self._purged = self._last
 
-    def finish(self) -> None:
+    def store(self) -> None:
         """Remember what was given."""
         if (self._last, self._purged) != self._before:
             body = orjson.dumps({"last": self._last, "purged": self._purged})
@@ -68,18 +68,18 @@ class Numbering:
             yield Record(_place(collection, key), body, {FIELD: float(self._last), "collection": collection})
 
 
-def latest(snapshot: Snapshot) -> int:
+def last_sequence(snapshot: Snapshot) -> int:
     """The last number that was given; 0 before the first."""
     return _state(snapshot)[0]
 
 
-def purged(snapshot: Snapshot) -> int:
+def oldest_known(snapshot: Snapshot) -> int:
     """The last number that was given before records were last removed for good, or to the first load; 0 before that."""
     return _state(snapshot)[1]
 
 
 def _state(snapshot: Snapshot) -> tuple[int, int]:
-    body = snapshot.bodies(COLLECTION, [_STATE]).get(_STATE)
+    body = snapshot.get_many(COLLECTION, [_STATE]).get(_STATE)
     if body is None:
         return 0, 0
     state = orjson.loads(body)

@@ -9,14 +9,14 @@ from typing import Any
 from backends import Record, Transaction
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import clock
-from chalk_flask.roster.changes.sequence import Numbering
+from chalk_flask.roster.changes.sequence import ChangeSequence
 
-__all__ = ["Ledger"]
+__all__ = ["RosterWriter"]
 
-BATCH = 1000
+BATCH_SIZE = 1000
 
 
-class Ledger:
+class RosterWriter:
     """All that one transaction writes to the roster of a tenant; `finish` is called last.
 
     `stamp` is the `dateLastModified` of what changes, `lead` seconds from now (see `clock`). `first` says that the
@@ -26,35 +26,35 @@ class Ledger:
     def __init__(
         self, transaction: Transaction, tenant: str, lead: float, *, first: bool = False, run: str | None = None
     ) -> None:
-        self.stamp = clock.next_stamp(transaction, lead)
+        self.stamp = clock.next_timestamp(transaction, lead)
         self._transaction = transaction
-        self._numbering = Numbering(transaction, first=first)
+        self._numbering = ChangeSequence(transaction, first=first)
         self._outbox = Outbox(transaction, tenant, run, first=first)
 
     def put(self, name: str, records: Iterable[Record], keys: Callable[[], Iterable[str]]) -> None:
         """Write records whose served bytes changed; `keys` gives their keys, in the same order."""
-        if self._outbox.listens(name):
+        if self._outbox.has_subscribers(name):
             self._put_and_tell(name, iter(records))
         else:
             self._transaction.put(name, records)
-            self._numbering.give(name, keys())
+            self._numbering.assign(name, keys())
 
     def purge(self, name: str, keys: Iterable[str]) -> None:
         """Remove records for good."""
         gone = list(keys)
         self._transaction.delete(name, gone)
-        self._numbering.forget(name, gone)
+        self._numbering.remove(name, gone)
 
     def finish(self, counts: Mapping[str, Any] | None = None) -> None:
         """Remember the stamp and the numbers, and end what is told; `counts` are those of an import."""
-        self._numbering.finish()
-        self._transaction.put(clock.COLLECTION, [clock.remember(self.stamp)])
-        self._outbox.finish(self._numbering.last, counts)
+        self._numbering.store()
+        self._transaction.put(clock.COLLECTION, [clock.timestamp_record(self.stamp)])
+        self._outbox.flush(self._numbering.last, counts)
 
     def _put_and_tell(self, name: str, records: Iterator[Record]) -> None:
-        while batch := list(islice(records, BATCH)):
+        while batch := list(islice(records, BATCH_SIZE)):
             keys = [record.key for record in batch]
-            before = self._outbox.before(name, keys)
+            before = self._outbox.capture(name, keys)
             self._transaction.put(name, batch)
-            numbers = self._numbering.give(name, keys) or [self._numbering.last] * len(batch)
-            self._outbox.note(name, before, batch, numbers)
+            numbers = self._numbering.assign(name, keys) or [self._numbering.last] * len(batch)
+            self._outbox.record(name, before, batch, numbers)

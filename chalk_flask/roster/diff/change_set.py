@@ -8,26 +8,26 @@ from typing import Literal, TypeAlias
 
 from backends import Record, Snapshot
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import Resource, stamped, unstamped
-from chalk_flask.roster.diff.external_sort import Row, Spool
+from chalk_flask.oneroster.resource_type import ResourceType, record_with_timestamp, without_timestamp
+from chalk_flask.roster.diff.external_sort import ExternalSorter, Row
 
-__all__ = ["Changes", "Outcome"]
+__all__ = ["ChangeSet", "Outcome"]
 
 Outcome: TypeAlias = Literal["created", "updated", "deleted", "revived", "unchanged"]
 
 
-class Changes:
+class ChangeSet:
     """The records of one collection that differ from what is stored, and how many are how."""
 
-    def __init__(self, resource: Resource, before: Snapshot) -> None:
+    def __init__(self, resource: ResourceType, stored: Snapshot) -> None:
         self.resource = resource
         self.counts: Counter[Outcome] = Counter()
-        self._before = before
-        self._empty = next(iter(before.keys(resource.name)), None) is None
-        self._spool = Spool()
+        self._before = stored
+        self._empty = next(iter(stored.keys(resource.name)), None) is None
+        self._spool = ExternalSorter()
 
     @property
-    def changed(self) -> int:
+    def changed_count(self) -> int:
         """How many records would be written."""
         return self.counts.total() - self.counts["unchanged"]
 
@@ -41,30 +41,30 @@ class Changes:
             self.counts["created"] += len(rows)
             self._spool.add(rows)
             return
-        stored = self._before.bodies(self.resource.name, [row[0] for row in rows])
+        stored = self._before.get_many(self.resource.name, [row[0] for row in rows])
         kept = []
         for row in rows:
             outcome = _outcome(row[1], stored.get(row[0]))
             if outcome == "deleted" and not row[1]:
-                self.keep(self.resource.tombstone(stored[row[0]]), "deleted")
+                self.add(self.resource.tombstone(stored[row[0]]), "deleted")
                 continue
             self.counts[outcome] += 1
             if outcome != "unchanged":
                 kept.append(row)
         self._spool.add(kept)
 
-    def keep(self, record: Record, outcome: Outcome) -> None:
+    def add(self, record: Record, outcome: Outcome) -> None:
         """Keep a record that is known to differ, such as a tombstone."""
         self.counts[outcome] += 1
         values = {path: value for path, value in record.values.items() if path != "dateLastModified"}
-        self._spool.add([(record.key, unstamped(record.body), values)])
+        self._spool.add([(record.key, without_timestamp(record.body), values)])
 
     def records(self, stamp: str) -> Iterator[Record]:
         """The changed records with their stamp; may be asked again with a later one."""
         folded = fold(stamp)
         for key, body, values in self._spool.rows():
             values["dateLastModified"] = folded
-            yield Record(key, stamped(body, stamp), values)
+            yield Record(key, record_with_timestamp(body, stamp), values)
 
     def keys(self) -> Iterator[str]:
         """The keys of the changed records, in the same order."""
@@ -77,12 +77,12 @@ class Changes:
 
 def _outcome(body: bytes, stored: bytes | None) -> Outcome:
     if not body:  # the row of a delta file that deletes: there may be nothing to delete
-        return "deleted" if stored is not None and Resource.is_active(stored) else "unchanged"
-    active = Resource.is_active(body)
+        return "deleted" if stored is not None and ResourceType.is_active(stored) else "unchanged"
+    active = ResourceType.is_active(body)
     if stored is None:
         return "created"
-    if unstamped(stored) == body:
+    if without_timestamp(stored) == body:
         return "unchanged"
-    if not Resource.is_active(stored):
+    if not ResourceType.is_active(stored):
         return "revived" if active else "updated"
     return "updated" if active else "deleted"

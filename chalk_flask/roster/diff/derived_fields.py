@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from backends import Record, Snapshot
-from chalk_flask.oneroster.csv.row_parser import Draft, encode
-from chalk_flask.oneroster.fields.composites import Refs
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.csv.row_parser import ParsedRow, encode
+from chalk_flask.oneroster.fields.composites import RefListField
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.package.id_set import Identifiers
+from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.references import ACTIVE_ONLY
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 Links = dict[str, list[str]]
 """For each record the ids that are derived for it, sorted."""
 
-BATCH = 1000
+BATCH_SIZE = 1000
 
 
 def link_sources() -> dict[str, tuple[str, str]]:
@@ -36,7 +36,7 @@ def link_sources() -> dict[str, tuple[str, str]]:
     return {
         element.link: (resource.name, name)
         for resource in FILES.values()
-        for name, element in resource.derived.items()
+        for name, element in resource.derived_fields.items()
         if element.link
     }
 
@@ -46,11 +46,11 @@ def children(parents: Mapping[str, str]) -> Links:
     return grouped((parent, key) for key, parent in parents.items())
 
 
-def stored_parents(before: Snapshot, resource: Resource, element: Refs, others: Identifiers) -> dict[str, str]:
+def stored_parents(before: Snapshot, resource: ResourceType, element: RefListField, others: IdSet) -> dict[str, str]:
     """The parents of the stored active records whose ids are not among the `others`."""
     found = {}
     for body in _bodies(before, resource.name):
-        data = resource.normal(body)
+        data = resource.normalize(body)
         if data["sourcedId"] not in others and element.inverse in data:
             found[data["sourcedId"]] = data[element.inverse]
     return found
@@ -60,7 +60,7 @@ def stored_pairs(before: Snapshot, name: str) -> dict[str, tuple[str, str]]:
     """The links of a link file as they are stored, active ones alone: owner and target by their own id."""
     found: dict[str, tuple[str, str]] = {}
     for body in _bodies(before, name):
-        data = FILES[name].normal(body)
+        data = FILES[name].normalize(body)
         owner, target = (data[reference.name] for reference in FILES[name].references)
         found[data["sourcedId"]] = owner, target
     return found
@@ -79,24 +79,24 @@ def grouped(pairs: Iterable[tuple[str, str]]) -> Links:
     return {owner: sorted(keys) for owner, keys in found.items()}
 
 
-def attach(draft: Draft, name: str, element: Refs, keys: list[str] | None) -> Draft:
+def attach(draft: ParsedRow, name: str, element: RefListField, keys: list[str] | None) -> ParsedRow:
     """The draft with a derived element, in its place before the metadata. A tombstone has none, as nobody's parent."""
     if not keys or draft.values["status"] != ACTIVE:
         return draft
     body = dict(draft.body)
     metadata = body.pop("metadata", None)
-    body[name] = element.encoded(keys)
+    body[name] = element.to_json(keys)
     if metadata is not None:
         body["metadata"] = metadata
-    paths = (stored.path for stored in element.stored(name))
-    values = draft.values | dict(zip(paths, element.keys(keys), strict=True))
-    return Draft(draft.key, body, values, encode(body))
+    paths = (stored.path for stored in element.storage_fields(name))
+    values = draft.values | dict(zip(paths, element.comparison_keys(keys), strict=True))
+    return ParsedRow(draft.key, body, values, encode(body))
 
 
-def relinked(before: Snapshot, resource: Resource, name: str, links: Mapping[str, list[str]]) -> Iterator[Record]:
+def relinked(before: Snapshot, resource: ResourceType, name: str, links: Mapping[str, list[str]]) -> Iterator[Record]:
     """The stored records of a class whose links have moved although its own file is not in the package."""
     for body in _bodies(before, resource.name):
-        data = resource.normal(body)
+        data = resource.normalize(body)
         keys = links.get(data["sourcedId"], [])
         if data.get(name, []) != keys:
             yield resource.record(data | {name: keys})
@@ -106,7 +106,7 @@ def _bodies(before: Snapshot, name: str) -> Iterator[bytes]:
     waiting: list[str] = []
     for key in before.keys(name, ACTIVE_ONLY):
         waiting.append(key)
-        if len(waiting) == BATCH:
-            yield from before.bodies(name, waiting).values()
+        if len(waiting) == BATCH_SIZE:
+            yield from before.get_many(name, waiting).values()
             waiting = []
-    yield from before.bodies(name, waiting).values()
+    yield from before.get_many(name, waiting).values()

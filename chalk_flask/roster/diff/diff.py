@@ -6,41 +6,41 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
-from backends import KEY, AllOf, Among, AnyOf, Compare, Not, Query, Select, Snapshot, Where
-from chalk_flask.oneroster.csv.row_parser import Draft
+from backends import KEY, And, Compare, In, Not, Or, Query, Snapshot, Subquery, Where
+from chalk_flask.oneroster.csv.row_parser import ParsedRow
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED, format_instant
 from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.diff import derived_fields
-from chalk_flask.roster.diff.change_set import Changes
+from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.package.archive import Package
-from chalk_flask.roster.package.problems import Problems
-from chalk_flask.roster.package.reader import Reading, cycles
+from chalk_flask.roster.package.problems import ImportProblems
+from chalk_flask.roster.package.reader import PackageReader, cycles
 from chalk_flask.roster.package.references import ACTIVE_ONLY
 
-__all__ = ["Comparison", "old_tombstones"]
+__all__ = ["RosterDiff", "old_tombstones"]
 
-DAY = 86_400
-BATCH = 250
+DAY_SECONDS = 86_400
+BATCH_SIZE = 250
 
 
-class Comparison:
+class RosterDiff:
     """The difference between a package and a snapshot. `close` removes its temporary files."""
 
     def __init__(
         self,
         package: Package,
         before: Snapshot,
-        problems: Problems,
+        problems: ImportProblems,
         map_roles: bool,
         progress: Callable[[str, int], None] | None,
     ) -> None:
-        self.reading = Reading(package, before, problems, map_roles, progress)
-        self.changes: dict[str, Changes] = {}
+        self.reader = PackageReader(package, before, problems, map_roles, progress)
+        self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
-        self.adopted: list[str] = []
+        self.claimed: list[str] = []
         """The notes about records of grade tools that the package carries itself, and so takes over."""
         self._before = before
         self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
@@ -50,42 +50,42 @@ class Comparison:
     @property
     def total(self) -> int:
         """How many records would be written."""
-        return sum(changes.changed for changes in self.changes.values())
+        return sum(changes.changed_count for changes in self.changes.values())
 
-    def run(self, tombstone_days: int) -> None:
+    def compare(self, tombstone_days: int) -> None:
         """Read the whole package; afterwards `changes` and `purged` say what to write."""
         for name in FILES:
-            self.changes[name] = Changes(FILES[name], self._before)
+            self.changes[name] = ChangeSet(FILES[name], self._before)
             if name in self._bulk or name in self._delta:
                 self._read(FILES[name])
-        if self._bulk and not any(self.reading.rows.values()) and not self.reading.problems.total:
+        if self._bulk and not any(self.reader.rows.values()) and not self.reader.problems.total:
             remedy = "Export the package again: read as it stands, it would delete every record of its classes."
-            self.reading.problems.error("no_rows", "no file of the package has a row", remedy, file="manifest.csv")
-        if self.reading.problems.total:
+            self.reader.problems.error("no_rows", "no file of the package has a row", remedy, file="manifest.csv")
+        if self.reader.problems.total:
             return
         for name in self._bulk:
             self._mark_missing(FILES[name])
         for name in provenance.WRITABLE:
             if name in self._bulk or name in self._delta:
-                self._adopt(name)
+                self._claim_provenance(name)
         self._relink()
         self._find_old_tombstones(tombstone_days)
-        self.reading.forget()
+        self.reader.forget()
 
     def close(self) -> None:
         """Remove the temporary files."""
         for changes in self.changes.values():
             changes.close()
 
-    def _read(self, resource: Resource) -> None:
+    def _read(self, resource: ResourceType) -> None:
         changes = self.changes[resource.name]
         drafts = self._drafts(resource)
-        while batch := [(key, encoded, values) for key, _, values, encoded in islice(drafts, BATCH)]:
+        while batch := [(key, encoded, values) for key, _, values, encoded in islice(drafts, BATCH_SIZE)]:
             changes.compare(batch)
 
-    def _drafts(self, resource: Resource) -> Iterator[Draft]:
-        drafts = self.reading.drafts(resource.name)
-        for name, element in resource.derived.items():
+    def _drafts(self, resource: ResourceType) -> Iterator[ParsedRow]:
+        drafts = self.reader.drafts(resource.name)
+        for name, element in resource.derived_fields.items():
             if element.inverse:
                 drafts = self._with_children(resource, name, list(drafts))
             else:
@@ -94,14 +94,14 @@ class Comparison:
             drafts = self._noting_links(resource, drafts)
         return drafts
 
-    def _with_children(self, resource: Resource, name: str, drafts: list[Draft]) -> Iterator[Draft]:
+    def _with_children(self, resource: ResourceType, name: str, drafts: list[ParsedRow]) -> Iterator[ParsedRow]:
         """Orgs and sessions are few, so all are held until each one's children are known."""
-        element = resource.derived[name]
+        element = resource.derived_fields[name]
         field = f"{element.inverse}.sourcedId"
         parents = {d.key: str(d.values[field]) for d in drafts if d.values.get(field) is not None}
         living = {draft.key for draft in drafts if draft.values["status"] == ACTIVE}
         if resource.name in self._delta:
-            kept = derived_fields.stored_parents(self._before, resource, element, self.reading.ids[resource.name])
+            kept = derived_fields.stored_parents(self._before, resource, element, self.reader.ids[resource.name])
             parents, living = parents | kept, living | kept.keys()
         self._check_cycles(resource, parents)
         found = derived_fields.children({key: parent for key, parent in parents.items() if key in living})
@@ -110,19 +110,19 @@ class Comparison:
         if resource.name in self._delta:
             self._relate(resource, name, found)
 
-    def _relate(self, resource: Resource, name: str, links: derived_fields.Links) -> None:
+    def _relate(self, resource: ResourceType, name: str, links: derived_fields.Links) -> None:
         """Give stored records that the package does not carry what follows for them from those that it does."""
-        ids = self.reading.ids.get(resource.name, ())
+        ids = self.reader.ids.get(resource.name, ())
         for record in derived_fields.relinked(self._before, resource, name, links):
             if record.key not in ids:
-                self.changes[resource.name].keep(record, "updated")
+                self.changes[resource.name].add(record, "updated")
 
-    def _check_cycles(self, resource: Resource, parents: Mapping[str, str]) -> None:
+    def _check_cycles(self, resource: ResourceType, parents: Mapping[str, str]) -> None:
         if not (found := set(cycles(parents))):
             return
-        for row, key in self.reading.located(resource):
+        for row, key in self.reader.located(resource):
             if key in found:
-                self.reading.problems.error(
+                self.reader.problems.error(
                     "cycle",
                     f"the record {key!r} is its own ancestor",
                     "Correct parentSourcedId, so that every chain of parents ends.",
@@ -132,15 +132,15 @@ class Comparison:
                     value=parents[key],
                 )
 
-    def _with_links(self, resource: Resource, name: str, drafts: Iterator[Draft]) -> Iterator[Draft]:
-        element = resource.derived[name]
+    def _with_links(self, resource: ResourceType, name: str, drafts: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
+        element = resource.derived_fields[name]
         links = self._links.get(element.link)
         if links is None:
             links = self._links[element.link] = derived_fields.stored_links(self._before, element.link)
         for draft in drafts:
             yield derived_fields.attach(draft, name, element, links.get(draft.key))
 
-    def _noting_links(self, resource: Resource, drafts: Iterator[Draft]) -> Iterator[Draft]:
+    def _noting_links(self, resource: ResourceType, drafts: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
         owner, target = (reference.field for reference in resource.references)
         delta = resource.name in self._delta
         found = derived_fields.stored_pairs(self._before, resource.name) if delta else {}
@@ -158,26 +158,26 @@ class Comparison:
             if link in self._links and name not in self._bulk and (link in self._bulk or link in self._delta):
                 self._relate(FILES[name], element, self._links[link])
 
-    def _mark_missing(self, resource: Resource) -> None:
-        changes, ids = self.changes[resource.name], self.reading.ids[resource.name]
+    def _mark_missing(self, resource: ResourceType) -> None:
+        changes, ids = self.changes[resource.name], self.reader.ids[resource.name]
         waiting: list[str] = []
         for key in self._before.keys(resource.name, _of_imports(resource.name)):
             if key not in ids:
                 waiting.append(key)
-                if len(waiting) == BATCH:
-                    self._bury(resource, changes, waiting)
+                if len(waiting) == BATCH_SIZE:
+                    self._mark_deleted(resource, changes, waiting)
                     waiting = []
-        self._bury(resource, changes, waiting)
+        self._mark_deleted(resource, changes, waiting)
 
-    def _adopt(self, name: str) -> None:
-        ids = self.reading.ids[name]
-        for note in self._before.keys(provenance.COLLECTION, provenance.noted(name)):
-            if note.removeprefix(provenance.place(name, "")) in ids:
-                self.adopted.append(note)
+    def _claim_provenance(self, name: str) -> None:
+        ids = self.reader.ids[name]
+        for note in self._before.keys(provenance.COLLECTION, provenance.provenance_of(name)):
+            if note.removeprefix(provenance.provenance_key(name, "")) in ids:
+                self.claimed.append(note)
 
-    def _bury(self, resource: Resource, changes: Changes, keys: list[str]) -> None:
-        for body in self._before.bodies(resource.name, keys).values():
-            changes.keep(resource.tombstone(body), "deleted")
+    def _mark_deleted(self, resource: ResourceType, changes: ChangeSet, keys: list[str]) -> None:
+        for body in self._before.get_many(resource.name, keys).values():
+            changes.add(resource.tombstone(body), "deleted")
 
     def _find_old_tombstones(self, days: int) -> None:
         """Tombstones that are old enough and that no record refers to any more, the package's own ids excepted."""
@@ -187,29 +187,29 @@ class Comparison:
                 self._find_free_tombstones(query.collection, query.where)
 
     def _find_free_tombstones(self, name: str, old: Where) -> None:
-        free = AllOf((old, Not(AnyOf(tuple(_referrers(name))))))
-        ids, recalled = self.reading.ids.get(name, ()), self.reading.references.recalled
+        free = And((old, Not(Or(tuple(_referrers(name))))))
+        ids, recalled = self.reader.ids.get(name, ()), self.reader.references.recalled
         if keys := [key for key in self._before.keys(name, free) if key not in ids and (name, key) not in recalled]:
             self.purged[name] = keys
 
 
 def old_tombstones(days: int) -> list[Query]:
     """What counts the tombstones of each class that are older than so many days."""
-    cutoff = fold(format_instant(time.time() - days * DAY))
-    old = AllOf((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))
+    cutoff = fold(format_instant(time.time() - days * DAY_SECONDS))
+    old = And((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))
     return [Query(name, old, limit=0) for name in FILES]
 
 
 def _of_imports(name: str) -> Where:
     """The active records that are an import's to delete: not what a grade tool wrote."""
-    return AllOf((ACTIVE_ONLY, Not(provenance.by_tools(name)))) if name in provenance.WRITABLE else ACTIVE_ONLY
+    return And((ACTIVE_ONLY, Not(provenance.written_by_tools(name)))) if name in provenance.WRITABLE else ACTIVE_ONLY
 
 
 def _referrers(name: str) -> Iterator[Where]:
-    everything: Where = AllOf(())
+    everything: Where = And(())
     for resource in FILES.values():
         for reference in resource.references:
             if reference.target == name:
-                yield Among(KEY, Select(resource.name, reference.field, everything))
-        if resource.key_of == name:
-            yield Among(KEY, Select(resource.name, KEY, everything))
+                yield In(KEY, Subquery(resource.name, reference.field, everything))
+        if resource.shares_ids_with == name:
+            yield In(KEY, Subquery(resource.name, KEY, everything))

@@ -11,17 +11,17 @@ from typing import TypeAlias, cast
 
 from backends import Value
 
-__all__ = ["Row", "Spool"]
+__all__ = ["ExternalSorter", "Row"]
 
 Row: TypeAlias = tuple[str, bytes, dict[str, Value]]
 """A key, a body without its stamp, and its comparison keys without that of the stamp."""
 
-RUN = 1_000
+RUN_ROWS = 1_000
 """Rows that are held and sorted at once."""
 
-PIECE = 100
+CHUNK_ROWS = 100
 """Rows that are read back at once from each sorted run."""
-MERGED = 300
+MAX_MERGED_RUNS = 300
 """So many runs are merged, that is 300,000 rows. More would take longer than the order is worth."""
 
 
@@ -29,7 +29,7 @@ MERGED = 300
 _KEY = itemgetter(0)
 
 
-class Spool:
+class ExternalSorter:
     """Takes rows in any order and gives them back by key, as often as asked.
 
     A store that is filled in the order in which it is read answers a long page several times as fast.
@@ -43,14 +43,16 @@ class Spool:
     def add(self, rows: Iterable[Row]) -> None:
         """Put rows aside."""
         self._run.extend(rows)
-        if len(self._run) >= RUN:
+        if len(self._run) >= RUN_ROWS:
             self._end_run()
 
     def rows(self) -> Iterator[Row]:
         """All rows by key; beyond MERGED runs, run by run."""
         self._run.sort(key=_KEY)
         runs = [*map(self._read, self._runs), iter([self._run])]
-        return _merged(runs) if len(runs) <= MERGED else (row for run in runs for piece in run for row in piece)
+        return (
+            _merged(runs) if len(runs) <= MAX_MERGED_RUNS else (row for run in runs for piece in run for row in piece)
+        )
 
     def close(self) -> None:
         """Remove the file."""
@@ -60,9 +62,9 @@ class Spool:
         rows, self._run = sorted(self._run, key=_KEY), []
         places = []
         at = self._file.seek(0, 2)
-        for start in range(0, len(rows), PIECE):
+        for start in range(0, len(rows), CHUNK_ROWS):
             # marshal reads a file in small steps, so each piece is packed and read as one
-            packed = marshal.dumps(rows[start : start + PIECE])
+            packed = marshal.dumps(rows[start : start + CHUNK_ROWS])
             places.append((at, len(packed)))
             at += self._file.write(packed)
         self._runs.append(places)

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from backends import KEY, AllOf, Among, AnyOf, Not, Select, Snapshot
-from chalk_flask.oneroster.resource_type import Reference, Resource
+from backends import KEY, And, In, Not, Or, Snapshot, Subquery
+from chalk_flask.oneroster.resource_type import Reference, ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.package.references import ACTIVE_ONLY
 
-__all__ = ["Body", "Dangling", "dangling", "without"]
+__all__ = ["Body", "DanglingReferences", "find_dangling_references", "without"]
 
 BATCH = 1000
 
@@ -27,7 +27,7 @@ Body: TypeAlias = Mapping[str, Any]
 
 
 @dataclass
-class Dangling:
+class DanglingReferences:
     """By collection: `rows` are ids of active records that lack what a row must name, `named` the ids that active
     records name although they are deleted or such a row."""
 
@@ -38,17 +38,17 @@ class Dangling:
         """Whether a record of the collection can be a row."""
         return body["sourcedId"] not in self.rows[name]
 
-    def of(self, resource: Resource) -> dict[str, set[str]]:
+    def of(self, resource: ResourceType) -> dict[str, set[str]]:
         """The ids that lead nowhere, by the reference that may name them."""
         return {each.name: self.named[each.target] for each in references(resource) if self.named[each.target]}
 
 
-def dangling(snapshot: Snapshot) -> Dangling:
+def find_dangling_references(snapshot: Snapshot) -> DanglingReferences:
     """Look through the references of a tenant; quick where little is deleted."""
-    found = Dangling()
+    found = DanglingReferences()
     for name in _targets_first():
         resource = FILES[name]
-        if resource.key_of:
+        if resource.shares_ids_with:
             _follow(snapshot, resource, None, found)
         # To its own collection last: which of its rows are there is known only then.
         for reference in sorted(references(resource), key=lambda each: each.target == name):
@@ -61,9 +61,9 @@ def without(body: Body, gone: Mapping[str, set[str]]) -> Body:
     return {name: _rest(value, gone[name]) if name in gone else value for name, value in body.items()} if gone else body
 
 
-def references(resource: Resource) -> Iterator[Reference]:
+def references(resource: ResourceType) -> Iterator[Reference]:
     """The references that a row carries."""
-    return (each for each in resource.references if each.name not in resource.derived)
+    return (each for each in resource.references if each.name not in resource.derived_fields)
 
 
 def _held(value: Any) -> list[str]:
@@ -74,22 +74,22 @@ def _held(value: Any) -> list[str]:
 def _targets_first() -> Iterable[str]:
     targets = {each.name: {to.target for to in references(each)} - {each.name} for each in FILES.values()}
     for name, resource in FILES.items():
-        targets[name] |= {resource.key_of} if resource.key_of else set()
+        targets[name] |= {resource.shares_ids_with} if resource.shares_ids_with else set()
     return TopologicalSorter(targets).static_order()
 
 
-def _follow(snapshot: Snapshot, resource: Resource, reference: Reference | None, found: Dangling) -> None:
+def _follow(snapshot: Snapshot, resource: ResourceType, reference: Reference | None, found: DanglingReferences) -> None:
     """Note where a reference (None: the key that is shared with another collection) leads nowhere."""
-    target = reference.target if reference else resource.key_of
+    target = reference.target if reference else resource.shares_ids_with
     path = reference.field if reference else KEY
-    nowhere = Among(path, Select(target, KEY, Not(ACTIVE_ONLY)))
-    left_out = Among(path, tuple(found.rows[target]))
-    waiting = snapshot.keys(resource.name, AllOf((ACTIVE_ONLY, AnyOf((nowhere, left_out)))))
+    nowhere = In(path, Subquery(target, KEY, Not(ACTIVE_ONLY)))
+    left_out = In(path, tuple(found.rows[target]))
+    waiting = snapshot.keys(resource.name, And((ACTIVE_ONLY, Or((nowhere, left_out)))))
     while batch := list(islice(waiting, BATCH)):
-        bodies = map(orjson.loads, snapshot.bodies(resource.name, batch).values())
+        bodies = map(orjson.loads, snapshot.get_many(resource.name, batch).values())
         named = {each["sourcedId"]: _held(each[reference.name] if reference else each) for each in bodies}
         ids = {each for these in named.values() for each in these}
-        there = set(snapshot.keys(target, AllOf((ACTIVE_ONLY, Among(KEY, tuple(ids)))))) - found.rows[target]
+        there = set(snapshot.keys(target, And((ACTIVE_ONLY, In(KEY, tuple(ids)))))) - found.rows[target]
         found.named[target] |= ids - there
         if reference is None or reference.element.in_csv:
             found.rows[resource.name] |= {key for key, these in named.items() if there.isdisjoint(these)}

@@ -20,12 +20,12 @@ import orjson
 from backends import Compare, Query, Snapshot
 from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.export.dangling_references import Body, Dangling, dangling, without
+from chalk_flask.roster.export.dangling_references import Body, DanglingReferences, find_dangling_references, without
 
-__all__ = ["Exported", "export_package"]
+__all__ = ["ExportResult", "export_package"]
 
 SYSTEM = "Chalk Flask"
 MADE = (1980, 1, 1, 0, 0, 0)
@@ -39,7 +39,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass
-class Exported:
+class ExportResult:
     """What was written: rows by data file, in the order of the standard; files without a row are not in the package."""
 
     tenant: str
@@ -48,12 +48,12 @@ class Exported:
     left_out: dict[str, int] = field(default_factory=dict)
     """Active records by data file that no row can say, because they lead to deleted ones."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For --json."""
         total = sum(self.rows.values())
         return {"tenant": self.tenant, "path": self.path, "rows": self.rows, "left_out": self.left_out, "total": total}
 
-    def as_text(self) -> str:
+    def to_text(self) -> str:
         """For a person."""
         lines = [f"{name:<18}{rows:>12,}" for name, rows in self.rows.items()]
         lines += [
@@ -65,7 +65,7 @@ class Exported:
 
 def export_package(
     snapshot: Snapshot, tenant: str, path: Path, *, since: str = "", spreadsheet_safe: bool = False
-) -> Exported:
+) -> ExportResult:
     """Write the active records of a tenant as a bulk package, a ZIP file; the file appears whole or not at all.
 
     `status` and `dateLastModified` stay blank, as the standard wants of bulk files. With `since`, an instant as
@@ -75,29 +75,29 @@ def export_package(
     looks like a formula begins with an apostrophe, and such a package no longer says exactly what is stored. Raises
     OSError.
     """
-    done = Exported(tenant, str(path))
+    done = ExportResult(tenant, str(path))
     where = Compare("dateLastModified", ">", fold(since)) if since else Compare("status", "=", fold(ACTIVE))
-    gone = dangling(snapshot)
+    gone = find_dangling_references(snapshot)
     with _replacing(path) as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as package:
         for name in FILES:
-            source = _Source(snapshot, FILES[name], where, gone)
+            source = _ExportSource(snapshot, FILES[name], where, gone)
             if rows := _write(package, source, spreadsheet_safe):
                 done.rows[name] = rows
             if source.left_out:
                 done.left_out[name] = source.left_out
-        declared = manifest.declared("delta" if since else "bulk", done.rows, SYSTEM)
+        declared = manifest.declared_modes("delta" if since else "bulk", done.rows, SYSTEM)
         package.writestr(_entry(manifest.MANIFEST), _lines([manifest.HEADER, *declared]))
     return done
 
 
 @dataclass
-class _Source:
+class _ExportSource:
     """The records of a collection that become rows, each without what leads nowhere."""
 
     snapshot: Snapshot
-    resource: Resource
+    resource: ResourceType
     where: Compare
-    gone: Dangling
+    gone: DanglingReferences
     left_out: int = 0
 
     def __iter__(self) -> Iterator[Body]:
@@ -117,7 +117,7 @@ class _Source:
         return () if self.where.field == "dateLastModified" else STATE
 
 
-def _write(package: zipfile.ZipFile, source: _Source, safe: bool) -> int:
+def _write(package: zipfile.ZipFile, source: _ExportSource, safe: bool) -> int:
     """The file of a collection; how many rows it has. Without a row there is no file."""
     if next(iter(source), None) is None:
         return 0
@@ -135,11 +135,11 @@ def _write(package: zipfile.ZipFile, source: _Source, safe: bool) -> int:
     return rows
 
 
-def _cells(resource: Resource, body: Body, blank: Sequence[str], names: Sequence[str]) -> list[str]:
+def _cells(resource: ResourceType, body: Body, blank: Sequence[str], names: Sequence[str]) -> list[str]:
     cells = []
     for _, name, element in resource.columns:
         value = body.get(name)
-        cells.append("" if value is None or element is None or name in blank else element.cell(value))
+        cells.append("" if value is None or element is None or name in blank else element.to_cell(value))
     metadata = body.get(METADATA, {})
     return cells + [_text_of(metadata.get(name)) for name in names]
 

@@ -8,15 +8,15 @@ from uuid import uuid4
 
 import orjson
 
-from backends import EVERYTHING, KEY, AllOf, Among, AnyOf, Compare, Not, Query, Record, Transaction, Where
+from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Record, Transaction, Where
 from chalk_flask.oneroster.fields.scalars import JSON, fold
-from chalk_flask.oneroster.resource_type import UNSTAMPED
+from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.gradebook.payload import Entry
+from chalk_flask.roster.gradebook.payload import Payload
 from chalk_flask.roster.package.references import ACTIVE_ONLY
 
-__all__ = ["UNCATEGORIZED", "Sight", "default_category", "finds", "grading_period"]
+__all__ = ["UNCATEGORIZED", "Sight", "default_category", "grading_period", "record_exists"]
 
 Sight: TypeAlias = Callable[[str], Where]
 """For each collection the records that the writer may know of."""
@@ -24,9 +24,9 @@ Sight: TypeAlias = Callable[[str], Where]
 UNCATEGORIZED = "Uncategorized"
 
 
-def finds(snapshot: Transaction, collection: str, key: str, where: Where = EVERYTHING) -> bool:
+def record_exists(snapshot: Transaction, collection: str, key: str, where: Where = MATCH_ALL) -> bool:
     """Whether there is a record with this id for which the condition holds."""
-    asked = AllOf((Compare(KEY, "=", key), where))
+    asked = And((Compare(KEY, "=", key), where))
     return snapshot.find(Query(collection, asked, limit=0)).total > 0
 
 
@@ -36,15 +36,15 @@ def default_category(snapshot: Transaction, class_id: str) -> tuple[str, Record 
     That is the first, by id, of the active ones called Uncategorized that are not tied to another class.
     """
     tied = "metadata.classId"
-    free = AnyOf((Compare(tied, "=", fold(class_id)), Not(Compare(tied, ">=", ""))))
-    named = AllOf((Compare("title", "=", fold(UNCATEGORIZED)), ACTIVE_ONLY, free))
+    free = Or((Compare(tied, "=", fold(class_id)), Not(Compare(tied, ">=", ""))))
+    named = And((Compare("title", "=", fold(UNCATEGORIZED)), ACTIVE_ONLY, free))
     found = next(snapshot.keys("categories", named), None)
     if found is not None:
         return found, None
     key = fold(UNCATEGORIZED)
-    if finds(snapshot, "categories", key, ACTIVE_ONLY):  # somebody else's, under another title
+    if record_exists(snapshot, "categories", key, ACTIVE_ONLY):  # somebody else's, under another title
         key = str(uuid4())
-    data = {"sourcedId": key, "status": ACTIVE, "dateLastModified": UNSTAMPED, "title": UNCATEGORIZED}
+    data = {"sourcedId": key, "status": ACTIVE, "dateLastModified": NO_TIMESTAMP, "title": UNCATEGORIZED}
     return key, FILES["categories"].record(data)
 
 
@@ -53,23 +53,23 @@ def grading_period(snapshot: Transaction, class_id: str, due: str) -> str | None
 
     A period ends before its endDate (reading A-13), and lies in a term however deep below it (reading N-05).
     """
-    body = snapshot.bodies("classes", [class_id])[class_id]
+    body = snapshot.get_many("classes", [class_id])[class_id]
     terms = [reference["sourcedId"] for reference in orjson.loads(body)["terms"]]
     day = due[:10]
-    around = AllOf(
+    around = And(
         (
             ACTIVE_ONLY,
             Compare("type", "=", fold("gradingPeriod")),
             Compare("startDate", "<=", day),
             Compare("endDate", ">", day),
-            Among(KEY, tuple(_below(snapshot, terms))),
+            In(KEY, tuple(_below(snapshot, terms))),
         )
     )
     found = orjson.loads(b"[%b]" % snapshot.find(Query("academicSessions", around)).body())
     return _narrowest(found)["sourcedId"] if found else None
 
 
-def _narrowest(sessions: list[Entry]) -> dict[str, JSON]:
+def _narrowest(sessions: list[Payload]) -> dict[str, JSON]:
     latest = max(session["startDate"] for session in sessions)
     return min(
         (session for session in sessions if session["startDate"] == latest),
@@ -82,6 +82,6 @@ def _below(snapshot: Transaction, terms: list[str]) -> Iterator[str]:
     seen, found = set(terms), terms
     while found:
         yield from found
-        below = snapshot.keys("academicSessions", Among("parent.sourcedId", tuple(found)))
+        below = snapshot.keys("academicSessions", In("parent.sourcedId", tuple(found)))
         found = [key for key in below if key not in seen]
         seen.update(found)

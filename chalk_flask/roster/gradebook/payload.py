@@ -7,14 +7,14 @@ from typing import cast
 
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.fields.composites import Ref
+from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.fields.scalars import JSON
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import ACTIVE
 
-__all__ = ["Entry", "Unprocessable", "entry"]
+__all__ = ["InvalidPayloadError", "Payload", "parse_payload"]
 
-Entry = dict[str, JSON]
+Payload = dict[str, JSON]
 """Normal values by JSON name, as `Resource.record` takes them, without `dateLastModified`."""
 
 FILLED = ("category",)
@@ -23,11 +23,11 @@ FILLED = ("category",)
 MISSING = "Missing data for required field."
 
 
-class Unprocessable(Exception):
+class InvalidPayloadError(Exception):
     """A record cannot be kept as it was sent; the message names the member and says why."""
 
 
-def entry(resource: Resource, key: str, given: Mapping[str, JSON]) -> Entry:
+def parse_payload(resource: ResourceType, key: str, given: Mapping[str, JSON]) -> Payload:
     """The record that a client means. Raises Unprocessable, with all that is wrong with its members.
 
     Members that the class does not have are left out, and so is the client's `dateLastModified`; null and empty members
@@ -36,30 +36,30 @@ def entry(resource: Resource, key: str, given: Mapping[str, JSON]) -> Entry:
     members = {
         name: _lenient(name, resource, value)
         for name, value in given.items()
-        if name in resource.elements and name != "dateLastModified" and value not in (None, "", [])
+        if name in resource.fields and name != "dateLastModified" and value not in (None, "", [])
     }
     data = _loaded(resource, {"status": ACTIVE, **members, "sourcedId": key})
-    if missing := resource.lacks(data):  # a result has a score, unless the student is exempt (reading W-06)
-        raise Unprocessable(f"{missing} is missing")
+    if missing := resource.missing_required(data):  # a result has a score, unless the student is exempt (reading W-06)
+        raise InvalidPayloadError(f"{missing} is missing")
     low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
     if "resultValueMin" in data and low > high:
-        raise Unprocessable(f"resultValueMin: {low} is above resultValueMax, {high}")
+        raise InvalidPayloadError(f"resultValueMin: {low} is above resultValueMax, {high}")
     return data
 
 
-def _lenient(name: str, resource: Resource, value: JSON) -> JSON:
+def _lenient(name: str, resource: ResourceType, value: JSON) -> JSON:
     """A reference may carry the token of its role, such as student, which is legal in 1.1 (reading W-03)."""
-    if isinstance(resource.elements[name], Ref) and isinstance(value, dict) and value.get("type") in (name, None):
+    if isinstance(resource.fields[name], RefField) and isinstance(value, dict) and value.get("type") in (name, None):
         return {"sourcedId": value.get("sourcedId")}
     return value
 
 
-def _loaded(resource: Resource, members: Mapping[str, JSON]) -> Entry:
+def _loaded(resource: ResourceType, members: Mapping[str, JSON]) -> Payload:
     try:
         loaded = cast("dict[str, JSON]", resource.schema.load(members, partial=FILLED))
     except ValidationError as error:
         found = cast("dict[str, Sequence[str]]", error.messages)
-        raise Unprocessable("; ".join(_said(name, texts[0]) for name, texts in found.items())) from None
+        raise InvalidPayloadError("; ".join(_said(name, texts[0]) for name, texts in found.items())) from None
     return {cast(str, resource.schema.load_fields[name].data_key): value for name, value in loaded.items()}
 
 

@@ -20,7 +20,17 @@ from chalk_flask.roster.package.checksum import files_of
 from chalk_flask.settings import Settings
 from chalk_flask.settings.setting import without_passwords
 
-__all__ = ["copied", "folder_for", "forget", "locked", "path_of", "place", "store_folder", "tidy", "write"]
+__all__ = [
+    "copy_package",
+    "folder_for",
+    "folder_lock",
+    "held_package_path",
+    "move_into_place",
+    "remove_tenant",
+    "remove_unused",
+    "store_folder",
+    "write_file",
+]
 
 LOCK = ".lock"
 WAIT = 600.0
@@ -44,13 +54,13 @@ def folder_for(folder: Path, tenant: str) -> Path:
     return folder / tenant
 
 
-def path_of(folder: Path, tenant: str, run: str) -> Path:
+def held_package_path(folder: Path, tenant: str, run: str) -> Path:
     """The file of a held run."""
     return folder_for(folder, tenant) / f"{run}.zip"
 
 
 @contextlib.contextmanager
-def locked(folder: Path, wait: float = WAIT) -> Iterator[None]:
+def folder_lock(folder: Path, wait: float = WAIT) -> Iterator[None]:
     """Be the only one who holds or tidies here. The folder is made. Raises OSError, TimeoutError among them."""
     _private_folder(folder)
     lock = FileLock(folder / LOCK, timeout=wait, mode=0o600)
@@ -65,7 +75,7 @@ def locked(folder: Path, wait: float = WAIT) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def copied(source: Path, folder: Path, run: str) -> Iterator[Path]:
+def copy_package(source: Path, folder: Path, run: str) -> Iterator[Path]:
     """A copy of a package, on the disk for good but not under its name yet; gone in the end unless it was placed.
 
     A ZIP is copied byte for byte, a folder is packed: its files of OneRoster by name, neither squeezed nor dated, so
@@ -88,13 +98,13 @@ def copied(source: Path, folder: Path, run: str) -> Iterator[Path]:
         copy.unlink(missing_ok=True)
 
 
-def place(copy: Path, path: Path) -> None:
+def move_into_place(copy: Path, path: Path) -> None:
     """Give the copy its name, for good. Raises OSError."""
     copy.rename(path)
     _sync(path.parent)
 
 
-def write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a small file for its owner alone, whole or not at all. Raises OSError."""
     _private_folder(path.parent)
     written = path.with_name(f".{path.stem}.tmp")
@@ -103,12 +113,12 @@ def write(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        place(written, path)
+        move_into_place(written, path)
     finally:
         written.unlink(missing_ok=True)
 
 
-def tidy(folder: Path, wanted: Callable[[str], Set[str]], oldest: float) -> None:
+def remove_unused(folder: Path, wanted: Callable[[str], Set[str]], oldest: float) -> None:
     """Remove what is held no longer, what a crash left, and small files from before a moment (POSIX seconds).
 
     `wanted` names the held runs of a tenant. Tenants for whom something is being held at this moment are left alone,
@@ -116,7 +126,7 @@ def tidy(folder: Path, wanted: Callable[[str], Set[str]], oldest: float) -> None
     """
     with contextlib.suppress(OSError):
         for each in folder.iterdir() if folder.is_dir() else ():
-            with contextlib.suppress(OSError), locked(each, wait=0):
+            with contextlib.suppress(OSError), folder_lock(each, wait=0):
                 keep = wanted(each.name)
                 for path in each.iterdir():
                     if _is_over(path, keep, oldest):
@@ -131,7 +141,7 @@ def _is_over(path: Path, keep: Set[str], oldest: float) -> bool:
     return _PART.fullmatch(path.name) is not None
 
 
-def forget(folder: Path, tenant: str) -> int:
+def remove_tenant(folder: Path, tenant: str) -> int:
     """Remove everything that is kept of a tenant, and say how many packages were held. Raises OSError."""
     own, held = folder_for(folder, tenant), 0
     for path in list(own.iterdir()) if own.is_dir() else ():

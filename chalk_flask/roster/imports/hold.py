@@ -10,21 +10,21 @@ from pathlib import Path
 
 from backends import StorageError
 from chalk_flask.roster.imports import held_files, history
-from chalk_flask.roster.imports.job import Job, Moved, nothing
-from chalk_flask.roster.imports.report import Report
-from chalk_flask.roster.opening import Rosters
-from chalk_flask.roster.package.checksum import Fingerprint, fingerprint, of_packed
-from chalk_flask.roster.package.problems import Refused
+from chalk_flask.roster.imports.job import ImportJob, RosterChanged, no_callback
+from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.roster.opening import RosterStore
+from chalk_flask.roster.package.checksum import PackageChecksum, of_packed, package_checksum
+from chalk_flask.roster.package.problems import PackageRejected
 
-__all__ = ["Held", "copy_of", "hold", "refuse_unheld", "tidy"]
+__all__ = ["HoldRequired", "hold", "job_on_copy", "reject_unholdable", "remove_expired"]
 
 
-class Held(Exception):
+class HoldRequired(Exception):
     """The brake has tripped, and the package is to be copied before anything else is done."""
 
 
 @contextlib.contextmanager
-def copy_of(job: Job) -> Iterator[Job]:
+def job_on_copy(job: ImportJob) -> Iterator[ImportJob]:
     """The job on a copy of the package, which is what is compared and then held. Raises OSError.
 
     From here on nobody else can change what is read. Nothing else is held for the tenant meanwhile.
@@ -33,63 +33,63 @@ def copy_of(job: Job) -> Iterator[Job]:
     if folder is None:
         raise FileNotFoundError(None, "no folder is named where it could be kept")
     own = held_files.folder_for(folder, job.tenant)
-    with held_files.locked(own), held_files.copied(job.path, own, job.run) as copy:
+    with held_files.folder_lock(own), held_files.copy_package(job.path, own, job.run) as copy:
         yield replace(job, path=copy, is_copy=True, package=of_packed(copy) if job.path.is_dir() else None)
 
 
-def hold(job: Job, report: Report, seen: Fingerprint, revision: int) -> None:
+def hold(job: ImportJob, report: ImportReport, seen: PackageChecksum, revision: int) -> None:
     """Store that the copied package is held, unless it is held already. Raises Moved, Refused and StorageError.
 
     What is left of a copy when this fails is removed by the next `tidy`, which knows whether the record was stored.
     """
-    now, kept = datetime.now(UTC), job.options.as_dict()
+    now, kept = datetime.now(UTC), job.options.to_dict()
     with job.store.write(job.tenant) as transaction:
         if transaction.revision != revision:
-            raise Moved
-        already = history.same(transaction, ["held"], report.sha256 or "", kept)
+            raise RosterChanged
+        already = history.find_same_package(transaction, ["held"], report.sha256 or "", kept)
         if already and already.state_at(now, revision) == "held" and job.path.with_name(f"{already.id}.zip").is_file():
             report.earlier = report.run = already.id
             report.expires = already.report["expires"]
         else:
-            report.expires = history.written(now + history.HELD_FOR)
+            report.expires = history.written(now + history.HOLD_PERIOD)
             _place(job, report)
-            history.keep(transaction, replace(job.as_run("held", report, revision), held_sha256=seen.sha256), now)
-            (job.on_hold or nothing)(report, transaction)
+            history.store_run(transaction, replace(job.as_run("held", report, revision), held_sha256=seen.sha256), now)
+            (job.on_hold or no_callback)(report, transaction)
     report.state = "held"
 
 
-def _place(job: Job, report: Report) -> None:
+def _place(job: ImportJob, report: ImportReport) -> None:
     try:
-        held_files.place(job.path, job.path.with_name(f"{job.run}.zip"))
+        held_files.move_into_place(job.path, job.path.with_name(f"{job.run}.zip"))
     except OSError as error:
-        refuse_unheld(report, error)
-        raise Refused from error
+        reject_unholdable(report, error)
+        raise PackageRejected from error
 
 
-def refuse_unheld(report: Report, error: OSError) -> None:
+def reject_unholdable(report: ImportReport, error: OSError) -> None:
     """Say in the report that the package would have to be held, and why it cannot."""
     reason = error.strerror or type(error).__name__
-    reasons = "; ".join(trip.as_text() for trip in report.trips)
+    reasons = "; ".join(trip.to_text() for trip in report.exceeded)
     remedy = "See to the folder `data` and import the package again."
     report.problems.error("cannot_hold", f"the package has to be held, which is not possible: {reason}", remedy)
     report.problems.warn("brake", f"it has to be held because of {reasons}", "Look whether that is meant.")
     report.expires = None
 
 
-def remember_refused(job: Job, report: Report) -> None:
+def store_rejected(job: ImportJob, report: ImportReport) -> None:
     """Write down a run that was refused; if that cannot be done, the report says so."""
     if report.state == "refused" and job.options.folder is not None:
-        if report.sha256 is None and (seen := fingerprint(job.path, job.options.limits.size)):
+        if report.sha256 is None and (seen := package_checksum(job.path, job.options.limits.size)):
             report.sha256 = seen.sha256
         try:
-            history.keep_refused(job.options.folder, job.as_run("refused", report))
+            history.store_rejected_run(job.options.folder, job.as_run("refused", report))
         except OSError as error:
             reason = error.strerror or type(error).__name__
             remedy = "See to the folder `data`."
             report.problems.warn("not_recorded", f"that it was refused cannot be written down: {reason}", remedy)
 
 
-def tidy(store: Rosters, folder: Path | None, now: datetime | None = None) -> None:
+def remove_expired(store: RosterStore, folder: Path | None, now: datetime | None = None) -> None:
     """Remove packages that are held no longer or cannot be approved any more, and what crashes left.
 
     Never fails: what cannot be removed now is removed another time.
@@ -98,8 +98,8 @@ def tidy(store: Rosters, folder: Path | None, now: datetime | None = None) -> No
 
     def wanted(tenant: str) -> set[str]:
         with store.read(tenant) as snapshot:
-            return history.wanted(snapshot, moment)
+            return history.runs_to_keep(snapshot, moment)
 
     if folder is not None:
         with contextlib.suppress(StorageError):
-            held_files.tidy(folder, wanted, (moment - history.KEPT).timestamp())
+            held_files.remove_unused(folder, wanted, (moment - history.RETENTION).timestamp())

@@ -14,31 +14,40 @@ from typing import TypeAlias
 
 from backends import Transaction
 from chalk_flask.roster.imports import history
-from chalk_flask.roster.imports.history import Run
-from chalk_flask.roster.imports.options import Options
-from chalk_flask.roster.imports.report import Report, State
-from chalk_flask.roster.opening import Rosters
-from chalk_flask.roster.package.problems import Problems, encodable
+from chalk_flask.roster.imports.history import ImportRun
+from chalk_flask.roster.imports.options import ImportOptions
+from chalk_flask.roster.imports.report import ImportReport, State
+from chalk_flask.roster.opening import RosterStore
+from chalk_flask.roster.package.problems import ImportProblems, escape_undecodable
 
-__all__ = ["Also", "Job", "Moved", "Progress", "Settled", "nothing", "steady", "throttled"]
+__all__ = [
+    "AlreadyDecided",
+    "ImportJob",
+    "OnCommit",
+    "Progress",
+    "RosterChanged",
+    "low_memory_mode",
+    "no_callback",
+    "throttled",
+]
 
 Progress: TypeAlias = Callable[[str, int], None]
 """Told the phase (a file's name, or "writing") and how many rows of it are done."""
 
-Also: TypeAlias = Callable[[Report, Transaction], None]
+OnCommit: TypeAlias = Callable[[ImportReport, Transaction], None]
 """Given the report, whose counts are final, and the transaction that writes what it counts."""
 
 
-class Moved(Exception):
+class RosterChanged(Exception):
     """Somebody else wrote the roster since it was compared."""
 
 
-class Settled(Exception):
+class AlreadyDecided(Exception):
     """What was held has been approved or discarded meanwhile."""
 
 
 @dataclass(frozen=True)
-class Job:
+class ImportJob:
     """An import. `path` is what is read: the package that was named or, if `is_copy`, a copy of it that is to be held.
 
     `package` is what the package is told by where that is not the SHA-256 of the file that is read.
@@ -47,51 +56,53 @@ class Job:
     `approved` is the held run that is applied.
     """
 
-    store: Rosters
+    store: RosterStore
     tenant: str
     run: str
     name: str
     path: Path
-    options: Options
-    who: str
+    options: ImportOptions
+    requested_by: str
     dry_run: bool = False
     progress: Progress | None = None
-    also: Also | None = None
-    on_hold: Also | None = None
+    on_commit: OnCommit | None = None
+    on_hold: OnCommit | None = None
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     is_copy: bool = False
     package: str | None = None
-    approved: Run | None = None
+    approved: ImportRun | None = None
 
-    def report(self) -> Report:
+    def report(self) -> ImportReport:
         """A report that says nothing yet."""
-        return Report(self.run, "refused", self.tenant, encodable(self.name), Problems(), self.dry_run)
+        return ImportReport(
+            self.run, "refused", self.tenant, escape_undecodable(self.name), ImportProblems(), self.dry_run
+        )
 
-    def as_run(self, state: State, report: Report, revision: int | None = None) -> Run:
+    def as_run(self, state: State, report: ImportReport, revision: int | None = None) -> ImportRun:
         """What is to be remembered. That an approved package was held, when and by whom, stays."""
         if self.approved:
-            ended = self.approved.ended(state, self.who, datetime.now(UTC))
+            ended = self.approved.ended(state, self.requested_by, datetime.now(UTC))
             return ended.applied(state, report, revision)
-        return Run(
+        return ImportRun(
             id=self.run,
             tenant=self.tenant,
             state=state,
-            who=self.who,
+            who=self.requested_by,
             started=history.written(self.started),
-            options=self.options.as_dict(),
-            report=history.bare(report, state),
+            options=self.options.to_dict(),
+            report=history.summary(report, state),
             revision=revision,
         )
 
     def check_approved(self, transaction: Transaction) -> None:
         """Raises Settled when the held run that is applied is held no longer."""
         if self.approved:
-            now = history.find(transaction, self.run)
+            now = history.find_run(transaction, self.run)
             if now is None or now.state != "held":
-                raise Settled
+                raise AlreadyDecided
 
 
-def nothing(report: Report, transaction: Transaction) -> None:
+def no_callback(report: ImportReport, transaction: Transaction) -> None:
     """What else is done when nobody asks for anything."""
 
 
@@ -110,7 +121,7 @@ def throttled(progress: Progress) -> Progress:
 
 
 @contextlib.contextmanager
-def steady(longest_cell: int) -> Iterator[None]:
+def low_memory_mode(longest_cell: int) -> Iterator[None]:
     """Read CSV with cells of so many bytes at the most, and without Python's collector of garbage.
 
     Millions of small objects and no cycles: looking for cycles would cost a tenth of the time and find none.

@@ -10,37 +10,41 @@ from pathlib import Path
 from typing import Any
 
 from chalk_flask.roster.imports.held_files import store_folder
-from chalk_flask.roster.imports.thresholds import OFF, Brake
-from chalk_flask.roster.package.archive import Limits
+from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds
+from chalk_flask.roster.package.archive import ArchiveLimits
 from chalk_flask.settings import Settings
 
-__all__ = ["Options"]
+__all__ = ["ImportOptions"]
 
 
 @dataclass(frozen=True)
-class Options:
+class ImportOptions:
     """How a package is read, what brakes it, and where it is held; without `folder` it is refused instead."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: ArchiveLimits = field(default_factory=ArchiveLimits)
     map_roles: bool = False
     tombstone_days: int = 90
-    brake: Brake = field(default_factory=Brake)
+    thresholds: ChangeThresholds = field(default_factory=ChangeThresholds)
     folder: Path | None = None
 
     @classmethod
-    def of(cls, settings: Settings, brake: Brake | None = None) -> Options:
+    def from_settings(cls, settings: Settings, brake: ChangeThresholds | None = None) -> ImportOptions:
         """The options in the settings, with the limits of a tenant."""
-        limits = Limits(
+        limits = ArchiveLimits(
             settings.import_max_entries,
             settings.import_max_mb << 20,
             settings.import_max_ratio,
             settings.import_max_field_kb << 10,
         )
         return cls(
-            limits, settings.map_enrollment_roles, settings.tombstone_days, brake or Brake(), store_folder(settings)
+            limits,
+            settings.map_enrollment_roles,
+            settings.tombstone_days,
+            brake or ChangeThresholds(),
+            store_folder(settings),
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What decides what a package does, the version of this program included, as it is kept with a run."""
         return {
             "mapRoles": self.map_roles,
@@ -49,10 +53,12 @@ class Options:
             "version": _version(),
         }
 
-    def as_held(self, kept: Mapping[str, Any]) -> Options:
+    def as_held(self, kept: Mapping[str, Any]) -> ImportOptions:
         """The options under which a package was held, and no brake any more."""
-        limits = Limits(**kept["limits"])
-        return replace(self, limits=limits, map_roles=kept["mapRoles"], tombstone_days=kept["tombstoneDays"], brake=OFF)
+        limits = ArchiveLimits(**kept["limits"])
+        return replace(
+            self, limits=limits, map_roles=kept["mapRoles"], tombstone_days=kept["tombstoneDays"], thresholds=DISABLED
+        )
 
 
 @cache

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from chalk_flask.roster.diff.change_set import Outcome
-from chalk_flask.roster.imports.thresholds import Trip
-from chalk_flask.roster.package.problems import Problems, one_line
+from chalk_flask.roster.imports.thresholds import ExceededThreshold
+from chalk_flask.roster.package.problems import ImportProblems, to_one_line
 
-__all__ = ["FileReport", "Report", "State"]
+__all__ = ["FileReport", "ImportReport", "State"]
 
 State: TypeAlias = Literal["committed", "unchanged", "held", "refused", "checked", "discarded", "expired", "overtaken"]
 """What became of an import. Only one that was held can get into the last three states, later on."""
@@ -40,7 +40,7 @@ class FileReport:
 
 
 @dataclass
-class Report:
+class ImportReport:
     """The outcome of one import, the run `run`. `stamp` is the `dateLastModified` that changed records got.
 
     `sha256` tells the package (see `fingerprint`), `trips` says why it is held or would be, `earlier` names the
@@ -51,14 +51,14 @@ class Report:
     state: State
     tenant: str
     package: str
-    problems: Problems
+    problems: ImportProblems
     dry_run: bool = False
     files: dict[str, FileReport] = field(default_factory=dict)
     purged: int = 0
-    stamp: str | None = None
+    timestamp: str | None = None
     seconds: float = 0.0
     sha256: str | None = None
-    trips: list[Trip] = field(default_factory=list)
+    exceeded: list[ExceededThreshold] = field(default_factory=list)
     expires: str | None = None
     earlier: str | None = None
 
@@ -72,7 +72,7 @@ class Report:
         """The counts over all files."""
         return Counter({outcome: sum(f.counts.get(outcome, 0) for f in self.files.values()) for outcome in OUTCOMES})
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """One object for `--json`."""
         return {
             "run": self.run,
@@ -87,39 +87,39 @@ class Report:
             },
             "total": {"rows": sum(f.rows for f in self.files.values())} | dict(self.total()),
             "purged": self.purged,
-            "dateLastModified": self.stamp,
+            "dateLastModified": self.timestamp,
             "seconds": round(self.seconds, 3),
-            "brake": [trip.as_dict() for trip in self.trips],
+            "brake": [trip.to_dict() for trip in self.exceeded],
             "expires": self.expires,
             "earlier": self.earlier,
-        } | self.problems.as_dict()
+        } | self.problems.to_dict()
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Report:
+    def from_dict(cls, data: Mapping[str, Any]) -> ImportReport:
         """The report that `as_dict` gave."""
         return cls(
             run=data["run"],
             state=data["state"],
             tenant=data["tenant"],
             package=data["package"],
-            problems=Problems.of(data),
+            problems=ImportProblems.from_dict(data),
             dry_run=data["dryRun"],
             files={name: _file_of(each) for name, each in data["files"].items()},
             purged=data["purged"],
-            stamp=data["dateLastModified"],
+            timestamp=data["dateLastModified"],
             seconds=data["seconds"],
             sha256=data["sha256"],
-            trips=[Trip(**trip) for trip in data["brake"]],
+            exceeded=[ExceededThreshold(**trip) for trip in data["brake"]],
             expires=data["expires"],
             earlier=data["earlier"],
         )
 
-    def as_text(self) -> str:
+    def to_text(self) -> str:
         """Lines for a person."""
-        lines = [f"{one_line(self.package)}: {HEADLINES[self.state]}"]
+        lines = [f"{to_one_line(self.package)}: {HEADLINES[self.state]}"]
         if self.state == "refused":
             lines.append(f"{self.problems.total} problem{'s' if self.problems.total != 1 else ''}:")
-        lines += [*self._about_earlier(), *self._why_held(), *self.problems.as_text()]
+        lines += [*self._about_earlier(), *self._why_held(), *self.problems.to_text()]
         if self.state != "refused":
             lines += self._table()
         return "\n".join([*lines, *self._how_to_go_on()])
@@ -132,7 +132,7 @@ class Report:
         return [f"This package was imported already, by the run {self.earlier}, and nothing has changed since."]
 
     def _why_held(self) -> list[str]:
-        reasons = [f"  {trip.as_text()}" for trip in self.trips]
+        reasons = [f"  {trip.to_text()}" for trip in self.exceeded]
         if reasons and self.state == "checked":
             return ["It would be held, because:", *reasons]
         return ["Because:", *reasons] if reasons and self.state == "held" else []

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from chalk_flask.roster.diff.change_set import Outcome
 
-__all__ = ["CHANGED", "DELETED", "OFF", "Brake", "Limit", "Trip", "parse_limit"]
+__all__ = ["CHANGED", "DELETED", "DISABLED", "ChangeThresholds", "ExceededThreshold", "Threshold", "parse_threshold"]
 
 What: TypeAlias = Literal["deleted", "changed"]
 
@@ -21,7 +21,7 @@ _LIMIT = re.compile(r"([0-9]{1,4}) *%? *, *([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class Threshold:
     """A percentage of the active records stored of a class, and a number of records."""
 
     percent: int
@@ -32,14 +32,14 @@ class Limit:
         return f"{self.percent}%,{self.rows}"
 
 
-DELETED = Limit(10, 10)
+DELETED = Threshold(10, 10)
 """Held is what deletes more than 10 % of the stored records of a class, and more than 10 of them."""
-CHANGED = Limit(75, 100)
+CHANGED = Threshold(75, 100)
 """Held is what changes more than 75 % of a class of which more than 100 records are stored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trip:
+class ExceededThreshold:
     """One reason to hold: `count` records of a file would be deleted, or changed and deleted; `stored` are active."""
 
     file: str
@@ -49,11 +49,11 @@ class Trip:
     percent: int
     rows: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return asdict(self)
 
-    def as_text(self) -> str:
+    def to_text(self) -> str:
         """A sentence for a person."""
         share = f"{self.file}: {self.count:,} of {self.stored:,} stored records would be deleted"
         if self.what == "deleted":
@@ -63,17 +63,19 @@ class Trip:
 
 
 @dataclass(frozen=True, slots=True)
-class Brake:
+class ChangeThresholds:
     """The limits of a tenant; None is no limit.
 
     Changed are stored records that would be updated or deleted. What is new does not touch them: it may be much, as
     when a year begins, or a first school becomes a district.
     """
 
-    deleted: Limit | None = DELETED
-    changed: Limit | None = CHANGED
+    deleted: Threshold | None = DELETED
+    changed: Threshold | None = CHANGED
 
-    def trips(self, file: str, counts: Mapping[Outcome, int], stored: Callable[[], int]) -> Iterator[Trip]:
+    def exceeded(
+        self, file: str, counts: Mapping[Outcome, int], stored: Callable[[], int]
+    ) -> Iterator[ExceededThreshold]:
         """The limits that the counts of a file are above; `stored` counts the active records, and is asked if need be.
 
         Only counts that can matter ask it: counting may take long.
@@ -83,18 +85,18 @@ class Brake:
         if (limit := self.deleted) and deleted > limit.rows:
             active = stored()
             if deleted * 100 > limit.percent * active:
-                yield Trip(file, "deleted", deleted, active, limit.percent, limit.rows)
+                yield ExceededThreshold(file, "deleted", deleted, active, limit.percent, limit.rows)
         if (limit := self.changed) and changed * 100 > limit.percent * limit.rows:
             active = stored()
             if active > limit.rows and changed * 100 > limit.percent * active:
-                yield Trip(file, "changed", changed, active, limit.percent, limit.rows)
+                yield ExceededThreshold(file, "changed", changed, active, limit.percent, limit.rows)
 
 
-OFF = Brake(None, None)
+DISABLED = ChangeThresholds(None, None)
 """No brake: for what somebody has approved."""
 
 
-def parse_limit(text: str) -> Limit | None:
+def parse_threshold(text: str) -> Threshold | None:
     """The limit that stands as `10%,10` (a percentage, and a number of records), or None for `off`.
 
     Raises ValueError, whose message says what is wanted.
@@ -102,5 +104,5 @@ def parse_limit(text: str) -> Limit | None:
     if text.strip().lower() == "off":
         return None
     if match := _LIMIT.fullmatch(text.strip()):
-        return Limit(int(match[1]), int(match[2]))
+        return Threshold(int(match[1]), int(match[2]))
     raise ValueError(f"{text[:80]!r} is not a limit: give a percentage and a number of records, as in 10%,10, or off")

@@ -16,14 +16,14 @@ from typing import IO, cast
 
 from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.package.problems import Problems, Refused
+from chalk_flask.roster.package.problems import ImportProblems, PackageRejected
 
-__all__ = ["Limits", "Package", "Unreadable", "open_package"]
+__all__ = ["ArchiveLimits", "Package", "UnreadableFileError", "open_package"]
 
 SMALL = 1 << 20
 """Below this size (in bytes) the ratio of an entry says nothing: a short repetitive file packs very well."""
 
-LONGEST_ROW = 16 << 20
+MAX_ROW_BYTES = 16 << 20
 """Bytes of a row, or of the whole manifest."""
 
 PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -34,7 +34,7 @@ KNOWN = {manifest.MANIFEST, *(f"{name}.csv" for name in FILES)}
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """What a package may cost: entries, bytes unpacked, unpacked bytes for each packed one, bytes of a cell."""
 
     entries: int = 64
@@ -43,7 +43,7 @@ class Limits:
     field: int = 128 << 10
 
 
-class Unreadable(Exception):
+class UnreadableFileError(Exception):
     """The bytes of a file could not be read: a broken ZIP entry, or the disk failed."""
 
 
@@ -68,16 +68,16 @@ class Package(ABC):
         """
         try:
             with self._opened(name) as raw:
-                bounded = cast(IO[bytes], _Bounded(raw, row))
+                bounded = cast(IO[bytes], _RowLimitedStream(raw, row))
                 yield io.TextIOWrapper(bounded, encoding="utf-8-sig", errors="surrogateescape", newline="")
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-            raise Unreadable(_reason(error)) from error
+            raise UnreadableFileError(_reason(error)) from error
 
     def _opened(self, name: str) -> IO[bytes]:
         try:
             return self.raw(name)
         except ValueError as error:  # a name in a ZIP that is not in its own encoding
-            raise Unreadable(_reason(error)) from error
+            raise UnreadableFileError(_reason(error)) from error
 
     def data_files(self) -> list[str]:
         """The data files that are there, by the standard's names, in the order in which they are read."""
@@ -85,25 +85,25 @@ class Package(ABC):
         return [name for name in FILES if f"{name}.csv" in there]
 
 
-class _Bounded(io.BufferedIOBase):
+class _RowLimitedStream(io.BufferedIOBase):
     """Bytes that end with an error when one row takes too many: it is held whole, in many times its size."""
 
     def __init__(self, raw: IO[bytes], row: Callable[[], int]) -> None:
         self._read = cast(io.BufferedIOBase, raw).read1
         self._row = row
         self._at = 0
-        self._left = LONGEST_ROW
+        self._left = MAX_ROW_BYTES
 
     def readable(self) -> bool:
         return True
 
     def read1(self, size: int = -1, /) -> bytes:
         if (now := self._row()) != self._at:
-            self._at, self._left = now, LONGEST_ROW
+            self._at, self._left = now, MAX_ROW_BYTES
         data = self._read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise csv.Error(f"it takes more than {LONGEST_ROW >> 20} MiB")
+            raise csv.Error(f"it takes more than {MAX_ROW_BYTES >> 20} MiB")
         return data
 
 
@@ -130,7 +130,7 @@ class _Folder(Package):
 
 
 @contextlib.contextmanager
-def open_package(path: Path, limits: Limits, problems: Problems) -> Iterator[Package]:
+def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) -> Iterator[Package]:
     """Open the package; its `modes` are still to be read. Raises Refused, with the reasons in `problems`."""
     with contextlib.ExitStack() as stack:
         package: Package
@@ -154,12 +154,12 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
-def _stop(problems: Problems) -> None:
+def _stop(problems: ImportProblems) -> None:
     if problems.total:
-        raise Refused
+        raise PackageRejected
 
 
-def _archive(path: Path, problems: Problems) -> zipfile.ZipFile:
+def _archive(path: Path, problems: ImportProblems) -> zipfile.ZipFile:
     try:
         if path.exists() and not path.is_file():
             raise zipfile.BadZipFile  # reading a pipe or a device might never end
@@ -168,10 +168,10 @@ def _archive(path: Path, problems: Problems) -> zipfile.ZipFile:
         problems.error("not_found", f"there is no file or folder {path.name!r}", AGAIN)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
         problems.error("not_a_zip", f"{path.name!r} is not a readable ZIP file", AGAIN)
-    raise Refused
+    raise PackageRejected
 
 
-def _check_entries(archive: zipfile.ZipFile, limits: Limits, problems: Problems) -> None:
+def _check_entries(archive: zipfile.ZipFile, limits: ArchiveLimits, problems: ImportProblems) -> None:
     entries = archive.infolist()
     if not entries:
         problems.error("empty_package", "the ZIP file holds nothing", "Export the package again.")
@@ -184,7 +184,7 @@ def _check_entries(archive: zipfile.ZipFile, limits: Limits, problems: Problems)
         seen.add(entry.filename)
 
 
-def _entry_problem(entry: zipfile.ZipInfo, limits: Limits, repeated: bool) -> tuple[str, str, str] | None:
+def _entry_problem(entry: zipfile.ZipInfo, limits: ArchiveLimits, repeated: bool) -> tuple[str, str, str] | None:
     name = entry.filename
     if ".." in name.split("/") or name.startswith("/") or "\\" in entry.orig_filename or ":" in name:
         return "bad_path", "the entry's path leads out of the package", "Put plain file names at the root of the ZIP."
@@ -204,7 +204,7 @@ def _entry_problem(entry: zipfile.ZipInfo, limits: Limits, repeated: bool) -> tu
     return None
 
 
-def _check_folder(path: Path, package: Package, limits: Limits, problems: Problems) -> None:
+def _check_folder(path: Path, package: Package, limits: ArchiveLimits, problems: ImportProblems) -> None:
     names = package.names()
     _check_count(len(names), limits, problems)
     odd = [name for name in names if (path / name).is_symlink() or not (path / name).is_file()]
@@ -213,19 +213,19 @@ def _check_folder(path: Path, package: Package, limits: Limits, problems: Proble
     _check_size(sum((path / name).stat().st_size for name in names if name not in odd), limits, problems)
 
 
-def _check_count(count: int, limits: Limits, problems: Problems) -> None:
+def _check_count(count: int, limits: ArchiveLimits, problems: ImportProblems) -> None:
     if count > limits.entries:
         message = f"the package holds {count} files; at most {limits.entries} are read"
         problems.error("too_many_files", message, "Leave the others out or raise import_max_entries.")
 
 
-def _check_size(size: int, limits: Limits, problems: Problems) -> None:
+def _check_size(size: int, limits: ArchiveLimits, problems: ImportProblems) -> None:
     if size > limits.size:
         message = f"the package unpacks to {size} bytes; at most {limits.size} are read"
         problems.error("too_large", message, "Raise import_max_mb if the package is genuine.")
 
 
-def _check_names(package: Package, problems: Problems) -> None:
+def _check_names(package: Package, problems: ImportProblems) -> None:
     for name in package.names():
         if name not in KNOWN:
             close = next((known for known in KNOWN if known.lower() == name.lower()), None)

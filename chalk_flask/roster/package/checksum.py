@@ -12,7 +12,7 @@ from typing import IO
 
 from chalk_flask.roster.package.archive import KNOWN
 
-__all__ = ["Fingerprint", "files_of", "fingerprint", "of_packed"]
+__all__ = ["PackageChecksum", "files_of", "of_packed", "package_checksum"]
 
 PIECE = 1 << 20
 
@@ -21,14 +21,14 @@ HEADERS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Fingerprint:
+class PackageChecksum:
     """The SHA-256 of a package in hexadecimal digits, and how its files were seen: two equal ones are one package."""
 
     sha256: str
     seen: tuple[tuple[str, int, int, int], ...]
 
 
-def fingerprint(path: Path, most: int) -> Fingerprint | None:
+def package_checksum(path: Path, most: int) -> PackageChecksum | None:
     """The fingerprint of a package; None for what is neither a file nor a folder, cannot be read or takes more bytes.
 
     That of a file is over its bytes. That of a folder is over the files of OneRoster in it, in order of their names:
@@ -40,11 +40,11 @@ def fingerprint(path: Path, most: int) -> Fingerprint | None:
         if not (seen or folder) or sum(size for *_, size in seen) > most + HEADERS * (not folder):
             return None
         if folder:
-            return Fingerprint(_over((name, size, (path / name).open("rb")) for name, _, _, size in seen), seen)
+            return PackageChecksum(_over((name, size, (path / name).open("rb")) for name, _, _, size in seen), seen)
         digest = hashlib.sha256()
         with path.open("rb") as file:
             _add(digest, file)
-        return Fingerprint(digest.hexdigest(), seen)
+        return PackageChecksum(digest.hexdigest(), seen)
     except OSError:
         return None
 

@@ -7,10 +7,10 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import pairwise
 
-__all__ = ["Identifiers"]
+__all__ = ["IdSet"]
 
 
-class Identifiers:
+class IdSet:
     """The ids of one file. `exact` keeps them themselves, for files that others refer to; else eight bytes an id.
 
     The short form answers by 64-bit hashes: a record that is missing from a package could go unnoticed with a chance

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from chalk_flask.oneroster.csv import manifest
-from chalk_flask.roster.package.archive import Package, Unreadable
-from chalk_flask.roster.package.problems import Problems, Refused
+from chalk_flask.roster.package.archive import Package, UnreadableFileError
+from chalk_flask.roster.package.problems import ImportProblems, PackageRejected
 
 __all__ = ["declared_modes"]
 
@@ -22,32 +22,30 @@ class _Property(NamedTuple):
     row: int
 
 
-def declared_modes(package: Package, problems: Problems) -> dict[str, str]:
+def declared_modes(package: Package, problems: ImportProblems) -> dict[str, str]:
     """The mode of each data file by name. Raises Refused, with the reasons in `problems`."""
     name = manifest.MANIFEST
     if name not in package.names():
         remedy = "Add manifest.csv, which OneRoster 1.1 demands, at the root of the package."
         problems.error("missing_manifest", "the package has no manifest.csv", remedy, file=name)
-        raise Refused
+        raise PackageRejected
     properties = _properties(_rows(package, problems), problems)
     if problems.total:
-        raise Refused
+        raise PackageRejected
     values = {name: found.value for name, found in properties.items()}
-    for fault in manifest.faults(values, package.data_files()):
+    for fault in manifest.manifest_errors(values, package.data_files()):
         if fault.fatal:
             row = properties[fault.property].row if fault.property in properties else None
             column = None if row is None else "value"
-            problems.error(
-                fault.code, fault.message, fault.remedy, file=name, row=row, column=column, value=fault.value
-            )
+            problems.error(fault.code, fault.message, fault.hint, file=name, row=row, column=column, value=fault.value)
         else:
-            problems.warn(fault.code, fault.message, fault.remedy, file=name)
+            problems.warn(fault.code, fault.message, fault.hint, file=name)
     if problems.total:
-        raise Refused
+        raise PackageRejected
     return manifest.modes(values)
 
 
-def _rows(package: Package, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+def _rows(package: Package, problems: ImportProblems) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not blank, with their numbers."""
     name = manifest.MANIFEST
     try:
@@ -60,11 +58,11 @@ def _rows(package: Package, problems: Problems) -> Iterator[tuple[int, list[str]
                     yield number, row
     except csv.Error as error:
         problems.error("bad_csv", f"the file is not CSV: {error}", AGAIN, file=name)
-    except Unreadable as error:
+    except UnreadableFileError as error:
         problems.error("unreadable", f"the file cannot be read: {error}", AGAIN, file=name)
 
 
-def _properties(rows: Iterator[tuple[int, list[str]]], problems: Problems) -> dict[str, _Property]:
+def _properties(rows: Iterator[tuple[int, list[str]]], problems: ImportProblems) -> dict[str, _Property]:
     name, properties = manifest.MANIFEST, dict[str, _Property]()
     _, header = next(rows, (1, []))
     if [cell.strip() for cell in header] != manifest.HEADER and not problems.total:

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from marshmallow import ValidationError
 
 from backends import KEY, Snapshot
-from chalk_flask.oneroster.csv.row_parser import BadRow, Draft, RowReader, header_faults, standard_names
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow, RowParser, header_errors, standard_names
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.package.archive import Package, Unreadable
-from chalk_flask.roster.package.id_set import Identifiers
-from chalk_flask.roster.package.problems import Problems
-from chalk_flask.roster.package.references import References
+from chalk_flask.roster.package.archive import Package, UnreadableFileError
+from chalk_flask.roster.package.id_set import IdSet
+from chalk_flask.roster.package.problems import ImportProblems
+from chalk_flask.roster.package.references import ReferenceChecker
 
-__all__ = ["Reading", "cycles"]
+__all__ = ["PackageReader", "cycles"]
 
 REFERRED_TO = {reference.target for resource in FILES.values() for reference in resource.references}
 
@@ -28,15 +28,15 @@ STEP = 1000
 
 
 @dataclass
-class Reading:
+class PackageReader:
     """One pass over a package, against a snapshot of what is stored."""
 
     package: Package
     before: Snapshot
-    problems: Problems
+    problems: ImportProblems
     map_roles: bool = False
     progress: Callable[[str, int], None] | None = None
-    ids: dict[str, Identifiers] = field(default_factory=dict)
+    ids: dict[str, IdSet] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     live: dict[str, dict[str, bool]] = field(init=False)
     """For each delta file its ids, as far as it was read, and whether their records are active once it is applied."""
@@ -47,12 +47,12 @@ class Reading:
 
     def __post_init__(self) -> None:
         self.live = {name: {} for name, mode in self.package.modes.items() if mode == "delta"}
-        self.references = References(self.package, self.before, self.problems, self.ids, self.live, self._broken)
+        self.references = ReferenceChecker(self.package, self.before, self.problems, self.ids, self.live, self._broken)
 
-    def drafts(self, name: str) -> Iterator[Draft]:
+    def drafts(self, name: str) -> Iterator[ParsedRow]:
         """The good rows of a data file as drafts; what is wrong goes to `problems`."""
         resource = FILES[name]
-        self.ids[name] = Identifiers(exact=name in REFERRED_TO)
+        self.ids[name] = IdSet(exact=name in REFERRED_TO)
         self.rows[name] = 0
         self._number = 0
         try:
@@ -65,7 +65,7 @@ class Reading:
         except csv.Error as error:
             self._broken.add(name)
             self._not_csv(name, str(error))
-        except Unreadable as error:
+        except UnreadableFileError as error:
             self._broken.add(name)
             remedy = "Export the package again."
             self.problems.error("unreadable", f"the file cannot be read: {error}", remedy, file=f"{name}.csv")
@@ -78,7 +78,7 @@ class Reading:
         self.references.forget()
         self.live.clear()
 
-    def _reader(self, resource: Resource, header: list[str] | None) -> RowReader | None:
+    def _reader(self, resource: ResourceType, header: list[str] | None) -> RowParser | None:
         file = f"{resource.name}.csv"
         if header is None:
             self._broken.add(resource.name)
@@ -86,7 +86,7 @@ class Reading:
             self.problems.error("empty_file", "the file is empty", remedy, file=file)
             return None
         fatal = False
-        for fault in header_faults(resource, header):
+        for fault in header_errors(resource, header):
             if fault.fatal:
                 fatal = True
                 self.problems.error(fault.code, fault.message, fault.remedy, file=file, row=1, column=fault.column)
@@ -95,11 +95,11 @@ class Reading:
         if fatal:
             self._broken.add(resource.name)
         map_roles = self.map_roles and resource.name == "enrollments"
-        return None if fatal else RowReader(resource, header, map_roles, resource.name in self.live)
+        return None if fatal else RowParser(resource, header, map_roles, resource.name in self.live)
 
-    def _read(self, resource: Resource, reader: RowReader, lines: Iterator[list[str]]) -> Iterator[Draft]:
+    def _read(self, resource: ResourceType, reader: RowParser, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
         ids, references = self.ids[resource.name], self.references.checks(resource)
-        new, read, progress = ids.add, reader.read, self.progress
+        new, read, progress = ids.add, reader.parse, self.progress
         self._number = 1
         blank = 0
         for number, row in enumerate(lines, 2):
@@ -111,7 +111,7 @@ class Reading:
                 continue
             try:
                 draft = read(row)
-            except (BadRow, ValidationError):
+            except (InvalidRowError, ValidationError):
                 self._explain(resource, reader, number, row)
                 if key := reader.key(row):
                     new(key)
@@ -126,16 +126,16 @@ class Reading:
             yield draft
         self.rows[resource.name] = self._number - 1 - blank
 
-    def _check_repeated(self, resource: Resource) -> None:
+    def _check_repeated(self, resource: ResourceType) -> None:
         if hashes := self.ids[resource.name].repeated():
-            for number, key in Identifiers.among(self.located(resource), hashes):
+            for number, key in IdSet.among(self.located(resource), hashes):
                 self._repeated(resource, number, key)
 
-    def located(self, resource: Resource) -> Iterator[tuple[int, str]]:
+    def located(self, resource: ResourceType) -> Iterator[tuple[int, str]]:
         """The row and id of each record of a file that was read before."""
         self._number = 0
         with (
-            contextlib.suppress(csv.Error, Unreadable),  # as was told when it was read
+            contextlib.suppress(csv.Error, UnreadableFileError),  # as was told when it was read
             self.package.text(f"{resource.name}.csv", lambda: self._number) as text,
         ):
             lines = csv.reader(text, strict=True)
@@ -145,7 +145,7 @@ class Reading:
                 if len(row) > at:
                     yield number, row[at]
 
-    def _repeated(self, resource: Resource, row: int, key: str) -> None:
+    def _repeated(self, resource: ResourceType, row: int, key: str) -> None:
         self.problems.error(
             "repeated_id",
             "the sourcedId stands in an earlier row too",
@@ -156,9 +156,9 @@ class Reading:
             value=key,
         )
 
-    def _explain(self, resource: Resource, reader: RowReader, number: int, row: list[str]) -> None:
+    def _explain(self, resource: ResourceType, reader: RowParser, number: int, row: list[str]) -> None:
         found = False
-        for fault in reader.explain(row):
+        for fault in reader.errors_in(row):
             found = True
             file = f"{resource.name}.csv"
             self.problems.error(
@@ -177,7 +177,7 @@ class Reading:
             row=self._number + 1,
         )
 
-    def _warn(self, resource: Resource, reader: RowReader) -> None:
+    def _warn(self, resource: ResourceType, reader: RowParser) -> None:
         file = f"{resource.name}.csv"
         if reader.filled and not reader.delta:
             self.problems.warn(
@@ -191,7 +191,7 @@ class Reading:
             self.problems.warn("local_code", message, "They were kept.", file=file, column=column)
 
 
-def _followed(drafts: Iterator[Draft], live: dict[str, bool]) -> Iterator[Draft]:
+def _followed(drafts: Iterator[ParsedRow], live: dict[str, bool]) -> Iterator[ParsedRow]:
     """The drafts of a delta file, while `live` is told of each."""
     for draft in drafts:
         live[draft.key] = draft.values["status"] == ACTIVE

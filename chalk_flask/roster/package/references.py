@@ -6,36 +6,36 @@ from collections.abc import Mapping, Set
 from itertools import islice
 from typing import Protocol, TypeAlias
 
-from backends import KEY, AllOf, Among, Compare, Snapshot, Where
+from backends import KEY, And, Compare, In, Snapshot, Where
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.package.archive import Package
-from chalk_flask.roster.package.id_set import Identifiers
-from chalk_flask.roster.package.problems import Problems
+from chalk_flask.roster.package.id_set import IdSet
+from chalk_flask.roster.package.problems import ImportProblems
 
-__all__ = ["ACTIVE_ONLY", "Check", "References"]
+__all__ = ["ACTIVE_ONLY", "Check", "ReferenceChecker"]
 
 ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
 
 
-class Missed(Protocol):
+class MissingReferenceHandler(Protocol):
     """Told of a value that is not among the known ids: the id or ids, the row, whether its record is active."""
 
     def __call__(self, value: object, row: int, active: bool) -> None: ...
 
 
-Check: TypeAlias = tuple[str, Set[object], Missed]
+Check: TypeAlias = tuple[str, Set[object], MissingReferenceHandler]
 """A stored field that refers to records, the ids known so far, and what to do about a value not among them."""
 
-BATCH = 1000
+BATCH_SIZE = 1000
 
 Waiting: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
 """References that may be met later in the package: the id and whether the row is active, to the row and the target."""
 
 
-class References:
+class ReferenceChecker:
     """What refers to what.
 
     `ids` and, of delta files, `live` grow while the files are read: the ids, and whether each is active afterwards.
@@ -46,8 +46,8 @@ class References:
         self,
         package: Package,
         before: Snapshot,
-        problems: Problems,
-        ids: Mapping[str, Identifiers],
+        problems: ImportProblems,
+        ids: Mapping[str, IdSet],
         live: Mapping[str, Mapping[str, bool]],
         broken: Set[str],
     ) -> None:
@@ -64,7 +64,7 @@ class References:
         self._stored: dict[str, frozenset[str]] = {}
         self._tools: dict[str, frozenset[str]] = {}
 
-    def checks(self, resource: Resource) -> list[Check]:
+    def checks(self, resource: ResourceType) -> list[Check]:
         """What is to be checked of each row of the file. The file's own `ids` must be there already."""
         columns = {column.name: column.header for column in resource.columns}
         found = [
@@ -72,8 +72,8 @@ class References:
             for reference in resource.references
             if reference.name in columns
         ]
-        if resource.key_of:
-            found.append((KEY, *self._known(resource.name, "sourcedId", resource.key_of)))
+        if resource.shares_ids_with:
+            found.append((KEY, *self._known(resource.name, "sourcedId", resource.shares_ids_with)))
         return found
 
     def settle(self, name: str) -> None:
@@ -105,8 +105,8 @@ class References:
         live = self._live.get(target, {})
         there = {key for key in keys if live.get(key)}
         elsewhere = iter([key for key in keys if key not in live])
-        while batch := tuple(islice(elsewhere, BATCH)):
-            there.update(self._before.keys(target, AllOf((Among(KEY, batch), ACTIVE_ONLY))))
+        while batch := tuple(islice(elsewhere, BATCH_SIZE)):
+            there.update(self._before.keys(target, And((In(KEY, batch), ACTIVE_ONLY))))
         return there
 
     def forget(self) -> None:
@@ -116,7 +116,7 @@ class References:
         self._tools.clear()
         self.recalled.clear()
 
-    def _known(self, name: str, header: str, target: str) -> tuple[Set[object], Missed]:
+    def _known(self, name: str, header: str, target: str) -> tuple[Set[object], MissingReferenceHandler]:
         known: Set[object]
         waiting: Waiting | None = None
         if self._modes.get(target) == "bulk":
@@ -150,11 +150,13 @@ class References:
     def _of_tools(self, name: str) -> frozenset[str]:
         """What grade tools wrote stays as it is, whatever a bulk file holds, so it may be referred to."""
         if name not in self._tools:
-            self._tools[name] = frozenset(self._before.keys(name, AllOf((ACTIVE_ONLY, provenance.by_tools(name)))))
+            self._tools[name] = frozenset(
+                self._before.keys(name, And((ACTIVE_ONLY, provenance.written_by_tools(name))))
+            )
         return self._tools[name]
 
     def _missing(self, name: str, row: int, header: str, target: str, key: str, active: bool) -> None:
-        if not active and self._before.bodies(target, [key]):
+        if not active and self._before.get_many(target, [key]):
             self.recalled.add((target, key))
             return
         if target in provenance.WRITABLE and key in self._of_tools(target):

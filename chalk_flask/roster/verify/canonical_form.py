@@ -13,11 +13,11 @@ from functools import lru_cache
 import orjson
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.fields.composites import Metadata, Ref, Refs
-from chalk_flask.oneroster.fields.scalars import JSON, Element
-from chalk_flask.oneroster.resource_type import Resource
+from chalk_flask.oneroster.fields.composites import MetadataField, RefField, RefListField
+from chalk_flask.oneroster.fields.scalars import JSON, OneRosterField
+from chalk_flask.oneroster.resource_type import ResourceType
 
-__all__ = ["StoredForm"]
+__all__ = ["CanonicalForm"]
 
 ALWAYS = frozenset({"sourcedId", "status", "dateLastModified"})
 
@@ -27,13 +27,13 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~-]{1,255}")
 _HREF, _STORED_HREF = b'"href":"/', b'"href":"\\/'
 
 
-class StoredForm:
+class CanonicalForm:
     """The stored form of one class."""
 
-    def __init__(self, resource: Resource) -> None:
+    def __init__(self, resource: ResourceType) -> None:
         self._resource = resource
-        self._required = ALWAYS | {name for name, element in resource.elements.items() if element.required}
-        self._normal = {name: _test(element) for name, element in resource.elements.items()}
+        self._required = ALWAYS | {name for name, element in resource.fields.items() if element.required}
+        self._normal = {name: _test(element) for name, element in resource.fields.items()}
         self._layouts: set[tuple[str, ...]] = set()
 
     def holds(self, body: bytes, parsed: JSON) -> bool:
@@ -50,7 +50,7 @@ class StoredForm:
     def problem(self, body: bytes) -> str | None:
         """Why the body is not in stored form, in the words of marshmallow where it has some; None when it is."""
         try:
-            data = self._resource.normal(body)
+            data = self._resource.normalize(body)
         except ValidationError as error:
             return f"not in stored form: {error.messages}"
         except ValueError as error:
@@ -67,10 +67,10 @@ class StoredForm:
             return True
         present = set(names)
         sound = (
-            names == tuple(name for name in self._resource.elements if name in present)
-            and present >= self._required | set(self._resource.always)
+            names == tuple(name for name in self._resource.fields if name in present)
+            and present >= self._required | set(self._resource.always_present)
             and all(
-                name in present or element.fallback not in present for name, element in self._resource.elements.items()
+                name in present or element.fallback not in present for name, element in self._resource.fields.items()
             )
         )
         if sound and len(self._layouts) < 10_000:
@@ -78,24 +78,24 @@ class StoredForm:
         return sound
 
 
-def _test(element: Element) -> Callable[[JSON], bool]:
+def _test(element: OneRosterField) -> Callable[[JSON], bool]:
     """Whether a value stands in a body just as the element would write it."""
-    if isinstance(element, Refs):
+    if isinstance(element, RefListField):
         one = _reference_test(element)
         empty_too = element.always
         return lambda value: isinstance(value, list) and (empty_too or bool(value)) and all(map(one, value))
-    if isinstance(element, Ref):
+    if isinstance(element, RefField):
         return _reference_test(element)
-    if isinstance(element, Metadata):
+    if isinstance(element, MetadataField):
         # A member that looks like a reference's address is not written as one.
         return lambda value: isinstance(value, dict) and bool(value) and _HREF not in orjson.dumps(value)
     return _value_test(element)
 
 
-def _reference_test(element: Ref) -> Callable[[JSON], bool]:
+def _reference_test(element: RefField) -> Callable[[JSON], bool]:
     def written(key: str) -> Mapping[str, str]:
-        normal = Ref.normal(element, {"sourcedId": key})
-        plain: Mapping[str, str] = orjson.loads(orjson.dumps(Ref.encoded(element, normal)))
+        normal = RefField.normalize(element, {"sourcedId": key})
+        plain: Mapping[str, str] = orjson.loads(orjson.dumps(RefField.to_json(element, normal)))
         return plain
 
     example = written("x")
@@ -112,9 +112,9 @@ def _reference_test(element: Ref) -> Callable[[JSON], bool]:
     return test
 
 
-def _value_test(element: Element) -> Callable[[JSON], bool]:
+def _value_test(element: OneRosterField) -> Callable[[JSON], bool]:
     def text(value: str) -> bool:
-        return value != "" and element.normal(value) == value
+        return value != "" and element.normalize(value) == value
 
     known = lru_cache(maxsize=16384)(text) if element.repeats else text
 
@@ -124,7 +124,7 @@ def _value_test(element: Element) -> Callable[[JSON], bool]:
         if value == [] and element.always:
             return True
         # As bytes: 87 and 87.0 are equal, and so are objects whose members stand in another order.
-        return value not in (None, [], {}) and orjson.dumps(element.encoded(element.normal(value))) == orjson.dumps(
+        return value not in (None, [], {}) and orjson.dumps(element.to_json(element.normalize(value))) == orjson.dumps(
             value
         )
 

@@ -11,23 +11,23 @@ from typing import Any
 
 import orjson
 
-from backends import KEY, AllOf, Among, Backend, Compare, Query, Snapshot
-from chalk_flask.oneroster.fields.composites import Refs
+from backends import KEY, And, Backend, Compare, In, Query, Snapshot
+from chalk_flask.oneroster.fields.composites import RefListField
 from chalk_flask.oneroster.fields.scalars import JSON
-from chalk_flask.oneroster.resource_type import Reference, Resource, unstamped
+from chalk_flask.oneroster.resource_type import Reference, ResourceType, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.verify.canonical_form import StoredForm
+from chalk_flask.roster.verify.canonical_form import CanonicalForm
 
-__all__ = ["Checked", "check_store", "nothing_checked"]
+__all__ = ["IntegrityReport", "check_store", "nothing_checked"]
 
-BATCH = 1000
-SHOWN = 100
+BATCH_SIZE = 1000
+MAX_LISTED = 100
 Data = dict[str, JSON]
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class IntegrityReport:
     """What was found. `counts` are the active records of each served collection that has any.
 
     `digest` is the SHA-256 of all served records, tombstones among them, without the moment of their last change;
@@ -45,7 +45,7 @@ class Checked:
         """Whether nothing is wrong."""
         return not self.problems
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object for scripts."""
         return {
             "ok": self.ok,
@@ -55,7 +55,7 @@ class Checked:
             "problems": list(self.problems),
         }
 
-    def as_text(self) -> str:
+    def to_text(self) -> str:
         """What a person reads."""
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items()) or "no active records"
         lines = [*self.problems, counts, f"digest {self.digest}", f"state  {self.state}"]
@@ -63,7 +63,7 @@ class Checked:
 
 
 @dataclass
-class _Findings:
+class _Problems:
     """What is gathered on the way."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class _Findings:
     untold: int = 0
 
     def add(self, problem: str) -> None:
-        if len(self.problems) < SHOWN:
+        if len(self.problems) < MAX_LISTED:
             self.problems.append(problem)
         else:
             self.untold += 1
@@ -99,37 +99,37 @@ class _Digests:
         return self._digest.hexdigest(), self._state.hexdigest()
 
 
-def check_store(store: Backend, tenant: str = "default") -> Checked:
+def check_store(store: Backend, tenant: str = "default") -> IntegrityReport:
     """Look at every record of the tenant, a thousand at a time. Raises StorageError when the store cannot be read."""
-    findings, digests = _Findings(), _Digests()
+    findings, digests = _Problems(), _Digests()
     for problem in store.check():
         findings.add(problem)
     with store.read(tenant) as snapshot:
         for _, resource in sorted(FILES.items()):
             if resource.served:
                 digests.collection(resource.name)
-            _Check(snapshot, resource, findings, digests).run()
-    return Checked(findings.counts, *digests.result(), findings.told())
+            _CollectionCheck(snapshot, resource, findings, digests).run()
+    return IntegrityReport(findings.counts, *digests.result(), findings.told())
 
 
-def nothing_checked() -> Checked:
+def nothing_checked() -> IntegrityReport:
     """What is found in a store that does not exist yet: the same as in an empty one."""
     digests = _Digests()
     for _, resource in sorted(FILES.items()):
         if resource.served:
             digests.collection(resource.name)
-    return Checked({}, *digests.result(), [])
+    return IntegrityReport({}, *digests.result(), [])
 
 
-class _Check:
+class _CollectionCheck:
     """The check of one collection in one snapshot."""
 
-    def __init__(self, snapshot: Snapshot, resource: Resource, findings: _Findings, digests: _Digests) -> None:
+    def __init__(self, snapshot: Snapshot, resource: ResourceType, findings: _Problems, digests: _Digests) -> None:
         self._snapshot = snapshot
         self._resource = resource
         self._findings = findings
         self._digests = digests
-        self._form = StoredForm(resource)
+        self._form = CanonicalForm(resource)
 
     def run(self) -> None:
         """Go through the records in the order of their keys."""
@@ -148,7 +148,7 @@ class _Check:
             self._findings.add(f"{resource.name}: a query counts {total} records, but there are {keys} keys")
 
     def _bodies(self, keys: Sequence[str]) -> dict[str, bytes]:
-        found = self._snapshot.bodies(self._resource.name, keys)
+        found = self._snapshot.get_many(self._resource.name, keys)
         for key in keys:
             if key not in found:
                 self._say(key, "there is a key, but no record")
@@ -157,7 +157,7 @@ class _Check:
     def _check(self, bodies: Mapping[str, bytes]) -> None:
         sound = {key: data for key, body in bodies.items() if (data := self._read(key, body)) is not None}
         self._check_references(sound)
-        for name, element in self._resource.derived.items():
+        for name, element in self._resource.derived_fields.items():
             self._check_derived(sound, name, element)
 
     def _read(self, key: str, body: bytes) -> Data | None:
@@ -176,8 +176,8 @@ class _Check:
         return data
 
     def _check_references(self, sound: Mapping[str, Data]) -> None:
-        if self._resource.key_of:
-            self._check_there(self._resource.key_of, {key: [key] for key in sound}, "it belongs to")
+        if self._resource.shares_ids_with:
+            self._check_there(self._resource.shares_ids_with, {key: [key] for key in sound}, "it belongs to")
         for reference in self._resource.references:
             named: dict[str, list[str]] = defaultdict(list)
             for key, data in sound.items():
@@ -187,23 +187,23 @@ class _Check:
 
     def _check_there(self, target: str, named: Mapping[str, list[str]], relation: str) -> None:
         for ids in _batches(named):
-            there = set(self._snapshot.keys(target, Among(KEY, tuple(ids))))
+            there = set(self._snapshot.keys(target, In(KEY, tuple(ids))))
             for other in ids:
                 if other not in there:
                     for key in named[other]:
                         self._say(key, f"{relation} {other!r} of {target}, which is not there")
 
-    def _check_derived(self, sound: Mapping[str, Data], name: str, element: Refs) -> None:
+    def _check_derived(self, sound: Mapping[str, Data], name: str, element: RefListField) -> None:
         implied = self._implied(list(sound), element)
         for key, data in sound.items():
             expected = sorted(implied.get(key, ())) if data["status"] == ACTIVE else []
             if _ids(data.get(name)) != expected:
                 self._say(key, f"{name} should be {', '.join(expected) or 'empty'}, as active records imply")
 
-    def _implied(self, keys: Sequence[str], element: Refs) -> dict[str, set[str]]:
+    def _implied(self, keys: Sequence[str], element: RefListField) -> dict[str, set[str]]:
         """For each key the ids that active records imply for the derived element."""
         source, here, there = self._derivation(element)
-        where = AllOf((Among(here.field, tuple(keys)), Compare("status", "=", ACTIVE)))
+        where = And((In(here.field, tuple(keys)), Compare("status", "=", ACTIVE)))
         found: dict[str, set[str]] = defaultdict(set)
         for chunk in self._snapshot.find(Query(source, where)).chunks:
             for data in orjson.loads(b"[%s]" % chunk):
@@ -213,7 +213,7 @@ class _Check:
                     found[key].update(other)
         return found
 
-    def _derivation(self, element: Refs) -> tuple[str, Reference, Reference | None]:
+    def _derivation(self, element: RefListField) -> tuple[str, Reference, Reference | None]:
         """The collection whose rows imply the element, their reference to us, and that to the other (None: itself)."""
         if element.inverse:
             references = {each.name: each for each in FILES[element.target].references}
@@ -234,12 +234,12 @@ def _ids(held: JSON) -> list[str]:
 
 def _without_stamp(body: bytes) -> bytes:
     try:
-        return unstamped(body)
+        return without_timestamp(body)
     except ValueError:
         return body
 
 
 def _batches(items: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(items)
-    while batch := list(islice(rest, BATCH)):
+    while batch := list(islice(rest, BATCH_SIZE)):
         yield batch

@@ -10,18 +10,18 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from backends import Backend
-from chalk_flask.auth.secrets.encryption import VaultClosed
+from chalk_flask.auth.secrets.encryption import SecretUnavailableError
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
-from chalk_flask.tracebacks import where
-from chalk_flask.webhooks.delivery.rate_limiter import Pace
-from chalk_flask.webhooks.delivery.recorder import Outcome, Recorder
-from chalk_flask.webhooks.delivery.retry_policy import Schedule
-from chalk_flask.webhooks.delivery.signing_secrets import Secrets
-from chalk_flask.webhooks.http.client import Answer
+from chalk_flask.tracebacks import error_location
+from chalk_flask.webhooks.delivery.rate_limiter import RateLimiter
+from chalk_flask.webhooks.delivery.recorder import AttemptResult, Recorder
+from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
+from chalk_flask.webhooks.delivery.signing_secrets import SigningSecrets
+from chalk_flask.webhooks.http.client import AttemptResponse
 from chalk_flask.webhooks.http.signature import signed_headers
 
-__all__ = ["Desk", "Posting", "attempt"]
+__all__ = ["DeliveryContext", "Sender", "attempt"]
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ BUSY = (429, 503)
 GONE = 410
 
 
-class Posting(Protocol):
+class Sender(Protocol):
     """What sends: a chalk_flask.webhooks.http.client.Poster."""
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptResponse:
         """Make one attempt."""
 
     def close(self) -> None:
@@ -40,27 +40,27 @@ class Posting(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class DeliveryContext:
     """What all endpoints share."""
 
     store: Backend
-    secrets: Secrets
+    secrets: SigningSecrets
     recorder: Recorder
-    schedule: Schedule
-    poster: Callable[[], Posting]
+    schedule: RetryPolicy
+    poster: Callable[[], Sender]
     now: Callable[[], float]
     stopping: threading.Event
-    pace: Pace
+    pace: RateLimiter
 
 
 def attempt(
-    desk: Desk,
-    poster: Posting,
+    desk: DeliveryContext,
+    poster: Sender,
     subscription: Subscription,
     delivery: Delivery,
     body: bytes | None,
-    saved: Callable[[Outcome], None],
-) -> Outcome:
+    saved: Callable[[AttemptResult], None],
+) -> AttemptResult:
     """Send a delivery to whom it is for, once; `saved` is called when what came of it is stored.
 
     A fault of ours is an outcome, too, so that it ends nothing.
@@ -68,7 +68,7 @@ def attempt(
     desk.pace.wait()
     began = desk.now()
     answer = _answer(desk, poster, subscription, delivery, body, began)
-    return Outcome(
+    return AttemptResult(
         tenant=subscription.tenant,
         webhook=subscription.id,
         key=delivery.key,
@@ -83,19 +83,24 @@ def attempt(
 
 
 def _answer(
-    desk: Desk, poster: Posting, subscription: Subscription, delivery: Delivery, body: bytes | None, began: float
-) -> Answer:
+    desk: DeliveryContext,
+    poster: Sender,
+    subscription: Subscription,
+    delivery: Delivery,
+    body: bytes | None,
+    began: float,
+) -> AttemptResponse:
     if body is None:
-        return Answer(None, 0, "its body is missing in the store")
+        return AttemptResponse(None, 0, "its body is missing in the store")
     try:
-        secrets = desk.secrets.in_force(subscription, began)
+        secrets = desk.secrets.active(subscription, began)
         if not secrets:
-            return Answer(None, 0, "no secret of the webhook is in force: rotate it")
+            return AttemptResponse(None, 0, "no secret of the webhook is in force: rotate it")
         moment = datetime.fromtimestamp(began, UTC)
         headers = signed_headers(secrets, delivery.event_id, subscription.id, moment, body)
         return poster.post(subscription.url, headers, body)
-    except VaultClosed as error:
-        return Answer(None, 0, str(error))
+    except SecretUnavailableError as error:
+        return AttemptResponse(None, 0, str(error))
     except Exception as error:  # noqa: BLE001 - it is recorded, and others go on
-        log.error("an attempt for webhook %s failed here: %s", subscription.id, where(error))
-        return Answer(None, 0, f"it failed here, not there: {where(error)}")
+        log.error("an attempt for webhook %s failed here: %s", subscription.id, error_location(error))
+        return AttemptResponse(None, 0, f"it failed here, not there: {error_location(error)}")

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from backends import BadStorageURL
+from backends import InvalidStorageURLError
 from backends.base import file_path
 
-__all__ = ["Lease", "lease_of"]
+__all__ = ["LeaderLock", "leader_lock_for"]
 
 EVERY = 1.0
 """Seconds after which a lease that another process holds is asked for again."""
 
 
-class Lease:
+class LeaderLock:
     """A file that one process at a time has locked; the system lets go of it when the process ends, however that is.
 
     Without a path nobody else could want it. For one thread.
@@ -29,13 +29,13 @@ class Lease:
         self._next = 0.0
 
     @property
-    def has(self) -> bool:
+    def held(self) -> bool:
         """Whether this process has it."""
         return self._lock is None or self._lock.is_locked
 
-    def held(self) -> bool:
+    def try_acquire(self) -> bool:
         """Whether this process has it, or gets it now: it is asked for once in `every` seconds. Raises OSError."""
-        if self._path is None or self._lock is None or self.has:
+        if self._path is None or self._lock is None or self.held:
             return True
         if time.monotonic() < self._next:
             return False
@@ -53,12 +53,12 @@ class Lease:
             self._lock.release(force=True)
 
 
-def lease_of(storage: str, data: Path, *, shared: bool) -> Lease:
+def leader_lock_for(storage: str, data: Path, *, shared: bool) -> LeaderLock:
     """The lease for the store of this URL; its file lies in `data`, which other services may have as their own, too."""
     if not shared:
-        return Lease(None)
+        return LeaderLock(None)
     try:
         named = f"{storage.partition(':')[0]}:{file_path(storage).resolve()}"
-    except BadStorageURL:  # not a store in a file
+    except InvalidStorageURLError:  # not a store in a file
         named = storage
-    return Lease(data / f"webhooks-{hashlib.sha256(named.encode()).hexdigest()[:16]}.lock")
+    return LeaderLock(data / f"webhooks-{hashlib.sha256(named.encode()).hexdigest()[:16]}.lock")

@@ -11,15 +11,15 @@ from itertools import islice
 
 import orjson
 
-from backends import AllOf, Compare, Order, Query, Snapshot, StorageError
+from backends import And, Compare, OrderBy, Query, Snapshot, StorageError
 from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import BODIES, COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.tracebacks import where
-from chalk_flask.webhooks.delivery.attempt import Desk, attempt
-from chalk_flask.webhooks.delivery.recorder import Outcome
+from chalk_flask.tracebacks import error_location
+from chalk_flask.webhooks.delivery.attempt import DeliveryContext, attempt
+from chalk_flask.webhooks.delivery.recorder import AttemptResult
 
-__all__ = ["Endpoint"]
+__all__ = ["DeliveryQueue"]
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ FRESH = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _Batch:
     """What is to be sent next, and to whom."""
 
     subscription: Subscription
@@ -43,13 +43,13 @@ class _Page:
     read: float
 
 
-class Endpoint:
+class DeliveryQueue:
     """One webhook of a tenant. `look` lets a thread send what is due, until nothing is or an attempt fails.
 
     The store calls due what was sent and is not yet saved; that is known here, and not sent again.
     """
 
-    def __init__(self, desk: Desk, tenant: str, webhook: str) -> None:
+    def __init__(self, desk: DeliveryContext, tenant: str, webhook: str) -> None:
         self._desk, self._tenant, self._webhook = desk, tenant, webhook
         self._poster = desk.poster()
         self._saving = threading.Condition()
@@ -76,7 +76,7 @@ class Endpoint:
         with self._saving:
             return frozenset(self._unsaved)
 
-    def look(self, snapshot: Snapshot, unsaved: frozenset[str]) -> float | None:
+    def poll(self, snapshot: Snapshot, unsaved: frozenset[str]) -> float | None:
         """Let a thread send if something is due; says when to look again though nothing was written, if ever.
 
         `unsaved` is what `unsaved` gave before the snapshot was taken.
@@ -93,7 +93,7 @@ class Endpoint:
         self._thread.start()
         return now
 
-    def wake(self) -> None:
+    def reset_backoff(self) -> None:
         """Forget the failures in a row: who pauses a webhook and resumes it wants it tried at once."""
         self._failures, self._rested = 0, 0.0
 
@@ -114,7 +114,7 @@ class Endpoint:
         except StorageError as error:
             self._fault(str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and ends nobody else
-            self._fault(where(error))
+            self._fault(error_location(error))
         self.used = time.monotonic()
         if self._desk.stopping.is_set():
             self._poster.close()
@@ -122,9 +122,9 @@ class Endpoint:
     def _fault(self, words: str) -> None:
         if not self._desk.stopping.is_set():
             log.error("deliveries to webhook %s pause: %s", self._webhook, words)
-        self._tire(None)
+        self._back_off(None)
 
-    def _page(self) -> _Page | None:
+    def _page(self) -> _Batch | None:
         """What is due now, as far as it is read at once; None when nothing is, or nothing may be sent."""
         unsaved, read = self.unsaved(), time.monotonic()
         if self._desk.stopping.is_set():
@@ -134,23 +134,23 @@ class Endpoint:
             if subscription is None:
                 return None
             keys = list(islice(self._due(snapshot, unsaved), self._size))
-            found = snapshot.bodies(COLLECTION, keys)
-            bodies = snapshot.bodies(BODIES, keys)
+            found = snapshot.get_many(COLLECTION, keys)
+            bodies = snapshot.get_many(BODIES, keys)
         self._resize(sum(map(len, bodies.values())))
-        deliveries = [Delivery.of(orjson.loads(found[key])) for key in keys if key in found]
-        return _Page(subscription, deliveries, bodies, read) if deliveries else None
+        deliveries = [Delivery.from_dict(orjson.loads(found[key])) for key in keys if key in found]
+        return _Batch(subscription, deliveries, bodies, read) if deliveries else None
 
     def _due(self, snapshot: Snapshot, unsaved: frozenset[str]) -> Iterator[str]:
-        due = AllOf((Compare("queue", "=", self._webhook), Compare("due", "<=", self._desk.now())))
+        due = And((Compare("queue", "=", self._webhook), Compare("due", "<=", self._desk.now())))
         return (key for key in snapshot.keys(COLLECTION, due) if key not in unsaved)
 
     def _resize(self, size: int) -> None:
         self._size = max(self._size // 2, 1) if size > BYTES else min(self._size * 2, MOST)
 
-    def _send(self, page: _Page) -> bool:
+    def _send(self, page: _Batch) -> bool:
         """Send a page, or its beginning; whether to go on with another."""
         for delivery in page.deliveries:
-            if not self._may_send():
+            if not self._wait_for_capacity():
                 return False
             if time.monotonic() - page.read > FRESH:
                 return True
@@ -161,28 +161,28 @@ class Endpoint:
                 return False
         return True
 
-    def _may_send(self) -> bool:
+    def _wait_for_capacity(self) -> bool:
         """Wait while too much is not saved; False when the worker stops."""
         with self._saving:
             while len(self._unsaved) >= AHEAD and not self._desk.stopping.is_set():
                 self._saving.wait(0.2)
         return not self._desk.stopping.is_set()
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: AttemptResult) -> None:
         with self._saving:
             self._unsaved.add(outcome.key)
         if outcome.delivered:
             self._failures = 0
         else:
             self._failed = outcome.key
-            self._tire(outcome.retry_after)
-        self._desk.recorder.note(outcome)
+            self._back_off(outcome.retry_after)
+        self._desk.recorder.record(outcome)
 
-    def _tire(self, retry_after: float | None) -> None:
+    def _back_off(self, retry_after: float | None) -> None:
         self._failures += 1
-        self._rested = self._desk.schedule.rested(self._failures, self._desk.now(), retry_after)
+        self._rested = self._desk.schedule.backoff_until(self._failures, self._desk.now(), retry_after)
 
-    def _saved(self, outcome: Outcome) -> None:
+    def _saved(self, outcome: AttemptResult) -> None:
         with self._saving:
             self._unsaved.discard(outcome.key)
             self._saving.notify_all()
@@ -191,12 +191,12 @@ class Endpoint:
 
 
 def _active(snapshot: Snapshot, webhook: str) -> Subscription | None:
-    body = snapshot.bodies(WEBHOOKS, [webhook]).get(webhook)
-    found = None if body is None else Subscription.of(orjson.loads(body))
+    body = snapshot.get_many(WEBHOOKS, [webhook]).get(webhook)
+    found = None if body is None else Subscription.from_dict(orjson.loads(body))
     return found if found is not None and found.state == "active" else None
 
 
 def _first_due(snapshot: Snapshot, webhook: str) -> float | None:
     """When the first of a webhook's deliveries that wait is due; None when none does."""
-    found = snapshot.find(Query(COLLECTION, Compare("queue", "=", webhook), (Order("due"),), limit=1)).body()
+    found = snapshot.find(Query(COLLECTION, Compare("queue", "=", webhook), (OrderBy("due"),), limit=1)).body()
     return float(orjson.loads(found)["due"]) if found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-__all__ = ["RATE", "Pace"]
+__all__ = ["RATE", "RateLimiter"]
 
 RATE = 370.0
 """Attempts a second that are begun at the most. One takes half a millisecond of Python, in which nobody reads."""
@@ -15,7 +15,7 @@ LATE = 0.02
 """Seconds of turns that nobody took and that may be made up for: an attempt may have had to wait for its answer."""
 
 
-class Pace:
+class RateLimiter:
     """Turns that come at this rate. Safe for many threads at once."""
 
     def __init__(self, rate: float = RATE) -> None:

@@ -11,13 +11,13 @@ import orjson
 
 from backends import Backend, Compare, Snapshot, Transaction
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox import Delivery, subscription
-from chalk_flask.outbox.delivery import BODIES, COLLECTION, KEPT_DAYS
+from chalk_flask.outbox import Delivery, subscriptions
+from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS
 from chalk_flask.webhooks.delivery.retry_policy import DAY
 
-__all__ = ["KEPT", "purge"]
+__all__ = ["RETENTION_SECONDS", "purge"]
 
-KEPT: Final = KEPT_DAYS * DAY
+RETENTION_SECONDS: Final = RETENTION_DAYS * DAY
 """Seconds for which a delivery and its attempts are kept."""
 BATCH = 500
 WAIT = 5.0
@@ -30,7 +30,7 @@ def purge(store: Backend, tenant: str, now: float, stopping: Event | None = None
     ago. In transactions of BATCH, so that no other writer waits long, until it is done or `stopping` is set. Raises
     StorageError.
     """
-    limit = format_instant(now - KEPT)
+    limit = format_instant(now - RETENTION_SECONDS)
     with store.read(tenant) as snapshot:
         keys = list(_over(snapshot, limit))
     removed = 0
@@ -44,14 +44,14 @@ def purge(store: Backend, tenant: str, now: float, stopping: Event | None = None
 
 def _over(snapshot: Snapshot, limit: str) -> Iterator[str]:
     old = snapshot.keys(COLLECTION, Compare("time", "<", limit))
-    wanted = {each.id for each in subscription(snapshot) if each.state != "disabled"}
+    wanted = {each.id for each in subscriptions(snapshot) if each.state != "disabled"}
     while keys := list(islice(old, BATCH)):
         yield from _those_over(snapshot, keys, wanted, limit)
 
 
 def _those_over(snapshot: Snapshot, keys: list[str], wanted: set[str], limit: str) -> Iterator[str]:
-    for key, body in sorted(snapshot.bodies(COLLECTION, keys).items()):
-        delivery = Delivery.of(orjson.loads(body))
+    for key, body in sorted(snapshot.get_many(COLLECTION, keys).items()):
+        delivery = Delivery.from_dict(orjson.loads(body))
         waits = delivery.due is not None and delivery.webhook in wanted
         if not waits and all(attempt.time < limit for attempt in delivery.attempts):
             yield key
@@ -59,7 +59,7 @@ def _those_over(snapshot: Snapshot, keys: list[str], wanted: set[str], limit: st
 
 def _remove(transaction: Transaction, keys: list[str], limit: str) -> int:
     """Look again: one may have been begun anew since."""
-    wanted = {each.id for each in subscription(transaction) if each.state != "disabled"}
+    wanted = {each.id for each in subscriptions(transaction) if each.state != "disabled"}
     over = list(_those_over(transaction, keys, wanted, limit))
     transaction.delete(COLLECTION, over)
     transaction.delete(BODIES, over)

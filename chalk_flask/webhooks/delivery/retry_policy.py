@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DAY", "DELAYS", "Schedule"]
+__all__ = ["DAY", "DELAYS", "RetryPolicy"]
 
 DAY: Final = 86_400.0
 HOUR: Final = 3_600.0
@@ -16,7 +16,7 @@ DELAYS: Final = (5.0, 300.0, 0.5 * HOUR, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOU
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class RetryPolicy:
     """All spans of time in seconds. `jitter` is the part by which a delay may be longer or shorter, `chance` a number
     from 0 to 1.
 
@@ -27,20 +27,20 @@ class Schedule:
 
     delays: tuple[float, ...] = DELAYS
     jitter: float = 0.1
-    patience: float = 5 * DAY
-    rest: float = 0.25
-    longest_rest: float = 60.0
-    longest_wait: float = 900.0
+    disable_after: float = 5 * DAY
+    backoff_base: float = 0.25
+    backoff_max: float = 60.0
+    retry_after_max: float = 900.0
     chance: Callable[[], float] = random.random
 
-    def due(self, tries: int, moment: float, retry_after: float | None = None) -> float | None:
+    def next_attempt_at(self, tries: int, moment: float, retry_after: float | None = None) -> float | None:
         """When a delivery is to be tried again whose attempt number `tries` failed just now; None: never."""
         if tries > len(self.delays):
             return None
         delay = self.delays[tries - 1] * (1 + self.jitter * (2 * self.chance() - 1))
         return moment + max(delay, min(retry_after or 0.0, DAY))
 
-    def rested(self, failures: int, moment: float, retry_after: float | None = None) -> float:
+    def backoff_until(self, failures: int, moment: float, retry_after: float | None = None) -> float:
         """When an endpoint may be tried again that failed just now, so many times in a row."""
-        pause = min(self.rest * 2.0 ** min(failures - 1, 32), self.longest_rest)
-        return moment + max(pause, min(retry_after or 0.0, self.longest_wait))
+        pause = min(self.backoff_base * 2.0 ** min(failures - 1, 32), self.backoff_max)
+        return moment + max(pause, min(retry_after or 0.0, self.retry_after_max))

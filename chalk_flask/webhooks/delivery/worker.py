@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from backends import Backend, StorageError
-from chalk_flask.auth.secrets.encryption import Vault
-from chalk_flask.outbox import subscription
-from chalk_flask.tenants.store import CONTROL, Tenants
-from chalk_flask.tracebacks import where
-from chalk_flask.webhooks.delivery.attempt import Desk, Posting
-from chalk_flask.webhooks.delivery.leader_lock import Lease
-from chalk_flask.webhooks.delivery.queue import Endpoint
-from chalk_flask.webhooks.delivery.rate_limiter import Pace
+from chalk_flask.auth.secrets.encryption import SecretCipher
+from chalk_flask.outbox import subscriptions
+from chalk_flask.tenants.store import CONTROL, TenantStore
+from chalk_flask.tracebacks import error_location
+from chalk_flask.webhooks.delivery.attempt import DeliveryContext, Sender
+from chalk_flask.webhooks.delivery.leader_lock import LeaderLock
+from chalk_flask.webhooks.delivery.queue import DeliveryQueue
+from chalk_flask.webhooks.delivery.rate_limiter import RateLimiter
 from chalk_flask.webhooks.delivery.recorder import Recorder
 from chalk_flask.webhooks.delivery.retention import purge
-from chalk_flask.webhooks.delivery.retry_policy import Schedule
-from chalk_flask.webhooks.delivery.signing_secrets import Secrets
+from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
+from chalk_flask.webhooks.delivery.signing_secrets import SigningSecrets
 
 __all__ = ["Worker"]
 
@@ -45,11 +45,11 @@ _NEVER: Final = object()
 
 
 @dataclass(slots=True)
-class _Tenant:
+class _TenantState:
     """What is known of a tenant: its stamp at the last look, its endpoints, and when to look though nothing changed."""
 
     stamp: object = _NEVER
-    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    endpoints: dict[str, DeliveryQueue] = field(default_factory=dict)
     next: float | None = None
 
 
@@ -63,26 +63,28 @@ class Worker:
     def __init__(
         self,
         store: Backend,
-        vault: Vault,
-        lease: Lease,
-        poster: Callable[[], Posting],
-        schedule: Schedule | None = None,
+        vault: SecretCipher,
+        lease: LeaderLock,
+        poster: Callable[[], Sender],
+        schedule: RetryPolicy | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._lease, self._now = store, lease, now
         self._stopping = threading.Event()
-        schedule = schedule or Schedule()
+        schedule = schedule or RetryPolicy()
         self._recorder = Recorder(store, schedule)
-        self._desk = Desk(store, Secrets(vault), self._recorder, schedule, poster, now, self._stopping, Pace())
+        self._desk = DeliveryContext(
+            store, SigningSecrets(vault), self._recorder, schedule, poster, now, self._stopping, RateLimiter()
+        )
         self._names: list[str] = []
         self._control: object = _NEVER
-        self._tenants: dict[str, _Tenant] = {}
+        self._tenants: dict[str, _TenantState] = {}
         self._thread: threading.Thread | None = None
         self._purging = threading.Thread()
         self._purge_at = 0.0
         self._said = ""
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start to deliver, as soon as this process has the lease. Once only."""
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._thread.start()
@@ -107,14 +109,14 @@ class Worker:
         while not self._stopping.wait(pause):
             began = time.monotonic()
             try:
-                looked = self._look()
+                looked = self._poll()
                 self._said = ""
                 took = time.monotonic() - began
                 pause = min(max(TICK, SHARE * took), LONGEST) if looked else TICK
             except (StorageError, OSError) as error:
                 pause = self._fault(str(error))
             except Exception as error:  # noqa: BLE001 - the worker goes on, whatever it is
-                pause = self._fault(where(error))
+                pause = self._fault(error_location(error))
 
     def _fault(self, words: str) -> float:
         if not self._stopping.is_set():
@@ -123,41 +125,41 @@ class Worker:
         self._said = words
         return PAUSE
 
-    def _look(self) -> bool:
+    def _poll(self) -> bool:
         """Look at what has changed or come due; whether anything had."""
         looked = self._know_tenants()
         for name in self._names:
-            tenant = self._tenants.setdefault(name, _Tenant())
-            looked |= self._look_at(name, tenant)
+            tenant = self._tenants.setdefault(name, _TenantState())
+            looked |= self._poll_tenant(name, tenant)
             self._dismiss(tenant, time.monotonic() - CLOSED)
         self._purge()
         return looked
 
     def _know_tenants(self) -> bool:
-        stamp = self._store.stamp(CONTROL)
+        stamp = self._store.version(CONTROL)
         if stamp == self._control:
             return False
-        self._names = [each.name for each in Tenants(self._store).list()]
+        self._names = [each.name for each in TenantStore(self._store).list()]
         for name in self._tenants.keys() - set(self._names):
             self._dismiss(self._tenants.pop(name), time.monotonic())
         self._control = stamp
         return True
 
-    def _look_at(self, name: str, tenant: _Tenant) -> bool:
-        stamp = self._store.stamp(name)
+    def _poll_tenant(self, name: str, tenant: _TenantState) -> bool:
+        stamp = self._store.version(name)
         if stamp == tenant.stamp and (tenant.next is None or tenant.next > self._now()):
             return False
         unsaved = {webhook: endpoint.unsaved() for webhook, endpoint in tenant.endpoints.items()}
         with self._store.read(name) as snapshot:
-            active = [each.id for each in subscription(snapshot) if each.state == "active"]
-            if active and not self._lease.held():
+            active = [each.id for each in subscriptions(snapshot) if each.state == "active"]
+            if active and not self._lease.try_acquire():
                 return True  # the stamp is not kept: this is looked at again until the lease is had
             for webhook in tenant.endpoints.keys() - set(active):
-                tenant.endpoints[webhook].wake()
+                tenant.endpoints[webhook].reset_backoff()
             for webhook in set(active) - tenant.endpoints.keys():
-                tenant.endpoints[webhook] = Endpoint(self._desk, name, webhook)
+                tenant.endpoints[webhook] = DeliveryQueue(self._desk, name, webhook)
             moments = [
-                tenant.endpoints[webhook].look(snapshot, unsaved.get(webhook, frozenset())) for webhook in active
+                tenant.endpoints[webhook].poll(snapshot, unsaved.get(webhook, frozenset())) for webhook in active
             ]
         tenant.stamp = stamp
         tenant.next = min((each for each in moments if each is not None), default=None)
@@ -165,7 +167,7 @@ class Worker:
 
     def _purge(self) -> None:
         """Let a thread of its own remove what is old, once an hour: there may be much of it."""
-        if self._lease.has and not self._purging.is_alive() and time.monotonic() >= self._purge_at:
+        if self._lease.held and not self._purging.is_alive() and time.monotonic() >= self._purge_at:
             self._purge_at = time.monotonic() + PURGE
             self._purging = threading.Thread(target=self._purge_all, name="webhooks: purge", daemon=True)
             self._purging.start()
@@ -177,10 +179,10 @@ class Worker:
             except StorageError as error:
                 log.warning("old deliveries of tenant %s are removed later: %s", name, error)
             except Exception as error:  # noqa: BLE001 - the others' are removed all the same
-                log.error("old deliveries of tenant %s cannot be removed: %s", name, where(error))
+                log.error("old deliveries of tenant %s cannot be removed: %s", name, error_location(error))
 
     @staticmethod
-    def _dismiss(tenant: _Tenant, late: float) -> None:
+    def _dismiss(tenant: _TenantState, late: float) -> None:
         """Let go of the endpoints that have had nothing to do since that moment."""
         for webhook, endpoint in list(tenant.endpoints.items()):
             if endpoint.idle and endpoint.used <= late:

@@ -15,10 +15,10 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Final
 
-from chalk_flask.webhooks.http.connection import BadAnswer, Deadline, Line, Received
-from chalk_flask.webhooks.http.ssrf_guard import BadTarget, Guard, Target, Unresolved
+from chalk_flask.webhooks.http.connection import Connection, Deadline, InvalidResponseError, Response
+from chalk_flask.webhooks.http.ssrf_guard import ForbiddenTargetError, ResolutionError, SsrfGuard, TargetUrl
 
-__all__ = ["SECONDS", "TEXT", "Answer", "Poster"]
+__all__ = ["SECONDS", "TEXT", "AttemptResponse", "WebhookClient"]
 
 SECONDS: Final = 15.0
 """How long an attempt may take, from the name to the end of the answer."""
@@ -33,7 +33,7 @@ _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AttemptResponse:
     """What came of an attempt. There is either a `status`, whatever it says, or an `error` in a few words of ours.
 
     `ms` is how long it took. `text` is the first 1,024 bytes of the body, decoded with replacements: it is the
@@ -52,21 +52,21 @@ class Answer:
         return self.status is not None and 200 <= self.status < 300
 
 
-class Poster:
+class WebhookClient:
     """Posts to one endpoint at a time, and keeps its connection between posts. For one thread; `close` it at the end.
 
     `context` verifies certificates; without one, those of the system are believed.
     """
 
     def __init__(
-        self, guard: Guard, *, seconds: float = SECONDS, idle: float = IDLE, context: ssl.SSLContext | None = None
+        self, guard: SsrfGuard, *, seconds: float = SECONDS, idle: float = IDLE, context: ssl.SSLContext | None = None
     ) -> None:
         self._guard, self._seconds, self._idle, self._context = guard, seconds, idle, context
-        self._line: Line | None = None
+        self._line: Connection | None = None
         self._kept: tuple[str, str, int] | None = None
         self._used = 0.0
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptResponse:
         """Send `body` to `url` once and say what came of it. Whatever happens on the way is in the answer.
 
         Follows no redirect, uses no proxy, and tries again only when a connection that was kept turns out to be closed.
@@ -75,16 +75,16 @@ class Poster:
         began = time.monotonic()
         fields = _fields(headers)
         try:
-            target = self._guard.checked(url)
-        except BadTarget as error:
-            return Answer(None, _since(began), f"refused: {error}")
+            target = self._guard.check_url(url)
+        except ForbiddenTargetError as error:
+            return AttemptResponse(None, _since(began), f"refused: {error}")
         try:
             received = self._received(target, _head(target, fields, len(body)) + body, Deadline(self._seconds))
         except Exception as error:
             if (words := _words(error)) is None:
                 raise
-            return Answer(None, _since(began), words)
-        return Answer(
+            return AttemptResponse(None, _since(began), words)
+        return AttemptResponse(
             received.status,
             _since(began),
             text=received.body.decode(errors="replace"),
@@ -97,7 +97,7 @@ class Poster:
             self._line.close()
         self._line = None
 
-    def _received(self, target: Target, message: bytes, deadline: Deadline) -> Received:
+    def _received(self, target: TargetUrl, message: bytes, deadline: Deadline) -> Response:
         line = self._taken(target)
         if line is not None:
             try:
@@ -108,7 +108,7 @@ class Poster:
                     raise
         return self._exchanged(self._connected(target, deadline), target, message, deadline)
 
-    def _taken(self, target: Target) -> Line | None:
+    def _taken(self, target: TargetUrl) -> Connection | None:
         """The connection that is kept, if it still serves; it is ours no more until an answer has come."""
         line, self._line = self._line, None
         same = self._kept == (target.scheme, target.hostname, target.port)
@@ -117,7 +117,7 @@ class Poster:
         line.close()
         return None
 
-    def _exchanged(self, line: Line, target: Target, message: bytes, deadline: Deadline) -> Received:
+    def _exchanged(self, line: Connection, target: TargetUrl, message: bytes, deadline: Deadline) -> Response:
         received = None
         try:
             received = line.exchange(message, TEXT, deadline)
@@ -129,9 +129,9 @@ class Poster:
             self._kept = target.scheme, target.hostname, target.port
         return received
 
-    def _connected(self, target: Target, deadline: Deadline) -> Line:
+    def _connected(self, target: TargetUrl, deadline: Deadline) -> Connection:
         context = (self._context or _context()) if target.scheme == "https" else None
-        return Line.to(_addresses(self._guard, target, deadline), deadline, context, target.hostname)
+        return Connection.to(_addresses(self._guard, target, deadline), deadline, context, target.hostname)
 
 
 @cache
@@ -140,15 +140,15 @@ def _context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _addresses(guard: Guard, target: Target, deadline: Deadline) -> list[tuple[str, int]]:
+def _addresses(guard: SsrfGuard, target: TargetUrl, deadline: Deadline) -> list[tuple[str, int]]:
     """The checked addresses. A system that takes its time to resolve a name is not waited for beyond the deadline."""
     if not isinstance(target.host, str):
-        return guard.addresses(target)
+        return guard.resolve_target(target)
     found: list[list[tuple[str, int]] | Exception] = []
 
     def find() -> None:
         try:
-            found.append(guard.addresses(target))
+            found.append(guard.resolve_target(target))
         except Exception as error:  # noqa: BLE001 - raised again below, in the thread that asked
             found.append(error)
 
@@ -156,10 +156,10 @@ def _addresses(guard: Guard, target: Target, deadline: Deadline) -> list[tuple[s
     try:
         finding.start()
     except RuntimeError as error:
-        raise Unresolved("there are no threads left to resolve it") from error
+        raise ResolutionError("there are no threads left to resolve it") from error
     finding.join(deadline.left())
     if not found:
-        raise Unresolved("the name cannot be resolved in time")
+        raise ResolutionError("the name cannot be resolved in time")
     if isinstance(found[0], Exception):
         raise found[0]
     return found[0]
@@ -172,7 +172,7 @@ def _fields(headers: Mapping[str, str]) -> str:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
-def _head(target: Target, fields: str, length: int) -> bytes:
+def _head(target: TargetUrl, fields: str, length: int) -> bytes:
     return (
         f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nAccept-Encoding: identity\r\n"
         f"{fields}Content-Length: {length}\r\n\r\n"
@@ -185,8 +185,8 @@ def _since(began: float) -> int:
 
 # The first that fits counts: some of these are kinds of others.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
-    (BadTarget, "the address is private: refused"),
-    (Unresolved, "the name cannot be resolved"),
+    (ForbiddenTargetError, "the address is private: refused"),
+    (ResolutionError, "the name cannot be resolved"),
     (TimeoutError, "timed out"),
     (ConnectionRefusedError, "connection refused"),
     (http.client.RemoteDisconnected, "closed without an answer"),
@@ -203,7 +203,7 @@ def _words(error: Exception) -> str | None:
         if isinstance(error, kind):
             return words
     match error:
-        case BadAnswer():
+        case InvalidResponseError():
             return str(error)
         case ssl.SSLCertVerificationError():
             return f"the certificate is not valid: {error.verify_message.partition(',')[0].rstrip('.').lower()}"

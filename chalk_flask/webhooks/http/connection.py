@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["BadAnswer", "Deadline", "Line", "Received"]
+__all__ = ["Connection", "Deadline", "InvalidResponseError", "Response"]
 
 HEAD: Final = 32 * 1024
 """The most bytes that the status and the headers of an answer may take."""
@@ -24,7 +24,7 @@ _ENDED = "the answer ended early"
 _LARGE = "the headers of the answer are too large"
 
 
-class BadAnswer(Exception):
+class InvalidResponseError(Exception):
     """An answer came, but it is too large or it is cut off; the message says which."""
 
 
@@ -43,7 +43,7 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class Response:
     """An answer: its status, the beginning of its body, Retry-After, and whether the connection may be used again."""
 
     status: int
@@ -56,7 +56,7 @@ _QUICK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Not every system has it."""
 
 
-class Line:
+class Connection:
     """A connection to one checked address. Every method that fails raises OSError, as TimeoutError and SSLError are."""
 
     def __init__(self, connected: socket.socket) -> None:
@@ -67,7 +67,7 @@ class Line:
     @classmethod
     def to(
         cls, addresses: Sequence[tuple[str, int]], deadline: Deadline, context: ssl.SSLContext | None, name: str
-    ) -> Line:
+    ) -> Connection:
         """Connect to the first of these addresses that can be reached, and prove with `context` that it is `name`."""
         connected = _connected(addresses, deadline)
         try:
@@ -86,7 +86,7 @@ class Line:
         waiting.register(self._socket, select.POLLIN)
         return not waiting.poll(0)
 
-    def exchange(self, message: bytes, most: int, deadline: Deadline) -> Received:
+    def exchange(self, message: bytes, most: int, deadline: Deadline) -> Response:
         """Send a whole request and read the answer, of whose body no more than `most` bytes.
 
         Raises also BadAnswer and http.client.HTTPException.
@@ -100,7 +100,7 @@ class Line:
         except ConnectionError as error:
             raise unsent or error from None
         except ValueError as error:  # as the library says it when a chunk has less than no bytes
-            raise BadAnswer("the answer is not HTTP") from error
+            raise InvalidResponseError("the answer is not HTTP") from error
         finally:
             self.answered = source.received > 0
             answer.close()
@@ -121,21 +121,21 @@ class Line:
             return error
         return None
 
-    def _read(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> Received:
+    def _read(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> Response:
         source.allow(HEAD, _LARGE)
         try:
             answer.begin()
         except http.client.HTTPException as error:
             # Too many lines are told by the class of all such errors.
             if type(error) in (http.client.HTTPException, http.client.LineTooLong):
-                raise BadAnswer(_LARGE) from error
+                raise InvalidResponseError(_LARGE) from error
             raise
         if source.ended:  # the library takes headers that are cut off for whole ones
-            raise BadAnswer(_ENDED)
+            raise InvalidResponseError(_ENDED)
         body = self._body(answer, source, most)
         # An interim answer has another behind it.
         whole = answer.isclosed() and not answer.will_close and answer.status >= 200
-        return Received(answer.status, body[:most], answer.headers.get("Retry-After"), whole)
+        return Response(answer.status, body[:most], answer.headers.get("Retry-After"), whole)
 
     def _body(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> bytes:
         source.allow(_FRAMES, "the chunks of the answer are too small")
@@ -144,9 +144,9 @@ class Line:
         try:
             body = answer.read(wanted)
         except http.client.IncompleteRead as error:
-            raise BadAnswer(_ENDED) from error
+            raise InvalidResponseError(_ENDED) from error
         if answer.length is not None and len(body) < wanted:
-            raise BadAnswer(_ENDED)
+            raise InvalidResponseError(_ENDED)
         return body
 
 
@@ -170,7 +170,7 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         if self.received >= self._most:
-            raise BadAnswer(self._else)
+            raise InvalidResponseError(self._else)
         self._socket.settimeout(self._deadline.left())
         _acknowledge_at_once(self._socket)
         count = self._socket.recv_into(buffer)

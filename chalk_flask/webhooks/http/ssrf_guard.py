@@ -14,9 +14,26 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from chalk_flask.settings.host_allowlist import Address, Allowed, BadAllowance, BadHost, Host, meant, read_authority
+from chalk_flask.settings.host_allowlist import (
+    Address,
+    Host,
+    HostAllowlist,
+    InvalidAllowlistEntryError,
+    InvalidHostError,
+    embedded_ipv4,
+    parse_authority,
+)
 
-__all__ = ["LONGEST", "BadAllowance", "BadTarget", "Guard", "Target", "Unresolved", "is_public", "resolved"]
+__all__ = [
+    "LONGEST",
+    "ForbiddenTargetError",
+    "InvalidAllowlistEntryError",
+    "ResolutionError",
+    "SsrfGuard",
+    "TargetUrl",
+    "is_public",
+    "resolve",
+]
 
 LONGEST: Final = 2000
 """The most characters that the URL of a webhook may have."""
@@ -56,16 +73,16 @@ _SPECIAL6 = tuple(
 )
 
 
-class BadTarget(Exception):
+class ForbiddenTargetError(Exception):
     """Webhooks may not go there; the message says why, and holds nothing of the path or query of the URL."""
 
 
-class Unresolved(Exception):
+class ResolutionError(Exception):
     """The addresses of a host cannot be had now; this says nothing about later."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetUrl:
     """A URL that will do: `url` in ASCII, and its parts. `authority` is for Host, `path` includes the query."""
 
     url: str
@@ -81,7 +98,7 @@ class Target:
         return str(self.host)
 
 
-def resolved(host: str, port: int) -> Sequence[str]:
+def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses of a host as the system knows them, in its order. Raises OSError; takes as long as it takes."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -89,7 +106,7 @@ def resolved(host: str, port: int) -> Sequence[str]:
 
 def is_public(address: Address) -> bool:
     """Whether an address, or the IPv4 address that it carries, is one of the public internet."""
-    address = meant(address)
+    address = embedded_ipv4(address)
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
     if isinstance(address, IPv4Address):
@@ -97,65 +114,65 @@ def is_public(address: Address) -> bool:
     return address in _GLOBAL6 and not any(address in network for network in _SPECIAL6)
 
 
-class Guard:
+class SsrfGuard:
     """Judges URLs and the addresses behind them. Safe for many threads at once if `resolve` is.
 
     `allowed` are the hosts, `host:port`, addresses and networks to which webhooks may go although they are private or
     speak plain http; raises BadAllowance for another entry. `resolve` gives the addresses of a name, or raises OSError.
     """
 
-    def __init__(self, allowed: Iterable[str] = (), resolve: Callable[[str, int], Iterable[str]] = resolved) -> None:
-        self._allowed, self._resolve = Allowed.parse(allowed), resolve
+    def __init__(self, allowed: Iterable[str] = (), resolve: Callable[[str, int], Iterable[str]] = resolve) -> None:
+        self._allowed, self._resolve = HostAllowlist.parse(allowed), resolve
 
-    def checked(self, url: str) -> Target:
+    def check_url(self, url: str) -> TargetUrl:
         """The parts of a URL to which webhooks may go, as far as that can be said without resolving its name.
 
         Raises BadTarget.
         """
         parts = _split(url)
         try:
-            host, given = read_authority(parts.netloc)
-        except BadHost as error:
-            raise BadTarget(f"the URL will not do: {error}") from error
+            host, given = parse_authority(parts.netloc)
+        except InvalidHostError as error:
+            raise ForbiddenTargetError(f"the URL will not do: {error}") from error
         port = given or _PORTS[parts.scheme]
         self._judge(parts.scheme, host, port)
         shown = f"[{host}]" if ":" in str(host) else str(host)
         authority = shown if port == _PORTS[parts.scheme] else f"{shown}:{port}"
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return Target(f"{parts.scheme}://{authority}{path}", parts.scheme, host, port, authority, path)
+        return TargetUrl(f"{parts.scheme}://{authority}{path}", parts.scheme, host, port, authority, path)
 
-    def addresses(self, target: Target) -> list[tuple[str, int]]:
+    def resolve_target(self, target: TargetUrl) -> list[tuple[str, int]]:
         """The addresses and ports to which a connection may go, resolved now; there is one at least.
 
         Raises BadTarget when one of them is not public and not allowed, Unresolved when there are none.
         """
-        named = self._allowed.has(target.host, target.port)
+        named = self._allowed.allows(target.host, target.port)
         found = self._found(target)
         for address in found:
-            if not (named or is_public(address) or self._allowed.has(address, target.port)):
-                raise BadTarget(f"{target.hostname} has the address {address}, which is not public{_ALLOW}")
+            if not (named or is_public(address) or self._allowed.allows(address, target.port)):
+                raise ForbiddenTargetError(f"{target.hostname} has the address {address}, which is not public{_ALLOW}")
         return [(str(address), target.port) for address in found]
 
-    def _found(self, target: Target) -> list[Address]:
+    def _found(self, target: TargetUrl) -> list[Address]:
         if not isinstance(target.host, str):
             return [target.host]
         try:
             found = [ip_address(text) for text in self._resolve(target.host, target.port)]
         except (OSError, ValueError) as error:
-            raise Unresolved(f"{target.host} cannot be resolved") from error
+            raise ResolutionError(f"{target.host} cannot be resolved") from error
         if not found:
-            raise Unresolved(f"{target.host} has no address")
+            raise ResolutionError(f"{target.host} has no address")
         return found
 
     def _judge(self, scheme: str, host: Host, port: int) -> None:
-        if self._allowed.has(host, port):
+        if self._allowed.allows(host, port):
             return
         if not isinstance(host, str) and not is_public(host):
-            raise BadTarget(f"the address {host} is not public{_ALLOW}")
+            raise ForbiddenTargetError(f"the address {host} is not public{_ALLOW}")
         if isinstance(host, str) and _LOCAL.fullmatch(host):
-            raise BadTarget(f"{host} is a name of a local network, not of the public internet{_ALLOW}")
+            raise ForbiddenTargetError(f"{host} is a name of a local network, not of the public internet{_ALLOW}")
         if scheme != "https":
-            raise BadTarget(f"{host} is spoken to by https only{_ALLOW}")
+            raise ForbiddenTargetError(f"{host} is spoken to by https only{_ALLOW}")
 
 
 _ALLOW = " (the setting webhook_allowed_hosts can allow it)"
@@ -164,19 +181,19 @@ _ALLOW = " (the setting webhook_allowed_hosts can allow it)"
 def _split(url: str) -> SplitResult:
     """The parts of a URL whose form is right; its host is still as it was written."""
     if len(url) > LONGEST:
-        raise BadTarget(f"the URL has {len(url)} characters, and {LONGEST} are the most")
+        raise ForbiddenTargetError(f"the URL has {len(url)} characters, and {LONGEST} are the most")
     if re.search(r"[\x00-\x20\x7f\\]", url):
-        raise BadTarget("the URL holds a blank, a control character or a backslash")
+        raise ForbiddenTargetError("the URL holds a blank, a control character or a backslash")
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise BadTarget("this is not a URL such as https://tool.example.org/hooks") from error
+        raise ForbiddenTargetError("this is not a URL such as https://tool.example.org/hooks") from error
     if parts.scheme not in _PORTS or not parts.netloc:
-        raise BadTarget("a URL such as https://tool.example.org/hooks is needed: https:// and a host")
+        raise ForbiddenTargetError("a URL such as https://tool.example.org/hooks is needed: https:// and a host")
     if "@" in parts.netloc:
-        raise BadTarget("the URL holds a user or a password: leave them out, deliveries are signed")
+        raise ForbiddenTargetError("the URL holds a user or a password: leave them out, deliveries are signed")
     if "#" in url:
-        raise BadTarget("the URL has a fragment (#...), which is never sent: leave it out")
+        raise ForbiddenTargetError("the URL has a fragment (#...), which is never sent: leave it out")
     if not (parts.path + parts.query).isascii():
-        raise BadTarget("the path or query of the URL is not ASCII: percent-encode it")
+        raise ForbiddenTargetError("the path or query of the URL is not ASCII: percent-encode it")
     return parts

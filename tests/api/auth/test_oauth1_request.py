@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
 from chalk_flask.api.auth.oauth1_request import is_signed, signed_request
-from chalk_flask.auth.oauth1.verifier import Malformed
+from chalk_flask.auth.oauth1.verifier import MalformedRequestError
 
 
 def request(path: str = "/x", target: str | None = None, **options: Any) -> Request:
@@ -70,9 +70,9 @@ def test_a_form_is_signed_with_the_query_and_another_body_is_not() -> None:
 def test_more_than_a_client_needs_is_malformed() -> None:
     form = "application/x-www-form-urlencoded"
     for options in ({"query_string": "a&" * 1001}, {"data": b"a&" * 1001, "content_type": form}):
-        with pytest.raises(Malformed, match="1000 parameters"):
+        with pytest.raises(MalformedRequestError, match="1000 parameters"):
             signed_request(request(method="POST", **options), "")
-    with pytest.raises(Malformed, match="65536 bytes"):
+    with pytest.raises(MalformedRequestError, match="65536 bytes"):
         signed_request(request(method="POST", data=b"a" * 65537, content_type=form), "")
 
 

@@ -14,9 +14,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
-from chalk_flask.api.auth.rate_limits import BAD_LOGINS, BAD_TOKENS, Failures, network
+from chalk_flask.api.auth.rate_limits import BAD_LOGINS, BAD_TOKENS, FailureCounter, network
 from chalk_flask.permissions.scopes import ALL
-from chalk_flask.settings import BadSettings
+from chalk_flask.settings import SettingsError
 from chalk_flask.tenants.store import CONTROL
 from tests.api.conftest import IMS, problem, token_for
 from tests.conftest import chalk_of
@@ -45,8 +45,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     yield make
     for app in made:
-        chalk_of(app).reads.close()
-        chalk_of(app).logins.close()
+        chalk_of(app).access_log.close()
+        chalk_of(app).login_log.close()
         chalk_of(app).store.close()
 
 
@@ -135,7 +135,7 @@ def test_a_rate_that_is_over_begins_anew(serve: Serve) -> None:
 @pytest.mark.parametrize("rate", ["600", "0/minute", "-1/minute", "600/week", "600 / minute", "1.5/second", "a/minute"])
 @pytest.mark.parametrize("name", ["rate_limit_token", "rate_limit_address"])
 def test_what_is_no_rate_is_refused_at_the_start(name: str, rate: str) -> None:
-    with pytest.raises(BadSettings, match=rf"{name} cannot be .* it must be a number and a time such as 600/minute"):
+    with pytest.raises(SettingsError, match=rf"{name} cannot be .* it must be a number and a time such as 600/minute"):
         create_app(storage="memory:", **{name: rate})
 
 
@@ -205,8 +205,8 @@ def test_logins_are_in_the_audit_and_never_with_a_secret(serve: Serve) -> None:
     login(app, client.id, secret)
     login(app, client.id, "a guess")
     login(app, "a secret in the wrong place", "another")
-    chalk.logins.close()
-    entries: list[dict[str, Any]] = [*chalk.audit.entries("default"), *chalk.audit.entries(CONTROL)]
+    chalk.login_log.close()
+    entries: list[dict[str, Any]] = [*chalk.audit.events("default"), *chalk.audit.events(CONTROL)]
     told = [(each["event"], each["client"], each["address"]) for each in entries if each["event"].startswith("login")]
     assert told == [
         ("login.succeeded", client.id, None),
@@ -218,7 +218,7 @@ def test_logins_are_in_the_audit_and_never_with_a_secret(serve: Serve) -> None:
 
 def test_failures_are_counted_for_a_minute_from_the_first_on() -> None:
     clock = Clock()
-    failures = Failures(2, now=clock)
+    failures = FailureCounter(2, now=clock)
     failures.count("a")
     assert failures.seconds("a") == 0
     clock.seconds = 50.5
@@ -231,7 +231,7 @@ def test_failures_are_counted_for_a_minute_from_the_first_on() -> None:
 
 
 def test_an_attacker_with_many_addresses_fills_no_memory() -> None:
-    failures = Failures(1, keys=100)
+    failures = FailureCounter(1, keys=100)
     for number in range(1000):
         failures.count(number)
     assert len(failures._failed) == 100

@@ -22,7 +22,7 @@ from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
 from chalk_flask.api.oauth2.token_endpoint import PATHS
-from chalk_flask.auth.clients.assertions import JWT_BEARER, keys_in
+from chalk_flask.auth.clients.assertions import JWT_BEARER, parse_public_keys
 from chalk_flask.permissions.scopes import (
     ALL,
     DEFAULT,
@@ -32,10 +32,10 @@ from chalk_flask.permissions.scopes import (
     RESOURCE,
     ROSTER,
     ROSTER_CORE,
-    in_order,
+    sort_scopes,
 )
-from chalk_flask.services import Chalk
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.services import Services
+from chalk_flask.tenants.store import TenantStore
 from tests.conftest import chalk_of
 from tests.support.keys import ec_key, key_set, rsa_key, signed
 
@@ -51,12 +51,12 @@ addresses = itertools.count(1)
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     made = create_app(storage="memory:", data=str(tmp_path_factory.mktemp("data")))
     yield made
-    chalk_of(made).logins.close()
+    chalk_of(made).login_log.close()
     chalk_of(made).store.close()
 
 
 @pytest.fixture
-def chalk(served: Flask) -> Chalk:
+def chalk(served: Flask) -> Services:
     return chalk_of(served)
 
 
@@ -68,7 +68,7 @@ def client(served: Flask) -> FlaskClient:
     return found
 
 
-def made(chalk: Chalk, scopes: frozenset[str] = DEFAULT) -> tuple[str, str]:
+def made(chalk: Services, scopes: frozenset[str] = DEFAULT) -> tuple[str, str]:
     """The id and secret of a new client."""
     secret, record = chalk.clients.create("a platform", scopes)
     assert secret is not None
@@ -108,7 +108,7 @@ def reads(client: FlaskClient, token: str, path: str = "/orgs") -> int:
 
 
 @pytest.mark.parametrize("path", [*PATHS, TOKEN + "/"])
-def test_a_token_is_given_at_every_path_and_opens_the_api(client: FlaskClient, chalk: Chalk, path: str) -> None:
+def test_a_token_is_given_at_every_path_and_opens_the_api(client: FlaskClient, chalk: Services, path: str) -> None:
     token = granted(ask(client, made(chalk), path))["access_token"]
     assert reads(client, token) == 200
     assert reads(client, token, "/demographics") == 403
@@ -120,31 +120,31 @@ def test_the_paths_are_oauth_token_and_beside_both_roots() -> None:
     assert set(PATHS) == {TOKEN} | beside
 
 
-def test_credentials_may_stand_in_the_form(client: FlaskClient, chalk: Chalk) -> None:
+def test_credentials_may_stand_in_the_form(client: FlaskClient, chalk: Services) -> None:
     client_id, secret = made(chalk)
     granted(client.post(TOKEN, data=GRANT | {"client_id": client_id, "client_secret": secret}))
 
 
-def test_the_form_may_name_the_client_of_the_header_again(client: FlaskClient, chalk: Chalk) -> None:
+def test_the_form_may_name_the_client_of_the_header_again(client: FlaskClient, chalk: Services) -> None:
     pair = made(chalk)
     granted(ask(client, pair, client_id=pair[0]))
     refused(ask(client, pair, client_id="another"), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
-def test_id_and_secret_are_url_decoded(client: FlaskClient, chalk: Chalk, scheme: str) -> None:
+def test_id_and_secret_are_url_decoded(client: FlaskClient, chalk: Services, scheme: str) -> None:
     encoded = ":".join("".join(f"%{ord(letter):02X}" for letter in text) for text in made(chalk))
     header = f"{scheme} {base64.b64encode(encoded.encode()).decode()}"
     granted(client.post(TOKEN, data=GRANT, headers={"Authorization": header}))
 
 
-def test_a_bearer_token_beside_credentials_in_the_form_does_not_matter(client: FlaskClient, chalk: Chalk) -> None:
+def test_a_bearer_token_beside_credentials_in_the_form_does_not_matter(client: FlaskClient, chalk: Services) -> None:
     client_id, secret = made(chalk)
     form = GRANT | {"client_id": client_id, "client_secret": secret}
     granted(client.post(TOKEN, data=form, headers={"Authorization": "Bearer old"}))
 
 
-def test_grant_type_and_scope_may_stand_in_the_url(client: FlaskClient, chalk: Chalk) -> None:
+def test_grant_type_and_scope_may_stand_in_the_url(client: FlaskClient, chalk: Services) -> None:
     pair = made(chalk)
     query = GRANT | {"scope": ROSTER}
     assert granted(client.post(TOKEN, query_string=query, auth=pair))["scope"] == ROSTER
@@ -157,13 +157,13 @@ def test_grant_type_and_scope_may_stand_in_the_url(client: FlaskClient, chalk: C
 
 # C-02
 SCOPES: list[tuple[str, frozenset[str], list[str]]] = [
-    ("", DEFAULT, in_order(DEFAULT)),
-    ("   ", DEFAULT, in_order(DEFAULT)),
+    ("", DEFAULT, sort_scopes(DEFAULT)),
+    ("   ", DEFAULT, sort_scopes(DEFAULT)),
     (ROSTER, DEFAULT, [ROSTER]),
     (f"{GRADEBOOK} {ROSTER}", DEFAULT, [ROSTER, GRADEBOOK]),
     (f"{ROSTER} {ROSTER}  {ROSTER}", DEFAULT, [ROSTER]),
     (f"openid {ROSTER} {DEMOGRAPHICS}", DEFAULT, [ROSTER]),
-    (" ".join(ALL), DEFAULT, in_order(DEFAULT)),
+    (" ".join(ALL), DEFAULT, sort_scopes(DEFAULT)),
     (f"{ROSTER_CORE} {ROSTER}", frozenset({ROSTER}), [ROSTER_CORE, ROSTER]),
     (ROSTER_CORE, frozenset({ROSTER}), [ROSTER_CORE]),
     (f"{ROSTER} {RESOURCE}", frozenset({ROSTER_CORE, RESOURCE}), [RESOURCE]),
@@ -173,24 +173,24 @@ SCOPES: list[tuple[str, frozenset[str], list[str]]] = [
 
 @pytest.mark.parametrize(("asked", "held", "given"), SCOPES)
 def test_what_may_be_is_granted_and_told(
-    client: FlaskClient, chalk: Chalk, asked: str, held: frozenset[str], given: list[str]
+    client: FlaskClient, chalk: Services, asked: str, held: frozenset[str], given: list[str]
 ) -> None:
     body = granted(ask(client, made(chalk, held), scope=asked))
     assert body["scope"] == " ".join(given)
-    grant, _ = chalk.door.admit(body["access_token"])
+    grant, _ = chalk.authenticator.authenticate(body["access_token"])
     assert grant is not None
     assert grant.scopes == frozenset(given)
 
 
 @pytest.mark.parametrize("asked", ["openid", DEMOGRAPHICS, f"{GRADEBOOK_WRITE} x", ROSTER.upper(), "\0", "x" * 20_000])
 def test_nothing_but_scopes_that_the_client_may_not_have_is_refused(
-    client: FlaskClient, chalk: Chalk, asked: str
+    client: FlaskClient, chalk: Services, asked: str
 ) -> None:
     refused(ask(client, made(chalk), scope=asked), 400, "invalid_scope")
 
 
 # C-05
-def test_a_token_ends_with_its_client_and_no_token_ends_another(client: FlaskClient, chalk: Chalk) -> None:
+def test_a_token_ends_with_its_client_and_no_token_ends_another(client: FlaskClient, chalk: Services) -> None:
     pair, other = made(chalk), made(chalk)
     tokens = [granted(ask(client, pair))["access_token"] for _ in range(3)]
     kept = granted(ask(client, other))["access_token"]
@@ -201,7 +201,7 @@ def test_a_token_ends_with_its_client_and_no_token_ends_another(client: FlaskCli
     assert reads(client, kept) == 200
 
 
-def test_a_rotated_secret_and_the_one_before_it_are_right(client: FlaskClient, chalk: Chalk) -> None:
+def test_a_rotated_secret_and_the_one_before_it_are_right(client: FlaskClient, chalk: Services) -> None:
     client_id, former = made(chalk)
     new, _ = chalk.clients.rotate(client_id, timedelta(hours=1))
     for secret in (former, new):
@@ -249,16 +249,16 @@ WRONG_HEADERS = {
 }
 
 
-def crowd(chalk: Chalk) -> dict[str, str]:
+def crowd(chalk: Services) -> dict[str, str]:
     """Clients of many kinds, by the names that the wrong headers have for them."""
     client_id, secret = made(chalk)
     revoked, revoked_secret = made(chalk)
     chalk.clients.revoke(revoked)
     tenant = f"north-{next(addresses)}"
-    Tenants(chalk.store).create(tenant)
+    TenantStore(chalk.store).create(tenant)
     foreign_secret, foreign = chalk.clients.create("of the north", DEFAULT, tenant)
-    Tenants(chalk.store).delete(tenant)
-    _, keyed = chalk.clients.create("with a key", DEFAULT, jwks=keys_in(key_set(ec_key("a"))))
+    TenantStore(chalk.store).delete(tenant)
+    _, keyed = chalk.clients.create("with a key", DEFAULT, jwks=parse_public_keys(key_set(ec_key("a"))))
     both = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
     return {
         "id": client_id, "secret": secret, "SECRET": secret.upper(), "revoked": revoked, "both": both,
@@ -283,7 +283,7 @@ def filled(header: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str
 
 @pytest.mark.parametrize("header", WRONG_HEADERS.values(), ids=WRONG_HEADERS)
 def test_wrong_credentials_are_all_refused_alike(
-    client: FlaskClient, chalk: Chalk, header: dict[str, str], caplog: pytest.LogCaptureFixture
+    client: FlaskClient, chalk: Services, header: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     names = crowd(chalk)
     with caplog.at_level(logging.DEBUG):
@@ -299,7 +299,7 @@ def test_wrong_credentials_are_all_refused_alike(
              {"client_id": "x" * 20_000, "client_secret": "x" * 20_000}],
     ids=lambda form: str(form)[:60],
 )  # fmt: skip
-def test_wrong_credentials_in_the_form_are_refused(client: FlaskClient, chalk: Chalk, form: dict[str, str]) -> None:
+def test_wrong_credentials_in_the_form_are_refused(client: FlaskClient, chalk: Services, form: dict[str, str]) -> None:
     names = crowd(chalk)
     given = {
         name: value.replace("{id}", names["id"]).replace("{secret}", names["secret"]) for name, value in form.items()
@@ -308,7 +308,7 @@ def test_wrong_credentials_in_the_form_are_refused(client: FlaskClient, chalk: C
 
 
 # C-06
-def test_neither_status_nor_body_tells_whether_there_is_such_a_client(client: FlaskClient, chalk: Chalk) -> None:
+def test_neither_status_nor_body_tells_whether_there_is_such_a_client(client: FlaskClient, chalk: Services) -> None:
     client_id, _ = made(chalk)
     known, unknown = (ask(client, (name, "wrong")) for name in (client_id, "chk_client_0123456789abcdef"))
     assert (known.status_code, known.data, list(known.headers)) == (
@@ -317,14 +317,14 @@ def test_neither_status_nor_body_tells_whether_there_is_such_a_client(client: Fl
 
 
 # C-03
-def test_credentials_in_the_url_are_refused_also_when_right(client: FlaskClient, chalk: Chalk) -> None:
+def test_credentials_in_the_url_are_refused_also_when_right(client: FlaskClient, chalk: Services) -> None:
     client_id, secret = made(chalk)
     both = {"client_id": client_id, "client_secret": secret}
     for query in (both, {"client_id": client_id}, {"client_secret": secret}, {"client_assertion": "x"}):
         refused(client.post(TOKEN, query_string=GRANT | query, data=both), 400, "invalid_request")
 
 
-def test_two_kinds_of_credentials_at_once_are_refused(client: FlaskClient, chalk: Chalk) -> None:
+def test_two_kinds_of_credentials_at_once_are_refused(client: FlaskClient, chalk: Services) -> None:
     pair = made(chalk)
     form = {"client_id": pair[0], "client_secret": pair[1]}
     assertion = {"client_assertion": "x", "client_assertion_type": JWT_BEARER}
@@ -334,7 +334,7 @@ def test_two_kinds_of_credentials_at_once_are_refused(client: FlaskClient, chalk
 
 
 @pytest.mark.parametrize("name", ["grant_type", "scope", "client_id", "client_secret", "client_assertion"])
-def test_a_repeated_parameter_is_refused(client: FlaskClient, chalk: Chalk, name: str) -> None:
+def test_a_repeated_parameter_is_refused(client: FlaskClient, chalk: Services, name: str) -> None:
     pair = made(chalk)
     form = {"grant_type": ["client_credentials"], "scope": [ROSTER]} | {
         name: ["client_credentials", "client_credentials"]
@@ -350,7 +350,7 @@ def test_a_repeated_parameter_is_refused(client: FlaskClient, chalk: Chalk, name
      ('"\\\0é\r\n', "unsupported_grant_type")],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
-def test_there_is_one_grant_type(client: FlaskClient, chalk: Chalk, grant_type: str, error: str) -> None:
+def test_there_is_one_grant_type(client: FlaskClient, chalk: Services, grant_type: str, error: str) -> None:
     answer = ask(client, made(chalk), grant_type=grant_type)
     refused(answer, 400, error)
     assert not grant_type or grant_type not in answer.text
@@ -369,7 +369,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("kind", "body"), BODIES.values(), ids=BODIES)
-def test_a_body_that_is_no_such_form_is_refused(client: FlaskClient, chalk: Chalk, kind: str, body: bytes) -> None:
+def test_a_body_that_is_no_such_form_is_refused(client: FlaskClient, chalk: Services, kind: str, body: bytes) -> None:
     answer = client.post(TOKEN, data=body, content_type=kind, auth=made(chalk))
     refused(answer, 400, "invalid_request")
 
@@ -382,8 +382,8 @@ def test_another_method_than_post_is_told_so(client: FlaskClient, method: str) -
         assert answer.headers["Allow"] == "POST"
 
 
-def keyed(chalk: Chalk) -> str:
-    return chalk.clients.create("signs", DEFAULT, jwks=keys_in(key_set(rsa_key("a"), ec_key("a"))))[1].id
+def keyed(chalk: Services) -> str:
+    return chalk.clients.create("signs", DEFAULT, jwks=parse_public_keys(key_set(rsa_key("a"), ec_key("a"))))[1].id
 
 
 def assertion(client_id: str, **claims: Any) -> str:
@@ -403,7 +403,7 @@ def ask_signed(client: FlaskClient, text: str, kind: str = JWT_BEARER, **form: s
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_client_with_a_key_signs_in_with_an_assertion(client: FlaskClient, chalk: Chalk, path: str) -> None:
+def test_a_client_with_a_key_signs_in_with_an_assertion(client: FlaskClient, chalk: Services, path: str) -> None:
     client_id = keyed(chalk)
     body = granted(ask_signed(client, assertion(client_id, aud=SITE + path), scope=ROSTER))
     assert body["scope"] == ROSTER
@@ -419,13 +419,13 @@ def test_an_assertion_is_for_the_public_address(tmp_path: Path) -> None:
 
 
 # C-04
-def test_an_assertion_is_good_once(client: FlaskClient, chalk: Chalk) -> None:
+def test_an_assertion_is_good_once(client: FlaskClient, chalk: Services) -> None:
     text = assertion(keyed(chalk))
     granted(ask_signed(client, text))
     refused(ask_signed(client, text), 401, "invalid_client")
 
 
-def test_wrong_assertions_are_refused_as_wrong_secrets_are(client: FlaskClient, chalk: Chalk) -> None:
+def test_wrong_assertions_are_refused_as_wrong_secrets_are(client: FlaskClient, chalk: Services) -> None:
     client_id, now = keyed(chalk), int(time.time())
     wrong = [
         "x", "a.b.c", "x" * 30_000, assertion("chk_client_0123456789abcdef"), assertion(made(chalk)[0]),
@@ -441,7 +441,9 @@ def test_wrong_assertions_are_refused_as_wrong_secrets_are(client: FlaskClient, 
     granted(ask_signed(client, assertion(client_id), client_id=client_id))
 
 
-def test_no_token_is_logged_at_any_level(client: FlaskClient, chalk: Chalk, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_token_is_logged_at_any_level(
+    client: FlaskClient, chalk: Services, caplog: pytest.LogCaptureFixture
+) -> None:
     pair = made(chalk)
     with caplog.at_level(logging.DEBUG):
         token = granted(ask(client, pair))["access_token"]
@@ -462,7 +464,7 @@ def test_a_key_that_cannot_be_used_is_an_error_that_the_log_explains(
     assert "spoilt" not in caplog.text
 
 
-def test_a_token_costs_less_than_five_milliseconds(client: FlaskClient, chalk: Chalk) -> None:
+def test_a_token_costs_less_than_five_milliseconds(client: FlaskClient, chalk: Services) -> None:
     pair = made(chalk)
 
     def timed() -> float:

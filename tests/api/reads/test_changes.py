@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster.changes import sequence
 from tests.api.conftest import CHALK, Consumer, problem
@@ -144,9 +144,9 @@ def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, 
     latest = asked(consumer, "since=1")["sequence"]
     with chalk_of(app).store.write("default") as transaction:
         transaction.delete("results", ["result-1"])
-        numbers = sequence.Numbering(transaction, first=False)
-        numbers.forget("results", ["result-1"])
-        numbers.finish()
+        numbers = sequence.ChangeSequence(transaction, first=False)
+        numbers.remove("results", ["result-1"])
+        numbers.store()
     for since in (0, latest - 1, latest + 1):
         message = problem(consumer.get(f"{CHANGES}?since={since}"), 410, "gone", "unknown object")
         assert "since=latest" in message
@@ -178,9 +178,9 @@ def test_a_bearer_follows_what_its_scopes_open(app: Flask, tmp_path: Path) -> No
     assert entities([ROSTER_CORE]) == ["user"]
     token, _ = tokens.create("grades", [GRADEBOOK])
     problem(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
-    token, _ = tokens.create("school", ALL, limits=Limits(orgs=frozenset({"org-2"})))
+    token, _ = tokens.create("school", ALL, limits=AccessRestrictions(orgs=frozenset({"org-2"})))
     assert "limited" in problem(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
-    token, _ = tokens.create("no results", ALL, limits=Limits(denied=frozenset({"results"})))
+    token, _ = tokens.create("no results", ALL, limits=AccessRestrictions(denied=frozenset({"results"})))
     assert "result" not in [each["entity"] for each in asked(Consumer(app, token), "since=1")["changes"]]
 
 

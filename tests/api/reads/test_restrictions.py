@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, Consumer, items, problem
 from tests.conftest import chalk_of
@@ -38,7 +38,7 @@ def limited(served: Flask) -> Limited:
     """Makes consumers whose token has limits, as the command line takes them."""
 
     def make(**named: list[str]) -> Consumer:
-        token, _ = chalk_of(served).tokens.create("limited", ALL, limits=Limits.parse(**named))
+        token, _ = chalk_of(served).tokens.create("limited", ALL, limits=AccessRestrictions.parse(**named))
         return Consumer(served, token)
 
     return make
@@ -252,7 +252,7 @@ def test_parents_that_one_token_knows_are_not_known_to_another(limited: Limited,
 def test_what_is_remembered_of_references_holds_until_something_changes(serve: Callable[..., Flask]) -> None:
     """L-05"""
     app = serve()
-    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=Limits.parse(orgs=["s-1"]))
+    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(orgs=["s-1"]))
     consumer = Consumer(app, token)
 
     def orgs() -> list[str]:
@@ -272,7 +272,7 @@ def test_a_stream_is_cut_in_every_chunk(serve: Callable[..., Flask]) -> None:
     with chalk_of(app).store.write("default") as transaction:
         many = [row | {"sourcedId": f"v-{n:04}", "agents": [f"v-{n + 1:04}", "u-5"]} for n in range(1500)]
         transaction.put("users", [FILES["users"].record(each) for each in many])
-    limits = Limits.parse(orgs=["s-1"], redacted=["email"])
+    limits = AccessRestrictions.parse(orgs=["s-1"], redacted=["email"])
     consumer = Consumer(app, chalk_of(app).tokens.create("limited", ALL, limits=limits)[0])
     users = items(consumer.get(f"{CHALK}/users?filter=sourcedId>='v-'"))
     assert len(users) == 1500
@@ -300,6 +300,6 @@ def test_metadata_is_redacted_at_any_depth(redacted: str, left: dict[str, Any], 
     row = next(row for row in ROSTER["orgs"] if row["sourcedId"] == "s-1") | {"metadata": metadata}
     with chalk_of(app).store.write("default") as transaction:
         transaction.put("orgs", [FILES["orgs"].record(row)])
-    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=Limits.parse(redacted=[redacted]))
+    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(redacted=[redacted]))
     org: Any = Consumer(app, token).get("/orgs/s-1").json
     assert org["org"]["metadata"] == {name: value for name, value in left.items() if value is not None}

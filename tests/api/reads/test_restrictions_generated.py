@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from chalk_flask import create_app
 from chalk_flask.api.routes import ROUTES, Route
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, IMS, Consumer
 from tests.conftest import chalk_of, url_in
@@ -124,8 +124,8 @@ def value_of(path: str, each: Row) -> str:
 def clauses(draw: st.DrawFn, route: Route) -> tuple[str, str]:
     """A field and the rest of a clause on it, with a value that some record has, visible or not."""
     name = route.resource.name
-    references = [path for path in route.resource.paths if path.partition(".")[0] in REFERENCES[name]]
-    others = [path for path in route.resource.paths if "*" not in path]
+    references = [path for path in route.resource.filter_paths if path.partition(".")[0] in REFERENCES[name]]
+    others = [path for path in route.resource.filter_paths if "*" not in path]
     field = draw(st.sampled_from([*others, *OTHER_FIELDS]) | st.sampled_from(references or others))
     value = value_of(field.removesuffix(".sourcedId"), draw(st.sampled_from(WHOLE[name])))
     if value == "None" or field == "nonesuch":
@@ -136,7 +136,7 @@ def clauses(draw: st.DrawFn, route: Route) -> tuple[str, str]:
 
 def place(draw: st.DrawFn, route: Route, visible: dict[str, list[Row]]) -> str:
     """A path of the route, more often than not through records that are visible and belong together."""
-    targets = [parent.collection for parent in route.parents] + ([] if route.many else [route.resource.name])
+    targets = [parent.collection for parent in route.parents] + ([] if route.is_collection else [route.resource.name])
     sound = draw(st.integers(0, 3)) > 0
     ids: list[str] = []
     for n, target in reversed(list(enumerate(targets))):
@@ -157,15 +157,17 @@ def requests(draw: st.DrawFn, visible: dict[str, list[Row]]) -> tuple[Route, str
     route = draw(st.sampled_from(ROUTES))
     path = draw(st.sampled_from([IMS, CHALK])) + place(draw, route, visible)
     asked: dict[str, Any] = {}
-    fields = st.sampled_from([*route.resource.elements, "nonesuch"])
+    fields = st.sampled_from([*route.resource.fields, "nonesuch"])
     if draw(st.integers(0, 3)) == 0:
         asked["fields"] = draw(st.lists(fields, min_size=1, max_size=4, unique=True))
-    if route.many:
+    if route.is_collection:
         if draw(st.booleans()):
             asked["filter"] = draw(st.lists(clauses(route), min_size=1, max_size=2))
             asked["logical"] = draw(st.sampled_from([" AND ", " OR "]))
         if draw(st.booleans()):
-            asked["sort"] = draw(st.sampled_from([*(p for p in route.resource.paths if "*" not in p), *OTHER_FIELDS]))
+            asked["sort"] = draw(
+                st.sampled_from([*(p for p in route.resource.filter_paths if "*" not in p), *OTHER_FIELDS])
+            )
             asked["orderBy"] = draw(st.sampled_from(["asc", "desc"]))
         if draw(st.booleans()):
             asked["limit"], asked["offset"] = draw(st.integers(1, 5)), draw(st.integers(0, 6))
@@ -221,7 +223,7 @@ class Pair:
             name: None if (held := getattr(limits, name)) is None else frozenset(held)
             for name in ("orgs", "grades", "classes", "denied", "redacted")
         }
-        token, _ = chalk_of(self.limited).tokens.create("limited", ALL, limits=Limits(**sets))
+        token, _ = chalk_of(self.limited).tokens.create("limited", ALL, limits=AccessRestrictions(**sets))
         return Consumer(self.limited, token)
 
     def close(self) -> None:

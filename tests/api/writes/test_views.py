@@ -15,8 +15,8 @@ from werkzeug.test import TestResponse
 
 from backends import Backend
 from chalk_flask.api.routes import WRITES
-from chalk_flask.api.writes.json_body import DEEPEST, MOST_BYTES
-from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.api.writes.json_body import MAX_BODY_BYTES, MAX_DEPTH
+from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, GRADEBOOK, GRADEBOOK_DELETE, GRADEBOOK_WRITE, ROSTER
 from chalk_flask.roster.verify.checker import check_store
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem, token_for
@@ -87,7 +87,10 @@ def quick(serve: Callable[..., Flask]) -> Tool:
 
 def test_the_table_of_writes_is_that_of_the_standard() -> None:
     """A-21"""
-    ours = {(w.operation, w.method, w.path, w.scope, w.resource.single if w.method == "PUT" else None) for w in WRITES}
+    ours = {
+        (w.operation, w.method, w.path, w.scope, w.resource.singular_name if w.method == "PUT" else None)
+        for w in WRITES
+    }
     theirs = {
         (o["operationId"], o["method"], o["path"], o["scope"], o["requestEnvelope"])
         for o in OPERATIONS
@@ -253,7 +256,7 @@ DEEP = b'{"category": {"title": "x", "metadata": %s%s}}'
         (b'[{"category": {"title": "Quiz"}}]', "envelope"),
         (b"null", "envelope"),
         (b"0", "envelope"),
-        (DEEP % (b'{"a":' * DEEPEST, b"1" + b"}" * DEEPEST), "nested"),
+        (DEEP % (b'{"a":' * MAX_DEPTH, b"1" + b"}" * MAX_DEPTH), "nested"),
         (DEEP % (b"[" * 900, b"]" * 900), "nested"),
         (DEEP % (b"[" * 100_000, b"]" * 100_000), "not JSON"),
         (b"[" * 500_000, "not JSON"),
@@ -269,13 +272,13 @@ def test_a_bad_body_is_a_bad_request(quick: Tool, body: bytes, said: str) -> Non
 
 def test_metadata_may_be_as_deep_as_is_said(tool: Tool) -> None:
     """W-12"""
-    deep = DEEPEST - 3
+    deep = MAX_DEPTH - 3
     body = DEEP % (b'{"a":' * deep, b"1" + b"}" * deep)
     assert tool.send("/categories/x", body).status_code == 201
     assert tool.ids(f"/categories?filter=metadata.{'.'.join('a' * deep)}='1'") == ["x"]
 
 
-@pytest.mark.parametrize("size", [MOST_BYTES + 1, 100 << 20])
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 100 << 20])
 def test_a_body_that_is_too_large_is_not_read(quick: Tool, size: int) -> None:
     """W-12"""
     headers = {"Authorization": f"Bearer {quick.token}", "Content-Type": "application/json"}
@@ -304,7 +307,7 @@ class Unreadable(io.RawIOBase):
 def test_the_largest_body_is_read(quick: Tool) -> None:
     """W-12"""
     head, tail = b'{"category": {"title": "', b'"}}'
-    body = head + b"x" * (MOST_BYTES - len(head + tail)) + tail
+    body = head + b"x" * (MAX_BODY_BYTES - len(head + tail)) + tail
     assert quick.send("/categories/x", body).status_code == 201
 
 
@@ -388,7 +391,7 @@ def test_other_methods_are_still_not_offered(quick: Tool, root: str, method: str
 
 def limited(app: Flask, **limits: frozenset[str]) -> Tool:
     """A tool whose token has limits."""
-    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=Limits(**limits))
+    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=AccessRestrictions(**limits))
     assert token is not None
     return Tool(app, token)
 
@@ -434,7 +437,7 @@ def test_a_write_stands_in_the_audit_once_it_is_done(filled: Flask) -> None:
     tool.send("/lineItems/i", {"lineItem": {}})
     tool.delete("/lineItems/i")
     tool.delete("/lineItems/i")
-    found = [each for each in chalk_of(filled).audit.entries("default") if each["event"].startswith("gradebook")]
+    found = [each for each in chalk_of(filled).audit.events("default") if each["event"].startswith("gradebook")]
     assert [(each["event"], each["collection"], each["record"], each["way"]) for each in found] == [
         ("gradebook.put", "lineItems", "i", "token"),
         ("gradebook.deleted", "lineItems", "i", "token"),

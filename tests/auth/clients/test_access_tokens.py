@@ -19,13 +19,13 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from backends import Backend, open_store
-from chalk_flask.auth.clients.access_tokens import ISSUER, AccessTokens
-from chalk_flask.auth.clients.store import Clients
-from chalk_flask.auth.secrets.key_file import KeyFile, KeyUnusable
-from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.auth.clients.access_tokens import ISSUER, AccessTokenIssuer
+from chalk_flask.auth.clients.store import ClientStore
+from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
+from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.tenants.store import TenantStore
 from tests.conftest import BACKENDS, url_in
 from tests.support.keys import ec_key, signed
 
@@ -55,8 +55,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def clients(store: Backend, clock: Clock) -> Clients:
-    return Clients(store, clock)
+def clients(store: Backend, clock: Clock) -> ClientStore:
+    return ClientStore(store, clock)
 
 
 @pytest.fixture
@@ -65,90 +65,90 @@ def key_file(tmp_path: Path) -> KeyFile:
 
 
 @pytest.fixture
-def tokens(clients: Clients, key_file: KeyFile, clock: Clock) -> AccessTokens:
-    return AccessTokens(clients, key_file, 3600, clock)
+def tokens(clients: ClientStore, key_file: KeyFile, clock: Clock) -> AccessTokenIssuer:
+    return AccessTokenIssuer(clients, key_file, 3600, clock)
 
 
-def client_id(clients: Clients, tenant: str = "default", limits: Limits | None = None) -> str:
-    return clients.create("a platform", DEFAULT, tenant, limits=limits or Limits())[1].id
+def client_id(clients: ClientStore, tenant: str = "default", limits: AccessRestrictions | None = None) -> str:
+    return clients.create("a platform", DEFAULT, tenant, limits=limits or AccessRestrictions())[1].id
 
 
 def part(claims: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
 
 
-def test_a_token_opens_what_its_client_was_given(tokens: AccessTokens, clients: Clients) -> None:
-    limits = Limits(orgs=frozenset({"o-1"}))
+def test_a_token_opens_what_its_client_was_given(tokens: AccessTokenIssuer, clients: ClientStore) -> None:
+    limits = AccessRestrictions(orgs=frozenset({"o-1"}))
     client = client_id(clients, limits=limits)
     token = tokens.issue(client, "default", frozenset({ROSTER}))
-    assert tokens.recognises(token)
+    assert tokens.can_verify(token)
     for _ in range(2):
-        grant, _ = tokens.admit(token)
+        grant, _ = tokens.authenticate(token)
         assert grant is not None
-        assert (grant.tenant, grant.id, grant.way) == ("default", client, "client")
-        assert (grant.scopes, grant.limits) == (frozenset({ROSTER}), limits)
+        assert (grant.tenant, grant.credential_id, grant.credential_type) == ("default", client, "client")
+        assert (grant.scopes, grant.restrictions) == (frozenset({ROSTER}), limits)
 
 
-def test_every_token_is_another_one_and_all_are_valid(tokens: AccessTokens, clients: Clients) -> None:
+def test_every_token_is_another_one_and_all_are_valid(tokens: AccessTokenIssuer, clients: ClientStore) -> None:
     client = client_id(clients)
     issued = {tokens.issue(client, "default", DEFAULT) for _ in range(300)}
     assert len(issued) == 300
-    assert all(tokens.admit(token)[0] for token in issued)
+    assert all(tokens.authenticate(token)[0] for token in issued)
 
 
-def test_a_token_opens_no_more_than_its_client_may_now(tokens: AccessTokens, clients: Clients) -> None:
+def test_a_token_opens_no_more_than_its_client_may_now(tokens: AccessTokenIssuer, clients: ClientStore) -> None:
     client = client_id(clients)
-    grant, _ = tokens.admit(tokens.issue(client, "default", frozenset({ROSTER_CORE, DEMOGRAPHICS, GRADEBOOK})))
+    grant, _ = tokens.authenticate(tokens.issue(client, "default", frozenset({ROSTER_CORE, DEMOGRAPHICS, GRADEBOOK})))
     assert grant is not None
     assert grant.scopes == {ROSTER_CORE, GRADEBOOK}
 
 
 def test_a_token_ends_when_it_expires_also_when_it_was_seen_before(
-    tokens: AccessTokens, clients: Clients, clock: Clock
+    tokens: AccessTokenIssuer, clients: ClientStore, clock: Clock
 ) -> None:
     token = tokens.issue(client_id(clients), "default", DEFAULT)
     clock.moment += timedelta(seconds=3599)
-    assert tokens.admit(token)[0]
+    assert tokens.authenticate(token)[0]
     clock.moment += timedelta(seconds=1)
-    assert tokens.admit(token)[0] is None
-    unseen = AccessTokens(clients, tokens._key_file, 3600, clock)
-    assert unseen.admit(token)[0] is None
+    assert tokens.authenticate(token)[0] is None
+    unseen = AccessTokenIssuer(clients, tokens._key_file, 3600, clock)
+    assert unseen.authenticate(token)[0] is None
 
 
 def test_a_token_ends_with_its_client_in_every_process(store: Backend, key_file: KeyFile) -> None:
-    here, there = (AccessTokens(Clients(store), key_file) for _ in range(2))
-    clients = Clients(store)
+    here, there = (AccessTokenIssuer(ClientStore(store), key_file) for _ in range(2))
+    clients = ClientStore(store)
     client = client_id(clients)
     token = here.issue(client, "default", DEFAULT)
-    assert here.admit(token)[0]
-    assert there.admit(token)[0]
+    assert here.authenticate(token)[0]
+    assert there.authenticate(token)[0]
     clients.revoke(client)
-    assert here.admit(token)[0] is None
-    assert there.admit(token)[0] is None
+    assert here.authenticate(token)[0] is None
+    assert there.authenticate(token)[0] is None
 
 
-def test_a_token_ends_with_its_tenant(store: Backend, tokens: AccessTokens, clients: Clients) -> None:
-    Tenants(store).create("north")
+def test_a_token_ends_with_its_tenant(store: Backend, tokens: AccessTokenIssuer, clients: ClientStore) -> None:
+    TenantStore(store).create("north")
     token = tokens.issue(client_id(clients, "north"), "north", DEFAULT)
-    assert tokens.admit(token)[0]
-    Tenants(store).delete("north")
-    assert tokens.admit(token)[0] is None
+    assert tokens.authenticate(token)[0]
+    TenantStore(store).delete("north")
+    assert tokens.authenticate(token)[0] is None
 
 
 def test_a_token_of_another_tenant_than_its_client_opens_nothing(
-    store: Backend, tokens: AccessTokens, clients: Clients
+    store: Backend, tokens: AccessTokenIssuer, clients: ClientStore
 ) -> None:
-    Tenants(store).create("north")
-    assert tokens.admit(tokens.issue(client_id(clients), "north", DEFAULT))[0] is None
+    TenantStore(store).create("north")
+    assert tokens.authenticate(tokens.issue(client_id(clients), "north", DEFAULT))[0] is None
 
 
 def test_a_tenant_without_the_opt_in_denies_demographics(
-    store: Backend, tokens: AccessTokens, clients: Clients
+    store: Backend, tokens: AccessTokenIssuer, clients: ClientStore
 ) -> None:
-    Tenants(store).create("north")
-    grant, _ = tokens.admit(tokens.issue(client_id(clients, "north"), "north", DEFAULT))
+    TenantStore(store).create("north")
+    grant, _ = tokens.authenticate(tokens.issue(client_id(clients, "north"), "north", DEFAULT))
     assert grant is not None
-    assert "demographics" in grant.limits.denied
+    assert "demographics" in grant.restrictions.denied
 
 
 Forge = Callable[[dict[str, Any], bytes], str]
@@ -178,13 +178,13 @@ def ours(claims: dict[str, Any], key: bytes) -> str:
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 def test_what_we_did_not_sign_so_opens_nothing(
-    tokens: AccessTokens, clients: Clients, key_file: KeyFile, clock: Clock, forge: Forge
+    tokens: AccessTokenIssuer, clients: ClientStore, key_file: KeyFile, clock: Clock, forge: Forge
 ) -> None:
     moment = int(clock().timestamp())
     whole = {"iss": ISSUER, "tenant": "default", "client": client_id(clients), "scopes": [ROSTER], "exp": moment + 60}
-    assert tokens.admit(ours(whole, key_file.key()))[0], "it is only what was changed that is wrong"
+    assert tokens.authenticate(ours(whole, key_file.key()))[0], "it is only what was changed that is wrong"
     token = forge(whole, key_file.key())
-    assert tokens.admit(token)[0] is None
+    assert tokens.authenticate(token)[0] is None
 
 
 @pytest.mark.parametrize(
@@ -193,35 +193,35 @@ def test_what_we_did_not_sign_so_opens_nothing(
      f"x.{part({'iss': ISSUER})}", f"x.{part({'iss': ISSUER})}.x.x", "é.é.é", "x." + "é" * 9 + ".x", "." * 100_000,
      f"x.{part({'iss': ISSUER, 'pad': 'x' * 9000})}.x"],
 )  # fmt: skip
-def test_what_is_not_ours_is_not_recognised(tokens: AccessTokens, text: str) -> None:
-    assert not tokens.recognises(text)
-    assert tokens.admit(text)[0] is None
+def test_what_is_not_ours_is_not_recognised(tokens: AccessTokenIssuer, text: str) -> None:
+    assert not tokens.can_verify(text)
+    assert tokens.authenticate(text)[0] is None
 
 
-def test_nothing_is_stored_for_a_token(store: Backend, tokens: AccessTokens, clients: Clients) -> None:
+def test_nothing_is_stored_for_a_token(store: Backend, tokens: AccessTokenIssuer, clients: ClientStore) -> None:
     client = client_id(clients)
-    before = store.stamp("_control")
+    before = store.version("_control")
     token = tokens.issue(client, "default", DEFAULT)
-    assert tokens.admit(token)[0]
-    assert store.stamp("_control") == before
+    assert tokens.authenticate(token)[0]
+    assert store.version("_control") == before
     assert token not in repr(vars(tokens))
 
 
-def test_what_is_remembered_of_tokens_is_bounded(tokens: AccessTokens, clients: Clients) -> None:
+def test_what_is_remembered_of_tokens_is_bounded(tokens: AccessTokenIssuer, clients: ClientStore) -> None:
     client = client_id(clients)
     for _ in range(4200):
-        tokens.admit(tokens.issue(client, "default", frozenset({ROSTER})))
+        tokens.authenticate(tokens.issue(client, "default", frozenset({ROSTER})))
     assert len(tokens._known) <= 4096
 
 
-def test_admitting_a_known_token_takes_microseconds(tokens: AccessTokens, clients: Clients) -> None:
+def test_admitting_a_known_token_takes_microseconds(tokens: AccessTokenIssuer, clients: ClientStore) -> None:
     token = tokens.issue(client_id(clients), "default", DEFAULT)
 
     def timed() -> float:
         start = time.process_time()
         for _ in range(100):
-            assert tokens.recognises(token)
-            tokens.admit(token)
+            assert tokens.can_verify(token)
+            tokens.authenticate(token)
         return (time.process_time() - start) / 100
 
     timed()
@@ -256,29 +256,29 @@ def test_processes_that_start_at_once_agree_on_the_key(tmp_path: Path) -> None:
 
 
 def test_tokens_end_when_the_key_is_removed_or_replaced_also_when_they_were_seen_before(
-    clients: Clients, tmp_path: Path
+    clients: ClientStore, tmp_path: Path
 ) -> None:
     path = tmp_path / "data" / "key"
     client = client_id(clients)
-    issuer, reader = (AccessTokens(clients, KeyFile(path)) for _ in range(2))
+    issuer, reader = (AccessTokenIssuer(clients, KeyFile(path)) for _ in range(2))
     token = issuer.issue(client, "default", DEFAULT)
-    assert reader.admit(token)[0]
+    assert reader.authenticate(token)[0]
     path.unlink()
-    assert reader.admit(token)[0] is None
+    assert reader.authenticate(token)[0] is None
     newer = issuer.issue(client, "default", DEFAULT)
-    assert reader.admit(token)[0] is None
-    assert reader.admit(newer)[0]
+    assert reader.authenticate(token)[0] is None
+    assert reader.authenticate(newer)[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"\xff\xfe", b"0" * 62, b"0" * 66, b"g" * 64])
 def test_a_file_that_holds_no_key_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
-    with pytest.raises(KeyUnusable, match=f"{path} holds no key of this service"):
+    with pytest.raises(KeyFileError, match=f"{path} holds no key of this service"):
         KeyFile(path).key()
 
 
 def test_a_place_where_no_key_can_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(KeyUnusable, match=r"the key file .*file/key cannot be"):
+    with pytest.raises(KeyFileError, match=r"the key file .*file/key cannot be"):
         KeyFile(tmp_path / "file" / "key").key()

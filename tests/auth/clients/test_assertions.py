@@ -19,9 +19,9 @@ from joserfc.jws import JWSRegistry
 from joserfc.registry import HeaderParameter
 
 from backends import open_store
-from chalk_flask.auth.clients.assertions import Assertions, keys_in
-from chalk_flask.auth.clients.store import ClientRefused, Clients
-from chalk_flask.auth.jwt.jti_cache import Replays
+from chalk_flask.auth.clients.assertions import ClientAssertionVerifier, parse_public_keys
+from chalk_flask.auth.clients.store import ClientError, ClientStore
+from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.storage import COLLECTIONS
 from tests.support.keys import ec_key, key_set, rsa_key
@@ -48,14 +48,14 @@ class Signers:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.clients = Clients(open_store("memory:", COLLECTIONS), self.clock)
-        self.assertions = Assertions(self.clients, self.clock)
+        self.clients = ClientStore(open_store("memory:", COLLECTIONS), self.clock)
+        self.assertions = ClientAssertionVerifier(self.clients, self.clock)
 
     def make(self, *keys: RSAKey | ECKey) -> str:
-        return self.clients.create("signs", DEFAULT, jwks=keys_in(key_set(*keys)))[1].id
+        return self.clients.create("signs", DEFAULT, jwks=parse_public_keys(key_set(*keys)))[1].id
 
     def told(self, assertion: str, *audiences: str) -> str | None:
-        record = self.assertions.client_of(assertion, audiences or [HERE])
+        record = self.assertions.authenticate(assertion, audiences or [HERE])
         return record.id if record is not None else None
 
 
@@ -204,7 +204,7 @@ def test_an_assertion_that_was_refused_is_not_used_up(signers: Signers) -> None:
 
 
 def test_a_client_with_too_many_assertions_under_way_waits_until_some_expire(signers: Signers) -> None:
-    signers.assertions._used = Replays(3)
+    signers.assertions._used = JtiCache(3)
     client = signers.make(ec_key("a"))
     told = [signers.told(sign(ec_key("a"), claims(client))) for _ in range(4)]
     assert told == [client] * 3 + [None]
@@ -223,7 +223,7 @@ def test_a_revoked_client_and_one_with_a_secret_sign_in_vain(signers: Signers) -
 
 def test_a_public_key_in_pem_will_do() -> None:
     for key in (rsa_key("a"), ec_key("a")):
-        [kept] = keys_in(key.as_pem(private=False))["keys"]
+        [kept] = parse_public_keys(key.as_pem(private=False))["keys"]
         assert kept["kty"] == key.key_type
         assert "d" not in kept
 
@@ -245,5 +245,5 @@ def test_a_public_key_in_pem_will_do() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_public_key_is_refused_with_the_reason(content: bytes, why: str) -> None:
-    with pytest.raises(ClientRefused, match=why):
-        keys_in(content)
+    with pytest.raises(ClientError, match=why):
+        parse_public_keys(content)

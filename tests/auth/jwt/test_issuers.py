@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.auth.jwt.issuers import COLLECTION, IssuerRefused, Issuers
-from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.auth.jwt.issuers import COLLECTION, IssuerError, IssuerStore
+from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import COLLECTION as TENANTS
-from chalk_flask.tenants.store import CONTROL, TenantRecord
+from chalk_flask.tenants.store import CONTROL, Tenant
 from tests.conftest import url_in
 from tests.support.keys import rsa_key, trust
 
@@ -34,28 +34,28 @@ def memory() -> Iterator[Backend]:
 
 
 def test_a_trusted_issuer_is_kept_listed_and_removed(store: Backend) -> None:
-    limits = Limits(orgs=frozenset({"north"}), redacted=frozenset({"email"}))
+    limits = AccessRestrictions(orgs=frozenset({"north"}), redacted=frozenset({"email"}))
     made = trust(store, label=" Grade tool ", replay=True, limits=limits)
     assert (made.label, made.tenant, made.jwks_url, made.replay) == ("Grade tool", "default", None, True)
-    [known] = Issuers(store).list()
+    [known] = IssuerStore(store).list()
     assert replace(known, created=made.created) == made
-    assert Issuers(store).list("other") == []
-    assert Issuers(store).remove(made.id).id == made.id
-    assert Issuers(store).list() == []
-    with pytest.raises(IssuerRefused, match="there is no issuer with the id"):
-        Issuers(store).remove(made.id)
+    assert IssuerStore(store).list("other") == []
+    assert IssuerStore(store).remove(made.id).id == made.id
+    assert IssuerStore(store).list() == []
+    with pytest.raises(IssuerError, match="there is no issuer with the id"):
+        IssuerStore(store).remove(made.id)
 
 
 def test_an_issuer_and_audience_lead_to_one_tenant(store: Backend) -> None:
     with store.write(CONTROL) as control:
-        control.put(TENANTS, [TenantRecord(name="north").stored()])
+        control.put(TENANTS, [Tenant(name="north").to_record()])
     first = trust(store)
     for tenant in ("default", "north"):
-        with pytest.raises(IssuerRefused, match=f"trusted already, as {first.id} for the tenant default"):
+        with pytest.raises(IssuerError, match=f"trusted already, as {first.id} for the tenant default"):
             trust(store, tenant=tenant)
     trust(store, audience="urn:north", tenant="north")
-    assert [each.tenant for each in Issuers(store).list()] == ["default", "north"]
-    with pytest.raises(IssuerRefused, match="there is no tenant 'south'"):
+    assert [each.tenant for each in IssuerStore(store).list()] == ["default", "north"]
+    with pytest.raises(IssuerError, match="there is no tenant 'south'"):
         trust(store, audience="urn:south", tenant="south")
 
 
@@ -76,15 +76,15 @@ def test_an_issuer_and_audience_lead_to_one_tenant(store: Backend) -> None:
     ],
 )
 def test_what_cannot_be_trusted_is_refused_with_the_reason(changed: dict[str, Any], why: str, memory: Backend) -> None:
-    with pytest.raises(IssuerRefused, match=why):
+    with pytest.raises(IssuerError, match=why):
         trust(memory, **changed)
-    assert Issuers(memory).list() == []
+    assert IssuerStore(memory).list() == []
 
 
 def test_no_private_number_is_ever_stored(memory: Backend) -> None:
     trust(memory)
     with memory.read(CONTROL) as control:
-        [body] = control.bodies(COLLECTION, list(control.keys(COLLECTION))).values()
+        [body] = control.get_many(COLLECTION, list(control.keys(COLLECTION))).values()
     assert [sorted(key) for key in json.loads(body)["jwks"]["keys"]] == [
         ["e", "kid", "kty", "n"],
         ["crv", "kid", "kty", "x", "y"],

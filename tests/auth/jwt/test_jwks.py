@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey, OKPKey
 
-from chalk_flask.auth.jwt.jwks import BadKeys, checked_url, public_keys
+from chalk_flask.auth.jwt.jwks import InvalidKeySetError, parse_jwk_set, validate_jwks_url
 from tests.support.keys import ec_key, key_set, rsa_key
 
 OLD = rsa_key("old")
@@ -23,15 +23,15 @@ def public(**changed: Any) -> dict[str, Any]:
 
 
 def test_a_key_has_one_algorithm_by_its_type() -> None:
-    keys = public_keys(key_set(OLD, ec_key("curve")), strict=True)
-    assert [key.kid for key in keys.fitting("RS256", None)] == ["old"]
-    assert [key.kid for key in keys.fitting("ES256", None)] == ["curve"]
-    assert keys.fitting("ES256", "old") == keys.fitting("RS256", "curve") == keys.fitting("HS256", None) == []
+    keys = parse_jwk_set(key_set(OLD, ec_key("curve")), strict=True)
+    assert [key.kid for key in keys.matching("RS256", None)] == ["old"]
+    assert [key.kid for key in keys.matching("ES256", None)] == ["curve"]
+    assert keys.matching("ES256", "old") == keys.matching("RS256", "curve") == keys.matching("HS256", None) == []
 
 
 def test_the_set_that_is_kept_has_public_members_only() -> None:
-    keys = public_keys(as_set(public(use="sig", alg="RS256", x5c=["text"], other=1)), strict=True)
-    assert [sorted(each) for each in keys.as_dict()["keys"]] == [["e", "kid", "kty", "n"]]
+    keys = parse_jwk_set(as_set(public(use="sig", alg="RS256", x5c=["text"], other=1)), strict=True)
+    assert [sorted(each) for each in keys.to_dict()["keys"]] == [["e", "kid", "kty", "n"]]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_the_set_that_is_kept_has_public_members_only() -> None:
     ],
 )
 def test_a_key_that_will_not_do_refuses_a_file_and_is_left_out_of_a_published_set(entry: object, why: str) -> None:
-    with pytest.raises(BadKeys, match=why):
-        public_keys(as_set(entry), strict=True)
-    assert len(public_keys(as_set(entry, public()), strict=False).held) == 1
+    with pytest.raises(InvalidKeySetError, match=why):
+        parse_jwk_set(as_set(entry), strict=True)
+    assert len(parse_jwk_set(as_set(entry, public()), strict=False).keys) == 1
 
 
 @pytest.mark.parametrize(
@@ -69,20 +69,20 @@ def test_a_key_that_will_not_do_refuses_a_file_and_is_left_out_of_a_published_se
     ],
 )
 def test_keys_for_something_else_are_left_out(entry: dict[str, Any]) -> None:
-    assert len(public_keys(as_set(entry, public()), strict=True).held) == 1
-    with pytest.raises(BadKeys, match="holds no key for RS256"):
-        public_keys(as_set(entry), strict=True)
+    assert len(parse_jwk_set(as_set(entry, public()), strict=True).keys) == 1
+    with pytest.raises(InvalidKeySetError, match="holds no key for RS256"):
+        parse_jwk_set(as_set(entry), strict=True)
 
 
 @pytest.mark.parametrize("text", [b"", b"-----BEGIN PUBLIC KEY-----", b"[]", b"7", b'{"keys": {}}', b"[" * 100_000])
 def test_what_is_no_key_set_is_told_so(text: bytes) -> None:
-    with pytest.raises(BadKeys, match="this is not"):
-        public_keys(text, strict=False)
+    with pytest.raises(InvalidKeySetError, match="this is not"):
+        parse_jwk_set(text, strict=False)
 
 
 def test_a_set_has_32_keys_at_most() -> None:
-    with pytest.raises(BadKeys, match="33 keys"):
-        public_keys(as_set(*[public()] * 33), strict=False)
+    with pytest.raises(InvalidKeySetError, match="33 keys"):
+        parse_jwk_set(as_set(*[public()] * 33), strict=False)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_set_has_32_keys_at_most() -> None:
     ["https://tool.example.org/jwks.json?x=1", "http://127.0.0.1:1/", "http://[::1]/keys", "http://localhost/keys"],
 )
 def test_keys_come_by_https_or_from_this_machine(url: str) -> None:
-    assert checked_url(url).geturl() == url
+    assert validate_jwks_url(url).geturl() == url
 
 
 @pytest.mark.parametrize(
@@ -112,5 +112,5 @@ def test_keys_come_by_https_or_from_this_machine(url: str) -> None:
     ],
 )
 def test_other_addresses_are_refused(url: str) -> None:
-    with pytest.raises(BadKeys):
-        checked_url(url)
+    with pytest.raises(InvalidKeySetError):
+        validate_jwks_url(url)

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from chalk_flask.auth.jwt import jwks_cache
-from chalk_flask.auth.jwt.jwks import LARGEST, BadKeys
-from chalk_flask.auth.jwt.jwks_cache import KeySource, KeySources, fetched
+from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES, InvalidKeySetError
+from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache, fetch
 from tests.support.keys import KeyServer, key_set, publishing, rsa_key
 
 OLD, NEW = rsa_key("old"), rsa_key("new")
@@ -84,21 +84,21 @@ def test_a_set_is_kept_as_long_as_its_server_says_within_bounds(
     said: str | None, seconds: int, server: KeyServer
 ) -> None:
     server.headers = {"Cache-Control": said} if said else {}
-    assert fetched(server.url) == (key_set(OLD), seconds)
+    assert fetch(server.url) == (key_set(OLD), seconds)
 
 
 def test_proxies_of_the_environment_are_not_used(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert fetched(server.url)[0] == key_set(OLD)
+    assert fetch(server.url)[0] == key_set(OLD)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 404, 500, 204])
 def test_any_answer_but_200_is_refused_and_redirects_are_not_followed(status: int, server: KeyServer) -> None:
     with publishing(NEW) as other:
         server.status, server.headers = status, {"Location": other.url}
-        with pytest.raises(BadKeys, match=f"status {status}"):
-            fetched(server.url)
+        with pytest.raises(InvalidKeySetError, match=f"status {status}"):
+            fetch(server.url)
         assert other.asked == 0
 
 
@@ -128,19 +128,19 @@ def test_by_https_only_a_server_that_proves_its_name_is_believed(
     context.load_cert_chain(path)
     with publishing(OLD, tls=context) as tool:
         with pytest.raises(ssl.SSLCertVerificationError):
-            fetched(tool.url)
-        assert not KeySource("tool", tool.url).keys_for("RS256", "old").held
+            fetch(tool.url)
+        assert not RemoteJwks("tool", tool.url).keys_for("RS256", "old").keys
         assert tool.asked == 0
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
-        assert fetched(tool.url)[0] == key_set(OLD)
+        assert fetch(tool.url)[0] == key_set(OLD)
         with pytest.raises(ssl.SSLCertVerificationError):
-            fetched(tool.url.replace("127.0.0.1", "localhost"))
+            fetch(tool.url.replace("127.0.0.1", "localhost"))
 
 
 def test_an_answer_of_more_than_1_mib_is_refused(server: KeyServer) -> None:
-    server.body = b" " * (LARGEST + 1)
-    with pytest.raises(BadKeys, match="more than"):
-        fetched(server.url)
+    server.body = b" " * (MAX_JWKS_BYTES + 1)
+    with pytest.raises(InvalidKeySetError, match="more than"):
+        fetch(server.url)
 
 
 @pytest.mark.parametrize("dripped", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.0 200 OK\r\n\r\n"])
@@ -162,8 +162,8 @@ def test_an_answer_that_drips_is_cut_off(dripped: bytes, monkeypatch: pytest.Mon
         thread = threading.Thread(target=drip, daemon=True)
         thread.start()
         begun = time.monotonic()
-        source = KeySource("tool", f"http://127.0.0.1:{listening.getsockname()[1]}/")
-        assert not source.keys_for("RS256", "old").held
+        source = RemoteJwks("tool", f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        assert not source.keys_for("RS256", "old").keys
         thread.join(5)
         assert not thread.is_alive()
         assert time.monotonic() - begun < 3
@@ -171,24 +171,24 @@ def test_an_answer_that_drips_is_cut_off(dripped: bytes, monkeypatch: pytest.Mon
 
 def test_keys_are_fetched_once_and_kept_until_their_time_is_over(clock: Clock) -> None:
     fetch = Publisher(key_set(OLD))
-    source = KeySource("tool", "https://tool.example.org/", fetch, clock)
+    source = RemoteJwks("tool", "https://tool.example.org/", fetch, clock)
     for _ in range(3):
-        assert source.keys_for("RS256", "old").fitting("RS256", "old")
+        assert source.keys_for("RS256", "old").matching("RS256", "old")
     clock.now += 3599
-    assert (source.keys_for("RS256", "old").held != (), fetch.asked) == (True, 1)
+    assert (source.keys_for("RS256", "old").keys != (), fetch.asked) == (True, 1)
     clock.now += 1
     fetch.body = key_set(NEW)
-    assert not source.keys_for("RS256", "old").fitting("RS256", "old")
+    assert not source.keys_for("RS256", "old").matching("RS256", "old")
     assert fetch.asked == 2
 
 
 def test_an_unknown_key_makes_us_ask_again_at_most_once_a_minute(clock: Clock) -> None:
     """J-05"""
     fetch = Publisher(key_set(OLD))
-    source = KeySource("tool", "https://tool.example.org/", fetch, clock)
-    assert source.keys_for("RS256", "old").held
+    source = RemoteJwks("tool", "https://tool.example.org/", fetch, clock)
+    assert source.keys_for("RS256", "old").keys
     fetch.body = key_set(OLD, NEW)
-    assert source.keys_for("RS256", "new").fitting("RS256", "new")
+    assert source.keys_for("RS256", "new").matching("RS256", "new")
     assert fetch.asked == 2
     for number in range(50):
         source.keys_for("RS256", f"made up {number}")
@@ -203,55 +203,55 @@ def test_when_a_fetch_fails_the_old_keys_stay_and_the_next_try_is_a_minute_later
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     fetch = Publisher(key_set(OLD))
-    source = KeySource("tool", "https://tool.example.org/secret-path", fetch, clock)
+    source = RemoteJwks("tool", "https://tool.example.org/secret-path", fetch, clock)
     source.keys_for("RS256", "old")
     fetch.body = None
     clock.now += 4000
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
-            assert source.keys_for("RS256", "old").fitting("RS256", "old")
+            assert source.keys_for("RS256", "old").matching("RS256", "old")
     assert fetch.asked == 2
     assert [record.getMessage() for record in caplog.records] == [
         "the keys of the issuer tool cannot be had: [Errno 111] Connection refused"
     ]
     clock.now += 60
     fetch.body = key_set(NEW)
-    assert source.current().fitting("RS256", "old"), "nobody waits for a source that failed"
-    assert settled(lambda: bool(source.current().fitting("RS256", "new")))
+    assert source.current().matching("RS256", "old"), "nobody waits for a source that failed"
+    assert settled(lambda: bool(source.current().matching("RS256", "new")))
     assert fetch.asked == 3
 
 
 def test_without_any_key_a_failing_address_is_tried_once_a_minute_too(clock: Clock) -> None:
     fetch = Publisher(None)
-    source = KeySource("tool", "https://tool.example.org/", fetch, clock)
+    source = RemoteJwks("tool", "https://tool.example.org/", fetch, clock)
     for _ in range(5):
-        assert not source.keys_for("RS256", "old").held
+        assert not source.keys_for("RS256", "old").keys
     assert fetch.asked == 1
     clock.now += 60
     fetch.body = key_set(OLD)
-    assert source.keys_for("RS256", "old").held
+    assert source.keys_for("RS256", "old").keys
 
 
 def test_a_set_without_a_usable_key_leaves_the_old_ones(clock: Clock) -> None:
     fetch = Publisher(key_set(OLD))
-    source = KeySource("tool", "https://tool.example.org/", fetch, clock)
+    source = RemoteJwks("tool", "https://tool.example.org/", fetch, clock)
     source.keys_for("RS256", "old")
     fetch.body = b'{"keys": []}'
-    assert source.keys_for("RS256", "new").fitting("RS256", "old")
+    assert source.keys_for("RS256", "new").matching("RS256", "old")
 
 
 def test_a_crowd_makes_one_fetch_and_another_issuer_does_not_wait_for_it(server: KeyServer) -> None:
     go = threading.Event()
     server.wait = lambda: go.wait(5)
-    sources = KeySources()
-    slow = sources.of("slow", server.url)
+    sources = RemoteJwksCache()
+    slow = sources.get("slow", server.url)
     found: list[bool] = []
-    crowd = [threading.Thread(target=lambda: found.append(bool(slow.keys_for("RS256", "old").held))) for _ in range(6)]
+    crowd = [threading.Thread(target=lambda: found.append(bool(slow.keys_for("RS256", "old").keys))) for _ in range(6)]
     for thread in crowd:
         thread.start()
     with publishing(NEW) as other:
         begun = time.monotonic()
-        assert sources.of("quick", other.url).keys_for("RS256", "new").held
+        assert sources.get("quick", other.url).keys_for("RS256", "new").keys
         assert time.monotonic() - begun < 2
     go.set()
     for thread in crowd:
@@ -263,7 +263,7 @@ def test_no_more_than_eight_wait_long_for_a_slow_address(server: KeyServer, monk
     monkeypatch.setattr(jwks_cache, "_BRIEFLY", 0.05)
     go = threading.Event()
     server.wait = lambda: go.wait(10)
-    source = KeySources().of("slow", server.url)
+    source = RemoteJwksCache().get("slow", server.url)
     ended: list[float] = []
 
     def ask() -> None:
@@ -281,8 +281,8 @@ def test_no_more_than_eight_wait_long_for_a_slow_address(server: KeyServer, monk
 
 
 def test_a_source_is_made_once_for_an_issuer_and_address() -> None:
-    sources = KeySources()
-    one = sources.of("tool", "https://tool.example.org/")
-    assert sources.of("tool", "https://tool.example.org/") is one
-    assert sources.of("tool", "https://tool.example.org/2") is not one
-    assert sources.of("other", "https://tool.example.org/") is not one
+    sources = RemoteJwksCache()
+    one = sources.get("tool", "https://tool.example.org/")
+    assert sources.get("tool", "https://tool.example.org/") is one
+    assert sources.get("tool", "https://tool.example.org/2") is not one
+    assert sources.get("other", "https://tool.example.org/") is not one

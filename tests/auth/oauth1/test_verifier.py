@@ -16,17 +16,17 @@ import pytest
 from oauthlib.oauth1 import SIGNATURE_HMAC, SIGNATURE_HMAC_SHA256, Client
 
 from backends import Backend, open_store
-from chalk_flask.auth.clients.store import ClientRecord, Clients
+from chalk_flask.auth.clients.store import ClientStore, OAuthClient
 from chalk_flask.auth.oauth1 import verifier
-from chalk_flask.auth.oauth1.nonces import FUTURE, PAST, Nonces
-from chalk_flask.auth.oauth1.verifier import Malformed, OAuth1, SignedRequest
-from chalk_flask.auth.secrets.encryption import KEY_FILE, Vault
-from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.permissions.restrictions import Limits
+from chalk_flask.auth.oauth1.nonces import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS, NonceCache
+from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier, SignedRequest
+from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher
+from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import COLLECTION as TENANTS
-from chalk_flask.tenants.store import CONTROL, TenantRecord
+from chalk_flask.tenants.store import CONTROL, Tenant
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
 URL = "https://roster.example.org/ims/oneroster/v1p1/users"
@@ -89,54 +89,54 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def clients(store: Backend, folder: Path, clock: Clock) -> Clients:
-    return Clients(store, clock, Vault(folder))
+def clients(store: Backend, folder: Path, clock: Clock) -> ClientStore:
+    return ClientStore(store, clock, SecretCipher(folder))
 
 
 @pytest.fixture
-def record(clients: Clients) -> ClientRecord:
+def record(clients: ClientStore) -> OAuthClient:
     return clients.create("a signer", DEFAULT, oauth1=True)[1]
 
 
 @pytest.fixture
-def signer(record: ClientRecord, folder: Path, clock: Clock) -> Signer:
-    return Signer(record.id, Vault(folder).open(record.secrets[0].sealed or ""), clock)
+def signer(record: OAuthClient, folder: Path, clock: Clock) -> Signer:
+    return Signer(record.id, SecretCipher(folder).decrypt(record.secrets[0].sealed or ""), clock)
 
 
 @pytest.fixture
-def door(store: Backend, folder: Path, clock: Clock) -> OAuth1:
-    return OAuth1(store, Vault(folder), clock)
+def door(store: Backend, folder: Path, clock: Clock) -> OAuth1Verifier:
+    return OAuth1Verifier(store, SecretCipher(folder), clock)
 
 
-def admitted(door: OAuth1, asked: SignedRequest) -> bool:
-    return door.admit(asked)[0] is not None
+def admitted(door: OAuth1Verifier, asked: SignedRequest) -> bool:
+    return door.authenticate(asked)[0] is not None
 
 
 @pytest.mark.parametrize("method", [SIGNATURE_HMAC, SIGNATURE_HMAC_SHA256])
 def test_a_signature_grants_the_clients_scopes_in_its_tenant_within_its_limits(
-    clients: Clients, store: Backend, door: OAuth1, clock: Clock, method: str
+    clients: ClientStore, store: Backend, door: OAuth1Verifier, clock: Clock, method: str
 ) -> None:
     with store.write(CONTROL) as transaction:
-        transaction.put(TENANTS, [TenantRecord(name="north", demographics=True).stored()])
-    limits = Limits(orgs=frozenset({"org-1"}))
+        transaction.put(TENANTS, [Tenant(name="north", demographics=True).to_record()])
+    limits = AccessRestrictions(orgs=frozenset({"org-1"}))
     secret, record = clients.create("a signer", DEFAULT, "north", limits=limits, oauth1=True)
-    grant, stamp = door.admit(Signer(record.id, secret or "", clock).request(signature_method=method))
-    assert grant == Grant("north", DEFAULT, record.id, limits, "client")
-    assert stamp == store.stamp(CONTROL)
+    grant, stamp = door.authenticate(Signer(record.id, secret or "", clock).request(signature_method=method))
+    assert grant == Principal("north", DEFAULT, record.id, limits, "client")
+    assert stamp == store.version(CONTROL)
 
 
 def test_without_the_tenants_opt_in_demographics_are_denied(
-    clients: Clients, store: Backend, door: OAuth1, clock: Clock
+    clients: ClientStore, store: Backend, door: OAuth1Verifier, clock: Clock
 ) -> None:
     with store.write(CONTROL) as transaction:
-        transaction.put(TENANTS, [TenantRecord(name="north").stored()])
+        transaction.put(TENANTS, [Tenant(name="north").to_record()])
     secret, record = clients.create("a signer", DEFAULT, "north", oauth1=True)
-    grant, _ = door.admit(Signer(record.id, secret or "", clock).request())
+    grant, _ = door.authenticate(Signer(record.id, secret or "", clock).request())
     assert grant is not None
-    assert grant.limits.denied == {"demographics"}
+    assert grant.restrictions.denied == {"demographics"}
 
 
-def test_the_example_of_rfc_5849_has_the_base_string_that_the_rfc_prints(door: OAuth1) -> None:
+def test_the_example_of_rfc_5849_has_the_base_string_that_the_rfc_prints(door: OAuth1Verifier) -> None:
     header = (
         'realm="Example", oauth_consumer_key="9djdj82h48djs9d2", oauth_token="kkk9d7dh3k39sjv7",'
         ' oauth_signature_method="HMAC-SHA1", oauth_timestamp="137131201", oauth_nonce="7d8f3e4a",'
@@ -162,18 +162,18 @@ def test_the_example_of_rfc_5849_has_the_base_string_that_the_rfc_prints(door: O
     ],
 )
 def test_names_and_values_of_the_query_are_signed_however_they_are_encoded(
-    door: OAuth1, signer: Signer, query: str
+    door: OAuth1Verifier, signer: Signer, query: str
 ) -> None:
     assert admitted(door, signer.request(f"{URL}?{query}"))
     assert not admitted(door, request(signer.header(f"{URL}?{query}"), f"{URL}?{query}x"))
 
 
-def test_a_realm_in_the_header_is_not_signed(door: OAuth1, signer: Signer) -> None:
+def test_a_realm_in_the_header_is_not_signed(door: OAuth1Verifier, signer: Signer) -> None:
     assert admitted(door, signer.request(realm="anything"))
     assert admitted(door, request('realm="Photos", ' + signer.header()))
 
 
-def test_the_version_may_be_missing(door: OAuth1, signer: Signer) -> None:
+def test_the_version_may_be_missing(door: OAuth1Verifier, signer: Signer) -> None:
     class Older(Client):  # type: ignore[misc]  # the library ships no types
         def get_oauth_params(self, request: Any) -> Any:
             return [pair for pair in super().get_oauth_params(request) if pair[0] != "oauth_version"]
@@ -184,7 +184,7 @@ def test_the_version_may_be_missing(door: OAuth1, signer: Signer) -> None:
     assert admitted(door, request(header))
 
 
-def test_an_empty_token_is_no_token_and_another_is_of_nobody(door: OAuth1, signer: Signer) -> None:
+def test_an_empty_token_is_no_token_and_another_is_of_nobody(door: OAuth1Verifier, signer: Signer) -> None:
     class Empty(Client):  # type: ignore[misc]  # the library ships no types
         def get_oauth_params(self, request: Any) -> Any:
             return [*super().get_oauth_params(request), ("oauth_token", "")]
@@ -194,7 +194,7 @@ def test_an_empty_token_is_no_token_and_another_is_of_nobody(door: OAuth1, signe
     assert not admitted(door, signer.request(resource_owner_key="a-token"))
 
 
-def test_a_nonce_of_any_characters_is_signed_as_it_is(door: OAuth1, signer: Signer) -> None:
+def test_a_nonce_of_any_characters_is_signed_as_it_is(door: OAuth1Verifier, signer: Signer) -> None:
     # oauthlib decodes what begins with oauth_ once more than RFC 5849 does: so a nonce without a percent sign.
     assert admitted(door, signer.request(nonce="a b+c/ö=&\"',"))
 
@@ -209,7 +209,9 @@ def test_a_nonce_of_any_characters_is_signed_as_it_is(door: OAuth1, signer: Sign
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
     ],
 )
-def test_host_and_port_are_signed_in_their_normal_form(door: OAuth1, signer: Signer, uri: str, signed: str) -> None:
+def test_host_and_port_are_signed_in_their_normal_form(
+    door: OAuth1Verifier, signer: Signer, uri: str, signed: str
+) -> None:
     assert admitted(door, request(signer.header(signed), uri))
 
 
@@ -224,22 +226,22 @@ def test_host_and_port_are_signed_in_their_normal_form(door: OAuth1, signer: Sig
         {"method": "DELETE"},
     ],
 )
-def test_what_was_not_signed_is_refused(door: OAuth1, signer: Signer, changed: dict[str, str]) -> None:
+def test_what_was_not_signed_is_refused(door: OAuth1Verifier, signer: Signer, changed: dict[str, str]) -> None:
     assert not admitted(door, request(signer.header(), **changed))
 
 
-def test_a_wrong_secret_and_an_unknown_key_are_refused(door: OAuth1, signer: Signer, clock: Clock) -> None:
+def test_a_wrong_secret_and_an_unknown_key_are_refused(door: OAuth1Verifier, signer: Signer, clock: Clock) -> None:
     assert not admitted(door, Signer(signer.key, signer.secret + "0", clock).request())
     for key in ("nobody", "chk_client_" + "0" * 16, " ", "ö", "\0", "a" * 5000):
         assert not admitted(door, Signer(key, signer.secret, clock).request())
 
 
-def test_a_client_that_may_not_sign_is_refused(clients: Clients, door: OAuth1, clock: Clock) -> None:
+def test_a_client_that_may_not_sign_is_refused(clients: ClientStore, door: OAuth1Verifier, clock: Clock) -> None:
     secret, record = clients.create("no signer", DEFAULT)
     assert not admitted(door, Signer(record.id, secret or "", clock).request())
 
 
-def test_a_request_is_let_in_once_whichever_method_signed_it(door: OAuth1, signer: Signer) -> None:
+def test_a_request_is_let_in_once_whichever_method_signed_it(door: OAuth1Verifier, signer: Signer) -> None:
     asked = signer.request(nonce="once")
     assert admitted(door, asked)
     assert not admitted(door, asked)
@@ -248,12 +250,12 @@ def test_a_request_is_let_in_once_whichever_method_signed_it(door: OAuth1, signe
     assert admitted(door, signer.request(nonce="once", timestamp=signer.clock.seconds(1)))
 
 
-def test_a_wrong_signature_uses_up_no_nonce(door: OAuth1, signer: Signer, clock: Clock) -> None:
+def test_a_wrong_signature_uses_up_no_nonce(door: OAuth1Verifier, signer: Signer, clock: Clock) -> None:
     assert not admitted(door, Signer(signer.key, "wrong", clock).request(nonce="mine"))
     assert admitted(door, signer.request(nonce="mine"))
 
 
-def test_of_many_threads_with_the_same_request_one_is_let_in(door: OAuth1, signer: Signer) -> None:
+def test_of_many_threads_with_the_same_request_one_is_let_in(door: OAuth1Verifier, signer: Signer) -> None:
     asked, barrier, let_in = signer.request(), threading.Barrier(8), list[bool]()
 
     def ask() -> None:
@@ -269,17 +271,26 @@ def test_of_many_threads_with_the_same_request_one_is_let_in(door: OAuth1, signe
 
 
 @pytest.mark.parametrize(
-    ("offset", "right"), [(-PAST, True), (-PAST - 1, False), (FUTURE, True), (FUTURE + 1, False), (0, True)]
+    ("offset", "right"),
+    [
+        (-MAX_AGE_SECONDS, True),
+        (-MAX_AGE_SECONDS - 1, False),
+        (MAX_AHEAD_SECONDS, True),
+        (MAX_AHEAD_SECONDS + 1, False),
+        (0, True),
+    ],
 )
 def test_a_timestamp_may_be_ten_minutes_old_and_five_ahead(
-    door: OAuth1, signer: Signer, offset: int, right: bool
+    door: OAuth1Verifier, signer: Signer, offset: int, right: bool
 ) -> None:
-    assert (PAST, FUTURE) == (600, 300)
+    assert (MAX_AGE_SECONDS, MAX_AHEAD_SECONDS) == (600, 300)
     assert admitted(door, signer.request(timestamp=signer.clock.seconds(offset))) is right
 
 
-def test_a_nonce_is_remembered_as_long_as_its_timestamp_is_valid(door: OAuth1, signer: Signer, clock: Clock) -> None:
-    asked = signer.request(timestamp=clock.seconds(FUTURE))
+def test_a_nonce_is_remembered_as_long_as_its_timestamp_is_valid(
+    door: OAuth1Verifier, signer: Signer, clock: Clock
+) -> None:
+    asked = signer.request(timestamp=clock.seconds(MAX_AHEAD_SECONDS))
     assert admitted(door, asked)
     for _ in range(15):
         clock.later(seconds=61)
@@ -301,10 +312,10 @@ def written(parameters: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("empty", [True, False])
-def test_a_missing_parameter_is_named(door: OAuth1, name: str, empty: bool) -> None:
+def test_a_missing_parameter_is_named(door: OAuth1Verifier, name: str, empty: bool) -> None:
     parameters = GOOD | {name: ""} if empty else {each: GOOD[each] for each in GOOD if each != name}
-    with pytest.raises(Malformed, match=f"without {name}"):
-        door.admit(request(written(parameters)))
+    with pytest.raises(MalformedRequestError, match=f"without {name}"):
+        door.authenticate(request(written(parameters)))
 
 
 @pytest.mark.parametrize(
@@ -324,44 +335,44 @@ def test_a_missing_parameter_is_named(door: OAuth1, name: str, empty: bool) -> N
         ({"oauth_consumer_key": "k" * 9000}, "longer than 8192"),
     ],
 )
-def test_what_cannot_be_understood_is_malformed(door: OAuth1, changed: dict[str, str], said: str) -> None:
-    with pytest.raises(Malformed, match=said):
-        door.admit(request(written(GOOD | changed)))
+def test_what_cannot_be_understood_is_malformed(door: OAuth1Verifier, changed: dict[str, str], said: str) -> None:
+    with pytest.raises(MalformedRequestError, match=said):
+        door.authenticate(request(written(GOOD | changed)))
 
 
 @pytest.mark.parametrize(
     "header",
     ["", ",,", "token", '"', "=", 'oauth_nonce="open', written(GOOD) + ", x", 'oauth_nonce="%FF", ' + written(GOOD)],
 )
-def test_a_header_that_is_no_list_of_parameters_is_malformed(door: OAuth1, header: str) -> None:
-    with pytest.raises(Malformed):
-        door.admit(request(header))
+def test_a_header_that_is_no_list_of_parameters_is_malformed(door: OAuth1Verifier, header: str) -> None:
+    with pytest.raises(MalformedRequestError):
+        door.authenticate(request(header))
 
 
 @pytest.mark.parametrize("name", [*GOOD, "realm"])
-def test_a_parameter_that_stands_twice_is_malformed(door: OAuth1, name: str) -> None:
+def test_a_parameter_that_stands_twice_is_malformed(door: OAuth1Verifier, name: str) -> None:
     value = (GOOD | {"realm": ""})[name]
-    with pytest.raises(Malformed, match="more than once"):
-        door.admit(request(f'{name}="{value}", ' + written({"realm": ""} | GOOD)))
+    with pytest.raises(MalformedRequestError, match="more than once"):
+        door.authenticate(request(f'{name}="{value}", ' + written({"realm": ""} | GOOD)))
 
 
-def test_oauth_parameters_stand_in_the_header_alone(door: OAuth1, signer: Signer) -> None:
-    with pytest.raises(Malformed, match="header alone"):
-        door.admit(request(signer.header(), URL + "?oauth_nonce=another"))
+def test_oauth_parameters_stand_in_the_header_alone(door: OAuth1Verifier, signer: Signer) -> None:
+    with pytest.raises(MalformedRequestError, match="header alone"):
+        door.authenticate(request(signer.header(), URL + "?oauth_nonce=another"))
 
 
-def test_no_message_repeats_what_may_be_a_secret(door: OAuth1) -> None:
+def test_no_message_repeats_what_may_be_a_secret(door: OAuth1Verifier) -> None:
     for changed in ({"oauth_signature_method": "canary-1"}, {"oauth_version": "canary-2"}, {"oauth_nonce": ""}):
-        with pytest.raises(Malformed) as refused:
-            door.admit(request(written(GOOD | {"oauth_signature": "canary-3"} | changed)))
+        with pytest.raises(MalformedRequestError) as refused:
+            door.authenticate(request(written(GOOD | {"oauth_signature": "canary-3"} | changed)))
         assert "canary" not in str(refused.value)
 
 
 def test_a_revoked_client_and_a_client_of_a_deleted_tenant_are_refused_at_once(
-    clients: Clients, store: Backend, door: OAuth1, clock: Clock
+    clients: ClientStore, store: Backend, door: OAuth1Verifier, clock: Clock
 ) -> None:
     with store.write(CONTROL) as transaction:
-        transaction.put(TENANTS, [TenantRecord(name="north").stored()])
+        transaction.put(TENANTS, [Tenant(name="north").to_record()])
     signers = []
     for tenant in ("default", "north"):
         secret, record = clients.create("a signer", DEFAULT, tenant, oauth1=True)
@@ -374,7 +385,7 @@ def test_a_revoked_client_and_a_client_of_a_deleted_tenant_are_refused_at_once(
 
 
 def test_after_a_rotation_both_secrets_sign_until_the_former_ends(
-    clients: Clients, door: OAuth1, signer: Signer, clock: Clock
+    clients: ClientStore, door: OAuth1Verifier, signer: Signer, clock: Clock
 ) -> None:
     new, _ = clients.rotate(signer.key, timedelta(hours=1))
     newer = Signer(signer.key, new, clock)
@@ -388,28 +399,28 @@ def test_after_a_rotation_both_secrets_sign_until_the_former_ends(
 def test_a_key_that_is_not_there_refuses_with_one_line_in_the_log_until_it_is_back(
     store: Backend, folder: Path, signer: Signer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    door, right = OAuth1(store, Vault(folder), clock), (folder / KEY_FILE).read_bytes()
-    (folder / KEY_FILE).unlink()
+    door, right = OAuth1Verifier(store, SecretCipher(folder), clock), (folder / KEY_FILE_NAME).read_bytes()
+    (folder / KEY_FILE_NAME).unlink()
     with caplog.at_level(logging.DEBUG):
         assert not any(admitted(door, signer.request()) for _ in range(3))
     [line] = [each.getMessage() for each in caplog.records if each.name.startswith("chalk_flask")]
     assert line.startswith(f"client {signer.key} cannot sign in with OAuth 1.0a")
     assert signer.secret not in line
-    (folder / KEY_FILE).write_bytes(right)
+    (folder / KEY_FILE_NAME).write_bytes(right)
     assert admitted(door, signer.request())
 
 
 def test_a_wrong_key_refuses_too(
     store: Backend, folder: Path, signer: Signer, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Vault(tmp_path / "other").seal("x")
-    assert not admitted(OAuth1(store, Vault(tmp_path / "other"), clock), signer.request())
+    SecretCipher(tmp_path / "other").encrypt("x")
+    assert not admitted(OAuth1Verifier(store, SecretCipher(tmp_path / "other"), clock), signer.request())
     assert "another key" in caplog.text
-    assert admitted(OAuth1(store, Vault(folder), clock), signer.request())
+    assert admitted(OAuth1Verifier(store, SecretCipher(folder), clock), signer.request())
 
 
 def test_an_unknown_key_is_refused_no_sooner_and_no_later_than_a_wrong_signature(
-    door: OAuth1, signer: Signer, clock: Clock
+    door: OAuth1Verifier, signer: Signer, clock: Clock
 ) -> None:
     assert admitted(door, signer.request())
     spent: dict[str, list[float]] = {signer.key: [], "chk_client_" + "0" * 16: []}
@@ -424,17 +435,17 @@ def test_an_unknown_key_is_refused_no_sooner_and_no_later_than_a_wrong_signature
 
 
 def test_a_client_that_signs_more_than_is_remembered_is_never_let_in_twice() -> None:
-    nonces, now = Nonces(most=100), 1_000_000
-    assert all(nonces.take("a", now - 50 + second, str(second), now) for second in range(50))
-    assert all(nonces.take("a", now, str(number), now) for number in range(51))
-    assert not nonces.take("a", now - 50, "0", now)
-    assert not nonces.take("a", now - 50, "another of a forgotten second", now)
-    assert nonces.take("a", now - 49, "another of the next", now)
-    assert nonces.take("b", now - 50, "0", now)
+    nonces, now = NonceCache(most=100), 1_000_000
+    assert all(nonces.check_and_remember("a", now - 50 + second, str(second), now) for second in range(50))
+    assert all(nonces.check_and_remember("a", now, str(number), now) for number in range(51))
+    assert not nonces.check_and_remember("a", now - 50, "0", now)
+    assert not nonces.check_and_remember("a", now - 50, "another of a forgotten second", now)
+    assert nonces.check_and_remember("a", now - 49, "another of the next", now)
+    assert nonces.check_and_remember("b", now - 50, "0", now)
 
 
 def test_nonces_that_are_no_longer_valid_take_no_room() -> None:
-    nonces, now = Nonces(), 1_000_000
-    assert all(nonces.take(f"client {number}", now, "nonce", now) for number in range(50))
-    assert nonces.take("a", now + PAST + 100, "nonce", now + PAST + 100)
+    nonces, now = NonceCache(), 1_000_000
+    assert all(nonces.check_and_remember(f"client {number}", now, "nonce", now) for number in range(50))
+    assert nonces.check_and_remember("a", now + MAX_AGE_SECONDS + 100, "nonce", now + MAX_AGE_SECONDS + 100)
     assert list(nonces._clients) == ["a"]

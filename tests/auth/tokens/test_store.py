@@ -15,12 +15,12 @@ import pytest
 
 from backends import Backend, Snapshot, open_store
 from backends.memory.backend import MemoryBackend
-from chalk_flask.auth.tokens.last_used import LastUsed
-from chalk_flask.auth.tokens.record import Grant
-from chalk_flask.auth.tokens.store import COLLECTION, CONTROL, TokenRefused, Tokens
+from chalk_flask.auth.tokens.last_used import LastUsedTracker
+from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.auth.tokens.store import COLLECTION, CONTROL, TokenError, TokenStore
 from chalk_flask.permissions.scopes import DEFAULT, ROSTER
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.tenants.store import TenantStore
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
 
@@ -66,11 +66,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tokens(store: Backend, clock: Clock) -> Tokens:
-    return Tokens(store, clock)
+def tokens(store: Backend, clock: Clock) -> TokenStore:
+    return TokenStore(store, clock)
 
 
-def made(tokens: Tokens, **options: object) -> str:
+def made(tokens: TokenStore, **options: object) -> str:
     token, _ = tokens.create("a reader", DEFAULT, **options)  # type: ignore[arg-type]  # options vary by test
     assert token is not None
     return token
@@ -78,7 +78,7 @@ def made(tokens: Tokens, **options: object) -> str:
 
 def kept(store: Backend) -> dict[str, bytes]:
     with store.read(CONTROL) as snapshot:
-        return snapshot.bodies(COLLECTION, list(snapshot.keys(COLLECTION)))
+        return snapshot.get_many(COLLECTION, list(snapshot.keys(COLLECTION)))
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
@@ -88,7 +88,7 @@ def eventually(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-def test_a_token_is_a_prefix_thirty_two_random_digits_and_the_checksum_of_both(tokens: Tokens) -> None:
+def test_a_token_is_a_prefix_thirty_two_random_digits_and_the_checksum_of_both(tokens: TokenStore) -> None:
     live, test = made(tokens), made(tokens, test=True)
     assert re.fullmatch(r"chk_live_[0-9a-f]{40}", live)
     assert re.fullmatch(r"chk_test_[0-9a-f]{40}", test)
@@ -96,7 +96,7 @@ def test_a_token_is_a_prefix_thirty_two_random_digits_and_the_checksum_of_both(t
     assert live[9:] != test[9:]
 
 
-def test_the_store_holds_the_hash_of_a_token_and_never_the_token(tokens: Tokens, store: Backend) -> None:
+def test_the_store_holds_the_hash_of_a_token_and_never_the_token(tokens: TokenStore, store: Backend) -> None:
     token = made(tokens)
     [(key, body)] = kept(store).items()
     assert key == sha256(token.encode()).hexdigest()
@@ -104,57 +104,57 @@ def test_the_store_holds_the_hash_of_a_token_and_never_the_token(tokens: Tokens,
     assert b'"prefix":"%s"' % token[:13].encode() in body
 
 
-def test_a_token_grants_its_scopes_in_its_tenant(tokens: Tokens, store: Backend) -> None:
-    Tenants(store).create("north", demographics=True)
+def test_a_token_grants_its_scopes_in_its_tenant(tokens: TokenStore, store: Backend) -> None:
+    TenantStore(store).create("north", demographics=True)
     token, record = tokens.create("one scope", {ROSTER}, tenant="north")
     assert token is not None
-    assert tokens.verify(token) == Grant("north", frozenset({ROSTER}), record.id)
+    assert tokens.verify(token) == Principal("north", frozenset({ROSTER}), record.id)
 
 
 @pytest.mark.parametrize("shape", ["chk_{0:032x}", "chk_live_{0:032x}", "chk_{0:064x}", "chk_other.shape-{0}"])
-def test_a_token_that_was_issued_elsewhere_is_brought_along_by_its_hash(tokens: Tokens, shape: str) -> None:
+def test_a_token_that_was_issued_elsewhere_is_brought_along_by_its_hash(tokens: TokenStore, shape: str) -> None:
     token = shape.format(0xC0FFEE)
     shown, record = tokens.create("brought", DEFAULT, sha256=sha256(token.encode()).hexdigest().upper())
     assert (shown, record.prefix) == (None, None)
-    assert tokens.verify(token) == record.grant
+    assert tokens.verify(token) == record.principal
 
 
-def test_a_hash_that_is_known_is_refused_so_that_a_revoked_token_stays_revoked(tokens: Tokens) -> None:
+def test_a_hash_that_is_known_is_refused_so_that_a_revoked_token_stays_revoked(tokens: TokenStore) -> None:
     digest = sha256(b"chk_0123").hexdigest()
     _, record = tokens.create("brought", DEFAULT, sha256=digest)
     tokens.revoke(record.id)
-    with pytest.raises(TokenRefused, match=f"known already as {record.id} \\(revoked\\)"):
+    with pytest.raises(TokenError, match=f"known already as {record.id} \\(revoked\\)"):
         tokens.create("again", DEFAULT, sha256=digest)
     assert tokens.verify("chk_0123") is None
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "a" * 63, "a" * 65])
-def test_what_is_no_sha_256_is_refused(tokens: Tokens, digest: str) -> None:
-    with pytest.raises(TokenRefused, match="64 hexadecimal digits"):
+def test_what_is_no_sha_256_is_refused(tokens: TokenStore, digest: str) -> None:
+    with pytest.raises(TokenError, match="64 hexadecimal digits"):
         tokens.create("brought", DEFAULT, sha256=digest)
 
 
 @pytest.mark.parametrize("label", ["", "   ", "x" * 201, "two\nlines", "nul\0", "lone \udc80"])
-def test_a_label_is_one_printable_line(tokens: Tokens, label: str) -> None:
-    with pytest.raises(TokenRefused, match="a label is a line"):
+def test_a_label_is_one_printable_line(tokens: TokenStore, label: str) -> None:
+    with pytest.raises(TokenError, match="a label is a line"):
         tokens.create(label, DEFAULT)
 
 
 @pytest.mark.parametrize("tenant", ["", CONTROL, "north", "NORTH", "../north", "n" * 65, "lone \udc80"])
-def test_a_token_is_for_a_tenant_that_exists(tokens: Tokens, store: Backend, tenant: str) -> None:
-    with pytest.raises(TokenRefused, match=r"there is no tenant .*`chalk-flask tenant create ") as refused:
+def test_a_token_is_for_a_tenant_that_exists(tokens: TokenStore, store: Backend, tenant: str) -> None:
+    with pytest.raises(TokenError, match=r"there is no tenant .*`chalk-flask tenant create ") as refused:
         tokens.create("a label", DEFAULT, tenant=tenant)
     assert repr(tenant[:80]) in str(refused.value)
     assert not kept(store)
 
 
-def test_an_unknown_token_grants_nothing(tokens: Tokens) -> None:
+def test_an_unknown_token_grants_nothing(tokens: TokenStore) -> None:
     made(tokens)
     assert tokens.verify("chk_" + "0" * 32) is None
 
 
 def test_a_mistyped_or_malformed_token_never_reaches_the_store(counting: CountingStore) -> None:
-    tokens = Tokens(counting)
+    tokens = TokenStore(counting)
     token = made(tokens)
     before = counting.reads
     mistyped = token[:-1] + ("0" if token[-1] != "0" else "1")
@@ -164,7 +164,7 @@ def test_a_mistyped_or_malformed_token_never_reaches_the_store(counting: Countin
 
 
 def test_a_token_that_was_seen_is_not_read_again_until_something_was_committed(counting: CountingStore) -> None:
-    tokens = Tokens(counting)
+    tokens = TokenStore(counting)
     token = made(tokens)
     tokens.verify(token)
     assert eventually(lambda: tokens.list()[0].last_used is not None)
@@ -178,7 +178,7 @@ def test_a_token_that_was_seen_is_not_read_again_until_something_was_committed(c
     assert counting.reads == before + 1
 
 
-def test_verifying_a_known_token_takes_microseconds(tokens: Tokens) -> None:
+def test_verifying_a_known_token_takes_microseconds(tokens: TokenStore) -> None:
     token = made(tokens)
     tokens.verify(token)
     assert eventually(lambda: tokens.list()[0].last_used is not None)
@@ -186,20 +186,20 @@ def test_verifying_a_known_token_takes_microseconds(tokens: Tokens) -> None:
     assert best < 60e-6, "20 us is what it takes on a machine with nothing else to do"
 
 
-def timed(tokens: Tokens, token: str) -> float:
+def timed(tokens: TokenStore, token: str) -> float:
     start = time.process_time()
     for _ in range(100):
         tokens.verify(token)
     return (time.process_time() - start) / 100
 
 
-def test_tokens_are_not_held_in_clear(tokens: Tokens) -> None:
+def test_tokens_are_not_held_in_clear(tokens: TokenStore) -> None:
     token = made(tokens)
     tokens.verify(token)
     assert token not in repr(vars(tokens))
 
 
-def test_a_token_ends_at_its_expiry_also_when_it_was_seen_before(tokens: Tokens, clock: Clock) -> None:
+def test_a_token_ends_at_its_expiry_also_when_it_was_seen_before(tokens: TokenStore, clock: Clock) -> None:
     token = made(tokens, expires=MORNING + timedelta(hours=1))
     clock.later(minutes=59)
     assert tokens.verify(token)
@@ -209,7 +209,7 @@ def test_a_token_ends_at_its_expiry_also_when_it_was_seen_before(tokens: Tokens,
 
 
 def test_a_revoked_token_ends_at_the_next_request_in_every_process(store: Backend, clock: Clock) -> None:
-    here, there = Tokens(store, clock), Tokens(store, clock)
+    here, there = TokenStore(store, clock), TokenStore(store, clock)
     token, record = here.create("a reader", DEFAULT)
     assert token is not None
     assert here.verify(token)
@@ -219,21 +219,23 @@ def test_a_revoked_token_ends_at_the_next_request_in_every_process(store: Backen
     assert there.verify(token) is None
 
 
-def test_revoking_again_keeps_the_first_moment(tokens: Tokens, clock: Clock) -> None:
+def test_revoking_again_keeps_the_first_moment(tokens: TokenStore, clock: Clock) -> None:
     _, record = tokens.create("a reader", DEFAULT)
     first = tokens.revoke(record.id)
     clock.later(days=1)
     assert tokens.revoke(record.id).revoked == first.revoked == MORNING
 
 
-def test_an_unknown_id_cannot_be_revoked(tokens: Tokens) -> None:
-    with pytest.raises(TokenRefused, match="no token with the id 'nobody'"):
+def test_an_unknown_id_cannot_be_revoked(tokens: TokenStore) -> None:
+    with pytest.raises(TokenError, match="no token with the id 'nobody'"):
         tokens.revoke("nobody")
 
 
-def test_the_list_has_every_token_of_a_tenant_the_oldest_first(tokens: Tokens, store: Backend, clock: Clock) -> None:
+def test_the_list_has_every_token_of_a_tenant_the_oldest_first(
+    tokens: TokenStore, store: Backend, clock: Clock
+) -> None:
     for tenant in ("a", "b"):
-        Tenants(store).create(tenant)
+        TenantStore(store).create(tenant)
     for tenant in ("b", "a", "b"):
         tokens.create(f"of {tenant}", DEFAULT, tenant=tenant)
         clock.later(seconds=1)
@@ -243,7 +245,7 @@ def test_the_list_has_every_token_of_a_tenant_the_oldest_first(tokens: Tokens, s
 
 
 def test_the_last_use_is_written_once_a_minute_and_moves_no_revision(store: Backend, clock: Clock) -> None:
-    tokens = Tokens(store, clock)
+    tokens = TokenStore(store, clock)
     tokens._last_used._gather = 0.01
     token = made(tokens)
     with store.read(CONTROL) as snapshot:
@@ -258,19 +260,19 @@ def test_the_last_use_is_written_once_a_minute_and_moves_no_revision(store: Back
 
 
 def test_a_use_that_is_written_late_does_not_undo_a_revocation(store: Backend, clock: Clock) -> None:
-    tokens = Tokens(store, clock)
+    tokens = TokenStore(store, clock)
     token, record = tokens.create("a reader", DEFAULT)
     assert token is not None
     digest = sha256(token.encode()).hexdigest()
     tokens.revoke(record.id)
-    LastUsed(store, CONTROL, COLLECTION).note(digest, None, MORNING)
+    LastUsedTracker(store, CONTROL, COLLECTION).record(digest, None, MORNING)
     assert eventually(lambda: tokens.list()[0].last_used == MORNING)
     assert tokens.list()[0].revoked == MORNING
     assert tokens.verify(token) is None
 
 
 def test_a_store_that_is_being_written_delays_no_request(store: Backend, clock: Clock) -> None:
-    tokens = Tokens(store, clock)
+    tokens = TokenStore(store, clock)
     token = made(tokens)
     with store.write("default"):
         start = time.monotonic()
@@ -279,7 +281,7 @@ def test_a_store_that_is_being_written_delays_no_request(store: Backend, clock: 
 
 
 def test_threads_verify_create_and_revoke_at_once(store: Backend) -> None:
-    tokens = Tokens(store)
+    tokens = TokenStore(store)
     steady = made(tokens)
     wrong: list[str] = []
 

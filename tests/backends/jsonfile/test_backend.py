@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import Backend, Query, Record, StoreFailed, open_store, store_exists
+from backends import Backend, Query, Record, StorageUnavailableError, open_store, store_exists
 from backends.testing import COLLECTIONS, BackendConformance
 
 
@@ -165,7 +165,7 @@ def test_a_damaged_file_is_named_in_the_error_and_by_check(
     put(store, "people", Record("a", b"1"))
     (live(folder).get(file) or folder / "t" / file).write_text(text)
     with open_store(f"json:///{folder}", COLLECTIONS) as again:
-        with pytest.raises(StoreFailed, match=re.escape(says)):
+        with pytest.raises(StorageUnavailableError, match=re.escape(says)):
             again.read("t")
         (fault,) = again.check()
         assert says.removesuffix(": ") in fault
@@ -192,7 +192,7 @@ def test_check_finds_what_reading_does_not_look_for(store: Backend, folder: Path
 def test_a_failing_disk_is_a_failed_store_and_the_old_state_stays(store: Backend, folder: Path) -> None:
     put(store, "people", Record("a", b"1"))
     (folder / "t" / "current.json.next").mkdir()
-    with pytest.raises(StoreFailed, match=re.escape("current.json.next")) as caught:
+    with pytest.raises(StorageUnavailableError, match=re.escape("current.json.next")) as caught:
         put(store, "people", Record("b", b"1"))
     assert isinstance(caught.value.__cause__, OSError)
     assert len(list((folder / "t").glob("people.*"))) == 1
@@ -232,7 +232,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new_state(store: Ba
             writer.kill()
             printed = [last + 1, *map(int, writer.stdout.read().split())][-1]
         with store.read("t") as at:
-            bodies = {body for name in ("people", "groups") for body in at.bodies(name, list(at.keys(name))).values()}
+            bodies = {body for name in ("people", "groups") for body in at.get_many(name, list(at.keys(name))).values()}
             (version,) = bodies
             assert at.find(Query("groups")).total == 300
         assert int(version) in (printed, printed + 1)

@@ -1,6 +1,6 @@
 import pytest
 
-from backends import BadStorageURL, open_store, store_exists
+from backends import InvalidStorageURLError, open_store, store_exists
 from backends.testing import COLLECTIONS, BackendConformance
 
 
@@ -21,7 +21,7 @@ def test_every_opening_of_memory_is_an_empty_store_of_its_own() -> None:
 
 @pytest.mark.parametrize("url", ["memory:x", "memory://", "memory:///path"])
 def test_memory_has_no_place_to_name(url: str) -> None:
-    with pytest.raises(BadStorageURL, match="nothing follows the colon"):
+    with pytest.raises(InvalidStorageURLError, match="nothing follows the colon"):
         open_store(url, COLLECTIONS)
-    with pytest.raises(BadStorageURL, match="nothing follows the colon"):
+    with pytest.raises(InvalidStorageURLError, match="nothing follows the colon"):
         store_exists(url)

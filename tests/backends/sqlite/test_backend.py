@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backends import AllOf, Collection, Compare, Field, Order, Query, Record, Snapshot, open_store
-from backends.sqlite.query_cache import Plan
+from backends import And, Collection, Compare, Field, OrderBy, Query, Record, Snapshot, open_store
+from backends.sqlite.query_cache import CachedQuery
 from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.testing import BackendConformance
 
@@ -42,9 +42,9 @@ def test_a_reader_survives_another_process_that_opens_and_closes_the_file(tmp_pa
             transaction.put("notes", [Record("n", b"{}")])
         with subprocess.Popen([sys.executable, "-c", OPEN_AND_CLOSE, str(tmp_path / "chalk.db")]) as other:
             while other.poll() is None:
-                store.stamp("a")
+                store.version("a")
                 with store.read("a") as at:
-                    assert at.bodies("notes", ["n"]) == {"n": b"{}"}
+                    assert at.get_many("notes", ["n"]) == {"n": b"{}"}
         assert other.returncode == 0
 
 
@@ -61,16 +61,16 @@ def test_sqlite_keeps_the_lock_that_says_somebody_has_the_file_open(tmp_path: Pa
 def test_a_crowd_that_asks_for_the_same_order_waits_for_one_sort(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sorts: list[Plan] = []
+    sorts: list[CachedQuery] = []
     sort = SQLiteSnapshot._row_numbers
 
-    def noted(at: SQLiteSnapshot, plan: Plan) -> array[int]:
+    def noted(at: SQLiteSnapshot, plan: CachedQuery) -> array[int]:
         sorts.append(plan)
         return sort(at, plan)
 
     monkeypatch.setattr(SQLiteSnapshot, "_row_numbers", noted)
     people = Collection("people", (Field("name"),))
-    query = Query("people", order=(Order("name", descending=True),), limit=5)
+    query = Query("people", order=(OrderBy("name", descending=True),), limit=5)
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [people]) as store:
         with store.write("a") as transaction:
             transaction.put("people", [Record(f"{n}", b"%d" % n, {"name": f"{n:05}"}) for n in range(20_000)])
@@ -91,7 +91,7 @@ def test_the_wal_stays_small_while_reads_and_writes_take_turns(tmp_path: Path) -
 
         def look(_: int) -> int:
             with store.read("a") as at:
-                return len(at.bodies("notes", ["n0"]))
+                return len(at.get_many("notes", ["n0"]))
 
         for number in range(300):
             with store.write("a") as transaction:
@@ -108,7 +108,7 @@ def test_what_was_deleted_leaves_the_files_once_nobody_reads(tmp_path: Path) -> 
         with store.write("a") as transaction:
             transaction.delete("notes", ["n"])
         with store.read("a") as at:
-            assert at.bodies("notes", ["n"]) == {}
+            assert at.get_many("notes", ["n"]) == {}
         deadline = time.monotonic() + 20
         while found(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -124,7 +124,7 @@ def test_a_range_that_finds_few_costs_little_whether_counted_paged_or_listed(tmp
     many, late = 30_000, 7
     people = Collection("people", (Field("when", indexed=True), Field("state")))
     rows = [Record(f"{n * 7919 % many:05}", b"%d" % n, {"when": f"{n:05}", "state": "active"}) for n in range(many)]
-    where = AllOf((Compare("when", ">=", f"{many - late:05}"), Compare("state", "=", "active")))
+    where = And((Compare("when", ">=", f"{many - late:05}"), Compare("state", "=", "active")))
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [people]) as store:
         with store.write("a") as transaction:
             transaction.put("people", rows)
@@ -132,7 +132,7 @@ def test_a_range_that_finds_few_costs_little_whether_counted_paged_or_listed(tmp
             Query("people", where, limit=0),
             Query("people", where, limit=3, offset=1),
             Query("people", where),
-            Query("people", where, (Order("when"),), limit=5),
+            Query("people", where, (OrderBy("when"),), limit=5),
         ):
             with store.read("a") as at:
                 steps = steps_of(at)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from backends import open_store
-from chalk_flask.auth.clients.store import Clients
-from chalk_flask.permissions.restrictions import Limits
-from chalk_flask.permissions.scopes import ALL, DEFAULT, ROSTER, in_order
+from chalk_flask.auth.clients.store import ClientStore
+from chalk_flask.permissions.restrictions import AccessRestrictions
+from chalk_flask.permissions.scopes import ALL, DEFAULT, ROSTER, sort_scopes
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 from tests.support.keys import ec_key, key_set, rsa_key
@@ -26,13 +26,13 @@ def create(run: Run, *words: str | Path) -> Ran:
 
 def right(client_id: str, secret: str, folder: Path) -> bool:
     with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store:
-        return Clients(store).by_secret(client_id, secret) is not None
+        return ClientStore(store).authenticate(client_id, secret) is not None
 
 
 def test_a_created_client_is_one_object_and_its_secret_is_right(run: Run, tmp_path: Path) -> None:
     made = create(run).json
     assert list(made) == ["client_id", "client_secret", "tenant", "scopes"]
-    assert (made["tenant"], made["scopes"]) == ("default", in_order(DEFAULT))
+    assert (made["tenant"], made["scopes"]) == ("default", sort_scopes(DEFAULT))
     assert right(made["client_id"], made["client_secret"], tmp_path)
 
 
@@ -59,8 +59,8 @@ def test_a_client_carries_limits(run: Run, tmp_path: Path) -> None:
     made = create(run, "--limit-org", "o-1", "--redact", "email").json
     assert made["limits"] == {"orgs": ["o-1"], "redacted": ["email"]}
     with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
-        [record] = Clients(store).list()
-    assert record.grant.limits == Limits(orgs=frozenset({"o-1"}), redacted=frozenset({"email"}))
+        [record] = ClientStore(store).list()
+    assert record.principal.restrictions == AccessRestrictions(orgs=frozenset({"o-1"}), redacted=frozenset({"email"}))
 
 
 def test_a_client_with_a_key_has_no_secret(run: Run, tmp_path: Path) -> None:

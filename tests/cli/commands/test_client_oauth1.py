@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chalk_flask.auth.secrets.encryption import KEY_FILE
+from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME
 from tests.cli.conftest import Ran, Run
 
 
@@ -32,7 +32,7 @@ def test_a_rotated_client_may_sign_on(run: Run) -> None:
 
 def test_the_key_lies_in_the_folder_that_the_setting_names(run: Run, tmp_path: Path) -> None:
     assert create(run, "--data", "elsewhere").code == 0
-    assert [each.name for each in (tmp_path / "elsewhere").iterdir()] == [KEY_FILE]
+    assert [each.name for each in (tmp_path / "elsewhere").iterdir()] == [KEY_FILE_NAME]
     assert not (tmp_path / "chalk-data").exists()
 
 
@@ -40,13 +40,13 @@ def test_the_key_lies_in_the_folder_that_the_setting_names(run: Run, tmp_path: P
 def test_a_lost_key_is_told_with_what_to_do_and_nothing_is_changed(run: Run, tmp_path: Path, command: str) -> None:
     known = create(run, "--json").json
     before = run("client", "list", "--json").out
-    (tmp_path / "chalk-data" / KEY_FILE).unlink()
+    (tmp_path / "chalk-data" / KEY_FILE_NAME).unlink()
     refused = create(run) if command == "create" else run("client", "rotate", known["client_id"])
     assert (refused.code, refused.out) == (1, "")
-    assert f"{KEY_FILE}, under which this secret was sealed, is not there: put it back" in refused.err
+    assert f"{KEY_FILE_NAME}, under which this secret was sealed, is not there: put it back" in refused.err
     assert "revoke the clients that use OAuth 1.0a" in refused.err
     assert run("client", "list", "--json").out == before
-    assert not (tmp_path / "chalk-data" / KEY_FILE).exists()
+    assert not (tmp_path / "chalk-data" / KEY_FILE_NAME).exists()
 
 
 def test_a_client_with_a_key_of_its_own_signs_no_requests(run: Run) -> None:

@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask
 
-from backends import Backend, Compare, Key, Order, Query, Record, copy_store, open_store
+from backends import Backend, Compare, Key, OrderBy, Query, Record, copy_store, open_store
 from backends.base import Snapshot
 from chalk_flask import create_app
 from chalk_flask.cli import main
-from chalk_flask.roster.changes.sequence import latest
+from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.api.conftest import CHALK, Consumer
@@ -75,17 +75,17 @@ class World:
 
 def content(store: Backend, tenant: str) -> dict[str, list[Record]]:
     with store.read(tenant) as at:
-        return {each.name: list(at.records(each.name)) for each in COLLECTIONS}
+        return {each.name: list(at.scan(each.name)) for each in COLLECTIONS}
 
 
 def queries(at: Snapshot, draw: random.Random) -> Iterator[Query]:
     """Questions about what is there: a value that some record has, compared and in orders of all kinds."""
-    held = [(each, record) for each in COLLECTIONS for record in at.records(each.name) if record.values]
+    held = [(each, record) for each in COLLECTIONS for record in at.scan(each.name) if record.values]
     for _ in range(QUERIES):
         owner, record = draw.choice(held)
         path, value = draw.choice(sorted(record.values.items(), key=lambda item: item[0]))
         single = cast(Key, value[0] if isinstance(value, tuple) else value)
-        order = Order(draw.choice(sorted(record.values)), draw.random() < 0.5)
+        order = OrderBy(draw.choice(sorted(record.values)), draw.random() < 0.5)
         where = Compare(path, draw.choice(["=", "<", "<=", ">", ">="]), single)
         yield Query(owner.name, where, (order,), draw.randrange(3), draw.choice([None, 1, 20]))
 
@@ -107,7 +107,7 @@ def test_a_copied_service_answers_as_before_and_goes_on_from_there(
     with before.read("north") as was, after.read("north") as now:
         for query in queries(was, random.Random(11)):
             assert now.find(query).body() == was.find(query).body()
-        assert latest(now) == latest(was) > 0
+        assert last_sequence(now) == last_sequence(was) > 0
         assert now.revision > was.revision
     before_sees, sees = Consumer(before_app, world.theirs), Consumer(app, world.theirs)
     for path in ("/users?limit=1000", "/lineItems?filter=status='tobedeleted'", f"{CHALK}/changes?since=1"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from backends import open_store
-from chalk_flask.auth.jwt.verifier import JwtBearer
-from chalk_flask.permissions.scopes import DEFAULT, GRADEBOOK, ROSTER, in_order
+from chalk_flask.auth.jwt.verifier import JwtVerifier
+from chalk_flask.permissions.scopes import DEFAULT, GRADEBOOK, ROSTER, sort_scopes
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 from tests.support.keys import AUD, ISS, key_set, rsa_key, signed
@@ -33,13 +33,13 @@ def add(run: Run, *words: str | Path) -> Ran:
 
 def opens(token: str, folder: Path) -> bool:
     with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store:
-        return JwtBearer(store).admit(token)[0] is not None
+        return JwtVerifier(store).authenticate(token)[0] is not None
 
 
 def test_an_added_issuer_is_one_object_and_its_tokens_open(run: Run, keys: Path, tmp_path: Path) -> None:
     made = add(run, "--jwks-file", keys, "--label", "Grade tool", "--replay").json
     assert (made["label"], made["tenant"], made["iss"], made["aud"]) == ("Grade tool", "default", ISS, AUD)
-    assert (made["scopes"], made["limits"], made["jwksUrl"], made["replay"]) == (in_order(DEFAULT), {}, None, True)
+    assert (made["scopes"], made["limits"], made["jwksUrl"], made["replay"]) == (sort_scopes(DEFAULT), {}, None, True)
     assert [each["kid"] for each in made["jwks"]["keys"]] == ["old"]
     assert opens(signed(KEY, jti="one"), tmp_path)
 

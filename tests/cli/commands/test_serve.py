@@ -18,7 +18,7 @@ from typing import IO
 import pytest
 
 from backends import open_store
-from chalk_flask.auth.tokens.store import Tokens
+from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.permissions.scopes import parse_scopes
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Run, Start
@@ -49,7 +49,7 @@ def get(url: str, token: str) -> dict[str, list[dict[str, object]]]:
 
 def new_token(folder: Path) -> str:
     with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store:
-        token, _ = Tokens(store).create("a test", parse_scopes(["all"]))
+        token, _ = TokenStore(store).create("a test", parse_scopes(["all"]))
     assert token is not None
     return token
 
@@ -118,7 +118,7 @@ def test_the_demo_without_serving_leaves_a_store_and_a_token(run: Run, tmp_path:
         "courseResources",
     }
     with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
-        grant = Tokens(store).verify(made["token"])
+        grant = TokenStore(store).verify(made["token"])
     assert grant is not None
     assert len(grant.scopes) == 7
 

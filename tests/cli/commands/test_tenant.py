@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from backends import open_store
-from chalk_flask.auth.tokens.store import Tokens
+from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.cli import main
 from chalk_flask.cli.commands.import_ import load_package
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.tenants.store import TenantRefused, Tenants
+from chalk_flask.tenants.store import TenantError, TenantStore
 from tests.cli.conftest import Ran, Run
 
 SAMPLE = Path(str(files("chalk_flask.demo")))
@@ -133,7 +133,7 @@ def test_a_tenant_has_a_roster_and_tokens_of_its_own_until_it_is_deleted(run: Ru
     assert run("check", "--tenant", "north", *store).code == 1
     assert run("token", "list", "--json", *store).json == {"tokens": []}
     with open_store(url.replace("///", f"///{tmp_path}/"), COLLECTIONS) as opened:
-        assert Tokens(opened).verify(made["token"]) is None
+        assert TokenStore(opened).verify(made["token"]) is None
 
 
 def test_the_name_is_typed_to_delete_a_tenant(run: Run, typed: Typed) -> None:
@@ -189,16 +189,16 @@ def test_a_tenant_that_is_deleted_while_its_package_is_checked_gets_no_roster(
 
     def deleted_meanwhile(*given: object) -> object:
         with open_store(whole, COLLECTIONS) as other:
-            Tenants(other).delete("north")
+            TenantStore(other).delete("north")
         return load_package(*given)  # type: ignore[arg-type]  # what it was called with
 
     monkeypatch.setattr("chalk_flask.cli.commands.import_.load_package", deleted_meanwhile)
     ran = run("import", SAMPLE, "--tenant", "north", "--storage", url, "--json")
     assert (ran.code, json.loads(ran.out)["error"]) == (1, "refused")
     with open_store(whole, COLLECTIONS) as store:
-        with pytest.raises(TenantRefused, match="there is no tenant"):
-            Tenants(store).delete("north")
-        Tenants(store).create("north")
+        with pytest.raises(TenantError, match="there is no tenant"):
+            TenantStore(store).delete("north")
+        TenantStore(store).create("north")
 
 
 def test_a_tenant_that_is_opted_out_ends_what_its_webhooks_are_told(run: Run) -> None:

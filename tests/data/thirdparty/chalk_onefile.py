@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from backends import Backend, Collection, Record, Snapshot, StoreBusy, StoreFailed, Transaction
+from backends import Backend, Collection, Record, Snapshot, StorageBusyError, StorageUnavailableError, Transaction
 from backends.base import file_path
-from backends.memory.backend import NO_STATE, State, Table, TableSnapshot, TableTransaction
+from backends.memory.backend import EMPTY_STATE, State, Table, TableSnapshot, TableTransaction
 
 
 class OneFileBackend(Backend):
@@ -40,7 +40,7 @@ class OneFileBackend(Backend):
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         self._state(tenant)
         if not self._writing.acquire(timeout=wait):
-            raise StoreBusy(f"another writer held {self._path} for more than {wait:g} seconds")
+            raise StorageBusyError(f"another writer held {self._path} for more than {wait:g} seconds")
 
         def commit(state: State, touched: set[str]) -> None:
             states = self._states | {tenant: state}
@@ -53,14 +53,14 @@ class OneFileBackend(Backend):
         self._state("")
         return sorted(self._states)
 
-    def stamp(self, tenant: str) -> object:
+    def version(self, tenant: str) -> object:
         return self._state(tenant).serial
 
     def check(self) -> list[str]:
         self._state("")
         try:
             load(self._path)
-        except StoreFailed as error:
+        except StorageUnavailableError as error:
             return [str(error)]
         return []
 
@@ -69,8 +69,8 @@ class OneFileBackend(Backend):
 
     def _state(self, tenant: str) -> State:
         if self._closed:
-            raise StoreFailed(f"{self._path} is closed")
-        return self._states.get(tenant, NO_STATE)
+            raise StorageUnavailableError(f"{self._path} is closed")
+        return self._states.get(tenant, EMPTY_STATE)
 
 
 def load(path: Path) -> dict[str, State]:
@@ -80,7 +80,7 @@ def load(path: Path) -> dict[str, State]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreFailed(f"{path} cannot be read as a store: {error!r}") from error
+        raise StorageUnavailableError(f"{path} cannot be read as a store: {error!r}") from error
 
 
 def save(path: Path, states: dict[str, State]) -> None:
@@ -91,7 +91,7 @@ def save(path: Path, states: dict[str, State]) -> None:
         fresh.write_text(text)
         fresh.replace(path)
     except OSError as error:
-        raise StoreFailed(f"{path} cannot be written: {error}") from error
+        raise StorageUnavailableError(f"{path} cannot be written: {error}") from error
 
 
 def frozen(state: State) -> dict[str, Any]:

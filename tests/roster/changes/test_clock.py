@@ -18,7 +18,7 @@ from chalk_flask.oneroster.resource_type import stamp_of
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.changes import clock
-from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, moved, objects
@@ -27,7 +27,7 @@ from tests.support.packages import Made
 
 def test_all_records_that_an_import_changes_share_a_stamp(store: Backend, load: Load) -> None:  # I-05
     first = load(store, Made())
-    assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {first.stamp}
+    assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {first.timestamp}
     before = bodies(store)
     package = (
         Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other").drop("results", "result-1")
@@ -35,13 +35,13 @@ def test_all_records_that_an_import_changes_share_a_stamp(store: Backend, load: 
     second = load(store, package)
     for name, named in bodies(store).items():
         for key, body in named.items():
-            assert stamp_of(body) == (first if body == before[name][key] else second).stamp
+            assert stamp_of(body) == (first if body == before[name][key] else second).timestamp
     assert moved(before, bodies(store)) == {"pupil-1", "org-3", "result-1"}
 
 
 def test_the_stamp_lies_about_the_commit_and_has_passed_when_the_import_ends(store: Backend, load: Load) -> None:
     start = format_instant(time.time())
-    stamp = load(store, Made()).stamp
+    stamp = load(store, Made()).timestamp
     assert stamp is not None
     assert start <= stamp <= format_instant(time.time())
     assert clock.seconds(stamp) - clock.seconds(start) < 2
@@ -49,7 +49,7 @@ def test_the_stamp_lies_about_the_commit_and_has_passed_when_the_import_ends(sto
 
 def test_records_are_found_by_their_stamp(store: Backend, load: Load) -> None:
     load(store, Made())
-    stamp = load(store, Made().set("users", "pupil-1", givenName="Ada")).stamp
+    stamp = load(store, Made().set("users", "pupil-1", givenName="Ada")).timestamp
     assert stamp is not None
     with store.read("default") as snapshot:
         assert list(snapshot.keys("users", Compare("dateLastModified", ">=", fold(stamp)))) == ["pupil-1"]
@@ -58,9 +58,9 @@ def test_records_are_found_by_their_stamp(store: Backend, load: Load) -> None:
 def test_a_stamp_is_above_every_earlier_one_when_the_clock_was_put_back(store: Backend, load: Load) -> None:  # I-05
     ahead = format_instant(time.time() + 3600)
     with store.write("default") as transaction:
-        transaction.put("clock", [clock.remember(ahead)])
+        transaction.put("clock", [clock.timestamp_record(ahead)])
     start = time.monotonic()
-    first, second = load(store, Made()).stamp, load(store, Made().set("orgs", "org-1", name="B")).stamp
+    first, second = load(store, Made()).timestamp, load(store, Made().set("orgs", "org-1", name="B")).timestamp
     assert first is not None
     assert second is not None
     assert ahead < first < second < format_instant(time.time() + 3601)
@@ -70,7 +70,7 @@ def test_a_stamp_is_above_every_earlier_one_when_the_clock_was_put_back(store: B
 @pytest.mark.parametrize(("count", "least", "most"), [(1, 0.05, 0.06), (8_000, 0.5, 1.3), (50_001, 0.0, 0.0)])
 def test_a_stamp_lies_ahead_by_what_writing_takes(count: int, least: float, most: float) -> None:  # I-05, I-06
     # Most of it is over when the commit comes: that is less than a second before or after its stamp.
-    assert least <= clock.ahead(count) <= most
+    assert least <= clock.commit_lead(count) <= most
 
 
 class Slow:
@@ -100,24 +100,24 @@ class Slow:
 def test_a_commit_that_comes_after_its_stamp_is_stamped_again(store: Backend, tmp_path: Path) -> None:  # I-05
     ended: list[str] = []
     slow = Slow(store, 0.3, lambda: ended.append(format_instant(time.time())))
-    report = import_package(slow, "default", Made().folder(tmp_path / "p"), Options())
-    assert report.stamp is not None
-    assert report.stamp >= ended[0]
-    assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.stamp}
+    report = import_package(slow, "default", Made().folder(tmp_path / "p"), ImportOptions())
+    assert report.timestamp is not None
+    assert report.timestamp >= ended[0]
+    assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.timestamp}
 
 
 def test_stamping_again_leaves_alone_what_somebody_else_wrote_since(store: Backend, tmp_path: Path) -> None:
     def theirs() -> None:
         package = Made().set("users", "pupil-1", givenName="Theirs").drop("results", "result-1")
-        import_package(store, "default", package.folder(tmp_path / "theirs"), Options())
+        import_package(store, "default", package.folder(tmp_path / "theirs"), ImportOptions())
 
     slow = Slow(store, 0.3, theirs)
-    report = import_package(slow, "default", Made().folder(tmp_path / "ours"), Options())
+    report = import_package(slow, "default", Made().folder(tmp_path / "ours"), ImportOptions())
     assert objects(store, "users")["pupil-1"]["givenName"] == "Theirs"
     assert objects(store, "results")["result-1"]["status"] == "tobedeleted"
-    assert report.stamp is not None
-    assert objects(store, "users")["pupil-2"]["dateLastModified"] == report.stamp
-    assert objects(store, "users")["pupil-1"]["dateLastModified"] < report.stamp
+    assert report.timestamp is not None
+    assert objects(store, "users")["pupil-2"]["dateLastModified"] == report.timestamp
+    assert objects(store, "users")["pupil-1"]["dateLastModified"] < report.timestamp
 
 
 class Follower(threading.Thread):
@@ -168,7 +168,7 @@ def test_a_reader_whose_cursor_is_its_own_clock_misses_nothing(kind: str, tmp_pa
                 if number % 3 == 0:
                     package.drop("results", "result-1")
                     package.set("users", "pupil-2", orgSourcedIds="org-2,org-3")
-                report = import_package(store, "default", package.folder(tmp_path / "package"), Options())
+                report = import_package(store, "default", package.folder(tmp_path / "package"), ImportOptions())
                 assert report.state == "committed"
         finally:
             follower.stop()

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.oneroster.resource_type import Resource, unstamped
+from chalk_flask.oneroster.resource_type import ResourceType, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.export.exporter import Exported, export_package
+from chalk_flask.roster.export.exporter import ExportResult, export_package
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects
 from tests.support.packages import DATA, HEADERS, Made
@@ -31,7 +31,7 @@ SAMPLES = pytest.mark.parametrize(
 )
 
 
-def exported(store: Backend, path: Path, **how: Any) -> Exported:
+def exported(store: Backend, path: Path, **how: Any) -> ExportResult:
     with store.read("default") as snapshot:
         return export_package(snapshot, "default", path, **how)
 
@@ -39,7 +39,9 @@ def exported(store: Backend, path: Path, **how: Any) -> Exported:
 def active(store: Backend) -> dict[str, dict[str, bytes]]:
     """The active records without the moments of their last change."""
     kept = bodies(store).items()
-    return {n: {k: unstamped(body) for k, body in each.items() if Resource.is_active(body)} for n, each in kept}
+    return {
+        n: {k: without_timestamp(body) for k, body in each.items() if ResourceType.is_active(body)} for n, each in kept
+    }
 
 
 def table(package: Path, name: str) -> list[list[str]]:
@@ -66,7 +68,7 @@ def test_an_export_imported_elsewhere_is_the_same_roster_and_the_same_export(
         assert exported(other, tmp_path / "second.zip").rows == first.rows
         assert active(other) == active(store)
     assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
-    assert load(store, tmp_path / "first.zip", "unchanged").stamp is None
+    assert load(store, tmp_path / "first.zip", "unchanged").timestamp is None
 
 
 def test_headers_are_the_standards_and_the_state_is_blank(store: Backend, load: Load, tmp_path: Path) -> None:
@@ -90,14 +92,16 @@ def test_a_delta_export_brings_an_older_copy_up_to_date(store: Backend, load: Lo
         package.rows["orgs"].append({"sourcedId": "new", "name": "New", "type": "school", "parentSourcedId": "org-1"})
         load(store, package)
         second = load(store, package.set("users", "pupil-1", givenName="Ada"))
-        done = exported(store, tmp_path / "delta.zip", since=first.stamp)
+        done = exported(store, tmp_path / "delta.zip", since=first.timestamp)
         assert done.rows["users"] > 1
         load(copy, tmp_path / "delta.zip")
         assert unstamped_all(copy) == unstamped_all(store)
-        assert exported(store, tmp_path / "one.zip", since=first.stamp and before(second.stamp)).rows == {"users": 1}
+        assert exported(store, tmp_path / "one.zip", since=first.timestamp and before(second.timestamp)).rows == {
+            "users": 1
+        }
         _, row = table(tmp_path / "one.zip", "users")
-        assert (row[1], row[2]) == ("active", second.stamp)
-        assert exported(store, tmp_path / "none.zip", since=second.stamp).rows == {}
+        assert (row[1], row[2]) == ("active", second.timestamp)
+        assert exported(store, tmp_path / "none.zip", since=second.timestamp).rows == {}
 
 
 def before(stamp: str | None) -> str:
@@ -107,7 +111,7 @@ def before(stamp: str | None) -> str:
 
 
 def unstamped_all(store: Backend) -> dict[str, dict[str, bytes]]:
-    return {name: {key: unstamped(body) for key, body in each.items()} for name, each in bodies(store).items()}
+    return {name: {key: without_timestamp(body) for key, body in each.items()} for name, each in bodies(store).items()}
 
 
 def test_deleted_records_are_left_out_and_what_is_empty_is_declared_absent(

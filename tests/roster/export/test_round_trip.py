@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from backends import EVERYTHING, Backend, Transaction, Where, open_store
-from chalk_flask.oneroster.resource_type import unstamped
+from backends import MATCH_ALL, Backend, Transaction, Where, open_store
+from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook import writes
-from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects
@@ -32,7 +32,7 @@ EXEMPT = {name: value for name, value in RESULT.items() if name != "score"} | {"
 
 
 def everything(_: str) -> Where:
-    return EVERYTHING
+    return MATCH_ALL
 
 
 def nothing_more(_: Transaction) -> None:
@@ -41,7 +41,7 @@ def nothing_more(_: Transaction) -> None:
 
 def put(store: Backend, name: str, key: str, sent: dict[str, Any]) -> None:
     """Write as a grade tool does; what is not allowed at the moment is not written."""
-    with contextlib.suppress(writes.Unprocessable, writes.NotThere):
+    with contextlib.suppress(writes.InvalidPayloadError, writes.RecordNotFoundError):
         writes.put(store, "default", FILES[name], key, sent, everything, nothing_more)
 
 
@@ -90,8 +90,8 @@ def test_what_names_deleted_records_is_left_out_and_said_to_be(
     assert objects(store, "lineItems")["tool-1"]["status"] == "active"
     done = exported(store, tmp_path / "all.zip")
     assert done.left_out == {"lineItems": 1, "results": 2}
-    assert done.as_dict()["left_out"] == done.left_out
-    assert "Left out of results: 2, which name what is deleted" in done.as_text()
+    assert done.to_dict()["left_out"] == done.left_out
+    assert "Left out of results: 2, which name what is deleted" in done.to_text()
     assert [line[0] for line in table(tmp_path / "all.zip", "lineItems")] == ["sourcedId", "item-1"]
     kept = same_again(store, load, tmp_path)
     assert kept["results"].keys() == {"result-1"}
@@ -185,7 +185,7 @@ class History:
 
     def take(self, made: Made) -> None:
         """Import it; as things stand it may be refused, or change nothing."""
-        import_package(self.store, "default", made.folder(self.folder / "next"), Options())
+        import_package(self.store, "default", made.folder(self.folder / "next"), ImportOptions())
 
     def grade(self) -> None:
         item, number = f"tool-{self.draw.randrange(3)}", self.draw.randrange(4)
@@ -197,7 +197,7 @@ class History:
 
     def ungrade(self) -> None:
         name, key = self.draw.choice([("lineItems", "tool-0"), ("results", "score-1"), ("results", "result-1")])
-        with contextlib.suppress(writes.NotThere):
+        with contextlib.suppress(writes.RecordNotFoundError):
             writes.delete(self.store, "default", FILES[name], key, everything, nothing_more)
 
 
@@ -223,7 +223,7 @@ def test_a_delta_export_carries_the_gradebook_with_its_tombstones_and_its_revive
     with open_store("memory:", COLLECTIONS) as copy:
         exported(store, tmp_path / "all.zip")
         load(copy, tmp_path / "all.zip")
-        since = load(store, delta(users=[row("users", "parent-1", givenName="New")])).stamp
+        since = load(store, delta(users=[row("users", "parent-1", givenName="New")])).timestamp
         load(store, delta(results=[gone("result-1")], enrollments=[gone("enr-1")]))
         put(store, "results", "result-3", EXEMPT | {"comment": "excused"})
         writes.delete(store, "default", FILES["results"], "result-2", everything, nothing_more)
@@ -234,6 +234,6 @@ def test_a_delta_export_carries_the_gradebook_with_its_tombstones_and_its_revive
         assert done.rows == {"enrollments": 1, "lineItems": 1, "results": 3}
         load(copy, tmp_path / "delta.zip")
         here, there = bodies(store), bodies(copy)
-        assert {n: {k: unstamped(b) for k, b in each.items()} for n, each in here.items()} == {
-            n: {k: unstamped(b) for k, b in each.items()} for n, each in there.items()
+        assert {n: {k: without_timestamp(b) for k, b in each.items()} for n, each in here.items()} == {
+            n: {k: without_timestamp(b) for k, b in each.items()} for n, each in there.items()
         }

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from backends import EVERYTHING, AnyOf, Backend, Compare, Not, StoreBusy, Transaction, Where, open_store
-from chalk_flask.oneroster.resource_type import UNSTAMPED, stamp_of, unstamped
+from backends import MATCH_ALL, Backend, Compare, Not, Or, StorageBusyError, Transaction, Where, open_store
+from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, stamp_of, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.gradebook import writes
-from chalk_flask.roster.gradebook.writes import NotThere, Unprocessable, Written
+from chalk_flask.roster.gradebook.writes import InvalidPayloadError, RecordNotFoundError, WriteResult
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, moved, objects
@@ -46,14 +46,14 @@ class Stopped(Exception):
 
 
 def everything(_: str) -> Where:
-    return EVERYTHING
+    return MATCH_ALL
 
 
 def nothing_more(_: Transaction) -> None:
     pass
 
 
-def put(store: Backend, name: str, key: str, sent: dict[str, Any], see: writes.Sight = everything) -> Written:
+def put(store: Backend, name: str, key: str, sent: dict[str, Any], see: writes.Sight = everything) -> WriteResult:
     return writes.put(store, "default", FILES[name], key, sent, see, nothing_more)
 
 
@@ -90,7 +90,7 @@ def test_a_record_is_stored_in_the_bytes_that_an_import_would_write(taught: Back
     ):
         own = f'"sourcedId":"{imported}","status"'.encode()
         theirs = own.replace(imported.encode(), sent.encode())
-        assert unstamped(after[name][sent]) == unstamped(before[name][imported]).replace(own, theirs)
+        assert without_timestamp(after[name][sent]) == without_timestamp(before[name][imported]).replace(own, theirs)
     assert check_store(taught).problems == []
 
 
@@ -119,7 +119,7 @@ def test_what_is_there_already_keeps_its_stamp(taught: Backend) -> None:  # W-11
     first = put(taught, "results", "r", RESULT)
     with taught.read("default") as snapshot:
         revision = snapshot.revision
-    assert put(taught, "results", "r", {**RESULT, "comment": ""}) == Written(first.body, False)
+    assert put(taught, "results", "r", {**RESULT, "comment": ""}) == WriteResult(first.body, False)
     with taught.read("default") as snapshot:
         assert snapshot.revision == revision
     assert put(taught, "results", "r", {**RESULT, "comment": "!"}).body != first.body
@@ -145,7 +145,7 @@ def test_a_writer_does_not_wait_long_for_another(taught: Backend, monkeypatch: p
     def write() -> None:
         try:
             put(taught, "results", "r", RESULT)
-        except StoreBusy:
+        except StorageBusyError:
             refused.append(True)
 
     with taught.write("default"):
@@ -262,7 +262,7 @@ def test_what_cannot_be_kept_is_refused_by_the_name_of_its_member(
     taught: Backend, name: str, sent: dict[str, Any], said: str
 ) -> None:  # W-03, W-04, W-06
     before = bodies(taught)
-    with pytest.raises(Unprocessable, match=said):
+    with pytest.raises(InvalidPayloadError, match=said):
         put(taught, name, "x", sent)
     assert bodies(taught) == before
 
@@ -290,7 +290,7 @@ def test_a_result_is_read_leniently(taught: Backend, sent: dict[str, Any], kept:
     put(taught, "results", "r", {**RESULT, **sent})
     found = get(taught, "results", "r")
     assert {name: found.get(name) for name in kept} == kept
-    assert found["dateLastModified"] not in ("yesterday", UNSTAMPED)
+    assert found["dateLastModified"] not in ("yesterday", NO_TIMESTAMP)
     assert check_store(taught).problems == []
 
 
@@ -302,10 +302,10 @@ def test_a_replacement_is_a_whole(taught: Backend) -> None:
 
 def test_deleted_records_cannot_be_referred_to(taught: Backend, load: Load) -> None:  # W-04
     load(taught, Made().drop("users", "pupil-2"))
-    with pytest.raises(Unprocessable, match="student"):
+    with pytest.raises(InvalidPayloadError, match="student"):
         put(taught, "results", "r", {**RESULT, "student": {"sourcedId": "pupil-2"}})
     delete(taught, "lineItems", "item-1")
-    with pytest.raises(Unprocessable, match="lineItem"):
+    with pytest.raises(InvalidPayloadError, match="lineItem"):
         put(taught, "results", "r", RESULT)
 
 
@@ -329,13 +329,13 @@ def test_deleting_a_line_item_takes_its_results_along_in_the_same_commit(taught:
 @pytest.mark.parametrize("name", ["lineItems", "results", "categories"])
 def test_what_is_not_there_cannot_be_deleted(taught: Backend, name: str) -> None:  # W-09
     sent = SENT[name]
-    with pytest.raises(NotThere):
+    with pytest.raises(RecordNotFoundError):
         delete(taught, name, "x")
-    with pytest.raises(NotThere):
+    with pytest.raises(RecordNotFoundError):
         put(taught, name, "x", {**sent, "status": "tobedeleted"})
     put(taught, name, "x", sent)
     delete(taught, name, "x")
-    with pytest.raises(NotThere):
+    with pytest.raises(RecordNotFoundError):
         delete(taught, name, "x")
 
 
@@ -360,7 +360,7 @@ def test_a_category_in_use_stays(taught: Backend) -> None:  # W-09
         lambda: delete(taught, "categories", "c"),
         lambda: put(taught, "categories", "c", {"title": "Quiz", "status": "tobedeleted"}),
     ):
-        with pytest.raises(Unprocessable, match="in use"):
+        with pytest.raises(InvalidPayloadError, match="in use"):
             attempt()
     delete(taught, "lineItems", "i")
     delete(taught, "categories", "c")
@@ -371,21 +371,21 @@ def test_what_is_out_of_sight_is_neither_referred_to_nor_written_over(taught: Ba
     hidden = {"classes": "class-1", "users": "pupil-1", "lineItems": "item-1", "results": "result-1"}
 
     def see(name: str) -> Where:
-        return Not(Compare("@key", "=", hidden[name])) if name in hidden else EVERYTHING
+        return Not(Compare("@key", "=", hidden[name])) if name in hidden else MATCH_ALL
 
     before = bodies(taught)
-    with pytest.raises(Unprocessable, match="class: there is no class with the id 'class-1' here"):
+    with pytest.raises(InvalidPayloadError, match="class: there is no class with the id 'class-1' here"):
         put(taught, "lineItems", "x", ITEM, see)
-    with pytest.raises(Unprocessable, match=r"lineItem: .*; student: "):
+    with pytest.raises(InvalidPayloadError, match=r"lineItem: .*; student: "):
         put(taught, "results", "x", RESULT, see)
-    with pytest.raises(NotThere):
+    with pytest.raises(RecordNotFoundError):
         put(taught, "lineItems", "item-1", {**ITEM, "class": {"sourcedId": "class-2"}}, see)
-    with pytest.raises(NotThere):
+    with pytest.raises(RecordNotFoundError):
         delete(taught, "results", "result-1", see)
-    with pytest.raises(NotThere):
-        put(taught, "results", "result-1", {**RESULT, "status": "tobedeleted"}, lambda _: AnyOf(()))
-    with pytest.raises(NotThere):
-        put(taught, "categories", "new", {"title": "Quiz"}, lambda _: AnyOf(()))
+    with pytest.raises(RecordNotFoundError):
+        put(taught, "results", "result-1", {**RESULT, "status": "tobedeleted"}, lambda _: Or(()))
+    with pytest.raises(RecordNotFoundError):
+        put(taught, "categories", "new", {"title": "Quiz"}, lambda _: Or(()))
     assert bodies(taught) == before
 
 

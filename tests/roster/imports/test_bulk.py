@@ -9,9 +9,9 @@ import pytest
 
 from backends import Backend, Snapshot, Transaction
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports.importer import Options, import_package
-from chalk_flask.roster.imports.report import Report
-from chalk_flask.roster.opening import Rosters
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.roster.opening import RosterStore
 from chalk_flask.roster.verify.checker import check_store
 from tests.roster.conftest import Load, bodies, ids, moved, objects
 from tests.support.packages import DATA, ROWS, Made
@@ -30,7 +30,7 @@ def test_the_same_package_again_moves_nothing(store: Backend, load: Load, packag
     before, number = bodies(store), revision(store)
     report = load(store, package, "unchanged")
     assert (bodies(store), revision(store)) == (before, number)
-    assert report.stamp is None
+    assert report.timestamp is None
     assert report.total() == {"unchanged": sum(map(len, before.values()))} | dict.fromkeys(
         ("created", "updated", "deleted", "revived"), 0
     )
@@ -50,9 +50,9 @@ def test_a_changed_record_moves_and_nothing_else(store: Backend, load: Load) -> 
     report = load(store, Made().set("users", "pupil-1", givenName="Ada"))
     assert moved(before, bodies(store)) == {"pupil-1"}
     assert report.total() == {"created": 0, "updated": 1, "deleted": 0, "revived": 0, "unchanged": COUNT - 1}
-    assert report.stamp is not None
-    assert first.stamp is not None
-    assert objects(store, "users")["pupil-1"]["dateLastModified"] == report.stamp > first.stamp
+    assert report.timestamp is not None
+    assert first.timestamp is not None
+    assert objects(store, "users")["pupil-1"]["dateLastModified"] == report.timestamp > first.timestamp
 
 
 def test_a_missing_record_is_marked_as_deleted_and_keeps_what_it_said(store: Backend, load: Load) -> None:  # I-04
@@ -60,7 +60,7 @@ def test_a_missing_record_is_marked_as_deleted_and_keeps_what_it_said(store: Bac
     before, user = bodies(store), objects(store, "users")["pupil-2"]
     report = load(store, Made().drop("users", "pupil-2"))
     assert moved(before, bodies(store)) == {"pupil-2"}
-    assert objects(store, "users")["pupil-2"] == user | {"status": "tobedeleted", "dateLastModified": report.stamp}
+    assert objects(store, "users")["pupil-2"] == user | {"status": "tobedeleted", "dateLastModified": report.timestamp}
     assert report.files["users"].counts == {"unchanged": 3, "deleted": 1}
     load(store, Made().drop("users", "pupil-2"), "unchanged")
 
@@ -211,8 +211,8 @@ class Interrupted:
 
 
 def test_what_another_writer_did_between_comparing_and_writing_is_not_lost(store: Backend, tmp_path: Path) -> None:
-    def put(store: Rosters, package: Made, name: str) -> Report:
-        return import_package(store, "default", package.folder(tmp_path / name), Options())
+    def put(store: RosterStore, package: Made, name: str) -> ImportReport:
+        return import_package(store, "default", package.folder(tmp_path / name), ImportOptions())
 
     put(store, Made(), "first")
     before = bodies(store)
@@ -224,8 +224,8 @@ def test_what_another_writer_did_between_comparing_and_writing_is_not_lost(store
 
 
 def test_a_roster_that_was_deleted_meanwhile_is_compared_again(store: Backend, tmp_path: Path) -> None:
-    def put(store: Rosters, package: Made, name: str) -> Report:
-        return import_package(store, "default", package.folder(tmp_path / name), Options())
+    def put(store: RosterStore, package: Made, name: str) -> ImportReport:
+        return import_package(store, "default", package.folder(tmp_path / name), ImportOptions())
 
     empty = Made()
     empty.rows = {name: [] for name in FILES} | {"orgs": [{"sourcedId": "else", "name": "Else", "type": "district"}]}

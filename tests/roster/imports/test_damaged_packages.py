@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
@@ -33,15 +33,15 @@ PIECES = [*b'",\r\n\0\xff\xef\xbb\xbf\\ {}:;', *b"0a-"]
 def known() -> Iterator[Backend]:
     """A store that holds the roster, or whatever a damaged package made of it."""
     with open_store("memory:", COLLECTIONS) as store, tempfile.TemporaryDirectory() as folder:
-        import_package(store, "default", Made().folder(Path(folder) / "package"), Options())
+        import_package(store, "default", Made().folder(Path(folder) / "package"), ImportOptions())
         yield store
 
 
 def survive(store: Backend, path: Path) -> None:
     """Import a package of which nobody knows what it is."""
     before = bodies(store)
-    report = import_package(store, "default", path, Options())
-    assert report.as_text().encode()
+    report = import_package(store, "default", path, ImportOptions())
+    assert report.to_text().encode()
     if report.state == "committed":
         assert check_store(store).problems == []
     else:

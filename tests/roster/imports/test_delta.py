@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.oneroster.resource_type import unstamped
+from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports.importer import Options, import_package
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, moved, objects
@@ -47,10 +47,10 @@ def gone(key: str, status: str = "tobedeleted") -> Row:
 
 def refused(store: Backend, tmp_path: Path, made: Made) -> list[dict[str, Any]]:
     before = bodies(store)
-    report = import_package(store, "default", made.folder(tmp_path / "refused"), Options())
+    report = import_package(store, "default", made.folder(tmp_path / "refused"), ImportOptions())
     assert report.state == "refused"
     assert bodies(store) == before
-    errors: list[dict[str, Any]] = report.as_dict()["errors"]
+    errors: list[dict[str, Any]] = report.to_dict()["errors"]
     return errors
 
 
@@ -125,7 +125,7 @@ def test_bulk_and_delta_files_mix_in_one_package_with_a_warning(store: Backend, 
     report = load(store, made)
     assert report.total()["deleted"] == 1
     assert objects(store, "results")["result-1"]["status"] == "tobedeleted"
-    assert [warning["code"] for warning in report.as_dict()["warnings"]] == ["mixed_modes"]
+    assert [warning["code"] for warning in report.to_dict()["warnings"]] == ["mixed_modes"]
 
 
 @pytest.mark.parametrize(
@@ -207,10 +207,10 @@ def test_a_delta_from_one_roster_to_another_gives_the_other(
         if any(changes.values()):
             load(here, step)
         load(there, one)
-        import_package(there, "default", two.folder(tmp_path / "whole"), Options())
+        import_package(there, "default", two.folder(tmp_path / "whole"), ImportOptions())
         assert comparable(here) == comparable(there)
         assert check_store(here, "default").ok
 
 
 def comparable(store: Backend) -> dict[str, dict[str, bytes]]:
-    return {name: {key: unstamped(body) for key, body in each.items()} for name, each in bodies(store).items()}
+    return {name: {key: without_timestamp(body) for key, body in each.items()} for name, each in bodies(store).items()}

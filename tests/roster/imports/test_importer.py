@@ -11,7 +11,7 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
-from chalk_flask.roster.imports.importer import Options
+from chalk_flask.roster.imports.importer import ImportOptions
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
@@ -96,14 +96,14 @@ def test_an_enrollment_in_another_role_is_mapped_when_the_operator_says_so(store
     package = Made().set("enrollments", "enr-2", role="aide", primary="true")
     refused = load(store, package, "refused")
     assert [(e.code, e.row, e.column, e.value) for e in refused.problems.errors] == [("bad_value", 3, "role", "aide")]
-    load(store, package, options=Options(map_roles=True))
+    load(store, package, options=ImportOptions(map_roles=True))
     enrollment = objects(store, "enrollments")["enr-2"]
     assert (enrollment["role"], enrollment["primary"]) == ("teacher", "false")
     assert objects(store, "enrollments")["enr-1"]["role"] == "student"
 
 
 def test_an_enrollment_without_a_role_is_never_mapped(store: Backend, load: Load) -> None:
-    report = load(store, Made().set("enrollments", "enr-2", role=""), "refused", options=Options(map_roles=True))
+    report = load(store, Made().set("enrollments", "enr-2", role=""), "refused", options=ImportOptions(map_roles=True))
     assert report.problems.errors[0].code == "missing_value"
 
 
@@ -111,7 +111,7 @@ def test_an_enrollment_without_a_role_is_never_mapped(store: Backend, load: Load
 def test_a_status_in_a_bulk_file_counts_and_its_date_does_not(store: Backend, load: Load, word: str) -> None:  # I-01
     report = load(store, Made().set("results", "result-1", status=word, dateLastModified="2019-01-01"))
     record = objects(store, "results")["result-1"]
-    assert (record["status"], record["dateLastModified"]) == ("tobedeleted", report.stamp)
+    assert (record["status"], record["dateLastModified"]) == ("tobedeleted", report.timestamp)
     assert [w.code for w in report.problems.warnings] == ["filled_state"]
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from backends import Query, open_store
 from chalk_flask.roster.imports import history
-from chalk_flask.roster.imports.approval import NotHeld, approve
-from chalk_flask.roster.imports.hold import tidy
-from chalk_flask.roster.imports.importer import Options, import_package
-from chalk_flask.roster.imports.thresholds import OFF
+from chalk_flask.roster.imports.approval import ApprovalError, approve
+from chalk_flask.roster.imports.hold import remove_expired
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports.thresholds import DISABLED
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
@@ -49,7 +49,7 @@ def work(url, folder, what, run):
     with open_store(url, COLLECTIONS) as store:
         if what == "approve":
             report = approve(store, "default", run, options, also=noted)
-            assert report.state == "committed", report.as_text()
+            assert report.state == "committed", report.to_text()
         else:
             import_package(store, "default", Path(run), options)
 
@@ -96,8 +96,8 @@ class Place:
         return url_in(self.home / "now", self.kind)
 
     @property
-    def options(self) -> Options:
-        return Options(folder=self.home / "now" / "imports")
+    def options(self) -> ImportOptions:
+        return ImportOptions(folder=self.home / "now" / "imports")
 
     @property
     def files(self) -> list[str]:
@@ -172,14 +172,14 @@ def test_an_approval_that_is_killed_is_applied_once_or_can_be_tried_again(there:
         run = import_package(store, "default", path, there.options).run
     with open_store("memory:", COLLECTIONS) as store:
         for each in (tmp_path / "first.zip", path):
-            import_package(store, "default", each, Options(brake=OFF))
+            import_package(store, "default", each, ImportOptions(thresholds=DISABLED))
         after = check_store(store).digest
     there.save()
     seen = set()
     for _ in trials(there, "approve", run):
         with open_store(there.url, COLLECTIONS) as store:
             with store.read("default") as snapshot:
-                found = history.find(snapshot, run)
+                found = history.find_run(snapshot, run)
             assert found
             seen.add(found.state)
             if found.state == "held":
@@ -190,11 +190,11 @@ def test_an_approval_that_is_killed_is_applied_once_or_can_be_tried_again(there:
                 assert found.state == "committed"
                 with store.read("default") as snapshot:
                     assert snapshot.find(Query("audit")).body().count(b'"import.approved"') == 1
-                with pytest.raises(NotHeld):
+                with pytest.raises(ApprovalError):
                     approve(store, "default", run, there.options)
             checked = check_store(store)
             assert (checked.digest, checked.problems) == (after, [])
-            tidy(store, there.options.folder)
+            remove_expired(store, there.options.folder)
             assert there.files == []
     assert "held" in seen
 
@@ -208,10 +208,10 @@ def test_holding_that_is_killed_leaves_a_whole_held_package_or_nothing(there: Pl
         with open_store(there.url, COLLECTIONS) as store:
             assert check_store(store).state == before
             with store.read("default") as snapshot:
-                held = [run for run in history.listed(snapshot, tmp_path / "none", "default") if run.state == "held"]
+                held = [run for run in history.list_runs(snapshot, tmp_path / "none", "default") if run.state == "held"]
             assert len(held) <= 1
             assert {f"{run.id}.zip" for run in held} <= set(there.files)
-            tidy(store, there.options.folder)
+            remove_expired(store, there.options.folder)
             assert there.files == [f"{run.id}.zip" for run in held]
             for run in held:
                 content = (tmp_path / "now" / "imports" / "default" / f"{run.id}.zip").read_bytes()
@@ -236,5 +236,5 @@ def test_a_package_that_many_import_at_once_is_held_once(there: Place, tmp_path:
     path = people(range(300)).zip(tmp_path / "second.zip")
     assert there.work("import", path, count=4)[1] == [0, 0, 0, 0]
     with open_store(there.url, COLLECTIONS) as store, store.read("default") as snapshot:
-        [held] = [run for run in history.listed(snapshot, tmp_path / "none", "default") if run.state == "held"]
+        [held] = [run for run in history.list_runs(snapshot, tmp_path / "none", "default") if run.state == "held"]
     assert there.files == [f"{held.id}.zip"]

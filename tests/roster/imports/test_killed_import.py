@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from backends import open_store, store_exists
-from chalk_flask.roster.imports.importer import Options, import_package
-from chalk_flask.roster.verify.checker import Checked, check_store, nothing_checked
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.verify.checker import IntegrityReport, check_store, nothing_checked
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.packages import Made
@@ -58,7 +58,7 @@ class Trial:
         path = self.paths[self.following[-1]]
         return [sys.executable, "-m", "chalk_flask", "import", str(path), "--storage", self.url]
 
-    def look(self, before: Checked) -> Checked:
+    def look(self, before: IntegrityReport) -> IntegrityReport:
         """Open the store, demand that it is sound and in one of two states, and remember in which."""
         found = checked(self.url)
         assert found.problems == []
@@ -68,7 +68,7 @@ class Trial:
         return found
 
 
-def checked(url: str) -> Checked:
+def checked(url: str) -> IntegrityReport:
     if not store_exists(url):
         return nothing_checked()
     with open_store(url, COLLECTIONS) as store:
@@ -80,7 +80,7 @@ def digests(paths: dict[str, Path]) -> dict[str, str]:
     found = {"empty": nothing_checked().digest}
     with open_store("memory:", COLLECTIONS) as store:
         for history in ("a", "a, b", "b, a"):
-            report = import_package(store, "default", paths[history[-1]], Options())
+            report = import_package(store, "default", paths[history[-1]], ImportOptions())
             assert report.state == "committed"
             found[history] = check_store(store).digest
     return found

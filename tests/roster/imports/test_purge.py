@@ -8,11 +8,11 @@ import pytest
 
 from backends import Backend, Compare
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import stamped, unstamped
+from chalk_flask.oneroster.resource_type import record_with_timestamp, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.changes import clock
-from chalk_flask.roster.imports.importer import Options
+from chalk_flask.roster.imports.importer import ImportOptions
 from chalk_flask.roster.verify.checker import check_store
 from tests.roster.conftest import Load, bodies, objects
 from tests.support.packages import Made
@@ -26,8 +26,8 @@ def age(store: Backend, days: float) -> None:
     with store.write("default") as transaction:
         for name, resource in FILES.items():
             gone = list(transaction.keys(name, Compare("status", "=", fold("tobedeleted"))))
-            for body in transaction.bodies(name, gone).values():
-                data = resource.normal(stamped(unstamped(body), stamp))
+            for body in transaction.get_many(name, gone).values():
+                data = resource.normalize(record_with_timestamp(without_timestamp(body), stamp))
                 transaction.put(name, [resource.record(data)])
 
 
@@ -53,7 +53,7 @@ def test_old_tombstones_go_once_nobody_names_them(store: Backend, load: Load) ->
     first = load(store, without_pupil())
     assert first.purged == 3
     assert sum(first.total()[outcome] for outcome in ("created", "updated", "deleted", "revived")) == 0
-    assert "3 old tombstones removed for good." in first.as_text()
+    assert "3 old tombstones removed for good." in first.to_text()
     assert not {"pupil-1"} & objects(store, "demographics").keys()
     assert objects(store, "users")["pupil-1"]["status"] == "tobedeleted"
     assert load(store, without_pupil()).purged == 1
@@ -97,7 +97,7 @@ def test_the_operator_may_keep_tombstones_for_longer(store: Backend, load: Load,
     load(store, made)
     age(store, 100)
     state = "committed" if purged else "unchanged"
-    assert load(store, made, state, Options(tombstone_days=days)).purged == purged
+    assert load(store, made, state, ImportOptions(tombstone_days=days)).purged == purged
 
 
 def test_purging_is_seen_in_a_dry_run_and_has_a_stamp(store: Backend, load: Load) -> None:
@@ -107,5 +107,5 @@ def test_purging_is_seen_in_a_dry_run_and_has_a_stamp(store: Backend, load: Load
     age(store, 100)
     assert load(store, made, "checked", dry_run=True).purged == 1
     report = load(store, made)
-    assert report.stamp is not None
-    assert abs(clock.seconds_until(report.stamp)) < 60
+    assert report.timestamp is not None
+    assert abs(clock.seconds_until(report.timestamp)) < 60

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from backends import Backend, open_store
 from chalk_flask.roster.diff.change_set import Outcome
 from chalk_flask.roster.imports import history
-from chalk_flask.roster.imports.approval import NotHeld, approve, discard
-from chalk_flask.roster.imports.hold import tidy
-from chalk_flask.roster.imports.importer import Options, import_package
-from chalk_flask.roster.imports.report import Report
-from chalk_flask.roster.imports.thresholds import OFF, Brake, Limit, parse_limit
-from chalk_flask.roster.package.archive import Limits
+from chalk_flask.roster.imports.approval import ApprovalError, approve, discard
+from chalk_flask.roster.imports.hold import remove_expired
+from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds, Threshold, parse_threshold
+from chalk_flask.roster.package.archive import ArchiveLimits
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.api.conftest import Consumer
@@ -38,37 +38,37 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> Options:
-    return Options(folder=tmp_path / "imports")
+def options(tmp_path: Path) -> ImportOptions:
+    return ImportOptions(folder=tmp_path / "imports")
 
 
-def load(store: Backend, package: Made, options: Options, folder: Path) -> Report:
-    return import_package(store, "default", package.zip(folder / "package.zip"), options, who="pat")
+def load(store: Backend, package: Made, options: ImportOptions, folder: Path) -> ImportReport:
+    return import_package(store, "default", package.zip(folder / "package.zip"), options, requested_by="pat")
 
 
-def held_files(options: Options) -> list[Path]:
+def held_files(options: ImportOptions) -> list[Path]:
     assert options.folder
     return sorted(options.folder.rglob("*.zip"))
 
 
-def held(store: Backend, options: Options, folder: Path, stored: int = 200, left: int = 150) -> Report:
+def held(store: Backend, options: ImportOptions, folder: Path, stored: int = 200, left: int = 150) -> ImportReport:
     """An import that is held: it leaves so many users of so many."""
     assert load(store, total(stored), options, folder).state == "committed"
     report = load(store, total(left), options, folder)
-    assert report.state == "held", report.as_text()
+    assert report.state == "held", report.to_text()
     return report
 
 
 def test_a_folder_as_large_as_packages_may_be_is_held_and_approved(
-    store: Backend, options: Options, tmp_path: Path
+    store: Backend, options: ImportOptions, tmp_path: Path
 ) -> None:
     load(store, total(200), options, tmp_path)
     path = total(150).folder(tmp_path / "package")
     size = sum(file.stat().st_size for file in path.iterdir())
-    exact = replace(options, limits=Limits(size=size))
+    exact = replace(options, limits=ArchiveLimits(size=size))
     report = import_package(store, "default", path, exact)
     assert (report.state, approve(store, "default", report.run, options).state) == ("held", "committed")
-    less = replace(options, limits=Limits(size=size - 1))
+    less = replace(options, limits=ArchiveLimits(size=size - 1))
     assert import_package(store, "default", path, less).problems.errors[0].code == "too_large"
 
 
@@ -82,12 +82,12 @@ def revision(store: Backend) -> int:
     [(200, 20, "committed"), (200, 21, "held"), (50, 10, "committed"), (50, 11, "held"), (100, 10, "committed")],
 )
 def test_deleting_more_than_10_percent_and_10_records_is_held(
-    store: Backend, options: Options, tmp_path: Path, stored: int, deleted: int, state: str
+    store: Backend, options: ImportOptions, tmp_path: Path, stored: int, deleted: int, state: str
 ) -> None:
     assert load(store, total(stored), options, tmp_path).state == "committed"
     report = load(store, total(stored - deleted), options, tmp_path)
     assert (report.state, report.total()["deleted"]) == (state, deleted)
-    assert [(trip.file, trip.what, trip.count, trip.stored) for trip in report.trips] == (
+    assert [(trip.file, trip.what, trip.count, trip.stored) for trip in report.exceeded] == (
         [("users", "deleted", deleted, stored)] if state == "held" else []
     )
 
@@ -101,13 +101,13 @@ def test_deleting_more_than_10_percent_and_10_records_is_held(
     ],
 )
 def test_changing_more_than_75_percent_of_more_than_100_records_is_held(
-    store: Backend, options: Options, tmp_path: Path, stored: int, updated: int, created: int, state: str
+    store: Backend, options: ImportOptions, tmp_path: Path, stored: int, updated: int, created: int, state: str
 ) -> None:
     assert load(store, total(stored), options, tmp_path).state == "committed"
     package = people(range(stored - OWN + created), other=range(updated))
     report = load(store, package, options, tmp_path)
     assert (report.state, report.total()["updated"], report.total()["created"]) == (state, updated, created)
-    assert [trip.what for trip in report.trips] == (["changed"] if state == "held" else [])
+    assert [trip.what for trip in report.exceeded] == (["changed"] if state == "held" else [])
 
 
 @given(
@@ -115,30 +115,32 @@ def test_changing_more_than_75_percent_of_more_than_100_records_is_held(
         {name: st.integers(0, 60) for name in ("created", "updated", "deleted", "revived", "unchanged")}
     ),
     active=st.integers(0, 120),
-    deleted=st.builds(Limit, st.integers(0, 100), st.integers(0, 50)),
-    changed=st.builds(Limit, st.integers(0, 200), st.integers(0, 120)),
+    deleted=st.builds(Threshold, st.integers(0, 100), st.integers(0, 50)),
+    changed=st.builds(Threshold, st.integers(0, 200), st.integers(0, 120)),
 )
 def test_a_limit_trips_above_its_share_and_above_its_number(
-    counts: dict[str, int], active: int, deleted: Limit, changed: Limit
+    counts: dict[str, int], active: int, deleted: Threshold, changed: Threshold
 ) -> None:
     outcomes = cast(dict[Outcome, int], counts)
-    found = {trip.what for trip in Brake(deleted, changed).trips("users", outcomes, lambda: active)}
+    found = {trip.what for trip in ChangeThresholds(deleted, changed).exceeded("users", outcomes, lambda: active)}
     written = counts["updated"] + counts["deleted"]
     gone = counts["deleted"] > Fraction(deleted.percent, 100) * active and counts["deleted"] > deleted.rows
     moved = written > Fraction(changed.percent, 100) * active and active > changed.rows
     assert found == {name for name, much in (("deleted", gone), ("changed", moved)) if much}
-    assert not list(OFF.trips("users", outcomes, lambda: active))
+    assert not list(DISABLED.exceeded("users", outcomes, lambda: active))
 
 
 def test_limits_are_read_as_they_are_shown() -> None:
-    assert [str(parse_limit(text)) for text in ("10%,10", " 5 , 0 ", "100 %, 7")] == ["10%,10", "5%,0", "100%,7"]
-    assert parse_limit("OFF") is None
+    assert [str(parse_threshold(text)) for text in ("10%,10", " 5 , 0 ", "100 %, 7")] == ["10%,10", "5%,0", "100%,7"]
+    assert parse_threshold("OFF") is None
     for text in ("", "10", "10%", "-1,5", "1.5%,3", "10%,10,10", "x"):
         with pytest.raises(ValueError, match="is not a limit"):
-            parse_limit(text)
+            parse_threshold(text)
 
 
-def test_nothing_that_is_served_differs_while_a_package_is_held(app: Flask, options: Options, tmp_path: Path) -> None:
+def test_nothing_that_is_served_differs_while_a_package_is_held(
+    app: Flask, options: ImportOptions, tmp_path: Path
+) -> None:
     store = chalk_of(app).store
     load(store, total(200), options, tmp_path)
     consumer = Consumer(app)
@@ -153,7 +155,7 @@ def test_nothing_that_is_served_differs_while_a_package_is_held(app: Flask, opti
 
 @pytest.mark.parametrize("packed", [True, False], ids=["zip", "folder"])
 def test_approving_does_what_an_import_without_a_brake_does(
-    store: Backend, options: Options, tmp_path: Path, packed: bool
+    store: Backend, options: ImportOptions, tmp_path: Path, packed: bool
 ) -> None:
     first, second = total(200).folder(tmp_path / "first"), people(range(90), other=range(60))
     path = second.zip(tmp_path / "second.zip") if packed else second.folder(tmp_path / "second")
@@ -161,10 +163,10 @@ def test_approving_does_what_an_import_without_a_brake_does(
     held = import_package(store, "default", path, options)
     assert held.state == "held"
     with open_store("memory:", COLLECTIONS) as other:
-        import_package(other, "default", first, Options())
-        oracle = import_package(other, "default", path, Options(brake=OFF))
+        import_package(other, "default", first, ImportOptions())
+        oracle = import_package(other, "default", path, ImportOptions(thresholds=DISABLED))
         digest = check_store(other).digest
-    approved = approve(store, "default", held.run, options, who="sam")
+    approved = approve(store, "default", held.run, options, requested_by="sam")
     assert (approved.state, approved.run, approved.package) == ("committed", held.run, path.name)
     assert approved.counts() == oracle.counts() == held.counts()
     assert check_store(store).digest == digest
@@ -173,7 +175,7 @@ def test_approving_does_what_an_import_without_a_brake_does(
     assert (again.state, again.earlier) == ("unchanged", held.run)
 
 
-def test_the_held_package_is_for_its_owner_alone(store: Backend, options: Options, tmp_path: Path) -> None:
+def test_the_held_package_is_for_its_owner_alone(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     report = held(store, options, tmp_path)
     [file] = held_files(options)
     assert file.stem == report.run
@@ -184,7 +186,7 @@ def test_the_held_package_is_for_its_owner_alone(store: Backend, options: Option
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_equal_folders_are_packed_into_equal_bytes(store: Backend, options: Options, tmp_path: Path) -> None:
+def test_equal_folders_are_packed_into_equal_bytes(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     report = held(store, options, tmp_path)
     discard(store, "default", report.run, options)
     packed: list[tuple[str | None, bytes]] = []
@@ -197,11 +199,11 @@ def test_equal_folders_are_packed_into_equal_bytes(store: Backend, options: Opti
     assert packed[0] == packed[1]
 
 
-def test_a_package_is_held_once_however_often_it_comes(store: Backend, options: Options, tmp_path: Path) -> None:
+def test_a_package_is_held_once_however_often_it_comes(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     first = held(store, options, tmp_path)
     again = load(store, total(150), options, tmp_path)
     assert (again.state, again.run, again.earlier) == ("held", first.run, first.run)
-    assert "held already" in again.as_text()
+    assert "held already" in again.to_text()
     assert len(held_files(options)) == 1
     held_files(options)[0].unlink()
     assert load(store, total(150), options, tmp_path).earlier is None
@@ -209,25 +211,25 @@ def test_a_package_is_held_once_however_often_it_comes(store: Backend, options: 
 
 
 def test_a_package_is_applied_with_the_options_it_was_held_with(
-    store: Backend, options: Options, tmp_path: Path
+    store: Backend, options: ImportOptions, tmp_path: Path
 ) -> None:
     load(store, total(200), options, tmp_path)
     package = total(150).set("enrollments", "enr-2", role="coach")
-    mapped = Options(map_roles=True, folder=options.folder)
+    mapped = ImportOptions(map_roles=True, folder=options.folder)
     assert load(store, package, options, tmp_path).state == "refused"
     report = load(store, package, mapped, tmp_path)
     assert approve(store, "default", report.run, options).state == "committed"
 
 
-def refusal(store: Backend, run: str, options: Options, now: datetime | None = None) -> str:
+def refusal(store: Backend, run: str, options: ImportOptions, now: datetime | None = None) -> str:
     before, number = bodies(store), revision(store)
-    with pytest.raises(NotHeld) as raised:
+    with pytest.raises(ApprovalError) as raised:
         approve(store, "default", run, options, now=now)
     assert (bodies(store), revision(store)) == (before, number)
     return str(raised.value)
 
 
-def test_bytes_that_were_tampered_with_are_not_applied(store: Backend, options: Options, tmp_path: Path) -> None:
+def test_bytes_that_were_tampered_with_are_not_applied(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     report = held(store, options, tmp_path)
     [file] = held_files(options)
     original = file.read_bytes()
@@ -239,59 +241,63 @@ def test_bytes_that_were_tampered_with_are_not_applied(store: Backend, options: 
     assert approve(store, "default", report.run, options).state == "committed"
 
 
-def test_what_was_held_for_7_days_can_only_be_discarded(store: Backend, options: Options, tmp_path: Path) -> None:
+def test_what_was_held_for_7_days_can_only_be_discarded(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     report = held(store, options, tmp_path)
     assert report.expires
     expires = datetime.fromisoformat(report.expires)
     assert timedelta(days=6.99) < expires - datetime.now(UTC) <= timedelta(days=7)
     assert "was held until" in refusal(store, report.run, options, expires)
-    tidy(store, options.folder, expires - timedelta(seconds=1))
+    remove_expired(store, options.folder, expires - timedelta(seconds=1))
     assert len(held_files(options)) == 1
-    tidy(store, options.folder, expires)
+    remove_expired(store, options.folder, expires)
     assert held_files(options) == []
     assert discard(store, "default", report.run, options).state == "discarded"
 
 
-def test_what_the_roster_has_overtaken_can_only_be_discarded(store: Backend, options: Options, tmp_path: Path) -> None:
+def test_what_the_roster_has_overtaken_can_only_be_discarded(
+    store: Backend, options: ImportOptions, tmp_path: Path
+) -> None:
     report = held(store, options, tmp_path)
     assert load(store, people(range(196), other=[3]), options, tmp_path).state == "committed"
     assert held_files(options) == []
     assert "the roster has changed" in refusal(store, report.run, options)
     discard(store, "default", report.run, options)
     assert "it is discarded" in refusal(store, report.run, options)
-    with pytest.raises(NotHeld, match="is not held"):
+    with pytest.raises(ApprovalError, match="is not held"):
         discard(store, "default", report.run, options)
-    with pytest.raises(NotHeld, match="no import 'run-x' is held"):
+    with pytest.raises(ApprovalError, match="no import 'run-x' is held"):
         approve(store, "default", "run-x", options)
 
 
-def test_discarding_changes_nothing_and_removes_the_package(store: Backend, options: Options, tmp_path: Path) -> None:
+def test_discarding_changes_nothing_and_removes_the_package(
+    store: Backend, options: ImportOptions, tmp_path: Path
+) -> None:
     report = held(store, options, tmp_path)
     before, number = bodies(store), revision(store)
-    assert discard(store, "default", report.run, options, who="sam").settled_by == "sam"
+    assert discard(store, "default", report.run, options, requested_by="sam").settled_by == "sam"
     assert (bodies(store), revision(store), held_files(options)) == (before, number, [])
 
 
 def test_a_dry_run_says_that_it_would_be_held_and_holds_nothing(
-    store: Backend, options: Options, tmp_path: Path
+    store: Backend, options: ImportOptions, tmp_path: Path
 ) -> None:
     load(store, total(200), options, tmp_path)
     path = total(150).zip(tmp_path / "package.zip")
     report = import_package(store, "default", path, options, dry_run=True)
-    assert (report.state, [trip.count for trip in report.trips]) == ("checked", [50])
-    assert "It would be held, because:" in report.as_text()
+    assert (report.state, [trip.count for trip in report.exceeded]) == ("checked", [50])
+    assert "It would be held, because:" in report.to_text()
     assert held_files(options) == []
 
 
 def test_a_package_that_cannot_be_kept_is_refused(store: Backend, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    load(store, total(200), Options(), tmp_path)
+    load(store, total(200), ImportOptions(), tmp_path)
     before, number = bodies(store), revision(store)
     for folder in (tmp_path / "file" / "imports", None):
-        report = load(store, total(150), Options(folder=folder), tmp_path)
+        report = load(store, total(150), ImportOptions(folder=folder), tmp_path)
         assert (report.state, [each.code for each in report.problems.errors]) == ("refused", ["cannot_hold"])
     assert (bodies(store), revision(store)) == (before, number)
-    assert history.listed(store.read("default"), tmp_path / "nowhere", "default")[-1].state == "committed"
+    assert history.list_runs(store.read("default"), tmp_path / "nowhere", "default")[-1].state == "committed"
 
 
 FULL_DISK = """
@@ -306,7 +312,7 @@ main(sys.argv[1:])
 def test_a_full_disk_refuses_what_would_be_held(tmp_path: Path) -> None:
     url = url_in(tmp_path, "json")
     with open_store(url, COLLECTIONS) as store:
-        load(store, total(400), Options(), tmp_path)
+        load(store, total(400), ImportOptions(), tmp_path)
         before = check_store(store).state
     path = total(300).zip(tmp_path / "package.zip")
     assert path.stat().st_size > 3000
@@ -325,7 +331,9 @@ def test_a_full_disk_refuses_what_would_be_held(tmp_path: Path) -> None:
         assert check_store(store).state == before
 
 
-def test_a_package_that_changes_while_it_is_read_is_refused(store: Backend, options: Options, tmp_path: Path) -> None:
+def test_a_package_that_changes_while_it_is_read_is_refused(
+    store: Backend, options: ImportOptions, tmp_path: Path
+) -> None:
     path = total(1500).zip(tmp_path / "package.zip")
 
     def grow(phase: str, rows: int) -> None:
@@ -345,7 +353,9 @@ numbers = st.sets(st.integers(0, 14))
 def test_every_import_is_refused_held_committed_or_unchanged_and_the_store_agrees(
     packages: list[tuple[set[int], set[int], int]], tmp_path: Path
 ) -> None:
-    options = Options(brake=Brake(Limit(10, 2), Limit(75, 6)), folder=tmp_path / "imports")
+    options = ImportOptions(
+        thresholds=ChangeThresholds(Threshold(10, 2), Threshold(75, 6)), folder=tmp_path / "imports"
+    )
     known: dict[str, str] = {}
     with open_store("memory:", COLLECTIONS) as store:
         for present, other, fault in packages:

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from chalk_flask.cli import main
-from chalk_flask.oneroster.fields.composites import Ref, Refs, Tokens
-from chalk_flask.oneroster.fields.scalars import Flag, Guid, Token
+from chalk_flask.oneroster.fields.composites import EnumListField, RefField, RefListField
+from chalk_flask.oneroster.fields.scalars import BooleanField, EnumField, GuidField
 from chalk_flask.oneroster.schemas import FILES
 from tests.support.packages import HEADERS, Made
 from tests.support.rejections import Filled, places
@@ -37,22 +37,22 @@ def each_column() -> Iterator[Cell]:
         for header, _, element in resource.columns:
             if element is None:
                 continue
-            if isinstance(element, Token | Tokens):  # V-01
+            if isinstance(element, EnumField | EnumListField):  # V-01
                 yield Cell(name, header, "nonsense")
                 yield Cell(name, header, "Student" if header == "roles" else element_word(element).title())
-            if isinstance(element, Flag):
+            if isinstance(element, BooleanField):
                 yield Cell(name, header, "yes")
-            if isinstance(element, Guid):
+            if isinstance(element, GuidField):
                 yield Cell(name, header, "x" * 256)
-            if isinstance(element, Ref):
+            if isinstance(element, RefField):
                 yield Cell(name, header, "nobody", "dangling_reference")
             if element.in_csv:
                 yield Cell(name, header, "", "missing_value")
-            if isinstance(element, Refs) and element.in_csv:
+            if isinstance(element, RefListField) and element.in_csv:
                 yield Cell(name, header, " , ,", "missing_value")
 
 
-def element_word(element: Token | Tokens) -> str:
+def element_word(element: EnumField | EnumListField) -> str:
     """A word of the element's vocabulary that is not the same with a capital."""
     return next(word for word in element.vocabulary if word != word.title())
 

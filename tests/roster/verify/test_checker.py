@@ -12,10 +12,10 @@ import orjson
 import pytest
 
 from backends import Backend, Record, open_store
-from chalk_flask.oneroster.resource_type import stamped, unstamped
+from chalk_flask.oneroster.resource_type import record_with_timestamp, without_timestamp
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
-from chalk_flask.roster.verify.canonical_form import StoredForm
-from chalk_flask.roster.verify.checker import Checked, check_store, nothing_checked
+from chalk_flask.roster.verify.canonical_form import CanonicalForm
+from chalk_flask.roster.verify.checker import IntegrityReport, check_store, nothing_checked
 from chalk_flask.storage import COLLECTIONS
 
 BASE = {"status": "active", "dateLastModified": "2031-05-02T08:00:00.000Z"}
@@ -150,7 +150,7 @@ def store() -> Iterator[Backend]:
         yield opened
 
 
-def put(store: Backend, name: str, *changed: Record) -> Checked:
+def put(store: Backend, name: str, *changed: Record) -> IntegrityReport:
     with store.write("default") as transaction:
         transaction.put(name, changed)
     return check_store(store)
@@ -192,7 +192,9 @@ def test_an_empty_store_and_one_that_does_not_exist_are_equal(tmp_path: Path) ->
 def test_the_moment_of_the_last_change_is_in_the_state_and_not_in_the_digest(store: Backend) -> None:
     before = check_store(store)
     record = records("users")[0]
-    later = Record(record.key, stamped(unstamped(record.body), "2031-06-01T00:00:00.000Z"), record.values)
+    later = Record(
+        record.key, record_with_timestamp(without_timestamp(record.body), "2031-06-01T00:00:00.000Z"), record.values
+    )
     after = put(store, "users", later)
     assert after.digest == before.digest
     assert after.state != before.state
@@ -324,7 +326,7 @@ def test_memory_stays_flat_in_the_number_of_records(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ROSTER)
 def test_the_quick_way_recognises_every_sound_record(name: str) -> None:
-    form = StoredForm(FILES[name])
+    form = CanonicalForm(FILES[name])
     for record in records(name):
         assert form.problem(record.body) is None
         surely = form.holds(record.body, orjson.loads(record.body))
@@ -342,7 +344,7 @@ ALTERNATIVES: list[Any] = [
 
 @pytest.mark.parametrize("name", ROSTER)
 def test_the_quick_way_is_never_sure_of_what_the_definition_denies(name: str) -> None:
-    form, sure = StoredForm(FILES[name]), 0
+    form, sure = CanonicalForm(FILES[name]), 0
     for body in variants(name):
         holds = form.holds(body, orjson.loads(body))
         sure += holds
@@ -354,7 +356,7 @@ def variants(name: str) -> Iterator[bytes]:
     """Bodies with every element replaced, left out, put last, or added, as well encoded as a sound one."""
     for record in records(name):
         data = orjson.loads(record.body)
-        for element in [*FILES[name].elements, "unknown"]:
+        for element in [*FILES[name].fields, "unknown"]:
             without = {key: value for key, value in data.items() if key != element}
             for value in [*ALTERNATIVES, data.get(element, "x")]:
                 for changed in (data | {element: value}, without, without | {element: value}):

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.auth.secrets.encryption import Vault
+from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.outbox.event import ACTIONS, ENTITIES
 from chalk_flask.outbox.subscription import COLLECTION
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.tenants.store import TenantRefused, Tenants
-from chalk_flask.webhooks.admin.store import MOST, WebhookRefused, Webhooks
-from chalk_flask.webhooks.http.ssrf_guard import Guard
+from chalk_flask.tenants.store import TenantError, TenantStore
+from chalk_flask.webhooks.admin.store import MAX_WEBHOOKS, WebhookError, WebhookStore
+from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 from tests.webhooks.conftest import ALLOWED, URL, asked, held, made, told
 
 
-def test_a_webhook_is_kept_as_it_was_asked_for_and_noted(webhooks: Webhooks, store: Backend) -> None:
+def test_a_webhook_is_kept_as_it_was_asked_for_and_noted(webhooks: WebhookStore, store: Backend) -> None:
     created = webhooks.create("default", asked(label=" Tool ", events=["user.*"], orgs=["o-1"], excluded=["email"]))
     [webhook] = webhooks.list("default")
     assert webhook == created.subscription
@@ -45,16 +45,16 @@ def test_a_webhook_is_kept_as_it_was_asked_for_and_noted(webhooks: Webhooks, sto
         ([], set()),
     ],
 )  # fmt: skip
-def test_events_are_named_or_matched(webhooks: Webhooks, named: list[str], meant: set[str]) -> None:
+def test_events_are_named_or_matched(webhooks: WebhookStore, named: list[str], meant: set[str]) -> None:
     assert made(webhooks, events=named).events == meant
 
 
-def test_entities_have_the_names_of_the_standard_as_well(webhooks: Webhooks) -> None:
+def test_entities_have_the_names_of_the_standard_as_well(webhooks: WebhookStore) -> None:
     names = ["academicSession", "users", "line_item", "orgs"]
     assert made(webhooks, entities=names).entities == {"academic_session", "user", "line_item", "org"}
 
 
-def test_excluded_fields_are_those_of_the_resources(webhooks: Webhooks) -> None:
+def test_excluded_fields_are_those_of_the_resources(webhooks: WebhookStore) -> None:
     names = ["email", "user.phone", "users.sms", "metadata.note", "metadata.*", "org.metadata.a.b", "class.resources"]
     kept = {"email", "user.phone", "user.sms", "metadata.note", "metadata", "org.metadata.a.b", "class.resources"}
     assert made(webhooks, excluded=names).excluded == kept
@@ -92,37 +92,37 @@ def test_excluded_fields_are_those_of_the_resources(webhooks: Webhooks) -> None:
 )  # fmt: skip
 def test_what_will_not_do_is_refused_with_the_reason(given: dict[str, Any], says: str, tmp_path: Path) -> None:
     with open_store("memory:", COLLECTIONS) as store:
-        with pytest.raises(WebhookRefused) as refused:
-            Webhooks(store, Vault(tmp_path), Guard()).create("default", asked(**given))
+        with pytest.raises(WebhookError) as refused:
+            WebhookStore(store, SecretCipher(tmp_path), SsrfGuard()).create("default", asked(**given))
         assert says in str(refused.value)
         assert not held(store, COLLECTION)
         assert not told(store)
 
 
-def test_an_unknown_tenant_has_no_webhooks(webhooks: Webhooks) -> None:
+def test_an_unknown_tenant_has_no_webhooks(webhooks: WebhookStore) -> None:
     for name in ("north", "_control", "../x"):
-        with pytest.raises(TenantRefused):
+        with pytest.raises(TenantError):
             webhooks.create(name, asked())
     assert webhooks.list("north") == []
 
 
 def test_a_tenant_has_so_many_webhooks_and_no_more(tmp_path: Path) -> None:
     with open_store("memory:", COLLECTIONS) as store:
-        webhooks = Webhooks(store, Vault(tmp_path), ALLOWED)
-        for _ in range(MOST):
+        webhooks = WebhookStore(store, SecretCipher(tmp_path), ALLOWED)
+        for _ in range(MAX_WEBHOOKS):
             made(webhooks)
-        with pytest.raises(WebhookRefused, match=f"{MOST} webhooks at most"):
+        with pytest.raises(WebhookError, match=f"{MAX_WEBHOOKS} webhooks at most"):
             webhooks.create("default", asked())
-        Tenants(store).create("north")
+        TenantStore(store).create("north")
         assert made(webhooks, "north").tenant == "north"
 
 
-def test_demographics_are_for_tenants_that_opted_in(webhooks: Webhooks, store: Backend) -> None:
-    assert "demographics" not in made(webhooks).told_of
-    assert made(webhooks, entities=["demographics"], events=["demographics.*"]).told_of == {"demographics"}
-    tenants = Tenants(store)
+def test_demographics_are_for_tenants_that_opted_in(webhooks: WebhookStore, store: Backend) -> None:
+    assert "demographics" not in made(webhooks).entity_types
+    assert made(webhooks, entities=["demographics"], events=["demographics.*"]).entity_types == {"demographics"}
+    tenants = TenantStore(store)
     tenants.create("north")
-    with pytest.raises(WebhookRefused, match="tenant set north --demographics"):
+    with pytest.raises(WebhookError, match="tenant set north --demographics"):
         webhooks.create("north", asked(entities=["demographics"]))
-    tenants.set("north", demographics=True)
-    assert made(webhooks, "north", entities=["demographics"]).told_of == {"demographics"}
+    tenants.update("north", demographics=True)
+    assert made(webhooks, "north", entities=["demographics"]).entity_types == {"demographics"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
-from chalk_flask.webhooks.delivery.rate_limiter import Pace
+from chalk_flask.webhooks.delivery.rate_limiter import RateLimiter
 
 
 def test_all_threads_together_keep_the_pace() -> None:
-    pace, began = Pace(rate=200), time.monotonic()
+    pace, began = RateLimiter(rate=200), time.monotonic()
 
     def take() -> None:
         for _ in range(25):
@@ -24,7 +24,7 @@ def test_all_threads_together_keep_the_pace() -> None:
 
 
 def test_whoever_is_alone_does_not_wait() -> None:
-    pace, took = Pace(rate=20), []
+    pace, took = RateLimiter(rate=20), []
     for _ in range(3):
         began = time.monotonic()
         pace.wait()

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from backends import Backend, StoreFailed, Transaction, open_store
+from backends import Backend, StorageUnavailableError, Transaction, open_store
 from backends.memory.backend import MemoryBackend
-from chalk_flask.audit.log import Audit
+from chalk_flask.audit.log import AuditLog
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.webhooks.delivery.retry_policy import Schedule
+from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
 from tests.conftest import url_in
 from tests.support.deliveries import (
     BUSY,
@@ -59,7 +59,7 @@ def test_events_arrive_in_order_once_and_as_they_were_written(store: Backend, tm
         assert ids(receiver) == told
         assert receiver.connections == 1
         with store.read(TENANT) as snapshot:
-            kept = snapshot.bodies(BODIES, [each.key for each in deliveries(store)])
+            kept = snapshot.get_many(BODIES, [each.key for each in deliveries(store)])
         assert [body for _, _, body in receiver.requests] == [kept[key] for key in sorted(kept)]
         assert [verified(each)["event_id"] for each in receiver.requests] == told
         assert all(each.state == "delivered" and each.attempts[0].status == 200 for each in deliveries(store))
@@ -68,7 +68,7 @@ def test_events_arrive_in_order_once_and_as_they_were_written(store: Backend, tm
 def test_a_delivery_that_failed_is_repeated_with_the_same_bytes_and_a_fresh_timestamp(
     store: Backend, tmp_path: Path
 ) -> None:
-    slow = Schedule(delays=(1.1,), jitter=0.0, rest=0.01)
+    slow = RetryPolicy(delays=(1.1,), jitter=0.0, backoff_base=0.01)
     with receiving(replying(lambda n: status(200 if n > 1 else 500))) as receiver, working(store, tmp_path, slow):
         subscribed(store, tmp_path, receiver.url)
         [event] = tell(store, 1)
@@ -131,7 +131,7 @@ def test_endpoints_that_fail_in_every_way_delay_no_other(store: Backend, tmp_pat
 
 
 def test_a_webhook_that_is_resumed_is_tried_at_once_though_it_had_failed(store: Backend, tmp_path: Path) -> None:
-    slow = Schedule(rest=600.0, longest_rest=600.0)
+    slow = RetryPolicy(backoff_base=600.0, backoff_max=600.0)
     with (
         receiving(replying(lambda n: status(200 if n > 1 else 500))) as receiver,
         working(store, tmp_path, slow),
@@ -178,7 +178,7 @@ def test_410_disables_the_webhook_at_once_and_is_noted(store: Backend, tmp_path:
         time.sleep(0.5)
         assert len(receiver.requests) == 1
     assert webhook(store).reason == "the endpoint answered 410 Gone"
-    [entry] = Audit(store).entries(TENANT)
+    [entry] = AuditLog(store).events(TENANT)
     assert (entry["event"], entry["id"]) == ("webhook.disabled", "wh-1")
     assert [each.state for each in deliveries(store)] == ["pending"] * 3
 
@@ -241,7 +241,7 @@ class Filled(MemoryBackend):
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         if self.full:
-            raise StoreFailed("no space left on device")
+            raise StorageUnavailableError("no space left on device")
         return super().write(tenant, wait)
 
 

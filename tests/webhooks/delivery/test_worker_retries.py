@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.audit.log import Audit
+from chalk_flask.audit.log import AuditLog
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks.delivery.retention import purge
-from chalk_flask.webhooks.delivery.retry_policy import DELAYS, Schedule
+from chalk_flask.webhooks.delivery.retry_policy import DELAYS, RetryPolicy
 from tests.support.deliveries import (
     SECRET,
     TENANT,
@@ -36,7 +36,7 @@ from tests.support.receiver import answering, receiving
 
 DAY = 86_400.0
 START = 1_800_000_000.0
-SLOW = Schedule(jitter=0.0, rest=0.0, longest_wait=0.0)
+SLOW = RetryPolicy(jitter=0.0, backoff_base=0.0, retry_after_max=0.0)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_after_five_days_of_failing_the_webhook_is_disabled_and_its_deliveries_w
         threading.Event().wait(0.4)
         assert len(receiver.requests) == 3
     assert webhook(store).reason == f"every attempt has failed since {format_instant(START)}"
-    [entry] = Audit(store).entries(TENANT)
+    [entry] = AuditLog(store).events(TENANT)
     assert (entry["event"], entry["id"], entry["reason"]) == ("webhook.disabled", "wh-1", webhook(store).reason)
     assert [each.state for each in deliveries(store)] == ["pending", "pending"]
 
@@ -171,7 +171,7 @@ def test_a_replay_has_a_whole_schedule_before_it(store: Backend, tmp_path: Path)
         clock.turn(START + 1)
         until(lambda: deliveries(store)[0].state == "failed")
         with store.write(TENANT) as transaction:
-            transaction.put(DELIVERIES, [deliveries(store)[0].again(START + 1).stored()])
+            transaction.put(DELIVERIES, [deliveries(store)[0].requeued(START + 1).to_record()])
         until(tried(store, 3))
         clock.turn(START + 2)
         until(lambda: deliveries(store)[0].state == "delivered")
@@ -186,7 +186,7 @@ def test_what_is_over_is_removed_with_its_body_after_thirty_days(store: Backend,
         tell(store, 2, "wh-1", "wh-2", "wh-gone", due=due)
     with store.write(TENANT) as transaction:
         old = [each for each in deliveries(store) if each.webhook == "wh-1"]
-        transaction.put(DELIVERIES, [replace(each, state="failed", due=None).stored() for each in old[::2]])
+        transaction.put(DELIVERIES, [replace(each, state="failed", due=None).to_record() for each in old[::2]])
     assert purge(store, TENANT, now) == 5
     left = deliveries(store)
     assert [each.webhook for each in left] == ["wh-1", *("wh-1", "wh-2", "wh-gone") * 2]

@@ -16,18 +16,18 @@ from statistics import median
 
 import pytest
 
-from chalk_flask.webhooks.http.client import Answer, Poster
-from chalk_flask.webhooks.http.ssrf_guard import Guard
+from chalk_flask.webhooks.http.client import AttemptResponse, WebhookClient
+from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 from tests.support.receiver import OK, Authority, Receiver, answering, read_request, receiving
 
 HEADERS = {"Content-Type": "application/json", "webhook-id": "evt_1"}
 BODY = b'{"event_id":"evt_1"}'
-HERE = Guard(["127.0.0.1"])
+HERE = SsrfGuard(["127.0.0.1"])
 
 
 @pytest.fixture
-def poster() -> Iterator[Poster]:
-    with closing(Poster(HERE, seconds=5)) as made:
+def poster() -> Iterator[WebhookClient]:
+    with closing(WebhookClient(HERE, seconds=5)) as made:
         yield made
 
 
@@ -35,11 +35,11 @@ def local(host: str, port: int) -> Sequence[str]:
     return ["127.0.0.1"]
 
 
-def post(poster: Poster, receiver: Receiver) -> Answer:
+def post(poster: WebhookClient, receiver: Receiver) -> AttemptResponse:
     return poster.post(receiver.url, HEADERS, BODY)
 
 
-def test_the_request_is_a_plain_post_of_the_exact_bytes(poster: Poster) -> None:
+def test_the_request_is_a_plain_post_of_the_exact_bytes(poster: WebhookClient) -> None:
     body = '{"name": "Zoë"}'.encode()
     with receiving(answering()) as receiver:
         answer = poster.post(receiver.url, HEADERS, body)
@@ -57,13 +57,13 @@ def test_the_request_is_a_plain_post_of_the_exact_bytes(poster: Poster) -> None:
     }
 
 
-def test_posts_share_one_connection(poster: Poster) -> None:
+def test_posts_share_one_connection(poster: WebhookClient) -> None:
     with receiving(answering()) as receiver:
         assert {post(poster, receiver).status for _ in range(20)} == {200}
         assert (receiver.connections, len(receiver.requests)) == (1, 20)
 
 
-def test_python_s_own_server_which_sends_head_and_body_apart_does_not_wait_for_us(poster: Poster) -> None:
+def test_python_s_own_server_which_sends_head_and_body_apart_does_not_wait_for_us(poster: WebhookClient) -> None:
     class Page(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -96,19 +96,19 @@ def test_python_s_own_server_which_sends_head_and_body_apart_does_not_wait_for_u
         b"HTTP/1.1 103 Early Hints\r\n\r\n",
     ],
 )
-def test_a_connection_that_cannot_be_used_again_is_not(answer: bytes, poster: Poster) -> None:
+def test_a_connection_that_cannot_be_used_again_is_not(answer: bytes, poster: WebhookClient) -> None:
     with receiving(answering(answer)) as receiver:
         assert post(poster, receiver).error is post(poster, receiver).error is None
         assert receiver.connections == 2
 
 
-def test_an_answer_in_chunks_is_read_to_its_end_and_the_connection_kept(poster: Poster) -> None:
+def test_an_answer_in_chunks_is_read_to_its_end_and_the_connection_kept(poster: WebhookClient) -> None:
     with receiving(answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")) as receiver:
         assert [post(poster, receiver).text for _ in range(3)] == ["ok"] * 3
         assert receiver.connections == 1
 
 
-def test_a_connection_that_was_closed_while_idle_costs_no_attempt(poster: Poster) -> None:
+def test_a_connection_that_was_closed_while_idle_costs_no_attempt(poster: WebhookClient) -> None:
     with receiving(answering(close=True)) as receiver:
         for _ in range(3):
             assert post(poster, receiver).status == 200
@@ -116,7 +116,7 @@ def test_a_connection_that_was_closed_while_idle_costs_no_attempt(poster: Poster
         assert receiver.connections == len(receiver.requests) == 3
 
 
-def test_a_kept_connection_that_ends_before_an_answer_is_replaced_once(poster: Poster) -> None:
+def test_a_kept_connection_that_ends_before_an_answer_is_replaced_once(poster: WebhookClient) -> None:
     def behave(receiver: Receiver, stream: socket.socket) -> None:
         read_request(receiver, stream)
         if len(receiver.requests) == 1:
@@ -129,14 +129,14 @@ def test_a_kept_connection_that_ends_before_an_answer_is_replaced_once(poster: P
         assert (receiver.connections, len(receiver.requests)) == (2, 3)
 
 
-def test_a_new_connection_that_ends_before_an_answer_is_not_replaced(poster: Poster) -> None:
+def test_a_new_connection_that_ends_before_an_answer_is_not_replaced(poster: WebhookClient) -> None:
     with receiving(answering(b"", close=True)) as receiver:
         assert post(poster, receiver).error == "closed without an answer"
         assert receiver.connections == 1
 
 
 def test_an_idle_connection_is_kept_for_a_short_while_only() -> None:
-    with receiving(answering()) as receiver, closing(Poster(HERE, idle=0.05)) as poster:
+    with receiving(answering()) as receiver, closing(WebhookClient(HERE, idle=0.05)) as poster:
         post(poster, receiver)
         post(poster, receiver)
         assert receiver.connections == 1
@@ -145,7 +145,7 @@ def test_an_idle_connection_is_kept_for_a_short_while_only() -> None:
         assert receiver.connections == 2
 
 
-def test_a_connection_is_for_its_host_and_port_alone(poster: Poster) -> None:
+def test_a_connection_is_for_its_host_and_port_alone(poster: WebhookClient) -> None:
     with receiving(answering()) as first, receiving(answering()) as second:
         for receiver in (first, second, second, first):
             assert post(poster, receiver).status == 200
@@ -154,7 +154,7 @@ def test_a_connection_is_for_its_host_and_port_alone(poster: Poster) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 400, 401, 404, 410, 429, 500, 503])
-def test_a_status_is_told_and_a_redirect_is_only_a_status(status: int, poster: Poster) -> None:
+def test_a_status_is_told_and_a_redirect_is_only_a_status(status: int, poster: WebhookClient) -> None:
     with receiving(answering()) as canary:
         said = f"HTTP/1.1 {status} X\r\nLocation: {canary.url}\r\nContent-Length: 0\r\n\r\n".encode()
         with receiving(answering(said)) as receiver:
@@ -163,7 +163,7 @@ def test_a_status_is_told_and_a_redirect_is_only_a_status(status: int, poster: P
         assert canary.connections == 0
 
 
-def retry_after(poster: Poster, said: str) -> float | None:
+def retry_after(poster: WebhookClient, said: str) -> float | None:
     head = f"HTTP/1.1 429 Too Many\r\nRetry-After: {said}\r\nContent-Length: 0\r\n\r\n"
     with receiving(answering(head.encode())) as receiver:
         return post(poster, receiver).retry_after
@@ -186,16 +186,16 @@ def retry_after(poster: Poster, said: str) -> float | None:
         ("Fri, 99 Dec 9999 23:59:59 GMT", None),
     ],
 )
-def test_retry_after_is_read_within_a_day(said: str, seconds: float | None, poster: Poster) -> None:
+def test_retry_after_is_read_within_a_day(said: str, seconds: float | None, poster: WebhookClient) -> None:
     assert retry_after(poster, said) == seconds
 
 
-def test_retry_after_may_be_a_date(poster: Poster) -> None:
+def test_retry_after_may_be_a_date(poster: WebhookClient) -> None:
     moment = datetime.now(UTC) + timedelta(minutes=10)
     assert retry_after(poster, format_datetime(moment, usegmt=True)) == pytest.approx(600, abs=5)
 
 
-def test_proxies_of_the_environment_are_not_used(poster: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_not_used(poster: WebhookClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving(answering()) as proxy, receiving(answering()) as receiver:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -203,7 +203,7 @@ def test_proxies_of_the_environment_are_not_used(poster: Poster, monkeypatch: py
         assert (proxy.connections, receiver.connections) == (0, 1)
 
 
-def test_cookies_are_not_sent_back(poster: Poster) -> None:
+def test_cookies_are_not_sent_back(poster: WebhookClient) -> None:
     with receiving(answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")) as receiver:
         post(poster, receiver)
         post(poster, receiver)
@@ -211,7 +211,7 @@ def test_cookies_are_not_sent_back(poster: Poster) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("X-A", "b\r\nX-C: d"), ("X-A\r\nB", "c"), ("X-A", "ü"), ("X-A", "")])
-def test_a_header_that_would_end_its_line_is_never_sent(name: str, value: str, poster: Poster) -> None:
+def test_a_header_that_would_end_its_line_is_never_sent(name: str, value: str, poster: WebhookClient) -> None:
     with receiving(answering()) as receiver, pytest.raises(ValueError, match="cannot be sent"):
         poster.post(receiver.url, {name: value}, BODY)
     assert receiver.connections == 0
@@ -221,10 +221,10 @@ def test_by_https_the_name_is_proven_and_told_though_the_connection_goes_to_the_
     authority, told = Authority(tmp_path), []
     serving = authority.serving("hooks.example.org")
     serving.sni_callback = lambda stream, name, context: told.append(name)
-    guard = Guard(["127.0.0.1"], local)
+    guard = SsrfGuard(["127.0.0.1"], local)
     with (
         receiving(answering(), tls=serving) as receiver,
-        closing(Poster(guard, seconds=5, context=authority.believing())) as poster,
+        closing(WebhookClient(guard, seconds=5, context=authority.believing())) as poster,
     ):
         url = f"https://hooks.example.org:{receiver.port}/"
         assert [poster.post(url, HEADERS, BODY).status for _ in range(3)] == [200] * 3
@@ -237,7 +237,7 @@ def test_the_authorities_of_the_system_are_believed_when_no_others_are_given(tmp
     authority = Authority(tmp_path)
     with (
         receiving(answering(), tls=authority.serving("127.0.0.1")) as receiver,
-        closing(Poster(HERE, seconds=5)) as poster,
+        closing(WebhookClient(HERE, seconds=5)) as poster,
     ):
         answer = poster.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, BODY)
     assert answer.error is not None
@@ -249,14 +249,14 @@ def test_an_address_with_a_certificate_of_its_own_is_believed(tmp_path: Path) ->
     authority = Authority(tmp_path)
     with (
         receiving(answering(), tls=authority.serving("127.0.0.1")) as receiver,
-        closing(Poster(HERE, seconds=5, context=authority.believing())) as poster,
+        closing(WebhookClient(HERE, seconds=5, context=authority.believing())) as poster,
     ):
         assert poster.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, BODY).delivered
 
 
 def test_the_next_address_of_a_name_is_tried_when_the_first_cannot_be_reached() -> None:
-    guard = Guard(["hooks.lan"], lambda host, port: ["::1", "127.0.0.1"])
-    with receiving(answering()) as receiver, closing(Poster(guard, seconds=5)) as poster:
+    guard = SsrfGuard(["hooks.lan"], lambda host, port: ["::1", "127.0.0.1"])
+    with receiving(answering()) as receiver, closing(WebhookClient(guard, seconds=5)) as poster:
         assert poster.post(f"http://hooks.lan:{receiver.port}/", HEADERS, BODY).status == 200
 
 
@@ -265,7 +265,7 @@ def test_a_large_body_is_sent_whole_over_tls(tmp_path: Path) -> None:
     context: ssl.SSLContext = authority.serving("127.0.0.1")
     with (
         receiving(answering(), tls=context) as receiver,
-        closing(Poster(HERE, seconds=5, context=authority.believing())) as poster,
+        closing(WebhookClient(HERE, seconds=5, context=authority.believing())) as poster,
     ):
         assert poster.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, body).delivered
     assert receiver.requests[0][2] == body

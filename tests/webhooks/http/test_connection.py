@@ -9,7 +9,7 @@ from http.client import HTTPException
 import pytest
 
 from chalk_flask.webhooks.http.client import TEXT
-from chalk_flask.webhooks.http.connection import BadAnswer, Deadline, Line
+from chalk_flask.webhooks.http.connection import Connection, Deadline, InvalidResponseError
 
 SEEDS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 5\r\n\r\nok",
@@ -43,10 +43,10 @@ def test_a_broken_answer_is_read_or_refused(seed: int) -> None:
         with here, there:
             there.sendall(answer)
             there.shutdown(socket.SHUT_WR)
-            line = Line(here)
+            line = Connection(here)
             try:
                 received = line.exchange(b"POST", TEXT, Deadline(5))
-            except (BadAnswer, HTTPException, OSError):
+            except (InvalidResponseError, HTTPException, OSError):
                 continue
             assert len(received.body) <= TEXT, answer
             assert 100 <= received.status <= 999, answer

@@ -16,8 +16,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 
-from chalk_flask.webhooks.http.client import TEXT, Answer, Poster
-from chalk_flask.webhooks.http.ssrf_guard import Guard
+from chalk_flask.webhooks.http.client import TEXT, AttemptResponse, WebhookClient
+from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 from tests.support.receiver import OK, Authority, Behaviour, Receiver, answering, read_request, receiving
 
 SECONDS = 0.4
@@ -30,12 +30,12 @@ SECRET = b"\xe2\x80\xaeINJECTED"
 
 
 @contextmanager
-def posting(context: ssl.SSLContext | None = None, seconds: float = 10) -> Iterator[Poster]:
-    with closing(Poster(Guard(["127.0.0.1"]), seconds=seconds, context=context)) as poster:
+def posting(context: ssl.SSLContext | None = None, seconds: float = 10) -> Iterator[WebhookClient]:
+    with closing(WebhookClient(SsrfGuard(["127.0.0.1"]), seconds=seconds, context=context)) as poster:
         yield poster
 
 
-def attempt(behave: Behaviour, *, body: bytes = BODY, seconds: float = 10) -> Answer:
+def attempt(behave: Behaviour, *, body: bytes = BODY, seconds: float = 10) -> AttemptResponse:
     """What comes of one post to a receiver that does this, which ends by the deadline."""
     with receiving(behave) as receiver, posting(seconds=seconds) as poster:
         began = time.monotonic()
@@ -297,10 +297,10 @@ def test_a_certificate_that_proves_nothing_gets_nothing(
 
 
 def test_a_certificate_for_another_name_gets_nothing(authority: Authority) -> None:
-    guard = Guard(["127.0.0.1"], lambda host, port: ["127.0.0.1"])
+    guard = SsrfGuard(["127.0.0.1"], lambda host, port: ["127.0.0.1"])
     with (
         receiving(answering(), tls=authority.serving("other.example.org")) as receiver,
-        closing(Poster(guard, seconds=10, context=authority.believing())) as poster,
+        closing(WebhookClient(guard, seconds=10, context=authority.believing())) as poster,
     ):
         answer = poster.post(f"https://hooks.example.org:{receiver.port}/", HEADERS, BODY)
     assert answer.error == "the certificate is not valid: hostname mismatch"
@@ -380,10 +380,10 @@ HERE_IN_DISGUISE = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "
 def test_a_name_that_turns_private_after_registration_is_not_connected_to(private: str, mixed: bool) -> None:
     later = ["8.8.8.8", private] if mixed else [private]
     resolver = Changing(["8.8.8.8"], later)
-    guard = Guard(resolve=resolver)
-    with receiving(answering()) as receiver, closing(Poster(guard, seconds=10)) as poster:
+    guard = SsrfGuard(resolve=resolver)
+    with receiving(answering()) as receiver, closing(WebhookClient(guard, seconds=10)) as poster:
         url = f"https://hooks.example.org:{receiver.port}/"
-        assert guard.addresses(guard.checked(url)) == [("8.8.8.8", receiver.port)]
+        assert guard.resolve_target(guard.check_url(url)) == [("8.8.8.8", receiver.port)]
         for _ in range(3):
             answer = poster.post(url, HEADERS, BODY)
             assert (answer.status, answer.error) == (None, "the address is private: refused")
@@ -392,10 +392,10 @@ def test_a_name_that_turns_private_after_registration_is_not_connected_to(privat
 
 
 def test_what_is_connected_to_is_what_was_checked(authority: Authority) -> None:
-    guard = Guard(["127.0.0.1"], Changing(["127.0.0.1"], ["127.0.0.2"]))
+    guard = SsrfGuard(["127.0.0.1"], Changing(["127.0.0.1"], ["127.0.0.2"]))
     with (
         receiving(answering(), tls=authority.serving("hooks.example.org")) as receiver,
-        closing(Poster(guard, seconds=10, context=authority.believing())) as poster,
+        closing(WebhookClient(guard, seconds=10, context=authority.believing())) as poster,
     ):
         url = f"https://hooks.example.org:{receiver.port}/"
         assert poster.post(url, HEADERS, BODY).delivered
@@ -407,7 +407,7 @@ def test_what_is_connected_to_is_what_was_checked(authority: Authority) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{}/", "https://[::1]:{}/", "https://2130706433:{}/", "nonsense"])
 def test_a_url_that_is_not_allowed_any_more_is_not_connected_to(url: str) -> None:
-    with receiving(answering()) as receiver, closing(Poster(Guard(), seconds=10)) as poster:
+    with receiving(answering()) as receiver, closing(WebhookClient(SsrfGuard(), seconds=10)) as poster:
         answer = poster.post(url.format(receiver.port), HEADERS, BODY)
         assert answer.error
         assert answer.error.startswith("refused: ")
@@ -418,7 +418,7 @@ def test_a_resolver_that_fails_is_a_failed_attempt() -> None:
     def failing(host: str, port: int) -> Sequence[str]:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    with closing(Poster(Guard(resolve=failing), seconds=10)) as poster:
+    with closing(WebhookClient(SsrfGuard(resolve=failing), seconds=10)) as poster:
         assert poster.post("https://hooks.example.org/", HEADERS, BODY).error == "the name cannot be resolved"
 
 
@@ -429,7 +429,7 @@ def test_a_resolver_that_hangs_is_not_waited_for() -> None:
         go_on.wait(10)
         return ["127.0.0.1"]
 
-    with closing(Poster(Guard(resolve=hanging_resolver), seconds=SECONDS)) as poster:
+    with closing(WebhookClient(SsrfGuard(resolve=hanging_resolver), seconds=SECONDS)) as poster:
         answer = poster.post("https://hooks.example.org/", HEADERS, BODY)
         go_on.set()
     assert answer.error == "the name cannot be resolved"

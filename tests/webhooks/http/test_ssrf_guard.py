@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chalk_flask.settings import BadSettings, load
-from chalk_flask.settings.host_allowlist import BadAllowance, allowances
-from chalk_flask.webhooks.http.ssrf_guard import LONGEST, BadTarget, Guard, Unresolved, is_public
+from chalk_flask.settings import SettingsError, load_settings
+from chalk_flask.settings.host_allowlist import InvalidAllowlistEntryError, validate_allowlist
+from chalk_flask.webhooks.http.ssrf_guard import LONGEST, ForbiddenTargetError, ResolutionError, SsrfGuard, is_public
 
 NOT_PUBLIC, LOCAL, DISGUISED = "is not public", "local network", "four decimal numbers"
 NO_URL, NOT_ASCII, NO_NAME = "is needed", "its ASCII form", "not the name of a host"
@@ -201,8 +201,8 @@ GOOD = [
 
 @pytest.mark.parametrize(("url", "why"), HOSTILE, ids=lambda value: ascii(value)[:60])
 def test_a_hostile_url_is_refused_with_the_reason(url: str, why: str) -> None:
-    with pytest.raises(BadTarget, match=why):
-        Guard().checked(url)
+    with pytest.raises(ForbiddenTargetError, match=why):
+        SsrfGuard().check_url(url)
 
 
 def test_the_table_of_hostile_urls_is_long() -> None:
@@ -211,14 +211,14 @@ def test_the_table_of_hostile_urls_is_long() -> None:
 
 @pytest.mark.parametrize(("url", "normal", "host"), GOOD, ids=lambda value: ascii(value)[:60])
 def test_a_good_url_is_taken_in_its_ascii_form(url: str, normal: str | None, host: str | None) -> None:
-    target = Guard().checked(url)
+    target = SsrfGuard().check_url(url)
     assert target.url == (normal or url)
     assert target.hostname == (host or target.hostname)
-    assert Guard().checked(target.url) == target
+    assert SsrfGuard().check_url(target.url) == target
 
 
 def test_the_parts_of_a_target_are_what_a_request_needs() -> None:
-    target = Guard().checked("https://[2606:4700::1111]:8443?x=1")
+    target = SsrfGuard().check_url("https://[2606:4700::1111]:8443?x=1")
     assert (target.scheme, target.port, target.authority, target.path) == (
         "https",
         8443,
@@ -235,8 +235,8 @@ def test_no_message_repeats_a_password_or_a_query() -> None:
         "https://h.example.org:0/?token=hush",
         "https://h.example.org/hush#hush",
     ):
-        with pytest.raises(BadTarget) as caught:
-            Guard().checked(url)
+        with pytest.raises(ForbiddenTargetError) as caught:
+            SsrfGuard().check_url(url)
         assert "hush" not in str(caught.value)
 
 
@@ -273,12 +273,12 @@ ALLOWED = [
 
 @pytest.mark.parametrize(("entry", "url", "good"), ALLOWED)
 def test_an_operator_can_allow_what_is_private_or_plain(entry: str, url: str, good: bool) -> None:
-    guard = Guard([entry, " "], answering("10.0.0.7"))
+    guard = SsrfGuard([entry, " "], answering("10.0.0.7"))
     if good:
-        assert guard.addresses(guard.checked(url))[0][1] == guard.checked(url).port
+        assert guard.resolve_target(guard.check_url(url))[0][1] == guard.check_url(url).port
     else:
-        with pytest.raises(BadTarget, match=r"webhook_allowed_hosts|four decimal"):
-            guard.checked(url)
+        with pytest.raises(ForbiddenTargetError, match=r"webhook_allowed_hosts|four decimal"):
+            guard.check_url(url)
 
 
 BAD_ALLOWANCES = [
@@ -306,29 +306,29 @@ BAD_ALLOWANCES = [
 
 @pytest.mark.parametrize("entry", BAD_ALLOWANCES)
 def test_an_entry_that_allows_nothing_is_refused_by_name(entry: str) -> None:
-    with pytest.raises(BadAllowance) as caught:
-        Guard(["hooks.lan", entry])
+    with pytest.raises(InvalidAllowlistEntryError) as caught:
+        SsrfGuard(["hooks.lan", entry])
     assert repr(entry) in str(caught.value)
 
 
 def test_the_setting_takes_hosts_with_commas_between_them_and_refuses_others() -> None:
     text = "hooks.lan:8080, 10.1.0.0/16,,[::1]"
-    assert load({"webhook_allowed_hosts": text}, {}).webhook_allowed_hosts == text
-    assert allowances("") is None
-    with pytest.raises(BadSettings, match=r"webhook_allowed_hosts .*must be hosts.*'10\.0\.0\.1/8'"):
-        load({"webhook_allowed_hosts": "hooks.lan,10.0.0.1/8"}, {})
+    assert load_settings({"webhook_allowed_hosts": text}, {}).webhook_allowed_hosts == text
+    assert validate_allowlist("") is None
+    with pytest.raises(SettingsError, match=r"webhook_allowed_hosts .*must be hosts.*'10\.0\.0\.1/8'"):
+        load_settings({"webhook_allowed_hosts": "hooks.lan,10.0.0.1/8"}, {})
 
 
 def answering(*addresses: str) -> Callable[[str, int], Sequence[str]]:
     return lambda host, port: addresses
 
 
-def addresses(guard: Guard, url: str = "https://hooks.example.org:8443/") -> list[tuple[str, int]]:
-    return guard.addresses(guard.checked(url))
+def addresses(guard: SsrfGuard, url: str = "https://hooks.example.org:8443/") -> list[tuple[str, int]]:
+    return guard.resolve_target(guard.check_url(url))
 
 
 def test_every_public_address_of_a_name_is_given_with_its_port() -> None:
-    guard = Guard(resolve=answering("8.8.8.8", "2606:4700::1111"))
+    guard = SsrfGuard(resolve=answering("8.8.8.8", "2606:4700::1111"))
     assert addresses(guard) == [("8.8.8.8", 8443), ("2606:4700::1111", 8443)]
 
 
@@ -356,17 +356,17 @@ def test_every_public_address_of_a_name_is_given_with_its_port() -> None:
 )
 def test_one_address_that_is_not_public_refuses_the_whole_name(bad: str) -> None:
     for found in ([bad], ["8.8.8.8", bad], [bad, "8.8.8.8"]):
-        with pytest.raises(BadTarget, match="is not public"):
-            addresses(Guard(resolve=answering(*found)))
+        with pytest.raises(ForbiddenTargetError, match="is not public"):
+            addresses(SsrfGuard(resolve=answering(*found)))
 
 
 def test_an_allowed_name_may_have_any_address_and_any_name_an_allowed_address() -> None:
-    assert addresses(Guard(["hooks.example.org"], answering("10.0.0.7")))
-    assert addresses(Guard(["10.0.0.0/24"], answering("10.0.0.7", "8.8.8.8")))
-    assert addresses(Guard(["10.0.0.7:8443"], answering("10.0.0.7")))
+    assert addresses(SsrfGuard(["hooks.example.org"], answering("10.0.0.7")))
+    assert addresses(SsrfGuard(["10.0.0.0/24"], answering("10.0.0.7", "8.8.8.8")))
+    assert addresses(SsrfGuard(["10.0.0.7:8443"], answering("10.0.0.7")))
     for elsewhere in ("hooks.example.org:443", "10.0.0.7:443", "10.0.1.0/24", "other.example.org"):
-        with pytest.raises(BadTarget):
-            addresses(Guard([elsewhere], answering("10.0.0.7")))
+        with pytest.raises(ForbiddenTargetError):
+            addresses(SsrfGuard([elsewhere], answering("10.0.0.7")))
 
 
 def test_a_name_that_cannot_be_resolved_is_no_verdict() -> None:
@@ -374,18 +374,18 @@ def test_a_name_that_cannot_be_resolved_is_no_verdict() -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     for resolve in (failing, answering(), answering("nonsense")):
-        with pytest.raises(Unresolved):
-            addresses(Guard(resolve=resolve))
+        with pytest.raises(ResolutionError):
+            addresses(SsrfGuard(resolve=resolve))
 
 
 def test_an_address_is_not_resolved() -> None:
-    guard = Guard(resolve=answering())
+    guard = SsrfGuard(resolve=answering())
     assert addresses(guard, "https://8.8.8.8/") == [("8.8.8.8", 443)]
     assert addresses(guard, "https://[2606:4700::1111]/") == [("2606:4700::1111", 443)]
 
 
 def test_the_system_resolves_what_it_knows_by_itself() -> None:
-    found = addresses(Guard(["localhost"]), "http://localhost:8000/")
+    found = addresses(SsrfGuard(["localhost"]), "http://localhost:8000/")
     assert set(found) <= {("127.0.0.1", 8000), ("::1", 8000)}
     assert found
 
@@ -408,16 +408,16 @@ PIECES = (
 @example("127.0.0.1")
 @example("0x7f.1")
 def test_of_any_url_only_a_public_name_or_address_is_left_as_others_read_it_too(text: str) -> None:
-    guard = Guard()
+    guard = SsrfGuard()
     for url in (text, f"https://{text}", f"https://{text}/hooks"):
         try:
-            target = guard.checked(url)
-        except BadTarget:
+            target = guard.check_url(url)
+        except ForbiddenTargetError:
             continue
         assert target.url.isascii()
         assert urlsplit(target.url).hostname == target.hostname
         assert (urlsplit(target.url).port or 443) == target.port
-        assert guard.checked(target.url) == target
+        assert guard.check_url(target.url) == target
         try:
             read = IPv4Address(socket.inet_aton(target.hostname))  # takes every disguise
         except OSError:
