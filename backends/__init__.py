@@ -103,7 +103,7 @@ def installed_backends() -> dict[str, str]:
 
 
 def backend_class(url: str) -> type[Backend]:
-    """The backend that a storage URL names. Raises BadStorageURL."""
+    """The backend that a storage URL names. Raises InvalidStorageURLError."""
     match = _SCHEME.match(url)
     if not match:
         raise InvalidStorageURLError(
@@ -117,9 +117,9 @@ def backend_class(url: str) -> type[Backend]:
 
 
 def open_store(url: str, collections: Iterable[Collection], *, allow_incomplete: bool = False) -> Backend:
-    """Open the store at `url`, creating or widening what is missing. Raises BadStorageURL or StoreFailed.
+    """Open the store at `url`, creating or widening what is missing. Raises InvalidStorageURLError or StorageUnavailableError.
 
-    Raises StoreUnfinished for a store that a copy has begun to fill, unless `unfinished` says that this one may be so.
+    Raises IncompleteCopyError for a store that a copy has begun to fill, unless `unfinished` says that this one may be so.
     """
     store = backend_class(url).open(url, collections)
     if COPY_MARKER.name in store.collections and not allow_incomplete:
@@ -133,7 +133,7 @@ def open_store(url: str, collections: Iterable[Collection], *, allow_incomplete:
 
 
 def store_exists(url: str) -> bool:
-    """Whether `open_store` would find a store, without creating one. Raises BadStorageURL."""
+    """Whether `open_store` would find a store, without creating one. Raises InvalidStorageURLError."""
     return backend_class(url).exists(url)
 
 

@@ -53,7 +53,7 @@ class Page:
     """An answer: `chunks`, joined by single commas, are the documents in order; `total` counts before paging.
 
     Every chunk holds one document at least, so an empty page has no chunks. Chunks are read from the snapshot while
-    they are iterated: closing the snapshot ends the page with StoreFailed.
+    they are iterated: closing the snapshot ends the page with StorageUnavailableError.
     """
 
     chunks: Iterator[bytes]
@@ -77,7 +77,7 @@ class Snapshot(ABC):
 
     @abstractmethod
     def find(self, query: Query) -> Page:
-        """The page that the query asks for. Raises BadQuery."""
+        """The page that the query asks for. Raises InvalidQueryError."""
 
     @abstractmethod
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
@@ -135,7 +135,7 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
-        """Open the store, creating or widening what is missing. Raises BadStorageURL or StoreFailed."""
+        """Open the store, creating or widening what is missing. Raises InvalidStorageURLError or StorageUnavailableError."""
 
     @classmethod
     @abstractmethod
@@ -148,7 +148,7 @@ class Backend(ABC):
 
     @abstractmethod
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
-        """Start to write, alone. Raises StoreBusy when another writer is not done within `wait` seconds."""
+        """Start to write, alone. Raises StorageBusyError when another writer is not done within `wait` seconds."""
 
     @abstractmethod
     def tenants(self) -> list[str]:

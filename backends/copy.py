@@ -44,7 +44,7 @@ def copy_store(source: Backend, target: Backend, *, restart: bool = False, progr
 
     Whoever wants to write to the source waits meanwhile, so that all is of one moment; nothing is written to it. The
     target must hold nothing. With `restart` it may hold what a copy has left that was stopped; that is deleted first.
-    Raises StoreNotEmpty and StoreUnfinished before anything is written, and what the stores raise.
+    Raises StoreNotEmptyError and IncompleteCopyError before anything is written, and what the stores raise.
     """
     with closing(source.write(CONTROL)):
         copy = _Copy(source, target, progress)
@@ -54,7 +54,7 @@ def copy_store(source: Backend, target: Backend, *, restart: bool = False, progr
 
 
 def check_complete(store: Backend) -> None:
-    """Raises StoreUnfinished when a copy into the store has begun and not ended."""
+    """Raises IncompleteCopyError when a copy into the store has begun and not ended."""
     if _note(store) is not None:
         raise IncompleteCopyError(
             "this store is a copy that is not finished: wait until it is; if it was stopped, begin it anew with"
@@ -114,7 +114,7 @@ class _Copy:
                     transaction.delete(collection, batch)
 
     def _check_mine(self) -> None:
-        """Raises StoreBusy when another copy has taken the target over; asked while nobody else can write to it."""
+        """Raises StorageBusyError when another copy has taken the target over; asked while nobody else can write to it."""
         if _note(self.target) != self.mine.body:
             raise StorageBusyError("another copy into this store was begun meanwhile")
 

@@ -1,12 +1,12 @@
 """What goes wrong in storage. A driver's own error never escapes: it is the `__cause__`.
 
 StorageError
-|-- BadStorageURL     no backend for the URL, or the URL is malformed
-|-- BadQuery          the query names something that is not declared, or compares text with a number
-|-- StoreBusy         another writer held the store for longer than one was ready to wait
-|-- StoreNotEmpty     a store that was to be filled by a copy holds something
-|-- StoreUnfinished   a store that a copy has begun to fill is not whole yet
-`-- StoreFailed       the medium failed or holds something that is not ours; `__cause__` is the driver's error
+|-- InvalidStorageURLError     no backend for the URL, or the URL is malformed
+|-- InvalidQueryError          the query names something that is not declared, or compares text with a number
+|-- StorageBusyError         another writer held the store for longer than one was ready to wait
+|-- StoreNotEmptyError     a store that was to be filled by a copy holds something
+|-- IncompleteCopyError   a store that a copy has begun to fill is not whole yet
+`-- StorageUnavailableError       the medium failed or holds something that is not ours; `__cause__` is the driver's error
 """
 
 from __future__ import annotations

@@ -73,14 +73,14 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """True when every term is; `AllOf(())` is true."""
+    """True when every term is; `And(())` is true."""
 
     terms: tuple[Where, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """True when some term is; `AnyOf(())` is false."""
+    """True when some term is; `Or(())` is false."""
 
     terms: tuple[Where, ...]
 

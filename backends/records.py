@@ -60,7 +60,7 @@ class Collection:
         )
 
     def field_for(self, path: str) -> Field:
-        """The field a path belongs to, a dynamic one when it covers it. Raises BadQuery for an unknown path."""
+        """The field a path belongs to, a dynamic one when it covers it. Raises InvalidQueryError for an unknown path."""
         if found := self.fields_by_path.get(path):
             return found
         for candidate in self.fields:
@@ -75,7 +75,7 @@ class Record(NamedTuple):
     `body` is one JSON document in UTF-8 without raw line breaks or tabs (as any compact encoder writes it); it is
     given back byte for byte. `values` holds comparison keys by path: a tuple for a many-valued or dynamic field, None
     or nothing for a missing one. It may hold more than is served; paths that the collection does not declare are
-    refused with BadQuery.
+    refused with InvalidQueryError.
     """
 
     key: str

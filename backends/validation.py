@@ -20,7 +20,7 @@ _FILE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:///([^?#]+)")
 
 def file_path(url: str) -> Path:
     """The path in a `scheme:///path` URL, percent-decoded: three slashes are relative to the working directory, four
-    absolute (`sqlite:////var/lib/chalk/chalk.db`). Raises BadStorageURL for any other form."""
+    absolute (`sqlite:////var/lib/chalk/chalk.db`). Raises InvalidStorageURLError for any other form."""
     scheme = url.partition(":")[0]
     match = _FILE_URL.fullmatch(url)
     if not match:
@@ -38,7 +38,7 @@ def file_path(url: str) -> Path:
 
 
 def validate(query: Query, collections: Mapping[str, Collection]) -> Collection:
-    """The query's collection, once everything that the query names is known to be declared. Raises BadQuery."""
+    """The query's collection, once everything that the query names is known to be declared. Raises InvalidQueryError."""
     owner = get_collection(query.collection, collections)
     if query.offset < 0 or (query.limit is not None and query.limit < 0):
         raise InvalidQueryError(f"offset {query.offset} and limit {query.limit} must not be negative")
@@ -49,13 +49,13 @@ def validate(query: Query, collections: Mapping[str, Collection]) -> Collection:
 
 
 def validate_where(where: Where, owner: Collection, collections: Mapping[str, Collection]) -> None:
-    """Raises BadQuery unless every leaf of the tree names a declared field and compares it with its own kind."""
+    """Raises InvalidQueryError unless every leaf of the tree names a declared field and compares it with its own kind."""
     for name, leaf in leaf_conditions(where):
         _check_leaf(leaf, owner if name is None else get_collection(name, collections), collections)
 
 
 def get_collection(name: str, collections: Mapping[str, Collection]) -> Collection:
-    """The collection of that name. Raises BadQuery."""
+    """The collection of that name. Raises InvalidQueryError."""
     try:
         return collections[name]
     except KeyError:
@@ -88,7 +88,7 @@ def _check_leaf(leaf: Compare | In, owner: Collection, collections: Mapping[str,
 
 
 def check_value(value: Key, field: Field) -> None:
-    """Raises BadQuery unless the value is of the field's kind and every backend can compare it."""
+    """Raises InvalidQueryError unless the value is of the field's kind and every backend can compare it."""
     kinds: tuple[type, ...] = (int, float) if field.kind == "number" else (str,)
     if not isinstance(value, kinds):
         raise InvalidQueryError(f"field {field.path!r} holds {field.kind}: it cannot be compared with {value!r}")
@@ -99,7 +99,7 @@ def check_value(value: Key, field: Field) -> None:
 
 
 def check_text(value: str) -> None:
-    """Raises BadQuery for text that has no UTF-8 form (lone surrogates): no backend could keep or compare it."""
+    """Raises InvalidQueryError for text that has no UTF-8 form (lone surrogates): no backend could keep or compare it."""
     if value.isascii():
         return
     try:
@@ -109,7 +109,7 @@ def check_text(value: str) -> None:
 
 
 def check_record(record: Record, owner: Collection) -> None:
-    """Raises BadQuery when a record cannot be kept: values of an undeclared path or of the wrong kind, a body that
+    """Raises InvalidQueryError when a record cannot be kept: values of an undeclared path or of the wrong kind, a body that
     would not stay one line."""
     check_text(record.key)
     if not record.body or b"\n" in record.body or b"\r" in record.body or b"\t" in record.body:

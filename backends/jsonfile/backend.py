@@ -55,7 +55,7 @@ class JSONFileBackend(Backend):
 
     @classmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
-        """Open the folder, made when it is missing. Raises BadStorageURL or StoreFailed."""
+        """Open the folder, made when it is missing. Raises InvalidStorageURLError or StorageUnavailableError."""
         path = file_path(url).absolute()
         with _failing(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ class JSONFileBackend(Backend):
 
     @classmethod
     def exists(cls, url: str) -> bool:
-        """Whether some tenant's `current.json` is in the folder. Raises BadStorageURL or StoreFailed."""
+        """Whether some tenant's `current.json` is in the folder. Raises InvalidStorageURLError or StorageUnavailableError."""
         path = file_path(url)
         if path.exists() and not path.is_dir():
             raise InvalidStorageURLError(
@@ -77,7 +77,7 @@ class JSONFileBackend(Backend):
         return TableSnapshot(self.collections, self._latest(tenant).state)
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
-        """Start to write, alone among all threads and processes. Raises StoreBusy after `wait` seconds."""
+        """Start to write, alone among all threads and processes. Raises StorageBusyError after `wait` seconds."""
         release = self._lock(max(wait, 0))
         try:
             saved = self._latest(tenant)
@@ -159,7 +159,7 @@ class JSONFileBackend(Backend):
 
 def folder_name(tenant: str) -> str:
     """The tenant's folder: percent-quoted but for small letters, digits, `-` and `_`, so that no two tenants meet in
-    one folder where the file system ignores case, and none leads elsewhere; `%` for the empty name. Raises BadQuery for
+    one folder where the file system ignores case, and none leads elsewhere; `%` for the empty name. Raises InvalidQueryError for
     a name that has no UTF-8 form."""
     check_text(tenant)
     plain = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -167,7 +167,7 @@ def folder_name(tenant: str) -> str:
 
 
 def tenant_name(folder: str) -> str:
-    """The tenant whose folder has this name. Raises StoreFailed for a name that is none of ours."""
+    """The tenant whose folder has this name. Raises StorageUnavailableError for a name that is none of ours."""
     try:
         name = "" if folder == "%" else unquote(folder, errors="strict")
         if folder_name(name) == folder:
@@ -183,7 +183,7 @@ def _busy(wait: float) -> StorageBusyError:
 
 @contextmanager
 def _failing(path: Path) -> Iterator[None]:
-    """The system's errors as StoreFailed that names the file."""
+    """The system's errors as StorageUnavailableError that names the file."""
     try:
         yield
     except Timeout:

@@ -41,7 +41,7 @@ class LoadedState:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The files of one tenant. Its methods raise OSError as it comes, and StoreFailed for a file that is not ours."""
+    """The files of one tenant. Its methods raise OSError as it comes, and StorageUnavailableError for a file that is not ours."""
 
     path: Path
 

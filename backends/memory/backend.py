@@ -51,13 +51,13 @@ class MemoryBackend(Backend):
 
     @classmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
-        """A new, empty store. Raises BadStorageURL unless the URL is `memory:`."""
+        """A new, empty store. Raises InvalidStorageURLError unless the URL is `memory:`."""
         _check_url(url)
         return cls(collections)
 
     @classmethod
     def exists(cls, url: str) -> bool:
-        """Never: there is nothing to find before `open`. Raises BadStorageURL unless the URL is `memory:`."""
+        """Never: there is nothing to find before `open`. Raises InvalidStorageURLError unless the URL is `memory:`."""
         _check_url(url)
         return False
 
@@ -67,7 +67,7 @@ class MemoryBackend(Backend):
         return TableSnapshot(self.collections, self._states.get(tenant, EMPTY_STATE))
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
-        """Start to write, alone in the store. Raises StoreBusy after `wait` seconds."""
+        """Start to write, alone in the store. Raises StorageBusyError after `wait` seconds."""
         self._check_open()
         if not self._writing.acquire(timeout=max(wait, 0)):
             raise StorageBusyError(f"another writer held the store for more than {wait:g} seconds; try again")
@@ -165,7 +165,7 @@ class TableTransaction(TableSnapshot, Transaction):
         self._touched: set[str] = set()
 
     def put(self, collection: str, records: Iterable[Record]) -> None:
-        """Store copies of the records. Raises BadQuery for a record that does not fit the collection."""
+        """Store copies of the records. Raises InvalidQueryError for a record that does not fit the collection."""
         owner = get_collection(collection, self._collections)
         self._state()
         for record in records:

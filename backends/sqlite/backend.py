@@ -15,9 +15,10 @@ from typing import Self
 from backends.base import Backend, Snapshot, Transaction
 from backends.errors import StorageBusyError, StorageError, StorageUnavailableError
 from backends.records import Collection
-from backends.sqlite.connection import WriteLock, connect, driver_errors, has_our_schema, prepare_database
+from backends.sqlite.connection import WriteLock, connect, driver_errors
 from backends.sqlite.pool import ConnectionPool, ReadConnection
 from backends.sqlite.query_cache import QueryCache
+from backends.sqlite.schema import has_our_schema, prepare_database
 from backends.sqlite.snapshot import PooledSnapshot
 from backends.sqlite.transaction import SQLiteTransaction
 from backends.validation import file_path

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 __all__ = ["background_inserts"]
 
-MAX_BOUND = 30_000
+MAX_PARAMS = 30_000
 """Values that one statement takes; SQLite's own limit is 32,766."""
 
 ROWS_PER_STATEMENT = 500
@@ -37,7 +37,7 @@ Insert: TypeAlias = tuple[str, int, list[object]]
 
 def insert(connection: sqlite3.Connection, target: str, width: int, values: list[object]) -> None:
     """Insert `len(values) / width` rows, given flat, into a target such as `table (columns)`."""
-    most = width * min(ROWS_PER_STATEMENT, MAX_BOUND // width)
+    most = width * min(ROWS_PER_STATEMENT, MAX_PARAMS // width)
     for start in range(0, len(values), most):
         part = values[start : start + most]
         rows = ", ".join([f"({', '.join('?' * width)})"] * (len(part) // width))

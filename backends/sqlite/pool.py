@@ -87,11 +87,11 @@ class ConnectionPool:
         self._sweeper: threading.Thread | None = None
 
     def version(self) -> tuple[int, int]:
-        """Another value after every commit by anyone, in this process or another. Raises StoreFailed."""
+        """Another value after every commit by anyone, in this process or another. Raises StorageUnavailableError."""
         return self._version()[0]
 
     def acquire(self, since: object = None) -> ReadConnection:
-        """A reader in a transaction on what is newest, or on what was so at the version `since`. Raises StoreFailed."""
+        """A reader in a transaction on what is newest, or on what was so at the version `since`. Raises StorageUnavailableError."""
         reader = self._pooled()
         if reader.version is None or reader.version != since:
             try:

@@ -9,15 +9,17 @@ from itertools import islice
 from operator import lt
 from typing import Any
 
+import orjson
+
 from backends.base import Page, Snapshot
 from backends.errors import StorageUnavailableError
-from backends.query import KEY, MATCH_ALL, And, Compare, Query, Where
-from backends.records import Collection, Record
+from backends.query import KEY, MATCH_ALL, And, Compare, Key, Query, Where
+from backends.records import Collection, Record, Value
 from backends.sqlite.compiler import Compiler, Fragment, collections_read, quote_identifier, uses_range_index
 from backends.sqlite.connection import driver_errors
 from backends.sqlite.pool import ReadConnection
 from backends.sqlite.query_cache import CachedQuery, Kind, QueryCache
-from backends.sqlite.records import RecordLoader
+from backends.sqlite.schema import scalar_paths
 from backends.validation import get_collection, validate, validate_where
 
 __all__ = ["PooledSnapshot", "QueryCache", "SQLiteSnapshot"]
@@ -257,3 +259,46 @@ def _names_key(where: Where) -> bool:
             return any(_names_key(term) for term in terms)
         case _:
             return False
+
+
+class RecordLoader:
+    """How the records of one collection lie in the tables. SQLite gives numbers as floats, and the values of a path
+    once and in ascending order: as the contract wants them."""
+
+    def __init__(self, owner: Collection) -> None:
+        self._owner = owner
+        self._scalars = scalar_paths(owner)
+
+    def paths(self) -> Fragment:
+        """The numbers and names of the paths of which the side table holds values."""
+        return Fragment("SELECT id, path FROM _paths WHERE collection = ?", (self._owner.name,))
+
+    def rows(self, tenant: int) -> Fragment:
+        """Row number, key, body and scalar values of a tenant's records, in key order."""
+        names = ", ".join(["_id", "_key", "_body", *map(quote_identifier, self._scalars)])
+        return Fragment(
+            f"SELECT {names} FROM {quote_identifier(self._owner.name)} WHERE _tenant = ? ORDER BY _key", (tenant,)
+        )
+
+    def sides(self, rows: Sequence[Sequence[Any]], paths: Mapping[int, str]) -> Fragment:
+        """What the side table holds of these rows under these paths: row number, path and value, ascending."""
+        numbers, wanted = (orjson.dumps(each).decode() for each in ([row[0] for row in rows], list(paths)))
+        return Fragment(
+            "SELECT id, path, value FROM _many WHERE id IN (SELECT value FROM json_each(?))"
+            " AND path IN (SELECT value FROM json_each(?)) ORDER BY id, path, value",
+            (numbers, wanted),
+        )
+
+    def records(
+        self, rows: Sequence[Sequence[Any]], sides: Sequence[tuple[int, int, Key]], paths: Mapping[int, str]
+    ) -> Iterator[Record]:
+        """The records of the rows; what lies under a path that is declared no more is left out."""
+        held: dict[int, dict[str, tuple[Key, ...]]] = {}
+        for number, path, value in sides:
+            many = held.setdefault(number, {})
+            many[paths[path]] = (*many.get(paths[path], ()), value)
+        for number, key, body, *scalars in rows:
+            values: dict[str, Value] = {
+                path: value for path, value in zip(self._scalars, scalars, strict=True) if value is not None
+            }
+            yield Record(key, bytes(body), values | held.get(number, {}))

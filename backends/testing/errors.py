@@ -217,7 +217,7 @@ def writes(transaction: Transaction) -> list[Callable[[], Any]]:
 
 
 def nothing_or_refused(ask: Callable[[], Any]) -> Any:
-    """The answer, where BadQuery counts as none."""
+    """The answer, where InvalidQueryError counts as none."""
     try:
         return ask()
     except InvalidQueryError:

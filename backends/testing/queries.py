@@ -127,7 +127,7 @@ TREES: list[tuple[Where, str]] = [
 
 
 def wrapped(levels: int) -> Where:
-    """`tags = "math"` below so many levels of Not and AllOf, an even number of them Not."""
+    """`tags = "math"` below so many levels of Not and And, an even number of them Not."""
     where: Where = Compare("tags", "=", "math")
     for level in range(levels):
         where = Not(where) if level % 2 else And((where,))

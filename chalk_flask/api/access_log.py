@@ -14,7 +14,7 @@ from flask import Flask, Request, Response, g, request
 
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.audit.access_log import AccessLog
-from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.principal import Principal
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

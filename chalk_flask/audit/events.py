@@ -13,7 +13,7 @@ from typing import TypeAlias
 import orjson
 
 from backends import Record, Transaction
-from chalk_flask.auth.tokens.record import utc_now
+from chalk_flask.times import utc_now
 
 __all__ = ["COLLECTION", "EVENTS", "AuditValue", "record_event", "written"]
 

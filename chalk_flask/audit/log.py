@@ -11,8 +11,8 @@ import orjson
 
 from backends import KEY, Backend, Compare, Query, StorageError
 from chalk_flask.audit.events import COLLECTION, EVENTS, AuditValue, record_event, written
-from chalk_flask.auth.tokens.record import utc_now
 from chalk_flask.tenants.store import CONTROL, find_tenant
+from chalk_flask.times import utc_now
 
 __all__ = ["COLLECTION", "EVENTS", "AuditLog", "AuditValue", "audit_tenant", "record_event", "written"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.principal import Principal
 
 __all__ = ["Authenticator", "TokenVerifier"]
 

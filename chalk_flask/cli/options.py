@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from chalk_flask.roster.opening import RosterStore
+    from chalk_flask.storage import RosterStore
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -57,7 +57,7 @@ def settings_options(*names: str) -> Callable[[Function], Function]:
 
 
 def settings_from_options(given: Mapping[str, Any]) -> Settings:
-    """The settings from a command's options, else the environment, the file, the defaults. Raises BadSettings."""
+    """The settings from a command's options, else the environment, the file, the defaults. Raises SettingsError."""
     return load_settings(given)
 
 
@@ -88,7 +88,7 @@ def check_tenant(store: RosterStore, name: str) -> None:
 
 def check_configured_tenant(settings: Settings, name: str) -> None:
     """The same for the store of the settings, which is not made for that."""
-    from chalk_flask.roster.opening import LazyStore
+    from chalk_flask.storage import LazyStore
 
     if name != DEFAULT_TENANT:
         with LazyStore(settings.storage) as store:
@@ -96,7 +96,7 @@ def check_configured_tenant(settings: Settings, name: str) -> None:
 
 
 def require_durable(given: Mapping[str, Any]) -> Settings:
-    """The settings, for a command that leaves something behind. Raises BadSettings; Refused for memory."""
+    """The settings, for a command that leaves something behind. Raises SettingsError; Refused for memory."""
     from backends import backend_class
 
     settings = settings_from_options(given)

@@ -21,9 +21,9 @@ __all__ = [
     "Column",
     "Reference",
     "ResourceType",
-    "record_with_timestamp",
     "resolve_hrefs",
     "stamp_of",
+    "with_timestamp",
     "without_timestamp",
 ]
 
@@ -54,7 +54,7 @@ def stamp_of(body: bytes) -> str:
     return body[start : start + len(NO_TIMESTAMP)].decode()
 
 
-def record_with_timestamp(body: bytes, stamp: str) -> bytes:
+def with_timestamp(body: bytes, stamp: str) -> bytes:
     """An unstamped body with its `dateLastModified`."""
     return body.replace(_UNSTAMPED, _STAMP + stamp.encode(), 1)
 

@@ -35,7 +35,7 @@ def update_tenant(
     """Change what is given of a tenant, as `Tenants.set` does, with what follows for its webhooks.
 
     The tenant goes first: a webhook that is made meanwhile either sees that, or is seen by what follows. Stopped in
-    between, the same again does the rest. Raises TenantRefused.
+    between, the same again does the rest. Raises TenantError.
     """
     tenants = TenantStore(store)
     changed = tenants.update(name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed)

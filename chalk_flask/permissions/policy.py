@@ -12,11 +12,11 @@ from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Subquery, Where
-from chalk_flask.auth.tokens.record import Principal
 from chalk_flask.oneroster.fields.scalars import FilterPath, OneRosterField, fold
 from chalk_flask.oneroster.relations import MATCH_NONE, and_, has_type
 from chalk_flask.oneroster.resource_type import Reference, ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions, is_redacted
 
 __all__ = ["ROW_RULES", "UNRESTRICTED", "AccessPolicy", "RowRule", "policy_for", "policy_for_restrictions", "visible"]

@@ -66,7 +66,7 @@ class AccessRestrictions:
         denied: Iterable[str] = (),
         redacted: Iterable[str] = (),
     ) -> AccessRestrictions:
-        """The limits that an operator names; a kind of which nothing is named is not limited. Raises BadLimits."""
+        """The limits that an operator names; a kind of which nothing is named is not limited. Raises InvalidRestrictionError."""
         found = cls(
             _allowed("an org", orgs),
             _allowed("a grade", grades),

@@ -58,7 +58,7 @@ def scope_satisfied(granted: frozenset[str], needed: str) -> bool:
 def parse_scopes(texts: Iterable[str]) -> frozenset[str]:
     """The scopes that an operator names: by URI, by its last part (`roster.readonly`), or `all`; DEFAULT without any.
 
-    Raises UnknownScope.
+    Raises UnknownScopeError.
     """
     granted = frozenset(scope for text in texts for scope in _named(text.strip()))
     return granted or DEFAULT

@@ -46,7 +46,7 @@ def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None]
 
     `ready` is told the address, as in http://127.0.0.1:8080, once connections are accepted; with port 0 it names the
     port that was found. A second signal stops at once. Call it in the main thread, where signals arrive. Raises
-    CannotListen.
+    BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = _listen(settings.host, settings.port)

@@ -52,7 +52,7 @@ class HostAllowlist:
     def parse(cls, entries: Iterable[str]) -> HostAllowlist:
         """What entries such as `hooks.lan`, `hooks.lan:8080`, `10.0.0.7`, `[fd00::1]:8080` and `10.0.0.0/8` allow.
 
-        Blank entries do not count. Raises BadAllowance.
+        Blank entries do not count. Raises InvalidAllowlistEntryError.
         """
         hosts, networks = set(), []
         for entry in filter(None, map(str.strip, entries)):
@@ -81,7 +81,7 @@ def validate_allowlist(value: str) -> str | None:
 
 
 def parse_authority(text: str) -> tuple[Host, int | None]:
-    """The host, and the port if there is one, of `host`, `host:port`, `[IPv6]` or `[IPv6]:port`. Raises BadHost.
+    """The host, and the port if there is one, of `host`, `host:port`, `[IPv6]` or `[IPv6]:port`. Raises InvalidHostError.
 
     A name comes in ASCII. Refused is what one program may take for an address and the next for a name: numbers that are
     not four plain decimal ones, escapes, zones, letters and dots that stand for others, dots at the end.

@@ -149,7 +149,7 @@ def load_settings(arguments: Mapping[str, object] | None = None, environ: Mappin
     """The settings from arguments, else `CHALK_*` variables, else the TOML file, else the defaults.
 
     An argument that is None was not given; one that is text is parsed. The file is the one that the argument `config`
-    or `CHALK_CONFIG` names; without either, none is read. Raises BadSettings.
+    or `CHALK_CONFIG` names; without either, none is read. Raises SettingsError.
     """
     environ = os.environ if environ is None else environ
     given = {name: value for name, value in (arguments or {}).items() if value is not None}

@@ -12,10 +12,11 @@ import orjson
 
 from backends import CONTROL, MATCH_ALL, Backend, Compare, Query, Snapshot, Transaction, Where
 from chalk_flask.audit.events import record_event
-from chalk_flask.auth.tokens.record import Principal, utc_now
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.tenants.record import COLLECTION, DeletedTenant, Tenant, TenantSummary
+from chalk_flask.times import utc_now
 
 __all__ = [
     "COLLECTION",
@@ -54,7 +55,7 @@ class TenantStore:
         self._now = now
 
     def create(self, name: str, demographics: bool = False) -> Tenant:
-        """A new tenant without a roster. Raises TenantRefused for a name that is taken or of another shape.
+        """A new tenant without a roster. Raises TenantError for a name that is taken or of another shape.
 
         A name that differs from another's in case only counts as taken: not every disk tells such names apart.
         """
@@ -80,12 +81,12 @@ class TenantStore:
         return sorted({DEFAULT_TENANT: _UNTOUCHED, **records}.values(), key=lambda each: each.name)
 
     def get(self, name: str) -> Tenant:
-        """The tenant of that name. Raises TenantRefused when there is none."""
+        """The tenant of that name. Raises TenantError when there is none."""
         with self._store.read(CONTROL) as control:
             return require_tenant(control, name)
 
     def show(self, name: str) -> TenantSummary:
-        """The tenant of that name and how much it has. Raises TenantRefused when there is none."""
+        """The tenant of that name and how much it has. Raises TenantError when there is none."""
         with self._store.read(CONTROL) as control:
             found = require_tenant(control, name)
             credentials = {kind: _count(control, kind, _of(name)) for kind in self._kinds}
@@ -102,7 +103,7 @@ class TenantStore:
         max_deleted: str | None = None,
         max_changed: str | None = None,
     ) -> Tenant:
-        """Change what is given of a tenant, from the next request or import on. Raises TenantRefused.
+        """Change what is given of a tenant, from the next request or import on. Raises TenantError.
 
         An opt-in to demographics, and the limits above which an import is held; an empty text is the usual limit again.
         Webhooks know nothing of an opt-in yet: `outbox.withholding.change_tenant` does all this, and tells them.
@@ -116,7 +117,7 @@ class TenantStore:
         return changed
 
     def delete(self, name: str) -> DeletedTenant:
-        """Erase a tenant with every record and credential that it has. Raises TenantRefused, and StorageError.
+        """Erase a tenant with every record and credential that it has. Raises TenantError, and StorageError.
 
         There are two transactions: credentials go first, so that what is left when the second one fails is a roster
         that nobody can read. Deleting again then erases that.
@@ -126,7 +127,7 @@ class TenantStore:
         return DeletedTenant(name, self._erase(name), credentials)
 
     def check_deletable(self, name: str) -> None:
-        """Raises TenantRefused when there is nothing of a tenant of that name, or when it always exists."""
+        """Raises TenantError when there is nothing of a tenant of that name, or when it always exists."""
         if name == DEFAULT_TENANT:
             raise TenantError(f"the tenant {DEFAULT_TENANT!r} always exists: it can be changed, but not deleted")
         with self._store.read(CONTROL) as control:
@@ -164,7 +165,7 @@ class TenantStore:
 def validate_new_name(name: str) -> str:
     """The name, if a new tenant may have it: 1 to 64 ASCII letters, digits, `-`, `_` and `.`, the first no sign.
 
-    Raises TenantRefused.
+    Raises TenantError.
     """
     if name.lower() == DEFAULT_TENANT:
         raise TenantError(_TAKEN.format(DEFAULT_TENANT))
@@ -177,7 +178,7 @@ def validate_new_name(name: str) -> str:
 
 
 def require_tenant(control: Snapshot, name: str) -> Tenant:
-    """The tenant of that name, from a snapshot of CONTROL. Raises TenantRefused when there is none."""
+    """The tenant of that name, from a snapshot of CONTROL. Raises TenantError when there is none."""
     found = find_tenant(control, name) if _NAME.fullmatch(name) else None
     if found is None:
         wanted = name if _NAME.fullmatch(name) else "NAME"

@@ -41,7 +41,7 @@ def test_a_tenant_that_is_opted_out_tells_nothing_of_demographics_from_then_on(
     assert told(app) == [("user.updated", "pupil-1")]
     with store.read("default") as snapshot:
         [webhook] = subscriptions(snapshot)
-    assert webhook.told_of == {"user"}
+    assert webhook.entity_types == {"user"}
     assert webhook.withheld == {"demographics"}
     forget(app)
     update_tenant(store, "default", demographics=True)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A WSGI application that answers with what the server made of the request, slowly or at length when asked to.
 PROGRAM = """
 import os, sys, time
-from chalk_flask.server import CannotListen, serve
+from chalk_flask.server import BindError, serve
 from chalk_flask.settings import load
 
 def endless():

@@ -14,7 +14,7 @@ from chalk_flask.api.auth.rate_limits import Auth, FailedAuthLimiter
 from chalk_flask.api.errors import ApiError
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier
-from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.principal import Principal
 
 __all__ = ["current_principal", "current_version", "make_auth"]
 

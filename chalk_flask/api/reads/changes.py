@@ -19,9 +19,9 @@ from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads import serialization
 from chalk_flask.api.routes import ROOTS, ROUTES
-from chalk_flask.auth.tokens.record import Principal
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS
 from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, scope_satisfied
 from chalk_flask.roster.changes import sequence

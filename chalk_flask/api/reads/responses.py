@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from flask import Request, Response
-from werkzeug.datastructures import Headers
-from werkzeug.http import parse_etags
+from werkzeug.datastructures import Accept, Headers
+from werkzeug.http import parse_accept_header, parse_etags
 
-from chalk_flask.api.reads.compression import SMALLEST, accepted, gzipped
-from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 
 if TYPE_CHECKING:
@@ -108,3 +108,30 @@ def _scopes(scopes: frozenset[str]) -> str:
 @lru_cache(maxsize=4096)
 def _limits(limits: AccessRestrictions) -> str:
     return repr(limits.to_dict())
+
+
+SMALLEST = 1024
+"""Bytes below which compressing costs more than it saves."""
+
+
+_LEVEL = 1
+
+
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+@lru_cache(maxsize=64)
+def accepted(header: str) -> bool:
+    """Whether an Accept-Encoding header wants gzip: by name, or as `*`, and not with a quality of zero."""
+    wanted = parse_accept_header(header, Accept)
+    named = [quality for name, quality in wanted if name.lower() in ("gzip", "x-gzip")]
+    return max(named) > 0 if named else wanted.quality("*") > 0
+
+
+def gzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks as one gzip stream."""
+    packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
+    for block in blocks:
+        if packed := packer.compress(block):
+            yield packed
+    yield packer.flush()

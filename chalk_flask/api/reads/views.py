@@ -14,15 +14,14 @@ from chalk_flask.api.auth.authentication import current_principal, current_versi
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads import serialization
-from chalk_flask.api.reads.paging import link_header
-from chalk_flask.api.reads.query_params import QueryParams, parse_query_params
+from chalk_flask.api.reads.query_params import QueryParams, link_header, parse_query_params
 from chalk_flask.api.reads.redaction import RedactionCache, make_redactor
 from chalk_flask.api.reads.responses import HeaderList, cache_headers, make_etag, not_modified, ok_response
 from chalk_flask.api.routes import ROUTES, ApiRoot, Route
 from chalk_flask.api.url_paths import quote_path
-from chalk_flask.auth.tokens.record import Principal
 from chalk_flask.oneroster.relations import MATCH_NONE, Ids, and_
 from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy, policy_for
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.services import Services
 
 __all__ = ["blueprint"]

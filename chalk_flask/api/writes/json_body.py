@@ -24,7 +24,7 @@ MAX_DEPTH = 32
 def parse_enveloped_object(request: Request, name: str) -> dict[str, Any]:
     """The object in the envelope of that name.
 
-    Raises Problem: 413 for more than MOST_BYTES, 400 for what is not JSON (RFC 8259), says a name twice in one object,
+    Raises Problem: 413 for more than MAX_BODY_BYTES, 400 for what is not JSON (RFC 8259), says a name twice in one object,
     is nested deeper than DEEPEST, holds NUL, or has no such envelope.
     """
     document = _parsed(_raw(request))

@@ -21,9 +21,10 @@ from joserfc.jwk import OctKey
 
 from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.auth.secrets.key_file import KeyFile
-from chalk_flask.auth.tokens.record import Principal, utc_now
 from chalk_flask.auth.tokens.store import token_hash
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import scope_satisfied, sort_scopes
+from chalk_flask.times import utc_now
 
 __all__ = ["ISSUER", "KEY_FILE_NAME", "AccessTokenIssuer"]
 
@@ -64,7 +65,7 @@ class AccessTokenIssuer:
         self._known: OrderedDict[str, tuple[object, _Claims, Principal | None]] = OrderedDict()
 
     def issue(self, client: str, tenant: str, scopes: frozenset[str]) -> str:
-        """A new token for a client; earlier ones stay valid. Makes the key if there is none. Raises KeyUnusable."""
+        """A new token for a client; earlier ones stay valid. Makes the key if there is none. Raises KeyFileError."""
         moment = int(self._now().timestamp())
         claims = {
             "iss": ISSUER,
@@ -92,7 +93,7 @@ class AccessTokenIssuer:
         """What the token opens, and the stamp at which its client was looked up.
 
         Nothing for one that is not ours, expired, or whose client or tenant has ended. Raises StorageError and
-        KeyUnusable.
+        KeyFileError.
         """
         # The stamp is taken before the client is read: a commit in between makes the entry too old, never too new.
         stamp, digest, key = self._clients.version(), token_hash(token), self._key_file.existing()

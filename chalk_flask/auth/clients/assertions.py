@@ -23,7 +23,7 @@ from chalk_flask.auth.clients.record import OAuthClient
 from chalk_flask.auth.clients.store import ClientError, ClientStore
 from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.jwt.jwks import ES256, RS256, InvalidKeySetError, JwkSet, parse_jwk_set
-from chalk_flask.auth.tokens.record import utc_now
+from chalk_flask.times import utc_now
 
 __all__ = ["JWT_BEARER", "ClientAssertionVerifier", "parse_public_keys", "unverified_client_id"]
 
@@ -98,7 +98,7 @@ def unverified_client_id(assertion: str) -> str:
 
 
 def parse_public_keys(content: bytes) -> dict[str, Any]:
-    """The JWK Set to be kept of a client, from one or from a public key in PEM. Raises ClientRefused."""
+    """The JWK Set to be kept of a client, from one or from a public key in PEM. Raises ClientError."""
     try:
         if b"-----BEGIN" in content:
             content = orjson.dumps({"keys": [_of_pem(content)]})

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from backends import Record
-from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
 

@@ -21,10 +21,11 @@ from backends import MATCH_ALL, Backend, Compare, Query, Snapshot
 from chalk_flask.audit.log import AuditLog
 from chalk_flask.auth.clients.record import OAuthClient, StoredSecret
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
-from chalk_flask.auth.tokens.record import Principal, utc_now
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules, find_tenant
+from chalk_flask.times import utc_now
 
 __all__ = ["COLLECTION", "ClientError", "ClientStore", "OAuthClient", "encrypted_secrets"]
 
@@ -68,7 +69,7 @@ class ClientStore:
     ) -> tuple[str | None, OAuthClient]:
         """A new client's secret and what is kept of it; one with `jwks` (public keys) has no secret.
 
-        With `oauth1` it may sign its requests as well. Raises ClientRefused for a label that will not do, a tenant that
+        With `oauth1` it may sign its requests as well. Raises ClientError for a label that will not do, a tenant that
         does not exist, and a secret that cannot be sealed.
         """
         secret = _generated() if jwks is None else None
@@ -104,7 +105,7 @@ class ClientStore:
     def revoke(self, id: str) -> OAuthClient:  # noqa: A002 - what it is called everywhere
         """End a client and every access token that it has, in every process within a second.
 
-        Revoking again changes nothing. Raises ClientRefused for an unknown id.
+        Revoking again changes nothing. Raises ClientError for an unknown id.
         """
         with self._store.write(CONTROL) as transaction:
             record = _found(transaction, id)
@@ -118,7 +119,7 @@ class ClientStore:
     def rotate(self, id: str, overlap: timedelta) -> tuple[str, OAuthClient]:  # noqa: A002 - see above
         """A new secret for a client. Former ones stay valid for the overlap, unless they end sooner anyway.
 
-        Access tokens that were issued live on until they expire. Raises ClientRefused for an unknown or revoked client,
+        Access tokens that were issued live on until they expire. Raises ClientError for an unknown or revoked client,
         for one that signs with a key, and for a secret that has to be sealed and cannot.
         """
         secret, now = _generated(), self._now()
@@ -171,7 +172,7 @@ class ClientStore:
         return self._read(id, stamp)
 
     def _sealed(self, control: Snapshot, secret: str | None) -> StoredSecret:
-        """What is kept of the secret of a client that signs. Raises ClientRefused."""
+        """What is kept of the secret of a client that signs. Raises ClientError."""
         if self._vault is None or secret is None:
             raise ClientError("a client without a secret of its own, or a place for its key, cannot use OAuth 1.0a")
         try:

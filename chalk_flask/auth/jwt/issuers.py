@@ -17,10 +17,11 @@ import orjson
 from backends import MATCH_ALL, Backend, Compare, Query, Record, Snapshot
 from chalk_flask.audit.log import AuditLog
 from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES, InvalidKeySetError, parse_jwk_set, validate_jwks_url
-from chalk_flask.auth.tokens.record import Principal, utc_now
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, find_tenant
+from chalk_flask.times import utc_now
 
 __all__ = ["COLLECTION", "IssuerError", "IssuerStore", "TrustedIssuer", "find_trusted"]
 
@@ -120,7 +121,7 @@ class IssuerStore:
     ) -> TrustedIssuer:
         """Trust an issuer, whose keys are at `jwks_url` or in the JWK Set `jwks`; one of the two must be given.
 
-        Raises IssuerRefused for what will not do, and for an issuer and audience that are trusted already.
+        Raises IssuerError for what will not do, and for an issuer and audience that are trusted already.
         """
         record = TrustedIssuer(
             id=secrets.token_hex(8),
@@ -150,7 +151,7 @@ class IssuerStore:
         return sorted(records, key=lambda record: (record.created, record.id))
 
     def remove(self, id: str) -> TrustedIssuer:  # noqa: A002 - what it is called everywhere
-        """Trust an issuer no longer, in every process within a second. Raises IssuerRefused for an unknown id."""
+        """Trust an issuer no longer, in every process within a second. Raises IssuerError for an unknown id."""
         with self._store.write(CONTROL) as transaction:
             body = transaction.get_many(COLLECTION, [id]).get(id)
             if body is None:

@@ -63,7 +63,7 @@ class JwkSet:
 def parse_jwk_set(text: bytes, *, strict: bool) -> JwkSet:
     """The keys of a JWK Set that may verify tokens. Other kinds, and keys for encryption, are left out.
 
-    Raises BadKeys when none is left; with `strict` also for a symmetric, a private or a broken key, which are left out
+    Raises InvalidKeySetError when none is left; with `strict` also for a symmetric, a private or a broken key, which are left out
     otherwise, as a published set may hold anything.
     """
     held = []
@@ -82,7 +82,7 @@ def parse_jwk_set(text: bytes, *, strict: bool) -> JwkSet:
 
 
 def validate_jwks_url(text: str) -> SplitResult:
-    """The parts of an address of a key set: https, or http on this machine. Raises BadKeys."""
+    """The parts of an address of a key set: https, or http on this machine. Raises InvalidKeySetError."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port

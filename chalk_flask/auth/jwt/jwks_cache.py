@@ -38,7 +38,7 @@ def fetch(url: str) -> tuple[bytes, float]:
     """The key set at an address, and for how many seconds it may be kept.
 
     Goes there directly, whatever proxies the environment names, follows no redirect, and reads no more than LARGEST.
-    Raises BadKeys, OSError or http.client.HTTPException.
+    Raises InvalidKeySetError, OSError or http.client.HTTPException.
     """
     parts = validate_jwks_url(url)
     connection = _connection(parts)

@@ -30,9 +30,10 @@ from chalk_flask.auth.jwt.issuers import TrustedIssuer, find_trusted
 from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.jwt.jwks import ES256, RS256, JwkSet, Key, parse_jwk_set
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
-from chalk_flask.auth.tokens.record import Principal, utc_now
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import SATISFIED_BY, scope_satisfied
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules
+from chalk_flask.times import utc_now
 
 __all__ = ["JwtVerifier"]
 

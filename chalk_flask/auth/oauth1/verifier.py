@@ -28,8 +28,9 @@ from chalk_flask.auth.clients.record import OAuthClient, StoredSecret
 from chalk_flask.auth.clients.store import COLLECTION
 from chalk_flask.auth.oauth1.nonces import NonceCache
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
-from chalk_flask.auth.tokens.record import Principal, utc_now
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules
+from chalk_flask.times import utc_now
 
 __all__ = ["MalformedRequestError", "OAuth1Verifier", "SignedRequest"]
 

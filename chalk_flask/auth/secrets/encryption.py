@@ -33,14 +33,14 @@ class SecretCipher:
         self._key_file = KeyFile(self._path)
 
     def encrypt(self, secret: str) -> str:
-        """The secret in a form that only `open` reads. Makes the key when there is none. Raises VaultClosed."""
+        """The secret in a form that only `open` reads. Makes the key when there is none. Raises SecretUnavailableError."""
         try:
             return _fernet(self._key_file.key()).encrypt(secret.encode()).decode()
         except KeyFileError as error:
             raise SecretUnavailableError(str(error)) from error
 
     def decrypt(self, sealed: str) -> str:
-        """The secret that was sealed. Raises VaultClosed when the key is missing, damaged or another one."""
+        """The secret that was sealed. Raises SecretUnavailableError when the key is missing, damaged or another one."""
         try:
             key = self._key_file.existing()
         except KeyFileError as error:

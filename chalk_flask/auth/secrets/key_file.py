@@ -29,7 +29,7 @@ class KeyFile:
         self._seen: tuple[object, bytes] | None = None
 
     def key(self) -> bytes:
-        """The key; made if there is none. Raises KeyUnusable."""
+        """The key; made if there is none. Raises KeyFileError."""
         key = self.existing()
         if key is None:
             self._make()
@@ -39,7 +39,7 @@ class KeyFile:
         return key
 
     def existing(self) -> bytes | None:
-        """The key, or None when nobody has made it yet. Raises KeyUnusable."""
+        """The key, or None when nobody has made it yet. Raises KeyFileError."""
         try:
             seen, status = self._seen, os.stat(self._name)  # noqa: PTH116 - asked for each request, and twice as quick
             identity = (status.st_ino, status.st_mtime_ns, status.st_size)

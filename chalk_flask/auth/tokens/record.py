@@ -5,29 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from backends import Record
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
 
-__all__ = ["ApiToken", "Principal", "utc_now"]
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """What a valid credential lets its bearer do: in which tenant, with which scopes, within which limits.
-
-    `id` names the token, client or issuer, for logs; `way` says which of them it is.
-    """
-
-    tenant: str
-    scopes: frozenset[str]
-    credential_id: str
-    restrictions: AccessRestrictions = NO_RESTRICTIONS
-    credential_type: Literal["token", "client", "issuer"] = "token"
+__all__ = ["ApiToken"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +86,6 @@ class ApiToken:
             last_used=_read(data["lastUsed"]),
             revoked=_read(data["revoked"]),
         )
-
-
-def utc_now() -> datetime:
-    """Now, in UTC."""
-    return datetime.now(UTC)
 
 
 def _written(moment: datetime | None) -> str | None:

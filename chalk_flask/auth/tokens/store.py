@@ -22,10 +22,12 @@ import orjson
 from backends import MATCH_ALL, Backend, Compare, Query, Snapshot
 from chalk_flask.audit.log import AuditLog
 from chalk_flask.auth.tokens.last_used import LastUsedTracker
-from chalk_flask.auth.tokens.record import ApiToken, Principal, utc_now
+from chalk_flask.auth.tokens.record import ApiToken
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
 from chalk_flask.tenants.store import CONTROL, TenantError, apply_tenant_rules, require_tenant
+from chalk_flask.times import utc_now
 
 __all__ = [
     "COLLECTION",
@@ -76,7 +78,7 @@ class TokenStore:
     ) -> tuple[str | None, ApiToken]:
         """A new token and what is kept of it; with `sha256` a token issued elsewhere is let in, and none is shown.
 
-        Raises TokenRefused for a label or hash that will not do, a tenant that does not exist, and a hash that is known
+        Raises TokenError for a label or hash that will not do, a tenant that does not exist, and a hash that is known
         already.
         """
         token = None if sha256 is not None else _generated(test)
@@ -106,7 +108,7 @@ class TokenStore:
         return sorted(records, key=lambda record: (record.created, record.id))
 
     def revoke(self, id: str) -> ApiToken:  # noqa: A002 - what it is called everywhere
-        """End a token now, in every process. Revoking again changes nothing. Raises TokenRefused for an unknown id."""
+        """End a token now, in every process. Revoking again changes nothing. Raises TokenError for an unknown id."""
         with self._store.write(CONTROL) as transaction:
             digest, record = _found(transaction, id)
             if record.revoked is not None:

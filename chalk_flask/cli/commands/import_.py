@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from backends import Snapshot, Transaction
     from chalk_flask.roster.imports.report import ImportReport
     from chalk_flask.roster.imports.thresholds import ChangeThresholds
-    from chalk_flask.roster.opening import RosterStore
     from chalk_flask.settings import Settings
+    from chalk_flask.storage import RosterStore
 
 __all__ = [
     "ExistingTenantStore",
@@ -56,7 +56,7 @@ def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **give
     a file over 100 records, is held: nothing is changed, the exit code is 3, and `chalk-flask imports approve` applies
     it. `chalk-flask tenant set` sets other limits.
     """
-    from chalk_flask.roster.opening import LazyStore
+    from chalk_flask.storage import LazyStore
 
     settings = settings_from_options(given)
     with LazyStore(settings.storage) as store:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from backends import Transaction
     from chalk_flask.roster.imports.history import ImportRun
     from chalk_flask.roster.imports.report import ImportReport, State
-    from chalk_flask.roster.opening import RosterStore
     from chalk_flask.settings import Settings
+    from chalk_flask.storage import RosterStore
 
 __all__ = ["imports_group"]
 
@@ -114,7 +114,7 @@ def _opened(settings: Settings, tenant: str) -> Iterator[tuple[RosterStore, Path
     from chalk_flask.roster.imports.approval import ApprovalError
     from chalk_flask.roster.imports.held_files import store_folder
     from chalk_flask.roster.imports.hold import remove_expired
-    from chalk_flask.roster.opening import LazyStore
+    from chalk_flask.storage import LazyStore
 
     folder = store_folder(settings)
     with LazyStore(settings.storage) as store:

@@ -34,7 +34,7 @@ MAX_COLUMNS = 1000
 
 
 class InvalidRowError(Exception):
-    """The row fails a check; `RowReader.explain` says which."""
+    """The row fails a check; `RowParser.explain` says which."""
 
 
 class ParsedRow(NamedTuple):
@@ -47,7 +47,7 @@ class ParsedRow(NamedTuple):
 
 
 def encode(body: dict[str, JSON]) -> bytes:
-    """The stored form of an unstamped body. Raises BadRow when a text is not UTF-8."""
+    """The stored form of an unstamped body. Raises InvalidRowError when a text is not UTF-8."""
     try:
         return orjson.dumps(body)
     except TypeError:
@@ -153,7 +153,7 @@ class RowParser:
         self._base = itemgetter(self._at["sourcedId"], self._at["status"], self._at["dateLastModified"])
 
     def parse(self, row: list[str]) -> ParsedRow:
-        """The record of a row. Raises BadRow or ValidationError; `explain` tells more."""
+        """The record of a row. Raises InvalidRowError or ValidationError; `explain` tells more."""
         if self.delta and self._deletes(row):
             return self._deletion(row)
         if self.map_roles:

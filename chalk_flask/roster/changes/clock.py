@@ -25,9 +25,9 @@ __all__ = [
     "margin",
     "next_lead",
     "next_timestamp",
-    "record_with_timestamp",
     "seconds_until",
     "timestamp_record",
+    "with_timestamp",
 ]
 
 COLLECTION = "clock"

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from backends import Record, Snapshot
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import ResourceType, record_with_timestamp, without_timestamp
+from chalk_flask.oneroster.resource_type import ResourceType, with_timestamp, without_timestamp
 from chalk_flask.roster.diff.external_sort import ExternalSorter, Row
 
 __all__ = ["ChangeSet", "Outcome"]
@@ -64,7 +64,7 @@ class ChangeSet:
         folded = fold(stamp)
         for key, body, values in self._spool.rows():
             values["dateLastModified"] = folded
-            yield Record(key, record_with_timestamp(body, stamp), values)
+            yield Record(key, with_timestamp(body, stamp), values)
 
     def keys(self) -> Iterator[str]:
         """The keys of the changed records, in the same order."""

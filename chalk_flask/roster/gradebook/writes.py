@@ -57,7 +57,7 @@ def put(
     Missing references are filled in (see `placing`). With status tobedeleted it is a deletion of what is there. What is
     stored already, but for its stamp, stays as it is. `also` writes beside what is changed, in the same transaction.
 
-    Raises Unprocessable; NotThere for an id of a record that is out of sight, or would be, and for a deletion of
+    Raises Unprocessable; RecordNotFoundError for an id of a record that is out of sight, or would be, and for a deletion of
     nothing; StorageError.
     """
     sent = parse_payload(resource, key, payload)
@@ -89,7 +89,7 @@ def put(
 def delete(store: Backend, tenant: str, resource: ResourceType, key: str, sight: Sight, on_commit: OnCommit) -> None:
     """Make the record a tombstone, and the results of a line item too; `also` as in `put`.
 
-    Raises NotThere for an id that is unknown, deleted or out of sight; Unprocessable for a category that a line item
+    Raises RecordNotFoundError for an id that is unknown, deleted or out of sight; Unprocessable for a category that a line item
     uses; StorageError.
     """
     with store.write(tenant, LOCK_TIMEOUT_SECONDS) as transaction:
@@ -115,7 +115,7 @@ class _GradebookTransaction:
         self._void: list[str] = []
 
     def previous(self, resource: ResourceType, key: str) -> bytes | None:
-        """The stored body, deleted or not. Raises NotThere when it is out of sight (reading W-08)."""
+        """The stored body, deleted or not. Raises RecordNotFoundError when it is out of sight (reading W-08)."""
         body = self._transaction.get_many(resource.name, [key]).get(key)
         if body is not None and not record_exists(self._transaction, resource.name, key, self._sight(resource.name)):
             raise RecordNotFoundError

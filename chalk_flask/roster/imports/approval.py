@@ -15,8 +15,8 @@ from chalk_flask.roster.imports.importer import run_once
 from chalk_flask.roster.imports.job import AlreadyDecided, ImportJob, OnCommit, Progress, RosterChanged, throttled
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport
-from chalk_flask.roster.opening import RosterStore
 from chalk_flask.roster.package.checksum import package_checksum
+from chalk_flask.storage import RosterStore
 
 __all__ = ["ApprovalError", "approve", "discard"]
 
@@ -42,7 +42,7 @@ def approve(
 
     Only as long as the roster is the one with which it was compared, only within the time and only once, whoever else
     approves it at the same moment: the run ceases to be held in the transaction that writes the roster, in which
-    `also` is called. Of `options` the folder counts. Raises NotHeld, StorageError and OSError.
+    `also` is called. Of `options` the folder counts. Raises ApprovalError, StorageError and OSError.
     """
     begun = time.monotonic()
     folder = _folder(options)
@@ -91,7 +91,7 @@ def discard(
 ) -> ImportRun:
     """Drop the package of a held run, also of one that has expired or that the roster has overtaken.
 
-    `noted` is called in the transaction. Raises NotHeld, StorageError and OSError.
+    `noted` is called in the transaction. Raises ApprovalError, StorageError and OSError.
     """
     folder, now = _folder(options), datetime.now(UTC)
     _still_held(store, tenant, run)

@@ -12,9 +12,9 @@ from backends import StorageError
 from chalk_flask.roster.imports import held_files, history
 from chalk_flask.roster.imports.job import ImportJob, RosterChanged, no_callback
 from chalk_flask.roster.imports.report import ImportReport
-from chalk_flask.roster.opening import RosterStore
 from chalk_flask.roster.package.checksum import PackageChecksum, of_packed, package_checksum
 from chalk_flask.roster.package.problems import PackageRejected
+from chalk_flask.storage import RosterStore
 
 __all__ = ["HoldRequired", "hold", "job_on_copy", "reject_unholdable", "remove_expired"]
 

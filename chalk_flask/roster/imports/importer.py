@@ -32,11 +32,11 @@ from chalk_flask.roster.imports.job import (
 )
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import FileReport, ImportReport
-from chalk_flask.roster.opening import RosterStore
 from chalk_flask.roster.package.archive import Package, open_package
 from chalk_flask.roster.package.checksum import PackageChecksum, package_checksum
 from chalk_flask.roster.package.manifest_check import declared_modes
 from chalk_flask.roster.package.problems import ImportProblems, PackageRejected
+from chalk_flask.storage import RosterStore
 
 __all__ = ["ImportOptions", "OnCommit", "Progress", "import_package", "run_once"]
 

@@ -17,8 +17,8 @@ from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport, State
-from chalk_flask.roster.opening import RosterStore
 from chalk_flask.roster.package.problems import ImportProblems, escape_undecodable
+from chalk_flask.storage import RosterStore
 
 __all__ = [
     "AlreadyDecided",

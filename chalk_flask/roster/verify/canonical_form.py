@@ -1,6 +1,6 @@
 """Whether a body is in the stored form of its class: what `Resource.record` makes of its own normal values.
 
-That definition takes 40 microseconds a record. `StoredForm.holds` says yes in a quarter of that, and only when it is
+That definition takes 40 microseconds a record. `CanonicalForm.holds` says yes in a quarter of that, and only when it is
 sure; whatever it is not sure of goes the long way, which also finds the words for what is wrong.
 """
 

@@ -28,7 +28,7 @@ def make_due(transaction: Transaction, webhook: str, due: float) -> int:
 def replay(transaction: Transaction, webhook: str, now: datetime, since: datetime | None, event_id: str | None) -> int:
     """Make due again what is over, one event or all that were made since a moment; says how many.
 
-    Tests are sent again only by their own ids. Raises WebhookRefused for what is not kept.
+    Tests are sent again only by their own ids. Raises WebhookError for what is not kept.
     """
     if event_id is not None:
         where = _both(_of(webhook), Compare("event", "=", event_id))

@@ -13,7 +13,6 @@ from backends import KEY, Backend, In, Snapshot, Transaction
 from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.auth.clients.store import encrypted_secrets
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
-from chalk_flask.auth.tokens.record import utc_now
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
@@ -21,6 +20,7 @@ from chalk_flask.outbox.event import TEST, envelope
 from chalk_flask.outbox.subscription import COLLECTION, EncryptedSecret, Subscription, subscriptions
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, Tenant, require_tenant
+from chalk_flask.times import utc_now
 from chalk_flask.webhooks.admin import replay as requeueing
 from chalk_flask.webhooks.admin.history import DeliveryHistory, delivery_history
 from chalk_flask.webhooks.admin.subscription_options import SubscriptionOptions, WebhookError, WebhookRequest
@@ -47,7 +47,7 @@ class WebhookStore:
     """The webhooks of a store. Safe for use by many threads and processes at once.
 
     Each change is one transaction of the tenant, with its entry in the audit. Methods that name a webhook raise
-    WebhookRefused when the tenant has none with that id.
+    WebhookError when the tenant has none with that id.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class WebhookStore:
         self._store, self._vault, self._guard, self._now = store, vault, guard, now
 
     def create(self, tenant: str, request: WebhookRequest) -> CreatedWebhook:
-        """A new webhook. Raises WebhookRefused for what will not do, TenantRefused for an unknown tenant."""
+        """A new webhook. Raises WebhookError for what will not do, TenantError for an unknown tenant."""
         choice = SubscriptionOptions.from_request(request)
         try:
             url = self._guard.check_url(request.url).url
@@ -98,7 +98,7 @@ class WebhookStore:
             return find_webhook(snapshot, tenant, webhook_id), delivery_history(snapshot, webhook_id)
 
     def pause(self, tenant: str, webhook_id: str) -> Subscription:
-        """Send nothing to a webhook, but keep what it is to be told. Raises WebhookRefused for a disabled one."""
+        """Send nothing to a webhook, but keep what it is to be told. Raises WebhookError for a disabled one."""
         with self._store.write(tenant) as transaction:
             webhook = find_webhook(transaction, tenant, webhook_id)
             if webhook.state == "disabled":
@@ -145,7 +145,7 @@ class WebhookStore:
     ) -> int:
         """Deliver again what was delivered or given up: one event, or all since a moment. Says how many.
 
-        Raises WebhookRefused for an event that is not kept, a moment before what is kept, and a disabled webhook.
+        Raises WebhookError for an event that is not kept, a moment before what is kept, and a disabled webhook.
         """
         now = self._now()
         with self._store.write(tenant) as transaction:
@@ -159,7 +159,7 @@ class WebhookStore:
     def test(self, tenant: str, webhook_id: str, poster: WebhookClient) -> Delivery:
         """Send `webhook.test` now, whatever the state of the webhook, and keep it with what came of it.
 
-        The delivery is `delivered` or `failed` after one attempt. Raises WebhookRefused when nothing can be signed.
+        The delivery is `delivered` or `failed` after one attempt. Raises WebhookError when nothing can be signed.
         """
         moment = self._now()
         with self._store.read(tenant) as snapshot:
@@ -177,7 +177,7 @@ class WebhookStore:
         return tried
 
     def secrets(self, webhook: Subscription) -> Sequence[str]:
-        """The secrets that sign now, the newest first. Raises WebhookRefused when they cannot be opened."""
+        """The secrets that sign now, the newest first. Raises WebhookError when they cannot be opened."""
         try:
             return [self._vault.decrypt(each.sealed) for each in webhook.active_secrets(_written(self._now()))]
         except SecretUnavailableError as error:
@@ -197,7 +197,7 @@ class WebhookStore:
             return require_tenant(control, name)
 
     def _sealed(self, secret: str, known: Sequence[Subscription]) -> EncryptedSecret:
-        """The new secret as it is stored. Raises WebhookRefused when it cannot be sealed."""
+        """The new secret as it is stored. Raises WebhookError when it cannot be sealed."""
         try:
             # A new key in the place of a lost one would hide what the loss has done to those that are there.
             for sealed in self._others(known)[:1]:
@@ -225,7 +225,7 @@ class WebhookStore:
 
 
 def find_webhook(snapshot: Snapshot, tenant: str, webhook_id: str) -> Subscription:
-    """The webhook with this id. Raises WebhookRefused."""
+    """The webhook with this id. Raises WebhookError."""
     body = snapshot.get_many(COLLECTION, [webhook_id]).get(webhook_id) if webhook_id else None
     if body is None:
         raise WebhookError(

@@ -59,7 +59,7 @@ class SubscriptionOptions:
 
     @classmethod
     def from_request(cls, asked: WebhookRequest) -> SubscriptionOptions:
-        """What is asked for, checked. Raises WebhookRefused."""
+        """What is asked for, checked. Raises WebhookError."""
         for kind in (asked.events, asked.entities, asked.orgs, asked.excluded):
             if len(kind) > MOST:
                 raise WebhookError(f"a webhook names {MOST} of a kind at most, not {len(kind)}")

@@ -21,7 +21,7 @@ class SigningSecrets:
     def active(self, subscription: Subscription, moment: float) -> list[str]:
         """The secrets with which a delivery at that moment, in seconds since the epoch, is signed; the newest first.
 
-        Raises VaultClosed.
+        Raises SecretUnavailableError.
         """
         return [self._open(each.sealed) for each in subscription.active_secrets(format_instant(moment))]
 

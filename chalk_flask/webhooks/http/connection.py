@@ -89,7 +89,7 @@ class Connection:
     def exchange(self, message: bytes, most: int, deadline: Deadline) -> Response:
         """Send a whole request and read the answer, of whose body no more than `most` bytes.
 
-        Raises also BadAnswer and http.client.HTTPException.
+        Raises also InvalidResponseError and http.client.HTTPException.
         """
         self.answered = False
         unsent = self._send(message, deadline)
@@ -159,7 +159,7 @@ class _Source(io.RawIOBase):
         self.received, self.ended = 0, False
 
     def allow(self, more: int, otherwise: str) -> None:
-        """Let so many bytes come from now on; beyond them BadAnswer is raised with these words."""
+        """Let so many bytes come from now on; beyond them InvalidResponseError is raised with these words."""
         self._most, self._else = self.received + more, otherwise
 
     def makefile(self, mode: str) -> io.BufferedReader:

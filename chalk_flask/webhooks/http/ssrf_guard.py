@@ -118,7 +118,7 @@ class SsrfGuard:
     """Judges URLs and the addresses behind them. Safe for many threads at once if `resolve` is.
 
     `allowed` are the hosts, `host:port`, addresses and networks to which webhooks may go although they are private or
-    speak plain http; raises BadAllowance for another entry. `resolve` gives the addresses of a name, or raises OSError.
+    speak plain http; raises InvalidAllowlistEntryError for another entry. `resolve` gives the addresses of a name, or raises OSError.
     """
 
     def __init__(self, allowed: Iterable[str] = (), resolve: Callable[[str, int], Iterable[str]] = resolve) -> None:
@@ -127,7 +127,7 @@ class SsrfGuard:
     def check_url(self, url: str) -> TargetUrl:
         """The parts of a URL to which webhooks may go, as far as that can be said without resolving its name.
 
-        Raises BadTarget.
+        Raises ForbiddenTargetError.
         """
         parts = _split(url)
         try:
@@ -144,7 +144,7 @@ class SsrfGuard:
     def resolve_target(self, target: TargetUrl) -> list[tuple[str, int]]:
         """The addresses and ports to which a connection may go, resolved now; there is one at least.
 
-        Raises BadTarget when one of them is not public and not allowed, Unresolved when there are none.
+        Raises ForbiddenTargetError when one of them is not public and not allowed, Unresolved when there are none.
         """
         named = self._allowed.allows(target.host, target.port)
         found = self._found(target)

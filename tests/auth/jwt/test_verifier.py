@@ -15,7 +15,7 @@ from backends import Backend, open_store
 from chalk_flask.auth.jwt.issuers import IssuerStore
 from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.jwt.verifier import MAX_LIFETIME_SECONDS, MAX_TOKEN_LENGTH, JwtVerifier
-from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
 from chalk_flask.storage import COLLECTIONS

@@ -21,7 +21,7 @@ from chalk_flask.auth.oauth1 import verifier
 from chalk_flask.auth.oauth1.nonces import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS, NonceCache
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier, SignedRequest
 from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher
-from chalk_flask.auth.tokens.record import Principal
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.storage import COLLECTIONS

@@ -16,8 +16,8 @@ import pytest
 from backends import Backend, Snapshot, open_store
 from backends.memory.backend import MemoryBackend
 from chalk_flask.auth.tokens.last_used import LastUsedTracker
-from chalk_flask.auth.tokens.record import Principal
 from chalk_flask.auth.tokens.store import COLLECTION, CONTROL, TokenError, TokenStore
+from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import DEFAULT, ROSTER
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import TenantStore

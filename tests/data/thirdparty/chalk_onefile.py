@@ -74,7 +74,7 @@ class OneFileBackend(Backend):
 
 
 def load(path: Path) -> dict[str, State]:
-    """All tenants in the file, none when there is no file. Raises StoreFailed."""
+    """All tenants in the file, none when there is no file. Raises StorageUnavailableError."""
     try:
         return {tenant: thawed(kept) for tenant, kept in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
@@ -84,7 +84,7 @@ def load(path: Path) -> dict[str, State]:
 
 
 def save(path: Path, states: dict[str, State]) -> None:
-    """Replace the file in one step. Raises StoreFailed."""
+    """Replace the file in one step. Raises StorageUnavailableError."""
     text = json.dumps({tenant: frozen(state) for tenant, state in states.items()}, indent=1)
     try:
         fresh = path.with_suffix(".new")

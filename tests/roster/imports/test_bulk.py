@@ -11,8 +11,8 @@ from backends import Backend, Snapshot, Transaction
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from chalk_flask.roster.imports.report import ImportReport
-from chalk_flask.roster.opening import RosterStore
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.storage import RosterStore
 from tests.roster.conftest import Load, bodies, ids, moved, objects
 from tests.support.packages import DATA, ROWS, Made
 

@@ -183,7 +183,7 @@ def test_what_is_older_than_90_days_is_forgotten(store: Backend, options: Import
 def test_refused_runs_are_bounded_in_number(
     store: Backend, options: ImportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "MOST_REFUSED", 3)
+    monkeypatch.setattr(history, "MAX_REJECTED_RUNS", 3)
     reports = [load(store, Made().set("users", "pupil-1", enabledUser="no!"), options, tmp_path) for _ in range(5)]
     assert [run.id for run in known(store, options)] == [report.run for report in reports[2:]]
 

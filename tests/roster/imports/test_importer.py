@@ -31,7 +31,7 @@ def served(store: Backend) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_a_package_with_every_quirk_is_read_as_the_standard_means_it(store: Backend, load: Load) -> None:
-    # Among them I-01 (filled status and date), I-03 (names and order of columns), I-08 (children, resources),
+    # In them I-01 (filled status and date), I-03 (names and order of columns), I-08 (children, resources),
     # I-09 (midnight UTC), I-10 (empty cells), I-18 (spaces), I-20 (metadata), I-21 (manifest), I-22 (userIds).
     report = load(store, DATA / "quirks")
     assert served(store) == EXPECTED

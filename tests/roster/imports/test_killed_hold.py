@@ -38,7 +38,7 @@ from pathlib import Path
 from backends import open_store
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.audit.events import note_in
-from chalk_flask.roster.imports.approval import NotHeld, approve
+from chalk_flask.roster.imports.approval import ApprovalError, approve
 from chalk_flask.roster.imports.importer import Options, import_package
 
 def noted(report, transaction):
@@ -63,7 +63,7 @@ for line in sys.stdin:
             try:
                 work(url, folder, what, run)
                 os._exit(0)
-            except NotHeld:
+            except ApprovalError:
                 os._exit(5)
             except BaseException as error:
                 print(repr(error), file=sys.stderr, flush=True)
@@ -113,7 +113,7 @@ class Place:
         shutil.copytree(self.home / "saved", self.home / "now")
 
     def work(self, what: str, run: object, seconds: float = 60.0, count: int = 1) -> tuple[float, list[int]]:
-        """How long it took, and the exit codes: 5 for NotHeld, below 0 for a killed one."""
+        """How long it took, and the exit codes: 5 for ApprovalError, below 0 for a killed one."""
         assert self.process.stdin
         assert self.process.stdout
         words = (self.url, self.options.folder, what, run, seconds, count)

@@ -8,7 +8,7 @@ import pytest
 
 from backends import Backend, Compare
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import record_with_timestamp, without_timestamp
+from chalk_flask.oneroster.resource_type import with_timestamp, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.changes import clock
@@ -27,7 +27,7 @@ def age(store: Backend, days: float) -> None:
         for name, resource in FILES.items():
             gone = list(transaction.keys(name, Compare("status", "=", fold("tobedeleted"))))
             for body in transaction.get_many(name, gone).values():
-                data = resource.normalize(record_with_timestamp(without_timestamp(body), stamp))
+                data = resource.normalize(with_timestamp(without_timestamp(body), stamp))
                 transaction.put(name, [resource.record(data)])
 
 

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from backends import Backend, Record, open_store
-from chalk_flask.oneroster.resource_type import record_with_timestamp, without_timestamp
+from chalk_flask.oneroster.resource_type import with_timestamp, without_timestamp
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.roster.verify.canonical_form import CanonicalForm
 from chalk_flask.roster.verify.checker import IntegrityReport, check_store, nothing_checked
@@ -193,7 +193,7 @@ def test_the_moment_of_the_last_change_is_in_the_state_and_not_in_the_digest(sto
     before = check_store(store)
     record = records("users")[0]
     later = Record(
-        record.key, record_with_timestamp(without_timestamp(record.body), "2031-06-01T00:00:00.000Z"), record.values
+        record.key, with_timestamp(without_timestamp(record.body), "2031-06-01T00:00:00.000Z"), record.values
     )
     after = put(store, "users", later)
     assert after.digest == before.digest
