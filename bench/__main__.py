@@ -1,6 +1,6 @@
 """Measure the service on a roster that is made for it, beside yardsticks, and print ratios.
 
-`python -m tests.bench` makes a district, imports it into SQLite in a temporary folder with the command line, serves it,
+`python -m bench` makes a district, imports it into SQLite in a temporary folder with the command line, serves it,
 and measures it side by side with the least work that could do the job. docs/performance.md says what the figures mean.
 It takes a few minutes, and a machine that does nothing else. Linux only: memory is read from /proc.
 """
@@ -49,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--users", type=_users, default=100_000, help="how large the district is (100000)")
     parser.add_argument("--rounds", type=_positive, default=5, help="how often each pair is measured (5)")

@@ -29,7 +29,7 @@ __all__ = [
     "yardstick_server",
 ]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "/ims/oneroster/v1p1"
 CHALK = (sys.executable, "-m", "chalk_flask")
 RECEIVER = (sys.executable, "-m", "bench.receiver")

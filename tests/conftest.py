@@ -1,4 +1,4 @@
-"""The service over every backend: `app`, `client` and `store` belong together."""
+"""Fixtures of every test: a service in memory, or on each backend for tests that are marked for it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,55 @@ from chalk_flask.services import Services
 BACKENDS = ("memory", "json", "sqlite")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that uses `backend` once per backend if it is marked `every_backend`, else once in memory.
+
+    `@pytest.mark.on_backend("sqlite")` selects another one.
+    """
+    if "backend" in metafunc.fixturenames:
+        kinds: tuple[str, ...] = ("memory",)
+        if marker := metafunc.definition.get_closest_marker("on_backend"):
+            kinds = marker.args
+        elif metafunc.definition.get_closest_marker("every_backend"):
+            kinds = BACKENDS
+        metafunc.parametrize("backend", kinds, scope="session", indirect=True)
+
+
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_chalk_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("CHALK_")]:
         monkeypatch.delenv(name)
 
 
 def url_in(folder: Path, backend: str) -> str:
-    """The storage URL of a new store of that kind in a folder."""
+    """Return the storage URL of a new store of that backend in a folder."""
     return {"memory": "memory:", "json": f"json:///{folder}/chalk", "sqlite": f"sqlite:///{folder}/chalk.db"}[backend]
 
 
-@pytest.fixture(params=BACKENDS)
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a new store, once for every backend."""
-    return url_in(tmp_path, request.param)
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name of the backend of this test run, see `pytest_generate_tests`."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def storage(backend: str, tmp_path: Path) -> str:
+    """URL of a new store on `backend`."""
+    return url_in(tmp_path, backend)
 
 
 @pytest.fixture
 def app(storage: str) -> Iterator[Flask]:
-    made = create_app(storage=storage)
-    yield made
-    chalk_of(made).store.close()
+    app = create_app(storage=storage)
+    yield app
+    services_of(app).store.close()
 
 
 @pytest.fixture
 def store(app: Flask) -> Backend:
     """The store that `app` serves from; fill it with `store.write("default")`."""
-    return chalk_of(app).store
+    return services_of(app).store
 
 
 @pytest.fixture
@@ -52,7 +73,7 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def chalk_of(app: Flask) -> Services:
-    """The parts of an application."""
-    chalk: Services = app.extensions["chalk"]
-    return chalk
+def services_of(app: Flask) -> Services:
+    """Return the services of an application."""
+    services: Services = app.extensions["chalk"]
+    return services

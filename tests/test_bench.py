@@ -18,13 +18,12 @@ import pytest
 from bench.figures import BARS, Bar, Figure, table, verdicts
 from bench.roster import District, write_package
 from chalk_flask.settings import Settings
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
 
 
 def bench(folder: Path, *words: str) -> tuple[str, dict[str, float]]:
     """What the benchmark printed, and its figures."""
-    command = [sys.executable, "-m", "tests.bench", "--load", "python", "--seconds", "0.05", "--rounds", "1", *words]
+    command = [sys.executable, "-m", "bench", "--load", "python", "--seconds", "0.05", "--rounds", "1", *words]
     done = subprocess.run(
         [*command, "--json", folder / "figures.json"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -91,7 +90,7 @@ def test_a_district_that_is_too_small_is_refused_with_a_line(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="200 at least"):
         write_package(10, tmp_path / "a.zip")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--users", "10"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "bench", "--users", "10"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith("10 users are too few: 200 at least")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from chalk_flask.api.routes import ROUTES, WRITES
+from tests.support.paths import ROOT
 
-REPOSITORY = Path(__file__).parents[1]
-PAGE = (REPOSITORY / "docs" / "conformance.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
 READING = re.compile(r"\b[ACFIJLNOQVW]-[0-9]{2}\b")
 
 
@@ -48,5 +47,5 @@ def test_every_reading_says_question_decision_and_reason_once() -> None:
 
 def test_every_reading_is_named_by_a_test_and_every_named_one_is_on_the_page() -> None:
     listed = {row[0] for row in rows() if READING.fullmatch(row[0])}
-    sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")]
     assert listed == {reading for source in sources for reading in READING.findall(source)}

@@ -21,8 +21,8 @@ from packaging.utils import canonicalize_name
 
 from chalk_flask.server.server import SHUTDOWN_SECONDS
 from chalk_flask.settings import SETTINGS
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path for room in ("backends", "chalk_flask") for path in (ROOT / room).rglob("*.py"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]

@@ -17,9 +17,9 @@ from chalk_flask.cli import main
 from chalk_flask.cli.commands.import_ import load_package
 from chalk_flask.settings import SETTINGS
 from tests.api.conftest import Consumer, items
-from tests.conftest import chalk_of
+from tests.conftest import services_of
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # docs/cli.md is made from the commands themselves.
 PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "cli.md")]
@@ -108,7 +108,7 @@ def asked() -> Iterator[tuple[str, str]]:
 
 def test_every_example_of_the_api_finds_something_in_the_sample_district() -> None:
     app = create_app(storage="memory:")
-    chalk = chalk_of(app)
+    chalk = services_of(app)
     load_package(chalk.store, chalk.settings, ROOT / "chalk_flask" / "demo", "default")
     consumer = Consumer(app)
     examples = list(asked())

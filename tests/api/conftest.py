@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
 from chalk_flask.permissions.scopes import ALL
-from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.conftest import services_of, url_in
 from tests.support.small_roster import fill
 
 IMS = "/ims/oneroster/v1p1"
@@ -51,7 +51,7 @@ def items(answer: TestResponse) -> list[dict[str, Any]]:
 
 def token_for(app: Flask, scopes: tuple[str, ...]) -> str:
     """A new token with these scopes."""
-    token, _ = chalk_of(app).tokens.create("test", scopes)
+    token, _ = services_of(app).tokens.create("test", scopes)
     assert token is not None
     return token
 
@@ -71,13 +71,13 @@ def problem(answer: TestResponse, status: int, error: str, minor: str) -> str:
     return message
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+@pytest.fixture(scope="session")
+def served(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """An application whose store holds the small roster."""
-    app = create_app(storage=url_in(tmp_path_factory.mktemp("served"), request.param))
-    fill(chalk_of(app).store)
+    app = create_app(storage=url_in(tmp_path_factory.mktemp("served"), backend))
+    fill(services_of(app).store)
     yield app
-    chalk_of(app).store.close()
+    services_of(app).store.close()
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +93,10 @@ def serve(tmp_path: Any) -> Iterator[Callable[..., Flask]]:
 
     def make(**settings: object) -> Flask:
         app = create_app(storage="memory:", **settings)
-        fill(chalk_of(app).store)
+        fill(services_of(app).store)
         made.append(app)
         return app
 
     yield make
     for app in made:
-        chalk_of(app).store.close()
+        services_of(app).store.close()

@@ -14,7 +14,7 @@ from chalk_flask import create_app
 from chalk_flask.audit.access_log import read_entries
 from chalk_flask.permissions.scopes import ALL, ROSTER_CORE
 from tests.api.conftest import CHALK, IMS, Consumer, token_for
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.support.small_roster import fill
 
 Read = Callable[..., dict[str, Any]]
@@ -23,10 +23,10 @@ Read = Callable[..., dict[str, Any]]
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Flask]:
     made = create_app(storage="memory:", data=str(tmp_path / "data"))
-    fill(chalk_of(made).store)
+    fill(services_of(made).store)
     yield made
-    chalk_of(made).access_log.close()
-    chalk_of(made).store.close()
+    services_of(made).access_log.close()
+    services_of(made).store.close()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def told(app: Flask, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
     """What was recorded so far."""
 
     def read() -> list[dict[str, Any]]:
-        chalk_of(app).access_log._write_all()
+        services_of(app).access_log._write_all()
         return list(read_entries(tmp_path / "data" / "reads"))
 
     return read
@@ -51,7 +51,7 @@ Told = Callable[[], list[dict[str, Any]]]
 def test_a_line_says_who_read_what_and_how_much(consumer: Consumer, app: Flask, told: Told) -> None:
     answer = consumer.get("/users?limit=2&filter=familyName='Curie'")
     [line] = told()
-    [token] = chalk_of(app).tokens.list()
+    [token] = services_of(app).tokens.list()
     assert list(line) == ["time", "tenant", "event", "way", "by", "method", "route", "status", "rows", "bytes", "ms"]
     assert (line["tenant"], line["event"], line["way"], line["by"]) == ("default", "read", "token", token.id)
     assert (line["method"], line["route"], line["status"]) == ("GET", f"{IMS}/users", 200)
@@ -139,14 +139,14 @@ def test_an_application_that_is_only_made_leaves_no_folder(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     app = create_app(storage="sqlite:///chalk.db")
     Consumer(app).get("/users")
-    chalk_of(app).access_log.close()
-    chalk_of(app).store.close()
+    services_of(app).access_log.close()
+    services_of(app).store.close()
     assert not (tmp_path / "chalk-data" / "reads").exists()
 
 
 def test_nothing_is_recorded_for_no_day(tmp_path: Path) -> None:
     app = create_app(storage="memory:", data=str(tmp_path / "data"), audit_days=0)
     Consumer(app).get("/users")
-    chalk_of(app).access_log.close()
-    chalk_of(app).store.close()
+    services_of(app).access_log.close()
+    services_of(app).store.close()
     assert not (tmp_path / "data" / "reads").exists()

@@ -24,7 +24,7 @@ from chalk_flask.permissions.scopes import (
     ROSTER_CORE,
 )
 from tests.api.conftest import CHALK, IMS, Consumer, problem, token_for
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 
 MISSING = "The bearer token is missing or invalid."
 
@@ -86,7 +86,7 @@ def test_without_a_valid_token_nobody_gets_in(served: Flask, root: str, header: 
 
 def test_expired_and_revoked_tokens_are_invalid(serve: Callable[..., Flask]) -> None:
     app = serve()
-    tokens = chalk_of(app).tokens
+    tokens = services_of(app).tokens
     expired, _ = tokens.create("old", ALL, expires=datetime(2020, 1, 1, tzinfo=UTC))
     revoked, record = tokens.create("gone", ALL)
     assert Consumer(app, revoked).get("/users").status_code == 200
@@ -174,7 +174,7 @@ def test_a_failure_says_nothing_of_its_cause_and_logs_no_data(
 def test_a_store_that_was_closed_is_a_server_error(serve: Callable[..., Flask]) -> None:
     app = serve()
     consumer = Consumer(app)
-    chalk_of(app).store.close()
+    services_of(app).store.close()
     problem(consumer.get("/users"), 500, "server_error", "internal_server_error")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +12,12 @@ from chalk_flask.api.routes import ROUTES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.tenants.store import TenantStore
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.support.expected import COLLECTIONS, EMPTY, SINGLES, UNKNOWN_PARENTS
+from tests.support.paths import DATA
 from tests.support.small_roster import ROSTER
 
-OPERATIONS = json.loads((Path(__file__).parents[1] / "data" / "operations.json").read_text())["operations"]
+OPERATIONS = json.loads((DATA / "operations.json").read_text())["operations"]
 GETS = [operation for operation in OPERATIONS if operation["method"] == "GET"]
 
 ENVELOPES = {operation["operationId"]: operation["envelope"] for operation in GETS} | {
@@ -189,7 +189,7 @@ def test_without_a_limit_one_root_gives_everything_and_the_other_a_hundred(
 
 def put_users(app: Flask, number: int) -> None:
     users = RESOURCES["users"]
-    with chalk_of(app).store.write("default") as transaction:
+    with services_of(app).store.write("default") as transaction:
         template = ROSTER["users"][0]
         transaction.put("users", [users.record({**template, "sourcedId": f"v-{n:05}"}) for n in range(number)])
 
@@ -236,15 +236,15 @@ def test_a_cycle_among_the_sessions_ends(serve: Any) -> None:
     app: Flask = serve()
     sessions = RESOURCES["academicSessions"]
     looped = [{**ROSTER["academicSessions"][1], "parent": "g-4"}]
-    with chalk_of(app).store.write("default") as transaction:
+    with services_of(app).store.write("default") as transaction:
         transaction.put("academicSessions", map(sessions.record, looped))
     assert Consumer(app).ids("/terms/t-1/gradingPeriods") == ["g-1", "g-2", "g-3", "g-4"]
 
 
 def test_another_tenant_sees_nothing_of_this_one(serve: Any) -> None:
     app: Flask = serve()
-    TenantStore(chalk_of(app).store).create("other")
-    token, _ = chalk_of(app).tokens.create(
+    TenantStore(services_of(app).store).create("other")
+    token, _ = services_of(app).tokens.create(
         "other", ["https://purl.imsglobal.org/spec/or/v1p1/scope/roster.readonly"], "other"
     )
     other = Consumer(app, token)

@@ -17,7 +17,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS
 from chalk_flask.tenants.store import TenantStore
 from tests.api.conftest import IMS
-from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.conftest import services_of, url_in
 from tests.support.small_roster import ROSTER, Row
 from tests.support.twin_tenants import (
     ABSENT,
@@ -43,12 +43,12 @@ from tests.support.twin_tenants import (
 
 def _twins(app: Flask) -> Iterator[Twins]:
     yield Twins(app)
-    chalk_of(app).store.close()
+    services_of(app).store.close()
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def twins(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
-    yield from _twins(create_app(storage=url_in(tmp_path_factory.mktemp("twins"), request.param)))
+@pytest.fixture(scope="module")
+def twins(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    yield from _twins(create_app(storage=url_in(tmp_path_factory.mktemp("twins"), backend)))
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +149,9 @@ def test_tenants_do_not_share_tags(twins: Twins) -> None:
             ]
 
 
-@pytest.fixture(params=BACKENDS)
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Twins]:
-    yield from _twins(create_app(storage=url_in(tmp_path, request.param)))
+@pytest.fixture
+def written(backend: str, tmp_path: Path) -> Iterator[Twins]:
+    yield from _twins(create_app(storage=url_in(tmp_path, backend)))
 
 
 def writes_of_the_gradebook() -> Iterator[Pair]:
@@ -202,7 +202,7 @@ def demographics_in_every_way() -> Iterator[tuple[str, Question]]:
 
 def test_without_the_opt_in_demographics_are_as_where_there_are_none(twins: Twins) -> None:
     """N-10. The scope alone opens nothing: neither a filter nor a sort nor a count tells that there are any."""
-    chalk = chalk_of(twins.app)
+    chalk = services_of(twins.app)
     tenants, opted_out, without = TenantStore(chalk.store), "opted-out", "without"
     for name, wanted in ((opted_out, False), (without, True)):
         tenants.create(name, demographics=wanted)
@@ -229,7 +229,7 @@ def test_without_the_opt_in_demographics_are_as_where_there_are_none(twins: Twin
 
 
 def test_with_the_opt_in_demographics_still_need_their_scope(twins: Twins) -> None:
-    token, _ = chalk_of(twins.app).tokens.create("all but one", set(ALL) - {DEMOGRAPHICS}, "host")
+    token, _ = services_of(twins.app).tokens.create("all but one", set(ALL) - {DEMOGRAPHICS}, "host")
     for path in ("/demographics", "/demographics/u-1", "/demographics/nope"):
         refused = twins.ask(token, IMS + path)
         assert (refused.status, refused.header("WWW-Authenticate")) == (403, 'Bearer error="insufficient_scope"')

@@ -19,7 +19,7 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.tenants.store import TenantStore
 from tests.api.conftest import IMS, Consumer, token_for
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.support.small_roster import ROSTER
 
 STRANGE = [
@@ -108,11 +108,11 @@ def port(served: Flask) -> Iterator[int]:
 
 def test_a_real_server_answers_encoded_slashes_heads_and_streams(served: Flask, port: int) -> None:
     users = RESOURCES["users"]
-    TenantStore(chalk_of(served).store).create("other")
-    with chalk_of(served).store.write("other") as transaction:
+    TenantStore(services_of(served).store).create("other")
+    with services_of(served).store.write("other") as transaction:
         rows = [{**ROSTER["users"][0], "sourcedId": f"a/{n}"} for n in range(3000)]
         transaction.put("users", [users.record(row) for row in rows])
-    token, _ = chalk_of(served).tokens.create("other", ALL, "other")
+    token, _ = services_of(served).tokens.create("other", ALL, "other")
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     headers = {"Authorization": f"bearer {token}"}
 

@@ -34,11 +34,11 @@ from backends.testing import COLLECTIONS
 from backends.testing.base import SimulatedFailure, fill, person, record
 from backends.testing.property_based import ASKED, DATA, Data, answer, made
 from tests.conftest import url_in
+from tests.support.paths import ROOT
 
 KINDS = ("json", "memory", "sqlite")
 ALL = (*COLLECTIONS, COPY_MARKER)
 TENANTS = ("default", "north", CONTROL)
-ROOT = Path(__file__).parents[2]
 
 Opened: TypeAlias = Callable[..., Backend]
 

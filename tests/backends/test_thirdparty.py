@@ -10,8 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[1] / "data" / "thirdparty"
-GUIDE = Path(__file__).parents[2] / "docs" / "backends.md"
+from tests.support.paths import DATA, ROOT
+
+EXAMPLE = DATA / "thirdparty"
+GUIDE = ROOT / "docs" / "backends.md"
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from chalk_flask.cli import main
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.paths import ROOT
 
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")} | {
     "PYTHONPATH": str(ROOT),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.cli.reference import reference
+from tests.support.paths import ROOT
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "cli.md"
+PAGE = ROOT / "docs" / "cli.md"
 
 
 def test_the_page_on_the_command_line_is_what_help_says() -> None:

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.paths import ROOT
+
 __all__ = ["ROOT", "Answer", "Served", "command", "served_by"]
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "chalk_flask" / "demo"
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.conftest import BACKENDS, url_in
+from tests.conftest import url_in
 from tests.e2e.conftest import DEMO, Answer, Served, command, served_by
 
 ROOT = "/ims/oneroster/v1p1"
@@ -58,12 +58,12 @@ class Tool:
         self._connection.close()
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@pytest.fixture(scope="module")
+def served(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The sample district behind a server, on every backend, and a token with four scopes; in memory one with all."""
     folder = tmp_path_factory.mktemp("grades")
-    storage = ("--storage", url_in(folder, request.param))
-    if request.param == "memory":
+    storage = ("--storage", url_in(folder, backend))
+    if backend == "memory":
         with served_by(folder, "", *storage, "--import", DEMO) as memory:
             yield memory
         return

@@ -17,7 +17,7 @@ from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION
 from chalk_flask.storage import COLLECTIONS
-from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.conftest import services_of, url_in
 from tests.support.histories import load as load_into
 from tests.support.packages import Made
 
@@ -27,12 +27,12 @@ WHEN = "2026-09-01T08:00:00.000Z"
 Event: TypeAlias = dict[str, Any]
 
 
-@pytest.fixture(params=BACKENDS)
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
+@pytest.fixture
+def empty(backend: str, tmp_path: Path) -> Iterator[Flask]:
     """A service without a roster."""
-    made = create_app(storage=url_in(tmp_path / "store", request.param))
+    made = create_app(storage=url_in(tmp_path / "store", backend))
     yield made
-    chalk_of(made).store.close()
+    services_of(made).store.close()
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def subscribe(app: Flask, name: str = "one", **given: Any) -> Subscription:
         "mode": "per_entity",
     }
     made = Subscription(**defaults | kept)
-    with chalk_of(app).store.write("default") as transaction:
+    with services_of(app).store.write("default") as transaction:
         transaction.put(COLLECTION, [made.to_record()])
     return made
 
 
 def events(app: Flask, name: str = "one") -> list[Event]:
     """What is to be sent to a webhook, in order."""
-    with chalk_of(app).store.read("default") as snapshot:
+    with services_of(app).store.read("default") as snapshot:
         stored = snapshot.get_many(DELIVERIES, list(snapshot.keys(DELIVERIES)))
         keys = [key for key in sorted(stored) if orjson.loads(stored[key])["webhook"] == f"wh-{name}"]
         bodies = snapshot.get_many(BODIES, keys)
@@ -96,7 +96,7 @@ def told(app: Flask, name: str = "one") -> list[tuple[str, str]]:
 
 def forget(app: Flask) -> None:
     """Empty the outbox, as if all were delivered long ago."""
-    with chalk_of(app).store.write("default") as transaction:
+    with services_of(app).store.write("default") as transaction:
         keys = list(transaction.keys(DELIVERIES))
         transaction.delete(DELIVERIES, keys)
         transaction.delete(BODIES, keys)
@@ -104,6 +104,6 @@ def forget(app: Flask) -> None:
 
 def left(app: Flask) -> dict[str, int]:
     """How many records the collections of the outbox hold."""
-    with chalk_of(app).store.read("default") as snapshot:
+    with services_of(app).store.read("default") as snapshot:
         assert [each.id for each in subscriptions(snapshot)] == sorted(snapshot.keys(COLLECTION))
         return {name: len(list(snapshot.keys(name))) for name in (DELIVERIES, BODIES)}

@@ -15,14 +15,14 @@ from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.event import ENTITIES
 from chalk_flask.outbox.writer import MAX_MESSAGE_BYTES
 from tests.api.conftest import CHALK, Consumer
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.outbox.conftest import changes, events, left, subscribe, told
 from tests.support.histories import load
 from tests.support.packages import Made
 
 
 def sizes(app: Flask) -> list[int]:
-    with chalk_of(app).store.read("default") as snapshot:
+    with services_of(app).store.read("default") as snapshot:
         bodies = snapshot.get_many(BODIES, list(snapshot.keys(BODIES)))
     return [len(body) for body in bodies.values()]
 
@@ -159,7 +159,7 @@ def test_numbers_and_order_are_those_of_the_feed(app: Flask, tmp_path: Path) -> 
 def test_the_bodies_are_kept_to_the_byte(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True)
     load(app, Made().set("users", "pupil-1", givenName='Zoë \\ "/" \u2028'), tmp_path)
-    with chalk_of(app).store.read("default") as snapshot:
+    with services_of(app).store.read("default") as snapshot:
         bodies = snapshot.get_many(BODIES, list(snapshot.keys(BODIES)))
     body = next(body for body in bodies.values() if b"user.updated" in body)
     assert orjson.dumps(orjson.loads(body)) == body

@@ -13,7 +13,7 @@ from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.opt_out import update_tenant
 from chalk_flask.tenants.store import TenantStore
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.outbox.conftest import changes, events, forget, subscribe, told
 from tests.support.histories import load
 from tests.support.packages import Made
@@ -25,7 +25,7 @@ def change(app: Flask, folder: Path, sex: str, name: str = "Ada") -> None:
 
 def stored(app: Flask) -> bytes:
     """All that the outbox still holds."""
-    with chalk_of(app).store.read("default") as snapshot:
+    with services_of(app).store.read("default") as snapshot:
         return b"".join(snapshot.get_many(BODIES, list(snapshot.keys(BODIES))).values())
 
 
@@ -33,7 +33,7 @@ def stored(app: Flask) -> bytes:
 def test_a_tenant_that_is_opted_out_tells_nothing_of_demographics_from_then_on(
     app: Flask, tmp_path: Path, mode: str
 ) -> None:
-    store = chalk_of(app).store
+    store = services_of(app).store
     subscribe(app, mode=mode, entities=["demographics", "user"])
     update_tenant(store, "default", demographics=False)
     assert not TenantStore(store).get("default").demographics
@@ -51,7 +51,7 @@ def test_a_tenant_that_is_opted_out_tells_nothing_of_demographics_from_then_on(
 
 def test_a_webhook_of_demographics_alone_is_told_of_nothing_then(app: Flask, tmp_path: Path) -> None:
     subscribe(app, entities=["demographics"])
-    update_tenant(chalk_of(app).store, "default", demographics=False)
+    update_tenant(services_of(app).store, "default", demographics=False)
     change(app, tmp_path, "male")
     assert told(app) == []
 
@@ -64,7 +64,7 @@ def test_what_waits_loses_its_demographics(app: Flask, tmp_path: Path, full: boo
     change(app, tmp_path, "male")
     before = {name: events(app, name) for name in ("one", "batched", "other")}
     assert ("demographics.updated", "pupil-1") in told(app) + told(app, "batched")
-    update_tenant(chalk_of(app).store, "default", demographics=False)
+    update_tenant(services_of(app).store, "default", demographics=False)
     assert told(app) == told(app, "batched") == [("user.updated", "pupil-1")]
     assert events(app) == [each for each in before["one"] if "demographics" not in each["event_type"]]
     [event, *_], [former, *_] = events(app, "batched"), before["batched"]
@@ -78,12 +78,12 @@ def test_a_batch_of_which_nothing_is_left_is_not_sent(app: Flask, tmp_path: Path
     subscribe(app, entities=["demographics"], events=["demographics.updated"], mode="batched")
     change(app, tmp_path, "male")
     assert events(app)[0]["event_type"] == "sync.changes"
-    update_tenant(chalk_of(app).store, "default", demographics=False)
+    update_tenant(services_of(app).store, "default", demographics=False)
     assert events(app) == []
 
 
 def test_what_was_sent_cannot_be_sent_again_but_is_remembered(app: Flask, tmp_path: Path) -> None:
-    store = chalk_of(app).store
+    store = services_of(app).store
     subscribe(app, entities=["demographics", "user"], full=True)
     change(app, tmp_path, "male")
     attempt = Attempt("2026-09-01T08:00:00.000Z", 5, 200)
@@ -107,7 +107,7 @@ def test_what_was_sent_cannot_be_sent_again_but_is_remembered(app: Flask, tmp_pa
 
 def test_opting_touches_no_webhook_that_did_not_name_demographics(app: Flask) -> None:
     subscribe(app)
-    store = chalk_of(app).store
+    store = services_of(app).store
     with store.read("default") as snapshot:
         before = subscriptions(snapshot)
     update_tenant(store, "default", demographics=False)

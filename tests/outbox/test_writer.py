@@ -14,7 +14,7 @@ from chalk_flask.roster.changes import clock
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from tests.api.conftest import CHALK, Consumer
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.outbox.conftest import changes, events, forget, left, subscribe, told
 from tests.support.histories import load
 from tests.support.packages import Made
@@ -194,7 +194,7 @@ def test_a_write_that_is_refused_or_broken_off_leaves_no_delivery(app: Flask, tm
     assert put(consumer, "/lineItems/tool-1", lineItem={**ITEM, "class": {"sourcedId": "none"}}) == 422
     refused = Made().set("users", "pupil-1", role="wizard").set("users", "pupil-2", givenName="Ada")
     assert load(app, refused, tmp_path) == "refused"
-    store, lost = chalk_of(app).store, Made().set("users", "pupil-1", givenName="Ada").folder(tmp_path / "lost")
+    store, lost = services_of(app).store, Made().set("users", "pupil-1", givenName="Ada").folder(tmp_path / "lost")
 
     def fail(*_: Any) -> None:
         raise OSError("the disk is gone")
@@ -211,7 +211,7 @@ def test_a_stamp_that_moves_alone_is_told_only_to_those_who_keep_records(
 ) -> None:
     subscribe(app)
     subscribe(app, "full", full=True)
-    monkeypatch.setattr(writes, "LEAD", -0.05)  # the commit is later than the stamp
+    monkeypatch.setattr(writes, "COMMIT_LEAD_SECONDS", -0.05)  # the commit is later than the stamp
     consumer = Consumer(app)
     assert put(consumer, "/categories/cat-9", category={"title": "Quiz"}) == 201
     assert [each["action"] for each in changes(app)] == ["created"]

@@ -10,11 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.paths import ROOT
 
 # Answers /SIZE/BLOCK with a body of so many bytes in blocks of that many, and a length when there is one block.
 PROGRAM = """

@@ -16,14 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
 from chalk_flask.server import dispatcher
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.paths import ROOT
 
 
 class Task:
@@ -115,7 +113,9 @@ def test_a_request_that_adds_another_when_it_is_over_has_it_served() -> None:
 
 
 def test_short_requests_are_worked_on_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "LONG", 60.0)  # so that none of them is long, however busy the machine is
+    monkeypatch.setattr(
+        dispatcher, "SHORT_REQUEST_SECONDS", 60.0
+    )  # so that none of them is long, however busy the machine is
     lock, overlaps = threading.Lock(), 0
 
     def work() -> None:

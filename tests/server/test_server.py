@@ -18,8 +18,7 @@ import pytest
 
 from chalk_flask.server import BindError, serve
 from chalk_flask.settings import load_settings
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.paths import ROOT
 
 # A WSGI application that answers with what the server made of the request, slowly or at length when asked to.
 PROGRAM = """

@@ -11,8 +11,7 @@ import pytest
 
 from chalk_flask.settings import SETTINGS, Settings, SettingsError, describe_settings, example_toml, load_settings
 from chalk_flask.settings.setting import without_passwords
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.paths import ROOT
 
 
 @pytest.fixture

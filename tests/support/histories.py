@@ -11,14 +11,14 @@ from flask import Flask
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from tests.api.conftest import CHALK, Consumer
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.support.packages import Made
 
 WHEN = "2026-09-01T10:00:00.000Z"
 
 
 def load(app: Flask, package: Made, folder: Path) -> str:
-    report = import_package(chalk_of(app).store, "default", package.folder(folder / "package"), ImportOptions())
+    report = import_package(services_of(app).store, "default", package.folder(folder / "package"), ImportOptions())
     return report.state
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Self, TypeAlias
 
 from chalk_flask.oneroster.schemas import FILES
+from tests.support.paths import DATA
 
-DATA = Path(__file__).parents[1] / "data" / "csv"
+CSV_PACKAGES = DATA / "csv"
 
 Row: TypeAlias = dict[str, str]
 

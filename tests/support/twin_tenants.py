@@ -24,7 +24,7 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.tenants.store import TenantStore
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.support.expected import COLLECTIONS, SINGLES
 from tests.support.small_roster import ROSTER, Row
 
@@ -128,7 +128,7 @@ class Twins:
     """A service with both tenants, and a token for each."""
 
     def __init__(self, app: Flask) -> None:
-        chalk = chalk_of(app)
+        chalk = services_of(app)
         self.app = app
         self.statuses: set[int] = set()
         for name in ("host", "guest"):
@@ -166,7 +166,7 @@ class Twins:
 
     def held(self, tenant: str) -> dict[str, dict[str, bytes]]:
         """All bodies of a tenant by collection and key."""
-        store = chalk_of(self.app).store
+        store = services_of(self.app).store
         with store.read(tenant) as snapshot:
             return {name: snapshot.get_many(name, list(snapshot.keys(name))) for name in store.collections}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from chalk_flask.outbox.event import EVENTS
+from tests.support.paths import ROOT
 
 __all__ = ["PAGE", "page_with", "table"]
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "webhooks.md"
+PAGE = ROOT / "docs" / "webhooks.md"
 START = "<!-- events: python -m tests.support.webhooks_page writes this table again -->\n"
 END = "<!-- end of events -->"
 

@@ -16,9 +16,9 @@ from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.permissions.scopes import ALL, DEFAULT
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import CONTROL, Tenant, TenantError, TenantStore, validate_new_name
+from tests.support.paths import ROOT
 from tests.support.small_roster import ROSTER, fill
 
-ROOT = Path(__file__).resolve().parents[2]
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
 ALWAYS = Tenant(name="default", created=None, demographics=True)
 

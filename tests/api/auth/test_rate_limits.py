@@ -19,7 +19,7 @@ from chalk_flask.permissions.scopes import ALL
 from chalk_flask.settings import SettingsError
 from chalk_flask.tenants.store import CONTROL
 from tests.api.conftest import IMS, problem, token_for
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 
 Serve = Callable[..., Flask]
 GRANT = {"grant_type": "client_credentials"}
@@ -45,9 +45,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     yield make
     for app in made:
-        chalk_of(app).access_log.close()
-        chalk_of(app).login_log.close()
-        chalk_of(app).store.close()
+        services_of(app).access_log.close()
+        services_of(app).login_log.close()
+        services_of(app).store.close()
 
 
 def ask(app: Flask, token: str | None, address: str = "192.0.2.1", path: str = f"{IMS}/orgs") -> TestResponse:
@@ -154,7 +154,7 @@ def test_wrong_tokens_from_an_address_are_throttled_and_right_ones_still_get_in(
 
 def test_guessing_a_secret_locks_the_client_from_that_address_alone(serve: Serve) -> None:
     app = serve()
-    secret, client = chalk_of(app).clients.create("a client", ALL)
+    secret, client = services_of(app).clients.create("a client", ALL)
     assert secret is not None
     assert login(app, client.id, secret).status_code == 200
     assert [login(app, client.id, "wrong").status_code for _ in range(BAD_LOGINS)] == [401] * BAD_LOGINS
@@ -179,7 +179,7 @@ def test_a_rate_is_refused_at_the_token_endpoint_in_its_own_words(serve: Serve) 
 
 def test_whether_a_client_exists_is_not_told_by_when_guessing_ends(serve: Serve) -> None:
     app = serve()
-    _, client = chalk_of(app).clients.create("a client", ALL)
+    _, client = services_of(app).clients.create("a client", ALL)
     known, unknown = (
         [login(app, name, "wrong", address).status_code for _ in range(BAD_LOGINS + 2)]
         for name, address in ((client.id, "192.0.2.1"), ("chk_client_0000", "192.0.2.2"))
@@ -189,8 +189,8 @@ def test_whether_a_client_exists_is_not_told_by_when_guessing_ends(serve: Serve)
 
 def test_other_clients_behind_the_same_address_still_get_in(serve: Serve) -> None:
     app = serve()
-    _, guessed = chalk_of(app).clients.create("guessed", ALL)
-    secret, other = chalk_of(app).clients.create("other", ALL)
+    _, guessed = services_of(app).clients.create("guessed", ALL)
+    secret, other = services_of(app).clients.create("other", ALL)
     assert secret is not None
     for _ in range(BAD_LOGINS + 1):
         login(app, guessed.id, "wrong")
@@ -199,7 +199,7 @@ def test_other_clients_behind_the_same_address_still_get_in(serve: Serve) -> Non
 
 def test_logins_are_in_the_audit_and_never_with_a_secret(serve: Serve) -> None:
     app = serve()
-    chalk = chalk_of(app)
+    chalk = services_of(app)
     secret, client = chalk.clients.create("a client", ALL)
     assert secret is not None
     login(app, client.id, secret)

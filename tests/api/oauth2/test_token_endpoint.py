@@ -36,7 +36,7 @@ from chalk_flask.permissions.scopes import (
 )
 from chalk_flask.services import Services
 from chalk_flask.tenants.store import TenantStore
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.support.keys import ec_key, key_set, rsa_key, signed
 
 TOKEN = "/oauth/token"
@@ -51,13 +51,13 @@ addresses = itertools.count(1)
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     made = create_app(storage="memory:", data=str(tmp_path_factory.mktemp("data")))
     yield made
-    chalk_of(made).login_log.close()
-    chalk_of(made).store.close()
+    services_of(made).login_log.close()
+    services_of(made).store.close()
 
 
 @pytest.fixture
 def chalk(served: Flask) -> Services:
-    return chalk_of(served)
+    return services_of(served)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_rotated_secret_and_the_one_before_it_are_right(client: FlaskClient, c
 
 def test_the_life_of_a_token_is_a_setting(tmp_path: Path) -> None:
     app = create_app(storage="memory:", data=str(tmp_path), token_seconds=120)
-    answer = ask(app.test_client(), made(chalk_of(app)))
+    answer = ask(app.test_client(), made(services_of(app)))
     assert answer.json is not None
     assert answer.json["expires_in"] == 120
 
@@ -412,7 +412,7 @@ def test_a_client_with_a_key_signs_in_with_an_assertion(client: FlaskClient, cha
 
 def test_an_assertion_is_for_the_public_address(tmp_path: Path) -> None:
     app = create_app(storage="memory:", data=str(tmp_path), public_url="https://roster.example.org/x")
-    client_id = keyed(chalk_of(app))
+    client_id = keyed(services_of(app))
     there = assertion(client_id, aud="https://roster.example.org/x" + TOKEN)
     granted(ask_signed(app.test_client(), there))
     refused(ask_signed(app.test_client(), assertion(client_id)), 401, "invalid_client")
@@ -456,7 +456,7 @@ def test_a_key_that_cannot_be_used_is_an_error_that_the_log_explains(
 ) -> None:
     (tmp_path / "access-tokens.key").write_text("spoilt")
     app = create_app(storage="memory:", data=str(tmp_path))
-    answer = ask(app.test_client(), made(chalk_of(app)))
+    answer = ask(app.test_client(), made(services_of(app)))
     assert (answer.status_code, answer.content_type) == (500, "application/json")
     assert answer.json is not None
     assert answer.json["error"] == "server_error"

@@ -16,7 +16,7 @@ from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster.changes import sequence
 from tests.api.conftest import CHALK, Consumer, problem
-from tests.conftest import BACKENDS, chalk_of, url_in
+from tests.conftest import BACKENDS, services_of, url_in
 from tests.support.histories import History, everything, load
 from tests.support.packages import Made
 
@@ -26,12 +26,12 @@ HISTORIES = 20
 """Each of five seeds on each of three backends follows so many: 300 in all."""
 
 
-@pytest.fixture(params=BACKENDS)
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
-    made = create_app(storage=url_in(tmp_path / "store", request.param))
+@pytest.fixture
+def app(backend: str, tmp_path: Path) -> Iterator[Flask]:
+    made = create_app(storage=url_in(tmp_path / "store", backend))
     load(made, Made(), tmp_path)
     yield made
-    chalk_of(made).store.close()
+    services_of(made).store.close()
 
 
 def asked(consumer: Consumer, query: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_who_follows_an_empty_tenant_is_sent_to_a_full_read_by_its_first_load(tm
     load(made, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
     assert asked(consumer, "since=0") == asked(consumer, "since=1")
     assert len(asked(consumer, "since=0")["changes"]) == 1
-    chalk_of(made).store.close()
+    services_of(made).store.close()
 
 
 def test_a_first_load_numbers_no_record_and_an_unchanged_record_gets_none(
@@ -142,7 +142,7 @@ def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, 
     consumer = Consumer(app)
     load(app, Made().drop("results", "result-1"), tmp_path)
     latest = asked(consumer, "since=1")["sequence"]
-    with chalk_of(app).store.write("default") as transaction:
+    with services_of(app).store.write("default") as transaction:
         transaction.delete("results", ["result-1"])
         numbers = sequence.ChangeSequence(transaction, first=False)
         numbers.remove("results", ["result-1"])
@@ -167,7 +167,7 @@ def test_a_parameter_that_will_not_do_is_named(app: Flask, query: str) -> None:
 def test_a_bearer_follows_what_its_scopes_open(app: Flask, tmp_path: Path) -> None:  # F-05
     made = Made().set("users", "pupil-1", givenName="Ada").set("demographics", "pupil-1", sex="male")
     load(app, made.set("results", "result-1", score="1"), tmp_path)
-    tokens = chalk_of(app).tokens
+    tokens = services_of(app).tokens
 
     def entities(scopes: Any) -> list[str]:
         token, _ = tokens.create("some", scopes)

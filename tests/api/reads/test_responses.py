@@ -17,7 +17,7 @@ from backends import Backend
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL, DEFAULT
 from tests.api.conftest import CHALK, IMS, Consumer, items, token_for
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.support.small_roster import ROSTER
 
 MANY = 3000
@@ -56,7 +56,7 @@ def test_the_tag_hangs_on_all_that_the_answer_depends_on(serve: Callable[..., Fl
         consumer.get("/users", {"Host": "elsewhere.example"}),
         Consumer(app, token_for(app, tuple(DEFAULT))).get("/users"),
     ]
-    put_users(chalk_of(app).store, 1)
+    put_users(services_of(app).store, 1)
     answers.append(consumer.get("/users"))
     assert len({answer.headers["ETag"] for answer in answers}) == len(answers)
 
@@ -64,7 +64,7 @@ def test_the_tag_hangs_on_all_that_the_answer_depends_on(serve: Callable[..., Fl
 def test_the_tag_stays_while_the_roster_stays(store: Backend, app: Flask) -> None:
     put_users(store, 3)
     before = Consumer(app).get("/users").headers["ETag"]
-    chalk_of(app).tokens.create("another", ALL)
+    services_of(app).tokens.create("another", ALL)
     assert Consumer(app).get("/users").headers["ETag"] == before
     put_users(store, 3, givenName="Changed")
     assert Consumer(app).get("/users").headers["ETag"] != before
@@ -169,7 +169,7 @@ def test_a_stream_that_is_left_lets_go_of_its_snapshot(store: Backend, app: Flas
 def test_a_stream_that_takes_too_long_breaks_instead_of_ending(serve: Callable[..., Flask]) -> None:
     """Q-20"""
     app = serve(stream_seconds=1)
-    put_users(chalk_of(app).store, MANY)
+    put_users(services_of(app).store, MANY)
     stream = wsgi(app, f"{CHALK}/users")
     next(stream)
     time.sleep(1.1)

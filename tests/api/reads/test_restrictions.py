@@ -13,7 +13,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, Consumer, items, problem
-from tests.conftest import chalk_of
+from tests.conftest import services_of
 from tests.support.small_roster import ROSTER
 
 EVERYTHING = [
@@ -38,7 +38,7 @@ def limited(served: Flask) -> Limited:
     """Makes consumers whose token has limits, as the command line takes them."""
 
     def make(**named: list[str]) -> Consumer:
-        token, _ = chalk_of(served).tokens.create("limited", ALL, limits=AccessRestrictions.parse(**named))
+        token, _ = services_of(served).tokens.create("limited", ALL, limits=AccessRestrictions.parse(**named))
         return Consumer(served, token)
 
     return make
@@ -252,7 +252,7 @@ def test_parents_that_one_token_knows_are_not_known_to_another(limited: Limited,
 def test_what_is_remembered_of_references_holds_until_something_changes(serve: Callable[..., Flask]) -> None:
     """L-05"""
     app = serve()
-    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(orgs=["s-1"]))
+    token, _ = services_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(orgs=["s-1"]))
     consumer = Consumer(app, token)
 
     def orgs() -> list[str]:
@@ -260,7 +260,7 @@ def test_what_is_remembered_of_references_holds_until_something_changes(serve: C
 
     assert orgs() == orgs() == ["s-1"]
     below = next(row for row in ROSTER["orgs"] if row["sourcedId"] == "s-1") | {"parent": "s-2"}
-    with chalk_of(app).store.write("default") as transaction:
+    with services_of(app).store.write("default") as transaction:
         transaction.put("orgs", [FILES["orgs"].record(below)])
     assert orgs() == ["s-1", "s-2"]
 
@@ -269,11 +269,11 @@ def test_a_stream_is_cut_in_every_chunk(serve: Callable[..., Flask]) -> None:
     """L-05, L-07"""
     app = serve()
     [row] = [row for row in ROSTER["users"] if row["sourcedId"] == "u-2"]
-    with chalk_of(app).store.write("default") as transaction:
+    with services_of(app).store.write("default") as transaction:
         many = [row | {"sourcedId": f"v-{n:04}", "agents": [f"v-{n + 1:04}", "u-5"]} for n in range(1500)]
         transaction.put("users", [FILES["users"].record(each) for each in many])
     limits = AccessRestrictions.parse(orgs=["s-1"], redacted=["email"])
-    consumer = Consumer(app, chalk_of(app).tokens.create("limited", ALL, limits=limits)[0])
+    consumer = Consumer(app, services_of(app).tokens.create("limited", ALL, limits=limits)[0])
     users = items(consumer.get(f"{CHALK}/users?filter=sourcedId>='v-'"))
     assert len(users) == 1500
     for n, user in enumerate(users):
@@ -298,8 +298,8 @@ def test_metadata_is_redacted_at_any_depth(redacted: str, left: dict[str, Any], 
     app = serve()
     metadata = {"a": {"b": 1, "c": [], "d": [{"b": 2}]}, "a.b": {"x": 1}, "ab": 3}
     row = next(row for row in ROSTER["orgs"] if row["sourcedId"] == "s-1") | {"metadata": metadata}
-    with chalk_of(app).store.write("default") as transaction:
+    with services_of(app).store.write("default") as transaction:
         transaction.put("orgs", [FILES["orgs"].record(row)])
-    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(redacted=[redacted]))
+    token, _ = services_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(redacted=[redacted]))
     org: Any = Consumer(app, token).get("/orgs/s-1").json
     assert org["org"]["metadata"] == {name: value for name, value in left.items() if value is not None}

@@ -24,7 +24,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
 from tests.api.conftest import CHALK, IMS, Consumer
-from tests.conftest import chalk_of, url_in
+from tests.conftest import services_of, url_in
 from tests.support.restricted_reads import REFERENCES, Limited, Row, left, redacted
 from tests.support.small_roster import DELETED, ROSTER
 from tests.support.small_roster import _class as class_
@@ -223,16 +223,16 @@ class Pair:
             name: None if (held := getattr(limits, name)) is None else frozenset(held)
             for name in ("orgs", "grades", "classes", "denied", "redacted")
         }
-        token, _ = chalk_of(self.limited).tokens.create("limited", ALL, limits=AccessRestrictions(**sets))
+        token, _ = services_of(self.limited).tokens.create("limited", ALL, limits=AccessRestrictions(**sets))
         return Consumer(self.limited, token)
 
     def close(self) -> None:
         for app in (self.limited, self.reduced):
-            chalk_of(app).store.close()
+            services_of(app).store.close()
 
     @staticmethod
     def _put(app: Flask, roster: dict[str, list[Row]]) -> None:
-        with chalk_of(app).store.write("default") as transaction:
+        with services_of(app).store.write("default") as transaction:
             for name, rows in roster.items():
                 transaction.delete(name, IDS[name])
                 transaction.put(name, [FILES[name].record(each) for each in rows])

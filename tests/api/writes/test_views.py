@@ -6,7 +6,6 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +19,11 @@ from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, GRADEBOOK, GRADEBOOK_DELETE, GRADEBOOK_WRITE, ROSTER
 from chalk_flask.roster.verify.checker import check_store
 from tests.api.conftest import CHALK, IMS, Consumer, items, problem, token_for
-from tests.conftest import chalk_of
+from tests.conftest import services_of
+from tests.support.paths import DATA
 from tests.support.small_roster import fill
 
-OPERATIONS = json.loads((Path(__file__).parents[1] / "data" / "operations.json").read_text())["operations"]
+OPERATIONS = json.loads((DATA / "operations.json").read_text())["operations"]
 ROOTS = (IMS, CHALK, f"{IMS}/sis", f"{CHALK}/sis")
 
 ITEM = {
@@ -67,7 +67,7 @@ class Tool(Consumer):
 @pytest.fixture
 def filled(app: Flask) -> Iterator[Flask]:
     """An application with the small roster, once for every backend."""
-    store = chalk_of(app).store
+    store = services_of(app).store
     fill(store)
     problems = check_store(store).problems
     yield app
@@ -391,7 +391,7 @@ def test_other_methods_are_still_not_offered(quick: Tool, root: str, method: str
 
 def limited(app: Flask, **limits: frozenset[str]) -> Tool:
     """A tool whose token has limits."""
-    token, _ = chalk_of(app).tokens.create("limited", ALL, limits=AccessRestrictions(**limits))
+    token, _ = services_of(app).tokens.create("limited", ALL, limits=AccessRestrictions(**limits))
     assert token is not None
     return Tool(app, token)
 
@@ -437,7 +437,7 @@ def test_a_write_stands_in_the_audit_once_it_is_done(filled: Flask) -> None:
     tool.send("/lineItems/i", {"lineItem": {}})
     tool.delete("/lineItems/i")
     tool.delete("/lineItems/i")
-    found = [each for each in chalk_of(filled).audit.events("default") if each["event"].startswith("gradebook")]
+    found = [each for each in services_of(filled).audit.events("default") if each["event"].startswith("gradebook")]
     assert [(each["event"], each["collection"], each["record"], each["way"]) for each in found] == [
         ("gradebook.put", "lineItems", "i", "token"),
         ("gradebook.deleted", "lineItems", "i", "token"),
@@ -446,8 +446,8 @@ def test_a_write_stands_in_the_audit_once_it_is_done(filled: Flask) -> None:
 
 
 def test_a_busy_store_asks_a_tool_to_come_back(quick: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalk_flask.roster.gradebook.writes.PATIENCE", 0.01)
-    store: Backend = chalk_of(quick.app).store
+    monkeypatch.setattr("chalk_flask.roster.gradebook.writes.LOCK_TIMEOUT_SECONDS", 0.01)
+    store: Backend = services_of(quick.app).store
     with store.write("default"):
         answer = quick.send("/categories/x", SENT["/categories"])
     problem(answer, 503, "server_busy", "server_busy")

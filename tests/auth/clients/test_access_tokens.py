@@ -26,11 +26,11 @@ from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import TenantStore
-from tests.conftest import BACKENDS, url_in
+from tests.conftest import url_in
 from tests.support.keys import ec_key, signed
+from tests.support.paths import ROOT
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
-ROOT = Path(__file__).parents[2]
 
 
 class Clock:
@@ -43,9 +43,9 @@ class Clock:
         return self.moment
 
 
-@pytest.fixture(params=BACKENDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    with open_store(url_in(tmp_path, request.param), COLLECTIONS) as opened:
+@pytest.fixture
+def store(backend: str, tmp_path: Path) -> Iterator[Backend]:
+    with open_store(url_in(tmp_path, backend), COLLECTIONS) as opened:
         yield opened
 
 

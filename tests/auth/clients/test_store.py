@@ -22,7 +22,7 @@ from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT, ROSTER
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import CONTROL, TenantStore
-from tests.conftest import BACKENDS, url_in
+from tests.conftest import url_in
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -48,9 +48,9 @@ class CountingStore(MemoryBackend):
         return super().read(tenant)
 
 
-@pytest.fixture(params=BACKENDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    with open_store(url_in(tmp_path, request.param), COLLECTIONS) as opened:
+@pytest.fixture
+def store(backend: str, tmp_path: Path) -> Iterator[Backend]:
+    with open_store(url_in(tmp_path, backend), COLLECTIONS) as opened:
         yield opened
 
 

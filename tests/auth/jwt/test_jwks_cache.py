@@ -145,7 +145,7 @@ def test_an_answer_of_more_than_1_mib_is_refused(server: KeyServer) -> None:
 
 @pytest.mark.parametrize("dripped", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.0 200 OK\r\n\r\n"])
 def test_an_answer_that_drips_is_cut_off(dripped: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jwks_cache, "SECONDS", 0.3)
+    monkeypatch.setattr(jwks_cache, "FETCH_TIMEOUT_SECONDS", 0.3)
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
 
         def drip() -> None:

@@ -23,7 +23,7 @@ from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.api.conftest import CHALK, Consumer
 from tests.cli.conftest import Run
-from tests.conftest import chalk_of, url_in
+from tests.conftest import services_of, url_in
 from tests.support.packages import Made
 
 SAMPLE = Path(str(files("chalk_flask.demo")))
@@ -66,11 +66,11 @@ class World:
             path, head = f"{CHALK}/lineItems/tool-{number}", {"Authorization": f"Bearer {self.theirs}"}
             assert app.test_client().put(path, json=body, headers=head).status_code == 201
         assert Consumer(app, self.theirs).get(f"{CHALK}/lineItems/tool-0", method="DELETE").status_code == 204
-        chalk_of(app).store.close()
+        services_of(app).store.close()
 
     def served(self, url: str) -> tuple[Flask, Backend]:
         app = create_app(storage=url, data=self.data)
-        return app, chalk_of(app).store
+        return app, services_of(app).store
 
 
 def content(store: Backend, tenant: str) -> dict[str, list[Record]]:
@@ -213,7 +213,7 @@ def test_a_copy_that_was_stopped_is_refused_by_every_command_and_begun_anew(
     run("import", SAMPLE)
     url = url_in(tmp_path / "half", kind)
     with monkeypatch.context() as patched:
-        patched.setattr("backends.copy.STEP", 1)
+        patched.setattr("backends.copy.PROGRESS_INTERVAL", 1)
         patched.setattr("chalk_flask.cli.commands.copy.progress_line", interrupting)
         assert run("copy", "sqlite:///chalk.db", url).code == 1
     for words in (["check"], ["export", "x.zip"], ["import", str(SAMPLE)], ["token", "list"], ["tenant", "list"]):

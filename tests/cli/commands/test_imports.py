@@ -12,6 +12,7 @@ import pytest
 from tests.cli.conftest import Ran, Run, Start
 from tests.support.large_packages import total
 from tests.support.packages import Made
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(params=["sqlite:///chalk.db", "json:///chalk"])
@@ -202,7 +203,7 @@ def test_nothing_is_served_from_a_package_that_is_held(start: Start, run: Run, t
 
 def test_the_sample_district_is_held_too_where_it_would_delete_much(run: Run, tmp_path: Path) -> None:
     assert run("demo", "--no-serve").code == 0
-    sample = Path(__file__).parents[2] / "chalk_flask" / "demo"
+    sample = ROOT / "chalk_flask" / "demo"
     made = Made().only("users")
     users = (sample / "users.csv").read_text(encoding="utf-8")
     line = users.splitlines()[-1]

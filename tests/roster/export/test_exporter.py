@@ -21,13 +21,15 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.export.exporter import ExportResult, export_package
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects
-from tests.support.packages import DATA, HEADERS, Made
+from tests.support.packages import CSV_PACKAGES, HEADERS, Made
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "chalk_flask" / "demo"
 
 SAMPLES = pytest.mark.parametrize(
-    "package", [DATA / "minimal", DATA / "quirks", DEMO, Made()], ids=["minimal", "quirks", "demo", "made"]
+    "package",
+    [CSV_PACKAGES / "minimal", CSV_PACKAGES / "quirks", DEMO, Made()],
+    ids=["minimal", "quirks", "demo", "made"],
 )
 
 
@@ -85,8 +87,8 @@ def test_headers_are_the_standards_and_the_state_is_blank(store: Backend, load: 
 
 def test_a_delta_export_brings_an_older_copy_up_to_date(store: Backend, load: Load, tmp_path: Path) -> None:
     with open_store("memory:", COLLECTIONS) as copy:
-        first = load(store, DATA / "minimal")
-        load(copy, DATA / "minimal")
+        first = load(store, CSV_PACKAGES / "minimal")
+        load(copy, CSV_PACKAGES / "minimal")
         package = Made()
         package.rows["enrollments"].pop()
         package.rows["orgs"].append({"sourcedId": "new", "name": "New", "type": "school", "parentSourcedId": "org-1"})

@@ -139,7 +139,7 @@ def test_what_goes_with_a_record_is_stored_with_it_or_not_at_all(taught: Backend
 
 
 def test_a_writer_does_not_wait_long_for_another(taught: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writes, "PATIENCE", 0.05)
+    monkeypatch.setattr(writes, "LOCK_TIMEOUT_SECONDS", 0.05)
     refused: list[bool] = []
 
     def write() -> None:

@@ -14,7 +14,7 @@ from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import RosterStore
 from tests.roster.conftest import Load, bodies, ids, moved, objects
-from tests.support.packages import DATA, ROWS, Made
+from tests.support.packages import CSV_PACKAGES, ROWS, Made
 
 COUNT = sum(map(len, ROWS.values()))
 
@@ -24,7 +24,9 @@ def revision(store: Backend) -> int:
         return snapshot.revision
 
 
-@pytest.mark.parametrize("package", [DATA / "minimal", DATA / "quirks", Made()], ids=["minimal", "quirks", "made"])
+@pytest.mark.parametrize(
+    "package", [CSV_PACKAGES / "minimal", CSV_PACKAGES / "quirks", Made()], ids=["minimal", "quirks", "made"]
+)
 def test_the_same_package_again_moves_nothing(store: Backend, load: Load, package: Path | Made) -> None:
     load(store, package)
     before, number = bodies(store), revision(store)

@@ -16,9 +16,9 @@ from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, objects
-from tests.support.packages import DATA, Made
+from tests.support.packages import CSV_PACKAGES, Made
 
-EXPECTED: dict[str, list[dict[str, Any]]] = orjson.loads((DATA / "quirks.expected.json").read_bytes())
+EXPECTED: dict[str, list[dict[str, Any]]] = orjson.loads((CSV_PACKAGES / "quirks.expected.json").read_bytes())
 DEMO = Path(str(files("chalk_flask.demo")))
 
 
@@ -33,7 +33,7 @@ def served(store: Backend) -> dict[str, list[dict[str, Any]]]:
 def test_a_package_with_every_quirk_is_read_as_the_standard_means_it(store: Backend, load: Load) -> None:
     # In them I-01 (filled status and date), I-03 (names and order of columns), I-08 (children, resources),
     # I-09 (midnight UTC), I-10 (empty cells), I-18 (spaces), I-20 (metadata), I-21 (manifest), I-22 (userIds).
-    report = load(store, DATA / "quirks")
+    report = load(store, CSV_PACKAGES / "quirks")
     assert served(store) == EXPECTED
     assert {problem.code for problem in report.problems.warnings} == {
         "filled_state",
@@ -43,7 +43,7 @@ def test_a_package_with_every_quirk_is_read_as_the_standard_means_it(store: Back
     assert check_store(store).problems == []
 
 
-@pytest.mark.parametrize("package", [DATA / "minimal", DEMO], ids=["minimal", "demo"])
+@pytest.mark.parametrize("package", [CSV_PACKAGES / "minimal", DEMO], ids=["minimal", "demo"])
 def test_packages_that_others_might_bring_are_sound(store: Backend, load: Load, package: Path) -> None:
     report = load(store, package)
     assert report.problems.warnings == []

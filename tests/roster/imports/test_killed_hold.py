@@ -25,8 +25,8 @@ from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.large_packages import people, total
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 KILLS = 20
 MOST = 120
 """Trials at most: some are over before they are killed."""

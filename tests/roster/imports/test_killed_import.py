@@ -18,6 +18,7 @@ from chalk_flask.roster.verify.checker import IntegrityReport, check_store, noth
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.packages import Made
+from tests.support.paths import ROOT
 
 KILLS = 50
 MOST = 200
@@ -27,7 +28,7 @@ FRESH = 5
 
 USERS = 1000
 
-ENVIRON = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+ENVIRON = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def package(version: str, gone: range) -> Made:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.packages import Made
+from tests.support.paths import ROOT
 
 USERS = 20_000
 MOST_MB = 160
@@ -42,7 +43,7 @@ def large() -> Made:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process")
 def test_memory_stays_flat_in_the_size_of_the_package(tmp_path: Path) -> None:
     path = large().zip(tmp_path / "package.zip")
-    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
     for state in ("Imported.", "Nothing to do"):
         command = [sys.executable, "-c", MEASURED, "import", str(path), "--storage", f"sqlite:///{tmp_path}/chalk.db"]
         ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)

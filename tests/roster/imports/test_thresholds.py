@@ -29,12 +29,11 @@ from chalk_flask.roster.package.archive import ArchiveLimits
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.api.conftest import Consumer
-from tests.conftest import chalk_of, url_in
+from tests.conftest import services_of, url_in
 from tests.roster.conftest import bodies, objects
 from tests.support.large_packages import OWN, people, total
 from tests.support.packages import Made
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 @pytest.fixture
@@ -141,7 +140,7 @@ def test_limits_are_read_as_they_are_shown() -> None:
 def test_nothing_that_is_served_differs_while_a_package_is_held(
     app: Flask, options: ImportOptions, tmp_path: Path
 ) -> None:
-    store = chalk_of(app).store
+    store = services_of(app).store
     load(store, total(200), options, tmp_path)
     consumer = Consumer(app)
     paths = ["/ims/oneroster/v1p1/users?limit=1000", "/ims/oneroster/v1p1/orgs", "/api/oneroster/v1p1/changes?since=1"]
