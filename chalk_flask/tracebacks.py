@@ -1,4 +1,4 @@
-"""How a fault of ours is logged: where it happened and of what kind it was, but nothing of what was at hand."""
+"""Locations of errors for logs that must not contain personal data or secrets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from pathlib import Path
 __all__ = ["error_location"]
 
 
-def error_location(error: BaseException) -> str:
-    """The type of an error and the place that raised it: the words of a stranger's error may hold what is secret."""
-    frames = traceback.extract_tb(error.__traceback__)
+def error_location(error: BaseException, max_frames: int = 1) -> str:
+    """Return the type of an error and its innermost frames, outermost first; its message is left out.
+
+    Messages of errors quote data, which may be a secret or a person's. An example with `max_frames=2`:
+    `KeyError at chalk_flask/api/errors.py:98 in _failed > backends/sqlite/pool.py:41 in take`.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-max_frames:]
+    kind = type(error).__name__
     if not frames:
-        return type(error).__name__
-    return f"{type(error).__name__} in {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+        return kind
+    places = (f"{_short(frame.filename)}:{frame.lineno} in {frame.name}" for frame in frames)
+    return f"{kind} at {' > '.join(places)}"
+
+
+def _short(filename: str) -> str:
+    """Return the part of a path that tells modules of the same name apart."""
+    return "/".join(Path(filename).parts[-3:])

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from chalk_flask.labels import LabelError, parse_label
+
+
+def test_parse_label_strips_blanks() -> None:
+    assert parse_label("  nightly sync ") == "nightly sync"
+    assert parse_label("é" * 200) == "é" * 200
+
+
+@pytest.mark.parametrize("text", ["", "  ", "x" * 201, "two\nlines", "bell\a"])
+def test_parse_label_rejects_what_is_no_line(text: str) -> None:
+    with pytest.raises(LabelError, match="a label must be one line of 1 to 200 printable characters, not '"):
+        parse_label(text)
+
+
+def test_parse_label_accepts_an_empty_optional_label() -> None:
+    assert parse_label(" ", required=False) == ""
+    with pytest.raises(LabelError, match="one line of 0 to 200"):
+        parse_label("x" * 201, required=False)
