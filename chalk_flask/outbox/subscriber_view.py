@@ -39,7 +39,7 @@ class SubscriberView:
         self._excluded = _excluded(subscription, self._entity)
         self._partly = frozenset(path.partition(".")[0] for path in self._excluded if "." in path)
 
-    def seen(self, snapshot: Snapshot, keys: Iterable[str]) -> frozenset[str] | None:
+    def members(self, snapshot: Snapshot, keys: Iterable[str]) -> frozenset[str] | None:
         """Those of the keys whose records belong to the subscriber's orgs; None when all do."""
         if self._where is None:
             return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Messag
 from chalk_flask.outbox.subscriber_view import OrgMembership, SubscriberView, changed_fields
 from chalk_flask.outbox.subscription import Subscription, subscriptions
 
-__all__ = ["MAX_MESSAGE_BYTES", "BatchBefore", "Outbox"]
+__all__ = ["MAX_MESSAGE_BYTES", "Outbox"]
 
 MAX_MESSAGE_BYTES = 512_000
 """Bytes that a body has at most."""
@@ -26,72 +27,76 @@ MAX_CHANGES_BYTES = MAX_MESSAGE_BYTES - 4_096
 """Of these so many are for changes, in a batch and alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchBefore:
-    """A batch of records before it is written: their bodies, and which of them each subscriber knew (by its id)."""
-
-    bodies: Mapping[str, bytes]
-    seen: Mapping[str, frozenset[str] | None]
-
-
 class Outbox:
-    """What one transaction tells, in three steps: `before` and `note` around each batch, `finish` last.
+    """Queue of the webhook events of one transaction.
 
-    `run` is the import's id; None for a single write. `first` is the first import of a tenant, of whose records only
-    those hear who asked for that. Where nobody listens, it costs one question.
+    Wrap each batch of writes in `batch` and call `finish` last. `run` is the id of an import, None for a gradebook
+    write. If `first` is True, this is the first import of the tenant, and only webhooks with `initial` get its records.
+    Without subscriptions, the only cost is one query.
     """
 
     def __init__(self, transaction: Transaction, tenant: str, run: str | None, *, first: bool) -> None:
         self._transaction = transaction
         self._first = first
-        living = [each for each in subscriptions(transaction) if each.state != "disabled"]
-        moment = time.time()
-        self._due, self._created = moment, format_instant(moment)
-        self._told = [_SubscriberOutbox(each, tenant, self._created, run) for each in living]
+        enabled = [each for each in subscriptions(transaction) if each.state != "disabled"]
+        self._due = time.time()
+        self._created = format_instant(self._due)
+        self._subscribers = [_SubscriberOutbox(each, tenant, self._created, run) for each in enabled]
 
     def has_subscribers(self, collection: str) -> bool:
-        """Whether anybody is to be told of changes to records of the collection."""
-        return collection in RESOURCES and bool(self._listeners(collection))
+        """Return True if a webhook subscribes to changes of the collection's records."""
+        return collection in RESOURCES and bool(self._subscribers_of(collection))
 
-    def capture(self, collection: str, keys: Sequence[str]) -> BatchBefore:
-        """What is there under the keys of a batch, before it is written."""
-        seen = {
-            told.id: told.view(RESOURCES[collection]).seen(self._transaction, keys)
-            for told in self._listeners(collection)
-        }
-        return BatchBefore(self._transaction.get_many(collection, keys), seen)
+    @contextmanager
+    def batch(self, collection: str, records: Sequence[Record]) -> Iterator[OutboxBatch]:
+        """Queue events for records that the caller writes inside the `with` block.
 
-    def record(self, collection: str, before: BatchBefore, records: Sequence[Record], numbers: Sequence[int]) -> None:
-        """Tell of a batch that was written; `numbers` are those of the sequence, in the same order."""
-        fields = {each.key: _fields(before.bodies.get(each.key), each) for each in records}
-        keys = list(fields)
-        for told in self._listeners(collection):
-            view = told.view(RESOURCES[collection])
-            seen = OrgMembership(before.seen[told.id], view.seen(self._transaction, keys))
-            for record, number in zip(records, numbers, strict=True):
-                change = view.change(before.bodies.get(record.key), record, fields[record.key], number, seen)
+        The caller assigns the sequence numbers of the records to the batch before the block ends.
+        """
+        subscribers = [(each, each.view(RESOURCES[collection])) for each in self._subscribers_of(collection)]
+        keys = [record.key for record in records]
+        previous = self._transaction.get_many(collection, keys)
+        members_before = [view.members(self._transaction, keys) for _, view in subscribers]
+        batch = OutboxBatch()
+        yield batch
+        fields = {each.key: _changed_fields(previous.get(each.key), each) for each in records}
+        for (subscriber, view), before in zip(subscribers, members_before, strict=True):
+            membership = OrgMembership(before, view.members(self._transaction, keys))
+            for record, number in zip(records, batch.numbers, strict=True):
+                change = view.change(previous.get(record.key), record, fields[record.key], number, membership)
                 if change is not None:
-                    told.add(change)
-        self._flush()
+                    subscriber.add(change)
+        self._enqueue()
 
-    def flush(self, sequence: int, counts: Mapping[str, Any] | None = None) -> None:
-        """End what is told; `counts` are those of an import, `sequence` the last number that was given."""
-        for told in self._told:
-            told.finish(sequence, counts)
-        self._flush()
+    def finish(self, sequence: int, counts: Mapping[str, Any] | None = None) -> None:
+        """Queue the last events. `sequence` is the last assigned number, `counts` are those of an import."""
+        for subscriber in self._subscribers:
+            subscriber.finish(sequence, counts)
+        self._enqueue()
 
-    def _listeners(self, collection: str) -> list[_SubscriberOutbox]:
+    def _subscribers_of(self, collection: str) -> list[_SubscriberOutbox]:
         entity = entity_type(RESOURCES[collection].singular_name)
-        return [each for each in self._told if each.listens(entity) and (not self._first or each.initial)]
+        return [each for each in self._subscribers if each.listens(entity) and (not self._first or each.initial)]
 
-    def _flush(self) -> None:
-        messages = [(told.id, message) for told in self._told for message in told.taken()]
+    def _enqueue(self) -> None:
+        messages = [(each.id, message) for each in self._subscribers for message in each.taken()]
         if messages:
             enqueue(self._transaction, messages, self._created, self._due)
 
 
-def _fields(former: bytes | None, record: Record) -> list[str]:
-    return [] if former is None else changed_fields(former, record.body)
+class OutboxBatch:
+    """Sequence numbers of the records of one batch."""
+
+    def __init__(self) -> None:
+        self.numbers: Sequence[int] = ()
+
+    def assign(self, numbers: Sequence[int]) -> None:
+        """Set the sequence number of each record, in the order of the batch."""
+        self.numbers = numbers
+
+
+def _changed_fields(previous: bytes | None, record: Record) -> list[str]:
+    return [] if previous is None else changed_fields(previous, record.body)
 
 
 class _SubscriberOutbox:

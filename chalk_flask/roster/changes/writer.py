@@ -49,12 +49,11 @@ class RosterWriter:
         """Remember the stamp and the numbers, and end what is told; `counts` are those of an import."""
         self._numbering.store()
         self._transaction.put(clock.COLLECTION, [clock.timestamp_record(self.stamp)])
-        self._outbox.flush(self._numbering.last, counts)
+        self._outbox.finish(self._numbering.last, counts)
 
     def _put_and_tell(self, name: str, records: Iterator[Record]) -> None:
         while batch := list(islice(records, BATCH_SIZE)):
-            keys = [record.key for record in batch]
-            before = self._outbox.capture(name, keys)
-            self._transaction.put(name, batch)
-            numbers = self._numbering.assign(name, keys) or [self._numbering.last] * len(batch)
-            self._outbox.record(name, before, batch, numbers)
+            with self._outbox.batch(name, batch) as events:
+                self._transaction.put(name, batch)
+                numbers = self._numbering.assign(name, [record.key for record in batch])
+                events.assign(numbers or [self._numbering.last] * len(batch))

@@ -186,7 +186,7 @@ def _remember_unchanged(job: ImportJob, report: ImportReport, revision: int) -> 
         job.check_approved(transaction)
         known = revision if transaction.revision == revision else None
         history.store_run(transaction, job.as_run("unchanged", report, known), datetime.now(UTC))
-        Outbox(transaction, job.tenant, report.run, first=False).flush(last_sequence(transaction), report.counts())
+        Outbox(transaction, job.tenant, report.run, first=False).finish(last_sequence(transaction), report.counts())
 
 
 def _complete(job: ImportJob, report: ImportReport) -> None:
