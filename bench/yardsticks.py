@@ -21,11 +21,9 @@ from pathlib import Path
 import waitress
 from flask import Flask, Response
 
-from backends import Record
 from chalk_flask.cli import main
-from chalk_flask.roster.changes import clock
-from chalk_flask.roster.changes.writer import RosterWriter
-from chalk_flask.roster.imports import importer
+from chalk_flask.roster.changes import clock, writer
+from chalk_flask.roster.changes.writer import RecordsWithTimestamp, RosterWriter
 
 __all__ = ["STREAMED", "WAITRESS_THREADS"]
 
@@ -91,13 +89,13 @@ def load(package: Path, file: Path) -> None:
 
 
 class Unnumbered(RosterWriter):
-    """Writes as the service does, and neither gives numbers nor remembers them."""
+    """Writer that assigns no sequence numbers and queues no events."""
 
-    def put(self, name: str, records: Iterable[Record], keys: Callable[[], Iterable[str]]) -> None:
-        self._transaction.put(name, records)
+    def put(self, collection: str, records: RecordsWithTimestamp, keys: Callable[[], Iterable[str]]) -> None:
+        self.transaction.put(collection, records(self.timestamp))
 
     def finish(self, counts: Mapping[str, object] | None = None) -> None:
-        self._transaction.put(clock.COLLECTION, [clock.timestamp_record(self.stamp)])
+        self.transaction.put(clock.COLLECTION, [clock.timestamp_record(self.timestamp)])
 
 
 if __name__ == "__main__":
@@ -107,7 +105,7 @@ if __name__ == "__main__":
         case ["load", package, file]:
             load(Path(package), Path(file))
         case ["unnumbered", *words]:
-            vars(importer)["Ledger"] = Unnumbered
+            vars(writer)["RosterWriter"] = Unnumbered
             main(words)
         case _:
             sys.exit(__doc__)

@@ -1,59 +1,140 @@
-"""The one door through which a roster is written: what changes gets its stamp and its number, and is told of."""
+"""Write roster records: assign `dateLastModified` and a sequence number, and queue webhook events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property, partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from backends import Record, Transaction
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.changes.sequence import ChangeSequence
 
-__all__ = ["RosterWriter"]
+__all__ = ["RecordsWithTimestamp", "RosterWriter", "write_with_final_timestamp"]
 
 BATCH_SIZE = 1000
 
+RecordsWithTimestamp: TypeAlias = Callable[[str], Iterable[Record]]
+"""Function that returns the records to write with the given `dateLastModified`, in the same order at each call."""
+
+
+@contextmanager
+def write_with_final_timestamp(
+    begin: Callable[[], Transaction], tenant: str, lead: float, *, first: bool = False, run: str | None = None
+) -> Iterator[RosterWriter]:
+    """Begin a transaction, yield its writer, and commit. The timestamp does not lie before the commit.
+
+    If the commit comes later than the timestamp, further transactions move the timestamp of the written records
+    (interpretation I-05). Records that another writer has changed since keep theirs. With a `lead` of 0 the timestamp
+    is not moved. Afterwards the writer's `timestamp` is the final one.
+    """
+    with begin() as transaction:
+        writer = RosterWriter(transaction, tenant, lead, first=first, run=run)
+        yield writer
+    tries = 0
+    while writer.is_late:
+        tries += 1
+        next_lead = clock.next_lead(writer.lead, writer.margin, tries)
+        with begin() as transaction:
+            later = RosterWriter(transaction, tenant, next_lead, first=first)
+            later.restamp(writer)
+            later.finish()
+        writer.adopt_timestamp(later)
+
 
 class RosterWriter:
-    """All that one transaction writes to the roster of a tenant; `finish` is called last.
+    """Writer of all roster records of one transaction. Call `finish` last.
 
-    `stamp` is the `dateLastModified` of what changes, `lead` seconds from now (see `clock`). `first` says that the
-    tenant had no roster before, `run` which import it is.
+    `lead` is the expected time until the commit, in seconds. `first` is True if the tenant has no roster yet.
+    `run` is the id of the import.
     """
 
     def __init__(
         self, transaction: Transaction, tenant: str, lead: float, *, first: bool = False, run: str | None = None
     ) -> None:
-        self.stamp = clock.next_timestamp(transaction, lead)
-        self._transaction = transaction
-        self._numbering = ChangeSequence(transaction, first=first)
-        self._outbox = Outbox(transaction, tenant, run, first=first)
+        self.transaction = transaction
+        self.lead = lead
+        self._tenant = tenant
+        self._first = first
+        self._run = run
+        self._written: list[tuple[str, RecordsWithTimestamp]] = []
 
-    def put(self, name: str, records: Iterable[Record], keys: Callable[[], Iterable[str]]) -> None:
-        """Write records whose served bytes changed; `keys` gives their keys, in the same order."""
-        if self._outbox.has_subscribers(name):
-            self._put_and_tell(name, iter(records))
-        else:
-            self._transaction.put(name, records)
-            self._numbering.assign(name, keys())
+    @cached_property
+    def timestamp(self) -> str:
+        """The `dateLastModified` of the records, `lead` seconds after the first access."""
+        return clock.next_timestamp(self.transaction, self.lead)
 
-    def purge(self, name: str, keys: Iterable[str]) -> None:
-        """Remove records for good."""
-        gone = list(keys)
-        self._transaction.delete(name, gone)
-        self._numbering.remove(name, gone)
+    @property
+    def margin(self) -> float:
+        """Seconds from the commit to the timestamp; negative if the commit came later."""
+        return clock.margin(self.timestamp, self.transaction)
+
+    @property
+    def is_late(self) -> bool:
+        """True if records were committed after their timestamp."""
+        return self.lead != 0 and bool(self._written) and self.margin < clock.RESOLUTION_SECONDS
+
+    def put(self, collection: str, records: RecordsWithTimestamp, keys: Callable[[], Iterable[str]]) -> None:
+        """Write records whose served bytes changed; `keys` returns their keys in the same order."""
+        self._written.append((collection, records))
+        self._put(collection, records(self.timestamp), keys)
+
+    def purge(self, collection: str, keys: Iterable[str]) -> None:
+        """Delete records permanently."""
+        purged = list(keys)
+        self.transaction.delete(collection, purged)
+        self._sequence.remove(collection, purged)
 
     def finish(self, counts: Mapping[str, Any] | None = None) -> None:
-        """Remember the stamp and the numbers, and end what is told; `counts` are those of an import."""
-        self._numbering.store()
-        self._transaction.put(clock.COLLECTION, [clock.timestamp_record(self.stamp)])
-        self._outbox.finish(self._numbering.last, counts)
+        """Store the timestamp and the sequence, and complete the events; `counts` are those of an import."""
+        self._sequence.store()
+        self.transaction.put(clock.COLLECTION, [clock.timestamp_record(self.timestamp)])
+        self._outbox.finish(self._sequence.last, counts)
 
-    def _put_and_tell(self, name: str, records: Iterator[Record]) -> None:
-        while batch := list(islice(records, BATCH_SIZE)):
-            with self._outbox.batch(name, batch) as events:
-                self._transaction.put(name, batch)
-                numbers = self._numbering.assign(name, [record.key for record in batch])
-                events.assign(numbers or [self._numbering.last] * len(batch))
+    def restamp(self, earlier: RosterWriter) -> None:
+        """Write the records of an earlier writer with this timestamp, except those that were changed since."""
+        for collection, records in earlier._written:
+            for batch in _batches(records(earlier.timestamp)):
+                stored = self.transaction.get_many(collection, [record.key for record in batch])
+                unchanged = [record for record in batch if stored.get(record.key) == record.body]
+                restamped = [clock.record_with_timestamp(record, self.timestamp) for record in unchanged]
+                self._put(collection, restamped, partial(_keys, restamped))
+
+    def adopt_timestamp(self, later: RosterWriter) -> None:
+        """Replace transaction, lead and timestamp by those of the writer that restamped the records."""
+        self.transaction, self.lead, self.timestamp = later.transaction, later.lead, later.timestamp
+
+    @cached_property
+    def _sequence(self) -> ChangeSequence:
+        return ChangeSequence(self.transaction, first=self._first)
+
+    @cached_property
+    def _outbox(self) -> Outbox:
+        return Outbox(self.transaction, self._tenant, self._run, first=self._first)
+
+    def _put(self, collection: str, records: Iterable[Record], keys: Callable[[], Iterable[str]]) -> None:
+        if self._outbox.has_subscribers(collection):
+            self._put_with_events(collection, records)
+        else:
+            self.transaction.put(collection, records)
+            self._sequence.assign(collection, keys())
+
+    def _put_with_events(self, collection: str, records: Iterable[Record]) -> None:
+        for batch in _batches(records):
+            with self._outbox.batch(collection, batch) as events:
+                self.transaction.put(collection, batch)
+                numbers = self._sequence.assign(collection, _keys(batch))
+                events.assign(numbers or [self._sequence.last] * len(batch))
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    remaining = iter(records)
+    while batch := list(islice(remaining, BATCH_SIZE)):
+        yield batch
+
+
+def _keys(records: Iterable[Record]) -> list[str]:
+    return [record.key for record in records]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
@@ -12,7 +14,7 @@ from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, ResourceType, with
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.changes import clock, provenance
-from chalk_flask.roster.changes.writer import RosterWriter
+from chalk_flask.roster.changes.writer import RosterWriter, write_with_final_timestamp
 from chalk_flask.roster.gradebook.defaults import Sight, default_category, grading_period, record_exists
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, parse_payload
 from chalk_flask.roster.package.references import ACTIVE_ONLY
@@ -61,29 +63,22 @@ def put(
     nothing; StorageError.
     """
     sent = parse_payload(resource, key, payload)
-    with store.write(tenant, LOCK_TIMEOUT_SECONDS) as transaction:
-        writing = _GradebookTransaction(transaction, tenant, sight)
-        former = writing.previous(resource, key)
-        record = resource.record({**writing.completed(resource, sent, former), "dateLastModified": NO_TIMESTAMP})
+    with _write(store, tenant) as writer:
+        edit = _GradebookEdit(writer, sight)
+        former = edit.previous(resource, key)
+        record = resource.record({**edit.completed(resource, sent, former), "dateLastModified": NO_TIMESTAMP})
         active = sent["status"] == ACTIVE
-        if (
-            former is not None
-            and without_timestamp(former) == record.body
-            and writing.is_settled(resource, key, active)
-        ):
+        if former is not None and without_timestamp(former) == record.body and edit.is_settled(resource, key, active):
             return WriteResult(former, False)
         if active:
-            writing.keep(resource, record)
+            edit.keep(resource, record)
         else:
-            writing.mark_deleted(resource, key, record)
-        stamp = writing.stamped()
-        writing.previous(resource, key)  # nobody writes what they could not read afterwards
-        on_commit(transaction)
+            edit.mark_deleted(resource, key, record)
+        edit.write()
+        edit.previous(resource, key)  # nobody writes what they could not read afterwards
+        on_commit(writer.transaction)
     created = active and not (former is not None and resource.is_active(former))
-    left = clock.margin(stamp, transaction)
-    return WriteResult(
-        clock.record_with_timestamp(record, _settled(store, tenant, writing.changed, stamp, left)).body, created
-    )
+    return WriteResult(clock.record_with_timestamp(record, writer.timestamp).body, created)
 
 
 def delete(store: Backend, tenant: str, resource: ResourceType, key: str, sight: Sight, on_commit: OnCommit) -> None:
@@ -92,25 +87,28 @@ def delete(store: Backend, tenant: str, resource: ResourceType, key: str, sight:
     Raises RecordNotFoundError for an id that is unknown, deleted or out of sight; Unprocessable for a category that a line item
     uses; StorageError.
     """
-    with store.write(tenant, LOCK_TIMEOUT_SECONDS) as transaction:
-        writing = _GradebookTransaction(transaction, tenant, sight)
-        former = writing.previous(resource, key)
+    with _write(store, tenant) as writer:
+        edit = _GradebookEdit(writer, sight)
+        former = edit.previous(resource, key)
         if former is None or not resource.is_active(former):
             raise RecordNotFoundError
-        writing.mark_deleted(resource, key, resource.tombstone(former))
-        stamp = writing.stamped()
-        on_commit(transaction)
-    _settled(store, tenant, writing.changed, stamp, clock.margin(stamp, transaction))
+        edit.mark_deleted(resource, key, resource.tombstone(former))
+        edit.write()
+        on_commit(writer.transaction)
 
 
-class _GradebookTransaction:
-    """One transaction: what is there, and what is changed, `changed`, by collection."""
+def _write(store: Backend, tenant: str) -> AbstractContextManager[RosterWriter]:
+    return write_with_final_timestamp(partial(store.write, tenant, LOCK_TIMEOUT_SECONDS), tenant, COMMIT_LEAD_SECONDS)
 
-    def __init__(self, transaction: Transaction, tenant: str, sight: Sight) -> None:
-        self.changed: dict[str, list[Record]] = {}
-        self._transaction = transaction
-        self._tenant = tenant
+
+class _GradebookEdit:
+    """Changes of one gradebook write, collected by collection and then written together."""
+
+    def __init__(self, writer: RosterWriter, sight: Sight) -> None:
+        self._writer = writer
+        self._transaction = writer.transaction
         self._sight = sight
+        self._changed: dict[str, list[Record]] = {}
         self._notes: list[Record] = []
         self._void: list[str] = []
 
@@ -141,7 +139,7 @@ class _GradebookTransaction:
 
     def keep(self, resource: ResourceType, record: Record) -> None:
         """Change a record to this, and note that a grade tool wrote it."""
-        self.changed.setdefault(resource.name, []).append(record)
+        self._changed.setdefault(resource.name, []).append(record)
         self._notes.append(provenance.provenance_record(resource.name, record.key))
 
     def mark_deleted(self, resource: ResourceType, key: str, tombstone: Record) -> None:
@@ -156,19 +154,17 @@ class _GradebookTransaction:
             for bodies in self._referring(results, "lineItem.sourcedId", key):
                 self._delete(results, map(results.tombstone, bodies))
 
-    def stamped(self) -> str:
-        """Write everything under one new stamp, which is returned."""
-        ledger = RosterWriter(self._transaction, self._tenant, COMMIT_LEAD_SECONDS)
-        for name, records in self.changed.items():
-            ledger.put(name, [clock.record_with_timestamp(record, ledger.stamp) for record in records], _keys(records))
-        ledger.finish()
+    def write(self) -> None:
+        """Write all changes with one new timestamp."""
+        for name, records in self._changed.items():
+            self._writer.put(name, partial(_with_timestamp, records), partial(_keys, records))
+        self._writer.finish()
         self._transaction.put(provenance.COLLECTION, self._notes)
         self._transaction.delete(provenance.COLLECTION, self._void)
-        return ledger.stamp
 
     def _delete(self, resource: ResourceType, tombstones: Iterable[Record]) -> None:
         records = list(tombstones)
-        self.changed.setdefault(resource.name, []).extend(records)
+        self._changed.setdefault(resource.name, []).extend(records)
         self._void += [provenance.provenance_key(resource.name, record.key) for record in records]
 
     def _follow(self, resource: ResourceType, sent: Payload, active: bool) -> None:
@@ -210,31 +206,9 @@ def _both(first: Where, second: Where) -> Where:
     return And((first, second))
 
 
-def _settled(store: Backend, tenant: str, changed: Mapping[str, list[Record]], stamp: str, left: float) -> str:
-    """Stamp again, later, what was not committed before its stamp (see `clock`). Returns the stamp that stays."""
-    lead, tries = COMMIT_LEAD_SECONDS, 0
-    while left < clock.RESOLUTION_SECONDS:
-        tries += 1
-        lead = clock.next_lead(lead, left, tries)
-        with store.write(tenant, LOCK_TIMEOUT_SECONDS) as transaction:
-            ledger = RosterWriter(transaction, tenant, lead)
-            for name, records in changed.items():
-                _stamp_again(
-                    transaction, ledger, name, [clock.record_with_timestamp(record, stamp) for record in records]
-                )
-            ledger.finish()
-        stamp, left = ledger.stamp, clock.margin(ledger.stamp, transaction)
-    return stamp
+def _with_timestamp(records: Iterable[Record], timestamp: str) -> Iterator[Record]:
+    return (clock.record_with_timestamp(record, timestamp) for record in records)
 
 
-def _stamp_again(transaction: Transaction, ledger: RosterWriter, name: str, records: list[Record]) -> None:
-    """Move the stamp of those records that nobody has changed since they were written."""
-    for start in range(0, len(records), BATCH):
-        batch = records[start : start + BATCH]
-        stored = transaction.get_many(name, [record.key for record in batch])
-        ours = [record for record in batch if stored.get(record.key) == record.body]
-        ledger.put(name, [clock.record_with_timestamp(record, ledger.stamp) for record in ours], _keys(ours))
-
-
-def _keys(records: list[Record]) -> Callable[[], list[str]]:
-    return lambda: [record.key for record in records]
+def _keys(records: Iterable[Record]) -> list[str]:
+    return [record.key for record in records]

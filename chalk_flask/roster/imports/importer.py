@@ -8,16 +8,15 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
 
-from backends import And, Compare, Query, Record, Snapshot, StorageError, Transaction
+from backends import And, Compare, Query, Snapshot, StorageError, Transaction
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import clock, provenance
 from chalk_flask.roster.changes.sequence import last_sequence
-from chalk_flask.roster.changes.writer import RosterWriter
+from chalk_flask.roster.changes.writer import write_with_final_timestamp
 from chalk_flask.roster.diff.diff import RosterDiff, old_tombstones
 from chalk_flask.roster.imports import history, hold
 from chalk_flask.roster.imports.job import (
@@ -39,8 +38,6 @@ from chalk_flask.roster.package.problems import ImportProblems, PackageRejected
 from chalk_flask.storage import RosterStore
 
 __all__ = ["ImportOptions", "OnCommit", "Progress", "import_package", "run_once"]
-
-BATCH_SIZE = 1000
 
 
 def import_package(
@@ -241,42 +238,24 @@ def _write(
     also: OnCommit,
 ) -> str:
     """Write what differs, under one stamp that does not lie before the commit (see `clock`). Returns the stamp."""
+    begin = partial(store.write, report.tenant)
     lead = clock.commit_lead(comparison.total)
-    stamp, left = _commit(store, report, comparison, revision, lead, progress, also)
-    tries = 0
-    while 0 < comparison.total <= clock.LARGE_LOAD_RECORDS and left < clock.RESOLUTION_SECONDS:
-        tries += 1
-        lead = clock.next_lead(lead, left, tries)
-        stamp, left = _stamp_again(store, report.tenant, comparison, revision, stamp, lead)
-    # Not longer than the lead: after the system's clock was put back, the stamp may be far away.
-    time.sleep(min(max(clock.seconds_until(stamp), 0), lead))
-    return stamp
-
-
-def _commit(
-    store: RosterStore,
-    report: ImportReport,
-    comparison: RosterDiff,
-    revision: int,
-    lead: float,
-    progress: Progress | None,
-    also: OnCommit,
-) -> tuple[str, float]:
-    """The stamp, and how many seconds before it the commit was."""
-    with store.write(report.tenant) as transaction:
-        if transaction.revision != revision:
+    with write_with_final_timestamp(begin, report.tenant, lead, first=revision == 0, run=report.run) as writer:
+        if writer.transaction.revision != revision:
             raise RosterChanged
-        ledger = RosterWriter(transaction, report.tenant, lead, first=revision == 0, run=report.run)
         for name, keys in comparison.purged.items():
-            ledger.purge(name, keys)
-        transaction.delete(provenance.COLLECTION, comparison.claimed)
+            writer.purge(name, keys)
+        writer.transaction.delete(provenance.COLLECTION, comparison.claimed)
         for name, changes in comparison.changes.items():
             if progress:
                 progress(f"writing {name}", changes.changed_count)
-            ledger.put(name, changes.records(ledger.stamp), changes.keys)
-        ledger.finish(report.counts())
-        also(report, transaction)
-    return ledger.stamp, clock.margin(ledger.stamp, transaction)
+            if changes.changed_count:
+                writer.put(name, changes.records, changes.keys)
+        writer.finish(report.counts())
+        also(report, writer.transaction)
+    # Not longer than the lead: after the system's clock was put back, the timestamp may be far away.
+    time.sleep(min(max(clock.seconds_until(writer.timestamp), 0), writer.lead))
+    return writer.timestamp
 
 
 def _claim_provenance(store: RosterStore, tenant: str, comparison: RosterDiff, revision: int) -> None:
@@ -286,23 +265,3 @@ def _claim_provenance(store: RosterStore, tenant: str, comparison: RosterDiff, r
             if transaction.revision != revision:
                 raise RosterChanged
             transaction.delete(provenance.COLLECTION, comparison.claimed)
-
-
-def _stamp_again(
-    store: RosterStore, tenant: str, comparison: RosterDiff, revision: int, former: str, lead: float
-) -> tuple[str, float]:
-    """Move the stamp of those records that nobody has changed since they were written; the same."""
-    with store.write(tenant) as transaction:
-        ledger = RosterWriter(transaction, tenant, lead, first=revision == 0)
-        for name, changes in comparison.changes.items():
-            records = changes.records(former)
-            while batch := list(islice(records, BATCH_SIZE)):
-                stored = transaction.get_many(name, [record.key for record in batch])
-                ours = [clock.record_with_timestamp(r, ledger.stamp) for r in batch if stored.get(r.key) == r.body]
-                ledger.put(name, ours, partial(_keys, ours))
-        ledger.finish()
-    return ledger.stamp, clock.margin(ledger.stamp, transaction)
-
-
-def _keys(records: list[Record]) -> list[str]:
-    return [record.key for record in records]
