@@ -24,6 +24,7 @@ from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.services import Services
 from chalk_flask.settings import load_settings
 from chalk_flask.storage import COLLECTIONS
+from chalk_flask.tenants.store import find_audit_tenant
 from chalk_flask.webhooks.delivery.leader_lock import leader_lock_for
 from chalk_flask.webhooks.delivery.worker import Worker
 from chalk_flask.webhooks.http.client import WebhookClient
@@ -58,7 +59,17 @@ def create_application(settings: Mapping[str, object]) -> Flask:
     lease = leader_lock_for(read.storage, data, shared=store.shared)
     worker = Worker(store, vault, lease, lambda: WebhookClient(guard))
     chalk = Services(
-        read, store, tokens, clients, access_tokens, door, AuditLog(store), LoginLog(store), reads, oauth1, worker
+        read,
+        store,
+        tokens,
+        clients,
+        access_tokens,
+        door,
+        AuditLog(store, find_audit_tenant),
+        LoginLog(store, find_audit_tenant),
+        reads,
+        oauth1,
+        worker,
     )
     app = _SyncFlask("chalk_flask", static_folder=None)
     app.extensions["chalk"] = chalk

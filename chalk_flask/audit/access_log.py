@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from chalk_flask.audit.log import written
+from chalk_flask.times import format_precise_timestamp
 
 __all__ = ["MOST", "AccessLog", "read_entries"]
 
@@ -187,4 +187,4 @@ def _time(moment: float) -> str:
 
 @lru_cache(maxsize=64)
 def _second(second: int) -> str:
-    return written(datetime.fromtimestamp(second, UTC))[:-8]
+    return format_precise_timestamp(datetime.fromtimestamp(second, UTC))[:-8]

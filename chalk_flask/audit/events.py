@@ -1,21 +1,22 @@
-"""What changed something is noted in its tenant, for good: credentials, imports, logins, webhooks, the gradebook.
+"""Audit events: what changed credentials, tenants, webhooks, imports or the gradebook, stored in the tenant for good.
 
-An entry says when, what and to which ids, never a secret, a name, an address of e-mail or what a record holds.
+An event says when something happened, what it was, and to which ids. It never contains a secret, a name, an e-mail
+address or the content of a record. `docs/audit.md` lists the events and their members.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
 
 import orjson
 
-from backends import Record, Transaction
-from chalk_flask.times import utc_now
+from backends import KEY, Backend, Compare, Query, Record, Transaction
+from chalk_flask.times import format_precise_timestamp, utc_now
 
-__all__ = ["COLLECTION", "EVENTS", "AuditValue", "record_event", "written"]
+__all__ = ["COLLECTION", "EVENTS", "AuditValue", "read_events", "record_event"]
 
 COLLECTION = "audit"
 EVENTS = frozenset(
@@ -29,26 +30,41 @@ EVENTS = frozenset(
         *("webhook.tested", "webhook.replayed", "webhook.disabled"),
     }
 )
-"""Everything that is noted."""
+"""Names of all events."""
 
 AuditValue: TypeAlias = str | int | bool | Sequence[str] | None
 
+_PAGE_SIZE = 500
+
 
 def record_event(
-    transaction: Transaction, tenant: str, event: str, moment: datetime | None = None, **facts: AuditValue
+    transaction: Transaction, tenant: str, event: str, time: datetime | None = None, **members: AuditValue
 ) -> None:
-    """Note an event in the transaction that does it, so that both are stored or neither.
+    """Store an event in the transaction that causes it, so that both are committed or neither.
 
-    Raises ValueError for an event that is not one of EVENTS.
+    `time` is now by default. Raises ValueError for an event that is not in EVENTS.
     """
     if event not in EVENTS:
-        raise ValueError(f"there is no event {event!r} in the audit; there are {', '.join(sorted(EVENTS))}")
-    time = written(moment or utc_now())
-    key = f"{time}-{secrets.token_hex(4)}"
-    body = orjson.dumps({"time": time, "tenant": tenant, "event": event, **facts, "entry": key})
-    transaction.put(COLLECTION, [Record(key, body, {"time": time, "event": event})])
+        raise ValueError(f"unknown audit event {event!r}; the events are {', '.join(sorted(EVENTS))}")
+    timestamp = format_precise_timestamp(time or utc_now())
+    key = f"{timestamp}-{secrets.token_hex(4)}"
+    body = orjson.dumps({"time": timestamp, "tenant": tenant, "event": event, **members, "entry": key})
+    transaction.put(COLLECTION, [Record(key, body, {"time": timestamp, "event": event})])
 
 
-def written(moment: datetime) -> str:
-    """The moment in UTC with microseconds: texts that sort as the moments do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def read_events(store: Backend, tenant: str, since: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the events that are stored in a tenant or in CONTROL, oldest first. Raises StorageError.
+
+    `since` is the earliest time, as `times.format_precise_timestamp` returns it. Each page is read from a snapshot of
+    its own, so that a slow caller keeps no snapshot open.
+    """
+    last = since
+    while True:
+        with store.read(tenant) as snapshot:
+            page = snapshot.find(Query(COLLECTION, Compare(KEY, ">", last), limit=_PAGE_SIZE)).body()
+        events = orjson.loads(b"[%s]" % page)
+        if not events:
+            return
+        for event in events:
+            last = event.pop("entry")
+            yield event

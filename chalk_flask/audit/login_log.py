@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from backends import Backend, StorageError
-from chalk_flask.audit.log import audit_tenant, record_event
-from chalk_flask.tenants.store import CONTROL
+from backends import CONTROL, Backend, StorageError
+from chalk_flask.audit.events import record_event
+from chalk_flask.audit.log import FindAuditTenant
 
 __all__ = ["MOST", "LoginLog"]
 
@@ -40,9 +40,15 @@ class LoginLog:
     """
 
     def __init__(
-        self, store: Backend, every: float = EVERY, gather: float = 1.0, now: Callable[[], float] = time.monotonic
+        self,
+        store: Backend,
+        find_audit_tenant: FindAuditTenant,
+        every: float = EVERY,
+        gather: float = 1.0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._find_audit_tenant = find_audit_tenant
         self._every = every
         self._gather = gather
         self._now = now
@@ -110,7 +116,7 @@ class LoginLog:
             by_tenant[login.tenant].append(login)
         for tenant, group in by_tenant.items():
             try:
-                with self._store.write(audit_tenant(self._store, tenant), wait=WAIT) as transaction:
+                with self._store.write(self._find_audit_tenant(self._store, tenant), wait=WAIT) as transaction:
                     for login in group:
                         named = {"client": login.client, "address": login.address}
                         facts: dict[str, Any] = {**named, "count": logins[login]}

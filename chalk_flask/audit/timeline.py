@@ -1,38 +1,36 @@
-"""What was changed and what was read, as one account in the order of time."""
+"""Timeline of a store: audit events and entries of the access log, merged."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from backends import Backend
+from backends import CONTROL, Backend
 from chalk_flask.audit.access_log import read_entries
-from chalk_flask.audit.log import AuditLog
-from chalk_flask.tenants.store import CONTROL, TenantStore
+from chalk_flask.audit.events import read_events
 
 __all__ = ["timeline"]
 
 
 def timeline(
-    store: Backend | None, reads: Path, since: str = "", tenant: str | None = None
+    store: Backend | None, access_log: Path, tenants: Iterable[str], since: str = "", only: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Every entry since a moment (as `audit.written` gives it), of a tenant or of all, the oldest first.
+    """Yield the audit events of these tenants and of CONTROL and the access log's entries, oldest first.
 
-    Each has `time`, `tenant` and `event`; the event of a read is `read`. Little of it is held at a time. Raises
-    StorageError and OSError.
+    Each has the members `time`, `tenant` and `event`; the event of an access log entry is `read`. `access_log` is the
+    folder of the access log, `since` the earliest time (as `times.format_precise_timestamp` returns it), `only` the
+    tenant to which the output is restricted. Without a store there is only the access log. Memory use is constant.
+    Raises StorageError and OSError.
     """
-    accounts = [_of(read_entries(reads, since), tenant)]
+    sources = [read_entries(access_log, since)]
     if store is not None:
-        audit = AuditLog(store)
-        names = (
-            {CONTROL, tenant} if tenant is not None else {CONTROL, *(each.name for each in TenantStore(store).list())}
-        )
-        accounts += [_of(audit.events(name, since), tenant) for name in sorted(names)]
-    return heapq.merge(*accounts, key=lambda entry: str(entry["time"]))
+        sources += [read_events(store, name, since) for name in sorted({CONTROL, *tenants})]
+    filtered = [_of_tenant(entries, only) for entries in sources]
+    return heapq.merge(*filtered, key=lambda entry: str(entry["time"]))
 
 
-def _of(entries: Iterator[dict[str, Any]], tenant: str | None) -> Iterator[dict[str, Any]]:
-    # What is said of no tenant (lines that were dropped) is said to everybody.
+def _of_tenant(entries: Iterator[dict[str, Any]], tenant: str | None) -> Iterator[dict[str, Any]]:
+    # An entry without a tenant (lines that were dropped) concerns every tenant.
     return (each for each in entries if tenant is None or each.get("tenant", tenant) == tenant)

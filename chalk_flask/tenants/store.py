@@ -28,6 +28,7 @@ __all__ = [
     "TenantStore",
     "TenantSummary",
     "apply_tenant_rules",
+    "find_audit_tenant",
     "find_tenant",
     "require_tenant",
     "validate_new_name",
@@ -195,6 +196,15 @@ def find_tenant(control: Snapshot, name: str) -> Tenant | None:
     if body is not None:
         return Tenant.from_dict(orjson.loads(body))
     return _UNTOUCHED if name == DEFAULT_TENANT else None
+
+
+def find_audit_tenant(store: Backend, tenant: str) -> str:
+    """Return the tenant that stores the audit events of a tenant: itself, or CONTROL if it does not exist.
+
+    Raises StorageError.
+    """
+    with store.read(CONTROL) as control:
+        return tenant if find_tenant(control, tenant) is not None else CONTROL
 
 
 def apply_tenant_rules(control: Snapshot, principal: Principal) -> Principal | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chalk_flask.audit.access_log import MOST, AccessLog, read_entries
-from chalk_flask.audit.log import written
+from chalk_flask.times import format_precise_timestamp
 
 NOON = datetime(2031, 5, 2, 12, 0, tzinfo=UTC)
 
@@ -135,6 +135,6 @@ def test_lines_are_read_from_a_moment_on_and_torn_ones_left_out(tmp_path: Path) 
     with (tmp_path / "2031-05-02.jsonl").open("a") as file:
         file.write('{"time": "2031-05-02T23:59\n[1]\n\n{"number": 9}\n')
     assert numbers(tmp_path) == [0, 1, 2, 3]
-    assert numbers(tmp_path, written(NOON + timedelta(hours=11))) == [1, 2, 3]
-    assert numbers(tmp_path, written(NOON + timedelta(hours=12))) == [2, 3]
+    assert numbers(tmp_path, format_precise_timestamp(NOON + timedelta(hours=11))) == [1, 2, 3]
+    assert numbers(tmp_path, format_precise_timestamp(NOON + timedelta(hours=12))) == [2, 3]
     assert numbers(tmp_path / "nowhere") == []

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.audit.log import AuditLog
+from chalk_flask.audit.events import read_events
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
@@ -67,7 +67,7 @@ def made(webhooks: WebhookStore, tenant: str = "default", **given: Any) -> Subsc
 
 def told(store: Backend, tenant: str = "default") -> list[tuple[str, dict[str, Any]]]:
     """What the audit of a tenant says of webhooks."""
-    entries = AuditLog(store).events(tenant)
+    entries = read_events(store, tenant)
     return [(each["event"], each) for each in entries if each["event"].startswith("webhook.")]
 
 

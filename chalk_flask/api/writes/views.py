@@ -20,7 +20,7 @@ from chalk_flask.api.reads import serialization
 from chalk_flask.api.reads.redaction import RedactionCache, make_redactor
 from chalk_flask.api.routes import WRITES, ApiRoot, WriteRoute
 from chalk_flask.api.writes.json_body import parse_enveloped_object
-from chalk_flask.audit.log import record_event
+from chalk_flask.audit.events import record_event
 from chalk_flask.permissions.policy import UNRESTRICTED, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE

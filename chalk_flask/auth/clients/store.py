@@ -24,7 +24,7 @@ from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableE
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
-from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules, find_tenant
+from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules, find_audit_tenant, find_tenant
 from chalk_flask.times import utc_now
 
 __all__ = ["COLLECTION", "ClientError", "ClientStore", "OAuthClient", "encrypted_secrets"]
@@ -54,7 +54,7 @@ class ClientStore:
         self._store = store
         self._now = now
         self._vault = vault
-        self._audit = AuditLog(store, now)
+        self._audit = AuditLog(store, find_audit_tenant, now)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[object, OAuthClient | None, Principal | None]] = OrderedDict()
 

@@ -20,7 +20,7 @@ from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES, InvalidKeySetError, parse_
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
-from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, find_tenant
+from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, find_audit_tenant, find_tenant
 from chalk_flask.times import utc_now
 
 __all__ = ["COLLECTION", "IssuerError", "IssuerStore", "TrustedIssuer", "find_trusted"]
@@ -104,7 +104,7 @@ class IssuerStore:
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
         self._now = now
-        self._audit = AuditLog(store, now)
+        self._audit = AuditLog(store, find_audit_tenant, now)
 
     def add(
         self,

@@ -26,7 +26,7 @@ from chalk_flask.auth.tokens.record import ApiToken
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
-from chalk_flask.tenants.store import CONTROL, TenantError, apply_tenant_rules, require_tenant
+from chalk_flask.tenants.store import CONTROL, TenantError, apply_tenant_rules, find_audit_tenant, require_tenant
 from chalk_flask.times import utc_now
 
 __all__ = [
@@ -61,7 +61,7 @@ class TokenStore:
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
         self._now = now
-        self._audit = AuditLog(store, now)
+        self._audit = AuditLog(store, find_audit_tenant, now)
         self._last_used = LastUsedTracker(store, CONTROL, COLLECTION)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[object, ApiToken, Principal]] = OrderedDict()

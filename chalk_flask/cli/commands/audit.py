@@ -63,11 +63,15 @@ def _entries(
     stack: ExitStack, settings: Settings, since: datetime | None, tenant: str | None
 ) -> Iterator[dict[str, Any]]:
     from backends import store_exists
-    from chalk_flask.audit.log import written
     from chalk_flask.audit.timeline import timeline
+    from chalk_flask.tenants.store import TenantStore
+    from chalk_flask.times import format_precise_timestamp
 
     store = stack.enter_context(open_configured_store(settings)) if store_exists(settings.storage) else None
-    return timeline(store, Path(settings.data) / "reads", written(since) if since else "", tenant)
+    everyone = [each.name for each in TenantStore(store).list()] if store is not None and tenant is None else []
+    tenants = [tenant] if tenant is not None else everyone
+    earliest = format_precise_timestamp(since) if since else ""
+    return timeline(store, Path(settings.data) / "reads", tenants, earliest, only=tenant)
 
 
 def _line(entry: dict[str, Any]) -> str:

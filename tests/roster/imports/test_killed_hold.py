@@ -37,12 +37,12 @@ import os, signal, sys, time
 from pathlib import Path
 from backends import open_store
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.audit.events import note_in
+from chalk_flask.audit.events import record_event
 from chalk_flask.roster.imports.approval import ApprovalError, approve
 from chalk_flask.roster.imports.importer import Options, import_package
 
 def noted(report, transaction):
-    note_in(transaction, "default", "import.approved", run=report.run)
+    record_event(transaction, "default", "import.approved", run=report.run)
 
 def work(url, folder, what, run):
     options = Options(folder=Path(folder))

@@ -16,7 +16,7 @@ import pytest
 
 from backends import Backend, StorageUnavailableError, Transaction, open_store
 from backends.memory.backend import MemoryBackend
-from chalk_flask.audit.log import AuditLog
+from chalk_flask.audit.events import read_events
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.storage import COLLECTIONS
@@ -178,7 +178,7 @@ def test_410_disables_the_webhook_at_once_and_is_noted(store: Backend, tmp_path:
         time.sleep(0.5)
         assert len(receiver.requests) == 1
     assert webhook(store).reason == "the endpoint answered 410 Gone"
-    [entry] = AuditLog(store).events(TENANT)
+    [entry] = read_events(store, TENANT)
     assert (entry["event"], entry["id"]) == ("webhook.disabled", "wh-1")
     assert [each.state for each in deliveries(store)] == ["pending"] * 3
 

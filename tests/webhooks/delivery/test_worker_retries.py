@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backends import Backend, open_store
-from chalk_flask.audit.log import AuditLog
+from chalk_flask.audit.events import read_events
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
@@ -137,7 +137,7 @@ def test_after_five_days_of_failing_the_webhook_is_disabled_and_its_deliveries_w
         threading.Event().wait(0.4)
         assert len(receiver.requests) == 3
     assert webhook(store).reason == f"every attempt has failed since {format_instant(START)}"
-    [entry] = AuditLog(store).events(TENANT)
+    [entry] = read_events(store, TENANT)
     assert (entry["event"], entry["id"], entry["reason"]) == ("webhook.disabled", "wh-1", webhook(store).reason)
     assert [each.state for each in deliveries(store)] == ["pending", "pending"]
 
