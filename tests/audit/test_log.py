@@ -85,7 +85,7 @@ def test_an_entry_says_when_what_and_to_which_ids(store: Backend) -> None:
 
 
 def test_what_nobody_has_heard_of_is_not_noted(store: Backend) -> None:
-    with pytest.raises(ValueError, match=r"no event 'token\.eaten'"):
+    with pytest.raises(ValueError, match=r"unknown audit event 'token\.eaten'"):
         AuditLog(store, find_audit_tenant).record("default", "token.eaten")
     assert noted(store) == []
 
