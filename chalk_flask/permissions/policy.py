@@ -1,7 +1,7 @@
-"""What limits leave of each collection: one table of conditions, and what follows for paths, filters and sorts.
+"""Access policy: the rows and fields of each collection that a principal can see.
 
-The rows a bearer may see are a condition of the query tree (design section 6), so totals, pages, parents and semi-joins
-know nothing else. What a limit means for each class is the table MEANINGS.
+Visible rows are a condition of the query tree, so totals, pages, parents and subqueries all respect it. The table
+ROW_RULES says what each kind of restriction means for each collection.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions, is_redacted
 
-__all__ = ["ROW_RULES", "UNRESTRICTED", "AccessPolicy", "RowRule", "policy_for", "policy_for_restrictions", "visible"]
+__all__ = ["ROW_RULES", "UNRESTRICTED", "AccessPolicy", "RowRule", "policy_for", "policy_for_restrictions"]
 
 Ids: TypeAlias = tuple[str, ...]
 RowCondition: TypeAlias = Callable[[Ids], Where]
 
-GENERATIONS = 8
-"""How far above an allowed org its ancestors are visible; the standard has six types of orgs."""
+MAX_ORG_DEPTH = 8
+"""Number of ancestors of an allowed org that are visible; the standard has six types of orgs."""
 
 
-def _among(path: str) -> RowCondition:
+def _field_in(path: str) -> RowCondition:
     return lambda ids: In(path, ids)
 
 
 def _and_ancestors(ids: Ids) -> Where:
-    """The allowed orgs and those above them."""
+    """Match the allowed orgs and their ancestors."""
     allowed: Where = In(KEY, ids)
-    found = allowed
-    for _ in range(GENERATIONS):
-        found = Or((allowed, In(KEY, Subquery("orgs", "parent.sourcedId", found))))
-    return found
+    condition = allowed
+    for _ in range(MAX_ORG_DEPTH):
+        condition = Or((allowed, In(KEY, Subquery("orgs", "parent.sourcedId", condition))))
+    return condition
 
 
 def _owned_or_taught(ids: Ids) -> Where:
@@ -50,22 +50,23 @@ def _taught_in(ids: Ids) -> Where:
     return In(KEY, Subquery("classes", "course.sourcedId", In(KEY, ids)))
 
 
-def _no_student_but_of(grades: Ids) -> Where:
+def _no_student_outside(grades: Ids) -> Where:
     folded = tuple(sorted(set(map(fold, grades))))
     return Or((Not(has_type("role", "student")), In("grades", folded)))
 
 
 def _enrolled_in(ids: Ids) -> Where:
-    # Deleted enrollments count: consumers learn from them, and from the people in them, what to delete.
+    # Deleted enrollments count: from them and their users, consumers learn what to delete.
     return In(KEY, Subquery("enrollments", "user.sourcedId", In("class.sourcedId", ids)))
 
 
 @dataclass(frozen=True, slots=True)
 class RowRule:
-    """What limits mean for a class: a condition for each kind (None: that kind does not limit it), all of which hold.
+    """Row rule of a collection: a condition for each kind of restriction, all of which must hold.
 
-    `of` maps fields to collections: the record they name must be within the limits as well. `kept` names further
-    references of records within the limits that always lead to records within them.
+    None means that this kind does not restrict the collection. `through` maps reference fields to collections: the
+    referenced record must be visible as well. `always_visible` lists the other references of visible records that
+    always lead to visible records.
     """
 
     orgs: RowCondition | None = None
@@ -74,18 +75,22 @@ class RowRule:
     through: Mapping[str, str] = field(default_factory=dict)
     always_visible: frozenset[str] = frozenset()
 
-    def condition(self, limits: AccessRestrictions) -> Where:
-        """The records within the limits of rows."""
-        found = MATCH_ALL
-        kinds = (self.orgs, limits.orgs), (self.grades, limits.grades), (self.classes, limits.classes)
-        for limit, allowed in kinds:
-            if limit is not None and allowed is not None:
-                found = and_(found, limit(tuple(sorted(allowed))))
+    def condition(self, restrictions: AccessRestrictions) -> Where:
+        """Return the condition that the visible records match."""
+        condition = MATCH_ALL
+        kinds = (
+            (self.orgs, restrictions.orgs),
+            (self.grades, restrictions.grades),
+            (self.classes, restrictions.classes),
+        )
+        for rule, allowed in kinds:
+            if rule is not None and allowed is not None:
+                condition = and_(condition, rule(tuple(sorted(allowed))))
         for path, collection in self.through.items():
-            of = ROW_RULES[collection].condition(limits)
-            if of is not MATCH_ALL:
-                found = and_(found, In(path, Subquery(collection, KEY, of)))
-        return found
+            referenced = ROW_RULES[collection].condition(restrictions)
+            if referenced is not MATCH_ALL:
+                condition = and_(condition, In(path, Subquery(collection, KEY, referenced)))
+        return condition
 
 
 ROW_RULES: Mapping[str, RowRule] = {
@@ -94,14 +99,14 @@ ROW_RULES: Mapping[str, RowRule] = {
     "resources": RowRule(),
     "courses": RowRule(orgs=_owned_or_taught, classes=_taught_in),
     "classes": RowRule(
-        orgs=_among("school.sourcedId"),
-        classes=_among(KEY),
+        orgs=_field_in("school.sourcedId"),
+        classes=_field_in(KEY),
         always_visible=frozenset({"course.sourcedId", "school.sourcedId"}),
     ),
-    "users": RowRule(orgs=_among("orgs.sourcedId"), grades=_no_student_but_of, classes=_enrolled_in),
+    "users": RowRule(orgs=_field_in("orgs.sourcedId"), grades=_no_student_outside, classes=_enrolled_in),
     "demographics": RowRule(through={KEY: "users"}),
     "enrollments": RowRule(
-        orgs=_among("school.sourcedId"),
+        orgs=_field_in("school.sourcedId"),
         through={"class.sourcedId": "classes", "user.sourcedId": "users"},
         always_visible=frozenset({"school.sourcedId"}),
     ),
@@ -113,65 +118,68 @@ ROW_RULES: Mapping[str, RowRule] = {
 
 @dataclass(frozen=True)
 class _RedactedType(ResourceType):
-    """A class as a bearer knows it: without its redacted elements and paths."""
+    """Resource type without its redacted fields."""
 
     redacted: frozenset[str] = frozenset()
 
     @cached_property
     def fields(self) -> dict[str, OneRosterField]:
-        """The elements of which something is left."""
+        """Fields that are not redacted as a whole."""
         return {
             name: each for name, each in RESOURCES[self.name].fields.items() if not is_redacted(self.redacted, name)
         }
 
     def filter_path(self, name: str) -> FilterPath | None:
-        """The path of that name, unless it is redacted."""
+        """Return the filter path of that name; None if it is unknown or redacted."""
         return None if is_redacted(self.redacted, name) else super().filter_path(name)
 
 
 class AccessPolicy:
-    """What limits leave to see. There is one for equal limits, so that caches may hang on its identity."""
+    """Row and field visibility for a set of restrictions.
 
-    def __init__(self, limits: AccessRestrictions) -> None:
-        self._limits = limits
-        self._wheres: dict[str, Where] = {}
-        self._resources: dict[str, ResourceType] = {}
-        for name, meaning in ROW_RULES.items():
-            self._wheres[name] = MATCH_NONE if name in limits.denied else meaning.condition(limits)
-            self._resources[name] = self._known(RESOURCES[name])
-        self._tests = {
+    Equal restrictions share one instance, so that caches can use its identity as a key. Immutable and thread-safe.
+    """
+
+    def __init__(self, restrictions: AccessRestrictions) -> None:
+        self._restrictions = restrictions
+        self._rows: dict[str, Where] = {}
+        self._resource_types: dict[str, ResourceType] = {}
+        for name, rule in ROW_RULES.items():
+            self._rows[name] = MATCH_NONE if name in restrictions.denied else rule.condition(restrictions)
+            self._resource_types[name] = self._redacted_type(RESOURCES[name])
+        self._rows_hinted = {
             name: where if where in (MATCH_ALL, MATCH_NONE) else Not(Or((Not(where),)))
-            for name, where in self._wheres.items()
+            for name, where in self._rows.items()
         }
-        self._doubtful = {name: self._leading_away(RESOURCES[name]) for name in ROW_RULES}
+        self._hideable = {name: self._hideable_references(RESOURCES[name]) for name in ROW_RULES}
 
     @property
     def redacted(self) -> frozenset[str]:
-        """The redacted paths, as `Limits` holds them."""
-        return self._limits.redacted
+        """Redacted paths, as in AccessRestrictions."""
+        return self._restrictions.redacted
 
     def rows(self, collection: str) -> Where:
-        """The visible records of the collection."""
-        return self._wheres[collection]
+        """Return the condition that the visible records of a collection match."""
+        return self._rows[collection]
 
     def rows_hinted(self, collection: str) -> Where:
-        """The same, to be asked of few records that something else finds.
+        """Return the condition of `rows` in a form that is fast when another condition finds few records.
 
-        Said twice that it is not, SQLite tests those few, instead of trying each with every row that is visible (a
-        hundred keys among 50,000 rows: 1.6 seconds against 20 ms).
+        The double negation makes SQLite test these few records instead of joining them with all visible rows: 20 ms
+        instead of 1.6 seconds for 100 keys among 50,000 rows.
         """
-        return self._tests[collection]
+        return self._rows_hinted[collection]
 
     def resource_type(self, name: str) -> ResourceType:
-        """The class as far as it is not redacted."""
-        return self._resources[name]
+        """Return the resource type without its redacted fields."""
+        return self._resource_types[name]
 
     def hideable_references(self, collection: str) -> Mapping[str, Reference]:
-        """The references, by stored field, of visible records that may lead to what is not visible."""
-        return self._doubtful[collection]
+        """Return the references, by stored field, of visible records that may lead to invisible records."""
+        return self._hideable[collection]
 
     def restrict_subqueries(self, where: Where) -> Where:
-        """The condition of a path, with semi-joins that pass through visible records alone."""
+        """Return the condition of a URL path with subqueries that select visible records only."""
         match where:
             case In(path, Subquery(collection, of, inner)):
                 return In(
@@ -187,13 +195,13 @@ class AccessPolicy:
                 return where
 
     def restrict_filter(self, where: Where, collection: str) -> Where:
-        """The condition of a filter, for which references to what is not visible are not there."""
-        doubtful = self._doubtful[collection]
+        """Return the condition of a filter in which references to invisible records do not match."""
+        hideable = self._hideable[collection]
         match where:
-            case Compare(path, operator, value) if path in doubtful:
-                target = doubtful[path].target
-                found = And((Compare(KEY, operator, value), self.rows(target)))
-                return In(path, Subquery(target, KEY, found))
+            case Compare(path, operator, value) if path in hideable:
+                target = hideable[path].target
+                visible = And((Compare(KEY, operator, value), self.rows(target)))
+                return In(path, Subquery(target, KEY, visible))
             case Not(term):
                 return Not(self.restrict_filter(term, collection))
             case And(terms):
@@ -203,43 +211,37 @@ class AccessPolicy:
             case _:
                 return where
 
-    def _known(self, resource: ResourceType) -> ResourceType:
-        redacted = self._limits.redacted
+    def _redacted_type(self, resource: ResourceType) -> ResourceType:
+        redacted = self._restrictions.redacted
         if not redacted:
             return resource
         return _RedactedType(
             resource.name, resource.singular_name, resource.schema, ignored=resource.ignored, redacted=redacted
         )
 
-    def _leading_away(self, resource: ResourceType) -> dict[str, Reference]:
-        meaning = ROW_RULES[resource.name]
+    def _hideable_references(self, resource: ResourceType) -> dict[str, Reference]:
+        rule = ROW_RULES[resource.name]
         return {
             each.field: each
             for each in resource.references
-            if each.target in self._limits.denied
+            if each.target in self._restrictions.denied
             or not (
-                self._wheres[each.target] is MATCH_ALL
-                or each.field in meaning.always_visible
-                or each.field in meaning.through
+                self._rows[each.target] is MATCH_ALL or each.field in rule.always_visible or each.field in rule.through
             )
         }
 
 
-_of = lru_cache(maxsize=4096)(AccessPolicy)
+_interned = lru_cache(maxsize=4096)(AccessPolicy)
 
-UNRESTRICTED = _of(NO_RESTRICTIONS)
+UNRESTRICTED = _interned(NO_RESTRICTIONS)
+"""Policy that hides nothing."""
 
 
 def policy_for(principal: Principal) -> AccessPolicy:
-    """What the bearer may see; OPEN when nothing is limited."""
-    return UNRESTRICTED if principal.restrictions is NO_RESTRICTIONS else _of(principal.restrictions)
+    """Return the policy of a principal: UNRESTRICTED if it has no restrictions."""
+    return UNRESTRICTED if principal.restrictions is NO_RESTRICTIONS else _interned(principal.restrictions)
 
 
 def policy_for_restrictions(restrictions: AccessRestrictions) -> AccessPolicy:
-    """What such limits leave to see."""
-    return _of(restrictions)
-
-
-def visible(grant: Principal, collection: str) -> Where:
-    """The records of the collection that the bearer may know of; a condition to add to every question."""
-    return policy_for(grant).rows(collection)
+    """Return the policy of these restrictions."""
+    return _interned(restrictions)

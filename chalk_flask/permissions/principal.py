@@ -1,4 +1,4 @@
-"""Principal: the authenticated caller and what it may do."""
+"""Principal: the authenticated caller and its permissions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["Principal"]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """What a valid credential lets its bearer do: in which tenant, with which scopes, within which limits.
+    """Authenticated caller: its tenant, scopes and access restrictions, and the credential that it used.
 
-    `id` names the token, client or issuer, for logs; `way` says which of them it is.
+    `credential_id` is the id of the API token, OAuth client or trusted issuer; `credential_type` says which of them.
     """
 
     tenant: str

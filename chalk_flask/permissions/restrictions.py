@@ -1,4 +1,4 @@
-"""Limits of rows and fields that a token, a client or an issuer carries as data (design section 6)."""
+"""Access restrictions: the limits of rows and fields that are stored with a credential."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from chalk_flask.oneroster.schemas import RESOURCES
 
 __all__ = ["NO_RESTRICTIONS", "AccessRestrictions", "InvalidRestrictionError", "is_redacted"]
 
-BASE = frozenset({"sourcedId", "status", "dateLastModified"})
-
-_ALWAYS = ("orgs", "grades", "classes")
-# Members that are no secret however well a body hides them.
-_TOLD = {"role": "paths such as /students and /teachers", "type": "paths such as /schools and /terms"}
-_SAID = {
+_BASE_FIELDS = frozenset({"sourcedId", "status", "dateLastModified"})
+_ROW_KINDS = ("orgs", "grades", "classes")
+# Fields whose values the URL paths reveal, even if the body hides them.
+_REVEALED_BY = {"role": "paths such as /students and /teachers", "type": "paths such as /schools and /terms"}
+_TEXT_FORMATS = {
     "orgs": "orgs {}",
     "grades": "grades {}",
     "classes": "classes {}",
@@ -27,15 +26,16 @@ _SAID = {
 
 
 class InvalidRestrictionError(ValueError):
-    """Limits that nobody can mean; the message names what is wrong and says what there is."""
+    """Invalid restriction; the message quotes it and lists what is possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRestrictions:
-    """What a bearer may see of a tenant. None: no limit of that kind; an empty set: nothing.
+    """Rows and fields of a tenant to which a credential is restricted.
 
-    `orgs` and `classes` are sourcedIds, `grades` codes as they stand in `grades`; `denied` are collections by the
-    standard's name, `redacted` paths such as `email` or `metadata.*`.
+    `orgs` and `classes` are sourcedIds, `grades` grade codes. For these three, None is no restriction and an empty set
+    allows nothing. `denied` are collections by the name of the standard, `redacted` paths such as `email` or
+    `metadata.*`.
     """
 
     orgs: frozenset[str] | None = None
@@ -45,17 +45,23 @@ class AccessRestrictions:
     redacted: frozenset[str] = frozenset()
 
     def to_dict(self) -> dict[str, list[str]]:
-        """The JSON object that is stored and shown: only the kinds that limit something."""
+        """Return the JSON object that is stored and shown; kinds that restrict nothing are left out."""
         kinds = {name: getattr(self, name) for name in self.__slots__}
-        return {name: sorted(held) for name, held in kinds.items() if held is not None and (held or name in _ALWAYS)}
+        return {
+            name: sorted(values)
+            for name, values in kinds.items()
+            if values is not None and (values or name in _ROW_KINDS)
+        }
 
     def __str__(self) -> str:
-        return "; ".join(_SAID[name].format(",".join(held) or "none") for name, held in self.to_dict().items())
+        return "; ".join(
+            _TEXT_FORMATS[name].format(",".join(values) or "none") for name, values in self.to_dict().items()
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | None) -> AccessRestrictions:
-        """The limits that a stored object describes."""
-        return cls(**{name: frozenset(held) for name, held in data.items()}) if data else NO_RESTRICTIONS
+        """Return the restrictions of a stored object; NO_RESTRICTIONS for an empty or missing one."""
+        return cls(**{name: frozenset(values) for name, values in data.items()}) if data else NO_RESTRICTIONS
 
     @classmethod
     def parse(
@@ -66,63 +72,66 @@ class AccessRestrictions:
         denied: Iterable[str] = (),
         redacted: Iterable[str] = (),
     ) -> AccessRestrictions:
-        """The limits that an operator names; a kind of which nothing is named is not limited. Raises InvalidRestrictionError."""
-        found = cls(
-            _allowed("an org", orgs),
-            _allowed("a grade", grades),
-            _allowed("a class", classes),
-            frozenset(_family(text.strip()) for text in denied),
-            frozenset(_path(text.strip()) for text in redacted),
+        """Return the restrictions that an operator entered; an empty kind restricts nothing.
+
+        Raises InvalidRestrictionError.
+        """
+        restrictions = cls(
+            _parse_ids("an org", orgs),
+            _parse_ids("a grade", grades),
+            _parse_ids("a class", classes),
+            frozenset(_parse_collection(text.strip()) for text in denied),
+            frozenset(_parse_path(text.strip()) for text in redacted),
         )
-        return NO_RESTRICTIONS if found == NO_RESTRICTIONS else found
+        return NO_RESTRICTIONS if restrictions == NO_RESTRICTIONS else restrictions
 
 
 NO_RESTRICTIONS = AccessRestrictions()
+"""The restrictions that restrict nothing; every parser returns this instance for them."""
 
 
 def is_redacted(redacted: Iterable[str], path: str) -> bool:
-    """Whether one of the redacted paths is that path or lies above it; `metadata.*` is the same as `metadata`."""
+    """Return True if a redacted path is this path or a parent of it; `metadata.*` is the same as `metadata`."""
     return any(path == above or path.startswith(above + ".") for above in (r.removesuffix(".*") for r in redacted))
 
 
-def _allowed(what: str, texts: Iterable[str]) -> frozenset[str] | None:
-    allowed = frozenset(texts)
-    if any(not text.strip() for text in allowed):
-        raise InvalidRestrictionError(f"{what} is named by nothing but blanks: give its id, or leave the limit out")
-    return allowed or None
+def _parse_ids(kind: str, texts: Iterable[str]) -> frozenset[str] | None:
+    ids = frozenset(texts)
+    if any(not text.strip() for text in ids):
+        raise InvalidRestrictionError(f"the id of {kind} cannot be blank; give an id, or leave the option out")
+    return ids or None
 
 
-def _family(name: str) -> str:
+def _parse_collection(name: str) -> str:
     if name not in RESOURCES:
-        raise InvalidRestrictionError(f"there is no family {printable(name)} to deny; there are {', '.join(RESOURCES)}")
+        raise InvalidRestrictionError(
+            f"unknown collection {printable(name)}; the collections are {', '.join(RESOURCES)}"
+        )
     return name
 
 
-def _path(name: str) -> str:
-    """The path as it is kept, if some class has it and can do without it."""
+def _parse_path(name: str) -> str:
+    """Return the path in its stored form, if at least one class has it and can do without it."""
     path = name.removesuffix(".*")
     member, _, part = path.partition(".")
-    if member in BASE:
+    if member in _BASE_FIELDS:
+        raise InvalidRestrictionError(f"{member} cannot be redacted: consumers need it to follow changes of a record")
+    fields = [field for resource in RESOURCES.values() if (field := resource.fields.get(member))]
+    if not fields or path.endswith(".") or not all(_has_part(field, part) for field in fields):
         raise InvalidRestrictionError(
-            f"{member} cannot be redacted: without it no consumer can tell what became of a record"
+            f"unknown field {printable(name)}; the fields that can be redacted are {', '.join(_redactable())},"
+            " metadata.*"
         )
-    found = [element for resource in RESOURCES.values() if (element := resource.fields.get(member))]
-    if not found or path.endswith(".") or not all(_has_part(element, part) for element in found):
-        raise InvalidRestrictionError(
-            f"there is no field {printable(name)} to redact; there are {', '.join(_redactable())}, metadata.*"
-        )
-    references = [element for element in found if isinstance(element, RefField)]
-    if any(element.required for element in references):
-        raise InvalidRestrictionError(
-            f"{member} cannot be redacted: it is a reference without which the record means nothing"
-        )
-    if member in _TOLD:
-        raise InvalidRestrictionError(f"{member} cannot be redacted: {_TOLD[member]} tell it all the same")
+    references = [field for field in fields if isinstance(field, RefField)]
+    if any(field.required for field in references):
+        raise InvalidRestrictionError(f"{member} cannot be redacted: it is a required reference of the record")
+    if member in _REVEALED_BY:
+        raise InvalidRestrictionError(f"{member} cannot be redacted: {_REVEALED_BY[member]} reveal it")
     return member if references else name
 
 
-def _has_part(element: OneRosterField, part: str) -> bool:
-    match element:
+def _has_part(field: OneRosterField, part: str) -> bool:
+    match field:
         case MetadataField():
             return True
         case UserIdsField():
@@ -134,6 +143,6 @@ def _has_part(element: OneRosterField, part: str) -> bool:
 
 
 def _redactable() -> list[str]:
-    names = {name: element for resource in RESOURCES.values() for name, element in resource.fields.items()}
-    kept = {name for name, element in names.items() if isinstance(element, RefField) and element.required}
-    return sorted(names.keys() - kept - BASE - _TOLD.keys() - {"metadata"})
+    fields = {name: field for resource in RESOURCES.values() for name, field in resource.fields.items()}
+    required = {name for name, field in fields.items() if isinstance(field, RefField) and field.required}
+    return sorted(fields.keys() - required - _BASE_FIELDS - _REVEALED_BY.keys() - {"metadata"})

@@ -1,4 +1,4 @@
-"""The scopes of OneRoster 1.1: which there are, which one opens another's door (specification 1.1, digest 9.1)."""
+"""The OAuth 2.0 scopes of OneRoster 1.1, and which of them include another one."""
 
 from __future__ import annotations
 
@@ -33,48 +33,49 @@ GRADEBOOK_WRITE = PREFIX + "gradebook.createput"
 GRADEBOOK_DELETE = PREFIX + "gradebook.delete"
 
 ALL = (ROSTER_CORE, ROSTER, DEMOGRAPHICS, RESOURCE, GRADEBOOK, GRADEBOOK_WRITE, GRADEBOOK_DELETE)
-"""The seven scopes, in the order in which they are shown."""
+"""All scopes, in the order in which they are shown."""
 
 DEFAULT = frozenset({ROSTER_CORE, ROSTER, RESOURCE, GRADEBOOK})
-"""What a token may do when nobody said: read everything but demographics."""
+"""Scopes of a credential by default: read everything except demographics."""
 
-# Consumers exist that ask for roster.readonly alone and then read the core collections. Demographics are opened by
-# nothing but their own scope, and the gradebook's scopes open no rostering.
+# Some consumers request roster.readonly alone and then read the core collections. Demographics always require their own
+# scope, and the gradebook's scopes include no rostering.
 SATISFIED_BY: Mapping[str, frozenset[str]] = MappingProxyType(
     {scope: frozenset({scope}) for scope in ALL} | {ROSTER_CORE: frozenset({ROSTER_CORE, ROSTER})}
 )
-"""For each scope those of which one must be granted."""
+"""Maps the scope that a route requires to the scopes of which the principal must have one."""
 
 
 class UnknownScopeError(ValueError):
-    """A text names no scope; the message lists those there are."""
+    """Unknown scope; the message quotes it and lists the scopes."""
 
 
-def scope_satisfied(granted: frozenset[str], needed: str) -> bool:
-    """Whether these scopes open what needs that one."""
-    return not granted.isdisjoint(SATISFIED_BY[needed])
+def scope_satisfied(granted: frozenset[str], required: str) -> bool:
+    """Return True if the granted scopes include the required one."""
+    return not granted.isdisjoint(SATISFIED_BY[required])
 
 
 def parse_scopes(texts: Iterable[str]) -> frozenset[str]:
-    """The scopes that an operator names: by URI, by its last part (`roster.readonly`), or `all`; DEFAULT without any.
+    """Return the scopes of these texts: URIs, their last parts (`roster.readonly`), or `all`; DEFAULT for none.
 
     Raises UnknownScopeError.
     """
-    granted = frozenset(scope for text in texts for scope in _named(text.strip()))
-    return granted or DEFAULT
+    return frozenset(scope for text in texts for scope in _parse(text.strip())) or DEFAULT
 
 
 def sort_scopes(granted: Iterable[str]) -> list[str]:
-    """The scopes in the order of ALL."""
-    held = frozenset(granted)
-    return [scope for scope in ALL if scope in held]
+    """Return the granted scopes in the order of ALL."""
+    scopes = frozenset(granted)
+    return [scope for scope in ALL if scope in scopes]
 
 
-def _named(text: str) -> tuple[str, ...]:
+def _parse(text: str) -> tuple[str, ...]:
     if text == "all":
         return ALL
     scope = text if text.startswith(PREFIX) else PREFIX + text
     if scope not in SATISFIED_BY:
         names = ", ".join(scope.removeprefix(PREFIX) for scope in ALL)
-        raise UnknownScopeError(f"there is no scope {text!r}; there are all, {names}, also with {PREFIX} in front")
+        raise UnknownScopeError(
+            f"unknown scope {text!r}; the scopes are {names} (each also with the prefix {PREFIX}), or all"
+        )
     return (scope,)

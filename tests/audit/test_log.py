@@ -137,7 +137,7 @@ def test_what_is_done_stays_done_when_it_cannot_be_noted(busy: Busy, caplog: pyt
     busy.held = True
     with caplog.at_level(logging.ERROR):
         AuditLog(busy, find_audit_tenant).record("default", "token.revoked", id="5f0c")
-    assert "token.revoked in tenant default is missing in the audit: StorageBusyError" in caplog.text
+    assert "the audit event token.revoked of tenant default was not stored: StorageBusyError" in caplog.text
 
 
 def test_what_happens_to_a_tenant_is_remembered_when_it_is_no_more(store: Backend, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Limits as an operator names them and as they are kept."""
+"""Access restrictions: parsing, storage and redacted paths."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from chalk_flask.permissions.restrictions import (
 )
 
 
-def test_what_is_not_named_is_not_limited() -> None:
+def test_parse_without_arguments_restricts_nothing() -> None:
     assert AccessRestrictions.parse() is NO_RESTRICTIONS
     assert NO_RESTRICTIONS.to_dict() == {}
     assert AccessRestrictions.from_dict(None) is AccessRestrictions.from_dict({}) is NO_RESTRICTIONS
     assert str(NO_RESTRICTIONS) == ""
 
 
-def test_limits_are_kept_as_a_json_object_and_read_again() -> None:
-    limits = AccessRestrictions.parse(["s-2", "s-1"], ["09"], ["c-1"], ["results"], ["metadata.*", "email"])
-    data = limits.to_dict()
+def test_restrictions_round_trip_through_a_json_object() -> None:
+    restrictions = AccessRestrictions.parse(["s-2", "s-1"], ["09"], ["c-1"], ["results"], ["metadata.*", "email"])
+    data = restrictions.to_dict()
     assert data == {
         "orgs": ["s-1", "s-2"],
         "grades": ["09"],
@@ -31,11 +31,11 @@ def test_limits_are_kept_as_a_json_object_and_read_again() -> None:
         "denied": ["results"],
         "redacted": ["email", "metadata.*"],
     }
-    assert AccessRestrictions.from_dict(data) == limits
-    assert str(limits) == "orgs s-1,s-2; grades 09; classes c-1; no results; without email,metadata.*"
+    assert AccessRestrictions.from_dict(data) == restrictions
+    assert str(restrictions) == "orgs s-1,s-2; grades 09; classes c-1; no results; without email,metadata.*"
 
 
-def test_an_empty_list_allows_nothing_and_stays_one() -> None:
+def test_empty_list_allows_nothing_and_stays_empty() -> None:
     nothing = AccessRestrictions(orgs=frozenset())
     assert nothing.to_dict() == {"orgs": []}
     assert AccessRestrictions.from_dict(nothing.to_dict()) == nothing
@@ -50,52 +50,52 @@ def test_an_empty_list_allows_nothing_and_stays_one() -> None:
         *("metadata", "metadata.*", "metadata.x", "metadata.x.y", "metadata.a.*"),
     ],
 )
-def test_fields_that_some_class_has_can_be_redacted(path: str) -> None:
+def test_parse_accepts_fields_of_any_class(path: str) -> None:
     assert AccessRestrictions.parse(redacted=[path]).redacted == {path.strip()}
 
 
-@pytest.mark.parametrize(("path", "kept"), [("agents.sourcedId", "agents"), ("agents.*", "agents")])
-def test_a_reference_is_redacted_as_a_whole(path: str, kept: str) -> None:
-    assert AccessRestrictions.parse(redacted=[path]).redacted == {kept}
+@pytest.mark.parametrize(("path", "stored"), [("agents.sourcedId", "agents"), ("agents.*", "agents")])
+def test_parse_redacts_a_reference_as_a_whole(path: str, stored: str) -> None:
+    assert AccessRestrictions.parse(redacted=[path]).redacted == {stored}
 
 
 @pytest.mark.parametrize(
-    ("named", "words"),
+    ("options", "words"),
     [
-        ({"denied": ["people"]}, ["no family 'people'", "academicSessions", "results"]),
-        ({"denied": ["classResources"]}, ["no family 'classResources'"]),
-        ({"denied": ["demographic"]}, ["no family 'demographic'", "demographics"]),
-        ({"redacted": ["e-mail"]}, ["no field 'e-mail'", "email", "metadata.*"]),
-        ({"redacted": ["email.domain"]}, ["no field 'email.domain'"]),
-        ({"redacted": ["userIds.kind"]}, ["no field 'userIds.kind'"]),
-        ({"redacted": ["metadata."]}, ["no field 'metadata.'"]),
-        ({"redacted": ["metadata..*"]}, ["no field"]),
-        ({"redacted": ["*"]}, ["no field '*'"]),
-        ({"redacted": [""]}, ["no field ''"]),
-        ({"redacted": ["password"]}, ["no field 'password'"]),
-        ({"redacted": ["href"]}, ["no field 'href'"]),
-        ({"redacted": ["sourcedId"]}, ["sourcedId cannot be redacted", "what became of a record"]),
+        ({"denied": ["people"]}, ["unknown collection 'people'", "academicSessions", "results"]),
+        ({"denied": ["classResources"]}, ["unknown collection 'classResources'"]),
+        ({"denied": ["demographic"]}, ["unknown collection 'demographic'", "demographics"]),
+        ({"redacted": ["e-mail"]}, ["unknown field 'e-mail'", "email", "metadata.*"]),
+        ({"redacted": ["email.domain"]}, ["unknown field 'email.domain'"]),
+        ({"redacted": ["userIds.kind"]}, ["unknown field 'userIds.kind'"]),
+        ({"redacted": ["metadata."]}, ["unknown field 'metadata.'"]),
+        ({"redacted": ["metadata..*"]}, ["unknown field"]),
+        ({"redacted": ["*"]}, ["unknown field '*'"]),
+        ({"redacted": [""]}, ["unknown field ''"]),
+        ({"redacted": ["password"]}, ["unknown field 'password'"]),
+        ({"redacted": ["href"]}, ["unknown field 'href'"]),
+        ({"redacted": ["sourcedId"]}, ["sourcedId cannot be redacted", "consumers need it"]),
         ({"redacted": ["status"]}, ["status cannot be redacted"]),
         ({"redacted": ["dateLastModified"]}, ["dateLastModified cannot be redacted"]),
-        ({"redacted": ["orgs"]}, ["orgs cannot be redacted", "a reference without which"]),
+        ({"redacted": ["orgs"]}, ["orgs cannot be redacted", "a required reference"]),
         ({"redacted": ["class.sourcedId"]}, ["class cannot be redacted"]),
         ({"redacted": ["lineItem"]}, ["lineItem cannot be redacted"]),
         ({"redacted": ["role"]}, ["role cannot be redacted", "/students"]),
         ({"redacted": ["type"]}, ["type cannot be redacted", "/schools"]),
-        ({"orgs": [""]}, ["an org is named by nothing"]),
-        ({"grades": [" "]}, ["a grade is named by nothing"]),
-        ({"classes": ["c-1", "\t"]}, ["a class is named by nothing"]),
+        ({"orgs": [""]}, ["the id of an org cannot be blank"]),
+        ({"grades": [" "]}, ["the id of a grade cannot be blank"]),
+        ({"classes": ["c-1", "\t"]}, ["the id of a class cannot be blank"]),
     ],
 )
-def test_limits_that_nobody_can_mean_are_refused_with_what_there_is(named: dict[str, Any], words: list[str]) -> None:
+def test_parse_rejects_invalid_restrictions_and_lists_valid_ones(options: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(InvalidRestrictionError) as error:
-        AccessRestrictions.parse(**named)
+        AccessRestrictions.parse(**options)
     for word in words:
         assert word in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("redacted", "path", "covered"),
+    ("redacted", "path", "expected"),
     [
         ("email", "email", True),
         ("email", "emails", False),
@@ -108,5 +108,5 @@ def test_limits_that_nobody_can_mean_are_refused_with_what_there_is(named: dict[
         ("userIds.type", "userIds.identifier", False),
     ],
 )
-def test_a_redacted_path_covers_what_lies_below_it(redacted: str, path: str, covered: bool) -> None:
-    assert is_redacted({redacted}, path) is covered
+def test_is_redacted_includes_the_paths_below(redacted: str, path: str, expected: bool) -> None:
+    assert is_redacted({redacted}, path) is expected

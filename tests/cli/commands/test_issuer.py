@@ -75,7 +75,7 @@ def test_a_file_with_a_private_key_is_refused_without_showing_it(run: Run, tmp_p
     [
         ([], 2, "one of the two"),
         (["--jwks-url", URL, "--jwks-file", "jwks.json"], 2, "one of the two"),
-        (["--jwks-url", URL, "--scope", "roster"], 2, "there is no scope 'roster'"),
+        (["--jwks-url", URL, "--scope", "roster"], 2, "unknown scope 'roster'"),
         (["--jwks-url", "http://tool.example.org/"], 1, "by https only"),
         (["--jwks-file", "no-such-file"], 1, "no-such-file: No such file or directory"),
         (["--jwks-file", "."], 1, "Is a directory"),

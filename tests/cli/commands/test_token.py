@@ -55,7 +55,7 @@ def test_scopes_are_asked_for_by_uri_by_last_part_or_all(words: list[str], scope
 def test_an_unknown_scope_is_a_usage_error_that_lists_them(run: Run, tmp_path: Path) -> None:
     ran = run("token", "create", "--label", "x", "--scope", "roster")
     assert ran.code == 2
-    assert "there is no scope 'roster'; there are all, roster-core.readonly" in ran.err
+    assert "unknown scope 'roster'; the scopes are roster-core.readonly" in ran.err
     assert not list(tmp_path.iterdir())
 
 
@@ -149,10 +149,10 @@ def test_limits_go_with_a_token_and_are_shown(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--deny", "people"], "there is no family 'people' to deny; there are orgs"),
-        (["--redact", "e-mail"], "there is no field 'e-mail' to redact; there are"),
+        (["--deny", "people"], "unknown collection 'people'; the collections are orgs"),
+        (["--redact", "e-mail"], "unknown field 'e-mail'; the fields that can be redacted are"),
         (["--redact", "sourcedId"], "sourcedId cannot be redacted"),
-        (["--limit-org", " "], "an org is named by nothing"),
+        (["--limit-org", " "], "the id of an org cannot be blank"),
     ],
 )
 def test_limits_that_nobody_can_mean_are_a_usage_error(
