@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
 __all__ = [
+    "ACTIVE_ONLY",
     "MATCH_NONE",
     "VISIBLE",
     "Condition",
@@ -29,6 +30,7 @@ __all__ = [
     "terms_of_school",
     "users_enrolled_in_class",
     "users_of_school",
+    "with_sessions_below",
 ]
 
 Ids: TypeAlias = tuple[str, ...]
@@ -37,6 +39,9 @@ Ids: TypeAlias = tuple[str, ...]
 Condition: TypeAlias = Callable[[Snapshot, Ids], Where]
 
 MATCH_NONE: Where = Or(())
+
+ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
+"""Active records."""
 
 VISIBLE: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
 """Gradebook objects that were not deleted (reading A-04)."""
@@ -84,7 +89,7 @@ def users_enrolled_in_class(role: str) -> Condition:
     """The users who are enrolled in the class with that role (reading A-09); deleted enrollments do not count."""
 
     def where(_: Snapshot, ids: Ids) -> Where:
-        enrolled = (Compare("class.sourcedId", "=", ids[-1]), has_type("role", role), _ACTIVE)
+        enrolled = (Compare("class.sourcedId", "=", ids[-1]), has_type("role", role), ACTIVE_ONLY)
         return In(KEY, Subquery("enrollments", "user.sourcedId", And(enrolled)))
 
     return where
@@ -95,7 +100,7 @@ def classes_of_user(role: str = "") -> Condition:
     role_is = (has_type("role", role),) if role else ()
 
     def where(_: Snapshot, ids: Ids) -> Where:
-        enrolled = (Compare("user.sourcedId", "=", ids[-1]), *role_is, _ACTIVE)
+        enrolled = (Compare("user.sourcedId", "=", ids[-1]), *role_is, ACTIVE_ONLY)
         return In(KEY, Subquery("enrollments", "class.sourcedId", And(enrolled)))
 
     return where
@@ -120,12 +125,21 @@ def terms_of_school(_: Snapshot, ids: Ids) -> Where:
 
 def grading_periods_of_term(snapshot: Snapshot, ids: Ids) -> Where:
     """The grading periods below the term, however deep; a cycle among parents ends the descent."""
-    above, found = set(ids[-1:]), ids[-1:]
-    while found:
-        below = snapshot.keys("academicSessions", In("parent.sourcedId", found))
-        found = tuple(key for key in below if key not in above)
-        above.update(found)
-    return And((has_type("type", "gradingPeriod"), In("parent.sourcedId", tuple(sorted(above)))))
+    return And((has_type("type", "gradingPeriod"), In("parent.sourcedId", with_sessions_below(snapshot, ids[-1:]))))
+
+
+def with_sessions_below(snapshot: Snapshot, ids: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids and those of all academic sessions below them, at any depth, sorted.
+
+    A cycle among the parents ends the descent.
+    """
+    found = set(ids)
+    parents = set(found)
+    while parents:
+        children = snapshot.keys("academicSessions", In("parent.sourcedId", tuple(sorted(parents))))
+        parents = set(children) - found
+        found |= parents
+    return tuple(sorted(found))
 
 
 def results_of_class(_: Snapshot, ids: Ids) -> Where:
@@ -150,5 +164,4 @@ def categories_of_class(_: Snapshot, ids: Ids) -> Where:
     )
 
 
-_ACTIVE = Compare("status", "=", fold(ACTIVE))
 _CLASS_ID = "metadata.classId"

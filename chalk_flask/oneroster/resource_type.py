@@ -202,3 +202,10 @@ class ResourceType:
     def is_active(body: bytes) -> bool:
         """Whether a stored body is that of an active record."""
         return body.find(b'"status":"%s","dateLastModified"' % ACTIVE.encode()) >= 0
+
+    @staticmethod
+    def referenced_ids(value: JSON) -> list[str]:
+        """Return the ids in a reference or a list of references of a body; none for None."""
+        if value is None:
+            return []
+        return [reference["sourcedId"] for reference in (value if isinstance(value, list) else [value])]

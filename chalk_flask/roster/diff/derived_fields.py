@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from backends import Record, Snapshot
 from chalk_flask.oneroster.csv.row_parser import ParsedRow, encode
 from chalk_flask.oneroster.fields.composites import RefListField
+from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.package.id_set import IdSet
-from chalk_flask.roster.package.references import ACTIVE_ONLY
 
 __all__ = [
     "Links",

@@ -9,6 +9,7 @@ from itertools import islice
 from backends import KEY, And, Compare, In, Not, Or, Query, Snapshot, Subquery, Where
 from chalk_flask.oneroster.csv.row_parser import ParsedRow
 from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED, format_instant
@@ -18,7 +19,6 @@ from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.problems import ImportProblems
 from chalk_flask.roster.package.reader import PackageReader, cycles
-from chalk_flask.roster.package.references import ACTIVE_ONLY
 
 __all__ = ["RosterDiff", "old_tombstones"]
 

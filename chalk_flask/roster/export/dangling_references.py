@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import orjson
 
 from backends import KEY, And, In, Not, Or, Snapshot, Subquery
+from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import Reference, ResourceType
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.package.references import ACTIVE_ONLY
 
 __all__ = ["Body", "DanglingReferences", "find_dangling_references", "without"]
 
@@ -66,11 +66,6 @@ def references(resource: ResourceType) -> Iterator[Reference]:
     return (each for each in resource.references if each.name not in resource.derived_fields)
 
 
-def _held(value: Any) -> list[str]:
-    """The ids that a reference, or a list of them, names."""
-    return [each["sourcedId"] for each in (value if isinstance(value, list) else [value])]
-
-
 def _targets_first() -> Iterable[str]:
     targets = {each.name: {to.target for to in references(each)} - {each.name} for each in FILES.values()}
     for name, resource in FILES.items():
@@ -87,7 +82,10 @@ def _follow(snapshot: Snapshot, resource: ResourceType, reference: Reference | N
     waiting = snapshot.keys(resource.name, And((ACTIVE_ONLY, Or((nowhere, left_out)))))
     while batch := list(islice(waiting, BATCH)):
         bodies = map(orjson.loads, snapshot.get_many(resource.name, batch).values())
-        named = {each["sourcedId"]: _held(each[reference.name] if reference else each) for each in bodies}
+        named = {
+            each["sourcedId"]: ResourceType.referenced_ids(each[reference.name] if reference else each)
+            for each in bodies
+        }
         ids = {each for these in named.values() for each in these}
         there = set(snapshot.keys(target, And((ACTIVE_ONLY, In(KEY, tuple(ids)))))) - found.rows[target]
         found.named[target] |= ids - there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 from uuid import uuid4
 
@@ -10,11 +10,11 @@ import orjson
 
 from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Record, Transaction, Where
 from chalk_flask.oneroster.fields.scalars import JSON, fold
+from chalk_flask.oneroster.relations import ACTIVE_ONLY, with_sessions_below
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.gradebook.payload import Payload
-from chalk_flask.roster.package.references import ACTIVE_ONLY
 
 __all__ = ["UNCATEGORIZED", "Sight", "default_category", "grading_period", "record_exists"]
 
@@ -62,7 +62,7 @@ def grading_period(snapshot: Transaction, class_id: str, due: str) -> str | None
             Compare("type", "=", fold("gradingPeriod")),
             Compare("startDate", "<=", day),
             Compare("endDate", ">", day),
-            In(KEY, tuple(_below(snapshot, terms))),
+            In(KEY, with_sessions_below(snapshot, terms)),
         )
     )
     found = orjson.loads(b"[%b]" % snapshot.find(Query("academicSessions", around)).body())
@@ -75,13 +75,3 @@ def _narrowest(sessions: list[Payload]) -> dict[str, JSON]:
         (session for session in sessions if session["startDate"] == latest),
         key=lambda session: (session["endDate"], session["sourcedId"]),
     )
-
-
-def _below(snapshot: Transaction, terms: list[str]) -> Iterator[str]:
-    """The sessions and all that lie below them; a cycle among parents ends the descent."""
-    seen, found = set(terms), terms
-    while found:
-        yield from found
-        below = snapshot.keys("academicSessions", In("parent.sourcedId", tuple(found)))
-        found = [key for key in below if key not in seen]
-        seen.update(found)

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from backends import KEY, And, Backend, Compare, In, Query, Record, Subquery, Transaction, Where
 from chalk_flask.oneroster.fields.scalars import JSON
+from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, ResourceType, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
@@ -17,7 +18,6 @@ from chalk_flask.roster.changes import clock, provenance
 from chalk_flask.roster.changes.writer import RosterWriter, write_with_final_timestamp
 from chalk_flask.roster.gradebook.defaults import Sight, default_category, grading_period, record_exists
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, parse_payload
-from chalk_flask.roster.package.references import ACTIVE_ONLY
 
 __all__ = ["InvalidPayloadError", "OnCommit", "RecordNotFoundError", "Sight", "WriteResult", "delete", "put"]
 

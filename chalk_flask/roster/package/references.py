@@ -6,18 +6,15 @@ from collections.abc import Mapping, Set
 from itertools import islice
 from typing import Protocol, TypeAlias
 
-from backends import KEY, And, Compare, In, Snapshot, Where
-from chalk_flask.oneroster.fields.scalars import fold
+from backends import KEY, And, In, Snapshot
+from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
-from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblems
 
-__all__ = ["ACTIVE_ONLY", "Check", "ReferenceChecker"]
-
-ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
+__all__ = ["Check", "ReferenceChecker"]
 
 
 class MissingReferenceHandler(Protocol):

@@ -181,7 +181,7 @@ class _CollectionCheck:
         for reference in self._resource.references:
             named: dict[str, list[str]] = defaultdict(list)
             for key, data in sound.items():
-                for other in _ids(data.get(reference.name)):
+                for other in ResourceType.referenced_ids(data.get(reference.name)):
                     named[other].append(key)
             self._check_there(reference.target, named, f"{reference.name} refers to")
 
@@ -197,7 +197,7 @@ class _CollectionCheck:
         implied = self._implied(list(sound), element)
         for key, data in sound.items():
             expected = sorted(implied.get(key, ())) if data["status"] == ACTIVE else []
-            if _ids(data.get(name)) != expected:
+            if ResourceType.referenced_ids(data.get(name)) != expected:
                 self._say(key, f"{name} should be {', '.join(expected) or 'empty'}, as active records imply")
 
     def _implied(self, keys: Sequence[str], element: RefListField) -> dict[str, set[str]]:
@@ -207,8 +207,8 @@ class _CollectionCheck:
         found: dict[str, set[str]] = defaultdict(set)
         for chunk in self._snapshot.find(Query(source, where)).chunks:
             for data in orjson.loads(b"[%s]" % chunk):
-                of = _ids(data.get(here.name))
-                other = _ids(data.get(there.name)) if there else [data["sourcedId"]]
+                of = ResourceType.referenced_ids(data.get(here.name))
+                other = ResourceType.referenced_ids(data.get(there.name)) if there else [data["sourcedId"]]
                 for key in of:
                     found[key].update(other)
         return found
@@ -223,13 +223,6 @@ class _CollectionCheck:
 
     def _say(self, key: str, what: str) -> None:
         self._findings.add(f"{self._resource.name} {key!r}: {what}")
-
-
-def _ids(held: JSON) -> list[str]:
-    """The ids that a reference, a list of them or their absence names."""
-    if held is None:
-        return []
-    return [item["sourcedId"] for item in (held if isinstance(held, list) else [held])]
 
 
 def _without_stamp(body: bytes) -> bytes:
