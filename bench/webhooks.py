@@ -14,7 +14,7 @@ from bench.measuring import Effort
 from bench.processes import CHALK, Failed, Server, chalk_server, counting_receiver, growth_meanwhile, ran
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import enqueue
-from chalk_flask.outbox.event import Message, envelope
+from chalk_flask.outbox.event import Message, build_message
 from chalk_flask.storage import COLLECTIONS
 
 __all__ = ["webhooks"]
@@ -77,7 +77,7 @@ def _enqueue(storage: str, hook: str, count: int) -> None:
 
 def _message(hook: str, number: int, moment: str) -> Message:
     change = {"entity_type": "user", "action": "updated", "sourced_id": f"user-{number}", "changedFields": ["email"]}
-    return envelope("user.updated", hook, "default", moment, None, number, {"single": change})
+    return build_message("user.updated", hook, "default", moment, None, number, {"single": change})
 
 
 def _received(receiver: Server) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chalk_flask.outbox.delivery import Attempt, Delivery
-from chalk_flask.outbox.subscription import EncryptedSecret, Subscription, subscriptions
+from chalk_flask.outbox.subscription import EncryptedSecret, Subscription, load_subscriptions
 from chalk_flask.outbox.writer import Outbox
 
-__all__ = ["Attempt", "Delivery", "EncryptedSecret", "Outbox", "Subscription", "subscriptions"]
+__all__ = ["Attempt", "Delivery", "EncryptedSecret", "Outbox", "Subscription", "load_subscriptions"]

@@ -23,8 +23,8 @@ __all__ = [
     "Action",
     "Change",
     "Message",
+    "build_message",
     "entity_type",
-    "envelope",
 ]
 
 Action: TypeAlias = Literal["created", "updated", "deleted"]
@@ -40,9 +40,9 @@ CHANGES = "sync.changes"
 TEST = "webhook.test"
 
 
-def entity_type(single: str) -> str:
+def entity_type(singular_name: str) -> str:
     """Chalk's word for a class of the standard: academic_session for academicSession."""
-    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", single).lower()
+    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", singular_name).lower()
 
 
 ENTITIES: Mapping[str, str] = {entity_type(resource.singular_name): name for name, resource in RESOURCES.items()}
@@ -104,7 +104,7 @@ class Message:
     body: bytes
 
 
-def envelope(
+def build_message(
     event_type: str, webhook_id: str, tenant: str, timestamp: str, run: str | None, sequence: int, data: Any
 ) -> Message:
     """A new event around its data."""

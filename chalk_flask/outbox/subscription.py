@@ -11,14 +11,14 @@ import orjson
 from backends import Query, Record, Snapshot
 from chalk_flask.outbox.event import ENTITIES
 
-__all__ = ["COLLECTION", "PRIVATE", "EncryptedSecret", "Mode", "State", "Subscription", "subscriptions"]
+__all__ = ["COLLECTION", "OPT_IN_ENTITIES", "EncryptedSecret", "Mode", "State", "Subscription", "load_subscriptions"]
 
 COLLECTION = "webhooks"
 
 Mode: TypeAlias = Literal["batched", "per_entity"]
 State: TypeAlias = Literal["active", "paused", "disabled"]
 
-PRIVATE = frozenset({"demographics"})
+OPT_IN_ENTITIES = frozenset({"demographics"})
 """Entity types of which nobody is told who did not name them."""
 
 
@@ -62,11 +62,11 @@ class Subscription:
     @property
     def entity_types(self) -> frozenset[str]:
         """The entity types that it is told of."""
-        return (self.entities or frozenset(ENTITIES) - PRIVATE) - self.withheld
+        return (self.entities or frozenset(ENTITIES) - OPT_IN_ENTITIES) - self.withheld
 
-    def active_secrets(self, moment: str) -> tuple[EncryptedSecret, ...]:
+    def active_secrets(self, time: str) -> tuple[EncryptedSecret, ...]:
         """The secrets that sign at that moment, the newest first."""
-        return tuple(each for each in self.secrets if each.until is None or moment < each.until)
+        return tuple(each for each in self.secrets if each.until is None or time < each.until)
 
     def accepts(self, event_type: str) -> bool:
         """Whether it asked for events of this type, whatever the entity."""
@@ -92,7 +92,7 @@ class Subscription:
         return cls(**{**data, **sets, "orgs": orgs, "secrets": secrets})
 
 
-def subscriptions(snapshot: Snapshot) -> Sequence[Subscription]:
+def load_subscriptions(snapshot: Snapshot) -> Sequence[Subscription]:
     """All webhooks of the snapshot's tenant, the oldest first."""
     found = orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())
     return sorted(map(Subscription.from_dict, found), key=lambda each: (each.created, each.id))

@@ -15,9 +15,9 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import enqueue
-from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Message, entity_type, envelope
+from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Message, build_message, entity_type
 from chalk_flask.outbox.subscriber_view import OrgMembership, SubscriberView, changed_fields
-from chalk_flask.outbox.subscription import Subscription, subscriptions
+from chalk_flask.outbox.subscription import Subscription, load_subscriptions
 
 __all__ = ["MAX_MESSAGE_BYTES", "Outbox"]
 
@@ -38,7 +38,7 @@ class Outbox:
     def __init__(self, transaction: Transaction, tenant: str, run: str | None, *, first: bool) -> None:
         self._transaction = transaction
         self._first = first
-        enabled = [each for each in subscriptions(transaction) if each.state != "disabled"]
+        enabled = [each for each in load_subscriptions(transaction) if each.state != "disabled"]
         self._due = time.time()
         self._created = format_instant(self._due)
         self._subscribers = [_SubscriberOutbox(each, tenant, self._created, run) for each in enabled]
@@ -153,4 +153,6 @@ class _SubscriberOutbox:
         self._batch, self._size = [], 0
 
     def _send(self, event_type: str, sequence: int, data: Mapping[str, Any]) -> None:
-        self._messages.append(envelope(event_type, self.id, self._tenant, self._created, self._run, sequence, data))
+        self._messages.append(
+            build_message(event_type, self.id, self._tenant, self._created, self._run, sequence, data)
+        )

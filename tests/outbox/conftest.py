@@ -12,7 +12,7 @@ from flask import Flask
 
 from backends import Backend, open_store
 from chalk_flask import create_app
-from chalk_flask.outbox import EncryptedSecret, Subscription, subscriptions
+from chalk_flask.outbox import EncryptedSecret, Subscription, load_subscriptions
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION
@@ -105,5 +105,5 @@ def forget(app: Flask) -> None:
 def left(app: Flask) -> dict[str, int]:
     """How many records the collections of the outbox hold."""
     with services_of(app).store.read("default") as snapshot:
-        assert [each.id for each in subscriptions(snapshot)] == sorted(snapshot.keys(COLLECTION))
+        assert [each.id for each in load_subscriptions(snapshot)] == sorted(snapshot.keys(COLLECTION))
         return {name: len(list(snapshot.keys(name))) for name in (DELIVERIES, BODIES)}

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from flask import Flask
 
-from chalk_flask.outbox import Attempt, Delivery, subscriptions
+from chalk_flask.outbox import Attempt, Delivery, load_subscriptions
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.opt_out import update_tenant
@@ -40,7 +40,7 @@ def test_a_tenant_that_is_opted_out_tells_nothing_of_demographics_from_then_on(
     change(app, tmp_path, "male")
     assert told(app) == [("user.updated", "pupil-1")]
     with store.read("default") as snapshot:
-        [webhook] = subscriptions(snapshot)
+        [webhook] = load_subscriptions(snapshot)
     assert webhook.entity_types == {"user"}
     assert webhook.withheld == {"demographics"}
     forget(app)
@@ -109,8 +109,8 @@ def test_opting_touches_no_webhook_that_did_not_name_demographics(app: Flask) ->
     subscribe(app)
     store = services_of(app).store
     with store.read("default") as snapshot:
-        before = subscriptions(snapshot)
+        before = load_subscriptions(snapshot)
     update_tenant(store, "default", demographics=False)
     with store.read("default") as snapshot:
-        assert subscriptions(snapshot) == before
+        assert load_subscriptions(snapshot) == before
     assert changes(app) == []

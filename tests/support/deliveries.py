@@ -17,7 +17,7 @@ from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Delivery, EncryptedSecret, Subscription
 from chalk_flask.outbox.delivery import COLLECTION, enqueue
-from chalk_flask.outbox.event import envelope
+from chalk_flask.outbox.event import build_message
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.webhooks.delivery.leader_lock import LeaderLock
 from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
@@ -57,7 +57,10 @@ def tell(store: Backend, count: int, *names: str, due: float | None = None, data
     """Enqueue so many events for each of the webhooks; gives the ids in order."""
     moment = time.time() if due is None else due
     messages = [
-        (name, envelope("user.updated", name, TENANT, format_instant(moment), None, number, data or {"single": {}}))
+        (
+            name,
+            build_message("user.updated", name, TENANT, format_instant(moment), None, number, data or {"single": {}}),
+        )
         for number in range(count)
         for name in names or ("wh-1",)
     ]

@@ -15,7 +15,7 @@ from chalk_flask.audit.events import read_events
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
-from chalk_flask.outbox.event import Message, envelope
+from chalk_flask.outbox.event import Message, build_message
 from chalk_flask.outbox.subscription import Subscription
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks.admin.store import WebhookRequest, WebhookStore
@@ -72,7 +72,7 @@ def told(store: Backend, tenant: str = "default") -> list[tuple[str, dict[str, A
 
 
 def event(webhook: Subscription, created: str = WHEN) -> Message:
-    return envelope("user.created", webhook.id, webhook.tenant, created, None, 1, {})
+    return build_message("user.created", webhook.id, webhook.tenant, created, None, 1, {})
 
 
 def queued(
@@ -84,7 +84,7 @@ def queued(
 ) -> list[Delivery]:
     """Deliveries in that state, with an attempt each unless they are new."""
     messages = [
-        (webhook.id, envelope("user.created", webhook.id, "default", created, None, 1, {})) for _ in range(count)
+        (webhook.id, build_message("user.created", webhook.id, "default", created, None, 1, {})) for _ in range(count)
     ]
     with store.write("default") as transaction:
         found = list(enqueue(transaction, messages, created, 1_000.0))

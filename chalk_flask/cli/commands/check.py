@@ -35,7 +35,7 @@ def check_command(tenant: str, as_json: bool, **given: Any) -> None:
     store that does not exist yet is sound, and is not created.
     """
     from backends import store_exists
-    from chalk_flask.roster.verify.checker import check_store, nothing_checked
+    from chalk_flask.roster.verify.checker import check_store, empty_report
 
     settings = settings_from_options(given)
     check_configured_tenant(settings, tenant)
@@ -43,7 +43,7 @@ def check_command(tenant: str, as_json: bool, **given: Any) -> None:
         with open_configured_store(settings) as store:
             checked = check_store(store, tenant)
     else:
-        checked = nothing_checked()
+        checked = empty_report()
     echo_result(as_json, checked.to_dict(), checked.to_text())
     if not checked.ok:
         raise click.exceptions.Exit(1)

@@ -47,12 +47,12 @@ def commit_lead(count: int) -> float:
     return 0.05 + count / RECORDS_PER_SECOND if count <= LARGE_LOAD_RECORDS else 0.0
 
 
-def next_lead(lead: float, late: float, tries: int) -> float:
+def next_lead(lead: float, margin: float, tries: int) -> float:
     """The next lead for what was committed `late` seconds before its stamp (negative: after it), for so many tries.
 
     What it took, and a quarter more: it is much the same work. On a machine that is busier each time, many times that.
     """
-    return max(lead - late, RESOLUTION_SECONDS) * (1.25 if tries == 1 else 2.0**tries)
+    return max(lead - margin, RESOLUTION_SECONDS) * (1.25 if tries == 1 else 2.0**tries)
 
 
 def next_timestamp(snapshot: Snapshot, lead: float) -> str:

@@ -9,11 +9,18 @@ import orjson
 
 from backends import KEY, Compare, In, Record, Subquery, Where
 
-__all__ = ["COLLECTION", "WRITABLE", "provenance_key", "provenance_of", "provenance_record", "written_by_tools"]
+__all__ = [
+    "COLLECTION",
+    "WRITABLE_COLLECTIONS",
+    "provenance_key",
+    "provenance_of",
+    "provenance_record",
+    "written_by_tools",
+]
 
 COLLECTION = "origins"
 
-WRITABLE = ("categories", "lineItems", "results")
+WRITABLE_COLLECTIONS = ("categories", "lineItems", "results")
 """The collections that grade tools may write."""
 
 

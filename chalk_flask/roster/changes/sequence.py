@@ -32,7 +32,7 @@ class ChangeSequence:
     def __init__(self, transaction: Transaction, *, first: bool) -> None:
         self._transaction = transaction
         self._first = first
-        self._last, self._purged = self._before = _state(transaction)
+        self._last, self._purged = self._before = _read_state(transaction)
         if first and not self._last:
             self._last = self._purged = FIRST_LOAD
 
@@ -40,7 +40,7 @@ class ChangeSequence:
         """Number the records with these keys, in their order; those of a class that is not served get none."""
         before = self._last
         if collection in RESOURCES and not self._first:
-            self._transaction.put(COLLECTION, self._notes(collection, keys))
+            self._transaction.put(COLLECTION, self._number_records(collection, keys))
         return range(before + 1, self._last + 1)
 
     @property
@@ -50,7 +50,7 @@ class ChangeSequence:
 
     def remove(self, collection: str, keys: Iterable[str]) -> None:
         """Let go of records that are removed for good. Who has not seen them as deleted can no longer learn of it."""
-        places = [_place(collection, key) for key in keys]
+        places = [_record_key(collection, key) for key in keys]
         if places:
             self._transaction.delete(COLLECTION, places)
             self._purged = self._last
@@ -61,24 +61,24 @@ class ChangeSequence:
             body = orjson.dumps({"last": self._last, "purged": self._purged})
             self._transaction.put(COLLECTION, [Record(_STATE, body)])
 
-    def _notes(self, collection: str, keys: Iterable[str]) -> Iterator[Record]:
+    def _number_records(self, collection: str, keys: Iterable[str]) -> Iterator[Record]:
         for key in keys:
             self._last += 1
             body = orjson.dumps({"sequence": self._last, "collection": collection, "sourcedId": key})
-            yield Record(_place(collection, key), body, {FIELD: float(self._last), "collection": collection})
+            yield Record(_record_key(collection, key), body, {FIELD: float(self._last), "collection": collection})
 
 
 def last_sequence(snapshot: Snapshot) -> int:
     """The last number that was given; 0 before the first."""
-    return _state(snapshot)[0]
+    return _read_state(snapshot)[0]
 
 
 def oldest_known(snapshot: Snapshot) -> int:
     """The last number that was given before records were last removed for good, or to the first load; 0 before that."""
-    return _state(snapshot)[1]
+    return _read_state(snapshot)[1]
 
 
-def _state(snapshot: Snapshot) -> tuple[int, int]:
+def _read_state(snapshot: Snapshot) -> tuple[int, int]:
     body = snapshot.get_many(COLLECTION, [_STATE]).get(_STATE)
     if body is None:
         return 0, 0
@@ -86,5 +86,5 @@ def _state(snapshot: Snapshot) -> tuple[int, int]:
     return state["last"], state["purged"]
 
 
-def _place(collection: str, key: str) -> str:
+def _record_key(collection: str, key: str) -> str:
     return f"{collection}/{key}"

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from backends import Record, Snapshot
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import ResourceType, with_timestamp, without_timestamp
-from chalk_flask.roster.diff.external_sort import ExternalSorter, Row
+from chalk_flask.roster.diff.external_sort import ExternalSorter, SortableRecord
 
 __all__ = ["ChangeSet", "Outcome"]
 
@@ -22,26 +22,26 @@ class ChangeSet:
     def __init__(self, resource: ResourceType, stored: Snapshot) -> None:
         self.resource = resource
         self.counts: Counter[Outcome] = Counter()
-        self._before = stored
-        self._empty = next(iter(stored.keys(resource.name)), None) is None
-        self._spool = ExternalSorter()
+        self._stored = stored
+        self._is_empty = next(iter(stored.keys(resource.name)), None) is None
+        self._sorter = ExternalSorter()
 
     @property
     def changed_count(self) -> int:
         """How many records would be written."""
         return self.counts.total() - self.counts["unchanged"]
 
-    def compare(self, rows: list[Row]) -> None:
+    def compare(self, rows: list[SortableRecord]) -> None:
         """Compare a batch of records, a thousand or so, with what is stored, and keep those that differ.
 
         A row without a body deletes what is stored under its key.
         """
-        if self._empty:
+        if self._is_empty:
             rows = [row for row in rows if row[1]]
             self.counts["created"] += len(rows)
-            self._spool.add(rows)
+            self._sorter.add(rows)
             return
-        stored = self._before.get_many(self.resource.name, [row[0] for row in rows])
+        stored = self._stored.get_many(self.resource.name, [row[0] for row in rows])
         kept = []
         for row in rows:
             outcome = _outcome(row[1], stored.get(row[0]))
@@ -51,28 +51,28 @@ class ChangeSet:
             self.counts[outcome] += 1
             if outcome != "unchanged":
                 kept.append(row)
-        self._spool.add(kept)
+        self._sorter.add(kept)
 
     def add(self, record: Record, outcome: Outcome) -> None:
         """Keep a record that is known to differ, such as a tombstone."""
         self.counts[outcome] += 1
         values = {path: value for path, value in record.values.items() if path != "dateLastModified"}
-        self._spool.add([(record.key, without_timestamp(record.body), values)])
+        self._sorter.add([(record.key, without_timestamp(record.body), values)])
 
-    def records(self, stamp: str) -> Iterator[Record]:
+    def records(self, timestamp: str) -> Iterator[Record]:
         """The changed records with their stamp; may be asked again with a later one."""
-        folded = fold(stamp)
-        for key, body, values in self._spool.rows():
+        folded = fold(timestamp)
+        for key, body, values in self._sorter.rows():
             values["dateLastModified"] = folded
-            yield Record(key, with_timestamp(body, stamp), values)
+            yield Record(key, with_timestamp(body, timestamp), values)
 
     def keys(self) -> Iterator[str]:
         """The keys of the changed records, in the same order."""
-        return (key for key, _, _ in self._spool.rows())
+        return (key for key, _, _ in self._sorter.rows())
 
     def close(self) -> None:
         """Remove the temporary file."""
-        self._spool.close()
+        self._sorter.close()
 
 
 def _outcome(body: bytes, stored: bytes | None) -> Outcome:

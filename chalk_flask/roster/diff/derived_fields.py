@@ -15,14 +15,14 @@ from chalk_flask.roster.package.id_set import IdSet
 
 __all__ = [
     "Links",
-    "attach",
-    "children",
-    "grouped",
+    "children_by_parent",
+    "group_pairs",
     "link_sources",
-    "relinked",
+    "records_with_other_links",
     "stored_links",
     "stored_pairs",
     "stored_parents",
+    "with_derived_field",
 ]
 
 Links = dict[str, list[str]]
@@ -41,17 +41,17 @@ def link_sources() -> dict[str, tuple[str, str]]:
     }
 
 
-def children(parents: Mapping[str, str]) -> Links:
+def children_by_parent(parents: Mapping[str, str]) -> Links:
     """The records by their parent, given the parent of each that is active: a tombstone is nobody's child."""
-    return grouped((parent, key) for key, parent in parents.items())
+    return group_pairs((parent, key) for key, parent in parents.items())
 
 
-def stored_parents(before: Snapshot, resource: ResourceType, element: RefListField, others: IdSet) -> dict[str, str]:
+def stored_parents(before: Snapshot, resource: ResourceType, element: RefListField, excluded: IdSet) -> dict[str, str]:
     """The parents of the stored active records whose ids are not among the `others`."""
     found = {}
-    for body in _bodies(before, resource.name):
+    for body in _active_bodies(before, resource.name):
         data = resource.normalize(body)
-        if data["sourcedId"] not in others and element.inverse in data:
+        if data["sourcedId"] not in excluded and element.inverse in data:
             found[data["sourcedId"]] = data[element.inverse]
     return found
 
@@ -59,7 +59,7 @@ def stored_parents(before: Snapshot, resource: ResourceType, element: RefListFie
 def stored_pairs(before: Snapshot, name: str) -> dict[str, tuple[str, str]]:
     """The links of a link file as they are stored, active ones alone: owner and target by their own id."""
     found: dict[str, tuple[str, str]] = {}
-    for body in _bodies(before, name):
+    for body in _active_bodies(before, name):
         data = FILES[name].normalize(body)
         owner, target = (data[reference.name] for reference in FILES[name].references)
         found[data["sourcedId"]] = owner, target
@@ -68,10 +68,10 @@ def stored_pairs(before: Snapshot, name: str) -> dict[str, tuple[str, str]]:
 
 def stored_links(before: Snapshot, name: str) -> Links:
     """The links of a link file as they are stored, active ones alone."""
-    return grouped(stored_pairs(before, name).values())
+    return group_pairs(stored_pairs(before, name).values())
 
 
-def grouped(pairs: Iterable[tuple[str, str]]) -> Links:
+def group_pairs(pairs: Iterable[tuple[str, str]]) -> Links:
     """The second ones of all pairs by the first, sorted, each once."""
     found: dict[str, set[str]] = {}
     for owner, key in pairs:
@@ -79,7 +79,7 @@ def grouped(pairs: Iterable[tuple[str, str]]) -> Links:
     return {owner: sorted(keys) for owner, keys in found.items()}
 
 
-def attach(draft: ParsedRow, name: str, element: RefListField, keys: list[str] | None) -> ParsedRow:
+def with_derived_field(draft: ParsedRow, name: str, element: RefListField, keys: list[str] | None) -> ParsedRow:
     """The draft with a derived element, in its place before the metadata. A tombstone has none, as nobody's parent."""
     if not keys or draft.values["status"] != ACTIVE:
         return draft
@@ -93,16 +93,18 @@ def attach(draft: ParsedRow, name: str, element: RefListField, keys: list[str] |
     return ParsedRow(draft.key, body, values, encode(body))
 
 
-def relinked(before: Snapshot, resource: ResourceType, name: str, links: Mapping[str, list[str]]) -> Iterator[Record]:
+def records_with_other_links(
+    before: Snapshot, resource: ResourceType, name: str, links: Mapping[str, list[str]]
+) -> Iterator[Record]:
     """The stored records of a class whose links have moved although its own file is not in the package."""
-    for body in _bodies(before, resource.name):
+    for body in _active_bodies(before, resource.name):
         data = resource.normalize(body)
         keys = links.get(data["sourcedId"], [])
         if data.get(name, []) != keys:
             yield resource.record(data | {name: keys})
 
 
-def _bodies(before: Snapshot, name: str) -> Iterator[bytes]:
+def _active_bodies(before: Snapshot, name: str) -> Iterator[bytes]:
     waiting: list[str] = []
     for key in before.keys(name, ACTIVE_ONLY):
         waiting.append(key)

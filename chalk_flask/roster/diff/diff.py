@@ -20,7 +20,7 @@ from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.problems import ImportProblems
 from chalk_flask.roster.package.reader import PackageReader, cycles
 
-__all__ = ["RosterDiff", "old_tombstones"]
+__all__ = ["RosterDiff", "old_tombstone_counts"]
 
 DAY_SECONDS = 86_400
 BATCH_SIZE = 250
@@ -32,32 +32,32 @@ class RosterDiff:
     def __init__(
         self,
         package: Package,
-        before: Snapshot,
+        stored: Snapshot,
         problems: ImportProblems,
         map_roles: bool,
         progress: Callable[[str, int], None] | None,
     ) -> None:
-        self.reader = PackageReader(package, before, problems, map_roles, progress)
+        self.reader = PackageReader(package, stored, problems, map_roles, progress)
         self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
-        self.claimed: list[str] = []
+        self.provenance_keys: list[str] = []
         """The notes about records of grade tools that the package carries itself, and so takes over."""
-        self._before = before
+        self._stored = stored
         self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
         self._delta = [name for name in FILES if package.modes.get(name) == "delta"]
         self._links: dict[str, derived_fields.Links] = {}
 
     @property
-    def total(self) -> int:
+    def changed_count(self) -> int:
         """How many records would be written."""
         return sum(changes.changed_count for changes in self.changes.values())
 
     def compare(self, tombstone_days: int) -> None:
         """Read the whole package; afterwards `changes` and `purged` say what to write."""
         for name in FILES:
-            self.changes[name] = ChangeSet(FILES[name], self._before)
+            self.changes[name] = ChangeSet(FILES[name], self._stored)
             if name in self._bulk or name in self._delta:
-                self._read(FILES[name])
+                self._compare_file(FILES[name])
         if self._bulk and not any(self.reader.rows.values()) and not self.reader.problems.total:
             remedy = "Export the package again: read as it stands, it would delete every record of its classes."
             self.reader.problems.error("no_rows", "no file of the package has a row", remedy, file="manifest.csv")
@@ -65,10 +65,10 @@ class RosterDiff:
             return
         for name in self._bulk:
             self._mark_missing(FILES[name])
-        for name in provenance.WRITABLE:
+        for name in provenance.WRITABLE_COLLECTIONS:
             if name in self._bulk or name in self._delta:
                 self._claim_provenance(name)
-        self._relink()
+        self._update_linked_records()
         self._find_old_tombstones(tombstone_days)
         self.reader.forget()
 
@@ -77,13 +77,13 @@ class RosterDiff:
         for changes in self.changes.values():
             changes.close()
 
-    def _read(self, resource: ResourceType) -> None:
+    def _compare_file(self, resource: ResourceType) -> None:
         changes = self.changes[resource.name]
-        drafts = self._drafts(resource)
+        drafts = self._rows(resource)
         while batch := [(key, encoded, values) for key, _, values, encoded in islice(drafts, BATCH_SIZE)]:
             changes.compare(batch)
 
-    def _drafts(self, resource: ResourceType) -> Iterator[ParsedRow]:
+    def _rows(self, resource: ResourceType) -> Iterator[ParsedRow]:
         drafts = self.reader.drafts(resource.name)
         for name, element in resource.derived_fields.items():
             if element.inverse:
@@ -91,29 +91,29 @@ class RosterDiff:
             else:
                 drafts = self._with_links(resource, name, drafts)
         if resource.name in derived_fields.link_sources():
-            drafts = self._noting_links(resource, drafts)
+            drafts = self._collecting_links(resource, drafts)
         return drafts
 
-    def _with_children(self, resource: ResourceType, name: str, drafts: list[ParsedRow]) -> Iterator[ParsedRow]:
+    def _with_children(self, resource: ResourceType, name: str, rows: list[ParsedRow]) -> Iterator[ParsedRow]:
         """Orgs and sessions are few, so all are held until each one's children are known."""
         element = resource.derived_fields[name]
         field = f"{element.inverse}.sourcedId"
-        parents = {d.key: str(d.values[field]) for d in drafts if d.values.get(field) is not None}
-        living = {draft.key for draft in drafts if draft.values["status"] == ACTIVE}
+        parents = {d.key: str(d.values[field]) for d in rows if d.values.get(field) is not None}
+        living = {draft.key for draft in rows if draft.values["status"] == ACTIVE}
         if resource.name in self._delta:
-            kept = derived_fields.stored_parents(self._before, resource, element, self.reader.ids[resource.name])
+            kept = derived_fields.stored_parents(self._stored, resource, element, self.reader.ids[resource.name])
             parents, living = parents | kept, living | kept.keys()
         self._check_cycles(resource, parents)
-        found = derived_fields.children({key: parent for key, parent in parents.items() if key in living})
-        for draft in drafts:
-            yield derived_fields.attach(draft, name, element, found.get(draft.key))
+        found = derived_fields.children_by_parent({key: parent for key, parent in parents.items() if key in living})
+        for draft in rows:
+            yield derived_fields.with_derived_field(draft, name, element, found.get(draft.key))
         if resource.name in self._delta:
-            self._relate(resource, name, found)
+            self._update_derived_field(resource, name, found)
 
-    def _relate(self, resource: ResourceType, name: str, links: derived_fields.Links) -> None:
+    def _update_derived_field(self, resource: ResourceType, name: str, links: derived_fields.Links) -> None:
         """Give stored records that the package does not carry what follows for them from those that it does."""
         ids = self.reader.ids.get(resource.name, ())
-        for record in derived_fields.relinked(self._before, resource, name, links):
+        for record in derived_fields.records_with_other_links(self._stored, resource, name, links):
             if record.key not in ids:
                 self.changes[resource.name].add(record, "updated")
 
@@ -132,36 +132,36 @@ class RosterDiff:
                     value=parents[key],
                 )
 
-    def _with_links(self, resource: ResourceType, name: str, drafts: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
+    def _with_links(self, resource: ResourceType, name: str, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
         element = resource.derived_fields[name]
         links = self._links.get(element.link)
         if links is None:
-            links = self._links[element.link] = derived_fields.stored_links(self._before, element.link)
-        for draft in drafts:
-            yield derived_fields.attach(draft, name, element, links.get(draft.key))
+            links = self._links[element.link] = derived_fields.stored_links(self._stored, element.link)
+        for draft in rows:
+            yield derived_fields.with_derived_field(draft, name, element, links.get(draft.key))
 
-    def _noting_links(self, resource: ResourceType, drafts: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
+    def _collecting_links(self, resource: ResourceType, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
         owner, target = (reference.field for reference in resource.references)
         delta = resource.name in self._delta
-        found = derived_fields.stored_pairs(self._before, resource.name) if delta else {}
-        for draft in drafts:
+        found = derived_fields.stored_pairs(self._stored, resource.name) if delta else {}
+        for draft in rows:
             if draft.values["status"] == ACTIVE:
                 found[draft.key] = str(draft.values[owner]), str(draft.values[target])
             else:
                 found.pop(draft.key, None)
             yield draft
-        self._links[resource.name] = derived_fields.grouped(found.values())
+        self._links[resource.name] = derived_fields.group_pairs(found.values())
 
-    def _relink(self) -> None:
+    def _update_linked_records(self) -> None:
         """Classes and courses that their own file does not carry still follow their links."""
         for link, (name, element) in derived_fields.link_sources().items():
             if link in self._links and name not in self._bulk and (link in self._bulk or link in self._delta):
-                self._relate(FILES[name], element, self._links[link])
+                self._update_derived_field(FILES[name], element, self._links[link])
 
     def _mark_missing(self, resource: ResourceType) -> None:
         changes, ids = self.changes[resource.name], self.reader.ids[resource.name]
         waiting: list[str] = []
-        for key in self._before.keys(resource.name, _of_imports(resource.name)):
+        for key in self._stored.keys(resource.name, _written_by_imports(resource.name)):
             if key not in ids:
                 waiting.append(key)
                 if len(waiting) == BATCH_SIZE:
@@ -171,38 +171,42 @@ class RosterDiff:
 
     def _claim_provenance(self, name: str) -> None:
         ids = self.reader.ids[name]
-        for note in self._before.keys(provenance.COLLECTION, provenance.provenance_of(name)):
+        for note in self._stored.keys(provenance.COLLECTION, provenance.provenance_of(name)):
             if note.removeprefix(provenance.provenance_key(name, "")) in ids:
-                self.claimed.append(note)
+                self.provenance_keys.append(note)
 
     def _mark_deleted(self, resource: ResourceType, changes: ChangeSet, keys: list[str]) -> None:
-        for body in self._before.get_many(resource.name, keys).values():
+        for body in self._stored.get_many(resource.name, keys).values():
             changes.add(resource.tombstone(body), "deleted")
 
     def _find_old_tombstones(self, days: int) -> None:
         """Tombstones that are old enough and that no record refers to any more, the package's own ids excepted."""
-        for query in old_tombstones(days):
+        for query in old_tombstone_counts(days):
             # Counting is quick, and mostly there are none; who refers to them is a long question.
-            if self._before.find(query).total:
+            if self._stored.find(query).total:
                 self._find_free_tombstones(query.collection, query.where)
 
     def _find_free_tombstones(self, name: str, old: Where) -> None:
         free = And((old, Not(Or(tuple(_referrers(name))))))
         ids, recalled = self.reader.ids.get(name, ()), self.reader.references.recalled
-        if keys := [key for key in self._before.keys(name, free) if key not in ids and (name, key) not in recalled]:
+        if keys := [key for key in self._stored.keys(name, free) if key not in ids and (name, key) not in recalled]:
             self.purged[name] = keys
 
 
-def old_tombstones(days: int) -> list[Query]:
+def old_tombstone_counts(days: int) -> list[Query]:
     """What counts the tombstones of each class that are older than so many days."""
     cutoff = fold(format_instant(time.time() - days * DAY_SECONDS))
     old = And((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))
     return [Query(name, old, limit=0) for name in FILES]
 
 
-def _of_imports(name: str) -> Where:
+def _written_by_imports(name: str) -> Where:
     """The active records that are an import's to delete: not what a grade tool wrote."""
-    return And((ACTIVE_ONLY, Not(provenance.written_by_tools(name)))) if name in provenance.WRITABLE else ACTIVE_ONLY
+    return (
+        And((ACTIVE_ONLY, Not(provenance.written_by_tools(name))))
+        if name in provenance.WRITABLE_COLLECTIONS
+        else ACTIVE_ONLY
+    )
 
 
 def _referrers(name: str) -> Iterator[Where]:

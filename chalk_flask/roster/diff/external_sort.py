@@ -11,9 +11,9 @@ from typing import TypeAlias, cast
 
 from backends import Value
 
-__all__ = ["ExternalSorter", "Row"]
+__all__ = ["ExternalSorter", "SortableRecord"]
 
-Row: TypeAlias = tuple[str, bytes, dict[str, Value]]
+SortableRecord: TypeAlias = tuple[str, bytes, dict[str, Value]]
 """A key, a body without its stamp, and its comparison keys without that of the stamp."""
 
 RUN_ROWS = 1_000
@@ -36,30 +36,28 @@ class ExternalSorter:
     """
 
     def __init__(self) -> None:
-        self._run: list[Row] = []
+        self._buffer: list[SortableRecord] = []
         self._runs: list[list[tuple[int, int]]] = []
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[SortableRecord]) -> None:
         """Put rows aside."""
-        self._run.extend(rows)
-        if len(self._run) >= RUN_ROWS:
-            self._end_run()
+        self._buffer.extend(rows)
+        if len(self._buffer) >= RUN_ROWS:
+            self._write_run()
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SortableRecord]:
         """All rows by key; beyond MERGED runs, run by run."""
-        self._run.sort(key=_KEY)
-        runs = [*map(self._read, self._runs), iter([self._run])]
-        return (
-            _merged(runs) if len(runs) <= MAX_MERGED_RUNS else (row for run in runs for piece in run for row in piece)
-        )
+        self._buffer.sort(key=_KEY)
+        runs = [*map(self._read, self._runs), iter([self._buffer])]
+        return _merge(runs) if len(runs) <= MAX_MERGED_RUNS else (row for run in runs for piece in run for row in piece)
 
     def close(self) -> None:
         """Remove the file."""
         self._file.close()
 
-    def _end_run(self) -> None:
-        rows, self._run = sorted(self._run, key=_KEY), []
+    def _write_run(self) -> None:
+        rows, self._buffer = sorted(self._buffer, key=_KEY), []
         places = []
         at = self._file.seek(0, 2)
         for start in range(0, len(rows), CHUNK_ROWS):
@@ -69,13 +67,13 @@ class ExternalSorter:
             at += self._file.write(packed)
         self._runs.append(places)
 
-    def _read(self, places: list[tuple[int, int]]) -> Iterator[list[Row]]:
+    def _read(self, places: list[tuple[int, int]]) -> Iterator[list[SortableRecord]]:
         for at, length in places:
             self._file.seek(at)
-            yield cast("list[Row]", marshal.loads(self._file.read(length)))
+            yield cast("list[SortableRecord]", marshal.loads(self._file.read(length)))
 
 
-def _merged(runs: list[Iterator[list[Row]]]) -> Iterator[Row]:
+def _merge(runs: list[Iterator[list[SortableRecord]]]) -> Iterator[SortableRecord]:
     """The rows of sorted runs, each given piece by piece, in order.
 
     Step by step all that is due up to the least end of a piece is sorted at once: many times as fast as taking row
@@ -84,7 +82,7 @@ def _merged(runs: list[Iterator[list[Row]]]) -> Iterator[Row]:
     ahead = [(piece, run) for run in runs if (piece := next(run, []))]
     while ahead:
         bound = min(piece[-1][0] for piece, _ in ahead)
-        due: list[Row] = []
+        due: list[SortableRecord] = []
         left = []
         for piece, run in ahead:
             end = bisect_right(piece, bound, key=_KEY)

@@ -19,11 +19,11 @@ from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import Reference, ResourceType
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["Body", "DanglingReferences", "find_dangling_references", "without"]
+__all__ = ["DanglingReferences", "JSONBody", "find_dangling_references", "without_references"]
 
-BATCH = 1000
+BATCH_SIZE = 1000
 
-Body: TypeAlias = Mapping[str, Any]
+JSONBody: TypeAlias = Mapping[str, Any]
 
 
 @dataclass
@@ -32,15 +32,15 @@ class DanglingReferences:
     records name although they are deleted or such a row."""
 
     rows: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FILES})
-    named: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FILES})
+    targets: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FILES})
 
-    def allows(self, name: str, body: Body) -> bool:
+    def allows(self, name: str, body: JSONBody) -> bool:
         """Whether a record of the collection can be a row."""
         return body["sourcedId"] not in self.rows[name]
 
-    def of(self, resource: ResourceType) -> dict[str, set[str]]:
+    def targets_by_reference(self, resource: ResourceType) -> dict[str, set[str]]:
         """The ids that lead nowhere, by the reference that may name them."""
-        return {each.name: self.named[each.target] for each in references(resource) if self.named[each.target]}
+        return {each.name: self.targets[each.target] for each in references(resource) if self.targets[each.target]}
 
 
 def find_dangling_references(snapshot: Snapshot) -> DanglingReferences:
@@ -49,16 +49,20 @@ def find_dangling_references(snapshot: Snapshot) -> DanglingReferences:
     for name in _targets_first():
         resource = FILES[name]
         if resource.shares_ids_with:
-            _follow(snapshot, resource, None, found)
+            _add_dangling(snapshot, resource, None, found)
         # To its own collection last: which of its rows are there is known only then.
         for reference in sorted(references(resource), key=lambda each: each.target == name):
-            _follow(snapshot, resource, reference, found)
+            _add_dangling(snapshot, resource, reference, found)
     return found
 
 
-def without(body: Body, gone: Mapping[str, set[str]]) -> Body:
+def without_references(body: JSONBody, gone: Mapping[str, set[str]]) -> JSONBody:
     """The record without the references that lead nowhere, as `Dangling.of` gives them."""
-    return {name: _rest(value, gone[name]) if name in gone else value for name, value in body.items()} if gone else body
+    return (
+        {name: _remove_targets(value, gone[name]) if name in gone else value for name, value in body.items()}
+        if gone
+        else body
+    )
 
 
 def references(resource: ResourceType) -> Iterator[Reference]:
@@ -73,14 +77,16 @@ def _targets_first() -> Iterable[str]:
     return TopologicalSorter(targets).static_order()
 
 
-def _follow(snapshot: Snapshot, resource: ResourceType, reference: Reference | None, found: DanglingReferences) -> None:
+def _add_dangling(
+    snapshot: Snapshot, resource: ResourceType, reference: Reference | None, found: DanglingReferences
+) -> None:
     """Note where a reference (None: the key that is shared with another collection) leads nowhere."""
     target = reference.target if reference else resource.shares_ids_with
     path = reference.field if reference else KEY
     nowhere = In(path, Subquery(target, KEY, Not(ACTIVE_ONLY)))
     left_out = In(path, tuple(found.rows[target]))
     waiting = snapshot.keys(resource.name, And((ACTIVE_ONLY, Or((nowhere, left_out)))))
-    while batch := list(islice(waiting, BATCH)):
+    while batch := list(islice(waiting, BATCH_SIZE)):
         bodies = map(orjson.loads, snapshot.get_many(resource.name, batch).values())
         named = {
             each["sourcedId"]: ResourceType.referenced_ids(each[reference.name] if reference else each)
@@ -88,12 +94,12 @@ def _follow(snapshot: Snapshot, resource: ResourceType, reference: Reference | N
         }
         ids = {each for these in named.values() for each in these}
         there = set(snapshot.keys(target, And((ACTIVE_ONLY, In(KEY, tuple(ids)))))) - found.rows[target]
-        found.named[target] |= ids - there
+        found.targets[target] |= ids - there
         if reference is None or reference.element.in_csv:
             found.rows[resource.name] |= {key for key, these in named.items() if there.isdisjoint(these)}
 
 
-def _rest(value: Any, gone: set[str]) -> Any:
+def _remove_targets(value: Any, gone: set[str]) -> Any:
     if isinstance(value, list):
         return [each for each in value if each["sourcedId"] not in gone]
     return None if value["sourcedId"] in gone else value

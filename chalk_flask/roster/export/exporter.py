@@ -23,18 +23,23 @@ from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.export.dangling_references import Body, DanglingReferences, find_dangling_references, without
+from chalk_flask.roster.export.dangling_references import (
+    DanglingReferences,
+    JSONBody,
+    find_dangling_references,
+    without_references,
+)
 
 __all__ = ["ExportResult", "export_package"]
 
-SYSTEM = "Chalk Flask"
-MADE = (1980, 1, 1, 0, 0, 0)
+SOURCE_SYSTEM = "Chalk Flask"
+FILE_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 """When a file of a package was made, for all that it says: the same roster gives the same bytes."""
 
 METADATA = "metadata"
-STATE = ("status", "dateLastModified")
+STATE_FIELDS = ("status", "dateLastModified")
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet may take for a formula."""
 
 
@@ -85,8 +90,8 @@ def export_package(
                 done.rows[name] = rows
             if source.left_out:
                 done.left_out[name] = source.left_out
-        declared = manifest.declared_modes("delta" if since else "bulk", done.rows, SYSTEM)
-        package.writestr(_entry(manifest.MANIFEST), _lines([manifest.HEADER, *declared]))
+        declared = manifest.declared_modes("delta" if since else "bulk", done.rows, SOURCE_SYSTEM)
+        package.writestr(_zip_entry(manifest.MANIFEST), _csv_bytes([manifest.HEADER, *declared]))
     return done
 
 
@@ -97,24 +102,24 @@ class _ExportSource:
     snapshot: Snapshot
     resource: ResourceType
     where: Compare
-    gone: DanglingReferences
+    dangling: DanglingReferences
     left_out: int = 0
 
-    def __iter__(self) -> Iterator[Body]:
-        self.left_out, gone = 0, self.gone.of(self.resource)
+    def __iter__(self) -> Iterator[JSONBody]:
+        self.left_out, gone = 0, self.dangling.targets_by_reference(self.resource)
         for chunk in self.snapshot.find(Query(self.resource.name, self.where)).chunks:
             for body in orjson.loads(b"[%b]" % chunk):
                 if body["status"] != ACTIVE:
                     yield body
-                elif self.gone.allows(self.resource.name, body):
-                    yield without(body, gone)
+                elif self.dangling.allows(self.resource.name, body):
+                    yield without_references(body, gone)
                 else:
                     self.left_out += 1
 
     @property
-    def blank(self) -> Sequence[str]:
+    def blank_fields(self) -> Sequence[str]:
         """The elements whose cells are blank."""
-        return () if self.where.field == "dateLastModified" else STATE
+        return () if self.where.field == "dateLastModified" else STATE_FIELDS
 
 
 def _write(package: zipfile.ZipFile, source: _ExportSource, safe: bool) -> int:
@@ -123,55 +128,55 @@ def _write(package: zipfile.ZipFile, source: _ExportSource, safe: bool) -> int:
         return 0
     names, rows = _metadata_names(source), 0
     with (
-        package.open(_entry(f"{source.resource.name}.csv"), "w") as raw,
+        package.open(_zip_entry(f"{source.resource.name}.csv"), "w") as raw,
         io.TextIOWrapper(raw, encoding="utf-8", newline="") as text,
     ):
         write = csv.writer(text).writerow
         write([column.header for column in source.resource.columns] + [f"{METADATA}.{name}" for name in names])
         for body in source:
-            cells = _cells(source.resource, body, source.blank, names)
-            write([_harmless(cell) for cell in cells] if safe else cells)
+            cells = _cells(source.resource, body, source.blank_fields, names)
+            write([_escape_formula(cell) for cell in cells] if safe else cells)
             rows += 1
     return rows
 
 
-def _cells(resource: ResourceType, body: Body, blank: Sequence[str], names: Sequence[str]) -> list[str]:
+def _cells(resource: ResourceType, body: JSONBody, blank: Sequence[str], names: Sequence[str]) -> list[str]:
     cells = []
     for _, name, element in resource.columns:
         value = body.get(name)
         cells.append("" if value is None or element is None or name in blank else element.to_cell(value))
     metadata = body.get(METADATA, {})
-    return cells + [_text_of(metadata.get(name)) for name in names]
+    return cells + [_metadata_cell(metadata.get(name)) for name in names]
 
 
-def _text_of(value: Any) -> str:
+def _metadata_cell(value: Any) -> str:
     """A metadata value in a cell: text as it stands, anything else (an application may have written it) as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+def _escape_formula(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell
 
 
-def _metadata_names(source: Iterable[Body]) -> list[str]:
+def _metadata_names(source: Iterable[JSONBody]) -> list[str]:
     """The names of all extensions that these records use, in an order in which each record has them.
 
     An import keeps the order of the columns, so another one would give other bytes. It knows no empty name and none
     with blanks around it, and takes an empty value for none.
     """
     before: dict[str, set[str]] = {}
-    for names in {tuple(_said(body[METADATA])) for body in source if METADATA in body}:
+    for names in {tuple(_exportable_names(body[METADATA])) for body in source if METADATA in body}:
         for earlier, name in zip((None, *names), names, strict=False):
             before.setdefault(name, set()).update([earlier] if earlier else [])
     try:
-        return list(_ordered(before))
+        return list(_sorted_topologically(before))
     except CycleError:
         return sorted(before)  # applications wrote them in several orders
 
 
-def _ordered(before: dict[str, set[str]]) -> Iterator[str]:
+def _sorted_topologically(before: dict[str, set[str]]) -> Iterator[str]:
     """Every name after those before it, and among several the least: the same for the same records."""
     sorter = TopologicalSorter(before)
     sorter.prepare()
@@ -183,8 +188,8 @@ def _ordered(before: dict[str, set[str]]) -> Iterator[str]:
             heappush(ready, following)
 
 
-def _said(metadata: Mapping[str, Any]) -> Iterator[str]:
-    return (name for name, value in metadata.items() if name and name == name.strip() and _text_of(value))
+def _exportable_names(metadata: Mapping[str, Any]) -> Iterator[str]:
+    return (name for name, value in metadata.items() if name and name == name.strip() and _metadata_cell(value))
 
 
 @contextlib.contextmanager
@@ -202,14 +207,14 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _lines(rows: Iterable[Sequence[str]]) -> bytes:
+def _csv_bytes(rows: Iterable[Sequence[str]]) -> bytes:
     with io.StringIO(newline="") as text:
         csv.writer(text).writerows(rows)
         return text.getvalue().encode()
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, MADE)
+def _zip_entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, FILE_TIMESTAMP)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = 0o600 << 16
     return entry

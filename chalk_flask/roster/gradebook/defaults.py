@@ -16,12 +16,12 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.gradebook.payload import Payload
 
-__all__ = ["UNCATEGORIZED", "Sight", "default_category", "grading_period", "record_exists"]
+__all__ = ["Visibility", "default_category", "grading_period", "record_exists"]
 
-Sight: TypeAlias = Callable[[str], Where]
+Visibility: TypeAlias = Callable[[str], Where]
 """For each collection the records that the writer may know of."""
 
-UNCATEGORIZED = "Uncategorized"
+_UNCATEGORIZED = "Uncategorized"
 
 
 def record_exists(snapshot: Transaction, collection: str, key: str, where: Where = MATCH_ALL) -> bool:
@@ -37,14 +37,14 @@ def default_category(snapshot: Transaction, class_id: str) -> tuple[str, Record 
     """
     tied = "metadata.classId"
     free = Or((Compare(tied, "=", fold(class_id)), Not(Compare(tied, ">=", ""))))
-    named = And((Compare("title", "=", fold(UNCATEGORIZED)), ACTIVE_ONLY, free))
+    named = And((Compare("title", "=", fold(_UNCATEGORIZED)), ACTIVE_ONLY, free))
     found = next(snapshot.keys("categories", named), None)
     if found is not None:
         return found, None
-    key = fold(UNCATEGORIZED)
+    key = fold(_UNCATEGORIZED)
     if record_exists(snapshot, "categories", key, ACTIVE_ONLY):  # somebody else's, under another title
         key = str(uuid4())
-    data = {"sourcedId": key, "status": ACTIVE, "dateLastModified": NO_TIMESTAMP, "title": UNCATEGORIZED}
+    data = {"sourcedId": key, "status": ACTIVE, "dateLastModified": NO_TIMESTAMP, "title": _UNCATEGORIZED}
     return key, FILES["categories"].record(data)
 
 

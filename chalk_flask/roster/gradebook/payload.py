@@ -17,28 +17,28 @@ __all__ = ["InvalidPayloadError", "Payload", "parse_payload"]
 Payload = dict[str, JSON]
 """Normal values by JSON name, as `Resource.record` takes them, without `dateLastModified`."""
 
-FILLED = ("category",)
+DEFAULTED_FIELDS = ("category",)
 """What the schema demands and the gradebook fills in when it is not sent."""
 
-MISSING = "Missing data for required field."
+MISSING_FIELD_MESSAGE = "Missing data for required field."
 
 
 class InvalidPayloadError(Exception):
     """A record cannot be kept as it was sent; the message names the member and says why."""
 
 
-def parse_payload(resource: ResourceType, key: str, given: Mapping[str, JSON]) -> Payload:
+def parse_payload(resource: ResourceType, key: str, members: Mapping[str, JSON]) -> Payload:
     """The record that a client means. Raises Unprocessable, with all that is wrong with its members.
 
     Members that the class does not have are left out, and so is the client's `dateLastModified`; null and empty members
     count as absent (reading W-05). References are not followed here.
     """
     members = {
-        name: _lenient(name, resource, value)
-        for name, value in given.items()
+        name: _without_role_token(name, resource, value)
+        for name, value in members.items()
         if name in resource.fields and name != "dateLastModified" and value not in (None, "", [])
     }
-    data = _loaded(resource, {"status": ACTIVE, **members, "sourcedId": key})
+    data = _load(resource, {"status": ACTIVE, **members, "sourcedId": key})
     if missing := resource.missing_required(data):  # a result has a score, unless the student is exempt (reading W-06)
         raise InvalidPayloadError(f"{missing} is missing")
     low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
@@ -47,21 +47,21 @@ def parse_payload(resource: ResourceType, key: str, given: Mapping[str, JSON]) -
     return data
 
 
-def _lenient(name: str, resource: ResourceType, value: JSON) -> JSON:
+def _without_role_token(name: str, resource: ResourceType, value: JSON) -> JSON:
     """A reference may carry the token of its role, such as student, which is legal in 1.1 (reading W-03)."""
     if isinstance(resource.fields[name], RefField) and isinstance(value, dict) and value.get("type") in (name, None):
         return {"sourcedId": value.get("sourcedId")}
     return value
 
 
-def _loaded(resource: ResourceType, members: Mapping[str, JSON]) -> Payload:
+def _load(resource: ResourceType, members: Mapping[str, JSON]) -> Payload:
     try:
-        loaded = cast("dict[str, JSON]", resource.schema.load(members, partial=FILLED))
+        loaded = cast("dict[str, JSON]", resource.schema.load(members, partial=DEFAULTED_FIELDS))
     except ValidationError as error:
         found = cast("dict[str, Sequence[str]]", error.messages)
-        raise InvalidPayloadError("; ".join(_said(name, texts[0]) for name, texts in found.items())) from None
+        raise InvalidPayloadError("; ".join(_message(name, texts[0]) for name, texts in found.items())) from None
     return {cast(str, resource.schema.load_fields[name].data_key): value for name, value in loaded.items()}
 
 
-def _said(name: str, text: str) -> str:
-    return f"{name} is missing" if text == MISSING else f"{name}: {text}"
+def _message(name: str, text: str) -> str:
+    return f"{name} is missing" if text == MISSING_FIELD_MESSAGE else f"{name}: {text}"

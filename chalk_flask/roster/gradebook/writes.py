@@ -16,10 +16,10 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.changes import clock, provenance
 from chalk_flask.roster.changes.writer import RosterWriter, write_with_final_timestamp
-from chalk_flask.roster.gradebook.defaults import Sight, default_category, grading_period, record_exists
+from chalk_flask.roster.gradebook.defaults import Visibility, default_category, grading_period, record_exists
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, parse_payload
 
-__all__ = ["InvalidPayloadError", "OnCommit", "RecordNotFoundError", "Sight", "WriteResult", "delete", "put"]
+__all__ = ["InvalidPayloadError", "OnCommit", "RecordNotFoundError", "Visibility", "WriteResult", "delete", "put"]
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """Seconds to wait for another writer; more would keep all threads of a server waiting behind a long import."""
@@ -27,7 +27,7 @@ LOCK_TIMEOUT_SECONDS = 5.0
 COMMIT_LEAD_SECONDS = 0.02
 """Seconds from the start of a write to its stamp: the commit of a few records is over by then, nearly always."""
 
-BATCH = 500
+BATCH_SIZE = 500
 
 
 OnCommit: TypeAlias = Callable[[Transaction], None]
@@ -51,7 +51,7 @@ def put(
     resource: ResourceType,
     key: str,
     payload: Mapping[str, JSON],
-    sight: Sight,
+    visibility: Visibility,
     on_commit: OnCommit,
 ) -> WriteResult:
     """Store what a grade tool sent as the whole of the record with this id; `sight` is what the tool may know of.
@@ -64,7 +64,7 @@ def put(
     """
     sent = parse_payload(resource, key, payload)
     with _write(store, tenant) as writer:
-        edit = _GradebookEdit(writer, sight)
+        edit = _GradebookEdit(writer, visibility)
         former = edit.previous(resource, key)
         record = resource.record({**edit.completed(resource, sent, former), "dateLastModified": NO_TIMESTAMP})
         active = sent["status"] == ACTIVE
@@ -81,14 +81,16 @@ def put(
     return WriteResult(clock.record_with_timestamp(record, writer.timestamp).body, created)
 
 
-def delete(store: Backend, tenant: str, resource: ResourceType, key: str, sight: Sight, on_commit: OnCommit) -> None:
+def delete(
+    store: Backend, tenant: str, resource: ResourceType, key: str, visibility: Visibility, on_commit: OnCommit
+) -> None:
     """Make the record a tombstone, and the results of a line item too; `also` as in `put`.
 
     Raises RecordNotFoundError for an id that is unknown, deleted or out of sight; Unprocessable for a category that a line item
     uses; StorageError.
     """
     with _write(store, tenant) as writer:
-        edit = _GradebookEdit(writer, sight)
+        edit = _GradebookEdit(writer, visibility)
         former = edit.previous(resource, key)
         if former is None or not resource.is_active(former):
             raise RecordNotFoundError
@@ -104,7 +106,7 @@ def _write(store: Backend, tenant: str) -> AbstractContextManager[RosterWriter]:
 class _GradebookEdit:
     """Changes of one gradebook write, collected by collection and then written together."""
 
-    def __init__(self, writer: RosterWriter, sight: Sight) -> None:
+    def __init__(self, writer: RosterWriter, sight: Visibility) -> None:
         self._writer = writer
         self._transaction = writer.transaction
         self._sight = sight
@@ -198,7 +200,7 @@ class _GradebookEdit:
         # Found by the reference first and then put in order; asked as one, SQLite would walk all keys in their order.
         found = In(KEY, Subquery(resource.name, KEY, _both(Compare(field, "=", key), ACTIVE_ONLY)))
         waiting = iter(list(self._transaction.keys(resource.name, found)))
-        while batch := list(islice(waiting, BATCH)):
+        while batch := list(islice(waiting, BATCH_SIZE)):
             yield self._transaction.get_many(resource.name, batch).values()
 
 

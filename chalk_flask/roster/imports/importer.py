@@ -17,7 +17,7 @@ from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import clock, provenance
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.changes.writer import write_with_final_timestamp
-from chalk_flask.roster.diff.diff import RosterDiff, old_tombstones
+from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_counts
 from chalk_flask.roster.imports import history, hold
 from chalk_flask.roster.imports.job import (
     AlreadyDecided,
@@ -142,7 +142,7 @@ def _is_known(job: ImportJob, before: Snapshot, report: ImportReport) -> bool:
     if job.dry_run or job.approved or job.is_copy or report.sha256 is None:
         return False
     run = history.find_same_package(before, ["committed", "unchanged"], report.sha256, job.options.to_dict())
-    if run is None or any(before.find(each).total for each in old_tombstones(job.options.tombstone_days)):
+    if run is None or any(before.find(each).total for each in old_tombstone_counts(job.options.tombstone_days)):
         return False
     earlier = ImportReport.from_dict(run.report)
     own = {name: each for name, each in earlier.files.items() if each.mode}
@@ -161,7 +161,7 @@ def _finish(
         hold.hold(job, report, seen, revision)
     elif report.exceeded:
         raise hold.HoldRequired
-    elif comparison is None or (not comparison.total and not report.purged):
+    elif comparison is None or (not comparison.changed_count and not report.purged):
         if comparison is not None:
             _claim_provenance(job.store, report.tenant, comparison, revision)
         _remember_unchanged(job, report, revision)
@@ -239,13 +239,13 @@ def _write(
 ) -> str:
     """Write what differs, under one stamp that does not lie before the commit (see `clock`). Returns the stamp."""
     begin = partial(store.write, report.tenant)
-    lead = clock.commit_lead(comparison.total)
+    lead = clock.commit_lead(comparison.changed_count)
     with write_with_final_timestamp(begin, report.tenant, lead, first=revision == 0, run=report.run) as writer:
         if writer.transaction.revision != revision:
             raise RosterChanged
         for name, keys in comparison.purged.items():
             writer.purge(name, keys)
-        writer.transaction.delete(provenance.COLLECTION, comparison.claimed)
+        writer.transaction.delete(provenance.COLLECTION, comparison.provenance_keys)
         for name, changes in comparison.changes.items():
             if progress:
                 progress(f"writing {name}", changes.changed_count)
@@ -260,8 +260,8 @@ def _write(
 
 def _claim_provenance(store: RosterStore, tenant: str, comparison: RosterDiff, revision: int) -> None:
     """Note that records which did not change are the package's from now on, where a grade tool had written them."""
-    if comparison.claimed:
+    if comparison.provenance_keys:
         with store.write(tenant) as transaction:
             if transaction.revision != revision:
                 raise RosterChanged
-            transaction.delete(provenance.COLLECTION, comparison.claimed)
+            transaction.delete(provenance.COLLECTION, comparison.provenance_keys)

@@ -156,7 +156,7 @@ class ReferenceChecker:
         if not active and self._before.get_many(target, [key]):
             self.recalled.add((target, key))
             return
-        if target in provenance.WRITABLE and key in self._of_tools(target):
+        if target in provenance.WRITABLE_COLLECTIONS and key in self._of_tools(target):
             return
         where = {
             "bulk": f"{target}.csv",

@@ -19,7 +19,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.verify.canonical_form import CanonicalForm
 
-__all__ = ["IntegrityReport", "check_store", "nothing_checked"]
+__all__ = ["IntegrityReport", "check_store", "empty_report"]
 
 BATCH_SIZE = 1000
 MAX_LISTED = 100
@@ -112,7 +112,7 @@ def check_store(store: Backend, tenant: str = "default") -> IntegrityReport:
     return IntegrityReport(findings.counts, *digests.result(), findings.told())
 
 
-def nothing_checked() -> IntegrityReport:
+def empty_report() -> IntegrityReport:
     """What is found in a store that does not exist yet: the same as in an empty one."""
     digests = _Digests()
     for _, resource in sorted(FILES.items()):

@@ -16,8 +16,8 @@ from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableE
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
-from chalk_flask.outbox.event import TEST, envelope
-from chalk_flask.outbox.subscription import COLLECTION, EncryptedSecret, Subscription, subscriptions
+from chalk_flask.outbox.event import TEST, build_message
+from chalk_flask.outbox.subscription import COLLECTION, EncryptedSecret, Subscription, load_subscriptions
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, Tenant, require_tenant
 from chalk_flask.times import utc_now
@@ -65,7 +65,7 @@ class WebhookStore:
         self._tenant(tenant)
         secret, moment = new_secret(), self._now()
         with self._store.write(tenant) as transaction:
-            known = subscriptions(transaction)
+            known = load_subscriptions(transaction)
             self._check(choice, self._tenant(tenant), len(known))
             made = Subscription(
                 id=f"wh-{uuid4()}",
@@ -90,7 +90,7 @@ class WebhookStore:
     def list(self, tenant: str) -> Sequence[Subscription]:
         """The webhooks of a tenant, the oldest first."""
         with self._store.read(tenant) as snapshot:
-            return subscriptions(snapshot)
+            return load_subscriptions(snapshot)
 
     def show(self, tenant: str, webhook_id: str) -> tuple[Subscription, DeliveryHistory]:
         """A webhook, and how far its deliveries have come."""
@@ -122,7 +122,7 @@ class WebhookStore:
             webhook = find_webhook(transaction, tenant, webhook_id)
             end = _written(now + overlap)
             former = [replace(each, until=min(each.until or end, end)) for each in webhook.secrets[:1] if overlap]
-            sealed = self._sealed(secret, subscriptions(transaction))
+            sealed = self._sealed(secret, load_subscriptions(transaction))
             changed = replace(webhook, secrets=(sealed, *former))
             return secret, self._changed(transaction, changed, "webhook.rotated")
 
@@ -164,7 +164,7 @@ class WebhookStore:
         moment = self._now()
         with self._store.read(tenant) as snapshot:
             webhook, last = find_webhook(snapshot, tenant, webhook_id), last_sequence(snapshot)
-        message = envelope(TEST, webhook_id, tenant, _written(moment), None, last, {"batch": {"changes": []}})
+        message = build_message(TEST, webhook_id, tenant, _written(moment), None, last, {"batch": {"changes": []}})
         headers = signed_headers(self.secrets(webhook), message.event_id, webhook_id, moment, message.body)
         answer = poster.post(webhook.url, headers, message.body)
         attempt = Attempt(_written(moment), answer.ms, answer.status, answer.error, answer.text)

@@ -11,7 +11,7 @@ from chalk_flask.oneroster.csv.row_parser import BASE
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.event import ACTIONS, COMPLETED, ENTITIES, SELECTABLE_EVENTS
-from chalk_flask.outbox.subscription import PRIVATE, Mode
+from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, Mode
 
 __all__ = ["SubscriptionOptions", "WebhookError", "WebhookRequest"]
 
@@ -85,7 +85,7 @@ def _entity(text: str) -> str:
 def _events(texts: Iterable[str], entities: frozenset[str]) -> frozenset[str]:
     """The events that names and patterns mean; none for all of them."""
     found = frozenset(event for text in texts for event in _matching(text.strip(), entities))
-    told = {f"{entity}.{action}" for entity in entities or frozenset(ENTITIES) - PRIVATE for action in ACTIONS}
+    told = {f"{entity}.{action}" for entity in entities or frozenset(ENTITIES) - OPT_IN_ENTITIES for action in ACTIONS}
     if found and COMPLETED not in found and not found & told:
         raise WebhookError("of the entities that are named there are none of these events: nothing would ever be told")
     return frozenset() if found >= told | {COMPLETED} else found
@@ -100,7 +100,7 @@ def _matching(text: str, entities: frozenset[str]) -> list[str]:
         raise WebhookError(
             f"there is no event {printable(text)}{near}; they are named as in user.created, user.*, *.deleted, {COMPLETED}"
         )
-    if name.partition(".")[0] in PRIVATE - entities:
+    if name.partition(".")[0] in OPT_IN_ENTITIES - entities:
         raise WebhookError(f"{printable(text)}: of demographics is told who names them: --entity demographics")
     return found
 

@@ -11,7 +11,7 @@ import orjson
 
 from backends import Backend, Compare, Snapshot, Transaction
 from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox import Delivery, subscriptions
+from chalk_flask.outbox import Delivery, load_subscriptions
 from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS
 from chalk_flask.webhooks.delivery.retry_policy import DAY
 
@@ -44,7 +44,7 @@ def purge(store: Backend, tenant: str, now: float, stopping: Event | None = None
 
 def _over(snapshot: Snapshot, limit: str) -> Iterator[str]:
     old = snapshot.keys(COLLECTION, Compare("time", "<", limit))
-    wanted = {each.id for each in subscriptions(snapshot) if each.state != "disabled"}
+    wanted = {each.id for each in load_subscriptions(snapshot) if each.state != "disabled"}
     while keys := list(islice(old, BATCH)):
         yield from _those_over(snapshot, keys, wanted, limit)
 
@@ -59,7 +59,7 @@ def _those_over(snapshot: Snapshot, keys: list[str], wanted: set[str], limit: st
 
 def _remove(transaction: Transaction, keys: list[str], limit: str) -> int:
     """Look again: one may have been begun anew since."""
-    wanted = {each.id for each in subscriptions(transaction) if each.state != "disabled"}
+    wanted = {each.id for each in load_subscriptions(transaction) if each.state != "disabled"}
     over = list(_those_over(transaction, keys, wanted, limit))
     transaction.delete(COLLECTION, over)
     transaction.delete(BODIES, over)

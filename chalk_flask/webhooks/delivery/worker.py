@@ -11,7 +11,7 @@ from typing import Final
 
 from backends import Backend, StorageError
 from chalk_flask.auth.secrets.encryption import SecretCipher
-from chalk_flask.outbox import subscriptions
+from chalk_flask.outbox import load_subscriptions
 from chalk_flask.tenants.store import CONTROL, TenantStore
 from chalk_flask.tracebacks import error_location
 from chalk_flask.webhooks.delivery.attempt import DeliveryContext, Sender
@@ -151,7 +151,7 @@ class Worker:
             return False
         unsaved = {webhook: endpoint.unsaved() for webhook, endpoint in tenant.endpoints.items()}
         with self._store.read(name) as snapshot:
-            active = [each.id for each in subscriptions(snapshot) if each.state == "active"]
+            active = [each.id for each in load_subscriptions(snapshot) if each.state == "active"]
             if active and not self._lease.try_acquire():
                 return True  # the stamp is not kept: this is looked at again until the lease is had
             for webhook in tenant.endpoints.keys() - set(active):

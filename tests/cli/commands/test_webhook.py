@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 
 from backends import open_store
 from chalk_flask.outbox.delivery import enqueue
-from chalk_flask.outbox.event import envelope
+from chalk_flask.outbox.event import build_message
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
 from tests.support.receiver import answering, receiving
@@ -33,7 +33,7 @@ def ok(ran: Ran) -> Ran:
 
 def queue(folder: Path, webhook: str) -> str:
     """A delivery that waits; the id of its event."""
-    message = envelope("user.created", webhook, "default", "2026-09-01T08:00:00.000Z", None, 1, {})
+    message = build_message("user.created", webhook, "default", "2026-09-01T08:00:00.000Z", None, 1, {})
     with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store, store.write("default") as transaction:
         list(enqueue(transaction, [(webhook, message)], "2126-09-01T08:00:00.000Z", 1.0))
     return message.event_id

@@ -53,11 +53,11 @@ def nothing_more(_: Transaction) -> None:
     pass
 
 
-def put(store: Backend, name: str, key: str, sent: dict[str, Any], see: writes.Sight = everything) -> WriteResult:
+def put(store: Backend, name: str, key: str, sent: dict[str, Any], see: writes.Visibility = everything) -> WriteResult:
     return writes.put(store, "default", FILES[name], key, sent, see, nothing_more)
 
 
-def delete(store: Backend, name: str, key: str, see: writes.Sight = everything) -> None:
+def delete(store: Backend, name: str, key: str, see: writes.Visibility = everything) -> None:
     writes.delete(store, "default", FILES[name], key, see, nothing_more)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from backends import open_store, store_exists
 from chalk_flask.roster.imports.importer import ImportOptions, import_package
-from chalk_flask.roster.verify.checker import IntegrityReport, check_store, nothing_checked
+from chalk_flask.roster.verify.checker import IntegrityReport, check_store, empty_report
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.packages import Made
@@ -71,14 +71,14 @@ class Trial:
 
 def checked(url: str) -> IntegrityReport:
     if not store_exists(url):
-        return nothing_checked()
+        return empty_report()
     with open_store(url, COLLECTIONS) as store:
         return check_store(store)
 
 
 def digests(paths: dict[str, Path]) -> dict[str, str]:
     """The digest after each history of imports."""
-    found = {"empty": nothing_checked().digest}
+    found = {"empty": empty_report().digest}
     with open_store("memory:", COLLECTIONS) as store:
         for history in ("a", "a, b", "b, a"):
             report = import_package(store, "default", paths[history[-1]], ImportOptions())
@@ -114,6 +114,6 @@ def _measured(trial: Trial) -> float:
     start = time.monotonic()
     subprocess.run(trial.command(), env=ENVIRON, stdout=subprocess.DEVNULL, check=True)
     took = time.monotonic() - start
-    trial.look(nothing_checked())
+    trial.look(empty_report())
     assert trial.now == "a"
     return took

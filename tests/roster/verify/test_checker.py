@@ -15,7 +15,7 @@ from backends import Backend, Record, open_store
 from chalk_flask.oneroster.resource_type import with_timestamp, without_timestamp
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.roster.verify.canonical_form import CanonicalForm
-from chalk_flask.roster.verify.checker import IntegrityReport, check_store, nothing_checked
+from chalk_flask.roster.verify.checker import IntegrityReport, check_store, empty_report
 from chalk_flask.storage import COLLECTIONS
 
 BASE = {"status": "active", "dateLastModified": "2031-05-02T08:00:00.000Z"}
@@ -184,9 +184,9 @@ def test_every_backend_gives_equal_rosters_equal_digests(store: Backend, tmp_pat
 
 def test_an_empty_store_and_one_that_does_not_exist_are_equal(tmp_path: Path) -> None:
     with open_store("memory:", COLLECTIONS) as empty:
-        assert check_store(empty) == nothing_checked()
-    assert nothing_checked().ok
-    assert nothing_checked().counts == {}
+        assert check_store(empty) == empty_report()
+    assert empty_report().ok
+    assert empty_report().counts == {}
 
 
 def test_the_moment_of_the_last_change_is_in_the_state_and_not_in_the_digest(store: Backend) -> None:
@@ -219,7 +219,7 @@ def test_a_record_counts_where_it_is_so_that_no_two_rosters_hash_alike() -> None
 
 
 def test_tombstones_and_another_tenant_do_not_count(store: Backend) -> None:
-    assert check_store(store, "north") == nothing_checked()
+    assert check_store(store, "north") == empty_report()
     assert check_store(store).counts["orgs"] == 3
 
 

@@ -16,7 +16,7 @@ from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import BODIES, Attempt, enqueue
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
-from chalk_flask.outbox.event import envelope
+from chalk_flask.outbox.event import build_message
 from chalk_flask.outbox.subscription import COLLECTION
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.webhooks.admin.store import WebhookError, WebhookStore
@@ -145,7 +145,10 @@ def test_the_deletion_of_a_tenant_leaves_nothing_of_its_webhooks(webhooks: Webho
     with store.write("north") as transaction:
         list(
             enqueue(
-                transaction, [(webhook.id, envelope("user.created", webhook.id, "north", "", None, 1, {}))], "", 1.0
+                transaction,
+                [(webhook.id, build_message("user.created", webhook.id, "north", "", None, 1, {}))],
+                "",
+                1.0,
             )
         )
     assert held(store, BODIES, "north")
