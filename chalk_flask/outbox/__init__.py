@@ -1,4 +1,8 @@
-"""What is to be told of changes: who subscribed, the events, and the deliveries, written with the change itself."""
+"""Webhook events, stored in the transaction of the change that they report.
+
+`Outbox` takes the records that a transaction writes. For each enabled webhook (`Subscription`) it composes events and
+stores them as deliveries (`Delivery`). The package `webhooks` sends them.
+"""
 
 from __future__ import annotations
 

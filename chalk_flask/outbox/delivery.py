@@ -1,8 +1,8 @@
-"""What is to be sent to whom: the exact bytes, once, and beside them how far their delivery has come."""
+"""Deliveries: the state of each event for each webhook, stored apart from the bytes to send."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -14,23 +14,26 @@ from chalk_flask.outbox.event import Message
 __all__ = ["BODIES", "COLLECTION", "RETENTION_DAYS", "Attempt", "Delivery", "State", "enqueue"]
 
 COLLECTION = "deliveries"
-"""How far each delivery has come."""
+"""Collection of the delivery states, by delivery key."""
 BODIES = "outbox"
-"""What each delivery sends, under the same key; never changed."""
+"""Collection of the request bodies, by delivery key. Retries send the same bytes."""
 
 RETENTION_DAYS = 30
-"""For so long deliveries that are over are kept with their attempts, and can be replayed."""
+"""Days for which a finished delivery is stored and can be replayed."""
 
 State: TypeAlias = Literal["pending", "delivered", "failed"]
 
 _STATE = ":state"
-"""The key, in BODIES, of the last number that was given."""
+"""Key in BODIES of the record that holds the last delivery number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try: when it began, for how many milliseconds it lasted, the answer's status and first kilobyte, or why there
-    was none."""
+    """One HTTP request of a delivery.
+
+    `time` is when it began, `ms` its duration in milliseconds. `status` and `answer` are the status code and the first
+    kilobyte of the response. If there was no response, `error` says why.
+    """
 
     time: str
     ms: int
@@ -41,10 +44,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One event for one webhook. `key` sorts as the events happened, in its tenant.
+    """State of one event for one webhook. Keys sort in the order of the events of a tenant.
 
-    `due` is when it is to be tried next, in seconds since the epoch; None when nothing is to be done any more. `tries`
-    counts the attempts since it was last begun, `attempts` holds all that are known.
+    `due` is the time of the next attempt, in seconds since the epoch, or None if the delivery is finished. `tries`
+    counts the attempts since the delivery was last queued, `attempts` holds all stored attempts.
     """
 
     key: str
@@ -58,20 +61,22 @@ class Delivery:
     attempts: tuple[Attempt, ...] = ()
 
     def with_attempt(self, attempt: Attempt, state: State, due: float | None) -> Delivery:
-        """The delivery after one more attempt."""
+        """Return the delivery with one more attempt and its new state."""
         return replace(self, attempts=(*self.attempts, attempt), tries=self.tries + 1, state=state, due=due)
 
     def requeued(self, due: float) -> Delivery:
-        """The delivery begun anew, with a whole schedule before it, whatever became of it before."""
+        """Return the delivery as pending, with all retries ahead of it."""
         return replace(self, state="pending", tries=0, due=due)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that is stored and shown."""
+        """Return the JSON object that is stored and displayed."""
         return asdict(self)
 
     def to_record(self) -> Record:
-        """The record in COLLECTION. `time` is when it was created; `due` and `queue`, which is the webhook again, are
-        there only while it waits."""
+        """Return the record for COLLECTION.
+
+        `time` is the creation time. Only pending deliveries have `due` and `queue`, which repeats the webhook id.
+        """
         values = {
             "webhook": self.webhook,
             "queue": None if self.due is None else self.webhook,
@@ -84,17 +89,20 @@ class Delivery:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Delivery:
-        """The delivery that a stored object describes."""
+        """Return the delivery of a stored JSON object."""
         return cls(**{**data, "attempts": tuple(Attempt(**each) for each in data["attempts"])})
 
 
 def enqueue(
     transaction: Transaction, messages: Sequence[tuple[str, Message]], created: str, due: float
-) -> Iterable[Delivery]:
-    """Write one delivery for each pair of a webhook's id and an event, in their order, to be tried from `due` on."""
+) -> Sequence[Delivery]:
+    """Store one pending delivery for each pair of a webhook id and an event, and return them in this order.
+
+    `created` is a timestamp, `due` the time of the first attempt in seconds since the epoch.
+    """
     state = transaction.get_many(BODIES, [_STATE]).get(_STATE)
     last: int = orjson.loads(state)["last"] if state else 0
-    made = [
+    deliveries = [
         Delivery(
             key=f"{number:016}",
             webhook=webhook,
@@ -105,7 +113,7 @@ def enqueue(
         )
         for number, (webhook, message) in enumerate(messages, last + 1)
     ]
-    bodies = [Record(each.key, message.body) for each, (_, message) in zip(made, messages, strict=True)]
-    transaction.put(BODIES, [*bodies, Record(_STATE, orjson.dumps({"last": last + len(made)}))])
-    transaction.put(COLLECTION, [each.to_record() for each in made])
-    return made
+    bodies = [Record(each.key, message.body) for each, (_, message) in zip(deliveries, messages, strict=True)]
+    transaction.put(BODIES, [*bodies, Record(_STATE, orjson.dumps({"last": last + len(deliveries)}))])
+    transaction.put(COLLECTION, [each.to_record() for each in deliveries])
+    return deliveries

@@ -1,4 +1,4 @@
-"""The events that subscribers are told of, and the form in which they are told: Chalk's names, Chalk's envelope."""
+"""Event types of webhooks and the JSON of their bodies. Names and envelope are those of Chalk."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = [
 Action: TypeAlias = Literal["created", "updated", "deleted"]
 
 ACTIONS: Mapping[Action, str] = {
-    "created": "was added, or is there again after it was deleted",
+    "created": "was added, or restored after it was deleted",
     "updated": "was changed",
-    "deleted": "was deleted; it can be read as tobedeleted for a while",
+    "deleted": "was deleted; it stays readable with the status tobedeleted for a while",
 }
 
 COMPLETED = "sync.completed"
@@ -41,32 +41,32 @@ TEST = "webhook.test"
 
 
 def entity_type(singular_name: str) -> str:
-    """Chalk's word for a class of the standard: academic_session for academicSession."""
+    """Return the entity type of a class of the standard: `academic_session` for `academicSession`."""
     return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", singular_name).lower()
 
 
 ENTITIES: Mapping[str, str] = {entity_type(resource.singular_name): name for name, resource in RESOURCES.items()}
-"""The collection of each entity type."""
+"""Collection by entity type."""
 
 EVENTS: Mapping[str, str] = {
     **{
-        f"{entity}.{action}": f"A record of {collection} {what}."
+        f"{entity}.{action}": f"A record of {collection} {description}."
         for entity, collection in ENTITIES.items()
-        for action, what in ACTIONS.items()
+        for action, description in ACTIONS.items()
     },
-    COMPLETED: "An import ended; `data.batch.counts` says what it did. Batched, it carries the changes too.",
-    CHANGES: "Changes in a batch: the parts before the last of a long run, and what a grade tool wrote.",
-    TEST: "Sent on request of the operator, to see whether the endpoint works.",
+    COMPLETED: "An import ended; `data.batch.counts` holds its counts. In batched mode, it also contains the changes.",
+    CHANGES: "A batch of changes: all batches of a large import but the last, or a gradebook write.",
+    TEST: "A test event that the operator requested.",
 }
-"""Every event type and what it says."""
+"""Description by event type."""
 
 SELECTABLE_EVENTS = frozenset(EVENTS) - {CHANGES, TEST}
-"""Those that a subscriber can ask for, or do without."""
+"""Event types that a webhook can select."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One record that changed, as a subscriber is told. `entity` is its JSON, or None when ids alone are told."""
+    """A changed record as one webhook receives it. `entity` is its JSON, or None if the webhook receives ids only."""
 
     entity_type: str
     action: Action
@@ -77,27 +77,27 @@ class Change:
 
     @property
     def event_type(self) -> str:
-        """As it stands in EVENTS."""
+        """The event type, a key of EVENTS."""
         return f"{self.entity_type}.{self.action}"
 
     def to_json(self) -> bytes:
-        """The JSON object."""
-        told: dict[str, Any] = {
+        """Return the JSON object as bytes."""
+        data: dict[str, Any] = {
             "entity_type": self.entity_type,
             "action": self.action,
             "sourced_id": self.sourced_id,
             "sequence": self.sequence,
         }
         if self.changed is not None:
-            told["changedFields"] = self.changed
+            data["changedFields"] = self.changed
         if self.entity is not None:
-            told["entity"] = orjson.Fragment(self.entity)
-        return orjson.dumps(told)
+            data["entity"] = orjson.Fragment(self.entity)
+        return orjson.dumps(data)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event as it is delivered: its id, its type, and the exact bytes."""
+    """Event as it is delivered: id, type, and the exact bytes of the request body."""
 
     event_id: str
     event_type: str
@@ -107,7 +107,10 @@ class Message:
 def build_message(
     event_type: str, webhook_id: str, tenant: str, timestamp: str, run: str | None, sequence: int, data: Any
 ) -> Message:
-    """A new event around its data."""
+    """Return a new event with its own id around the data.
+
+    `timestamp` is the creation time, `run` the id of the import (None: gradebook write).
+    """
     event_id = f"evt-{uuid4()}"
     body = {
         "webhook_id": webhook_id,

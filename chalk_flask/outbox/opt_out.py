@@ -1,4 +1,4 @@
-"""What a tenant is no longer opted in to is told to nobody any more, nor sent where it still waits to be."""
+"""Stop sending demographics to webhooks after a tenant opts out, and remove them from pending deliveries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chalk_flask.tenants.store import Tenant, TenantStore
 __all__ = ["update_tenant"]
 
 BATCH_SIZE = 20
-"""Deliveries that are read at once: a body may have half a megabyte."""
+"""Deliveries that are read at once. A body may have half a megabyte."""
 
 _ENTITY_MARKERS = [b'"entity_type":"%s"' % entity.encode() for entity in sorted(OPT_IN_ENTITIES)]
 
@@ -32,47 +32,47 @@ def update_tenant(
     max_deleted: str | None = None,
     max_changed: str | None = None,
 ) -> Tenant:
-    """Change what is given of a tenant, as `Tenants.set` does, with what follows for its webhooks.
+    """Update settings of a tenant with `TenantStore.update`; if `demographics` changes, update its webhooks too.
 
-    The tenant goes first: a webhook that is made meanwhile either sees that, or is seen by what follows. Stopped in
-    between, the same again does the rest. Raises TenantError.
+    The tenant is updated first. So a webhook that is created meanwhile either sees the new setting, or is updated
+    afterwards. If the process stops in between, repeat the call. Raises TenantError.
     """
     tenants = TenantStore(store)
-    changed = tenants.update(name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed)
+    tenant = tenants.update(name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed)
     if demographics is not None:
         with store.write(name) as transaction:
             _set_opted_out(transaction, not demographics)
-    return changed
+    return tenant
 
 
-def _set_opted_out(transaction: Transaction, withheld: bool) -> None:
-    """Tell those webhooks that named demographics nothing of them, or tell them again.
+def _set_opted_out(transaction: Transaction, opted_out: bool) -> None:
+    """Stop or resume the events about demographics for the webhooks that selected them.
 
-    What waits loses them: it is another event then, with an id of its own, or none when nothing is left. Of what was
-    sent already, the body is removed, so that it cannot be sent again.
+    After an opt-out, a pending delivery gets a new event id and loses its changes of demographics. It is deleted if
+    no change remains. Finished deliveries lose their body, so that they cannot be replayed.
     """
-    named = [each for each in load_subscriptions(transaction) if each.entities & OPT_IN_ENTITIES]
-    kinds = OPT_IN_ENTITIES if withheld else frozenset()
-    transaction.put(WEBHOOKS, [replace(each, withheld=each.entities & kinds).to_record() for each in named])
-    for webhook in named if withheld else ():
+    webhooks = [each for each in load_subscriptions(transaction) if each.entities & OPT_IN_ENTITIES]
+    withheld = OPT_IN_ENTITIES if opted_out else frozenset()
+    transaction.put(WEBHOOKS, [replace(each, withheld=each.entities & withheld).to_record() for each in webhooks])
+    for webhook in webhooks if opted_out else ():
         _remove_from_deliveries(transaction, list(transaction.keys(COLLECTION, Compare("webhook", "=", webhook.id))))
 
 
 def _remove_from_deliveries(transaction: Transaction, keys: list[str]) -> None:
     for start in range(0, len(keys), BATCH_SIZE):
         bodies = transaction.get_many(BODIES, keys[start : start + BATCH_SIZE])
-        found = {key: body for key, body in bodies.items() if any(mark in body for mark in _ENTITY_MARKERS)}
-        stored = transaction.get_many(COLLECTION, list(found))
-        _rewrite(transaction, [(Delivery.from_dict(orjson.loads(stored[key])), body) for key, body in found.items()])
+        affected = {key: body for key, body in bodies.items() if any(marker in body for marker in _ENTITY_MARKERS)}
+        stored = transaction.get_many(COLLECTION, list(affected))
+        _rewrite(transaction, [(Delivery.from_dict(orjson.loads(stored[key])), body) for key, body in affected.items()])
 
 
-def _rewrite(transaction: Transaction, found: Iterable[tuple[Delivery, bytes]]) -> None:
-    for delivery, body in found:
+def _rewrite(transaction: Transaction, deliveries: Iterable[tuple[Delivery, bytes]]) -> None:
+    for delivery, body in deliveries:
         message = _without_demographics(orjson.loads(body)) if delivery.state == "pending" else None
         if message is not None:
-            made = replace(delivery, event_id=message["event_id"], attempts=())
+            pending = replace(delivery, event_id=message["event_id"], attempts=())
             transaction.put(BODIES, [Record(delivery.key, orjson.dumps(message))])
-            transaction.put(COLLECTION, [made.to_record()])
+            transaction.put(COLLECTION, [pending.to_record()])
             continue
         transaction.delete(BODIES, [delivery.key])
         if delivery.state == "pending":
@@ -80,7 +80,7 @@ def _rewrite(transaction: Transaction, found: Iterable[tuple[Delivery, bytes]]) 
 
 
 def _without_demographics(message: dict[str, Any]) -> dict[str, Any] | None:
-    """The event without what is withheld, if anything is left of it."""
+    """Return the event with a new id and without changes of demographics, or None if nothing remains."""
     batch = message["data"].get("batch")
     if batch is None:
         return None

@@ -1,4 +1,4 @@
-"""What a change looks like to one subscriber: whether it is told, of what, and in which words."""
+"""The view that one webhook has of changes: which changes it receives, as which action, with which fields."""
 
 from __future__ import annotations
 
@@ -16,118 +16,123 @@ from chalk_flask.permissions.restrictions import AccessRestrictions
 
 __all__ = ["OrgMembership", "SubscriberView", "changed_fields"]
 
-STAMP = "dateLastModified"
+TIMESTAMP = "dateLastModified"
 
-OF_NO_ORG = frozenset({"academicSessions", "resources", "courses", "categories"})
-"""They have no person in them, and pass every filter of orgs, as Chalk has it."""
+COLLECTIONS_WITHOUT_ORG = frozenset({"academicSessions", "resources", "courses", "categories"})
+"""Collections without personal data. As in Chalk, every org filter includes them."""
 
 
-def changed_fields(former: bytes, now: bytes) -> list[str]:
-    """The members that differ between two bodies of a record, sorted."""
-    old, new = orjson.loads(former), orjson.loads(now)
+def changed_fields(before: bytes, after: bytes) -> list[str]:
+    """Return the names of the members that differ between two bodies of a record, sorted."""
+    old, new = orjson.loads(before), orjson.loads(after)
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
 
 
 class SubscriberView:
-    """The records of one collection as one subscriber may know them."""
+    """View of one webhook on the records of one collection."""
 
     def __init__(self, subscription: Subscription, resource: ResourceType) -> None:
         self._subscription = subscription
         self._resource = resource
         self._entity = entity_type(resource.singular_name)
-        self._where = _within(subscription, resource.name)
-        self._excluded = _excluded(subscription, self._entity)
-        self._partly = frozenset(path.partition(".")[0] for path in self._excluded if "." in path)
+        self._where = _org_condition(subscription, resource.name)
+        self._excluded = _excluded_fields(subscription, self._entity)
+        self._partly_excluded = frozenset(path.partition(".")[0] for path in self._excluded if "." in path)
 
     def members(self, snapshot: Snapshot, keys: Iterable[str]) -> frozenset[str] | None:
-        """Those of the keys whose records belong to the subscriber's orgs; None when all do."""
+        """Return those of the keys whose records belong to the webhook's orgs; None if it has no org filter."""
         if self._where is None:
             return None
-        among = And((In(KEY, tuple(keys)), self._where))
-        return frozenset(snapshot.keys(self._resource.name, among))
+        return frozenset(snapshot.keys(self._resource.name, And((In(KEY, tuple(keys)), self._where))))
 
     def change(
-        self, former: bytes | None, record: Record, fields: list[str], number: int, seen: OrgMembership
+        self, before: bytes | None, record: Record, fields: list[str], number: int, membership: OrgMembership
     ) -> Change | None:
-        """What the subscriber is told of a record that changed in these fields; None when that is nothing."""
-        was = former is not None and self._resource.is_active(former) and seen.before(record.key)
-        now = seen.after(record.key)
-        action = self._action(was, self._resource.is_active(record.body) and now)
+        """Return the change that the webhook receives, or None if it receives none.
+
+        `before` is the body of the record before the write, `fields` the names of the changed members, `number` the
+        sequence number.
+        """
+        was_visible = before is not None and self._resource.is_active(before) and membership.before(record.key)
+        in_orgs = membership.after(record.key)
+        action = self._action(was_visible, self._resource.is_active(record.body) and in_orgs)
         if action is None or not self._subscription.accepts(f"{self._entity}.{action}"):
             return None
-        told = self._told(fields, former, record.body) if action == "updated" and former is not None else None
-        if told == []:
-            return None
-        entity = self._shown(record.body) if self._subscription.full and now else None
-        return Change(self._entity, action, record.key, number, told, entity)
+        reported = None
+        if action == "updated" and before is not None:
+            reported = self._reported_fields(fields, before, record.body)
+            if not reported:
+                return None
+        entity = self._entity_json(record.body) if self._subscription.full and in_orgs else None
+        return Change(self._entity, action, record.key, number, reported, entity)
 
     @staticmethod
-    def _action(was: bool, now: bool) -> Action | None:
-        if was:
-            return "updated" if now else "deleted"
-        return "created" if now else None
+    def _action(was_visible: bool, is_visible: bool) -> Action | None:
+        if was_visible:
+            return "updated" if is_visible else "deleted"
+        return "created" if is_visible else None
 
-    def _told(self, fields: list[str], former: bytes, now: bytes) -> list[str]:
-        """Of a new stamp alone only those hear who keep the record itself."""
-        if not self._partly.isdisjoint(fields):
-            fields = changed_fields(self._without(former), self._without(now))
-        own = [name for name in fields if name != STAMP and name not in self._excluded]
-        return own or ([STAMP] if fields == [STAMP] and self._subscription.full else [])
+    def _reported_fields(self, fields: list[str], before: bytes, after: bytes) -> list[str]:
+        """Return the changed fields to report. Only webhooks with full records get a change of the timestamp alone."""
+        if not self._partly_excluded.isdisjoint(fields):
+            fields = changed_fields(self._without_excluded(before), self._without_excluded(after))
+        reported = [name for name in fields if name != TIMESTAMP and name not in self._excluded]
+        return reported or ([TIMESTAMP] if fields == [TIMESTAMP] and self._subscription.full else [])
 
-    def _shown(self, body: bytes) -> bytes:
-        whole = resolve_hrefs(body, self._subscription.root)
-        return self._without(whole) if self._excluded else whole
+    def _entity_json(self, body: bytes) -> bytes:
+        resolved = resolve_hrefs(body, self._subscription.root)
+        return self._without_excluded(resolved) if self._excluded else resolved
 
-    def _without(self, body: bytes) -> bytes:
+    def _without_excluded(self, body: bytes) -> bytes:
         data = orjson.loads(body)
         for path in self._excluded:
-            _remove(data, path)
+            _remove_path(data, path)
         return orjson.dumps(data)
 
 
 class OrgMembership:
-    """Which records of a batch belonged to a subscriber's orgs before it was written, and which do now."""
+    """Keys of a batch whose records belong to a webhook's orgs before and after the write; None means all."""
 
     def __init__(self, before: frozenset[str] | None, after: frozenset[str] | None) -> None:
         self._before, self._after = before, after
 
     def before(self, key: str) -> bool:
-        """Whether the record did."""
+        """Return True if the record belonged to the orgs before the write."""
         return self._before is None or key in self._before
 
     def after(self, key: str) -> bool:
-        """Whether the record does."""
+        """Return True if the record belongs to the orgs after the write."""
         return self._after is None or key in self._after
 
 
-def _within(subscription: Subscription, collection: str) -> Where | None:
-    if subscription.orgs is None or collection in OF_NO_ORG:
+def _org_condition(subscription: Subscription, collection: str) -> Where | None:
+    if subscription.orgs is None or collection in COLLECTIONS_WITHOUT_ORG:
         return None
     if collection == "enrollments":
-        # Their own school, whatever becomes of the user and the class in the same run. Why it is said twice that it is
-        # not: see Sight.tested.
+        # Only the enrollment's own school counts, because the same run may delete its user or class. The double
+        # negation makes SQLite test the few candidates: see AccessPolicy.rows_hinted.
         return Not(Or((Not(In("school.sourcedId", tuple(sorted(subscription.orgs)))),)))
     return policy_for_restrictions(AccessRestrictions(orgs=subscription.orgs)).rows_hinted(collection)
 
 
-def _excluded(subscription: Subscription, entity: str) -> frozenset[str]:
-    """The excluded fields that concern an entity type, without its name before them."""
-    found = set()
+def _excluded_fields(subscription: Subscription, entity: str) -> frozenset[str]:
+    """Return the excluded field paths of an entity type, without the type in front."""
+    paths = set()
     for path in subscription.excluded:
         first, _, rest = path.partition(".")
         if not rest or first not in ENTITIES:
-            found.add(path)
+            paths.add(path)
         elif first == entity:
-            found.add(rest)
-    return frozenset(found)
+            paths.add(rest)
+    return frozenset(paths)
 
 
-def _remove(data: Any, path: str) -> None:
-    """Take a member away, and an object that holds it alone. A name in metadata may hold dots itself."""
+def _remove_path(data: Any, path: str) -> None:
+    """Remove a member, and each object that is empty then. A name in metadata may contain dots itself."""
     if not isinstance(data, dict) or data.pop(path, None) is not None:
         return
     first, _, rest = path.partition(".")
     if rest and first in data:
-        _remove(data[first], rest)
+        _remove_path(data[first], rest)
         if data[first] == {}:
             del data[first]

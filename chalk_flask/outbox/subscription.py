@@ -1,4 +1,4 @@
-"""Who is told of changes: the webhooks of a tenant, as they stand in the store."""
+"""Webhooks of a tenant, as they are stored."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Mode: TypeAlias = Literal["batched", "per_entity"]
 State: TypeAlias = Literal["active", "paused", "disabled"]
 
 OPT_IN_ENTITIES = frozenset({"demographics"})
-"""Entity types of which nobody is told who did not name them."""
+"""Entity types that a webhook receives only if it selects them by name and the tenant opted in."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncryptedSecret:
-    """A signing secret as the vault sealed it; `until` is the instant at which it ends, None for the one in force."""
+    """Encrypted signing secret. `until` is the timestamp of its expiry, None for the current secret."""
 
     sealed: str = field(repr=False)
     until: str | None = None
@@ -32,12 +32,12 @@ class EncryptedSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """A webhook. `id` is `wh-` and a UUID, instants are as `dateLastModified` is written.
+    """Webhook. `id` is `wh-` and a UUID. Timestamps have the format of `dateLastModified`.
 
-    Of `events` and `entities` an empty set means all (demographics only when named); of `orgs` None. `excluded` are
-    fields that are neither sent nor told of: `email`, `user.email`, `metadata.note`. `root` stands before hrefs.
-    While `paused`, deliveries are kept for later; while `disabled`, there are none. `withheld` are entity types that it
-    named and is not told of, as its tenant is not opted in to them.
+    Empty `events` or `entities` select all; demographics must be selected by name. `orgs` is None for all orgs.
+    `excluded` are fields that are not sent, and whose changes are not reported: `email`, `user.email`,
+    `metadata.note`. `root` is the API root in hrefs. A `paused` webhook collects deliveries, a `disabled` one gets
+    none. `withheld` are selected entity types to which the tenant is not opted in.
     """
 
     id: str
@@ -61,31 +61,31 @@ class Subscription:
 
     @property
     def entity_types(self) -> frozenset[str]:
-        """The entity types that it is told of."""
+        """The entity types whose events the webhook receives."""
         return (self.entities or frozenset(ENTITIES) - OPT_IN_ENTITIES) - self.withheld
 
     def active_secrets(self, time: str) -> tuple[EncryptedSecret, ...]:
-        """The secrets that sign at that moment, the newest first."""
+        """Return the secrets that are not expired at this timestamp, newest first."""
         return tuple(each for each in self.secrets if each.until is None or time < each.until)
 
     def accepts(self, event_type: str) -> bool:
-        """Whether it asked for events of this type, whatever the entity."""
+        """Return True if the webhook selects this event type, regardless of `entities`."""
         return not self.events or event_type in self.events
 
     def to_dict(self) -> dict[str, Any]:
-        """What may be shown: everything but the secrets."""
-        shown = asdict(self)
-        del shown["secrets"]
-        return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in shown.items()}
+        """Return the JSON object for display, without the secrets."""
+        data = asdict(self)
+        del data["secrets"]
+        return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in data.items()}
 
     def to_record(self) -> Record:
-        """The record in COLLECTION, under its id."""
+        """Return the record for COLLECTION, with the id as key."""
         body = self.to_dict() | {"secrets": [asdict(secret) for secret in self.secrets]}
         return Record(self.id, orjson.dumps(body))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Subscription:
-        """The webhook that a stored object describes."""
+        """Return the webhook of a stored JSON object."""
         sets = {name: frozenset(data[name]) for name in ("events", "entities", "excluded", "withheld")}
         orgs = None if data["orgs"] is None else frozenset(data["orgs"])
         secrets = tuple(EncryptedSecret(**each) for each in data["secrets"])
@@ -93,6 +93,6 @@ class Subscription:
 
 
 def load_subscriptions(snapshot: Snapshot) -> Sequence[Subscription]:
-    """All webhooks of the snapshot's tenant, the oldest first."""
-    found = orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())
-    return sorted(map(Subscription.from_dict, found), key=lambda each: (each.created, each.id))
+    """Return all webhooks of the snapshot's tenant, oldest first."""
+    data = orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())
+    return sorted(map(Subscription.from_dict, data), key=lambda each: (each.created, each.id))

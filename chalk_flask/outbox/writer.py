@@ -1,4 +1,4 @@
-"""Deliveries for those who subscribed, composed and written in the transaction of the change itself."""
+"""Webhook events of a transaction, stored as deliveries by the same transaction."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from chalk_flask.outbox.subscription import Subscription, load_subscriptions
 __all__ = ["MAX_MESSAGE_BYTES", "Outbox"]
 
 MAX_MESSAGE_BYTES = 512_000
-"""Bytes that a body has at most."""
+"""Size limit of a request body."""
+
 MAX_CHANGES_BYTES = MAX_MESSAGE_BYTES - 4_096
-"""Of these so many are for changes, in a batch and alone."""
+"""Size limit of the changes in a body; the rest is for the envelope."""
 
 
 class Outbox:
@@ -76,10 +77,10 @@ class Outbox:
 
     def _subscribers_of(self, collection: str) -> list[_SubscriberOutbox]:
         entity = entity_type(RESOURCES[collection].singular_name)
-        return [each for each in self._subscribers if each.listens(entity) and (not self._first or each.initial)]
+        return [each for each in self._subscribers if each.selects(entity) and (not self._first or each.initial)]
 
     def _enqueue(self) -> None:
-        messages = [(each.id, message) for each in self._subscribers for message in each.taken()]
+        messages = [(each.id, message) for each in self._subscribers for message in each.take_messages()]
         if messages:
             enqueue(self._transaction, messages, self._created, self._due)
 
@@ -100,7 +101,7 @@ def _changed_fields(previous: bytes | None, record: Record) -> list[str]:
 
 
 class _SubscriberOutbox:
-    """What one subscriber is told in one transaction."""
+    """Events of one transaction for one webhook, collected until `take_messages` is called."""
 
     def __init__(self, subscription: Subscription, tenant: str, created: str, run: str | None) -> None:
         self.id = subscription.id
@@ -112,9 +113,9 @@ class _SubscriberOutbox:
         self._batch: list[bytes] = []
         self._size = self._sequence = 0
 
-    def listens(self, entity: str) -> bool:
-        wants = self._subscription.accepts
-        return entity in self._subscription.entity_types and any(wants(f"{entity}.{action}") for action in ACTIONS)
+    def selects(self, entity: str) -> bool:
+        accepts = self._subscription.accepts
+        return entity in self._subscription.entity_types and any(accepts(f"{entity}.{action}") for action in ACTIONS)
 
     def view(self, resource: ResourceType) -> SubscriberView:
         if resource.name not in self._views:
@@ -123,7 +124,7 @@ class _SubscriberOutbox:
 
     def add(self, change: Change) -> None:
         encoded = change.to_json()
-        if len(encoded) > MAX_CHANGES_BYTES:  # too large to be told in full: who needs the record reads it
+        if len(encoded) > MAX_CHANGES_BYTES:  # send the id only; the receiver can read the record from the API
             encoded = replace(change, entity=None).to_json()
         if self._subscription.mode == "per_entity":
             self._send(change.event_type, change.sequence, {"single": orjson.Fragment(encoded)})
@@ -141,7 +142,7 @@ class _SubscriberOutbox:
         elif self._batch:
             self._send_batch(CHANGES, None)
 
-    def taken(self) -> list[Message]:
+    def take_messages(self) -> list[Message]:
         messages, self._messages = self._messages, []
         return messages
 
