@@ -1,14 +1,14 @@
-"""The clock of a tenant: one stamp a write, above every earlier one.
+"""Timestamps (`dateLastModified`) of a tenant: one for each write, above every earlier one.
 
-A consumer may take its own clock at the start of a look as the cursor of the next (`dateLastModified>'...'`). It would
-miss a record that is stamped before such a look and visible only after it. So a stamp lies a little ahead: when the
-writing is expected to be over. A commit that comes later than its stamp is stamped again (reading I-05).
+A consumer may poll with its own clock: the start of one read is the cursor of the next (`dateLastModified>'...'`). It
+would miss a record whose timestamp lies before such a read, but whose commit comes after it. Therefore a timestamp lies
+slightly ahead, at the expected end of the write. If the commit comes later, the records get a new timestamp
+(interpretation I-05, docs/conformance.md).
 """
 
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import cast
 
 import orjson
@@ -16,73 +16,81 @@ import orjson
 from backends import Record, Snapshot, Transaction
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import with_timestamp, without_timestamp
-from chalk_flask.oneroster.vocabularies import format_instant, parse_instant
+from chalk_flask.times import format_epoch_seconds, parse_timestamp
 
 __all__ = [
-    "LARGE_LOAD_RECORDS",
+    "COLLECTION",
     "RESOLUTION_SECONDS",
     "commit_lead",
     "margin",
     "next_lead",
     "next_timestamp",
-    "seconds_until",
+    "record_with_timestamp",
+    "seconds",
     "timestamp_record",
-    "with_timestamp",
+    "wait_until",
 ]
 
 COLLECTION = "clock"
+"""Collection of the record that holds the tenant's latest timestamp."""
+
 LARGE_LOAD_RECORDS = 50_000
-"""A load of more records than this takes many seconds, and is stamped as it starts to be written."""
+"""Writes of more records take many seconds; their timestamp is the start of the write (interpretation I-06)."""
 
 RECORDS_PER_SECOND = 6_500
-"""Records that are sure to be written in a second, commit included."""
-
+"""Records that even a slow machine writes in a second, including the commit."""
 
 RESOLUTION_SECONDS = 0.001
-"""A stamp's resolution in seconds; a consumer may round its own clock up by as much."""
+"""Resolution of a timestamp. A consumer may round its own clock up by as much."""
+
+_KEY = "clock"
 
 
-def commit_lead(count: int) -> float:
-    """How many seconds before the end of a write of `count` records its stamp is chosen."""
-    return 0.05 + count / RECORDS_PER_SECOND if count <= LARGE_LOAD_RECORDS else 0.0
+def commit_lead(record_count: int) -> float:
+    """Return the expected duration of a write in seconds, or 0 for a large load."""
+    return 0.05 + record_count / RECORDS_PER_SECOND if record_count <= LARGE_LOAD_RECORDS else 0.0
 
 
 def next_lead(lead: float, margin: float, tries: int) -> float:
-    """The next lead for what was committed `late` seconds before its stamp (negative: after it), for so many tries.
+    """Return the lead for another try, given the margin of the last one and the number of tries.
 
-    What it took, and a quarter more: it is much the same work. On a machine that is busier each time, many times that.
+    The first time it is the duration of the last try and a quarter more, because the work is about the same. Later it
+    grows exponentially, for a machine that gets busier.
     """
     return max(lead - margin, RESOLUTION_SECONDS) * (1.25 if tries == 1 else 2.0**tries)
 
 
 def next_timestamp(snapshot: Snapshot, lead: float) -> str:
-    """A stamp `lead` seconds from now, or a millisecond above the latest one of the tenant if that is later."""
-    stored = snapshot.get_many(COLLECTION, ["clock"]).get("clock")
+    """Return the timestamp `lead` seconds from now, or a millisecond above the tenant's latest one if that is later."""
+    stored = snapshot.get_many(COLLECTION, [_KEY]).get(_KEY)
     latest = seconds(cast(str, orjson.loads(stored)["stamp"])) if stored else 0.0
-    return format_instant(max(time.time() + lead, latest + RESOLUTION_SECONDS))
+    return format_epoch_seconds(max(time.time() + lead, latest + RESOLUTION_SECONDS))
 
 
-def timestamp_record(stamp: str) -> Record:
-    """The record that keeps the latest stamp."""
-    return Record("clock", orjson.dumps({"stamp": stamp}))
+def timestamp_record(timestamp: str) -> Record:
+    """Return the record of COLLECTION for the latest timestamp."""
+    return Record(_KEY, orjson.dumps({"stamp": timestamp}))
 
 
-def record_with_timestamp(record: Record, stamp: str) -> Record:
-    """The record with another stamp."""
-    values = {**record.values, "dateLastModified": fold(stamp)}
-    return Record(record.key, with_timestamp(without_timestamp(record.body), stamp), values)
+def record_with_timestamp(record: Record, timestamp: str) -> Record:
+    """Return the record with its timestamp replaced."""
+    values = {**record.values, "dateLastModified": fold(timestamp)}
+    return Record(record.key, with_timestamp(without_timestamp(record.body), timestamp), values)
 
 
-def seconds(stamp: str) -> float:
-    """The stamp as seconds since the epoch. Raises ValueError."""
-    return datetime.fromisoformat(parse_instant(stamp)[0]).timestamp()
+def seconds(timestamp: str) -> float:
+    """Return the timestamp in seconds since the epoch. Raises ValueError."""
+    return parse_timestamp(timestamp).timestamp()
 
 
-def margin(stamp: str, transaction: Transaction) -> float:
-    """How many seconds before its stamp a transaction, which was just left, was committed; negative after it."""
-    return seconds(stamp) - (transaction.committed or time.time())
+def margin(timestamp: str, transaction: Transaction) -> float:
+    """Return the seconds from the commit of a finished transaction to the timestamp; negative if it came later."""
+    return seconds(timestamp) - (transaction.committed or time.time())
 
 
-def seconds_until(stamp: str) -> float:
-    """How long it is until the stamp; negative when it has passed."""
-    return seconds(stamp) - time.time()
+def wait_until(timestamp: str, max_seconds: float) -> None:
+    """Sleep until the timestamp has passed.
+
+    `max_seconds` limits the wait, because the timestamp may be far away after the system clock was put back.
+    """
+    time.sleep(min(max(seconds(timestamp) - time.time(), 0), max_seconds))

@@ -1,6 +1,6 @@
-"""Who wrote a record of the gradebook: what grade tools wrote is noted here, all else came by import (reading W-10).
+"""Track which gradebook records were written by grade tools rather than by an import (interpretation W-10).
 
-The notes are not served. Only active records have one: a deleted record needs no protection.
+A note is a record of COLLECTION for each active record that a grade tool wrote. The API does not serve notes.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from backends import KEY, Compare, In, Record, Subquery, Where
 __all__ = [
     "COLLECTION",
     "WRITABLE_COLLECTIONS",
-    "provenance_key",
-    "provenance_of",
-    "provenance_record",
+    "note_key",
+    "notes_of",
+    "provenance_note",
     "written_by_tools",
 ]
 
 COLLECTION = "origins"
 
 WRITABLE_COLLECTIONS = ("categories", "lineItems", "results")
-"""The collections that grade tools may write."""
+"""Collections that grade tools can write."""
 
 
-def provenance_key(collection: str, key: str) -> str:
-    """The key of the note about a record."""
+def note_key(collection: str, key: str) -> str:
+    """Return the key of the note for a record."""
     return f"{collection}/{key}"
 
 
-def provenance_record(collection: str, key: str) -> Record:
-    """The note that a grade tool wrote the record."""
-    said = {"collection": collection, "record": key}
-    return Record(provenance_key(collection, key), orjson.dumps(said), said)
+def provenance_note(collection: str, key: str) -> Record:
+    """Return the note that a grade tool wrote a record."""
+    values = {"collection": collection, "record": key}
+    return Record(note_key(collection, key), orjson.dumps(values), values)
 
 
-def provenance_of(collection: str) -> Where:
-    """The notes about records of a collection, to be asked of COLLECTION."""
+def notes_of(collection: str) -> Where:
+    """Return the condition on COLLECTION for the notes about a collection's records."""
     return Compare("collection", "=", collection)
 
 
 def written_by_tools(collection: str) -> Where:
-    """The records of a collection that grade tools wrote, to be asked of that collection."""
-    return In(KEY, Subquery(COLLECTION, "record", provenance_of(collection)))
+    """Return the condition on a collection for the records that grade tools wrote."""
+    return In(KEY, Subquery(COLLECTION, "record", notes_of(collection)))

@@ -1,9 +1,11 @@
-"""The sequence of a tenant: each record whose served bytes change gets the next number, in the same transaction.
+"""Sequence numbers of a tenant. A record whose served bytes change gets the next one in the same transaction.
 
-A follower who knows the number of his last look asks for what has a higher one, and misses nothing, whatever the clocks
-say. A number stands in a note beside the record, one a record, so what changes twice is told once. The first load of a
-tenant numbers no record and takes one number as a whole, before which nothing is known: whoever followed the empty
-tenant is sent to a full read.
+A follower of the change feed asks for the records above the last number it has seen. It misses none, independent of
+clocks. The number is stored in a note for each record. A record that changed twice has only its last number, so the
+feed returns it once.
+
+The first load of a tenant gets one number as a whole, and none for each record. A client that followed the empty tenant
+must do a full read then.
 """
 
 from __future__ import annotations
@@ -19,15 +21,20 @@ __all__ = ["COLLECTION", "FIELD", "FIRST_LOAD", "ChangeSequence", "last_sequence
 
 COLLECTION = "sequence"
 FIELD = "number"
+"""Field of a note that holds the sequence number."""
+
 FIRST_LOAD = 1
-"""The number of a first load."""
+"""Sequence number of the first load of a tenant."""
 
 _STATE = ":state"
-"""The key of what is known of all numbers; those of notes hold a slash."""
+"""Key of the record with the last numbers. Keys of notes contain a slash."""
 
 
 class ChangeSequence:
-    """Gives numbers in one transaction (not in the `first` one of a tenant); `finish` is called last, and remembers."""
+    """Assignment of sequence numbers in one transaction. Call `store` last.
+
+    If `first` is True, this is the first load of the tenant, and records get no numbers.
+    """
 
     def __init__(self, transaction: Transaction, *, first: bool) -> None:
         self._transaction = transaction
@@ -37,44 +44,53 @@ class ChangeSequence:
             self._last = self._purged = FIRST_LOAD
 
     def assign(self, collection: str, keys: Iterable[str]) -> range:
-        """Number the records with these keys, in their order; those of a class that is not served get none."""
+        """Assign numbers to the records with these keys, in this order, and return them.
+
+        The range is empty for the first load and for a collection that the API does not serve.
+        """
         before = self._last
         if collection in RESOURCES and not self._first:
-            self._transaction.put(COLLECTION, self._number_records(collection, keys))
+            self._transaction.put(COLLECTION, self._notes(collection, keys))
         return range(before + 1, self._last + 1)
 
     @property
     def last(self) -> int:
-        """The last number that was given."""
+        """The last assigned number."""
         return self._last
 
     def remove(self, collection: str, keys: Iterable[str]) -> None:
-        """Let go of records that are removed for good. Who has not seen them as deleted can no longer learn of it."""
-        places = [_record_key(collection, key) for key in keys]
-        if places:
-            self._transaction.delete(COLLECTION, places)
+        """Delete the notes of purged records.
+
+        A follower below the current number may have missed their deletion, so it must do a full read.
+        """
+        note_keys = [_note_key(collection, key) for key in keys]
+        if note_keys:
+            self._transaction.delete(COLLECTION, note_keys)
             self._purged = self._last
 
     def store(self) -> None:
-        """Remember what was given."""
+        """Write the last numbers, if they changed."""
         if (self._last, self._purged) != self._before:
             body = orjson.dumps({"last": self._last, "purged": self._purged})
             self._transaction.put(COLLECTION, [Record(_STATE, body)])
 
-    def _number_records(self, collection: str, keys: Iterable[str]) -> Iterator[Record]:
+    def _notes(self, collection: str, keys: Iterable[str]) -> Iterator[Record]:
         for key in keys:
             self._last += 1
             body = orjson.dumps({"sequence": self._last, "collection": collection, "sourcedId": key})
-            yield Record(_record_key(collection, key), body, {FIELD: float(self._last), "collection": collection})
+            yield Record(_note_key(collection, key), body, {FIELD: float(self._last), "collection": collection})
 
 
 def last_sequence(snapshot: Snapshot) -> int:
-    """The last number that was given; 0 before the first."""
+    """Return the last assigned number; 0 if there is none."""
     return _read_state(snapshot)[0]
 
 
 def oldest_known(snapshot: Snapshot) -> int:
-    """The last number that was given before records were last removed for good, or to the first load; 0 before that."""
+    """Return the lowest number from which a follower can continue without a full read.
+
+    It is the last number assigned before the latest purge, or that of the first load; 0 if there was neither.
+    """
     return _read_state(snapshot)[1]
 
 
@@ -86,5 +102,5 @@ def _read_state(snapshot: Snapshot) -> tuple[int, int]:
     return state["last"], state["purged"]
 
 
-def _record_key(collection: str, key: str) -> str:
+def _note_key(collection: str, key: str) -> str:
     return f"{collection}/{key}"

@@ -42,7 +42,7 @@ def write_with_final_timestamp(
             later = RosterWriter(transaction, tenant, next_lead, first=first)
             later.restamp(writer)
             later.finish()
-        writer.adopt_timestamp(later)
+        writer.move_to(later)
 
 
 class RosterWriter:
@@ -103,7 +103,7 @@ class RosterWriter:
                 restamped = [clock.record_with_timestamp(record, self.timestamp) for record in unchanged]
                 self._put(collection, restamped, partial(_keys, restamped))
 
-    def adopt_timestamp(self, later: RosterWriter) -> None:
+    def move_to(self, later: RosterWriter) -> None:
         """Replace transaction, lead and timestamp by those of the writer that restamped the records."""
         self.transaction, self.lead, self.timestamp = later.transaction, later.lead, later.timestamp
 

@@ -171,8 +171,8 @@ class RosterDiff:
 
     def _claim_provenance(self, name: str) -> None:
         ids = self.reader.ids[name]
-        for note in self._stored.keys(provenance.COLLECTION, provenance.provenance_of(name)):
-            if note.removeprefix(provenance.provenance_key(name, "")) in ids:
+        for note in self._stored.keys(provenance.COLLECTION, provenance.notes_of(name)):
+            if note.removeprefix(provenance.note_key(name, "")) in ids:
                 self.provenance_keys.append(note)
 
     def _mark_deleted(self, resource: ResourceType, changes: ChangeSet, keys: list[str]) -> None:

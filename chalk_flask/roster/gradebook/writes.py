@@ -136,13 +136,13 @@ class _GradebookEdit:
 
     def is_settled(self, resource: ResourceType, key: str, active: bool) -> bool:
         """Whether an unchanged record needs no note either: a deleted one never does."""
-        place = provenance.provenance_key(resource.name, key)
+        place = provenance.note_key(resource.name, key)
         return not active or bool(self._transaction.get_many(provenance.COLLECTION, [place]))
 
     def keep(self, resource: ResourceType, record: Record) -> None:
         """Change a record to this, and note that a grade tool wrote it."""
         self._changed.setdefault(resource.name, []).append(record)
-        self._notes.append(provenance.provenance_record(resource.name, record.key))
+        self._notes.append(provenance.provenance_note(resource.name, record.key))
 
     def mark_deleted(self, resource: ResourceType, key: str, tombstone: Record) -> None:
         """Change a record to its tombstone. Raises Unprocessable for a category that a line item uses."""
@@ -167,7 +167,7 @@ class _GradebookEdit:
     def _delete(self, resource: ResourceType, tombstones: Iterable[Record]) -> None:
         records = list(tombstones)
         self._changed.setdefault(resource.name, []).extend(records)
-        self._void += [provenance.provenance_key(resource.name, record.key) for record in records]
+        self._void += [provenance.note_key(resource.name, record.key) for record in records]
 
     def _follow(self, resource: ResourceType, sent: Payload, active: bool) -> None:
         lost = []

@@ -253,8 +253,7 @@ def _write(
                 writer.put(name, changes.records, changes.keys)
         writer.finish(report.counts())
         also(report, writer.transaction)
-    # Not longer than the lead: after the system's clock was put back, the timestamp may be far away.
-    time.sleep(min(max(clock.seconds_until(writer.timestamp), 0), writer.lead))
+    clock.wait_until(writer.timestamp, writer.lead)
     return writer.timestamp
 
 
