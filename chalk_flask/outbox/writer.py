@@ -13,11 +13,11 @@ import orjson
 from backends import Record, Transaction
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Message, build_message, entity_type
 from chalk_flask.outbox.subscriber_view import OrgMembership, SubscriberView, changed_fields
 from chalk_flask.outbox.subscription import Subscription, load_subscriptions
+from chalk_flask.times import format_epoch_seconds
 
 __all__ = ["MAX_MESSAGE_BYTES", "Outbox"]
 
@@ -41,7 +41,7 @@ class Outbox:
         self._first = first
         enabled = [each for each in load_subscriptions(transaction) if each.state != "disabled"]
         self._due = time.time()
-        self._created = format_instant(self._due)
+        self._created = format_epoch_seconds(self._due)
         self._subscribers = [_SubscriberOutbox(each, tenant, self._created, run) for each in enabled]
 
     def has_subscribers(self, collection: str) -> bool:

@@ -1,4 +1,4 @@
-"""What an import would change, kept aside in a temporary file until it is written in one transaction."""
+"""Changed records of a collection, stored in a temporary file until one transaction writes them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from chalk_flask.roster.diff.external_sort import ExternalSorter, SortableRecord
 __all__ = ["ChangeSet", "Outcome"]
 
 Outcome: TypeAlias = Literal["created", "updated", "deleted", "revived", "unchanged"]
+"""Effect of an import on one record. `revived`: a deleted record becomes active again."""
 
 
 class ChangeSet:
-    """The records of one collection that differ from what is stored, and how many are how."""
+    """Records of one collection that differ from the snapshot `stored`, and the number of records by outcome."""
 
     def __init__(self, resource: ResourceType, stored: Snapshot) -> None:
         self.resource = resource
@@ -28,13 +29,13 @@ class ChangeSet:
 
     @property
     def changed_count(self) -> int:
-        """How many records would be written."""
+        """The number of records to write."""
         return self.counts.total() - self.counts["unchanged"]
 
     def compare(self, rows: list[SortableRecord]) -> None:
-        """Compare a batch of records, a thousand or so, with what is stored, and keep those that differ.
+        """Compare a batch of about a thousand records with the stored ones, and add those that differ.
 
-        A row without a body deletes what is stored under its key.
+        A row with an empty body deletes the stored record with its key.
         """
         if self._is_empty:
             rows = [row for row in rows if row[1]]
@@ -42,7 +43,7 @@ class ChangeSet:
             self._sorter.add(rows)
             return
         stored = self._stored.get_many(self.resource.name, [row[0] for row in rows])
-        kept = []
+        changed = []
         for row in rows:
             outcome = _outcome(row[1], stored.get(row[0]))
             if outcome == "deleted" and not row[1]:
@@ -50,33 +51,33 @@ class ChangeSet:
                 continue
             self.counts[outcome] += 1
             if outcome != "unchanged":
-                kept.append(row)
-        self._sorter.add(kept)
+                changed.append(row)
+        self._sorter.add(changed)
 
     def add(self, record: Record, outcome: Outcome) -> None:
-        """Keep a record that is known to differ, such as a tombstone."""
+        """Add a record without comparing it, for example a tombstone."""
         self.counts[outcome] += 1
         values = {path: value for path, value in record.values.items() if path != "dateLastModified"}
         self._sorter.add([(record.key, without_timestamp(record.body), values)])
 
     def records(self, timestamp: str) -> Iterator[Record]:
-        """The changed records with their stamp; may be asked again with a later one."""
+        """Yield the changed records with this timestamp, in the order of their keys. Can be called repeatedly."""
         folded = fold(timestamp)
         for key, body, values in self._sorter.rows():
             values["dateLastModified"] = folded
             yield Record(key, with_timestamp(body, timestamp), values)
 
     def keys(self) -> Iterator[str]:
-        """The keys of the changed records, in the same order."""
+        """Yield the keys of the changed records, in the same order."""
         return (key for key, _, _ in self._sorter.rows())
 
     def close(self) -> None:
-        """Remove the temporary file."""
+        """Delete the temporary file."""
         self._sorter.close()
 
 
 def _outcome(body: bytes, stored: bytes | None) -> Outcome:
-    if not body:  # the row of a delta file that deletes: there may be nothing to delete
+    if not body:  # a deleting row of a delta file; its record may not exist
         return "deleted" if stored is not None and ResourceType.is_active(stored) else "unchanged"
     active = ResourceType.is_active(body)
     if stored is None:

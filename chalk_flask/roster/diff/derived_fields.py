@@ -1,8 +1,12 @@
-"""What other rows imply: the `children` of orgs and sessions, the `resources` of courses and classes."""
+"""Derived fields: the `children` of orgs and sessions, the `resources` of courses and classes.
+
+No CSV column carries them. They follow from the parents and from the link files of a package.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from backends import Record, Snapshot
 from chalk_flask.oneroster.csv.row_parser import ParsedRow, encode
@@ -26,13 +30,13 @@ __all__ = [
 ]
 
 Links = dict[str, list[str]]
-"""For each record the ids that are derived for it, sorted."""
+"""Ids in a derived field by the id of the record, sorted."""
 
 BATCH_SIZE = 1000
 
 
 def link_sources() -> dict[str, tuple[str, str]]:
-    """For each link file: the class it is folded into and that element's name."""
+    """Return collection and name of the derived field by link file."""
     return {
         element.link: (resource.name, name)
         for resource in FILES.values()
@@ -42,73 +46,69 @@ def link_sources() -> dict[str, tuple[str, str]]:
 
 
 def children_by_parent(parents: Mapping[str, str]) -> Links:
-    """The records by their parent, given the parent of each that is active: a tombstone is nobody's child."""
+    """Return the children of each parent, given the parents of the active records. A tombstone is not a child."""
     return group_pairs((parent, key) for key, parent in parents.items())
 
 
-def stored_parents(before: Snapshot, resource: ResourceType, element: RefListField, excluded: IdSet) -> dict[str, str]:
-    """The parents of the stored active records whose ids are not among the `others`."""
-    found = {}
-    for body in _active_bodies(before, resource.name):
+def stored_parents(stored: Snapshot, resource: ResourceType, element: RefListField, excluded: IdSet) -> dict[str, str]:
+    """Return the parents of the stored active records, except those with an id in `excluded`."""
+    parents = {}
+    for body in _active_bodies(stored, resource.name):
         data = resource.normalize(body)
         if data["sourcedId"] not in excluded and element.inverse in data:
-            found[data["sourcedId"]] = data[element.inverse]
-    return found
+            parents[data["sourcedId"]] = data[element.inverse]
+    return parents
 
 
-def stored_pairs(before: Snapshot, name: str) -> dict[str, tuple[str, str]]:
-    """The links of a link file as they are stored, active ones alone: owner and target by their own id."""
-    found: dict[str, tuple[str, str]] = {}
-    for body in _active_bodies(before, name):
+def stored_pairs(stored: Snapshot, name: str) -> dict[str, tuple[str, str]]:
+    """Return owner and target of the stored active links of a link file, by the id of the link."""
+    pairs: dict[str, tuple[str, str]] = {}
+    for body in _active_bodies(stored, name):
         data = FILES[name].normalize(body)
         owner, target = (data[reference.name] for reference in FILES[name].references)
-        found[data["sourcedId"]] = owner, target
-    return found
+        pairs[data["sourcedId"]] = owner, target
+    return pairs
 
 
-def stored_links(before: Snapshot, name: str) -> Links:
-    """The links of a link file as they are stored, active ones alone."""
-    return group_pairs(stored_pairs(before, name).values())
+def stored_links(stored: Snapshot, name: str) -> Links:
+    """Return the targets of the stored active links of a link file, by owner."""
+    return group_pairs(stored_pairs(stored, name).values())
 
 
 def group_pairs(pairs: Iterable[tuple[str, str]]) -> Links:
-    """The second ones of all pairs by the first, sorted, each once."""
-    found: dict[str, set[str]] = {}
+    """Return the distinct second items of the pairs by their first item, sorted."""
+    groups: dict[str, set[str]] = {}
     for owner, key in pairs:
-        found.setdefault(owner, set()).add(key)
-    return {owner: sorted(keys) for owner, keys in found.items()}
+        groups.setdefault(owner, set()).add(key)
+    return {owner: sorted(keys) for owner, keys in groups.items()}
 
 
-def with_derived_field(draft: ParsedRow, name: str, element: RefListField, keys: list[str] | None) -> ParsedRow:
-    """The draft with a derived element, in its place before the metadata. A tombstone has none, as nobody's parent."""
-    if not keys or draft.values["status"] != ACTIVE:
-        return draft
-    body = dict(draft.body)
+def with_derived_field(row: ParsedRow, name: str, element: RefListField, keys: list[str] | None) -> ParsedRow:
+    """Return the row with a derived field before the metadata. A tombstone gets none, since it has no children."""
+    if not keys or row.values["status"] != ACTIVE:
+        return row
+    body = dict(row.body)
     metadata = body.pop("metadata", None)
     body[name] = element.to_json(keys)
     if metadata is not None:
         body["metadata"] = metadata
     paths = (stored.path for stored in element.storage_fields(name))
-    values = draft.values | dict(zip(paths, element.comparison_keys(keys), strict=True))
-    return ParsedRow(draft.key, body, values, encode(body))
+    values = row.values | dict(zip(paths, element.comparison_keys(keys), strict=True))
+    return ParsedRow(row.key, body, values, encode(body))
 
 
 def records_with_other_links(
-    before: Snapshot, resource: ResourceType, name: str, links: Mapping[str, list[str]]
+    stored: Snapshot, resource: ResourceType, name: str, links: Mapping[str, list[str]]
 ) -> Iterator[Record]:
-    """The stored records of a class whose links have moved although its own file is not in the package."""
-    for body in _active_bodies(before, resource.name):
+    """Yield the stored active records whose derived field differs from `links`, with the new value."""
+    for body in _active_bodies(stored, resource.name):
         data = resource.normalize(body)
         keys = links.get(data["sourcedId"], [])
         if data.get(name, []) != keys:
             yield resource.record(data | {name: keys})
 
 
-def _active_bodies(before: Snapshot, name: str) -> Iterator[bytes]:
-    waiting: list[str] = []
-    for key in before.keys(name, ACTIVE_ONLY):
-        waiting.append(key)
-        if len(waiting) == BATCH_SIZE:
-            yield from before.get_many(name, waiting).values()
-            waiting = []
-    yield from before.get_many(name, waiting).values()
+def _active_bodies(stored: Snapshot, name: str) -> Iterator[bytes]:
+    keys = stored.keys(name, ACTIVE_ONLY)
+    while batch := list(islice(keys, BATCH_SIZE)):
+        yield from stored.get_many(name, batch).values()

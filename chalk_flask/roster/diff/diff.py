@@ -1,4 +1,4 @@
-"""Comparing a package with what is stored: which records change, which are missing, which tombstones are too old."""
+"""Comparison of a package with the stored roster: changed and missing records, and expired tombstones."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED, format_instant
+from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.diff import derived_fields
 from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.problems import ImportProblems
 from chalk_flask.roster.package.reader import PackageReader, cycles
+from chalk_flask.times import format_epoch_seconds
 
 __all__ = ["RosterDiff", "old_tombstone_counts"]
 
@@ -27,7 +28,12 @@ BATCH_SIZE = 250
 
 
 class RosterDiff:
-    """The difference between a package and a snapshot. `close` removes its temporary files."""
+    """Difference between a package and a snapshot.
+
+    After `compare`, `changes` holds the records to write by collection, `purged` the keys of the tombstones to delete
+    permanently, and `provenance_keys` the notes about records that the package takes over from grade tools
+    (interpretation W-10). `close` deletes the temporary files.
+    """
 
     def __init__(
         self,
@@ -41,7 +47,6 @@ class RosterDiff:
         self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
         self.provenance_keys: list[str] = []
-        """The notes about records of grade tools that the package carries itself, and so takes over."""
         self._stored = stored
         self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
         self._delta = [name for name in FILES if package.modes.get(name) == "delta"]
@@ -49,18 +54,21 @@ class RosterDiff:
 
     @property
     def changed_count(self) -> int:
-        """How many records would be written."""
+        """The number of records to write."""
         return sum(changes.changed_count for changes in self.changes.values())
 
     def compare(self, tombstone_days: int) -> None:
-        """Read the whole package; afterwards `changes` and `purged` say what to write."""
+        """Read the whole package. Tombstones older than `tombstone_days` are purged if no record refers to them.
+
+        If the package has errors, `reader.problems` holds them and the other results are incomplete.
+        """
         for name in FILES:
             self.changes[name] = ChangeSet(FILES[name], self._stored)
             if name in self._bulk or name in self._delta:
                 self._compare_file(FILES[name])
         if self._bulk and not any(self.reader.rows.values()) and not self.reader.problems.total:
-            remedy = "Export the package again: read as it stands, it would delete every record of its classes."
-            self.reader.problems.error("no_rows", "no file of the package has a row", remedy, file="manifest.csv")
+            remedy = "Export the package again. Importing it would delete all records of its collections."
+            self.reader.problems.error("no_rows", "all files of the package are empty", remedy, file="manifest.csv")
         if self.reader.problems.total:
             return
         for name in self._bulk:
@@ -73,59 +81,59 @@ class RosterDiff:
         self.reader.forget()
 
     def close(self) -> None:
-        """Remove the temporary files."""
+        """Delete the temporary files."""
         for changes in self.changes.values():
             changes.close()
 
     def _compare_file(self, resource: ResourceType) -> None:
         changes = self.changes[resource.name]
-        drafts = self._rows(resource)
-        while batch := [(key, encoded, values) for key, _, values, encoded in islice(drafts, BATCH_SIZE)]:
+        rows = self._rows(resource)
+        while batch := [(key, encoded, values) for key, _, values, encoded in islice(rows, BATCH_SIZE)]:
             changes.compare(batch)
 
     def _rows(self, resource: ResourceType) -> Iterator[ParsedRow]:
-        drafts = self.reader.drafts(resource.name)
+        rows = self.reader.drafts(resource.name)
         for name, element in resource.derived_fields.items():
             if element.inverse:
-                drafts = self._with_children(resource, name, list(drafts))
+                rows = self._with_children(resource, name, list(rows))
             else:
-                drafts = self._with_links(resource, name, drafts)
+                rows = self._with_links(resource, name, rows)
         if resource.name in derived_fields.link_sources():
-            drafts = self._collecting_links(resource, drafts)
-        return drafts
+            rows = self._collecting_links(resource, rows)
+        return rows
 
     def _with_children(self, resource: ResourceType, name: str, rows: list[ParsedRow]) -> Iterator[ParsedRow]:
-        """Orgs and sessions are few, so all are held until each one's children are known."""
+        """Yield the rows with their children. Orgs and sessions are few, so all their rows fit in memory."""
         element = resource.derived_fields[name]
         field = f"{element.inverse}.sourcedId"
-        parents = {d.key: str(d.values[field]) for d in rows if d.values.get(field) is not None}
-        living = {draft.key for draft in rows if draft.values["status"] == ACTIVE}
+        parents = {row.key: str(row.values[field]) for row in rows if row.values.get(field) is not None}
+        active = {row.key for row in rows if row.values["status"] == ACTIVE}
         if resource.name in self._delta:
-            kept = derived_fields.stored_parents(self._stored, resource, element, self.reader.ids[resource.name])
-            parents, living = parents | kept, living | kept.keys()
+            others = derived_fields.stored_parents(self._stored, resource, element, self.reader.ids[resource.name])
+            parents, active = parents | others, active | others.keys()
         self._check_cycles(resource, parents)
-        found = derived_fields.children_by_parent({key: parent for key, parent in parents.items() if key in living})
-        for draft in rows:
-            yield derived_fields.with_derived_field(draft, name, element, found.get(draft.key))
+        children = derived_fields.children_by_parent({key: parents[key] for key in parents if key in active})
+        for row in rows:
+            yield derived_fields.with_derived_field(row, name, element, children.get(row.key))
         if resource.name in self._delta:
-            self._update_derived_field(resource, name, found)
+            self._update_derived_field(resource, name, children)
 
     def _update_derived_field(self, resource: ResourceType, name: str, links: derived_fields.Links) -> None:
-        """Give stored records that the package does not carry what follows for them from those that it does."""
+        """Add the stored records outside the package whose derived field changes."""
         ids = self.reader.ids.get(resource.name, ())
         for record in derived_fields.records_with_other_links(self._stored, resource, name, links):
             if record.key not in ids:
                 self.changes[resource.name].add(record, "updated")
 
     def _check_cycles(self, resource: ResourceType, parents: Mapping[str, str]) -> None:
-        if not (found := set(cycles(parents))):
+        if not (in_cycle := set(cycles(parents))):
             return
         for row, key in self.reader.located(resource):
-            if key in found:
+            if key in in_cycle:
                 self.reader.problems.error(
                     "cycle",
                     f"the record {key!r} is its own ancestor",
-                    "Correct parentSourcedId, so that every chain of parents ends.",
+                    "Correct parentSourcedId so that the chain of parents ends.",
                     file=f"{resource.name}.csv",
                     row=row,
                     column="parentSourcedId",
@@ -137,37 +145,34 @@ class RosterDiff:
         links = self._links.get(element.link)
         if links is None:
             links = self._links[element.link] = derived_fields.stored_links(self._stored, element.link)
-        for draft in rows:
-            yield derived_fields.with_derived_field(draft, name, element, links.get(draft.key))
+        for row in rows:
+            yield derived_fields.with_derived_field(row, name, element, links.get(row.key))
 
     def _collecting_links(self, resource: ResourceType, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
         owner, target = (reference.field for reference in resource.references)
-        delta = resource.name in self._delta
-        found = derived_fields.stored_pairs(self._stored, resource.name) if delta else {}
-        for draft in rows:
-            if draft.values["status"] == ACTIVE:
-                found[draft.key] = str(draft.values[owner]), str(draft.values[target])
+        is_delta = resource.name in self._delta
+        links = derived_fields.stored_pairs(self._stored, resource.name) if is_delta else {}
+        for row in rows:
+            if row.values["status"] == ACTIVE:
+                links[row.key] = str(row.values[owner]), str(row.values[target])
             else:
-                found.pop(draft.key, None)
-            yield draft
-        self._links[resource.name] = derived_fields.group_pairs(found.values())
+                links.pop(row.key, None)
+            yield row
+        self._links[resource.name] = derived_fields.group_pairs(links.values())
 
     def _update_linked_records(self) -> None:
-        """Classes and courses that their own file does not carry still follow their links."""
+        """Update linked classes and courses whose own file is not a bulk file of the package."""
         for link, (name, element) in derived_fields.link_sources().items():
             if link in self._links and name not in self._bulk and (link in self._bulk or link in self._delta):
                 self._update_derived_field(FILES[name], element, self._links[link])
 
     def _mark_missing(self, resource: ResourceType) -> None:
         changes, ids = self.changes[resource.name], self.reader.ids[resource.name]
-        waiting: list[str] = []
-        for key in self._stored.keys(resource.name, _written_by_imports(resource.name)):
-            if key not in ids:
-                waiting.append(key)
-                if len(waiting) == BATCH_SIZE:
-                    self._mark_deleted(resource, changes, waiting)
-                    waiting = []
-        self._mark_deleted(resource, changes, waiting)
+        stored = self._stored.keys(resource.name, _written_by_imports(resource.name))
+        missing = (key for key in stored if key not in ids)
+        while batch := list(islice(missing, BATCH_SIZE)):
+            for body in self._stored.get_many(resource.name, batch).values():
+                changes.add(resource.tombstone(body), "deleted")
 
     def _claim_provenance(self, name: str) -> None:
         ids = self.reader.ids[name]
@@ -175,33 +180,30 @@ class RosterDiff:
             if note.removeprefix(provenance.note_key(name, "")) in ids:
                 self.provenance_keys.append(note)
 
-    def _mark_deleted(self, resource: ResourceType, changes: ChangeSet, keys: list[str]) -> None:
-        for body in self._stored.get_many(resource.name, keys).values():
-            changes.add(resource.tombstone(body), "deleted")
-
     def _find_old_tombstones(self, days: int) -> None:
-        """Tombstones that are old enough and that no record refers to any more, the package's own ids excepted."""
+        """Find the tombstones to purge: old enough, without references, and not in the package."""
         for query in old_tombstone_counts(days):
-            # Counting is quick, and mostly there are none; who refers to them is a long question.
+            # Counting is fast and the result is usually 0. The search for references is slow.
             if self._stored.find(query).total:
-                self._find_free_tombstones(query.collection, query.where)
+                self._find_unreferenced(query.collection, query.where)
 
-    def _find_free_tombstones(self, name: str, old: Where) -> None:
-        free = And((old, Not(Or(tuple(_referrers(name))))))
+    def _find_unreferenced(self, name: str, old: Where) -> None:
+        unreferenced = And((old, Not(Or(tuple(_references_to(name))))))
         ids, recalled = self.reader.ids.get(name, ()), self.reader.references.recalled
-        if keys := [key for key in self._stored.keys(name, free) if key not in ids and (name, key) not in recalled]:
-            self.purged[name] = keys
+        keys = self._stored.keys(name, unreferenced)
+        if purged := [key for key in keys if key not in ids and (name, key) not in recalled]:
+            self.purged[name] = purged
 
 
 def old_tombstone_counts(days: int) -> list[Query]:
-    """What counts the tombstones of each class that are older than so many days."""
-    cutoff = fold(format_instant(time.time() - days * DAY_SECONDS))
+    """Return queries that count the tombstones older than `days` days, one for each collection."""
+    cutoff = fold(format_epoch_seconds(time.time() - days * DAY_SECONDS))
     old = And((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))
     return [Query(name, old, limit=0) for name in FILES]
 
 
 def _written_by_imports(name: str) -> Where:
-    """The active records that are an import's to delete: not what a grade tool wrote."""
+    """Return the condition for the active records that an import can delete: those that no grade tool wrote."""
     return (
         And((ACTIVE_ONLY, Not(provenance.written_by_tools(name))))
         if name in provenance.WRITABLE_COLLECTIONS
@@ -209,7 +211,7 @@ def _written_by_imports(name: str) -> Where:
     )
 
 
-def _referrers(name: str) -> Iterator[Where]:
+def _references_to(name: str) -> Iterator[Where]:
     everything: Where = And(())
     for resource in FILES.values():
         for reference in resource.references:

@@ -1,4 +1,4 @@
-"""Rows put aside in key order, in memory while they are few and in a temporary file when they are many."""
+"""External merge sort of records by key. Up to a thousand stay in memory, more go to a temporary file."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from backends import Value
 __all__ = ["ExternalSorter", "SortableRecord"]
 
 SortableRecord: TypeAlias = tuple[str, bytes, dict[str, Value]]
-"""A key, a body without its stamp, and its comparison keys without that of the stamp."""
+"""Key, body without timestamp, and comparison values without that of the timestamp."""
 
 RUN_ROWS = 1_000
-"""Rows that are held and sorted at once."""
+"""Rows that are sorted in memory at once."""
 
 CHUNK_ROWS = 100
-"""Rows that are read back at once from each sorted run."""
+"""Rows of a sorted run that are read at once."""
+
 MAX_MERGED_RUNS = 300
-"""So many runs are merged, that is 300,000 rows. More would take longer than the order is worth."""
+"""Runs that are merged, 300,000 rows. Above that, merging takes longer than the order saves in reads."""
 
-
-# The key alone: an id that came twice refuses the package later, and bodies with equal keys cannot be told apart here.
+# Rows with equal keys need no defined order: a later check rejects the package.
 _KEY = itemgetter(0)
 
 
 class ExternalSorter:
-    """Takes rows in any order and gives them back by key, as often as asked.
+    """Sorter of rows by key. Rows are added in any order and can be read repeatedly.
 
-    A store that is filled in the order in which it is read answers a long page several times as fast.
+    Reading a large page is several times as fast if the store was filled in the order of the keys.
     """
 
     def __init__(self) -> None:
@@ -41,54 +41,53 @@ class ExternalSorter:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
 
     def add(self, rows: Iterable[SortableRecord]) -> None:
-        """Put rows aside."""
+        """Add rows."""
         self._buffer.extend(rows)
         if len(self._buffer) >= RUN_ROWS:
             self._write_run()
 
     def rows(self) -> Iterator[SortableRecord]:
-        """All rows by key; beyond MERGED runs, run by run."""
+        """Return all rows in the order of their keys; with more than MAX_MERGED_RUNS runs, only each run is sorted."""
         self._buffer.sort(key=_KEY)
         runs = [*map(self._read, self._runs), iter([self._buffer])]
-        return _merge(runs) if len(runs) <= MAX_MERGED_RUNS else (row for run in runs for piece in run for row in piece)
+        return _merge(runs) if len(runs) <= MAX_MERGED_RUNS else (row for run in runs for chunk in run for row in chunk)
 
     def close(self) -> None:
-        """Remove the file."""
+        """Delete the temporary file."""
         self._file.close()
 
     def _write_run(self) -> None:
         rows, self._buffer = sorted(self._buffer, key=_KEY), []
-        places = []
-        at = self._file.seek(0, 2)
+        chunks = []
+        offset = self._file.seek(0, 2)
         for start in range(0, len(rows), CHUNK_ROWS):
-            # marshal reads a file in small steps, so each piece is packed and read as one
+            # marshal.load() reads a file in small steps; reading each chunk as a whole is faster
             packed = marshal.dumps(rows[start : start + CHUNK_ROWS])
-            places.append((at, len(packed)))
-            at += self._file.write(packed)
-        self._runs.append(places)
+            chunks.append((offset, len(packed)))
+            offset += self._file.write(packed)
+        self._runs.append(chunks)
 
-    def _read(self, places: list[tuple[int, int]]) -> Iterator[list[SortableRecord]]:
-        for at, length in places:
-            self._file.seek(at)
+    def _read(self, chunks: list[tuple[int, int]]) -> Iterator[list[SortableRecord]]:
+        for offset, length in chunks:
+            self._file.seek(offset)
             yield cast("list[SortableRecord]", marshal.loads(self._file.read(length)))
 
 
 def _merge(runs: list[Iterator[list[SortableRecord]]]) -> Iterator[SortableRecord]:
-    """The rows of sorted runs, each given piece by piece, in order.
+    """Yield the rows of sorted runs in order. Each run yields its rows in chunks.
 
-    Step by step all that is due up to the least end of a piece is sorted at once: many times as fast as taking row
-    after row from a heap.
+    Each step sorts all rows up to the lowest last key of a chunk at once. This is many times as fast as a heap.
     """
-    ahead = [(piece, run) for run in runs if (piece := next(run, []))]
-    while ahead:
-        bound = min(piece[-1][0] for piece, _ in ahead)
-        due: list[SortableRecord] = []
-        left = []
-        for piece, run in ahead:
-            end = bisect_right(piece, bound, key=_KEY)
-            due += piece[:end]
-            if rest := piece[end:] or next(run, []):
-                left.append((rest, run))
-        ahead = left
-        due.sort(key=_KEY)
-        yield from due
+    heads = [(chunk, run) for run in runs if (chunk := next(run, []))]
+    while heads:
+        bound = min(chunk[-1][0] for chunk, _ in heads)
+        rows: list[SortableRecord] = []
+        next_heads = []
+        for chunk, run in heads:
+            end = bisect_right(chunk, bound, key=_KEY)
+            rows += chunk[:end]
+            if rest := chunk[end:] or next(run, []):
+                next_heads.append((rest, run))
+        heads = next_heads
+        rows.sort(key=_KEY)
+        yield from rows

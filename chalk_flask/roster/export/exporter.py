@@ -86,7 +86,7 @@ def export_package(
     with _replacing(path) as raw, zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as package:
         for name in FILES:
             source = _ExportSource(snapshot, FILES[name], where, gone)
-            if rows := _write(package, source, spreadsheet_safe):
+            if rows := _write_file(package, source, spreadsheet_safe):
                 done.rows[name] = rows
             if source.left_out:
                 done.left_out[name] = source.left_out
@@ -122,7 +122,7 @@ class _ExportSource:
         return () if self.where.field == "dateLastModified" else STATE_FIELDS
 
 
-def _write(package: zipfile.ZipFile, source: _ExportSource, safe: bool) -> int:
+def _write_file(package: zipfile.ZipFile, source: _ExportSource, safe: bool) -> int:
     """The file of a collection; how many rows it has. Without a row there is no file."""
     if next(iter(source), None) is None:
         return 0
