@@ -1,4 +1,4 @@
-"""What is kept of a tenant, and what is said of one."""
+"""Records of tenants, and the objects that commands print about them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ COLLECTION = "tenants"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """A tenant as its operator sees it. `created` is None for the default one, which nobody created.
+    """Tenant and its settings.
 
-    `max_deleted` and `max_changed` are the limits above which an import is held, as texts; None is the usual ones.
+    `created` is None for the default tenant. `demographics` is the opt-in. `max_deleted` and `max_changed` are the
+    change thresholds of imports as the operator wrote them; None is the default.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Tenant:
     max_changed: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that is stored and shown."""
+        """Return the JSON object that is stored and shown."""
         return {
             "name": self.name,
             "created": self.created,
@@ -39,12 +40,12 @@ class Tenant:
         }
 
     def to_record(self) -> Record:
-        """The record in the collection `tenants`, under the tenant's name."""
+        """Return the record for the collection `tenants`; its key is the name."""
         return Record(self.name, orjson.dumps(self.to_dict()))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Tenant:
-        """The tenant that a stored object describes."""
+        """Return the tenant of a stored object."""
         return cls(
             name=data["name"],
             created=data["created"],
@@ -56,9 +57,9 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class TenantSummary:
-    """A tenant and how much it has: active records of each served collection that has any, credentials of each kind.
+    """Tenant with the numbers of its active records by collection and of its credentials by kind.
 
-    Credentials that were revoked or have expired are counted too.
+    Collections without an active record are left out. Revoked and expired credentials are counted.
     """
 
     tenant: Tenant
@@ -66,18 +67,18 @@ class TenantSummary:
     credentials: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that is shown."""
+        """Return the JSON object that is shown."""
         return {**self.tenant.to_dict(), "counts": dict(self.records), **self.credentials}
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedTenant:
-    """What was erased with a tenant: so many records, and so many credentials of each kind."""
+    """Numbers of records, and of credentials by kind, that were deleted with a tenant."""
 
     name: str
     records: int
     credentials: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that is shown."""
+        """Return the JSON object that is shown."""
         return {"name": self.name, "erased": {"records": self.records, **self.credentials}}

@@ -1,4 +1,4 @@
-"""Tenants: districts that share a service, each with a roster, tokens, clients and settings of its own."""
+"""Store of the tenants: districts that share a service, each with its own roster, credentials and settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.tenants.record import COLLECTION, DeletedTenant, Tenant, TenantSummary
-from chalk_flask.times import utc_now
+from chalk_flask.times import format_timestamp, utc_now
 
 __all__ = [
     "COLLECTION",
@@ -35,66 +35,64 @@ __all__ = [
 ]
 
 DEFAULT_TENANT = "default"
-"""The tenant that always exists, so that a single district never meets the word."""
-
-DEMOGRAPHICS = "demographics"
+"""Name of the tenant that always exists, so that a single district needs no other."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TAKEN = "there is a tenant {!r} already; choose another name"
-_BATCH = 50_000
+_NAME_TAKEN = "there is a tenant {!r} already; choose another name"
+_DEMOGRAPHICS = "demographics"
+_BATCH_SIZE = 50_000
 
 
 class TenantError(Exception):
-    """There is no such tenant, or one cannot be made, changed or deleted as asked; the message says why."""
+    """Unknown tenant, invalid name, or rejected change; the message says why and what to do."""
 
 
 class TenantStore:
-    """The tenants of a store. Safe for use by many threads and processes at once."""
+    """Tenants of a store. Safe for use by many threads and processes."""
 
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
         self._now = now
 
     def create(self, name: str, demographics: bool = False) -> Tenant:
-        """A new tenant without a roster. Raises TenantError for a name that is taken or of another shape.
+        """Create a tenant without a roster. Raises TenantError for an invalid or existing name.
 
-        A name that differs from another's in case only counts as taken: not every disk tells such names apart.
+        Names that differ only in case count as equal, because some file systems ignore case.
         """
-        created = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        made = Tenant(name=validate_new_name(name), created=created, demographics=demographics)
+        tenant = Tenant(name=validate_new_name(name), created=format_timestamp(self._now()), demographics=demographics)
         with self._store.write(CONTROL) as control:
-            for taken in control.keys(COLLECTION):
-                if taken.lower() == name.lower():
-                    raise TenantError(_TAKEN.format(taken))
-            if self._leftover(control, name):
+            for existing in control.keys(COLLECTION):
+                if existing.lower() == name.lower():
+                    raise TenantError(_NAME_TAKEN.format(existing))
+            if self._has_leftovers(control, name):
                 raise TenantError(
-                    f"the tenant {name!r} was deleted, but not wholly: `chalk-flask tenant delete {name}` finishes that"
+                    f"the tenant {name!r} was deleted in part: finish with `chalk-flask tenant delete {name}`"
                 )
-            control.put(COLLECTION, [made.to_record()])
+            control.put(COLLECTION, [tenant.to_record()])
             record_event(control, name, "tenant.created", self._now(), demographics=demographics)
-        return made
+        return tenant
 
     def list(self) -> Sequence[Tenant]:
-        """All tenants by name, the default one among them."""
+        """Return all tenants, sorted by name; the default tenant is always one of them."""
         with self._store.read(CONTROL) as control:
             body = control.find(Query(COLLECTION)).body()
         records = {each.name: each for each in map(Tenant.from_dict, orjson.loads(b"[%s]" % body))}
-        return sorted({DEFAULT_TENANT: _UNTOUCHED, **records}.values(), key=lambda each: each.name)
+        return sorted({DEFAULT_TENANT: _INITIAL_DEFAULT, **records}.values(), key=lambda each: each.name)
 
     def get(self, name: str) -> Tenant:
-        """The tenant of that name. Raises TenantError when there is none."""
+        """Return the tenant of that name. Raises TenantError for an unknown name."""
         with self._store.read(CONTROL) as control:
             return require_tenant(control, name)
 
     def show(self, name: str) -> TenantSummary:
-        """The tenant of that name and how much it has. Raises TenantError when there is none."""
+        """Return the tenant and the numbers of its records and credentials. Raises TenantError for an unknown name."""
         with self._store.read(CONTROL) as control:
-            found = require_tenant(control, name)
-            credentials = {kind: _count(control, kind, _of(name)) for kind in self._kinds}
+            tenant = require_tenant(control, name)
+            credentials = {kind: _count(control, kind, _owned_by(name)) for kind in self._credential_collections}
         with self._store.read(name) as snapshot:
             served = [each.name for each in self._store.collections.values() if each.bumps_revision]
             active = {each: _count(snapshot, each, Compare("status", "=", ACTIVE)) for each in served}
-        return TenantSummary(found, {each: count for each, count in active.items() if count}, credentials)
+        return TenantSummary(tenant, {each: count for each, count in active.items() if count}, credentials)
 
     def update(
         self,
@@ -104,98 +102,99 @@ class TenantStore:
         max_deleted: str | None = None,
         max_changed: str | None = None,
     ) -> Tenant:
-        """Change what is given of a tenant, from the next request or import on. Raises TenantError.
+        """Change the settings of a tenant that are not None, from the next request or import on.
 
-        An opt-in to demographics, and the limits above which an import is held; an empty text is the usual limit again.
-        Webhooks know nothing of an opt-in yet: `outbox.withholding.change_tenant` does all this, and tells them.
+        `demographics` is the opt-in; `max_deleted` and `max_changed` are change thresholds of imports, "" for the
+        default. Raises TenantError for an unknown name. This does not notify webhooks; `outbox.opt_out.change_tenant`
+        does both.
         """
-        given = {"demographics": demographics, "maxDeleted": max_deleted, "maxChanged": max_changed}
-        facts = {name: None if value == "" else value for name, value in given.items() if value is not None}
+        options = {"demographics": demographics, "maxDeleted": max_deleted, "maxChanged": max_changed}
+        changes = {name: None if value == "" else value for name, value in options.items() if value is not None}
         with self._store.write(CONTROL) as control:
-            changed = Tenant.from_dict({**require_tenant(control, name).to_dict(), **facts})
-            control.put(COLLECTION, [changed.to_record()])
-            record_event(control, name, "tenant.changed", self._now(), **facts)
-        return changed
+            tenant = Tenant.from_dict({**require_tenant(control, name).to_dict(), **changes})
+            control.put(COLLECTION, [tenant.to_record()])
+            record_event(control, name, "tenant.changed", self._now(), **changes)
+        return tenant
 
     def delete(self, name: str) -> DeletedTenant:
-        """Erase a tenant with every record and credential that it has. Raises TenantError, and StorageError.
+        """Delete a tenant with all of its records and credentials. Raises TenantError and StorageError.
 
-        There are two transactions: credentials go first, so that what is left when the second one fails is a roster
-        that nobody can read. Deleting again then erases that.
+        A first transaction deletes the credentials, a second one the records. If the second one fails, no credential
+        can read the records, and calling this again deletes them.
         """
         self.check_deletable(name)
-        credentials = self._close(name)
-        return DeletedTenant(name, self._erase(name), credentials)
+        credentials = self._delete_credentials(name)
+        return DeletedTenant(name, self._delete_records(name), credentials)
 
     def check_deletable(self, name: str) -> None:
-        """Raises TenantError when there is nothing of a tenant of that name, or when it always exists."""
+        """Raise TenantError for the default tenant and for a name of which the store has nothing."""
         if name == DEFAULT_TENANT:
             raise TenantError(f"the tenant {DEFAULT_TENANT!r} always exists: it can be changed, but not deleted")
         with self._store.read(CONTROL) as control:
-            if not self._leftover(control, name):
+            if not self._has_leftovers(control, name):
                 require_tenant(control, name)
 
     @property
-    def _kinds(self) -> Sequence[str]:
-        """The collections of CONTROL whose records are a tenant's: its credentials."""
+    def _credential_collections(self) -> Sequence[str]:
+        """Collections of CONTROL whose records belong to a tenant."""
         return [each.name for each in self._store.collections.values() if "tenant" in each.fields_by_path]
 
-    def _close(self, name: str) -> Mapping[str, int]:
+    def _delete_credentials(self, name: str) -> Mapping[str, int]:
         with self._store.write(CONTROL) as control:
             control.delete(COLLECTION, [name])
-            credentials = {kind: _emptied(control, kind, _of(name)) for kind in self._kinds}
+            credentials = {kind: _delete_all(control, kind, _owned_by(name)) for kind in self._credential_collections}
             record_event(control, name, "tenant.deleted", self._now(), **credentials)
             return credentials
 
-    def _leftover(self, control: Snapshot, name: str) -> bool:
-        """Whether the store has anything of a tenant that may not exist."""
+    def _has_leftovers(self, control: Snapshot, name: str) -> bool:
+        """Return True if the store has records or credentials of a tenant, which itself may not exist."""
         if not _NAME.fullmatch(name):
             return False
         with self._store.read(name) as snapshot:
-            held = any(next(snapshot.keys(each), None) is not None for each in self._store.collections)
-        return held or any(_count(control, kind, _of(name)) for kind in self._kinds)
+            has_records = any(next(snapshot.keys(each), None) is not None for each in self._store.collections)
+        return has_records or any(_count(control, kind, _owned_by(name)) for kind in self._credential_collections)
 
-    def _erase(self, name: str) -> int:
+    def _delete_records(self, name: str) -> int:
         with self._store.write(name) as transaction:
             with self._store.read(CONTROL) as control:
                 if find_tenant(control, name) is not None:
-                    return 0  # somebody made it anew since it was closed, which takes an empty one
-            return sum(_emptied(transaction, each, MATCH_ALL) for each in self._store.collections)
+                    return 0  # it was created again meanwhile, which requires that nothing is left of it
+            return sum(_delete_all(transaction, each, MATCH_ALL) for each in self._store.collections)
 
 
 def validate_new_name(name: str) -> str:
-    """The name, if a new tenant may have it: 1 to 64 ASCII letters, digits, `-`, `_` and `.`, the first no sign.
+    """Return the name if it is valid for a new tenant.
 
-    Raises TenantError.
+    Names have 1 to 64 ASCII letters, digits, `-`, `_` and `.`, and begin with a letter or digit. Raises TenantError.
     """
     if name.lower() == DEFAULT_TENANT:
-        raise TenantError(_TAKEN.format(DEFAULT_TENANT))
+        raise TenantError(_NAME_TAKEN.format(DEFAULT_TENANT))
     if not _NAME.fullmatch(name):
         raise TenantError(
-            f"{name[:80]!r} cannot be the name of a tenant: that is 1 to 64 letters (a to z, A to Z), digits, '-', '_'"
-            " and '.', and begins with a letter or a digit"
+            f"{name[:80]!r} cannot be the name of a tenant: use 1 to 64 letters (a to z, A to Z), digits, '-', '_' and"
+            " '.', and begin with a letter or a digit"
         )
     return name
 
 
 def require_tenant(control: Snapshot, name: str) -> Tenant:
-    """The tenant of that name, from a snapshot of CONTROL. Raises TenantError when there is none."""
-    found = find_tenant(control, name) if _NAME.fullmatch(name) else None
-    if found is None:
-        wanted = name if _NAME.fullmatch(name) else "NAME"
+    """Return the tenant of that name, from a snapshot of CONTROL. Raises TenantError for an unknown name."""
+    is_valid = _NAME.fullmatch(name) is not None
+    tenant = find_tenant(control, name) if is_valid else None
+    if tenant is None:
         raise TenantError(
-            f"there is no tenant {name[:80]!r}: `chalk-flask tenant create {wanted}` makes one, `chalk-flask tenant"
-            " list` shows those there are"
+            f"there is no tenant {name[:80]!r}: `chalk-flask tenant create {name if is_valid else 'NAME'}` creates"
+            " one, `chalk-flask tenant list` lists the existing ones"
         )
-    return found
+    return tenant
 
 
 def find_tenant(control: Snapshot, name: str) -> Tenant | None:
-    """The tenant of that name, from a snapshot of CONTROL; None when there is none."""
+    """Return the tenant of that name, from a snapshot of CONTROL; None for an unknown name."""
     body = control.get_many(COLLECTION, [name]).get(name)
     if body is not None:
         return Tenant.from_dict(orjson.loads(body))
-    return _UNTOUCHED if name == DEFAULT_TENANT else None
+    return _INITIAL_DEFAULT if name == DEFAULT_TENANT else None
 
 
 def find_audit_tenant(store: Backend, tenant: str) -> str:
@@ -208,23 +207,25 @@ def find_audit_tenant(store: Backend, tenant: str) -> str:
 
 
 def apply_tenant_rules(control: Snapshot, principal: Principal) -> Principal | None:
-    """The grant as its tenant allows it now, from a snapshot of CONTROL; None when the tenant is no more.
+    """Return the principal with the restrictions of its tenant, from a snapshot of CONTROL.
 
-    Without the tenant's opt-in demographics are a denied family, whatever the scopes say.
+    Without the tenant's opt-in, demographics are denied regardless of the scopes. None if the tenant does not exist.
     """
     tenant = find_tenant(control, principal.tenant)
     if tenant is None:
         return None
     if tenant.demographics:
         return principal
-    limits: AccessRestrictions = replace(principal.restrictions, denied=principal.restrictions.denied | {DEMOGRAPHICS})
-    return replace(principal, restrictions=limits)
+    denied = principal.restrictions.denied | {_DEMOGRAPHICS}
+    restrictions: AccessRestrictions = replace(principal.restrictions, denied=denied)
+    return replace(principal, restrictions=restrictions)
 
 
-_UNTOUCHED = Tenant(name=DEFAULT_TENANT, demographics=True)
+# The default tenant before its first change, when it has no record.
+_INITIAL_DEFAULT = Tenant(name=DEFAULT_TENANT, demographics=True)
 
 
-def _of(tenant: str) -> Where:
+def _owned_by(tenant: str) -> Where:
     return Compare("tenant", "=", tenant)
 
 
@@ -232,10 +233,10 @@ def _count(snapshot: Snapshot, collection: str, where: Where) -> int:
     return snapshot.find(Query(collection, where, limit=1)).total
 
 
-def _emptied(transaction: Transaction, collection: str, where: Where) -> int:
-    """Remove what matches, and say how much that was."""
-    removed = 0
-    while batch := list(islice(transaction.keys(collection, where), _BATCH)):
+def _delete_all(transaction: Transaction, collection: str, where: Where) -> int:
+    """Delete the matching records and return their number."""
+    deleted = 0
+    while batch := list(islice(transaction.keys(collection, where), _BATCH_SIZE)):
         transaction.delete(collection, batch)
-        removed += len(batch)
-    return removed
+        deleted += len(batch)
+    return deleted

@@ -1,4 +1,4 @@
-"""Tenants are made, listed, changed and erased with all that they have, and demographics need their opt-in."""
+"""Tenants: creation, names, settings, summaries and deletion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -20,19 +19,12 @@ from tests.support.paths import ROOT
 from tests.support.small_roster import ROSTER, fill
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
-ALWAYS = Tenant(name="default", created=None, demographics=True)
+DEFAULT_TENANT = Tenant(name="default", created=None, demographics=True)
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return {"memory": "memory:", "sqlite": f"sqlite:///{tmp_path}/chalk.db", "json": f"json:///{tmp_path}/chalk"}[
-        request.param
-    ]
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Backend]:
-    with open_store(url, COLLECTIONS) as opened:
+def store(storage: str) -> Iterator[Backend]:
+    with open_store(storage, COLLECTIONS) as opened:
         yield opened
 
 
@@ -41,12 +33,8 @@ def tenants(store: Backend) -> TenantStore:
     return TenantStore(store, lambda: MORNING)
 
 
-every_backend = pytest.mark.parametrize("url", ["memory", "sqlite", "json"], indirect=True)
-in_memory = pytest.mark.parametrize("url", ["memory"], indirect=True)
-
-
-def settle(store: Backend, name: str, demographics: bool = False) -> str:
-    """Make a tenant with something in every collection that a tenant or its credentials may stand in; its token."""
+def create_full_tenant(store: Backend, name: str, demographics: bool = False) -> str:
+    """Create a tenant with records in every collection and credentials of each kind; return its token."""
     TenantStore(store).create(name, demographics)
     fill(store, name)
     with store.write(name) as transaction:
@@ -60,35 +48,33 @@ def settle(store: Backend, name: str, demographics: bool = False) -> str:
     return token
 
 
-def held(store: Backend, tenant: str) -> dict[str, list[str]]:
-    """The keys of every collection that has any."""
+def stored_keys(store: Backend, tenant: str) -> dict[str, list[str]]:
+    """Return the keys of every collection that is not empty."""
     with store.read(tenant) as snapshot:
-        found = {name: list(snapshot.keys(name)) for name in store.collections}
-    return {name: keys for name, keys in found.items() if keys}
+        keys = {name: list(snapshot.keys(name)) for name in store.collections}
+    return {name: names for name, names in keys.items() if names}
 
 
-@every_backend
-def test_the_default_tenant_is_there_without_anybody_having_made_it(tenants: TenantStore, store: Backend) -> None:
-    assert tenants.list() == [ALWAYS]
-    assert tenants.get("default") == tenants.show("default").tenant == ALWAYS
-    assert held(store, CONTROL) == {}
+def test_default_tenant_exists_in_an_empty_store(tenants: TenantStore, store: Backend) -> None:
+    assert tenants.list() == [DEFAULT_TENANT]
+    assert tenants.get("default") == tenants.show("default").tenant == DEFAULT_TENANT
+    assert stored_keys(store, CONTROL) == {}
 
 
-@every_backend
-def test_a_new_tenant_is_listed_by_name_and_not_opted_in_to_demographics(tenants: TenantStore) -> None:
+@pytest.mark.every_backend
+def test_new_tenant_is_listed_without_demographics(tenants: TenantStore) -> None:
     tenants.create("south", demographics=True)
-    made = tenants.create("east.2_b-c")
-    assert made == Tenant(name="east.2_b-c", created="2031-05-02T08:00:00.000Z", demographics=False)
+    tenant = tenants.create("east.2_b-c")
+    assert tenant == Tenant(name="east.2_b-c", created="2031-05-02T08:00:00.000Z", demographics=False)
     assert [each.name for each in tenants.list()] == ["default", "east.2_b-c", "south"]
-    assert tenants.get("east.2_b-c") == made
+    assert tenants.get("east.2_b-c") == tenant
 
 
 @pytest.mark.parametrize("name", ["n", "N" * 64, "7", "north.valley_3-b", "default2"])
-def test_a_name_has_letters_digits_and_three_signs(name: str) -> None:
+def test_validate_new_name_accepts_letters_digits_and_three_signs(name: str) -> None:
     assert validate_new_name(name) == name
 
 
-@in_memory
 @pytest.mark.parametrize(
     "name",
     [
@@ -96,42 +82,38 @@ def test_a_name_has_letters_digits_and_three_signs(name: str) -> None:
         *("ä", "北", "٣", "a" * 65, "a" * 100_000, "lone \udc80"),
     ],
 )
-def test_another_name_is_refused_and_nothing_is_known_under_it(tenants: TenantStore, store: Backend, name: str) -> None:
-    with pytest.raises(TenantError, match="cannot be the name of a tenant") as refused:
+def test_invalid_name_is_rejected_everywhere(tenants: TenantStore, store: Backend, name: str) -> None:
+    with pytest.raises(TenantError, match="cannot be the name of a tenant") as caught:
         tenants.create(name)
-    assert len(str(refused.value)) < 700
-    for ask in (tenants.get, tenants.show, tenants.delete, lambda name: tenants.update(name, demographics=True)):
+    assert len(str(caught.value)) < 700
+    for call in (tenants.get, tenants.show, tenants.delete, lambda name: tenants.update(name, demographics=True)):
         with pytest.raises(TenantError, match="there is no tenant"):
-            ask(name)
-    assert held(store, CONTROL) == {}
+            call(name)
+    assert stored_keys(store, CONTROL) == {}
 
 
-@every_backend
 @pytest.mark.parametrize("again", ["north", "NORTH", "default", "Default"])
-def test_a_name_that_is_taken_is_refused_whatever_its_case(tenants: TenantStore, again: str) -> None:
-    made = tenants.create("north", demographics=True)
+def test_existing_name_is_rejected_ignoring_case(tenants: TenantStore, again: str) -> None:
+    tenant = tenants.create("north", demographics=True)
     with pytest.raises(TenantError, match=f"there is a tenant '{again.lower()}' already"):
         tenants.create(again)
-    assert tenants.list() == [ALWAYS, made]
+    assert tenants.list() == [DEFAULT_TENANT, tenant]
 
 
-@every_backend
-def test_a_tenant_is_opted_in_and_out_also_the_default_one(tenants: TenantStore) -> None:
+@pytest.mark.every_backend
+def test_update_changes_the_opt_in_of_any_tenant(tenants: TenantStore) -> None:
     tenants.create("north")
     for name in ("north", "default"):
-        for wanted in (True, False, False, True):
-            assert tenants.update(name, demographics=wanted).demographics is wanted
-            assert tenants.get(name).demographics is wanted
+        for demographics in (True, False, False, True):
+            assert tenants.update(name, demographics=demographics).demographics is demographics
+            assert tenants.get(name).demographics is demographics
     assert [(each.name, each.created) for each in tenants.list()] == [
         ("default", None),
         ("north", "2031-05-02T08:00:00.000Z"),
     ]
 
 
-@every_backend
-def test_a_tenant_is_shown_with_its_active_records_and_all_of_its_credentials(
-    tenants: TenantStore, store: Backend
-) -> None:
+def test_show_counts_active_records_and_all_credentials(tenants: TenantStore, store: Backend) -> None:
     tenants.create("north")
     tenants.create("south")
     fill(store, "north")
@@ -147,32 +129,27 @@ def test_a_tenant_is_shown_with_its_active_records_and_all_of_its_credentials(
     assert tenants.show("south").to_dict()["counts"] == {}
 
 
-@every_backend
-def test_a_deleted_tenant_leaves_nothing_in_any_collection_and_the_others_keep_all(
-    tenants: TenantStore, store: Backend
-) -> None:
-    kept, gone = settle(store, "south"), settle(store, "north")
-    south, north = held(store, "south"), held(store, "north")
+@pytest.mark.every_backend
+def test_delete_leaves_nothing_of_the_tenant_and_all_of_others(tenants: TenantStore, store: Backend) -> None:
+    other_token, token = create_full_tenant(store, "south"), create_full_tenant(store, "north")
+    south, north = stored_keys(store, "south"), stored_keys(store, "north")
     assert set(north) == set(store.collections)
-    erased = tenants.delete("north")
-    assert erased.records == sum(map(len, north.values()))
-    assert erased.credentials == {"tokens": 1, "clients": 2, "issuers": 2}
-    assert held(store, "north") == {}
-    assert held(store, "south") == south
-    left = held(store, CONTROL)
-    assert left["tenants"] == ["south"]
-    assert left["clients"] == ["clients-south-1", "clients-south-2"]
-    assert left["issuers"] == ["issuers-south-1", "issuers-south-2"]
+    deleted = tenants.delete("north")
+    assert deleted.records == sum(map(len, north.values()))
+    assert deleted.credentials == {"tokens": 1, "clients": 2, "issuers": 2}
+    assert stored_keys(store, "north") == {}
+    assert stored_keys(store, "south") == south
+    control = stored_keys(store, CONTROL)
+    assert control["tenants"] == ["south"]
+    assert control["clients"] == ["clients-south-1", "clients-south-2"]
+    assert control["issuers"] == ["issuers-south-1", "issuers-south-2"]
     assert [token.tenant for token in TokenStore(store).list()] == ["south"]
-    assert TokenStore(store).verify(gone) is None
-    assert TokenStore(store).verify(kept) is not None
+    assert TokenStore(store).verify(token) is None
+    assert TokenStore(store).verify(other_token) is not None
 
 
-@every_backend
-def test_the_tokens_of_a_deleted_tenant_end_at_once_also_where_they_were_just_used(
-    tenants: TenantStore, store: Backend
-) -> None:
-    token, tokens = settle(store, "north"), TokenStore(store)
+def test_delete_invalidates_tokens_that_are_cached(tenants: TenantStore, store: Backend) -> None:
+    token, tokens = create_full_tenant(store, "north"), TokenStore(store)
     assert tokens.verify(token)
     tenants.delete("north")
     assert tokens.verify(token) is None
@@ -180,9 +157,8 @@ def test_the_tokens_of_a_deleted_tenant_end_at_once_also_where_they_were_just_us
     assert tokens.verify(token) is None
 
 
-@every_backend
-def test_a_deleted_tenant_is_unknown_and_its_name_free(tenants: TenantStore, store: Backend) -> None:
-    settle(store, "north", demographics=True)
+def test_name_of_a_deleted_tenant_can_be_used_again(tenants: TenantStore, store: Backend) -> None:
+    create_full_tenant(store, "north", demographics=True)
     tenants.delete("north")
     for _ in range(2):
         with pytest.raises(TenantError, match="there is no tenant 'north'"):
@@ -191,46 +167,43 @@ def test_a_deleted_tenant_is_unknown_and_its_name_free(tenants: TenantStore, sto
     assert tenants.show("north").records == {}
 
 
-@every_backend
-def test_the_default_tenant_is_not_deleted(tenants: TenantStore, store: Backend) -> None:
+def test_default_tenant_cannot_be_deleted(tenants: TenantStore, store: Backend) -> None:
     fill(store)
     with pytest.raises(TenantError, match="always exists: it can be changed, but not deleted"):
         tenants.delete("default")
     assert tenants.show("default").records["users"] == 8
 
 
-@in_memory
-def test_many_records_go_in_batches(tenants: TenantStore, store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalk_flask.tenants.store._BATCH", 7)
-    settle(store, "north")
+def test_delete_works_in_batches(tenants: TenantStore, store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalk_flask.tenants.store._BATCH_SIZE", 7)
+    create_full_tenant(store, "north")
     tenants.delete("north")
-    assert held(store, "north") == {}
+    assert stored_keys(store, "north") == {}
 
 
-@every_backend
-def test_a_roster_that_somebody_is_writing_keeps_the_delete_waiting_after_the_credentials_ended(
+def test_delete_fails_after_the_credentials_if_the_roster_is_locked(
     tenants: TenantStore, store: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = settle(store, "north")
+    token = create_full_tenant(store, "north")
     write = store.write
 
-    def one_writer_at_a_time(tenant: str, wait: float = 60.0) -> object:
+    def write_while_locked(tenant: str, wait: float = 60.0) -> object:
         if tenant == "north":
             with write("north"):
                 return write(tenant, wait=0.05)
         return write(tenant, wait)
 
-    monkeypatch.setattr(store, "write", one_writer_at_a_time)
+    monkeypatch.setattr(store, "write", write_while_locked)
     with pytest.raises(StorageBusyError):
         tenants.delete("north")
     monkeypatch.undo()
-    assert_half_done_then_finish(tenants, store, token)
+    assert_half_deleted_then_finish(tenants, store, token)
 
 
 KILLED = """
 import os, sys
 from backends import backend_class
-from chalk_flask.tenants.store import Tenants
+from chalk_flask.tenants.store import TenantStore
 from chalk_flask.storage import COLLECTIONS
 
 class Ends(backend_class(sys.argv[1])):
@@ -239,28 +212,29 @@ class Ends(backend_class(sys.argv[1])):
             os._exit(9)
         return super().write(tenant, wait)
 
-Tenants(Ends.open(sys.argv[1], COLLECTIONS)).delete("north")
+TenantStore(Ends.open(sys.argv[1], COLLECTIONS)).delete("north")
 """
 
 
-@pytest.mark.parametrize("url", ["sqlite", "json"], indirect=True)
-def test_a_process_that_is_killed_in_between_leaves_no_credentials_and_deleting_again_finishes(
-    tenants: TenantStore, store: Backend, url: str
+@pytest.mark.slow
+@pytest.mark.on_backend("sqlite")
+def test_killed_delete_leaves_no_credentials_and_can_be_finished(
+    tenants: TenantStore, store: Backend, storage: str
 ) -> None:
-    token = settle(store, "north")
+    token = create_full_tenant(store, "north")
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, url], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False
+        [sys.executable, "-c", KILLED, storage], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False
     )
     assert killed.returncode == 9
-    assert_half_done_then_finish(tenants, store, token)
+    assert_half_deleted_then_finish(tenants, store, token)
 
 
-def assert_half_done_then_finish(tenants: TenantStore, store: Backend, token: str) -> None:
+def assert_half_deleted_then_finish(tenants: TenantStore, store: Backend, token: str) -> None:
     assert TokenStore(store).verify(token) is None
-    assert set(held(store, CONTROL)) <= {"keys", "audit"}
-    assert set(held(store, "north")) == set(store.collections)
-    with pytest.raises(TenantError, match="deleted, but not wholly: `chalk-flask tenant delete north` finishes that"):
+    assert set(stored_keys(store, CONTROL)) <= {"keys", "audit"}
+    assert set(stored_keys(store, "north")) == set(store.collections)
+    with pytest.raises(TenantError, match="deleted in part: finish with `chalk-flask tenant delete north`"):
         tenants.create("north")
     assert tenants.delete("north").records > 0
-    assert held(store, "north") == {}
+    assert stored_keys(store, "north") == {}
     tenants.create("north")

@@ -82,7 +82,7 @@ def test_looking_creates_no_store(run: Run, tmp_path: Path) -> None:
         (["create", "default"], "there is a tenant 'default' already"),
         (["create", "north", "--storage", "memory:"], "memory: keeps nothing once this command ends"),
         (["set", "default", "--demographics", "--storage", "memory:"], "memory: keeps nothing once this command ends"),
-        (["show", "north"], "there is no tenant 'north': `chalk-flask tenant create north` makes one"),
+        (["show", "north"], "there is no tenant 'north': `chalk-flask tenant create north` creates one"),
         (["set", "north", "--demographics"], "there is no tenant 'north'"),
         (["delete", "north", "--yes"], "there is no tenant 'north'"),
         (["delete", "default", "--yes"], "the tenant 'default' always exists"),
