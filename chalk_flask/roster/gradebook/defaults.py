@@ -1,14 +1,12 @@
-"""Where a gradebook record belongs: its references followed, the missing ones filled in (digest 7)."""
+"""Default category and grading period for line items that omit them (interpretation W-07)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
 from uuid import uuid4
 
 import orjson
 
-from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Record, Transaction, Where
+from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Record, Snapshot, Where
 from chalk_flask.oneroster.fields.scalars import JSON, fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY, with_sessions_below
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
@@ -16,47 +14,43 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.gradebook.payload import Payload
 
-__all__ = ["Visibility", "default_category", "grading_period", "record_exists"]
-
-Visibility: TypeAlias = Callable[[str], Where]
-"""For each collection the records that the writer may know of."""
+__all__ = ["default_category", "grading_period", "record_exists"]
 
 _UNCATEGORIZED = "Uncategorized"
+_CLASS_ID = "metadata.classId"
 
 
-def record_exists(snapshot: Transaction, collection: str, key: str, where: Where = MATCH_ALL) -> bool:
-    """Whether there is a record with this id for which the condition holds."""
-    asked = And((Compare(KEY, "=", key), where))
-    return snapshot.find(Query(collection, asked, limit=0)).total > 0
+def record_exists(snapshot: Snapshot, collection: str, key: str, where: Where = MATCH_ALL) -> bool:
+    """Return True if there is a record with this id that matches the condition."""
+    return snapshot.find(Query(collection, And((Compare(KEY, "=", key), where)), limit=0)).total > 0
 
 
-def default_category(snapshot: Transaction, class_id: str) -> tuple[str, Record | None]:
-    """The category of line items that name none, and its record when it is not there yet (reading W-07).
+def default_category(snapshot: Snapshot, class_id: str) -> tuple[str, Record | None]:
+    """Return the id of the default category of a class, and its record if it does not exist yet.
 
-    That is the first, by id, of the active ones called Uncategorized that are not tied to another class.
+    It is the first by id of the active categories titled Uncategorized that do not belong to another class.
     """
-    tied = "metadata.classId"
-    free = Or((Compare(tied, "=", fold(class_id)), Not(Compare(tied, ">=", ""))))
-    named = And((Compare("title", "=", fold(_UNCATEGORIZED)), ACTIVE_ONLY, free))
-    found = next(snapshot.keys("categories", named), None)
-    if found is not None:
-        return found, None
+    of_no_other_class = Or((Compare(_CLASS_ID, "=", fold(class_id)), Not(Compare(_CLASS_ID, ">=", ""))))
+    where = And((Compare("title", "=", fold(_UNCATEGORIZED)), ACTIVE_ONLY, of_no_other_class))
+    existing = next(snapshot.keys("categories", where), None)
+    if existing is not None:
+        return existing, None
     key = fold(_UNCATEGORIZED)
-    if record_exists(snapshot, "categories", key, ACTIVE_ONLY):  # somebody else's, under another title
+    if record_exists(snapshot, "categories", key, ACTIVE_ONLY):  # the id belongs to a category with another title
         key = str(uuid4())
     data = {"sourcedId": key, "status": ACTIVE, "dateLastModified": NO_TIMESTAMP, "title": _UNCATEGORIZED}
     return key, FILES["categories"].record(data)
 
 
-def grading_period(snapshot: Transaction, class_id: str, due: str) -> str | None:
-    """The grading period of the class's terms in which a date-time lies, the shortest of several; None without any.
+def grading_period(snapshot: Snapshot, class_id: str, due_date: str) -> str | None:
+    """Return the id of the shortest grading period in the terms of a class that contains a date-time, or None.
 
-    A period ends before its endDate (reading A-13), and lies in a term however deep below it (reading N-05).
+    The endDate is not part of a period (interpretation A-13). A period belongs to a term at any depth below it (N-05).
     """
     body = snapshot.get_many("classes", [class_id])[class_id]
     terms = [reference["sourcedId"] for reference in orjson.loads(body)["terms"]]
-    day = due[:10]
-    around = And(
+    day = due_date[:10]
+    where = And(
         (
             ACTIVE_ONLY,
             Compare("type", "=", fold("gradingPeriod")),
@@ -65,13 +59,13 @@ def grading_period(snapshot: Transaction, class_id: str, due: str) -> str | None
             In(KEY, with_sessions_below(snapshot, terms)),
         )
     )
-    found = orjson.loads(b"[%b]" % snapshot.find(Query("academicSessions", around)).body())
-    return _narrowest(found)["sourcedId"] if found else None
+    periods = orjson.loads(b"[%b]" % snapshot.find(Query("academicSessions", where)).body())
+    return _shortest(periods)["sourcedId"] if periods else None
 
 
-def _narrowest(sessions: list[Payload]) -> dict[str, JSON]:
-    latest = max(session["startDate"] for session in sessions)
+def _shortest(periods: list[Payload]) -> dict[str, JSON]:
+    latest_start = max(period["startDate"] for period in periods)
     return min(
-        (session for session in sessions if session["startDate"] == latest),
-        key=lambda session: (session["endDate"], session["sourcedId"]),
+        (period for period in periods if period["startDate"] == latest_start),
+        key=lambda period: (period["endDate"], period["sourcedId"]),
     )

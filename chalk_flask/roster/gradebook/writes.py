@@ -1,4 +1,4 @@
-"""The one door for gradebook writes: one record put or deleted, in one transaction, with all that goes with it."""
+"""Gradebook writes: create, replace or delete one record, with all that depends on it, in one transaction."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, ResourceType, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.changes import clock, provenance
-from chalk_flask.roster.changes.writer import RosterWriter, write_with_final_timestamp
-from chalk_flask.roster.gradebook.defaults import Visibility, default_category, grading_period, record_exists
+from chalk_flask.roster.changes import RosterWriter, clock, provenance, write_with_final_timestamp
+from chalk_flask.roster.gradebook.defaults import default_category, grading_period, record_exists
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, parse_payload
 
 __all__ = ["InvalidPayloadError", "OnCommit", "RecordNotFoundError", "Visibility", "WriteResult", "delete", "put"]
 
 LOCK_TIMEOUT_SECONDS = 5.0
-"""Seconds to wait for another writer; more would keep all threads of a server waiting behind a long import."""
+"""Maximum wait for the write lock. A longer one would block all threads of a server behind a long import."""
 
 COMMIT_LEAD_SECONDS = 0.02
-"""Seconds from the start of a write to its stamp: the commit of a few records is over by then, nearly always."""
+"""Expected time until the commit of a few records. The commit is rarely later."""
 
 BATCH_SIZE = 500
 
-
 OnCommit: TypeAlias = Callable[[Transaction], None]
-"""What else is to be written."""
+"""Function that writes more records in the same transaction, for example an audit event."""
+
+Visibility: TypeAlias = Callable[[str], Where]
+"""Function that returns the condition for the records of a collection that the grade tool can see."""
 
 
 class RecordNotFoundError(Exception):
-    """There is no such record that the writer may know of."""
+    """Error for a record that does not exist or that the grade tool cannot see."""
 
 
 class WriteResult(NamedTuple):
-    """The body of a record as it is stored now, and whether there was none before, or a deleted one."""
+    """Stored body of a record. `created` is True if the id was unknown or deleted before."""
 
     body: bytes
     created: bool
@@ -54,47 +55,51 @@ def put(
     visibility: Visibility,
     on_commit: OnCommit,
 ) -> WriteResult:
-    """Store what a grade tool sent as the whole of the record with this id; `sight` is what the tool may know of.
+    """Create or replace the record with this id.
 
-    Missing references are filled in (see `placing`). With status tobedeleted it is a deletion of what is there. What is
-    stored already, but for its stamp, stays as it is. `also` writes beside what is changed, in the same transaction.
+    Missing references get defaults, see `defaults`. The status tobedeleted deletes the record. A record that is stored
+    with the same content keeps its timestamp, and nothing is written.
 
-    Raises Unprocessable; RecordNotFoundError for an id of a record that is out of sight, or would be, and for a deletion of
-    nothing; StorageError.
+    Raises InvalidPayloadError; RecordNotFoundError if the grade tool cannot see the record before or after the write,
+    or if it deletes an unknown record; StorageError.
     """
-    sent = parse_payload(resource, key, payload)
+    data = parse_payload(resource, key, payload)
+    is_active = data["status"] == ACTIVE
     with _write(store, tenant) as writer:
         edit = _GradebookEdit(writer, visibility)
-        former = edit.previous(resource, key)
-        record = resource.record({**edit.completed(resource, sent, former), "dateLastModified": NO_TIMESTAMP})
-        active = sent["status"] == ACTIVE
-        if former is not None and without_timestamp(former) == record.body and edit.is_settled(resource, key, active):
-            return WriteResult(former, False)
-        if active:
-            edit.keep(resource, record)
+        previous = edit.previous(resource, key)
+        record = resource.record({**edit.completed(resource, data, previous), "dateLastModified": NO_TIMESTAMP})
+        if (
+            previous is not None
+            and without_timestamp(previous) == record.body
+            and (not is_active or edit.has_note(resource, key))
+        ):
+            return WriteResult(previous, False)
+        if is_active:
+            edit.store(resource, record)
         else:
-            edit.mark_deleted(resource, key, record)
+            edit.delete(resource, record)
         edit.write()
-        edit.previous(resource, key)  # nobody writes what they could not read afterwards
+        edit.previous(resource, key)  # rejects a record that the grade tool could not read afterwards
         on_commit(writer.transaction)
-    created = active and not (former is not None and resource.is_active(former))
+    created = is_active and not (previous is not None and resource.is_active(previous))
     return WriteResult(clock.record_with_timestamp(record, writer.timestamp).body, created)
 
 
 def delete(
     store: Backend, tenant: str, resource: ResourceType, key: str, visibility: Visibility, on_commit: OnCommit
 ) -> None:
-    """Make the record a tombstone, and the results of a line item too; `also` as in `put`.
+    """Replace the record with this id by a tombstone; with a line item, delete its results too.
 
-    Raises RecordNotFoundError for an id that is unknown, deleted or out of sight; Unprocessable for a category that a line item
-    uses; StorageError.
+    Raises RecordNotFoundError for an id that is unknown, deleted or not visible; InvalidPayloadError for a category
+    that a line item uses; StorageError.
     """
     with _write(store, tenant) as writer:
         edit = _GradebookEdit(writer, visibility)
-        former = edit.previous(resource, key)
-        if former is None or not resource.is_active(former):
+        previous = edit.previous(resource, key)
+        if previous is None or not resource.is_active(previous):
             raise RecordNotFoundError
-        edit.mark_deleted(resource, key, resource.tombstone(former))
+        edit.delete(resource, resource.tombstone(previous))
         edit.write()
         on_commit(writer.transaction)
 
@@ -106,55 +111,55 @@ def _write(store: Backend, tenant: str) -> AbstractContextManager[RosterWriter]:
 class _GradebookEdit:
     """Changes of one gradebook write, collected by collection and then written together."""
 
-    def __init__(self, writer: RosterWriter, sight: Visibility) -> None:
+    def __init__(self, writer: RosterWriter, visibility: Visibility) -> None:
         self._writer = writer
         self._transaction = writer.transaction
-        self._sight = sight
+        self._visibility = visibility
         self._changed: dict[str, list[Record]] = {}
         self._notes: list[Record] = []
-        self._void: list[str] = []
+        self._obsolete_notes: list[str] = []
 
     def previous(self, resource: ResourceType, key: str) -> bytes | None:
-        """The stored body, deleted or not. Raises RecordNotFoundError when it is out of sight (reading W-08)."""
+        """Return the stored body, deleted or not. Raises RecordNotFoundError if it is not visible (W-08)."""
         body = self._transaction.get_many(resource.name, [key]).get(key)
-        if body is not None and not record_exists(self._transaction, resource.name, key, self._sight(resource.name)):
+        if body is not None and not self._exists(resource.name, key, self._visibility(resource.name)):
             raise RecordNotFoundError
         return body
 
-    def completed(self, resource: ResourceType, sent: Payload, former: bytes | None) -> Payload:
-        """What was sent with the references it lacks. Raises Unprocessable for one that leads nowhere."""
-        active = sent["status"] == ACTIVE
-        if not active and former is None:
+    def completed(self, resource: ResourceType, data: Payload, previous: bytes | None) -> Payload:
+        """Return the payload with defaults. Raises InvalidPayloadError for an unknown reference."""
+        is_active = data["status"] == ACTIVE
+        if not is_active and previous is None:
             raise RecordNotFoundError
-        self._follow(resource, sent, active)
+        self._check_references(resource, data, is_active)
         if resource.name != "lineItems":
-            return sent
-        if not active and former is not None:  # a deletion need not repeat what it deletes
-            kept = resource.normalize(former)
-            return {name: kept[name] for name in ("category", "gradingPeriod") if name in kept} | sent
-        return {**self._filled(sent), **sent}
+            return data
+        if not is_active and previous is not None:  # a deletion need not repeat the references
+            stored = resource.normalize(previous)
+            return {name: stored[name] for name in ("category", "gradingPeriod") if name in stored} | data
+        return {**self._line_item_defaults(data), **data}
 
-    def is_settled(self, resource: ResourceType, key: str, active: bool) -> bool:
-        """Whether an unchanged record needs no note either: a deleted one never does."""
-        place = provenance.note_key(resource.name, key)
-        return not active or bool(self._transaction.get_many(provenance.COLLECTION, [place]))
+    def has_note(self, resource: ResourceType, key: str) -> bool:
+        """Return True if there is a note that a grade tool wrote the record."""
+        note_key = provenance.note_key(resource.name, key)
+        return bool(self._transaction.get_many(provenance.COLLECTION, [note_key]))
 
-    def keep(self, resource: ResourceType, record: Record) -> None:
-        """Change a record to this, and note that a grade tool wrote it."""
+    def store(self, resource: ResourceType, record: Record) -> None:
+        """Add an active record and the note that a grade tool wrote it."""
         self._changed.setdefault(resource.name, []).append(record)
         self._notes.append(provenance.provenance_note(resource.name, record.key))
 
-    def mark_deleted(self, resource: ResourceType, key: str, tombstone: Record) -> None:
-        """Change a record to its tombstone. Raises Unprocessable for a category that a line item uses."""
-        if resource.name == "categories" and self._uses("lineItems", "category.sourcedId", key):
+    def delete(self, resource: ResourceType, tombstone: Record) -> None:
+        """Add a tombstone. Raises InvalidPayloadError for a category that a line item uses (W-09)."""
+        if resource.name == "categories" and self._is_used("lineItems", "category.sourcedId", tombstone.key):
             raise InvalidPayloadError(
-                "the category is in use: line items refer to it; give them another one, or delete them"
+                "the category is in use by line items; give them another category or delete them first"
             )
-        self._delete(resource, [tombstone])
+        self._add_tombstones(resource, [tombstone])
         if resource.name == "lineItems":
             results = FILES["results"]
-            for bodies in self._referring(results, "lineItem.sourcedId", key):
-                self._delete(results, map(results.tombstone, bodies))
+            for bodies in self._referring_bodies(results, "lineItem.sourcedId", tombstone.key):
+                self._add_tombstones(results, map(results.tombstone, bodies))
 
     def write(self) -> None:
         """Write all changes with one new timestamp."""
@@ -162,50 +167,48 @@ class _GradebookEdit:
             self._writer.put(name, partial(_with_timestamp, records), partial(_keys, records))
         self._writer.finish()
         self._transaction.put(provenance.COLLECTION, self._notes)
-        self._transaction.delete(provenance.COLLECTION, self._void)
+        self._transaction.delete(provenance.COLLECTION, self._obsolete_notes)
 
-    def _delete(self, resource: ResourceType, tombstones: Iterable[Record]) -> None:
+    def _add_tombstones(self, resource: ResourceType, tombstones: Iterable[Record]) -> None:
         records = list(tombstones)
         self._changed.setdefault(resource.name, []).extend(records)
-        self._void += [provenance.note_key(resource.name, record.key) for record in records]
+        self._obsolete_notes += [provenance.note_key(resource.name, record.key) for record in records]
 
-    def _follow(self, resource: ResourceType, sent: Payload, active: bool) -> None:
-        lost = []
+    def _check_references(self, resource: ResourceType, data: Payload, is_active: bool) -> None:
+        unknown = []
         for reference in resource.references:
-            if (key := sent.get(reference.name)) is None:
+            if (key := data.get(reference.name)) is None:
                 continue
-            seen = self._sight(reference.target)
-            if not record_exists(
-                self._transaction, reference.target, key, _both(ACTIVE_ONLY, seen) if active else seen
-            ):
-                lost.append(f"{reference.name}: there is no {reference.element.token} with the id {key!r} here")
-        if lost:
-            raise InvalidPayloadError("; ".join(lost))
+            visible = self._visibility(reference.target)
+            where = And((ACTIVE_ONLY, visible)) if is_active else visible
+            if not self._exists(reference.target, key, where):
+                unknown.append(f"{reference.name}: there is no {reference.element.token} with the id {key!r}")
+        if unknown:
+            raise InvalidPayloadError("; ".join(unknown))
 
-    def _filled(self, sent: Payload) -> Payload:
-        found: Payload = {}
-        if "category" not in sent:
-            found["category"], record = default_category(self._transaction, sent["class"])
+    def _line_item_defaults(self, data: Payload) -> Payload:
+        defaults: Payload = {}
+        if "category" not in data:
+            defaults["category"], record = default_category(self._transaction, data["class"])
             if record is not None:
-                self.keep(FILES["categories"], record)
-        if "gradingPeriod" not in sent:
-            found["gradingPeriod"] = grading_period(self._transaction, sent["class"], sent["dueDate"])
-        return found
+                self.store(FILES["categories"], record)
+        if "gradingPeriod" not in data:
+            defaults["gradingPeriod"] = grading_period(self._transaction, data["class"], data["dueDate"])
+        return defaults
 
-    def _uses(self, collection: str, field: str, key: str) -> bool:
-        asked = _both(Compare(field, "=", key), ACTIVE_ONLY)
-        return self._transaction.find(Query(collection, asked, limit=0)).total > 0
+    def _exists(self, collection: str, key: str, where: Where) -> bool:
+        return record_exists(self._transaction, collection, key, where)
 
-    def _referring(self, resource: ResourceType, field: str, key: str) -> Iterator[Iterable[bytes]]:
-        # Found by the reference first and then put in order; asked as one, SQLite would walk all keys in their order.
-        found = In(KEY, Subquery(resource.name, KEY, _both(Compare(field, "=", key), ACTIVE_ONLY)))
-        waiting = iter(list(self._transaction.keys(resource.name, found)))
-        while batch := list(islice(waiting, BATCH_SIZE)):
+    def _is_used(self, collection: str, field: str, key: str) -> bool:
+        where = And((Compare(field, "=", key), ACTIVE_ONLY))
+        return self._transaction.find(Query(collection, where, limit=0)).total > 0
+
+    def _referring_bodies(self, resource: ResourceType, field: str, key: str) -> Iterator[Iterable[bytes]]:
+        # The subquery makes SQLite find the rows by the reference and sort them. Otherwise it would scan all keys.
+        where = In(KEY, Subquery(resource.name, KEY, And((Compare(field, "=", key), ACTIVE_ONLY))))
+        keys = iter(list(self._transaction.keys(resource.name, where)))
+        while batch := list(islice(keys, BATCH_SIZE)):
             yield self._transaction.get_many(resource.name, batch).values()
-
-
-def _both(first: Where, second: Where) -> Where:
-    return And((first, second))
 
 
 def _with_timestamp(records: Iterable[Record], timestamp: str) -> Iterator[Record]:

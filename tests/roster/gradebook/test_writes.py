@@ -232,30 +232,30 @@ def test_a_missing_grading_period_is_the_shortest_of_the_classs_terms_around_the
 @pytest.mark.parametrize(
     ("name", "sent", "said"),
     [
-        ("lineItems", {**ITEM, "class": {"sourcedId": "nope"}}, "class: there is no class with the id 'nope' here"),
+        ("lineItems", {**ITEM, "class": {"sourcedId": "nope"}}, "class: there is no class with the id 'nope'"),
         ("lineItems", {**ITEM, "category": {"sourcedId": "class-1"}}, "category: there is no category"),
         ("lineItems", {**ITEM, "gradingPeriod": {"sourcedId": "x"}}, "gradingPeriod: there is no academicSession"),
         ("lineItems", {**ITEM, "class": {"sourcedId": "class-1", "type": "org"}}, "class: 'org' is not the type"),
         ("lineItems", {**ITEM, "class": "class-1"}, "class: 'class-1' is not a reference"),
         ("lineItems", {**ITEM, "class": {}}, "class: None is not text"),
         ("lineItems", {**ITEM, "class": {"sourcedId": 5}}, "class: 5 is not text"),
-        ("lineItems", {**ITEM, "resultValueMin": 11}, "resultValueMin: 11 is above resultValueMax, 10.5"),
+        ("lineItems", {**ITEM, "resultValueMin": 11}, "resultValueMin: 11 is greater than resultValueMax 10.5"),
         ("lineItems", {**ITEM, "resultValueMax": "many"}, "resultValueMax: 'many' is not a base-10 number"),
         ("lineItems", {**ITEM, "resultValueMax": True}, "resultValueMax: True is not a number"),
         ("lineItems", {**ITEM, "title": ["x"]}, r"title: \['x'\] is not text"),
-        ("lineItems", {**ITEM, "title": "", "dueDate": None}, "title is missing; dueDate is missing"),
+        ("lineItems", {**ITEM, "title": "", "dueDate": None}, "title is required; dueDate is required"),
         ("lineItems", {**ITEM, "dueDate": "soon"}, "dueDate: 'soon' is neither"),
         ("lineItems", {**ITEM, "status": "gone"}, "status: 'gone' is not one of: active, tobedeleted"),
         ("lineItems", {**ITEM, "metadata": "x"}, "metadata: 'x' is not an object"),
         ("results", {**RESULT, "lineItem": {"sourcedId": "cat-1"}}, "lineItem: there is no lineItem"),
         ("results", {**RESULT, "student": {"sourcedId": "Pupil-1"}}, "student: there is no user"),
         ("results", {**RESULT, "student": {"sourcedId": "pupil-1", "type": "teacher"}}, "student: 'teacher' is not"),
-        ("results", {**RESULT, "score": None}, "score is missing"),
-        ("results", {**RESULT, "score": None, "scoreStatus": "not submitted"}, "score is missing"),
+        ("results", {**RESULT, "score": None}, "score is required"),
+        ("results", {**RESULT, "score": None, "scoreStatus": "not submitted"}, "score is required"),
         ("results", {**RESULT, "scoreStatus": "graded"}, "scoreStatus: 'graded' is not one of"),
         ("results", {**RESULT, "scoreDate": "2026-02-30"}, "scoreDate: '2026-02-30' is not a day"),
-        ("results", {}, "lineItem is missing; student is missing; scoreStatus is missing; scoreDate is missing"),
-        ("categories", {}, "title is missing"),
+        ("results", {}, "lineItem is required; student is required; scoreStatus is required; scoreDate is required"),
+        ("categories", {}, "title is required"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_the_name_of_its_member(
@@ -374,7 +374,7 @@ def test_what_is_out_of_sight_is_neither_referred_to_nor_written_over(taught: Ba
         return Not(Compare("@key", "=", hidden[name])) if name in hidden else MATCH_ALL
 
     before = bodies(taught)
-    with pytest.raises(InvalidPayloadError, match="class: there is no class with the id 'class-1' here"):
+    with pytest.raises(InvalidPayloadError, match="class: there is no class with the id 'class-1'"):
         put(taught, "lineItems", "x", ITEM, see)
     with pytest.raises(InvalidPayloadError, match=r"lineItem: .*; student: "):
         put(taught, "results", "x", RESULT, see)
