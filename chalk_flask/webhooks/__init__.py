@@ -1,1 +1,22 @@
-"""Webhooks: what changed is posted to those who asked for it."""
+"""Webhooks: sends the events of the outbox to the receivers that operators registered.
+
+In: webhooks that an operator creates with `WebhookStore`, and deliveries that imports and gradebook writes queue in the
+outbox. Out: signed HTTP requests, made by `Worker`, and the result of each attempt in the store.
+"""
+
+from __future__ import annotations
+
+from chalk_flask.webhooks.admin import WebhookError, WebhookRequest, WebhookStore
+from chalk_flask.webhooks.delivery import LeaderLock, Worker, leader_lock_for
+from chalk_flask.webhooks.http import SsrfGuard, WebhookClient
+
+__all__ = [
+    "LeaderLock",
+    "SsrfGuard",
+    "WebhookClient",
+    "WebhookError",
+    "WebhookRequest",
+    "WebhookStore",
+    "Worker",
+    "leader_lock_for",
+]

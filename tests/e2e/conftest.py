@@ -1,4 +1,4 @@
-"""The service as a district runs it: commands and a server as processes, spoken to over sockets."""
+"""Service as an operator runs it: commands and a server as processes, with requests over sockets."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import pytest
 
 from tests.support.paths import ROOT
 
-__all__ = ["ROOT", "Answer", "Served", "command", "served_by"]
+__all__ = ["ROOT", "Response", "RunningService", "run_command", "serve"]
 
 DEMO = ROOT / "chalk_flask" / "demo"
-ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+CLEAN_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came over the socket."""
+class Response:
+    """HTTP response with its body as received."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -35,42 +35,42 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The object in the body, unzipped if need be."""
-        zipped = self.headers.get("Content-Encoding") == "gzip"
-        data: dict[str, Any] = json.loads(gzip.decompress(self.body) if zipped else self.body)
+        """JSON object in the body, decompressed if necessary."""
+        compressed = self.headers.get("Content-Encoding") == "gzip"
+        data: dict[str, Any] = json.loads(gzip.decompress(self.body) if compressed else self.body)
         return data
 
     @property
-    def items(self) -> list[dict[str, Any]]:
-        """What its only collection holds."""
-        [found] = self.json.values()
-        assert isinstance(found, list)
-        return found
+    def records(self) -> list[dict[str, Any]]:
+        """Records in the only collection of the body."""
+        [records] = self.json.values()
+        assert isinstance(records, list)
+        return records
 
 
 @dataclass(frozen=True)
-class Served:
-    """A running server and a token that reads everything."""
+class RunningService:
+    """Running server and a token that can read everything."""
 
     process: subprocess.Popen[str]
     port: int
     token: str
 
-    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """The answer to a request with the token, unless another Authorization is given ("": none)."""
+    def request(self, path: str, method: str = "GET", **headers: str) -> Response:
+        """Send a request with the token and return the response; `Authorization=""` omits the token."""
         sent = {"Authorization": f"Bearer {self.token}"} | {n.replace("_", "-"): v for n, v in headers.items()}
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             connection.request(method, path, headers={name: value for name, value in sent.items() if value})
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
+            response = connection.getresponse()
+            return Response(response.status, response.headers, response.read())
 
 
-def command(folder: Path, *words: str | Path) -> str:
-    """What a command prints that ends well, run in a folder."""
+def run_command(folder: Path, *args: str | Path) -> str:
+    """Run a command in a folder and return its output; fail unless it exits with 0."""
     done = subprocess.run(
-        [sys.executable, "-m", "chalk_flask", *words],
+        [sys.executable, "-m", "chalk_flask", *args],
         cwd=folder,
-        env=ENVIRON | {"PYTHONPATH": str(ROOT)},
+        env=CLEAN_ENVIRON | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -80,26 +80,27 @@ def command(folder: Path, *words: str | Path) -> str:
 
 
 @contextmanager
-def served_by(folder: Path, token: str, *words: str | Path) -> Iterator[Served]:
-    """`chalk-flask serve` on a free port, until the end; then it has to stop at SIGTERM with exit code 0.
+def serve(folder: Path, token: str, *args: str | Path) -> Iterator[RunningService]:
+    """Run `chalk-flask serve` on a free port until the block ends; then SIGTERM must end it with exit code 0.
 
-    Without a token it must be a store in memory, for which the server makes one.
+    An empty token requires a store in memory: the server prints the token that it creates.
     """
     with subprocess.Popen(
-        [sys.executable, "-m", "chalk_flask", "serve", "--port", "0", *map(str, words)],
+        [sys.executable, "-m", "chalk_flask", "serve", "--port", "0", *map(str, args)],
         cwd=folder,
-        env=ENVIRON | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        env=CLEAN_ENVIRON | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         try:
             assert process.stderr is not None
             lines = iter(process.stderr.readline, "")
-            found = next((each for line in lines if (each := re.search(r"Listening on http://\S+:(\d+)", line))), None)
-            assert found, "the server ended before it listened"
-            if not token:  # a store in memory: the server tells one
-                token = next(each[1] for line in lines if (each := re.search(r"Bearer (chk_live_\w+)", line)))
-            yield Served(process, int(found[1]), token)
+            matches = (re.search(r"Listening on http://\S+:(\d+)", line) for line in lines)
+            listening = next((match for match in matches if match), None)
+            assert listening, "the server ended before it listened"
+            if not token:
+                token = next(match[1] for line in lines if (match := re.search(r"Bearer (chk_live_\w+)", line)))
+            yield RunningService(process, int(listening[1]), token)
             process.terminate()
             assert process.wait(40) == 0
         finally:
@@ -107,10 +108,10 @@ def served_by(folder: Path, token: str, *words: str | Path) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The sample district, imported into SQLite with the command line and served."""
+def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """Sample district, imported into SQLite with the command line and served."""
     folder = tmp_path_factory.mktemp("district")
-    assert "Imported." in command(folder, "import", DEMO)
-    token = json.loads(command(folder, "token", "create", "--label", "e2e", "--scope", "all", "--json"))["token"]
-    with served_by(folder, token) as served:
-        yield served
+    assert "Imported." in run_command(folder, "import", DEMO)
+    token = json.loads(run_command(folder, "token", "create", "--label", "e2e", "--scope", "all", "--json"))["token"]
+    with serve(folder, token) as service:
+        yield service

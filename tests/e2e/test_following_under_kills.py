@@ -26,9 +26,9 @@ from backends import open_store
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
-from tests.support.deliveries import verified
+from tests.support.deliveries import verify_request
 from tests.support.followers import DELTA, Client, Follower, Trial
-from tests.support.receiver import OK, Behaviour, Receiver, read_request, receiving
+from tests.support.receiver import OK_RESPONSE, ConnectionHandler, Receiver, read_request, run_receiver
 
 CHANGES = int(os.environ.get("FOLLOWED_CHANGES", "120"))
 KILLS = int(os.environ.get("FOLLOWED_KILLS", "2"))
@@ -75,7 +75,7 @@ def lived(trial: Trial, follower: Follower, tally: Tally, life: float) -> None:
 def test_a_follower_and_a_receiver_miss_nothing_though_the_server_is_killed(kind: str, tmp_path: Path) -> None:
     chance, tally = random.Random(), Tally()
     storage, secrets, refused = url_in(tmp_path, kind), dict[str, str](), list[str]()
-    with receiving(verifying(secrets, refused)) as receiver:
+    with run_receiver(verifying(secrets, refused)) as receiver:
         trial = Trial(tmp_path, storage, receiver, chance)
         secrets.update({hook["id"]: hook["secret"] for hook in trial.hooks.values()})
         with trial.server() as (_, port), closing(Client(port, trial.token)) as client:
@@ -100,7 +100,7 @@ def test_a_follower_and_a_receiver_miss_nothing_though_the_server_is_killed(kind
     )
 
 
-def verifying(secrets: dict[str, str], refused: list[str]) -> Behaviour:
+def verifying(secrets: dict[str, str], refused: list[str]) -> ConnectionHandler:
     """Take what is signed with the secret of its webhook, and note what is not."""
 
     def behave(receiver: Receiver, stream: socket.socket) -> None:
@@ -109,10 +109,10 @@ def verifying(secrets: dict[str, str], refused: list[str]) -> Behaviour:
             request = own.requests.pop()
             receiver.requests.append(request)
             try:
-                verified(request, secrets[request[1]["x-chalk-webhook-id"]])
+                verify_request(request, secrets[request[1]["x-chalk-webhook-id"]])
             except WebhookVerificationError as error:
                 refused.append(str(error))
-            stream.sendall(OK)
+            stream.sendall(OK_RESPONSE)
 
     return behave
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.conftest import url_in
-from tests.e2e.conftest import DEMO, Answer, Served, command, served_by
+from tests.e2e.conftest import DEMO, Response, RunningService, run_command, serve
 
 ROOT = "/ims/oneroster/v1p1"
 SCOPES = ("roster.readonly", "gradebook.readonly", "gradebook.createput", "gradebook.delete")
@@ -27,24 +27,24 @@ CLIENTS, EACH = 8, 63
 class Tool:
     """A grade tool with one connection that stays open."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: RunningService) -> None:
         self._headers = {"Authorization": f"Bearer {served.token}"}
         self._connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
 
-    def ask(self, path: str, method: str = "GET", body: object = None) -> Answer:
+    def ask(self, path: str, method: str = "GET", body: object = None) -> Response:
         """The answer to a request, with a JSON body if one is given."""
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
         sent = None if body is None else json.dumps(body)
         target = path if path.startswith("/ims") else ROOT + path
         self._connection.request(method, target, body=sent, headers=headers)
         answer = self._connection.getresponse()
-        return Answer(answer.status, answer.headers, answer.read())
+        return Response(answer.status, answer.headers, answer.read())
 
     def find(self, path: str, text: str = "") -> list[dict[str, Any]]:
         """What a collection holds, filtered."""
         answer = self.ask(f"{path}?limit=10000" + (f"&filter={quote(text)}" if text else ""))
         assert answer.status == 200, answer.body
-        return answer.items
+        return answer.records
 
     def put(self, path: str, name: str, record: dict[str, Any], status: int) -> dict[str, Any]:
         """Put a record and be answered with it."""
@@ -59,24 +59,24 @@ class Tool:
 
 
 @pytest.fixture(scope="module")
-def served(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """The sample district behind a server, on every backend, and a token with four scopes; in memory one with all."""
     folder = tmp_path_factory.mktemp("grades")
     storage = ("--storage", url_in(folder, backend))
     if backend == "memory":
-        with served_by(folder, "", *storage, "--import", DEMO) as memory:
+        with serve(folder, "", *storage, "--import", DEMO) as memory:
             yield memory
         return
-    command(folder, "import", DEMO, *storage)
+    run_command(folder, "import", DEMO, *storage)
     scopes = [word for scope in SCOPES for word in ("--scope", scope)]
-    made = command(folder, "token", "create", "--label", "grade sync", *scopes, "--json", *storage)
-    with served_by(folder, json.loads(made)["token"], *storage) as durable:
+    made = run_command(folder, "token", "create", "--label", "grade sync", *scopes, "--json", *storage)
+    with serve(folder, json.loads(made)["token"], *storage) as durable:
         yield durable
-    assert json.loads(command(folder, "check", "--json", *storage))["ok"]
+    assert json.loads(run_command(folder, "check", "--json", *storage))["ok"]
 
 
 @pytest.fixture
-def tool(served: Served) -> Iterator[Tool]:
+def tool(served: RunningService) -> Iterator[Tool]:
     with closing(Tool(served)) as made:
         yield made
 
@@ -162,7 +162,7 @@ def test_grades_are_synchronised_from_the_first_look_to_the_last_deletion(tool: 
     assert {each["sourcedId"] for each in tool.find("/lineItems", f"dateLastModified>'{since}'")} == {item}
 
 
-def test_many_tools_at_once_lose_nothing(served: Served, tool: Tool) -> None:
+def test_many_tools_at_once_lose_nothing(served: RunningService, tool: Tool) -> None:
     class_id = class_of_teacher(tool)
     student = tool.find(f"/classes/{class_id}/students")[0]["sourcedId"]
     item = str(uuid.uuid4())
@@ -190,7 +190,7 @@ def test_many_tools_at_once_lose_nothing(served: Served, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 104857600", b"Transfer-Encoding: chunked"])
-def test_a_hundred_megabytes_are_refused_before_they_are_sent(served: Served, length: bytes) -> None:
+def test_a_hundred_megabytes_are_refused_before_they_are_sent(served: RunningService, length: bytes) -> None:
     """W-12"""
     head = b"PUT %b/results/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n%b\r\n\r\n"
     with socket.create_connection(("127.0.0.1", served.port), 30) as connection:

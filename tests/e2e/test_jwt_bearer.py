@@ -15,7 +15,7 @@ import pytest
 from joserfc import jws
 
 from chalk_flask.permissions.scopes import DEMOGRAPHICS, RESOURCE, ROSTER
-from tests.e2e.conftest import DEMO, Answer, Served, command, served_by
+from tests.e2e.conftest import DEMO, Response, RunningService, run_command, serve
 from tests.support.keys import AUD, ISS, KeyServer, ec_key, key_set, publishing, rsa_key, signed
 
 OLD, NEW, CURVE, FOREIGN = rsa_key("old"), rsa_key("new"), ec_key("curve"), rsa_key("foreign")
@@ -28,24 +28,24 @@ CANARY = "canary-8d1f"
 class District:
     """A server, the folder of its store, and where the tool publishes its keys."""
 
-    served: Served
+    served: RunningService
     folder: Path
     tool: KeyServer
 
-    def ask(self, token: str, path: str = "/orgs?limit=2") -> Answer:
-        return replace(self.served, token=token).ask(ROOT + path)
+    def ask(self, token: str, path: str = "/orgs?limit=2") -> Response:
+        return replace(self.served, token=token).request(ROOT + path)
 
 
 def add(folder: Path, *words: str | Path) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(command(folder, "issuer", "add", "--json", *words))
+    made: dict[str, Any] = json.loads(run_command(folder, "issuer", "add", "--json", *words))
     return made
 
 
 @pytest.fixture(scope="module")
 def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
     folder = tmp_path_factory.mktemp("jwt")
-    command(folder, "import", DEMO)
-    command(folder, "tenant", "create", "north")
+    run_command(folder, "import", DEMO)
+    run_command(folder, "tenant", "create", "north")
     keys = folder / "jwks.json"
     keys.write_bytes(key_set(OLD, CURVE))
     with publishing(OLD, CURVE) as tool:
@@ -53,7 +53,7 @@ def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
         add(folder, "--iss", ISS, "--aud", NORTH, "--jwks-url", tool.url, "--tenant", "north")
         add(folder, "--iss", FILE_ISS, "--aud", AUD, "--jwks-file", keys, "--scope", "roster.readonly")
         add(folder, "--iss", ONCE_ISS, "--aud", AUD, "--jwks-file", keys, "--replay")
-        with served_by(folder, signed(OLD)) as served:
+        with serve(folder, signed(OLD)) as served:
             yield District(served, folder, tool)
 
 
@@ -156,11 +156,11 @@ WRONG: dict[str, Callable[[], str]] = {
 def test_a_token_of_a_trusted_issuer_reads_the_roster(key: Any, district: District) -> None:
     for _ in range(2):
         answer = district.ask(signed(key))
-        assert (answer.status, len(answer.items)) == (200, 2)
+        assert (answer.status, len(answer.records)) == (200, 2)
     assert district.ask(signed(key, iss=FILE_ISS)).status == 200
 
 
-def without_name(answer: Answer) -> dict[str, Any]:
+def without_name(answer: Response) -> dict[str, Any]:
     """The body without what tells one answer from every other."""
     [status] = answer.json["statusInfoSet"]
     return {**answer.json, "statusInfoSet": {**status, "imsx_messageRefIdentifier": ""}}
@@ -195,9 +195,9 @@ def test_a_token_may_ask_for_less_and_never_gets_more(district: District) -> Non
 
 
 def test_a_token_opens_the_tenant_of_its_audience_alone(district: District) -> None:
-    [known, *_] = district.ask(signed(OLD)).items
+    [known, *_] = district.ask(signed(OLD)).records
     north = signed(OLD, aud=NORTH)
-    assert district.ask(north).items == []
+    assert district.ask(north).records == []
     foreign, unknown = (district.ask(north, f"/orgs/{name}") for name in (known["sourcedId"], "no-such-org"))
     assert (foreign.status, unknown.status) == (404, 404)
     assert foreign.json["error"] == unknown.json["error"] == "unknown_object"
@@ -244,20 +244,20 @@ def test_removing_an_issuer_ends_its_tokens_within_a_second(district: District) 
     made = add(district.folder, "--iss", "https://leaving.example.org", "--aud", AUD, "--jwks-file", keys)
     token = signed(OLD, iss="https://leaving.example.org")
     assert district.ask(token).status == 200
-    command(district.folder, "issuer", "remove", made["id"])
+    run_command(district.folder, "issuer", "remove", made["id"])
     time.sleep(1)
     assert district.ask(token).status == 401
 
 
 def test_no_part_of_a_token_gets_into_a_log_or_the_store(tmp_path: Path) -> None:
-    command(tmp_path, "import", DEMO)
+    run_command(tmp_path, "import", DEMO)
     keys = tmp_path / "jwks.json"
     keys.write_bytes(key_set(OLD))
     add(tmp_path, "--iss", ISS, "--aud", AUD, "--jwks-file", keys, "--replay")
     good = signed(OLD, sub=CANARY, jti=CANARY)
     sent = [good, good, *(make() for make in WRONG.values())]
-    with served_by(tmp_path, good, "--log-level", "debug") as served:
-        told = [replace(served, token=token).ask(f"{ROOT}/orgs").status for token in sent]
+    with serve(tmp_path, good, "--log-level", "debug") as served:
+        told = [replace(served, token=token).request(f"{ROOT}/orgs").status for token in sent]
         served.process.terminate()
         assert served.process.stderr is not None
         log = served.process.stderr.read()

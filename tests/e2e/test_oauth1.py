@@ -19,7 +19,7 @@ from authlib.integrations.requests_client import OAuth1Session as AuthlibSession
 from oauthlib.oauth1 import Client
 from requests_oauthlib import OAuth1Session
 
-from tests.e2e.conftest import DEMO, Answer, Served, command, served_by
+from tests.e2e.conftest import DEMO, Response, RunningService, run_command, serve
 
 IMS, CHALK = "/ims/oneroster/v1p1", "/api/oneroster/v1p1"
 USERS = f"{IMS}/users"
@@ -34,7 +34,7 @@ Make = Callable[[str, str], requests.Session]
 class Signing:
     """A server, and a client whose requests may be signed."""
 
-    served: Served
+    served: RunningService
     key: str
     secret: str
 
@@ -49,9 +49,9 @@ class Signing:
         header: str = headers["Authorization"]
         return header
 
-    def ask(self, path: str, method: str = "GET", sent_as: str = "", **options: Any) -> Answer:
+    def ask(self, path: str, method: str = "GET", sent_as: str = "", **options: Any) -> Response:
         """The answer to a request for `path`, signed, that is sent as one for another path."""
-        return self.served.ask(sent_as or path, method, Authorization=self.header(path, method, **options))
+        return self.served.request(sent_as or path, method, Authorization=self.header(path, method, **options))
 
 
 def requests_oauthlib(method: str) -> Make:
@@ -77,24 +77,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(DEMO, made / "package")
     with (made / "package" / "academicSessions.csv").open("a", encoding="utf-8") as sessions:
         sessions.write(f'"{SPECIAL}",,,Extra,term,2026-08-01,2027-01-31,,2027\r\n')
-    command(made, "import", "package")
+    run_command(made, "import", "package")
     return made
 
 
 def created(folder: Path, *words: str) -> tuple[str, str]:
-    made = json.loads(command(folder, "client", "create", "--label", "a signer", "--json", *words))
+    made = json.loads(run_command(folder, "client", "create", "--label", "a signer", "--json", *words))
     return made["client_id"], made["client_secret"]
 
 
 def bearer(folder: Path) -> str:
-    token: str = json.loads(command(folder, "token", "create", "--label", "e2e", "--json"))["token"]
+    token: str = json.loads(run_command(folder, "token", "create", "--label", "e2e", "--json"))["token"]
     return token
 
 
 @pytest.fixture(scope="module")
 def signing(folder: Path) -> Iterator[Signing]:
     key, secret = created(folder, "--oauth1")
-    with served_by(folder, bearer(folder)) as served:
+    with serve(folder, bearer(folder)) as served:
         yield Signing(served, key, secret)
 
 
@@ -119,7 +119,7 @@ def test_a_signed_request_gets_what_a_token_gets_under_every_root(
 ) -> None:
     answer = session.get(f"{signing.site}{root}/users", params={"limit": "3", "sort": "familyName"})
     assert answer.status_code == 200
-    assert answer.content == signing.served.ask(f"{root}/users?limit=3&sort=familyName").body
+    assert answer.content == signing.served.request(f"{root}/users?limit=3&sort=familyName").body
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_whatever_a_query_holds_is_signed_and_understood(
 def test_a_blank_is_signed_in_one_way_however_it_is_written(signing: Signing, blank: str) -> None:
     path = f"{USERS}?filter=givenName%3D'Mary{blank}Jane'"
     answer = signing.ask(path)
-    assert (answer.status, len(answer.items)) == (200, 1)
+    assert (answer.status, len(answer.records)) == (200, 1)
 
 
 def test_a_parameter_that_the_service_refuses_is_refused_for_what_it_is(
@@ -174,7 +174,7 @@ def test_head_is_signed_as_head(signing: Signing, session: requests.Session) -> 
     answer = session.head(signing.site + USERS)
     assert (answer.status_code, answer.content) == (200, b"")
     assert int(answer.headers["X-Total-Count"]) > 0
-    assert signing.served.ask(USERS, "HEAD", Authorization=signing.header(USERS)).status == 401
+    assert signing.served.request(USERS, "HEAD", Authorization=signing.header(USERS)).status == 401
 
 
 def test_a_form_is_signed_and_a_json_body_is_not(signing: Signing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ def test_every_page_of_a_walk_is_signed_anew(signing: Signing, session: requests
     assert len(seen) == len(set(seen)) == int(answer.headers["X-Total-Count"]) > 40
 
 
-def refused(answer: Answer, status: int = 401) -> str:
+def refused(answer: Response, status: int = 401) -> str:
     """The message of a refusal, which must have all its marks."""
     assert answer.status == status, answer.body
     error, challenge = {401: ("invalid_token", 'OAuth realm="OneRoster"'), 400: ("invalid_data", None)}[status]
@@ -254,8 +254,8 @@ def test_a_tampered_query_is_refused(signing: Signing) -> None:
 def test_a_request_that_is_sent_twice_is_answered_once(signing: Signing) -> None:
     for method in (SHA_1, SHA_256):
         header = signing.header(USERS, signature_method=method)
-        assert signing.served.ask(USERS, Authorization=header).status == 200
-        assert refused(signing.served.ask(USERS, Authorization=header)) == SAME
+        assert signing.served.request(USERS, Authorization=header).status == 200
+        assert refused(signing.served.request(USERS, Authorization=header)) == SAME
 
 
 @pytest.mark.parametrize(("offset", "status"), [(-590, 200), (-620, 401), (290, 200), (320, 401)])
@@ -273,7 +273,7 @@ def test_other_signature_methods_are_malformed(signing: Signing, method: str) ->
 
 def test_a_signature_with_a_private_key_is_malformed(signing: Signing) -> None:
     header = signing.header(USERS).replace(SHA_1, "RSA-SHA1")
-    assert "oauth_signature_method" in refused(signing.served.ask(USERS, Authorization=header), 400)
+    assert "oauth_signature_method" in refused(signing.served.request(USERS, Authorization=header), 400)
 
 
 @pytest.mark.parametrize(
@@ -285,9 +285,9 @@ def test_a_parameter_that_is_missing_or_stands_twice_is_malformed(signing: Signi
     parameters = rest.split(", ")
     [chosen] = [each for each in parameters if each.startswith(f"{name}=")]
     without = ", ".join(each for each in parameters if each != chosen)
-    said = refused(signing.served.ask(USERS, Authorization=f"{scheme} {without}"), 400)
+    said = refused(signing.served.request(USERS, Authorization=f"{scheme} {without}"), 400)
     assert said == f"The Authorization header is without {name}."
-    said = refused(signing.served.ask(USERS, Authorization=f"{scheme} {rest}, {chosen}"), 400)
+    said = refused(signing.served.request(USERS, Authorization=f"{scheme} {rest}, {chosen}"), 400)
     assert said == "A parameter stands in the Authorization header more than once."
 
 
@@ -296,7 +296,7 @@ def test_a_parameter_that_is_missing_or_stands_twice_is_malformed(signing: Signi
     ["OAuth", "oauth ", "OAuth nonsense", 'OAuth oauth_nonce="', "OAuth " + "a" * 9000, "OAuth\ta=1"],
 )
 def test_a_header_that_says_oauth_and_cannot_be_read_is_malformed(signing: Signing, header: str) -> None:
-    refused(signing.served.ask(USERS, Authorization=header), 400)
+    refused(signing.served.request(USERS, Authorization=header), 400)
 
 
 def test_two_authorization_headers_let_nobody_in(signing: Signing) -> None:
@@ -311,7 +311,7 @@ def test_two_authorization_headers_let_nobody_in(signing: Signing) -> None:
 
 def test_the_scheme_may_be_written_in_any_case(signing: Signing) -> None:
     header = "oAUTH" + signing.header(USERS).removeprefix("OAuth")
-    assert signing.served.ask(USERS, Authorization=header).status == 200
+    assert signing.served.request(USERS, Authorization=header).status == 200
 
 
 def test_a_query_of_more_parameters_than_anyone_needs_is_not_sorted(signing: Signing) -> None:
@@ -321,7 +321,7 @@ def test_a_query_of_more_parameters_than_anyone_needs_is_not_sorted(signing: Sig
 def test_oauth_parameters_in_the_query_are_no_credential(signing: Signing) -> None:
     url, _, _ = Client(signing.key, signing.secret, signature_type="QUERY").sign(signing.site + USERS)
     path = url.removeprefix(signing.site)
-    assert signing.served.ask(path, Authorization="").headers["WWW-Authenticate"] == "Bearer"
+    assert signing.served.request(path, Authorization="").headers["WWW-Authenticate"] == "Bearer"
     assert "header alone" in refused(signing.ask(USERS, sent_as=path), 400)
 
 
@@ -342,7 +342,7 @@ def test_limits_of_a_client_hold_for_what_it_signs(signing: Signing, folder: Pat
     """Reading O-05."""
     key, secret = created(folder, "--oauth1", "--limit-org", "org-north")
     answer = signing.ask(f"{CHALK}/schools", key=key, client_secret=secret)
-    assert [each["sourcedId"] for each in answer.items] == ["org-north"]
+    assert [each["sourcedId"] for each in answer.records] == ["org-north"]
 
 
 def test_a_grade_tool_writes_with_signatures(signing: Signing, folder: Path, library: Make) -> None:
@@ -358,7 +358,7 @@ def test_a_grade_tool_writes_with_signatures(signing: Signing, folder: Path, lib
 def test_a_revoked_client_is_out_within_a_second(signing: Signing, folder: Path) -> None:
     key, secret = created(folder, "--oauth1")
     assert signing.ask(USERS, key=key, client_secret=secret).status == 200
-    command(folder, "client", "revoke", key)
+    run_command(folder, "client", "revoke", key)
     time.sleep(1)
     assert refused(signing.ask(USERS, key=key, client_secret=secret)) == SAME
 
@@ -366,7 +366,7 @@ def test_a_revoked_client_is_out_within_a_second(signing: Signing, folder: Path)
 def test_the_former_secret_signs_during_the_overlap_of_a_rotation(signing: Signing, folder: Path) -> None:
     key, former = created(folder, "--oauth1")
     for overlap, status in (("1h", 200), ("0s", 401)):
-        new = json.loads(command(folder, "client", "rotate", key, "--overlap", overlap, "--json"))["client_secret"]
+        new = json.loads(run_command(folder, "client", "rotate", key, "--overlap", overlap, "--json"))["client_secret"]
         time.sleep(1)
         assert signing.ask(USERS, key=key, client_secret=new).status == 200
         assert signing.ask(USERS, key=key, client_secret=former).status == status
@@ -374,11 +374,11 @@ def test_the_former_secret_signs_during_the_overlap_of_a_rotation(signing: Signi
 
 
 def test_a_client_of_a_deleted_tenant_is_out(signing: Signing, folder: Path) -> None:
-    command(folder, "tenant", "create", "north")
+    run_command(folder, "tenant", "create", "north")
     key, secret = created(folder, "--oauth1", "--tenant", "north")
     answer = signing.ask(USERS, key=key, client_secret=secret)
-    assert (answer.status, answer.items) == (200, [])
-    command(folder, "tenant", "delete", "north", "--yes")
+    assert (answer.status, answer.records) == (200, [])
+    run_command(folder, "tenant", "delete", "north", "--yes")
     time.sleep(1)
     assert refused(signing.ask(USERS, key=key, client_secret=secret)) == SAME
 
@@ -394,7 +394,7 @@ def test_no_file_of_the_service_holds_a_secret_in_clear(signing: Signing, folder
 def test_behind_a_proxy_the_public_address_is_what_is_signed(folder: Path, tmp_path: Path) -> None:
     """Reading O-01."""
     key, secret = created(folder, "--oauth1")
-    with served_by(folder, "none", "--public-url", PROXY) as served:
+    with serve(folder, "none", "--public-url", PROXY) as served:
         signing = Signing(served, key, secret)
         path = f"{IMS}/terms/{quote(SPECIAL, safe='')}"
         assert signing.ask(path, site="https://roster.example.org/district").status == 200
@@ -404,9 +404,9 @@ def test_behind_a_proxy_the_public_address_is_what_is_signed(folder: Path, tmp_p
 
 def test_a_trusted_proxy_says_which_address_is_signed(folder: Path) -> None:
     key, secret = created(folder, "--oauth1")
-    with served_by(folder, "none", "--trusted-proxy", "127.0.0.1") as served:
+    with serve(folder, "none", "--trusted-proxy", "127.0.0.1") as served:
         signing = Signing(served, key, secret)
         forwarded = {"X_Forwarded_Proto": "https", "X_Forwarded_Host": "roster.example.org", "X_Forwarded_Port": "443"}
         header = signing.header(USERS, site="https://roster.example.org")
-        assert served.ask(USERS, Authorization=header, **forwarded).status == 200
-        assert served.ask(USERS, Authorization=signing.header(USERS)).status == 200
+        assert served.request(USERS, Authorization=header, **forwarded).status == 200
+        assert served.request(USERS, Authorization=signing.header(USERS)).status == 200

@@ -23,7 +23,7 @@ from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
 from chalk_flask.permissions.scopes import DEMOGRAPHICS, GRADEBOOK, ROSTER
-from tests.e2e.conftest import DEMO, Served, command, served_by
+from tests.e2e.conftest import DEMO, RunningService, run_command, serve
 from tests.support.keys import ec_key, rsa_key
 
 IMS = "/ims/oneroster/v1p1"
@@ -35,14 +35,14 @@ class District:
     """A district that is served, and its folder."""
 
     folder: Path
-    served: Served
+    served: RunningService
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.served.port}{path}"
 
     def client(self, *words: str | Path) -> dict[str, Any]:
         """A new client, as the command line shows it."""
-        made = json.loads(command(self.folder, "client", "create", "--label", "e2e", "--json", *words))
+        made = json.loads(run_command(self.folder, "client", "create", "--label", "e2e", "--json", *words))
         assert isinstance(made, dict)
         return made
 
@@ -50,8 +50,8 @@ class District:
 @pytest.fixture(scope="module")
 def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
     folder = tmp_path_factory.mktemp("clients")
-    command(folder, "import", DEMO)
-    with served_by(folder, "none") as served:
+    run_command(folder, "import", DEMO)
+    with serve(folder, "none") as served:
         yield District(folder, served)
 
 
@@ -166,7 +166,7 @@ def test_three_hundred_requests_at_once_get_three_hundred_tokens(district: Distr
         tokens = list(pool.map(ask, range(300)))
     assert len(set(tokens)) == 300
     for token in (tokens[0], tokens[150], tokens[299]):
-        assert district.served.ask(f"{IMS}/orgs", Authorization=f"Bearer {token}").status == 200
+        assert district.served.request(f"{IMS}/orgs", Authorization=f"Bearer {token}").status == 200
 
 
 def test_a_revoked_client_and_its_tokens_end_within_a_second(district: District) -> None:
@@ -175,7 +175,7 @@ def test_a_revoked_client_and_its_tokens_end_within_a_second(district: District)
         url = district.url("/oauth/token")
         session.fetch_token(url, grant_type="client_credentials")
         assert session.get(district.url(f"{IMS}/orgs")).status_code == 200
-        command(district.folder, "client", "revoke", made["client_id"])
+        run_command(district.folder, "client", "revoke", made["client_id"])
         deadline = time.monotonic() + 1
         while session.get(district.url(f"{IMS}/orgs")).status_code == 200:
             assert time.monotonic() < deadline

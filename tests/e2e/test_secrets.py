@@ -26,14 +26,23 @@ from standardwebhooks import Webhook
 from chalk_flask.auth.clients.assertions import JWT_BEARER
 from tests.e2e.conftest import DEMO
 from tests.support.keys import AUD, ISS, key_set, rsa_key, signed
-from tests.support.receiver import answering, receiving
-from tests.support.services import API, CANARY, GRANT, Place, files, forms, logged, people
+from tests.support.receiver import respond, run_receiver
+from tests.support.services import (
+    API,
+    CANARY,
+    GRANT,
+    ServiceFolder,
+    demo_users,
+    encoded_secrets,
+    log_text,
+    read_files,
+)
 
 
 @pytest.fixture(scope="module", params=["sqlite:///chalk.db", "json:///store"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ServiceFolder:
     """A service after all of it: stopped, with everything that it wrote."""
-    made = Place(tmp_path_factory.mktemp("secrets"), request.param)
+    made = ServiceFolder(tmp_path_factory.mktemp("secrets"), request.param)
     (made.folder / "tmp").mkdir()
     made.run("import", DEMO)
     credentials(made)
@@ -50,28 +59,28 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return made
 
 
-def credentials(place: Place) -> None:
+def credentials(place: ServiceFolder) -> None:
     """One of every kind that there is; what is shown once is remembered."""
-    place.secrets["token"] = place.make("token", "create", "--label", "reader", "--scope", "all")["token"]
-    revoked = place.make("token", "create", "--label", "revoked")
+    place.secrets["token"] = place.create("token", "create", "--label", "reader", "--scope", "all")["token"]
+    revoked = place.create("token", "create", "--label", "revoked")
     place.secrets["revoked token"] = revoked["token"]
     place.run("token", "revoke", revoked["id"])
     for name, words in {"client": (), "signing client": ("--oauth1",)}.items():
-        client = place.make("client", "create", "--label", name, *words)
+        client = place.create("client", "create", "--label", name, *words)
         place.secrets[name] = client["client_secret"]
         place.secrets[f"{name} id"] = client["client_id"]
-    rotated = place.make("client", "rotate", place.secrets["client id"])
+    rotated = place.create("client", "rotate", place.secrets["client id"])
     place.secrets["former secret"], place.secrets["client"] = place.secrets["client"], rotated["client_secret"]
     key = rsa_key("secrets")
     (place.folder / "tmp" / "jwks.json").write_bytes(key_set(key))
     place.run("issuer", "add", "--iss", ISS, "--aud", AUD, "--jwks-file", place.folder / "tmp" / "jwks.json")
-    keyed = place.make("client", "create", "--label", "keyed", "--jwks-file", place.folder / "tmp" / "jwks.json")
+    keyed = place.create("client", "create", "--label", "keyed", "--jwks-file", place.folder / "tmp" / "jwks.json")
     place.secrets["keyed id"] = keyed["client_id"]
     place.secrets["JWT"] = signed(key, sub=CANARY)
 
 
 @contextmanager
-def serving(place: Place) -> Iterator[None]:
+def serving(place: ServiceFolder) -> Iterator[None]:
     """`chalk-flask serve`, with what it says in two files of the folder."""
     with (place.folder / "out.txt").open("wb") as out, (place.folder / "err.txt").open("wb") as err:
         command = [sys.executable, "-m", "chalk_flask", "serve", "--port", "0"]
@@ -94,14 +103,21 @@ def address(log: Path) -> str:
     raise AssertionError("the service did not listen")
 
 
-def use_rightly(place: Place) -> None:
+def use_rightly(place: ServiceFolder) -> None:
     """Every way in, with questions that tell about people."""
-    user = people()[0]
-    token = place.ask(
-        "/oauth/token", method="POST", data=GRANT, auth=(place.secrets["client id"], place.secrets["client"])
+    user = demo_users()[0]
+    token = place.request(
+        "/oauth/token",
+        method="POST",
+        data=GRANT,
+        auth=(place.secrets["client id"], place.secrets["client"]),
     ).json()["access_token"]
-    form = {**GRANT, "client_id": place.secrets["signing client id"], "client_secret": place.secrets["signing client"]}
-    other = place.ask("/oauth/token", method="POST", data=form).json()["access_token"]
+    form = {
+        **GRANT,
+        "client_id": place.secrets["signing client id"],
+        "client_secret": place.secrets["signing client"],
+    }
+    other = place.request("/oauth/token", method="POST", data=form).json()["access_token"]
     place.secrets |= {"access token": token, "access token by form": other}
     assertion = signed(
         rsa_key("secrets"), iss=place.secrets["keyed id"], sub=place.secrets["keyed id"], jti="1",
@@ -109,20 +125,22 @@ def use_rightly(place: Place) -> None:
     )  # fmt: skip
     place.secrets["assertion"] = assertion
     asked = {**GRANT, "client_assertion_type": JWT_BEARER, "client_assertion": assertion}
-    place.secrets["access token by key"] = place.ask("/oauth/token", method="POST", data=asked).json()["access_token"]
+    place.secrets["access token by key"] = place.request("/oauth/token", method="POST", data=asked).json()[
+        "access_token"
+    ]
     for name in ("token", "JWT", "access token", "access token by form", "access token by key"):
         bearer = f"Bearer {place.secrets[name]}"
         for query in (f"filter=email='{user['email']}'", f"filter=familyName='{user['familyName']}'", "fields=email"):
-            assert place.ask(f"{API}/users?{query}", bearer).status_code == 200, name
-        assert place.ask(f"{API}/users/{user['sourcedId']}", bearer).json()["user"]["email"] == user["email"]
-        assert place.ask(f"{API}/users?filter=familyName~'{CANARY}'&sort=email", bearer).status_code == 200
-        assert place.ask(f"{API}/users/{CANARY}", bearer).status_code == 404
+            assert place.request(f"{API}/users?{query}", bearer).status_code == 200, name
+        assert place.request(f"{API}/users/{user['sourcedId']}", bearer).json()["user"]["email"] == user["email"]
+        assert place.request(f"{API}/users?filter=familyName~'{CANARY}'&sort=email", bearer).status_code == 200
+        assert place.request(f"{API}/users/{CANARY}", bearer).status_code == 404
     session = OAuth1Session(place.secrets["signing client id"], client_secret=place.secrets["signing client"])
     with session:
         assert session.get(f"{place.url}{API}/users?filter=familyName~'{CANARY}'", timeout=30).status_code == 200
 
 
-def use_wrongly(place: Place) -> None:
+def use_wrongly(place: ServiceFolder) -> None:
     """Secrets in every place where they do not belong."""
     for name, secret in place.secrets.items():
         if name.endswith(" id"):
@@ -136,24 +154,24 @@ def use_wrongly(place: Place) -> None:
             f"Bearer {secret}x",
             basic,
         ):
-            assert place.ask(f"{API}/users", authorization).status_code in (400, 401), name
+            assert place.request(f"{API}/users", authorization).status_code in (400, 401), name
         for path in (
             f"/users?access_token={secret}",
             f"/users/{secret}",
             f"/users?filter=email='{secret}'",
             f"/{secret}",
         ):
-            assert place.ask(API + path).status_code in (401, 404), name
-            assert place.ask(API + path, f"Bearer {place.secrets['token']}").status_code in (200, 400, 404), name
+            assert place.request(API + path).status_code in (401, 404), name
+            assert place.request(API + path, f"Bearer {place.secrets['token']}").status_code in (200, 400, 404), name
         for method in ("POST", "PUT", "DELETE"):
             body = {"access_token": secret, "lineItem": {"title": CANARY}}
-            assert place.ask(f"{API}/lineItems/{secret}", f"Bearer {secret}x", method, json=body).status_code >= 400
-    assert place.ask(f"{API}/users", f"Bearer {place.secrets['revoked token']}").status_code == 401
+            assert place.request(f"{API}/lineItems/{secret}", f"Bearer {secret}x", method, json=body).status_code >= 400
+    assert place.request(f"{API}/users", f"Bearer {place.secrets['revoked token']}").status_code == 401
     with OAuth1Session(place.secrets["signing client id"], client_secret=place.secrets["client"]) as session:
         assert session.get(f"{place.url}{API}/users", timeout=30).status_code == 401
 
 
-def at_the_token_endpoint(place: Place) -> None:
+def at_the_token_endpoint(place: ServiceFolder) -> None:
     """Secrets as ids, in the URL, in JSON, as scopes, of another client, and one that has ended."""
     client, secret = place.secrets["client id"], place.secrets["client"]
     wrong: list[dict[str, Any]] = [
@@ -166,16 +184,22 @@ def at_the_token_endpoint(place: Place) -> None:
         {"auth": (client, secret), "data": {**GRANT, "scope": secret}},
         {"data": {**GRANT, "client_id": client, "client_secret": [secret, secret]}},
         {"data": {**GRANT, "client_assertion_type": JWT_BEARER, "client_assertion": place.secrets["JWT"]}},
-        {"data": {**GRANT, "client_assertion_type": JWT_BEARER, "client_assertion": place.secrets["assertion"]}},
+        {
+            "data": {
+                **GRANT,
+                "client_assertion_type": JWT_BEARER,
+                "client_assertion": place.secrets["assertion"],
+            }
+        },
         {"data": f"{secret}&&=%%{secret}".encode()},
     ]
     for options in wrong:
-        answer = place.ask("/oauth/token", method="POST", **options)
+        answer = place.request("/oauth/token", method="POST", **options)
         assert answer.status_code in (400, 401), options
         assert secret not in answer.text
 
 
-def on_a_bare_socket(place: Place) -> None:
+def on_a_bare_socket(place: ServiceFolder) -> None:
     """What is no HTTP, with a secret in it."""
     port, token = int(place.url.rpartition(":")[2]), place.secrets["token"]
     for text in (f"GET /{token} HTTP/9.9\r\n\r\n", f"{token}\r\n\r\n", f"GET / HTTP/1.1\r\n{token}\r\n\r\n"):
@@ -186,19 +210,19 @@ def on_a_bare_socket(place: Place) -> None:
                 pass
 
 
-def by_webhook(place: Place) -> None:
+def by_webhook(place: ServiceFolder) -> None:
     """Deliveries with names in them, to one who takes them and to one who does not; each has a secret in its URL."""
     answers = {"kind": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "unkind": b"HTTP/1.1 500 No\r\n\r\n"}
     for name, answer in answers.items():
-        with receiving(answering(answer, close=name == "unkind")) as receiver:
+        with run_receiver(respond(answer, close=name == "unkind")) as receiver:
             url = receiver.url.replace("hush", CANARY)
-            made = place.make("webhook", "create", "--url", url, "--full", "--label", name)
+            made = place.create("webhook", "create", "--url", url, "--full", "--label", name)
             place.webhooks.append(made["id"])
-            rotated = place.make("webhook", "rotate", made["id"])
+            rotated = place.create("webhook", "rotate", made["id"])
             place.secrets |= {f"{name} former webhook": made["secret"], f"{name} webhook": rotated["secret"]}
             bearer = f"Bearer {place.secrets['token']}"
-            body = {"category": {"title": f"{people()[0]['familyName']} {CANARY}"}}
-            assert place.ask(f"{API}/categories/{name}", bearer, "PUT", json=body).status_code == 201
+            body = {"category": {"title": f"{demo_users()[0]['familyName']} {CANARY}"}}
+            assert place.request(f"{API}/categories/{name}", bearer, "PUT", json=body).status_code == 201
             assert {each["status"] for each in attempts(place, made["id"])} <= {200, 500}
             assert receiver.requests
             [(_, headers, text), *_] = receiver.requests
@@ -207,7 +231,7 @@ def by_webhook(place: Place) -> None:
                 Webhook(secret).verify(text, headers)
 
 
-def attempts(place: Place, webhook: str) -> list[Any]:
+def attempts(place: ServiceFolder, webhook: str) -> list[Any]:
     """What the command shows of attempts, once there are any."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -218,11 +242,11 @@ def attempts(place: Place, webhook: str) -> list[Any]:
     return []
 
 
-def test_there_is_something_to_search(place: Place) -> None:
-    found = files(place)
+def test_there_is_something_to_search(place: ServiceFolder) -> None:
+    found = read_files(place)
     assert place.secrets["client id"].encode() in b"".join(found.values()), "ids stand in the store"
     assert sum(name.startswith("data/reads/") for name in found) in (1, 2), "2 over midnight"
-    assert "DEBUG" in logged(place)
+    assert "DEBUG" in log_text(place)
     entries = json.loads(place.run("audit", "--json"))["entries"]
     assert {each["event"] for each in entries} >= {
         "read", "import.committed", "token.created", "token.revoked", "client.created", "client.rotated",
@@ -230,25 +254,29 @@ def test_there_is_something_to_search(place: Place) -> None:
     }  # fmt: skip
 
 
-def test_no_file_holds_a_secret_in_clear(place: Place) -> None:
-    wanted = forms(place)
-    leaks = [(name, what) for name, text in files(place).items() for what, secret in wanted.items() if secret in text]
+def test_no_file_holds_a_secret_in_clear(place: ServiceFolder) -> None:
+    wanted = encoded_secrets(place)
+    leaks = [
+        (name, what) for name, text in read_files(place).items() for what, secret in wanted.items() if secret in text
+    ]
     assert not leaks
 
 
-def test_no_command_shows_a_secret_again(place: Place) -> None:
+def test_no_command_shows_a_secret_again(place: ServiceFolder) -> None:
     said = "\n".join(place.shown).encode()
-    assert not [what for what, secret in forms(place).items() if secret in said]
+    assert not [what for what, secret in encoded_secrets(place).items() if secret in said]
 
 
-def test_what_is_logged_tells_nothing_of_anybody(place: Place) -> None:
-    said = logged(place)
-    private = {user[name] for user in people() for name in ("email", "username", "familyName") if len(user[name]) > 5}
+def test_what_is_logged_tells_nothing_of_anybody(place: ServiceFolder) -> None:
+    said = log_text(place)
+    private = {
+        user[name] for user in demo_users() for name in ("email", "username", "familyName") if len(user[name]) > 5
+    }
     assert len(private) > 50
     assert not [each for each in {*private, CANARY} if re.search(rf"\b{re.escape(each)}\b", said)]
 
 
-def test_files_beside_the_store_are_for_their_owner_alone(place: Place) -> None:
+def test_files_beside_the_store_are_for_their_owner_alone(place: ServiceFolder) -> None:
     for folder, _, names in os.walk(place.folder / "data"):
         for path in (Path(folder), *(Path(folder) / name for name in names)):
             assert path.stat().st_mode & 0o077 == 0, path

@@ -1,4 +1,4 @@
-"""What tests of the worker share: webhooks, events for them, and a worker over a store."""
+"""Webhooks with queued events in a store, and a running worker."""
 
 from __future__ import annotations
 
@@ -14,80 +14,82 @@ from standardwebhooks import Webhook
 
 from backends import Backend, Query
 from chalk_flask.auth.secrets.encryption import SecretCipher
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Delivery, EncryptedSecret, Subscription
 from chalk_flask.outbox.delivery import COLLECTION, enqueue
 from chalk_flask.outbox.event import build_message
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.webhooks.delivery.leader_lock import LeaderLock
+from chalk_flask.times import format_epoch_seconds
+from chalk_flask.webhooks import LeaderLock, SsrfGuard, WebhookClient, Worker
 from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
-from chalk_flask.webhooks.delivery.worker import Worker
-from chalk_flask.webhooks.http.client import WebhookClient
-from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
-from tests.support.receiver import Behaviour, Receiver, read_request
+from tests.support.receiver import ConnectionHandler, Receiver, read_request
 
 TENANT = "default"
 SECRET = "whsec_" + "c2VjcmV0" * 6
-BUSY = RetryPolicy(delays=(0.2, 0.2), backoff_base=0.01, jitter=0.0)
-"""A schedule for tests that do not want to wait."""
+FAST_RETRIES = RetryPolicy(delays=(0.2, 0.2), backoff_base=0.01, jitter=0.0)
 
 
-def subscribed(store: Backend, data: Path, url: str, name: str = "wh-1", **more: Any) -> Subscription:
-    """A webhook to this URL, stored."""
-    secrets = more.pop("secrets", (SECRET,))
-    sealed = tuple(EncryptedSecret(SecretCipher(data).encrypt(secret)) for secret in secrets)
-    given = {"mode": "per_entity", "root": "", "created": format_instant(time.time())} | more
-    made = Subscription(id=name, tenant=TENANT, url=url, secrets=sealed, **given)
-    keep(store, made)
-    return made
+def add_webhook(store: Backend, data: Path, url: str, webhook_id: str = "wh-1", **fields: Any) -> Subscription:
+    """Store a webhook in mode per_entity, with secrets encrypted by the key in `data`."""
+    secrets = fields.pop("secrets", (SECRET,))
+    encrypted = tuple(EncryptedSecret(SecretCipher(data).encrypt(secret)) for secret in secrets)
+    fields = {"mode": "per_entity", "root": "", "created": format_epoch_seconds(time.time())} | fields
+    subscription = Subscription(id=webhook_id, tenant=TENANT, url=url, secrets=encrypted, **fields)
+    put_webhook(store, subscription)
+    return subscription
 
 
-def keep(store: Backend, subscription: Subscription) -> None:
+def put_webhook(store: Backend, subscription: Subscription) -> None:
+    """Store a webhook in place of the one with the same id."""
     with store.write(TENANT) as transaction:
         transaction.put(WEBHOOKS, [subscription.to_record()])
 
 
-def webhook(store: Backend, name: str = "wh-1") -> Subscription:
-    """The webhook as it stands."""
+def get_webhook(store: Backend, webhook_id: str = "wh-1") -> Subscription:
+    """Return the stored webhook."""
     with store.read(TENANT) as snapshot:
-        return Subscription.from_dict(orjson.loads(snapshot.get_many(WEBHOOKS, [name])[name]))
+        return Subscription.from_dict(orjson.loads(snapshot.get_many(WEBHOOKS, [webhook_id])[webhook_id]))
 
 
-def tell(store: Backend, count: int, *names: str, due: float | None = None, data: Any = None) -> list[str]:
-    """Enqueue so many events for each of the webhooks; gives the ids in order."""
-    moment = time.time() if due is None else due
+def queue_events(
+    store: Backend, count: int, *webhook_ids: str, due: float | None = None, data: Any = None
+) -> list[str]:
+    """Queue `count` events for each of the webhooks (default: wh-1); return the event ids in order."""
+    created = time.time() if due is None else due
+    timestamp = format_epoch_seconds(created)
     messages = [
-        (
-            name,
-            build_message("user.updated", name, TENANT, format_instant(moment), None, number, data or {"single": {}}),
-        )
+        (webhook_id, build_message("user.updated", webhook_id, TENANT, timestamp, None, number, data or {"single": {}}))
         for number in range(count)
-        for name in names or ("wh-1",)
+        for webhook_id in webhook_ids or ("wh-1",)
     ]
     with store.write(TENANT) as transaction:
-        enqueue(transaction, messages, format_instant(moment), moment)
+        enqueue(transaction, messages, timestamp, created)
     return [message.event_id for _, message in messages]
 
 
-def deliveries(store: Backend) -> list[Delivery]:
-    """All of them, in order."""
+def list_deliveries(store: Backend) -> list[Delivery]:
+    """Return all deliveries of the default tenant in order."""
     with store.read(TENANT) as snapshot:
-        return [Delivery.from_dict(each) for each in orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())]
+        return [Delivery.from_dict(data) for data in orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())]
 
 
 @contextmanager
-def working(
+def running_worker(
     store: Backend,
     data: Path,
-    schedule: RetryPolicy = BUSY,
-    lease: LeaderLock | None = None,
+    retry_policy: RetryPolicy = FAST_RETRIES,
+    leader_lock: LeaderLock | None = None,
     now: Callable[[], float] = time.time,
     allowed: Sequence[str] = ("127.0.0.1",),
 ) -> Iterator[Worker]:
-    """A worker over the store, meanwhile."""
+    """Run a worker over the store until the block ends."""
     guard = SsrfGuard(allowed)
     worker = Worker(
-        store, SecretCipher(data), lease or LeaderLock(None), lambda: WebhookClient(guard, seconds=2.0), schedule, now
+        store,
+        SecretCipher(data),
+        leader_lock or LeaderLock(None),
+        lambda: WebhookClient(guard, timeout=2.0),
+        retry_policy,
+        now,
     )
     worker.start()
     try:
@@ -96,42 +98,42 @@ def working(
         worker.close()
 
 
-def until(true: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait until something is so; fails when that takes too long."""
+def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    """Wait until the condition is true; fail after so many seconds."""
     end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come to that"
+    while not condition():
+        assert time.monotonic() < end, f"the condition is still false after {seconds:g} s"
         time.sleep(0.02)
 
 
-def ids(receiver: Receiver) -> list[str]:
-    """The ids that came, in order."""
+def event_ids(receiver: Receiver) -> list[str]:
+    """Return the event ids of the received requests in order."""
     return [headers["webhook-id"] for _, headers, _ in list(receiver.requests)]
 
 
-def verified(request: tuple[str, Mapping[str, str], bytes], secret: str = SECRET) -> Any:
-    """The event of a request, as a receiver verifies it. Raises WebhookVerificationError."""
+def verify_request(request: tuple[str, Mapping[str, str], bytes], secret: str = SECRET) -> Any:
+    """Return the event of a request as a receiver verifies it. Raises WebhookVerificationError."""
     _, headers, body = request
     return Webhook(secret).verify(body, dict(headers))
 
 
-def replying(replies: Callable[[int], bytes]) -> Behaviour:
-    """Answer the request of each number, from 1, with what the function says."""
+def respond_by_number(response: Callable[[int], bytes]) -> ConnectionHandler:
+    """Respond to the request of each number, from 1, with the bytes that the function returns."""
 
-    def behave(receiver: Receiver, stream: socket.socket) -> None:
+    def handle(receiver: Receiver, stream: socket.socket) -> None:
         while read_request(receiver, stream):
-            stream.sendall(replies(len(receiver.requests)))
+            stream.sendall(response(len(receiver.requests)))
 
-    return behave
+    return handle
 
 
-def hanging(receiver: Receiver, stream: socket.socket) -> None:
-    """Read and say nothing."""
+def never_respond(receiver: Receiver, stream: socket.socket) -> None:
+    """Read requests without a response."""
     while read_request(receiver, stream):
         pass
 
 
-def status(code: int, **headers: str) -> bytes:
-    """An answer."""
+def http_response(status: int, **headers: str) -> bytes:
+    """Return an HTTP response with the body `words`; underscores in header names become hyphens."""
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {code} X\r\n{lines}Content-Length: 5\r\n\r\nwords".encode()
+    return f"HTTP/1.1 {status} X\r\n{lines}Content-Length: 5\r\n\r\nwords".encode()

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from chalk_flask.oneroster.schemas import RESOURCES
-from tests.e2e.conftest import ENVIRON, ROOT, command
+from tests.e2e.conftest import CLEAN_ENVIRON, ROOT, run_command
 from tests.support.packages import Made
 from tests.support.receiver import Receiver
 
@@ -88,14 +88,16 @@ class Trial:
         self._words = ("--storage", storage, "--data", str(folder / "data"))
         self._serving = (*self._words, "--webhook-allowed-hosts", "127.0.0.1", "--public-url", SITE)
         self._number = 0
-        command(folder, "import", self._base().zip(folder / "base.zip"), *self._words)
-        token = command(folder, "token", "create", "--label", "t", "--scope", "all", "--json", *self._words[:2])
+        run_command(folder, "import", self._base().zip(folder / "base.zip"), *self._words)
+        token = run_command(folder, "token", "create", "--label", "t", "--scope", "all", "--json", *self._words[:2])
         self.token: str = json.loads(token)["token"]
         self.hooks = {mode: self._webhook(receiver.url, mode) for mode in ("per_entity", "batched")}
 
     def _webhook(self, url: str, mode: str) -> dict[str, Any]:
         made: dict[str, Any] = json.loads(
-            command(self.folder, "webhook", "create", "--url", url, "--mode", mode, "--full", "--json", *self._serving)
+            run_command(
+                self.folder, "webhook", "create", "--url", url, "--mode", mode, "--full", "--json", *self._serving
+            )
         )
         return made
 
@@ -114,7 +116,7 @@ class Trial:
         with subprocess.Popen(
             [sys.executable, "-m", "chalk_flask", *words],
             cwd=self.folder,
-            env=ENVIRON | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            env=CLEAN_ENVIRON | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
@@ -139,7 +141,7 @@ class Trial:
         self._number += 1
         package = made.zip(self.folder / f"delta-{self._number}.zip")
         words = [sys.executable, "-m", "chalk_flask", "import", str(package), *self._words]
-        environ = ENVIRON | {"PYTHONPATH": str(ROOT)}
+        environ = CLEAN_ENVIRON | {"PYTHONPATH": str(ROOT)}
         return subprocess.Popen(words, cwd=self.folder, env=environ, stdout=subprocess.DEVNULL)
 
     def change(self, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""Receivers of webhooks on real sockets, which do what they are told with each connection, and certificates."""
+"""Webhook receivers on real sockets, with a handler per connection, and a certificate authority."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @dataclass
 class Receiver:
-    """A listening socket: how many connections came, and every request that was read whole."""
+    """Listening socket with the number of its connections and every complete request (first line, headers, body)."""
 
     port: int
     connections: int = 0
@@ -31,14 +31,15 @@ class Receiver:
 
     @property
     def url(self) -> str:
+        """URL with a secret in its query, which must not appear in any message."""
         return f"http://127.0.0.1:{self.port}/hooks?key=hush"
 
 
-Behaviour = Callable[[Receiver, socket.socket], None]
+ConnectionHandler = Callable[[Receiver, socket.socket], None]
 
 
 def read_request(receiver: Receiver, stream: socket.socket) -> bool:
-    """Read one request, whole; False at the end of the connection."""
+    """Read one complete request; return False at the end of the connection."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = stream.recv(65536)
@@ -54,38 +55,40 @@ def read_request(receiver: Receiver, stream: socket.socket) -> bool:
     return True
 
 
-def answering(answer: bytes = OK, *, close: bool = False, times: int = 1_000_000) -> Behaviour:
-    """Read each request and answer it with these bytes; `close` after it, or `times` of them."""
+def respond(response: bytes = OK_RESPONSE, *, close: bool = False, times: int = 1_000_000) -> ConnectionHandler:
+    """Respond to each request with these bytes; close the connection after the first request or after `times`."""
 
-    def behave(receiver: Receiver, stream: socket.socket) -> None:
-        left = 1 if close else times
-        while left and read_request(receiver, stream):
-            stream.sendall(answer)
-            left -= 1
+    def handle(receiver: Receiver, stream: socket.socket) -> None:
+        for _ in range(1 if close else times):
+            if not read_request(receiver, stream):
+                break
+            stream.sendall(response)
 
-    return behave
+    return handle
 
 
 @contextmanager
-def receiving(behave: Behaviour, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Receiver]:
-    """A receiver that does this with each connection, in a thread for each."""
+def run_receiver(
+    handle: ConnectionHandler, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> Iterator[Receiver]:
+    """Run a receiver that calls the handler for each connection, in a thread of its own, until the block ends."""
     with socket.create_server((host, 0)) as listening:
         receiver = Receiver(listening.getsockname()[1])
-        open_ones: list[socket.socket] = []
+        streams: list[socket.socket] = []
 
         def serve(stream: socket.socket) -> None:
             with suppress(OSError):
                 if tls is not None:
                     stream = tls.wrap_socket(stream, server_side=True)
                 with stream:
-                    behave(receiver, stream)
+                    handle(receiver, stream)
 
         def accept() -> None:
             with suppress(OSError):
                 while True:
                     stream, _ = listening.accept()
                     receiver.connections += 1
-                    open_ones.append(stream)
+                    streams.append(stream)
                     threading.Thread(target=serve, args=[stream], daemon=True).start()
 
         accepting = threading.Thread(target=accept, daemon=True)
@@ -93,40 +96,40 @@ def receiving(behave: Behaviour, *, tls: ssl.SSLContext | None = None, host: str
         try:
             yield receiver
         finally:
-            for each in (listening, *open_ones):
+            for stream in (listening, *streams):
                 with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+                    stream.shutdown(socket.SHUT_RDWR)
             accepting.join(5)
-            for each in open_ones:
-                each.close()
+            for stream in streams:
+                stream.close()
 
 
-class Authority:
-    """A certificate authority for tests."""
+class CertificateAuthority:
+    """Certificate authority for tests."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-        self._own = self._signed(self._name, self._key.public_key(), ca=True)
+        self._certificate = self._signed(self._name, self._key.public_key(), ca=True)
 
-    def another(self) -> Authority:
-        """Another authority of the same name."""
-        return Authority(self._folder)
+    def with_same_name(self) -> CertificateAuthority:
+        """Return another authority of the same name, with another key."""
+        return CertificateAuthority(self._folder)
 
-    def believing(self) -> ssl.SSLContext:
-        """A context of a client that believes this authority alone."""
-        context = ssl.create_default_context(cadata=self._own.public_bytes(Encoding.PEM).decode())
+    def client_context(self) -> ssl.SSLContext:
+        """Return a context for a client that trusts this authority alone."""
+        context = ssl.create_default_context(cadata=self._certificate.public_bytes(Encoding.PEM).decode())
         assert context.check_hostname
         return context
 
-    def serving(self, host: str, *, days: int = 1, self_signed: bool = False) -> ssl.SSLContext:
-        """A context of a server with a certificate for this host, which ends in so many days."""
+    def server_context(self, host: str, *, days: int = 1, self_signed: bool = False) -> ssl.SSLContext:
+        """Return a context for a server with a certificate for this host that is valid for `days` more days."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Receiver")])
-        made = self._signed(name, key.public_key(), host=host, days=days, signer=key if self_signed else None)
+        certificate = self._signed(name, key.public_key(), host=host, days=days, signer=key if self_signed else None)
         path = self._folder / f"{x509.random_serial_number()}.pem"
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.write_bytes(private + made.public_bytes(Encoding.PEM))
+        path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         return context

@@ -1,4 +1,4 @@
-"""A service in a folder of its own, what it wrote there, and every form of the secrets that it was given."""
+"""Service in a folder of its own, the files that it writes, and every encoding of its secrets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from urllib.parse import quote, quote_plus
 
 import requests
 
-from tests.e2e.conftest import DEMO, ENVIRON, ROOT
+from tests.e2e.conftest import CLEAN_ENVIRON, DEMO, ROOT
 
 API = "/ims/oneroster/v1p1"
 GRANT = {"grant_type": "client_credentials"}
 CANARY = "canaryvalue7d31"
-"""Stands where a client asks about somebody."""
+"""Value in the requests of a client that must not appear in any log."""
 
 
 @dataclass
-class Place:
-    """A folder in which a service runs; whatever it and the commands write goes below it."""
+class ServiceFolder:
+    """Folder in which a service runs. The service and the commands write to it and to no other place."""
 
     folder: Path
     storage: str
@@ -35,61 +35,63 @@ class Place:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Everything that might be written to is in the folder."""
-        where = {"TMPDIR": str(self.folder / "tmp"), "HOME": str(self.folder), "CHALK_DATA": str(self.folder / "data")}
-        told = {"CHALK_STORAGE": self.storage, "CHALK_LOG_LEVEL": "debug", "PYTHONPATH": str(ROOT)}
-        told |= {"CHALK_WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}
-        return {**ENVIRON, **where, **told, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        """Environment in which every path for writing is inside the folder."""
+        paths = {"TMPDIR": str(self.folder / "tmp"), "HOME": str(self.folder), "CHALK_DATA": str(self.folder / "data")}
+        settings = {"CHALK_STORAGE": self.storage, "CHALK_LOG_LEVEL": "debug", "PYTHONPATH": str(ROOT)}
+        settings |= {"CHALK_WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}
+        return {**CLEAN_ENVIRON, **paths, **settings, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def run(self, *words: str | Path) -> str:
-        """What a command says on both of its ends; it must do what it is asked."""
+    def run(self, *args: str | Path) -> str:
+        """Run a command and return its standard output; keep its standard error in `shown`. It must succeed."""
         done = subprocess.run(
-            [sys.executable, "-m", "chalk_flask", *map(str, words)],
+            [sys.executable, "-m", "chalk_flask", *map(str, args)],
             cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         self.shown.append(done.stderr)
         return done.stdout
 
-    def make(self, *words: str | Path) -> dict[str, Any]:
-        """What a command makes; what it shows this once is kept apart from what must not hold it."""
-        made: dict[str, Any] = json.loads(self.run(*words, "--json"))
-        return made
+    def create(self, *args: str | Path) -> dict[str, Any]:
+        """Run a command with --json and return the object. Its secrets are not in `shown`."""
+        created: dict[str, Any] = json.loads(self.run(*args, "--json"))
+        return created
 
-    def ask(self, path: str, authorization: str = "", method: str = "GET", **options: Any) -> requests.Response:
+    def request(self, path: str, authorization: str = "", method: str = "GET", **options: Any) -> requests.Response:
+        """Send a request to the running service."""
         headers = {"Authorization": authorization} if authorization else {}
         return requests.request(method, self.url + path, headers=headers, timeout=30, **options)
 
 
-def people() -> list[dict[str, str]]:
+def demo_users() -> list[dict[str, str]]:
+    """Return the rows of users.csv in the sample district."""
     with (DEMO / "users.csv").open(encoding="utf-8", newline="") as rows:
         return list(csv.DictReader(rows))
 
 
-def forms(place: Place) -> dict[str, bytes]:
-    """Every secret in each form in which it travelled."""
-    found: dict[str, bytes] = {}
-    ids = [place.secrets[name] for name in place.secrets if name.endswith(" id")]
-    for name, secret in place.secrets.items():
+def encoded_secrets(service: ServiceFolder) -> dict[str, bytes]:
+    """Return every secret in each encoding in which a client sends it, by a description."""
+    encodings: dict[str, bytes] = {}
+    ids = [service.secrets[name] for name in service.secrets if name.endswith(" id")]
+    for name, secret in service.secrets.items():
         if name.endswith(" id"):
             continue
-        pairs = [f"{each}:{secret}" for each in ids]
+        pairs = [f"{client_id}:{secret}" for client_id in ids]
         texts = [secret, quote(secret, safe=""), quote_plus(secret), secret[::-1], secret.split(".")[-1]]
         texts += [secret.removeprefix("whsec_")]
-        found |= {f"{name}, form {number}": each.encode() for number, each in enumerate(texts)}
+        encodings |= {f"{name}, form {number}": text.encode() for number, text in enumerate(texts)}
         for number, text in enumerate([secret, *pairs]):
-            found[f"{name}, base64 {number}"] = base64.b64encode(text.encode()).rstrip(b"=")[:-2]
-    return found
+            encodings[f"{name}, base64 {number}"] = base64.b64encode(text.encode()).rstrip(b"=")[:-2]
+    return encodings
 
 
-def files(place: Place) -> dict[str, bytes]:
-    """Everything that was written."""
+def read_files(service: ServiceFolder) -> dict[str, bytes]:
+    """Return the content of every file below the folder, by its relative path."""
     return {
-        str(path.relative_to(place.folder)): path.read_bytes() for path in place.folder.rglob("*") if path.is_file()
+        str(path.relative_to(service.folder)): path.read_bytes() for path in service.folder.rglob("*") if path.is_file()
     }
 
 
-def logged(place: Place) -> str:
-    """What the service and the commands said, and the lines of reads: all that is no store."""
-    kept = [text for name, text in files(place).items() if name in ("out.txt", "err.txt") or "reads" in name]
-    return b"\n".join(kept).decode() + "\n".join(place.shown)
+def log_text(service: ServiceFolder) -> str:
+    """Return the output of the service and the commands and the access log."""
+    logs = [text for name, text in read_files(service).items() if name in ("out.txt", "err.txt") or "reads" in name]
+    return b"\n".join(logs).decode() + "\n".join(service.shown)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from flask import Flask, request
 from standardwebhooks import Webhook, WebhookVerificationError
+from tests.support.webhooks_page import PAGE, render_page
 
 from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import SecretCipher
@@ -26,8 +27,7 @@ from chalk_flask.webhooks.delivery.worker import Worker
 from chalk_flask.webhooks.http.client import SECONDS, WebhookClient
 from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 from tests.support.packages import Made
-from tests.support.receiver import Receiver, answering, receiving
-from tests.support.webhooks_page import PAGE, page_with
+from tests.support.receiver import Receiver, respond, run_receiver
 
 TEXT = PAGE.read_text(encoding="utf-8")
 ALLOWED = SsrfGuard(["127.0.0.1"])
@@ -51,7 +51,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, R
     """The secret of a webhook, and a receiver to which the worker has delivered what an import changed."""
     folder = tmp_path_factory.mktemp("page")
     with (
-        receiving(answering(b"HTTP/1.1 204 Ok\r\nContent-Length: 0\r\n\r\n")) as receiver,
+        run_receiver(respond(b"HTTP/1.1 204 Ok\r\nContent-Length: 0\r\n\r\n")) as receiver,
         open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store,
     ):
         load(store, Made(), folder)
@@ -78,7 +78,7 @@ def load(store: Backend, package: Made, folder: Path) -> None:
 
 
 def test_the_table_of_events_is_in_step() -> None:
-    assert page_with(TEXT) == TEXT, "run: python -m tests.support.webhooks_page"
+    assert render_page(TEXT) == TEXT, "run: python -m tests.support.webhooks_page"
 
 
 def test_both_ways_to_verify_take_what_is_delivered_and_nothing_else(

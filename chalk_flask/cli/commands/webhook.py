@@ -223,7 +223,7 @@ def delete(webhook_id: str, tenant: str, as_json: bool, **given: Any) -> None:
 @contextmanager
 def _webhooks(settings: Settings) -> Iterator[WebhookStore]:
     from chalk_flask.auth.secrets.encryption import SecretCipher
-    from chalk_flask.webhooks.admin.store import WebhookError, WebhookStore
+    from chalk_flask.webhooks import WebhookError, WebhookStore
     from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 
     with open_configured_store(settings) as store:

@@ -1,28 +1,26 @@
-"""How far the deliveries of a webhook have come, as its operator sees it."""
+"""Delivery history of a webhook, as shown to the operator."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import orjson
 
 from backends import And, Compare, OrderBy, Query, Snapshot, Where
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import COLLECTION, Attempt, Delivery, State
+from chalk_flask.times import format_epoch_seconds
 
 __all__ = ["DeliveryHistory", "RecentAttempt", "delivery_history"]
 
-LAST = 10
-"""Attempts that are shown."""
-
-WAITING: State = "pending"
+MAX_ATTEMPTS_SHOWN: Final = 10
+PENDING: Final[State] = "pending"
 
 
 @dataclass(frozen=True, slots=True)
 class RecentAttempt:
-    """An attempt, and what it was to deliver."""
+    """Attempt and the event that it sent."""
 
     event_id: str
     event_type: str
@@ -31,41 +29,50 @@ class RecentAttempt:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryHistory:
-    """Deliveries by state, the last attempts (the latest first), and the moment at which the next one is due."""
+    """Number of deliveries by state, the last attempts (newest first), and the time of the next attempt."""
 
     counts: Mapping[State, int]
     last: Sequence[RecentAttempt]
     next_due: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that is shown."""
-        shown = [
-            {"event_id": each.event_id, "event_type": each.event_type, **asdict(each.attempt)} for each in self.last
+        """Return the JSON object of `webhook show --json`."""
+        attempts = [
+            {"event_id": recent.event_id, "event_type": recent.event_type, **asdict(recent.attempt)}
+            for recent in self.last
         ]
-        return {"deliveries": dict(self.counts), "next_due": self.next_due, "last_attempts": shown}
+        return {"deliveries": dict(self.counts), "next_due": self.next_due, "last_attempts": attempts}
 
 
 def delivery_history(snapshot: Snapshot, webhook: str) -> DeliveryHistory:
-    """The history of a webhook in the snapshot's tenant."""
-    of = Compare("webhook", "=", webhook)
-    counts = {state: snapshot.find(Query(COLLECTION, _in(of, state), limit=0)).total for state in get_args(State)}
-    # The first that wait are older than the last that were made, when an endpoint is down.
-    waiting = _found(snapshot, Query(COLLECTION, _in(of, WAITING), limit=LAST))
-    latest = _found(snapshot, Query(COLLECTION, of, (OrderBy("time", descending=True),), limit=LAST))
-    shown = {each.key: each for each in (*waiting, *latest)}.values()
-    tried = [RecentAttempt(each.event_id, each.event_type, attempt) for each in shown for attempt in each.attempts]
-    tried.sort(key=lambda each: each.attempt.time, reverse=True)
-    return DeliveryHistory(counts, tried[:LAST], _next_due(snapshot, of))
+    """Return the history of a webhook in the tenant of the snapshot."""
+    of_webhook = Compare("webhook", "=", webhook)
+    counts = {
+        state: snapshot.find(Query(COLLECTION, _in_state(of_webhook, state), limit=0)).total
+        for state in get_args(State)
+    }
+    # While a receiver is down, the oldest pending deliveries have attempts and the latest deliveries have none.
+    pending = _find(snapshot, Query(COLLECTION, _in_state(of_webhook, PENDING), limit=MAX_ATTEMPTS_SHOWN))
+    latest_first = (OrderBy("time", descending=True),)
+    latest = _find(snapshot, Query(COLLECTION, of_webhook, latest_first, limit=MAX_ATTEMPTS_SHOWN))
+    deliveries = {delivery.key: delivery for delivery in (*pending, *latest)}.values()
+    attempts = [
+        RecentAttempt(delivery.event_id, delivery.event_type, attempt)
+        for delivery in deliveries
+        for attempt in delivery.attempts
+    ]
+    attempts.sort(key=lambda recent: recent.attempt.time, reverse=True)
+    return DeliveryHistory(counts, attempts[:MAX_ATTEMPTS_SHOWN], _next_due(snapshot, of_webhook))
 
 
-def _next_due(snapshot: Snapshot, of: Where) -> str | None:
-    found = _found(snapshot, Query(COLLECTION, _in(of, WAITING), (OrderBy("due"),), limit=1))
-    return None if not found or found[0].due is None else format_instant(found[0].due)
+def _next_due(snapshot: Snapshot, of_webhook: Where) -> str | None:
+    deliveries = _find(snapshot, Query(COLLECTION, _in_state(of_webhook, PENDING), (OrderBy("due"),), limit=1))
+    return None if not deliveries or deliveries[0].due is None else format_epoch_seconds(deliveries[0].due)
 
 
-def _in(of: Where, state: State) -> Where:
-    return And((of, Compare("state", "=", state)))
+def _in_state(of_webhook: Where, state: State) -> Where:
+    return And((of_webhook, Compare("state", "=", state)))
 
 
-def _found(snapshot: Snapshot, query: Query) -> list[Delivery]:
-    return [Delivery.from_dict(each) for each in orjson.loads(b"[%b]" % snapshot.find(query).body())]
+def _find(snapshot: Snapshot, query: Query) -> list[Delivery]:
+    return [Delivery.from_dict(data) for data in orjson.loads(b"[%b]" % snapshot.find(query).body())]

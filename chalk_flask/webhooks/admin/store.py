@@ -1,10 +1,11 @@
-"""The webhooks of a store: made, listed, paused, resumed, given new secrets, deleted; each within its tenant."""
+"""Store of webhooks: creates, lists, pauses, tests, replays and deletes the webhooks of a tenant."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import uuid4
 
 import orjson
@@ -13,30 +14,30 @@ from backends import KEY, Backend, In, Snapshot, Transaction
 from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.auth.clients.store import encrypted_secrets
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
 from chalk_flask.outbox.event import TEST, build_message
 from chalk_flask.outbox.subscription import COLLECTION, EncryptedSecret, Subscription, load_subscriptions
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, Tenant, require_tenant
-from chalk_flask.times import utc_now
-from chalk_flask.webhooks.admin import replay as requeueing
+from chalk_flask.times import format_timestamp, utc_now
 from chalk_flask.webhooks.admin.history import DeliveryHistory, delivery_history
+from chalk_flask.webhooks.admin.replay import make_due, remove_deliveries, replay
 from chalk_flask.webhooks.admin.subscription_options import SubscriptionOptions, WebhookError, WebhookRequest
 from chalk_flask.webhooks.http.client import WebhookClient
 from chalk_flask.webhooks.http.signature import new_secret, signed_headers
 from chalk_flask.webhooks.http.ssrf_guard import ForbiddenTargetError, SsrfGuard
 
-__all__ = ["MAX_WEBHOOKS", "CreatedWebhook", "WebhookError", "WebhookRequest", "WebhookStore"]
+__all__ = ["CreatedWebhook", "WebhookStore"]
 
-MAX_WEBHOOKS = 50
-"""Webhooks that a tenant has at most: each change is weighed for every one of them."""
+MAX_WEBHOOKS: Final = 50
+"""Upper limit per tenant, because every change is matched with every webhook."""
+MAX_QUOTED_LENGTH: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedWebhook:
-    """A webhook that was made: its secret, which nobody can be told again, and those of its orgs that are not there."""
+    """New webhook with its secret, which cannot be shown again, and the ids of orgs that do not exist yet."""
 
     subscription: Subscription
     secret: str
@@ -44,95 +45,103 @@ class CreatedWebhook:
 
 
 class WebhookStore:
-    """The webhooks of a store. Safe for use by many threads and processes at once.
+    """Webhooks of all tenants in a store. Thread-safe, also among processes.
 
-    Each change is one transaction of the tenant, with its entry in the audit. Methods that name a webhook raise
-    WebhookError when the tenant has none with that id.
+    Each change is one transaction of the tenant and includes its audit event. Methods with a `webhook_id` raise
+    WebhookError if the tenant has no such webhook.
     """
 
     def __init__(
-        self, store: Backend, vault: SecretCipher, guard: SsrfGuard, now: Callable[[], datetime] = utc_now
+        self, store: Backend, cipher: SecretCipher, guard: SsrfGuard, now: Callable[[], datetime] = utc_now
     ) -> None:
-        self._store, self._vault, self._guard, self._now = store, vault, guard, now
+        self._store, self._cipher, self._guard, self._now = store, cipher, guard, now
 
     def create(self, tenant: str, request: WebhookRequest) -> CreatedWebhook:
-        """A new webhook. Raises WebhookError for what will not do, TenantError for an unknown tenant."""
-        choice = SubscriptionOptions.from_request(request)
+        """Create a webhook. Raises WebhookError for an invalid request, TenantError for an unknown tenant."""
+        options = SubscriptionOptions.from_request(request)
         try:
             url = self._guard.check_url(request.url).url
         except ForbiddenTargetError as error:
             raise WebhookError(str(error)) from error
-        self._tenant(tenant)
-        secret, moment = new_secret(), self._now()
+        self._require_tenant(tenant)
+        secret, now = new_secret(), self._now()
         with self._store.write(tenant) as transaction:
-            known = load_subscriptions(transaction)
-            self._check(choice, self._tenant(tenant), len(known))
-            made = Subscription(
+            existing = load_subscriptions(transaction)
+            self._check_tenant(options, self._require_tenant(tenant), len(existing))
+            webhook = Subscription(
                 id=f"wh-{uuid4()}",
                 tenant=tenant,
                 url=url,
-                created=_written(moment),
-                secrets=(self._sealed(secret, known),),
+                created=format_timestamp(now),
+                secrets=(self._encrypt(secret, existing),),
                 root=request.root,
-                label=choice.label,
-                events=choice.events,
-                entities=choice.entities,
-                orgs=choice.orgs,
-                excluded=choice.excluded,
+                label=options.label,
+                events=options.events,
+                entities=options.entities,
+                orgs=options.orgs,
+                excluded=options.excluded,
                 mode=request.mode,
                 full=request.full,
                 initial=request.initial,
             )
-            transaction.put(COLLECTION, [made.to_record()])
-            record_event(transaction, tenant, "webhook.created", moment, **_facts(made), mode=made.mode, full=made.full)
-            return CreatedWebhook(made, secret, _unknown(transaction, choice.orgs or frozenset()))
+            transaction.put(COLLECTION, [webhook.to_record()])
+            details = {**_identity(webhook), "mode": webhook.mode, "full": webhook.full}
+            record_event(transaction, tenant, "webhook.created", now, **details)
+            return CreatedWebhook(webhook, secret, _unknown_orgs(transaction, options.orgs or frozenset()))
 
     def list(self, tenant: str) -> Sequence[Subscription]:
-        """The webhooks of a tenant, the oldest first."""
+        """Return the webhooks of a tenant, oldest first."""
         with self._store.read(tenant) as snapshot:
             return load_subscriptions(snapshot)
 
     def show(self, tenant: str, webhook_id: str) -> tuple[Subscription, DeliveryHistory]:
-        """A webhook, and how far its deliveries have come."""
+        """Return a webhook and its delivery history."""
         with self._store.read(tenant) as snapshot:
             return find_webhook(snapshot, tenant, webhook_id), delivery_history(snapshot, webhook_id)
 
     def pause(self, tenant: str, webhook_id: str) -> Subscription:
-        """Send nothing to a webhook, but keep what it is to be told. Raises WebhookError for a disabled one."""
+        """Stop sending to a webhook and keep its deliveries for later. Raises WebhookError if it is disabled."""
         with self._store.write(tenant) as transaction:
             webhook = find_webhook(transaction, tenant, webhook_id)
             if webhook.state == "disabled":
-                raise WebhookError(f"the webhook {webhook_id} is disabled, which is more: `webhook resume` ends that")
-            return self._changed(transaction, replace(webhook, state="paused"), "webhook.paused")
+                raise WebhookError(
+                    f"webhook {webhook_id} is disabled and cannot be paused: run `webhook resume` to enable it"
+                )
+            return self._update(transaction, replace(webhook, state="paused"), "webhook.paused")
 
     def resume(self, tenant: str, webhook_id: str) -> tuple[Subscription, int]:
-        """Send to a webhook that was paused or disabled: what waits is due at once. Says how much that is."""
+        """Send to a paused or disabled webhook again; return it and the number of deliveries that are due now."""
         with self._store.write(tenant) as transaction:
-            webhook = replace(
-                find_webhook(transaction, tenant, webhook_id), state="active", reason=None, failing_since=None
-            )
-            waiting = requeueing.make_due(transaction, webhook_id, self._now().timestamp())
-            return self._changed(transaction, webhook, "webhook.resumed", waiting=waiting), waiting
+            stored = find_webhook(transaction, tenant, webhook_id)
+            webhook = replace(stored, state="active", reason=None, failing_since=None)
+            waiting = make_due(transaction, webhook_id, self._now().timestamp())
+            return self._update(transaction, webhook, "webhook.resumed", waiting=waiting), waiting
 
     def rotate(self, tenant: str, webhook_id: str, overlap: timedelta) -> tuple[str, Subscription]:
-        """A new secret. The former one signs beside it for the overlap, unless it ends sooner anyway; any before that
-        ends now."""
+        """Create a new secret; return it and the webhook.
+
+        The previous secret signs too for `overlap`, or until its own end if that is sooner. Older secrets end now.
+        """
         secret, now = new_secret(), self._now()
         with self._store.write(tenant) as transaction:
             webhook = find_webhook(transaction, tenant, webhook_id)
-            end = _written(now + overlap)
-            former = [replace(each, until=min(each.until or end, end)) for each in webhook.secrets[:1] if overlap]
-            sealed = self._sealed(secret, load_subscriptions(transaction))
-            changed = replace(webhook, secrets=(sealed, *former))
-            return secret, self._changed(transaction, changed, "webhook.rotated")
+            end = format_timestamp(now + overlap)
+            previous = [
+                replace(encrypted, until=min(encrypted.until or end, end))
+                for encrypted in webhook.secrets[:1]
+                if overlap
+            ]
+            encrypted = self._encrypt(secret, load_subscriptions(transaction))
+            rotated = replace(webhook, secrets=(encrypted, *previous))
+            return secret, self._update(transaction, rotated, "webhook.rotated")
 
     def delete(self, tenant: str, webhook_id: str) -> tuple[Subscription, int]:
-        """Remove a webhook with all that was or is to be sent to it. Says how many deliveries that were."""
+        """Delete a webhook with all its deliveries; return it and the number of deleted deliveries."""
         with self._store.write(tenant) as transaction:
             webhook = find_webhook(transaction, tenant, webhook_id)
-            removed = requeueing.remove_deliveries(transaction, webhook_id)
+            removed = remove_deliveries(transaction, webhook_id)
             transaction.delete(COLLECTION, [webhook_id])
-            self._noted(transaction, webhook, "webhook.deleted", deliveries=removed)
+            self._record_event(transaction, webhook, "webhook.deleted", deliveries=removed)
             return webhook, removed
 
     def replay(
@@ -143,105 +152,108 @@ class WebhookStore:
         since: datetime | None = None,
         event_id: str | None = None,
     ) -> int:
-        """Deliver again what was delivered or given up: one event, or all since a moment. Says how many.
+        """Send finished deliveries again, one event or all since a time; return their number.
 
-        Raises WebhookError for an event that is not kept, a moment before what is kept, and a disabled webhook.
+        Raises WebhookError for an unknown event, a time before the retention period, or a disabled webhook.
         """
         now = self._now()
         with self._store.write(tenant) as transaction:
             webhook = find_webhook(transaction, tenant, webhook_id)
             if webhook.state == "disabled":
-                raise WebhookError(f"the webhook {webhook_id} is disabled: `webhook resume` comes first")
-            again = requeueing.replay(transaction, webhook_id, now, since, event_id)
-            self._noted(transaction, webhook, "webhook.replayed", count=again, event_id=event_id)
-            return again
+                raise WebhookError(f"webhook {webhook_id} is disabled: run `webhook resume` first")
+            count = replay(transaction, webhook_id, now, since, event_id)
+            self._record_event(transaction, webhook, "webhook.replayed", count=count, event_id=event_id)
+            return count
 
-    def test(self, tenant: str, webhook_id: str, poster: WebhookClient) -> Delivery:
-        """Send `webhook.test` now, whatever the state of the webhook, and keep it with what came of it.
+    def test(self, tenant: str, webhook_id: str, client: WebhookClient) -> Delivery:
+        """Send the event `webhook.test` once, whatever the state of the webhook; return the stored delivery.
 
-        The delivery is `delivered` or `failed` after one attempt. Raises WebhookError when nothing can be signed.
+        Its state is `delivered` or `failed`. Raises WebhookError if the secret cannot be decrypted.
         """
-        moment = self._now()
+        now = self._now()
         with self._store.read(tenant) as snapshot:
-            webhook, last = find_webhook(snapshot, tenant, webhook_id), last_sequence(snapshot)
-        message = build_message(TEST, webhook_id, tenant, _written(moment), None, last, {"batch": {"changes": []}})
-        headers = signed_headers(self.secrets(webhook), message.event_id, webhook_id, moment, message.body)
-        answer = poster.post(webhook.url, headers, message.body)
-        attempt = Attempt(_written(moment), answer.ms, answer.status, answer.error, answer.text)
+            webhook, sequence = find_webhook(snapshot, tenant, webhook_id), last_sequence(snapshot)
+        message = build_message(
+            TEST, webhook_id, tenant, format_timestamp(now), None, sequence, {"batch": {"changes": []}}
+        )
+        headers = signed_headers(self.secrets(webhook), message.event_id, webhook_id, now, message.body)
+        response = client.post(webhook.url, headers, message.body)
+        attempt = Attempt(format_timestamp(now), response.duration_ms, response.status, response.error, response.text)
         with self._store.write(tenant) as transaction:
-            find_webhook(transaction, tenant, webhook_id)  # it may have been deleted meanwhile
-            [made] = enqueue(transaction, [(webhook_id, message)], _written(moment), moment.timestamp())
-            tried = made.with_attempt(attempt, "delivered" if answer.delivered else "failed", None)
-            transaction.put(DELIVERIES, [tried.to_record()])
-            self._noted(transaction, webhook, "webhook.tested", event_id=message.event_id, status=answer.status)
-        return tried
+            find_webhook(transaction, tenant, webhook_id)  # raises if the webhook was deleted in the meantime
+            [queued] = enqueue(transaction, [(webhook_id, message)], format_timestamp(now), now.timestamp())
+            delivery = queued.with_attempt(attempt, "delivered" if response.delivered else "failed", None)
+            transaction.put(DELIVERIES, [delivery.to_record()])
+            self._record_event(
+                transaction, webhook, "webhook.tested", event_id=message.event_id, status=response.status
+            )
+        return delivery
 
     def secrets(self, webhook: Subscription) -> Sequence[str]:
-        """The secrets that sign now, the newest first. Raises WebhookError when they cannot be opened."""
+        """Return the secrets that sign now, newest first. Raises WebhookError if they cannot be decrypted."""
         try:
-            return [self._vault.decrypt(each.sealed) for each in webhook.active_secrets(_written(self._now()))]
+            return [
+                self._cipher.decrypt(secret.sealed) for secret in webhook.active_secrets(format_timestamp(self._now()))
+            ]
         except SecretUnavailableError as error:
-            raise WebhookError(f"nothing can be signed: {error}") from error
+            raise WebhookError(f"cannot sign deliveries: {error}") from error
 
-    def _check(self, choice: SubscriptionOptions, tenant: Tenant, known: int) -> None:
-        if DEMOGRAPHICS in choice.entities and not tenant.demographics:
+    def _check_tenant(self, options: SubscriptionOptions, tenant: Tenant, webhook_count: int) -> None:
+        if DEMOGRAPHICS in options.entities and not tenant.demographics:
             raise WebhookError(
-                f"the tenant {tenant.name} is not opted in to demographics: `chalk-flask tenant set {tenant.name}"
-                " --demographics` opts it in"
+                f"tenant {tenant.name} has not opted in to demographics: run `chalk-flask tenant set {tenant.name}"
+                " --demographics` first"
             )
-        if known >= MAX_WEBHOOKS:
-            raise WebhookError(f"a tenant has {MAX_WEBHOOKS} webhooks at most: delete one that is not used any more")
+        if webhook_count >= MAX_WEBHOOKS:
+            raise WebhookError(f"a tenant can have at most {MAX_WEBHOOKS} webhooks: delete an unused one")
 
-    def _tenant(self, name: str) -> Tenant:
+    def _require_tenant(self, name: str) -> Tenant:
         with self._store.read(CONTROL) as control:
             return require_tenant(control, name)
 
-    def _sealed(self, secret: str, known: Sequence[Subscription]) -> EncryptedSecret:
-        """The new secret as it is stored. Raises WebhookError when it cannot be sealed."""
+    def _encrypt(self, secret: str, webhooks: Sequence[Subscription]) -> EncryptedSecret:
+        """Encrypt a new secret. Raises WebhookError if the key is missing or wrong."""
         try:
-            # A new key in the place of a lost one would hide what the loss has done to those that are there.
-            for sealed in self._others(known)[:1]:
-                self._vault.decrypt(sealed)
-            return EncryptedSecret(self._vault.encrypt(secret))
+            # A new key in place of a lost one would hide that the existing secrets cannot be decrypted.
+            for encrypted in self._existing_secrets(webhooks)[:1]:
+                self._cipher.decrypt(encrypted)
+            return EncryptedSecret(self._cipher.encrypt(secret))
         except SecretUnavailableError as error:
             raise WebhookError(
-                f"a secret cannot be kept: {error}; if the key is lost, delete the webhooks, revoke the clients that"
+                f"cannot store a secret: {error}; if the key is lost, delete the webhooks, revoke the clients that"
                 " use OAuth 1.0a, and remove the file"
             ) from error
 
-    def _others(self, known: Sequence[Subscription]) -> Sequence[str]:
+    def _existing_secrets(self, webhooks: Sequence[Subscription]) -> Sequence[str]:
         with self._store.read(CONTROL) as control:
-            return [*(each.sealed for webhook in known for each in webhook.secrets), *encrypted_secrets(control)]
+            of_webhooks = [secret.sealed for webhook in webhooks for secret in webhook.secrets]
+            return [*of_webhooks, *encrypted_secrets(control)]
 
-    def _changed(
-        self, transaction: Transaction, webhook: Subscription, event: str, **facts: AuditValue
+    def _update(
+        self, transaction: Transaction, webhook: Subscription, event: str, **values: AuditValue
     ) -> Subscription:
         transaction.put(COLLECTION, [webhook.to_record()])
-        self._noted(transaction, webhook, event, **facts)
+        self._record_event(transaction, webhook, event, **values)
         return webhook
 
-    def _noted(self, transaction: Transaction, webhook: Subscription, event: str, **facts: AuditValue) -> None:
-        record_event(transaction, webhook.tenant, event, self._now(), **_facts(webhook), **facts)
+    def _record_event(self, transaction: Transaction, webhook: Subscription, event: str, **values: AuditValue) -> None:
+        record_event(transaction, webhook.tenant, event, self._now(), **_identity(webhook), **values)
 
 
 def find_webhook(snapshot: Snapshot, tenant: str, webhook_id: str) -> Subscription:
-    """The webhook with this id. Raises WebhookError."""
+    """Return the webhook with this id. Raises WebhookError if there is none."""
     body = snapshot.get_many(COLLECTION, [webhook_id]).get(webhook_id) if webhook_id else None
     if body is None:
         raise WebhookError(
-            f"the tenant {tenant} has no webhook with the id {webhook_id[:80]!r}; `webhook list` shows those there are"
+            f"tenant {tenant} has no webhook with the id {webhook_id[:MAX_QUOTED_LENGTH]!r}; `webhook list` lists them"
         )
     return Subscription.from_dict(orjson.loads(body))
 
 
-def _facts(webhook: Subscription) -> dict[str, AuditValue]:
+def _identity(webhook: Subscription) -> dict[str, AuditValue]:
     return {"id": webhook.id, "label": webhook.label}
 
 
-def _unknown(snapshot: Snapshot, orgs: frozenset[str]) -> Sequence[str]:
-    known = set(snapshot.keys("orgs", In(KEY, tuple(sorted(orgs))))) if orgs else set()
-    return sorted(orgs - known)
-
-
-def _written(moment: datetime) -> str:
-    return format_instant(moment.timestamp())
+def _unknown_orgs(snapshot: Snapshot, orgs: frozenset[str]) -> Sequence[str]:
+    existing = set(snapshot.keys("orgs", In(KEY, tuple(sorted(orgs))))) if orgs else set()
+    return sorted(orgs - existing)

@@ -1,4 +1,4 @@
-"""What a webhook may ask for: events, entities, orgs and excluded fields, as an operator names them."""
+"""Validation of a new webhook: events, entities, orgs and excluded fields as the operator names them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Final
 
+from chalk_flask.labels import LabelError, parse_label
 from chalk_flask.oneroster.csv.row_parser import BASE
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
@@ -15,25 +17,24 @@ from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, Mode
 
 __all__ = ["SubscriptionOptions", "WebhookError", "WebhookRequest"]
 
-MOST = 1000
-"""Entries of one kind that a webhook has at most."""
-LABEL = 200
+MAX_ENTRIES: Final = 1000
+"""Upper limit of the events, entities, orgs and excluded fields, each."""
 
-_NAMES: Mapping[str, str] = {
+_ENTITY_BY_NAME: Mapping[str, str] = {
     name: entity
     for entity, collection in ENTITIES.items()
     for name in (entity, collection, RESOURCES[collection].singular_name)
 }
-"""The entity type of each name that is understood: academic_session, academicSessions, academicSession."""
+"""Entity type by each accepted name: academic_session, academicSessions, academicSession."""
 
 
 class WebhookError(Exception):
-    """A webhook cannot be made, changed or used as asked; the message says why."""
+    """Webhook that cannot be created, changed or used as requested. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookRequest:
-    """What an operator asks for. Of an empty kind, everything; `root` stands before hrefs of full bodies."""
+    """Options of a new webhook. An empty sequence means all; `root` starts the hrefs of full records."""
 
     url: str
     root: str
@@ -49,7 +50,7 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionOptions:
-    """The same in the form that a subscription holds."""
+    """Validated options in the form that a subscription stores."""
 
     label: str
     events: frozenset[str]
@@ -58,78 +59,81 @@ class SubscriptionOptions:
     excluded: frozenset[str]
 
     @classmethod
-    def from_request(cls, asked: WebhookRequest) -> SubscriptionOptions:
-        """What is asked for, checked. Raises WebhookError."""
-        for kind in (asked.events, asked.entities, asked.orgs, asked.excluded):
-            if len(kind) > MOST:
-                raise WebhookError(f"a webhook names {MOST} of a kind at most, not {len(kind)}")
-        entities = frozenset(map(_entity, asked.entities))
-        events = _events(asked.events, entities)
-        excluded = frozenset(map(_excluded, asked.excluded))
-        return cls(_label(asked.label), events, entities, _orgs(asked.orgs), excluded)
+    def from_request(cls, request: WebhookRequest) -> SubscriptionOptions:
+        """Validate a request. Raises WebhookError."""
+        for entries in (request.events, request.entities, request.orgs, request.excluded):
+            if len(entries) > MAX_ENTRIES:
+                raise WebhookError(f"too many entries of one kind: {len(entries)}; the maximum is {MAX_ENTRIES}")
+        entities = frozenset(map(_parse_entity, request.entities))
+        events = _parse_events(request.events, entities)
+        excluded = frozenset(map(_parse_excluded_field, request.excluded))
+        return cls(_parse_label(request.label), events, entities, _parse_orgs(request.orgs), excluded)
 
 
-def _label(text: str) -> str:
-    label = text.strip()
-    if len(label) > LABEL or not label.isprintable():
-        raise WebhookError(f"a label is a line of {LABEL} printable characters at most")
-    return label
+def _parse_label(text: str) -> str:
+    try:
+        return parse_label(text, required=False)
+    except LabelError as error:
+        raise WebhookError(str(error)) from error
 
 
-def _entity(text: str) -> str:
-    if found := _NAMES.get(text.strip()):
-        return found
-    raise WebhookError(f"there is no entity {printable(text)}{_nearest(text, _NAMES)}; there are {', '.join(ENTITIES)}")
+def _parse_entity(text: str) -> str:
+    if entity := _ENTITY_BY_NAME.get(text.strip()):
+        return entity
+    suggestion = _suggestion(text, _ENTITY_BY_NAME)
+    raise WebhookError(f"unknown entity {printable(text)}{suggestion}; known entities: {', '.join(ENTITIES)}")
 
 
-def _events(texts: Iterable[str], entities: frozenset[str]) -> frozenset[str]:
-    """The events that names and patterns mean; none for all of them."""
-    found = frozenset(event for text in texts for event in _matching(text.strip(), entities))
-    told = {f"{entity}.{action}" for entity in entities or frozenset(ENTITIES) - OPT_IN_ENTITIES for action in ACTIONS}
-    if found and COMPLETED not in found and not found & told:
-        raise WebhookError("of the entities that are named there are none of these events: nothing would ever be told")
-    return frozenset() if found >= told | {COMPLETED} else found
-
-
-def _matching(text: str, entities: frozenset[str]) -> list[str]:
-    first, dot, rest = text.partition(".")
-    name = _NAMES.get(first, first) + dot + rest
-    found = [event for event in SELECTABLE_EVENTS if name == "*" or fnmatchcase(event, name)]
-    if not found or "[" in name:
-        near = _nearest(name, SELECTABLE_EVENTS)
+def _parse_events(patterns: Iterable[str], entities: frozenset[str]) -> frozenset[str]:
+    """Return the events that match the names and patterns; an empty set stands for all events."""
+    events = frozenset(event for pattern in patterns for event in _matching_events(pattern.strip(), entities))
+    possible = {
+        f"{entity}.{action}" for entity in entities or frozenset(ENTITIES) - OPT_IN_ENTITIES for action in ACTIONS
+    }
+    if events and COMPLETED not in events and not events & possible:
         raise WebhookError(
-            f"there is no event {printable(text)}{near}; they are named as in user.created, user.*, *.deleted, {COMPLETED}"
+            "none of these events can occur for these entities, so the webhook would never get a delivery"
         )
+    return frozenset() if events >= possible | {COMPLETED} else events
+
+
+def _matching_events(pattern: str, entities: frozenset[str]) -> list[str]:
+    first, dot, rest = pattern.partition(".")
+    name = _ENTITY_BY_NAME.get(first, first) + dot + rest
+    events = [event for event in SELECTABLE_EVENTS if name == "*" or fnmatchcase(event, name)]
+    if not events or "[" in name:
+        suggestion = _suggestion(name, SELECTABLE_EVENTS)
+        examples = f"user.created, user.*, *.deleted, {COMPLETED}"
+        raise WebhookError(f"unknown event {printable(pattern)}{suggestion}; examples: {examples}")
     if name.partition(".")[0] in OPT_IN_ENTITIES - entities:
-        raise WebhookError(f"{printable(text)}: of demographics is told who names them: --entity demographics")
-    return found
+        raise WebhookError(f"event {printable(pattern)} requires --entity demographics")
+    return events
 
 
-def _orgs(texts: Sequence[str]) -> frozenset[str] | None:
+def _parse_orgs(texts: Sequence[str]) -> frozenset[str] | None:
     orgs = frozenset(text.strip() for text in texts)
     if "" in orgs:
-        raise WebhookError("an org is named by nothing but blanks: give its sourcedId, or leave the filter out")
+        raise WebhookError("an org is blank: give its sourcedId, or omit the org filter")
     return orgs or None
 
 
-def _excluded(text: str) -> str:
-    """The path as it is kept: `email`, `user.email`, `metadata`, `user.metadata.note`."""
+def _parse_excluded_field(text: str) -> str:
+    """Return the path in its stored form: `email`, `user.email`, `metadata`, `user.metadata.note`."""
     path = text.strip().removesuffix(".*")
     first, _, rest = path.partition(".")
-    entity = _NAMES.get(first) if rest else None
-    fields, kinds = (rest, [ENTITIES[entity]]) if entity else (path, list(RESOURCES))
-    member, dot, part = fields.partition(".")
-    known = {name for kind in kinds for name in RESOURCES[kind].fields}
+    entity = _ENTITY_BY_NAME.get(first) if rest else None
+    field, collections = (rest, [ENTITIES[entity]]) if entity else (path, list(RESOURCES))
+    member, dot, part = field.partition(".")
+    members = {name for collection in collections for name in RESOURCES[collection].fields}
     if member in BASE:
-        raise WebhookError(f"{member} cannot be excluded: without it no receiver can tell what became of a record")
-    if member not in known or (dot and (member != "metadata" or not part)):
-        near = _nearest(member, known)
-        raise WebhookError(
-            f"there is no field {printable(text)} to exclude{near}; they are named as in email, user.email, metadata.note"
-        )
-    return f"{entity}.{fields}" if entity else fields
+        raise WebhookError(f"{member} cannot be excluded: receivers need it to apply a change")
+    if member not in members or (dot and (member != "metadata" or not part)):
+        suggestion = _suggestion(member, members)
+        examples = "email, user.email, metadata.note"
+        raise WebhookError(f"unknown field {printable(text)} to exclude{suggestion}; examples: {examples}")
+    return f"{entity}.{field}" if entity else field
 
 
-def _nearest(text: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(text.strip(), list(names), 1)
-    return f"; did you mean {near[0]}?" if near else ""
+def _suggestion(text: str, names: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(text.strip(), list(names), 1)
+    return f"; did you mean {matches[0]}?" if matches else ""

@@ -1,1 +1,11 @@
-"""TODO."""
+"""Delivery of queued events. `Worker` reads the outboxes of all tenants and sends what is due.
+
+Results go back into the store: the attempts of each delivery, and the state of each webhook.
+"""
+
+from __future__ import annotations
+
+from chalk_flask.webhooks.delivery.leader_lock import LeaderLock, leader_lock_for
+from chalk_flask.webhooks.delivery.worker import Worker
+
+__all__ = ["LeaderLock", "Worker", "leader_lock_for"]

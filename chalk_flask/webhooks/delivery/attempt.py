@@ -1,4 +1,4 @@
-"""One attempt to deliver an event: signed anew, posted, and whatever came of it as a value."""
+"""One attempt to deliver an event: sign it, send it, and return the result as a value."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from http import HTTPStatus
+from typing import Final, Protocol
 
 from backends import Backend
 from chalk_flask.auth.secrets.encryption import SecretUnavailableError
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Attempt, Delivery, Subscription
+from chalk_flask.times import format_epoch_seconds
 from chalk_flask.tracebacks import error_location
 from chalk_flask.webhooks.delivery.rate_limiter import RateLimiter
 from chalk_flask.webhooks.delivery.recorder import AttemptResult, Recorder
@@ -25,82 +26,83 @@ __all__ = ["DeliveryContext", "Sender", "attempt"]
 
 log = logging.getLogger(__name__)
 
-BUSY = (429, 503)
-GONE = 410
+RETRY_AFTER_STATUSES: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class Sender(Protocol):
-    """What sends: a chalk_flask.webhooks.http.client.Poster."""
+    """HTTP client of one webhook, as chalk_flask.webhooks.http.client.WebhookClient."""
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptResponse:
-        """Make one attempt."""
+        """Send one POST request and return the response or the error."""
 
     def close(self) -> None:
-        """Close the connection that is kept."""
+        """Close the idle connection, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """What all endpoints share."""
+    """Objects that all delivery queues of a worker share."""
 
     store: Backend
     secrets: SigningSecrets
     recorder: Recorder
-    schedule: RetryPolicy
-    poster: Callable[[], Sender]
+    retry_policy: RetryPolicy
+    make_sender: Callable[[], Sender]
     now: Callable[[], float]
     stopping: threading.Event
-    pace: RateLimiter
+    rate_limiter: RateLimiter
 
 
 def attempt(
-    desk: DeliveryContext,
-    poster: Sender,
+    context: DeliveryContext,
+    sender: Sender,
     subscription: Subscription,
     delivery: Delivery,
     body: bytes | None,
-    saved: Callable[[AttemptResult], None],
+    on_saved: Callable[[AttemptResult], None],
 ) -> AttemptResult:
-    """Send a delivery to whom it is for, once; `saved` is called when what came of it is stored.
+    """Send a delivery once and return the result; the recorder calls `on_saved` once it has stored the result.
 
-    A fault of ours is an outcome, too, so that it ends nothing.
+    An internal error becomes a failed attempt too, so that it never ends the worker.
     """
-    desk.pace.wait()
-    began = desk.now()
-    answer = _answer(desk, poster, subscription, delivery, body, began)
+    context.rate_limiter.wait()
+    started_at = context.now()
+    response = _send(context, sender, subscription, delivery, body, started_at)
     return AttemptResult(
         tenant=subscription.tenant,
         webhook=subscription.id,
         key=delivery.key,
         event_id=delivery.event_id,
-        attempt=Attempt(format_instant(began), answer.ms, answer.status, answer.error, answer.text),
-        moment=desk.now(),
-        delivered=answer.delivered,
-        saved=saved,
-        gone=answer.status == GONE,
-        retry_after=answer.retry_after if answer.status in BUSY else None,
+        attempt=Attempt(
+            format_epoch_seconds(started_at), response.duration_ms, response.status, response.error, response.text
+        ),
+        ended_at=context.now(),
+        delivered=response.delivered,
+        on_saved=on_saved,
+        gone=response.status == HTTPStatus.GONE,
+        retry_after=response.retry_after if response.status in RETRY_AFTER_STATUSES else None,
     )
 
 
-def _answer(
-    desk: DeliveryContext,
-    poster: Sender,
+def _send(
+    context: DeliveryContext,
+    sender: Sender,
     subscription: Subscription,
     delivery: Delivery,
     body: bytes | None,
-    began: float,
+    started_at: float,
 ) -> AttemptResponse:
     if body is None:
-        return AttemptResponse(None, 0, "its body is missing in the store")
+        return AttemptResponse(None, 0, "the body is missing in the store")
     try:
-        secrets = desk.secrets.active(subscription, began)
+        secrets = context.secrets.active(subscription, started_at)
         if not secrets:
-            return AttemptResponse(None, 0, "no secret of the webhook is in force: rotate it")
-        moment = datetime.fromtimestamp(began, UTC)
-        headers = signed_headers(secrets, delivery.event_id, subscription.id, moment, body)
-        return poster.post(subscription.url, headers, body)
+            return AttemptResponse(None, 0, "the webhook has no active secret: run `webhook rotate`")
+        sent_at = datetime.fromtimestamp(started_at, UTC)
+        headers = signed_headers(secrets, delivery.event_id, subscription.id, sent_at, body)
+        return sender.post(subscription.url, headers, body)
     except SecretUnavailableError as error:
         return AttemptResponse(None, 0, str(error))
-    except Exception as error:  # noqa: BLE001 - it is recorded, and others go on
-        log.error("an attempt for webhook %s failed here: %s", subscription.id, error_location(error))
-        return AttemptResponse(None, 0, f"it failed here, not there: {error_location(error)}")
+    except Exception as error:  # noqa: BLE001 - the error is recorded, and the other deliveries go on
+        log.error("internal error while sending to webhook %s: %s", subscription.id, error_location(error))
+        return AttemptResponse(None, 0, f"internal error: {error_location(error)}")

@@ -1,10 +1,11 @@
-"""One worker over all processes of a store."""
+"""File lock that elects one delivering worker among all processes of a store."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
@@ -13,33 +14,35 @@ from backends.base import file_path
 
 __all__ = ["LeaderLock", "leader_lock_for"]
 
-EVERY = 1.0
-"""Seconds after which a lease that another process holds is asked for again."""
+RETRY_INTERVAL_SECONDS: Final = 1.0
 
 
 class LeaderLock:
-    """A file that one process at a time has locked; the system lets go of it when the process ends, however that is.
+    """Lock on a file, held by at most one process. The operating system releases it when that process ends.
 
-    Without a path nobody else could want it. For one thread.
+    Without a path the lock is always held: no other process can open the store. Not thread-safe.
     """
 
-    def __init__(self, path: Path | None, every: float = EVERY) -> None:
-        self._path, self._every = path, every
+    def __init__(self, path: Path | None, retry_interval: float = RETRY_INTERVAL_SECONDS) -> None:
+        self._path, self._retry_interval = path, retry_interval
         self._lock = None if path is None else FileLock(path, mode=0o600, thread_local=False)
-        self._next = 0.0
+        self._next_try = 0.0
 
     @property
     def held(self) -> bool:
-        """Whether this process has it."""
+        """True if this process holds the lock."""
         return self._lock is None or self._lock.is_locked
 
     def try_acquire(self) -> bool:
-        """Whether this process has it, or gets it now: it is asked for once in `every` seconds. Raises OSError."""
+        """Return True if this process holds the lock or acquires it now; never block.
+
+        Tries the file at most once per `retry_interval` seconds. Raises OSError if the file cannot be created.
+        """
         if self._path is None or self._lock is None or self.held:
             return True
-        if time.monotonic() < self._next:
+        if time.monotonic() < self._next_try:
             return False
-        self._next = time.monotonic() + self._every
+        self._next_try = time.monotonic() + self._retry_interval
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._lock.acquire(blocking=False)
@@ -48,17 +51,20 @@ class LeaderLock:
         return True
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Release the lock, so that another process can acquire it."""
         if self._lock is not None:
             self._lock.release(force=True)
 
 
 def leader_lock_for(storage: str, data: Path, *, shared: bool) -> LeaderLock:
-    """The lease for the store of this URL; its file lies in `data`, which other services may have as their own, too."""
+    """Return the lock for the store at this URL; `shared` is True if other processes can open the store.
+
+    The file name in the folder `data` contains a hash of the URL, because several services may share that folder.
+    """
     if not shared:
         return LeaderLock(None)
     try:
-        named = f"{storage.partition(':')[0]}:{file_path(storage).resolve()}"
+        store_name = f"{storage.partition(':')[0]}:{file_path(storage).resolve()}"
     except InvalidStorageURLError:  # not a store in a file
-        named = storage
-    return LeaderLock(data / f"webhooks-{hashlib.sha256(named.encode()).hexdigest()[:16]}.lock")
+        store_name = storage
+    return LeaderLock(data / f"webhooks-{hashlib.sha256(store_name.encode()).hexdigest()[:16]}.lock")

@@ -1,4 +1,4 @@
-"""The queue of one webhook: what is due goes out one after the other, in the order in which it happened."""
+"""Delivery queue of one webhook: sends due deliveries one after the other, in the order of their events."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Final
 
 import orjson
 
@@ -23,180 +24,190 @@ __all__ = ["DeliveryQueue"]
 
 log = logging.getLogger(__name__)
 
-AHEAD = 256
-"""Outcomes that may wait to be saved; a sender that has so many waits with them."""
-MOST = 128
-"""Deliveries that are read at once, at the most; fewer when they are large."""
-BYTES = 256 * 1024
-"""Bytes of bodies beyond which fewer are read the next time."""
-FRESH = 1.0
-"""Seconds for which what was read is relied on: whoever pauses a webhook does not wait longer."""
+MAX_UNSAVED_RESULTS: Final = 256
+"""A sender with this number of unsaved results waits for the recorder."""
+INITIAL_BATCH_SIZE: Final = 8
+MAX_BATCH_SIZE: Final = 128
+"""Upper limit of the deliveries in one read. Large bodies make batches smaller."""
+MAX_BATCH_BYTES: Final = 256 * 1024
+"""A batch with larger bodies halves the size of the next batch."""
+MAX_BATCH_AGE_SECONDS: Final = 1.0
+"""The queue reads the store again after this time, so that a pause of the webhook takes effect."""
+CAPACITY_POLL_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What is to be sent next, and to whom."""
+    """Deliveries to send next, with their bodies by key. `read_at` is a time of the monotonic clock."""
 
     subscription: Subscription
     deliveries: Sequence[Delivery]
     bodies: Mapping[str, bytes]
-    read: float
+    read_at: float
 
 
 class DeliveryQueue:
-    """One webhook of a tenant. `look` lets a thread send what is due, until nothing is or an attempt fails.
+    """Deliveries of one webhook. `poll` starts a thread that sends until nothing is due or an attempt fails.
 
-    The store calls due what was sent and is not yet saved; that is known here, and not sent again.
+    In the store a delivery stays due until its result is saved. The queue remembers unsaved results, so that it never
+    sends such a delivery twice. `poll`, `reset_backoff`, `join` and `close` are for the worker's thread alone.
     """
 
-    def __init__(self, desk: DeliveryContext, tenant: str, webhook: str) -> None:
-        self._desk, self._tenant, self._webhook = desk, tenant, webhook
-        self._poster = desk.poster()
-        self._saving = threading.Condition()
+    def __init__(self, context: DeliveryContext, tenant: str, webhook: str) -> None:
+        self._context, self._tenant, self._webhook = context, tenant, webhook
+        self._sender = context.make_sender()
+        self._unsaved_changed = threading.Condition()
         self._unsaved: set[str] = set()
-        self._failed: str | None = None
-        self._failures, self._rested = 0, 0.0
-        self._size = 8
+        self._failed_key: str | None = None
+        self._failures, self._backoff_until = 0, 0.0
+        self._batch_size = INITIAL_BATCH_SIZE
         self._thread: threading.Thread | None = None
-        self.used = time.monotonic()
-        """When it last had something to do, by the monotonic clock."""
+        self.last_active = time.monotonic()
+        """End of the last work, by the monotonic clock."""
 
     @property
     def busy(self) -> bool:
-        """Whether its thread is at work."""
+        """True if the thread of the queue is running."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of it would be missed: it is not at work, all is saved, and it need not rest."""
-        return not self.busy and not self._unsaved and self._rested <= self._desk.now()
+        """True if the queue can be discarded: it is not busy, all results are saved, and it does not back off."""
+        return not self.busy and not self._unsaved and self._backoff_until <= self._context.now()
 
     def unsaved(self) -> frozenset[str]:
-        """The keys of what was sent and is not yet saved."""
-        with self._saving:
+        """Return the keys of the deliveries whose results are not saved yet."""
+        with self._unsaved_changed:
             return frozenset(self._unsaved)
 
     def poll(self, snapshot: Snapshot, unsaved: frozenset[str]) -> float | None:
-        """Let a thread send if something is due; says when to look again though nothing was written, if ever.
+        """Start a thread that sends if a delivery is due.
 
-        `unsaved` is what `unsaved` gave before the snapshot was taken.
+        Returns the time of the next poll even if the store does not change, or None if there is none. `unsaved` is the
+        result of `unsaved()` from before the snapshot.
         """
-        now = self._desk.now()
-        if self.busy or self._failed is not None:  # with a failure that is saved the webhook may be disabled
+        now = self._context.now()
+        if self.busy or self._failed_key is not None:  # saving the failure may disable the webhook
             return now
-        if self._rested > now:
-            return self._rested
-        if next(self._due(snapshot, unsaved), None) is None:
-            # Saving may change nothing, and so wake nobody: another event may have the key meanwhile.
-            return now if unsaved else _first_due(snapshot, self._webhook)
+        if self._backoff_until > now:
+            return self._backoff_until
+        if next(self._due_keys(snapshot, unsaved), None) is None:
+            # A save may change nothing, and so not trigger a poll: another event may have the key by now.
+            return now if unsaved else _next_due(snapshot, self._webhook)
         self._thread = threading.Thread(target=self._run, name=f"webhooks: {self._webhook}", daemon=True)
         self._thread.start()
         return now
 
     def reset_backoff(self) -> None:
-        """Forget the failures in a row: who pauses a webhook and resumes it wants it tried at once."""
-        self._failures, self._rested = 0, 0.0
+        """Forget consecutive failures: a webhook that an operator pauses and resumes is tried at once."""
+        self._failures, self._backoff_until = 0, 0.0
 
     def close(self) -> None:
-        """Close the connection, unless it is in use: then the thread does."""
+        """Close the connection; a busy queue closes it when its thread ends."""
         if not self.busy:
-            self._poster.close()
+            self._sender.close()
 
-    def join(self, wait: float) -> None:
-        """Wait for the thread, if there is one."""
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end, for at most `timeout` seconds."""
         if self._thread is not None:
-            self._thread.join(wait)
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
-            while (page := self._page()) is not None and self._send(page):
+            while (batch := self._next_batch()) is not None and self._send(batch):
                 pass
         except StorageError as error:
-            self._fault(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and ends nobody else
-            self._fault(error_location(error))
-        self.used = time.monotonic()
-        if self._desk.stopping.is_set():
-            self._poster.close()
+            self._pause_after_error(str(error))
+        except Exception as error:  # noqa: BLE001 - the queue tries again later, and others go on
+            self._pause_after_error(error_location(error))
+        self.last_active = time.monotonic()
+        if self._context.stopping.is_set():
+            self._sender.close()
 
-    def _fault(self, words: str) -> None:
-        if not self._desk.stopping.is_set():
-            log.error("deliveries to webhook %s pause: %s", self._webhook, words)
+    def _pause_after_error(self, message: str) -> None:
+        if not self._context.stopping.is_set():
+            log.error("deliveries to webhook %s pause: %s", self._webhook, message)
         self._back_off(None)
 
-    def _page(self) -> _Batch | None:
-        """What is due now, as far as it is read at once; None when nothing is, or nothing may be sent."""
-        unsaved, read = self.unsaved(), time.monotonic()
-        if self._desk.stopping.is_set():
+    def _next_batch(self) -> _Batch | None:
+        """Read the next due deliveries; return None if there are none or the queue must not send."""
+        unsaved, read_at = self.unsaved(), time.monotonic()
+        if self._context.stopping.is_set():
             return None
-        with self._desk.store.read(self._tenant) as snapshot:
-            subscription = _active(snapshot, self._webhook)
+        with self._context.store.read(self._tenant) as snapshot:
+            subscription = _active_subscription(snapshot, self._webhook)
             if subscription is None:
                 return None
-            keys = list(islice(self._due(snapshot, unsaved), self._size))
-            found = snapshot.get_many(COLLECTION, keys)
+            keys = list(islice(self._due_keys(snapshot, unsaved), self._batch_size))
+            stored = snapshot.get_many(COLLECTION, keys)
             bodies = snapshot.get_many(BODIES, keys)
-        self._resize(sum(map(len, bodies.values())))
-        deliveries = [Delivery.from_dict(orjson.loads(found[key])) for key in keys if key in found]
-        return _Batch(subscription, deliveries, bodies, read) if deliveries else None
+        self._adjust_batch_size(sum(map(len, bodies.values())))
+        deliveries = [Delivery.from_dict(orjson.loads(stored[key])) for key in keys if key in stored]
+        return _Batch(subscription, deliveries, bodies, read_at) if deliveries else None
 
-    def _due(self, snapshot: Snapshot, unsaved: frozenset[str]) -> Iterator[str]:
-        due = And((Compare("queue", "=", self._webhook), Compare("due", "<=", self._desk.now())))
+    def _due_keys(self, snapshot: Snapshot, unsaved: frozenset[str]) -> Iterator[str]:
+        due = And((Compare("queue", "=", self._webhook), Compare("due", "<=", self._context.now())))
         return (key for key in snapshot.keys(COLLECTION, due) if key not in unsaved)
 
-    def _resize(self, size: int) -> None:
-        self._size = max(self._size // 2, 1) if size > BYTES else min(self._size * 2, MOST)
+    def _adjust_batch_size(self, batch_bytes: int) -> None:
+        if batch_bytes > MAX_BATCH_BYTES:
+            self._batch_size = max(self._batch_size // 2, 1)
+        else:
+            self._batch_size = min(self._batch_size * 2, MAX_BATCH_SIZE)
 
-    def _send(self, page: _Batch) -> bool:
-        """Send a page, or its beginning; whether to go on with another."""
-        for delivery in page.deliveries:
+    def _send(self, batch: _Batch) -> bool:
+        """Send a batch or its beginning; return True if the thread should go on with another batch."""
+        for delivery in batch.deliveries:
             if not self._wait_for_capacity():
                 return False
-            if time.monotonic() - page.read > FRESH:
+            if time.monotonic() - batch.read_at > MAX_BATCH_AGE_SECONDS:
                 return True
-            body = page.bodies.get(delivery.key)
-            outcome = attempt(self._desk, self._poster, page.subscription, delivery, body, self._saved)
-            self._note(outcome)
-            if not outcome.delivered:
+            body = batch.bodies.get(delivery.key)
+            result = attempt(self._context, self._sender, batch.subscription, delivery, body, self._on_saved)
+            self._record(result)
+            if not result.delivered:
                 return False
         return True
 
     def _wait_for_capacity(self) -> bool:
-        """Wait while too much is not saved; False when the worker stops."""
-        with self._saving:
-            while len(self._unsaved) >= AHEAD and not self._desk.stopping.is_set():
-                self._saving.wait(0.2)
-        return not self._desk.stopping.is_set()
+        """Wait while too many results are unsaved; return False if the worker stops."""
+        with self._unsaved_changed:
+            while len(self._unsaved) >= MAX_UNSAVED_RESULTS and not self._context.stopping.is_set():
+                self._unsaved_changed.wait(CAPACITY_POLL_SECONDS)
+        return not self._context.stopping.is_set()
 
-    def _note(self, outcome: AttemptResult) -> None:
-        with self._saving:
-            self._unsaved.add(outcome.key)
-        if outcome.delivered:
+    def _record(self, result: AttemptResult) -> None:
+        with self._unsaved_changed:
+            self._unsaved.add(result.key)
+        if result.delivered:
             self._failures = 0
         else:
-            self._failed = outcome.key
-            self._back_off(outcome.retry_after)
-        self._desk.recorder.record(outcome)
+            self._failed_key = result.key
+            self._back_off(result.retry_after)
+        self._context.recorder.record(result)
 
     def _back_off(self, retry_after: float | None) -> None:
         self._failures += 1
-        self._rested = self._desk.schedule.backoff_until(self._failures, self._desk.now(), retry_after)
+        self._backoff_until = self._context.retry_policy.backoff_until(self._failures, self._context.now(), retry_after)
 
-    def _saved(self, outcome: AttemptResult) -> None:
-        with self._saving:
-            self._unsaved.discard(outcome.key)
-            self._saving.notify_all()
-        if outcome.key == self._failed:
-            self._failed = None
+    def _on_saved(self, result: AttemptResult) -> None:
+        with self._unsaved_changed:
+            self._unsaved.discard(result.key)
+            self._unsaved_changed.notify_all()
+        if result.key == self._failed_key:
+            self._failed_key = None
 
 
-def _active(snapshot: Snapshot, webhook: str) -> Subscription | None:
+def _active_subscription(snapshot: Snapshot, webhook: str) -> Subscription | None:
     body = snapshot.get_many(WEBHOOKS, [webhook]).get(webhook)
-    found = None if body is None else Subscription.from_dict(orjson.loads(body))
-    return found if found is not None and found.state == "active" else None
+    if body is None:
+        return None
+    subscription = Subscription.from_dict(orjson.loads(body))
+    return subscription if subscription.state == "active" else None
 
 
-def _first_due(snapshot: Snapshot, webhook: str) -> float | None:
-    """When the first of a webhook's deliveries that wait is due; None when none does."""
-    found = snapshot.find(Query(COLLECTION, Compare("queue", "=", webhook), (OrderBy("due"),), limit=1)).body()
-    return float(orjson.loads(found)["due"]) if found else None
+def _next_due(snapshot: Snapshot, webhook: str) -> float | None:
+    """Return the time of the first pending delivery of a webhook, or None if none is pending."""
+    query = Query(COLLECTION, Compare("queue", "=", webhook), (OrderBy("due"),), limit=1)
+    body = snapshot.find(query).body()
+    return float(orjson.loads(body)["due"]) if body else None

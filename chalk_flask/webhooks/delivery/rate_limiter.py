@@ -1,33 +1,32 @@
-"""How fast deliveries go out, all endpoints together: those who read from the same process should not notice."""
+"""Rate limit of deliveries over all webhooks, so that API requests in the same process stay fast."""
 
 from __future__ import annotations
 
 import threading
 import time
+from typing import Final
 
-__all__ = ["RATE", "RateLimiter"]
+__all__ = ["RateLimiter"]
 
-RATE = 370.0
-"""Attempts a second that are begun at the most. One takes half a millisecond of Python, in which nobody reads."""
-
-
-LATE = 0.02
-"""Seconds of turns that nobody took and that may be made up for: an attempt may have had to wait for its answer."""
+MAX_ATTEMPTS_PER_SECOND: Final = 370.0
+"""An attempt takes half a millisecond of Python, during which no API request runs."""
+MAX_CATCH_UP_SECONDS: Final = 0.02
+"""Unused time that later attempts may catch up on: an attempt may have waited for its response."""
 
 
 class RateLimiter:
-    """Turns that come at this rate. Safe for many threads at once."""
+    """Limit on the number of calls per second. Thread-safe."""
 
-    def __init__(self, rate: float = RATE) -> None:
-        self._gap = 1 / rate
+    def __init__(self, rate: float = MAX_ATTEMPTS_PER_SECOND) -> None:
+        self._interval = 1 / rate
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next_slot = 0.0
 
     def wait(self) -> None:
-        """Return when it is one's turn: at once, unless others were just before."""
+        """Block until the caller may proceed; return at once while the rate is below the limit."""
         with self._lock:
             now = time.monotonic()
-            turn = max(self._next, now - LATE)
-            self._next = turn + self._gap
-        if turn > now:
-            time.sleep(turn - now)
+            slot = max(self._next_slot, now - MAX_CATCH_UP_SECONDS)
+            self._next_slot = slot + self._interval
+        if slot > now:
+            time.sleep(slot - now)

@@ -1,4 +1,4 @@
-"""What comes of attempts, written to the store: many at a time, by one thread, so that nobody waits for a commit."""
+"""Writer of attempt results: one thread stores many results per transaction, so that no sender waits for a commit."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import orjson
 
 from backends import And, Backend, Compare, Query, StorageBusyError, StorageError, Transaction
 from chalk_flask.audit.events import record_event
-from chalk_flask.oneroster.vocabularies import format_instant
+from chalk_flask.background import BatchWriter
 from chalk_flask.outbox import Attempt, Delivery, Subscription
 from chalk_flask.outbox.delivery import COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
+from chalk_flask.times import format_epoch_seconds
 from chalk_flask.tracebacks import error_location
 from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
 
-__all__ = ["GATHER", "AttemptResult", "Recorder"]
+__all__ = ["AttemptResult", "Recorder"]
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.2
-"""Seconds for which outcomes are gathered at least."""
-SHARE = 3
-"""Between two commits so many times passes as the last one took: a store of JSON writes whole files."""
-WAIT = 5.0
-"""Seconds that a commit waits for another writer before it is begun anew."""
-LAST = 1.0
-"""The same at the end, when somebody waits for the worker to stop."""
-LONGEST = 30.0
-"""The longest pause, in seconds, after a commit that failed."""
+MIN_FLUSH_INTERVAL_SECONDS: Final = 0.2
+FLUSH_INTERVAL_FACTOR: Final = 3
+"""The flush interval is at least this multiple of the last commit's duration: a JSON store writes whole files."""
+MAX_RETRY_INTERVAL_SECONDS: Final = 30.0
+"""Upper limit of the pause after a failed commit."""
+LOCK_TIMEOUT_SECONDS: Final = 5.0
+STOP_LOCK_TIMEOUT_SECONDS: Final = 1.0
 
-GONE = "the endpoint answered 410 Gone"
+GONE_REASON: Final = "the endpoint answered 410 Gone"
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What came of one attempt for the delivery of this key, as long as it is of this event.
+    """Result of one attempt for the delivery `key` of the event `event_id`.
 
-    `moment` is when the attempt ended, in seconds since the epoch. `gone` says that the endpoint wants no more, `saved`
-    is called once this is stored.
+    `ended_at` is in seconds since the epoch. `gone` is True if the receiver responded 410. The recorder calls
+    `on_saved` once the result is stored.
     """
 
     tenant: str
@@ -51,136 +50,142 @@ class AttemptResult:
     key: str
     event_id: str
     attempt: Attempt
-    moment: float
+    ended_at: float
     delivered: bool
-    saved: Callable[[AttemptResult], None]
+    on_saved: Callable[[AttemptResult], None]
     gone: bool = False
     retry_after: float | None = None
 
 
 class Recorder:
-    """Takes outcomes from any thread and writes them in order, a transaction a tenant, until it is stopped.
+    """Queue of attempt results, written in order by a background thread, one transaction per tenant. Thread-safe.
 
-    What cannot be written now is kept and tried again: who hands in outcomes bounds how many are not yet saved.
+    Results that cannot be written stay in the queue and are tried again. The senders bound the number of unsaved
+    results.
     """
 
-    def __init__(self, store: Backend, schedule: RetryPolicy, gather: float = GATHER) -> None:
-        self._store, self._schedule, self._gather = store, schedule, gather
+    def __init__(
+        self, store: Backend, retry_policy: RetryPolicy, min_flush_interval: float = MIN_FLUSH_INTERVAL_SECONDS
+    ) -> None:
+        self._store, self._retry_policy, self._min_flush_interval = store, retry_policy, min_flush_interval
         self._lock = threading.Lock()
-        self._waiting: dict[str, list[AttemptResult]] = {}
-        self._took = 0.0
-        self._some, self._stopping = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="webhooks: outcomes", daemon=True)
+        self._pending: dict[str, list[AttemptResult]] = {}
+        self._commit_seconds = 0.0
+        self._pause = min_flush_interval
+        self._writer = BatchWriter("webhooks: results", self._flush, delay=min_flush_interval)
 
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
-
-    def record(self, outcome: AttemptResult) -> None:
-        """Hand in what came of an attempt; returns at once."""
+    def record(self, result: AttemptResult) -> None:
+        """Queue a result; return at once."""
         with self._lock:
-            self._waiting.setdefault(outcome.tenant, []).append(outcome)
-        self._some.set()
+            self._pending.setdefault(result.tenant, []).append(result)
+        self._writer.wake()
 
-    def stop(self, wait: float) -> None:
-        """Write what is there, if that can be done soon, and end. What is not written is delivered again later."""
-        self._stopping.set()
-        self._some.set()
-        self._thread.join(wait)
+    def stop(self, timeout: float) -> None:
+        """Write the queued results and end the background thread within about `timeout` seconds.
 
-    def _run(self) -> None:
-        pause = self._gather
-        while not self._stopping.is_set():
-            self._some.wait()
-            self._stopping.wait(pause)
-            self._took = 0.0
-            saved = self._save_all(LAST if self._stopping.is_set() else WAIT)
-            pause = max(self._gather, SHARE * self._took) if saved else min(max(2 * pause, 1.0), LONGEST)
-        self._save_all(LAST)
+        Deliveries whose results are not written are sent again later.
+        """
+        self._writer.close(timeout)
 
-    def _save_all(self, wait: float) -> bool:
+    def _flush(self) -> float | None:
+        """Write the queued results; return the seconds until the next call, or None if there were none."""
         with self._lock:
-            taken, self._waiting = self._waiting, {}
-            self._some.clear()
-        saved = [self._save(tenant, outcomes, wait) for tenant, outcomes in taken.items()]
-        return all(saved)
+            batches, self._pending = self._pending, {}
+        if not batches:
+            return None
+        lock_timeout = STOP_LOCK_TIMEOUT_SECONDS if self._writer.is_closing else LOCK_TIMEOUT_SECONDS
+        self._commit_seconds = 0.0
+        saved = [self._save(tenant, results, lock_timeout) for tenant, results in batches.items()]
+        if all(saved):
+            self._pause = max(self._min_flush_interval, FLUSH_INTERVAL_FACTOR * self._commit_seconds)
+        else:
+            self._pause = min(max(2 * self._pause, 1.0), MAX_RETRY_INTERVAL_SECONDS)
+        return self._pause
 
-    def _save(self, tenant: str, outcomes: list[AttemptResult], wait: float) -> bool:
-        """Write what came of a tenant's deliveries, or keep it; whether the store can be used."""
+    def _save(self, tenant: str, results: list[AttemptResult], lock_timeout: float) -> bool:
+        """Write the results of a tenant, or queue them again; return False if the store failed."""
         try:
-            with self._store.write(tenant, wait=wait) as transaction:
-                began = time.monotonic()  # the wait for another writer is over, and does not count
-                self._write(transaction, tenant, outcomes)
-            self._took += time.monotonic() - began
-        except StorageBusyError:  # a long import: it has been waited for, and is waited for again
-            self._keep(tenant, outcomes)
+            with self._store.write(tenant, wait=lock_timeout) as transaction:
+                started = time.monotonic()  # the wait for another writer does not count
+                self._write(transaction, tenant, results)
+            self._commit_seconds += time.monotonic() - started
+        except StorageBusyError:  # a long import holds the write lock: the timeout was pause enough
+            self._requeue(tenant, results)
             return True
         except StorageError as error:
-            if not self._stopping.is_set():
-                log.warning("what came of %d deliveries is kept for later: %s", len(outcomes), error)
-            self._keep(tenant, outcomes)
+            if not self._writer.is_closing:
+                log.warning("cannot write the results of %d attempts, trying again later: %s", len(results), error)
+            self._requeue(tenant, results)
             return False
-        except Exception as error:  # noqa: BLE001 - they are not tried again by this process, and others go on
-            log.error("what came of %d deliveries cannot be written: %s", len(outcomes), error_location(error))
+        except Exception as error:  # noqa: BLE001 - these results are lost, the writer goes on with others
+            log.error("cannot write the results of %d attempts: %s", len(results), error_location(error))
             return False
-        for outcome in outcomes:
-            outcome.saved(outcome)
+        for result in results:
+            result.on_saved(result)
         return True
 
-    def _keep(self, tenant: str, outcomes: list[AttemptResult]) -> None:
+    def _requeue(self, tenant: str, results: list[AttemptResult]) -> None:
         with self._lock:
-            self._waiting[tenant] = outcomes + self._waiting.get(tenant, [])
-        self._some.set()
+            self._pending[tenant] = results + self._pending.get(tenant, [])
 
-    def _write(self, transaction: Transaction, tenant: str, outcomes: Sequence[AttemptResult]) -> None:
-        """Read again what is written: a webhook may have gone since, with its deliveries.
+    def _write(self, transaction: Transaction, tenant: str, results: Sequence[AttemptResult]) -> None:
+        """Apply the results to what the store holds now: the webhook and its deliveries may have been deleted.
 
-        Another event may have the key then: of a tenant made anew, or in place of one that may be told no more.
+        The key may belong to another event by now: the tenant was created anew, or an opt-out replaced the event.
         """
-        stored = transaction.get_many(COLLECTION, [outcome.key for outcome in outcomes])
-        made = ((Delivery.from_dict(orjson.loads(stored[each.key])), each) for each in outcomes if each.key in stored)
-        after = [_after(each, outcome, self._schedule) for each, outcome in made if each.event_id == outcome.event_id]
-        transaction.put(COLLECTION, [each.to_record() for each in after])
-        webhooks = transaction.get_many(WEBHOOKS, list({outcome.webhook for outcome in outcomes}))
+        bodies = transaction.get_many(COLLECTION, [result.key for result in results])
+        stored = [
+            (Delivery.from_dict(orjson.loads(bodies[result.key])), result) for result in results if result.key in bodies
+        ]
+        deliveries = [
+            _delivery_after(delivery, result, self._retry_policy)
+            for delivery, result in stored
+            if delivery.event_id == result.event_id
+        ]
+        transaction.put(COLLECTION, [delivery.to_record() for delivery in deliveries])
+        webhooks = transaction.get_many(WEBHOOKS, list({result.webhook for result in results}))
         for webhook, body in webhooks.items():
-            was = now = Subscription.from_dict(orjson.loads(body))
-            for outcome in outcomes:
-                now = _judged(now, outcome, self._schedule) if outcome.webhook == webhook else now
-            if any(each.webhook == webhook and each.state == "failed" for each in after):
-                now = _forgiven(transaction, now)
-            if now != was:
-                transaction.put(WEBHOOKS, [now.to_record()])
-            if now.state != was.state:
-                record_event(transaction, tenant, "webhook.disabled", id=now.id, label=now.label, reason=now.reason)
+            before = after = Subscription.from_dict(orjson.loads(body))
+            for result in results:
+                if result.webhook == webhook:
+                    after = _subscription_after(after, result, self._retry_policy)
+            if any(delivery.webhook == webhook and delivery.state == "failed" for delivery in deliveries):
+                after = _clear_failing_if_idle(transaction, after)
+            if after != before:
+                transaction.put(WEBHOOKS, [after.to_record()])
+            if after.state != before.state:
+                record_event(
+                    transaction, tenant, "webhook.disabled", id=after.id, label=after.label, reason=after.reason
+                )
 
 
-def _forgiven(transaction: Transaction, subscription: Subscription) -> Subscription:
-    """Nothing is tried any more once the last delivery is given up, so that no failure goes on until the next one."""
-    waits = And((Compare("webhook", "=", subscription.id), Compare("state", "=", "pending")))
-    if subscription.state == "disabled" or transaction.find(Query(COLLECTION, waits, limit=0)).total:
+def _clear_failing_if_idle(transaction: Transaction, subscription: Subscription) -> Subscription:
+    """Reset `failing_since` when no delivery is pending: days without any attempt do not count as failing."""
+    pending = And((Compare("webhook", "=", subscription.id), Compare("state", "=", "pending")))
+    if subscription.state == "disabled" or transaction.find(Query(COLLECTION, pending, limit=0)).total:
         return subscription
     return replace(subscription, failing_since=None)
 
 
-def _after(delivery: Delivery, outcome: AttemptResult, schedule: RetryPolicy) -> Delivery:
-    if delivery.state != "pending":  # another worker was faster, one that shares the store and not the lease
-        return replace(delivery, attempts=(*delivery.attempts, outcome.attempt))
-    if outcome.delivered:
-        return delivery.with_attempt(outcome.attempt, "delivered", None)
-    due = schedule.next_attempt_at(delivery.tries + 1, outcome.moment, outcome.retry_after)
-    return delivery.with_attempt(outcome.attempt, "failed" if due is None else "pending", due)
+def _delivery_after(delivery: Delivery, result: AttemptResult, retry_policy: RetryPolicy) -> Delivery:
+    if delivery.state != "pending":  # a worker with another leader lock for the same store was faster
+        return replace(delivery, attempts=(*delivery.attempts, result.attempt))
+    if result.delivered:
+        return delivery.with_attempt(result.attempt, "delivered", None)
+    due = retry_policy.next_attempt_at(delivery.tries + 1, result.ended_at, result.retry_after)
+    return delivery.with_attempt(result.attempt, "failed" if due is None else "pending", due)
 
 
-def _judged(subscription: Subscription, outcome: AttemptResult, schedule: RetryPolicy) -> Subscription:
-    """The webhook after one more attempt: since when it has failed, and whether that is enough."""
-    if outcome.delivered:
+def _subscription_after(subscription: Subscription, result: AttemptResult, retry_policy: RetryPolicy) -> Subscription:
+    """Return the webhook after one more attempt, disabled if it responded 410 or has failed for too long."""
+    if result.delivered:
         return subscription if subscription.failing_since is None else replace(subscription, failing_since=None)
-    since = subscription.failing_since or format_instant(outcome.moment)
-    failing = replace(subscription, failing_since=since)
+    failing_since = subscription.failing_since or format_epoch_seconds(result.ended_at)
+    failing = replace(subscription, failing_since=failing_since)
     if failing.state == "disabled":
         return failing
-    if outcome.gone:
-        return replace(failing, state="disabled", reason=GONE)
-    if outcome.moment - datetime.fromisoformat(since).timestamp() >= schedule.disable_after:
-        return replace(failing, state="disabled", reason=f"every attempt has failed since {since}")
+    if result.gone:
+        return replace(failing, state="disabled", reason=GONE_REASON)
+    if result.ended_at - datetime.fromisoformat(failing_since).timestamp() >= retry_policy.disable_after:
+        return replace(failing, state="disabled", reason=f"every attempt has failed since {failing_since}")
     return failing

@@ -1,4 +1,4 @@
-"""What is over is kept for thirty days with all that came of it, and then removed."""
+"""Removal of old deliveries. Finished deliveries and their attempts are kept for 30 days."""
 
 from __future__ import annotations
 
@@ -10,57 +10,59 @@ from typing import Final
 import orjson
 
 from backends import Backend, Compare, Snapshot, Transaction
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.outbox import Delivery, load_subscriptions
 from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS
-from chalk_flask.webhooks.delivery.retry_policy import DAY
+from chalk_flask.times import format_epoch_seconds
+from chalk_flask.webhooks.delivery.retry_policy import DAY_SECONDS
 
-__all__ = ["RETENTION_SECONDS", "purge"]
+__all__ = ["purge"]
 
-RETENTION_SECONDS: Final = RETENTION_DAYS * DAY
-"""Seconds for which a delivery and its attempts are kept."""
-BATCH = 500
-WAIT = 5.0
+RETENTION_SECONDS: Final = RETENTION_DAYS * DAY_SECONDS
+BATCH_SIZE: Final = 500
+LOCK_TIMEOUT_SECONDS: Final = 5.0
 
 
 def purge(store: Backend, tenant: str, now: float, stopping: Event | None = None) -> int:
-    """Remove what is so old of a tenant that nobody needs it, with its bodies; says how many deliveries that were.
+    """Delete the expired deliveries of a tenant with their bodies; return the number of deleted deliveries.
 
-    That is what is settled or waits for a webhook that is disabled or gone, created and last tried longer than KEPT
-    ago. In transactions of BATCH, so that no other writer waits long, until it is done or `stopping` is set. Raises
-    StorageError.
+    A delivery expires 30 days after its creation and its last attempt. A pending delivery expires only if its webhook
+    is disabled or deleted. `now` is in seconds since the epoch. Works in transactions of 500 deliveries, so that other
+    writers wait only briefly, and ends early when `stopping` is set. Raises StorageError.
     """
-    limit = format_instant(now - RETENTION_SECONDS)
+    cutoff = format_epoch_seconds(now - RETENTION_SECONDS)
     with store.read(tenant) as snapshot:
-        keys = list(_over(snapshot, limit))
+        keys = list(_expired_keys(snapshot, cutoff))
     removed = 0
-    for start in range(0, len(keys), BATCH):
+    for start in range(0, len(keys), BATCH_SIZE):
         if stopping is not None and stopping.is_set():
             break
-        with store.write(tenant, wait=WAIT) as transaction:
-            removed += _remove(transaction, keys[start : start + BATCH], limit)
+        with store.write(tenant, wait=LOCK_TIMEOUT_SECONDS) as transaction:
+            removed += _remove(transaction, keys[start : start + BATCH_SIZE], cutoff)
     return removed
 
 
-def _over(snapshot: Snapshot, limit: str) -> Iterator[str]:
-    old = snapshot.keys(COLLECTION, Compare("time", "<", limit))
-    wanted = {each.id for each in load_subscriptions(snapshot) if each.state != "disabled"}
-    while keys := list(islice(old, BATCH)):
-        yield from _those_over(snapshot, keys, wanted, limit)
+def _expired_keys(snapshot: Snapshot, cutoff: str) -> Iterator[str]:
+    old_keys = snapshot.keys(COLLECTION, Compare("time", "<", cutoff))
+    enabled = _enabled_webhooks(snapshot)
+    while batch := list(islice(old_keys, BATCH_SIZE)):
+        yield from _expired_in_batch(snapshot, batch, enabled, cutoff)
 
 
-def _those_over(snapshot: Snapshot, keys: list[str], wanted: set[str], limit: str) -> Iterator[str]:
+def _enabled_webhooks(snapshot: Snapshot) -> set[str]:
+    return {subscription.id for subscription in load_subscriptions(snapshot) if subscription.state != "disabled"}
+
+
+def _expired_in_batch(snapshot: Snapshot, keys: list[str], enabled: set[str], cutoff: str) -> Iterator[str]:
     for key, body in sorted(snapshot.get_many(COLLECTION, keys).items()):
         delivery = Delivery.from_dict(orjson.loads(body))
-        waits = delivery.due is not None and delivery.webhook in wanted
-        if not waits and all(attempt.time < limit for attempt in delivery.attempts):
+        pending = delivery.due is not None and delivery.webhook in enabled
+        if not pending and all(attempt.time < cutoff for attempt in delivery.attempts):
             yield key
 
 
-def _remove(transaction: Transaction, keys: list[str], limit: str) -> int:
-    """Look again: one may have been begun anew since."""
-    wanted = {each.id for each in load_subscriptions(transaction) if each.state != "disabled"}
-    over = list(_those_over(transaction, keys, wanted, limit))
-    transaction.delete(COLLECTION, over)
-    transaction.delete(BODIES, over)
-    return len(over)
+def _remove(transaction: Transaction, keys: list[str], cutoff: str) -> int:
+    """Check the keys again before deleting: an operator may have replayed a delivery since."""
+    expired = list(_expired_in_batch(transaction, keys, _enabled_webhooks(transaction), cutoff))
+    transaction.delete(COLLECTION, expired)
+    transaction.delete(BODIES, expired)
+    return len(expired)

@@ -1,4 +1,4 @@
-"""When a delivery is tried again, and for how long an endpoint may fail."""
+"""Retry policy: the times of the attempts for one delivery, and the back-off of a failing webhook."""
 
 from __future__ import annotations
 
@@ -7,40 +7,49 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DAY", "DELAYS", "RetryPolicy"]
+__all__ = ["DAY_SECONDS", "RetryPolicy"]
 
-DAY: Final = 86_400.0
-HOUR: Final = 3_600.0
-DELAYS: Final = (5.0, 300.0, 0.5 * HOUR, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
-"""Seconds between one attempt and the next; the first is made at once."""
+HOUR_SECONDS: Final = 3_600.0
+DAY_SECONDS: Final = 86_400.0
+RETRY_DELAYS_SECONDS: Final = (
+    5.0,
+    300.0,
+    *(hours * HOUR_SECONDS for hours in (0.5, 2.0, 5.0, 10.0, 14.0, 20.0, 24.0)),
+)
+"""Delay between one attempt and the next. The first attempt is made at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """All spans of time in seconds. `jitter` is the part by which a delay may be longer or shorter, `chance` a number
-    from 0 to 1.
+    """Schedule of retries. All durations are in seconds.
 
-    An endpoint that fails for `patience` is disabled. After a failure it is left alone for `rest`, twice as long each
-    time up to `longest_rest`, so that a queue of thousands does not beat on one that is down. What it answers with
-    Retry-After counts for a delivery up to a day, for the rest of its queue up to `longest_wait`.
+    - `delays`, `jitter`: the delay before each retry, and the fraction by which it varies at random.
+    - `disable_after`: a webhook whose attempts all fail for this long is disabled.
+    - `backoff_base`, `backoff_max`: pause of a webhook after a failure. It doubles with each further failure, so that
+      a queue of thousands of deliveries does not hammer a receiver that is down.
+    - `retry_after_max`: upper limit of Retry-After for the pause of the webhook. For the delivery itself it is a day.
+    - `random_fraction`: source of numbers from 0 to 1 for the jitter.
     """
 
-    delays: tuple[float, ...] = DELAYS
+    delays: tuple[float, ...] = RETRY_DELAYS_SECONDS
     jitter: float = 0.1
-    disable_after: float = 5 * DAY
+    disable_after: float = 5 * DAY_SECONDS
     backoff_base: float = 0.25
     backoff_max: float = 60.0
     retry_after_max: float = 900.0
-    chance: Callable[[], float] = random.random
+    random_fraction: Callable[[], float] = random.random
 
-    def next_attempt_at(self, tries: int, moment: float, retry_after: float | None = None) -> float | None:
-        """When a delivery is to be tried again whose attempt number `tries` failed just now; None: never."""
-        if tries > len(self.delays):
+    def next_attempt_at(self, attempt_number: int, failed_at: float, retry_after: float | None = None) -> float | None:
+        """Return the time of the attempt after attempt number `attempt_number` (from 1), or None if it was the last.
+
+        Times are in seconds since the epoch.
+        """
+        if attempt_number > len(self.delays):
             return None
-        delay = self.delays[tries - 1] * (1 + self.jitter * (2 * self.chance() - 1))
-        return moment + max(delay, min(retry_after or 0.0, DAY))
+        delay = self.delays[attempt_number - 1] * (1 + self.jitter * (2 * self.random_fraction() - 1))
+        return failed_at + max(delay, min(retry_after or 0.0, DAY_SECONDS))
 
-    def backoff_until(self, failures: int, moment: float, retry_after: float | None = None) -> float:
-        """When an endpoint may be tried again that failed just now, so many times in a row."""
+    def backoff_until(self, failures: int, failed_at: float, retry_after: float | None = None) -> float:
+        """Return the time until which a webhook pauses after this number of consecutive failures."""
         pause = min(self.backoff_base * 2.0 ** min(failures - 1, 32), self.backoff_max)
-        return moment + max(pause, min(retry_after or 0.0, self.retry_after_max))
+        return failed_at + max(pause, min(retry_after or 0.0, self.retry_after_max))

@@ -1,35 +1,33 @@
-"""The signing secrets of a webhook that are in force."""
+"""Decrypted signing secrets of webhooks."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from chalk_flask.auth.secrets.encryption import SecretCipher
-from chalk_flask.oneroster.vocabularies import format_instant
+from chalk_flask.caching import LRUCache
 from chalk_flask.outbox import Subscription
+from chalk_flask.times import format_epoch_seconds
 
 __all__ = ["SigningSecrets"]
 
-_MOST = 1024
+MAX_CACHED_SECRETS: Final = 1024
 
 
 class SigningSecrets:
-    """Opens sealed secrets, each once: they are opened for every delivery. Safe for use by many threads at once."""
+    """Cache of decrypted secrets, because every delivery is signed. Thread-safe."""
 
-    def __init__(self, vault: SecretCipher) -> None:
-        self._vault = vault
-        self._opened: dict[str, str] = {}
+    def __init__(self, cipher: SecretCipher) -> None:
+        self._cipher = cipher
+        self._cache: LRUCache[str, str] = LRUCache(MAX_CACHED_SECRETS)
 
-    def active(self, subscription: Subscription, moment: float) -> list[str]:
-        """The secrets with which a delivery at that moment, in seconds since the epoch, is signed; the newest first.
+    def active(self, subscription: Subscription, timestamp: float) -> list[str]:
+        """Return the secrets that sign at `timestamp` (seconds since the epoch), newest first.
 
-        Raises SecretUnavailableError.
+        Raises SecretUnavailableError if the key file is missing or wrong.
         """
-        return [self._open(each.sealed) for each in subscription.active_secrets(format_instant(moment))]
+        active = subscription.active_secrets(format_epoch_seconds(timestamp))
+        return [self._decrypt(secret.sealed) for secret in active]
 
-    def _open(self, sealed: str) -> str:
-        opened = self._opened.get(sealed)
-        if opened is None:
-            opened = self._vault.decrypt(sealed)
-            if len(self._opened) >= _MOST:
-                self._opened.clear()
-            self._opened[sealed] = opened
-        return opened
+    def _decrypt(self, encrypted: str) -> str:
+        return self._cache.get_or_create(encrypted, lambda: self._cipher.decrypt(encrypted))

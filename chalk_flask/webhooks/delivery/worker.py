@@ -1,4 +1,7 @@
-"""The worker: finds what is due, in every tenant, and lets the endpoints send it; one over all processes of a store."""
+"""Worker that finds due deliveries in every tenant and lets delivery queues send them.
+
+The leader lock elects one worker among all processes of a store.
+"""
 
 from __future__ import annotations
 
@@ -27,164 +30,172 @@ __all__ = ["Worker"]
 
 log = logging.getLogger(__name__)
 
-TICK: Final = 0.1
-"""Seconds between two looks at the stamps of the store."""
-SHARE: Final = 20
-"""After a look at the store, so many times what it took passes before the next, though no more than LONGEST."""
-LONGEST: Final = 1.0
-CLOSED: Final = 30.0
-"""Seconds after which the connection of an endpoint that had nothing to do is closed."""
-PURGE: Final = 3600.0
-PAUSE: Final = 5.0
-"""Seconds for which the worker leaves a store alone that failed."""
-STOP: Final = 1.5
-"""Seconds that a stop may take; what is in flight then is sent again later, with the same id and bytes."""
+MIN_POLL_INTERVAL_SECONDS: Final = 0.1
+POLL_INTERVAL_FACTOR: Final = 20
+"""After a poll that read the store, the interval is at least this multiple of the poll's duration."""
+MAX_POLL_INTERVAL_SECONDS: Final = 1.0
+ERROR_PAUSE_SECONDS: Final = 5.0
+"""Pause after a failure of the store."""
+IDLE_QUEUE_SECONDS: Final = 30.0
+"""A queue without work for this long is closed, with its connection."""
+PURGE_INTERVAL_SECONDS: Final = 3600.0
+STOP_TIMEOUT_SECONDS: Final = 1.5
+"""A stop abandons the attempts that take longer; they are made again later, with the same id and bytes."""
 
-_NEVER: Final = object()
-"""No stamp: nobody has looked yet."""
+_NEVER_READ: Final = object()
+"""Stands for the version of a tenant that the worker has not read yet."""
 
 
 @dataclass(slots=True)
 class _TenantState:
-    """What is known of a tenant: its stamp at the last look, its endpoints, and when to look though nothing changed."""
+    """State of a tenant: store version at the last poll, queue per webhook id, and time of the next due delivery."""
 
-    stamp: object = _NEVER
-    endpoints: dict[str, DeliveryQueue] = field(default_factory=dict)
-    next: float | None = None
+    version: object = _NEVER_READ
+    queues: dict[str, DeliveryQueue] = field(default_factory=dict)
+    next_due: float | None = None
 
 
 class Worker:
-    """Delivers what the outboxes of a store hold, from `begin` to `close`, in threads of its own.
+    """Background delivery of the outboxes of a store, from `start` to `close`, in threads of its own.
 
-    `poster` makes what sends, one for each endpoint. A store without webhooks costs a few microseconds ten times a
-    second; where another process has the lease this one waits for it.
+    `make_sender` returns a new HTTP client, one per webhook. `now` returns the time in seconds since the epoch. A store
+    without webhooks costs a few microseconds ten times per second. While another process holds the leader lock, the
+    worker waits for it.
     """
 
     def __init__(
         self,
         store: Backend,
-        vault: SecretCipher,
-        lease: LeaderLock,
-        poster: Callable[[], Sender],
-        schedule: RetryPolicy | None = None,
+        cipher: SecretCipher,
+        leader_lock: LeaderLock,
+        make_sender: Callable[[], Sender],
+        retry_policy: RetryPolicy | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._lease, self._now = store, lease, now
+        self._store, self._leader_lock, self._now = store, leader_lock, now
         self._stopping = threading.Event()
-        schedule = schedule or RetryPolicy()
-        self._recorder = Recorder(store, schedule)
-        self._desk = DeliveryContext(
-            store, SigningSecrets(vault), self._recorder, schedule, poster, now, self._stopping, RateLimiter()
+        retry_policy = retry_policy or RetryPolicy()
+        self._recorder = Recorder(store, retry_policy)
+        self._context = DeliveryContext(
+            store,
+            SigningSecrets(cipher),
+            self._recorder,
+            retry_policy,
+            make_sender,
+            now,
+            self._stopping,
+            RateLimiter(),
         )
-        self._names: list[str] = []
-        self._control: object = _NEVER
+        self._tenant_names: list[str] = []
+        self._control_version: object = _NEVER_READ
         self._tenants: dict[str, _TenantState] = {}
         self._thread: threading.Thread | None = None
-        self._purging = threading.Thread()
-        self._purge_at = 0.0
-        self._said = ""
+        self._purge_thread = threading.Thread()
+        self._next_purge = 0.0
+        self._last_error = ""
 
     def start(self) -> None:
-        """Start to deliver, as soon as this process has the lease. Once only."""
+        """Start to deliver as soon as this process holds the leader lock. Call it once."""
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop within a second or two: what has been sent is written down, what is being sent will be sent again."""
+        """Stop within about two seconds: save the results so far, and abandon running attempts."""
         self._stopping.set()
         if self._thread is None:
             return
-        end = time.monotonic() + STOP
-        self._thread.join(STOP)
-        endpoints = [each for tenant in list(self._tenants.values()) for each in tenant.endpoints.values()]
-        for endpoint in endpoints:
-            endpoint.join(max(end - time.monotonic(), 0))
-            endpoint.close()
-        self._recorder.stop(max(end - time.monotonic(), 1))
-        self._lease.release()
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        self._thread.join(STOP_TIMEOUT_SECONDS)
+        for queue in [queue for tenant in list(self._tenants.values()) for queue in tenant.queues.values()]:
+            queue.join(max(deadline - time.monotonic(), 0))
+            queue.close()
+        self._recorder.stop(max(deadline - time.monotonic(), 1))
+        self._leader_lock.release()
 
     def _run(self) -> None:
-        self._recorder.start()
-        pause = TICK
+        pause = MIN_POLL_INTERVAL_SECONDS
         while not self._stopping.wait(pause):
-            began = time.monotonic()
+            started = time.monotonic()
             try:
-                looked = self._poll()
-                self._said = ""
-                took = time.monotonic() - began
-                pause = min(max(TICK, SHARE * took), LONGEST) if looked else TICK
+                store_was_read = self._poll()
+                self._last_error = ""
+                pause = MIN_POLL_INTERVAL_SECONDS
+                if store_was_read:
+                    pause = max(pause, POLL_INTERVAL_FACTOR * (time.monotonic() - started))
+                    pause = min(pause, MAX_POLL_INTERVAL_SECONDS)
             except (StorageError, OSError) as error:
-                pause = self._fault(str(error))
-            except Exception as error:  # noqa: BLE001 - the worker goes on, whatever it is
-                pause = self._fault(error_location(error))
+                pause = self._pause_after_error(str(error))
+            except Exception as error:  # noqa: BLE001 - no error may end the worker
+                pause = self._pause_after_error(error_location(error))
 
-    def _fault(self, words: str) -> float:
+    def _pause_after_error(self, message: str) -> float:
+        """Log an error, repeated ones at level debug; return the pause in seconds."""
         if not self._stopping.is_set():
-            level = logging.DEBUG if words == self._said else logging.ERROR
-            log.log(level, "no webhooks are delivered for now: %s", words)
-        self._said = words
-        return PAUSE
+            level = logging.DEBUG if message == self._last_error else logging.ERROR
+            log.log(level, "webhook deliveries pause: %s", message)
+        self._last_error = message
+        return ERROR_PAUSE_SECONDS
 
     def _poll(self) -> bool:
-        """Look at what has changed or come due; whether anything had."""
-        looked = self._know_tenants()
-        for name in self._names:
+        """Poll the tenants that changed or have due deliveries; return True if the store was read."""
+        store_was_read = self._refresh_tenants()
+        for name in self._tenant_names:
             tenant = self._tenants.setdefault(name, _TenantState())
-            looked |= self._poll_tenant(name, tenant)
-            self._dismiss(tenant, time.monotonic() - CLOSED)
-        self._purge()
-        return looked
+            store_was_read |= self._poll_tenant(name, tenant)
+            self._close_idle_queues(tenant, time.monotonic() - IDLE_QUEUE_SECONDS)
+        self._start_purge()
+        return store_was_read
 
-    def _know_tenants(self) -> bool:
-        stamp = self._store.version(CONTROL)
-        if stamp == self._control:
+    def _refresh_tenants(self) -> bool:
+        version = self._store.version(CONTROL)
+        if version == self._control_version:
             return False
-        self._names = [each.name for each in TenantStore(self._store).list()]
-        for name in self._tenants.keys() - set(self._names):
-            self._dismiss(self._tenants.pop(name), time.monotonic())
-        self._control = stamp
+        self._tenant_names = [tenant.name for tenant in TenantStore(self._store).list()]
+        for name in self._tenants.keys() - set(self._tenant_names):
+            self._close_idle_queues(self._tenants.pop(name), time.monotonic())
+        self._control_version = version
         return True
 
     def _poll_tenant(self, name: str, tenant: _TenantState) -> bool:
-        stamp = self._store.version(name)
-        if stamp == tenant.stamp and (tenant.next is None or tenant.next > self._now()):
+        version = self._store.version(name)
+        if version == tenant.version and (tenant.next_due is None or tenant.next_due > self._now()):
             return False
-        unsaved = {webhook: endpoint.unsaved() for webhook, endpoint in tenant.endpoints.items()}
+        unsaved = {webhook: queue.unsaved() for webhook, queue in tenant.queues.items()}
         with self._store.read(name) as snapshot:
-            active = [each.id for each in load_subscriptions(snapshot) if each.state == "active"]
-            if active and not self._lease.try_acquire():
-                return True  # the stamp is not kept: this is looked at again until the lease is had
-            for webhook in tenant.endpoints.keys() - set(active):
-                tenant.endpoints[webhook].reset_backoff()
-            for webhook in set(active) - tenant.endpoints.keys():
-                tenant.endpoints[webhook] = DeliveryQueue(self._desk, name, webhook)
-            moments = [
-                tenant.endpoints[webhook].poll(snapshot, unsaved.get(webhook, frozenset())) for webhook in active
+            active = [
+                subscription.id for subscription in load_subscriptions(snapshot) if subscription.state == "active"
             ]
-        tenant.stamp = stamp
-        tenant.next = min((each for each in moments if each is not None), default=None)
+            if active and not self._leader_lock.try_acquire():
+                return True  # the version is not remembered, so that the next poll reads this tenant again
+            for webhook in tenant.queues.keys() - set(active):
+                tenant.queues[webhook].reset_backoff()
+            for webhook in set(active) - tenant.queues.keys():
+                tenant.queues[webhook] = DeliveryQueue(self._context, name, webhook)
+            due_times = [tenant.queues[webhook].poll(snapshot, unsaved.get(webhook, frozenset())) for webhook in active]
+        tenant.version = version
+        tenant.next_due = min((due for due in due_times if due is not None), default=None)
         return True
 
-    def _purge(self) -> None:
-        """Let a thread of its own remove what is old, once an hour: there may be much of it."""
-        if self._lease.held and not self._purging.is_alive() and time.monotonic() >= self._purge_at:
-            self._purge_at = time.monotonic() + PURGE
-            self._purging = threading.Thread(target=self._purge_all, name="webhooks: purge", daemon=True)
-            self._purging.start()
+    def _start_purge(self) -> None:
+        """Delete old deliveries in a thread of its own, once per hour: there may be many."""
+        if self._leader_lock.held and not self._purge_thread.is_alive() and time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + PURGE_INTERVAL_SECONDS
+            self._purge_thread = threading.Thread(target=self._purge_all, name="webhooks: purge", daemon=True)
+            self._purge_thread.start()
 
     def _purge_all(self) -> None:
-        for name in list(self._names):
+        for name in list(self._tenant_names):
             try:
                 purge(self._store, name, self._now(), self._stopping)
             except StorageError as error:
-                log.warning("old deliveries of tenant %s are removed later: %s", name, error)
-            except Exception as error:  # noqa: BLE001 - the others' are removed all the same
-                log.error("old deliveries of tenant %s cannot be removed: %s", name, error_location(error))
+                log.warning("old deliveries of tenant %s stay until the next purge: %s", name, error)
+            except Exception as error:  # noqa: BLE001 - go on with the other tenants
+                log.error("cannot delete old deliveries of tenant %s: %s", name, error_location(error))
 
     @staticmethod
-    def _dismiss(tenant: _TenantState, late: float) -> None:
-        """Let go of the endpoints that have had nothing to do since that moment."""
-        for webhook, endpoint in list(tenant.endpoints.items()):
-            if endpoint.idle and endpoint.used <= late:
-                endpoint.close()
-                del tenant.endpoints[webhook]
+    def _close_idle_queues(tenant: _TenantState, active_before: float) -> None:
+        """Close and remove the idle queues that were last active at or before this time of the monotonic clock."""
+        for webhook, queue in list(tenant.queues.items()):
+            if queue.idle and queue.last_active <= active_before:
+                queue.close()
+                del tenant.queues[webhook]

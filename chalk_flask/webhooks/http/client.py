@@ -1,4 +1,4 @@
-"""One attempt to deliver: a POST that ends in time, whatever the other side does, and that goes where it may."""
+"""HTTP client for one webhook: sends a POST request within a time limit, and only to targets the SSRF guard allows."""
 
 from __future__ import annotations
 
@@ -18,212 +18,227 @@ from typing import Final
 from chalk_flask.webhooks.http.connection import Connection, Deadline, InvalidResponseError, Response
 from chalk_flask.webhooks.http.ssrf_guard import ForbiddenTargetError, ResolutionError, SsrfGuard, TargetUrl
 
-__all__ = ["SECONDS", "TEXT", "AttemptResponse", "WebhookClient"]
+__all__ = ["AttemptResponse", "WebhookClient"]
 
-SECONDS: Final = 15.0
-"""How long an attempt may take, from the name to the end of the answer."""
-TEXT: Final = 1024
-"""The most bytes of an answer's body that are read."""
-IDLE: Final = 30.0
-"""The seconds for which an unused connection is kept."""
+TIMEOUT_SECONDS: Final = 15.0
+"""Time limit of an attempt, from the resolution of the name to the end of the response."""
+IDLE_TIMEOUT_SECONDS: Final = 30.0
+"""An idle connection is not used again after this time."""
+MAX_TEXT_BYTES: Final = 1024
+"""Upper limit of the bytes that are read of a response body."""
+MAX_RETRY_AFTER_SECONDS: Final = 86_400.0
 
-_LONGEST_WAIT = 86400.0
-_NAME = re.compile(r"[A-Za-z0-9-]+")
-_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
+_HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResponse:
-    """What came of an attempt. There is either a `status`, whatever it says, or an `error` in a few words of ours.
+    """Result of an attempt: either the `status` of the response, or an `error` message of ours.
 
-    `ms` is how long it took. `text` is the first 1,024 bytes of the body, decoded with replacements: it is the
-    receiver's, and may hold anything. `retry_after` is in seconds, a day at most.
+    `text` is the first 1,024 bytes of the response body, decoded with replacements. It comes from the receiver and may
+    contain anything. `retry_after` is in seconds, at most a day.
     """
 
     status: int | None
-    ms: int
+    duration_ms: int
     error: str | None = None
     text: str = ""
     retry_after: float | None = None
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver has taken it: the status is 2xx."""
+        """True if the receiver accepted the delivery: the status is 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
 
 class WebhookClient:
-    """Posts to one endpoint at a time, and keeps its connection between posts. For one thread; `close` it at the end.
+    """HTTP client that keeps one connection open between requests. Not thread-safe; call `close` at the end.
 
-    `context` verifies certificates; without one, those of the system are believed.
+    `ssl_context` verifies certificates; the default trusts the certificate authorities of the system.
     """
 
     def __init__(
-        self, guard: SsrfGuard, *, seconds: float = SECONDS, idle: float = IDLE, context: ssl.SSLContext | None = None
+        self,
+        guard: SsrfGuard,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        idle_timeout: float = IDLE_TIMEOUT_SECONDS,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._guard, self._seconds, self._idle, self._context = guard, seconds, idle, context
-        self._line: Connection | None = None
-        self._kept: tuple[str, str, int] | None = None
-        self._used = 0.0
+        self._guard, self._timeout, self._idle_timeout, self._ssl_context = guard, timeout, idle_timeout, ssl_context
+        self._connection: Connection | None = None
+        self._connection_origin: tuple[str, str, int] | None = None
+        self._last_used = 0.0
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AttemptResponse:
-        """Send `body` to `url` once and say what came of it. Whatever happens on the way is in the answer.
+        """Send `body` to `url` once and return the response or the network error.
 
-        Follows no redirect, uses no proxy, and tries again only when a connection that was kept turns out to be closed.
-        Raises ValueError for a header that cannot be sent.
+        Follows no redirect and uses no proxy. Sends again only if the receiver closed the open connection before it
+        responded. Raises ValueError for an invalid header.
         """
-        began = time.monotonic()
-        fields = _fields(headers)
+        started = time.monotonic()
+        header_lines = _header_lines(headers)
         try:
             target = self._guard.check_url(url)
         except ForbiddenTargetError as error:
-            return AttemptResponse(None, _since(began), f"refused: {error}")
+            return AttemptResponse(None, _milliseconds_since(started), f"rejected: {error}")
+        message = _request_head(target, header_lines, len(body)) + body
         try:
-            received = self._received(target, _head(target, fields, len(body)) + body, Deadline(self._seconds))
+            response = self._send(target, message, Deadline(self._timeout))
         except Exception as error:
-            if (words := _words(error)) is None:
+            if (error_text := _error_text(error)) is None:
                 raise
-            return AttemptResponse(None, _since(began), words)
+            return AttemptResponse(None, _milliseconds_since(started), error_text)
         return AttemptResponse(
-            received.status,
-            _since(began),
-            text=received.body.decode(errors="replace"),
-            retry_after=_seconds(received.retry_after),
+            response.status,
+            _milliseconds_since(started),
+            text=response.body.decode(errors="replace"),
+            retry_after=_parse_retry_after(response.retry_after),
         )
 
     def close(self) -> None:
-        """Close the connection that is kept, if there is one; another post opens a new one."""
-        if self._line is not None:
-            self._line.close()
-        self._line = None
+        """Close the open connection, if there is one. The next request opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
-    def _received(self, target: TargetUrl, message: bytes, deadline: Deadline) -> Response:
-        line = self._taken(target)
-        if line is not None:
+    def _send(self, target: TargetUrl, message: bytes, deadline: Deadline) -> Response:
+        connection = self._take_connection(target)
+        if connection is not None:
             try:
-                return self._exchanged(line, target, message, deadline)
+                return self._exchange(connection, target, message, deadline)
             except (ConnectionError, ssl.SSLError):
-                # It was closed while it lay idle, perhaps before this was read: deliveries bear being sent twice.
-                if line.answered:
+                # The receiver closed the idle connection, perhaps before it read the request. A duplicate delivery is
+                # harmless.
+                if connection.response_started:
                     raise
-        return self._exchanged(self._connected(target, deadline), target, message, deadline)
+        return self._exchange(self._connect(target, deadline), target, message, deadline)
 
-    def _taken(self, target: TargetUrl) -> Connection | None:
-        """The connection that is kept, if it still serves; it is ours no more until an answer has come."""
-        line, self._line = self._line, None
-        same = self._kept == (target.scheme, target.hostname, target.port)
-        if line is None or (same and time.monotonic() - self._used <= self._idle and line.quiet()):
-            return line
-        line.close()
+    def _take_connection(self, target: TargetUrl) -> Connection | None:
+        """Return the open connection if it is usable for the target; `_exchange` gives it back after a response."""
+        connection, self._connection = self._connection, None
+        same_origin = self._connection_origin == (target.scheme, target.hostname, target.port)
+        fresh = time.monotonic() - self._last_used <= self._idle_timeout
+        if connection is None or (same_origin and fresh and connection.is_quiet()):
+            return connection
+        connection.close()
         return None
 
-    def _exchanged(self, line: Connection, target: TargetUrl, message: bytes, deadline: Deadline) -> Response:
-        received = None
+    def _exchange(self, connection: Connection, target: TargetUrl, message: bytes, deadline: Deadline) -> Response:
+        response = None
         try:
-            received = line.exchange(message, TEXT, deadline)
+            response = connection.exchange(message, MAX_TEXT_BYTES, deadline)
         finally:
-            if received is None or not received.reusable:
-                line.close()
-        if received.reusable:
-            self._line, self._used = line, time.monotonic()
-            self._kept = target.scheme, target.hostname, target.port
-        return received
+            if response is None or not response.reusable:
+                connection.close()
+        if response.reusable:
+            self._connection, self._last_used = connection, time.monotonic()
+            self._connection_origin = target.scheme, target.hostname, target.port
+        return response
 
-    def _connected(self, target: TargetUrl, deadline: Deadline) -> Connection:
-        context = (self._context or _context()) if target.scheme == "https" else None
-        return Connection.to(_addresses(self._guard, target, deadline), deadline, context, target.hostname)
+    def _connect(self, target: TargetUrl, deadline: Deadline) -> Connection:
+        context = (self._ssl_context or _default_ssl_context()) if target.scheme == "https" else None
+        return Connection.open(_resolve(self._guard, target, deadline), deadline, context, target.hostname)
 
 
 @cache
-def _context() -> ssl.SSLContext:
-    """What verifies certificates with the authorities of the system; it takes long to make."""
+def _default_ssl_context() -> ssl.SSLContext:
+    """Return a context with the certificate authorities of the system. Cached, because it is slow to create."""
     return ssl.create_default_context()
 
 
-def _addresses(guard: SsrfGuard, target: TargetUrl, deadline: Deadline) -> list[tuple[str, int]]:
-    """The checked addresses. A system that takes its time to resolve a name is not waited for beyond the deadline."""
+def _resolve(guard: SsrfGuard, target: TargetUrl, deadline: Deadline) -> list[tuple[str, int]]:
+    """Return the checked addresses of the target.
+
+    Resolves a name in a thread, because the system's resolver has no time limit. Raises ResolutionError after the
+    deadline.
+    """
     if not isinstance(target.host, str):
         return guard.resolve_target(target)
-    found: list[list[tuple[str, int]] | Exception] = []
+    results: list[list[tuple[str, int]] | Exception] = []
 
-    def find() -> None:
+    def resolve() -> None:
         try:
-            found.append(guard.resolve_target(target))
-        except Exception as error:  # noqa: BLE001 - raised again below, in the thread that asked
-            found.append(error)
+            results.append(guard.resolve_target(target))
+        except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
+            results.append(error)
 
-    finding = threading.Thread(target=find, name="resolving the host of a webhook", daemon=True)
+    thread = threading.Thread(target=resolve, name="webhooks: resolver", daemon=True)
     try:
-        finding.start()
+        thread.start()
     except RuntimeError as error:
-        raise ResolutionError("there are no threads left to resolve it") from error
-    finding.join(deadline.left())
-    if not found:
+        raise ResolutionError("cannot start a thread to resolve the name") from error
+    thread.join(deadline.remaining())
+    if not results:
         raise ResolutionError("the name cannot be resolved in time")
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+    if isinstance(results[0], Exception):
+        raise results[0]
+    return results[0]
 
 
-def _fields(headers: Mapping[str, str]) -> str:
+def _header_lines(headers: Mapping[str, str]) -> str:
     for name, value in headers.items():
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise ValueError(f"the header {name!r} cannot be sent")
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"invalid header {name!r}")
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
-def _head(target: TargetUrl, fields: str, length: int) -> bytes:
+def _request_head(target: TargetUrl, header_lines: str, content_length: int) -> bytes:
     return (
         f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nAccept-Encoding: identity\r\n"
-        f"{fields}Content-Length: {length}\r\n\r\n"
+        f"{header_lines}Content-Length: {content_length}\r\n\r\n"
     ).encode("ascii")
 
 
-def _since(began: float) -> int:
-    return round((time.monotonic() - began) * 1000)
+def _milliseconds_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
 
 
-# The first that fits counts: some of these are kinds of others.
-_WORDS: tuple[tuple[type[Exception], str], ...] = (
-    (ForbiddenTargetError, "the address is private: refused"),
+# The first match counts: some of these types are subclasses of later ones.
+_ERROR_TEXTS: tuple[tuple[type[Exception], str], ...] = (
+    (ForbiddenTargetError, "rejected: the address is private"),
     (ResolutionError, "the name cannot be resolved"),
     (TimeoutError, "timed out"),
     (ConnectionRefusedError, "connection refused"),
-    (http.client.RemoteDisconnected, "closed without an answer"),
-    (ssl.SSLEOFError, "closed without an answer"),
-    (ssl.SSLZeroReturnError, "closed without an answer"),
-    (ConnectionError, "reset"),
-    (http.client.HTTPException, "the answer is not HTTP"),
+    (http.client.RemoteDisconnected, "closed without a response"),
+    (ssl.SSLEOFError, "closed without a response"),
+    (ssl.SSLZeroReturnError, "closed without a response"),
+    (ConnectionError, "connection reset"),
+    (http.client.HTTPException, "the response is not HTTP"),
 )
 
 
-def _words(error: Exception) -> str | None:
-    """What went wrong, in words that hold nothing of the receiver's; None when it is nothing of the network."""
-    for kind, words in _WORDS:
-        if isinstance(error, kind):
-            return words
+def _error_text(error: Exception) -> str | None:
+    """Return a message without any text of the receiver, or None if the error does not come from the network."""
+    for error_type, text in _ERROR_TEXTS:
+        if isinstance(error, error_type):
+            return text
     match error:
         case InvalidResponseError():
             return str(error)
         case ssl.SSLCertVerificationError():
-            return f"the certificate is not valid: {error.verify_message.partition(',')[0].rstrip('.').lower()}"
+            return f"invalid certificate: {error.verify_message.partition(',')[0].rstrip('.').lower()}"
         case ssl.SSLError():
-            return f"TLS failed: {(error.reason or 'no reason').replace('_', ' ').lower()}"
+            return f"TLS failed: {(error.reason or 'unknown reason').replace('_', ' ').lower()}"
         case OSError():
-            return f"cannot be reached ({errno.errorcode.get(error.errno or 0, 'no reason')})"
+            return f"cannot connect ({errno.errorcode.get(error.errno or 0, 'unknown reason')})"
     return None
 
 
-def _seconds(said: str | None) -> float | None:
-    """What Retry-After says, a number of seconds or a date, in seconds from now; None when it says nothing."""
-    if said is None:
+def _parse_retry_after(value: str | None) -> float | None:
+    """Return the seconds from now in a Retry-After header, a number or a date; None if it is missing or invalid.
+
+    RFC 9110, section 10.2.3.
+    """
+    if value is None:
         return None
-    if re.fullmatch(r"[0-9]{1,18}", said.strip(), re.ASCII):
-        return min(float(said), _LONGEST_WAIT)
+    if re.fullmatch(r"[0-9]{1,18}", value.strip(), re.ASCII):
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
     try:
-        moment = parsedate_to_datetime(said)
-        # A date that names no zone is in UTC.
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), _LONGEST_WAIT)
+        date = parsedate_to_datetime(value)
+        # A date without a time zone is in UTC.
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return min(max((date - datetime.now(UTC)).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
     except (ValueError, OverflowError, TypeError):
         return None

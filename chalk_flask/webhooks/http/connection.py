@@ -1,4 +1,4 @@
-"""A connection on which every step ends by one deadline, and an answer costs no more bytes than it may."""
+"""HTTP/1.1 connection with one deadline for all steps and an upper limit on the bytes of a response."""
 
 from __future__ import annotations
 
@@ -17,34 +17,38 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Deadline", "InvalidResponseError", "Response"]
 
-HEAD: Final = 32 * 1024
-"""The most bytes that the status and the headers of an answer may take."""
-_FRAMES = 16 * 1024
-_ENDED = "the answer ended early"
-_LARGE = "the headers of the answer are too large"
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Upper limit of the status line and the headers of a response."""
+MAX_BODY_BYTES_RECEIVED: Final = 16 * 1024
+"""Upper limit of the received bytes of a body, chunk headers included."""
+_TRUNCATED: Final = "the response ended early"
+_HEAD_TOO_LARGE: Final = "the response headers are too large"
+
+_TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+"""None on systems without this option."""
 
 
 class InvalidResponseError(Exception):
-    """An answer came, but it is too large or it is cut off; the message says which."""
+    """Response that is too large or truncated; the message says which."""
 
 
 class Deadline:
-    """A moment by which something must have ended."""
+    """Point in time by which all steps of an attempt must end."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
-    def left(self) -> float:
-        """The seconds until then, more than 0. Raises TimeoutError when there are none."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the deadline is over")
-        return left
+    def remaining(self) -> float:
+        """Return the seconds until the deadline, more than 0. Raises TimeoutError after it."""
+        remaining = self._end - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the deadline has passed")
+        return remaining
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: its status, the beginning of its body, Retry-After, and whether the connection may be used again."""
+    """HTTP response with the beginning of its body. `reusable` is True if the connection can send another request."""
 
     status: int
     body: bytes
@@ -52,146 +56,156 @@ class Response:
     reusable: bool
 
 
-_QUICK: int | None = getattr(socket, "TCP_QUICKACK", None)
-"""Not every system has it."""
-
-
 class Connection:
-    """A connection to one checked address. Every method that fails raises OSError, as TimeoutError and SSLError are."""
+    """Connection to one checked address. Methods raise OSError (TimeoutError, SSLError, ...) if the network fails."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self.answered = False
-        """Whether any byte of an answer to the last message has come."""
+        self.response_started = False
+        """True if at least one byte of the response to the last request arrived."""
 
     @classmethod
-    def to(
-        cls, addresses: Sequence[tuple[str, int]], deadline: Deadline, context: ssl.SSLContext | None, name: str
+    def open(
+        cls,
+        addresses: Sequence[tuple[str, int]],
+        deadline: Deadline,
+        ssl_context: ssl.SSLContext | None,
+        hostname: str,
     ) -> Connection:
-        """Connect to the first of these addresses that can be reached, and prove with `context` that it is `name`."""
-        connected = _connected(addresses, deadline)
+        """Connect to the first address that can be reached; with `ssl_context` verify that it is `hostname`."""
+        connected = _connect(addresses, deadline)
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if context is not None:
-                connected.settimeout(deadline.left())  # for the handshake as a whole
-                connected = context.wrap_socket(connected, server_hostname=name)
+            if ssl_context is not None:
+                connected.settimeout(deadline.remaining())  # for the handshake as a whole
+                connected = ssl_context.wrap_socket(connected, server_hostname=hostname)
         except BaseException:
             connected.close()
             raise
         return cls(connected)
 
-    def quiet(self) -> bool:
-        """Whether nothing waits to be read: neither the end of the connection nor what nobody asked for."""
-        waiting = select.poll()
-        waiting.register(self._socket, select.POLLIN)
-        return not waiting.poll(0)
+    def is_quiet(self) -> bool:
+        """Return True if nothing waits to be read: neither unexpected bytes nor the end of the connection."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
 
-    def exchange(self, message: bytes, most: int, deadline: Deadline) -> Response:
-        """Send a whole request and read the answer, of whose body no more than `most` bytes.
+    def exchange(self, message: bytes, max_body_bytes: int, deadline: Deadline) -> Response:
+        """Send a whole request and return the response with at most `max_body_bytes` of its body.
 
         Raises also InvalidResponseError and http.client.HTTPException.
         """
-        self.answered = False
-        unsent = self._send(message, deadline)
-        source = _Source(self._socket, deadline)
-        answer = http.client.HTTPResponse(cast(socket.socket, source), method="POST")
+        self.response_started = False
+        send_error = self._send(message, deadline)
+        source = _ResponseSource(self._socket, deadline)
+        http_response = http.client.HTTPResponse(cast(socket.socket, source), method="POST")
         try:
-            received = self._read(answer, source, most)
+            response = self._read(http_response, source, max_body_bytes)
         except ConnectionError as error:
-            raise unsent or error from None
-        except ValueError as error:  # as the library says it when a chunk has less than no bytes
-            raise InvalidResponseError("the answer is not HTTP") from error
+            raise send_error or error from None
+        except ValueError as error:  # raised by the library for a negative chunk size
+            raise InvalidResponseError("the response is not HTTP") from error
         finally:
-            self.answered = source.received > 0
-            answer.close()
-        return received if unsent is None else replace(received, reusable=False)
+            self.response_started = source.received > 0
+            http_response.close()
+        return response if send_error is None else replace(response, reusable=False)
 
     def close(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         self._socket.close()
 
     def _send(self, message: bytes, deadline: Deadline) -> ConnectionError | None:
-        """Send it; what is returned ended that early. Who closes on a large body may have said why before (413)."""
-        rest = memoryview(message)
+        """Send a request; return the error if the receiver closed the connection.
+
+        The receiver may have sent a response before it closed, such as 413 for a large body.
+        """
+        unsent = memoryview(message)
         try:
-            while rest:
-                self._socket.settimeout(deadline.left())
-                rest = rest[self._socket.send(rest) :]
+            while unsent:
+                self._socket.settimeout(deadline.remaining())
+                unsent = unsent[self._socket.send(unsent) :]
         except ConnectionError as error:
             return error
         return None
 
-    def _read(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> Response:
-        source.allow(HEAD, _LARGE)
+    def _read(self, http_response: http.client.HTTPResponse, source: _ResponseSource, max_body_bytes: int) -> Response:
+        source.set_limit(MAX_HEAD_BYTES, _HEAD_TOO_LARGE)
         try:
-            answer.begin()
+            http_response.begin()
         except http.client.HTTPException as error:
-            # Too many lines are told by the class of all such errors.
+            # The library raises the base class itself for too many headers.
             if type(error) in (http.client.HTTPException, http.client.LineTooLong):
-                raise InvalidResponseError(_LARGE) from error
+                raise InvalidResponseError(_HEAD_TOO_LARGE) from error
             raise
-        if source.ended:  # the library takes headers that are cut off for whole ones
-            raise InvalidResponseError(_ENDED)
-        body = self._body(answer, source, most)
-        # An interim answer has another behind it.
-        whole = answer.isclosed() and not answer.will_close and answer.status >= 200
-        return Response(answer.status, body[:most], answer.headers.get("Retry-After"), whole)
+        if source.at_end:  # the library accepts truncated headers
+            raise InvalidResponseError(_TRUNCATED)
+        body = self._read_body(http_response, source, max_body_bytes)
+        # Another response follows an interim one.
+        final = http_response.status >= 200
+        reusable = http_response.isclosed() and not http_response.will_close and final
+        return Response(http_response.status, body[:max_body_bytes], http_response.headers.get("Retry-After"), reusable)
 
-    def _body(self, answer: http.client.HTTPResponse, source: _Source, most: int) -> bytes:
-        source.allow(_FRAMES, "the chunks of the answer are too small")
-        # Of chunks, one byte more shows whether there is an end.
-        wanted = most + 1 if answer.length is None else min(answer.length, most)
+    def _read_body(
+        self, http_response: http.client.HTTPResponse, source: _ResponseSource, max_body_bytes: int
+    ) -> bytes:
+        source.set_limit(MAX_BODY_BYTES_RECEIVED, "the response chunks are too small")
+        # With chunks, one byte more shows if the body ends.
+        size = max_body_bytes + 1 if http_response.length is None else min(http_response.length, max_body_bytes)
         try:
-            body = answer.read(wanted)
+            body = http_response.read(size)
         except http.client.IncompleteRead as error:
-            raise InvalidResponseError(_ENDED) from error
-        if answer.length is not None and len(body) < wanted:
-            raise InvalidResponseError(_ENDED)
+            raise InvalidResponseError(_TRUNCATED) from error
+        if http_response.length is not None and len(body) < size:
+            raise InvalidResponseError(_TRUNCATED)
         return body
 
 
-class _Source(io.RawIOBase):
-    """What a socket receives, as the file that an HTTPResponse wants: by a deadline, and not more than is allowed."""
+class _ResponseSource(io.RawIOBase):
+    """Bytes from a socket as a file for HTTPResponse, with a deadline and an upper limit."""
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
         self._socket, self._deadline = connected, deadline
-        self._most, self._else = 0, ""
-        self.received, self.ended = 0, False
+        self._max_received, self._error_text = 0, ""
+        self.received, self.at_end = 0, False
 
-    def allow(self, more: int, otherwise: str) -> None:
-        """Let so many bytes come from now on; beyond them InvalidResponseError is raised with these words."""
-        self._most, self._else = self.received + more, otherwise
+    def set_limit(self, max_bytes: int, error_text: str) -> None:
+        """Allow this number of further bytes; more of them raise InvalidResponseError with this message."""
+        self._max_received, self._error_text = self.received + max_bytes, error_text
 
     def makefile(self, mode: str) -> io.BufferedReader:
+        """Return a buffered reader, as HTTPResponse requests from a socket."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        if self.received >= self._most:
-            raise InvalidResponseError(self._else)
-        self._socket.settimeout(self._deadline.left())
+        if self.received >= self._max_received:
+            raise InvalidResponseError(self._error_text)
+        self._socket.settimeout(self._deadline.remaining())
         _acknowledge_at_once(self._socket)
         count = self._socket.recv_into(buffer)
         self.received += count
-        self.ended = count == 0
+        self.at_end = count == 0
         return count
 
 
 def _acknowledge_at_once(connected: socket.socket) -> None:
-    """A receiver that sends head and body apart waits with the body until the head is acknowledged, which the system
-    would put off for 40 ms. It falls back to that by itself, so this is said before each read."""
-    if _QUICK is not None:
-        connected.setsockopt(socket.IPPROTO_TCP, _QUICK, 1)
+    """Switch delayed acknowledgments off for the next read; the system switches them on again by itself.
+
+    A receiver that sends head and body separately waits for the acknowledgment of the head, which the system would
+    delay by 40 ms.
+    """
+    if _TCP_QUICKACK is not None:
+        connected.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
 
 
-def _connected(addresses: Sequence[tuple[str, int]], deadline: Deadline) -> socket.socket:
-    failed: OSError | None = None
-    for number, address in enumerate(addresses):
+def _connect(addresses: Sequence[tuple[str, int]], deadline: Deadline) -> socket.socket:
+    last_error: OSError | None = None
+    for index, address in enumerate(addresses):
         try:
-            # One that does not answer leaves time for those behind it.
-            return socket.create_connection(address, deadline.left() / (len(addresses) - number))
+            # An address that does not respond leaves time for the next ones.
+            return socket.create_connection(address, deadline.remaining() / (len(addresses) - index))
         except OSError as error:
-            failed = error
-    raise failed or OSError("there is no address")
+            last_error = error
+    raise last_error or OSError("there is no address")

@@ -1,7 +1,8 @@
-"""Where webhooks may go: https to public addresses, and elsewhere only where the operator allows it.
+"""Guard against server-side request forgery (SSRF): the targets to which webhooks may be sent.
 
-A URL is judged when it is registered and before each attempt, and the addresses of its name at every new connection,
-for the answer of a resolver may change. What is connected to is an address that was checked, never the name again.
+Allowed are https URLs of public addresses, and the targets in the setting `webhook_allowed_hosts`. The guard checks a
+URL at its registration and before each attempt. It checks the addresses of a name for every new connection, because
+the response of a resolver may change. The client connects to a checked address, and never resolves the name again.
 """
 
 from __future__ import annotations
@@ -18,42 +19,31 @@ from chalk_flask.settings.host_allowlist import (
     Address,
     Host,
     HostAllowlist,
-    InvalidAllowlistEntryError,
     InvalidHostError,
     embedded_ipv4,
     parse_authority,
 )
 
-__all__ = [
-    "LONGEST",
-    "ForbiddenTargetError",
-    "InvalidAllowlistEntryError",
-    "ResolutionError",
-    "SsrfGuard",
-    "TargetUrl",
-    "is_public",
-    "resolve",
-]
+__all__ = ["ForbiddenTargetError", "ResolutionError", "SsrfGuard", "TargetUrl"]
 
-LONGEST: Final = 2000
-"""The most characters that the URL of a webhook may have."""
+MAX_URL_LENGTH: Final = 2000
 
-_PORTS = {"https": 443, "http": 80}
-_LOCAL = re.compile(r"(?:.*\.)?(?:localhost|localdomain|local|internal|home\.arpa)|[^.]*")
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_LOCAL_NAME = re.compile(r"(?:.*\.)?(?:localhost|localdomain|local|internal|home\.arpa)|[^.]*")
 
-# Said here, as Python's own list differs from one version to the next.
-_SPECIAL4 = tuple(
+# An own list, because Python's list differs between its versions.
+_SPECIAL_IPV4 = tuple(
     IPv4Network(network)
     for network in (
         "0.0.0.0/8",
         "10.0.0.0/8",
-        "100.64.0.0/10",  # shared by the customers of a provider
+        "100.64.0.0/10",  # carrier-grade NAT
         "127.0.0.0/8",
-        "169.254.0.0/16",  # link-local, and where clouds keep their metadata
+        "169.254.0.0/16",  # link-local, with the metadata services of clouds
         "172.16.0.0/12",
         "192.0.0.0/24",
         "192.0.2.0/24",
-        "192.88.99.0/24",  # relays of 6to4
+        "192.88.99.0/24",  # 6to4 relays
         "192.168.0.0/16",
         "198.18.0.0/15",
         "198.51.100.0/24",
@@ -61,11 +51,11 @@ _SPECIAL4 = tuple(
         "224.0.0.0/3",  # multicast, reserved, broadcast
     )
 )
-_GLOBAL6 = IPv6Network("2000::/3")
-_SPECIAL6 = tuple(
+_GLOBAL_IPV6 = IPv6Network("2000::/3")
+_SPECIAL_IPV6 = tuple(
     IPv6Network(network)
     for network in (
-        "2001::/23",  # Teredo and other assignments of the IETF
+        "2001::/23",  # Teredo and other IETF assignments
         "2001:db8::/32",
         "2002::/16",
         "3fff::/20",
@@ -74,16 +64,16 @@ _SPECIAL6 = tuple(
 
 
 class ForbiddenTargetError(Exception):
-    """Webhooks may not go there; the message says why, and holds nothing of the path or query of the URL."""
+    """Target to which webhooks must not be sent. The message says why, without the path or query of the URL."""
 
 
 class ResolutionError(Exception):
-    """The addresses of a host cannot be had now; this says nothing about later."""
+    """Name that cannot be resolved now; a later attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetUrl:
-    """A URL that will do: `url` in ASCII, and its parts. `authority` is for Host, `path` includes the query."""
+    """Allowed URL in ASCII, and its parts. `authority` is the Host header, `path` includes the query."""
 
     url: str
     scheme: str
@@ -94,106 +84,107 @@ class TargetUrl:
 
     @property
     def hostname(self) -> str:
-        """The host as text, for SNI and the certificate: an IPv6 address has no brackets."""
+        """Host as text for SNI and certificates: an IPv6 address without brackets."""
         return str(self.host)
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a host as the system knows them, in its order. Raises OSError; takes as long as it takes."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    """Return the addresses of a name in the order of the system's resolver. Has no time limit. Raises OSError."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address, or the IPv4 address that it carries, is one of the public internet."""
+    """Return True if an address, or the IPv4 address embedded in it, belongs to the public internet."""
     address = embedded_ipv4(address)
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
     if isinstance(address, IPv4Address):
-        return not any(address in network for network in _SPECIAL4)
-    return address in _GLOBAL6 and not any(address in network for network in _SPECIAL6)
+        return not any(address in network for network in _SPECIAL_IPV4)
+    return address in _GLOBAL_IPV6 and not any(address in network for network in _SPECIAL_IPV6)
 
 
 class SsrfGuard:
-    """Judges URLs and the addresses behind them. Safe for many threads at once if `resolve` is.
+    """Check of URLs and of the addresses behind them. Thread-safe if `resolve` is.
 
-    `allowed` are the hosts, `host:port`, addresses and networks to which webhooks may go although they are private or
-    speak plain http; raises InvalidAllowlistEntryError for another entry. `resolve` gives the addresses of a name, or raises OSError.
+    `allowed` lists hosts, `host:port`, addresses and networks that webhooks may use although they are private or
+    plain http. Raises InvalidAllowlistEntryError for an invalid entry. `resolve` returns the addresses of a name or
+    raises OSError.
     """
 
     def __init__(self, allowed: Iterable[str] = (), resolve: Callable[[str, int], Iterable[str]] = resolve) -> None:
-        self._allowed, self._resolve = HostAllowlist.parse(allowed), resolve
+        self._allowlist, self._resolve = HostAllowlist.parse(allowed), resolve
 
     def check_url(self, url: str) -> TargetUrl:
-        """The parts of a URL to which webhooks may go, as far as that can be said without resolving its name.
-
-        Raises ForbiddenTargetError.
-        """
+        """Return the parts of an allowed URL, without resolving its name. Raises ForbiddenTargetError."""
         parts = _split(url)
         try:
-            host, given = parse_authority(parts.netloc)
+            host, explicit_port = parse_authority(parts.netloc)
         except InvalidHostError as error:
-            raise ForbiddenTargetError(f"the URL will not do: {error}") from error
-        port = given or _PORTS[parts.scheme]
-        self._judge(parts.scheme, host, port)
-        shown = f"[{host}]" if ":" in str(host) else str(host)
-        authority = shown if port == _PORTS[parts.scheme] else f"{shown}:{port}"
+            raise ForbiddenTargetError(f"invalid URL: {error}") from error
+        default_port = _DEFAULT_PORTS[parts.scheme]
+        port = explicit_port or default_port
+        self._check_host(parts.scheme, host, port)
+        bracketed = f"[{host}]" if ":" in str(host) else str(host)
+        authority = bracketed if port == default_port else f"{bracketed}:{port}"
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return TargetUrl(f"{parts.scheme}://{authority}{path}", parts.scheme, host, port, authority, path)
 
     def resolve_target(self, target: TargetUrl) -> list[tuple[str, int]]:
-        """The addresses and ports to which a connection may go, resolved now; there is one at least.
+        """Return the addresses and ports, at least one, to which the client may connect.
 
-        Raises ForbiddenTargetError when one of them is not public and not allowed, Unresolved when there are none.
+        Raises ForbiddenTargetError if any address is neither public nor allowed, and ResolutionError if there is no
+        address.
         """
-        named = self._allowed.allows(target.host, target.port)
-        found = self._found(target)
-        for address in found:
-            if not (named or is_public(address) or self._allowed.allows(address, target.port)):
+        host_allowed = self._allowlist.allows(target.host, target.port)
+        addresses = self._addresses(target)
+        for address in addresses:
+            if not (host_allowed or is_public(address) or self._allowlist.allows(address, target.port)):
                 raise ForbiddenTargetError(f"{target.hostname} has the address {address}, which is not public{_ALLOW}")
-        return [(str(address), target.port) for address in found]
+        return [(str(address), target.port) for address in addresses]
 
-    def _found(self, target: TargetUrl) -> list[Address]:
+    def _addresses(self, target: TargetUrl) -> list[Address]:
         if not isinstance(target.host, str):
             return [target.host]
         try:
-            found = [ip_address(text) for text in self._resolve(target.host, target.port)]
+            addresses = [ip_address(text) for text in self._resolve(target.host, target.port)]
         except (OSError, ValueError) as error:
             raise ResolutionError(f"{target.host} cannot be resolved") from error
-        if not found:
+        if not addresses:
             raise ResolutionError(f"{target.host} has no address")
-        return found
+        return addresses
 
-    def _judge(self, scheme: str, host: Host, port: int) -> None:
-        if self._allowed.allows(host, port):
+    def _check_host(self, scheme: str, host: Host, port: int) -> None:
+        if self._allowlist.allows(host, port):
             return
         if not isinstance(host, str) and not is_public(host):
             raise ForbiddenTargetError(f"the address {host} is not public{_ALLOW}")
-        if isinstance(host, str) and _LOCAL.fullmatch(host):
-            raise ForbiddenTargetError(f"{host} is a name of a local network, not of the public internet{_ALLOW}")
+        if isinstance(host, str) and _LOCAL_NAME.fullmatch(host):
+            raise ForbiddenTargetError(f"{host} is a local network name, not a public one{_ALLOW}")
         if scheme != "https":
-            raise ForbiddenTargetError(f"{host} is spoken to by https only{_ALLOW}")
+            raise ForbiddenTargetError(f"plain http to {host} is forbidden: use https{_ALLOW}")
 
 
-_ALLOW = " (the setting webhook_allowed_hosts can allow it)"
+_ALLOW = "; to allow it, add the host to the setting webhook_allowed_hosts"
+_EXAMPLE_URL = "https://tool.example.org/hooks"
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of a URL whose form is right; its host is still as it was written."""
-    if len(url) > LONGEST:
-        raise ForbiddenTargetError(f"the URL has {len(url)} characters, and {LONGEST} are the most")
+    """Return the parts of a well-formed URL; the host is not checked yet."""
+    if len(url) > MAX_URL_LENGTH:
+        raise ForbiddenTargetError(f"the URL has {len(url)} characters; the maximum is {MAX_URL_LENGTH}")
     if re.search(r"[\x00-\x20\x7f\\]", url):
-        raise ForbiddenTargetError("the URL holds a blank, a control character or a backslash")
+        raise ForbiddenTargetError("the URL contains a blank, a control character or a backslash")
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ForbiddenTargetError("this is not a URL such as https://tool.example.org/hooks") from error
-    if parts.scheme not in _PORTS or not parts.netloc:
-        raise ForbiddenTargetError("a URL such as https://tool.example.org/hooks is needed: https:// and a host")
+        raise ForbiddenTargetError(f"invalid URL: it must look like {_EXAMPLE_URL}") from error
+    if parts.scheme not in _DEFAULT_PORTS or not parts.netloc:
+        raise ForbiddenTargetError(f"invalid URL: https:// and a host are required, such as {_EXAMPLE_URL}")
     if "@" in parts.netloc:
-        raise ForbiddenTargetError("the URL holds a user or a password: leave them out, deliveries are signed")
+        raise ForbiddenTargetError("the URL contains a user or a password: remove them, deliveries are signed")
     if "#" in url:
-        raise ForbiddenTargetError("the URL has a fragment (#...), which is never sent: leave it out")
+        raise ForbiddenTargetError("the URL contains a fragment (#...), which is never sent: remove it")
     if not (parts.path + parts.query).isascii():
         raise ForbiddenTargetError("the path or query of the URL is not ASCII: percent-encode it")
     return parts

@@ -14,7 +14,7 @@ from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import build_message
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
-from tests.support.receiver import answering, receiving
+from tests.support.receiver import respond, run_receiver
 
 URL = "https://tool.example.org/hooks"
 LOCAL = ("--webhook-allowed-hosts", "127.0.0.1")
@@ -145,7 +145,7 @@ def test_a_rotated_secret_is_shown_with_the_end_of_the_former(run: Run) -> None:
 
 
 def test_a_test_says_what_came_of_it(run: Run) -> None:
-    with receiving(answering(b"HTTP/1.1 202 Yes\r\nContent-Length: 8\r\n\r\nwell\x1b[2J")) as receiver:
+    with run_receiver(respond(b"HTTP/1.1 202 Yes\r\nContent-Length: 8\r\n\r\nwell\x1b[2J")) as receiver:
         made = create(run, *LOCAL, url=receiver.url)
         ran = ok(run("webhook", "test", made["id"], *LOCAL))
     assert "Delivered: 202" in ran.out
@@ -158,7 +158,7 @@ def test_a_test_says_what_came_of_it(run: Run) -> None:
 
 
 def test_a_test_that_fails_ends_with_1(run: Run) -> None:
-    with receiving(answering(b"HTTP/1.1 301 No\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")) as receiver:
+    with run_receiver(respond(b"HTTP/1.1 301 No\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")) as receiver:
         made = create(run, *LOCAL, url=receiver.url)
         ran = run("webhook", "test", made["id"], "--json", *LOCAL)
     assert (ran.code, ran.json["state"], ran.json["attempts"][0]["status"]) == (1, "failed", 301)

@@ -1,198 +1,154 @@
-"""Days of failing, on a clock that the test turns: attempts, Retry-After, the end of patience, what is removed."""
+"""Worker over days of failures, with a fake clock: retries, Retry-After, disabling, and rotated secrets."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backends import Backend, open_store
+from backends import Backend
 from chalk_flask.audit.events import read_events
-from chalk_flask.oneroster.vocabularies import format_instant
-from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
-from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
-from chalk_flask.storage import COLLECTIONS
-from chalk_flask.webhooks.delivery.retention import purge
-from chalk_flask.webhooks.delivery.retry_policy import DELAYS, RetryPolicy
+from chalk_flask.times import format_epoch_seconds
+from chalk_flask.webhooks.delivery.retry_policy import DAY_SECONDS, RETRY_DELAYS_SECONDS, RetryPolicy
+from tests.support.clock import FakeClock
 from tests.support.deliveries import (
     SECRET,
     TENANT,
-    deliveries,
-    keep,
-    replying,
-    status,
-    subscribed,
-    tell,
-    until,
-    verified,
-    webhook,
-    working,
+    add_webhook,
+    get_webhook,
+    http_response,
+    list_deliveries,
+    put_webhook,
+    queue_events,
+    respond_by_number,
+    running_worker,
+    verify_request,
+    wait_until,
 )
-from tests.support.receiver import answering, receiving
+from tests.support.receiver import respond, run_receiver
 
-DAY = 86_400.0
 START = 1_800_000_000.0
-SLOW = RetryPolicy(jitter=0.0, backoff_base=0.0, retry_after_max=0.0)
+NO_BACKOFF = RetryPolicy(jitter=0.0, backoff_base=0.0, retry_after_max=0.0)
 
 
 @pytest.fixture
-def store(storage: str) -> Iterator[Backend]:
-    with open_store(storage, COLLECTIONS) as opened:
-        yield opened
+def clock() -> FakeClock:
+    return FakeClock(START)
 
 
-@dataclass
-class Clock:
-    """Seconds since the epoch, as the test says."""
-
-    now: float = START
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self) -> float:
-        with self.lock:
-            return self.now
-
-    def turn(self, moment: float) -> None:
-        with self.lock:
-            self.now = moment
+def attempted(store: Backend, count: int) -> Callable[[], bool]:
+    return lambda: len(list_deliveries(store)[0].attempts) == count
 
 
-def tried(store: Backend, times: int) -> Callable[[], bool]:
-    return lambda: len(deliveries(store)[0].attempts) == times
-
-
-def test_ten_attempts_are_made_when_they_are_due_and_none_after(store: Backend, tmp_path: Path) -> None:
-    clock = Clock()
-    with receiving(answering(status(500))) as receiver, working(store, tmp_path, SLOW, now=clock):
-        subscribed(store, tmp_path, receiver.url)
-        tell(store, 1, due=clock.now)
-        moment = START
-        for number, delay in enumerate(DELAYS, 1):
-            until(tried(store, number))
-            assert deliveries(store)[0].due == moment + delay
-            clock.turn(moment + delay - 0.001)
-            moment += delay
-            clock.turn(moment)
-        until(tried(store, 10))
-        [delivery] = deliveries(store)
+def test_ten_attempts_are_made_at_their_due_times(store: Backend, tmp_path: Path, clock: FakeClock) -> None:
+    with (
+        run_receiver(respond(http_response(500))) as receiver,
+        running_worker(store, tmp_path, NO_BACKOFF, now=clock.time),
+    ):
+        add_webhook(store, tmp_path, receiver.url)
+        queue_events(store, 1, due=START)
+        for number, delay in enumerate(RETRY_DELAYS_SECONDS, 1):
+            wait_until(attempted(store, number))
+            assert list_deliveries(store)[0].due == clock.time() + delay
+            clock.advance(delay)
+        wait_until(attempted(store, 10))
+        [delivery] = list_deliveries(store)
         assert (delivery.state, delivery.due) == ("failed", None)
-        assert [each.time for each in delivery.attempts] == [
-            format_instant(START + sum(DELAYS[:number])) for number in range(10)
+        assert [attempt.time for attempt in delivery.attempts] == [
+            format_epoch_seconds(START + sum(RETRY_DELAYS_SECONDS[:number])) for number in range(10)
         ]
-        assert (webhook(store).state, webhook(store).failing_since) == ("active", None), "nothing fails any more"
-        clock.turn(moment + 10 * DAY)
-        tell(store, 1, due=clock.now)
-        until(lambda: len(deliveries(store)[1].attempts) == 1)
-        assert webhook(store).state == "active", "one failure is not ten days of failing"
+        assert (get_webhook(store).state, get_webhook(store).failing_since) == ("active", None)
+        clock.advance(days=10)
+        queue_events(store, 1, due=clock.time())
+        wait_until(lambda: len(list_deliveries(store)[1].attempts) == 1)
+        assert get_webhook(store).state == "active", "one failure is not ten days of failures"
     assert len(receiver.requests) == 11
 
 
-def test_nothing_is_sent_before_it_is_due(store: Backend, tmp_path: Path) -> None:
-    clock = Clock()
-    with receiving(answering()) as receiver, working(store, tmp_path, SLOW, now=clock):
-        subscribed(store, tmp_path, receiver.url)
-        tell(store, 1, due=START + 5)
-        clock.turn(START + 4.9)
-        threading.Event().wait(0.4)
+def test_delivery_is_not_sent_before_it_is_due(store: Backend, tmp_path: Path, clock: FakeClock) -> None:
+    with run_receiver(respond()) as receiver, running_worker(store, tmp_path, NO_BACKOFF, now=clock.time):
+        add_webhook(store, tmp_path, receiver.url)
+        queue_events(store, 1, due=START + 5)
+        clock.advance(4.9)
+        time.sleep(0.4)
         assert receiver.connections == 0
-        clock.turn(START + 5)
-        until(tried(store, 1))
+        clock.set(START + 5)
+        wait_until(attempted(store, 1))
 
 
-@pytest.mark.parametrize(("code", "due"), [(429, 3600.0), (503, 3600.0), (500, 5.0)])
-def test_retry_after_is_heeded_where_the_standard_gives_it_a_meaning(
-    code: int, due: float, store: Backend, tmp_path: Path
+@pytest.mark.parametrize(("status", "delay"), [(429, 3600.0), (503, 3600.0), (500, 5.0)])
+def test_retry_after_counts_for_429_and_503_only(
+    status: int, delay: float, store: Backend, tmp_path: Path, clock: FakeClock
 ) -> None:
-    clock = Clock()
     with (
-        receiving(answering(status(code, Retry_After="3600"))) as receiver,
-        working(store, tmp_path, SLOW, now=clock),
+        run_receiver(respond(http_response(status, Retry_After="3600"))) as receiver,
+        running_worker(store, tmp_path, NO_BACKOFF, now=clock.time),
     ):
-        subscribed(store, tmp_path, receiver.url)
-        tell(store, 1, due=START)
-        until(tried(store, 1))
-    assert deliveries(store)[0].due == START + due
+        add_webhook(store, tmp_path, receiver.url)
+        queue_events(store, 1, due=START)
+        wait_until(attempted(store, 1))
+    assert list_deliveries(store)[0].due == START + delay
 
 
-def test_after_five_days_of_failing_the_webhook_is_disabled_and_its_deliveries_wait(
-    store: Backend, tmp_path: Path
-) -> None:
-    clock = Clock()
-    with receiving(answering(status(500))) as receiver, working(store, tmp_path, SLOW, now=clock):
-        subscribed(store, tmp_path, receiver.url)
-        tell(store, 1, due=START)
-        until(tried(store, 1))
-        assert webhook(store).failing_since == format_instant(START)
-        clock.turn(START + 5 * DAY - 1)
-        until(tried(store, 2))
-        assert webhook(store).state == "active"
-        clock.turn(START + 6 * DAY)
-        until(lambda: webhook(store).state == "disabled")
-        tell(store, 1, due=START)
-        clock.turn(START + 7 * DAY)
-        threading.Event().wait(0.4)
+def test_webhook_is_disabled_after_five_days_of_failures(store: Backend, tmp_path: Path, clock: FakeClock) -> None:
+    with (
+        run_receiver(respond(http_response(500))) as receiver,
+        running_worker(store, tmp_path, NO_BACKOFF, now=clock.time),
+    ):
+        add_webhook(store, tmp_path, receiver.url)
+        queue_events(store, 1, due=START)
+        wait_until(attempted(store, 1))
+        assert get_webhook(store).failing_since == format_epoch_seconds(START)
+        clock.set(START + 5 * DAY_SECONDS - 1)
+        wait_until(attempted(store, 2))
+        assert get_webhook(store).state == "active"
+        clock.set(START + 6 * DAY_SECONDS)
+        wait_until(lambda: get_webhook(store).state == "disabled")
+        queue_events(store, 1, due=START)
+        clock.set(START + 7 * DAY_SECONDS)
+        time.sleep(0.4)
         assert len(receiver.requests) == 3
-    assert webhook(store).reason == f"every attempt has failed since {format_instant(START)}"
+    reason = get_webhook(store).reason
+    assert reason == f"every attempt has failed since {format_epoch_seconds(START)}"
     [entry] = read_events(store, TENANT)
-    assert (entry["event"], entry["id"], entry["reason"]) == ("webhook.disabled", "wh-1", webhook(store).reason)
-    assert [each.state for each in deliveries(store)] == ["pending", "pending"]
+    assert (entry["event"], entry["id"], entry["reason"]) == ("webhook.disabled", "wh-1", reason)
+    assert [delivery.state for delivery in list_deliveries(store)] == ["pending", "pending"]
 
 
-def test_while_secrets_are_rotated_both_sign_and_then_only_the_new_one(store: Backend, tmp_path: Path) -> None:
-    clock, former = Clock(1_900_000_000.0), "whsec_" + "Zm9ybWVy" * 6
-    with receiving(answering()) as receiver, working(store, tmp_path, SLOW):
-        made = subscribed(store, tmp_path, receiver.url, secrets=(SECRET, former))
-        now, old = made.secrets
-        keep(store, replace(made, secrets=(now, replace(old, until=format_instant(clock.now)))))
-        tell(store, 1)
-        until(tried(store, 1))
-        keep(store, replace(made, secrets=(now, replace(old, until=format_instant(1000.0)))))
-        tell(store, 1)
-        until(lambda: len(receiver.requests) == 2)
-    both, one = receiver.requests
-    assert verified(both) == verified(both, former)
-    assert len(both[1]["webhook-signature"].split()) == 2
-    assert len(one[1]["webhook-signature"].split()) == 1
-    assert verified(one)
+def test_rotated_secrets_both_sign_until_the_previous_one_ends(store: Backend, tmp_path: Path) -> None:
+    previous = "whsec_" + "Zm9ybWVy" * 6
+    with run_receiver(respond()) as receiver, running_worker(store, tmp_path, NO_BACKOFF):
+        webhook = add_webhook(store, tmp_path, receiver.url, secrets=(SECRET, previous))
+        new, old = webhook.secrets
+        put_webhook(store, replace(webhook, secrets=(new, replace(old, until=format_epoch_seconds(1_900_000_000.0)))))
+        queue_events(store, 1)
+        wait_until(attempted(store, 1))
+        put_webhook(store, replace(webhook, secrets=(new, replace(old, until=format_epoch_seconds(1000.0)))))
+        queue_events(store, 1)
+        wait_until(lambda: len(receiver.requests) == 2)
+    during, after = receiver.requests
+    assert verify_request(during) == verify_request(during, previous)
+    assert len(during[1]["webhook-signature"].split()) == 2
+    assert len(after[1]["webhook-signature"].split()) == 1
+    assert verify_request(after)
 
 
-def test_a_replay_has_a_whole_schedule_before_it(store: Backend, tmp_path: Path) -> None:
-    clock = Clock()
-    short = replace(SLOW, delays=(1.0,))
-    replies = replying(lambda number: status(200 if number == 4 else 500))
-    with receiving(replies) as receiver, working(store, tmp_path, short, now=clock):
-        subscribed(store, tmp_path, receiver.url)
-        tell(store, 1, due=START)
-        until(tried(store, 1))
-        clock.turn(START + 1)
-        until(lambda: deliveries(store)[0].state == "failed")
+def test_replayed_delivery_gets_all_its_attempts_again(store: Backend, tmp_path: Path, clock: FakeClock) -> None:
+    one_retry = replace(NO_BACKOFF, delays=(1.0,))
+    handler = respond_by_number(lambda number: http_response(200 if number == 4 else 500))
+    with run_receiver(handler) as receiver, running_worker(store, tmp_path, one_retry, now=clock.time):
+        add_webhook(store, tmp_path, receiver.url)
+        queue_events(store, 1, due=START)
+        wait_until(attempted(store, 1))
+        clock.set(START + 1)
+        wait_until(lambda: list_deliveries(store)[0].state == "failed")
         with store.write(TENANT) as transaction:
-            transaction.put(DELIVERIES, [deliveries(store)[0].requeued(START + 1).to_record()])
-        until(tried(store, 3))
-        clock.turn(START + 2)
-        until(lambda: deliveries(store)[0].state == "delivered")
+            transaction.put(DELIVERIES, [list_deliveries(store)[0].requeued(START + 1).to_record()])
+        wait_until(attempted(store, 3))
+        clock.set(START + 2)
+        wait_until(lambda: list_deliveries(store)[0].state == "delivered")
     assert len({(headers["webhook-id"], body) for _, headers, body in receiver.requests}) == 1
-
-
-def test_what_is_over_is_removed_with_its_body_after_thirty_days(store: Backend, tmp_path: Path) -> None:
-    now = START + 40 * DAY
-    subscribed(store, tmp_path, "https://tool.example.org/", "wh-1")
-    subscribed(store, tmp_path, "https://tool.example.org/", "wh-2", state="disabled")
-    for due in (START, now - 29 * DAY):
-        tell(store, 2, "wh-1", "wh-2", "wh-gone", due=due)
-    with store.write(TENANT) as transaction:
-        old = [each for each in deliveries(store) if each.webhook == "wh-1"]
-        transaction.put(DELIVERIES, [replace(each, state="failed", due=None).to_record() for each in old[::2]])
-    assert purge(store, TENANT, now) == 5
-    left = deliveries(store)
-    assert [each.webhook for each in left] == ["wh-1", *("wh-1", "wh-2", "wh-gone") * 2]
-    with store.read(TENANT) as snapshot:
-        assert [key for key in snapshot.keys(BODIES) if key != ":state"] == [each.key for each in left]
-        assert len(list(snapshot.keys(WEBHOOKS))) == 2
-    assert purge(store, TENANT, now) == 0
-    tell(store, 1)
-    assert deliveries(store)[-1].key > left[-1].key

@@ -1,4 +1,4 @@
-"""One attempt to deliver, to receivers that answer."""
+"""HTTP client of webhooks with receivers that respond."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ import pytest
 
 from chalk_flask.webhooks.http.client import AttemptResponse, WebhookClient
 from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
-from tests.support.receiver import OK, Authority, Receiver, answering, read_request, receiving
+from tests.support.receiver import OK_RESPONSE, CertificateAuthority, Receiver, read_request, respond, run_receiver
 
 HEADERS = {"Content-Type": "application/json", "webhook-id": "evt_1"}
 BODY = b'{"event_id":"evt_1"}'
-HERE = SsrfGuard(["127.0.0.1"])
+LOCAL_GUARD = SsrfGuard(["127.0.0.1"])
 
 
 @pytest.fixture
-def poster() -> Iterator[WebhookClient]:
-    with closing(WebhookClient(HERE, seconds=5)) as made:
-        yield made
+def client() -> Iterator[WebhookClient]:
+    with closing(WebhookClient(LOCAL_GUARD, timeout=5)) as client:
+        yield client
 
 
 def local(host: str, port: int) -> Sequence[str]:
     return ["127.0.0.1"]
 
 
-def post(poster: WebhookClient, receiver: Receiver) -> AttemptResponse:
-    return poster.post(receiver.url, HEADERS, BODY)
+def post(client: WebhookClient, receiver: Receiver) -> AttemptResponse:
+    return client.post(receiver.url, HEADERS, BODY)
 
 
-def test_the_request_is_a_plain_post_of_the_exact_bytes(poster: WebhookClient) -> None:
+def test_request_is_a_plain_post_of_the_exact_bytes(client: WebhookClient) -> None:
     body = '{"name": "Zoë"}'.encode()
-    with receiving(answering()) as receiver:
-        answer = poster.post(receiver.url, HEADERS, body)
-    assert (answer.status, answer.error, answer.text, answer.delivered) == (200, None, "ok", True)
-    assert 0 <= answer.ms < 5000
+    with run_receiver(respond()) as receiver:
+        response = client.post(receiver.url, HEADERS, body)
+    assert (response.status, response.error, response.text, response.delivered) == (200, None, "ok", True)
+    assert 0 <= response.duration_ms < 5000
     first, headers, sent = receiver.requests[0]
     assert first == "POST /hooks?key=hush HTTP/1.1"
     assert sent == body
@@ -57,14 +57,14 @@ def test_the_request_is_a_plain_post_of_the_exact_bytes(poster: WebhookClient) -
     }
 
 
-def test_posts_share_one_connection(poster: WebhookClient) -> None:
-    with receiving(answering()) as receiver:
-        assert {post(poster, receiver).status for _ in range(20)} == {200}
+def test_requests_share_one_connection(client: WebhookClient) -> None:
+    with run_receiver(respond()) as receiver:
+        assert {post(client, receiver).status for _ in range(20)} == {200}
         assert (receiver.connections, len(receiver.requests)) == (1, 20)
 
 
-def test_python_s_own_server_which_sends_head_and_body_apart_does_not_wait_for_us(poster: WebhookClient) -> None:
-    class Page(http.server.BaseHTTPRequestHandler):
+def test_acknowledgments_are_not_delayed_for_pythons_http_server(client: WebhookClient) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -77,18 +77,18 @@ def test_python_s_own_server_which_sends_head_and_body_apart_does_not_wait_for_u
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
-        answers = [poster.post(url, HEADERS, BODY) for _ in range(41)]
-        poster.close()
+        responses = [client.post(url, HEADERS, BODY) for _ in range(41)]
+        client.close()
         server.shutdown()
-    assert {each.status for each in answers} == {202}
-    assert median(each.ms for each in answers) < 30, "an acknowledgement that is put off takes 40 ms"
+    assert {response.status for response in responses} == {202}
+    assert median(response.duration_ms for response in responses) < 30, "a delayed acknowledgment takes 40 ms"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -96,81 +96,83 @@ def test_python_s_own_server_which_sends_head_and_body_apart_does_not_wait_for_u
         b"HTTP/1.1 103 Early Hints\r\n\r\n",
     ],
 )
-def test_a_connection_that_cannot_be_used_again_is_not(answer: bytes, poster: WebhookClient) -> None:
-    with receiving(answering(answer)) as receiver:
-        assert post(poster, receiver).error is post(poster, receiver).error is None
+def test_connection_is_closed_after_a_response_that_ends_it(response: bytes, client: WebhookClient) -> None:
+    with run_receiver(respond(response)) as receiver:
+        assert post(client, receiver).error is post(client, receiver).error is None
         assert receiver.connections == 2
 
 
-def test_an_answer_in_chunks_is_read_to_its_end_and_the_connection_kept(poster: WebhookClient) -> None:
-    with receiving(answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")) as receiver:
-        assert [post(poster, receiver).text for _ in range(3)] == ["ok"] * 3
+def test_chunked_response_keeps_the_connection(client: WebhookClient) -> None:
+    with run_receiver(
+        respond(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+    ) as receiver:
+        assert [post(client, receiver).text for _ in range(3)] == ["ok"] * 3
         assert receiver.connections == 1
 
 
-def test_a_connection_that_was_closed_while_idle_costs_no_attempt(poster: WebhookClient) -> None:
-    with receiving(answering(close=True)) as receiver:
+def test_idle_connection_closed_by_the_receiver_is_replaced(client: WebhookClient) -> None:
+    with run_receiver(respond(close=True)) as receiver:
         for _ in range(3):
-            assert post(poster, receiver).status == 200
+            assert post(client, receiver).status == 200
             time.sleep(0.05)
         assert receiver.connections == len(receiver.requests) == 3
 
 
-def test_a_kept_connection_that_ends_before_an_answer_is_replaced_once(poster: WebhookClient) -> None:
-    def behave(receiver: Receiver, stream: socket.socket) -> None:
+def test_connection_that_ends_before_a_response_is_replaced_once(client: WebhookClient) -> None:
+    def handle(receiver: Receiver, stream: socket.socket) -> None:
         read_request(receiver, stream)
         if len(receiver.requests) == 1:
-            stream.sendall(OK)
+            stream.sendall(OK_RESPONSE)
             read_request(receiver, stream)
 
-    with receiving(behave) as receiver:
-        assert post(poster, receiver).status == 200
-        assert post(poster, receiver).error == "closed without an answer"
+    with run_receiver(handle) as receiver:
+        assert post(client, receiver).status == 200
+        assert post(client, receiver).error == "closed without a response"
         assert (receiver.connections, len(receiver.requests)) == (2, 3)
 
 
-def test_a_new_connection_that_ends_before_an_answer_is_not_replaced(poster: WebhookClient) -> None:
-    with receiving(answering(b"", close=True)) as receiver:
-        assert post(poster, receiver).error == "closed without an answer"
+def test_new_connection_without_a_response_is_not_replaced(client: WebhookClient) -> None:
+    with run_receiver(respond(b"", close=True)) as receiver:
+        assert post(client, receiver).error == "closed without a response"
         assert receiver.connections == 1
 
 
-def test_an_idle_connection_is_kept_for_a_short_while_only() -> None:
-    with receiving(answering()) as receiver, closing(WebhookClient(HERE, idle=0.05)) as poster:
-        post(poster, receiver)
-        post(poster, receiver)
+def test_idle_connection_is_closed_after_its_timeout() -> None:
+    with run_receiver(respond()) as receiver, closing(WebhookClient(LOCAL_GUARD, idle_timeout=0.05)) as client:
+        post(client, receiver)
+        post(client, receiver)
         assert receiver.connections == 1
         time.sleep(0.1)
-        post(poster, receiver)
+        post(client, receiver)
         assert receiver.connections == 2
 
 
-def test_a_connection_is_for_its_host_and_port_alone(poster: WebhookClient) -> None:
-    with receiving(answering()) as first, receiving(answering()) as second:
+def test_connection_is_reused_for_the_same_host_and_port_only(client: WebhookClient) -> None:
+    with run_receiver(respond()) as first, run_receiver(respond()) as second:
         for receiver in (first, second, second, first):
-            assert post(poster, receiver).status == 200
+            assert post(client, receiver).status == 200
         assert (len(first.requests), len(second.requests)) == (2, 2)
         assert (first.connections, second.connections) == (2, 1)
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 307, 308, 400, 401, 404, 410, 429, 500, 503])
-def test_a_status_is_told_and_a_redirect_is_only_a_status(status: int, poster: WebhookClient) -> None:
-    with receiving(answering()) as canary:
-        said = f"HTTP/1.1 {status} X\r\nLocation: {canary.url}\r\nContent-Length: 0\r\n\r\n".encode()
-        with receiving(answering(said)) as receiver:
-            answer = post(poster, receiver)
-        assert (answer.status, answer.error, answer.delivered) == (status, None, status == 204)
+def test_status_is_returned_and_a_redirect_is_not_followed(status: int, client: WebhookClient) -> None:
+    with run_receiver(respond()) as canary:
+        value = f"HTTP/1.1 {status} X\r\nLocation: {canary.url}\r\nContent-Length: 0\r\n\r\n".encode()
+        with run_receiver(respond(value)) as receiver:
+            response = post(client, receiver)
+        assert (response.status, response.error, response.delivered) == (status, None, status == 204)
         assert canary.connections == 0
 
 
-def retry_after(poster: WebhookClient, said: str) -> float | None:
-    head = f"HTTP/1.1 429 Too Many\r\nRetry-After: {said}\r\nContent-Length: 0\r\n\r\n"
-    with receiving(answering(head.encode())) as receiver:
-        return post(poster, receiver).retry_after
+def retry_after(client: WebhookClient, value: str) -> float | None:
+    head = f"HTTP/1.1 429 Too Many\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"
+    with run_receiver(respond(head.encode())) as receiver:
+        return post(client, receiver).retry_after
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"),
+    ("value", "seconds"),
     [
         ("120", 120),
         ("0", 0),
@@ -186,86 +188,86 @@ def retry_after(poster: WebhookClient, said: str) -> float | None:
         ("Fri, 99 Dec 9999 23:59:59 GMT", None),
     ],
 )
-def test_retry_after_is_read_within_a_day(said: str, seconds: float | None, poster: WebhookClient) -> None:
-    assert retry_after(poster, said) == seconds
+def test_retry_after_is_limited_to_a_day(value: str, seconds: float | None, client: WebhookClient) -> None:
+    assert retry_after(client, value) == seconds
 
 
-def test_retry_after_may_be_a_date(poster: WebhookClient) -> None:
-    moment = datetime.now(UTC) + timedelta(minutes=10)
-    assert retry_after(poster, format_datetime(moment, usegmt=True)) == pytest.approx(600, abs=5)
+def test_retry_after_can_be_a_date(client: WebhookClient) -> None:
+    retry_at = datetime.now(UTC) + timedelta(minutes=10)
+    assert retry_after(client, format_datetime(retry_at, usegmt=True)) == pytest.approx(600, abs=5)
 
 
-def test_proxies_of_the_environment_are_not_used(poster: WebhookClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    with receiving(answering()) as proxy, receiving(answering()) as receiver:
+def test_proxy_variables_are_ignored(client: WebhookClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run_receiver(respond()) as proxy, run_receiver(respond()) as receiver:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        assert post(poster, receiver).status == 200
+        assert post(client, receiver).status == 200
         assert (proxy.connections, receiver.connections) == (0, 1)
 
 
-def test_cookies_are_not_sent_back(poster: WebhookClient) -> None:
-    with receiving(answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")) as receiver:
-        post(poster, receiver)
-        post(poster, receiver)
+def test_cookies_are_not_sent_back(client: WebhookClient) -> None:
+    with run_receiver(respond(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")) as receiver:
+        post(client, receiver)
+        post(client, receiver)
     assert "cookie" not in receiver.requests[1][1]
 
 
 @pytest.mark.parametrize(("name", "value"), [("X-A", "b\r\nX-C: d"), ("X-A\r\nB", "c"), ("X-A", "ü"), ("X-A", "")])
-def test_a_header_that_would_end_its_line_is_never_sent(name: str, value: str, poster: WebhookClient) -> None:
-    with receiving(answering()) as receiver, pytest.raises(ValueError, match="cannot be sent"):
-        poster.post(receiver.url, {name: value}, BODY)
+def test_invalid_header_is_never_sent(name: str, value: str, client: WebhookClient) -> None:
+    with run_receiver(respond()) as receiver, pytest.raises(ValueError, match="invalid header"):
+        client.post(receiver.url, {name: value}, BODY)
     assert receiver.connections == 0
 
 
-def test_by_https_the_name_is_proven_and_told_though_the_connection_goes_to_the_address(tmp_path: Path) -> None:
-    authority, told = Authority(tmp_path), []
-    serving = authority.serving("hooks.example.org")
-    serving.sni_callback = lambda stream, name, context: told.append(name)
+def test_https_uses_the_name_for_sni_and_the_certificate(tmp_path: Path) -> None:
+    authority, server_names = CertificateAuthority(tmp_path), []
+    server_context = authority.server_context("hooks.example.org")
+    server_context.sni_callback = lambda stream, name, context: server_names.append(name)
     guard = SsrfGuard(["127.0.0.1"], local)
     with (
-        receiving(answering(), tls=serving) as receiver,
-        closing(WebhookClient(guard, seconds=5, context=authority.believing())) as poster,
+        run_receiver(respond(), tls=server_context) as receiver,
+        closing(WebhookClient(guard, timeout=5, ssl_context=authority.client_context())) as client,
     ):
         url = f"https://hooks.example.org:{receiver.port}/"
-        assert [poster.post(url, HEADERS, BODY).status for _ in range(3)] == [200] * 3
+        assert [client.post(url, HEADERS, BODY).status for _ in range(3)] == [200] * 3
         assert receiver.connections == 1
-    assert told == ["hooks.example.org"]
+    assert server_names == ["hooks.example.org"]
     assert receiver.requests[0][1]["host"] == f"hooks.example.org:{receiver.port}"
 
 
-def test_the_authorities_of_the_system_are_believed_when_no_others_are_given(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+def test_default_context_trusts_system_authorities_only(tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path)
     with (
-        receiving(answering(), tls=authority.serving("127.0.0.1")) as receiver,
-        closing(WebhookClient(HERE, seconds=5)) as poster,
+        run_receiver(respond(), tls=authority.server_context("127.0.0.1")) as receiver,
+        closing(WebhookClient(LOCAL_GUARD, timeout=5)) as client,
     ):
-        answer = poster.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, BODY)
-    assert answer.error is not None
-    assert answer.error.startswith("the certificate is not valid: ")
+        response = client.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, BODY)
+    assert response.error is not None
+    assert response.error.startswith("invalid certificate: ")
     assert not receiver.requests
 
 
-def test_an_address_with_a_certificate_of_its_own_is_believed(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+def test_certificate_for_an_address_is_accepted(tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path)
     with (
-        receiving(answering(), tls=authority.serving("127.0.0.1")) as receiver,
-        closing(WebhookClient(HERE, seconds=5, context=authority.believing())) as poster,
+        run_receiver(respond(), tls=authority.server_context("127.0.0.1")) as receiver,
+        closing(WebhookClient(LOCAL_GUARD, timeout=5, ssl_context=authority.client_context())) as client,
     ):
-        assert poster.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, BODY).delivered
+        assert client.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, BODY).delivered
 
 
-def test_the_next_address_of_a_name_is_tried_when_the_first_cannot_be_reached() -> None:
+def test_next_address_is_tried_if_the_first_cannot_be_reached() -> None:
     guard = SsrfGuard(["hooks.lan"], lambda host, port: ["::1", "127.0.0.1"])
-    with receiving(answering()) as receiver, closing(WebhookClient(guard, seconds=5)) as poster:
-        assert poster.post(f"http://hooks.lan:{receiver.port}/", HEADERS, BODY).status == 200
+    with run_receiver(respond()) as receiver, closing(WebhookClient(guard, timeout=5)) as client:
+        assert client.post(f"http://hooks.lan:{receiver.port}/", HEADERS, BODY).status == 200
 
 
-def test_a_large_body_is_sent_whole_over_tls(tmp_path: Path) -> None:
-    authority, body = Authority(tmp_path), b"x" * 512 * 1024
-    context: ssl.SSLContext = authority.serving("127.0.0.1")
+def test_large_body_is_sent_completely_over_tls(tmp_path: Path) -> None:
+    authority, body = CertificateAuthority(tmp_path), b"x" * 512 * 1024
+    context: ssl.SSLContext = authority.server_context("127.0.0.1")
     with (
-        receiving(answering(), tls=context) as receiver,
-        closing(WebhookClient(HERE, seconds=5, context=authority.believing())) as poster,
+        run_receiver(respond(), tls=context) as receiver,
+        closing(WebhookClient(LOCAL_GUARD, timeout=5, ssl_context=authority.client_context())) as client,
     ):
-        assert poster.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, body).delivered
+        assert client.post(f"https://127.0.0.1:{receiver.port}/", HEADERS, body).delivered
     assert receiver.requests[0][2] == body

@@ -1,4 +1,4 @@
-"""Who has a secret of a webhook can tell that a delivery is from us, unchanged and of now."""
+"""Signatures: a receiver with the secret can verify origin, content and age of a delivery."""
 
 from __future__ import annotations
 
@@ -18,86 +18,86 @@ NEW, OLD = new_secret(), new_secret()
 
 
 def headers(
-    *secrets: str, moment: datetime | None = None, body: bytes = BODY, event: str = "evt_1", webhook: str = "wh_1"
+    *secrets: str, sent_at: datetime | None = None, body: bytes = BODY, event: str = "evt_1", webhook: str = "wh_1"
 ) -> dict[str, str]:
-    return signed_headers(secrets or (NEW,), event, webhook, moment or datetime.now(UTC), body)
+    return signed_headers(secrets or (NEW,), event, webhook, sent_at or datetime.now(UTC), body)
 
 
-def verified(secret: str, body: bytes, signed: dict[str, str]) -> bool:
+def verifies(secret: str, body: bytes, signed: dict[str, str]) -> bool:
     try:
         return bool(Webhook(secret).verify(body, signed) == json.loads(body))
     except WebhookVerificationError:
         return False
 
 
-def chalk_verified(secret: str, body: bytes, signed: dict[str, str]) -> bool:
-    made = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(signed["X-Chalk-Signature"], f"sha256={made}")
+def chalk_verifies(secret: str, body: bytes, signed: dict[str, str]) -> bool:
+    expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(signed["X-Chalk-Signature"], f"sha256={expected}")
 
 
-def test_a_secret_is_32_random_bytes_behind_a_prefix() -> None:
+def test_secret_is_a_prefix_and_32_random_bytes() -> None:
     assert NEW != OLD
     assert NEW.startswith("whsec_")
     assert len(base64.b64decode(NEW.removeprefix("whsec_"), validate=True)) == 32
 
 
-def test_a_delivery_verifies_with_the_package_and_by_both_documented_hmacs() -> None:
+def test_delivery_verifies_with_the_library_and_both_hmacs() -> None:
     signed = headers()
-    assert verified(NEW, BODY, signed)
-    assert chalk_verified(NEW, BODY, signed)
+    assert verifies(NEW, BODY, signed)
+    assert chalk_verifies(NEW, BODY, signed)
     content = f"evt_1.{signed['webhook-timestamp']}.".encode() + BODY
-    made = hmac.new(base64.b64decode(NEW[6:]), content, hashlib.sha256).digest()
-    assert signed["webhook-signature"] == f"v1,{base64.b64encode(made).decode()}"
+    expected = hmac.new(base64.b64decode(NEW[6:]), content, hashlib.sha256).digest()
+    assert signed["webhook-signature"] == f"v1,{base64.b64encode(expected).decode()}"
 
 
-def test_during_a_rotation_both_secrets_verify_and_chalks_own_signature_is_by_the_newest() -> None:
+def test_both_secrets_verify_during_a_rotation() -> None:
     signed = headers(NEW, OLD)
-    assert verified(NEW, BODY, signed)
-    assert verified(OLD, BODY, signed)
+    assert verifies(NEW, BODY, signed)
+    assert verifies(OLD, BODY, signed)
     assert len(signed["webhook-signature"].split(" ")) == 2
-    assert chalk_verified(NEW, BODY, signed)
-    assert not chalk_verified(OLD, BODY, signed)
+    assert chalk_verifies(NEW, BODY, signed)
+    assert not chalk_verifies(OLD, BODY, signed)
 
 
-def test_a_secret_that_was_rotated_out_does_not_verify() -> None:
+def test_ended_secret_does_not_verify() -> None:
     signed = headers(NEW)
-    assert not verified(OLD, BODY, signed)
-    assert not chalk_verified(OLD, BODY, signed)
+    assert not verifies(OLD, BODY, signed)
+    assert not chalk_verifies(OLD, BODY, signed)
 
 
-@pytest.mark.parametrize("place", [2, len(BODY) // 2, len(BODY) - 2])
-def test_a_changed_byte_does_not_verify(place: int) -> None:
-    changed = BODY[:place] + bytes([BODY[place] ^ 1]) + BODY[place + 1 :]
+@pytest.mark.parametrize("index", [2, len(BODY) // 2, len(BODY) - 2])
+def test_changed_byte_does_not_verify(index: int) -> None:
+    changed = BODY[:index] + bytes([BODY[index] ^ 1]) + BODY[index + 1 :]
     signed = headers()
     with pytest.raises((WebhookVerificationError, UnicodeDecodeError)):
         Webhook(NEW).verify(changed, signed)
-    assert not chalk_verified(NEW, changed, signed)
+    assert not chalk_verifies(NEW, changed, signed)
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp"])
-def test_what_is_signed_beside_the_body_cannot_be_changed(name: str) -> None:
+def test_changed_id_or_timestamp_does_not_verify(name: str) -> None:
     signed = headers()
     other = {"webhook-id": "evt_2", "webhook-timestamp": str(int(signed["webhook-timestamp"]) + 1)}
-    assert not verified(NEW, BODY, signed | {name: other[name]})
+    assert not verifies(NEW, BODY, signed | {name: other[name]})
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])
-def test_an_old_timestamp_and_one_of_the_future_do_not_verify(minutes: int) -> None:
-    signed = headers(moment=datetime.now(UTC) + timedelta(minutes=minutes))
+def test_old_or_future_timestamp_does_not_verify(minutes: int) -> None:
+    signed = headers(sent_at=datetime.now(UTC) + timedelta(minutes=minutes))
     with pytest.raises(WebhookVerificationError, match="too"):
         Webhook(NEW).verify(BODY, signed)
 
 
-def test_the_moment_may_be_of_any_zone_and_is_told_in_utc() -> None:
-    moment = datetime(2026, 3, 1, 23, 30, 15, 987654, tzinfo=timezone(timedelta(hours=-7)))
-    signed = headers(moment=moment)
+def test_timestamp_is_sent_in_utc() -> None:
+    sent_at = datetime(2026, 3, 1, 23, 30, 15, 987654, tzinfo=timezone(timedelta(hours=-7)))
+    signed = headers(sent_at=sent_at)
     assert signed["X-Chalk-Timestamp"] == "2026-03-02T06:30:15.987Z"
-    assert signed["webhook-timestamp"] == str(int(moment.timestamp()))
+    assert signed["webhook-timestamp"] == str(int(sent_at.timestamp()))
     now = datetime.now(timezone(timedelta(hours=9)))
-    assert verified(NEW, BODY, headers(moment=now))
+    assert verifies(NEW, BODY, headers(sent_at=now))
 
 
-def test_chalks_headers_name_the_event_the_webhook_and_the_mode() -> None:
+def test_chalk_headers_contain_event_webhook_and_mode() -> None:
     signed = headers(event="evt_7", webhook="wh_9")
     assert signed["webhook-id"] == signed["X-Chalk-Event-Id"] == "evt_7"
     assert signed["X-Chalk-Webhook-Id"] == "wh_9"
@@ -107,8 +107,8 @@ def test_chalks_headers_name_the_event_the_webhook_and_the_mode() -> None:
     assert not [value for value in signed.values() if NEW in value]
 
 
-def test_another_attempt_has_another_timestamp_and_the_same_id_and_chalk_signature() -> None:
+def test_retry_differs_in_timestamps_and_signature_only() -> None:
     now = datetime.now(UTC)
-    first, second = headers(moment=now - timedelta(seconds=5)), headers(moment=now)
+    first, second = headers(sent_at=now - timedelta(seconds=5)), headers(sent_at=now)
     same = {name for name in first if first[name] == second[name]}
     assert set(first) - same == {"webhook-timestamp", "webhook-signature", "X-Chalk-Timestamp"}

@@ -1,0 +1,33 @@
+"""Delivery history of a webhook."""
+
+from __future__ import annotations
+
+from backends import Backend
+from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
+from chalk_flask.outbox.delivery import Attempt
+from chalk_flask.times import format_epoch_seconds
+from chalk_flask.webhooks import WebhookStore
+from tests.webhooks.conftest import create_webhook, queue_deliveries
+
+
+def test_history_counts_deliveries_and_lists_the_last_attempts(webhooks: WebhookStore, store: Backend) -> None:
+    webhook = create_webhook(webhooks)
+    queue_deliveries(store, webhook, 2, "failed", "2026-08-30T08:00:00.000Z")
+    queue_deliveries(store, webhook, 12, "delivered", "2026-08-31T08:00:00.000Z")
+    queue_deliveries(store, webhook, 3)
+    shown, history = webhooks.show("default", webhook.id)
+    assert shown == webhook
+    assert history.counts == {"pending": 3, "delivered": 12, "failed": 2}
+    assert history.next_due == format_epoch_seconds(1000.0)
+    assert len(history.last) == 7, "attempts of the ten latest deliveries, of which three are pending"
+    assert {(recent.attempt.status, recent.attempt.answer) for recent in history.last} == {(200, "well\nmore")}
+
+
+def test_history_lists_attempts_of_a_receiver_that_is_down(webhooks: WebhookStore, store: Backend) -> None:
+    webhook = create_webhook(webhooks)
+    [oldest, *_] = queue_deliveries(store, webhook, 30)
+    failed = oldest.with_attempt(Attempt("t", 1, None, "connection reset"), "pending", 9_000.0)
+    with store.write("default") as transaction:
+        transaction.put(DELIVERIES, [failed.to_record()])
+    _, history = webhooks.show("default", webhook.id)
+    assert [recent.attempt.error for recent in history.last] == ["connection reset"]

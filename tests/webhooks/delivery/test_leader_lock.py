@@ -1,0 +1,42 @@
+"""Leader lock among the workers of a store. Takeover between processes is proven in tests/e2e/test_webhooks.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chalk_flask.webhooks.delivery.leader_lock import LeaderLock, leader_lock_for
+
+
+def test_lock_without_a_path_is_always_held(tmp_path: Path) -> None:
+    lock = leader_lock_for("memory:", tmp_path, shared=False)
+    assert lock.held
+    assert lock.try_acquire()
+    lock.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_lock_is_held_by_one_worker_until_its_release(tmp_path: Path) -> None:
+    first, second = (LeaderLock(tmp_path / "data" / "lock", retry_interval=0) for _ in range(2))
+    assert not first.held
+    assert first.try_acquire()
+    assert first.held
+    assert not second.try_acquire()
+    first.release()
+    assert second.try_acquire()
+    assert not first.held
+
+
+def test_lock_is_tried_once_per_interval(tmp_path: Path) -> None:
+    first, second = (LeaderLock(tmp_path / "lock", retry_interval=60) for _ in range(2))
+    assert first.try_acquire()
+    assert not second.try_acquire()
+    first.release()
+    assert not second.try_acquire(), "the interval has not passed"
+
+
+def test_lock_file_depends_on_the_store_and_not_on_the_url_form(tmp_path: Path) -> None:
+    locks = [
+        leader_lock_for(url, tmp_path / "data", shared=True)
+        for url in (f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/x/../a.db", "unknown://b")
+    ]
+    assert all(lock.try_acquire() == expected for lock, expected in zip(locks, (True, False, True), strict=True))
