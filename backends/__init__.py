@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from backends.base import (
     Backend,
+    Closeable,
     Collection,
     Field,
     InvalidQueryError,
@@ -30,9 +31,11 @@ from backends.base import (
 )
 from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
 from backends.errors import IncompleteCopyError, StoreNotEmptyError
+from backends.iteration import batched
 from backends.query import (
     KEY,
     MATCH_ALL,
+    MATCH_NONE,
     And,
     Compare,
     In,
@@ -44,6 +47,7 @@ from backends.query import (
     Query,
     Subquery,
     Where,
+    and_,
 )
 
 __all__ = [
@@ -51,8 +55,10 @@ __all__ = [
     "COPY_MARKER",
     "KEY",
     "MATCH_ALL",
+    "MATCH_NONE",
     "And",
     "Backend",
+    "Closeable",
     "Collection",
     "Compare",
     "Field",
@@ -77,7 +83,9 @@ __all__ = [
     "Transaction",
     "Value",
     "Where",
+    "and_",
     "backend_class",
+    "batched",
     "copy_store",
     "installed_backends",
     "open_store",

@@ -26,6 +26,7 @@ from backends.validation import check_record, check_text, file_path, get_collect
 
 __all__ = [
     "Backend",
+    "Closeable",
     "Collection",
     "Field",
     "InvalidQueryError",
@@ -64,7 +65,23 @@ class Page:
         return b",".join(self.chunks)
 
 
-class Snapshot(ABC):
+class Closeable(ABC):
+    """Base of context managers that close themselves when their `with` block ends."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release all resources. A second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Snapshot(Closeable):
     """One tenant's records as they stood at one moment, whatever is written meanwhile. A context manager."""
 
     @property
@@ -78,6 +95,10 @@ class Snapshot(ABC):
     @abstractmethod
     def find(self, query: Query) -> Page:
         """The page that the query asks for. Raises InvalidQueryError."""
+
+    def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
+        """Return True if a record of the collection matches. Raises InvalidQueryError."""
+        return self.find(Query(collection, where, limit=0)).total > 0
 
     @abstractmethod
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
@@ -98,14 +119,6 @@ class Snapshot(ABC):
     def close(self) -> None:
         """Let go of the moment; pages that are still being read end. Closing twice is harmless."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class Transaction(Snapshot):
     """A snapshot that can write and sees its own writes. Leaving it commits; an exception undoes all of it."""
@@ -122,7 +135,7 @@ class Transaction(Snapshot):
         """Remove the records with these keys; unknown keys are ignored."""
 
 
-class Backend(ABC):
+class Backend(Closeable):
     """A store. Safe for use by many threads at once; by several processes where `shared`."""
 
     durable: bool = True
@@ -143,8 +156,14 @@ class Backend(ABC):
         """Whether `open` would find a store, without creating anything."""
 
     @abstractmethod
-    def read(self, tenant: str) -> Snapshot:
-        """A snapshot of the tenant's records; an unknown tenant has none."""
+    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
+        """Return a snapshot of the tenant's records. An unknown tenant has no records.
+
+        The snapshot contains every commit that ended before this call. With `at_least`, a value that `version`
+        returned for any tenant, it may be older: it contains every commit that ended before that `version` call.
+        A caller that just called `version` passes the value to save the backend a second look at the newest state.
+        A backend may ignore `at_least`.
+        """
 
     @abstractmethod
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
@@ -161,13 +180,6 @@ class Backend(ABC):
         It may differ without need. Cheap (microseconds): caches of unserved records hang on it.
         """
 
-    def read_since(self, tenant: str, at_least: object) -> Snapshot:
-        """A snapshot that shows the tenant as it was when the stamp (of any tenant) was taken, or later.
-
-        For a reader who has just taken a stamp and would pay for another look at what is newest.
-        """
-        return self.read(tenant)
-
     @abstractmethod
     def check(self) -> list[str]:
         """What is wrong with the store as a store, a sentence each; an empty list when nothing is."""
@@ -175,11 +187,3 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections. Closing twice is harmless."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

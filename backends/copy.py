@@ -126,5 +126,5 @@ class _Copy:
 
 def _check_nothing(target: Backend, snapshot: Snapshot) -> None:
     for collection in target.collections:
-        if next(snapshot.keys(collection), None) is not None:
+        if snapshot.exists(collection):
             raise StoreNotEmptyError(f"the store to copy into holds {collection} already: name one that holds nothing")

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 __all__ = [
     "KEY",
     "MATCH_ALL",
+    "MATCH_NONE",
     "And",
     "Compare",
     "In",
@@ -25,6 +26,7 @@ __all__ = [
     "Query",
     "Subquery",
     "Where",
+    "and_",
     "leaf_conditions",
 ]
 
@@ -88,6 +90,17 @@ class Or:
 Where: TypeAlias = Compare | In | Not | And | Or
 
 MATCH_ALL: Where = And(())
+"""Condition that every record meets."""
+
+MATCH_NONE: Where = Or(())
+"""Condition that no record meets."""
+
+
+def and_(first: Where, second: Where) -> Where:
+    """Return the conjunction of two conditions, without a node for MATCH_ALL."""
+    if first is MATCH_ALL:
+        return second
+    return first if second is MATCH_ALL else And((first, second))
 
 
 @dataclass(frozen=True, slots=True)

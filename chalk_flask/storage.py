@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
-from backends import COPY_MARKER, Backend, Collection, Field, Snapshot, Transaction, open_store, store_exists
+from backends import COPY_MARKER, Backend, Closeable, Collection, Field, Snapshot, Transaction, open_store, store_exists
 from chalk_flask.oneroster.schemas import FILES
 
 __all__ = ["COLLECTIONS"]
@@ -61,7 +60,7 @@ class RosterStore(Protocol):
         ...
 
 
-class LazyStore:
+class LazyStore(Closeable):
     """The store at a URL; as long as it does not exist, it reads as empty. A context manager.
 
     Whatever `open_store` raises comes with the first read of a store that exists, else with the first write.
@@ -82,12 +81,7 @@ class LazyStore:
             self._store = open_store(self._url, COLLECTIONS)
         return self._store.write(tenant)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._empty.close()
         if self._store is not None:
             self._store.close()

@@ -72,7 +72,7 @@ class JSONFileBackend(Backend):
         with _failing(path):
             return any(path.glob(f"*/{CURRENT_FILE}"))
 
-    def read(self, tenant: str) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
         """The tenant's tables, read again as far as another process has committed since."""
         return TableSnapshot(self.collections, self._latest(tenant).state)
 

@@ -27,7 +27,7 @@ from backends.base import (
     validate,
     validate_where,
 )
-from backends.memory.evaluator import EMPTY_STATE, State, Table, join_bodies, matching_keys, select
+from backends.memory.evaluator import EMPTY_STATE, State, Table, has_match, join_bodies, matching_keys, select
 from backends.query import MATCH_ALL, Query, Where
 
 __all__ = ["EMPTY_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]
@@ -61,7 +61,7 @@ class MemoryBackend(Backend):
         _check_url(url)
         return False
 
-    def read(self, tenant: str) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
         """A reference to the tenant's tables; they are never changed once committed."""
         self._check_open()
         return TableSnapshot(self.collections, self._states.get(tenant, EMPTY_STATE))
@@ -119,6 +119,11 @@ class TableSnapshot(Snapshot):
         validate(query, self._collections)
         total, records = select(self._state(), query)
         return Page(self._while_open(join_bodies(records)), total)
+
+    def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
+        """Return True if a record matches, after testing records up to the first match only."""
+        validate_where(where, get_collection(collection, self._collections), self._collections)
+        return has_match(self._state(), collection, where)
 
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The bodies of those keys that exist."""

@@ -16,7 +16,17 @@ from backends.base import Record, Value
 from backends.query import KEY, And, Compare, In, Key, Not, Or, OrderBy, Query, Subquery, Where
 from backends.records import normalize_value
 
-__all__ = ["EMPTY_STATE", "State", "Table", "Test", "compile_condition", "join_bodies", "matching_keys", "select"]
+__all__ = [
+    "EMPTY_STATE",
+    "State",
+    "Table",
+    "Test",
+    "compile_condition",
+    "has_match",
+    "join_bodies",
+    "matching_keys",
+    "select",
+]
 
 Test: TypeAlias = Callable[[Record], bool]
 
@@ -93,6 +103,11 @@ def matching_keys(state: State, collection: str, where: Where) -> list[str]:
         return table.sorted_keys()
     test, records = compile_condition(where, state), table.records
     return [key for key in table.sorted_keys() if test(records[key])]
+
+
+def has_match(state: State, collection: str, where: Where) -> bool:
+    """Return True if a record of the collection matches."""
+    return any(map(compile_condition(where, state), state.table(collection).records.values()))
 
 
 def join_bodies(records: list[Record]) -> Iterator[bytes]:

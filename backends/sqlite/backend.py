@@ -54,12 +54,11 @@ class SQLiteBackend(Backend):
         """Whether the file is there."""
         return file_path(url).is_file()
 
-    def read(self, tenant: str) -> Snapshot:
-        """A snapshot on a pooled connection."""
-        return self.read_since(tenant, None)
+    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
+        """Return a snapshot on a pooled connection.
 
-    def read_since(self, tenant: str, at_least: object) -> Snapshot:
-        """A snapshot on a pooled connection, in the transaction it has if that is of the stamp's moment."""
+        With `at_least`, an open read transaction of that version is reused as it is.
+        """
         self._check_open()
         reader = self._readers.acquire(at_least)
         try:

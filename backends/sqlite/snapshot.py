@@ -67,6 +67,16 @@ class SQLiteSnapshot(Snapshot):
             return Page(self._by_row(query.collection, plan.ids[query.offset : end], plan.rising), len(plan.ids))
         return self._direct(plan, query)
 
+    def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
+        """Return True if a record matches. SQLite stops at the first match; the result is not cached."""
+        owner = get_collection(collection, self._collections)
+        validate_where(where, owner, self._collections)
+        compiler = self._compiler()
+        rows = compiler.rows(owner, where, by_range=uses_range_index(owner, where) is not None)
+        with_ = compiler.prefix()
+        sql = Fragment(f"{with_.text}SELECT EXISTS (SELECT 1 {rows.text})", with_.params + rows.params)
+        return bool(self._execute(sql).fetchone()[0])
+
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """The bodies of those keys that exist."""
         table = quote_identifier(get_collection(collection, self._collections).name)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from types import TracebackType
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import orjson
 
 from backends.base import Transaction
+from backends.iteration import batched
 from backends.records import Collection, Record, Value
 from backends.sqlite.bulk_insert import background_inserts
 from backends.sqlite.compiler import quote_identifier
@@ -60,7 +61,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
             if empty:
                 self._postpone_indexes(owner)
             with background_inserts(self._open(), ahead=empty) as insert:
-                for batch in _batches(chain(first, waiting), BATCH):
+                for batch in batched(chain(first, waiting), BATCH):
                     self._touched.add(collection)
                     self._put_batch(table, batch, insert, fresh=empty)
             if empty:
@@ -69,7 +70,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
     def delete(self, collection: str, keys: Iterable[str]) -> None:
         """Remove the records, a few hundred at a time."""
         owner = get_collection(collection, self._collections)
-        for batch in _batches(keys, BATCH // 2):
+        for batch in batched(keys, BATCH // 2):
             self._touched.add(collection)
             with driver_errors(f"writing {collection}"):
                 self._delete_rows(owner, list(self._ids(owner, batch).values()))
@@ -195,7 +196,6 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
 
 _Insert: TypeAlias = Callable[[str, int, list[object]], None]
-Item = TypeVar("Item")
 
 
 class _TableWriter:
@@ -235,12 +235,6 @@ class _TableWriter:
                 path_id = self._path_id(self.owner.name, path)
                 for single in dict.fromkeys(value) if isinstance(value, tuple) else (value,):
                     sides += (number, path_id, single if isinstance(single, str) else float(single))
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    waiting = iter(items)
-    while batch := list(islice(waiting, size)):
-        yield batch
 
 
 def update_rows(

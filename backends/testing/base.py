@@ -133,11 +133,12 @@ def _write_and_fail(store: Backend, work: Callable[[Transaction], None]) -> None
 
 
 def found(at: Snapshot, where: Where = MATCH_ALL, collection: str = "people") -> list[str]:
-    """The keys of the matching records as `find` gives them, which must be what `keys` says."""
+    """The keys of the matching records as `find` gives them; `keys` and `exists` must agree."""
     page = at.find(Query(collection, where))
     keys = documents(page.body())
     assert page.total == len(keys)
     assert keys == list(at.keys(collection, where))
+    assert at.exists(collection, where) == bool(keys)
     return keys
 
 

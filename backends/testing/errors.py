@@ -110,6 +110,8 @@ class ErrorConformance(Conformance):
                 at.find(Query("people", where))
             with pytest.raises(InvalidQueryError):
                 list(at.keys("people", where))
+            with pytest.raises(InvalidQueryError):
+                at.exists("people", where)
 
     @pytest.mark.parametrize("query", BAD_QUERIES, ids=shown)
     def test_a_query_of_what_is_not_declared_is_refused(self, store: Backend, query: Query) -> None:
@@ -130,6 +132,8 @@ class ErrorConformance(Conformance):
                 at.get_many("no such collection", ["a"])
             with pytest.raises(InvalidQueryError):
                 list(at.keys("no such collection"))
+            with pytest.raises(InvalidQueryError):
+                at.exists("no such collection")
             with pytest.raises(InvalidQueryError):
                 list(at.scan("no such collection"))
         with pytest.raises(InvalidQueryError):
@@ -156,6 +160,7 @@ class ErrorConformance(Conformance):
         for ask in (
             lambda: at.revision,
             lambda: at.find(Query("people")),
+            lambda: at.exists("people"),
             lambda: at.get_many("people", ["a"]),
             lambda: list(at.keys("people")),
             lambda: list(at.scan("people")),
@@ -210,6 +215,7 @@ def writes(transaction: Transaction) -> list[Callable[[], Any]]:
         lambda: transaction.put("people", [record("late")]),
         lambda: transaction.delete("people", ["p001"]),
         lambda: transaction.find(Query("people")),
+        lambda: transaction.exists("people"),
         lambda: transaction.get_many("people", ["p001"]),
         lambda: list(transaction.keys("people")),
         lambda: list(transaction.scan("people")),

@@ -158,7 +158,12 @@ def made(key: str, held: dict[str, Value]) -> Record:
     return Record(key, record(key, **held).body, held)
 
 
-def answer(at: Snapshot, query: Query) -> tuple[bytes, int, list[str]]:
+def answer(at: Snapshot, query: Query) -> tuple[bytes, int, list[str], bool]:
     """All that can be asked with one query."""
     page = at.find(query)
-    return page.body(), page.total, list(at.keys(query.collection, query.where))
+    return (
+        page.body(),
+        page.total,
+        list(at.keys(query.collection, query.where)),
+        at.exists(query.collection, query.where),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backends import Backend, Compare, OrderBy, Query, Record, Transaction, Value
+from backends import MATCH_NONE, Backend, Compare, OrderBy, Query, Record, Transaction, Value
 from backends.testing.base import TENANT, Conformance, SimulatedFailure, break_off, fill, found, person, record
 
 __all__ = ["TransactionConformance"]
@@ -168,6 +168,20 @@ class TransactionConformance(Conformance):
                 seen.append(at.revision)
         assert seen == sorted(set(seen))
 
+    def test_exists_sees_own_writes_and_only_the_own_tenant(self, store: Backend) -> None:
+        with store.write(TENANT) as transaction:
+            assert not transaction.exists("people")
+            transaction.put("people", [person(1)])
+            assert transaction.exists("people")
+            transaction.delete("people", ["p001"])
+            assert not transaction.exists("people")
+            transaction.put("people", [person(1)])
+        with store.read(TENANT) as at, store.read("another") as other:
+            assert at.exists("people", Compare("tags", "=", "all"))
+            assert not at.exists("people", MATCH_NONE)
+            assert not at.exists("groups")
+            assert not other.exists("people")
+
     def test_the_revision_rests_when_nothing_served_is_touched(self, store: Backend) -> None:
         fill(store, "people", [person(1)])
         with store.read(TENANT) as before:
@@ -185,7 +199,7 @@ class TransactionConformance(Conformance):
             fill(store, "people", [person(number)])
             stamp = store.version("another")
             for _ in range(3):
-                with store.read_since(TENANT, stamp) as snapshot:
+                with store.read(TENANT, at_least=stamp) as snapshot:
                     assert len(found(snapshot)) == number + 1
 
     def test_the_stamp_differs_after_every_commit(self, store: Backend) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from backends import KEY, MATCH_ALL, Compare, Snapshot, Where
+from backends import KEY, MATCH_ALL, Compare, Snapshot, Where, and_
 from chalk_flask.oneroster.relations import (
     Condition,
     Ids,
     PathParent,
-    and_,
     categories_of_class,
     classes_of_user,
     courses_of_school,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from backends import MATCH_ALL, And, Compare, Not, Operator, Or, Where
+from backends import MATCH_ALL, MATCH_NONE, And, Compare, Not, Operator, Or, Where
 from chalk_flask.oneroster.fields.base import FilterPath, Typing, fold, printable
 from chalk_flask.oneroster.fields.composites import split_list
 from chalk_flask.oneroster.resource_type import ResourceType
@@ -20,8 +20,6 @@ from chalk_flask.oneroster.vocabularies import TRUTH, parse_date, parse_instant,
 __all__ = ["Clause", "Filter", "FilterError", "compile_filter", "parse_filter"]
 
 Predicate: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "~"]
-
-NOTHING: Where = Or(())
 
 MAX_VALUES = 100
 """Values that a many-valued field is compared with at once; databases refuse conditions of any length."""
@@ -157,7 +155,7 @@ def _path(name: str, resource: ResourceType) -> FilterPath:
 
 
 def _not(where: Where) -> Where:
-    return MATCH_ALL if where == NOTHING else Not(where)
+    return MATCH_ALL if where == MATCH_NONE else Not(where)
 
 
 def _compared(path: FilterPath, operator: Operator, value: str) -> Where:
@@ -204,7 +202,7 @@ def _as_instant(path: FilterPath, operator: Operator, value: str) -> Where:
     text, exact = parse_instant(value)
     if not exact:
         if operator == "=":
-            return NOTHING
+            return MATCH_NONE
         operator = ">" if operator in (">", ">=") else "<="
     return Compare(path.field, operator, fold(text))
 

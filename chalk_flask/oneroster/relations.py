@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Snapshot, Subquery, Where
+from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Snapshot, Subquery, Where, and_
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
 __all__ = [
     "ACTIVE_ONLY",
-    "MATCH_NONE",
     "VISIBLE",
     "Condition",
     "Ids",
     "PathParent",
-    "and_",
     "categories_of_class",
     "classes_of_user",
     "courses_of_school",
@@ -37,8 +35,6 @@ Ids: TypeAlias = tuple[str, ...]
 """The ids in a path, in its order."""
 
 Condition: TypeAlias = Callable[[Snapshot, Ids], Where]
-
-MATCH_NONE: Where = Or(())
 
 ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
 """Active records."""
@@ -60,14 +56,7 @@ class PathParent:
         found = and_(and_(Compare(KEY, "=", ids[position]), self.where), visible)
         if self.within:
             found = and_(found, Compare(self.within, "=", ids[position - 1]))
-        return snapshot.find(Query(self.collection, found, limit=1)).total > 0
-
-
-def and_(first: Where, second: Where) -> Where:
-    """The conjunction, without a node for what is always true."""
-    if first is MATCH_ALL:
-        return second
-    return first if second is MATCH_ALL else And((first, second))
+        return snapshot.exists(self.collection, found)
 
 
 def has_type(field: str, token: str) -> Where:

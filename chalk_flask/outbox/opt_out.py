@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import orjson
 
-from backends import Backend, Compare, Record, Transaction
+from backends import Backend, Compare, Record, Transaction, batched
 from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery
 from chalk_flask.outbox.event import COMPLETED
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
@@ -59,8 +59,8 @@ def _set_opted_out(transaction: Transaction, opted_out: bool) -> None:
 
 
 def _remove_from_deliveries(transaction: Transaction, keys: list[str]) -> None:
-    for start in range(0, len(keys), BATCH_SIZE):
-        bodies = transaction.get_many(BODIES, keys[start : start + BATCH_SIZE])
+    for batch in batched(keys, BATCH_SIZE):
+        bodies = transaction.get_many(BODIES, batch)
         affected = {key: body for key, body in bodies.items() if any(marker in body for marker in _ENTITY_MARKERS)}
         stored = transaction.get_many(COLLECTION, list(affected))
         _rewrite(transaction, [(Delivery.from_dict(orjson.loads(stored[key])), body) for key, body in affected.items()])

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TypeAlias
 
-from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Subquery, Where
+from backends import KEY, MATCH_ALL, MATCH_NONE, And, Compare, In, Not, Or, Subquery, Where, and_
 from chalk_flask.oneroster.fields.scalars import FilterPath, OneRosterField, fold
-from chalk_flask.oneroster.relations import MATCH_NONE, and_, has_type
+from chalk_flask.oneroster.relations import has_type
 from chalk_flask.oneroster.resource_type import Reference, ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.principal import Principal
@@ -169,13 +169,6 @@ class AccessPolicy:
         instead of 1.6 seconds for 100 keys among 50,000 rows.
         """
         return self._rows_hinted[collection]
-
-    def restrict(self, condition: Where, collection: str, *, is_selective: bool = False) -> Where:
-        """Return the condition of a read, narrowed to the visible records of the collection.
-
-        `is_selective` states that the condition itself selects few records. The visible rows are then only a filter.
-        """
-        return and_(condition, self.rows_hinted(collection) if is_selective else self.rows(collection))
 
     def restrict(self, condition: Where, collection: str, *, is_selective: bool = False) -> Where:
         """Return the condition of a read, narrowed to the visible records of the collection.

@@ -39,7 +39,7 @@ DEFAULT_TENANT = "default"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_TAKEN = "there is a tenant {!r} already; choose another name"
-_DEMOGRAPHICS = "demographics"
+DEMOGRAPHICS = "demographics"
 _BATCH_SIZE = 50_000
 
 
@@ -216,7 +216,7 @@ def apply_tenant_rules(control: Snapshot, principal: Principal) -> Principal | N
         return None
     if tenant.demographics:
         return principal
-    denied = principal.restrictions.denied | {_DEMOGRAPHICS}
+    denied = principal.restrictions.denied | {DEMOGRAPHICS}
     restrictions: AccessRestrictions = replace(principal.restrictions, denied=denied)
     return replace(principal, restrictions=restrictions)
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl, quote, urlencode
 
-from backends import KEY, MATCH_ALL, OrderBy, Where
+from backends import KEY, MATCH_ALL, OrderBy, Where, and_
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.routes import GRADEBOOK_COLLECTIONS, ApiRoot, Route
 from chalk_flask.oneroster import filters
 from chalk_flask.oneroster.fields.scalars import printable
-from chalk_flask.oneroster.relations import VISIBLE, and_
+from chalk_flask.oneroster.relations import VISIBLE
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy
 

@@ -14,9 +14,8 @@ from typing import TypeAlias
 
 import orjson
 
-from backends import KEY, In, Snapshot
+from backends import KEY, MATCH_NONE, In, Snapshot, and_
 from chalk_flask.oneroster.fields.scalars import JSON
-from chalk_flask.oneroster.relations import MATCH_NONE, and_
 from chalk_flask.oneroster.resource_type import Reference
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import AccessPolicy

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from flask import Blueprint, Request, Response, request
 from flask_httpauth import HTTPTokenAuth
 
-from backends import Page, Query, Snapshot, Where
+from backends import MATCH_NONE, Page, Query, Snapshot, Where, and_
 from chalk_flask.api.auth.authentication import current_principal, current_version
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
@@ -19,7 +19,7 @@ from chalk_flask.api.reads.redaction import RedactionCache, make_redactor
 from chalk_flask.api.reads.responses import HeaderList, cache_headers, make_etag, not_modified, ok_response
 from chalk_flask.api.routes import ROUTES, ApiRoot, Route
 from chalk_flask.api.url_paths import quote_path
-from chalk_flask.oneroster.relations import MATCH_NONE, Ids, and_
+from chalk_flask.oneroster.relations import Ids
 from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.services import Services
@@ -74,7 +74,7 @@ def _view(chalk: Services, root: ApiRoot, route: Route, known: RedactionCache) -
         site = request_base_url(now, settings.public_url)
         path = tuple(ids.values())
         call = ReadRequest(chalk, now, route, path, wanted, site, site + root.path, grant, seen_by, meanings, known)
-        snapshot = chalk.store.read_since(call.principal.tenant, current_version())
+        snapshot = chalk.store.read(call.principal.tenant, at_least=current_version())
         try:
             tag = make_etag(call.principal, snapshot.revision, site, now, variant)
             response = not_modified(now, tag) or respond(call, snapshot, cache_headers(tag))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
-from itertools import islice
 from typing import Any, TypeAlias
 
-from backends import Record, Transaction
+from backends import Record, Transaction, batched
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.changes.sequence import ChangeSequence
@@ -97,7 +96,7 @@ class RosterWriter:
     def restamp(self, earlier: RosterWriter) -> None:
         """Write the records of an earlier writer with this timestamp, except those that were changed since."""
         for collection, records in earlier._written:
-            for batch in _batches(records(earlier.timestamp)):
+            for batch in batched(records(earlier.timestamp), BATCH_SIZE):
                 stored = self.transaction.get_many(collection, [record.key for record in batch])
                 unchanged = [record for record in batch if stored.get(record.key) == record.body]
                 restamped = [clock.record_with_timestamp(record, self.timestamp) for record in unchanged]
@@ -123,17 +122,11 @@ class RosterWriter:
             self._sequence.assign(collection, keys())
 
     def _put_with_events(self, collection: str, records: Iterable[Record]) -> None:
-        for batch in _batches(records):
+        for batch in batched(records, BATCH_SIZE):
             with self._outbox.batch(collection, batch) as events:
                 self.transaction.put(collection, batch)
                 numbers = self._sequence.assign(collection, _keys(batch))
                 events.assign(numbers or [self._sequence.last] * len(batch))
-
-
-def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    remaining = iter(records)
-    while batch := list(islice(remaining, BATCH_SIZE)):
-        yield batch
 
 
 def _keys(records: Iterable[Record]) -> list[str]:

@@ -24,7 +24,7 @@ class ChangeSet:
         self.resource = resource
         self.counts: Counter[Outcome] = Counter()
         self._stored = stored
-        self._is_empty = next(iter(stored.keys(resource.name)), None) is None
+        self._is_empty = not stored.exists(resource.name)
         self._sorter = ExternalSorter()
 
     @property

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 
-from backends import KEY, And, Compare, In, Not, Or, Query, Snapshot, Subquery, Where
+from backends import KEY, And, Compare, In, Not, Or, Query, Snapshot, Subquery, Where, batched
 from chalk_flask.oneroster.csv.row_parser import ParsedRow
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
@@ -87,9 +86,8 @@ class RosterDiff:
 
     def _compare_file(self, resource: ResourceType) -> None:
         changes = self.changes[resource.name]
-        rows = self._rows(resource)
-        while batch := [(key, encoded, values) for key, _, values, encoded in islice(rows, BATCH_SIZE)]:
-            changes.compare(batch)
+        for batch in batched(self._rows(resource), BATCH_SIZE):
+            changes.compare([(key, encoded, values) for key, _, values, encoded in batch])
 
     def _rows(self, resource: ResourceType) -> Iterator[ParsedRow]:
         rows = self.reader.drafts(resource.name)
@@ -170,7 +168,7 @@ class RosterDiff:
         changes, ids = self.changes[resource.name], self.reader.ids[resource.name]
         stored = self._stored.keys(resource.name, _written_by_imports(resource.name))
         missing = (key for key in stored if key not in ids)
-        while batch := list(islice(missing, BATCH_SIZE)):
+        for batch in batched(missing, BATCH_SIZE):
             for body in self._stored.get_many(resource.name, batch).values():
                 changes.add(resource.tombstone(body), "deleted")
 
@@ -184,7 +182,7 @@ class RosterDiff:
         """Find the tombstones to purge: old enough, without references, and not in the package."""
         for query in old_tombstone_counts(days):
             # Counting is fast and the result is usually 0. The search for references is slow.
-            if self._stored.find(query).total:
+            if self._stored.exists(query.collection, query.where):
                 self._find_unreferenced(query.collection, query.where)
 
     def _find_unreferenced(self, name: str, old: Where) -> None:

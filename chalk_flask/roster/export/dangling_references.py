@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from itertools import islice
 from typing import Any, TypeAlias
 
 import orjson
 
-from backends import KEY, And, In, Not, Or, Snapshot, Subquery
+from backends import KEY, And, In, Not, Or, Snapshot, Subquery, batched
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import Reference, ResourceType
 from chalk_flask.oneroster.schemas import FILES
@@ -86,7 +85,7 @@ def _add_dangling(
     nowhere = In(path, Subquery(target, KEY, Not(ACTIVE_ONLY)))
     left_out = In(path, tuple(found.rows[target]))
     waiting = snapshot.keys(resource.name, And((ACTIVE_ONLY, Or((nowhere, left_out)))))
-    while batch := list(islice(waiting, BATCH_SIZE)):
+    for batch in batched(waiting, BATCH_SIZE):
         bodies = map(orjson.loads, snapshot.get_many(resource.name, batch).values())
         named = {
             each["sourcedId"]: ResourceType.referenced_ids(each[reference.name] if reference else each)

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import orjson
 
-from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Record, Snapshot, Where
+from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Record, Snapshot, Where, and_
 from chalk_flask.oneroster.fields.scalars import JSON, fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY, with_sessions_below
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
@@ -22,7 +22,7 @@ _CLASS_ID = "metadata.classId"
 
 def record_exists(snapshot: Snapshot, collection: str, key: str, where: Where = MATCH_ALL) -> bool:
     """Return True if there is a record with this id that matches the condition."""
-    return snapshot.find(Query(collection, And((Compare(KEY, "=", key), where)), limit=0)).total > 0
+    return snapshot.exists(collection, and_(Compare(KEY, "=", key), where))
 
 
 def default_category(snapshot: Snapshot, class_id: str) -> tuple[str, Record | None]:

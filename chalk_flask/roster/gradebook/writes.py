@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import islice
 from typing import NamedTuple, TypeAlias
 
-from backends import KEY, And, Backend, Compare, In, Query, Record, Subquery, Transaction, Where
+from backends import KEY, Backend, Compare, In, Record, Subquery, Transaction, Where, and_, batched
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, ResourceType, without_timestamp
@@ -180,7 +179,7 @@ class _GradebookEdit:
             if (key := data.get(reference.name)) is None:
                 continue
             visible = self._visibility(reference.target)
-            where = And((ACTIVE_ONLY, visible)) if is_active else visible
+            where = and_(ACTIVE_ONLY, visible) if is_active else visible
             if not self._exists(reference.target, key, where):
                 unknown.append(f"{reference.name}: there is no {reference.element.token} with the id {key!r}")
         if unknown:
@@ -200,14 +199,12 @@ class _GradebookEdit:
         return record_exists(self._transaction, collection, key, where)
 
     def _is_used(self, collection: str, field: str, key: str) -> bool:
-        where = And((Compare(field, "=", key), ACTIVE_ONLY))
-        return self._transaction.find(Query(collection, where, limit=0)).total > 0
+        return self._transaction.exists(collection, and_(Compare(field, "=", key), ACTIVE_ONLY))
 
     def _referring_bodies(self, resource: ResourceType, field: str, key: str) -> Iterator[Iterable[bytes]]:
         # The subquery makes SQLite find the rows by the reference and sort them. Otherwise it would scan all keys.
-        where = In(KEY, Subquery(resource.name, KEY, And((Compare(field, "=", key), ACTIVE_ONLY))))
-        keys = iter(list(self._transaction.keys(resource.name, where)))
-        while batch := list(islice(keys, BATCH_SIZE)):
+        where = In(KEY, Subquery(resource.name, KEY, and_(Compare(field, "=", key), ACTIVE_ONLY)))
+        for batch in batched(list(self._transaction.keys(resource.name, where)), BATCH_SIZE):
             yield self._transaction.get_many(resource.name, batch).values()
 
 

@@ -142,7 +142,9 @@ def _is_known(job: ImportJob, before: Snapshot, report: ImportReport) -> bool:
     if job.dry_run or job.approved or job.is_copy or report.sha256 is None:
         return False
     run = history.find_same_package(before, ["committed", "unchanged"], report.sha256, job.options.to_dict())
-    if run is None or any(before.find(each).total for each in old_tombstone_counts(job.options.tombstone_days)):
+    if run is None or any(
+        before.exists(each.collection, each.where) for each in old_tombstone_counts(job.options.tombstone_days)
+    ):
         return False
     earlier = ImportReport.from_dict(run.report)
     own = {name: each for name, each in earlier.files.items() if each.mode}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from itertools import islice
 from typing import Protocol, TypeAlias
 
-from backends import KEY, And, In, Snapshot
+from backends import KEY, And, In, Snapshot, batched
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.roster.changes import provenance
@@ -101,9 +100,9 @@ class ReferenceChecker:
             return {key for key in keys if key in self._ids[target]}
         live = self._live.get(target, {})
         there = {key for key in keys if live.get(key)}
-        elsewhere = iter([key for key in keys if key not in live])
-        while batch := tuple(islice(elsewhere, BATCH_SIZE)):
-            there.update(self._before.keys(target, And((In(KEY, batch), ACTIVE_ONLY))))
+        elsewhere = [key for key in keys if key not in live]
+        for batch in batched(elsewhere, BATCH_SIZE):
+            there.update(self._before.keys(target, And((In(KEY, tuple(batch)), ACTIVE_ONLY))))
         return there
 
     def forget(self) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import islice
 from typing import Any
 
 import orjson
 
-from backends import KEY, And, Backend, Compare, In, Query, Snapshot
+from backends import KEY, And, Backend, Compare, In, Query, Snapshot, batched
 from chalk_flask.oneroster.fields.composites import RefListField
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.resource_type import Reference, ResourceType, without_timestamp
@@ -134,7 +133,7 @@ class _CollectionCheck:
     def run(self) -> None:
         """Go through the records in the order of their keys."""
         resource, keys, active = self._resource, 0, 0
-        for batch in _batches(self._snapshot.keys(resource.name)):
+        for batch in batched(self._snapshot.keys(resource.name), BATCH_SIZE):
             keys += len(batch)
             bodies = self._bodies(batch)
             active += sum(map(resource.is_active, bodies.values()))
@@ -186,7 +185,7 @@ class _CollectionCheck:
             self._check_there(reference.target, named, f"{reference.name} refers to")
 
     def _check_there(self, target: str, named: Mapping[str, list[str]], relation: str) -> None:
-        for ids in _batches(named):
+        for ids in batched(named, BATCH_SIZE):
             there = set(self._snapshot.keys(target, In(KEY, tuple(ids))))
             for other in ids:
                 if other not in there:
@@ -230,9 +229,3 @@ def _without_stamp(body: bytes) -> bytes:
         return without_timestamp(body)
     except ValueError:
         return body
-
-
-def _batches(items: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(items)
-    while batch := list(islice(rest, BATCH_SIZE)):
-        yield batch

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Final
 
 import orjson
 
-from backends import And, Compare, Snapshot, Transaction, Where
+from backends import Compare, Snapshot, Transaction, Where, and_, batched
 from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS, Delivery
 from chalk_flask.outbox.event import TEST
 from chalk_flask.times import format_timestamp
@@ -24,7 +23,7 @@ _RETENTION = f"deliveries are kept for {RETENTION_DAYS} days"
 
 def make_due(transaction: Transaction, webhook: str, due: float) -> int:
     """Set all pending deliveries of a webhook to `due` (seconds since the epoch); return their number."""
-    pending = And((_of_webhook(webhook), Compare("state", "=", "pending")))
+    pending = and_(_of_webhook(webhook), Compare("state", "=", "pending"))
     return _put(transaction, (delivery.requeued(due) for delivery in _deliveries(transaction, pending)))
 
 
@@ -35,11 +34,11 @@ def replay(transaction: Transaction, webhook: str, now: datetime, since: datetim
     the retention period, and ValueError if neither is given.
     """
     if event_id is not None:
-        where = And((_of_webhook(webhook), Compare("event", "=", event_id)))
-        if next(iter(transaction.keys(COLLECTION, where)), None) is None:
+        where = and_(_of_webhook(webhook), Compare("event", "=", event_id))
+        if not transaction.exists(COLLECTION, where):
             raise WebhookError(f"unknown event {event_id[:MAX_QUOTED_LENGTH]!r} of this webhook; {_RETENTION}")
     else:
-        where = And((_of_webhook(webhook), Compare("time", ">=", _check_since(since, now))))
+        where = and_(_of_webhook(webhook), Compare("time", ">=", _check_since(since, now)))
     finished = (
         delivery.requeued(now.timestamp())
         for delivery in _deliveries(transaction, where)
@@ -51,8 +50,7 @@ def replay(transaction: Transaction, webhook: str, now: datetime, since: datetim
 def remove_deliveries(transaction: Transaction, webhook: str) -> int:
     """Delete all deliveries of a webhook with their bodies; return their number."""
     keys = list(transaction.keys(COLLECTION, _of_webhook(webhook)))
-    for start in range(0, len(keys), BATCH_SIZE):
-        batch = keys[start : start + BATCH_SIZE]
+    for batch in batched(keys, BATCH_SIZE):
         transaction.delete(COLLECTION, batch)
         transaction.delete(BODIES, batch)
     return len(keys)
@@ -68,24 +66,21 @@ def _check_since(since: datetime | None, now: datetime) -> str:
 
 def _deliveries(snapshot: Snapshot, where: Where) -> Iterator[Delivery]:
     # All keys first, because the caller changes deliveries while it iterates.
-    keys = iter(list(snapshot.keys(COLLECTION, where)))
-    while batch := list(islice(keys, BATCH_SIZE)):
+    for batch in batched(list(snapshot.keys(COLLECTION, where)), BATCH_SIZE):
         for _, body in sorted(snapshot.get_many(COLLECTION, batch).items()):
             yield Delivery.from_dict(orjson.loads(body))
 
 
 def _with_bodies(snapshot: Snapshot, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
     """Leave out deliveries without a body: an opt-out deleted it."""
-    remaining = iter(deliveries)
-    while batch := list(islice(remaining, BATCH_SIZE)):
+    for batch in batched(deliveries, BATCH_SIZE):
         bodies = snapshot.get_many(BODIES, [delivery.key for delivery in batch])
         yield from (delivery for delivery in batch if delivery.key in bodies)
 
 
 def _put(transaction: Transaction, deliveries: Iterable[Delivery]) -> int:
     count = 0
-    remaining = iter(deliveries)
-    while batch := list(islice(remaining, BATCH_SIZE)):
+    for batch in batched(deliveries, BATCH_SIZE):
         transaction.put(COLLECTION, [delivery.to_record() for delivery in batch])
         count += len(batch)
     return count

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from threading import Event
 from typing import Final
 
 import orjson
 
-from backends import Backend, Compare, Snapshot, Transaction
+from backends import Backend, Compare, Snapshot, Transaction, batched
 from chalk_flask.outbox import Delivery, load_subscriptions
 from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS
 from chalk_flask.times import format_epoch_seconds
@@ -44,7 +43,7 @@ def purge(store: Backend, tenant: str, now: float, stopping: Event | None = None
 def _expired_keys(snapshot: Snapshot, cutoff: str) -> Iterator[str]:
     old_keys = snapshot.keys(COLLECTION, Compare("time", "<", cutoff))
     enabled = _enabled_webhooks(snapshot)
-    while batch := list(islice(old_keys, BATCH_SIZE)):
+    for batch in batched(old_keys, BATCH_SIZE):
         yield from _expired_in_batch(snapshot, batch, enabled, cutoff)
 
 

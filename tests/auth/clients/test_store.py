@@ -43,9 +43,9 @@ class CountingStore(MemoryBackend):
 
     reads = 0
 
-    def read(self, tenant: str) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
         self.reads += 1
-        return super().read(tenant)
+        return super().read(tenant, at_least=at_least)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ class OneFileBackend(Backend):
     def exists(cls, url: str) -> bool:
         return file_path(url).is_file()
 
-    def read(self, tenant: str) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
         return TableSnapshot(self.collections, self._state(tenant))
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
