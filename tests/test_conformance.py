@@ -22,7 +22,7 @@ def test_the_page_lists_every_operation_as_it_is_routed() -> None:
         [
             route.operation,
             f"GET {route.path}",
-            route.resource.name if route.is_collection else route.resource.singular_name,
+            route.resource_type.name if route.is_collection else route.resource_type.singular_name,
             route.scope.rpartition("/")[2],
         ]
         for route in ROUTES
@@ -32,7 +32,7 @@ def test_the_page_lists_every_operation_as_it_is_routed() -> None:
         [
             write.operation,
             f"{write.method} {write.path}",
-            write.resource.singular_name if write.method == "PUT" else "none",
+            write.resource_type.singular_name if write.method == "PUT" else "none",
             write.scope.rpartition("/")[2],
         ]
         for write in WRITES

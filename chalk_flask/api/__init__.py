@@ -1,33 +1,35 @@
-"""The HTTP side of OneRoster: routes, parameters, envelopes, errors."""
+"""The HTTP API of OneRoster 1.1: reads, gradebook writes, the change feed and the OAuth 2 token endpoint.
+
+Requests come in through Flask. JSON responses go out, and every error has one body. `register` is the entry point: it
+adds everything to an application.
+"""
 
 from __future__ import annotations
 
 from flask import Flask
 
 from chalk_flask.api import access_log, errors, url_paths
-from chalk_flask.api.auth import authentication, rate_limits
-from chalk_flask.api.oauth2 import login_hooks, token_endpoint
-from chalk_flask.api.reads import changes
-from chalk_flask.api.reads.views import blueprint
+from chalk_flask.api.auth import make_auth, with_rate_limits
+from chalk_flask.api.oauth2 import TokenEndpoint, register_login_hooks
+from chalk_flask.api.reads import changes_blueprint, read_blueprint
 from chalk_flask.api.routes import ROOTS
-from chalk_flask.api.writes import views
+from chalk_flask.api.writes import write_blueprint
 from chalk_flask.services import Services
 
 __all__ = ["register"]
 
 
-def register(app: Flask, chalk: Services) -> None:
-    """Give the application every route under both roots, and errors in one shape for any path."""
+def register(app: Flask, services: Services) -> None:
+    """Add every route under both API roots, the token endpoint and the error handlers to the application."""
     url_paths.configure_url_map(app)
-    bearer = rate_limits.with_rate_limits(
-        app, authentication.make_auth(chalk.authenticator, chalk.oauth1, chalk.settings.public_url), chalk.settings
-    )
+    settings = services.settings
+    auth = with_rate_limits(app, make_auth(services.authenticator, services.oauth1, settings.public_url), settings)
     for root in ROOTS:
-        app.register_blueprint(blueprint(chalk, root, bearer))
-        app.register_blueprint(views.blueprint(chalk, root, bearer))
-    app.register_blueprint(changes.blueprint(chalk, bearer))
-    endpoint = token_endpoint.TokenEndpoint(chalk)
-    login_hooks.register_login_hooks(endpoint, chalk)
+        app.register_blueprint(read_blueprint(services, root, auth))
+        app.register_blueprint(write_blueprint(services, root, auth))
+    app.register_blueprint(changes_blueprint(services, auth))
+    endpoint = TokenEndpoint(services)
+    register_login_hooks(endpoint, services)
     app.register_blueprint(endpoint.blueprint())
     errors.register(app)
-    access_log.register(app, chalk.access_log)
+    access_log.register(app, services.access_log)

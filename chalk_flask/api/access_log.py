@@ -1,4 +1,4 @@
-"""Each read is taken down when it was answered, as a line that another thread writes."""
+"""Hook that records each authenticated request in the access log, after its response was sent."""
 
 from __future__ import annotations
 
@@ -21,103 +21,119 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-STARTED = "chalk_flask.started"
+START_TIME_KEY = "chalk_flask.started"
 
-_PAGES = {root.path: root.limit for root in ROOTS}
+_DEFAULT_LIMITS = {root.path: root.default_limit for root in ROOTS}
 
 
-def register(app: Flask, reads: AccessLog) -> None:
-    """Take down every request that was let in, once `reads` has begun. Those that were not are in no line."""
-    app.after_request(partial(_note, reads))
-    # The assignment that Flask's own documentation shows for middleware.
+def register(app: Flask, access_log: AccessLog) -> None:
+    """Record every authenticated request of the application while `access_log` is on.
+
+    Requests that fail authentication are not recorded.
+    """
+    app.after_request(partial(_record, access_log))
+    # Flask's documentation adds middleware by this assignment.
     app.wsgi_app = _StartTimeMiddleware(app.wsgi_app)  # type: ignore[method-assign]  # see above
 
 
 class _StartTimeMiddleware:
-    """WSGI middleware that says when a request came."""
+    """WSGI middleware that stores the start time of each request in its environment."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self.app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[STARTED] = perf_counter()
+        environ[START_TIME_KEY] = perf_counter()
         return self.app(environ, start_response)
 
 
-def _note(reads: AccessLog, response: Response) -> Response:
-    grant = g.get("grant") if reads.on else None
-    if grant is None:
+def _record(access_log: AccessLog, response: Response) -> Response:
+    principal = g.get("principal") if access_log.on else None
+    if principal is None:
         return response
-    now: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
-    environ, rule = now.environ, now.url_rule
-    started = environ[STARTED]
-    known = (grant, environ["REQUEST_METHOD"], rule.rule if rule else "", environ["QUERY_STRING"], response)
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
+    environ, rule = current.environ, current.url_rule
+    started = environ[START_TIME_KEY]
+    common = (principal, environ["REQUEST_METHOD"], rule.rule if rule else "", environ["QUERY_STRING"], response)
     if response.is_streamed:
-        sent = _CountingIterator(response.iter_encoded())
-        response.response = sent
-        response.call_on_close(lambda: reads.record(time(), _members(*known, perf_counter() - started, sent.bytes)))
+        stream = _CountingIterator(response.iter_encoded())
+        response.response = stream
+        response.call_on_close(
+            lambda: access_log.record(time(), _members(*common, perf_counter() - started, stream.byte_count))
+        )
     else:
-        reads.record(time(), _members(*known, perf_counter() - started, None))
+        access_log.record(time(), _members(*common, perf_counter() - started, None))
     return response
 
 
 class _CountingIterator:
-    """A stream that knows how many bytes went through."""
+    """Iterator over the blocks of a stream that counts their bytes."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = blocks
-        self.bytes = 0
+        self.byte_count = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for block in self._blocks:
-            self.bytes += len(block)
+            self.byte_count += len(block)
             yield block
 
     def close(self) -> None:
-        """Close what is below, if it can be."""
+        """Close the underlying stream if it has a `close` method."""
         close: Callable[[], None] | None = getattr(self._blocks, "close", None)
         if close:
             close()
 
 
 def _members(
-    grant: Principal, method: str, rule: str, query: str, response: Response, seconds: float, sent: int | None
+    principal: Principal, method: str, rule: str, query: str, response: Response, seconds: float, streamed: int | None
 ) -> str:
-    """What a line says, but for the moment."""
+    """Return the JSON members of an entry, without its time. `streamed` is the byte count of a stream."""
     status = response.status_code
-    said = {name: value for name, value in response.headers}  # noqa: C416 - a dict of it would look up name after name
-    length = 0 if method == "HEAD" else int(said.get("Content-Length") or 0) if sent is None else sent
-    rows = _rows(rule, query, said) if status == 200 and method != "HEAD" else 0
-    who = _who(grant.tenant, grant.credential_type, grant.credential_id, method, rule, status)
-    return f'{who},"rows":{rows},"bytes":{length},"ms":{seconds * 1000:.3f}'
+    headers = {name: value for name, value in response.headers}  # noqa: C416 - dict() would look up name after name
+    if streamed is None:
+        byte_count = 0 if method == "HEAD" else int(headers.get("Content-Length") or 0)
+    else:
+        byte_count = 0 if method == "HEAD" else streamed
+    rows = _row_count(rule, query, headers) if status == 200 and method != "HEAD" else 0
+    shared = _shared_members(principal.tenant, principal.credential_type, principal.credential_id, method, rule, status)
+    return f'{shared},"rows":{rows},"bytes":{byte_count},"ms":{seconds * 1000:.3f}'
 
 
 @lru_cache(maxsize=4096)
-def _who(tenant: str, way: str, by: str, method: str, rule: str, status: int) -> str:
-    """The members that many lines share."""
-    shared = {"tenant": tenant, "event": "read", "way": way, "by": by, "method": method, "route": _template(rule)}
-    return orjson.dumps({**shared, "status": status}).decode()[1:-1]
+def _shared_members(tenant: str, credential_type: str, credential_id: str, method: str, rule: str, status: int) -> str:
+    """Return the JSON members that many entries share, without the braces."""
+    members = {
+        "tenant": tenant,
+        "event": "read",
+        "way": credential_type,
+        "by": credential_id,
+        "method": method,
+        "route": _route_template(rule),
+        "status": status,
+    }
+    return orjson.dumps(members).decode()[1:-1]
 
 
-def _template(rule: str) -> str:
-    """The rule as the table of routes has it: {id}, not <id:id>."""
+def _route_template(rule: str) -> str:
+    """Return a URL rule in the form of the route table: `{id}` instead of `<id:id>`."""
     return re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule)
 
 
-def _rows(rule: str, query: str, said: Mapping[str, str]) -> int:
-    """How many objects a page has: for one that is still on its way, how many were asked for."""
-    total = int(said.get("X-Total-Count", 0))
-    if "X-Count" not in said:
+def _row_count(rule: str, query: str, headers: Mapping[str, str]) -> int:
+    """Return the number of records in a response, computed from its headers and the query string."""
+    total = int(headers.get("X-Total-Count", 0))
+    if "X-Count" not in headers:
         return total  # a single object
-    limit, offset = _page(rule, query)
-    left = max(total - offset, 0)
-    return min(limit, left) if limit else left
+    limit, offset = _page_bounds(rule, query)
+    remaining = max(total - offset, 0)
+    return min(limit, remaining) if limit else remaining
 
 
 @lru_cache(maxsize=1024)
-def _page(rule: str, query: str) -> tuple[int, int]:
-    """Limit (0: none) and offset of a query that was answered."""
-    asked = parse_qs(query)
-    page = next((size for path, size in _PAGES.items() if rule.startswith(path)), 0)
-    limit = int(asked["limit"][0]) if "limit" in asked else page
-    return limit, int(asked["offset"][0]) if "offset" in asked else 0
+def _page_bounds(rule: str, query: str) -> tuple[int, int]:
+    """Return limit (0: no limit) and offset of a query string that was accepted."""
+    params = parse_qs(query)
+    default = next((limit for path, limit in _DEFAULT_LIMITS.items() if rule.startswith(path)), 0)
+    limit = int(params["limit"][0]) if "limit" in params else default
+    return limit, int(params["offset"][0]) if "offset" in params else 0

@@ -1,4 +1,4 @@
-"""Errors in the one body that Chalk clients and OneRoster clients each understand (design section 5, digest 5)."""
+"""Error responses, in one body that clients of Chalk and of OneRoster both understand (docs/conformance.md, A-01)."""
 
 from __future__ import annotations
 
@@ -19,104 +19,109 @@ __all__ = ["ApiError", "error_response", "register", "status_entry"]
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = "5"
-"""Seconds after which a client may try again when the store was busy."""
+"""Value of the Retry-After header of a response to a busy store."""
 
 
 class ErrorType(NamedTuple):
-    """What an HTTP status says: `error` to a Chalk client, `minor` (codeMinor) to a OneRoster client."""
+    """Default error texts of an HTTP status: `error` for Chalk clients, `code_minor` for OneRoster clients."""
 
     error: str
-    minor: str
+    code_minor: str
     message: str
 
 
 ERROR_TYPES = {
     400: ErrorType("invalid_data", "invalid data", "The request is malformed."),
     401: ErrorType("invalid_token", "unauthorized", "The bearer token is missing or invalid."),
-    403: ErrorType("forbidden", "forbidden", "The bearer token does not carry the scope that this needs."),
-    404: ErrorType("unknown_object", "unknown object", "There is nothing at this path."),
+    403: ErrorType("forbidden", "forbidden", "The bearer token does not have the required scope."),
+    404: ErrorType("unknown_object", "unknown object", "Unknown path."),
     405: ErrorType(
-        "invalid_data", "invalid data", "This method is not offered here; the Allow header lists those that are."
+        "invalid_data", "invalid data", "This method is not allowed here. The Allow header lists the allowed methods."
     ),
-    410: ErrorType("gone", "unknown object", "What was asked for is no longer kept."),
-    429: ErrorType("server_busy", "server_busy", "Too many requests: try again later."),
-    500: ErrorType("server_error", "internal_server_error", "The server failed to answer; its log says why."),
-    503: ErrorType("server_busy", "server_busy", "The server is busy: try again later."),
+    410: ErrorType("gone", "unknown object", "The requested data is no longer available."),
+    429: ErrorType("server_busy", "server_busy", "Too many requests. Try again later."),
+    500: ErrorType("server_error", "internal_server_error", "The server failed. Its log has the details."),
+    503: ErrorType("server_busy", "server_busy", "The server is busy. Try again later."),
 }
 
 
 class ApiError(HTTPException):
-    """An answer other than the one hoped for. `minor` is the codeMinor when the status alone does not tell."""
+    """An error response. `code_minor` replaces the default codeMinor of the status."""
 
-    def __init__(self, code: int, message: str = "", minor: str = "") -> None:
+    def __init__(self, status: int, message: str = "", code_minor: str = "") -> None:
         super().__init__(message or None)
-        self.code = code
-        self.minor = minor
+        self.code = status
+        self.code_minor = code_minor
 
 
 def register(app: Flask) -> None:
-    """Answer every error of the application, on any path, with the one body."""
-    app.register_error_handler(HTTPException, _refused)
-    app.register_error_handler(StorageBusyError, _busy)
-    app.register_error_handler(Exception, _failed)
+    """Render every error of the application, on any path, with the one error body."""
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(StorageBusyError, _on_busy_store)
+    app.register_error_handler(Exception, _on_failure)
 
 
 def error_response(
-    code: int, message: str = "", minor: str = "", headers: list[tuple[str, str]] | None = None, reference: str = ""
+    status: int,
+    message: str = "",
+    code_minor: str = "",
+    headers: list[tuple[str, str]] | None = None,
+    reference: str = "",
 ) -> Response:
-    """The response for an HTTP status; message and codeMinor default to what the status says.
+    """Return the error response for an HTTP status.
 
-    `reference` is what a log calls this answer; each answer has one.
+    Message and codeMinor default to those of the status. `reference` is the id by which a log entry names this
+    response. It defaults to a new UUID.
     """
-    kind = ERROR_TYPES.get(code) or ERROR_TYPES[400 if code < 500 else 500]
-    error = minor if minor.startswith("invalid_") else kind.error
-    message = message or kind.message
+    error_type = ERROR_TYPES.get(status) or ERROR_TYPES[400 if status < 500 else 500]
+    error = code_minor if code_minor.startswith("invalid_") else error_type.error
+    message = message or error_type.message
     entry = {
-        **status_entry("failure", "error", message, minor or kind.minor),
+        **status_entry("failure", "error", message, code_minor or error_type.code_minor),
         "imsx_messageRefIdentifier": reference or str(uuid.uuid4()),
     }
     body = orjson.dumps({"error": error, "message": message, "statusInfoSet": [entry]})
     common = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-    return Response(body, code, headers=[*common, *(headers or ())])
+    return Response(body, status, headers=[*common, *(headers or ())])
 
 
-def status_entry(major: str, severity: str, description: str, minor: str) -> dict[str, str]:
-    """One entry of a statusInfoSet (reading A-01), about the operation that is being answered."""
+def status_entry(code_major: str, severity: str, description: str, code_minor: str) -> dict[str, str]:
+    """Return one entry of a statusInfoSet about the current operation (docs/conformance.md, A-01)."""
     operation = (request.endpoint or "").partition(".")[2]
     return {
-        "imsx_codeMajor": major,
+        "imsx_codeMajor": code_major,
         "imsx_severity": severity,
         **({"imsx_operationRefIdentifier": operation} if operation else {}),
         "imsx_description": description,
-        "imsx_codeMinor": minor,
+        "imsx_codeMinor": code_minor,
     }
 
 
-def _refused(error: HTTPException) -> Response | WerkzeugResponse:
-    code = error.code or 500
-    if code < 400:
+def _on_http_error(error: HTTPException) -> Response | WerkzeugResponse:
+    status = error.code or 500
+    if status < 400:
         return error.get_response()
     if isinstance(error, ApiError):
-        return error_response(code, error.description or "", error.minor)
-    # Of werkzeug's own errors the headers matter (Allow, Retry-After); its HTML and its texts do not.
-    kept = [(name, value) for name, value in error.get_headers() if name in ("Allow", "Retry-After")]
-    return error_response(code, headers=kept)
+        return error_response(status, error.description or "", error.code_minor)
+    # Errors of Werkzeug itself keep their headers, but not their HTML and texts.
+    headers = [(name, value) for name, value in error.get_headers() if name in ("Allow", "Retry-After")]
+    return error_response(status, headers=headers)
 
 
-def _busy(error: StorageBusyError) -> Response:
-    log.warning("the store was busy: %s", type(error).__name__)
+def _on_busy_store(error: StorageBusyError) -> Response:
+    log.warning("The store is busy: %s", type(error).__name__)
     return error_response(503, headers=[("Retry-After", RETRY_AFTER_SECONDS)])
 
 
-def _failed(error: Exception) -> Response:
-    # The places alone: messages of errors quote what they are about, and that may be somebody's data.
+def _on_failure(error: Exception) -> Response:
+    # Only types and locations are logged: error messages may quote personal data.
     causes = [error, *(cause for cause in (error.__cause__,) if cause)]
-    places = [f"{type(each).__name__} at {_place(each)}" for each in causes]
+    locations = [f"{type(cause).__name__} at {_location(cause)}" for cause in causes]
     reference = str(uuid.uuid4())
-    log.error("%s failed (%s): %s", request.endpoint or "a request", reference, "; caused by ".join(places))
+    log.error("%s failed (%s): %s", request.endpoint or "a request", reference, "; caused by ".join(locations))
     return error_response(500, reference=reference)
 
 
-def _place(error: BaseException) -> str:
+def _location(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-6:])

@@ -1,4 +1,4 @@
-"""The absolute address of a request, from the operator's setting or from the request itself."""
+"""The base URL of a request, taken from the setting `public_url` or from the request itself."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ _HOST = re.compile(r"[A-Za-z0-9._~-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9
 
 
 def request_base_url(request: Request, public_url: str) -> str:
-    """Where the application is mounted, as in `https://roster.example.org`, without a trailing slash.
+    """Return the URL at which the application is mounted, such as `https://roster.example.org`.
 
-    Raises Problem (400) when neither the operator nor the request says so.
+    It has no trailing slash. Raises ApiError (400) if `public_url` is empty and the Host header is invalid
+    (docs/conformance.md, Q-19).
     """
-    return public_url or _origin(request.scheme, request.host or _server(request), request.root_path)
+    return public_url or _base_url(request.scheme, request.host or _server_name(request), request.root_path)
 
 
 @lru_cache(maxsize=256)
-def _origin(scheme: str, host: str, mount: str) -> str:
-    # It becomes part of JSON and of headers: nothing but a host gets through.
+def _base_url(scheme: str, host: str, mount: str) -> str:
+    # The host becomes part of JSON and of headers, so no other characters are accepted.
     if not _HOST.fullmatch(host):
-        raise ApiError(400, "The Host header is not the name of a host.")
+        raise ApiError(400, "The Host header is not a valid host name.")
     return f"{scheme}://{host}{mount.rstrip('/')}"
 
 
-def _server(request: Request) -> str:
-    """A client of HTTP/1.0 need not say which host it means."""
+def _server_name(request: Request) -> str:
+    """Return the server's own name for HTTP/1.0 requests, which may omit the Host header."""
     if "HTTP_HOST" in request.environ:
         return ""
     return f"{request.environ['SERVER_NAME']}:{request.environ['SERVER_PORT']}"

@@ -1,4 +1,7 @@
-"""The tables of routes: every operation of OneRoster 1.1 is a row, reads in one and writes in the other (digest 2)."""
+"""The tables of routes: one row per operation of OneRoster 1.1, reads in `ROUTES` and writes in `WRITES`.
+
+docs/conformance.md lists the same operations.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,15 @@ __all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "WRITES", "ApiRoot", "Rou
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ApiRoot:
-    """A path under which everything is served. `limit` is the size of a page that nobody asked a size for (0: all).
+    """A path under which every route is served.
 
-    A `read_only` one offers writes to those alone who may write.
+    `default_limit` is the page size of requests without `limit` (0: the whole collection). A `read_only` root answers
+    405 to writes of callers without a write scope (docs/conformance.md, W-01).
     """
 
     name: str
     path: str
-    limit: int
+    default_limit: int
     read_only: bool = False
 
 
@@ -58,62 +62,69 @@ ROOTS = (ApiRoot("chalk", "/api/oneroster/v1p1", 0, read_only=True), ApiRoot("im
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One operation. Each id in the path but a single read's last one names one of the `parents`, in their order."""
+    """One read operation.
+
+    Each id in the path names one of `parents`, in their order. The last id of a single read names the object itself.
+    """
 
     operation: str
     path: str
-    resource: ResourceType
+    resource_type: ResourceType
     scope: str
     where: Condition | Where = MATCH_ALL
     parents: tuple[PathParent, ...] = ()
 
     @property
     def is_collection(self) -> bool:
-        """Whether it answers a collection."""
+        """True if the response is a collection."""
         return not self.path.endswith("}")
 
     @property
     def scopes(self) -> list[str]:
-        """The scopes of which a token needs one."""
+        """Scopes of which the caller needs one."""
         return sorted(SATISFIED_BY[self.scope])
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The path and its alias: some clients write lineitems."""
+        """The path and its alias with `lineitems` (docs/conformance.md, N-07)."""
         alias = self.path.replace("/lineItems", "/lineitems") if self.parents else self.path
         return (self.path,) if alias == self.path else (self.path, alias)
 
-    def parents_exist(self, snapshot: Snapshot, ids: Ids, visible: Callable[[str], Where]) -> bool:
-        """Whether every parent is visible, is of its type, and belongs to the one before it."""
+    def parents_exist(self, snapshot: Snapshot, ids: Ids, visible_rows: Callable[[str], Where]) -> bool:
+        """Return True if every parent is visible, is of its type and belongs to the parent before it.
+
+        `visible_rows` returns the row condition of a collection.
+        """
         return all(
-            parent.exists(snapshot, ids, position, visible(parent.collection))
+            parent.exists(snapshot, ids, position, visible_rows(parent.collection))
             for position, parent in enumerate(self.parents)
         )
 
     def condition(self, snapshot: Snapshot, ids: Ids) -> Where:
-        """Which records the path means."""
+        """Return the condition that selects the records of the path."""
         where = self.where(snapshot, ids) if callable(self.where) else self.where
         return where if self.is_collection else and_(Compare(KEY, "=", ids[-1]), where)
 
 
 SESSIONS, CLASSES, COURSES = RESOURCES["academicSessions"], RESOURCES["classes"], RESOURCES["courses"]
-DEMOGRAPHIC, ENROLLMENTS, ORGS, USERS = (RESOURCES[n] for n in ("demographics", "enrollments", "orgs", "users"))
-MATERIAL, CATEGORIES, LINE_ITEMS, RESULTS = (RESOURCES[n] for n in ("resources", "categories", "lineItems", "results"))
+DEMOGRAPHICS_TYPE, ENROLLMENTS = RESOURCES["demographics"], RESOURCES["enrollments"]
+ORGS, USERS, RESOURCES_TYPE = RESOURCES["orgs"], RESOURCES["users"], RESOURCES["resources"]
+CATEGORIES, LINE_ITEMS, RESULTS = RESOURCES["categories"], RESOURCES["lineItems"], RESOURCES["results"]
 
 GRADEBOOK_COLLECTIONS = frozenset({"categories", "lineItems", "results"})
-"""Whose deleted objects are hidden unless they are asked for (reading A-04)."""
+"""Collections whose deleted objects are hidden unless the filter selects them (docs/conformance.md, A-04)."""
 
-IS_PERIOD, IS_TERM = has_type("type", "gradingPeriod"), has_type("type", "term")
+IS_GRADING_PERIOD, IS_TERM = has_type("type", "gradingPeriod"), has_type("type", "term")
 IS_SCHOOL, IS_STUDENT, IS_TEACHER = has_type("type", "school"), has_type("role", "student"), has_type("role", "teacher")
 
-A_SCHOOL, A_TERM = (PathParent("orgs", IS_SCHOOL),), (PathParent("academicSessions", IS_TERM),)
-A_COURSE, A_CLASS, A_USER = (PathParent("courses"),), (PathParent("classes"),), (PathParent("users"),)
-A_STUDENT, A_TEACHER = (PathParent("users", IS_STUDENT),), (PathParent("users", IS_TEACHER),)
-CLASS_OF_SCHOOL = (*A_SCHOOL, PathParent("classes", within="school.sourcedId"))
-LINE_ITEM_OF_CLASS = (*A_CLASS, PathParent("lineItems", within="class.sourcedId"))
-STUDENT_AND_CLASS = (*A_CLASS, *A_STUDENT)
+SCHOOL_PARENT, TERM_PARENT = (PathParent("orgs", IS_SCHOOL),), (PathParent("academicSessions", IS_TERM),)
+COURSE_PARENT, CLASS_PARENT, USER_PARENT = (PathParent("courses"),), (PathParent("classes"),), (PathParent("users"),)
+STUDENT_PARENT, TEACHER_PARENT = (PathParent("users", IS_STUDENT),), (PathParent("users", IS_TEACHER),)
+CLASS_IN_SCHOOL = (*SCHOOL_PARENT, PathParent("classes", within="school.sourcedId"))
+LINE_ITEM_IN_CLASS = (*CLASS_PARENT, PathParent("lineItems", within="class.sourcedId"))
+CLASS_AND_STUDENT = (*CLASS_PARENT, *STUDENT_PARENT)
 
-# A row is a line, or two for a nested read: it is read as a table.
+# One line per route, or two for a nested read, so that it reads as a table.
 # fmt: off
 ROUTES = (
     Route("getAllAcademicSessions", "/academicSessions", SESSIONS, ROSTER_CORE),
@@ -122,10 +133,10 @@ ROUTES = (
     Route("getClass", "/classes/{id}", CLASSES, ROSTER_CORE),
     Route("getAllCourses", "/courses", COURSES, ROSTER_CORE),
     Route("getCourse", "/courses/{id}", COURSES, ROSTER_CORE),
-    Route("getAllGradingPeriods", "/gradingPeriods", SESSIONS, ROSTER_CORE, IS_PERIOD),
-    Route("getGradingPeriod", "/gradingPeriods/{id}", SESSIONS, ROSTER_CORE, IS_PERIOD),
-    Route("getAllDemographics", "/demographics", DEMOGRAPHIC, DEMOGRAPHICS),
-    Route("getDemographics", "/demographics/{id}", DEMOGRAPHIC, DEMOGRAPHICS),
+    Route("getAllGradingPeriods", "/gradingPeriods", SESSIONS, ROSTER_CORE, IS_GRADING_PERIOD),
+    Route("getGradingPeriod", "/gradingPeriods/{id}", SESSIONS, ROSTER_CORE, IS_GRADING_PERIOD),
+    Route("getAllDemographics", "/demographics", DEMOGRAPHICS_TYPE, DEMOGRAPHICS),
+    Route("getDemographics", "/demographics/{id}", DEMOGRAPHICS_TYPE, DEMOGRAPHICS),
     Route("getAllEnrollments", "/enrollments", ENROLLMENTS, ROSTER_CORE),
     Route("getEnrollment", "/enrollments/{id}", ENROLLMENTS, ROSTER_CORE),
     Route("getAllOrgs", "/orgs", ORGS, ROSTER_CORE),
@@ -141,45 +152,45 @@ ROUTES = (
     Route("getAllUsers", "/users", USERS, ROSTER_CORE),
     Route("getUser", "/users/{id}", USERS, ROSTER_CORE),
     Route("getCoursesForSchool", "/schools/{id}/courses",
-          COURSES, ROSTER, courses_of_school, A_SCHOOL),
+          COURSES, ROSTER, courses_of_school, SCHOOL_PARENT),
     Route("getEnrollmentsForClassInSchool", "/schools/{school_id}/classes/{class_id}/enrollments",
-          ENROLLMENTS, ROSTER, references("class.sourcedId"), CLASS_OF_SCHOOL),
+          ENROLLMENTS, ROSTER, references("class.sourcedId"), CLASS_IN_SCHOOL),
     Route("getStudentsForClassInSchool", "/schools/{school_id}/classes/{class_id}/students",
-          USERS, ROSTER, users_enrolled_in_class("student"), CLASS_OF_SCHOOL),
+          USERS, ROSTER, users_enrolled_in_class("student"), CLASS_IN_SCHOOL),
     Route("getTeachersForClassInSchool", "/schools/{school_id}/classes/{class_id}/teachers",
-          USERS, ROSTER, users_enrolled_in_class("teacher"), CLASS_OF_SCHOOL),
+          USERS, ROSTER, users_enrolled_in_class("teacher"), CLASS_IN_SCHOOL),
     Route("getEnrollmentsForSchool", "/schools/{school_id}/enrollments",
-          ENROLLMENTS, ROSTER, references("school.sourcedId"), A_SCHOOL),
+          ENROLLMENTS, ROSTER, references("school.sourcedId"), SCHOOL_PARENT),
     Route("getStudentsForSchool", "/schools/{school_id}/students",
-          USERS, ROSTER, users_of_school("student"), A_SCHOOL),
+          USERS, ROSTER, users_of_school("student"), SCHOOL_PARENT),
     Route("getTeachersForSchool", "/schools/{school_id}/teachers",
-          USERS, ROSTER, users_of_school("teacher"), A_SCHOOL),
+          USERS, ROSTER, users_of_school("teacher"), SCHOOL_PARENT),
     Route("getTermsForSchool", "/schools/{school_id}/terms",
-          SESSIONS, ROSTER, terms_of_school, A_SCHOOL),
+          SESSIONS, ROSTER, terms_of_school, SCHOOL_PARENT),
     Route("getClassesForTerm", "/terms/{term_id}/classes",
-          CLASSES, ROSTER, references("terms.sourcedId"), A_TERM),
+          CLASSES, ROSTER, references("terms.sourcedId"), TERM_PARENT),
     Route("getGradingPeriodsForTerm", "/terms/{term_id}/gradingPeriods",
-          SESSIONS, ROSTER, grading_periods_of_term, A_TERM),
+          SESSIONS, ROSTER, grading_periods_of_term, TERM_PARENT),
     Route("getClassesForCourse", "/courses/{course_id}/classes",
-          CLASSES, ROSTER, references("course.sourcedId"), A_COURSE),
+          CLASSES, ROSTER, references("course.sourcedId"), COURSE_PARENT),
     Route("getClassesForStudent", "/students/{student_id}/classes",
-          CLASSES, ROSTER, classes_of_user("student"), A_STUDENT),
+          CLASSES, ROSTER, classes_of_user("student"), STUDENT_PARENT),
     Route("getClassesForTeacher", "/teachers/{teacher_id}/classes",
-          CLASSES, ROSTER, classes_of_user("teacher"), A_TEACHER),
+          CLASSES, ROSTER, classes_of_user("teacher"), TEACHER_PARENT),
     Route("getClassesForSchool", "/schools/{school_id}/classes",
-          CLASSES, ROSTER, references("school.sourcedId"), A_SCHOOL),
+          CLASSES, ROSTER, references("school.sourcedId"), SCHOOL_PARENT),
     Route("getClassesForUser", "/users/{user_id}/classes",
-          CLASSES, ROSTER, classes_of_user(), A_USER),
+          CLASSES, ROSTER, classes_of_user(), USER_PARENT),
     Route("getStudentsForClass", "/classes/{class_id}/students",
-          USERS, ROSTER, users_enrolled_in_class("student"), A_CLASS),
+          USERS, ROSTER, users_enrolled_in_class("student"), CLASS_PARENT),
     Route("getTeachersForClass", "/classes/{class_id}/teachers",
-          USERS, ROSTER, users_enrolled_in_class("teacher"), A_CLASS),
-    Route("getAllResources", "/resources", MATERIAL, RESOURCE),
-    Route("getResource", "/resources/{id}", MATERIAL, RESOURCE),
+          USERS, ROSTER, users_enrolled_in_class("teacher"), CLASS_PARENT),
+    Route("getAllResources", "/resources", RESOURCES_TYPE, RESOURCE),
+    Route("getResource", "/resources/{id}", RESOURCES_TYPE, RESOURCE),
     Route("getResourcesForCourse", "/courses/{course_id}/resources",
-          MATERIAL, RESOURCE, listed_in("courses", "resources.sourcedId"), A_COURSE),
+          RESOURCES_TYPE, RESOURCE, listed_in("courses", "resources.sourcedId"), COURSE_PARENT),
     Route("getResourcesForClass", "/classes/{class_id}/resources",
-          MATERIAL, RESOURCE, listed_in("classes", "resources.sourcedId"), A_CLASS),
+          RESOURCES_TYPE, RESOURCE, listed_in("classes", "resources.sourcedId"), CLASS_PARENT),
     Route("getAllCategories", "/categories", CATEGORIES, GRADEBOOK),
     Route("getCategory", "/categories/{id}", CATEGORIES, GRADEBOOK),
     Route("getAllLineItems", "/lineItems", LINE_ITEMS, GRADEBOOK),
@@ -187,16 +198,16 @@ ROUTES = (
     Route("getAllResults", "/results", RESULTS, GRADEBOOK),
     Route("getResult", "/results/{id}", RESULTS, GRADEBOOK),
     Route("getResultsForClass", "/classes/{class_id}/results",
-          RESULTS, GRADEBOOK, results_of_class, A_CLASS),
+          RESULTS, GRADEBOOK, results_of_class, CLASS_PARENT),
     Route("getLineItemsForClass", "/classes/{class_id}/lineItems",
-          LINE_ITEMS, GRADEBOOK, references("class.sourcedId"), A_CLASS),
+          LINE_ITEMS, GRADEBOOK, references("class.sourcedId"), CLASS_PARENT),
     Route("getResultsForLineItemForClass", "/classes/{class_id}/lineItems/{li_id}/results",
-          RESULTS, GRADEBOOK, references("lineItem.sourcedId"), LINE_ITEM_OF_CLASS),
+          RESULTS, GRADEBOOK, references("lineItem.sourcedId"), LINE_ITEM_IN_CLASS),
     Route("getResultsForStudentForClass", "/classes/{class_id}/students/{student_id}/results",
-          RESULTS, GRADEBOOK, results_of_student, STUDENT_AND_CLASS),
-    # Not of 1.1, but clients of 1.1 ask for it (digest 2.4).
+          RESULTS, GRADEBOOK, results_of_student, CLASS_AND_STUDENT),
+    # An operation of OneRoster 1.2 that clients of 1.1 call too.
     Route("getCategoriesForClass", "/classes/{class_id}/categories",
-          CATEGORIES, GRADEBOOK, categories_of_class, A_CLASS),
+          CATEGORIES, GRADEBOOK, categories_of_class, CLASS_PARENT),
 )
 # fmt: on
 
@@ -208,12 +219,12 @@ class WriteRoute:
     operation: str
     method: Literal["PUT", "DELETE"]
     path: str
-    resource: ResourceType
+    resource_type: ResourceType
     scope: str
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The path, and for PUT that of the collection: some clients leave the id to the server (reading W-02)."""
+        """The path and, for PUT, the path of the collection (docs/conformance.md, W-02)."""
         return (self.path, self.path.removesuffix("/{id}")) if self.method == "PUT" else (self.path,)
 
 

@@ -112,7 +112,7 @@ def test_what_is_let_in_but_may_not_is_recorded_and_who_is_not_let_in_is_not(app
 def test_a_stream_is_recorded_when_it_ends_with_the_bytes_that_went_out(
     consumer: Consumer, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chalk_flask.api.reads.serialization.ENOUGH", 1)
+    monkeypatch.setattr("chalk_flask.api.reads.serialization.BLOCK_BYTES", 1)
     answer = consumer.get(f"{CHALK}/users", {"Accept-Encoding": "gzip"})
     assert "Content-Length" not in answer.headers
     received = len(answer.data)

@@ -45,7 +45,7 @@ def test_the_table_of_routes_is_that_of_the_standard_and_one_row_more() -> None:
             r.path,
             r.is_collection,
             r.scope,
-            r.resource.name if r.is_collection else r.resource.singular_name,
+            r.resource_type.name if r.is_collection else r.resource_type.singular_name,
         )
         for r in ROUTES
     }

@@ -98,7 +98,7 @@ def values_in_filters() -> Iterator[Pair]:
         if not place.route.is_collection:
             continue
         path = ROOTS[1].path + place.path
-        for query, words in asked_of(place.route.resource):
+        for query, words in asked_of(place.route.resource_type):
             yield path, path, Question(query), words
 
 

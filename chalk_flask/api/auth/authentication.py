@@ -1,4 +1,4 @@
-"""Bearer tokens and signed requests at the door, through Flask-HTTPAuth."""
+"""Authentication of requests with bearer tokens or OAuth 1.0a signatures, through Flask-HTTPAuth."""
 
 from __future__ import annotations
 
@@ -8,98 +8,100 @@ from flask import Response, g, request
 from flask_httpauth import HTTPTokenAuth
 from werkzeug.datastructures import Authorization
 
-from chalk_flask.api import errors
 from chalk_flask.api.auth.oauth1_request import SCHEME, is_signed, signed_request
 from chalk_flask.api.auth.rate_limits import Auth, FailedAuthLimiter
-from chalk_flask.api.errors import ApiError
+from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier
 from chalk_flask.permissions.principal import Principal
 
 __all__ = ["current_principal", "current_version", "make_auth"]
 
-CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
-BAD_TOKEN = 'Bearer error="invalid_token"'
-"""Who shows none is not told of an error (RFC 6750, section 3.1)."""
-CHALLENGE_SIGNED = f'{SCHEME} realm="OneRoster"'
-SIGNED = {
-    401: "The signature does not fit the request, its time has passed, or it was used before.",
-    403: "The client does not have the scope that this needs.",
+BEARER_CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
+INVALID_TOKEN_CHALLENGE = 'Bearer error="invalid_token"'
+"""Challenge for an invalid token. A request without a token gets no error code (RFC 6750, section 3.1)."""
+OAUTH1_CHALLENGE = f'{SCHEME} realm="OneRoster"'
+OAUTH1_MESSAGES = {
+    401: "The OAuth 1.0a signature is invalid, expired or already used.",
+    403: "The client does not have the required scope.",
 }
 
 
 class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no types
-    """Lets in bearer tokens and, beside them, requests that are signed as a whole (OAuth 1.0a).
+    """Flask-HTTPAuth guard that accepts bearer tokens and requests signed with OAuth 1.0a.
 
-    Flask-HTTPAuth's MultiAuth would wrap the view anew for each request, and knows schemes in one letter case only.
+    MultiAuth of Flask-HTTPAuth would wrap the view anew for each request and compares schemes case-sensitively.
     """
 
-    def __init__(self, door: Authenticator, oauth1: OAuth1Verifier, public_url: str) -> None:
+    def __init__(self, authenticator: Authenticator, oauth1: OAuth1Verifier, public_url: str) -> None:
         super().__init__(scheme="Bearer")
-        self._door = door
+        self._authenticator = authenticator
         self._oauth1 = oauth1
         self._public_url = public_url
 
     def ensure_sync(self, f: Any) -> Any:
-        """The callback as it is: Flask-HTTPAuth asks of each, in every request, whether it is a coroutine."""
+        """Return the callback unchanged. Flask-HTTPAuth would test it for a coroutine in every request."""
         return f
 
     def authenticate(self, auth: Authorization | None, stored_password: None) -> Principal | None:
-        """What the credentials open; `auth` is None unless the scheme is Bearer. Raises Problem (400)."""
-        grant: Principal | None = None
+        """Return the principal of the current request, or None. `auth` is None unless the scheme is Bearer.
+
+        Sets `g.principal` and `g.store_version`. Raises ApiError (400) for a malformed signed request.
+        """
+        principal: Principal | None = None
         if auth is not None:
             if auth.token:
-                grant, g.stamp = self._door.authenticate(auth.token)
+                principal, g.store_version = self._authenticator.authenticate(auth.token)
         elif is_signed(request.environ):
-            grant, g.stamp = self._signed()
-        g.grant = grant
-        return grant
+            principal, g.store_version = self._authenticate_signature()
+        g.principal = principal
+        return principal
 
-    def _signed(self) -> tuple[Principal | None, object]:
+    def _authenticate_signature(self) -> tuple[Principal | None, object]:
         try:
             return self._oauth1.authenticate(signed_request(request, self._public_url))
         except MalformedRequestError as error:
             raise ApiError(400, str(error)) from error
 
 
-def make_auth(door: Authenticator, oauth1: OAuth1Verifier, public_url: str) -> Auth:
-    """The guard of the views: `login_required(role=scopes)` wants a token or a signature with one of the scopes.
+def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, public_url: str) -> Auth:
+    """Return the guard of the views: `login_required(role=scopes)` requires a principal with one of the scopes.
 
-    The scheme is compared without regard to case. 401 and 403 have the one error body and `WWW-Authenticate`; a signed
-    request that is malformed is 400.
+    The scheme is compared case-insensitively. Responses with 401 and 403 have the common error body and the header
+    `WWW-Authenticate`. A malformed signed request is answered with 400.
     """
-    made = _BearerOrOAuth1Auth(door, oauth1, public_url)
-    guesses = FailedAuthLimiter()
+    auth = _BearerOrOAuth1Auth(authenticator, oauth1, public_url)
+    failed_auth = FailedAuthLimiter()
 
-    @made.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
-    def scopes(grant: Principal) -> tuple[str, ...]:
-        return tuple(grant.scopes)
+    @auth.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
+    def scopes(principal: Principal) -> tuple[str, ...]:
+        return tuple(principal.scopes)
 
-    @made.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
-    def refuse(status: int) -> Response:
+    @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
+    def reject(status: int) -> Response:
         if status == 401:
-            guesses.token_rejected()
+            failed_auth.token_rejected()
         if is_signed(request.environ):
-            return errors.error_response(status, SIGNED[status], headers=[("WWW-Authenticate", CHALLENGE_SIGNED)])
-        challenge = BAD_TOKEN if status == 401 and _shows_a_token() else CHALLENGES[status]
-        return errors.error_response(status, headers=[("WWW-Authenticate", challenge)])
+            return error_response(status, OAUTH1_MESSAGES[status], headers=[("WWW-Authenticate", OAUTH1_CHALLENGE)])
+        challenge = INVALID_TOKEN_CHALLENGE if status == 401 and _has_bearer_token() else BEARER_CHALLENGES[status]
+        return error_response(status, headers=[("WWW-Authenticate", challenge)])
 
-    guarding: Auth = made
-    return guarding
+    guard: Auth = auth
+    return guard
 
 
-def _shows_a_token() -> bool:
+def _has_bearer_token() -> bool:
     auth = request.authorization
     return auth is not None and auth.type == "bearer" and bool(auth.token)
 
 
 def current_principal() -> Principal:
-    """What the token of this request allows; there is one in every guarded view."""
-    grant: Any = g.flask_httpauth_user
-    assert isinstance(grant, Principal)
-    return grant
+    """Return the principal of the current request. Every guarded view has one."""
+    principal: Any = g.flask_httpauth_user
+    assert isinstance(principal, Principal)
+    return principal
 
 
 def current_version() -> object:
-    """The stamp of the store at which this request was let in."""
-    return g.stamp
+    """Return the store version at which the current request was authenticated."""
+    return g.store_version

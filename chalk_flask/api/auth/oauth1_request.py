@@ -1,4 +1,4 @@
-"""From an HTTP request to what an OAuth 1.0a signature of it is about (RFC 5849, section 3.4.1)."""
+"""Conversion of an HTTP request into the parts that an OAuth 1.0a signature covers (RFC 5849, section 3.4.1)."""
 
 from __future__ import annotations
 
@@ -18,46 +18,47 @@ __all__ = ["SCHEME", "is_signed", "signed_request"]
 
 SCHEME = "OAuth"
 
-FORM = "application/x-www-form-urlencoded"
-LARGEST_FORM = 65536
-MOST_PARAMETERS = 1000
-"""What is more is sorted and hashed for nobody: it happens before anyone is known."""
+FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
+MAX_FORM_BYTES = 65536
+MAX_PARAMETERS = 1000
+"""Limits on work before authentication: all parameters are sorted and hashed (docs/conformance.md, O-02)."""
 
 
 def is_signed(environ: WSGIEnvironment) -> bool:
-    """Whether the request names OAuth 1.0a in its Authorization header, in any letter case."""
+    """Return True if the Authorization header has the OAuth 1.0a scheme, in any letter case."""
     header: str = environ.get("HTTP_AUTHORIZATION", "")
     return header[:5].lower() == "oauth" and header[5:6] in ("", " ", "\t")
 
 
 def signed_request(request: Request, public_url: str) -> SignedRequest:
-    """What is signed of a request that `is_signed`.
+    """Return the signed parts of a request for which `is_signed` is true.
 
-    A form is part of it, any other body is not. Raises Malformed, and Problem (400) for an address that is none.
+    The signature covers a form body, but no other body. Raises MalformedRequestError if the form or the number of
+    parameters is too large, and ApiError (400) if the Host header is invalid.
     """
-    parameters = _pairs(request.query_string)
-    if request.mimetype == FORM:
-        if (request.content_length or 0) > LARGEST_FORM:
-            raise MalformedRequestError(f"A form of a signed request must have at most {LARGEST_FORM} bytes.")
-        parameters += _pairs(request.get_data())
+    parameters = _parse_pairs(request.query_string)
+    if request.mimetype == FORM_CONTENT_TYPE:
+        if (request.content_length or 0) > MAX_FORM_BYTES:
+            raise MalformedRequestError(f"A form of a signed request must have at most {MAX_FORM_BYTES} bytes.")
+        parameters += _parse_pairs(request.get_data())
     authorization: str = request.environ["HTTP_AUTHORIZATION"]
-    uri = request_base_url(request, public_url) + _path(request)
+    uri = request_base_url(request, public_url) + _raw_path(request)
     return SignedRequest(request.method, uri, parameters, authorization[len(SCHEME) :].strip())
 
 
-def _path(request: Request) -> str:
-    """The path below the mount as the client wrote it: how it was percent-encoded is part of what is signed."""
+def _raw_path(request: Request) -> str:
+    """Return the path below the mount with the client's own percent-encoding, which the signature covers."""
     target: str = request.environ.get("REQUEST_URI") or request.environ.get("RAW_URI") or quote_path(request.path)
     path = target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
     return path.removeprefix(quote(request.root_path.rstrip("/")))
 
 
-def _pairs(encoded: bytes) -> list[tuple[bytes, bytes]]:
-    """Names and values, decoded: `%20` and `+` are both a blank. The bytes as they are, whether or not UTF-8."""
+def _parse_pairs(encoded: bytes) -> list[tuple[bytes, bytes]]:
+    """Return decoded names and values as bytes of any encoding. `%20` and `+` both decode to a space."""
     try:
         pairs = parse_qsl(
-            encoded.decode("latin-1"), keep_blank_values=True, encoding="latin-1", max_num_fields=MOST_PARAMETERS
+            encoded.decode("latin-1"), keep_blank_values=True, encoding="latin-1", max_num_fields=MAX_PARAMETERS
         )
     except ValueError as error:
-        raise MalformedRequestError(f"A signed request must have at most {MOST_PARAMETERS} parameters.") from error
+        raise MalformedRequestError(f"A signed request must have at most {MAX_PARAMETERS} parameters.") from error
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]

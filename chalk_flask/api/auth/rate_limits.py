@@ -1,6 +1,6 @@
-"""Limits of how often: rates that an operator sets (off by default), and wrong credentials (always).
+"""Request rates that the operator sets (off by default) and limits on failed authentication (always on).
 
-Every process counts for itself. An IPv6 client is its /64 network, of which it may use any address.
+Each server process counts separately. An IPv6 client is identified by its /64 network, as it can use any address in it.
 """
 
 from __future__ import annotations
@@ -22,131 +22,140 @@ from chalk_flask.settings import Settings
 if TYPE_CHECKING:
     from flask_limiter import Limiter, RequestLimit
 
-__all__ = ["BAD_LOGINS", "BAD_TOKENS", "Auth", "FailedAuthLimiter", "FailureCounter", "network", "with_rate_limits"]
+__all__ = ["Auth", "FailedAuthLimiter", "with_rate_limits"]
 
-BAD_TOKENS = 300
-"""Wrong bearer tokens a minute after which an address is answered 429 instead of 401; right ones still get in."""
-BAD_LOGINS = 30
-"""Wrong secrets a minute after which an address is answered 429 at the token endpoint instead of 401; and a client that
-they were for is refused from there for the rest of the minute, right or wrong: otherwise guessing could go on."""
-MINUTE = 60.0
-KEYS = 8192
-"""How many keys are remembered; when there are more, the ones that failed longest ago are forgotten."""
+MAX_REJECTED_TOKENS = 300
+"""Rejected bearer tokens per window and address. Further ones get 429 instead of 401, valid tokens still work."""
+MAX_FAILED_LOGINS = 30
+"""Failed logins per window and address, and per address and client.
+
+At the address limit, further failures get 429 instead of 401. At the client limit, the client is rejected from that
+address even with the right secret, so that guessing cannot continue.
+"""
+WINDOW_SECONDS = 60.0
+MAX_KEYS = 8192
+"""Number of keys that a counter keeps. It drops the key whose last failure is oldest."""
 
 View: TypeAlias = Callable[..., Any]
 
 
 class Auth(Protocol):
-    """What lets requests in: Flask-HTTPAuth, or that with a limit behind it."""
+    """Guard of views: Flask-HTTPAuth, with or without a rate limit."""
 
     def login_required(self, *, role: list[str]) -> Callable[[View], View]:
-        """Decorates a view that needs one of these scopes."""
+        """Return a decorator for a view that requires one of these scopes."""
         ...
 
 
 class FailureCounter:
-    """How often each key failed within a minute that begins with its first failure. Safe for many threads."""
+    """Counter of failures per key, within a window that starts with the first failure of the key. Thread-safe."""
 
-    def __init__(self, most: int, keys: int = KEYS, now: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
-        self._keys = keys
-        self._now = now
+    def __init__(
+        self, max_failures: int, max_keys: int = MAX_KEYS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_failures = max_failures
+        self._max_keys = max_keys
+        self._clock = clock
         self._lock = threading.Lock()
-        self._failed: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+        self._failures: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def count(self, key: Hashable) -> None:
-        """Count one more failure."""
-        moment = self._now()
+        """Count one more failure of the key."""
+        now = self._clock()
         with self._lock:
-            since, times = self._failed.pop(key, (moment, 0))
-            self._failed[key] = (since, times + 1) if moment < since + MINUTE else (moment, 1)
-            if len(self._failed) > self._keys:
-                self._failed.popitem(last=False)
+            window_start, count = self._failures.pop(key, (now, 0))
+            in_window = now < window_start + WINDOW_SECONDS
+            self._failures[key] = (window_start, count + 1) if in_window else (now, 1)
+            if len(self._failures) > self._max_keys:
+                self._failures.popitem(last=False)
 
-    def seconds(self, key: Hashable) -> int:
-        """How long the key has to wait, because it failed as often as is allowed; 0 when it has not."""
+    def seconds_until_allowed(self, key: Hashable) -> int:
+        """Return the seconds until the end of the window if the key has reached the limit, else 0."""
         with self._lock:
-            since, times = self._failed.get(key, (0.0, 0))
-        left = since + MINUTE - self._now()
-        return math.ceil(left) if times >= self._most and left > 0 else 0
+            window_start, count = self._failures.get(key, (0.0, 0))
+        remaining = window_start + WINDOW_SECONDS - self._clock()
+        return math.ceil(remaining) if count >= self._max_failures and remaining > 0 else 0
 
 
 class FailedAuthLimiter:
-    """Wrong credentials of requests; the one place that answers 429 for them. `TooManyRequests` carries Retry-After."""
+    """Limits on failed authentication of the current request.
+
+    Each method raises TooManyRequests, with Retry-After, once a limit is reached.
+    """
 
     def __init__(self) -> None:
-        self._tokens = FailureCounter(BAD_TOKENS)
-        self._logins = FailureCounter(BAD_LOGINS)
-        self._clients = FailureCounter(BAD_LOGINS)
+        self._tokens = FailureCounter(MAX_REJECTED_TOKENS)
+        self._logins = FailureCounter(MAX_FAILED_LOGINS)
+        self._clients = FailureCounter(MAX_FAILED_LOGINS)
 
     def token_rejected(self) -> None:
-        """This request's bearer credentials are wrong; none at all are no guess. Raises TooManyRequests."""
+        """Count a rejected bearer token or signature. A request without credentials does not count."""
         if "HTTP_AUTHORIZATION" in request.environ:
-            address = network(request.remote_addr)
-            seconds = self._tokens.seconds(address)
+            address = client_network(request.remote_addr)
+            seconds = self._tokens.seconds_until_allowed(address)
             self._tokens.count(address)
-            _refuse(seconds)
+            _reject_for(seconds)
 
     def login_succeeded(self, client: str) -> None:
-        """This request shows a client's secret. Raises TooManyRequests when it was wrong too often from there."""
-        _refuse(self._clients.seconds((network(request.remote_addr), client)))
+        """Reject a valid login of a client that has failed too often from this address."""
+        _reject_for(self._clients.seconds_until_allowed((client_network(request.remote_addr), client)))
 
     def login_failed(self, client: str | None) -> None:
-        """This request shows a wrong secret for a client, or is for none that there is. Raises TooManyRequests.
+        """Count a failed login. `client` is None if no client has the id that the request names.
 
-        That depends on the address alone, so that it does not tell which clients there are.
+        The response depends on the address only, so that it does not reveal which clients exist.
         """
-        address = network(request.remote_addr)
-        seconds = self._logins.seconds(address)
+        address = client_network(request.remote_addr)
+        seconds = self._logins.seconds_until_allowed(address)
         self._logins.count(address)
         if client is not None:
             self._clients.count((address, client))
-        _refuse(seconds)
+        _reject_for(seconds)
 
 
 def with_rate_limits(app: Flask, auth: Auth, settings: Settings) -> Auth:
-    """The guard with the rates of the settings; itself when there are none, at no cost.
+    """Return the guard with the rates of the settings, or the guard itself if the settings have no rates.
 
-    Answers of routes that have a limit say `X-RateLimit-Limit`, `-Remaining` and `-Reset` (POSIX seconds) of the limit
-    that is nearest; 429 also `Retry-After`.
+    Responses of limited routes carry `X-RateLimit-Limit`, `-Remaining` and `-Reset` (POSIX seconds) of the nearest
+    limit. Responses with 429 carry `Retry-After` too.
     """
     if not (settings.rate_limit_token or settings.rate_limit_address):
         return auth
     from flask_limiter import ApplicationLimit, Limiter
 
-    logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # it logs each refusal
+    logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # it logs each rejected request
     limiters: list[Limiter] = []
-    app.after_request(lambda response: _told(limiters, response))
+    app.after_request(lambda response: _add_headers(limiters, response))
     if settings.rate_limit_address:
-        everywhere = ApplicationLimit(settings.rate_limit_address, key_function=_address, scope="address")
-        limiters.append(Limiter(_address, app=app, application_limits=[everywhere], storage_uri="memory://"))
+        address_limit = ApplicationLimit(settings.rate_limit_address, key_function=_address_key, scope="address")
+        limiters.append(Limiter(_address_key, app=app, application_limits=[address_limit], storage_uri="memory://"))
     if settings.rate_limit_token:
-        limiters.append(Limiter(_bearer, app=app, storage_uri="memory://"))
+        limiters.append(Limiter(_credential_key, app=app, storage_uri="memory://"))
         return _RateLimitedAuth(auth, limiters[-1].shared_limit(settings.rate_limit_token, scope="token"))
     return auth
 
 
 class _RateLimitedAuth:
-    """Lets requests in and then counts them."""
+    """Guard that authenticates a request and then counts it."""
 
-    def __init__(self, bearer: Auth, limit: Callable[[View], View]) -> None:
-        self._bearer = bearer
+    def __init__(self, auth: Auth, limit: Callable[[View], View]) -> None:
+        self._auth = auth
         self._limit = limit
 
     def login_required(self, *, role: list[str]) -> Callable[[View], View]:
-        """Decorates a view that needs one of these scopes."""
-        return lambda view: self._bearer.login_required(role=role)(self._limit(view))
+        """Return a decorator for a view that requires one of these scopes."""
+        return lambda view: self._auth.login_required(role=role)(self._limit(view))
 
 
-def _told(limiters: list[Limiter], response: Response) -> Response:
+def _add_headers(limiters: list[Limiter], response: Response) -> Response:
     limits = [limit for limiter in limiters for limit in limiter.current_limits]
     if limits:
-        limit = min(limits, key=_nearness)
-        response.headers["X-RateLimit-Limit"] = str(limit.limit.amount)
-        response.headers["X-RateLimit-Remaining"] = str(limit.remaining)
-        response.headers["X-RateLimit-Reset"] = str(math.ceil(limit.window.reset_time))
-        if limit.breached:
-            response.headers["Retry-After"] = str(max(1, math.ceil(limit.window.reset_time - time.time())))
+        nearest = min(limits, key=_nearness)
+        response.headers["X-RateLimit-Limit"] = str(nearest.limit.amount)
+        response.headers["X-RateLimit-Remaining"] = str(nearest.remaining)
+        response.headers["X-RateLimit-Reset"] = str(math.ceil(nearest.window.reset_time))
+        if nearest.breached:
+            response.headers["Retry-After"] = str(max(1, math.ceil(nearest.window.reset_time - time.time())))
     return response
 
 
@@ -154,26 +163,26 @@ def _nearness(limit: RequestLimit) -> tuple[bool, int, float]:
     return not limit.breached, limit.remaining, -limit.window.reset_time
 
 
-def _address() -> str:
-    return network(request.remote_addr)
+def _address_key() -> str:
+    return client_network(request.remote_addr)
 
 
-def _bearer() -> str:
-    grant = g.grant
-    return f"{grant.way}:{grant.id}"
+def _credential_key() -> str:
+    principal = g.principal
+    return f"{principal.credential_type}:{principal.credential_id}"
 
 
-def _refuse(seconds: int) -> None:
+def _reject_for(seconds: int) -> None:
     if seconds:
         raise TooManyRequests(retry_after=seconds)
 
 
-def network(address: str | None) -> str:
-    """The address, for IPv6 its /64 network: that is what one client has."""
+def client_network(address: str | None) -> str:
+    """Return an IPv4 address unchanged and an IPv6 address as its /64 network, which one client can use as a whole."""
     if not address or ":" not in address:
         return address or "unknown"
     try:
-        whole = ipaddress.IPv6Address(address.partition("%")[0])
+        ipv6 = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    return str(whole.ipv4_mapped or ipaddress.IPv6Network((int(whole) >> 64 << 64, 64)))
+    return str(ipv6.ipv4_mapped or ipaddress.IPv6Network((int(ipv6) >> 64 << 64, 64)))

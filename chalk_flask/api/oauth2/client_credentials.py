@@ -1,10 +1,11 @@
-"""What a request for a token says: its parameters, and the credentials of a client (RFC 6749, section 2.3)."""
+"""Parameters and client credentials of a token request (RFC 6749, section 2.3; docs/conformance.md, C-03)."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from urllib.parse import unquote_plus
 
 from authlib.oauth2.rfc6749.errors import InvalidRequestError
@@ -14,105 +15,107 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from chalk_flask.auth.clients.assertions import JWT_BEARER, unverified_client_id
 
-__all__ = ["AssertionCredentials", "Credentials", "SecretCredentials", "credentials", "parameters"]
+__all__ = ["ClientCredentials", "SecretCredentials", "parse_credentials", "parse_parameters"]
 
-FORM = "application/x-www-form-urlencoded"
-LARGEST = 64 * 1024
-"""The most bytes of a request's body."""
+FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
+MAX_BODY_BYTES = 64 * 1024
 
-_IN_QUERY = ("grant_type", "scope")
-_CREDENTIALS = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
+_GRANT_PARAMETERS = ("grant_type", "scope")
+_CREDENTIAL_PARAMETERS = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
 
 
 @dataclass(frozen=True, slots=True)
 class SecretCredentials:
-    """A client by its id and secret, as they came; either may be empty."""
+    """Id and secret of a client, as the request has them. Either may be empty."""
 
-    client: str
+    client_id: str
     secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AssertionCredentials:
-    """A client by a JWT that it has signed; `client` is whom the text names, which nobody has verified."""
+    """A JWT that a client has signed, and the client id that it claims. The claim is not verified."""
 
-    client: str
-    text: str = field(repr=False)
-
-
-Credentials = SecretCredentials | AssertionCredentials
+    client_id: str
+    assertion: str = field(repr=False)
 
 
-def parameters(request: Request) -> Mapping[str, str]:
-    """The parameters of a request for a token: the form's, and grant_type and scope also from the query string.
+ClientCredentials: TypeAlias = SecretCredentials | AssertionCredentials
 
-    One without a value counts as left out. Raises InvalidRequestError for a body that is no form or too large, a
-    parameter that is repeated, and credentials in the query string, where they would end in logs.
+
+def parse_parameters(request: Request) -> Mapping[str, str]:
+    """Return the parameters of a token request: those of the form, and grant_type and scope also from the URL.
+
+    Parameters without a value are omitted. Raises InvalidRequestError if the body is not a form or is too large, if a
+    parameter is repeated, or if the URL contains credentials, which would end up in logs.
     """
-    form = _form(request)
-    query = _single(request.args, (*_IN_QUERY, *_CREDENTIALS))
-    if any(name in request.args for name in _CREDENTIALS):
-        raise InvalidRequestError("Credentials belong into the Authorization header or the body, not into the URL.")
+    form = _parse_form(request)
+    query = _unique(request.args, (*_GRANT_PARAMETERS, *_CREDENTIAL_PARAMETERS))
+    if any(name in request.args for name in _CREDENTIAL_PARAMETERS):
+        raise InvalidRequestError("Credentials must be in the Authorization header or the body, not in the URL.")
     for name in form.keys() & query.keys():
         if form[name] != query[name]:
             raise InvalidRequestError(f"The URL and the body have different values of {name}.")
     if "grant_type" not in form | query:
-        raise InvalidRequestError("The parameter grant_type is missing; it has to be client_credentials.")
+        raise InvalidRequestError("The parameter grant_type is required. It must be client_credentials.")
     return query | form
 
 
-def credentials(header: str, given: Mapping[str, str]) -> Credentials | None:
-    """The credentials in an Authorization header or the parameters; None when there are none.
+def parse_credentials(authorization: str, params: Mapping[str, str]) -> ClientCredentials | None:
+    """Return the credentials in an Authorization header or the parameters, or None if there are none.
 
-    Malformed ones are returned as credentials that nobody has. Raises InvalidRequestError for more than one kind.
+    Malformed credentials are returned as credentials that match no client. Raises InvalidRequestError for more than
+    one kind of credentials.
     """
-    client, secret = given.get("client_id", ""), given.get("client_secret", "")
-    basic = _basic(header)
-    if sum((basic is not None, bool(secret), "client_assertion" in given)) > 1:
-        raise InvalidRequestError("There are credentials of more than one kind: send one.")
+    client_id, secret = params.get("client_id", ""), params.get("client_secret", "")
+    basic = _parse_basic(authorization)
+    if sum((basic is not None, bool(secret), "client_assertion" in params)) > 1:
+        raise InvalidRequestError("The request has more than one kind of credentials. Send one kind only.")
     if basic is not None:
-        if client and client != basic.client:
+        if client_id and client_id != basic.client_id:
             raise InvalidRequestError("The Authorization header and the body name different clients.")
         return basic
-    if "client_assertion" in given:
-        return _assertion(given, client)
-    return SecretCredentials(client, secret) if client or secret else None
+    if "client_assertion" in params:
+        return _parse_assertion(params, client_id)
+    return SecretCredentials(client_id, secret) if client_id or secret else None
 
 
-def _assertion(given: Mapping[str, str], client: str) -> AssertionCredentials:
-    text = given["client_assertion"] if given.get("client_assertion_type") == JWT_BEARER else ""
-    signer = unverified_client_id(text)
-    return AssertionCredentials(signer, text) if client in ("", signer) else AssertionCredentials(client, "")
+def _parse_assertion(params: Mapping[str, str], client_id: str) -> AssertionCredentials:
+    assertion = params["client_assertion"] if params.get("client_assertion_type") == JWT_BEARER else ""
+    claimed_id = unverified_client_id(assertion)
+    if client_id in ("", claimed_id):
+        return AssertionCredentials(claimed_id, assertion)
+    return AssertionCredentials(client_id, "")
 
 
-def _form(request: Request) -> dict[str, str]:
+def _parse_form(request: Request) -> dict[str, str]:
     if not request.content_length:
         return {}
-    if request.mimetype != FORM:
-        raise InvalidRequestError(f"The body has to be {FORM}.")
-    request.max_content_length = LARGEST
+    if request.mimetype != FORM_CONTENT_TYPE:
+        raise InvalidRequestError(f"The Content-Type of the body must be {FORM_CONTENT_TYPE}.")
+    request.max_content_length = MAX_BODY_BYTES
     try:
-        return _single(request.form, (*_IN_QUERY, *_CREDENTIALS))
+        return _unique(request.form, (*_GRANT_PARAMETERS, *_CREDENTIAL_PARAMETERS))
     except RequestEntityTooLarge as error:
         raise InvalidRequestError("The body is too large.") from error
 
 
-def _single(given: MultiDict[str, str], names: tuple[str, ...]) -> dict[str, str]:
-    """Those of these parameters that have a value."""
+def _unique(params: MultiDict[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """Return those of the named parameters that have a value."""
     for name in names:
-        if len(given.getlist(name)) > 1:
+        if len(params.getlist(name)) > 1:
             raise InvalidRequestError(f"The parameter {name} is repeated.")
-    return {name: given[name] for name in names if given.get(name)}
+    return {name: params[name] for name in names if params.get(name)}
 
 
-def _basic(header: str) -> SecretCredentials | None:
-    scheme, _, encoded = header.partition(" ")
+def _parse_basic(authorization: str) -> SecretCredentials | None:
+    scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
-        # Strictly: of two headers that a server has joined by a comma the first would be read otherwise.
+        # Strict decoding: otherwise the first of two headers that a server joined by a comma would be accepted.
         text = base64.b64decode(encoded.strip(), validate=True).decode()
     except ValueError:
         return SecretCredentials("", "")
-    client, _, secret = text.partition(":")
-    return SecretCredentials(unquote_plus(client), unquote_plus(secret))
+    client_id, _, secret = text.partition(":")
+    return SecretCredentials(unquote_plus(client_id), unquote_plus(secret))

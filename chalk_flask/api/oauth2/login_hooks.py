@@ -1,4 +1,4 @@
-"""What follows from a login at the token endpoint: it is noted, and guessing is slowed down."""
+"""Hooks of the token endpoint that record logins in the audit log and limit failed ones."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from chalk_flask.services import Services
 __all__ = ["register_login_hooks"]
 
 
-def register_login_hooks(endpoint: TokenEndpoint, chalk: Services) -> None:
-    """Note every login, right or wrong, and refuse with TooManyRequests where too many were wrong."""
-    guesses = FailedAuthLimiter()
+def register_login_hooks(endpoint: TokenEndpoint, services: Services) -> None:
+    """Record every login of the endpoint, and reject logins with TooManyRequests after too many failures."""
+    failed_auth = FailedAuthLimiter()
 
-    def right(client: OAuthClient) -> None:
-        guesses.login_succeeded(client.id)
-        chalk.login_log.succeeded(client.tenant, client.id)
+    def on_success(client: OAuthClient) -> None:
+        failed_auth.login_succeeded(client.id)
+        services.login_log.succeeded(client.tenant, client.id)
 
-    def wrong(client: OAuthClient | None) -> None:
+    def on_failure(client: OAuthClient | None) -> None:
         address = request.remote_addr or "unknown"
-        tenant, known = (client.tenant, client.id) if client else (None, None)
-        chalk.login_log.failed(tenant, known, address)
-        guesses.login_failed(known)
+        tenant, client_id = (client.tenant, client.id) if client else (None, None)
+        services.login_log.failed(tenant, client_id, address)
+        failed_auth.login_failed(client_id)
 
-    endpoint.on_success = right
-    endpoint.on_failure = wrong
+    endpoint.on_success = on_success
+    endpoint.on_failure = on_failure

@@ -1,4 +1,7 @@
-"""The token endpoint: OAuth 2 client credentials with Authlib (RFC 6749, section 4.4; digest 9.1)."""
+"""The OAuth 2 token endpoint for client credentials, built with Authlib (RFC 6749, section 4.4).
+
+docs/conformance.md, C-01 to C-06, defines its behavior.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,12 @@ from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from chalk_flask.api.oauth2.client_credentials import Credentials, SecretCredentials, credentials, parameters
+from chalk_flask.api.oauth2.client_credentials import (
+    ClientCredentials,
+    SecretCredentials,
+    parse_credentials,
+    parse_parameters,
+)
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.clients.assertions import ClientAssertionVerifier
@@ -23,111 +31,117 @@ from chalk_flask.auth.secrets.key_file import KeyFileError
 from chalk_flask.permissions.scopes import ALL, scope_satisfied, sort_scopes
 from chalk_flask.services import Services
 
-__all__ = ["PATHS", "TokenEndpoint"]
+__all__ = ["TokenEndpoint"]
 
 log = logging.getLogger(__name__)
 
-PATHS = ("/oauth/token", *(above + "/token" for root in ROOTS for above in (root.path, root.path.rpartition("/")[0])))
-"""Where tokens are asked for: a client is told one, or looks beside the API root that it knows."""
+PATHS = (
+    "/oauth/token",
+    *(parent + "/token" for root in ROOTS for parent in (root.path, root.path.rpartition("/")[0])),
+)
+"""Paths of the endpoint: one of its own, and one beside each API root, where clients look for it (C-01)."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REALM = "chalk-flask"
 
 
 class TokenEndpoint:
-    """Answers requests for tokens.
+    """Endpoint that issues access tokens to OAuth clients.
 
-    `on_success` is called with each client that has shown the right credentials, before it gets a token; `on_failure`
-    when they are wrong, with the client whose id they bear, or None when there is none. Either may refuse by raising
-    an HTTPException, such as TooManyRequests.
+    `on_success` is called with each client whose credentials are valid, before it gets a token. `on_failure` is called
+    for invalid credentials, with the client that they name or None. Both may reject the request by raising an
+    HTTPException such as TooManyRequests.
     """
 
-    def __init__(self, chalk: Services) -> None:
-        self.on_success: Callable[[OAuthClient], None] = _pass
-        self.on_failure: Callable[[OAuthClient | None], None] = _pass
-        self._chalk = chalk
-        self._assertions = ClientAssertionVerifier(chalk.clients)
+    def __init__(self, services: Services) -> None:
+        self.on_success: Callable[[OAuthClient], None] = _ignore
+        self.on_failure: Callable[[OAuthClient | None], None] = _ignore
+        self._services = services
+        self._assertions = ClientAssertionVerifier(services.clients)
         self._server = _TokenServer(self.authenticate_client, self.issue_token)
-        # At its lowest level Authlib logs the tokens that it issues.
+        # At level DEBUG Authlib logs the tokens that it issues.
         logging.getLogger("authlib").setLevel(logging.INFO)
 
     def blueprint(self) -> Blueprint:
-        """The endpoint at each of its paths."""
-        made = Blueprint("oauth", __name__)
+        """Return a blueprint with the endpoint at each of its paths."""
+        blueprint = Blueprint("oauth", __name__)
         for path in PATHS:
-            made.add_url_rule(path, "token", self.respond, methods=METHODS, provide_automatic_options=False)
-        made.register_error_handler(HTTPException, self._refused)
-        return made
+            blueprint.add_url_rule(path, "token", self.respond, methods=METHODS, provide_automatic_options=False)
+        blueprint.register_error_handler(HTTPException, self._on_http_error)
+        return blueprint
 
     def respond(self) -> Response:
-        """The answer to the current request: a token, or an error as RFC 6749 has it (section 5.2)."""
+        """Return the response to the current request: a token, or an error (RFC 6749, section 5.2)."""
         try:
             if request.method != "POST":
-                raise _MethodNotAllowed("Tokens are asked for with POST.")
-            return self._server.answer(parameters(request))
+                raise _MethodNotAllowed("The token endpoint requires POST.")
+            return self._server.token_response(parse_parameters(request))
         except OAuth2Error as error:
-            return self._server.refusal(error)
+            return self._server.error_response(error)
         except KeyFileError as error:
-            log.error("no access token can be issued: %s", error)
-            why = "The server cannot issue tokens; its log says why."
-            return self._server.refusal(OAuth2Error(why, status_code=500, error="server_error"))
+            log.error("No access token can be issued: %s", error)
+            message = "The server cannot issue tokens. Its log has the details."
+            return self._server.error_response(OAuth2Error(message, status_code=500, error="server_error"))
 
-    def _refused(self, error: HTTPException) -> Response:
-        """What is refused for another reason than the token's (a rate, a size), in the words of this endpoint."""
-        code = error.code or 500
-        kind = "temporarily_unavailable" if code in (429, 503) else "invalid_request" if code < 500 else "server_error"
-        made = self._server.refusal(OAuth2Error(error.name, status_code=code, error=kind))
-        made.headers.extend((name, value) for name, value in error.get_headers() if name == "Retry-After")
-        return made
+    def _on_http_error(self, error: HTTPException) -> Response:
+        """Return an error of another origin, such as a rate limit, as an error of RFC 6749."""
+        status = error.code or 500
+        if status in (429, 503):
+            name = "temporarily_unavailable"
+        else:
+            name = "invalid_request" if status < 500 else "server_error"
+        response = self._server.error_response(OAuth2Error(error.name, status_code=status, error=name))
+        response.headers.extend((header, value) for header, value in error.get_headers() if header == "Retry-After")
+        return response
 
-    def authenticate_client(self, given: Mapping[str, str]) -> _Client:
-        """The client whose credentials are in the current request or these parameters of it.
+    def authenticate_client(self, params: Mapping[str, str]) -> _AuthlibClient:
+        """Return the client whose credentials are in the current request or in its parameters.
 
-        The one place where credentials are judged. Raises InvalidClientError, which says the same whatever is wrong
-        with them, and InvalidRequestError.
+        Raises InvalidClientError, with the same message whatever is wrong (C-06), and InvalidRequestError.
         """
-        shown = credentials(request.headers.get("Authorization", ""), given)
-        if shown is None:
-            raise _InvalidClient("There are no credentials of a client.", status_code=401)
-        record = self._verify_credentials(shown)
-        if record is None:
-            known, _ = self._chalk.clients.get_at(shown.client, self._chalk.clients.version())
-            self.on_failure(known)
-            raise _InvalidClient("The client cannot be let in with these credentials.", status_code=401)
-        self.on_success(record)
-        return _Client(record)
+        credentials = parse_credentials(request.headers.get("Authorization", ""), params)
+        if credentials is None:
+            raise _InvalidClient("Client credentials are required.", status_code=401)
+        client = self._verify_credentials(credentials)
+        if client is None:
+            clients = self._services.clients
+            named_client, _ = clients.get_at(credentials.client_id, clients.version())
+            self.on_failure(named_client)
+            raise _InvalidClient("Invalid client credentials.", status_code=401)
+        self.on_success(client)
+        return _AuthlibClient(client)
 
-    def issue_token(self, client: _Client, scope: str | None) -> dict[str, Any]:
-        """What a client is given for the scopes that it asks for; those that it may not have are left out.
+    def issue_token(self, client: _AuthlibClient, scope: str | None) -> dict[str, Any]:
+        """Return the token response for the requested scopes, without those that the client may not have.
 
-        Raises InvalidScopeError when none is left.
+        Raises InvalidScopeError if no scope remains.
         """
-        record, asked = client.record, frozenset((scope or "").split())
-        # A client that may read the whole roster may ask for the core alone: the wider scope opens it (digest 9.1).
-        granted = frozenset(each for each in asked.intersection(ALL) if scope_satisfied(record.scopes, each))
-        if asked and not granted:
-            raise InvalidScopeError("The client may have none of the scopes that it asks for.")
+        record, requested = client.record, frozenset((scope or "").split())
+        # A client with the whole roster may request the core scope alone, which the wider scope includes (C-02).
+        granted = frozenset(name for name in requested.intersection(ALL) if scope_satisfied(record.scopes, name))
+        if requested and not granted:
+            raise InvalidScopeError("The client may not have any of the requested scopes.")
         granted = granted or record.scopes
         return {
-            "access_token": self._chalk.access_tokens.issue(record.id, record.tenant, granted),
+            "access_token": self._services.access_tokens.issue(record.id, record.tenant, granted),
             "token_type": "bearer",
-            "expires_in": self._chalk.access_tokens.seconds,
+            "expires_in": self._services.access_tokens.seconds,
             "scope": " ".join(sort_scopes(granted)),
         }
 
-    def _verify_credentials(self, shown: Credentials) -> OAuthClient | None:
-        if isinstance(shown, SecretCredentials):
-            return self._chalk.clients.authenticate(shown.client, shown.secret)
-        return self._assertions.authenticate(shown.text, self._audiences())
+    def _verify_credentials(self, credentials: ClientCredentials) -> OAuthClient | None:
+        if isinstance(credentials, SecretCredentials):
+            return self._services.clients.authenticate(credentials.client_id, credentials.secret)
+        return self._assertions.authenticate(credentials.assertion, self._audiences())
 
     def _audiences(self) -> list[str]:
-        """Whom an assertion may be for: the token endpoint by any of its addresses."""
-        site = request_base_url(request, self._chalk.settings.public_url)
-        return [site + path for path in PATHS]
+        """Return the accepted audiences of an assertion: every URL of the endpoint."""
+        base_url = request_base_url(request, self._services.settings.public_url)
+        return [base_url + path for path in PATHS]
 
 
-class _Client(ClientMixin):  # type: ignore[misc]  # the library ships no types
-    """A client as Authlib looks at it."""
+class _AuthlibClient(ClientMixin):  # type: ignore[misc]  # the library ships no types
+    """An OAuth client with the interface that Authlib expects."""
 
     def __init__(self, record: OAuthClient) -> None:
         self.record = record
@@ -138,8 +152,8 @@ class _Client(ClientMixin):  # type: ignore[misc]  # the library ships no types
 
 class _InvalidClient(InvalidClientError):  # type: ignore[misc]  # the library ships no types
     def get_headers(self) -> list[tuple[str, str]]:
-        plain: list[tuple[str, str]] = OAuth2Error.get_headers(self)
-        return [*plain, ("WWW-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"')]
+        headers: list[tuple[str, str]] = OAuth2Error.get_headers(self)
+        return [*headers, ("WWW-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"')]
 
 
 class _MethodNotAllowed(InvalidRequestError):  # type: ignore[misc]  # the library ships no types
@@ -150,43 +164,45 @@ class _MethodNotAllowed(InvalidRequestError):  # type: ignore[misc]  # the libra
 
 
 class _TokenServer(AuthorizationServer):  # type: ignore[misc]  # the library ships no types
-    """Authlib's server, which is told who a client is and what it is given, and stores nothing."""
+    """Authlib server that delegates authentication and token creation to callbacks, and stores nothing."""
 
     def __init__(
         self,
-        client_of: Callable[[Mapping[str, str]], _Client],
-        token_for: Callable[[_Client, str | None], dict[str, Any]],
+        authenticate: Callable[[Mapping[str, str]], _AuthlibClient],
+        issue: Callable[[_AuthlibClient, str | None], dict[str, Any]],
     ) -> None:
         super().__init__()
-        self._client_of = client_of
-        self._token_for = token_for
+        self._authenticate = authenticate
+        self._issue = issue
         self.register_grant(ClientCredentialsGrant)
 
-    def answer(self, given: Mapping[str, str]) -> Response:
-        """The answer to a request with these parameters."""
-        made: Response = self.create_token_response(given)
-        return made
+    def token_response(self, params: Mapping[str, str]) -> Response:
+        """Return the response to a token request with these parameters."""
+        response: Response = self.create_token_response(params)
+        return response
 
-    def refusal(self, error: OAuth2Error) -> Response:
-        """The answer that an error is."""
-        made: Response = self.handle_error_response(None, error)
-        return made
+    def error_response(self, error: OAuth2Error) -> Response:
+        """Return the response for an error."""
+        response: Response = self.handle_error_response(None, error)
+        return response
 
     def create_oauth2_request(self, request: Mapping[str, str]) -> OAuth2Request:
-        # Authlib wants https. TLS ends at the proxy in front of us, so a request that came by it says http.
-        made = OAuth2Request("POST", "https://localhost")
-        made.payload = BasicOAuth2Payload(request)
-        return made
+        # Authlib requires https. The proxy ends TLS, so the actual request has the scheme http.
+        oauth2_request = OAuth2Request("POST", "https://localhost")
+        oauth2_request.payload = BasicOAuth2Payload(request)
+        return oauth2_request
 
-    def authenticate_client(self, request: OAuth2Request, methods: object, endpoint: str = "token") -> _Client:
-        return self._client_of(request.payload.data)
+    def authenticate_client(self, request: OAuth2Request, methods: object, endpoint: str = "token") -> _AuthlibClient:
+        return self._authenticate(request.payload.data)
 
-    def generate_token(self, grant_type: str, client: _Client, scope: str | None = None, **_: object) -> dict[str, Any]:
-        return self._token_for(client, scope)
+    def generate_token(
+        self, grant_type: str, client: _AuthlibClient, scope: str | None = None, **_: object
+    ) -> dict[str, Any]:
+        return self._issue(client, scope)
 
     def save_token(self, token: object, request: OAuth2Request) -> None:
-        """Tokens are signed, not stored."""
+        """Do nothing: access tokens are signed and not stored."""
 
 
-def _pass(_: object) -> None:
-    """Nobody has asked to be told."""
+def _ignore(_: object) -> None:
+    """Do nothing. Default of the login callbacks."""

@@ -1,4 +1,7 @@
-"""The pull feed of changes under Chalk's root: what changed after a number, in the order in which it did."""
+"""The change feed under Chalk's root: records that changed after a sequence number, in the order of their changes.
+
+docs/conformance.md, F-01 to F-06, defines its behavior.
+"""
 
 from __future__ import annotations
 
@@ -7,213 +10,260 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import orjson
 from flask import Blueprint, Request, Response, request
-from flask_httpauth import HTTPTokenAuth
 
 from backends import And, Compare, In, OrderBy, Query, Snapshot
 from chalk_flask.api.auth.authentication import current_principal
+from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
-from chalk_flask.api.reads import serialization
+from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
+from chalk_flask.api.reads.serialization import DocumentSerializer
 from chalk_flask.api.routes import ROOTS, ROUTES
-from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.permissions.policy import policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS
 from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, scope_satisfied
 from chalk_flask.roster.changes import sequence
 from chalk_flask.services import Services
 
-__all__ = ["blueprint"]
+__all__ = ["changes_blueprint"]
 
 ROOT = ROOTS[0]
 PATH = f"{ROOT.path}/changes"
 
-LIMIT, MOST = 500, 10_000
-LONGEST = 30
-"""Seconds that a request may wait for something to happen."""
-LOOK = 0.1
-"""Seconds between two looks while a request waits."""
-WAITING = 8
-"""So many requests wait at once, since each holds a thread; one more is answered as if it did not want to wait."""
+DEFAULT_LIMIT, MAX_LIMIT = 500, 10_000
+MAX_WAIT_SECONDS = 30
+POLL_INTERVAL_SECONDS = 0.1
+"""Time between two looks at the store version while a request waits."""
+MAX_WAITING_REQUESTS = 8
+"""Requests that may wait at the same time, as each occupies a thread. Further ones are answered immediately."""
+MAX_SEQUENCE = 10**15
+MAX_QUOTED_CHARACTERS = 80
 
-NAMES = ("since", "limit", "wait", "include", "began")
+PARAMETERS = ("since", "limit", "wait", "include", "began")
 EMPTY = "empty"
-"""Said by `began` in the `next` of a tenant without a roster: who goes on from there has not seen its first load."""
+"""Value of `began` in the `next` link of a tenant without a roster.
+
+A follower that continues from there has not read the first load, and gets 410 once there is one.
+"""
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
 class FeedParams:
-    """What the parameters say; `since` None is "from now on", `empty` that the follower began on an empty tenant."""
+    """Parsed query parameters.
+
+    `since` None means "from now on". `began_empty` is True if the follower started on a tenant without a roster.
+    """
 
     since: int | None
     limit: int
-    wait: int
-    records: bool
-    empty: bool
+    wait_seconds: int
+    include_records: bool
+    began_empty: bool
+
+    def next_page(self, sequence_number: int) -> FeedParams:
+        """Return the parameters that continue after a sequence number."""
+        return replace(self, since=sequence_number, began_empty=sequence_number == 0)
 
 
-def blueprint(chalk: Services, bearer: HTTPTokenAuth) -> Blueprint:
-    """The route of the feed."""
-    made = Blueprint("feed", __name__)
-    places = threading.BoundedSemaphore(WAITING)
+def changes_blueprint(services: Services, auth: Auth) -> Blueprint:
+    """Return a blueprint with the route of the change feed."""
+    blueprint = Blueprint("feed", __name__)
+    view = auth.login_required(role=[ROSTER, ROSTER_CORE])(_ChangesView(services).respond)
+    blueprint.add_url_rule(PATH, "getChanges", view, provide_automatic_options=False)
+    return blueprint
 
-    def changes() -> Response:
-        grant = current_principal()
-        _check(grant)
-        asked = _asked(request)
-        site = request_base_url(request, chalk.settings.public_url)
-        body = _answer(chalk, grant, asked, site)
-        if not body["changes"] and asked.wait and places.acquire(blocking=False):
+
+class _ChangesView:
+    """View of the change feed."""
+
+    def __init__(self, services: Services) -> None:
+        self._store = services.store
+        self._public_url = services.settings.public_url
+        self._waiting = threading.BoundedSemaphore(MAX_WAITING_REQUESTS)
+        self._redaction_cache = RedactionCache()
+
+    def respond(self) -> Response:
+        """Return the response to the current request. It may wait for a change."""
+        principal = current_principal()
+        _require_unrestricted(principal)
+        params = _parse_params(request)
+        base_url = request_base_url(request, self._public_url)
+        page = self._page(principal, params, base_url)
+        if not page["changes"] and params.wait_seconds and self._waiting.acquire(blocking=False):
             try:
-                body = _waited(chalk, grant, _going_on(asked, body["sequence"]), site)
+                page = self._wait_for_page(principal, params.next_page(page["sequence"]), base_url)
             finally:
-                places.release()
-        text = orjson.dumps(body)
+                self._waiting.release()
+        body = orjson.dumps(page)
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-        return Response(text, headers=[*headers, ("Link", f'<{body["next"]}>; rel="next"')])
+        return Response(body, headers=[*headers, ("Link", f'<{page["next"]}>; rel="next"')])
 
-    guarded = bearer.login_required(role=[ROSTER, ROSTER_CORE])(changes)
-    made.add_url_rule(PATH, "getChanges", guarded, provide_automatic_options=False)
-    return made
+    def _wait_for_page(self, principal: Principal, params: FeedParams, base_url: str) -> dict[str, Any]:
+        """Return the page as soon as it has a change, or an empty page when the time is over."""
+        deadline = time.monotonic() + params.wait_seconds
+        while True:
+            version = self._store.version(principal.tenant)
+            page = self._page(principal, params, base_url)
+            if page["changes"]:
+                return page
+            while self._store.version(principal.tenant) == version:
+                if time.monotonic() >= deadline:
+                    return page
+                time.sleep(POLL_INTERVAL_SECONDS)
+
+    def _page(self, principal: Principal, params: FeedParams, base_url: str) -> dict[str, Any]:
+        with self._store.read(principal.tenant) as snapshot:
+            last = sequence.last_sequence(snapshot)
+            since = last if params.since is None else params.since
+            if since < _oldest_sequence(snapshot, params) or since > last:
+                raise ApiError(
+                    410,
+                    f"The changes after {since} are no longer available. Request changes?since=latest, read everything"
+                    f" again, and continue from the returned sequence.",
+                )
+            notes = _read_notes(snapshot, principal, since, last, params.limit)
+            changes = list(self._changes(snapshot, notes, principal, base_url + ROOT.path, params.include_records))
+        reached = notes[-1]["sequence"] if len(notes) == params.limit else last
+        other_params = "".join(f"&{name}={value}" for name, value in _link_params(params.next_page(reached)).items())
+        return {
+            "changes": changes,
+            "sequence": reached,
+            "more": reached < last,
+            "next": f"{base_url}{PATH}?since={reached}{other_params}",
+        }
+
+    def _changes(
+        self,
+        snapshot: Snapshot,
+        notes: list[dict[str, Any]],
+        principal: Principal,
+        root_url: str,
+        include_records: bool,
+    ) -> Iterator[dict[str, Any]]:
+        lookup = ReferenceLookup(snapshot, principal.tenant, self._redaction_cache)
+        policy = policy_for(principal)
+
+        @cache
+        def serializer(name: str) -> DocumentSerializer:
+            return DocumentSerializer(RESOURCES[name], root_url, None, policy, lookup)
+
+        bodies = _read_bodies(snapshot, notes)
+        for note in notes:
+            name, key = note["collection"], note["sourcedId"]
+            resource_type, body = RESOURCES[name], bodies[name][key]
+            verb = "updated" if resource_type.is_active(body) else "deleted"
+            change: dict[str, Any] = {
+                "sequence": note["sequence"],
+                "type": f"{resource_type.singular_name}.{verb}",
+                "entity": resource_type.singular_name,
+                "sourcedId": key,
+            }
+            if include_records:
+                change["record"] = orjson.Fragment(b"".join(serializer(name).render([body])))
+            yield change
 
 
-def _check(grant: Principal) -> None:
-    """Raises Problem (403) for a bearer who sees a part only: one could not learn that a record left that part."""
-    limits = grant.restrictions
+def _require_unrestricted(principal: Principal) -> None:
+    """Raise ApiError (403) if the principal sees some records or fields only (docs/conformance.md, F-05).
+
+    It could not learn that a record left the visible part.
+    """
+    limits = principal.restrictions
     if limits.redacted or (limits.orgs, limits.grades, limits.classes) != (NO_RESTRICTIONS.orgs,) * 3:
-        raise ApiError(403, "A token that is limited to some records or fields cannot follow changes: read instead.")
+        raise ApiError(
+            403,
+            "A token that is limited to some records or fields cannot use the change feed. Read the collections"
+            " instead.",
+        )
 
 
-def _asked(now: Request) -> FeedParams:
-    given: dict[str, str] = {}
-    for name, value in now.args.items(multi=True):
-        if name not in NAMES or name in given:
+def _parse_params(current: Request) -> FeedParams:
+    params: dict[str, str] = {}
+    for name, value in current.args.items(multi=True):
+        if name not in PARAMETERS:
             raise ApiError(
-                400, f"{name[:80]!r} is not a parameter here, or stands twice; there are {', '.join(NAMES)}."
+                400, f"Unknown parameter {name[:MAX_QUOTED_CHARACTERS]!r}. Use one of {', '.join(PARAMETERS)}."
             )
-        given[name] = value
-    if given.get("include", "records") not in ("records", "ids"):
-        raise ApiError(400, "include is records or ids.")
-    if given.get("began", EMPTY) != EMPTY:
-        raise ApiError(400, f"began is {EMPTY}, where `next` has it.")
-    since = None if given.get("since") == "latest" else _number(given, "since", 0, None, 10**15)
-    wait = _number(given, "wait", 0, 0, LONGEST)
-    limit = _number(given, "limit", 1, LIMIT, MOST)
-    return FeedParams(since, limit, wait, given.get("include") != "ids", "began" in given)
+        if name in params:
+            raise ApiError(400, f"{name} is given more than once.")
+        params[name] = value
+    if params.get("include", "records") not in ("records", "ids"):
+        raise ApiError(400, "include must be records or ids.")
+    if params.get("began", EMPTY) != EMPTY:
+        raise ApiError(400, f"began must be {EMPTY}, as in the next link.")
+    since = None if params.get("since") == "latest" else _parse_number(params, "since", 0, None, MAX_SEQUENCE)
+    wait_seconds = _parse_number(params, "wait", 0, 0, MAX_WAIT_SECONDS)
+    limit = _parse_number(params, "limit", 1, DEFAULT_LIMIT, MAX_LIMIT)
+    return FeedParams(since, limit, wait_seconds, params.get("include") != "ids", "began" in params)
 
 
-def _going_on(asked: FeedParams, reached: int) -> FeedParams:
-    """The same, from the number that was reached on."""
-    return replace(asked, since=reached, empty=reached == 0)
-
-
-def _number(given: Mapping[str, str], name: str, least: int, otherwise: int | None, most: int) -> int:
-    text = given.get(name)
-    if text is None and otherwise is not None:
-        return otherwise
-    if text is None or not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
-        extra = ", or the word latest" if name == "since" else ""
-        raise ApiError(400, f"{name} is a whole number from {least} to {most}{extra}.")
+def _parse_number(params: Mapping[str, str], name: str, minimum: int, default: int | None, maximum: int) -> int:
+    text = params.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not _NUMBER.fullmatch(text) or not minimum <= int(text) <= maximum:
+        alternative = ", or latest" if name == "since" else ""
+        raise ApiError(400, f"{name} must be a whole number from {minimum} to {maximum}{alternative}.")
     return int(text)
 
 
-def _waited(chalk: Services, grant: Principal, asked: FeedParams, site: str) -> dict[str, Any]:
-    """The answer as soon as there is a change, or at the end of the time."""
-    deadline = time.monotonic() + asked.wait
-    while True:
-        stamp = chalk.store.version(grant.tenant)
-        body = _answer(chalk, grant, asked, site)
-        if body["changes"]:
-            return body
-        while chalk.store.version(grant.tenant) == stamp:
-            if time.monotonic() >= deadline:
-                return body
-            time.sleep(LOOK)
+def _oldest_sequence(snapshot: Snapshot, params: FeedParams) -> int:
+    """Return the oldest sequence number after which all changes are known.
 
-
-def _answer(chalk: Services, grant: Principal, asked: FeedParams, site: str) -> dict[str, Any]:
-    with chalk.store.read(grant.tenant) as snapshot:
-        last = sequence.last_sequence(snapshot)
-        since = last if asked.since is None else asked.since
-        if since < _known(snapshot, asked) or since > last:
-            raise ApiError(
-                410,
-                f"What changed after {since} is not known any more: read everything again, after asking for"
-                f" changes?since=latest, and follow from there.",
-            )
-        notes = _notes(snapshot, grant, since, last, asked.limit)
-        changes = list(_changes(snapshot, notes, site + ROOT.path, asked.records))
-    reached = notes[-1]["sequence"] if len(notes) == asked.limit else last
-    follow = "".join(f"&{name}={value}" for name, value in _kept(_going_on(asked, reached)).items())
-    return {
-        "changes": changes,
-        "sequence": reached,
-        "more": reached < last,
-        "next": f"{site}{PATH}?since={reached}{follow}",
-    }
-
-
-def _known(snapshot: Snapshot, asked: FeedParams) -> int:
-    """The number since which all is known. The first load lies before it, which a full read has in it: 0 is as good as
-    its number, unless the follower has said that there was nothing to read."""
-    purged = sequence.oldest_known(snapshot)
-    return 0 if purged == sequence.FIRST_LOAD and not asked.empty else purged
-
-
-def _kept(asked: FeedParams) -> dict[str, object]:
-    kept: dict[str, object] = {"limit": asked.limit} if asked.limit != LIMIT else {}
-    kept |= {"wait": asked.wait} if asked.wait else {}
-    kept |= {} if asked.records else {"include": "ids"}
-    return kept | ({"began": EMPTY} if asked.empty else {})
-
-
-def _notes(snapshot: Snapshot, grant: Principal, since: int, last: int, limit: int) -> list[dict[str, Any]]:
-    """The first `limit` notes after a number that the bearer may read, in order.
-
-    They are looked for in windows that grow, since a page counts all that matches.
+    A full read includes the first load, so 0 is as good as the number of the first load. It is not if the follower
+    started on an empty tenant.
     """
-    found: list[dict[str, Any]] = []
+    oldest = sequence.oldest_known(snapshot)
+    return 0 if oldest == sequence.FIRST_LOAD and not params.began_empty else oldest
+
+
+def _link_params(params: FeedParams) -> dict[str, object]:
+    """Return the parameters of the next link that differ from their defaults, without `since`."""
+    link: dict[str, object] = {"limit": params.limit} if params.limit != DEFAULT_LIMIT else {}
+    link |= {"wait": params.wait_seconds} if params.wait_seconds else {}
+    link |= {} if params.include_records else {"include": "ids"}
+    return link | ({"began": EMPTY} if params.began_empty else {})
+
+
+def _read_notes(snapshot: Snapshot, principal: Principal, since: int, last: int, limit: int) -> list[dict[str, Any]]:
+    """Return the first `limit` change notes after a sequence number that the principal may read, in order.
+
+    Queries cover windows of growing size, because a page counts all matching records.
+    """
+    notes: list[dict[str, Any]] = []
+    collections = _readable_collections(principal)
     window = limit
-    while since < last and len(found) < limit:
-        within = Compare(sequence.FIELD, ">", float(since)), Compare(sequence.FIELD, "<=", float(since + window))
-        where = And((*within, In("collection", _readable(grant))))
-        asked = Query(sequence.COLLECTION, where, (OrderBy(sequence.FIELD),), limit=limit - len(found))
-        found += orjson.loads(b"[%b]" % snapshot.find(asked).body())
+    while since < last and len(notes) < limit:
+        bounds = Compare(sequence.FIELD, ">", float(since)), Compare(sequence.FIELD, "<=", float(since + window))
+        where = And((*bounds, In("collection", collections)))
+        query = Query(sequence.COLLECTION, where, (OrderBy(sequence.FIELD),), limit=limit - len(notes))
+        notes += orjson.loads(b"[%b]" % snapshot.find(query).body())
         since, window = since + window, window * 4
-    return found
+    return notes
 
 
-def _readable(grant: Principal) -> tuple[str, ...]:
-    """The collections that the scopes open as a whole."""
-    whole = {route.resource.name: route.scope for route in ROUTES if route.path == f"/{route.resource.name}"}
+def _readable_collections(principal: Principal) -> tuple[str, ...]:
+    """Return the collections that the scopes of the principal open as a whole."""
+    scopes = {route.resource_type.name: route.scope for route in ROUTES if route.path == f"/{route.resource_type.name}"}
     return tuple(
         name
-        for name, scope in whole.items()
-        if scope_satisfied(grant.scopes, scope) and name not in grant.restrictions.denied
+        for name, scope in scopes.items()
+        if scope_satisfied(principal.scopes, scope) and name not in principal.restrictions.denied
     )
 
 
-def _changes(snapshot: Snapshot, notes: list[dict[str, Any]], root: str, records: bool) -> Iterator[dict[str, Any]]:
+def _read_bodies(snapshot: Snapshot, notes: list[dict[str, Any]]) -> dict[str, Mapping[str, bytes]]:
+    """Return the stored documents of the notes by collection and key."""
     keys: dict[str, list[str]] = {}
     for note in notes:
         keys.setdefault(note["collection"], []).append(note["sourcedId"])
-    bodies = {name: snapshot.get_many(name, these) for name, these in keys.items()}
-    for note in notes:
-        resource: ResourceType = RESOURCES[note["collection"]]
-        body = bodies[resource.name][note["sourcedId"]]
-        what = "updated" if resource.is_active(body) else "deleted"
-        change: dict[str, Any] = {
-            "sequence": note["sequence"],
-            "type": f"{resource.singular_name}.{what}",
-            "entity": resource.singular_name,
-            "sourcedId": note["sourcedId"],
-        }
-        if records:
-            change["record"] = orjson.Fragment(b"".join(serialization.render_documents([body], root, None)))
-        yield change
+    return {name: snapshot.get_many(name, collection_keys) for name, collection_keys in keys.items()}

@@ -1,6 +1,6 @@
-"""Query parameters, from the raw query string to what is asked of storage (digest 4; design section 5).
+"""Query parameters of reads, parsed from the raw query string into a condition, an order, a page and fields.
 
-Clients repeat themselves, so what a query string means is remembered for each route; an error is found again.
+Clients repeat their query strings, so parsed parameters are cached. Errors are not cached.
 """
 
 from __future__ import annotations
@@ -20,31 +20,35 @@ from chalk_flask.oneroster.relations import VISIBLE
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy
 
-__all__ = ["ParameterWarning", "QueryParams", "parse_query_params"]
+__all__ = ["ParameterWarning", "QueryParams", "link_header", "parse_query_params"]
 
-NAMES = ("limit", "offset", "sort", "orderBy", "filter", "fields")
+COLLECTION_PARAMETERS = ("limit", "offset", "sort", "orderBy", "filter", "fields")
+SINGLE_PARAMETERS = ("fields",)
 
-REMEMBERED = 1024
-"""The longest query string that is worth keeping."""
+MAX_CACHED_QUERY_BYTES = 1024
+"""Longest query string that is cached."""
 
-NAMED = 200
-"""Characters of an unknown name that a warning repeats."""
+MAX_QUOTED_CHARACTERS = 200
+"""Characters of an unknown name that a warning quotes."""
 
 _DIGITS = re.compile(r"[0-9]{1,18}")
-_SHOWS_DELETED = frozenset({"status", "dateLastModified"})
+_FIELDS_THAT_SELECT_DELETED = frozenset({"status", "dateLastModified"})
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterWarning:
-    """A warning that goes with an answer: a parameter named what the class does not have."""
+    """A warning in a successful response: a parameter names a field that does not exist."""
 
-    minor: str
+    code_minor: str
     description: str
 
 
 @dataclass(frozen=True, slots=True)
 class QueryParams:
-    """What the parameters say. `fields` None is all of them; `others` is the query string without limit and offset."""
+    """Parsed query parameters.
+
+    `fields` None selects all fields. `other_params` is the query string without `limit` and `offset`.
+    """
 
     where: Where = MATCH_ALL
     order: tuple[OrderBy, ...] = ()
@@ -56,124 +60,134 @@ class QueryParams:
 
 
 def parse_query_params(
-    route: Route, root: ApiRoot, query: bytes, maximum: int, policy: AccessPolicy = UNRESTRICTED
+    route: Route, root: ApiRoot, query: bytes, max_limit: int, policy: AccessPolicy = UNRESTRICTED
 ) -> QueryParams:
-    """What a query string means for a route under a root; a `maximum` of 0 is none. Raises Problem (400).
+    """Parse the query string of a route under a root. A `max_limit` of 0 means no maximum.
 
-    To a limited bearer redacted fields are unknown.
+    Fields that the policy redacts are unknown. Raises ApiError (400) for invalid parameters.
     """
-    read = _remembered if len(query) <= REMEMBERED else _asked
-    return read(route, root, query, maximum, policy)
+    parse = _parse_cached if len(query) <= MAX_CACHED_QUERY_BYTES else _parse
+    return parse(route, root, query, max_limit, policy)
 
 
-def _asked(route: Route, root: ApiRoot, query: bytes, maximum: int, seen_by: AccessPolicy) -> QueryParams:
-    # Bytes that are not UTF-8 become a character that no record holds.
+def _parse(route: Route, root: ApiRoot, query: bytes, max_limit: int, policy: AccessPolicy) -> QueryParams:
+    # Bytes that are not UTF-8 become a character that no record contains.
     pairs = parse_qsl(query.decode(errors="replace"), keep_blank_values=True, errors="replace")
-    given = _once(pairs, NAMES if route.is_collection else ("fields",))
-    resource = seen_by.resource_type(route.resource.name)
+    params = _unique(pairs, COLLECTION_PARAMETERS if route.is_collection else SINGLE_PARAMETERS)
+    resource_type = policy.resource_type(route.resource_type.name)
     if not route.is_collection:
-        fields, notices = _fields(given.get("fields"), resource)
-        return QueryParams(_filter("", resource, seen_by), fields=fields, warnings=notices)
-    limit, offset = _limit(given.get("limit"), root, maximum), _whole("offset", given.get("offset", "0"))
-    where = _filter(given.get("filter", ""), resource, seen_by)
-    order, unsorted = _order(given.get("sort", ""), given.get("orderBy", ""), resource, seen_by)
-    fields, unselected = _fields(given.get("fields"), resource)
-    return QueryParams(where, order, offset, limit, fields, unsorted + unselected, _others(pairs))
+        fields, warnings = _parse_fields(params.get("fields"), resource_type)
+        return QueryParams(_parse_filter("", resource_type, policy), fields=fields, warnings=warnings)
+    limit = _parse_limit(params.get("limit"), root, max_limit)
+    offset = _parse_whole_number("offset", params.get("offset", "0"))
+    where = _parse_filter(params.get("filter", ""), resource_type, policy)
+    order, sort_warnings = _parse_order(params.get("sort", ""), params.get("orderBy", ""), resource_type, policy)
+    fields, field_warnings = _parse_fields(params.get("fields"), resource_type)
+    return QueryParams(where, order, offset, limit, fields, sort_warnings + field_warnings, _other_params(pairs))
 
 
-_remembered = lru_cache(maxsize=4096)(_asked)
+_parse_cached = lru_cache(maxsize=4096)(_parse)
 
 
-def _once(pairs: list[tuple[str, str]], names: tuple[str, ...]) -> Mapping[str, str]:
-    """The parameters of these names; others are none of ours."""
-    given: dict[str, str] = {}
+def _unique(pairs: list[tuple[str, str]], names: tuple[str, ...]) -> Mapping[str, str]:
+    """Return the parameters of these names. Other parameters are ignored (docs/conformance.md, Q-04)."""
+    params: dict[str, str] = {}
     for name, value in pairs:
-        if name in given:
+        if name in params:
             raise ApiError(400, f"{name} is given more than once.")
         if name in names:
-            given[name] = value
-    return given
+            params[name] = value
+    return params
 
 
-def _limit(text: str | None, root: ApiRoot, maximum: int) -> int | None:
+def _parse_limit(text: str | None, root: ApiRoot, max_limit: int) -> int | None:
     if text is None:
-        return min(root.limit, maximum or root.limit) or None
-    limit = _whole("limit", text)
+        return min(root.default_limit, max_limit or root.default_limit) or None
+    limit = _parse_whole_number("limit", text)
     if limit == 0:
         raise ApiError(400, "limit must be at least 1.")
-    if maximum and limit > maximum:
-        raise ApiError(400, f"limit must be at most {maximum} here.")
+    if max_limit and limit > max_limit:
+        raise ApiError(400, f"limit must be at most {max_limit} here.")
     return limit
 
 
-def _whole(name: str, text: str) -> int:
+def _parse_whole_number(name: str, text: str) -> int:
     if not _DIGITS.fullmatch(text):
         raise ApiError(400, f"{name} must be a whole number of 1 to 18 digits, not {printable(text)}.")
     return int(text)
 
 
-def _filter(text: str, resource: ResourceType, seen_by: AccessPolicy) -> Where:
-    """The filter, and that deleted gradebook objects are hidden unless it asks after them (reading A-04)."""
-    wanted = _parsed(text)
-    hides = resource.name in GRADEBOOK_COLLECTIONS
-    if wanted is None:
-        return VISIBLE if hides else MATCH_ALL
+def _parse_filter(text: str, resource_type: ResourceType, policy: AccessPolicy) -> Where:
+    """Return the condition of a filter.
+
+    Deleted gradebook objects are excluded unless the filter names a field that selects them (docs/conformance.md,
+    A-04).
+    """
+    parsed = _parse_filter_text(text)
+    excludes_deleted = resource_type.name in GRADEBOOK_COLLECTIONS
+    if parsed is None:
+        return VISIBLE if excludes_deleted else MATCH_ALL
     try:
-        where = filters.compile_filter(wanted, resource)
+        where = filters.compile_filter(parsed, resource_type)
     except filters.FilterError as error:
         raise ApiError(400, str(error), "invalid_filter_field" if error.unknown_field else "") from error
-    if seen_by is not UNRESTRICTED:
-        where = seen_by.restrict_filter(where, resource.name)
-    return and_(VISIBLE, where) if hides and wanted.fields.isdisjoint(_SHOWS_DELETED) else where
+    if policy is not UNRESTRICTED:
+        where = policy.restrict_filter(where, resource_type.name)
+    return and_(VISIBLE, where) if excludes_deleted and parsed.fields.isdisjoint(_FIELDS_THAT_SELECT_DELETED) else where
 
 
-def _parsed(text: str) -> filters.Filter | None:
+def _parse_filter_text(text: str) -> filters.Filter | None:
     try:
         return filters.parse_filter(text)
     except filters.FilterError as error:
         raise ApiError(400, str(error)) from error
 
 
-def _order(
-    name: str, direction: str, resource: ResourceType, seen_by: AccessPolicy
+def _parse_order(
+    name: str, direction: str, resource_type: ResourceType, policy: AccessPolicy
 ) -> tuple[tuple[OrderBy, ...], tuple[ParameterWarning, ...]]:
     if direction.lower() not in ("", "asc", "desc"):
         raise ApiError(400, f"orderBy must be asc or desc, not {printable(direction)}.")
     descending, name = direction.lower() == "desc", name.strip()
     if not name:
         return (OrderBy(KEY, descending=True),) if descending else (), ()
-    path = resource.filter_path(name)
-    # By a reference that may lead to what is hidden nobody sorts either: the order would tell its id.
-    if path is None or path.field in seen_by.hideable_references(resource.name):
-        return (), (ParameterWarning("invalid_sort_field", name[:NAMED]),)
+    path = resource_type.filter_path(name)
+    # The order of references to hidden records would reveal their ids (docs/conformance.md, L-05).
+    if path is None or path.field in policy.hideable_references(resource_type.name):
+        return (), (ParameterWarning("invalid_sort_field", name[:MAX_QUOTED_CHARACTERS]),)
     return (OrderBy(path.ordered_by or path.field, descending),), ()
 
 
-def _fields(text: str | None, resource: ResourceType) -> tuple[tuple[str, ...] | None, tuple[ParameterWarning, ...]]:
-    """The selected members in the order of the record; one unknown name selects everything (digest 4.5)."""
+def _parse_fields(
+    text: str | None, resource_type: ResourceType
+) -> tuple[tuple[str, ...] | None, tuple[ParameterWarning, ...]]:
+    """Return the selected fields in the order of the record.
+
+    An unknown name selects all fields and adds a warning (docs/conformance.md, A-03 and Q-17).
+    """
     if text is None:
         return None, ()
     names = {name for part in text.split(",") if (name := part.strip())}
     if not names:
-        raise ApiError(400, "fields names no field.", "invalid_blank_selection_field")
-    if unknown := sorted(names - resource.fields.keys()):
-        return None, (ParameterWarning("invalid_selection_field", ", ".join(unknown)[:NAMED]),)
-    return tuple(name for name in resource.fields if name in names), ()
+        raise ApiError(400, "fields must name at least one field.", "invalid_blank_selection_field")
+    if unknown := sorted(names - resource_type.fields.keys()):
+        return None, (ParameterWarning("invalid_selection_field", ", ".join(unknown)[:MAX_QUOTED_CHARACTERS]),)
+    return tuple(name for name in resource_type.fields if name in names), ()
 
 
-def _others(pairs: list[tuple[str, str]]) -> str:
+def _other_params(pairs: list[tuple[str, str]]) -> str:
     return urlencode([pair for pair in pairs if pair[0] not in ("limit", "offset")], quote_via=quote, safe="")
 
 
-def link_header(url: str, asked: QueryParams, total: int) -> str:
-    """first, prev, next and last of a page whose size is known: absolute, with every other parameter kept."""
-    limit, offset = asked.limit or 1, asked.offset
+def link_header(url: str, params: QueryParams, total: int) -> str:
+    """Return the Link header of a page: absolute `first`, `prev`, `next` and `last` links with all other parameters."""
+    limit, offset = params.limit or 1, params.offset
     last = max(total - 1, 0) // limit * limit
-    # From beyond the end one page back is still beyond it, as far as the reader knows: arithmetic, not a search.
-    steps = [("first", 0), ("prev", max(0, offset - limit)), ("next", offset + limit), ("last", last)]
-    others = f"{asked.other_params}&" if asked.other_params else ""
+    # `prev` is plain arithmetic: from far beyond the end it still leads beyond the end.
+    starts = [("first", 0), ("prev", max(0, offset - limit)), ("next", offset + limit), ("last", last)]
+    others = f"{params.other_params}&" if params.other_params else ""
     return ", ".join(
-        f'<{url}?{others}limit={limit}&offset={start}>; rel="{name}"'
-        for name, start in steps
-        if not (name == "prev" and offset == 0) and not (name == "next" and start >= total)
+        f'<{url}?{others}limit={limit}&offset={start}>; rel="{relation}"'
+        for relation, start in starts
+        if not (relation == "prev" and offset == 0) and not (relation == "next" and start >= total)
     )

@@ -1,7 +1,7 @@
-"""What is left out of the bodies that a limited bearer gets: references to what it cannot see, redacted fields.
+"""Redaction of documents for restricted callers: references to hidden records and redacted fields are removed.
 
-What remains is as it was stored: in the same order, without empty members but for the arrays that are always there.
-References are cut out of the bytes of a page, which tell them from anything else; only redaction parses documents.
+The rest of a document keeps its stored bytes and order. Arrays that are always present stay as empty arrays.
+References are cut out of the bytes of a page without parsing it. Only redacted fields need parsed documents.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import orjson
 
@@ -21,139 +21,163 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import AccessPolicy
 from chalk_flask.permissions.restrictions import is_redacted
 
-__all__ = ["RedactionCache", "Redactor", "make_redactor"]
+__all__ = ["RedactionCache", "Redactor", "ReferenceLookup", "make_redactor"]
 
-# In stored bodies an escaped solidus begins the address of a reference, and stands nowhere else (design section 2).
+# In stored bodies an escaped solidus marks the start of a reference's address and occurs nowhere else.
 _REFERENCE = rb'\{"href":"\\/[^"]*","sourcedId":"[^"\\]*(?:\\.[^"\\]*)*","type":"[^"]*"\}'
-_ONE = re.compile(_REFERENCE)
+_REFERENCE_PATTERN = re.compile(_REFERENCE)
 
-Left: TypeAlias = dict[bytes, bytes]
-"""A member with references as it is stored, to what a bearer gets of it."""
+RedactedMembers: TypeAlias = dict[bytes, bytes]
+"""Map from a stored member with references to the member without hidden references."""
 
 
 class RedactionCache:
-    """What is left of members with references, remembered: a page names few records, and often the same.
+    """Cache of redacted reference members, per tenant, policy and collection. Thread-safe.
 
-    What is known holds for one revision of a tenant. All is forgotten at once when it is much.
+    Pages repeat the same few references. An entry is valid for one revision of a tenant. The whole cache is cleared
+    when it exceeds `MAX_MEMBERS`.
     """
 
-    MANY = 50_000
+    MAX_MEMBERS = 50_000
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, AccessPolicy, str], tuple[int, Left]] = {}
+        self._entries: dict[tuple[str, AccessPolicy, str], tuple[int, RedactedMembers]] = {}
         self._lock = threading.Lock()
 
-    def of(self, tenant: str, seen_by: AccessPolicy, collection: str, revision: int) -> Left:
-        """What is known of a collection; whoever learns more adds it."""
-        kind = (tenant, seen_by, collection)
+    def members(self, tenant: str, policy: AccessPolicy, collection: str, revision: int) -> RedactedMembers:
+        """Return the mutable map of redacted members of a collection. The caller adds the members that it computes."""
+        key = (tenant, policy, collection)
         with self._lock:
-            entry = self._known.get(kind)
-            if entry is None or entry[0] != revision or len(entry[1]) > self.MANY:
-                if sum(len(left) for _, left in self._known.values()) > self.MANY:
-                    self._known.clear()
-                entry = self._known[kind] = (revision, {})
+            entry = self._entries.get(key)
+            if entry is None or entry[0] != revision or len(entry[1]) > self.MAX_MEMBERS:
+                if sum(len(members) for _, members in self._entries.values()) > self.MAX_MEMBERS:
+                    self._entries.clear()
+                entry = self._entries[key] = (revision, {})
             return entry[1]
 
 
-class Redactor:
-    """Takes out of the documents of one answer what its bearer must not see."""
+class ReferenceLookup(NamedTuple):
+    """Source of reference visibility: a snapshot of the tenant, and the cache of earlier results."""
 
-    def __init__(self, knife: _RedactionRules, seen_by: AccessPolicy, snapshot: Snapshot, left: Left) -> None:
-        self._knife = knife
-        self._seen_by = seen_by
+    snapshot: Snapshot
+    tenant: str
+    cache: RedactionCache
+
+
+class Redactor:
+    """Redaction of the documents of one collection in one snapshot, for one policy. `make_redactor` creates it."""
+
+    def __init__(
+        self, rules: _RedactionRules, policy: AccessPolicy, snapshot: Snapshot, members: RedactedMembers
+    ) -> None:
+        self._rules = rules
+        self._policy = policy
         self._snapshot = snapshot
-        self._left = left
+        self._members = members
 
     def strip_references(self, chunk: bytes) -> bytes:
-        """Stored documents without references to what is not visible."""
-        if self._knife.members is None:
+        """Return stored documents without references to hidden records."""
+        if self._rules.member_pattern is None:
             return chunk
-        parts = self._knife.members.split(chunk)
+        parts = self._rules.member_pattern.split(chunk)
         members = parts[1::2]
-        if unknown := {member for member in members if member not in self._left}:
-            self._learn(unknown)
-        left = [self._left[member] for member in members]
-        if left == members:
+        if uncached := {member for member in members if member not in self._members}:
+            self._redact_members(uncached)
+        redacted = [self._members[member] for member in members]
+        if redacted == members:
             return chunk
-        parts[1::2] = left
+        parts[1::2] = redacted
         return b"".join(parts)
 
     def strip_fields(self, chunk: bytes) -> bytes:
-        """Documents without the redacted fields."""
-        return self._knife.redacted(chunk)
+        """Return documents without redacted fields."""
+        return self._rules.strip_fields(chunk)
 
-    def _learn(self, members: set[bytes]) -> None:
-        """Look up what these members refer to, with one question a collection."""
-        named = {member: [orjson.loads(each)["sourcedId"] for each in _ONE.findall(member)] for member in members}
-        asked: dict[str, set[str]] = {}
-        for member, keys in named.items():
-            asked.setdefault(self._knife.reference(member).target, set()).update(keys)
-        shown = {target: self._visible(target, keys) for target, keys in asked.items()}
-        for member, keys in named.items():
-            reference = self._knife.reference(member)
-            self._left[member] = self._knife.trimmed(member, [key in shown[reference.target] for key in keys])
+    def _redact_members(self, members: set[bytes]) -> None:
+        """Add the members to the cache, with one query per referenced collection."""
+        member_keys = {
+            member: [orjson.loads(reference)["sourcedId"] for reference in _REFERENCE_PATTERN.findall(member)]
+            for member in members
+        }
+        keys_by_target: dict[str, set[str]] = {}
+        for member, keys in member_keys.items():
+            keys_by_target.setdefault(self._rules.reference(member).target, set()).update(keys)
+        visible = {target: self._visible_keys(target, keys) for target, keys in keys_by_target.items()}
+        for member, keys in member_keys.items():
+            visible_keys = visible[self._rules.reference(member).target]
+            self._members[member] = self._rules.strip_hidden(member, [key in visible_keys for key in keys])
 
-    def _visible(self, collection: str, keys: set[str]) -> set[str]:
-        where = self._seen_by.rows_hinted(collection)
-        if where is MATCH_NONE:
+    def _visible_keys(self, collection: str, keys: set[str]) -> set[str]:
+        rows = self._policy.rows_hinted(collection)
+        if rows is MATCH_NONE:
             return set()
-        return set(self._snapshot.keys(collection, and_(In(KEY, tuple(sorted(keys))), where)))
+        return set(self._snapshot.keys(collection, and_(In(KEY, tuple(sorted(keys))), rows)))
 
 
-def make_redactor(
-    collection: str, seen_by: AccessPolicy, snapshot: Snapshot, tenant: str, known: RedactionCache
-) -> Redactor | None:
-    """What has to be done to the documents of the collection; None when nothing can have to go."""
-    knife = _knife(collection, seen_by)
-    if knife is None:
+def make_redactor(collection: str, policy: AccessPolicy, lookup: ReferenceLookup) -> Redactor | None:
+    """Return the redactor of a collection, or None if the policy removes nothing from its documents."""
+    rules = _rules(collection, policy)
+    if rules is None:
         return None
-    return Redactor(knife, seen_by, snapshot, known.of(tenant, seen_by, collection, snapshot.revision))
+    snapshot, tenant, cache = lookup
+    return Redactor(rules, policy, snapshot, cache.members(tenant, policy, collection, snapshot.revision))
 
 
 class _RedactionRules:
-    """What has to go from the documents of a collection, whoever asks."""
+    """Fields and references that a policy removes from the documents of a collection."""
 
-    def __init__(self, collection: str, seen_by: AccessPolicy) -> None:
-        resource, redacted = RESOURCES[collection], seen_by.redacted
-        self._gone = [name for name in resource.fields if is_redacted(redacted, name)]
-        parts = (path.removesuffix(".*").split(".", 1) for path in redacted if "." in path.removesuffix(".*"))
-        self._parts = [(name, part) for name, part in parts if name in resource.fields and name not in self._gone]
-        self._marks = [f'"{name}":'.encode() for name in (*self._gone, *(name for name, _ in self._parts))]
-        self._always = frozenset(resource.always_present)
-        doubtful = seen_by.hideable_references(collection).values()
+    def __init__(self, collection: str, policy: AccessPolicy) -> None:
+        resource_type, redacted = RESOURCES[collection], policy.redacted
+        self._removed_fields = [name for name in resource_type.fields if is_redacted(redacted, name)]
+        splits = (path.removesuffix(".*").split(".", 1) for path in redacted if "." in path.removesuffix(".*"))
+        self._removed_parts = [
+            (name, part) for name, part in splits if name in resource_type.fields and name not in self._removed_fields
+        ]
+        self._markers = [
+            f'"{name}":'.encode() for name in (*self._removed_fields, *(name for name, _ in self._removed_parts))
+        ]
+        self._always_present = frozenset(resource_type.always_present)
         self._references: Mapping[bytes, Reference] = {
-            each.name.encode(): each for each in doubtful if each.name not in self._gone
+            reference.name.encode(): reference
+            for reference in policy.hideable_references(collection).values()
+            if reference.name not in self._removed_fields
         }
         names = b"|".join(self._references)
-        text = rb'(,"(?:%b)":(?:%b|\[%b(?:,%b)*\]))' % (names, _REFERENCE, _REFERENCE, _REFERENCE)
-        self.members = re.compile(text) if names else None
+        pattern = rb'(,"(?:%b)":(?:%b|\[%b(?:,%b)*\]))' % (names, _REFERENCE, _REFERENCE, _REFERENCE)
+        self.member_pattern = re.compile(pattern) if names else None
 
     @property
-    def blunt(self) -> bool:
-        """Whether it never cuts anything."""
-        return not (self._references or self._gone or self._parts)
+    def is_empty(self) -> bool:
+        """True if no field or reference is ever removed."""
+        return not (self._references or self._removed_fields or self._removed_parts)
 
     def reference(self, member: bytes) -> Reference:
-        """What the member is."""
+        """Return the reference field of a stored member."""
         return self._references[member[2 : member.index(b'"', 2)]]
 
-    def trimmed(self, member: bytes, shown: list[bool]) -> bytes:
-        """What is left of the member when these of its references are shown."""
-        if all(shown):
+    def strip_hidden(self, member: bytes, visible: list[bool]) -> bytes:
+        """Return the member with its visible references only, or empty bytes if it has to be omitted."""
+        if all(visible):
             return member
         name = self.reference(member).name
-        left = [each for each, kept in zip(_ONE.findall(member), shown, strict=True) if kept]
-        return b',"%b":[%b]' % (name.encode(), b",".join(left)) if left or name in self._always else b""
+        references = [
+            reference
+            for reference, is_visible in zip(_REFERENCE_PATTERN.findall(member), visible, strict=True)
+            if is_visible
+        ]
+        if not references and name not in self._always_present:
+            return b""
+        return b',"%b":[%b]' % (name.encode(), b",".join(references))
 
-    def redacted(self, chunk: bytes) -> bytes:
-        """The documents without redacted fields; the chunk itself when it has none of them."""
-        if not any(mark in chunk for mark in self._marks):
+    def strip_fields(self, chunk: bytes) -> bytes:
+        """Return the documents without redacted fields, or the chunk itself if it has none of them."""
+        if not any(marker in chunk for marker in self._markers):
             return chunk
         documents: list[dict[str, JSON]] = orjson.loads(b"[%b]" % chunk)
         for document in documents:
-            for name in self._gone:
+            for name in self._removed_fields:
                 document.pop(name, None)
-            for name, part in self._parts:
+            for name, part in self._removed_parts:
                 if name in document:
                     document[name] = _without(document[name], part)
                     if not document[name]:
@@ -162,24 +186,27 @@ class _RedactionRules:
 
 
 @lru_cache(maxsize=4096)
-def _knife(collection: str, seen_by: AccessPolicy) -> _RedactionRules | None:
-    knife = _RedactionRules(collection, seen_by)
-    return None if knife.blunt else knife
+def _rules(collection: str, policy: AccessPolicy) -> _RedactionRules | None:
+    rules = _RedactionRules(collection, policy)
+    return None if rules.is_empty else rules
 
 
 def _without(value: JSON, path: str) -> JSON:
-    """The value without what lies at the path below it; a name may hold dots, and lists do not count as a step."""
+    """Return the value without the part at the path. Names may contain dots, and lists are not a step of a path.
+
+    Objects and lists that become empty are removed. Those that were empty before stay.
+    """
     match value:
         case list():
-            return [left for each in value if (left := _without(each, path)) not in ({}, []) or left == each]
+            return [rest for item in value if (rest := _without(item, path)) not in ({}, []) or rest == item]
         case dict():
-            left = {}
+            members = {}
             for name, member in value.items():
                 if is_redacted((path,), name):
                     continue
-                below = _without(member, path[len(name) + 1 :]) if path.startswith(name + ".") else member
-                if below not in ({}, []) or below == member:
-                    left[name] = below
-            return left
+                rest = _without(member, path[len(name) + 1 :]) if path.startswith(name + ".") else member
+                if rest not in ({}, []) or rest == member:
+                    members[name] = rest
+            return members
         case _:
             return value

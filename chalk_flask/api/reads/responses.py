@@ -1,4 +1,4 @@
-"""Answers as HTTP has them: validators and 304, one body or a stream, gzip when asked for (design section 5)."""
+"""HTTP responses of reads: ETag and 304, a body of known length or a stream, and gzip if the client accepts it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from flask import Request, Response
 from werkzeug.datastructures import Accept, Headers
@@ -22,116 +22,110 @@ if TYPE_CHECKING:
 
 __all__ = ["HeaderList", "cache_headers", "make_etag", "not_modified", "ok_response"]
 
-HeaderList = list[tuple[str, str]]
+HeaderList: TypeAlias = list[tuple[str, str]]
+
+MIN_COMPRESSED_BYTES = 1024
+"""Smallest body that is compressed. Below it, compression costs more than it saves."""
+
+_COMPRESSION_LEVEL = 1
+_GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 
 
-def _version() -> str:
+def _program_version() -> str:
     try:
         return version("chalk-flask")
     except PackageNotFoundError:
         return "uninstalled"  # run from a checkout
 
 
-VERSION = _version()
+PROGRAM_VERSION = _program_version()
 
 
-class RawResponse(Response):
-    """A 200 whose headers are complete: werkzeug would copy them and look for what there is to mend."""
+class _RawResponse(Response):
+    """A response whose headers are complete, so that Werkzeug neither copies nor corrects them."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
-        """The headers as they stand."""
+        """Return the headers unchanged."""
         return self.headers
 
 
-def make_etag(grant: Principal, revision: int, site: str, request: Request, variant: str) -> str:
-    """The weak ETag of what this request is answered with, computed without looking for it.
+def make_etag(principal: Principal, revision: int, base_url: str, request: Request, variant: str) -> str:
+    """Return the weak ETag of the response to a request, without computing the response.
 
-    It hangs on all that an answer depends on: tenant and revision, the address (hrefs hold it), the query, the scopes
-    and limits, this program's version, and the `variant` that settings make.
+    It depends on the tenant and its revision, the URL (references contain it), the query, the scopes and restrictions
+    of the caller, the version of this program, and `variant`, which stands for settings that change responses.
     """
     query = request.query_string.decode("latin-1")
-    allowed = (
-        _scopes(grant.scopes)
-        if grant.restrictions is NO_RESTRICTIONS
-        else (_scopes(grant.scopes), _limits(grant.restrictions))
-    )
-    seen = (VERSION, variant, grant.tenant, revision, allowed, site, request.path, query)
-    return f'W/"{blake2b(repr(seen).encode(), digest_size=12).hexdigest()}"'
+    scopes = _scopes_text(principal.scopes)
+    restrictions = principal.restrictions
+    access = scopes if restrictions is NO_RESTRICTIONS else (scopes, _restrictions_text(restrictions))
+    parts = (PROGRAM_VERSION, variant, principal.tenant, revision, access, base_url, request.path, query)
+    return f'W/"{blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
 
 
-def cache_headers(tag: str) -> HeaderList:
-    """What every answer of a read carries, 304 too."""
-    return [("ETag", tag), ("Cache-Control", "private, no-cache"), ("Vary", "Accept-Encoding, Authorization")]
+def cache_headers(etag: str) -> HeaderList:
+    """Return the headers of every response to a read, including 304."""
+    return [("ETag", etag), ("Cache-Control", "private, no-cache"), ("Vary", "Accept-Encoding, Authorization")]
 
 
-def not_modified(request: Request, tag: str) -> Response | None:
-    """304 when the client holds this very answer."""
-    held = request.environ.get("HTTP_IF_NONE_MATCH")
-    # `*` asks whether there is any answer, which nobody knows before looking.
-    if held and held != "*" and parse_etags(held).contains_raw(tag):
-        return Response(status=304, headers=cache_headers(tag))
+def not_modified(request: Request, etag: str) -> Response | None:
+    """Return a 304 response if the client already has the response with this ETag, else None."""
+    condition = request.environ.get("HTTP_IF_NONE_MATCH")
+    # `*` matches any existing response. Whether one exists is unknown before the store is read.
+    if condition and condition != "*" and parse_etags(condition).contains_raw(etag):
+        return Response(status=304, headers=cache_headers(etag))
     return None
 
 
-def ok_response(request: Request, blocks: Iterator[bytes], headers: HeaderList, seconds: float) -> Response:
-    """200 with the blocks: one body with its length when there is one block, else a stream.
+def ok_response(request: Request, blocks: Iterator[bytes], headers: HeaderList, timeout_seconds: float) -> Response:
+    """Return a 200 response: a body with its length if there is one block, else a stream.
 
-    A stream that takes longer than `seconds` ends with TimeoutError, so that the connection breaks: a client can tell
-    that from an end.
+    A stream that takes longer than `timeout_seconds` raises TimeoutError, which breaks the connection. The client can
+    then tell a broken response from a complete one (docs/conformance.md, Q-20).
     """
     headers.append(("Content-Type", "application/json"))
     first, second = next(blocks), next(blocks, None)
-    large = second is not None or len(first) >= SMALLEST
-    zipped = large and accepted(request.environ.get("HTTP_ACCEPT_ENCODING", ""))
-    if zipped:
+    is_large = second is not None or len(first) >= MIN_COMPRESSED_BYTES
+    compressed = is_large and _accepts_gzip(request.environ.get("HTTP_ACCEPT_ENCODING", ""))
+    if compressed:
         headers.append(("Content-Encoding", "gzip"))
     if second is None:
-        return RawResponse(b"".join(gzipped([first])) if zipped else first, headers=headers)
-    stream = _until(time.monotonic() + seconds, first, second, blocks)
-    return RawResponse(gzipped(stream) if zipped else stream, headers=headers)
+        return _RawResponse(b"".join(_gzip_blocks([first])) if compressed else first, headers=headers)
+    stream = _stream_until(time.monotonic() + timeout_seconds, first, second, blocks)
+    return _RawResponse(_gzip_blocks(stream) if compressed else stream, headers=headers)
 
 
-def _until(deadline: float, first: bytes, second: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
+def _stream_until(deadline: float, first: bytes, second: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield second
     for block in others:
         if time.monotonic() > deadline:
-            raise TimeoutError("the answer took longer than stream_seconds allows")
+            raise TimeoutError("The response took longer than the setting stream_seconds allows.")
         yield block
 
 
 @lru_cache(maxsize=256)
-def _scopes(scopes: frozenset[str]) -> str:
+def _scopes_text(scopes: frozenset[str]) -> str:
     return " ".join(sorted(scopes))
 
 
 @lru_cache(maxsize=4096)
-def _limits(limits: AccessRestrictions) -> str:
-    return repr(limits.to_dict())
-
-
-SMALLEST = 1024
-"""Bytes below which compressing costs more than it saves."""
-
-
-_LEVEL = 1
-
-
-_GZIP = 16 + zlib.MAX_WBITS
+def _restrictions_text(restrictions: AccessRestrictions) -> str:
+    return repr(restrictions.to_dict())
 
 
 @lru_cache(maxsize=64)
-def accepted(header: str) -> bool:
-    """Whether an Accept-Encoding header wants gzip: by name, or as `*`, and not with a quality of zero."""
-    wanted = parse_accept_header(header, Accept)
-    named = [quality for name, quality in wanted if name.lower() in ("gzip", "x-gzip")]
-    return max(named) > 0 if named else wanted.quality("*") > 0
+def _accepts_gzip(header: str) -> bool:
+    """Return True if an Accept-Encoding header accepts gzip by name or as `*`, with a quality above zero."""
+    accept = parse_accept_header(header, Accept)
+    qualities = [quality for name, quality in accept if name.lower() in ("gzip", "x-gzip")]
+    return max(qualities) > 0 if qualities else accept.quality("*") > 0
 
 
-def gzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The blocks as one gzip stream."""
-    packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
+def _gzip_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the blocks as one gzip stream."""
+    compressor = zlib.compressobj(_COMPRESSION_LEVEL, wbits=_GZIP_WINDOW_BITS)
     for block in blocks:
-        if packed := packer.compress(block):
-            yield packed
-    yield packer.flush()
+        if compressed := compressor.compress(block):
+            yield compressed
+    yield compressor.flush()

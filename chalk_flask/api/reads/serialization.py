@@ -1,6 +1,6 @@
-"""From the chunks of a page to the bytes of an answer: references made absolute, fields picked, an envelope around.
+"""Serialization of stored documents into response bodies: redaction, absolute references, field selection, envelopes.
 
-Nothing here parses a document unless fields are selected or redacted.
+Documents are only parsed if the caller selects fields or a policy redacts fields.
 """
 
 from __future__ import annotations
@@ -14,79 +14,107 @@ import orjson
 
 from chalk_flask.api.errors import status_entry
 from chalk_flask.api.reads.query_params import ParameterWarning
-from chalk_flask.api.reads.redaction import Redactor
+from chalk_flask.api.reads.redaction import ReferenceLookup, make_redactor
 from chalk_flask.oneroster.resource_type import ResourceType, resolve_hrefs
+from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy
 
-__all__ = ["collection", "render_documents", "single", "stream_envelope"]
+__all__ = ["DocumentSerializer", "collection_envelope", "single_envelope", "stream_envelope"]
 
-ENOUGH = 256 * 1024
-"""Bytes after which a block is handed on."""
-MOST = 768 * 1024
-"""Bytes that a block holds at most; larger ones are cut."""
+BLOCK_BYTES = 256 * 1024
+"""Size at which a block is yielded."""
+MAX_BLOCK_BYTES = 768 * 1024
+"""Largest block. Larger ones are split into blocks of `BLOCK_BYTES`."""
 
 
-def render_documents(
-    chunks: Iterable[bytes], root: str, fields: tuple[str, ...] | None, cut: Redactor | None = None
-) -> Iterator[bytes]:
-    """The chunks with the absolute root in every reference, and of each document the selected members alone.
+class DocumentSerializer:
+    """Renderer of stored documents of one type for one caller.
 
-    `cut` takes out of them what the bearer must not see.
+    The documents have absolute references below `root_url`, only the selected `fields` (None: all), and nothing that
+    `policy` hides. `lookup` is required for any policy but UNRESTRICTED.
     """
-    for chunk in chunks:
-        whole = resolve_hrefs(chunk if cut is None else cut.strip_references(chunk), root)
-        picked = whole if fields is None else _select_fields(whole, fields)
-        yield picked if cut is None else cut.strip_fields(picked)
+
+    def __init__(
+        self,
+        resource_type: ResourceType,
+        root_url: str,
+        fields: tuple[str, ...] | None = None,
+        policy: AccessPolicy = UNRESTRICTED,
+        lookup: ReferenceLookup | None = None,
+    ) -> None:
+        self._root_url = root_url
+        self._fields = fields
+        self._redactor = None
+        if policy is not UNRESTRICTED:
+            if lookup is None:
+                raise ValueError("A restricted policy requires a reference lookup.")
+            self._redactor = make_redactor(resource_type.name, policy, lookup)
+
+    def render(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Render chunks of stored documents. A chunk holds one or more documents, joined by commas."""
+        root_url, fields, redactor = self._root_url, self._fields, self._redactor
+        for chunk in chunks:
+            visible = chunk if redactor is None else redactor.strip_references(chunk)
+            # References are stripped from stored bytes, before their addresses change.
+            rendered = resolve_hrefs(visible, root_url)
+            if fields is not None:
+                rendered = _select_fields(rendered, fields)
+            yield rendered if redactor is None else redactor.strip_fields(rendered)
 
 
-def collection(
-    resource: ResourceType, chunks: Iterable[bytes], notices: tuple[ParameterWarning, ...]
+def collection_envelope(
+    resource_type: ResourceType, documents: Iterable[bytes], warnings: tuple[ParameterWarning, ...]
 ) -> Iterator[bytes]:
-    """The envelope of a collection, in blocks."""
-    return stream_envelope(b'{"%b":[' % resource.name.encode(), chunks, b"]" + _ending(notices))
+    """Yield the body of a collection response in blocks."""
+    return stream_envelope(b'{"%b":[' % resource_type.name.encode(), documents, b"]" + _closing(warnings))
 
 
-def single(resource: ResourceType, chunks: Iterable[bytes], notices: tuple[ParameterWarning, ...]) -> Iterator[bytes]:
-    """The envelope of one object, in blocks."""
-    return stream_envelope(b'{"%b":' % resource.singular_name.encode(), chunks, _ending(notices))
+def single_envelope(
+    resource_type: ResourceType, documents: Iterable[bytes], warnings: tuple[ParameterWarning, ...] = ()
+) -> Iterator[bytes]:
+    """Yield the body of a response with one object in blocks."""
+    return stream_envelope(b'{"%b":' % resource_type.singular_name.encode(), documents, _closing(warnings))
 
 
 def stream_envelope(head: bytes, chunks: Iterable[bytes], tail: bytes) -> Iterator[bytes]:
-    """Head, chunks joined by commas, and tail, in pieces that are neither small nor large; one when they are few."""
+    """Yield head, chunks joined by commas, and tail, in blocks of BLOCK_BYTES to MAX_BLOCK_BYTES.
+
+    The last block may be smaller. A small body is one block.
+    """
     parts, size, separator = [head], 0, b""
     for chunk in chunks:
         parts += (separator, chunk)
         size += len(chunk)
         separator = b","
-        if size >= ENOUGH:
-            yield from _cut(b"".join(parts))
+        if size >= BLOCK_BYTES:
+            yield from _split_block(b"".join(parts))
             parts, size = [], 0
     parts.append(tail)
-    yield from _cut(b"".join(parts))
+    yield from _split_block(b"".join(parts))
 
 
-def _cut(block: bytes) -> Iterator[bytes]:
-    if len(block) <= MOST:
+def _split_block(block: bytes) -> Iterator[bytes]:
+    if len(block) <= MAX_BLOCK_BYTES:
         yield block
         return
-    for start in range(0, len(block), ENOUGH):
-        yield block[start : start + ENOUGH]
+    for start in range(0, len(block), BLOCK_BYTES):
+        yield block[start : start + BLOCK_BYTES]
 
 
 def _select_fields(chunk: bytes, fields: tuple[str, ...]) -> bytes:
-    """The selected members of each document, cut out and copied as they stand; no other is turned into objects."""
-    decoder, encoder = _selector(fields)
+    """Return the selected members of each document. Their values are copied as bytes and not parsed."""
+    decoder, encoder = _field_selector(fields)
     return encoder.encode(decoder.decode(b"[%b]" % chunk))[1:-1]
 
 
 @lru_cache(maxsize=256)
-def _selector(fields: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Encoder]:
+def _field_selector(fields: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Encoder]:
     members = [(f"m{n}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for n in range(len(fields))]
     selected = msgspec.defstruct("Selected", members, rename={f"m{n}": name for n, name in enumerate(fields)})
     return msgspec.json.Decoder(list[selected]), msgspec.json.Encoder()  # type: ignore[valid-type]  # made just now
 
 
-def _ending(notices: tuple[ParameterWarning, ...]) -> bytes:
-    if not notices:
+def _closing(warnings: tuple[ParameterWarning, ...]) -> bytes:
+    if not warnings:
         return b"}"
-    entries = [status_entry("success", "warning", notice.description, notice.minor) for notice in notices]
+    entries = [status_entry("success", "warning", warning.description, warning.code_minor) for warning in warnings]
     return b',"statusInfoSet":' + orjson.dumps(entries) + b"}"

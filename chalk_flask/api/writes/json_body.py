@@ -1,4 +1,4 @@
-"""JSON bodies of requests, read under limits: what comes out is plain, shallow and holds each name once."""
+"""JSON request bodies, parsed under limits: plain values, of limited depth, without repeated names."""
 
 from __future__ import annotations
 
@@ -12,37 +12,42 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from chalk_flask.api.errors import ApiError
 
-__all__ = ["MAX_BODY_BYTES", "MAX_DEPTH", "parse_enveloped_object"]
+__all__ = ["parse_enveloped_object"]
 
 MAX_BODY_BYTES = 1 << 20
-"""The largest body that is read; the server refuses a larger one as soon as its length is known."""
+"""Largest body that is read. The server rejects a larger one as soon as it knows the length."""
 
 MAX_DEPTH = 32
-"""So many objects and lists may stand in each other. Only metadata is deeper than three."""
+"""Deepest nesting of objects and lists. Only `metadata` is deeper than three levels."""
+
+TOO_DEEP_MESSAGE = f"The body is nested deeper than {MAX_DEPTH} objects and lists."
 
 
 def parse_enveloped_object(request: Request, name: str) -> dict[str, Any]:
-    """The object in the envelope of that name.
+    """Return the object in the envelope of that name (docs/conformance.md, W-12).
 
-    Raises Problem: 413 for more than MAX_BODY_BYTES, 400 for what is not JSON (RFC 8259), says a name twice in one object,
-    is nested deeper than DEEPEST, holds NUL, or has no such envelope.
+    Raises ApiError: 413 for more than MAX_BODY_BYTES. 400 for a body that is not JSON (RFC 8259), repeats a name in one
+    object, is nested deeper than MAX_DEPTH, contains NUL, or has no such envelope.
     """
-    document = _parsed(_raw(request))
-    found = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(found, dict):
+    document = _parse(_read(request))
+    enveloped = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(enveloped, dict):
         raise ApiError(400, f'The body must be an object with an envelope: {{"{name}": {{...}}}}.')
-    return found
+    return enveloped
 
 
-def _raw(request: Request) -> bytes:
-    kind = request.mimetype
-    if kind and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+def _read(request: Request) -> bytes:
+    content_type = request.mimetype
+    is_json = content_type == "application/json" or (
+        content_type.startswith("application/") and content_type.endswith("+json")
+    )
+    if content_type and not is_json:
         raise ApiError(400, "The body must be JSON, with Content-Type: application/json.")
     request.max_content_length = MAX_BODY_BYTES
     try:
         raw = request.get_data(cache=False)
     except RequestEntityTooLarge:
-        raise ApiError(413, f"The body is larger than {MAX_BODY_BYTES} bytes.") from None
+        raise ApiError(413, f"The body must not be larger than {MAX_BODY_BYTES} bytes.") from None
     except ClientDisconnected:
         raise ApiError(400, "The body is shorter than its Content-Length.") from None
     if not raw.strip():
@@ -50,42 +55,39 @@ def _raw(request: Request) -> bytes:
     return raw
 
 
-def _parsed(raw: bytes) -> Any:
+def _parse(raw: bytes) -> Any:
     try:
         document = orjson.loads(raw)
-        # orjson is strict about everything but repeated names, of which it keeps the last.
-        json.loads(raw, object_pairs_hook=_once, parse_int=len, parse_float=len)
+        # orjson accepts repeated names and keeps the last one, so the standard library checks them.
+        json.loads(raw, object_pairs_hook=_reject_repeated_names, parse_int=len, parse_float=len)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, f"The body is not JSON in UTF-8: {error}.") from None
     except RecursionError:
-        raise ApiError(400, _TOO_DEEP) from None
-    _check(document)
+        raise ApiError(400, TOO_DEEP_MESSAGE) from None
+    _check_depth_and_text(document)
     return document
 
 
-_TOO_DEEP = f"The body is nested deeper than {MAX_DEPTH} objects and lists."
+def _reject_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ApiError(400, "An object in the body contains the same name twice.")
+    return members
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ApiError(400, "An object in the body says a name twice.")
-    return found
-
-
-def _check(document: Any) -> None:
-    """Level by level, because what is nested deeply would end a recursion."""
+def _check_depth_and_text(document: Any) -> None:
+    """Raise ApiError (400) for NUL or too deep nesting. Works level by level, as deep nesting would end a recursion."""
     level = [document]
     for _ in range(MAX_DEPTH + 1):
         if any("\0" in value for value in level if isinstance(value, str)):
-            raise ApiError(400, "A text in the body holds NUL.")
-        level = [below for value in level for below in _within(value)]
+            raise ApiError(400, "A text in the body contains NUL.")
+        level = [child for value in level for child in _children(value)]
         if not level:
             return
-    raise ApiError(400, _TOO_DEEP)
+    raise ApiError(400, TOO_DEEP_MESSAGE)
 
 
-def _within(value: Any) -> Iterator[Any]:
+def _children(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         yield from value
         yield from value.values()

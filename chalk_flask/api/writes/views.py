@@ -1,4 +1,4 @@
-"""Gradebook writes over HTTP: PUT and DELETE of categories, line items and results (digest 7)."""
+"""Views of gradebook writes: PUT and DELETE (docs/conformance.md, W-01 to W-13)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from uuid import uuid4
 from flask import Blueprint, Request, Response, g, request
 
 from backends import Transaction
-from chalk_flask.api import errors
 from chalk_flask.api.auth.authentication import current_principal
 from chalk_flask.api.auth.rate_limits import Auth
-from chalk_flask.api.errors import ApiError
+from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.api.public_url import request_base_url
-from chalk_flask.api.reads import serialization
-from chalk_flask.api.reads.redaction import RedactionCache, make_redactor
+from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
+from chalk_flask.api.reads.serialization import DocumentSerializer, single_envelope
 from chalk_flask.api.routes import WRITES, ApiRoot, WriteRoute
+from chalk_flask.api.url_paths import url_rule
 from chalk_flask.api.writes.json_body import parse_enveloped_object
 from chalk_flask.audit.events import record_event
 from chalk_flask.permissions.policy import UNRESTRICTED, policy_for
@@ -27,128 +27,131 @@ from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.services import Services
 
-__all__ = ["blueprint"]
+__all__ = ["write_blueprint"]
 
 View: TypeAlias = Callable[..., Response]
 
-_UNREAD = "\ufffd"
-"""What bytes that are not UTF-8 become in a path."""
+_REPLACEMENT_CHARACTER = "\ufffd"
+"""Character that replaces bytes in a path that are not UTF-8."""
 
 
-def blueprint(chalk: Services, root: ApiRoot, bearer: Auth) -> Blueprint:
-    """Every write of the table under one root, and again below /sis (DataSync)."""
-    made = Blueprint(f"{root.name}-writes", __name__, url_prefix=root.path)
-    for write in WRITES:
-        guarded = bearer.login_required(role=[write.scope])(_VIEWS[write.method](chalk, root, write))
-        offered = _offered(guarded) if root.read_only else guarded
-        for path in write.paths:
-            rule = path.replace("{", "<id:").replace("}", ">")
+def write_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
+    """Return a blueprint with every write route under one root, each also below `/sis` (as DataSync expects)."""
+    blueprint = Blueprint(f"{root.name}-writes", __name__, url_prefix=root.path)
+    for route in WRITES:
+        guarded = auth.login_required(role=[route.scope])(_VIEWS[route.method](services, root, route))
+        view = _hide_from_readers(guarded) if root.read_only else guarded
+        for path in route.paths:
             for prefix in ("", "/sis"):
-                made.add_url_rule(
-                    prefix + rule, write.operation, offered, methods=[write.method], provide_automatic_options=False
+                rule = prefix + url_rule(path)
+                blueprint.add_url_rule(
+                    rule, route.operation, view, methods=[route.method], provide_automatic_options=False
                 )
-    return made
+    return blueprint
 
 
-def _offered(guarded: View) -> View:
-    """The guarded view; to those who may write nothing at all the root is read-only (reading W-01)."""
+def _hide_from_readers(guarded: View) -> View:
+    """Return a view that answers 405 instead of 403 to callers without a write scope (docs/conformance.md, W-01)."""
 
-    def offered(**ids: str) -> Response:
-        answer = guarded(**ids)
-        if answer.status_code == 403 and g.grant.scopes.isdisjoint((GRADEBOOK_WRITE, GRADEBOOK_DELETE)):
-            return errors.error_response(405, headers=[("Allow", "GET, HEAD")])
-        return answer
+    def view(**ids: str) -> Response:
+        response = guarded(**ids)
+        if response.status_code == 403 and g.principal.scopes.isdisjoint((GRADEBOOK_WRITE, GRADEBOOK_DELETE)):
+            return error_response(405, headers=[("Allow", "GET, HEAD")])
+        return response
 
-    return offered
+    return view
 
 
-def _putting(chalk: Services, root: ApiRoot, write: WriteRoute) -> View:
-    def put(id: str = "") -> Response:  # noqa: A002 - what the path calls it
-        now: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
-        base, grant = request_base_url(now, chalk.settings.public_url) + root.path, current_principal()
-        given = parse_enveloped_object(now, write.resource.singular_name)
-        key = _key(id, given)
-        seen, also = policy_for(grant).rows, _noting(write, key, grant)
-        with _refusals(write):
-            done = writes.put(chalk.store, grant.tenant, write.resource, key, given, seen, also)
-        return _answer(write, base, key, _shown(chalk, write, base, grant, done.body), done.created)
+def _put_view(services: Services, root: ApiRoot, route: WriteRoute) -> View:
+    resource_type = route.resource_type
+
+    def put(id: str = "") -> Response:  # noqa: A002 - name of the id in the path
+        current: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
+        root_url = request_base_url(current, services.settings.public_url) + root.path
+        principal = current_principal()
+        payload = parse_enveloped_object(current, resource_type.singular_name)
+        key = _record_key(id, payload)
+        visible_rows, on_commit = policy_for(principal).rows, _audit_on_commit(route, key, principal)
+        with _gradebook_errors_as_responses(route):
+            stored = writes.put(services.store, principal.tenant, resource_type, key, payload, visible_rows, on_commit)
+        document = _render_for(services, route, root_url, principal, stored.body)
+        return _put_response(route, root_url, key, document, stored.created)
 
     return put
 
 
-def _deleting(chalk: Services, _: ApiRoot, write: WriteRoute) -> View:
-    def delete(id: str) -> Response:  # noqa: A002 - what the path calls it
-        grant = current_principal()
-        seen, also = policy_for(grant).rows, _noting(write, id, grant)
-        with _refusals(write):
-            writes.delete(chalk.store, grant.tenant, write.resource, id, seen, also)
-        answer = Response(status=204)
-        del answer.headers["Content-Type"]
-        return answer
+def _delete_view(services: Services, _: ApiRoot, route: WriteRoute) -> View:
+    def delete(id: str) -> Response:  # noqa: A002 - name of the id in the path
+        principal = current_principal()
+        visible_rows, on_commit = policy_for(principal).rows, _audit_on_commit(route, id, principal)
+        with _gradebook_errors_as_responses(route):
+            writes.delete(services.store, principal.tenant, route.resource_type, id, visible_rows, on_commit)
+        response = Response(status=204)
+        del response.headers["Content-Type"]
+        return response
 
     return delete
 
 
 @contextmanager
-def _refusals(write: WriteRoute) -> Iterator[None]:
-    """What the gradebook refuses, as answers."""
+def _gradebook_errors_as_responses(route: WriteRoute) -> Iterator[None]:
+    """Convert errors of the gradebook into ApiError: 422 for an invalid payload, 404 for an unknown record."""
     try:
         yield
     except writes.InvalidPayloadError as error:
         raise ApiError(422, f"{error}.") from None
     except writes.RecordNotFoundError:
-        raise ApiError(404, f"There is no {write.resource.singular_name} with this id here.") from None
+        raise ApiError(404, f"There is no {route.resource_type.singular_name} with this id here.") from None
 
 
-_VIEWS: dict[str, Callable[[Services, ApiRoot, WriteRoute], View]] = {"PUT": _putting, "DELETE": _deleting}
+_VIEWS: dict[str, Callable[[Services, ApiRoot, WriteRoute], View]] = {"PUT": _put_view, "DELETE": _delete_view}
 
 
-def _key(path: str, given: dict[str, Any]) -> str:
-    """The id of what is put: the path's, else the body's, else a new one (reading W-02)."""
-    if _UNREAD in path:
+def _record_key(path_id: str, payload: dict[str, Any]) -> str:
+    """Return the id of the record: from the path, else from the body, else a new UUID (docs/conformance.md, W-02)."""
+    if _REPLACEMENT_CHARACTER in path_id:
         raise ApiError(400, "The id in the path is not UTF-8.")
-    named = given.get("sourcedId")
-    if named is None:
-        return path or str(uuid4())
-    if not isinstance(named, str) or not named:
+    body_id = payload.get("sourcedId")
+    if body_id is None:
+        return path_id or str(uuid4())
+    if not isinstance(body_id, str) or not body_id:
         raise ApiError(400, "sourcedId in the body must be a text that is not empty.")
-    if path and named != path:
-        raise ApiError(400, "sourcedId in the body is not the id in the path.")
-    return named
+    if path_id and body_id != path_id:
+        raise ApiError(400, "sourcedId in the body must be the id in the path.")
+    return body_id
 
 
-def _noting(write: WriteRoute, key: str, grant: Principal) -> writes.OnCommit:
-    """Who wrote which record goes into the audit, with the record or not at all."""
-    event = "gradebook.put" if write.method == "PUT" else "gradebook.deleted"
+def _audit_on_commit(route: WriteRoute, key: str, principal: Principal) -> writes.OnCommit:
+    """Return a callback that records the write in the audit log, in the transaction of the write."""
+    event = "gradebook.put" if route.method == "PUT" else "gradebook.deleted"
 
-    def note(transaction: Transaction) -> None:
-        name = write.resource.name
+    def on_commit(transaction: Transaction) -> None:
         record_event(
             transaction,
-            grant.tenant,
+            principal.tenant,
             event,
-            collection=name,
+            collection=route.resource_type.name,
             record=key,
-            way=grant.credential_type,
-            by=grant.credential_id,
+            way=principal.credential_type,
+            by=principal.credential_id,
         )
 
-    return note
+    return on_commit
 
 
-def _shown(chalk: Services, write: WriteRoute, base: str, grant: Principal, stored: bytes) -> bytes:
-    """The record as a read would show it to this bearer."""
-    seen_by = policy_for(grant)
-    if seen_by is UNRESTRICTED:
-        return b"".join(serialization.render_documents([stored], base, None))
-    with chalk.store.read(grant.tenant) as snapshot:
-        blade = make_redactor(write.resource.name, seen_by, snapshot, grant.tenant, RedactionCache())
-        return b"".join(serialization.render_documents([stored], base, None, blade))
+def _render_for(services: Services, route: WriteRoute, root_url: str, principal: Principal, stored: bytes) -> bytes:
+    """Return the stored document as a read would show it to the principal (docs/conformance.md, W-08)."""
+    resource_type, policy = route.resource_type, policy_for(principal)
+    if policy is UNRESTRICTED:
+        return b"".join(DocumentSerializer(resource_type, root_url).render([stored]))
+    with services.store.read(principal.tenant) as snapshot:
+        lookup = ReferenceLookup(snapshot, principal.tenant, RedactionCache())
+        return b"".join(DocumentSerializer(resource_type, root_url, None, policy, lookup).render([stored]))
 
 
-def _answer(write: WriteRoute, base: str, key: str, document: bytes, created: bool) -> Response:
-    body = b"".join(serialization.single(write.resource, [document], ()))
+def _put_response(route: WriteRoute, root_url: str, key: str, document: bytes, created: bool) -> Response:
+    body = b"".join(single_envelope(route.resource_type, [document]))
     headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
     if created:
-        headers.append(("Location", f"{base}/{write.resource.name}/{quote(key, safe='')}"))
+        headers.append(("Location", f"{root_url}/{route.resource_type.name}/{quote(key, safe='')}"))
     return Response(body, 201 if created else 200, headers=headers)

@@ -14,8 +14,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
-from chalk_flask.api.auth.rate_limits import BAD_LOGINS, BAD_TOKENS, FailureCounter, network
-from chalk_flask.audit.events import read_events
+from chalk_flask.api.auth.rate_limits import MAX_FAILED_LOGINS, MAX_REJECTED_TOKENS, FailureCounter, client_network
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.settings import SettingsError
 from chalk_flask.tenants.store import CONTROL
@@ -143,8 +142,8 @@ def test_what_is_no_rate_is_refused_at_the_start(name: str, rate: str) -> None:
 def test_wrong_tokens_from_an_address_are_throttled_and_right_ones_still_get_in(serve: Serve) -> None:
     app = serve()
     token = token_for(app, ALL)
-    statuses = [ask(app, f"chk_wrong_{each}").status_code for each in range(BAD_TOKENS + 5)]
-    assert statuses == [401] * BAD_TOKENS + [429] * 5
+    statuses = [ask(app, f"chk_wrong_{each}").status_code for each in range(MAX_REJECTED_TOKENS + 5)]
+    assert statuses == [401] * MAX_REJECTED_TOKENS + [429] * 5
     refused = ask(app, "chk_wrong")
     problem(refused, 429, "server_busy", "server_busy")
     assert waits(refused)
@@ -158,7 +157,7 @@ def test_guessing_a_secret_locks_the_client_from_that_address_alone(serve: Serve
     secret, client = services_of(app).clients.create("a client", ALL)
     assert secret is not None
     assert login(app, client.id, secret).status_code == 200
-    assert [login(app, client.id, "wrong").status_code for _ in range(BAD_LOGINS)] == [401] * BAD_LOGINS
+    assert [login(app, client.id, "wrong").status_code for _ in range(MAX_FAILED_LOGINS)] == [401] * MAX_FAILED_LOGINS
     for guess in ("wrong", secret):
         refused = login(app, client.id, guess)
         assert refused.status_code == 429
@@ -182,7 +181,7 @@ def test_whether_a_client_exists_is_not_told_by_when_guessing_ends(serve: Serve)
     app = serve()
     _, client = services_of(app).clients.create("a client", ALL)
     known, unknown = (
-        [login(app, name, "wrong", address).status_code for _ in range(BAD_LOGINS + 2)]
+        [login(app, name, "wrong", address).status_code for _ in range(MAX_FAILED_LOGINS + 2)]
         for name, address in ((client.id, "192.0.2.1"), ("chk_client_0000", "192.0.2.2"))
     )
     assert known == unknown
@@ -193,7 +192,7 @@ def test_other_clients_behind_the_same_address_still_get_in(serve: Serve) -> Non
     _, guessed = services_of(app).clients.create("guessed", ALL)
     secret, other = services_of(app).clients.create("other", ALL)
     assert secret is not None
-    for _ in range(BAD_LOGINS + 1):
+    for _ in range(MAX_FAILED_LOGINS + 1):
         login(app, guessed.id, "wrong")
     assert login(app, other.id, secret).status_code == 200
 
@@ -207,7 +206,7 @@ def test_logins_are_in_the_audit_and_never_with_a_secret(serve: Serve) -> None:
     login(app, client.id, "a guess")
     login(app, "a secret in the wrong place", "another")
     chalk.login_log.close()
-    entries: list[dict[str, Any]] = [*read_events(chalk.store, "default"), *read_events(chalk.store, CONTROL)]
+    entries: list[dict[str, Any]] = [*chalk.audit.events("default"), *chalk.audit.events(CONTROL)]
     told = [(each["event"], each["client"], each["address"]) for each in entries if each["event"].startswith("login")]
     assert told == [
         ("login.succeeded", client.id, None),
@@ -219,24 +218,24 @@ def test_logins_are_in_the_audit_and_never_with_a_secret(serve: Serve) -> None:
 
 def test_failures_are_counted_for_a_minute_from_the_first_on() -> None:
     clock = Clock()
-    failures = FailureCounter(2, now=clock)
+    failures = FailureCounter(2, clock=clock)
     failures.count("a")
-    assert failures.seconds("a") == 0
+    assert failures.seconds_until_allowed("a") == 0
     clock.seconds = 50.5
     failures.count("a")
-    assert (failures.seconds("a"), failures.seconds("b")) == (10, 0)
+    assert (failures.seconds_until_allowed("a"), failures.seconds_until_allowed("b")) == (10, 0)
     clock.seconds = 60.5
-    assert failures.seconds("a") == 0
+    assert failures.seconds_until_allowed("a") == 0
     failures.count("a")
-    assert failures.seconds("a") == 0
+    assert failures.seconds_until_allowed("a") == 0
 
 
 def test_an_attacker_with_many_addresses_fills_no_memory() -> None:
-    failures = FailureCounter(1, keys=100)
+    failures = FailureCounter(1, max_keys=100)
     for number in range(1000):
         failures.count(number)
-    assert len(failures._failed) == 100
-    assert (failures.seconds(999) > 0, failures.seconds(0)) == (True, 0)
+    assert len(failures._failures) == 100
+    assert (failures.seconds_until_allowed(999) > 0, failures.seconds_until_allowed(0)) == (True, 0)
 
 
 @pytest.mark.parametrize(
@@ -253,4 +252,4 @@ def test_an_attacker_with_many_addresses_fills_no_memory() -> None:
     ],
 )
 def test_an_ipv6_client_is_its_network(address: str | None, same: str) -> None:
-    assert network(address) == same
+    assert client_network(address) == same

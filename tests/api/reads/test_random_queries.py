@@ -11,7 +11,8 @@ from tests.api.conftest import Consumer, problem
 
 NAMES = ["limit", "offset", "sort", "orderBy", "filter", "fields", "other", "limit ", ""]
 FIELDS = sorted(
-    {name for route in ROUTES for name in route.resource.filter_paths} | {"metadata.a.b", "password", "shoe", "href"}
+    {name for route in ROUTES for name in route.resource_type.filter_paths}
+    | {"metadata.a.b", "password", "shoe", "href"}
 )
 PREDICATES = ["=", "!=", "<", "<=", ">", ">=", "~", "==", ""]
 VALUES = ["a", "09,10", "2024-03-01", "2024-03-01T00:00:00.00001Z", "0001-01-01T00:00:00+14:00", "5", "-1e308", "true",

@@ -123,9 +123,9 @@ def value_of(path: str, each: Row) -> str:
 @st.composite
 def clauses(draw: st.DrawFn, route: Route) -> tuple[str, str]:
     """A field and the rest of a clause on it, with a value that some record has, visible or not."""
-    name = route.resource.name
-    references = [path for path in route.resource.filter_paths if path.partition(".")[0] in REFERENCES[name]]
-    others = [path for path in route.resource.filter_paths if "*" not in path]
+    name = route.resource_type.name
+    references = [path for path in route.resource_type.filter_paths if path.partition(".")[0] in REFERENCES[name]]
+    others = [path for path in route.resource_type.filter_paths if "*" not in path]
     field = draw(st.sampled_from([*others, *OTHER_FIELDS]) | st.sampled_from(references or others))
     value = value_of(field.removesuffix(".sourcedId"), draw(st.sampled_from(WHOLE[name])))
     if value == "None" or field == "nonesuch":
@@ -136,7 +136,9 @@ def clauses(draw: st.DrawFn, route: Route) -> tuple[str, str]:
 
 def place(draw: st.DrawFn, route: Route, visible: dict[str, list[Row]]) -> str:
     """A path of the route, more often than not through records that are visible and belong together."""
-    targets = [parent.collection for parent in route.parents] + ([] if route.is_collection else [route.resource.name])
+    targets = [parent.collection for parent in route.parents] + (
+        [] if route.is_collection else [route.resource_type.name]
+    )
     sound = draw(st.integers(0, 3)) > 0
     ids: list[str] = []
     for n, target in reversed(list(enumerate(targets))):
@@ -157,7 +159,7 @@ def requests(draw: st.DrawFn, visible: dict[str, list[Row]]) -> tuple[Route, str
     route = draw(st.sampled_from(ROUTES))
     path = draw(st.sampled_from([IMS, CHALK])) + place(draw, route, visible)
     asked: dict[str, Any] = {}
-    fields = st.sampled_from([*route.resource.fields, "nonesuch"])
+    fields = st.sampled_from([*route.resource_type.fields, "nonesuch"])
     if draw(st.integers(0, 3)) == 0:
         asked["fields"] = draw(st.lists(fields, min_size=1, max_size=4, unique=True))
     if route.is_collection:
@@ -166,7 +168,7 @@ def requests(draw: st.DrawFn, visible: dict[str, list[Row]]) -> tuple[Route, str
             asked["logical"] = draw(st.sampled_from([" AND ", " OR "]))
         if draw(st.booleans()):
             asked["sort"] = draw(
-                st.sampled_from([*(p for p in route.resource.filter_paths if "*" not in p), *OTHER_FIELDS])
+                st.sampled_from([*(p for p in route.resource_type.filter_paths if "*" not in p), *OTHER_FIELDS])
             )
             asked["orderBy"] = draw(st.sampled_from(["asc", "desc"]))
         if draw(st.booleans()):
@@ -239,7 +241,7 @@ class Pair:
 
     def compare(self, consumer: Consumer, limits: Limited, route: Route, path: str, asked: dict[str, Any]) -> None:
         """Ask both; the fields that the limits redact are asked of the other service by names that nothing has."""
-        name = route.resource.name
+        name = route.resource_type.name
         hidden = [field for field in named(asked) if limits.redacts(field)]
         # Warnings name fields in order, so a field of nobody's comes where the redacted one would.
         names = {field: UNKNOWN.format(n) if "." in field else f"{field}-unknown" for n, field in enumerate(hidden)}

@@ -89,7 +89,7 @@ def quick(serve: Callable[..., Flask]) -> Tool:
 def test_the_table_of_writes_is_that_of_the_standard() -> None:
     """A-21"""
     ours = {
-        (w.operation, w.method, w.path, w.scope, w.resource.singular_name if w.method == "PUT" else None)
+        (w.operation, w.method, w.path, w.scope, w.resource_type.singular_name if w.method == "PUT" else None)
         for w in WRITES
     }
     theirs = {
