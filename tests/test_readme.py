@@ -16,8 +16,8 @@ from chalk_flask import create_app
 from chalk_flask.cli import main
 from chalk_flask.cli.commands.import_ import load_package
 from chalk_flask.settings import SETTINGS
-from tests.api.conftest import Consumer, items
 from tests.conftest import services_of
+from tests.support.api_client import Consumer, items
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

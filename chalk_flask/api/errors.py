@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 import uuid
 from typing import NamedTuple
 
@@ -13,13 +12,17 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from backends import StorageBusyError
+from chalk_flask.tracebacks import error_location
 
 __all__ = ["ApiError", "error_response", "register", "status_entry"]
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = "5"
-"""Value of the Retry-After header of a response to a busy store."""
+"""Value of the Retry-After header while the store is busy."""
+
+MAX_LOGGED_FRAMES = 6
+"""Innermost frames of an error that the log shows."""
 
 
 class ErrorType(NamedTuple):
@@ -116,12 +119,7 @@ def _on_busy_store(error: StorageBusyError) -> Response:
 def _on_failure(error: Exception) -> Response:
     # Only types and locations are logged: error messages may quote personal data.
     causes = [error, *(cause for cause in (error.__cause__,) if cause)]
-    locations = [f"{type(cause).__name__} at {_location(cause)}" for cause in causes]
+    locations = [error_location(cause, MAX_LOGGED_FRAMES) for cause in causes]
     reference = str(uuid.uuid4())
     log.error("%s failed (%s): %s", request.endpoint or "a request", reference, "; caused by ".join(locations))
     return error_response(500, reference=reference)
-
-
-def _location(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-6:])

@@ -13,8 +13,8 @@ from flask import Flask
 from chalk_flask import create_app
 from chalk_flask.audit.access_log import read_entries
 from chalk_flask.permissions.scopes import ALL, ROSTER_CORE
-from tests.api.conftest import CHALK, IMS, Consumer, token_for
 from tests.conftest import services_of
+from tests.support.api_client import CHALK, IMS, Consumer, create_token
 from tests.support.small_roster import fill
 
 Read = Callable[..., dict[str, Any]]
@@ -102,7 +102,7 @@ def test_answers_without_a_body_have_no_rows(consumer: Consumer, told: Told) -> 
 
 
 def test_what_is_let_in_but_may_not_is_recorded_and_who_is_not_let_in_is_not(app: Flask, told: Told) -> None:
-    Consumer(app, token_for(app, (ROSTER_CORE,))).get("/demographics")
+    Consumer(app, create_token(app, (ROSTER_CORE,))).get("/demographics")
     Consumer(app, "chk_wrong").get("/users")
     app.test_client().get(f"{IMS}/users")
     app.test_client().get("/nowhere")
@@ -121,7 +121,7 @@ def test_a_stream_is_recorded_when_it_ends_with_the_bytes_that_went_out(
 
 
 def test_readers_at_once_are_each_recorded(app: Flask, told: Told) -> None:
-    token = token_for(app, ALL)
+    token = create_token(app, ALL)
 
     def read() -> None:
         for _ in range(20):

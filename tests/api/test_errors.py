@@ -23,8 +23,8 @@ from chalk_flask.permissions.scopes import (
     ROSTER,
     ROSTER_CORE,
 )
-from tests.api.conftest import CHALK, IMS, Consumer, problem, token_for
 from tests.conftest import services_of
+from tests.support.api_client import CHALK, IMS, Consumer, create_token, error_message
 
 MISSING = "The bearer token is missing or invalid."
 
@@ -48,20 +48,20 @@ OPENS = {
 @pytest.mark.parametrize("held", OPENS)
 def test_a_scope_opens_its_own_doors_and_no_others(serve: Callable[..., Flask], held: str) -> None:
     app = serve()
-    consumer = Consumer(app, token_for(app, (held,)))
+    consumer = Consumer(app, create_token(app, (held,)))
     for needed, paths in DOORS.items():
         for path in paths:
             answer = consumer.get(path)
             if needed in OPENS[held]:
                 assert answer.status_code == 200
             else:
-                problem(answer, 403, "forbidden", "forbidden")
+                error_message(answer, 403, "forbidden", "forbidden")
                 assert answer.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
 
 
 def test_a_token_without_named_scopes_reads_everything_but_demographics(serve: Callable[..., Flask]) -> None:
     app = serve()
-    consumer = Consumer(app, token_for(app, tuple(DEFAULT)))
+    consumer = Consumer(app, create_token(app, tuple(DEFAULT)))
     for needed, paths in DOORS.items():
         for path in paths:
             assert consumer.get(path).status_code == (403 if needed == DEMOGRAPHICS else 200)
@@ -79,7 +79,7 @@ def test_without_a_valid_token_nobody_gets_in(served: Flask, root: str, header: 
     for route in ROUTES[:2]:
         headers = {} if header is None else {"Authorization": header}
         answer = served.test_client().get(root + route.path.replace("{id}", "t-1"), headers=headers)
-        assert problem(answer, 401, "invalid_token", "unauthorized") == MISSING
+        assert error_message(answer, 401, "invalid_token", "unauthorized") == MISSING
         shown = header is not None and re.match(r"(?i)bearer [^=]+$", header)
         assert answer.headers["WWW-Authenticate"] == ('Bearer error="invalid_token"' if shown else "Bearer")
 
@@ -92,7 +92,7 @@ def test_expired_and_revoked_tokens_are_invalid(serve: Callable[..., Flask]) -> 
     assert Consumer(app, revoked).get("/users").status_code == 200
     tokens.revoke(record.id)
     for token in (expired, revoked):
-        assert problem(Consumer(app, token).get("/users"), 401, "invalid_token", "unauthorized") == MISSING
+        assert error_message(Consumer(app, token).get("/users"), 401, "invalid_token", "unauthorized") == MISSING
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
@@ -105,7 +105,7 @@ def test_access_is_decided_before_parameters_and_parents(served: Flask) -> None:
     """Q-18"""
     nobody = served.test_client()
     assert nobody.get(f"{IMS}/users?limit=0").status_code == 401
-    limited = Consumer(served, token_for(served, (RESOURCE,)))
+    limited = Consumer(served, create_token(served, (RESOURCE,)))
     assert limited.get("/users?limit=0").status_code == 403
     assert limited.get("/classes/nope/students").status_code == 403
     assert Consumer(served).get("/classes/nope/students?limit=0").status_code == 400
@@ -115,7 +115,7 @@ def test_access_is_decided_before_parameters_and_parents(served: Flask) -> None:
 @pytest.mark.parametrize("path", ["/users", "/users/u-1", "/classes/c-1/students"])
 def test_other_methods_are_not_offered(consumer: Consumer, path: str, method: str) -> None:
     answer = consumer.get(path, method=method)
-    problem(answer, 405, "invalid_data", "invalid data")
+    error_message(answer, 405, "invalid_data", "invalid data")
     assert {name.strip() for name in answer.headers["Allow"].split(",")} == {"GET", "HEAD"}
 
 
@@ -124,7 +124,7 @@ def test_other_methods_are_not_offered(consumer: Consumer, path: str, method: st
 )
 def test_any_path_of_the_server_answers_errors_in_the_same_shape(served: Flask, path: str) -> None:
     """A-01"""
-    problem(served.test_client().get(path), 404, "unknown_object", "unknown object")
+    error_message(served.test_client().get(path), 404, "unknown_object", "unknown object")
 
 
 def test_an_error_names_the_operation_and_has_a_reference_of_its_own(consumer: Consumer) -> None:
@@ -146,7 +146,7 @@ def test_a_busy_store_asks_to_come_back(serve: Callable[..., Flask]) -> None:
         raise StorageBusyError("another writer holds it")
 
     answer = app.test_client().get("/busy")
-    assert "writer" not in problem(answer, 503, "server_busy", "server_busy")
+    assert "writer" not in error_message(answer, 503, "server_busy", "server_busy")
     assert int(answer.headers["Retry-After"]) > 0
 
 
@@ -162,7 +162,7 @@ def test_a_failure_says_nothing_of_its_cause_and_logs_no_data(
         raise error from KeyError("Brien")
 
     answer = app.test_client().get("/fail")
-    assert "Brien" not in problem(answer, 500, "server_error", "internal_server_error")
+    assert "Brien" not in error_message(answer, 500, "server_error", "internal_server_error")
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "Brien" not in caplog.text
     assert type(error).__name__ in record.getMessage()
@@ -175,10 +175,10 @@ def test_a_store_that_was_closed_is_a_server_error(serve: Callable[..., Flask]) 
     app = serve()
     consumer = Consumer(app)
     services_of(app).store.close()
-    problem(consumer.get("/users"), 500, "server_error", "internal_server_error")
+    error_message(consumer.get("/users"), 500, "server_error", "internal_server_error")
 
 
 @pytest.mark.parametrize("host", ['x"y', "a b", "<a>", "a,b", "é", "", "a/b", "a@b", "[::1", "a:b"])
 def test_a_host_that_is_none_is_refused(consumer: Consumer, host: str) -> None:
     """Q-19"""
-    assert "Host" in problem(consumer.get("/users", {"Host": host}), 400, "invalid_data", "invalid data")
+    assert "Host" in error_message(consumer.get("/users", {"Host": host}), 400, "invalid_data", "invalid data")

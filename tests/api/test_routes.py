@@ -11,11 +11,10 @@ from flask import Flask
 from chalk_flask.api.routes import ROUTES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.tenants.store import TenantStore
-from tests.api.conftest import CHALK, IMS, Consumer, items, problem
 from tests.conftest import services_of
-from tests.support.expected import COLLECTIONS, EMPTY, SINGLES, UNKNOWN_PARENTS
+from tests.support.api_client import CHALK, IMS, Consumer, error_message, items
 from tests.support.paths import DATA
-from tests.support.small_roster import ROSTER
+from tests.support.small_roster import COLLECTIONS, EMPTY, ROSTER, SINGLES, UNKNOWN_PARENTS
 
 OPERATIONS = json.loads((DATA / "operations.json").read_text())["operations"]
 GETS = [operation for operation in OPERATIONS if operation["method"] == "GET"]
@@ -102,7 +101,7 @@ def test_a_known_parent_without_members_answers_an_empty_collection(consumer: Co
 def test_an_unknown_or_mismatched_parent_is_an_unknown_object(consumer: Consumer, path: str) -> None:
     """A-11, N-04"""
     for root in (CHALK, IMS):
-        problem(consumer.get(root + path), 404, "unknown_object", "unknown object")
+        error_message(consumer.get(root + path), 404, "unknown_object", "unknown object")
 
 
 @pytest.mark.parametrize("path", UNKNOWN_PARENTS)
@@ -124,7 +123,7 @@ def test_a_lenient_operator_has_unknown_parents_answered_with_nothing(serve: Any
 )
 def test_an_object_of_another_type_or_a_deleted_gradebook_object_is_unknown(consumer: Consumer, path: str) -> None:
     """A-04, A-12"""
-    problem(consumer.get(path), 404, "unknown_object", "unknown object")
+    error_message(consumer.get(path), 404, "unknown_object", "unknown object")
 
 
 @pytest.mark.parametrize(("name", "deleted"), [("categories", "cat-5"), ("lineItems", "l-3"), ("results", "x-4 x-5")])
@@ -171,7 +170,7 @@ def test_one_trailing_slash_more_is_the_same_resource(consumer: Consumer, path: 
 
 @pytest.mark.parametrize("path", ["/users//", "//users", "/Users", "/users/u-1/x", "/sis/sis/users", "/", ""])
 def test_other_paths_are_unknown(consumer: Consumer, path: str) -> None:
-    problem(consumer.get(IMS + path), 404, "unknown_object", "unknown object")
+    error_message(consumer.get(IMS + path), 404, "unknown_object", "unknown object")
 
 
 @pytest.mark.parametrize(("root", "page"), [(CHALK, None), (IMS, 100)])
@@ -249,5 +248,5 @@ def test_another_tenant_sees_nothing_of_this_one(serve: Any) -> None:
     )
     other = Consumer(app, token)
     assert other.ids("/users") == []
-    problem(other.get("/users/u-1"), 404, "unknown_object", "unknown object")
-    problem(other.get("/classes/c-1/students"), 404, "unknown_object", "unknown object")
+    error_message(other.get("/users/u-1"), 404, "unknown_object", "unknown object")
+    error_message(other.get("/classes/c-1/students"), 404, "unknown_object", "unknown object")

@@ -16,8 +16,8 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS
 from chalk_flask.tenants.store import TenantStore
-from tests.api.conftest import IMS
 from tests.conftest import services_of, url_in
+from tests.support.api_client import IMS
 from tests.support.small_roster import ROSTER, Row
 from tests.support.twin_tenants import (
     ABSENT,

@@ -18,8 +18,8 @@ from backends import Backend
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.tenants.store import TenantStore
-from tests.api.conftest import IMS, Consumer, token_for
 from tests.conftest import services_of
+from tests.support.api_client import IMS, Consumer, create_token
 from tests.support.small_roster import ROSTER
 
 STRANGE = [
@@ -137,7 +137,7 @@ def test_a_mounted_application_reads_encoded_slashes(strange: Flask) -> None:
     answer = strange.test_client().get(
         f"{IMS}/users/a%2Fb",
         base_url="http://sis.example/aeries",
-        headers={"Authorization": f"Bearer {token_for(strange, ALL)}"},
+        headers={"Authorization": f"Bearer {create_token(strange, ALL)}"},
     )
     assert answer.json is not None
     assert answer.json["user"]["sourcedId"] == "a/b"

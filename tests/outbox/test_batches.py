@@ -14,9 +14,9 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.event import ENTITIES
 from chalk_flask.outbox.writer import MAX_MESSAGE_BYTES
-from tests.api.conftest import CHALK, Consumer
 from tests.conftest import services_of
 from tests.outbox.conftest import changes, events, left, subscribe, told
+from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import Made
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.api.conftest import CHALK, Consumer
 from tests.outbox.conftest import changes, forget, subscribe
+from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import Made
 

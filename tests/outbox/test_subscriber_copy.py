@@ -10,8 +10,8 @@ from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.event import ENTITIES
-from tests.api.conftest import Consumer
 from tests.outbox.conftest import changes, forget, subscribe
+from tests.support.api_client import Consumer
 from tests.support.histories import History, everything
 
 HISTORIES = 6

@@ -13,9 +13,9 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.imports.importer import ImportOptions, import_package
-from tests.api.conftest import CHALK, Consumer
 from tests.conftest import services_of
 from tests.outbox.conftest import changes, events, forget, left, subscribe, told
+from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import Made
 

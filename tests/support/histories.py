@@ -10,8 +10,8 @@ from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.roster.imports.importer import ImportOptions, import_package
-from tests.api.conftest import CHALK, Consumer
 from tests.conftest import services_of
+from tests.support.api_client import CHALK, Consumer
 from tests.support.packages import Made
 
 WHEN = "2026-09-01T10:00:00.000Z"

@@ -25,8 +25,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of
-from tests.support.expected import COLLECTIONS, SINGLES
-from tests.support.small_roster import ROSTER, Row
+from tests.support.small_roster import COLLECTIONS, ROSTER, SINGLES, Row
 
 HOST, GUEST, NOWHERE = "aa-borea", "zz-auster", "zz-zephyr"
 """Words in the texts of the host's roster, in those of the guest's, and in none. The last two are neighbours."""

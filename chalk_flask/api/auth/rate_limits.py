@@ -8,15 +8,14 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import TooManyRequests
 
+from chalk_flask.caching import LRUCache
 from chalk_flask.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,27 +53,28 @@ class FailureCounter:
         self, max_failures: int, max_keys: int = MAX_KEYS, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._max_failures = max_failures
-        self._max_keys = max_keys
         self._clock = clock
-        self._lock = threading.Lock()
-        self._failures: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+        self._windows: LRUCache[Hashable, tuple[float, int]] = LRUCache(max_keys)
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return len(self._windows)
 
     def count(self, key: Hashable) -> None:
         """Count one more failure of the key."""
         now = self._clock()
-        with self._lock:
-            window_start, count = self._failures.pop(key, (now, 0))
-            in_window = now < window_start + WINDOW_SECONDS
-            self._failures[key] = (window_start, count + 1) if in_window else (now, 1)
-            if len(self._failures) > self._max_keys:
-                self._failures.popitem(last=False)
+
+        def add_failure(window: tuple[float, int] | None) -> tuple[float, int]:
+            start, failures = window or (now, 0)
+            return (start, failures + 1) if now < start + WINDOW_SECONDS else (now, 1)
+
+        self._windows.update(key, add_failure)
 
     def seconds_until_allowed(self, key: Hashable) -> int:
         """Return the seconds until the end of the window if the key has reached the limit, else 0."""
-        with self._lock:
-            window_start, count = self._failures.get(key, (0.0, 0))
-        remaining = window_start + WINDOW_SECONDS - self._clock()
-        return math.ceil(remaining) if count >= self._max_failures and remaining > 0 else 0
+        start, failures = self._windows.peek(key) or (0.0, 0)
+        remaining = start + WINDOW_SECONDS - self._clock()
+        return math.ceil(remaining) if failures >= self._max_failures and remaining > 0 else 0
 
 
 class FailedAuthLimiter:

@@ -7,13 +7,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, TypeAlias
 
 from flask import Request, Response
 from werkzeug.datastructures import Accept, Headers
 from werkzeug.http import parse_accept_header, parse_etags
 
+from chalk_flask import __version__
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 
@@ -29,16 +29,6 @@ MIN_COMPRESSED_BYTES = 1024
 
 _COMPRESSION_LEVEL = 1
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
-
-
-def _program_version() -> str:
-    try:
-        return version("chalk-flask")
-    except PackageNotFoundError:
-        return "uninstalled"  # run from a checkout
-
-
-PROGRAM_VERSION = _program_version()
 
 
 class _RawResponse(Response):
@@ -59,7 +49,7 @@ def make_etag(principal: Principal, revision: int, base_url: str, request: Reque
     scopes = _scopes_text(principal.scopes)
     restrictions = principal.restrictions
     access = scopes if restrictions is NO_RESTRICTIONS else (scopes, _restrictions_text(restrictions))
-    parts = (PROGRAM_VERSION, variant, principal.tenant, revision, access, base_url, request.path, query)
+    parts = (__version__, variant, principal.tenant, revision, access, base_url, request.path, query)
     return f'W/"{blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
 
 

@@ -17,6 +17,7 @@ from chalk_flask.api.reads.responses import HeaderList, cache_headers, make_etag
 from chalk_flask.api.reads.serialization import DocumentSerializer, collection_envelope, single_envelope
 from chalk_flask.api.routes import ROUTES, ApiRoot, Route
 from chalk_flask.api.url_paths import quote_path, url_rule
+from chalk_flask.caching import LRUCache
 from chalk_flask.oneroster.relations import Ids
 from chalk_flask.permissions.policy import AccessPolicy, policy_for
 from chalk_flask.permissions.principal import Principal
@@ -130,30 +131,35 @@ class _ReadView:
         raise ApiError(404, "A parent object in the path is unknown, or does not belong to the object before it.")
 
 
+class _NotCached:
+    """Type of the marker for a missing cache entry, as None is the condition of an unknown parent."""
+
+
+_NOT_CACHED = _NotCached()
+
+
 class PathConditionCache:
     """Cache of the conditions that paths of one route select, so that parents are not looked up again. Thread-safe.
 
-    An entry is valid for one revision of a tenant and one policy. The whole cache is cleared when it is full.
+    An entry is valid for one revision of a tenant and one policy.
     """
 
     MAX_ENTRIES = 2048
 
     def __init__(self, route: Route) -> None:
         self._route = route
-        self._entries: dict[tuple[str, int, Ids, AccessPolicy], Where | None] = {}
+        self._conditions: LRUCache[tuple[str, int, Ids, AccessPolicy], Where | None] = LRUCache(self.MAX_ENTRIES)
 
     def condition(self, snapshot: Snapshot, tenant: str, ids: Ids, policy: AccessPolicy) -> Where | None:
         """Return the condition that selects the records of a path, or None if a parent is unknown to the caller."""
         if not self._route.parents:
             return self._route.condition(snapshot, ids)
         key = (tenant, snapshot.revision, ids, policy)
-        entries = self._entries  # another thread may replace the dictionary
-        if key in entries:
-            return entries[key]
+        cached = self._conditions.get(key, _NOT_CACHED)
+        if not isinstance(cached, _NotCached):
+            return cached
         condition = None
         if self._route.parents_exist(snapshot, ids, policy.rows):
             condition = policy.restrict_subqueries(self._route.condition(snapshot, ids))
-        if len(entries) >= self.MAX_ENTRIES:
-            entries = self._entries = {}
-        entries[key] = condition
+        self._conditions.put(key, condition)
         return condition

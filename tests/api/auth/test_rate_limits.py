@@ -18,8 +18,8 @@ from chalk_flask.api.auth.rate_limits import MAX_FAILED_LOGINS, MAX_REJECTED_TOK
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.settings import SettingsError
 from chalk_flask.tenants.store import CONTROL
-from tests.api.conftest import IMS, problem, token_for
 from tests.conftest import services_of
+from tests.support.api_client import IMS, create_token, error_message
 
 Serve = Callable[..., Flask]
 GRANT = {"grant_type": "client_credentials"}
@@ -71,7 +71,7 @@ def waits(answer: TestResponse, longest: int = 60) -> bool:
 
 def test_without_a_rate_nothing_is_limited_nor_loaded_that_could(serve: Serve) -> None:
     app = serve()
-    answer = ask(app, token_for(app, ALL))
+    answer = ask(app, create_token(app, ALL))
     assert not [name for name, _ in answer.headers if name.startswith("X-RateLimit")]
     code = (
         "import sys; from chalk_flask import create_app; create_app(storage='memory:');"
@@ -83,7 +83,7 @@ def test_without_a_rate_nothing_is_limited_nor_loaded_that_could(serve: Serve) -
 
 def test_a_token_has_a_rate_of_its_own_over_all_routes(serve: Serve) -> None:
     app = serve(rate_limit_token="3/minute")
-    token, other = token_for(app, ALL), token_for(app, ALL)
+    token, other = create_token(app, ALL), create_token(app, ALL)
     first = ask(app, token)
     assert (first.status_code, limits(first)) == (200, [3, 2])
     assert time.time() < int(first.headers["X-RateLimit-Reset"]) <= time.time() + 61
@@ -91,7 +91,7 @@ def test_a_token_has_a_rate_of_its_own_over_all_routes(serve: Serve) -> None:
     assert limits(ask(app, token, "192.0.2.2", f"{IMS}/users")) == [3, 1]
     assert limits(ask(app, token, path=f"{IMS}/users/nobody")) == [3, 0]
     refused = ask(app, token)
-    problem(refused, 429, "server_busy", "server_busy")
+    error_message(refused, 429, "server_busy", "server_busy")
     assert limits(refused) == [3, 0]
     assert waits(refused)
     assert ask(app, other).status_code == 200
@@ -100,23 +100,23 @@ def test_a_token_has_a_rate_of_its_own_over_all_routes(serve: Serve) -> None:
 def test_a_token_that_is_refused_uses_nobodys_rate(serve: Serve) -> None:
     app = serve(rate_limit_token="1/minute")
     assert [ask(app, each).status_code for each in ("chk_wrong", None, "chk_wrong", None)] == [401] * 4
-    assert ask(app, token_for(app, ALL)).status_code == 200
+    assert ask(app, create_token(app, ALL)).status_code == 200
 
 
 def test_an_address_has_a_rate_whoever_asks(serve: Serve) -> None:
     app = serve(rate_limit_address="2/minute")
-    token = token_for(app, ALL)
+    token = create_token(app, ALL)
     assert limits(ask(app, token)) == [2, 1]
     assert ask(app, None).status_code == 401
     refused = ask(app, token)
-    problem(refused, 429, "server_busy", "server_busy")
+    error_message(refused, 429, "server_busy", "server_busy")
     assert waits(refused)
     assert ask(app, token, "192.0.2.2").status_code == 200
 
 
 def test_of_two_rates_the_nearer_limit_is_told(serve: Serve) -> None:
     app = serve(rate_limit_token="5/hour", rate_limit_address="2/minute")
-    token = token_for(app, ALL)
+    token = create_token(app, ALL)
     assert limits(ask(app, token)) == [2, 1]
     assert [limits(ask(app, token, f"192.0.2.{each}")) for each in (2, 3)] == [[2, 1], [2, 1]]
     assert limits(ask(app, token, "192.0.2.4")) == [5, 1]
@@ -124,7 +124,7 @@ def test_of_two_rates_the_nearer_limit_is_told(serve: Serve) -> None:
 
 def test_a_rate_that_is_over_begins_anew(serve: Serve) -> None:
     app = serve(rate_limit_token="1/second")
-    token = token_for(app, ALL)
+    token = create_token(app, ALL)
     assert ask(app, token).status_code == 200
     deadline = time.monotonic() + 10
     while ask(app, token).status_code == 429 and time.monotonic() < deadline:
@@ -141,11 +141,11 @@ def test_what_is_no_rate_is_refused_at_the_start(name: str, rate: str) -> None:
 
 def test_wrong_tokens_from_an_address_are_throttled_and_right_ones_still_get_in(serve: Serve) -> None:
     app = serve()
-    token = token_for(app, ALL)
+    token = create_token(app, ALL)
     statuses = [ask(app, f"chk_wrong_{each}").status_code for each in range(MAX_REJECTED_TOKENS + 5)]
     assert statuses == [401] * MAX_REJECTED_TOKENS + [429] * 5
     refused = ask(app, "chk_wrong")
-    problem(refused, 429, "server_busy", "server_busy")
+    error_message(refused, 429, "server_busy", "server_busy")
     assert waits(refused)
     assert ask(app, token).status_code == 200
     assert ask(app, None).status_code == 401, "nothing was guessed"

@@ -15,8 +15,8 @@ from chalk_flask import create_app
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster.changes import sequence
-from tests.api.conftest import CHALK, Consumer, problem
 from tests.conftest import BACKENDS, services_of, url_in
+from tests.support.api_client import CHALK, Consumer, error_message
 from tests.support.histories import History, everything, load
 from tests.support.packages import Made
 
@@ -84,8 +84,8 @@ def test_who_follows_an_empty_tenant_is_sent_to_a_full_read_by_its_first_load(tm
     timer.start()
     answer = consumer.get(f"{CHANGES}?since=0&wait=20")
     timer.join()
-    problem(answer, 410, "gone", "unknown object")
-    problem(consumer.get(nothing["next"].removeprefix("http://localhost")), 410, "gone", "unknown object")
+    error_message(answer, 410, "gone", "unknown object")
+    error_message(consumer.get(nothing["next"].removeprefix("http://localhost")), 410, "gone", "unknown object")
     assert asked(consumer, "since=latest") == asked(consumer, "since=1") == asked(consumer, "since=0")
     load(made, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
     assert asked(consumer, "since=0") == asked(consumer, "since=1")
@@ -148,7 +148,7 @@ def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, 
         numbers.remove("results", ["result-1"])
         numbers.store()
     for since in (0, latest - 1, latest + 1):
-        message = problem(consumer.get(f"{CHANGES}?since={since}"), 410, "gone", "unknown object")
+        message = error_message(consumer.get(f"{CHANGES}?since={since}"), 410, "gone", "unknown object")
         assert "since=latest" in message
     assert asked(consumer, f"since={latest}")["changes"] == []
 
@@ -161,7 +161,7 @@ def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, 
     ],
 )
 def test_a_parameter_that_will_not_do_is_named(app: Flask, query: str) -> None:
-    problem(Consumer(app).get(f"{CHANGES}?{query}"), 400, "invalid_data", "invalid data")
+    error_message(Consumer(app).get(f"{CHANGES}?{query}"), 400, "invalid_data", "invalid data")
 
 
 def test_a_bearer_follows_what_its_scopes_open(app: Flask, tmp_path: Path) -> None:  # F-05
@@ -177,9 +177,9 @@ def test_a_bearer_follows_what_its_scopes_open(app: Flask, tmp_path: Path) -> No
     assert entities(DEFAULT) == ["result", "user"]
     assert entities([ROSTER_CORE]) == ["user"]
     token, _ = tokens.create("grades", [GRADEBOOK])
-    problem(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
+    error_message(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
     token, _ = tokens.create("school", ALL, limits=AccessRestrictions(orgs=frozenset({"org-2"})))
-    assert "limited" in problem(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
+    assert "limited" in error_message(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
     token, _ = tokens.create("no results", ALL, limits=AccessRestrictions(denied=frozenset({"results"})))
     assert "result" not in [each["entity"] for each in asked(Consumer(app, token), "since=1")["changes"]]
 

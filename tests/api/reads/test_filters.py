@@ -6,7 +6,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from tests.api.conftest import Consumer, problem
+from tests.support.api_client import Consumer, error_message
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_every_character_that_is_not_utf_8_matches_nothing(consumer: Consumer) -
 @pytest.mark.parametrize("text", ["shoeSize='1'", "familyname='x'", "orgs.type='org'", "status='active' AND shoe='x'"])
 def test_an_unknown_filter_field_is_refused_and_named(consumer: Consumer, text: str) -> None:
     answer = consumer.get(f"/users?filter={quote(text)}")
-    message = problem(answer, 400, "invalid_filter_field", "invalid_filter_field")
+    message = error_message(answer, 400, "invalid_filter_field", "invalid_filter_field")
     assert message.startswith("Unknown filter field: ")
     assert message.removeprefix("Unknown filter field: ") in text
 
@@ -128,4 +128,4 @@ def test_an_unknown_filter_field_is_refused_and_named(consumer: Consumer, text: 
 )
 def test_a_malformed_filter_or_value_is_refused(consumer: Consumer, text: str) -> None:
     """Q-09, Q-10"""
-    problem(consumer.get(f"/users?filter={quote(text)}"), 400, "invalid_data", "invalid data")
+    error_message(consumer.get(f"/users?filter={quote(text)}"), 400, "invalid_data", "invalid data")

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.api.conftest import CHALK, IMS, Consumer, items, problem
+from tests.support.api_client import CHALK, IMS, Consumer, error_message, items
 from tests.support.small_roster import ROSTER
 
 USERS = [row["sourcedId"] for row in ROSTER["users"]]
@@ -121,14 +121,14 @@ def test_a_bad_limit_or_offset_is_refused(consumer: Consumer, name: str, value: 
     if (name, value) == ("offset", "0"):
         assert consumer.get("/users?offset=0").status_code == 200
     else:
-        assert name in problem(consumer.get(f"/users?{name}={value}"), 400, "invalid_data", "invalid data")
+        assert name in error_message(consumer.get(f"/users?{name}={value}"), 400, "invalid_data", "invalid data")
 
 
 @pytest.mark.parametrize("name", ["limit", "offset", "sort", "orderBy", "filter", "fields"])
 def test_a_parameter_given_twice_is_refused(consumer: Consumer, name: str) -> None:
     """Q-04"""
     answer = consumer.get(f"/users?{name}=1&{name}=1")
-    assert problem(answer, 400, "invalid_data", "invalid data") == f"{name} is given more than once."
+    assert error_message(answer, 400, "invalid_data", "invalid data") == f"{name} is given more than once."
 
 
 @pytest.mark.parametrize("query", ["limit%20=2", "limit+=0", "Limit=0", "foo=1&foo=2", "&&=&", "%ff=%ff", "LIMIT", "?"])
@@ -149,7 +149,7 @@ def test_above_the_maximum_of_the_operator_a_limit_is_refused(serve: Callable[..
     """A-15, Q-02"""
     limited = Consumer(serve(max_limit=3))
     assert limited.ids("/users?limit=3") == USERS[:3]
-    assert "3" in problem(limited.get("/users?limit=4"), 400, "invalid_data", "invalid data")
+    assert "3" in error_message(limited.get("/users?limit=4"), 400, "invalid_data", "invalid data")
     assert limited.ids("/users") == USERS[:3]
     assert limited.ids(f"{CHALK}/users") == USERS
 
@@ -184,7 +184,7 @@ def test_records_are_sorted_by_any_path_and_then_by_id(consumer: Consumer, query
 @pytest.mark.parametrize("value", ["up", "descending", "1", "asc,desc", "%20asc"])
 def test_a_bad_order_is_refused(consumer: Consumer, value: str) -> None:
     """Q-16"""
-    assert "orderBy" in problem(consumer.get(f"/users?orderBy={value}"), 400, "invalid_data", "invalid data")
+    assert "orderBy" in error_message(consumer.get(f"/users?orderBy={value}"), 400, "invalid_data", "invalid data")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_an_unknown_field_selects_everything_with_a_warning(consumer: Consumer, 
 @pytest.mark.parametrize("path", ["/users", "/users/u-1"])
 def test_a_blank_selection_is_refused(consumer: Consumer, path: str, fields: str) -> None:
     minor = "invalid_blank_selection_field"
-    problem(consumer.get(f"{path}?fields={fields}"), 400, minor, minor)
+    error_message(consumer.get(f"{path}?fields={fields}"), 400, minor, minor)
 
 
 def test_two_warnings_stand_side_by_side(consumer: Consumer) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalk_flask.api.routes import ROUTES
-from tests.api.conftest import Consumer, problem
+from tests.support.api_client import Consumer, error_message
 
 NAMES = ["limit", "offset", "sort", "orderBy", "filter", "fields", "other", "limit ", ""]
 FIELDS = sorted(
@@ -80,4 +80,4 @@ def test_long_values_are_answered_or_refused(consumer: Consumer, form: str, valu
 
 def test_thousands_of_parameters_are_read(consumer: Consumer) -> None:
     assert consumer.get("/users?" + "x=1&" * 20_000 + "limit=1").status_code == 200
-    problem(consumer.get("/users?" + "limit=1&" * 20_000), 400, "invalid_data", "invalid data")
+    error_message(consumer.get("/users?" + "limit=1&" * 20_000), 400, "invalid_data", "invalid data")

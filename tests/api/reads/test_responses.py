@@ -16,8 +16,8 @@ from werkzeug.test import TestResponse, create_environ
 from backends import Backend
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.scopes import ALL, DEFAULT
-from tests.api.conftest import CHALK, IMS, Consumer, items, token_for
 from tests.conftest import services_of
+from tests.support.api_client import CHALK, IMS, Consumer, create_token, items
 from tests.support.small_roster import ROSTER
 
 MANY = 3000
@@ -54,7 +54,7 @@ def test_the_tag_hangs_on_all_that_the_answer_depends_on(serve: Callable[..., Fl
         consumer.get("/students"),
         consumer.get(f"{CHALK}/users"),
         consumer.get("/users", {"Host": "elsewhere.example"}),
-        Consumer(app, token_for(app, tuple(DEFAULT))).get("/users"),
+        Consumer(app, create_token(app, tuple(DEFAULT))).get("/users"),
     ]
     put_users(services_of(app).store, 1)
     answers.append(consumer.get("/users"))
@@ -119,7 +119,7 @@ def test_a_small_collection_has_its_length_and_a_large_one_streams(store: Backen
 
 def wsgi(app: Flask, path: str, **headers: str) -> Iterator[bytes]:
     """The answer as a WSGI server gets it: blocks."""
-    sent = {"Authorization": f"Bearer {token_for(app, ALL)}", **headers}
+    sent = {"Authorization": f"Bearer {create_token(app, ALL)}", **headers}
     answer = app(create_environ(path, headers=sent), lambda status, _headers, _error=None: lambda _data: status)
     assert hasattr(answer, "close")
     return answer  # type: ignore[return-value]  # werkzeug's is an iterator that can be closed
@@ -195,7 +195,7 @@ def test_addresses_are_those_by_which_the_client_came_or_what_the_operator_says(
 ) -> None:
     app = serve(**settings)
     client: FlaskClient = app.test_client()
-    headers = {"Authorization": f"Bearer {token_for(app, ALL)}"}
+    headers = {"Authorization": f"Bearer {create_token(app, ALL)}"}
     for root in (CHALK, IMS):
         answer: TestResponse = client.get(f"{root}{prefix}/users?limit=1", headers=headers, **request_)
         assert items(answer)[0]["orgs"][0]["href"] == f"{site}{root}/orgs/s-1"
@@ -204,7 +204,7 @@ def test_addresses_are_those_by_which_the_client_came_or_what_the_operator_says(
 
 def test_a_client_that_names_no_host_gets_the_name_of_the_server(served: Flask) -> None:
     """Q-19"""
-    environ = create_environ(f"{IMS}/users/u-1", headers={"Authorization": f"Bearer {token_for(served, ALL)}"})
+    environ = create_environ(f"{IMS}/users/u-1", headers={"Authorization": f"Bearer {create_token(served, ALL)}"})
     del environ["HTTP_HOST"]
     environ |= {"SERVER_NAME": "roster.internal", "SERVER_PORT": "8080"}
     body = b"".join(served(environ, lambda status, _headers, _error=None: lambda _data: status))

@@ -12,8 +12,8 @@ from flask import Flask
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
-from tests.api.conftest import CHALK, Consumer, items, problem
 from tests.conftest import services_of
+from tests.support.api_client import CHALK, Consumer, error_message, items
 from tests.support.small_roster import ROSTER
 
 EVERYTHING = [
@@ -136,7 +136,7 @@ def test_an_id_out_of_scope_is_answered_as_one_that_nobody_has(path: str, limite
     consumer = limited(orgs=["s-2"])
     answers = [consumer.get(path.format(key)) for key in ("u-1", "nope")]
     for answer in answers:
-        problem(answer, 404, "unknown_object", "unknown object")
+        error_message(answer, 404, "unknown_object", "unknown object")
     bodies = [{**answer.json, "statusInfoSet": None} for answer in answers if answer.json]
     assert bodies[0] == bodies[1]
     assert [name for name, _ in answers[0].headers] == [name for name, _ in answers[1].headers]
@@ -204,7 +204,7 @@ def test_a_redacted_field_is_answered_as_one_that_does_not_exist(redacted: str, 
     """L-07"""
     consumer = limited(redacted=[redacted])
     answer = consumer.get(f"/users?filter={path}!='x'")
-    assert problem(answer, 400, "invalid_filter_field", "invalid_filter_field") == f"Unknown filter field: {path}"
+    assert error_message(answer, 400, "invalid_filter_field", "invalid_filter_field") == f"Unknown filter field: {path}"
     for query, minor in ((f"sort={path}", "invalid_sort_field"), (f"fields={path}", "invalid_selection_field")):
         answer = consumer.get(f"/users?{query}")
         assert answer.json is not None

@@ -23,17 +23,10 @@ from chalk_flask.api.routes import ROUTES, Route
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
-from tests.api.conftest import CHALK, IMS, Consumer
 from tests.conftest import services_of, url_in
+from tests.support.api_client import CHALK, IMS, Consumer
 from tests.support.restricted_reads import REFERENCES, Limited, Row, left, redacted
-from tests.support.small_roster import DELETED, ROSTER
-from tests.support.small_roster import _class as class_
-from tests.support.small_roster import _enrollment as enrollment
-from tests.support.small_roster import _line_item as line_item
-from tests.support.small_roster import _org as org
-from tests.support.small_roster import _result as result
-from tests.support.small_roster import _row as row
-from tests.support.small_roster import _user as user
+from tests.support.small_roster import DELETED, ROSTER, class_, enrollment, line_item, org, result, row, user
 
 REQUESTS = int(os.environ.get("LIMITED_REQUESTS", "3000"))
 """How many requests of limited tokens are made, all backends together."""

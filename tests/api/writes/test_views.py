@@ -19,8 +19,8 @@ from chalk_flask.audit.events import read_events
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, GRADEBOOK, GRADEBOOK_DELETE, GRADEBOOK_WRITE, ROSTER
 from chalk_flask.roster.verify.checker import check_store
-from tests.api.conftest import CHALK, IMS, Consumer, items, problem, token_for
 from tests.conftest import services_of
+from tests.support.api_client import CHALK, IMS, Consumer, create_token, error_message, items
 from tests.support.paths import DATA
 from tests.support.small_roster import fill
 
@@ -123,8 +123,8 @@ def test_what_is_new_is_created_and_what_is_there_replaced(quick: Tool, root: st
     deleted = quick.delete(root + place)
     assert (deleted.status_code, deleted.data) == (204, b"")
     assert "Content-Type" not in deleted.headers
-    problem(quick.get(root + place), 404, "unknown_object", "unknown object")
-    problem(quick.delete(root + place), 404, "unknown_object", "unknown object")
+    error_message(quick.get(root + place), 404, "unknown_object", "unknown object")
+    error_message(quick.delete(root + place), 404, "unknown_object", "unknown object")
     assert quick.send(root + place, SENT[path]).status_code == 201
 
 
@@ -154,9 +154,9 @@ def test_without_an_id_in_the_path_the_bodys_is_taken(quick: Tool) -> None:
 def test_another_id_in_the_body_is_refused(quick: Tool, key: object) -> None:
     """W-02"""
     answer = quick.send("/categories/x", {"category": {"title": "Quiz", "sourcedId": key}})
-    assert "sourcedId" in problem(answer, 400, "invalid_data", "invalid data")
-    problem(quick.send("/categories/%FF", SENT["/categories"]), 400, "invalid_data", "invalid data")
-    problem(quick.send(f"/categories/{'x' * 256}", SENT["/categories"]), 422, "invalid_data", "invalid data")
+    assert "sourcedId" in error_message(answer, 400, "invalid_data", "invalid data")
+    error_message(quick.send("/categories/%FF", SENT["/categories"]), 400, "invalid_data", "invalid data")
+    error_message(quick.send(f"/categories/{'x' * 256}", SENT["/categories"]), 422, "invalid_data", "invalid data")
 
 
 def test_references_need_their_id_alone_and_come_back_whole(tool: Tool) -> None:
@@ -208,12 +208,12 @@ def test_a_long_title_is_kept(tool: Tool) -> None:
 )
 def test_what_cannot_be_kept_is_unprocessable(quick: Tool, path: str, sent: object, named: str) -> None:
     """W-04"""
-    assert named in problem(quick.send(path, sent), 422, "invalid_data", "invalid data")
+    assert named in error_message(quick.send(path, sent), 422, "invalid_data", "invalid data")
 
 
 def test_a_category_in_use_is_not_deleted(quick: Tool) -> None:
     """W-09"""
-    assert "in use" in problem(quick.delete("/categories/cat-1"), 422, "invalid_data", "invalid data")
+    assert "in use" in error_message(quick.delete("/categories/cat-1"), 422, "invalid_data", "invalid data")
     assert quick.delete("/categories/cat-4").status_code == 204
 
 
@@ -267,7 +267,7 @@ DEEP = b'{"category": {"title": "x", "metadata": %s%s}}'
 def test_a_bad_body_is_a_bad_request(quick: Tool, body: bytes, said: str) -> None:
     """W-12"""
     for path in ("/categories/x", "/categories"):
-        assert said in problem(quick.send(path, body), 400, "invalid_data", "invalid data")
+        assert said in error_message(quick.send(path, body), 400, "invalid_data", "invalid data")
     assert quick.get("/categories/x").status_code == 404
 
 
@@ -284,7 +284,7 @@ def test_a_body_that_is_too_large_is_not_read(quick: Tool, size: int) -> None:
     """W-12"""
     headers = {"Authorization": f"Bearer {quick.token}", "Content-Type": "application/json"}
     answer = quick.client.put(f"{IMS}/categories/x", headers=headers, input_stream=Unreadable(size))
-    assert "larger" in problem(answer, 413, "invalid_data", "invalid data")
+    assert "larger" in error_message(answer, 413, "invalid_data", "invalid data")
 
 
 class Unreadable(io.RawIOBase):
@@ -330,14 +330,14 @@ def test_the_content_type_is_json_or_left_out(quick: Tool, kind: str, status: in
 def test_each_scope_of_the_gradebook_opens_its_own_method(serve: Callable[..., Flask], root: str) -> None:
     """Q-18, W-01"""
     app = serve()
-    writer, eraser = (Tool(app, token_for(app, (scope,))) for scope in (GRADEBOOK_WRITE, GRADEBOOK_DELETE))
+    writer, eraser = (Tool(app, create_token(app, (scope,))) for scope in (GRADEBOOK_WRITE, GRADEBOOK_DELETE))
     for path, sent in SENT.items():
         for answer in (
             eraser.send(f"{root}{path}/new", sent),
             eraser.send(root + path, b"{"),
             writer.delete(f"{root}{path}/new"),
         ):
-            problem(answer, 403, "forbidden", "forbidden")
+            error_message(answer, 403, "forbidden", "forbidden")
             assert answer.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
         assert writer.send(f"{root}{path}/new", sent).status_code == 201
         assert writer.get(f"{root}{path}/new").status_code == 403
@@ -350,17 +350,17 @@ def test_chalks_root_is_read_only_for_those_who_may_write_nothing(
 ) -> None:
     """W-01"""
     app = serve()
-    reader = Tool(app, token_for(app, scopes))
+    reader = Tool(app, create_token(app, scopes))
     for path, sent in SENT.items():
         for answer in (
             reader.send(f"{CHALK}{path}/x", sent),
             reader.send(CHALK + path, sent),
             reader.delete(f"{CHALK}/sis{path}/x"),
         ):
-            problem(answer, 405, "invalid_data", "invalid data")
+            error_message(answer, 405, "invalid_data", "invalid data")
             assert answer.headers["Allow"] == "GET, HEAD"
-        problem(reader.send(f"{IMS}{path}/x", sent), 403, "forbidden", "forbidden")
-        problem(reader.delete(f"{IMS}{path}/x"), 403, "forbidden", "forbidden")
+        error_message(reader.send(f"{IMS}{path}/x", sent), 403, "forbidden", "forbidden")
+        error_message(reader.delete(f"{IMS}{path}/x"), 403, "forbidden", "forbidden")
 
 
 @pytest.mark.parametrize("root", [IMS, CHALK])
@@ -373,7 +373,7 @@ def test_without_a_token_nobody_writes(serve: Callable[..., Flask], root: str) -
             client.put(root + path),
             client.delete(f"{root}{path}/x"),
         ):
-            problem(answer, 401, "invalid_token", "unauthorized")
+            error_message(answer, 401, "invalid_token", "unauthorized")
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "OPTIONS", "TRACE"])
@@ -381,13 +381,13 @@ def test_without_a_token_nobody_writes(serve: Callable[..., Flask], root: str) -
 def test_other_methods_are_still_not_offered(quick: Tool, root: str, method: str) -> None:
     for path in SENT:
         answer = quick.send(root + path, SENT[path], method)
-        problem(answer, 405, "invalid_data", "invalid data")
+        error_message(answer, 405, "invalid_data", "invalid data")
         assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "PUT"}
         answer = quick.send(f"{root}{path}/x", SENT[path], method)
-        problem(answer, 405, "invalid_data", "invalid data")
+        error_message(answer, 405, "invalid_data", "invalid data")
         assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "PUT", "DELETE"}
-    problem(quick.delete(f"{root}/lineItems"), 405, "invalid_data", "invalid data")
-    problem(quick.send(f"{root}/users/u-1", {"user": {}}), 405, "invalid_data", "invalid data")
+    error_message(quick.delete(f"{root}/lineItems"), 405, "invalid_data", "invalid data")
+    error_message(quick.send(f"{root}/users/u-1", {"user": {}}), 405, "invalid_data", "invalid data")
 
 
 def limited(app: Flask, **limits: frozenset[str]) -> Tool:
@@ -400,8 +400,10 @@ def limited(app: Flask, **limits: frozenset[str]) -> Tool:
 def test_a_limited_tool_writes_what_it_may_see(filled: Flask) -> None:
     """W-04, W-08"""
     tool = limited(filled, orgs=frozenset({"s-2"}))
-    unknown = problem(tool.send("/lineItems/i", {"lineItem": {**ITEM, "class": {"sourcedId": "none"}}}), 422, *BAD)
-    unseen = problem(tool.send("/lineItems/i", {"lineItem": ITEM}), 422, *BAD)
+    unknown = error_message(
+        tool.send("/lineItems/i", {"lineItem": {**ITEM, "class": {"sourcedId": "none"}}}), 422, *BAD
+    )
+    unseen = error_message(tool.send("/lineItems/i", {"lineItem": ITEM}), 422, *BAD)
     assert unseen == unknown.replace("none", "c-1")
     assert tool.send("/lineItems/i", {"lineItem": {**ITEM, "class": {"sourcedId": "c-3"}}}).status_code == 201
     for student, status in (("u-1", 422), ("u-3", 201)):
@@ -413,7 +415,7 @@ def test_a_limited_tool_writes_what_it_may_see(filled: Flask) -> None:
         tool.delete("/results/x-1"),
         tool.send("/lineItems/l-1", {"lineItem": {**ITEM, "class": {"sourcedId": "c-3"}}}),
     ):
-        problem(answer, 404, "unknown_object", "unknown object")
+        error_message(answer, 404, "unknown_object", "unknown object")
     assert Tool(filled).get("/lineItems/l-1").json == before
 
 
@@ -428,8 +430,8 @@ def test_a_limited_tool_is_answered_what_it_would_read(filled: Flask) -> None:
     assert answer.json is not None
     assert not {"category", "description"} & answer.json["lineItem"].keys()
     assert answer.json == tool.get("/lineItems/i").json
-    problem(tool.send("/categories/new", SENT["/categories"]), 404, "unknown_object", "unknown object")
-    problem(tool.delete("/categories/cat-4"), 404, "unknown_object", "unknown object")
+    error_message(tool.send("/categories/new", SENT["/categories"]), 404, "unknown_object", "unknown object")
+    error_message(tool.delete("/categories/cat-4"), 404, "unknown_object", "unknown object")
 
 
 def test_a_write_stands_in_the_audit_once_it_is_done(filled: Flask) -> None:
@@ -453,5 +455,5 @@ def test_a_busy_store_asks_a_tool_to_come_back(quick: Tool, monkeypatch: pytest.
     store: Backend = services_of(quick.app).store
     with store.write("default"):
         answer = quick.send("/categories/x", SENT["/categories"])
-    problem(answer, 503, "server_busy", "server_busy")
+    error_message(answer, 503, "server_busy", "server_busy")
     assert answer.headers["Retry-After"]

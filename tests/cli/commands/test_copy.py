@@ -21,9 +21,9 @@ from chalk_flask.cli import main
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.api.conftest import CHALK, Consumer
 from tests.cli.conftest import Run
 from tests.conftest import services_of, url_in
+from tests.support.api_client import CHALK, Consumer
 from tests.support.packages import Made
 
 SAMPLE = Path(str(files("chalk_flask.demo")))

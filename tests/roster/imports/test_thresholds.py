@@ -28,9 +28,9 @@ from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds, Th
 from chalk_flask.roster.package.archive import ArchiveLimits
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.api.conftest import Consumer
 from tests.conftest import services_of, url_in
 from tests.roster.conftest import bodies, objects
+from tests.support.api_client import Consumer
 from tests.support.large_packages import OWN, people, total
 from tests.support.packages import Made
 from tests.support.paths import ROOT
