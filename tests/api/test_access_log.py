@@ -48,7 +48,7 @@ def told(app: Flask, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
 Told = Callable[[], list[dict[str, Any]]]
 
 
-def test_a_line_says_who_read_what_and_how_much(consumer: Consumer, app: Flask, told: Told) -> None:
+def test_entry_has_credential_route_and_size(consumer: Consumer, app: Flask, told: Told) -> None:
     answer = consumer.get("/users?limit=2&filter=familyName='Curie'")
     [line] = told()
     [token] = services_of(app).tokens.list()
@@ -73,7 +73,7 @@ def test_a_line_says_who_read_what_and_how_much(consumer: Consumer, app: Flask, 
         (f"{IMS}/users?filter=familyName='nobody-is-called-this'", 0),
     ],
 )
-def test_rows_are_those_of_the_page(path: str, rows: int | None, consumer: Consumer, told: Told) -> None:
+def test_rows_are_the_records_of_the_page(path: str, rows: int | None, consumer: Consumer, told: Told) -> None:
     answer = consumer.get(path)
     assert answer.json is not None
     assert told()[0]["rows"] == len(answer.json["users"])
@@ -81,7 +81,7 @@ def test_rows_are_those_of_the_page(path: str, rows: int | None, consumer: Consu
         assert told()[0]["rows"] == rows
 
 
-def test_a_route_is_told_without_its_ids(consumer: Consumer, told: Told) -> None:
+def test_route_is_recorded_without_ids(consumer: Consumer, told: Told) -> None:
     [known] = consumer.ids("/users?limit=1")
     consumer.get(f"/users/{known}")
     consumer.get("/sis/schools/somewhere/classes/something/students")
@@ -92,7 +92,7 @@ def test_a_route_is_told_without_its_ids(consumer: Consumer, told: Told) -> None
     assert not [word for word in (known, "somewhere", "something") if word in str(told()[1:])]
 
 
-def test_answers_without_a_body_have_no_rows(consumer: Consumer, told: Told) -> None:
+def test_responses_without_a_body_have_no_rows(consumer: Consumer, told: Told) -> None:
     answer = consumer.get("/users", method="HEAD")
     consumer.get("/users", {"If-None-Match": answer.headers["ETag"]})
     assert [(each["method"], each["status"], each["rows"], each["bytes"]) for each in told()] == [
@@ -101,7 +101,7 @@ def test_answers_without_a_body_have_no_rows(consumer: Consumer, told: Told) -> 
     ]
 
 
-def test_what_is_let_in_but_may_not_is_recorded_and_who_is_not_let_in_is_not(app: Flask, told: Told) -> None:
+def test_403_is_recorded_and_401_is_not(app: Flask, told: Told) -> None:
     Consumer(app, create_token(app, (ROSTER_CORE,))).get("/demographics")
     Consumer(app, "chk_wrong").get("/users")
     app.test_client().get(f"{IMS}/users")
@@ -109,7 +109,7 @@ def test_what_is_let_in_but_may_not_is_recorded_and_who_is_not_let_in_is_not(app
     assert [each["status"] for each in told()] == [403]
 
 
-def test_a_stream_is_recorded_when_it_ends_with_the_bytes_that_went_out(
+def test_stream_is_recorded_with_its_sent_bytes(
     consumer: Consumer, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chalk_flask.api.reads.serialization.BLOCK_BYTES", 1)
@@ -120,7 +120,7 @@ def test_a_stream_is_recorded_when_it_ends_with_the_bytes_that_went_out(
     assert told()[0]["bytes"] == received
 
 
-def test_readers_at_once_are_each_recorded(app: Flask, told: Told) -> None:
+def test_concurrent_reads_are_all_recorded(app: Flask, told: Told) -> None:
     token = create_token(app, ALL)
 
     def read() -> None:
@@ -135,7 +135,7 @@ def test_readers_at_once_are_each_recorded(app: Flask, told: Told) -> None:
     assert len(told()) == 160
 
 
-def test_an_application_that_is_only_made_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_application_without_data_setting_creates_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app = create_app(storage="sqlite:///chalk.db")
     Consumer(app).get("/users")
@@ -144,7 +144,7 @@ def test_an_application_that_is_only_made_leaves_no_folder(tmp_path: Path, monke
     assert not (tmp_path / "chalk-data" / "reads").exists()
 
 
-def test_nothing_is_recorded_for_no_day(tmp_path: Path) -> None:
+def test_zero_audit_days_turn_the_log_off(tmp_path: Path) -> None:
     app = create_app(storage="memory:", data=str(tmp_path / "data"), audit_days=0)
     Consumer(app).get("/users")
     services_of(app).access_log.close()

@@ -46,7 +46,7 @@ OPENS = {
 
 
 @pytest.mark.parametrize("held", OPENS)
-def test_a_scope_opens_its_own_doors_and_no_others(serve: Callable[..., Flask], held: str) -> None:
+def test_scope_opens_its_own_routes_only(serve: Callable[..., Flask], held: str) -> None:
     app = serve()
     consumer = Consumer(app, create_token(app, (held,)))
     for needed, paths in DOORS.items():
@@ -59,7 +59,7 @@ def test_a_scope_opens_its_own_doors_and_no_others(serve: Callable[..., Flask], 
                 assert answer.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
 
 
-def test_a_token_without_named_scopes_reads_everything_but_demographics(serve: Callable[..., Flask]) -> None:
+def test_default_scopes_open_everything_but_demographics(serve: Callable[..., Flask]) -> None:
     app = serve()
     consumer = Consumer(app, create_token(app, tuple(DEFAULT)))
     for needed, paths in DOORS.items():
@@ -75,7 +75,7 @@ def test_a_token_without_named_scopes_reads_everything_but_demographics(serve: C
     ],
 )
 @pytest.mark.parametrize("root", [CHALK, IMS])
-def test_without_a_valid_token_nobody_gets_in(served: Flask, root: str, header: str | None) -> None:
+def test_missing_or_invalid_token_is_401(served: Flask, root: str, header: str | None) -> None:
     for route in ROUTES[:2]:
         headers = {} if header is None else {"Authorization": header}
         answer = served.test_client().get(root + route.path.replace("{id}", "t-1"), headers=headers)
@@ -84,7 +84,7 @@ def test_without_a_valid_token_nobody_gets_in(served: Flask, root: str, header: 
         assert answer.headers["WWW-Authenticate"] == ('Bearer error="invalid_token"' if shown else "Bearer")
 
 
-def test_expired_and_revoked_tokens_are_invalid(serve: Callable[..., Flask]) -> None:
+def test_expired_and_revoked_tokens_are_401(serve: Callable[..., Flask]) -> None:
     app = serve()
     tokens = services_of(app).tokens
     expired, _ = tokens.create("old", ALL, expires=datetime(2020, 1, 1, tzinfo=UTC))
@@ -96,13 +96,13 @@ def test_expired_and_revoked_tokens_are_invalid(serve: Callable[..., Flask]) -> 
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_compared_without_regard_to_case(consumer: Consumer, scheme: str) -> None:
+def test_bearer_scheme_is_case_insensitive(consumer: Consumer, scheme: str) -> None:
     headers = {"Authorization": f"{scheme} {consumer.token}"}
     assert consumer.get("/users", headers).status_code == 200
 
 
-def test_access_is_decided_before_parameters_and_parents(served: Flask) -> None:
-    """Q-18"""
+@pytest.mark.reading("Q-18")
+def test_access_is_checked_before_parameters_and_parents(served: Flask) -> None:
     nobody = served.test_client()
     assert nobody.get(f"{IMS}/users?limit=0").status_code == 401
     limited = Consumer(served, create_token(served, (RESOURCE,)))
@@ -113,22 +113,22 @@ def test_access_is_decided_before_parameters_and_parents(served: Flask) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 @pytest.mark.parametrize("path", ["/users", "/users/u-1", "/classes/c-1/students"])
-def test_other_methods_are_not_offered(consumer: Consumer, path: str, method: str) -> None:
+def test_other_methods_are_405(consumer: Consumer, path: str, method: str) -> None:
     answer = consumer.get(path, method=method)
     error_message(answer, 405, "invalid_data", "invalid data")
     assert {name.strip() for name in answer.headers["Allow"].split(",")} == {"GET", "HEAD"}
 
 
+@pytest.mark.reading("A-01")
 @pytest.mark.parametrize(
     "path", ["/", "/nothing", "/ims", "/ims/oneroster/v1p2/users", f"{IMS}/usersx", "/static/x", "/é"]
 )
-def test_any_path_of_the_server_answers_errors_in_the_same_shape(served: Flask, path: str) -> None:
-    """A-01"""
+def test_unknown_path_has_the_error_body(served: Flask, path: str) -> None:
     error_message(served.test_client().get(path), 404, "unknown_object", "unknown object")
 
 
-def test_an_error_names_the_operation_and_has_a_reference_of_its_own(consumer: Consumer) -> None:
-    """A-01"""
+@pytest.mark.reading("A-01")
+def test_error_names_the_operation_and_a_unique_reference(consumer: Consumer) -> None:
     entries = []
     for _ in range(2):
         body = consumer.get("/schools/nope/students").json
@@ -138,7 +138,7 @@ def test_an_error_names_the_operation_and_has_a_reference_of_its_own(consumer: C
     assert len({uuid.UUID(entry["imsx_messageRefIdentifier"]) for entry in entries}) == 2
 
 
-def test_a_busy_store_asks_to_come_back(serve: Callable[..., Flask]) -> None:
+def test_busy_store_is_503_with_retry_after(serve: Callable[..., Flask]) -> None:
     app = serve()
 
     @app.get("/busy")
@@ -150,11 +150,11 @@ def test_a_busy_store_asks_to_come_back(serve: Callable[..., Flask]) -> None:
     assert int(answer.headers["Retry-After"]) > 0
 
 
+@pytest.mark.reading("A-14")
 @pytest.mark.parametrize("error", [StorageUnavailableError("the file of O'Brien is gone"), ValueError("O'Brien")])
-def test_a_failure_says_nothing_of_its_cause_and_logs_no_data(
+def test_failure_reveals_no_cause_and_logs_no_data(
     serve: Callable[..., Flask], caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """A-14"""
     app = serve()
 
     @app.get("/fail")
@@ -171,14 +171,14 @@ def test_a_failure_says_nothing_of_its_cause_and_logs_no_data(
     assert answer.json["statusInfoSet"][0]["imsx_messageRefIdentifier"] in record.getMessage()
 
 
-def test_a_store_that_was_closed_is_a_server_error(serve: Callable[..., Flask]) -> None:
+def test_closed_store_is_500(serve: Callable[..., Flask]) -> None:
     app = serve()
     consumer = Consumer(app)
     services_of(app).store.close()
     error_message(consumer.get("/users"), 500, "server_error", "internal_server_error")
 
 
+@pytest.mark.reading("Q-19")
 @pytest.mark.parametrize("host", ['x"y', "a b", "<a>", "a,b", "é", "", "a/b", "a@b", "[::1", "a:b"])
-def test_a_host_that_is_none_is_refused(consumer: Consumer, host: str) -> None:
-    """Q-19"""
+def test_invalid_host_header_is_rejected(consumer: Consumer, host: str) -> None:
     assert "Host" in error_message(consumer.get("/users", {"Host": host}), 400, "invalid_data", "invalid data")

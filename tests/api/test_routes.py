@@ -36,8 +36,8 @@ def operation(path: str) -> str:
     raise AssertionError(path)
 
 
-def test_the_table_of_routes_is_that_of_the_standard_and_one_row_more() -> None:
-    """A-21"""
+@pytest.mark.reading("A-21")
+def test_routes_are_the_operations_of_the_standard_and_one_more() -> None:
     ours = {
         (
             r.operation,
@@ -55,7 +55,7 @@ def test_the_table_of_routes_is_that_of_the_standard_and_one_row_more() -> None:
     assert not theirs - ours
 
 
-def test_every_operation_is_tried_below() -> None:
+def test_expected_paths_cover_every_operation() -> None:
     tried = {operation(path) for path in [*COLLECTIONS, *SINGLES]}
     assert tried == {route.operation for route in ROUTES}
     nested = {route.operation for route in ROUTES if route.parents}
@@ -64,10 +64,10 @@ def test_every_operation_is_tried_below() -> None:
     assert nested - {operation(path) for path in EMPTY} == {"getClassesForTeacher", "getCategoriesForClass"}
 
 
+@pytest.mark.reading("A-07", "A-08", "A-09", "A-12", "A-13", "N-01", "N-02", "N-03", "N-05", "N-08")
 @pytest.mark.parametrize("root", [CHALK, IMS, f"{CHALK}/sis", f"{IMS}/sis"])
 @pytest.mark.parametrize("path", COLLECTIONS)
 def test_a_collection_holds_the_records_that_its_path_means(consumer: Consumer, root: str, path: str) -> None:
-    """A-07, A-08, A-09, A-12, A-13, N-01, N-02, N-03, N-05, N-08"""
     answer = consumer.get(root + path)
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
@@ -91,28 +91,29 @@ def test_a_single_read_answers_one_object(consumer: Consumer, root: str, path: s
 
 
 @pytest.mark.parametrize("path", EMPTY)
-def test_a_known_parent_without_members_answers_an_empty_collection(consumer: Consumer, path: str) -> None:
+def test_known_parent_without_members_is_an_empty_collection(consumer: Consumer, path: str) -> None:
     answer = consumer.get(path)
     assert answer.json == {ENVELOPES[operation(path)]: []}
     assert answer.headers["X-Total-Count"] == "0"
 
 
+@pytest.mark.reading("A-11", "N-04")
 @pytest.mark.parametrize("path", UNKNOWN_PARENTS)
-def test_an_unknown_or_mismatched_parent_is_an_unknown_object(consumer: Consumer, path: str) -> None:
-    """A-11, N-04"""
+def test_unknown_or_mismatched_parent_is_404(consumer: Consumer, path: str) -> None:
     for root in (CHALK, IMS):
         error_message(consumer.get(root + path), 404, "unknown_object", "unknown object")
 
 
+@pytest.mark.reading("A-11")
 @pytest.mark.parametrize("path", UNKNOWN_PARENTS)
-def test_a_lenient_operator_has_unknown_parents_answered_with_nothing(serve: Any, path: str) -> None:
-    """A-11"""
+def test_lenient_parent_turns_unknown_parents_into_empty_collections(serve: Any, path: str) -> None:
     answer = Consumer(serve(lenient_parent=True)).get(path)
     assert answer.status_code == 200
     assert answer.json == {ENVELOPES[operation(path)]: []}
     assert answer.headers["X-Total-Count"] == "0"
 
 
+@pytest.mark.reading("A-04", "A-12")
 @pytest.mark.parametrize(
     "path",
     [
@@ -121,16 +122,13 @@ def test_a_lenient_operator_has_unknown_parents_answered_with_nothing(serve: Any
         *("/categories/cat-5", "/lineItems/l-3", "/results/x-4"),
     ],
 )
-def test_an_object_of_another_type_or_a_deleted_gradebook_object_is_unknown(consumer: Consumer, path: str) -> None:
-    """A-04, A-12"""
+def test_object_of_another_type_or_deleted_gradebook_object_is_404(consumer: Consumer, path: str) -> None:
     error_message(consumer.get(path), 404, "unknown_object", "unknown object")
 
 
+@pytest.mark.reading("A-04")
 @pytest.mark.parametrize(("name", "deleted"), [("categories", "cat-5"), ("lineItems", "l-3"), ("results", "x-4 x-5")])
-def test_deleted_gradebook_objects_show_when_the_filter_asks_after_them(
-    consumer: Consumer, name: str, deleted: str
-) -> None:
-    """A-04"""
+def test_filter_can_select_deleted_gradebook_objects(consumer: Consumer, name: str, deleted: str) -> None:
     assert consumer.ids(f"/{name}?filter=status='tobedeleted'") == deleted.split()
     assert consumer.ids(f"/{name}?filter=dateLastModified>'2024-03-31'") == deleted.split()
     everything = consumer.ids(f"/{name}?filter=dateLastModified>'2020-01-01' AND sourcedId!='none'")
@@ -138,46 +136,44 @@ def test_deleted_gradebook_objects_show_when_the_filter_asks_after_them(
     assert not set(deleted.split()) & set(consumer.ids(f"/{name}?filter=sourcedId!='none'"))
 
 
-def test_a_deleted_line_item_is_a_known_parent(consumer: Consumer) -> None:
-    """A-04"""
+@pytest.mark.reading("A-04")
+def test_deleted_line_item_is_a_known_parent(consumer: Consumer) -> None:
     path = "/classes/c-1/lineItems/l-3/results"
     assert consumer.ids(path) == []
     assert consumer.ids(f"{path}?filter=status='tobedeleted'") == ["x-4"]
     assert consumer.ids("/classes/c-1/results?filter=status='tobedeleted'") == ["x-4", "x-5"]
 
 
-def test_deleted_rostering_records_are_listed_and_read(consumer: Consumer) -> None:
-    """N-06"""
+@pytest.mark.reading("N-06")
+def test_deleted_roster_records_are_listed_and_read(consumer: Consumer) -> None:
     assert "u-8" in consumer.ids("/users")
     answer = consumer.get("/users/u-8")
     assert answer.json is not None
     assert answer.json["user"]["status"] == "tobedeleted"
 
 
+@pytest.mark.reading("N-07")
 @pytest.mark.parametrize("root", [CHALK, IMS])
-def test_line_items_of_a_class_may_be_written_in_small_letters(consumer: Consumer, root: str) -> None:
-    """N-07"""
+def test_lineitems_alias_works_below_a_class(consumer: Consumer, root: str) -> None:
     assert consumer.ids(f"{root}/classes/c-1/lineitems") == ["l-1", "l-4"]
     assert consumer.ids(f"{root}/sis/classes/c-1/lineitems/l-1/results") == ["x-1", "x-2"]
 
 
+@pytest.mark.reading("Q-11")
 @pytest.mark.parametrize("path", ["/users/", "/users/u-1/", "/classes/c-1/students/", "/sis/schools/s-1/terms/"])
-def test_one_trailing_slash_more_is_the_same_resource(consumer: Consumer, path: str) -> None:
-    """Q-11"""
+def test_one_trailing_slash_is_ignored(consumer: Consumer, path: str) -> None:
     assert consumer.get(path).json == consumer.get(path.rstrip("/")).json
     assert consumer.get(path).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/users//", "//users", "/Users", "/users/u-1/x", "/sis/sis/users", "/", ""])
-def test_other_paths_are_unknown(consumer: Consumer, path: str) -> None:
+def test_other_paths_are_404(consumer: Consumer, path: str) -> None:
     error_message(consumer.get(IMS + path), 404, "unknown_object", "unknown object")
 
 
+@pytest.mark.reading("Q-01")
 @pytest.mark.parametrize(("root", "page"), [(CHALK, None), (IMS, 100)])
-def test_without_a_limit_one_root_gives_everything_and_the_other_a_hundred(
-    serve: Any, root: str, page: int | None
-) -> None:
-    """Q-01"""
+def test_default_limit_depends_on_the_root(serve: Any, root: str, page: int | None) -> None:
     app: Flask = serve()
     put_users(app, 250)
     answer = Consumer(app).get(f"{root}/users?filter=sourcedId>='v'")
@@ -193,8 +189,8 @@ def put_users(app: Flask, number: int) -> None:
         transaction.put("users", [users.record({**template, "sourcedId": f"v-{n:05}"}) for n in range(number)])
 
 
-def test_nothing_empty_is_sent_and_every_reference_leads_somewhere(consumer: Consumer) -> None:
-    """A-02, A-20"""
+@pytest.mark.reading("A-02", "A-20")
+def test_no_value_is_empty_and_every_reference_resolves(consumer: Consumer) -> None:
     for path in [path for path in COLLECTIONS if path.count("/") == 1]:
         for item in items(consumer.get(path)):
             check_object(item)
@@ -205,8 +201,8 @@ def test_nothing_empty_is_sent_and_every_reference_leads_somewhere(consumer: Con
                 assert answer.json[reference["type"]]["sourcedId"] == reference["sourcedId"]
 
 
-def test_line_items_have_date_times_and_results_have_numbers(consumer: Consumer) -> None:
-    """A-18, A-19"""
+@pytest.mark.reading("A-18", "A-19")
+def test_due_dates_are_date_times_and_scores_are_numbers(consumer: Consumer) -> None:
     assert items(consumer.get("/lineItems?fields=dueDate&limit=1")) == [{"dueDate": "2023-10-09T00:00:00.000Z"}]
     assert b'"score":87.5,' in consumer.get("/results/x-1").data
     assert b'"score":300,' in consumer.get("/results/x-2").data
@@ -230,8 +226,8 @@ def references(item: dict[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def test_a_cycle_among_the_sessions_ends(serve: Any) -> None:
-    """N-05"""
+@pytest.mark.reading("N-05")
+def test_cycle_of_sessions_ends(serve: Any) -> None:
     app: Flask = serve()
     sessions = RESOURCES["academicSessions"]
     looped = [{**ROSTER["academicSessions"][1], "parent": "g-4"}]
@@ -240,7 +236,7 @@ def test_a_cycle_among_the_sessions_ends(serve: Any) -> None:
     assert Consumer(app).ids("/terms/t-1/gradingPeriods") == ["g-1", "g-2", "g-3", "g-4"]
 
 
-def test_another_tenant_sees_nothing_of_this_one(serve: Any) -> None:
+def test_tenant_sees_nothing_of_another_tenant(serve: Any) -> None:
     app: Flask = serve()
     TenantStore(services_of(app).store).create("other")
     token, _ = services_of(app).tokens.create(

@@ -56,7 +56,7 @@ def lenient() -> Iterator[Twins]:
     yield from _twins(create_app(storage="memory:", lenient_parent=True))
 
 
-def test_the_walk_leads_through_every_route_and_every_place_for_an_id() -> None:
+def test_places_cover_every_route_and_id_position() -> None:
     assert {place.route for place in PLACES} == set(ROUTES)
     ids = sum(path.count("{") for route in ROUTES for path in route.paths)
     assert sum(len(place.positions) for place in PLACES) == ids > 40
@@ -78,15 +78,15 @@ def ids_in_paths(twins: Twins, prefixes: list[str] = PREFIXES) -> Iterator[Pair]
             yield path + "/", twin + "/", Question(), (start, ABSENT)
 
 
-def test_an_id_of_another_tenant_in_a_path_is_answered_as_one_that_is_nowhere(twins: Twins) -> None:
-    """N-09"""
+@pytest.mark.reading("N-09")
+def test_foreign_id_in_a_path_looks_like_an_unknown_id(twins: Twins) -> None:
     compared, different = twins.differences(ids_in_paths(twins))
     assert different == []
     assert compared >= 5000
 
 
-def test_nor_are_they_told_apart_where_an_unknown_parent_has_no_children(lenient: Twins) -> None:
-    """A-11"""
+@pytest.mark.reading("A-11")
+def test_foreign_id_looks_unknown_with_lenient_parents(lenient: Twins) -> None:
     compared, different = lenient.differences(ids_in_paths(lenient, [ROOTS[0].path]))
     assert different == []
     assert compared >= 2000
@@ -118,14 +118,14 @@ def asked_of(resource: ResourceType) -> Iterator[tuple[str, Words]]:
         yield query, (GUEST, NOWHERE)
 
 
-def test_what_another_tenant_holds_in_a_filter_is_answered_as_what_nobody_holds(twins: Twins) -> None:
-    """N-09"""
+@pytest.mark.reading("N-09")
+def test_foreign_value_in_a_filter_looks_like_an_unknown_value(twins: Twins) -> None:
     compared, different = twins.differences(values_in_filters())
     assert different == []
     assert compared >= 3000
 
 
-def test_an_answer_holds_nothing_of_another_tenant_also_where_both_have_the_key(twins: Twins) -> None:
+def test_response_contains_nothing_of_another_tenant(twins: Twins) -> None:
     seen = 0
     for place, prefix, question in product(PLACES, PREFIXES, (Question(), Question(EVERYTHING_AT_ONCE, headers=GZIP))):
         # The guest asks first, so that what is remembered of its answers would show in the host's.
@@ -137,7 +137,7 @@ def test_an_answer_holds_nothing_of_another_tenant_also_where_both_have_the_key(
     assert seen > 400
 
 
-def test_tenants_do_not_share_tags(twins: Twins) -> None:
+def test_tenants_do_not_share_etags(twins: Twins) -> None:
     for place, root in product(PLACES, ROOTS):
         path = root.path + place.path
         tags = {token: twins.ask(token, path).header("ETag") for token in (twins.guest, twins.host)}
@@ -176,8 +176,8 @@ def put_body(resource: ResourceType, row: Row, key: str, **references: str) -> s
     return json.dumps({resource.singular_name: {**held, **named}})
 
 
-def test_a_gradebook_takes_ids_of_another_tenant_as_new_ones_and_changes_nothing_there(written: Twins) -> None:
-    """N-09"""
+@pytest.mark.reading("N-09")
+def test_write_with_a_foreign_id_changes_nothing_there(written: Twins) -> None:
     before = written.held("guest")
     compared, different = written.differences(writes_of_the_gradebook())
     assert different == []
@@ -200,8 +200,9 @@ def demographics_in_every_way() -> Iterator[tuple[str, Question]]:
             yield prefix + path, question
 
 
-def test_without_the_opt_in_demographics_are_as_where_there_are_none(twins: Twins) -> None:
-    """N-10. The scope alone opens nothing: neither a filter nor a sort nor a count tells that there are any."""
+@pytest.mark.reading("N-10")
+def test_without_opt_in_demographics_look_empty(twins: Twins) -> None:
+    """The scope alone opens nothing: neither a filter nor a sort nor a count tells that there are any."""
     chalk = services_of(twins.app)
     tenants, opted_out, without = TenantStore(chalk.store), "opted-out", "without"
     for name, wanted in ((opted_out, False), (without, True)):
@@ -228,7 +229,7 @@ def test_without_the_opt_in_demographics_are_as_where_there_are_none(twins: Twin
     assert twins.ask(tokens[opted_out], path, held).body == b'{"demographics":[]}'
 
 
-def test_with_the_opt_in_demographics_still_need_their_scope(twins: Twins) -> None:
+def test_with_opt_in_demographics_still_require_their_scope(twins: Twins) -> None:
     token, _ = services_of(twins.app).tokens.create("all but one", set(ALL) - {DEMOGRAPHICS}, "host")
     for path in ("/demographics", "/demographics/u-1", "/demographics/nope"):
         refused = twins.ask(token, IMS + path)

@@ -45,7 +45,7 @@ def strange(store: Backend, app: Flask) -> Flask:
 
 
 @pytest.mark.parametrize("key", STRANGE)
-def test_an_id_may_hold_any_character(strange: Flask, key: str) -> None:
+def test_id_may_contain_any_character(strange: Flask, key: str) -> None:
     consumer, part = Consumer(strange), quote(key, safe="")
     answer = consumer.get(f"/users/{part}").json
     assert answer is not None
@@ -54,7 +54,7 @@ def test_an_id_may_hold_any_character(strange: Flask, key: str) -> None:
     assert key in consumer.ids("/schools/" + part + "/classes?limit=1")
 
 
-def test_links_of_a_path_with_an_encoded_slash_lead_there(strange: Flask) -> None:
+def test_links_keep_encoded_slashes(strange: Flask) -> None:
     consumer = Consumer(strange)
     link = consumer.get("/schools/a%2Fb/classes?limit=1").headers["Link"]
     url = link[1 : link.index(">")]
@@ -62,7 +62,7 @@ def test_links_of_a_path_with_an_encoded_slash_lead_there(strange: Flask) -> Non
     assert consumer.ids(url.removeprefix("http://localhost")) == ["a/b"]
 
 
-def test_every_href_leads_to_its_record(strange: Flask) -> None:
+def test_href_leads_to_its_record(strange: Flask) -> None:
     consumer = Consumer(strange)
     for key in STRANGE:
         record = consumer.get(f"/classes/{quote(key, safe='')}").json
@@ -73,14 +73,14 @@ def test_every_href_leads_to_its_record(strange: Flask) -> None:
         assert found["org"]["sourcedId"] == key
 
 
-def test_a_slash_that_is_not_encoded_separates(strange: Flask) -> None:
+def test_plain_slash_separates_segments(strange: Flask) -> None:
     consumer = Consumer(strange)
     assert consumer.get("/users/a/b").status_code == 404
     assert consumer.get("/users/a%252Fb").json == consumer.get("/users/" + quote("a%2Fb", safe="")).json
 
 
 @pytest.mark.parametrize("part", ["%ff", "%00", "%C3", "x" * 5000, "%EF%BF%BF"])
-def test_an_id_that_no_record_can_have_is_unknown(strange: Flask, part: str) -> None:
+def test_id_that_no_record_can_have_is_404(strange: Flask, part: str) -> None:
     found = Consumer(strange).get(f"/users/{part}")
     # The last one reads as a slash, for which there is a record; nothing else can be meant by it.
     assert found.status_code == (200 if part == "%EF%BF%BF" else 404)
@@ -106,7 +106,7 @@ def port(served: Flask) -> Iterator[int]:
     wasyncore.close_all(sockets)
 
 
-def test_a_real_server_answers_encoded_slashes_heads_and_streams(served: Flask, port: int) -> None:
+def test_real_server_handles_encoded_slashes_head_and_streams(served: Flask, port: int) -> None:
     users = RESOURCES["users"]
     TenantStore(services_of(served).store).create("other")
     with services_of(served).store.write("other") as transaction:
@@ -133,7 +133,7 @@ def test_a_real_server_answers_encoded_slashes_heads_and_streams(served: Flask, 
     connection.close()
 
 
-def test_a_mounted_application_reads_encoded_slashes(strange: Flask) -> None:
+def test_mounted_application_reads_encoded_slashes(strange: Flask) -> None:
     answer = strange.test_client().get(
         f"{IMS}/users/a%2Fb",
         base_url="http://sis.example/aeries",

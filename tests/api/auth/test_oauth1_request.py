@@ -32,21 +32,21 @@ def request(path: str = "/x", target: str | None = None, **options: Any) -> Requ
         ("/", "/", "http://host:8080/"),
     ],
 )
-def test_the_path_is_signed_as_it_was_sent(path: str, target: str, signed: str) -> None:
+def test_path_is_signed_as_it_was_sent(path: str, target: str, signed: str) -> None:
     assert signed_request(request(path, target), "").uri == signed
 
 
-def test_below_a_mount_the_path_follows_the_address_of_the_mount() -> None:
+def test_path_of_a_mounted_application_follows_the_public_url() -> None:
     mounted = request("/a/b", "/the%20mount/a%2Fb", base_url="http://host/the mount/")
     assert signed_request(mounted, "https://roster.example.org/mount").uri == "https://roster.example.org/mount/a%2Fb"
 
 
-def test_a_host_that_is_none_is_refused() -> None:
+def test_invalid_host_header_is_rejected() -> None:
     with pytest.raises(HTTPException, match="Host header"):
         signed_request(request(headers={"Authorization": "OAuth a=1", "Host": "a/b"}), "")
 
 
-def test_names_and_values_are_decoded_to_bytes_of_any_kind() -> None:
+def test_names_and_values_are_decoded_to_bytes() -> None:
     asked = request(query_string="a=1%202&b=1+2&%C3%B6=%ff&c&d=&a=1%2B2&=e")
     assert signed_request(asked, "").parameters == [
         (b"a", b"1 2"),
@@ -59,7 +59,7 @@ def test_names_and_values_are_decoded_to_bytes_of_any_kind() -> None:
     ]
 
 
-def test_a_form_is_signed_with_the_query_and_another_body_is_not() -> None:
+def test_form_is_signed_and_another_body_is_not() -> None:
     body: dict[str, Any] = {"method": "POST", "query_string": "a=1", "data": b"b=2"}
     form = request(content_type="application/x-www-form-urlencoded; charset=utf-8", **body)
     assert signed_request(form, "").parameters == [(b"a", b"1"), (b"b", b"2")]
@@ -67,7 +67,7 @@ def test_a_form_is_signed_with_the_query_and_another_body_is_not() -> None:
     assert signed_request(request(content_type="application/json", **body), "").parameters == [(b"a", b"1")]
 
 
-def test_more_than_a_client_needs_is_malformed() -> None:
+def test_too_many_parameters_are_malformed() -> None:
     form = "application/x-www-form-urlencoded"
     for options in ({"query_string": "a&" * 1001}, {"data": b"a&" * 1001, "content_type": form}):
         with pytest.raises(MalformedRequestError, match="1000 parameters"):
@@ -87,9 +87,9 @@ def test_more_than_a_client_needs_is_malformed() -> None:
         ("", False),
     ],
 )
-def test_the_scheme_says_whether_a_request_is_signed(header: str, signed: bool) -> None:
+def test_scheme_determines_if_a_request_is_signed(header: str, signed: bool) -> None:
     assert is_signed({"HTTP_AUTHORIZATION": header}) is signed
 
 
-def test_without_a_header_nothing_is_signed() -> None:
+def test_request_without_a_header_is_not_signed() -> None:
     assert not is_signed({})

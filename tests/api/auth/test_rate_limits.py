@@ -69,7 +69,7 @@ def waits(answer: TestResponse, longest: int = 60) -> bool:
     return 1 <= int(answer.headers["Retry-After"]) <= longest
 
 
-def test_without_a_rate_nothing_is_limited_nor_loaded_that_could(serve: Serve) -> None:
+def test_without_rates_flask_limiter_is_not_loaded(serve: Serve) -> None:
     app = serve()
     answer = ask(app, create_token(app, ALL))
     assert not [name for name, _ in answer.headers if name.startswith("X-RateLimit")]
@@ -81,7 +81,7 @@ def test_without_a_rate_nothing_is_limited_nor_loaded_that_could(serve: Serve) -
     assert done.stdout.strip() == "False"
 
 
-def test_a_token_has_a_rate_of_its_own_over_all_routes(serve: Serve) -> None:
+def test_token_rate_counts_all_routes(serve: Serve) -> None:
     app = serve(rate_limit_token="3/minute")
     token, other = create_token(app, ALL), create_token(app, ALL)
     first = ask(app, token)
@@ -97,13 +97,13 @@ def test_a_token_has_a_rate_of_its_own_over_all_routes(serve: Serve) -> None:
     assert ask(app, other).status_code == 200
 
 
-def test_a_token_that_is_refused_uses_nobodys_rate(serve: Serve) -> None:
+def test_rejected_token_does_not_count(serve: Serve) -> None:
     app = serve(rate_limit_token="1/minute")
     assert [ask(app, each).status_code for each in ("chk_wrong", None, "chk_wrong", None)] == [401] * 4
     assert ask(app, create_token(app, ALL)).status_code == 200
 
 
-def test_an_address_has_a_rate_whoever_asks(serve: Serve) -> None:
+def test_address_rate_counts_all_credentials(serve: Serve) -> None:
     app = serve(rate_limit_address="2/minute")
     token = create_token(app, ALL)
     assert limits(ask(app, token)) == [2, 1]
@@ -114,7 +114,7 @@ def test_an_address_has_a_rate_whoever_asks(serve: Serve) -> None:
     assert ask(app, token, "192.0.2.2").status_code == 200
 
 
-def test_of_two_rates_the_nearer_limit_is_told(serve: Serve) -> None:
+def test_headers_show_the_nearest_limit(serve: Serve) -> None:
     app = serve(rate_limit_token="5/hour", rate_limit_address="2/minute")
     token = create_token(app, ALL)
     assert limits(ask(app, token)) == [2, 1]
@@ -122,7 +122,7 @@ def test_of_two_rates_the_nearer_limit_is_told(serve: Serve) -> None:
     assert limits(ask(app, token, "192.0.2.4")) == [5, 1]
 
 
-def test_a_rate_that_is_over_begins_anew(serve: Serve) -> None:
+def test_rate_starts_over_after_its_window(serve: Serve) -> None:
     app = serve(rate_limit_token="1/second")
     token = create_token(app, ALL)
     assert ask(app, token).status_code == 200
@@ -134,12 +134,12 @@ def test_a_rate_that_is_over_begins_anew(serve: Serve) -> None:
 
 @pytest.mark.parametrize("rate", ["600", "0/minute", "-1/minute", "600/week", "600 / minute", "1.5/second", "a/minute"])
 @pytest.mark.parametrize("name", ["rate_limit_token", "rate_limit_address"])
-def test_what_is_no_rate_is_refused_at_the_start(name: str, rate: str) -> None:
+def test_invalid_rate_is_rejected_at_startup(name: str, rate: str) -> None:
     with pytest.raises(SettingsError, match=rf"{name} cannot be .* it must be a number and a time such as 600/minute"):
         create_app(storage="memory:", **{name: rate})
 
 
-def test_wrong_tokens_from_an_address_are_throttled_and_right_ones_still_get_in(serve: Serve) -> None:
+def test_invalid_tokens_are_throttled_and_valid_ones_are_not(serve: Serve) -> None:
     app = serve()
     token = create_token(app, ALL)
     statuses = [ask(app, f"chk_wrong_{each}").status_code for each in range(MAX_REJECTED_TOKENS + 5)]
@@ -152,7 +152,7 @@ def test_wrong_tokens_from_an_address_are_throttled_and_right_ones_still_get_in(
     assert ask(app, "chk_wrong", "192.0.2.2").status_code == 401
 
 
-def test_guessing_a_secret_locks_the_client_from_that_address_alone(serve: Serve) -> None:
+def test_failed_logins_lock_the_client_from_that_address_only(serve: Serve) -> None:
     app = serve()
     secret, client = services_of(app).clients.create("a client", ALL)
     assert secret is not None
@@ -169,7 +169,7 @@ def test_guessing_a_secret_locks_the_client_from_that_address_alone(serve: Serve
     assert login(app, client.id, secret, "192.0.2.2").status_code == 200
 
 
-def test_a_rate_is_refused_at_the_token_endpoint_in_its_own_words(serve: Serve) -> None:
+def test_rate_limit_at_the_token_endpoint_is_an_oauth_error(serve: Serve) -> None:
     app = serve(rate_limit_address="1/minute")
     assert app.test_client().post("/oauth/token", data={}).status_code in (400, 401)
     refused = app.test_client().post("/oauth/token", data={})
@@ -177,7 +177,7 @@ def test_a_rate_is_refused_at_the_token_endpoint_in_its_own_words(serve: Serve) 
     assert waits(refused)
 
 
-def test_whether_a_client_exists_is_not_told_by_when_guessing_ends(serve: Serve) -> None:
+def test_throttling_does_not_reveal_if_a_client_exists(serve: Serve) -> None:
     app = serve()
     _, client = services_of(app).clients.create("a client", ALL)
     known, unknown = (
@@ -187,7 +187,7 @@ def test_whether_a_client_exists_is_not_told_by_when_guessing_ends(serve: Serve)
     assert known == unknown
 
 
-def test_other_clients_behind_the_same_address_still_get_in(serve: Serve) -> None:
+def test_other_clients_at_the_address_can_still_log_in(serve: Serve) -> None:
     app = serve()
     _, guessed = services_of(app).clients.create("guessed", ALL)
     secret, other = services_of(app).clients.create("other", ALL)
@@ -197,7 +197,7 @@ def test_other_clients_behind_the_same_address_still_get_in(serve: Serve) -> Non
     assert login(app, other.id, secret).status_code == 200
 
 
-def test_logins_are_in_the_audit_and_never_with_a_secret(serve: Serve) -> None:
+def test_logins_are_in_the_audit_log_without_secrets(serve: Serve) -> None:
     app = serve()
     chalk = services_of(app)
     secret, client = chalk.clients.create("a client", ALL)
@@ -216,7 +216,7 @@ def test_logins_are_in_the_audit_and_never_with_a_secret(serve: Serve) -> None:
     assert not [word for word in (secret, "a guess", "wrong place", "another") if word in str(entries)]
 
 
-def test_failures_are_counted_for_a_minute_from_the_first_on() -> None:
+def test_failures_count_for_a_minute_from_the_first() -> None:
     clock = Clock()
     failures = FailureCounter(2, clock=clock)
     failures.count("a")
@@ -230,7 +230,7 @@ def test_failures_are_counted_for_a_minute_from_the_first_on() -> None:
     assert failures.seconds_until_allowed("a") == 0
 
 
-def test_an_attacker_with_many_addresses_fills_no_memory() -> None:
+def test_number_of_keys_is_bounded() -> None:
     failures = FailureCounter(1, max_keys=100)
     for number in range(1000):
         failures.count(number)
@@ -251,5 +251,5 @@ def test_an_attacker_with_many_addresses_fills_no_memory() -> None:
         ("not:an:address", "not:an:address"),
     ],
 )
-def test_an_ipv6_client_is_its_network(address: str | None, same: str) -> None:
+def test_ipv6_client_is_its_network(address: str | None, same: str) -> None:
     assert client_network(address) == same

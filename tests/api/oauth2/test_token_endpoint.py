@@ -108,24 +108,24 @@ def reads(client: FlaskClient, token: str, path: str = "/orgs") -> int:
 
 
 @pytest.mark.parametrize("path", [*PATHS, TOKEN + "/"])
-def test_a_token_is_given_at_every_path_and_opens_the_api(client: FlaskClient, chalk: Services, path: str) -> None:
+def test_token_is_issued_at_every_path_and_opens_the_api(client: FlaskClient, chalk: Services, path: str) -> None:
     token = granted(ask(client, made(chalk), path))["access_token"]
     assert reads(client, token) == 200
     assert reads(client, token, "/demographics") == 403
 
 
-# C-01
-def test_the_paths_are_oauth_token_and_beside_both_roots() -> None:
+@pytest.mark.reading("C-01")
+def test_paths_are_oauth_token_and_beside_both_roots() -> None:
     beside = {f"/{root}/oneroster{version}/token" for root in ("api", "ims") for version in ("", "/v1p1")}
     assert set(PATHS) == {TOKEN} | beside
 
 
-def test_credentials_may_stand_in_the_form(client: FlaskClient, chalk: Services) -> None:
+def test_credentials_may_be_in_the_form(client: FlaskClient, chalk: Services) -> None:
     client_id, secret = made(chalk)
     granted(client.post(TOKEN, data=GRANT | {"client_id": client_id, "client_secret": secret}))
 
 
-def test_the_form_may_name_the_client_of_the_header_again(client: FlaskClient, chalk: Services) -> None:
+def test_form_may_repeat_the_client_id_of_the_header(client: FlaskClient, chalk: Services) -> None:
     pair = made(chalk)
     granted(ask(client, pair, client_id=pair[0]))
     refused(ask(client, pair, client_id="another"), 400, "invalid_request")
@@ -138,13 +138,13 @@ def test_id_and_secret_are_url_decoded(client: FlaskClient, chalk: Services, sch
     granted(client.post(TOKEN, data=GRANT, headers={"Authorization": header}))
 
 
-def test_a_bearer_token_beside_credentials_in_the_form_does_not_matter(client: FlaskClient, chalk: Services) -> None:
+def test_bearer_token_beside_form_credentials_is_ignored(client: FlaskClient, chalk: Services) -> None:
     client_id, secret = made(chalk)
     form = GRANT | {"client_id": client_id, "client_secret": secret}
     granted(client.post(TOKEN, data=form, headers={"Authorization": "Bearer old"}))
 
 
-def test_grant_type_and_scope_may_stand_in_the_url(client: FlaskClient, chalk: Services) -> None:
+def test_grant_type_and_scope_may_be_in_the_url(client: FlaskClient, chalk: Services) -> None:
     pair = made(chalk)
     query = GRANT | {"scope": ROSTER}
     assert granted(client.post(TOKEN, query_string=query, auth=pair))["scope"] == ROSTER
@@ -172,7 +172,7 @@ SCOPES: list[tuple[str, frozenset[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("asked", "held", "given"), SCOPES)
-def test_what_may_be_is_granted_and_told(
+def test_granted_scopes_are_issued_and_listed(
     client: FlaskClient, chalk: Services, asked: str, held: frozenset[str], given: list[str]
 ) -> None:
     body = granted(ask(client, made(chalk, held), scope=asked))
@@ -183,14 +183,12 @@ def test_what_may_be_is_granted_and_told(
 
 
 @pytest.mark.parametrize("asked", ["openid", DEMOGRAPHICS, f"{GRADEBOOK_WRITE} x", ROSTER.upper(), "\0", "x" * 20_000])
-def test_nothing_but_scopes_that_the_client_may_not_have_is_refused(
-    client: FlaskClient, chalk: Services, asked: str
-) -> None:
+def test_only_unavailable_scopes_is_invalid_scope(client: FlaskClient, chalk: Services, asked: str) -> None:
     refused(ask(client, made(chalk), scope=asked), 400, "invalid_scope")
 
 
-# C-05
-def test_a_token_ends_with_its_client_and_no_token_ends_another(client: FlaskClient, chalk: Services) -> None:
+@pytest.mark.reading("C-05")
+def test_token_ends_with_its_client_only(client: FlaskClient, chalk: Services) -> None:
     pair, other = made(chalk), made(chalk)
     tokens = [granted(ask(client, pair))["access_token"] for _ in range(3)]
     kept = granted(ask(client, other))["access_token"]
@@ -201,14 +199,14 @@ def test_a_token_ends_with_its_client_and_no_token_ends_another(client: FlaskCli
     assert reads(client, kept) == 200
 
 
-def test_a_rotated_secret_and_the_one_before_it_are_right(client: FlaskClient, chalk: Services) -> None:
+def test_rotated_and_previous_secret_are_valid(client: FlaskClient, chalk: Services) -> None:
     client_id, former = made(chalk)
     new, _ = chalk.clients.rotate(client_id, timedelta(hours=1))
     for secret in (former, new):
         granted(ask(client, (client_id, secret)))
 
 
-def test_the_life_of_a_token_is_a_setting(tmp_path: Path) -> None:
+def test_token_lifetime_is_a_setting(tmp_path: Path) -> None:
     app = create_app(storage="memory:", data=str(tmp_path), token_seconds=120)
     answer = ask(app.test_client(), made(services_of(app)))
     assert answer.json is not None
@@ -282,7 +280,7 @@ def filled(header: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str
 
 
 @pytest.mark.parametrize("header", WRONG_HEADERS.values(), ids=WRONG_HEADERS)
-def test_wrong_credentials_are_all_refused_alike(
+def test_invalid_credentials_are_all_rejected_alike(
     client: FlaskClient, chalk: Services, header: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     names = crowd(chalk)
@@ -299,7 +297,9 @@ def test_wrong_credentials_are_all_refused_alike(
              {"client_id": "x" * 20_000, "client_secret": "x" * 20_000}],
     ids=lambda form: str(form)[:60],
 )  # fmt: skip
-def test_wrong_credentials_in_the_form_are_refused(client: FlaskClient, chalk: Services, form: dict[str, str]) -> None:
+def test_invalid_credentials_in_the_form_are_rejected(
+    client: FlaskClient, chalk: Services, form: dict[str, str]
+) -> None:
     names = crowd(chalk)
     given = {
         name: value.replace("{id}", names["id"]).replace("{secret}", names["secret"]) for name, value in form.items()
@@ -307,8 +307,8 @@ def test_wrong_credentials_in_the_form_are_refused(client: FlaskClient, chalk: S
     refused(client.post(TOKEN, data=GRANT | given), 401, "invalid_client")
 
 
-# C-06
-def test_neither_status_nor_body_tells_whether_there_is_such_a_client(client: FlaskClient, chalk: Services) -> None:
+@pytest.mark.reading("C-06")
+def test_response_does_not_reveal_if_a_client_exists(client: FlaskClient, chalk: Services) -> None:
     client_id, _ = made(chalk)
     known, unknown = (ask(client, (name, "wrong")) for name in (client_id, "chk_client_0123456789abcdef"))
     assert (known.status_code, known.data, list(known.headers)) == (
@@ -316,15 +316,15 @@ def test_neither_status_nor_body_tells_whether_there_is_such_a_client(client: Fl
     )  # fmt: skip
 
 
-# C-03
-def test_credentials_in_the_url_are_refused_also_when_right(client: FlaskClient, chalk: Services) -> None:
+@pytest.mark.reading("C-03")
+def test_credentials_in_the_url_are_rejected(client: FlaskClient, chalk: Services) -> None:
     client_id, secret = made(chalk)
     both = {"client_id": client_id, "client_secret": secret}
     for query in (both, {"client_id": client_id}, {"client_secret": secret}, {"client_assertion": "x"}):
         refused(client.post(TOKEN, query_string=GRANT | query, data=both), 400, "invalid_request")
 
 
-def test_two_kinds_of_credentials_at_once_are_refused(client: FlaskClient, chalk: Services) -> None:
+def test_two_kinds_of_credentials_are_rejected(client: FlaskClient, chalk: Services) -> None:
     pair = made(chalk)
     form = {"client_id": pair[0], "client_secret": pair[1]}
     assertion = {"client_assertion": "x", "client_assertion_type": JWT_BEARER}
@@ -334,7 +334,7 @@ def test_two_kinds_of_credentials_at_once_are_refused(client: FlaskClient, chalk
 
 
 @pytest.mark.parametrize("name", ["grant_type", "scope", "client_id", "client_secret", "client_assertion"])
-def test_a_repeated_parameter_is_refused(client: FlaskClient, chalk: Services, name: str) -> None:
+def test_repeated_token_parameter_is_rejected(client: FlaskClient, chalk: Services, name: str) -> None:
     pair = made(chalk)
     form = {"grant_type": ["client_credentials"], "scope": [ROSTER]} | {
         name: ["client_credentials", "client_credentials"]
@@ -350,7 +350,7 @@ def test_a_repeated_parameter_is_refused(client: FlaskClient, chalk: Services, n
      ('"\\\0é\r\n', "unsupported_grant_type")],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
-def test_there_is_one_grant_type(client: FlaskClient, chalk: Services, grant_type: str, error: str) -> None:
+def test_other_grant_types_are_rejected(client: FlaskClient, chalk: Services, grant_type: str, error: str) -> None:
     answer = ask(client, made(chalk), grant_type=grant_type)
     refused(answer, 400, error)
     assert not grant_type or grant_type not in answer.text
@@ -369,13 +369,13 @@ BODIES: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("kind", "body"), BODIES.values(), ids=BODIES)
-def test_a_body_that_is_no_such_form_is_refused(client: FlaskClient, chalk: Services, kind: str, body: bytes) -> None:
+def test_body_that_is_not_a_form_is_rejected(client: FlaskClient, chalk: Services, kind: str, body: bytes) -> None:
     answer = client.post(TOKEN, data=body, content_type=kind, auth=made(chalk))
     refused(answer, 400, "invalid_request")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_another_method_than_post_is_told_so(client: FlaskClient, method: str) -> None:
+def test_other_methods_than_post_are_405(client: FlaskClient, method: str) -> None:
     for path in PATHS:
         answer = client.open(path, method=method)
         refused(answer, 405, "invalid_request")
@@ -403,14 +403,14 @@ def ask_signed(client: FlaskClient, text: str, kind: str = JWT_BEARER, **form: s
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_client_with_a_key_signs_in_with_an_assertion(client: FlaskClient, chalk: Services, path: str) -> None:
+def test_client_with_a_key_logs_in_with_an_assertion(client: FlaskClient, chalk: Services, path: str) -> None:
     client_id = keyed(chalk)
     body = granted(ask_signed(client, assertion(client_id, aud=SITE + path), scope=ROSTER))
     assert body["scope"] == ROSTER
     assert reads(client, body["access_token"]) == 200
 
 
-def test_an_assertion_is_for_the_public_address(tmp_path: Path) -> None:
+def test_audience_of_an_assertion_is_the_public_url(tmp_path: Path) -> None:
     app = create_app(storage="memory:", data=str(tmp_path), public_url="https://roster.example.org/x")
     client_id = keyed(services_of(app))
     there = assertion(client_id, aud="https://roster.example.org/x" + TOKEN)
@@ -418,14 +418,14 @@ def test_an_assertion_is_for_the_public_address(tmp_path: Path) -> None:
     refused(ask_signed(app.test_client(), assertion(client_id)), 401, "invalid_client")
 
 
-# C-04
-def test_an_assertion_is_good_once(client: FlaskClient, chalk: Services) -> None:
+@pytest.mark.reading("C-04")
+def test_assertion_is_accepted_once(client: FlaskClient, chalk: Services) -> None:
     text = assertion(keyed(chalk))
     granted(ask_signed(client, text))
     refused(ask_signed(client, text), 401, "invalid_client")
 
 
-def test_wrong_assertions_are_refused_as_wrong_secrets_are(client: FlaskClient, chalk: Services) -> None:
+def test_invalid_assertions_are_invalid_client(client: FlaskClient, chalk: Services) -> None:
     client_id, now = keyed(chalk), int(time.time())
     wrong = [
         "x", "a.b.c", "x" * 30_000, assertion("chk_client_0123456789abcdef"), assertion(made(chalk)[0]),
@@ -441,9 +441,7 @@ def test_wrong_assertions_are_refused_as_wrong_secrets_are(client: FlaskClient, 
     granted(ask_signed(client, assertion(client_id), client_id=client_id))
 
 
-def test_no_token_is_logged_at_any_level(
-    client: FlaskClient, chalk: Services, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_token_is_logged(client: FlaskClient, chalk: Services, caplog: pytest.LogCaptureFixture) -> None:
     pair = made(chalk)
     with caplog.at_level(logging.DEBUG):
         token = granted(ask(client, pair))["access_token"]
@@ -451,9 +449,7 @@ def test_no_token_is_logged_at_any_level(
     assert pair[1] not in caplog.text
 
 
-def test_a_key_that_cannot_be_used_is_an_error_that_the_log_explains(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unusable_key_file_is_a_logged_server_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "access-tokens.key").write_text("spoilt")
     app = create_app(storage="memory:", data=str(tmp_path))
     answer = ask(app.test_client(), made(services_of(app)))
@@ -464,7 +460,7 @@ def test_a_key_that_cannot_be_used_is_an_error_that_the_log_explains(
     assert "spoilt" not in caplog.text
 
 
-def test_a_token_costs_less_than_five_milliseconds(client: FlaskClient, chalk: Services) -> None:
+def test_token_takes_less_than_five_milliseconds(client: FlaskClient, chalk: Services) -> None:
     pair = made(chalk)
 
     def timed() -> float:

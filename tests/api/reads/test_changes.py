@@ -58,8 +58,9 @@ def followed(consumer: Consumer, since: int, limit: int) -> Iterator[dict[str, A
         data = asked(consumer, data["next"].partition("?")[2])
 
 
+@pytest.mark.reading("F-03")
 @pytest.mark.parametrize("seed", range(5))
-def test_a_follower_ends_with_what_a_full_read_gives(app: Flask, tmp_path: Path, seed: int) -> None:  # F-03
+def test_follower_ends_with_the_same_roster_as_a_full_read(app: Flask, tmp_path: Path, seed: int) -> None:
     history, consumer = History(app, tmp_path, seed), Consumer(app)
     for _ in range(HISTORIES):
         since = asked(consumer, "since=latest")["sequence"]
@@ -75,7 +76,7 @@ def test_a_follower_ends_with_what_a_full_read_gives(app: Flask, tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
-def test_who_follows_an_empty_tenant_is_sent_to_a_full_read_by_its_first_load(tmp_path: Path, kind: str) -> None:
+def test_first_load_is_410_for_followers_of_an_empty_tenant(tmp_path: Path, kind: str) -> None:
     made = create_app(storage=url_in(tmp_path / "store", kind))
     consumer = Consumer(made)
     nothing = asked(consumer, "since=latest")
@@ -93,9 +94,8 @@ def test_who_follows_an_empty_tenant_is_sent_to_a_full_read_by_its_first_load(tm
     services_of(made).store.close()
 
 
-def test_a_first_load_numbers_no_record_and_an_unchanged_record_gets_none(
-    app: Flask, tmp_path: Path
-) -> None:  # F-01, F-02
+@pytest.mark.reading("F-01", "F-02")
+def test_first_load_and_unchanged_records_get_no_numbers(app: Flask, tmp_path: Path) -> None:
     consumer = Consumer(app)
     assert asked(consumer, "since=latest") == {
         "changes": [],
@@ -111,7 +111,7 @@ def test_a_first_load_numbers_no_record_and_an_unchanged_record_gets_none(
     assert data["next"].endswith(f"?since={data['sequence']}&include=ids")
 
 
-def test_what_changes_twice_is_told_once_with_its_latest_state(app: Flask, tmp_path: Path) -> None:
+def test_record_that_changed_twice_is_listed_once(app: Flask, tmp_path: Path) -> None:
     consumer = Consumer(app)
     for name in ("One", "Two"):
         load(app, Made().set("users", "pupil-1", givenName=name), tmp_path)
@@ -120,10 +120,9 @@ def test_what_changes_twice_is_told_once_with_its_latest_state(app: Flask, tmp_p
     assert change["record"]["orgs"][0]["href"] == f"http://localhost{CHALK}/orgs/org-2"
 
 
+@pytest.mark.reading("F-06")
 @pytest.mark.parametrize("since", ["1", "latest"])
-def test_a_request_that_waits_is_answered_when_something_changes(
-    app: Flask, tmp_path: Path, since: str
-) -> None:  # F-06
+def test_waiting_request_returns_when_something_changes(app: Flask, tmp_path: Path, since: str) -> None:
     consumer = Consumer(app)
     timer = threading.Timer(0.5, load, (app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path))
     timer.start()
@@ -138,7 +137,8 @@ def test_a_request_that_waits_is_answered_when_something_changes(
     assert time.monotonic() - began >= 1
 
 
-def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, tmp_path: Path) -> None:  # F-04
+@pytest.mark.reading("F-04")
+def test_number_before_a_purge_or_of_another_store_is_410(app: Flask, tmp_path: Path) -> None:
     consumer = Consumer(app)
     load(app, Made().drop("results", "result-1"), tmp_path)
     latest = asked(consumer, "since=1")["sequence"]
@@ -160,11 +160,12 @@ def test_numbers_before_the_last_purge_or_of_another_store_are_gone(app: Flask, 
         *("since=1&include=all", "since=1&filter=x", "since=%2B1", "since=1&limit=1e3"),
     ],
 )
-def test_a_parameter_that_will_not_do_is_named(app: Flask, query: str) -> None:
+def test_invalid_parameter_is_rejected(app: Flask, query: str) -> None:
     error_message(Consumer(app).get(f"{CHANGES}?{query}"), 400, "invalid_data", "invalid data")
 
 
-def test_a_bearer_follows_what_its_scopes_open(app: Flask, tmp_path: Path) -> None:  # F-05
+@pytest.mark.reading("F-05")
+def test_feed_contains_what_the_scopes_open(app: Flask, tmp_path: Path) -> None:
     made = Made().set("users", "pupil-1", givenName="Ada").set("demographics", "pupil-1", sex="male")
     load(app, made.set("results", "result-1", score="1"), tmp_path)
     tokens = services_of(app).tokens
@@ -184,6 +185,6 @@ def test_a_bearer_follows_what_its_scopes_open(app: Flask, tmp_path: Path) -> No
     assert "result" not in [each["entity"] for each in asked(Consumer(app, token), "since=1")["changes"]]
 
 
-def test_only_chalks_root_has_the_feed(app: Flask) -> None:
+def test_feed_is_under_chalks_root_only(app: Flask) -> None:
     assert Consumer(app).get("/ims/oneroster/v1p1/changes?since=1").status_code == 404
     assert app.test_client().get(f"{CHANGES}?since=1").status_code == 401

@@ -27,15 +27,15 @@ def links(answer: TestResponse) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("root", [CHALK, IMS])
-def test_limit_and_offset_cut_a_page_and_the_total_counts_before(consumer: Consumer, root: str) -> None:
+def test_limit_and_offset_select_a_page_of_the_total(consumer: Consumer, root: str) -> None:
     answer = consumer.get(f"{root}/users?limit=2&offset=3")
     assert [item["sourcedId"] for item in items(answer)] == USERS[3:5]
     assert answer.headers["X-Total-Count"] == answer.headers["X-Count"] == str(len(USERS))
 
 
+@pytest.mark.reading("A-15", "Q-02")
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 9, 10, 10_000, 10**18 - 1])
-def test_walking_along_next_visits_every_record_once(consumer: Consumer, limit: int) -> None:
-    """A-15, Q-02"""
+def test_next_links_visit_every_record_once(consumer: Consumer, limit: int) -> None:
     url, seen = f"/users?limit={limit}&sort=role", []
     while url:
         answer = consumer.get(url)
@@ -44,6 +44,7 @@ def test_walking_along_next_visits_every_record_once(consumer: Consumer, limit: 
     assert sorted(seen) == USERS
 
 
+@pytest.mark.reading("A-17")
 @pytest.mark.parametrize(
     ("limit", "offset", "expected"),
     [
@@ -56,19 +57,20 @@ def test_walking_along_next_visits_every_record_once(consumer: Consumer, limit: 
         (3, 900, {"first": 0, "prev": 897, "last": 6}),
     ],
 )
-def test_links_lead_to_the_pages_around(consumer: Consumer, limit: int, offset: int, expected: dict[str, int]) -> None:
-    """A-17"""
+def test_links_lead_to_the_neighbor_pages(
+    consumer: Consumer, limit: int, offset: int, expected: dict[str, int]
+) -> None:
     found = links(consumer.get(f"/users?limit={limit}&offset={offset}"))
     base = f"http://localhost{IMS}/users?limit={limit}&offset="
     assert found == {relation: f"{base}{start}" for relation, start in expected.items()}
 
 
-def test_links_of_an_empty_set_lead_to_its_beginning(consumer: Consumer) -> None:
+def test_links_of_an_empty_collection_lead_to_offset_0(consumer: Consumer) -> None:
     found = links(consumer.get("/users?limit=5&filter=familyName='Nobody'"))
     assert {relation: url.rpartition("=")[2] for relation, url in found.items()} == {"first": "0", "last": "0"}
 
 
-def test_links_keep_every_other_parameter_encoded_and_the_path_as_it_was_asked(consumer: Consumer) -> None:
+def test_links_keep_path_and_other_parameters(consumer: Consumer) -> None:
     query = "fields=sourcedId,grades&filter=grades~'09,10'+AND+status='active'&x=%C3%A9&limit=1"
     answer = consumer.get(f"/sis/schools/s-1/students/?{query}")
     following = links(answer)["next"]
@@ -79,15 +81,15 @@ def test_links_keep_every_other_parameter_encoded_and_the_path_as_it_was_asked(c
     assert [item["sourcedId"] for item in items(consumer.get(following.removeprefix("http://localhost")))] == ["u-2"]
 
 
-def test_the_root_without_pages_has_links_only_when_a_limit_is_asked_for(consumer: Consumer) -> None:
-    """Q-01"""
+@pytest.mark.reading("Q-01")
+def test_chalks_root_has_links_only_with_a_limit(consumer: Consumer) -> None:
     assert "Link" not in consumer.get(f"{CHALK}/users?offset=1").headers
     assert "Link" in consumer.get(f"{CHALK}/users?offset=1&limit=1").headers
     assert len(consumer.ids(f"{CHALK}/users?offset=1")) == len(USERS) - 1
 
 
 @pytest.mark.parametrize("offset", [9, 10, 10**18 - 1])
-def test_an_offset_beyond_the_end_is_an_empty_page(consumer: Consumer, offset: int) -> None:
+def test_offset_beyond_the_end_is_an_empty_page(consumer: Consumer, offset: int) -> None:
     answer = consumer.get(f"/users?offset={offset}")
     assert answer.json == {"users": []}
     assert answer.headers["X-Total-Count"] == str(len(USERS))
@@ -114,39 +116,39 @@ WRONG = [
 ]
 
 
+@pytest.mark.reading("Q-03")
 @pytest.mark.parametrize("value", WRONG)
 @pytest.mark.parametrize("name", ["limit", "offset"])
-def test_a_bad_limit_or_offset_is_refused(consumer: Consumer, name: str, value: str) -> None:
-    """Q-03"""
+def test_invalid_limit_or_offset_is_rejected(consumer: Consumer, name: str, value: str) -> None:
     if (name, value) == ("offset", "0"):
         assert consumer.get("/users?offset=0").status_code == 200
     else:
         assert name in error_message(consumer.get(f"/users?{name}={value}"), 400, "invalid_data", "invalid data")
 
 
+@pytest.mark.reading("Q-04")
 @pytest.mark.parametrize("name", ["limit", "offset", "sort", "orderBy", "filter", "fields"])
-def test_a_parameter_given_twice_is_refused(consumer: Consumer, name: str) -> None:
-    """Q-04"""
+def test_repeated_parameter_is_rejected(consumer: Consumer, name: str) -> None:
     answer = consumer.get(f"/users?{name}=1&{name}=1")
     assert error_message(answer, 400, "invalid_data", "invalid data") == f"{name} is given more than once."
 
 
+@pytest.mark.reading("Q-04")
 @pytest.mark.parametrize("query", ["limit%20=2", "limit+=0", "Limit=0", "foo=1&foo=2", "&&=&", "%ff=%ff", "LIMIT", "?"])
 def test_unknown_parameters_are_ignored(consumer: Consumer, query: str) -> None:
-    """Q-04"""
     assert consumer.ids(f"/users?{query}") == USERS
 
 
+@pytest.mark.reading("Q-04")
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=1&limit=1", "offset=-1", "sort=x", "orderBy=x", "filter=x", "filter="]
 )
-def test_a_single_read_knows_fields_alone(consumer: Consumer, query: str) -> None:
-    """Q-04"""
+def test_single_read_ignores_all_parameters_but_fields(consumer: Consumer, query: str) -> None:
     assert consumer.get(f"/users/u-1?{query}").json == consumer.get("/users/u-1").json
 
 
-def test_above_the_maximum_of_the_operator_a_limit_is_refused(serve: Callable[..., Flask]) -> None:
-    """A-15, Q-02"""
+@pytest.mark.reading("A-15", "Q-02")
+def test_limit_above_max_limit_is_rejected(serve: Callable[..., Flask]) -> None:
     limited = Consumer(serve(max_limit=3))
     assert limited.ids("/users?limit=3") == USERS[:3]
     assert "3" in error_message(limited.get("/users?limit=4"), 400, "invalid_data", "invalid data")
@@ -154,6 +156,7 @@ def test_above_the_maximum_of_the_operator_a_limit_is_refused(serve: Callable[..
     assert limited.ids(f"{CHALK}/users") == USERS
 
 
+@pytest.mark.reading("Q-16")
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -176,22 +179,21 @@ def test_above_the_maximum_of_the_operator_a_limit_is_refused(serve: Callable[..
         ("users?sort=dateLastModified&orderBy=desc&limit=1", "u-8"),
     ],
 )
-def test_records_are_sorted_by_any_path_and_then_by_id(consumer: Consumer, query: str, expected: str) -> None:
-    """Q-16"""
+def test_records_are_sorted_by_path_and_then_by_id(consumer: Consumer, query: str, expected: str) -> None:
     assert consumer.ids(f"/{query}") == expected.split()
 
 
+@pytest.mark.reading("Q-16")
 @pytest.mark.parametrize("value", ["up", "descending", "1", "asc,desc", "%20asc"])
-def test_a_bad_order_is_refused(consumer: Consumer, value: str) -> None:
-    """Q-16"""
+def test_invalid_order_is_rejected(consumer: Consumer, value: str) -> None:
     assert "orderBy" in error_message(consumer.get(f"/users?orderBy={value}"), 400, "invalid_data", "invalid data")
 
 
+@pytest.mark.reading("A-03")
 @pytest.mark.parametrize(
     "name", ["shoeSize", "familyname", "password", "orgs.href", "metadata", "*", "a'b\"c", "é" * 500]
 )
-def test_an_unknown_sort_field_is_a_warning_and_the_default_order(consumer: Consumer, name: str) -> None:
-    """A-03"""
+def test_unknown_sort_field_is_a_warning(consumer: Consumer, name: str) -> None:
     answer = consumer.get(f"/users?orderBy=desc&sort={quote(name)}")
     assert answer.status_code == 200
     assert answer.json is not None
@@ -208,6 +210,7 @@ def test_an_unknown_sort_field_is_a_warning_and_the_default_order(consumer: Cons
     ]
 
 
+@pytest.mark.reading("Q-17")
 @pytest.mark.parametrize(
     ("fields", "members"),
     [
@@ -219,8 +222,7 @@ def test_an_unknown_sort_field_is_a_warning_and_the_default_order(consumer: Cons
         ("metadata,status", ["status"]),
     ],
 )
-def test_selected_fields_come_and_no_others(consumer: Consumer, fields: str, members: list[str]) -> None:
-    """Q-17"""
+def test_fields_selects_members(consumer: Consumer, fields: str, members: list[str]) -> None:
     answer = consumer.get(f"/users/u-1?fields={fields}")
     whole = consumer.get("/users/u-1").json
     assert answer.json is not None
@@ -231,12 +233,12 @@ def test_selected_fields_come_and_no_others(consumer: Consumer, fields: str, mem
     assert len(listed) == 3
 
 
+@pytest.mark.reading("A-03", "Q-17")
 @pytest.mark.parametrize(
     "fields", ["shoeSize", "givenName,shoeSize", "GivenName", "orgs.sourcedId", "password", "href"]
 )
 @pytest.mark.parametrize("path", ["/users", "/users/u-1"])
-def test_an_unknown_field_selects_everything_with_a_warning(consumer: Consumer, path: str, fields: str) -> None:
-    """A-03, Q-17"""
+def test_unknown_field_selects_everything_with_a_warning(consumer: Consumer, path: str, fields: str) -> None:
     answer = consumer.get(f"{path}?fields={fields}").json
     assert answer is not None
     [warning] = answer.pop("statusInfoSet")
@@ -249,12 +251,12 @@ def test_an_unknown_field_selects_everything_with_a_warning(consumer: Consumer, 
 
 @pytest.mark.parametrize("fields", ["", ",", "%20", "%20,%20,,", "+"])
 @pytest.mark.parametrize("path", ["/users", "/users/u-1"])
-def test_a_blank_selection_is_refused(consumer: Consumer, path: str, fields: str) -> None:
+def test_blank_selection_is_rejected(consumer: Consumer, path: str, fields: str) -> None:
     minor = "invalid_blank_selection_field"
     error_message(consumer.get(f"{path}?fields={fields}"), 400, minor, minor)
 
 
-def test_two_warnings_stand_side_by_side(consumer: Consumer) -> None:
+def test_two_warnings_are_both_returned(consumer: Consumer) -> None:
     answer = consumer.get("/users?sort=a&fields=b").json
     assert answer is not None
     assert [entry["imsx_codeMinor"] for entry in answer["statusInfoSet"]] == [

@@ -47,7 +47,7 @@ paths = st.sampled_from(
 
 @settings(max_examples=300, deadline=None)
 @given(path=paths, query=queries)
-def test_parameters_of_any_value_are_answered_or_refused(
+def test_any_parameter_value_is_accepted_or_rejected(
     consumer: Consumer, path: str, query: list[tuple[str, str]]
 ) -> None:
     answer = consumer.client.get(
@@ -59,7 +59,7 @@ def test_parameters_of_any_value_are_answered_or_refused(
 
 @settings(max_examples=100, deadline=None)
 @given(query=st.binary(max_size=40))
-def test_a_query_string_of_any_bytes_is_answered_or_refused(consumer: Consumer, query: bytes) -> None:
+def test_any_query_bytes_are_accepted_or_rejected(consumer: Consumer, query: bytes) -> None:
     raw = query.replace(b"#", b"").decode("latin-1")
     environ = {"QUERY_STRING": raw, "HTTP_AUTHORIZATION": f"Bearer {consumer.token}"}
     answer = consumer.client.get("/ims/oneroster/v1p1/users", environ_overrides=environ)
@@ -70,7 +70,7 @@ def test_a_query_string_of_any_bytes_is_answered_or_refused(consumer: Consumer, 
 @pytest.mark.parametrize(
     "form", ["filter=familyName~'{}'", "filter=grades='{}'", "sort={}", "fields={}", "limit={}", "{}"]
 )
-def test_long_values_are_answered_or_refused(consumer: Consumer, form: str, value: str) -> None:
+def test_long_values_are_accepted_or_rejected(consumer: Consumer, form: str, value: str) -> None:
     query = form.format(value).encode()
     answer = consumer.client.get(
         "/ims/oneroster/v1p1/users", query_string=query.decode(), headers={"Authorization": f"Bearer {consumer.token}"}
@@ -78,6 +78,6 @@ def test_long_values_are_answered_or_refused(consumer: Consumer, form: str, valu
     assert answer.status_code in (200, 400), answer.text[:200]
 
 
-def test_thousands_of_parameters_are_read(consumer: Consumer) -> None:
+def test_thousands_of_parameters_are_parsed(consumer: Consumer) -> None:
     assert consumer.get("/users?" + "x=1&" * 20_000 + "limit=1").status_code == 200
     error_message(consumer.get("/users?" + "limit=1&" * 20_000), 400, "invalid_data", "invalid data")

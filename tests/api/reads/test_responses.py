@@ -31,7 +31,7 @@ def put_users(store: Backend, number: int, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/users", "/users/u-1", "/classes/c-1/students?limit=1", "/users?sort=unknown"])
-def test_who_holds_the_answer_is_told_so(consumer: Consumer, path: str) -> None:
+def test_matching_etag_is_304(consumer: Consumer, path: str) -> None:
     answer = consumer.get(path)
     tag = answer.headers["ETag"]
     assert answer.headers["Cache-Control"] == "private, no-cache"
@@ -44,7 +44,7 @@ def test_who_holds_the_answer_is_told_so(consumer: Consumer, path: str) -> None:
         assert consumer.get(path, {"If-None-Match": held}).status_code == 200
 
 
-def test_the_tag_hangs_on_all_that_the_answer_depends_on(serve: Callable[..., Flask]) -> None:
+def test_etag_depends_on_url_query_scopes_and_revision(serve: Callable[..., Flask]) -> None:
     app = serve()
     consumer = Consumer(app)
     answers = [
@@ -61,7 +61,7 @@ def test_the_tag_hangs_on_all_that_the_answer_depends_on(serve: Callable[..., Fl
     assert len({answer.headers["ETag"] for answer in answers}) == len(answers)
 
 
-def test_the_tag_stays_while_the_roster_stays(store: Backend, app: Flask) -> None:
+def test_etag_stays_while_the_roster_stays(store: Backend, app: Flask) -> None:
     put_users(store, 3)
     before = Consumer(app).get("/users").headers["ETag"]
     services_of(app).tokens.create("another", ALL)
@@ -72,7 +72,7 @@ def test_the_tag_stays_while_the_roster_stays(store: Backend, app: Flask) -> Non
 
 @pytest.mark.parametrize("accepted", ["gzip", "deflate, gzip;q=0.5", "*", "GZIP", "gzip;q=1, identity;q=0"])
 @pytest.mark.parametrize("path", ["/users", f"{CHALK}/users?filter=sourcedId>='v'"])
-def test_gzip_is_for_those_who_ask(store: Backend, app: Flask, path: str, accepted: str) -> None:
+def test_gzip_is_sent_if_accepted(store: Backend, app: Flask, path: str, accepted: str) -> None:
     put_users(store, MANY)
     consumer = Consumer(app)
     plain, zipped = consumer.get(path), consumer.get(path, {"Accept-Encoding": accepted})
@@ -84,30 +84,30 @@ def test_gzip_is_for_those_who_ask(store: Backend, app: Flask, path: str, accept
 
 
 @pytest.mark.parametrize("accepted", ["", "identity", "gzip;q=0", "br", "*;q=0", "gzip;q=0, *"])
-def test_who_does_not_want_gzip_gets_none(consumer: Consumer, accepted: str) -> None:
+def test_gzip_is_not_sent_unless_accepted(consumer: Consumer, accepted: str) -> None:
     assert "Content-Encoding" not in consumer.get("/users", {"Accept-Encoding": accepted}).headers
 
 
-def test_a_small_answer_is_not_compressed(consumer: Consumer) -> None:
+def test_small_body_is_not_compressed(consumer: Consumer) -> None:
     assert "Content-Encoding" not in consumer.get("/users/u-7", {"Accept-Encoding": "gzip"}).headers
 
 
 @pytest.mark.parametrize("path", ["/users", "/users/u-1", "/schools/s-1/students", f"{CHALK}/users", "/users/nope"])
-def test_head_is_get_without_a_body(consumer: Consumer, path: str) -> None:
+def test_head_has_the_headers_of_get_and_no_body(consumer: Consumer, path: str) -> None:
     got, head = consumer.get(path), consumer.get(path, method="HEAD")
     assert head.data == b""
     assert head.status_code == got.status_code
     assert dict(head.headers) == dict(got.headers)
 
 
-def test_head_of_a_large_collection_ends(store: Backend, app: Flask) -> None:
+def test_head_of_a_large_collection_has_no_body(store: Backend, app: Flask) -> None:
     put_users(store, MANY)
     answer = Consumer(app).get(f"{CHALK}/users", method="HEAD")
     assert answer.data == b""
     assert answer.headers["X-Total-Count"] == str(MANY)
 
 
-def test_a_small_collection_has_its_length_and_a_large_one_streams(store: Backend, app: Flask) -> None:
+def test_small_body_has_a_length_and_a_large_one_streams(store: Backend, app: Flask) -> None:
     put_users(store, MANY)
     consumer = Consumer(app)
     small, large = consumer.get(f"{CHALK}/users?limit=100"), consumer.get(f"{CHALK}/users")
@@ -125,7 +125,7 @@ def wsgi(app: Flask, path: str, **headers: str) -> Iterator[bytes]:
     return answer  # type: ignore[return-value]  # werkzeug's is an iterator that can be closed
 
 
-def test_a_stream_comes_in_blocks_that_are_neither_small_nor_large(store: Backend, app: Flask) -> None:
+def test_stream_blocks_have_bounded_sizes(store: Backend, app: Flask) -> None:
     put_users(store, MANY)
     sizes = [len(block) for block in wsgi(app, f"{CHALK}/users")]
     assert len(sizes) > 3
@@ -133,7 +133,7 @@ def test_a_stream_comes_in_blocks_that_are_neither_small_nor_large(store: Backen
     assert sizes[-1] <= 800 * 1024
 
 
-def test_one_very_large_document_comes_in_blocks_too(store: Backend, app: Flask) -> None:
+def test_large_document_is_split_into_blocks(store: Backend, app: Flask) -> None:
     with store.write("default") as transaction:
         transaction.put(
             "orgs", [RESOURCES["orgs"].record({**ROSTER["orgs"][0], "children": [f"s-{n}" for n in range(30_000)]})]
@@ -147,7 +147,7 @@ def test_one_very_large_document_comes_in_blocks_too(store: Backend, app: Flask)
     assert len(answer["org"]["children"]) == 30_000
 
 
-def test_a_stream_shows_one_moment_whatever_is_written_meanwhile(store: Backend, app: Flask) -> None:
+def test_stream_shows_one_revision_despite_writes(store: Backend, app: Flask) -> None:
     put_users(store, MANY)
     stream = wsgi(app, f"{CHALK}/users?fields=givenName")
     begun = next(stream)
@@ -156,7 +156,7 @@ def test_a_stream_shows_one_moment_whatever_is_written_meanwhile(store: Backend,
     assert users == [{"givenName": "Ada"}] * MANY
 
 
-def test_a_stream_that_is_left_lets_go_of_its_snapshot(store: Backend, app: Flask) -> None:
+def test_abandoned_stream_closes_its_snapshot(store: Backend, app: Flask) -> None:
     put_users(store, MANY)
     for _ in range(50):
         stream = wsgi(app, f"{CHALK}/users")
@@ -166,8 +166,8 @@ def test_a_stream_that_is_left_lets_go_of_its_snapshot(store: Backend, app: Flas
     assert Consumer(app).get("/users/v-00000").status_code == 200
 
 
-def test_a_stream_that_takes_too_long_breaks_instead_of_ending(serve: Callable[..., Flask]) -> None:
-    """Q-20"""
+@pytest.mark.reading("Q-20")
+def test_stream_beyond_the_time_limit_breaks(serve: Callable[..., Flask]) -> None:
     app = serve(stream_seconds=1)
     put_users(services_of(app).store, MANY)
     stream = wsgi(app, f"{CHALK}/users")
@@ -190,7 +190,7 @@ def test_a_stream_that_takes_too_long_breaks_instead_of_ending(serve: Callable[.
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "/sis"])
-def test_addresses_are_those_by_which_the_client_came_or_what_the_operator_says(
+def test_urls_start_with_public_url_or_the_request_url(
     serve: Callable[..., Flask], settings: dict[str, str], request_: dict[str, str], site: str, prefix: str
 ) -> None:
     app = serve(**settings)
@@ -202,8 +202,8 @@ def test_addresses_are_those_by_which_the_client_came_or_what_the_operator_says(
         assert answer.headers["Link"].startswith(f"<{site}{root}{prefix}/users?limit=1&offset=0>;")
 
 
-def test_a_client_that_names_no_host_gets_the_name_of_the_server(served: Flask) -> None:
-    """Q-19"""
+@pytest.mark.reading("Q-19")
+def test_request_without_host_gets_the_server_name(served: Flask) -> None:
     environ = create_environ(f"{IMS}/users/u-1", headers={"Authorization": f"Bearer {create_token(served, ALL)}"})
     del environ["HTTP_HOST"]
     environ |= {"SERVER_NAME": "roster.internal", "SERVER_PORT": "8080"}

@@ -52,8 +52,8 @@ ALL_SESSIONS = "g-1 g-2 g-3 g-4 m-1 m-2 t-1 t-2 t-3 y-1"
 ALL_CATEGORIES = "cat-1 cat-2 cat-3 cat-4 cat-6"
 
 
-def test_a_limit_of_orgs_means_for_every_class_what_the_table_says(limited: Limited) -> None:
-    """L-01"""
+@pytest.mark.reading("L-01")
+def test_org_restriction_selects_rows_of_each_collection(limited: Limited) -> None:
     assert seen(limited(orgs=["s-2"])) == {
         "academicSessions": ALL_SESSIONS,
         "categories": ALL_CATEGORIES,
@@ -69,8 +69,8 @@ def test_a_limit_of_orgs_means_for_every_class_what_the_table_says(limited: Limi
     }
 
 
-def test_a_limit_of_grades_is_about_students_and_what_is_theirs(limited: Limited) -> None:
-    """L-02"""
+@pytest.mark.reading("L-02")
+def test_grade_restriction_applies_to_students_and_their_records(limited: Limited) -> None:
     whole = seen(limited())
     assert seen(limited(grades=["09"])) == whole | {
         "users": "u-1 u-4 u-5 u-6 u-7 u-9",
@@ -80,8 +80,9 @@ def test_a_limit_of_grades_is_about_students_and_what_is_theirs(limited: Limited
     }
 
 
-def test_a_limit_of_classes_leaves_the_people_in_them(limited: Limited) -> None:
-    """L-03: u-8 is there although the enrollment is deleted, so that consumers learn of it."""
+@pytest.mark.reading("L-03")
+def test_class_restriction_keeps_the_people_of_the_class(limited: Limited) -> None:
+    """U-8 is there although the enrollment is deleted, so that consumers learn of it."""
     assert seen(limited(classes=["c-1"])) == {
         "academicSessions": ALL_SESSIONS,
         "categories": ALL_CATEGORIES,
@@ -97,16 +98,16 @@ def test_a_limit_of_classes_leaves_the_people_in_them(limited: Limited) -> None:
     }
 
 
-def test_limits_of_several_kinds_hold_together(limited: Limited) -> None:
-    """L-04"""
+@pytest.mark.reading("L-04")
+def test_several_restrictions_apply_together(limited: Limited) -> None:
     consumer = limited(orgs=["s-1"], grades=["10"], classes=["c-1", "c-3"])
     assert consumer.ids("/users") == ["u-2", "u-4"]
     assert consumer.ids("/classes") == ["c-1"]
     assert consumer.ids("/results") == ["x-2"]
 
 
-def test_a_denied_family_is_empty_and_nobody_refers_to_it(limited: Limited) -> None:
-    """L-06"""
+@pytest.mark.reading("L-06")
+def test_denied_collection_is_empty_and_not_referenced(limited: Limited) -> None:
     consumer = limited(denied=["users", "orgs"])
     assert consumer.ids("/users") == consumer.ids("/schools") == []
     assert (
@@ -119,8 +120,8 @@ def test_a_denied_family_is_empty_and_nobody_refers_to_it(limited: Limited) -> N
     assert consumer.get("/courses/k-1").json["course"].keys().isdisjoint({"org"})  # type: ignore[index]  # it is JSON
 
 
-def test_without_a_family_there_is_no_way_through_it(limited: Limited) -> None:
-    """L-06"""
+@pytest.mark.reading("L-06")
+def test_denied_collection_is_not_joined_through(limited: Limited) -> None:
     consumer = limited(denied=["enrollments"])
     assert consumer.ids("/classes/c-1/students") == consumer.ids("/students/u-1/classes") == []
     consumer = limited(denied=["classes"])
@@ -128,11 +129,11 @@ def test_without_a_family_there_is_no_way_through_it(limited: Limited) -> None:
     assert consumer.ids("/schools/s-1/terms") == []
 
 
+@pytest.mark.reading("L-01")
 @pytest.mark.parametrize(
     "path", ["/users/{}", "/students/{}", "/students/{}/classes", "/classes/c-3/students/{}/results"]
 )
-def test_an_id_out_of_scope_is_answered_as_one_that_nobody_has(path: str, limited: Limited) -> None:
-    """L-01"""
+def test_hidden_id_looks_like_an_unknown_id(path: str, limited: Limited) -> None:
     consumer = limited(orgs=["s-2"])
     answers = [consumer.get(path.format(key)) for key in ("u-1", "nope")]
     for answer in answers:
@@ -142,8 +143,8 @@ def test_an_id_out_of_scope_is_answered_as_one_that_nobody_has(path: str, limite
     assert [name for name, _ in answers[0].headers] == [name for name, _ in answers[1].headers]
 
 
-def test_references_to_what_cannot_be_seen_are_left_out(limited: Limited) -> None:
-    """L-05"""
+@pytest.mark.reading("L-05")
+def test_references_to_hidden_records_are_omitted(limited: Limited) -> None:
     consumer = limited(orgs=["s-1"], grades=["10"])
     user: Any = consumer.get("/users/u-2").json
     assert [org["sourcedId"] for org in user["user"]["orgs"]] == ["s-1"]
@@ -155,16 +156,16 @@ def test_references_to_what_cannot_be_seen_are_left_out(limited: Limited) -> Non
     assert "children" not in school["org"]
 
 
-def test_what_remains_is_written_as_for_everybody(limited: Limited, consumer: Consumer) -> None:
-    """L-05"""
+@pytest.mark.reading("L-05")
+def test_rest_of_a_redacted_document_keeps_its_bytes(limited: Limited, consumer: Consumer) -> None:
     whole, left = consumer.get("/users/u-2"), limited(orgs=["s-1"]).get("/users/u-2")
     body = orjson.loads(whole.data)
     body["user"]["orgs"].pop()
     assert left.data == orjson.dumps(body)
 
 
-def test_a_filter_does_not_tell_what_a_record_hides(limited: Limited) -> None:
-    """L-05"""
+@pytest.mark.reading("L-05")
+def test_filter_does_not_match_hidden_references(limited: Limited) -> None:
     consumer = limited(orgs=["s-1"])
     assert consumer.ids("/users?filter=orgs.sourcedId='s-2'") == []
     assert "u-2" in consumer.ids("/users?filter=orgs!='s-2'")
@@ -172,22 +173,23 @@ def test_a_filter_does_not_tell_what_a_record_hides(limited: Limited) -> None:
     assert consumer.ids("/orgs?filter=children>'s-1'") == []
 
 
-def test_an_or_does_not_widen_what_is_seen(limited: Limited) -> None:
-    """L-01"""
+@pytest.mark.reading("L-01")
+def test_or_does_not_widen_the_visible_rows(limited: Limited) -> None:
     consumer = limited(orgs=["s-2"])
     answer = consumer.get("/users?filter=status='active' OR status!='active'")
     assert [user["sourcedId"] for user in items(answer)] == ["u-2", "u-3", "u-5"]
     assert answer.headers["X-Total-Count"] == "3"
 
 
-def test_nobody_sorts_by_a_reference_that_may_lead_to_what_is_hidden(limited: Limited) -> None:
-    """L-05"""
+@pytest.mark.reading("L-05")
+def test_sort_by_a_hideable_reference_is_a_warning(limited: Limited) -> None:
     answer = limited(orgs=["s-1"]).get("/users?sort=orgs.sourcedId")
     assert answer.json is not None
     assert answer.json["statusInfoSet"][0]["imsx_codeMinor"] == "invalid_sort_field"
     assert "statusInfoSet" not in (limited(orgs=["s-1"]).get("/enrollments?sort=user.sourcedId").json or {})
 
 
+@pytest.mark.reading("L-07")
 @pytest.mark.parametrize(
     ("redacted", "path"),
     [
@@ -200,8 +202,7 @@ def test_nobody_sorts_by_a_reference_that_may_lead_to_what_is_hidden(limited: Li
         ("metadata.a", "metadata.a.b"),
     ],
 )
-def test_a_redacted_field_is_answered_as_one_that_does_not_exist(redacted: str, path: str, limited: Limited) -> None:
-    """L-07"""
+def test_redacted_field_looks_like_an_unknown_field(redacted: str, path: str, limited: Limited) -> None:
     consumer = limited(redacted=[redacted])
     answer = consumer.get(f"/users?filter={path}!='x'")
     assert error_message(answer, 400, "invalid_filter_field", "invalid_filter_field") == f"Unknown filter field: {path}"
@@ -212,8 +213,8 @@ def test_a_redacted_field_is_answered_as_one_that_does_not_exist(redacted: str, 
         assert (notice["imsx_codeMinor"], notice["imsx_description"]) == (minor, path)
 
 
-def test_a_redacted_field_is_in_no_body(limited: Limited) -> None:
-    """L-07"""
+@pytest.mark.reading("L-07")
+def test_redacted_field_is_in_no_body(limited: Limited) -> None:
     consumer = limited(redacted=["email", "userIds.identifier", "metadata.region", "agents"])
     for path in ("/users", "/students", "/classes/c-1/students", "/users?limit=3&offset=1"):
         answer = consumer.get(path)
@@ -225,14 +226,14 @@ def test_a_redacted_field_is_in_no_body(limited: Limited) -> None:
     assert school["org"]["metadata"] == {"boards.lead": "Ada", "size": 3}
 
 
-def test_metadata_of_which_nothing_is_left_is_left_out(limited: Limited) -> None:
-    """L-07"""
+@pytest.mark.reading("L-07")
+def test_metadata_without_visible_members_is_omitted(limited: Limited) -> None:
     school: Any = limited(redacted=["metadata.region", "metadata.boards", "metadata.size"]).get("/orgs/s-3").json
     assert "metadata" not in school["org"]
 
 
-def test_an_etag_is_for_those_with_the_same_limits(limited: Limited, consumer: Consumer) -> None:
-    """L-08"""
+@pytest.mark.reading("L-08")
+def test_etag_depends_on_the_restrictions(limited: Limited, consumer: Consumer) -> None:
     narrow, same, other = limited(orgs=["s-1"]), limited(orgs=["s-1"]), limited(orgs=["s-1"], redacted=["email"])
     tags = [each.get("/academicSessions").headers["ETag"] for each in (narrow, same, other, consumer)]
     assert tags[0] == tags[1]
@@ -241,16 +242,17 @@ def test_an_etag_is_for_those_with_the_same_limits(limited: Limited, consumer: C
     assert other.get("/academicSessions", {"If-None-Match": tags[0]}).status_code == 200
 
 
-def test_parents_that_one_token_knows_are_not_known_to_another(limited: Limited, consumer: Consumer) -> None:
-    """L-01: what a path means is remembered, for each reach of its own."""
+@pytest.mark.reading("L-01")
+def test_cached_parents_are_not_shared_between_policies(limited: Limited, consumer: Consumer) -> None:
+    """What a path means is remembered, for each reach of its own."""
     narrow = limited(orgs=["s-2"])
     for _ in range(2):
         assert consumer.get("/classes/c-1/students").status_code == 200
         assert narrow.get("/classes/c-1/students").status_code == 404
 
 
-def test_what_is_remembered_of_references_holds_until_something_changes(serve: Callable[..., Flask]) -> None:
-    """L-05"""
+@pytest.mark.reading("L-05")
+def test_cached_references_are_valid_for_one_revision(serve: Callable[..., Flask]) -> None:
     app = serve()
     token, _ = services_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(orgs=["s-1"]))
     consumer = Consumer(app, token)
@@ -265,8 +267,8 @@ def test_what_is_remembered_of_references_holds_until_something_changes(serve: C
     assert orgs() == ["s-1", "s-2"]
 
 
-def test_a_stream_is_cut_in_every_chunk(serve: Callable[..., Flask]) -> None:
-    """L-05, L-07"""
+@pytest.mark.reading("L-05", "L-07")
+def test_every_chunk_of_a_stream_is_redacted(serve: Callable[..., Flask]) -> None:
     app = serve()
     [row] = [row for row in ROSTER["users"] if row["sourcedId"] == "u-2"]
     with services_of(app).store.write("default") as transaction:
@@ -283,6 +285,7 @@ def test_a_stream_is_cut_in_every_chunk(serve: Callable[..., Flask]) -> None:
         assert "email" not in user
 
 
+@pytest.mark.reading("L-07")
 @pytest.mark.parametrize(
     ("redacted", "left"),
     [
@@ -294,7 +297,7 @@ def test_a_stream_is_cut_in_every_chunk(serve: Callable[..., Flask]) -> None:
     ],
 )
 def test_metadata_is_redacted_at_any_depth(redacted: str, left: dict[str, Any], serve: Callable[..., Flask]) -> None:
-    """L-07: names may hold dots, lists are no step of a path, and what was empty before stays."""
+    """Names may hold dots, lists are no step of a path, and what was empty before stays."""
     app = serve()
     metadata = {"a": {"b": 1, "c": [], "d": [{"b": 2}]}, "a.b": {"x": 1}, "ab": 3}
     row = next(row for row in ROSTER["orgs"] if row["sourcedId"] == "s-1") | {"metadata": metadata}

@@ -273,8 +273,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     made.close()
 
 
-def test_a_limited_token_sees_what_an_unlimited_one_sees_of_what_the_limits_leave(pair: tuple[Pair, int]) -> None:
-    """L-01 to L-07"""
+@pytest.mark.reading("L-01", "L-02", "L-03", "L-04", "L-05", "L-06", "L-07")
+def test_restricted_reads_equal_reads_of_a_reduced_roster(pair: tuple[Pair, int]) -> None:
     service, enough = pair
 
     # Failures are told as they are found: to make so many requests small takes minutes.

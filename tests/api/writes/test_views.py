@@ -86,8 +86,8 @@ def quick(serve: Callable[..., Flask]) -> Tool:
     return Tool(serve())
 
 
-def test_the_table_of_writes_is_that_of_the_standard() -> None:
-    """A-21"""
+@pytest.mark.reading("A-21")
+def test_writes_are_the_operations_of_the_standard() -> None:
     ours = {
         (w.operation, w.method, w.path, w.scope, w.resource_type.singular_name if w.method == "PUT" else None)
         for w in WRITES
@@ -101,10 +101,10 @@ def test_the_table_of_writes_is_that_of_the_standard() -> None:
     assert ours == theirs
 
 
+@pytest.mark.reading("W-02", "W-13")
 @pytest.mark.parametrize("root", ROOTS)
 @pytest.mark.parametrize("path", SENT)
-def test_what_is_new_is_created_and_what_is_there_replaced(quick: Tool, root: str, path: str) -> None:
-    """W-02, W-13"""
+def test_put_creates_or_replaces_and_delete_deletes(quick: Tool, root: str, path: str) -> None:
     site, key = f"http://localhost{root.removesuffix('/sis')}", "new/é 1"
     place = f"{path}/new%2F%C3%A9%201"
     created = quick.send(root + place, SENT[path])
@@ -128,9 +128,9 @@ def test_what_is_new_is_created_and_what_is_there_replaced(quick: Tool, root: st
     assert quick.send(root + place, SENT[path]).status_code == 201
 
 
+@pytest.mark.reading("W-02")
 @pytest.mark.parametrize("path", SENT)
-def test_without_an_id_in_the_path_the_server_chooses_one(tool: Tool, path: str) -> None:
-    """W-02"""
+def test_put_without_an_id_gets_a_new_id(tool: Tool, path: str) -> None:
     made = [tool.send(path, SENT[path]) for _ in range(2)]
     keys = []
     for answer in made:
@@ -143,24 +143,24 @@ def test_without_an_id_in_the_path_the_server_chooses_one(tool: Tool, path: str)
     assert len(set(keys)) == 2
 
 
-def test_without_an_id_in_the_path_the_bodys_is_taken(quick: Tool) -> None:
-    """W-02"""
+@pytest.mark.reading("W-02")
+def test_put_without_a_path_id_takes_the_id_of_the_body(quick: Tool) -> None:
     sent = {"category": {"title": "Quiz", "sourcedId": "mine"}}
     assert [quick.send("/categories", sent).status_code for _ in range(2)] == [201, 200]
     assert quick.get("/categories/mine").status_code == 200
 
 
+@pytest.mark.reading("W-02")
 @pytest.mark.parametrize("key", ["other", "", 5, ["x"], "X"])
-def test_another_id_in_the_body_is_refused(quick: Tool, key: object) -> None:
-    """W-02"""
+def test_different_or_invalid_id_in_the_body_is_rejected(quick: Tool, key: object) -> None:
     answer = quick.send("/categories/x", {"category": {"title": "Quiz", "sourcedId": key}})
     assert "sourcedId" in error_message(answer, 400, "invalid_data", "invalid data")
     error_message(quick.send("/categories/%FF", SENT["/categories"]), 400, "invalid_data", "invalid data")
     error_message(quick.send(f"/categories/{'x' * 256}", SENT["/categories"]), 422, "invalid_data", "invalid data")
 
 
-def test_references_need_their_id_alone_and_come_back_whole(tool: Tool) -> None:
-    """A-19, W-03, W-07"""
+@pytest.mark.reading("A-19", "W-03", "W-07")
+def test_references_need_only_an_id_and_are_returned_in_full(tool: Tool) -> None:
     answer = tool.send("/lineItems/i", {"lineItem": ITEM})
     assert answer.json is not None
     found = answer.json["lineItem"]
@@ -183,7 +183,7 @@ def test_references_need_their_id_alone_and_come_back_whole(tool: Tool) -> None:
         assert b'"score":%s,' % json.dumps(score).encode() in tool.get("/results/r").data
 
 
-def test_a_long_title_is_kept(tool: Tool) -> None:
+def test_long_title_is_stored(tool: Tool) -> None:
     title = "Äbc \U0001f600" * 2000
     assert tool.send("/lineItems/i", {"lineItem": {**ITEM, "title": title}}).status_code == 201
     answer = tool.get("/lineItems/i")
@@ -191,6 +191,7 @@ def test_a_long_title_is_kept(tool: Tool) -> None:
     assert answer.json["lineItem"]["title"] == title
 
 
+@pytest.mark.reading("W-04")
 @pytest.mark.parametrize(
     ("path", "sent", "named"),
     [
@@ -206,19 +207,18 @@ def test_a_long_title_is_kept(tool: Tool) -> None:
         ("/results/r", {"result": {**RESULT, "scoreStatus": "done"}}, "scoreStatus"),
     ],
 )
-def test_what_cannot_be_kept_is_unprocessable(quick: Tool, path: str, sent: object, named: str) -> None:
-    """W-04"""
+def test_invalid_payload_is_422(quick: Tool, path: str, sent: object, named: str) -> None:
     assert named in error_message(quick.send(path, sent), 422, "invalid_data", "invalid data")
 
 
-def test_a_category_in_use_is_not_deleted(quick: Tool) -> None:
-    """W-09"""
+@pytest.mark.reading("W-09")
+def test_category_in_use_is_not_deleted(quick: Tool) -> None:
     assert "in use" in error_message(quick.delete("/categories/cat-1"), 422, "invalid_data", "invalid data")
     assert quick.delete("/categories/cat-4").status_code == 204
 
 
-def test_what_is_deleted_shows_only_to_those_who_ask_for_it(tool: Tool) -> None:
-    """A-04, W-09"""
+@pytest.mark.reading("A-04", "W-09")
+def test_deleted_records_are_listed_only_if_selected(tool: Tool) -> None:
     assert tool.delete("/lineItems/l-1").status_code == 204
     assert tool.ids("/results") == ["x-3"]
     assert tool.ids("/classes/c-1/lineItems") == ["l-4"]
@@ -231,6 +231,7 @@ def test_what_is_deleted_shows_only_to_those_who_ask_for_it(tool: Tool) -> None:
 DEEP = b'{"category": {"title": "x", "metadata": %s%s}}'
 
 
+@pytest.mark.reading("W-12")
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -264,24 +265,23 @@ DEEP = b'{"category": {"title": "x", "metadata": %s%s}}'
         (b'{"category": {"a": %s%s, "a": 1}}' % (b"[" * 1000, b"]" * 1000), ""),
     ],
 )
-def test_a_bad_body_is_a_bad_request(quick: Tool, body: bytes, said: str) -> None:
-    """W-12"""
+def test_invalid_body_is_rejected(quick: Tool, body: bytes, said: str) -> None:
     for path in ("/categories/x", "/categories"):
         assert said in error_message(quick.send(path, body), 400, "invalid_data", "invalid data")
     assert quick.get("/categories/x").status_code == 404
 
 
-def test_metadata_may_be_as_deep_as_is_said(tool: Tool) -> None:
-    """W-12"""
+@pytest.mark.reading("W-12")
+def test_metadata_of_maximum_depth_is_stored(tool: Tool) -> None:
     deep = MAX_DEPTH - 3
     body = DEEP % (b'{"a":' * deep, b"1" + b"}" * deep)
     assert tool.send("/categories/x", body).status_code == 201
     assert tool.ids(f"/categories?filter=metadata.{'.'.join('a' * deep)}='1'") == ["x"]
 
 
+@pytest.mark.reading("W-12")
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 100 << 20])
-def test_a_body_that_is_too_large_is_not_read(quick: Tool, size: int) -> None:
-    """W-12"""
+def test_too_large_body_is_not_read(quick: Tool, size: int) -> None:
     headers = {"Authorization": f"Bearer {quick.token}", "Content-Type": "application/json"}
     answer = quick.client.put(f"{IMS}/categories/x", headers=headers, input_stream=Unreadable(size))
     assert "larger" in error_message(answer, 413, "invalid_data", "invalid data")
@@ -305,13 +305,14 @@ class Unreadable(io.RawIOBase):
         raise AssertionError(f"{size} bytes of the body were asked for")
 
 
-def test_the_largest_body_is_read(quick: Tool) -> None:
-    """W-12"""
+@pytest.mark.reading("W-12")
+def test_body_of_maximum_size_is_accepted(quick: Tool) -> None:
     head, tail = b'{"category": {"title": "', b'"}}'
     body = head + b"x" * (MAX_BODY_BYTES - len(head + tail)) + tail
     assert quick.send("/categories/x", body).status_code == 201
 
 
+@pytest.mark.reading("W-12")
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
@@ -321,14 +322,13 @@ def test_the_largest_body_is_read(quick: Tool) -> None:
         *(("application/xml", 400), ("json", 400)),
     ],
 )
-def test_the_content_type_is_json_or_left_out(quick: Tool, kind: str, status: int) -> None:
-    """W-12"""
+def test_content_type_is_json_or_absent(quick: Tool, kind: str, status: int) -> None:
     assert quick.send("/categories/x", SENT["/categories"], kind=kind).status_code == status
 
 
+@pytest.mark.reading("Q-18", "W-01")
 @pytest.mark.parametrize("root", [IMS, CHALK])
-def test_each_scope_of_the_gradebook_opens_its_own_method(serve: Callable[..., Flask], root: str) -> None:
-    """Q-18, W-01"""
+def test_each_gradebook_scope_opens_its_own_method(serve: Callable[..., Flask], root: str) -> None:
     app = serve()
     writer, eraser = (Tool(app, create_token(app, (scope,))) for scope in (GRADEBOOK_WRITE, GRADEBOOK_DELETE))
     for path, sent in SENT.items():
@@ -344,11 +344,9 @@ def test_each_scope_of_the_gradebook_opens_its_own_method(serve: Callable[..., F
         assert eraser.delete(f"{root}{path}/new").status_code == 204
 
 
+@pytest.mark.reading("W-01")
 @pytest.mark.parametrize("scopes", [(GRADEBOOK,), (ROSTER, GRADEBOOK)])
-def test_chalks_root_is_read_only_for_those_who_may_write_nothing(
-    serve: Callable[..., Flask], scopes: tuple[str, ...]
-) -> None:
-    """W-01"""
+def test_chalks_root_is_read_only_without_a_write_scope(serve: Callable[..., Flask], scopes: tuple[str, ...]) -> None:
     app = serve()
     reader = Tool(app, create_token(app, scopes))
     for path, sent in SENT.items():
@@ -363,9 +361,9 @@ def test_chalks_root_is_read_only_for_those_who_may_write_nothing(
         error_message(reader.delete(f"{IMS}{path}/x"), 403, "forbidden", "forbidden")
 
 
+@pytest.mark.reading("Q-18")
 @pytest.mark.parametrize("root", [IMS, CHALK])
-def test_without_a_token_nobody_writes(serve: Callable[..., Flask], root: str) -> None:
-    """Q-18"""
+def test_write_without_a_token_is_401(serve: Callable[..., Flask], root: str) -> None:
     client = serve().test_client()
     for path in SENT:
         for answer in (
@@ -378,7 +376,7 @@ def test_without_a_token_nobody_writes(serve: Callable[..., Flask], root: str) -
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "OPTIONS", "TRACE"])
 @pytest.mark.parametrize("root", [IMS, CHALK])
-def test_other_methods_are_still_not_offered(quick: Tool, root: str, method: str) -> None:
+def test_other_methods_of_write_routes_are_405(quick: Tool, root: str, method: str) -> None:
     for path in SENT:
         answer = quick.send(root + path, SENT[path], method)
         error_message(answer, 405, "invalid_data", "invalid data")
@@ -397,8 +395,8 @@ def limited(app: Flask, **limits: frozenset[str]) -> Tool:
     return Tool(app, token)
 
 
-def test_a_limited_tool_writes_what_it_may_see(filled: Flask) -> None:
-    """W-04, W-08"""
+@pytest.mark.reading("W-04", "W-08")
+def test_restricted_tool_writes_only_visible_records(filled: Flask) -> None:
     tool = limited(filled, orgs=frozenset({"s-2"}))
     unknown = error_message(
         tool.send("/lineItems/i", {"lineItem": {**ITEM, "class": {"sourcedId": "none"}}}), 422, *BAD
@@ -422,8 +420,8 @@ def test_a_limited_tool_writes_what_it_may_see(filled: Flask) -> None:
 BAD = ("invalid_data", "invalid data")
 
 
-def test_a_limited_tool_is_answered_what_it_would_read(filled: Flask) -> None:
-    """W-08"""
+@pytest.mark.reading("W-08")
+def test_response_to_a_restricted_tool_is_redacted(filled: Flask) -> None:
     tool = limited(filled, denied=frozenset({"categories"}), redacted=frozenset({"description"}))
     answer = tool.send("/lineItems/i", {"lineItem": {**ITEM, "description": "secret"}})
     assert answer.status_code == 201
@@ -434,7 +432,7 @@ def test_a_limited_tool_is_answered_what_it_would_read(filled: Flask) -> None:
     error_message(tool.delete("/categories/cat-4"), 404, "unknown_object", "unknown object")
 
 
-def test_a_write_stands_in_the_audit_once_it_is_done(filled: Flask) -> None:
+def test_committed_write_is_in_the_audit_log(filled: Flask) -> None:
     tool = Tool(filled)
     tool.send("/lineItems/i", {"lineItem": ITEM})
     tool.send("/lineItems/i", {"lineItem": {}})
@@ -450,7 +448,7 @@ def test_a_write_stands_in_the_audit_once_it_is_done(filled: Flask) -> None:
     assert len({each["by"] for each in found}) == 1
 
 
-def test_a_busy_store_asks_a_tool_to_come_back(quick: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_to_a_busy_store_is_503(quick: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chalk_flask.roster.gradebook.writes.LOCK_TIMEOUT_SECONDS", 0.01)
     store: Backend = services_of(quick.app).store
     with store.write("default"):
