@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
 
 from chalk_flask import create_app
+from chalk_flask.api.routes import ROUTES
 from tests.conftest import services_of, url_in
 from tests.support.api_client import Consumer
+from tests.support.paths import DATA
 from tests.support.small_roster import fill
+
+OPERATIONS = json.loads((DATA / "operations.json").read_text())["operations"]
+"""Operations of OneRoster 1.1, from the tables of the specification."""
+
+_ENVELOPES = {
+    operation["operationId"]: operation["envelope"] for operation in OPERATIONS if operation["method"] == "GET"
+}
+_ENVELOPES["getCategoriesForClass"] = "categories"
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +53,21 @@ def serve() -> Iterator[Callable[..., Flask]]:
     yield create
     for app in apps:
         services_of(app).store.close()
+
+
+def operation_of(path: str) -> str:
+    """Return the operation of a path whose words other than ids match the route."""
+    words = path.split("/")
+    for route in ROUTES:
+        template = route.path.split("/")
+        if len(template) == len(words) and all(
+            part.startswith("{") or part == word for part, word in zip(template, words, strict=True)
+        ):
+            return route.operation
+    raise AssertionError(path)
+
+
+def envelope_name(path: str) -> str:
+    """Return the name of the envelope of a path's response, according to the standard."""
+    name: str = _ENVELOPES[operation_of(path)]
+    return name

@@ -1,4 +1,4 @@
-"""Each read that was let in is a line: who, what kind of thing, how much; never which person or what for."""
+"""The access log: each authenticated request is an entry, without ids and query strings."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Read = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Flask]:
-    made = create_app(storage="memory:", data=str(tmp_path / "data"))
-    fill(services_of(made).store)
-    yield made
-    services_of(made).access_log.close()
-    services_of(made).store.close()
+    app = create_app(storage="memory:", data=str(tmp_path / "data"))
+    fill(services_of(app).store)
+    yield app
+    services_of(app).access_log.close()
+    services_of(app).store.close()
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def consumer(app: Flask) -> Consumer:
 
 
 @pytest.fixture
-def told(app: Flask, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
-    """What was recorded so far."""
+def entries(app: Flask, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
+    """Function that returns the entries so far."""
 
     def read() -> list[dict[str, Any]]:
         services_of(app).access_log._write_all()
@@ -45,19 +45,19 @@ def told(app: Flask, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
     return read
 
 
-Told = Callable[[], list[dict[str, Any]]]
+Entries = Callable[[], list[dict[str, Any]]]
 
 
-def test_entry_has_credential_route_and_size(consumer: Consumer, app: Flask, told: Told) -> None:
-    answer = consumer.get("/users?limit=2&filter=familyName='Curie'")
-    [line] = told()
+def test_entry_has_credential_route_and_size(consumer: Consumer, app: Flask, entries: Entries) -> None:
+    response = consumer.get("/users?limit=2&filter=familyName='Curie'")
+    [entry] = entries()
     [token] = services_of(app).tokens.list()
-    assert list(line) == ["time", "tenant", "event", "way", "by", "method", "route", "status", "rows", "bytes", "ms"]
-    assert (line["tenant"], line["event"], line["way"], line["by"]) == ("default", "read", "token", token.id)
-    assert (line["method"], line["route"], line["status"]) == ("GET", f"{IMS}/users", 200)
-    assert line["bytes"] == len(answer.data)
-    assert 0 < line["ms"] < 10_000
-    assert "Curie" not in str(line)
+    assert list(entry) == ["time", "tenant", "event", "way", "by", "method", "route", "status", "rows", "bytes", "ms"]
+    assert (entry["tenant"], entry["event"], entry["way"], entry["by"]) == ("default", "read", "token", token.id)
+    assert (entry["method"], entry["route"], entry["status"]) == ("GET", f"{IMS}/users", 200)
+    assert entry["bytes"] == len(response.data)
+    assert 0 < entry["ms"] < 10_000
+    assert "Curie" not in str(entry)
 
 
 @pytest.mark.parametrize(
@@ -73,54 +73,54 @@ def test_entry_has_credential_route_and_size(consumer: Consumer, app: Flask, tol
         (f"{IMS}/users?filter=familyName='nobody-is-called-this'", 0),
     ],
 )
-def test_rows_are_the_records_of_the_page(path: str, rows: int | None, consumer: Consumer, told: Told) -> None:
-    answer = consumer.get(path)
-    assert answer.json is not None
-    assert told()[0]["rows"] == len(answer.json["users"])
+def test_rows_are_the_records_of_the_page(path: str, rows: int | None, consumer: Consumer, entries: Entries) -> None:
+    response = consumer.get(path)
+    assert response.json is not None
+    assert entries()[0]["rows"] == len(response.json["users"])
     if rows is not None:
-        assert told()[0]["rows"] == rows
+        assert entries()[0]["rows"] == rows
 
 
-def test_route_is_recorded_without_ids(consumer: Consumer, told: Told) -> None:
-    [known] = consumer.ids("/users?limit=1")
-    consumer.get(f"/users/{known}")
+def test_route_is_recorded_without_ids(consumer: Consumer, entries: Entries) -> None:
+    [key] = consumer.ids("/users?limit=1")
+    consumer.get(f"/users/{key}")
     consumer.get("/sis/schools/somewhere/classes/something/students")
-    _, single, nested = told()
+    _, single, nested = entries()
     assert (single["route"], single["rows"]) == (f"{IMS}/users/{{id}}", 1)
     assert nested["route"].startswith(f"{IMS}/sis/schools/{{")
     assert (nested["status"], nested["rows"]) == (404, 0)
-    assert not [word for word in (known, "somewhere", "something") if word in str(told()[1:])]
+    assert not [word for word in (key, "somewhere", "something") if word in str(entries()[1:])]
 
 
-def test_responses_without_a_body_have_no_rows(consumer: Consumer, told: Told) -> None:
-    answer = consumer.get("/users", method="HEAD")
-    consumer.get("/users", {"If-None-Match": answer.headers["ETag"]})
-    assert [(each["method"], each["status"], each["rows"], each["bytes"]) for each in told()] == [
+def test_responses_without_a_body_have_no_rows(consumer: Consumer, entries: Entries) -> None:
+    response = consumer.get("/users", method="HEAD")
+    consumer.get("/users", {"If-None-Match": response.headers["ETag"]})
+    assert [(entry["method"], entry["status"], entry["rows"], entry["bytes"]) for entry in entries()] == [
         ("HEAD", 200, 0, 0),
         ("GET", 304, 0, 0),
     ]
 
 
-def test_403_is_recorded_and_401_is_not(app: Flask, told: Told) -> None:
+def test_403_is_recorded_and_401_is_not(app: Flask, entries: Entries) -> None:
     Consumer(app, create_token(app, (ROSTER_CORE,))).get("/demographics")
     Consumer(app, "chk_wrong").get("/users")
     app.test_client().get(f"{IMS}/users")
     app.test_client().get("/nowhere")
-    assert [each["status"] for each in told()] == [403]
+    assert [entry["status"] for entry in entries()] == [403]
 
 
 def test_stream_is_recorded_with_its_sent_bytes(
-    consumer: Consumer, told: Told, monkeypatch: pytest.MonkeyPatch
+    consumer: Consumer, entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chalk_flask.api.reads.serialization.BLOCK_BYTES", 1)
-    answer = consumer.get(f"{CHALK}/users", {"Accept-Encoding": "gzip"})
-    assert "Content-Length" not in answer.headers
-    received = len(answer.data)
-    answer.close()
-    assert told()[0]["bytes"] == received
+    response = consumer.get(f"{CHALK}/users", {"Accept-Encoding": "gzip"})
+    assert "Content-Length" not in response.headers
+    body_bytes = len(response.data)
+    response.close()
+    assert entries()[0]["bytes"] == body_bytes
 
 
-def test_concurrent_reads_are_all_recorded(app: Flask, told: Told) -> None:
+def test_concurrent_reads_are_all_recorded(app: Flask, entries: Entries) -> None:
     token = create_token(app, ALL)
 
     def read() -> None:
@@ -132,7 +132,7 @@ def test_concurrent_reads_are_all_recorded(app: Flask, told: Told) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(told()) == 160
+    assert len(entries()) == 160
 
 
 def test_application_without_data_setting_creates_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

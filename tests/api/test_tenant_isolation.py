@@ -1,4 +1,4 @@
-"""An id of another tenant is answered as one that is nowhere: in status, body and headers, whatever is asked."""
+"""Responses about ids and values of another tenant equal those about unknown ones, in status, body and headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids in paths: decoded once, whatever they hold (digest section 1)."""
+"""Ids in paths: percent-decoded once, with any characters."""
 
 from __future__ import annotations
 
@@ -22,68 +22,68 @@ from tests.conftest import services_of
 from tests.support.api_client import IMS, Consumer, create_token
 from tests.support.small_roster import ROSTER
 
-STRANGE = [
+UNUSUAL_IDS = [
     *("a/b", "/", "a//b/", "../users", "a.b", "a b", "a+b", "a%b", "a%2Fb", "a%252Fb", "50%", "é", "数学", "😀"),
     *("a?b", "a#b", "a;b", "a,b", "a&b=c", "a'b", 'a"b', "a\\b", "<a>", "a:b@c", "~", "-_.!*()", "x" * 255, "\x7f"),
 ]
 
 
 @pytest.fixture
-def strange(store: Backend, app: Flask) -> Flask:
+def unusual(store: Backend, app: Flask) -> Flask:
     users, enrollments = RESOURCES["users"], RESOURCES["enrollments"]
     classes, orgs = RESOURCES["classes"], RESOURCES["orgs"]
     with store.write("default") as transaction:
-        transaction.put("users", [users.record({**ROSTER["users"][0], "sourcedId": key}) for key in STRANGE])
-        transaction.put("orgs", [orgs.record({**ROSTER["orgs"][1], "sourcedId": key}) for key in STRANGE])
+        transaction.put("users", [users.record({**ROSTER["users"][0], "sourcedId": key}) for key in UNUSUAL_IDS])
+        transaction.put("orgs", [orgs.record({**ROSTER["orgs"][1], "sourcedId": key}) for key in UNUSUAL_IDS])
         for name, resource in (("classes", classes), ("enrollments", enrollments)):
             template = {**ROSTER[name][0], "user": "a b"}
             template = {key: value for key, value in template.items() if key in resource.fields}
-            rows = [{**template, "sourcedId": key, "school": key, "class": key} for key in STRANGE]
-            known = [{k: v for k, v in row.items() if k in resource.fields} for row in rows]
-            transaction.put(name, [resource.record(row) for row in known])
+            rows = [{**template, "sourcedId": key, "school": key, "class": key} for key in UNUSUAL_IDS]
+            known_rows = [{k: v for k, v in row.items() if k in resource.fields} for row in rows]
+            transaction.put(name, [resource.record(row) for row in known_rows])
     return app
 
 
-@pytest.mark.parametrize("key", STRANGE)
-def test_id_may_contain_any_character(strange: Flask, key: str) -> None:
-    consumer, part = Consumer(strange), quote(key, safe="")
-    answer = consumer.get(f"/users/{part}").json
-    assert answer is not None
-    assert answer["user"]["sourcedId"] == key
-    assert consumer.ids(f"/schools/{part}/classes/{part}/students") == ["a b"]
-    assert key in consumer.ids("/schools/" + part + "/classes?limit=1")
+@pytest.mark.parametrize("key", UNUSUAL_IDS)
+def test_id_may_contain_any_character(unusual: Flask, key: str) -> None:
+    consumer, segment = Consumer(unusual), quote(key, safe="")
+    response = consumer.get(f"/users/{segment}").json
+    assert response is not None
+    assert response["user"]["sourcedId"] == key
+    assert consumer.ids(f"/schools/{segment}/classes/{segment}/students") == ["a b"]
+    assert key in consumer.ids("/schools/" + segment + "/classes?limit=1")
 
 
-def test_links_keep_encoded_slashes(strange: Flask) -> None:
-    consumer = Consumer(strange)
+def test_links_keep_encoded_slashes(unusual: Flask) -> None:
+    consumer = Consumer(unusual)
     link = consumer.get("/schools/a%2Fb/classes?limit=1").headers["Link"]
     url = link[1 : link.index(">")]
     assert url == f"http://localhost{IMS}/schools/a%2Fb/classes?limit=1&offset=0"
     assert consumer.ids(url.removeprefix("http://localhost")) == ["a/b"]
 
 
-def test_href_leads_to_its_record(strange: Flask) -> None:
-    consumer = Consumer(strange)
-    for key in STRANGE:
+def test_href_leads_to_its_record(unusual: Flask) -> None:
+    consumer = Consumer(unusual)
+    for key in UNUSUAL_IDS:
         record = consumer.get(f"/classes/{quote(key, safe='')}").json
         assert record is not None
         href = record["class"]["school"]["href"]
-        found = consumer.get(href.removeprefix("http://localhost")).json
-        assert found is not None
-        assert found["org"]["sourcedId"] == key
+        response = consumer.get(href.removeprefix("http://localhost")).json
+        assert response is not None
+        assert response["org"]["sourcedId"] == key
 
 
-def test_plain_slash_separates_segments(strange: Flask) -> None:
-    consumer = Consumer(strange)
+def test_plain_slash_separates_segments(unusual: Flask) -> None:
+    consumer = Consumer(unusual)
     assert consumer.get("/users/a/b").status_code == 404
     assert consumer.get("/users/a%252Fb").json == consumer.get("/users/" + quote("a%2Fb", safe="")).json
 
 
-@pytest.mark.parametrize("part", ["%ff", "%00", "%C3", "x" * 5000, "%EF%BF%BF"])
-def test_id_that_no_record_can_have_is_404(strange: Flask, part: str) -> None:
-    found = Consumer(strange).get(f"/users/{part}")
-    # The last one reads as a slash, for which there is a record; nothing else can be meant by it.
-    assert found.status_code == (200 if part == "%EF%BF%BF" else 404)
+@pytest.mark.parametrize("segment", ["%ff", "%00", "%C3", "x" * 5000, "%EF%BF%BF"])
+def test_id_that_no_record_can_have_is_404(unusual: Flask, segment: str) -> None:
+    response = Consumer(unusual).get(f"/users/{segment}")
+    # The last id is decoded to a slash, and a record has that id.
+    assert response.status_code == (200 if segment == "%EF%BF%BF" else 404)
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ def test_real_server_handles_encoded_slashes_head_and_streams(served: Flask, por
 
     def get(path: str, method: str = "GET") -> tuple[int, bytes]:
         connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
 
     assert get(f"{IMS}/users/a%2f17")[1].startswith(b'{"user":{"sourcedId":"a/17",')
     assert get(f"http://127.0.0.1:{port}{IMS}/users/a%2F17")[0] == 200
@@ -133,12 +133,12 @@ def test_real_server_handles_encoded_slashes_head_and_streams(served: Flask, por
     connection.close()
 
 
-def test_mounted_application_reads_encoded_slashes(strange: Flask) -> None:
-    answer = strange.test_client().get(
+def test_mounted_application_reads_encoded_slashes(unusual: Flask) -> None:
+    response = unusual.test_client().get(
         f"{IMS}/users/a%2Fb",
         base_url="http://sis.example/aeries",
-        headers={"Authorization": f"Bearer {create_token(strange, ALL)}"},
+        headers={"Authorization": f"Bearer {create_token(unusual, ALL)}"},
     )
-    assert answer.json is not None
-    assert answer.json["user"]["sourcedId"] == "a/b"
-    assert answer.json["user"]["orgs"][0]["href"].startswith("http://sis.example/aeries/ims/oneroster/v1p1/orgs/")
+    assert response.json is not None
+    assert response.json["user"]["sourcedId"] == "a/b"
+    assert response.json["user"]["orgs"][0]["href"].startswith("http://sis.example/aeries/ims/oneroster/v1p1/orgs/")

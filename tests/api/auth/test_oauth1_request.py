@@ -1,4 +1,4 @@
-"""What is signed of a request, as the server saw it."""
+"""Signed parts of a request."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_invalid_host_header_is_rejected() -> None:
 
 
 def test_names_and_values_are_decoded_to_bytes() -> None:
-    asked = request(query_string="a=1%202&b=1+2&%C3%B6=%ff&c&d=&a=1%2B2&=e")
-    assert signed_request(asked, "").parameters == [
+    encoded = request(query_string="a=1%202&b=1+2&%C3%B6=%ff&c&d=&a=1%2B2&=e")
+    assert signed_request(encoded, "").parameters == [
         (b"a", b"1 2"),
         (b"b", b"1 2"),
         ("ö".encode(), b"\xff"),

@@ -1,9 +1,9 @@
-"""Paging, sorting and field selection (digest 4.2, 4.4, 4.5; design section 5)."""
+"""Query parameters: pages, links, filters, sorting and field selection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from flask import Flask
@@ -15,33 +15,33 @@ from tests.support.small_roster import ROSTER
 USERS = [row["sourcedId"] for row in ROSTER["users"]]
 
 
-def links(answer: TestResponse) -> dict[str, str]:
-    """The Link header: relation to URL. No comma may stand inside a URL."""
-    found = {}
-    for entry in answer.headers["Link"].split(", "):
+def links(response: TestResponse) -> dict[str, str]:
+    """Return the URL of each relation in the Link header. URLs must not contain commas."""
+    urls = {}
+    for entry in response.headers["Link"].split(", "):
         url, relation = entry.split("; ")
         assert (url[0], url[-1]) == ("<", ">")
         assert "," not in url
-        found[relation.removeprefix('rel="').removesuffix('"')] = url[1:-1]
-    return found
+        urls[relation.removeprefix('rel="').removesuffix('"')] = url[1:-1]
+    return urls
 
 
 @pytest.mark.parametrize("root", [CHALK, IMS])
 def test_limit_and_offset_select_a_page_of_the_total(consumer: Consumer, root: str) -> None:
-    answer = consumer.get(f"{root}/users?limit=2&offset=3")
-    assert [item["sourcedId"] for item in items(answer)] == USERS[3:5]
-    assert answer.headers["X-Total-Count"] == answer.headers["X-Count"] == str(len(USERS))
+    response = consumer.get(f"{root}/users?limit=2&offset=3")
+    assert [item["sourcedId"] for item in items(response)] == USERS[3:5]
+    assert response.headers["X-Total-Count"] == response.headers["X-Count"] == str(len(USERS))
 
 
 @pytest.mark.reading("A-15", "Q-02")
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 9, 10, 10_000, 10**18 - 1])
 def test_next_links_visit_every_record_once(consumer: Consumer, limit: int) -> None:
-    url, seen = f"/users?limit={limit}&sort=role", []
+    url, ids = f"/users?limit={limit}&sort=role", []
     while url:
-        answer = consumer.get(url)
-        seen += [item["sourcedId"] for item in items(answer)]
-        url = links(answer).get("next", "").removeprefix("http://localhost")
-    assert sorted(seen) == USERS
+        response = consumer.get(url)
+        ids += [item["sourcedId"] for item in items(response)]
+        url = links(response).get("next", "").removeprefix("http://localhost")
+    assert sorted(ids) == USERS
 
 
 @pytest.mark.reading("A-17")
@@ -60,25 +60,25 @@ def test_next_links_visit_every_record_once(consumer: Consumer, limit: int) -> N
 def test_links_lead_to_the_neighbor_pages(
     consumer: Consumer, limit: int, offset: int, expected: dict[str, int]
 ) -> None:
-    found = links(consumer.get(f"/users?limit={limit}&offset={offset}"))
+    urls = links(consumer.get(f"/users?limit={limit}&offset={offset}"))
     base = f"http://localhost{IMS}/users?limit={limit}&offset="
-    assert found == {relation: f"{base}{start}" for relation, start in expected.items()}
+    assert urls == {relation: f"{base}{start}" for relation, start in expected.items()}
 
 
 def test_links_of_an_empty_collection_lead_to_offset_0(consumer: Consumer) -> None:
-    found = links(consumer.get("/users?limit=5&filter=familyName='Nobody'"))
-    assert {relation: url.rpartition("=")[2] for relation, url in found.items()} == {"first": "0", "last": "0"}
+    urls = links(consumer.get("/users?limit=5&filter=familyName='Nobody'"))
+    assert {relation: url.rpartition("=")[2] for relation, url in urls.items()} == {"first": "0", "last": "0"}
 
 
 def test_links_keep_path_and_other_parameters(consumer: Consumer) -> None:
     query = "fields=sourcedId,grades&filter=grades~'09,10'+AND+status='active'&x=%C3%A9&limit=1"
-    answer = consumer.get(f"/sis/schools/s-1/students/?{query}")
-    following = links(answer)["next"]
-    assert following == (
+    response = consumer.get(f"/sis/schools/s-1/students/?{query}")
+    next_url = links(response)["next"]
+    assert next_url == (
         f"http://localhost{IMS}/sis/schools/s-1/students/?fields=sourcedId%2Cgrades"
         "&filter=grades~%2709%2C10%27%20AND%20status%3D%27active%27&x=%C3%A9&limit=1&offset=1"
     )
-    assert [item["sourcedId"] for item in items(consumer.get(following.removeprefix("http://localhost")))] == ["u-2"]
+    assert [item["sourcedId"] for item in items(consumer.get(next_url.removeprefix("http://localhost")))] == ["u-2"]
 
 
 @pytest.mark.reading("Q-01")
@@ -90,13 +90,12 @@ def test_chalks_root_has_links_only_with_a_limit(consumer: Consumer) -> None:
 
 @pytest.mark.parametrize("offset", [9, 10, 10**18 - 1])
 def test_offset_beyond_the_end_is_an_empty_page(consumer: Consumer, offset: int) -> None:
-    answer = consumer.get(f"/users?offset={offset}")
-    assert answer.json == {"users": []}
-    assert answer.headers["X-Total-Count"] == str(len(USERS))
+    response = consumer.get(f"/users?offset={offset}")
+    assert response.json == {"users": []}
+    assert response.headers["X-Total-Count"] == str(len(USERS))
 
 
-WRONG = [
-    "0",
+INVALID_NUMBERS = [
     "-1",
     "1e9",
     "%2B1",
@@ -117,20 +116,24 @@ WRONG = [
 
 
 @pytest.mark.reading("Q-03")
-@pytest.mark.parametrize("value", WRONG)
 @pytest.mark.parametrize("name", ["limit", "offset"])
-def test_invalid_limit_or_offset_is_rejected(consumer: Consumer, name: str, value: str) -> None:
-    if (name, value) == ("offset", "0"):
-        assert consumer.get("/users?offset=0").status_code == 200
-    else:
-        assert name in error_message(consumer.get(f"/users?{name}={value}"), 400, "invalid_data", "invalid data")
+def test_invalid_limit_or_offset_is_rejected(consumer: Consumer, name: str) -> None:
+    for value in INVALID_NUMBERS:
+        response = consumer.get(f"/users?{name}={value}")
+        assert name in error_message(response, 400, "invalid_data", "invalid data"), value
+
+
+@pytest.mark.reading("Q-03")
+def test_zero_is_an_offset_and_no_limit(consumer: Consumer) -> None:
+    assert consumer.get("/users?offset=0").status_code == 200
+    assert "limit" in error_message(consumer.get("/users?limit=0"), 400, "invalid_data", "invalid data")
 
 
 @pytest.mark.reading("Q-04")
 @pytest.mark.parametrize("name", ["limit", "offset", "sort", "orderBy", "filter", "fields"])
 def test_repeated_parameter_is_rejected(consumer: Consumer, name: str) -> None:
-    answer = consumer.get(f"/users?{name}=1&{name}=1")
-    assert error_message(answer, 400, "invalid_data", "invalid data") == f"{name} is given more than once."
+    response = consumer.get(f"/users?{name}=1&{name}=1")
+    assert error_message(response, 400, "invalid_data", "invalid data") == f"{name} is given more than once."
 
 
 @pytest.mark.reading("Q-04")
@@ -149,11 +152,11 @@ def test_single_read_ignores_all_parameters_but_fields(consumer: Consumer, query
 
 @pytest.mark.reading("A-15", "Q-02")
 def test_limit_above_max_limit_is_rejected(serve: Callable[..., Flask]) -> None:
-    limited = Consumer(serve(max_limit=3))
-    assert limited.ids("/users?limit=3") == USERS[:3]
-    assert "3" in error_message(limited.get("/users?limit=4"), 400, "invalid_data", "invalid data")
-    assert limited.ids("/users") == USERS[:3]
-    assert limited.ids(f"{CHALK}/users") == USERS
+    consumer = Consumer(serve(max_limit=3))
+    assert consumer.ids("/users?limit=3") == USERS[:3]
+    assert "3" in error_message(consumer.get("/users?limit=4"), 400, "invalid_data", "invalid data")
+    assert consumer.ids("/users") == USERS[:3]
+    assert consumer.ids(f"{CHALK}/users") == USERS
 
 
 @pytest.mark.reading("Q-16")
@@ -194,12 +197,12 @@ def test_invalid_order_is_rejected(consumer: Consumer, value: str) -> None:
     "name", ["shoeSize", "familyname", "password", "orgs.href", "metadata", "*", "a'b\"c", "é" * 500]
 )
 def test_unknown_sort_field_is_a_warning(consumer: Consumer, name: str) -> None:
-    answer = consumer.get(f"/users?orderBy=desc&sort={quote(name)}")
-    assert answer.status_code == 200
-    assert answer.json is not None
-    assert list(answer.json) == ["users", "statusInfoSet"]
-    assert [item["sourcedId"] for item in items(answer)] == USERS
-    assert answer.json["statusInfoSet"] == [
+    response = consumer.get(f"/users?orderBy=desc&sort={quote(name)}")
+    assert response.status_code == 200
+    assert response.json is not None
+    assert list(response.json) == ["users", "statusInfoSet"]
+    assert [item["sourcedId"] for item in items(response)] == USERS
+    assert response.json["statusInfoSet"] == [
         {
             "imsx_codeMajor": "success",
             "imsx_severity": "warning",
@@ -223,13 +226,13 @@ def test_unknown_sort_field_is_a_warning(consumer: Consumer, name: str) -> None:
     ],
 )
 def test_fields_selects_members(consumer: Consumer, fields: str, members: list[str]) -> None:
-    answer = consumer.get(f"/users/u-1?fields={fields}")
-    whole = consumer.get("/users/u-1").json
-    assert answer.json is not None
-    assert whole is not None
-    assert answer.json == {"user": {name: whole["user"][name] for name in members}}
+    response = consumer.get(f"/users/u-1?fields={fields}")
+    record = consumer.get("/users/u-1").json
+    assert response.json is not None
+    assert record is not None
+    assert response.json == {"user": {name: record["user"][name] for name in members}}
     listed = items(consumer.get(f"/users?limit=3&fields={fields}"))
-    assert listed[0] == answer.json["user"]
+    assert listed[0] == response.json["user"]
     assert len(listed) == 3
 
 
@@ -239,10 +242,10 @@ def test_fields_selects_members(consumer: Consumer, fields: str, members: list[s
 )
 @pytest.mark.parametrize("path", ["/users", "/users/u-1"])
 def test_unknown_field_selects_everything_with_a_warning(consumer: Consumer, path: str, fields: str) -> None:
-    answer = consumer.get(f"{path}?fields={fields}").json
-    assert answer is not None
-    [warning] = answer.pop("statusInfoSet")
-    assert answer == consumer.get(path).json
+    response = consumer.get(f"{path}?fields={fields}").json
+    assert response is not None
+    [warning] = response.pop("statusInfoSet")
+    assert response == consumer.get(path).json
     assert warning["imsx_codeMajor"] == "success"
     assert warning["imsx_severity"] == "warning"
     assert warning["imsx_codeMinor"] == "invalid_selection_field"
@@ -257,9 +260,131 @@ def test_blank_selection_is_rejected(consumer: Consumer, path: str, fields: str)
 
 
 def test_two_warnings_are_both_returned(consumer: Consumer) -> None:
-    answer = consumer.get("/users?sort=a&fields=b").json
-    assert answer is not None
-    assert [entry["imsx_codeMinor"] for entry in answer["statusInfoSet"]] == [
+    response = consumer.get("/users?sort=a&fields=b").json
+    assert response is not None
+    assert [entry["imsx_codeMinor"] for entry in response["statusInfoSet"]] == [
         "invalid_sort_field",
         "invalid_selection_field",
     ]
+
+
+@pytest.mark.reading("A-05", "Q-10", "Q-12", "Q-14", "Q-15")
+@pytest.mark.parametrize(
+    ("collection", "text", "expected"),
+    [
+        ("users", "familyName='jones'", "u-2"),
+        ("users", "familyName='O'Brien'", "u-1 u-6"),
+        ("users", "familyName='O''Brien' AND role='GUARDIAN'", "u-6"),
+        ("users", "familyName='Jones AND Sons'", "u-4"),
+        ("users", "familyName~'jones'", "u-2 u-4"),
+        ("users", "familyName='MÜLLER'", "u-3"),
+        ("users", "givenName='çELIK'", "u-3"),
+        ("users", "familyName~'%'", "u-5"),
+        ("users", "familyName~'_'", ""),
+        ("users", "familyName>='y'", "u-7 u-8"),
+        ("users", "familyName<'b'", "u-5"),
+        ("users", "middleName='mary ann'", "u-5"),
+        ("users", "middleName!='x'", "u-1 u-2 u-3 u-4 u-5 u-6 u-7 u-8 u-9"),
+        ("users", "middleName>=''", "u-5"),
+        ("users", "role='student' AND status='active'", "u-1 u-2 u-3"),
+        ("users", "role='teacher' OR role='aide'", "u-4 u-5 u-9"),
+        ("users", "role='principal'", ""),
+        ("users", "status!='active'", "u-8"),
+        ("users", "sourcedId='U-1'", ""),
+        ("users", "sourcedId='u-1'", "u-1"),
+        ("users", "sourcedId>'u-7'", "u-8 u-9"),
+        ("users", "email='U-4@NORTH.example'", "u-4"),
+        ("users", "enabledUser=FALSE", "u-3"),
+        ("users", "enabledUser!='true'", "u-3"),
+        ("users", "orgs='s-2'", "u-2 u-3 u-5"),
+        ("users", "orgs.sourcedId='s-2,s-1'", "u-2"),
+        ("users", "orgs.sourcedId~'s-2,d-'", "u-2 u-3 u-5 u-7"),
+        ("users", "orgs!='s-1,s-2'", "u-1 u-3 u-4 u-5 u-6 u-7 u-8 u-9"),
+        ("users", "agents.sourcedId='u-6'", "u-1"),
+        ("users", "grades='09'", "u-1"),
+        ("users", "grades~'09,10'", "u-1 u-2"),
+        ("users", "grades!='09'", "u-2 u-3 u-4 u-5 u-6 u-7 u-8 u-9"),
+        ("users", "userIds.type='ldap'", "u-1"),
+        ("users", "userIds.identifier='77' AND userIds.type='SIS'", "u-1"),
+        ("users", "dateLastModified>'2024-03-01'", "u-1 u-2 u-3 u-4 u-5 u-6 u-7 u-8 u-9"),
+        ("users", "dateLastModified>'2024-03-01T09:30:00.000Z'", "u-8"),
+        ("users", "dateLastModified>='2024-03-01T10:30:00+01:00' AND role='teacher'", "u-4 u-5"),
+        ("users", "dateLastModified<='2024-03-01T09:29:59.9999Z'", ""),
+        ("users", "dateLastModified~'2024-04'", "u-8"),
+        ("enrollments", "role='student' AND class='c-2'", "e-5 e-6"),
+        ("enrollments", "class.sourcedId='c-3'", "e-7 e-8"),
+        ("enrollments", "endDate<'2023-09-06T10:00:00Z'", "e-5"),
+        ("enrollments", "beginDate='2023-09-04' AND primary='true'", "e-3"),
+        ("enrollments", "beginDate~'-09-' AND user='u-3'", "e-7"),
+        ("classes", "subjects='chemistry'", "c-1"),
+        ("classes", "subjects~'chemistry,physics'", "c-1"),
+        ("classes", "terms='t-1,t-2'", "c-2"),
+        ("classes", "periods>='2'", "c-1"),
+        ("classes", "school.sourcedId='s-2' AND location='annex'", "c-4"),
+        ("courses", "subjects='physics,chemistry'", "k-1"),
+        ("resources", "roles='teacher,student'", "r-1"),
+        ("resources", "importance='PRIMARY'", "r-1"),
+        ("orgs", "metadata.region='north'", "s-3"),
+        ("orgs", "metadata.boards.lead='ADA'", "s-3"),
+        ("orgs", "metadata.size='3'", "s-3"),
+        ("orgs", "metadata.nothing='x'", ""),
+        ("orgs", "metadata.nothing!='x'", "d-1 p-1 s-1 s-2 s-3"),
+        ("orgs", "children='p-1'", "s-2"),
+        ("orgs", "identifier~'nces-s'", "s-1 s-2 s-3"),
+        ("results", "score=87.5", "x-1"),
+        ("results", "score>='87.50'", "x-1 x-2"),
+        ("results", "score<0", "x-3"),
+        ("results", "score~'7.'", "x-1"),
+        ("results", "scoreStatus='Fully Graded' AND student='u-2'", "x-2"),
+        ("lineItems", "resultValueMax='12.5'", "l-2"),
+        ("lineItems", "dueDate='2023-10-09'", "l-1 l-2 l-4"),
+        ("academicSessions", "schoolYear='2024' AND type='schoolyear'", "y-1"),
+        ("academicSessions", "schoolYear>2023 AND startDate>='2024-01-01'", "t-2 t-3"),
+        ("academicSessions", "schoolYear>2024", ""),
+        ("demographics", "birthDate<'2009-01-01'", "u-2"),
+        ("demographics", "asian='False'", "u-1"),
+        ("schools/s-1/students", "familyName~'o'", "u-1 u-2 u-8"),
+        ("classes/c-1/students", "sourcedId!='u-1'", "u-2"),
+        ("schools", "type='district'", ""),
+        ("categories", "metadata.classId='c-1'", "cat-2"),
+    ],
+)
+def test_filter_selects_records(consumer: Consumer, collection: str, text: str, expected: str) -> None:
+    ids = expected.split()
+    response = consumer.get(f"/{collection}?filter={quote(text, safe='')}")
+    assert response.headers["X-Total-Count"] == str(len(ids))
+    assert consumer.ids(f"/{collection}?filter={quote(text, safe='')}") == sorted(ids)
+    assert consumer.ids(f"/{collection}?filter={quote_plus(text)}") == sorted(ids)
+
+
+@pytest.mark.reading("Q-05")
+def test_raw_filter_is_accepted(consumer: Consumer) -> None:
+    assert consumer.ids("/users?filter=role='student' AND status='active'&limit=1") == ["u-1"]
+    assert consumer.ids("/users?filter=") == consumer.ids("/users")
+    assert consumer.ids("/users?filter=%20") == consumer.ids("/users")
+
+
+def test_bytes_that_are_not_utf_8_match_nothing(consumer: Consumer) -> None:
+    assert consumer.ids("/users?filter=familyName='%ff%fe'") == []
+    assert consumer.ids("/users?filter=familyName='%00'") == []
+
+
+@pytest.mark.parametrize("text", ["shoeSize='1'", "familyname='x'", "orgs.type='org'", "status='active' AND shoe='x'"])
+def test_unknown_filter_field_is_rejected_by_name(consumer: Consumer, text: str) -> None:
+    response = consumer.get(f"/users?filter={quote(text)}")
+    message = error_message(response, 400, "invalid_filter_field", "invalid_filter_field")
+    assert message.startswith("Unknown filter field: ")
+    assert message.removeprefix("Unknown filter field: ") in text
+
+
+@pytest.mark.reading("Q-09", "Q-10")
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("status=active", "status='active' and role='student'", "a", "status='active", "status=‘active’"),
+        *("status='a' OR status='b' OR status='c'", "dateLastModified>'soon'", "password='x'", "orgs.href='x'"),
+        *("enabledUser='maybe'", "(status='active')", "shoeSize"),
+    ],
+)
+def test_malformed_filter_is_rejected(consumer: Consumer, text: str) -> None:
+    error_message(consumer.get(f"/users?filter={quote(text)}"), 400, "invalid_data", "invalid data")

@@ -1,9 +1,10 @@
-"""The server never fails, whatever the query string."""
+"""Generated query strings: the server never fails."""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from chalk_flask.api.routes import ROUTES
@@ -46,36 +47,37 @@ paths = st.sampled_from(
 
 
 @settings(max_examples=300, deadline=None)
-@given(path=paths, query=queries)
+@hypothesis.given(path=paths, query=queries)
 def test_any_parameter_value_is_accepted_or_rejected(
     consumer: Consumer, path: str, query: list[tuple[str, str]]
 ) -> None:
-    answer = consumer.client.get(
+    response = consumer.client.get(
         f"/ims/oneroster/v1p1{path}", query_string=query, headers={"Authorization": f"Bearer {consumer.token}"}
     )
-    assert answer.status_code in (200, 400, 404), (query, answer.text)
-    assert answer.json is not None
+    assert response.status_code in (200, 400, 404), (query, response.text)
+    assert response.json is not None
 
 
 @settings(max_examples=100, deadline=None)
-@given(query=st.binary(max_size=40))
+@hypothesis.given(query=st.binary(max_size=40))
 def test_any_query_bytes_are_accepted_or_rejected(consumer: Consumer, query: bytes) -> None:
     raw = query.replace(b"#", b"").decode("latin-1")
     environ = {"QUERY_STRING": raw, "HTTP_AUTHORIZATION": f"Bearer {consumer.token}"}
-    answer = consumer.client.get("/ims/oneroster/v1p1/users", environ_overrides=environ)
-    assert answer.status_code in (200, 400), (query, answer.text)
+    response = consumer.client.get("/ims/oneroster/v1p1/users", environ_overrides=environ)
+    assert response.status_code in (200, 400), (query, response.text)
 
 
-@pytest.mark.parametrize("value", ["x" * 100_000, "'" * 50_000, "a," * 50_000, "%" * 10_000])
 @pytest.mark.parametrize(
-    "form", ["filter=familyName~'{}'", "filter=grades='{}'", "sort={}", "fields={}", "limit={}", "{}"]
+    "template", ["filter=familyName~'{}'", "filter=grades='{}'", "sort={}", "fields={}", "limit={}", "{}"]
 )
-def test_long_values_are_accepted_or_rejected(consumer: Consumer, form: str, value: str) -> None:
-    query = form.format(value).encode()
-    answer = consumer.client.get(
-        "/ims/oneroster/v1p1/users", query_string=query.decode(), headers={"Authorization": f"Bearer {consumer.token}"}
-    )
-    assert answer.status_code in (200, 400), answer.text[:200]
+def test_long_values_are_accepted_or_rejected(consumer: Consumer, template: str) -> None:
+    for value in ("x" * 100_000, "'" * 50_000, "a," * 50_000, "%" * 10_000):
+        response = consumer.client.get(
+            "/ims/oneroster/v1p1/users",
+            query_string=template.format(value),
+            headers={"Authorization": f"Bearer {consumer.token}"},
+        )
+        assert response.status_code in (200, 400), response.text[:200]
 
 
 def test_thousands_of_parameters_are_parsed(consumer: Consumer) -> None:

@@ -1,6 +1,6 @@
-"""Any limits, any question: the answer is what an unlimited token gets from what the limits leave of the roster.
+"""Generated restrictions and requests: a restricted read equals an unrestricted read of a reduced roster.
 
-The roster is cut down in plain Python (limited_reading) and served by a second application, which is asked the same.
+`tests.support.restricted_reads` reduces the roster in plain Python. A second application serves the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a limited token sees of the small roster, question by question (readings L-01 to L-08)."""
+"""Reads of restricted tokens: visible rows, omitted references and redacted fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import services_of
 from tests.support.api_client import CHALK, Consumer, error_message, items
 from tests.support.small_roster import ROSTER
 
-EVERYTHING = [
+COLLECTION_NAMES = [
     "academicSessions",
     "categories",
     "classes",
@@ -35,7 +35,7 @@ Limited = Callable[..., Consumer]
 
 @pytest.fixture
 def limited(served: Flask) -> Limited:
-    """Makes consumers whose token has limits, as the command line takes them."""
+    """Factory of clients whose token has restrictions, given as on the command line."""
 
     def make(**named: list[str]) -> Consumer:
         token, _ = services_of(served).tokens.create("limited", ALL, limits=AccessRestrictions.parse(**named))
@@ -44,8 +44,8 @@ def limited(served: Flask) -> Limited:
     return make
 
 
-def seen(consumer: Consumer) -> dict[str, str]:
-    return {name: " ".join(consumer.ids(f"/{name}")) for name in EVERYTHING}
+def visible_ids(consumer: Consumer) -> dict[str, str]:
+    return {name: " ".join(consumer.ids(f"/{name}")) for name in COLLECTION_NAMES}
 
 
 ALL_SESSIONS = "g-1 g-2 g-3 g-4 m-1 m-2 t-1 t-2 t-3 y-1"
@@ -54,7 +54,7 @@ ALL_CATEGORIES = "cat-1 cat-2 cat-3 cat-4 cat-6"
 
 @pytest.mark.reading("L-01")
 def test_org_restriction_selects_rows_of_each_collection(limited: Limited) -> None:
-    assert seen(limited(orgs=["s-2"])) == {
+    assert visible_ids(limited(orgs=["s-2"])) == {
         "academicSessions": ALL_SESSIONS,
         "categories": ALL_CATEGORIES,
         "classes": "c-3 c-4",
@@ -71,8 +71,8 @@ def test_org_restriction_selects_rows_of_each_collection(limited: Limited) -> No
 
 @pytest.mark.reading("L-02")
 def test_grade_restriction_applies_to_students_and_their_records(limited: Limited) -> None:
-    whole = seen(limited())
-    assert seen(limited(grades=["09"])) == whole | {
+    everything = visible_ids(limited())
+    assert visible_ids(limited(grades=["09"])) == everything | {
         "users": "u-1 u-4 u-5 u-6 u-7 u-9",
         "demographics": "u-1",
         "enrollments": "e-1 e-10 e-3 e-5 e-6 e-8 e-9",
@@ -83,7 +83,7 @@ def test_grade_restriction_applies_to_students_and_their_records(limited: Limite
 @pytest.mark.reading("L-03")
 def test_class_restriction_keeps_the_people_of_the_class(limited: Limited) -> None:
     """U-8 is there although the enrollment is deleted, so that consumers learn of it."""
-    assert seen(limited(classes=["c-1"])) == {
+    assert visible_ids(limited(classes=["c-1"])) == {
         "academicSessions": ALL_SESSIONS,
         "categories": ALL_CATEGORIES,
         "classes": "c-1",
@@ -135,12 +135,12 @@ def test_denied_collection_is_not_joined_through(limited: Limited) -> None:
 )
 def test_hidden_id_looks_like_an_unknown_id(path: str, limited: Limited) -> None:
     consumer = limited(orgs=["s-2"])
-    answers = [consumer.get(path.format(key)) for key in ("u-1", "nope")]
-    for answer in answers:
-        error_message(answer, 404, "unknown_object", "unknown object")
-    bodies = [{**answer.json, "statusInfoSet": None} for answer in answers if answer.json]
+    responses = [consumer.get(path.format(key)) for key in ("u-1", "nope")]
+    for response in responses:
+        error_message(response, 404, "unknown_object", "unknown object")
+    bodies = [{**response.json, "statusInfoSet": None} for response in responses if response.json]
     assert bodies[0] == bodies[1]
-    assert [name for name, _ in answers[0].headers] == [name for name, _ in answers[1].headers]
+    assert [name for name, _ in responses[0].headers] == [name for name, _ in responses[1].headers]
 
 
 @pytest.mark.reading("L-05")
@@ -158,10 +158,10 @@ def test_references_to_hidden_records_are_omitted(limited: Limited) -> None:
 
 @pytest.mark.reading("L-05")
 def test_rest_of_a_redacted_document_keeps_its_bytes(limited: Limited, consumer: Consumer) -> None:
-    whole, left = consumer.get("/users/u-2"), limited(orgs=["s-1"]).get("/users/u-2")
-    body = orjson.loads(whole.data)
+    everything, rest = consumer.get("/users/u-2"), limited(orgs=["s-1"]).get("/users/u-2")
+    body = orjson.loads(everything.data)
     body["user"]["orgs"].pop()
-    assert left.data == orjson.dumps(body)
+    assert rest.data == orjson.dumps(body)
 
 
 @pytest.mark.reading("L-05")
@@ -176,16 +176,16 @@ def test_filter_does_not_match_hidden_references(limited: Limited) -> None:
 @pytest.mark.reading("L-01")
 def test_or_does_not_widen_the_visible_rows(limited: Limited) -> None:
     consumer = limited(orgs=["s-2"])
-    answer = consumer.get("/users?filter=status='active' OR status!='active'")
-    assert [user["sourcedId"] for user in items(answer)] == ["u-2", "u-3", "u-5"]
-    assert answer.headers["X-Total-Count"] == "3"
+    response = consumer.get("/users?filter=status='active' OR status!='active'")
+    assert [user["sourcedId"] for user in items(response)] == ["u-2", "u-3", "u-5"]
+    assert response.headers["X-Total-Count"] == "3"
 
 
 @pytest.mark.reading("L-05")
 def test_sort_by_a_hideable_reference_is_a_warning(limited: Limited) -> None:
-    answer = limited(orgs=["s-1"]).get("/users?sort=orgs.sourcedId")
-    assert answer.json is not None
-    assert answer.json["statusInfoSet"][0]["imsx_codeMinor"] == "invalid_sort_field"
+    response = limited(orgs=["s-1"]).get("/users?sort=orgs.sourcedId")
+    assert response.json is not None
+    assert response.json["statusInfoSet"][0]["imsx_codeMinor"] == "invalid_sort_field"
     assert "statusInfoSet" not in (limited(orgs=["s-1"]).get("/enrollments?sort=user.sourcedId").json or {})
 
 
@@ -204,12 +204,14 @@ def test_sort_by_a_hideable_reference_is_a_warning(limited: Limited) -> None:
 )
 def test_redacted_field_looks_like_an_unknown_field(redacted: str, path: str, limited: Limited) -> None:
     consumer = limited(redacted=[redacted])
-    answer = consumer.get(f"/users?filter={path}!='x'")
-    assert error_message(answer, 400, "invalid_filter_field", "invalid_filter_field") == f"Unknown filter field: {path}"
+    response = consumer.get(f"/users?filter={path}!='x'")
+    assert (
+        error_message(response, 400, "invalid_filter_field", "invalid_filter_field") == f"Unknown filter field: {path}"
+    )
     for query, minor in ((f"sort={path}", "invalid_sort_field"), (f"fields={path}", "invalid_selection_field")):
-        answer = consumer.get(f"/users?{query}")
-        assert answer.json is not None
-        [notice] = answer.json["statusInfoSet"]
+        response = consumer.get(f"/users?{query}")
+        assert response.json is not None
+        [notice] = response.json["statusInfoSet"]
         assert (notice["imsx_codeMinor"], notice["imsx_description"]) == (minor, path)
 
 
@@ -217,9 +219,9 @@ def test_redacted_field_looks_like_an_unknown_field(redacted: str, path: str, li
 def test_redacted_field_is_in_no_body(limited: Limited) -> None:
     consumer = limited(redacted=["email", "userIds.identifier", "metadata.region", "agents"])
     for path in ("/users", "/students", "/classes/c-1/students", "/users?limit=3&offset=1"):
-        answer = consumer.get(path)
-        assert b"@north" not in answer.data
-        assert all({"email", "agents"}.isdisjoint(user) for user in items(answer))
+        response = consumer.get(path)
+        assert b"@north" not in response.data
+        assert all({"email", "agents"}.isdisjoint(user) for user in items(response))
     [ada, *_] = items(consumer.get("/users"))
     assert ada["userIds"] == [{"type": "LDAP"}, {"type": "SIS"}]
     school: Any = consumer.get("/orgs/s-3").json
@@ -234,8 +236,8 @@ def test_metadata_without_visible_members_is_omitted(limited: Limited) -> None:
 
 @pytest.mark.reading("L-08")
 def test_etag_depends_on_the_restrictions(limited: Limited, consumer: Consumer) -> None:
-    narrow, same, other = limited(orgs=["s-1"]), limited(orgs=["s-1"]), limited(orgs=["s-1"], redacted=["email"])
-    tags = [each.get("/academicSessions").headers["ETag"] for each in (narrow, same, other, consumer)]
+    restricted, same, other = limited(orgs=["s-1"]), limited(orgs=["s-1"]), limited(orgs=["s-1"], redacted=["email"])
+    tags = [each.get("/academicSessions").headers["ETag"] for each in (restricted, same, other, consumer)]
     assert tags[0] == tags[1]
     assert len(set(tags)) == 3
     assert same.get("/academicSessions", {"If-None-Match": tags[0]}).status_code == 304
@@ -245,10 +247,10 @@ def test_etag_depends_on_the_restrictions(limited: Limited, consumer: Consumer) 
 @pytest.mark.reading("L-01")
 def test_cached_parents_are_not_shared_between_policies(limited: Limited, consumer: Consumer) -> None:
     """What a path means is remembered, for each reach of its own."""
-    narrow = limited(orgs=["s-2"])
+    restricted = limited(orgs=["s-2"])
     for _ in range(2):
         assert consumer.get("/classes/c-1/students").status_code == 200
-        assert narrow.get("/classes/c-1/students").status_code == 404
+        assert restricted.get("/classes/c-1/students").status_code == 404
 
 
 @pytest.mark.reading("L-05")
@@ -287,7 +289,7 @@ def test_every_chunk_of_a_stream_is_redacted(serve: Callable[..., Flask]) -> Non
 
 @pytest.mark.reading("L-07")
 @pytest.mark.parametrize(
-    ("redacted", "left"),
+    ("redacted", "rest"),
     [
         ("metadata.a", {"a": None, "ab": 3}),
         ("metadata.a.b", {"a": {"c": [], "d": [{"b": 2}]}, "ab": 3}),
@@ -296,7 +298,7 @@ def test_every_chunk_of_a_stream_is_redacted(serve: Callable[..., Flask]) -> Non
         ("metadata.ab", {"a": {"b": 1, "c": [], "d": [{"b": 2}]}, "a.b": {"x": 1}}),
     ],
 )
-def test_metadata_is_redacted_at_any_depth(redacted: str, left: dict[str, Any], serve: Callable[..., Flask]) -> None:
+def test_metadata_is_redacted_at_any_depth(redacted: str, rest: dict[str, Any], serve: Callable[..., Flask]) -> None:
     """Names may hold dots, lists are no step of a path, and what was empty before stays."""
     app = serve()
     metadata = {"a": {"b": 1, "c": [], "d": [{"b": 2}]}, "a.b": {"x": 1}, "ab": 3}
@@ -305,4 +307,4 @@ def test_metadata_is_redacted_at_any_depth(redacted: str, left: dict[str, Any], 
         transaction.put("orgs", [FILES["orgs"].record(row)])
     token, _ = services_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(redacted=[redacted]))
     org: Any = Consumer(app, token).get("/orgs/s-1").json
-    assert org["org"]["metadata"] == {name: value for name, value in left.items() if value is not None}
+    assert org["org"]["metadata"] == {name: value for name, value in rest.items() if value is not None}

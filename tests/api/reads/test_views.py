@@ -1,0 +1,135 @@
+"""Collections and single objects: parents in the path, deleted records, snapshots of streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+
+from backends import Backend
+from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.permissions.scopes import ROSTER as ROSTER_SCOPE
+from chalk_flask.tenants.store import TenantStore
+from tests.api.conftest import envelope_name
+from tests.api.reads.conftest import LARGE_COLLECTION, put_users, response_blocks
+from tests.conftest import services_of
+from tests.support.api_client import CHALK, IMS, Consumer, error_message, items
+from tests.support.small_roster import EMPTY, ROSTER, UNKNOWN_PARENTS
+
+UNKNOWN_OBJECT = ("unknown_object", "unknown object")
+
+
+def test_known_parent_without_members_is_an_empty_collection(consumer: Consumer) -> None:
+    for path in EMPTY:
+        response = consumer.get(path)
+        assert response.json == {envelope_name(path): []}, path
+        assert response.headers["X-Total-Count"] == "0", path
+
+
+@pytest.mark.reading("A-11", "N-04")
+@pytest.mark.parametrize("path", UNKNOWN_PARENTS)
+def test_unknown_or_mismatched_parent_is_404(consumer: Consumer, path: str) -> None:
+    for root in (CHALK, IMS):
+        error_message(consumer.get(root + path), 404, *UNKNOWN_OBJECT)
+
+
+@pytest.mark.reading("A-11")
+def test_lenient_parent_turns_unknown_parents_into_empty_collections(serve: Callable[..., Flask]) -> None:
+    consumer = Consumer(serve(lenient_parent=True))
+    for path in UNKNOWN_PARENTS:
+        response = consumer.get(path)
+        assert response.status_code == 200, path
+        assert response.json == {envelope_name(path): []}, path
+        assert response.headers["X-Total-Count"] == "0", path
+
+
+@pytest.mark.reading("A-04", "A-12")
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/schools/d-1", "/schools/p-1", "/students/u-4", "/teachers/u-1", "/teachers/u-9", "/terms/m-1"),
+        *("/terms/g-1", "/gradingPeriods/t-1", "/users/U-1", "/users/nope", "/demographics/u-3"),
+        *("/categories/cat-5", "/lineItems/l-3", "/results/x-4"),
+    ],
+)
+def test_object_of_another_type_or_deleted_gradebook_object_is_404(consumer: Consumer, path: str) -> None:
+    error_message(consumer.get(path), 404, *UNKNOWN_OBJECT)
+
+
+@pytest.mark.reading("A-04")
+@pytest.mark.parametrize(("name", "deleted"), [("categories", "cat-5"), ("lineItems", "l-3"), ("results", "x-4 x-5")])
+def test_filter_can_select_deleted_gradebook_objects(consumer: Consumer, name: str, deleted: str) -> None:
+    assert consumer.ids(f"/{name}?filter=status='tobedeleted'") == deleted.split()
+    assert consumer.ids(f"/{name}?filter=dateLastModified>'2024-03-31'") == deleted.split()
+    everything = consumer.ids(f"/{name}?filter=dateLastModified>'2020-01-01' AND sourcedId!='none'")
+    assert everything == sorted(row["sourcedId"] for row in ROSTER[name])
+    assert not set(deleted.split()) & set(consumer.ids(f"/{name}?filter=sourcedId!='none'"))
+
+
+@pytest.mark.reading("A-04")
+def test_deleted_line_item_is_a_known_parent(consumer: Consumer) -> None:
+    path = "/classes/c-1/lineItems/l-3/results"
+    assert consumer.ids(path) == []
+    assert consumer.ids(f"{path}?filter=status='tobedeleted'") == ["x-4"]
+    assert consumer.ids("/classes/c-1/results?filter=status='tobedeleted'") == ["x-4", "x-5"]
+
+
+@pytest.mark.reading("N-06")
+def test_deleted_roster_records_are_listed_and_read(consumer: Consumer) -> None:
+    assert "u-8" in consumer.ids("/users")
+    response = consumer.get("/users/u-8")
+    assert response.json is not None
+    assert response.json["user"]["status"] == "tobedeleted"
+
+
+@pytest.mark.reading("Q-01")
+@pytest.mark.parametrize(("root", "default_limit"), [(CHALK, None), (IMS, 100)])
+def test_default_limit_depends_on_the_root(serve: Callable[..., Flask], root: str, default_limit: int | None) -> None:
+    app = serve()
+    put_users(services_of(app).store, 250)
+    response = Consumer(app).get(f"{root}/users?filter=sourcedId>='v'")
+    assert len(items(response)) == (default_limit or 250)
+    assert response.headers["X-Total-Count"] == "250"
+    assert ("Link" in response.headers) is bool(default_limit)
+
+
+@pytest.mark.reading("N-05")
+def test_cycle_of_sessions_ends(serve: Callable[..., Flask]) -> None:
+    app = serve()
+    cycle = RESOURCES["academicSessions"].record({**ROSTER["academicSessions"][1], "parent": "g-4"})
+    with services_of(app).store.write("default") as transaction:
+        transaction.put("academicSessions", [cycle])
+    assert Consumer(app).ids("/terms/t-1/gradingPeriods") == ["g-1", "g-2", "g-3", "g-4"]
+
+
+def test_tenant_sees_nothing_of_another_tenant(serve: Callable[..., Flask]) -> None:
+    app = serve()
+    TenantStore(services_of(app).store).create("other")
+    token, _ = services_of(app).tokens.create("other", [ROSTER_SCOPE], "other")
+    other = Consumer(app, token)
+    assert other.ids("/users") == []
+    error_message(other.get("/users/u-1"), 404, *UNKNOWN_OBJECT)
+    error_message(other.get("/classes/c-1/students"), 404, *UNKNOWN_OBJECT)
+
+
+@pytest.mark.every_backend
+def test_stream_shows_one_revision_despite_writes(store: Backend, app: Flask) -> None:
+    put_users(store, LARGE_COLLECTION)
+    stream = response_blocks(app, f"{CHALK}/users?fields=givenName")
+    first_block = next(stream)
+    put_users(store, LARGE_COLLECTION + 5, givenName="Changed")
+    users = json.loads(first_block + b"".join(stream))["users"]
+    assert users == [{"givenName": "Ada"}] * LARGE_COLLECTION
+
+
+@pytest.mark.on_backend("memory", "sqlite")
+def test_abandoned_stream_closes_its_snapshot(store: Backend, app: Flask) -> None:
+    put_users(store, LARGE_COLLECTION)
+    for _ in range(50):
+        stream = response_blocks(app, f"{CHALK}/users")
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]  # see response_blocks
+    put_users(store, 1, givenName="Changed")
+    assert Consumer(app).get("/users/v-00000").status_code == 200
