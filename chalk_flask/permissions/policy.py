@@ -177,13 +177,6 @@ class AccessPolicy:
         """
         return and_(condition, self.rows_hinted(collection) if is_selective else self.rows(collection))
 
-    def restrict(self, condition: Where, collection: str, *, is_selective: bool = False) -> Where:
-        """Return the condition of a read, narrowed to the visible records of the collection.
-
-        `is_selective` states that the condition itself selects few records. The visible rows are then only a filter.
-        """
-        return and_(condition, self.rows_hinted(collection) if is_selective else self.rows(collection))
-
     def resource_type(self, name: str) -> ResourceType:
         """Return the resource type without its redacted fields."""
         return self._resource_types[name]
