@@ -1,6 +1,7 @@
-"""The command line: `chalk-flask`, also `python -m chalk_flask`. One module for each noun.
+"""Command line: `chalk-flask`, also `python -m chalk_flask`. `main` is the entry point.
 
-A module imports what its command needs when the command runs, so that `--help` is quick.
+Each command is a module of `cli/commands`. It parses options, calls the same functions as the HTTP service and prints
+a result. Modules import what a command needs when the command runs, so that `--help` stays fast.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ __all__ = ["main"]
     help="Show the version and exit.",
 )
 def main() -> None:
-    """A self-hosted OneRoster 1.1 service: a district's CSV package in, the rostering API out.
+    """Serve OneRoster 1.1 from your own machine: import a district's CSV package, serve the rostering API.
 
-    Each setting is an option (--port), a variable (CHALK_PORT) and a key of the settings file (port); what comes first
-    in this list wins. Results go to stdout, everything else to stderr.
+    Each setting is an option (--port), an environment variable (CHALK_PORT) and a key of the settings file (port). An
+    option overrides the variable, the variable overrides the file. Results go to stdout, everything else to stderr.
 
     \b
     Exit codes:
-      0  done
-      1  refused: bad input, or the storage failed; nothing was changed
-      2  the command line was not understood
-      3  held: an import that would delete or change much waits to be approved; nothing was changed
+      0  success
+      1  rejected: invalid input, or the storage failed; nothing was changed
+      2  invalid command line
+      3  held: the import exceeds a change threshold and waits for approval; nothing was changed
     """
 
 

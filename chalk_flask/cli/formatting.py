@@ -1,4 +1,4 @@
-"""Rows of text in columns."""
+"""Tables of text for a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["format_table"]
 
 
 def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The rows below the head, each column as wide as its widest cell, the last as wide as it likes."""
+    """Return a table: each column is as wide as its widest cell, the last column is not padded."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Options that several commands share. Those of settings come from the settings table."""
+"""Options that several commands share. Options of settings are derived from the settings table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from chalk_flask.settings import SETTINGS, Setting, Settings, load_settings
 
 __all__ = [
     "DEFAULT_TENANT",
-    "IMPORTING",
-    "SERVING",
+    "IMPORT_SETTINGS",
+    "SERVICE_SETTINGS",
     "as_json_option",
     "check_configured_tenant",
     "check_tenant",
@@ -35,35 +35,37 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 STORAGE = "storage"
 DEFAULT_TENANT = "default"
 
-_FOR_IMPORT = ("map_enrollment_roles", "tombstone_days")
+_IMPORT_ONLY = ("map_enrollment_roles", "tombstone_days")
 
-IMPORTING = tuple(each.name for each in SETTINGS if each.name in _FOR_IMPORT or each.name.startswith("import_"))
-"""The settings that an import heeds."""
-SERVING = tuple(each.name for each in SETTINGS if each.name not in (STORAGE, *IMPORTING))
-"""The settings of a running service."""
+IMPORT_SETTINGS = tuple(each.name for each in SETTINGS if each.name in _IMPORT_ONLY or each.name.startswith("import_"))
+"""Names of the settings that affect an import."""
+SERVICE_SETTINGS = tuple(each.name for each in SETTINGS if each.name not in (STORAGE, *IMPORT_SETTINGS))
+"""Names of the settings that affect a running service."""
 
 
 def settings_options(*names: str) -> Callable[[Function], Function]:
-    """The options --config, --storage and one for each of these settings; the command hands what it gets to
-    `settings_of`. What may stand there is decided where all settings are read, whatever they come from."""
+    """Return a decorator that adds --config, --storage and one option for each named setting.
+
+    The command passes the values to `settings_from_options`. They are validated there, as values of every source are.
+    """
     chosen = [setting for setting in SETTINGS if setting.name in (STORAGE, *names)]
 
     def decorate(function: Function) -> Function:
         for setting in reversed(chosen):
             function = _option(setting)(function)
-        return click.option("--config", metavar="FILE", help="The settings file.  [CHALK_CONFIG]")(function)
+        return click.option("--config", metavar="FILE", help="Settings file.  [CHALK_CONFIG]")(function)
 
     return decorate
 
 
-def settings_from_options(given: Mapping[str, Any]) -> Settings:
-    """The settings from a command's options, else the environment, the file, the defaults. Raises SettingsError."""
-    return load_settings(given)
+def settings_from_options(options: Mapping[str, Any]) -> Settings:
+    """Return the settings from options, environment, file and defaults, in this order. Raises SettingsError."""
+    return load_settings(options)
 
 
 @contextmanager
 def open_configured_store(settings: Settings) -> Iterator[Backend]:
-    """The store of the settings; made if it does not exist. Raises Refused for what is asked of an unknown tenant."""
+    """Open the configured store and create it if it does not exist. Raises CommandError for an unknown tenant."""
     from backends import open_store
     from chalk_flask.storage import COLLECTIONS
     from chalk_flask.tenants.store import TenantError
@@ -76,7 +78,7 @@ def open_configured_store(settings: Settings) -> Iterator[Backend]:
 
 
 def check_tenant(store: RosterStore, name: str) -> None:
-    """Raises Refused when the store has no such tenant."""
+    """Raise CommandError if the store has no such tenant."""
     from chalk_flask.tenants.store import CONTROL, TenantError, require_tenant
 
     try:
@@ -87,7 +89,7 @@ def check_tenant(store: RosterStore, name: str) -> None:
 
 
 def check_configured_tenant(settings: Settings, name: str) -> None:
-    """The same for the store of the settings, which is not made for that."""
+    """Raise CommandError if the configured store has no such tenant. Does not create the store."""
     from chalk_flask.storage import LazyStore
 
     if name != DEFAULT_TENANT:
@@ -95,18 +97,18 @@ def check_configured_tenant(settings: Settings, name: str) -> None:
             check_tenant(store, name)
 
 
-def require_durable(given: Mapping[str, Any]) -> Settings:
-    """The settings, for a command that leaves something behind. Raises SettingsError; Refused for memory."""
+def require_durable(options: Mapping[str, Any]) -> Settings:
+    """Return the settings of a command that stores something. Raises SettingsError, and CommandError for memory."""
     from backends import backend_class
 
-    settings = settings_from_options(given)
+    settings = settings_from_options(options)
     if not backend_class(settings.storage).durable:
-        raise CommandError(f"{settings.storage} keeps nothing once this command ends: name another --storage")
+        raise CommandError(f"{settings.storage} loses its data when this command ends: give another --storage")
     return settings
 
 
 def parse_scope_options(texts: Iterable[str]) -> frozenset[str]:
-    """The scopes that --scope names. Raises click.BadParameter."""
+    """Return the scopes that --scope names. Raises click.BadParameter."""
     from chalk_flask.permissions.scopes import UnknownScopeError, parse_scopes
 
     try:
@@ -116,28 +118,28 @@ def parse_scope_options(texts: Iterable[str]) -> frozenset[str]:
 
 
 def as_json_option(function: Function) -> Function:
-    """--json, as the argument `as_json`."""
+    """Add --json as the argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")(function)
 
 
 def tenant_option(function: Function) -> Function:
-    """--tenant, as the argument `tenant`."""
-    return click.option("--tenant", default=DEFAULT_TENANT, metavar="NAME", help="Whose roster.  [default: default]")(
+    """Add --tenant as the argument `tenant`."""
+    return click.option("--tenant", default=DEFAULT_TENANT, metavar="NAME", help="Tenant (district).  [default: default]")(
         function
     )
 
 
 def _option(setting: Setting) -> Callable[[Function], Function]:
-    default = "" if setting.default == "" else f"; default {_shown(setting.default)}"
+    default = "" if setting.default == "" else f"; default {_to_text(setting.default)}"
     return click.option(
         f"--{setting.name.replace('_', '-')}",
         setting.name,
-        metavar=_kind(setting),
+        metavar=_metavar(setting),
         help=f"{setting.help}  [{setting.variable}{default}]",
     )
 
 
-def _kind(setting: Setting) -> str:
+def _metavar(setting: Setting) -> str:
     match setting.default:
         case bool():
             return "true|false"
@@ -147,5 +149,5 @@ def _kind(setting: Setting) -> str:
             return "|".join(setting.choices) or ("URL" if setting.name.endswith(("url", STORAGE)) else "TEXT")
 
 
-def _shown(value: object) -> str:
+def _to_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""How far a load has come, as one line on a terminal."""
+"""Progress of an import as one line on a terminal."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CLEAR = "\r\x1b[K"
 
 @contextmanager
 def progress_line(stream: TextIO | None = None) -> Iterator[Progress | None]:
-    """A function to be told the phase and its rows so far; it redraws a line, which is gone at the end.
+    """Yield a function that takes a phase and its row count and redraws one line. The line is cleared at the end.
 
-    None when stderr (or the stream) is no terminal.
+    Yields None if stderr (or the stream) is not a terminal.
     """
     out = stream or sys.stderr
     if not out.isatty():

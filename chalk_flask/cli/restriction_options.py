@@ -1,4 +1,4 @@
-"""The options by which an operator limits what a token, a client or an issuer may see."""
+"""Options for the access restrictions of a token, client or issuer."""
 
 from __future__ import annotations
 
@@ -16,41 +16,47 @@ __all__ = ["describe_restrictions", "restriction_options"]
 Command: TypeAlias = Callable[..., Any]
 
 MAX_WIDTH = 60
-"""Characters of limits in a table."""
+"""Characters of the restrictions in a table."""
 
-_REPEATED = "may be repeated."
+_REPEATABLE = "Can be repeated."
 _OPTIONS = (
-    ("--limit-org", "orgs", "ID", f"See only what belongs to this org, and the orgs above it; {_REPEATED}"),
-    ("--limit-grade", "grades", "GRADE", f"Of students see only those of this grade; {_REPEATED}"),
-    ("--limit-class", "classes", "ID", f"See only this class and the people enrolled in it; {_REPEATED}"),
-    ("--deny", "denied", "FAMILY", f"See nothing of a family such as results or users; {_REPEATED}"),
-    ("--redact", "redacted", "FIELD", f"See records without a field such as email or metadata.*; {_REPEATED}"),
+    ("--restrict-org", "orgs", "ID", f"Show only this org, its records and the orgs above it. {_REPEATABLE}"),
+    ("--restrict-grade", "grades", "GRADE", f"Show only students of this grade. {_REPEATABLE}"),
+    ("--restrict-class", "classes", "ID", f"Show only this class and the people enrolled in it. {_REPEATABLE}"),
+    ("--deny", "denied", "FAMILY", f"Hide a family of records, such as results or users. {_REPEATABLE}"),
+    ("--redact", "redacted", "FIELD", f"Hide a field, such as email or metadata.*. {_REPEATABLE}"),
 )
+_HIDDEN_ALIASES = (("--limit-org", "orgs"), ("--limit-grade", "grades"), ("--limit-class", "classes"))
+"""Former names of the options. They still work and are not shown."""
 
 
 def restriction_options(command: Command) -> Command:
-    """The options of limits; the command gets what they say as `limits`."""
+    """Add the options of access restrictions; the command receives them as `restrictions`."""
 
     @wraps(command)
-    def limited(*words: Any, **given: Any) -> Any:
-        named = {name: given.pop(name) for _, name, _, _ in _OPTIONS}
-        return command(*words, limits=_limits(named), **given)
+    def with_restrictions(*args: Any, **kwargs: Any) -> Any:
+        values = {name: kwargs.pop(name) for _, name, _, _ in _OPTIONS}
+        for _, name in _HIDDEN_ALIASES:
+            values[name] += kwargs.pop(f"{name}_alias")
+        return command(*args, restrictions=_parse(values), **kwargs)
 
-    for option, name, metavar, words in reversed(_OPTIONS):
-        limited = click.option(option, name, multiple=True, metavar=metavar, help=words)(limited)
-    return limited
+    for option, name in _HIDDEN_ALIASES:
+        with_restrictions = click.option(option, f"{name}_alias", multiple=True, hidden=True)(with_restrictions)
+    for option, name, metavar, text in reversed(_OPTIONS):
+        with_restrictions = click.option(option, name, multiple=True, metavar=metavar, help=text)(with_restrictions)
+    return with_restrictions
 
 
-def describe_restrictions(limits: object) -> str:
-    """Limits in a column of a table."""
-    text = str(limits) or "none"
+def describe_restrictions(restrictions: AccessRestrictions) -> str:
+    """Return the restrictions as text for a column of a table."""
+    text = str(restrictions) or "none"
     return text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 3] + "..."
 
 
-def _limits(named: dict[str, tuple[str, ...]]) -> AccessRestrictions:
+def _parse(values: dict[str, tuple[str, ...]]) -> AccessRestrictions:
     from chalk_flask.permissions.restrictions import AccessRestrictions, InvalidRestrictionError
 
     try:
-        return AccessRestrictions.parse(**named)
+        return AccessRestrictions.parse(**values)
     except InvalidRestrictionError as error:
         raise click.BadParameter(str(error)) from error

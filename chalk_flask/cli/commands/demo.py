@@ -16,7 +16,7 @@ from chalk_flask.cli.commands.serve import curl_line, run, service, token_for_a_
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
-    SERVING,
+    SERVICE_SETTINGS,
     as_json_option,
     open_configured_store,
     settings_from_options,
@@ -39,7 +39,7 @@ __all__ = ["demo_command"]
 )
 @click.option("--no-serve", is_flag=True, help="Stop once the sample district is loaded and a token is made.")
 @as_json_option
-@settings_options(*SERVING)
+@settings_options(*SERVICE_SETTINGS)
 def demo_command(no_serve: bool, as_json: bool, **given: Any) -> None:
     """Load a sample district, create a token that reads everything for a day, and serve.
 

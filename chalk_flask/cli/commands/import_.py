@@ -9,7 +9,7 @@ import click
 
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
-    IMPORTING,
+    IMPORT_SETTINGS,
     as_json_option,
     check_tenant,
     settings_from_options,
@@ -45,7 +45,7 @@ __all__ = [
 @tenant_option
 @click.option("--dry-run", is_flag=True, help="Check the package and say what would change; change nothing.")
 @as_json_option
-@settings_options("data", *IMPORTING)
+@settings_options("data", *IMPORT_SETTINGS)
 def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Load a OneRoster 1.1 CSV package, a ZIP file or a folder.
 

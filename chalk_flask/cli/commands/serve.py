@@ -14,7 +14,7 @@ import click
 
 from chalk_flask.cli.commands.import_ import exit_with, load_package
 from chalk_flask.cli.errors import CommandError
-from chalk_flask.cli.options import DEFAULT_TENANT, IMPORTING, SERVING, settings_options
+from chalk_flask.cli.options import DEFAULT_TENANT, IMPORT_SETTINGS, SERVICE_SETTINGS, settings_options
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -41,7 +41,7 @@ LOG_LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
     type=click.Path(path_type=Path),
     help="Load this package first, a ZIP file or a folder; when it is refused or held, nothing is served.",
 )
-@settings_options(*SERVING, *IMPORTING)
+@settings_options(*SERVICE_SETTINGS, *IMPORT_SETTINGS)
 def serve_command(package: Path | None, **given: Any) -> None:
     """Serve the roster over HTTP until SIGTERM or Ctrl-C; requests in flight are answered first.
 
