@@ -124,9 +124,9 @@ def as_json_option(function: Function) -> Function:
 
 def tenant_option(function: Function) -> Function:
     """Add --tenant as the argument `tenant`."""
-    return click.option("--tenant", default=DEFAULT_TENANT, metavar="NAME", help="Tenant (district).  [default: default]")(
-        function
-    )
+    return click.option(
+        "--tenant", default=DEFAULT_TENANT, metavar="NAME", help="Tenant (district).  [default: default]"
+    )(function)
 
 
 def _option(setting: Setting) -> Callable[[Function], Function]:

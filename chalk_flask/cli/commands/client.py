@@ -1,21 +1,21 @@
-"""`chalk-flask client`: OAuth clients are created, listed, given new secrets and revoked."""
+"""`chalk-flask client`: create, list, rotate and revoke OAuth clients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
-    open_configured_store,
     parse_scope_options,
     require_durable,
     settings_from_options,
@@ -26,38 +26,35 @@ from chalk_flask.cli.param_types import duration_or_zero
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 
 if TYPE_CHECKING:
-    from chalk_flask.auth.clients.store import ClientStore, OAuthClient
+    from chalk_flask.auth.clients.record import OAuthClient
+    from chalk_flask.auth.clients.store import ClientStore
     from chalk_flask.permissions.restrictions import AccessRestrictions
     from chalk_flask.settings import Settings
 
 __all__ = ["client_group"]
 
-SCOPE_HELP = (
-    "What the client may do: a scope's URI, its last part (roster.readonly), or all; may be repeated."
-    "  [default: read everything but demographics]"
-)
 OAUTH1_HELP = (
-    "The client may also sign its requests as in OAuth 1.0a, with its id as consumer key. For that the secret itself is"
-    " kept, encrypted; the key to it is a file below `data`."
+    "Allow the client to sign requests with OAuth 1.0a; its id is the consumer key. The secret is then stored encrypted,"
+    " with a key in the folder `data`."
 )
-LARGEST = 1024 * 1024
+MAX_KEY_FILE_BYTES = 1024 * 1024
 
 
 @click.group("client", short_help="Create, list, rotate and revoke OAuth clients.")
 def client_group() -> None:
-    """Manage the clients that get their access tokens by OAuth 2 client credentials.
+    """Manage the clients that obtain access tokens with OAuth 2 client credentials.
 
-    They ask for them at /oauth/token, or at token beside the API root that they use, with their secret (by Basic or in
-    the form) or with a JWT that they have signed (private_key_jwt).
+    They send their secret (HTTP Basic or form) or a JWT that they signed (private_key_jwt) to /oauth/token, or to token
+    below the API root that they use.
     """
 
 
 @client_group.command("create", epilog="Example: chalk-flask client create --label 'Learning platform' --json")
-@click.option("--label", required=True, help="Who the client is; shown in the list.")
-@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help=SCOPE_HELP)
+@click.option("--label", required=True, help="Name of the client, shown in the list.")
+@scope_option("The client can")
 @tenant_option
-@click.option("--jwks-file", metavar="FILE", help="The client signs in with a key: its public keys, as a JWK Set.")
-@click.option("--public-key", metavar="FILE", help="The same, for one public key (RSA or P-256) in PEM.")
+@click.option("--jwks-file", metavar="FILE", help="Public keys of a client that signs assertions, as a JWK Set.")
+@click.option("--public-key", metavar="FILE", help="One public key (RSA or P-256) of such a client, in PEM.")
 @click.option("--oauth1", is_flag=True, help=OAUTH1_HELP)
 @restriction_options
 @as_json_option
@@ -69,35 +66,36 @@ def create(
     jwks_file: str | None,
     public_key: str | None,
     oauth1: bool,
-    limits: AccessRestrictions,
+    restrictions: AccessRestrictions,
     as_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Create a client and show its secret, once: the store keeps its SHA-256 only. One with a key has no secret."""
+    """Create a client and show its secret once. The store keeps only its SHA-256. A client with a key has no secret."""
     if jwks_file is not None and public_key is not None:
-        raise click.UsageError("give the client's key by --jwks-file or by --public-key, one of the two")
+        raise click.UsageError("--jwks-file and --public-key exclude each other: give one of them")
     if oauth1 and (jwks_file is not None or public_key is not None):
-        raise click.UsageError("--oauth1 is for clients with a secret: leave it out, or the key")
-    granted = parse_scope_options(scopes)
-    jwks = _keys(jwks_file if jwks_file is not None else public_key)
-    settings = require_durable(given)
+        raise click.UsageError("--oauth1 requires a client with a secret: omit --oauth1 or the key")
+    scope_set = parse_scope_options(scopes)
+    jwks = _read_public_keys(jwks_file if jwks_file is not None else public_key)
+    settings = require_durable(options)
     check_configured_tenant(settings, tenant)
-    with _clients(settings) as clients:
-        secret, record = clients.create(label, granted, tenant, jwks, limits, oauth1)
-    echo_result(as_json, _made(secret, record), _created(secret, record))
+    with _client_store(settings) as clients:
+        secret, record = clients.create(label, scope_set, tenant, jwks, restrictions, oauth1)
+    echo_result(as_json, _created_data(secret, record), _created_text(secret, record))
 
 
 @client_group.command("list", epilog="Example: chalk-flask client list --json")
 @as_json_option
 @settings_options()
-def list_clients(as_json: bool, **given: Any) -> None:
-    """List the clients, the oldest first; never a secret."""
-    from backends import store_exists
+def list_clients(as_json: bool, **options: Any) -> None:
+    """List the clients, oldest first, without their secrets."""
+    settings = settings_from_options(options)
 
-    settings, records = settings_from_options(given), list[Any]()
-    if store_exists(settings.storage):
-        with _clients(settings) as clients:
-            records = list(clients.list())
+    def list_records() -> list[OAuthClient]:
+        with _client_store(settings) as clients:
+            return list(clients.list())
+
+    records = list_existing(settings, list_records)
     echo_result(as_json, {"clients": [record.public_dict() for record in records]}, _table(records))
 
 
@@ -107,72 +105,55 @@ def list_clients(as_json: bool, **given: Any) -> None:
     "--overlap",
     default="24h",
     callback=duration_or_zero,
-    metavar="SPAN",
-    help="How long the former secret stays valid: 30m, 24h, 7d; 0s ends it now.  [default: 24h]",
+    metavar="DURATION",
+    help="Validity of the former secret: 30m, 24h, 7d; 0s revokes it now.  [default: 24h]",
 )
 @as_json_option
 @settings_options("data")
-def rotate(client_id: str, overlap: timedelta, as_json: bool, **given: Any) -> None:
-    """Give a client a new secret and show it, once. Access tokens that it has stay valid until they expire."""
-    with _existing(given, client_id) as clients:
+def rotate(client_id: str, overlap: timedelta, as_json: bool, **options: Any) -> None:
+    """Create a new secret for a client and show it once. Its access tokens stay valid until they expire."""
+    with _client_store(existing_store(options, "client", client_id)) as clients:
         secret, record = clients.rotate(client_id, overlap)
-    echo_result(as_json, _made(secret, record), _created(secret, record))
+    echo_result(as_json, _created_data(secret, record), _created_text(secret, record))
 
 
 @client_group.command("revoke", epilog="Example: chalk-flask client revoke chk_client_5f0c6a91d2b3e478")
 @click.argument("client_id", metavar="ID")
 @as_json_option
 @settings_options()
-def revoke(client_id: str, as_json: bool, **given: Any) -> None:
-    """End a client: it and the access tokens that it has are refused within a second, by every process."""
-    with _existing(given, client_id) as clients:
+def revoke(client_id: str, as_json: bool, **options: Any) -> None:
+    """Revoke a client. Every process rejects the client and its access tokens within a second."""
+    with _client_store(existing_store(options, "client", client_id)) as clients:
         record = clients.revoke(client_id)
     echo_result(as_json, record.public_dict(), f"Revoked {record.id} ({record.label}).")
 
 
-@contextmanager
-def _clients(settings: Settings) -> Iterator[ClientStore]:
+def _client_store(settings: Settings) -> AbstractContextManager[ClientStore]:
     from chalk_flask.auth.clients.store import ClientError, ClientStore
     from chalk_flask.auth.secrets.encryption import SecretCipher
 
-    with open_configured_store(settings) as store:
-        try:
-            yield ClientStore(store, vault=SecretCipher(settings.data))
-        except ClientError as error:
-            raise CommandError(str(error)) from error
+    return open_credentials(settings, lambda store: ClientStore(store, vault=SecretCipher(settings.data)), ClientError)
 
 
-@contextmanager
-def _existing(given: dict[str, Any], client_id: str) -> Iterator[ClientStore]:
-    """The clients of a store, which is not made for that."""
-    from backends import store_exists
-
-    settings = settings_from_options(given)
-    if not store_exists(settings.storage):
-        raise CommandError(f"there is no client with the id {client_id!r}: nothing is stored yet")
-    with _clients(settings) as clients:
-        yield clients
-
-
-def _keys(path: str | None) -> dict[str, Any] | None:
+def _read_public_keys(path: str | None) -> dict[str, Any] | None:
     from chalk_flask.auth.clients.assertions import parse_public_keys
     from chalk_flask.auth.clients.store import ClientError
 
     if path is None:
         return None
     with Path(path).open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise CommandError(f"{path} is too large for public keys: {LARGEST} bytes are the most")
+        content = file.read(MAX_KEY_FILE_BYTES + 1)
+    if len(content) > MAX_KEY_FILE_BYTES:
+        raise CommandError(f"{path} is too large for a file of public keys: at most {MAX_KEY_FILE_BYTES} bytes")
     try:
         return parse_public_keys(content)
     except ClientError as error:
         raise CommandError(f"{path}: {error}") from error
 
 
-def _made(secret: str | None, record: OAuthClient) -> dict[str, Any]:
+def _created_data(secret: str | None, record: OAuthClient) -> dict[str, Any]:
     data = record.to_dict()
-    former = [kept["until"] for kept in data["secrets"][1:]]
+    former_until = [former["until"] for former in data["secrets"][1:]]
     return {
         "client_id": record.id,
         "client_secret": secret,
@@ -180,46 +161,43 @@ def _made(secret: str | None, record: OAuthClient) -> dict[str, Any]:
         "scopes": data["scopes"],
         **({"oauth1": True} if record.uses_oauth1 else {}),
         **({"limits": data["limits"]} if data["limits"] else {}),
-        **({"former_valid_until": max(former)} if former else {}),
+        **({"former_valid_until": max(former_until)} if former_until else {}),
     }
 
 
-def _created(secret: str | None, record: OAuthClient) -> str:
-    data = _made(secret, record)
-    shown = [
-        f"client_id     {record.id}",
-        f"client_secret {secret or '(none: it signs in with its key)'}",
-        f"tenant        {record.tenant}",
-        *(f"scope         {scope}" for scope in data["scopes"]),
-        *(["oauth1        its requests may be signed"] if record.uses_oauth1 else []),
-        *([f"limits        {record.restrictions}"] if data.get("limits") else []),
-        *(
-            [f"The former secret stays valid until {data['former_valid_until']}."]
-            if "former_valid_until" in data
-            else []
-        ),
-        *(["", "This is the only time the secret is shown: keep it safe."] if secret else []),
+def _created_text(secret: str | None, record: OAuthClient) -> str:
+    data = _created_data(secret, record)
+    rows = [
+        ("client_id", record.id),
+        ("client_secret", secret or "(none: the client authenticates with its key)"),
+        ("tenant", record.tenant),
+        *(("scope", scope) for scope in data["scopes"]),
+        *([("oauth1", "can sign requests")] if record.uses_oauth1 else []),
+        *([("limits", record.restrictions)] if data.get("limits") else []),
     ]
-    return "\n".join(shown)
+    lines = summary_text(rows, 14)
+    if "former_valid_until" in data:
+        lines.append(f"The former secret stays valid until {data['former_valid_until']}.")
+    if secret:
+        lines += ["", "The secret is shown only this once: store it safely."]
+    return "\n".join(lines)
+
+
+def _row(record: OAuthClient) -> tuple[str, ...]:
+    data = record.public_dict()
+    method = f"{data['auth']}, oauth1" if data["oauth1"] else str(data["auth"])
+    return (
+        record.id,
+        data["state"],
+        method,
+        record.tenant,
+        describe_restrictions(record.restrictions),
+        record.label,
+    )
 
 
 def _table(records: Iterable[OAuthClient]) -> str:
-    rows = [
-        (
-            each["id"],
-            each["state"],
-            _ways(each),
-            each["tenant"],
-            describe_restrictions(record.restrictions),
-            each["label"],
-        )
-        for record in records
-        for each in [record.public_dict()]
-    ]
+    rows = [_row(record) for record in records]
     if not rows:
         return "There are no clients. Create one: chalk-flask client create --label NAME"
-    return format_table(("ID", "STATE", "SIGNS IN BY", "TENANT", "LIMITS", "LABEL"), rows)
-
-
-def _ways(shown: dict[str, Any]) -> str:
-    return f"{shown['auth']}, oauth1" if shown["oauth1"] else str(shown["auth"])
+    return format_table(("ID", "STATE", "AUTHENTICATION", "TENANT", "RESTRICTIONS", "LABEL"), rows)

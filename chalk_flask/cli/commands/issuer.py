@@ -1,20 +1,20 @@
-"""`chalk-flask issuer`: issuers whose JWTs are taken for bearer tokens are added, listed and removed."""
+"""`chalk-flask issuer`: add, list and remove trusted issuers of JWTs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
+from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
-    open_configured_store,
     parse_scope_options,
     require_durable,
     settings_from_options,
@@ -30,18 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["issuer_group"]
 
-SCOPE_HELP = (
-    "What its tokens may do at most: a scope's URI, its last part (roster.readonly), or all; may be repeated."
-    "  [default: read everything but demographics]"
-)
-
 
 @click.group("issuer", short_help="Add, list and remove trusted issuers of JWTs.")
 def issuer_group() -> None:
-    """Trust issuers whose JWTs open the API as bearer tokens: LTI Advantage tools, DataSync.
+    """Trust issuers whose JWTs the API accepts as bearer tokens: LTI Advantage tools, DataSync.
 
-    A token is signed with RS256 or ES256 and has the claims iss, aud, exp and iat. Its claim scope says what it asks
-    for; without one it gets all that its issuer may have.
+    A token must be signed with RS256 or ES256 and have the claims iss, aud, exp and iat. Its claim scope requests
+    scopes; without it the token has all scopes of its issuer.
     """
 
 
@@ -52,12 +47,13 @@ def issuer_group() -> None:
 )
 @click.option("--iss", "issuer", required=True, metavar="URL", help="The claim iss of its tokens, exactly.")
 @click.option("--aud", "audience", required=True, metavar="AUD", help="The claim aud of its tokens, or one of them.")
-@click.option("--jwks-url", metavar="URL", help="Where it publishes its public keys: https, or http on this machine.")
-@click.option("--jwks-file", metavar="FILE", help="A JWK Set with its public keys, which is read once and stored.")
+@click.option("--jwks-url", metavar="URL", help="URL of its public keys: https, or http on this machine.")
+@click.option("--jwks-file", metavar="FILE", help="A JWK Set with its public keys, read once and stored.")
 @tenant_option
-@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help=SCOPE_HELP)
-@click.option("--replay", is_flag=True, help="Let each token in once, by its claim jti, which it then must have.")
-@click.option("--label", default="", help="Who the issuer is; shown in the list.")
+@scope_option("Its tokens can at most")
+@click.option("--single-use", is_flag=True, help="Accept each token only once. Tokens must have the claim jti.")
+@click.option("--replay", "single_use_alias", is_flag=True, hidden=True)
+@click.option("--label", default="", help="Name of the issuer, shown in the list.")
 @restriction_options
 @as_json_option
 @settings_options()
@@ -68,37 +64,47 @@ def add(
     jwks_file: str | None,
     tenant: str,
     scopes: tuple[str, ...],
-    replay: bool,
+    single_use: bool,
+    single_use_alias: bool,
     label: str,
-    limits: AccessRestrictions,
+    restrictions: AccessRestrictions,
     as_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Trust an issuer. Its tokens for that audience open one tenant, the one that is named here."""
+    """Trust an issuer. Its tokens for this audience give access to one tenant, the one of --tenant."""
     if (jwks_url is None) == (jwks_file is None):
-        raise click.UsageError("give the issuer's keys by --jwks-url or by --jwks-file, one of the two")
-    granted = parse_scope_options(scopes)
-    jwks = None if jwks_file is None else _read(Path(jwks_file))
-    settings = require_durable(given)
+        raise click.UsageError("the keys of the issuer are required: give --jwks-url or --jwks-file, one of them")
+    scope_set = parse_scope_options(scopes)
+    jwks = None if jwks_file is None else _read_jwks(Path(jwks_file))
+    settings = require_durable(options)
     check_configured_tenant(settings, tenant)
-    with _issuers(settings) as issuers:
+    with _issuer_store(settings) as issuers:
         record = issuers.add(
-            issuer, audience, granted, tenant, jwks_url=jwks_url, jwks=jwks, replay=replay, label=label, limits=limits
+            issuer,
+            audience,
+            scope_set,
+            tenant,
+            jwks_url=jwks_url,
+            jwks=jwks,
+            replay=single_use or single_use_alias,
+            label=label,
+            limits=restrictions,
         )
-    echo_result(as_json, record.to_dict(), _added(record))
+    echo_result(as_json, record.to_dict(), _added_text(record))
 
 
 @issuer_group.command("list", epilog="Example: chalk-flask issuer list --json")
 @as_json_option
 @settings_options()
-def list_issuers(as_json: bool, **given: Any) -> None:
-    """List the trusted issuers, the oldest first."""
-    from backends import store_exists
+def list_issuers(as_json: bool, **options: Any) -> None:
+    """List the trusted issuers, oldest first."""
+    settings = settings_from_options(options)
 
-    settings, records = settings_from_options(given), list[Any]()
-    if store_exists(settings.storage):
-        with _issuers(settings) as issuers:
-            records = list(issuers.list())
+    def list_records() -> list[TrustedIssuer]:
+        with _issuer_store(settings) as issuers:
+            return list(issuers.list())
+
+    records = list_existing(settings, list_records)
     echo_result(as_json, {"issuers": [record.to_dict() for record in records]}, _table(records))
 
 
@@ -106,65 +112,54 @@ def list_issuers(as_json: bool, **given: Any) -> None:
 @click.argument("issuer_id", metavar="ID")
 @as_json_option
 @settings_options()
-def remove(issuer_id: str, as_json: bool, **given: Any) -> None:
-    """Trust an issuer no longer: every process that uses the store refuses its tokens within a second."""
-    from backends import store_exists
-
-    settings = settings_from_options(given)
-    if not store_exists(settings.storage):
-        raise CommandError(f"there is no issuer with the id {issuer_id!r}: nothing is stored yet")
-    with _issuers(settings) as issuers:
+def remove(issuer_id: str, as_json: bool, **options: Any) -> None:
+    """Remove a trusted issuer. Every process that uses the store rejects its tokens within a second."""
+    with _issuer_store(existing_store(options, "issuer", issuer_id)) as issuers:
         record = issuers.remove(issuer_id)
     echo_result(as_json, record.to_dict(), f"Removed {record.id} ({record.issuer}).")
 
 
-@contextmanager
-def _issuers(settings: Settings) -> Iterator[IssuerStore]:
+def _issuer_store(settings: Settings) -> AbstractContextManager[IssuerStore]:
     from chalk_flask.auth.jwt.issuers import IssuerError, IssuerStore
 
-    with open_configured_store(settings) as store:
-        try:
-            yield IssuerStore(store)
-        except IssuerError as error:
-            raise CommandError(str(error)) from error
+    return open_credentials(settings, IssuerStore, IssuerError)
 
 
-def _read(path: Path) -> bytes:
+def _read_jwks(path: Path) -> bytes:
     from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES
 
     with path.open("rb") as file:
         return file.read(MAX_JWKS_BYTES + 1)
 
 
-def _added(record: TrustedIssuer) -> str:
+def _added_text(record: TrustedIssuer) -> str:
     data = record.to_dict()
-    keys = record.jwks_url or f"{len(data['jwks']['keys'])} stored"
-    shown = [
-        f"Tokens of {record.issuer} for {record.audience} are let in.",
-        "",
-        f"id      {record.id}",
-        f"tenant  {record.tenant}",
-        f"keys    {keys}",
-        *(["replay  each token is good for one request"] if record.replay else []),
-        *(f"scope   {scope}" for scope in data["scopes"]),
-        *([f"limits  {record.restrictions}"] if data["limits"] else []),
+    rows = [
+        ("id", record.id),
+        ("tenant", record.tenant),
+        ("keys", record.jwks_url or f"{len(data['jwks']['keys'])} stored"),
+        *([("use", "each token is accepted once")] if record.replay else []),
+        *(("scope", scope) for scope in data["scopes"]),
+        *([("limits", record.restrictions)] if data["limits"] else []),
     ]
-    return "\n".join(shown)
+    headline = f"Tokens of {record.issuer} for {record.audience} are accepted."
+    return "\n".join([headline, "", *summary_text(rows, 8)])
+
+
+def _row(record: TrustedIssuer) -> tuple[str, ...]:
+    return (
+        record.id,
+        record.tenant,
+        record.issuer,
+        record.audience,
+        record.jwks_url or "(stored)",
+        describe_restrictions(record.restrictions),
+        record.label,
+    )
 
 
 def _table(records: Iterable[TrustedIssuer]) -> str:
-    rows = [
-        (
-            each.id,
-            each.tenant,
-            each.issuer,
-            each.audience,
-            each.jwks_url or "(stored)",
-            describe_restrictions(each.restrictions),
-            each.label,
-        )
-        for each in records
-    ]
+    rows = [_row(record) for record in records]
     if not rows:
-        return "No issuer is trusted. Add one: chalk-flask issuer add --help"
-    return format_table(("ID", "TENANT", "ISS", "AUD", "KEYS", "LIMITS", "LABEL"), rows)
+        return "There are no trusted issuers. Add one: chalk-flask issuer add --help"
+    return format_table(("ID", "TENANT", "ISS", "AUD", "KEYS", "RESTRICTIONS", "LABEL"), rows)

@@ -1,20 +1,20 @@
-"""`chalk-flask token`: bearer tokens are created, listed and revoked."""
+"""`chalk-flask token`: create, list and revoke bearer tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
+from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
-    open_configured_store,
     parse_scope_options,
     require_durable,
     settings_from_options,
@@ -23,6 +23,7 @@ from chalk_flask.cli.options import (
 )
 from chalk_flask.cli.param_types import duration
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
+from chalk_flask.times import utc_now
 
 if TYPE_CHECKING:
     from chalk_flask.auth.tokens.record import ApiToken
@@ -32,31 +33,27 @@ if TYPE_CHECKING:
 
 __all__ = ["token_group"]
 
-SCOPE_HELP = (
-    "What the token may read: a scope's URI, its last part (roster.readonly), or all; may be repeated."
-    "  [default: everything but demographics]"
-)
-
 
 @click.group("token", short_help="Create, list and revoke bearer tokens.")
 def token_group() -> None:
-    """Create, list and revoke the bearer tokens by which applications get in."""
+    """Create, list and revoke the bearer tokens with which applications authenticate."""
 
 
 @token_group.command("create", epilog="Example: chalk-flask token create --label 'Reading app' --expires 90d")
-@click.option("--label", required=True, help="Who uses the token; shown in the list.")
-@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help=SCOPE_HELP)
+@click.option("--label", required=True, help="Name of the application, shown in the list.")
+@scope_option("The token can read")
 @tenant_option
 @click.option(
-    "--expires", callback=duration, metavar="SPAN", help="How long it is valid: 30m, 12h, 90d, 8w.  [default: ever]"
+    "--expires",
+    callback=duration,
+    metavar="DURATION",
+    help="Validity: 30m, 12h, 90d, 8w.  [default: never expires]",
 )
 @click.option(
-    "--sha256",
-    metavar="HEX",
-    help="Let in a token that was issued elsewhere, given by its SHA-256. It has to begin with chk_.",
+    "--sha256", metavar="HEX", help="Accept a token that was issued elsewhere, by its SHA-256. It must start with chk_."
 )
 @restriction_options
-@click.option("--test", is_flag=True, help="Begin with chk_test_ instead of chk_live_, to tell it apart.")
+@click.option("--test", is_flag=True, help="Start the token with chk_test_ instead of chk_live_.")
 @as_json_option
 @settings_options()
 def create(
@@ -66,97 +63,90 @@ def create(
     expires: timedelta | None,
     sha256: str | None,
     test: bool,
-    limits: AccessRestrictions,
+    restrictions: AccessRestrictions,
     as_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Create a token and show it, once: the store keeps its SHA-256 only."""
+    """Create a token and show it once. The store keeps only its SHA-256."""
     if sha256 is not None and test:
-        raise click.UsageError("--test is about the beginning of a new token: leave it out with --sha256")
-    granted = parse_scope_options(scopes)
-    until = None if expires is None else datetime.now(UTC) + expires
-    settings = require_durable(given)
+        raise click.UsageError("--test sets the prefix of a new token: omit it with --sha256")
+    scope_set = parse_scope_options(scopes)
+    expiry = None if expires is None else utc_now() + expires
+    settings = require_durable(options)
     check_configured_tenant(settings, tenant)
-    with _tokens(settings) as tokens:
-        token, record = tokens.create(label, granted, tenant, until, sha256, test, limits)
+    with _token_store(settings) as tokens:
+        token, record = tokens.create(label, scope_set, tenant, expiry, sha256, test, restrictions)
     data = record.to_dict()
-    chosen = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "limits", "expires")}
-    echo_result(as_json, {"token": token, **chosen}, _created(token, data, limits))
+    summary = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "limits", "expires")}
+    echo_result(as_json, {"token": token, **summary}, _created_text(token, data, restrictions))
 
 
 @token_group.command("list", epilog="Example: chalk-flask token list --json")
 @as_json_option
 @settings_options()
-def list_tokens(as_json: bool, **given: Any) -> None:
-    """List the tokens, the oldest first: never the token itself, only how it begins."""
-    from backends import store_exists
+def list_tokens(as_json: bool, **options: Any) -> None:
+    """List the tokens, oldest first. Shows the prefix of each token, never the token."""
+    settings = settings_from_options(options)
 
-    settings, records = settings_from_options(given), list[Any]()
-    if store_exists(settings.storage):
-        with _tokens(settings) as tokens:
-            records = list(tokens.list())
-    echo_result(as_json, {"tokens": [_listed(record) for record in records]}, _table(records))
+    def list_records() -> list[ApiToken]:
+        with _token_store(settings) as tokens:
+            return list(tokens.list())
+
+    records = list_existing(settings, list_records)
+    echo_result(as_json, {"tokens": [_with_state(record) for record in records]}, _table(records))
 
 
 @token_group.command("revoke", epilog="Example: chalk-flask token revoke 5f0c6a91d2b3e478")
 @click.argument("token_id", metavar="ID")
 @as_json_option
 @settings_options()
-def revoke(token_id: str, as_json: bool, **given: Any) -> None:
-    """End a token: from its next request on it is refused, by every process that uses the store."""
-    from backends import store_exists
-
-    settings = settings_from_options(given)
-    if not store_exists(settings.storage):
-        raise CommandError(f"there is no token with the id {token_id!r}: nothing is stored yet")
-    with _tokens(settings) as tokens:
+def revoke(token_id: str, as_json: bool, **options: Any) -> None:
+    """Revoke a token. Every process that uses the store rejects it from its next request on."""
+    with _token_store(existing_store(options, "token", token_id)) as tokens:
         record = tokens.revoke(token_id)
-    echo_result(as_json, _listed(record), f"Revoked {record.id} ({record.label}).")
+    echo_result(as_json, _with_state(record), f"Revoked {record.id} ({record.label}).")
 
 
-@contextmanager
-def _tokens(settings: Settings) -> Iterator[TokenStore]:
+def _token_store(settings: Settings) -> AbstractContextManager[TokenStore]:
     from chalk_flask.auth.tokens.store import TokenError, TokenStore
 
-    with open_configured_store(settings) as store:
-        try:
-            yield TokenStore(store)
-        except TokenError as error:
-            raise CommandError(str(error)) from error
+    return open_credentials(settings, TokenStore, TokenError)
 
 
-def _created(token: str | None, data: dict[str, Any], limits: AccessRestrictions) -> str:
-    shown = [
-        token or f"The token with this SHA-256 is let in as {data['id']}.",
-        *(["", "This is the only time it is shown: keep it safe."] if token else []),
-        f"id      {data['id']}",
-        f"tenant  {data['tenant']}",
-        f"expires {data['expires'] or 'never'}",
-        *(f"scope   {scope}" for scope in data["scopes"]),
-        *([f"limits  {limits}"] if data["limits"] else []),
+def _created_text(token: str | None, data: dict[str, Any], restrictions: AccessRestrictions) -> str:
+    rows = [
+        ("id", data["id"]),
+        ("tenant", data["tenant"]),
+        ("expires", data["expires"] or "never"),
+        *(("scope", scope) for scope in data["scopes"]),
+        *([("limits", restrictions)] if data["limits"] else []),
     ]
-    return "\n".join(shown)
+    headline = token or f"The token with this SHA-256 is accepted as {data['id']}."
+    warning = ["", "The token is shown only this once: store it safely."] if token else []
+    return "\n".join([headline, *warning, *summary_text(rows, 8)])
 
 
-def _listed(record: ApiToken) -> dict[str, Any]:
-    return {**record.to_dict(), "state": record.state_at(datetime.now(UTC))}
+def _with_state(record: ApiToken) -> dict[str, Any]:
+    return {**record.to_dict(), "state": record.state_at(utc_now())}
+
+
+def _row(record: ApiToken, now: datetime) -> tuple[str, ...]:
+    data = record.to_dict()
+    return (
+        record.id,
+        record.tenant,
+        record.state_at(now),
+        record.prefix or "(issued elsewhere)",
+        data["expires"] or "never",
+        data["lastUsed"] or "never",
+        describe_restrictions(record.restrictions),
+        record.label,
+    )
 
 
 def _table(records: Iterable[ApiToken]) -> str:
-    rows = [
-        (
-            each["id"],
-            each["tenant"],
-            each["state"],
-            each["prefix"] or "(brought along)",
-            each["expires"] or "never",
-            each["lastUsed"] or "never",
-            describe_restrictions(record.restrictions),
-            each["label"],
-        )
-        for record in records
-        for each in [_listed(record)]
-    ]
+    now = utc_now()
+    rows = [_row(record, now) for record in records]
     if not rows:
         return "There are no tokens. Create one: chalk-flask token create --label NAME"
-    return format_table(("ID", "TENANT", "STATE", "BEGINS", "EXPIRES", "LAST USED", "LIMITS", "LABEL"), rows)
+    return format_table(("ID", "TENANT", "STATE", "PREFIX", "EXPIRES", "LAST USED", "RESTRICTIONS", "LABEL"), rows)
