@@ -14,7 +14,7 @@ import pytest
 from bench.figures import BARS
 from chalk_flask import create_app
 from chalk_flask.cli import main
-from chalk_flask.cli.commands.import_ import load_package
+from chalk_flask.cli.package_import import load_package
 from chalk_flask.settings import SETTINGS
 from tests.conftest import services_of
 from tests.support.api_client import Consumer, items

@@ -22,7 +22,7 @@ Credentials = TypeVar("Credentials")
 
 
 def scope_option(permission: str) -> Callable[[Function], Function]:
-    """Return a decorator that adds --scope; `permission` says what a scope permits, for example "The token can read"."""
+    """Return a decorator that adds --scope. `permission` starts its help text, for example "The token can read"."""
     return click.option(
         "--scope",
         "scopes",

@@ -1,4 +1,4 @@
-"""What the commands about webhooks say to a person."""
+"""Text output of the webhook commands."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 __all__ = ["attempt_text", "created_text", "list_text", "rotated_text", "show_text"]
 
-ONCE = "This is the only time the secret is shown: keep it safe."
-WIDE = 100
+SECRET_WARNING = "The secret is shown only this once: store it safely."
+MAX_RESPONSE_WIDTH = 100
 
 
 def created_text(webhook: Subscription, secret: str) -> str:
-    """The webhook and its secret."""
-    return "\n".join([f"secret    {secret}", *_described(webhook), "", ONCE])
+    """Return a new webhook and its secret."""
+    return "\n".join([f"secret    {secret}", *_properties(webhook), "", SECRET_WARNING])
 
 
 def rotated_text(webhook: Subscription, secret: str) -> tuple[Mapping[str, Any], str]:
-    """The new secret and until when the former one signs: as an object, and as text."""
+    """Return the new secret and the end of the former one, as an object and as text."""
     until = webhook.secrets[1].until if len(webhook.secrets) > 1 else None
     data = {"id": webhook.id, "secret": secret, **({"former_signs_until": until} if until else {})}
-    said = f"The former secret signs too until {until}." if until else "The former secret signs no more."
-    return data, "\n".join([f"secret    {secret}", f"id        {webhook.id}", said, "", ONCE])
+    former = f"The former secret signs too until {until}." if until else "The former secret is no longer used."
+    return data, "\n".join([f"secret    {secret}", f"id        {webhook.id}", former, "", SECRET_WARNING])
 
 
 def list_text(webhooks: Iterable[Subscription]) -> str:
-    """A line for each."""
+    """Return a table with a line per webhook."""
     rows = [
-        (each.id, each.state, each.mode, "full" if each.full else "thin", each.url, each.label) for each in webhooks
+        (webhook.id, webhook.state, webhook.mode, _payload(webhook), webhook.url, webhook.label) for webhook in webhooks
     ]
     if not rows:
         return "There are no webhooks. Create one: chalk-flask webhook create --url URL"
@@ -41,60 +41,66 @@ def list_text(webhooks: Iterable[Subscription]) -> str:
 
 
 def show_text(webhook: Subscription, history: DeliveryHistory) -> str:
-    """Everything about one, with a line for each of its last attempts."""
+    """Return all properties of a webhook and a table of its latest attempts."""
     counts = ", ".join(f"{number} {state}" for state, number in history.counts.items())
-    lines = [*_described(webhook), f"sent      {counts}", f"next due  {history.next_due or '-'}"]
+    lines = [*_properties(webhook), f"sent      {counts}", f"next due  {history.next_due or '-'}"]
     if not history.last:
-        return "\n".join([*lines, "", "Nothing was sent yet."])
+        return "\n".join([*lines, "", "No attempts yet."])
     rows = [
-        (each.attempt.time, each.event_type, _came(each.attempt), f"{each.attempt.ms} ms", _first_line(each.attempt))
-        for each in history.last
+        (
+            recent.attempt.time,
+            recent.event_type,
+            _result(recent.attempt),
+            f"{recent.attempt.ms} ms",
+            _first_line(recent.attempt),
+        )
+        for recent in history.last
     ]
-    return "\n".join([*lines, "", format_table(("TIME", "EVENT", "STATUS", "TOOK", "ANSWER"), rows)])
+    return "\n".join([*lines, "", format_table(("TIME", "EVENT", "STATUS", "DURATION", "RESPONSE"), rows)])
 
 
 def attempt_text(delivery: Delivery) -> str:
-    """What came of the last attempt."""
+    """Return the result of the latest attempt of a delivery."""
     attempt = delivery.attempts[-1]
     word = "Delivered" if delivery.state == "delivered" else "Not delivered"
-    said = _first_line(attempt)
-    return f"{word}: {_came(attempt)}, {attempt.ms} ms" + (f"\n{said}" if said else "")
+    response = _first_line(attempt)
+    return f"{word}: {_result(attempt)}, {attempt.ms} ms" + (f"\n{response}" if response else "")
 
 
-def _described(webhook: Subscription) -> list[str]:
+def _properties(webhook: Subscription) -> list[str]:
     state = f"{webhook.state}: {webhook.reason}" if webhook.reason else webhook.state
     return [
         f"id        {webhook.id}",
         f"url       {webhook.url}",
         f"state     {state}",
         f"created   {webhook.created}",
-        f"sends     {_sends(webhook)}, {webhook.mode}",
-        f"events    {_named(webhook.events) or 'all'}",
-        f"entities  {_named(webhook.entity_types)}",
-        *([f"orgs      {_named(webhook.orgs)}"] if webhook.orgs is not None else []),
-        *([f"without   {_named(webhook.excluded)}"] if webhook.excluded else []),
-        *([f"withheld  {_named(webhook.withheld)}: the tenant is not opted in"] if webhook.withheld else []),
-        *(["initial   records of a first import are told"] if webhook.initial else []),
+        f"sends     {_payload(webhook)}, {webhook.mode}",
+        f"events    {_join(webhook.events) or 'all'}",
+        f"entities  {_join(webhook.entity_types)}",
+        *([f"orgs      {_join(webhook.orgs)}"] if webhook.orgs is not None else []),
+        *([f"without   {_join(webhook.excluded)}"] if webhook.excluded else []),
+        *([f"withheld  {_join(webhook.withheld)}: the tenant has not opted in"] if webhook.withheld else []),
+        *(["initial   records of a first import are sent"] if webhook.initial else []),
         *([f"failing   since {webhook.failing_since}"] if webhook.failing_since else []),
         *([f"label     {webhook.label}"] if webhook.label else []),
     ]
 
 
-def _sends(webhook: Subscription) -> str:
+def _payload(webhook: Subscription) -> str:
     return "records" if webhook.full else "ids"
 
 
-def _named(names: Iterable[str]) -> str:
+def _join(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _came(attempt: Attempt) -> str:
+def _result(attempt: Attempt) -> str:
     return str(attempt.status) if attempt.status is not None else (attempt.error or "-")
 
 
 def _first_line(attempt: Attempt) -> str:
-    """Of what a receiver answered, as a terminal may get it."""
+    """Return the first line of the response, safe to print on a terminal."""
     from chalk_flask.roster.package.problems import to_one_line
 
     lines = attempt.answer.strip().splitlines()
-    return to_one_line(lines[0])[:WIDE] if lines else ""
+    return to_one_line(lines[0])[:MAX_RESPONSE_WIDTH] if lines else ""

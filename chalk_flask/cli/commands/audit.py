@@ -1,4 +1,4 @@
-"""`chalk-flask audit`."""
+"""`chalk-flask audit`: show the audit log."""
 
 from __future__ import annotations
 
@@ -27,39 +27,41 @@ __all__ = ["audit_command"]
 
 
 @click.command(
-    "audit", short_help="Show who changed and read what.", epilog="Example: chalk-flask audit --since 7d --tenant north"
+    "audit",
+    short_help="Show the audit log: changes, logins and reads.",
+    epilog="Example: chalk-flask audit --since 7d --tenant north",
 )
 @click.option(
     "--since",
     callback=timestamp_or_age,
-    metavar="MOMENT",
-    help="From 2026-01-31 (UTC) on, or for 30m, 12h, 7d.  [default: all]",
+    metavar="TIME",
+    help="Show events since 2026-01-31 (UTC), or of the last 30m, 12h, 7d.  [default: all]",
 )
-@click.option("--tenant", metavar="NAME", help="Whose.  [default: everybody's]")
+@click.option("--tenant", metavar="NAME", help="Show events of this tenant only.  [default: all tenants]")
 @as_json_option
 @settings_options("data")
-def audit_command(since: datetime | None, tenant: str | None, as_json: bool, **given: Any) -> None:
-    """Show what was changed, who got in or did not, and what was read, the oldest first.
+def audit_command(since: datetime | None, tenant: str | None, as_json: bool, **options: Any) -> None:
+    """Show changes, logins, failed logins and reads, oldest first.
 
-    Changes and logins are kept in the store, reads in the folder `data` for as many days as `audit_days` says. An entry
-    holds ids, labels and counts: never a secret, a name or a value of a record or a parameter.
+    Changes and logins are kept in the store, reads in the folder `data` for `audit_days` days. An event contains ids,
+    labels and counts. It never contains a secret, a name, or a value of a record or parameter.
     """
-    settings = settings_from_options(given)
+    settings = settings_from_options(options)
     if tenant is not None:
         check_configured_tenant(settings, tenant)
     with ExitStack() as stack:
-        found = _entries(stack, settings, since, tenant)
+        events = _read_events(stack, settings, since, tenant)
         if as_json:
-            echo_result(as_json, {"entries": list(found)}, "")
+            echo_result(as_json, {"entries": list(events)}, "")
             return
-        shown = 0
-        for shown, entry in enumerate(found, 1):  # noqa: B007 - how many there were is asked below
-            click.echo(_line(entry))
-        if not shown:
-            click.echo("Nothing is recorded.", err=True)
+        count = 0
+        for count, event in enumerate(events, 1):  # noqa: B007 - the last value is the number of events
+            click.echo(_event_text(event))
+        if not count:
+            click.echo("There are no events.", err=True)
 
 
-def _entries(
+def _read_events(
     stack: ExitStack, settings: Settings, since: datetime | None, tenant: str | None
 ) -> Iterator[dict[str, Any]]:
     from backends import store_exists
@@ -74,17 +76,19 @@ def _entries(
     return timeline(store, Path(settings.data) / "reads", tenants, earliest, only=tenant)
 
 
-def _line(entry: dict[str, Any]) -> str:
-    """The entry in a line: when, whose, what, and the facts by name."""
+def _event_text(event: dict[str, Any]) -> str:
+    """Return an event as one line: time, tenant, event and the other values by name."""
     from chalk_flask.roster.package.problems import to_one_line
 
-    first = [str(entry.get(name, "-")) for name in ("time", "tenant", "event")]
-    facts = [f"{name}={_fact(fact)}" for name, fact in entry.items() if name not in ("time", "tenant", "event")]
-    return to_one_line("  ".join([*first, " ".join(facts)]))
+    columns = [str(event.get(name, "-")) for name in ("time", "tenant", "event")]
+    values = [
+        f"{name}={_value_text(value)}" for name, value in event.items() if name not in ("time", "tenant", "event")
+    ]
+    return to_one_line("  ".join([*columns, " ".join(values)]))
 
 
-def _fact(fact: object) -> str:
-    if isinstance(fact, list):
-        return ",".join(map(str, fact))
-    text = "-" if fact is None else str(fact)
+def _value_text(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    text = "-" if value is None else str(value)
     return f'"{text}"' if " " in text else text

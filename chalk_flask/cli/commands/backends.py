@@ -1,4 +1,4 @@
-"""`chalk-flask backends`: where records can be kept."""
+"""`chalk-flask backends`: list the installed storage backends."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ __all__ = ["backends_command"]
 
 @click.command(
     "backends",
-    short_help="List the storage backends that are installed.",
+    short_help="List the installed storage backends.",
     epilog="Example: chalk-flask backends --json",
 )
 @as_json_option
 def backends_command(as_json: bool) -> None:
-    """List the storage backends that are installed, by the scheme of the URLs that they open.
+    """List the installed storage backends by the scheme of their URLs.
 
-    durable: what was stored is there after the process ended. shared: several processes may use a store at once.
+    durable: data outlives the process. shared: several processes can use a store at the same time.
     """
     from backends import installed_backends
 
-    rows = [_described(scheme, target) for scheme, target in installed_backends().items()]
-    cells = [(row["scheme"], _word(row["durable"]), _word(row["shared"]), row["from"], row["note"]) for row in rows]
+    rows = [_describe(scheme, target) for scheme, target in installed_backends().items()]
+    cells = [
+        (row["scheme"], _yes_or_no(row["durable"]), _yes_or_no(row["shared"]), row["from"], row["note"]) for row in rows
+    ]
     text = format_table(("SCHEME", "DURABLE", "SHARED", "FROM", ""), cells)
     echo_result(as_json, {"backends": rows}, "\n".join(line.rstrip() for line in text.splitlines()))
 
 
-def _described(scheme: str, target: str) -> dict[str, Any]:
+def _describe(scheme: str, target: str) -> dict[str, Any]:
     from backends import InvalidStorageURLError, backend_class
 
-    row = {"scheme": scheme, "class": target, "from": _origin(scheme)}
+    row = {"scheme": scheme, "class": target, "from": _distribution(scheme)}
     try:
-        found = backend_class(f"{scheme}:")
+        backend = backend_class(f"{scheme}:")
     except InvalidStorageURLError as error:
         return {**row, "durable": None, "shared": None, "note": str(error)}
-    return {**row, "durable": found.durable, "shared": found.shared, "note": ""}
+    return {**row, "durable": backend.durable, "shared": backend.shared, "note": ""}
 
 
-def _origin(scheme: str) -> str:
-    """The distribution that brings the backend."""
+def _distribution(scheme: str) -> str:
+    """Return the name of the distribution that provides the backend."""
     from importlib.metadata import entry_points
 
     from backends import BUILT_IN, GROUP
@@ -55,5 +57,5 @@ def _origin(scheme: str) -> str:
     return next((point.dist.name for point in points if point.dist), "an unnamed distribution")
 
 
-def _word(flag: bool | None) -> str:
+def _yes_or_no(flag: bool | None) -> str:
     return {True: "yes", False: "no", None: "?"}[flag]

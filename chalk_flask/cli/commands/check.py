@@ -1,4 +1,4 @@
-"""`chalk-flask check`."""
+"""`chalk-flask check`: verify a store."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ __all__ = ["check_command"]
 @tenant_option
 @as_json_option
 @settings_options()
-def check_command(tenant: str, as_json: bool, **given: Any) -> None:
+def check_command(tenant: str, as_json: bool, **options: Any) -> None:
     """Verify a store: its files, the form of every record, references, derived lists and counts.
 
-    Prints how many active records there are and two digests, which are equal for equal rosters whatever stores them:
-    digest leaves out the moments of the last change, state does not. The exit code is 1 when something is wrong. A
-    store that does not exist yet is sound, and is not created.
+    Prints the number of active records and two digests that depend only on the roster, not on the backend. `digest`
+    ignores dateLastModified, `state` includes it. The exit code is 1 if there is a problem. A store that does not exist
+    is reported as sound and is not created.
     """
     from backends import store_exists
     from chalk_flask.roster.verify.checker import check_store, empty_report
 
-    settings = settings_from_options(given)
+    settings = settings_from_options(options)
     check_configured_tenant(settings, tenant)
     if store_exists(settings.storage):
         with open_configured_store(settings) as store:
-            checked = check_store(store, tenant)
+            report = check_store(store, tenant)
     else:
-        checked = empty_report()
-    echo_result(as_json, checked.to_dict(), checked.to_text())
-    if not checked.ok:
+        report = empty_report()
+    echo_result(as_json, report.to_dict(), report.to_text())
+    if not report.ok:
         raise click.exceptions.Exit(1)

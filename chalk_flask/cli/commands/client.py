@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["client_group"]
 
 OAUTH1_HELP = (
-    "Allow the client to sign requests with OAuth 1.0a; its id is the consumer key. The secret is then stored encrypted,"
+    "Allow the client to sign requests with OAuth 1.0a; its id is the consumer key. Its secret is stored encrypted,"
     " with a key in the folder `data`."
 )
 MAX_KEY_FILE_BYTES = 1024 * 1024

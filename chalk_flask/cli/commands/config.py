@@ -1,4 +1,4 @@
-"""`chalk-flask config`: the settings in force."""
+"""`chalk-flask config`: show the settings in force."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from chalk_flask.settings import describe_settings
 __all__ = ["config_group"]
 
 
-@click.group("config", short_help="Look at the settings.")
+@click.group("config", short_help="Show the settings.")
 def config_group() -> None:
-    """Look at the settings."""
+    """Show the settings."""
 
 
 @config_group.command("show", epilog="Example: CHALK_PORT=9000 chalk-flask config show")
 @as_json_option
 @settings_options()
-def show(as_json: bool, **given: Any) -> None:
-    """Show every setting, its value and where it comes from: an argument, the environment, the file or the default.
+def show(as_json: bool, **options: Any) -> None:
+    """Show each setting with its value and its source: argument, environment, file or default.
 
     Passwords are replaced by ***.
     """
-    rows = describe_settings(settings_from_options(given))
-    shown = [(row.name, _text(row.value), row.source) for row in rows]
+    rows = describe_settings(settings_from_options(options))
+    cells = [(row.name, _text(row.value), row.source) for row in rows]
     echo_result(
-        as_json, {"settings": [row._asdict() for row in rows]}, format_table(("SETTING", "VALUE", "FROM"), shown)
+        as_json, {"settings": [row._asdict() for row in rows]}, format_table(("SETTING", "VALUE", "SOURCE"), cells)
     )
 
 

@@ -1,4 +1,4 @@
-"""`chalk-flask copy`."""
+"""`chalk-flask copy`: copy a whole store into an empty one."""
 
 from __future__ import annotations
 
@@ -25,69 +25,69 @@ __all__ = ["copy_command"]
 )
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
-@click.option("--restart", is_flag=True, help="Delete what a copy into TO has left that was stopped, and begin anew.")
+@click.option("--restart", is_flag=True, help="Delete an interrupted copy in TO and start over.")
 @as_json_option
 def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None:
-    """Copy all that the store FROM holds into the store TO, which must hold nothing. Both are storage URLs.
+    """Copy the store FROM into the store TO, which must be empty. Both are storage URLs.
 
-    Every tenant is copied, byte for byte: rosters and gradebooks, tombstones, sequences and audits, tokens, clients and
-    issuers. FROM is not changed, and who wants to write to it waits meanwhile. TO is not usable until all of it is
-    there; when the command is stopped before, every other one refuses TO, and --restart begins anew.
+    Every tenant is copied byte for byte: rosters, gradebooks, tombstones, sequence numbers, audit logs, tokens, clients
+    and issuers. FROM is not changed; writers wait until the copy is complete. TO cannot be used before that. If the
+    copy is interrupted, every command rejects TO, and --restart starts over.
 
-    Not in a store, and so not copied, is the folder `data`: the keys of access tokens and of sealed secrets, packages
-    that are held, and the record of reads. To move a service, stop it, copy the store, take that folder along as it is,
-    and start with --storage TO. A package that is held is to be imported again: its roster counts as moved.
+    The folder `data` is not copied: it contains the keys of access tokens and encrypted secrets, held packages and the
+    access log. To move a service, stop it, copy the store and the folder, and start it with --storage TO. Import held
+    packages again, because their approval is bound to the former store.
     """
     from backends import IncompleteCopyError, StorageError, StoreNotEmptyError
 
-    _check(source, target)
-    with _opened(source) as here, _opened(target, unfinished=True) as there:
+    _check_urls(source, target)
+    with _open(source) as source_store, _open(target, allow_incomplete=True) as target_store:
         try:
-            counts = _copied(here, there, restart)
+            counts = _copy(source_store, target_store, restart)
         except StoreNotEmptyError as error:
-            raise CommandError(f"{target} is left as it is: {error}") from error
+            raise CommandError(f"{target} is unchanged: {error}") from error
         except IncompleteCopyError as error:
             raise CommandError(f"{target}: {error}") from error
         except StorageError as error:
-            raise CommandError(f"the copy to {target} was stopped: {error}. Begin it anew with --restart") from error
-    echo_result(as_json, {"tenants": counts, "total": _total(counts)}, _told(counts, target))
+            raise CommandError(f"the copy to {target} failed: {error}. Start over with --restart") from error
+    echo_result(as_json, {"tenants": counts, "total": _total(counts)}, _summary_text(counts, target))
 
 
-def _check(source: str, target: str) -> None:
-    """Raises Refused for stores that cannot be copied, before one of them is opened."""
+def _check_urls(source: str, target: str) -> None:
+    """Raise CommandError for stores that cannot be copied, before either is opened."""
     from backends import backend_class, store_exists
 
     for url in (source, target):
         if not backend_class(url).durable:
-            raise CommandError(f"{url} keeps nothing once this command ends: name another store")
+            raise CommandError(f"{url} loses its data when this command ends: give another store")
     if not store_exists(source):
         raise CommandError(f"there is nothing to copy: {source} does not exist")
-    if _place(source) == _place(target):
-        raise CommandError(f"{source} and {target} are the same store: name another one to copy into")
+    if _identity(source) == _identity(target):
+        raise CommandError(f"{source} and {target} are the same store: give another target")
 
 
-def _place(url: str) -> tuple[type[Backend], str]:
-    """What a URL names, however it is written."""
+def _identity(url: str) -> tuple[type[Backend], str]:
+    """Return what a URL refers to, in a form that is equal for all spellings of it."""
     from backends import InvalidStorageURLError, backend_class
     from backends.base import file_path
 
     try:
         return backend_class(url), str(file_path(url).resolve())
-    except InvalidStorageURLError:  # not every backend keeps files
+    except InvalidStorageURLError:  # the backend does not use files
         return backend_class(url), url
 
 
-def _opened(url: str, *, unfinished: bool = False) -> Backend:
+def _open(url: str, *, allow_incomplete: bool = False) -> Backend:
     from backends import IncompleteCopyError, open_store
     from chalk_flask.storage import COLLECTIONS
 
     try:
-        return open_store(url, COLLECTIONS, allow_incomplete=unfinished)
+        return open_store(url, COLLECTIONS, allow_incomplete=allow_incomplete)
     except IncompleteCopyError as error:
         raise CommandError(f"{url}: {error}") from error
 
 
-def _copied(source: Backend, target: Backend, restart: bool) -> Counts:
+def _copy(source: Backend, target: Backend, restart: bool) -> Counts:
     from backends import copy_store
 
     with progress_line() as progress:
@@ -95,13 +95,13 @@ def _copied(source: Backend, target: Backend, restart: bool) -> Counts:
 
 
 def _total(counts: Counts) -> int:
-    return sum(sum(each.values()) for each in counts.values())
+    return sum(sum(tenant_counts.values()) for tenant_counts in counts.values())
 
 
-def _told(counts: Counts, target: str) -> str:
-    of_all: Counter[str] = Counter()
-    for each in counts.values():
-        of_all.update(each)
-    lines = [f"{name:<18}{records:>12,}" for name, records in of_all.items()]
+def _summary_text(counts: Counts, target: str) -> str:
+    by_collection: Counter[str] = Counter()
+    for tenant_counts in counts.values():
+        by_collection.update(tenant_counts)
+    lines = [f"{name:<18}{records:>12,}" for name, records in by_collection.items()]
     tenants = f"{len(counts)} {'tenant' if len(counts) == 1 else 'tenants'}"
     return "\n".join([*lines, f"Copied {_total(counts):,} records of {tenants} to {target}."])

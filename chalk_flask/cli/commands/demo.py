@@ -1,4 +1,4 @@
-"""`chalk-flask demo`."""
+"""`chalk-flask demo`: load and serve the sample district."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.commands.import_ import exit_with, load_package
-from chalk_flask.cli.commands.serve import curl_line, run, service, token_for_a_day
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
@@ -22,6 +20,8 @@ from chalk_flask.cli.options import (
     settings_from_options,
     settings_options,
 )
+from chalk_flask.cli.package_import import exit_with, load_package
+from chalk_flask.cli.service import create_day_token, curl_command, open_service, run_server
 from chalk_flask.settings import describe_settings
 
 if TYPE_CHECKING:
@@ -37,37 +37,36 @@ __all__ = ["demo_command"]
     short_help="Load a sample district and serve it.",
     epilog="Example: chalk-flask demo --storage sqlite:///demo.db --port 9000",
 )
-@click.option("--no-serve", is_flag=True, help="Stop once the sample district is loaded and a token is made.")
+@click.option("--no-serve", is_flag=True, help="Exit after the sample district is loaded and a token is created.")
 @as_json_option
 @settings_options(*SERVICE_SETTINGS)
-def demo_command(no_serve: bool, as_json: bool, **given: Any) -> None:
-    """Load a sample district, create a token that reads everything for a day, and serve.
+def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
+    """Load a sample district, create a token with all scopes for one day, and serve.
 
-    Once the service listens, a curl line is printed that works as it stands. A store that holds another roster is
-    refused and stays as it is.
+    Prints a curl command to paste once the service listens. A store with another roster is rejected and not changed.
     """
     if as_json and not no_serve:
-        raise click.UsageError("--json prints one object and ends: use it with --no-serve")
+        raise click.UsageError("--json requires --no-serve: it prints one object and exits")
     if no_serve:
-        _prepare(settings_from_options(given), as_json, given["config"])
+        _prepare(settings_from_options(options), as_json, options["config"])
     else:
-        _serve(given)
+        _serve(options)
 
 
-def _serve(given: dict[str, Any]) -> None:
-    with service(given) as (app, chalk):
-        report = _load(chalk.store, chalk.settings)
+def _serve(options: dict[str, Any]) -> None:
+    with open_service(options) as (app, services):
+        report = _load(services.store, services.settings)
 
-        def ready(url: str) -> None:
-            made = token_for_a_day(chalk.store, "demo")
-            where = _shown(chalk.settings)
+        def print_example(url: str) -> None:
+            token = create_day_token(services.store, "demo")
             click.echo(
-                f"The sample district is in {where} ({report.state}); {url} serves it.\n"
-                f"This works until {made['expires']}, in another terminal:\n\n"
-                f"{curl_line(made['token'], url)}\n\nCtrl-C stops it."
+                f"Loaded the sample district into {_storage_text(services.settings)} ({report.state}).\n"
+                f"Listening on {url}. Try this in another terminal"
+                f" (the token can read and write until {token['expires']}):\n\n"
+                f"{curl_command(token['token'], url)}\n\nCtrl-C stops the server."
             )
 
-        run(app, chalk, ready)
+        run_server(app, services, print_example)
 
 
 def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
@@ -75,29 +74,31 @@ def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
 
     if not backend_class(settings.storage).durable:
         raise CommandError(
-            f"{settings.storage} keeps nothing once this command ends: leave --no-serve out, so that it serves"
+            f"{settings.storage} loses its data when this command ends: omit --no-serve, so that it is served"
         )
     with open_configured_store(settings) as store:
         report = _load(store, settings)
-        made = token_for_a_day(store, "demo")
-    follow = _next(settings, config)
+        token = create_day_token(store, "demo")
+    next_command = _serve_command_line(settings, config)
     text = (
-        f"The sample district is in {_shown(settings)} ({report.state}).\n"
-        f"This token reads everything until {made['expires']}:\n\n  {made['token']}\n\nNow serve it:\n\n  {follow}"
+        f"Loaded the sample district into {_storage_text(settings)} ({report.state}).\n"
+        f"Token with all scopes, valid until {token['expires']}:\n\n  {token['token']}\n\nServe it:\n\n  {next_command}"
     )
-    echo_result(as_json, {"state": report.state, "storage": _shown(settings), **made, "next": follow}, text)
+    echo_result(
+        as_json, {"state": report.state, "storage": _storage_text(settings), **token, "next": next_command}, text
+    )
 
 
 def _load(store: Backend, settings: Settings) -> ImportReport:
-    """Import the sample district. Raises Refused when the store holds another one."""
+    """Import the sample district. Raises CommandError if the store has another roster."""
     with _package() as folder:
-        _check_vacant(store, _district(folder))
-        report = load_package(store, settings, folder, DEFAULT_TENANT, who="demo")
+        _check_roster(store, _district_id(folder))
+        report = load_package(store, settings, folder, DEFAULT_TENANT, requested_by="demo")
     if report.state == "held":
         click.echo(report.to_text(), err=True)
         exit_with(report)
     if report.state == "refused":
-        raise CommandError(f"the sample district does not load with these settings:\n{report.to_text()}")
+        raise CommandError(f"the sample district cannot be imported with these settings:\n{report.to_text()}")
     return report
 
 
@@ -109,33 +110,33 @@ def _package() -> Iterator[Path]:
         yield folder
 
 
-def _district(folder: Path) -> str:
-    """The sourcedId of the sample district."""
+def _district_id(folder: Path) -> str:
+    """Return the sourcedId of the sample district."""
     with (folder / "orgs.csv").open(encoding="utf-8", newline="") as rows:
         return next(row["sourcedId"] for row in csv.DictReader(rows) if row["type"] == "district")
 
 
-def _check_vacant(store: Backend, district: str) -> None:
+def _check_roster(store: Backend, district_id: str) -> None:
     from backends import Compare
     from chalk_flask.oneroster.vocabularies import ACTIVE
 
     with store.read(DEFAULT_TENANT) as snapshot:
         orgs = set(snapshot.keys("orgs", Compare("status", "=", ACTIVE)))
-    if orgs and district not in orgs:
+    if orgs and district_id not in orgs:
         raise CommandError(
-            "the store holds a roster already, which the sample district would replace: choose another store with"
-            " --storage, as in --storage sqlite:///demo.db"
+            "the store already has a roster, which the sample district would replace: give another store, for example"
+            " --storage sqlite:///demo.db"
         )
 
 
-def _shown(settings: Settings) -> str:
-    """The storage URL as it may be printed."""
+def _storage_text(settings: Settings) -> str:
+    """Return the storage URL without passwords."""
     return str(next(row.value for row in describe_settings(settings) if row.name == "storage"))
 
 
-def _next(settings: Settings, config: str | None) -> str:
-    """The command that serves the same store."""
+def _serve_command_line(settings: Settings, config: str | None) -> str:
+    """Return the command line that serves the same store."""
     words = ["chalk-flask", "serve", *(["--config", config] if config else [])]
     if settings.sources.get("storage") == "argument":
-        words += ["--storage", _shown(settings)]
+        words += ["--storage", _storage_text(settings)]
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""`chalk-flask export`."""
+"""`chalk-flask export`: write the roster as a CSV package."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from chalk_flask.cli.options import (
 __all__ = ["export_command"]
 
 
-def _instant(ctx: click.Context, option: click.Parameter, text: str | None) -> str:
-    """The instant that the option names, as `dateLastModified` is written; nothing without the option."""
+def _parse_since(ctx: click.Context, option: click.Parameter, text: str | None) -> str:
+    """Return the time of the option in the form of `dateLastModified`; an empty text without the option."""
     from chalk_flask.oneroster.vocabularies import parse_instant
 
     try:
         return parse_instant(text.strip())[0] if text is not None else ""
     except ValueError:
-        raise click.BadParameter(f"{text!r} is neither YYYY-MM-DDTHH:MM:SSZ nor YYYY-MM-DD") from None
+        raise click.BadParameter(f"{text!r} is not a time: use YYYY-MM-DDTHH:MM:SSZ or YYYY-MM-DD") from None
 
 
-def _writable(ctx: click.Context, argument: click.Parameter, path: Path) -> Path:
-    """The path where a file can be, or is: the export takes its place, which a device or a pipe would not survive."""
+def _check_path(ctx: click.Context, argument: click.Parameter, path: Path) -> Path:
+    """Return the path of a file to create or replace. An export must not replace a device or a pipe."""
     if path.exists() and not path.is_file():
-        raise click.BadParameter(f"'{path}' is not a file: name a new one, or one to replace")
+        raise click.BadParameter(f"'{path}' is not a file: give the path of a new file, or of a file to replace")
     if not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder '{path.parent}': make it, or name another")
+        raise click.BadParameter(f"there is no folder '{path.parent}': create it, or give another path")
     return path
 
 
@@ -44,39 +44,38 @@ def _writable(ctx: click.Context, argument: click.Parameter, path: Path) -> Path
     short_help="Write the roster as a OneRoster 1.1 CSV package.",
     epilog="Example: chalk-flask export district.zip",
 )
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), callback=_writable)
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), callback=_check_path)
 @tenant_option
 @click.option(
     "--spreadsheet-safe",
     is_flag=True,
-    help="Put an apostrophe before cells that a spreadsheet would take for formulas. For people only: read back, such a"
-    " package says something else.",
+    help="Prefix cells that a spreadsheet would run as formulas with an apostrophe. For people only: an import of such"
+    " a package would store the apostrophes.",
 )
 @click.option(
     "--delta-since",
     "since",
-    callback=_instant,
-    metavar="INSTANT",
-    help="Write what changed after this moment, as delta files: 2026-11-21T06:00:00Z, or a day.",
+    callback=_parse_since,
+    metavar="TIME",
+    help="Write only changes after this time, as delta files: 2026-11-21T06:00:00Z, or 2026-11-21.",
 )
 @as_json_option
 @settings_options()
-def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, as_json: bool, **given: Any) -> None:
+def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, as_json: bool, **options: Any) -> None:
     """Write the active records of a roster to a ZIP file, as a OneRoster 1.1 CSV bulk package.
 
-    The file is readable by its owner alone, and replaces one of the same name once it is whole. Imported into an empty
-    store it gives the same roster, and exported again the same bytes. Records that can be no row because they name what
-    is deleted, such as the grades of a class that is gone, are left out, and their number is told. With --delta-since
-    the package holds the changes alone, deletions too; imported into a copy from that moment or later it gives today's
-    roster.
+    The file is readable by its owner only. It replaces a file of the same name once it is complete. An import into an
+    empty store restores the same roster, and another export has the same bytes. Records that refer to deleted records,
+    such as results of a deleted class, are left out and counted. With --delta-since the package contains only changes
+    and deletions; an import into a copy of that time or later restores today's roster.
     """
     from backends import store_exists
     from chalk_flask.roster.export.exporter import export_package
 
-    settings = settings_from_options(given)
+    settings = settings_from_options(options)
     check_configured_tenant(settings, tenant)
     if not store_exists(settings.storage):
         raise CommandError(f"there is nothing to export: {settings.storage} does not exist yet")
     with open_configured_store(settings) as store, store.read(tenant) as snapshot:
-        done = export_package(snapshot, tenant, path, since=since, spreadsheet_safe=spreadsheet_safe)
-    echo_result(as_json, done.to_dict(), done.to_text())
+        result = export_package(snapshot, tenant, path, since=since, spreadsheet_safe=spreadsheet_safe)
+    echo_result(as_json, result.to_dict(), result.to_text())

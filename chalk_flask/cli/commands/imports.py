@@ -1,4 +1,4 @@
-"""`chalk-flask imports`: what imports did is listed and shown, and what is held is approved or discarded."""
+"""`chalk-flask imports`: list and show import runs; approve or discard held packages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.commands.import_ import ExistingTenantStore, current_user
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import as_json_option, check_tenant, settings_from_options, settings_options, tenant_option
+from chalk_flask.cli.package_import import ExistingTenantStore, current_user
 from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["imports_group"]
 
 
-@click.group("imports", short_help="List and show imports; approve or discard what is held.")
+@click.group("imports", short_help="List and show imports; approve or discard held ones.")
 def imports_group() -> None:
-    """See what imports did, and decide about those that are held.
+    """List and show imports, and decide on those that are held.
 
-    An import that would delete or change much of what is stored is held: its package is kept aside, and nothing
-    changes until somebody has looked at it. `chalk-flask tenant set` sets what counts as much.
+    An import that exceeds a change threshold is held: its package is kept, and nothing changes until you approve or
+    discard it. `chalk-flask tenant set` sets the thresholds.
     """
 
 
@@ -40,11 +40,11 @@ def imports_group() -> None:
 @tenant_option
 @as_json_option
 @settings_options("data")
-def list_imports(tenant: str, as_json: bool, **given: Any) -> None:
-    """List the imports of the last 90 days, the oldest first: committed, held and refused ones."""
-    with _opened(settings_from_options(given), tenant) as (store, folder):
-        found = _listed(store, folder, tenant)
-    echo_result(as_json, {"imports": [run.shown(state) for run, state in found]}, _table(found))
+def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
+    """List the imports of the last 90 days, oldest first: committed, held and rejected ones."""
+    with _open_store(settings_from_options(options), tenant) as (store, folder):
+        runs = _list_runs(store, folder, tenant)
+    echo_result(as_json, {"imports": [run.shown(state) for run, state in runs]}, _table(runs))
 
 
 @imports_group.command("show", epilog="Example: chalk-flask imports show run-6f1d2c3b-...")
@@ -52,11 +52,11 @@ def list_imports(tenant: str, as_json: bool, **given: Any) -> None:
 @tenant_option
 @as_json_option
 @settings_options("data")
-def show(run: str, tenant: str, as_json: bool, **given: Any) -> None:
-    """Show an import: the report that it gave, who asked for it and when. Values of cells are not kept."""
-    with _opened(settings_from_options(given), tenant) as (store, folder):
-        found, state = _found(store, folder, tenant, run)
-    echo_result(as_json, found.shown(state), _shown(found, state))
+def show(run: str, tenant: str, as_json: bool, **options: Any) -> None:
+    """Show an import: its report, who started it and when. Cell values are not stored."""
+    with _open_store(settings_from_options(options), tenant) as (store, folder):
+        stored_run, state = _find_run(store, folder, tenant, run)
+    echo_result(as_json, stored_run.shown(state), _run_text(stored_run, state))
 
 
 @imports_group.command("approve", epilog="Example: chalk-flask imports approve run-6f1d2c3b-...")
@@ -64,23 +64,23 @@ def show(run: str, tenant: str, as_json: bool, **given: Any) -> None:
 @tenant_option
 @as_json_option
 @settings_options("data")
-def approve(run: str, tenant: str, as_json: bool, **given: Any) -> None:
-    """Apply a held import as it is: exactly the bytes that were held, if the roster has not changed since.
+def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
+    """Apply a held import: exactly the bytes that were held, if the roster has not changed since.
 
-    What was held more than 7 days ago can only be discarded.
+    An import that was held more than 7 days ago can only be discarded.
     """
     from chalk_flask.roster.imports import approval
 
-    with _opened(settings_from_options(given), tenant) as (store, folder), progress_line() as progress:
-        who = current_user()
+    with _open_store(settings_from_options(options), tenant) as (store, folder), progress_line() as progress:
+        user = current_user()
         report = approval.approve(
             ExistingTenantStore(store),
             tenant,
             run,
             _options(folder),
-            requested_by=who,
+            requested_by=user,
             progress=progress,
-            on_commit=_note_approval(who),
+            on_commit=_record_approval(user),
         )
     echo_result(as_json, report.to_dict(), report.to_text())
     if report.state == "refused":
@@ -92,25 +92,25 @@ def approve(run: str, tenant: str, as_json: bool, **given: Any) -> None:
 @tenant_option
 @as_json_option
 @settings_options("data")
-def discard(run: str, tenant: str, as_json: bool, **given: Any) -> None:
-    """Drop a held import and its package. Nothing of the roster changes."""
+def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
+    """Discard a held import and delete its package. The roster does not change."""
     from chalk_flask.roster.imports import approval
 
-    with _opened(settings_from_options(given), tenant) as (store, folder):
-        ended = approval.discard(
+    with _open_store(settings_from_options(options), tenant) as (store, folder):
+        discarded = approval.discard(
             ExistingTenantStore(store),
             tenant,
             run,
             _options(folder),
             requested_by=current_user(),
-            on_commit=_note_discarded,
+            on_commit=_record_discard,
         )
-    echo_result(as_json, ended.shown("discarded"), f"Discarded {run}; its package is removed.")
+    echo_result(as_json, discarded.shown("discarded"), f"Discarded {run} and deleted its package.")
 
 
 @contextmanager
-def _opened(settings: Settings, tenant: str) -> Iterator[tuple[RosterStore, Path]]:
-    """The rosters, and the folder of what is held for this store, tidied. Raises Refused."""
+def _open_store(settings: Settings, tenant: str) -> Iterator[tuple[RosterStore, Path]]:
+    """Yield the store and its folder of held packages, after deleting expired ones. Raises CommandError."""
     from chalk_flask.roster.imports.approval import ApprovalError
     from chalk_flask.roster.imports.held_files import store_folder
     from chalk_flask.roster.imports.hold import remove_expired
@@ -132,43 +132,43 @@ def _options(folder: Path) -> Any:
     return ImportOptions(folder=folder)
 
 
-def _listed(store: RosterStore, folder: Path, tenant: str) -> list[tuple[ImportRun, State]]:
+def _list_runs(store: RosterStore, folder: Path, tenant: str) -> list[tuple[ImportRun, State]]:
     from chalk_flask.roster.imports import history
 
     now = datetime.now(UTC)
     with store.read(tenant) as snapshot:
-        found = history.list_runs(snapshot, folder, tenant)
-        return [(run, run.state_at(now, snapshot.revision)) for run in found]
+        runs = history.list_runs(snapshot, folder, tenant)
+        return [(run, run.state_at(now, snapshot.revision)) for run in runs]
 
 
-def _found(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[ImportRun, State]:
+def _find_run(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[ImportRun, State]:
     from chalk_flask.roster.imports import history
 
     with store.read(tenant) as snapshot:
-        found = history.find_run(snapshot, run) or history.find_rejected_run(folder, tenant, run)
-        if found is None:
-            raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows those there are")
-        return found, found.state_at(datetime.now(UTC), snapshot.revision)
+        stored_run = history.find_run(snapshot, run) or history.find_rejected_run(folder, tenant, run)
+        if stored_run is None:
+            raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows all imports")
+        return stored_run, stored_run.state_at(datetime.now(UTC), snapshot.revision)
 
 
-def _note_approval(who: str) -> Any:
+def _record_approval(user: str) -> Any:
     from chalk_flask.audit.events import record_event
-    from chalk_flask.cli.commands.import_ import record_commit
+    from chalk_flask.cli.package_import import record_commit
 
-    def noted(report: ImportReport, transaction: Transaction) -> None:
-        record_event(transaction, report.tenant, "import.approved", run=report.run, by=who)
+    def record(report: ImportReport, transaction: Transaction) -> None:
+        record_event(transaction, report.tenant, "import.approved", run=report.run, by=user)
         record_commit(report, transaction)
 
-    return noted
+    return record
 
 
-def _note_discarded(run: ImportRun, transaction: Transaction) -> None:
+def _record_discard(run: ImportRun, transaction: Transaction) -> None:
     from chalk_flask.audit.events import record_event
 
     record_event(transaction, run.tenant, "import.discarded", run=run.id, by=run.settled_by)
 
 
-def _shown(run: ImportRun, state: State) -> str:
+def _run_text(run: ImportRun, state: State) -> str:
     from chalk_flask.roster.imports.report import ImportReport
 
     lines = [
@@ -187,15 +187,15 @@ def _shown(run: ImportRun, state: State) -> str:
     return "\n".join(lines)
 
 
-def _table(found: Iterable[tuple[ImportRun, State]]) -> str:
+def _table(runs: Iterable[tuple[ImportRun, State]]) -> str:
     from chalk_flask.roster.package.problems import to_one_line
 
     rows = []
-    for run, state in found:
+    for run, state in runs:
         total = run.report["total"]
         counts = [f"{total[name]:,}" for name in ("created", "updated", "deleted", "revived", "unchanged")]
         rows.append((run.id, run.started, state, run.who, *counts, to_one_line(run.report["package"])))
     if not rows:
-        return "Nothing was imported in the last 90 days."
+        return "There were no imports in the last 90 days."
     head = ("RUN", "STARTED", "STATE", "BY", "CREATED", "UPDATED", "DELETED", "REVIVED", "UNCHANGED", "PACKAGE")
     return format_table(head, rows)

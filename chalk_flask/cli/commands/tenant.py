@@ -1,4 +1,4 @@
-"""`chalk-flask tenant`: districts that share a service are created, listed, shown, changed and deleted."""
+"""`chalk-flask tenant`: create, list, show, change and delete tenants."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ __all__ = ["tenant_group"]
 
 @click.group("tenant", short_help="Create, list, show, change and delete tenants.")
 def tenant_group() -> None:
-    """Keep several districts apart in one service: each tenant has its own roster and its own tokens.
+    """Serve several districts separately: each tenant has its own roster and credentials.
 
-    The tenant default always exists. Whoever has one district needs no other.
+    The tenant default always exists. For one district you need no other tenant.
     """
 
 
 @tenant_group.command("create", epilog="Example: chalk-flask tenant create north-valley --demographics")
 @click.argument("name", metavar="NAME")
-@click.option("--demographics", is_flag=True, help="Serve demographics to those whose scopes allow it.")
+@click.option("--demographics", is_flag=True, help="Serve demographics to credentials with that scope.")
 @as_json_option
 @settings_options()
-def create(name: str, demographics: bool, as_json: bool, **given: Any) -> None:
+def create(name: str, demographics: bool, as_json: bool, **options: Any) -> None:
     """Create a tenant without a roster.
 
-    A name has 1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.', and begins with a letter or a digit.
+    A name has 1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.', and starts with a letter or a digit.
     """
     from chalk_flask.tenants.store import validate_new_name
 
-    with _refusing():
+    with _command_errors():
         validate_new_name(name)
-    with _tenants(settings_from_options(given), writes=True) as tenants:
-        made = tenants.create(name, demographics)
-    follow = f"Now give it a roster: chalk-flask import PATH --tenant {name}"
-    echo_result(as_json, made.to_dict(), f"Created the tenant {name}.\n{_opted(made)}\n{follow}")
+    with _tenant_store(settings_from_options(options), writes=True) as tenants:
+        tenant = tenants.create(name, demographics)
+    next_step = f"Import its roster: chalk-flask import PATH --tenant {name}"
+    echo_result(as_json, tenant.to_dict(), f"Created the tenant {name}.\n{_demographics_text(tenant)}\n{next_step}")
 
 
 @tenant_group.command("list", epilog="Example: chalk-flask tenant list --json")
 @as_json_option
 @settings_options()
-def list_tenants(as_json: bool, **given: Any) -> None:
+def list_tenants(as_json: bool, **options: Any) -> None:
     """List the tenants by name."""
-    with _tenants(settings_from_options(given)) as tenants:
+    with _tenant_store(settings_from_options(options)) as tenants:
         records = tenants.list()
     echo_result(as_json, {"tenants": [each.to_dict() for each in records]}, _table(records))
 
@@ -68,29 +68,29 @@ def list_tenants(as_json: bool, **given: Any) -> None:
 @click.argument("name", metavar="NAME")
 @as_json_option
 @settings_options()
-def show(name: str, as_json: bool, **given: Any) -> None:
-    """Show a tenant, how many active records it has, and how many tokens, clients and issuers.
+def show(name: str, as_json: bool, **options: Any) -> None:
+    """Show a tenant, its number of active records, and its number of tokens, clients and issuers.
 
-    Tokens that were revoked or have expired are counted too.
+    Revoked and expired tokens are included.
     """
-    with _tenants(settings_from_options(given)) as tenants:
+    with _tenant_store(settings_from_options(options)) as tenants:
         summary = tenants.show(name)
-    echo_result(as_json, summary.to_dict(), _summary(summary))
+    echo_result(as_json, summary.to_dict(), _summary_text(summary))
 
 
-def _limit(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    """A limit of the brake as it is stored; empty for the usual one."""
+def _threshold_option(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """Return a change threshold as it is stored; an empty text for the default."""
     from chalk_flask.roster.imports.thresholds import parse_threshold
 
     if text is None or text.strip().lower() == "default":
         return None if text is None else ""
     try:
-        limit = parse_threshold(text)
+        threshold = parse_threshold(text)
     except ValueError as error:
         raise click.BadParameter(f"{error}, or default") from None
-    if limit and limit.percent > 100:
-        raise click.BadParameter(f"{text!r} would never hold anything: give 100 % at most, or off")
-    return str(limit or "off")
+    if threshold and threshold.percent > 100:
+        raise click.BadParameter(f"{text!r} would never hold an import: give at most 100 %, or off")
+    return str(threshold or "off")
 
 
 @tenant_group.command("set", epilog="Example: chalk-flask tenant set north-valley --max-deleted 5%,20")
@@ -98,91 +98,95 @@ def _limit(ctx: click.Context, option: click.Parameter, text: str | None) -> str
 @click.option(
     "--demographics/--no-demographics",
     default=None,
-    help="Whether demographics are served to those whose scopes allow it.",
+    help="Serve demographics to credentials with that scope, or to none.",
 )
 @click.option(
     "--max-deleted",
     metavar="PERCENT,RECORDS",
-    callback=_limit,
-    help="Hold imports that delete more than this share of a file's stored records and more than so many; or off, or"
-    " default: 10%,10.",
+    callback=_threshold_option,
+    help="Hold imports that delete more than this share and this number of a file's stored records; or off, or default"
+    " (10%,10).",
 )
 @click.option(
     "--max-changed",
     metavar="PERCENT,RECORDS",
-    callback=_limit,
-    help="Hold imports that create, update, delete or revive more than this share of a file of which more than so many"
-    " records are stored; or off, or default: 75%,100.",
+    callback=_threshold_option,
+    help="Hold imports that create, update, delete or revive more than this share of a file with more than this number"
+    " of stored records; or off, or default (75%,100).",
 )
 @as_json_option
 @settings_options()
 def change(name: str, as_json: bool, config: str | None, storage: str | None, **changes: Any) -> None:
-    """Change a tenant; every process that uses the store heeds it from the next request or import on.
+    """Change a tenant. Every process that uses the store applies the change from the next request or import on.
 
-    Without demographics no webhook is told of them any more, and what waits to be sent loses them.
+    With --no-demographics webhooks receive no demographics any more, and pending deliveries lose them.
     """
     from chalk_flask.outbox.opt_out import update_tenant
 
     if all(value is None for value in changes.values()):
-        raise click.UsageError("say what to change: --demographics, --no-demographics, --max-deleted or --max-changed")
+        raise click.UsageError(
+            "a change is required: give --demographics, --no-demographics, --max-deleted or --max-changed"
+        )
     settings = settings_from_options({"config": config, "storage": storage})
-    # Only the default tenant can be changed before there is a store.
-    with _stored(settings, writes=name == DEFAULT_TENANT) as store:
+    # Only the default tenant can be changed before the store exists.
+    with _open_store(settings, writes=name == DEFAULT_TENANT) as store:
         changed = update_tenant(store, name, **changes)
-    echo_result(as_json, changed.to_dict(), "\n".join([_opted(changed), *_limits(changed)]))
+    echo_result(as_json, changed.to_dict(), "\n".join([_demographics_text(changed), *_threshold_lines(changed)]))
 
 
 @tenant_group.command("delete", epilog="Example: chalk-flask tenant delete north-valley --yes")
 @click.argument("name", metavar="NAME")
-@click.option("--yes", is_flag=True, help="Do not ask for the name to be typed again.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option
 @settings_options("data")
-def delete(name: str, yes: bool, as_json: bool, **given: Any) -> None:
-    """Erase a tenant: its roster, its gradebook, its tokens, clients and issuers, and the packages that are held for it
-    below `data`. There is no way back.
+def delete(name: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Delete a tenant: its roster, gradebook, tokens, clients, issuers and held packages. This cannot be undone.
 
-    Its credentials end first. Should the command be stopped after that, the same command erases the rest.
+    Credentials are deleted first. If the command is interrupted, run it again to delete the rest.
     """
     if as_json and not yes:
-        raise click.UsageError("--json does not ask: say --yes")
+        raise click.UsageError("--json requires --yes, because it cannot ask for confirmation")
     from chalk_flask.roster.imports.held_files import remove_tenant, store_folder
 
-    settings = settings_from_options(given)
-    with _tenants(settings) as tenants:
+    settings = settings_from_options(options)
+    with _tenant_store(settings) as tenants:
         tenants.check_deletable(name)
         if not yes:
             _confirm(name)
-        # First, since a delete that is stopped may be finished without this; then once no import can hold anything.
+        # Removed before, because an interrupted delete can be finished without this command, and again
+        # afterwards, when no import can hold a package any more.
         remove_tenant(store_folder(settings), name)
-        erased = tenants.delete(name)
+        deleted = tenants.delete(name)
         remove_tenant(store_folder(settings), name)
-    echo_result(as_json, erased.to_dict(), _told(erased))
+    echo_result(as_json, deleted.to_dict(), _deleted_text(deleted))
 
 
 @contextmanager
-def _tenants(settings: Settings, writes: bool = False) -> Iterator[TenantStore]:
-    """The tenants of the store."""
+def _tenant_store(settings: Settings, writes: bool = False) -> Iterator[TenantStore]:
     from chalk_flask.tenants.store import TenantStore
 
-    with _stored(settings, writes) as store:
+    with _open_store(settings, writes) as store:
         yield TenantStore(store)
 
 
 @contextmanager
-def _stored(settings: Settings, writes: bool = False) -> Iterator[Backend]:
-    """The store. One that does not exist is made only for a command that `writes`; else it is empty."""
+def _open_store(settings: Settings, writes: bool = False) -> Iterator[Backend]:
+    """Open the store. If it does not exist, create it for a command that `writes`, else yield an empty one."""
     from backends import backend_class, open_store, store_exists
     from chalk_flask.storage import COLLECTIONS
 
     if writes and not backend_class(settings.storage).durable:
-        raise CommandError(f"{settings.storage} keeps nothing once this command ends: name another --storage")
-    there = writes or store_exists(settings.storage)
-    with _refusing(), open_configured_store(settings) if there else open_store("memory:", COLLECTIONS) as store:
+        raise CommandError(f"{settings.storage} loses its data when this command ends: give another --storage")
+    is_needed = writes or store_exists(settings.storage)
+    with (
+        _command_errors(),
+        open_configured_store(settings) if is_needed else open_store("memory:", COLLECTIONS) as store,
+    ):
         yield store
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _command_errors() -> Iterator[None]:
     from chalk_flask.tenants.store import TenantError
 
     try:
@@ -192,24 +196,24 @@ def _refusing() -> Iterator[None]:
 
 
 def _confirm(name: str) -> None:
-    """Raises Refused unless the name is typed."""
+    """Raise CommandError unless the operator types the name."""
     try:
-        typed = click.prompt(f"This erases all of the tenant {name}. Type its name to go on", err=True)
+        typed = click.prompt(f"This deletes the tenant {name} with all its data. Type its name to confirm", err=True)
     except click.Abort as error:
         raise CommandError(
-            f"nothing is deleted: type the name of the tenant {name!r} when asked, or say --yes"
+            f"nothing was deleted: type the name of the tenant {name!r} when asked, or give --yes"
         ) from error
     if typed != name:
-        raise CommandError(f"nothing is deleted: {typed[:80]!r} is not the name of the tenant, which is {name!r}")
+        raise CommandError(f"nothing was deleted: {typed[:80]!r} is not the name of the tenant {name!r}")
 
 
-def _opted(tenant: Tenant) -> str:
-    served = "are served to those whose scopes allow it" if tenant.demographics else "are not served to anybody"
+def _demographics_text(tenant: Tenant) -> str:
+    served = "are served to credentials with that scope" if tenant.demographics else "are not served"
     return f"Demographics of the tenant {tenant.name} {served}."
 
 
-def _limits(tenant: Tenant) -> list[str]:
-    """What of an import is held, a line for each limit."""
+def _threshold_lines(tenant: Tenant) -> list[str]:
+    """Return a line for each change threshold."""
     from chalk_flask.roster.imports.thresholds import CHANGED, DELETED
 
     return [
@@ -219,26 +223,26 @@ def _limits(tenant: Tenant) -> list[str]:
 
 
 def _table(records: Iterable[Tenant]) -> str:
-    rows = [(each.name, each.created or "always there", "yes" if each.demographics else "no") for each in records]
+    rows = [(each.name, each.created or "built in", "yes" if each.demographics else "no") for each in records]
     return format_table(("NAME", "CREATED", "DEMOGRAPHICS"), rows)
 
 
-def _summary(summary: TenantSummary) -> str:
+def _summary_text(summary: TenantSummary) -> str:
     tenant = summary.tenant
     lines = [
         f"name          {tenant.name}",
-        f"created       {tenant.created or 'always there'}",
+        f"created       {tenant.created or 'built in'}",
         f"demographics  {'yes' if tenant.demographics else 'no'}",
-        *_limits(tenant),
-        f"records       {_amounts(summary.records) or 'no active records'}",
+        *_threshold_lines(tenant),
+        f"records       {_counts_text(summary.records) or 'no active records'}",
         *(f"{kind:<14}{number}" for kind, number in summary.credentials.items()),
     ]
     return "\n".join(lines)
 
 
-def _told(erased: DeletedTenant) -> str:
-    return f"Erased the tenant {erased.name}: {_amounts({'records': erased.records, **erased.credentials})}."
+def _deleted_text(deleted: DeletedTenant) -> str:
+    return f"Deleted the tenant {deleted.name}: {_counts_text({'records': deleted.records, **deleted.credentials})}."
 
 
-def _amounts(counts: Mapping[str, int]) -> str:
+def _counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in counts.items())

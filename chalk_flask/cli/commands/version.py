@@ -1,4 +1,4 @@
-"""`chalk-flask --version`."""
+"""`chalk-flask --version`: show the installed version."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import click
 __all__ = ["show_version"]
 
 
-def show_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
-    """Print the version that is installed, and end."""
+def show_version(ctx: click.Context, option: click.Parameter, is_given: bool) -> None:
+    """Print the installed version and exit."""
     from importlib.metadata import PackageNotFoundError, version
 
-    if not asked or ctx.resilient_parsing:
+    if not is_given or ctx.resilient_parsing:
         return
     try:
         number = version("chalk-flask")

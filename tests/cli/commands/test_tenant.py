@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from backends import open_store
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.cli import main
-from chalk_flask.cli.commands.import_ import load_package
+from chalk_flask.cli.package_import import load_package
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import TenantError, TenantStore
 from tests.cli.conftest import Ran, Run

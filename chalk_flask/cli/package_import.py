@@ -1,0 +1,126 @@
+"""Imports from the command line: progress, change thresholds, audit events and exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chalk_flask.cli.options import (
+    check_tenant,
+)
+from chalk_flask.cli.progress import progress_line
+
+if TYPE_CHECKING:
+    from backends import Snapshot, Transaction
+    from chalk_flask.roster.imports.report import ImportReport
+    from chalk_flask.roster.imports.thresholds import ChangeThresholds
+    from chalk_flask.settings import Settings
+    from chalk_flask.storage import RosterStore
+
+__all__ = [
+    "ExistingTenantStore",
+    "current_user",
+    "exit_with",
+    "load_package",
+    "record_commit",
+    "thresholds_of",
+]
+
+
+class ExistingTenantStore:
+    """Roster store that rejects writes to a deleted tenant. A tenant can be deleted while its package is validated."""
+
+    def __init__(self, store: RosterStore) -> None:
+        self._store = store
+
+    def read(self, tenant: str) -> Snapshot:
+        return self._store.read(tenant)
+
+    def write(self, tenant: str) -> Transaction:
+        transaction = self._store.write(tenant)
+        try:
+            # Checked inside the transaction: deleting a tenant first removes its name, then waits for the write lock.
+            check_tenant(self._store, tenant)
+        except BaseException:
+            transaction.close()
+            raise
+        return transaction
+
+
+def load_package(
+    store: RosterStore,
+    settings: Settings,
+    path: Path,
+    tenant: str,
+    dry_run: bool = False,
+    requested_by: str | None = None,
+) -> ImportReport:
+    """Import a package with the change thresholds of its tenant, and show the progress on a terminal.
+
+    Records a commit or a hold in the audit log of the tenant. `requested_by` defaults to the user of this process.
+    """
+    from chalk_flask.roster.imports.importer import ImportOptions, import_package
+
+    options = ImportOptions.from_settings(settings, thresholds_of(store, tenant))
+    with progress_line() as progress:
+        return import_package(
+            store,
+            tenant,
+            path,
+            options,
+            requested_by=current_user() if requested_by is None else requested_by,
+            dry_run=dry_run,
+            progress=progress,
+            on_commit=record_commit,
+            on_hold=_record_hold,
+        )
+
+
+def thresholds_of(store: RosterStore, tenant: str) -> ChangeThresholds:
+    """Return the change thresholds of a tenant."""
+    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, ChangeThresholds, parse_threshold
+    from chalk_flask.tenants.store import CONTROL, find_tenant
+
+    with store.read(CONTROL) as control:
+        stored = find_tenant(control, tenant)
+    deleted, changed = (stored.max_deleted, stored.max_changed) if stored else (None, None)
+    return ChangeThresholds(
+        DELETED if deleted is None else parse_threshold(deleted),
+        CHANGED if changed is None else parse_threshold(changed),
+    )
+
+
+def current_user() -> str:
+    """Return the name of the user of this process, or the user id if the system has no name for it."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
+
+
+def exit_with(report: ImportReport) -> None:
+    """Exit with the code of the report: 1 if rejected, 3 if held or if a dry run would be held. Else return."""
+    if report.state == "refused":
+        raise click.exceptions.Exit(1)
+    if report.state == "held" or report.exceeded:
+        raise click.exceptions.Exit(3)
+
+
+def record_commit(report: ImportReport, transaction: Transaction) -> None:
+    """Record in the audit log what an import changed."""
+    from chalk_flask.audit.events import record_event
+
+    counts: dict[str, Any] = report.to_dict()["total"]
+    record_event(transaction, report.tenant, "import.committed", **counts, purged=report.purged, run=report.run)
+
+
+def _record_hold(report: ImportReport, transaction: Transaction) -> None:
+    from chalk_flask.audit.events import record_event
+
+    files = sorted({exceeded.file for exceeded in report.exceeded})
+    record_event(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)

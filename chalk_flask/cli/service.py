@@ -1,0 +1,68 @@
+"""The service as a process of the command line: create it, serve it, and print how to try it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from chalk_flask.cli.errors import CommandError
+from chalk_flask.cli.options import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from backends import Backend
+    from chalk_flask.services import Services
+
+__all__ = ["create_day_token", "curl_command", "open_service", "run_server"]
+
+TOKEN_LIFETIME = timedelta(days=1)
+
+
+EXAMPLE_PATH = "/ims/oneroster/v1p1/users?limit=2"
+
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def create_day_token(store: Backend, label: str) -> dict[str, Any]:
+    """Create a token with all scopes that is valid for one day; return it with its id and its expiry."""
+    from chalk_flask.auth.tokens.store import TokenStore
+    from chalk_flask.permissions.scopes import ALL
+
+    token, record = TokenStore(store).create(label, ALL, DEFAULT_TENANT, datetime.now(UTC) + TOKEN_LIFETIME)
+    return {"token": token, "id": record.id, "expires": record.to_dict()["expires"]}
+
+
+def curl_command(token: str, url: str) -> str:
+    """Return a curl command to paste into a terminal."""
+    return f'  curl -H "Authorization: Bearer {token}" "{url}{EXAMPLE_PATH}"'
+
+
+@contextmanager
+def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
+    """Create the application, log to stderr, and deliver webhooks until the block ends. Closes the store."""
+    from chalk_flask import create_app
+
+    app = create_app(**options)
+    services: Services = app.extensions["chalk"]
+    logging.basicConfig(stream=sys.stderr, level=services.settings.log_level.upper(), format=LOG_FORMAT)
+    with services.store, closing(services.login_log), closing(services.access_log), closing(services.worker):
+        if services.store.durable:
+            services.access_log.start()
+        services.worker.start()
+        yield app, services
+
+
+def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) -> None:
+    """Serve until a signal arrives. Calls `on_ready` with the URL when it listens. Raises CommandError."""
+    from chalk_flask.server import BindError, serve
+
+    try:
+        serve(app, services.settings, on_ready)
+    except BindError as error:
+        raise CommandError(str(error)) from error
