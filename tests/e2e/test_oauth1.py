@@ -340,7 +340,7 @@ def test_a_missing_scope_is_forbidden(signing: Signing, folder: Path) -> None:
 
 def test_limits_of_a_client_hold_for_what_it_signs(signing: Signing, folder: Path) -> None:
     """Reading O-05."""
-    key, secret = created(folder, "--oauth1", "--limit-org", "org-north")
+    key, secret = created(folder, "--oauth1", "--restrict-org", "org-north")
     answer = signing.ask(f"{CHALK}/schools", key=key, client_secret=secret)
     assert [each["sourcedId"] for each in answer.records] == ["org-north"]
 

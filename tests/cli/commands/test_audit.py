@@ -47,7 +47,7 @@ def broken(tmp_path: Path) -> Path:
 def test_where_nothing_was_done_nothing_is_shown_nor_made(run: Run, tmp_path: Path) -> None:
     assert run("audit", "--json").json == {"entries": []}
     ran = run("audit")
-    assert (ran.code, ran.out, ran.err) == (0, "", "Nothing is recorded.\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", "There are no events.\n")
     assert not list(tmp_path.iterdir())
 
 
@@ -106,7 +106,7 @@ def test_a_moment_without_a_zone_is_utc_and_one_with_a_zone_is_heeded(run: Run, 
 def test_what_is_no_moment_is_a_usage_error(since: str, run: Run) -> None:
     ran = run("audit", "--since", since)
     assert ran.code == 2
-    assert "is no moment such as 2026-01-31" in ran.err
+    assert "is not a date 2026-01-31" in ran.err
 
 
 def test_a_tenant_has_an_account_of_its_own(run: Run, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_for_a_person_the_secret_is_shown_once_and_said_to_be(run: Run, tmp_path
     ran = run("client", "create", "--label", "Learning platform")
     shown = dict(line.split(maxsplit=1) for line in ran.out.splitlines()[:2])
     assert right(shown["client_id"], shown["client_secret"], tmp_path)
-    assert "This is the only time the secret is shown" in ran.out
+    assert "The secret is shown only this once" in ran.out
 
 
 @pytest.mark.parametrize(("words", "scopes"), [(["--scope", "all"], list(ALL)), (["--scope", ROSTER], [ROSTER])])
@@ -56,7 +56,7 @@ def test_a_client_is_for_the_tenant_that_is_named(run: Run) -> None:
 
 
 def test_a_client_carries_limits(run: Run, tmp_path: Path) -> None:
-    made = create(run, "--limit-org", "o-1", "--redact", "email").json
+    made = create(run, "--restrict-org", "o-1", "--redact", "email").json
     assert made["limits"] == {"orgs": ["o-1"], "redacted": ["email"]}
     with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
         [record] = ClientStore(store).list()
@@ -94,7 +94,7 @@ def test_a_file_that_is_not_there_is_named(run: Run) -> None:
 def test_a_store_that_keeps_nothing_makes_no_client(run: Run) -> None:
     ran = run("client", "create", "--label", "x", "--storage", "memory:")
     assert ran.code == 1
-    assert "memory: keeps nothing once this command ends" in ran.err
+    assert "memory: loses its data when this command ends" in ran.err
 
 
 def test_the_list_never_shows_a_secret_or_its_hash(run: Run) -> None:
@@ -145,7 +145,7 @@ def test_without_an_overlap_the_former_secret_ends_at_once(run: Run, tmp_path: P
 def test_what_is_no_span_is_a_usage_error(span: str, run: Run) -> None:
     ran = run("client", "rotate", "x", "--overlap", span)
     assert ran.code == 2
-    assert "is not a span such as" in ran.err
+    assert "is not a duration" in ran.err
 
 
 def test_a_revoked_client_opens_nothing_and_stays_in_the_list(run: Run, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_client_may_sign_if_it_was_made_for_that_and_every_listing_says_so(run
     plain = run("client", "create", "--label", "Newer platform", "--json").json
     signing = create(run, "--json").json
     assert ("oauth1" in plain, signing["oauth1"]) == (False, True)
-    assert "its requests may be signed" in create(run).out
+    assert "can sign requests" in create(run).out
     listed = run("client", "list", "--json")
     assert [each["oauth1"] for each in listed.json["clients"]] == [False, True, True]
     assert run("client", "list").out.count("client_secret, oauth1") == 2
@@ -52,4 +52,4 @@ def test_a_lost_key_is_told_with_what_to_do_and_nothing_is_changed(run: Run, tmp
 def test_a_client_with_a_key_of_its_own_signs_no_requests(run: Run) -> None:
     refused = create(run, "--jwks-file", "keys.json")
     assert refused.code == 2
-    assert "--oauth1 is for clients with a secret" in refused.err
+    assert "--oauth1 requires a client with a secret" in refused.err

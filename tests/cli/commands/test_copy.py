@@ -201,7 +201,7 @@ def test_a_store_that_holds_anything_is_refused_and_left_as_it_is(run: Run, tmp_
     for more in ([], ["--restart"]):
         ran = run("copy", "sqlite:///chalk.db", "json:///b", *more)
         assert ran.code == 1
-        assert "json:///b is left as it is: the store to copy into holds tokens already" in ran.err
+        assert "json:///b is unchanged: the store to copy into holds tokens already" in ran.err
     assert run("token", "list", "--json", "--storage", "json:///b").json["tokens"][0]["label"] == "x"
     assert run("check", "--storage", "json:///b", "--json").json["counts"] == {}
 

@@ -67,7 +67,7 @@ def test_a_file_with_a_private_key_is_refused_without_showing_it(run: Run, tmp_p
     assert ran.code == 1
     assert "key 1 of the set is private, and belongs to the issuer alone" in ran.err
     assert str(private["d"]) not in ran.err + ran.out
-    assert "No issuer is trusted." in run("issuer", "list").out
+    assert "There are no trusted issuers." in run("issuer", "list").out
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_file_with_a_private_key_is_refused_without_showing_it(run: Run, tmp_p
         (["--jwks-url", "http://tool.example.org/"], 1, "by https only"),
         (["--jwks-file", "no-such-file"], 1, "no-such-file: No such file or directory"),
         (["--jwks-file", "."], 1, "Is a directory"),
-        (["--jwks-url", URL, "--storage", "memory:"], 1, "keeps nothing once this command ends"),
+        (["--jwks-url", URL, "--storage", "memory:"], 1, "loses its data when this command ends"),
     ],
 )
 def test_what_will_not_do_is_told_in_a_line(words: list[str], code: int, why: str, run: Run) -> None:
@@ -107,17 +107,17 @@ def test_issuers_are_listed_and_removed(run: Run, keys: Path, tmp_path: Path) ->
 def test_removing_from_nothing_makes_nothing(run: Run, tmp_path: Path) -> None:
     ran = run("issuer", "remove", "5f0c6a91d2b3e478")
     assert (ran.code, list(tmp_path.iterdir())) == (1, [])
-    assert "nothing is stored yet" in ran.err
+    assert "the store does not exist yet" in ran.err
 
 
 def test_for_a_person_what_was_added_is_told(run: Run, keys: Path) -> None:
     ran = run("issuer", "add", "--iss", ISS, "--aud", AUD, "--jwks-file", keys, "--replay")
-    assert ran.out.startswith(f"Tokens of {ISS} for {AUD} are let in.\n")
+    assert ran.out.startswith(f"Tokens of {ISS} for {AUD} are accepted.\n")
     assert "1 stored" in ran.out
     assert "good for one request" in ran.out
 
 
 def test_an_issuer_may_be_limited_as_a_token_is(run: Run) -> None:
-    made = add(run, "--jwks-url", URL, "--limit-org", "org-north", "--redact", "email").json
+    made = add(run, "--jwks-url", URL, "--restrict-org", "org-north", "--redact", "email").json
     assert made["limits"] == {"orgs": ["org-north"], "redacted": ["email"]}
     assert "org-north" in run("issuer", "list").out

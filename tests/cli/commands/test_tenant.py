@@ -56,7 +56,7 @@ def test_a_created_tenant_is_one_object_and_is_listed(run: Run) -> None:
 
 def test_a_person_is_told_what_comes_next(run: Run) -> None:
     out = create(run, "north").out
-    assert "Demographics of the tenant north are not served to anybody." in out
+    assert "Demographics of the tenant north are not served." in out
     assert "chalk-flask import PATH --tenant north" in out
     assert "north" in run("tenant", "list").out
 
@@ -70,7 +70,7 @@ def test_looking_creates_no_store(run: Run, tmp_path: Path) -> None:
         "clients": 0,
         "issuers": 0,
     }
-    assert "always there" in run("tenant", "show", "default").out
+    assert "built in" in run("tenant", "show", "default").out
     assert not list(tmp_path.iterdir())
 
 
@@ -108,7 +108,7 @@ def test_a_tenant_is_opted_in_and_out_also_the_default_one_before_there_is_a_sto
     assert run("tenant", "set", "default", "--no-demographics", "--json").json == {**ALWAYS, "demographics": False}
     assert run("tenant", "show", "default", "--json").json["demographics"] is False
     create(run, "north")
-    assert "are served to those whose scopes allow it" in run("tenant", "set", "north", "--demographics").out
+    assert "are served to credentials with that scope" in run("tenant", "set", "north", "--demographics").out
     assert run("tenant", "show", "north", "--json").json["demographics"] is True
     ran = run("tenant", "set", "north", "--json")
     assert (ran.code, ran.json["error"]) == (2, "usage")
@@ -141,18 +141,18 @@ def test_the_name_is_typed_to_delete_a_tenant(run: Run, typed: Typed) -> None:
     for answer in ("no\n", "North\n", ""):
         ran = typed(answer, "tenant", "delete", "north")
         assert (ran.code, ran.out) == (1, "")
-        assert "nothing is deleted" in ran.err
+        assert "nothing was deleted" in ran.err
     assert names(run) == ["default", "north"]
     ran = typed("north\n", "tenant", "delete", "north")
     assert ran.code == 0
-    assert ran.out.startswith("Erased the tenant north: ")
+    assert ran.out.startswith("Deleted the tenant north: ")
     assert names(run) == ["default"]
 
 
 def test_a_script_says_yes(run: Run) -> None:
     create(run, "north")
     ran = run("tenant", "delete", "north", "--json")
-    assert (ran.code, ran.json) == (2, {"error": "usage", "message": "--json does not ask: say --yes"})
+    assert (ran.code, ran.json) == (2, {"error": "usage", "message": "--json requires --yes: say --yes"})
     assert names(run) == ["default", "north"]
 
 

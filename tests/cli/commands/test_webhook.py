@@ -59,18 +59,18 @@ def test_a_person_sees_the_secret_once_and_never_again(run: Run) -> None:
     said = ok(run("webhook", "create", "--url", URL, "--label", "Tool")).out
     secret = said.split()[1]
     assert secret.startswith("whsec_")
-    assert "only time the secret is shown" in said
+    assert "is shown only this once" in said
     [webhook] = run("webhook", "list", "--json").json["webhooks"]
     later = [run("webhook", *words).out for words in (("list",), ("show", webhook["id"]), ("list", "--json"))]
     assert all("whsec" not in each and "sealed" not in each for each in later)
     assert webhook["id"] in later[0]
     assert "Tool" in later[0]
-    assert "Nothing was sent yet" in later[1]
+    assert "No attempts yet" in later[1]
 
 
 def test_an_org_that_is_not_there_is_remarked_upon(run: Run) -> None:
     ran = ok(run("webhook", "create", "--url", URL, "--org", "o-77", "--json"))
-    assert "there is no org 'o-77'" in ran.err
+    assert "has no org 'o-77'" in ran.err
     assert ran.json["orgs"] == ["o-77"]
 
 
@@ -86,9 +86,9 @@ def test_an_org_that_is_not_there_is_remarked_upon(run: Run) -> None:
         (("create", "--url", URL, "--webhook-allowed-hosts", "a b"), 1, "webhook_allowed_hosts"),
         (("create",), 2, "--url"),
         (("list", "--tenant", "north"), 1, "no tenant 'north'"),
-        (("show", "wh-1"), 1, "nothing is stored yet"),
-        (("pause", "wh-1"), 1, "nothing is stored yet"),
-        (("delete", "wh-1"), 1, "nothing is stored yet"),
+        (("show", "wh-1"), 1, "the store does not exist yet"),
+        (("pause", "wh-1"), 1, "the store does not exist yet"),
+        (("delete", "wh-1"), 1, "the store does not exist yet"),
         (("rotate", "wh-1", "--overlap", "soon"), 2, "not a span"),
         (("replay", "wh-1"), 2, "--since or --id"),
         (("replay", "wh-1", "--since", "1d", "--id", "evt-1"), 2, "--since or --id"),
@@ -140,7 +140,7 @@ def test_a_rotated_secret_is_shown_with_the_end_of_the_former(run: Run) -> None:
     assert rotated["secret"] not in ("", made["secret"])
     assert rotated["former_signs_until"] > made["created"]
     ended = run("webhook", "rotate", made["id"], "--overlap", "0s")
-    assert "The former secret signs no more." in ended.out
+    assert "The former secret is no longer used." in ended.out
     assert "former_signs_until" not in run("webhook", "rotate", made["id"], "--overlap", "0s", "--json").json
 
 
