@@ -176,8 +176,8 @@ def test_the_source_is_not_written_and_the_copy_is_told(run: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("memory:", "json:///b", "memory: keeps nothing"),
-        ("sqlite:///chalk.db", "memory:", "memory: keeps nothing"),
+        ("memory:", "json:///b", "memory: loses its data"),
+        ("sqlite:///chalk.db", "memory:", "memory: loses its data"),
         ("json:///nowhere", "json:///b", "json:///nowhere does not exist"),
         ("sqlite:///chalk.db", "sqlite:///./x/../chalk.db", "are the same store"),
         ("sqlite:///chalk.db", "redis://b", "no backend for 'redis'"),

@@ -87,7 +87,7 @@ def test_a_person_is_told_why_and_how_to_go_on(run: Run, tmp_path: Path) -> None
     assert "some.zip: Held: nothing was changed." in shown
     approved = run(*command[1:])
     assert (approved.code, "some.zip: Imported." in approved.out) == (0, True)
-    assert "Nothing was imported" in run("imports", "list").out
+    assert "There were no imports" in run("imports", "list").out
 
 
 def test_looking_at_imports_creates_nothing(run: Run, tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ def test_a_file_with_a_private_key_is_refused_without_showing_it(run: Run, tmp_p
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
-        ([], 2, "one of the two"),
-        (["--jwks-url", URL, "--jwks-file", "jwks.json"], 2, "one of the two"),
+        ([], 2, "one of them"),
+        (["--jwks-url", URL, "--jwks-file", "jwks.json"], 2, "one of them"),
         (["--jwks-url", URL, "--scope", "roster"], 2, "unknown scope 'roster'"),
         (["--jwks-url", "http://tool.example.org/"], 1, "by https only"),
         (["--jwks-file", "no-such-file"], 1, "no-such-file: No such file or directory"),
@@ -114,7 +114,7 @@ def test_for_a_person_what_was_added_is_told(run: Run, keys: Path) -> None:
     ran = run("issuer", "add", "--iss", ISS, "--aud", AUD, "--jwks-file", keys, "--replay")
     assert ran.out.startswith(f"Tokens of {ISS} for {AUD} are accepted.\n")
     assert "1 stored" in ran.out
-    assert "good for one request" in ran.out
+    assert "accepted once" in ran.out
 
 
 def test_an_issuer_may_be_limited_as_a_token_is(run: Run) -> None:

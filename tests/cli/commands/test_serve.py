@@ -144,7 +144,7 @@ def test_the_demo_replaces_nobodys_roster(run: Run, tmp_path: Path) -> None:
     before = run("check", "--json").json
     ran = run("demo", "--no-serve", "--json")
     assert (ran.code, ran.json["error"]) == (1, "refused")
-    assert "holds a roster already" in ran.json["message"]
+    assert "already has a roster" in ran.json["message"]
     served = run("demo", "--port", "0")
     assert (served.code, served.out) == (1, "")
     assert run("check", "--json").json == before

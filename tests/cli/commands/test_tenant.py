@@ -80,8 +80,8 @@ def test_looking_creates_no_store(run: Run, tmp_path: Path) -> None:
         (["create", "_control"], "'_control' cannot be the name of a tenant"),
         (["create", "a/b"], "'a/b' cannot be the name of a tenant"),
         (["create", "default"], "there is a tenant 'default' already"),
-        (["create", "north", "--storage", "memory:"], "memory: keeps nothing once this command ends"),
-        (["set", "default", "--demographics", "--storage", "memory:"], "memory: keeps nothing once this command ends"),
+        (["create", "north", "--storage", "memory:"], "memory: loses its data"),
+        (["set", "default", "--demographics", "--storage", "memory:"], "memory: loses its data"),
         (["show", "north"], "there is no tenant 'north': `chalk-flask tenant create north` creates one"),
         (["set", "north", "--demographics"], "there is no tenant 'north'"),
         (["delete", "north", "--yes"], "there is no tenant 'north'"),
@@ -152,7 +152,7 @@ def test_the_name_is_typed_to_delete_a_tenant(run: Run, typed: Typed) -> None:
 def test_a_script_says_yes(run: Run) -> None:
     create(run, "north")
     ran = run("tenant", "delete", "north", "--json")
-    assert (ran.code, ran.json) == (2, {"error": "usage", "message": "--json requires --yes: say --yes"})
+    assert (ran.code, ran.json) == (2, {"error": "usage", "message": "--json requires --yes, because it cannot ask for confirmation"})
     assert names(run) == ["default", "north"]
 
 
@@ -207,7 +207,7 @@ def test_a_tenant_that_is_opted_out_ends_what_its_webhooks_are_told(run: Run) ->
     made = run("webhook", "create", "--url", "https://tool.example.org/hooks", *words).json
     assert run("tenant", "set", "north", "--no-demographics").code == 0
     assert run("webhook", "show", made["id"], "--tenant", "north", "--json").json["withheld"] == ["demographics"]
-    assert "the tenant is not opted in" in run("webhook", "show", made["id"], "--tenant", "north").out
+    assert "the tenant has not opted in" in run("webhook", "show", made["id"], "--tenant", "north").out
     assert run("webhook", "create", "--url", "https://tool.example.org/hooks", *words).code == 1
     assert run("tenant", "set", "north", "--demographics").code == 0
     assert run("webhook", "show", made["id"], "--tenant", "north", "--json").json["withheld"] == []
