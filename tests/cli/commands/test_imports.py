@@ -153,7 +153,7 @@ def test_a_limit_that_would_never_hold_is_a_usage_error(run: Run) -> None:
     assert run("tenant", "set", "default", "--max-changed", "100%,0").code == 0
     ran = run("tenant", "set", "default", "--max-changed", "101%,0", "--json")
     assert (ran.code, ran.json["error"]) == (2, "usage")
-    assert "100 % at most, or off" in ran.json["message"]
+    assert "at most 100 %, or off" in ran.json["message"]
 
 
 @pytest.mark.usefixtures("url")

@@ -164,4 +164,4 @@ def test_a_test_that_fails_ends_with_1(run: Run) -> None:
     assert (ran.code, ran.json["state"], ran.json["attempts"][0]["status"]) == (1, "failed", 301)
     refused = run("webhook", "test", made["id"], "--json")
     assert refused.code == 1
-    assert "refused" in refused.json["attempts"][0]["error"], "the operator no longer allows it"
+    assert "rejected" in refused.json["attempts"][0]["error"], "the operator no longer allows it"
