@@ -1,12 +1,11 @@
-"""Who read what, as lines of JSON in a file a day, written off the path of the request.
+"""Access log: one JSON line for each authenticated request, in one file for each day (UTC).
 
-A line says who asked, in which tenant, for which route, and how much was answered; never a parameter's value, an id or
-anything of a record.
+A line says who read what: tenant, credential, route and number of rows. It contains no parameter value, no id of a
+record and no personal data. `docs/audit.md` lists the members.
 """
 
 from __future__ import annotations
 
-import atexit
 import heapq
 import logging
 import os
@@ -23,84 +22,69 @@ from typing import Any
 
 import orjson
 
+from chalk_flask.background import BatchWriter
+from chalk_flask.files import make_private_folder
 from chalk_flask.times import format_precise_timestamp
 
-__all__ = ["MOST", "AccessLog", "read_entries"]
+__all__ = ["MAX_PENDING_LINES", "AccessLog", "read_entries"]
 
 log = logging.getLogger(__name__)
 
-MOST = 16384
-"""Lines that wait to be written at the most; what comes beyond is dropped and counted."""
-GATHER = 0.5
-"""Seconds for which lines are gathered before they are written in one go."""
+MAX_PENDING_LINES = 16384
+"""Maximum number of lines that wait to be written; further ones are dropped and counted."""
+WRITE_INTERVAL_SECONDS = 0.5
 
-_BATCH = 1000
-_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.jsonl")
+_BATCH_SIZE = 1000
+_FILE_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.jsonl")
 
 
 class AccessLog:
-    """Files `2026-01-31.jsonl` (UTC) in a folder, kept for some days; several processes may write them at once.
+    """Access log in a folder of files such as `2026-01-31.jsonl`, which are deleted after `days` days. Thread-safe.
 
-    Nothing is written before `begin`. A folder that cannot be written is logged once, and the lines are lost.
+    Several processes can write to the same folder. Before `start`, nothing is written. If the folder cannot be
+    written, this is logged once and the lines are lost.
     """
 
-    on = False
-    """Whether lines are taken down."""
+    is_enabled = False
+    """True from `start` to `close`, unless `days` is 0."""
 
-    def __init__(self, folder: Path, days: int, gather: float = GATHER) -> None:
+    def __init__(self, folder: Path, days: int, interval: float = WRITE_INTERVAL_SECONDS) -> None:
         self._folder = folder
         self._days = days
-        self._gather = gather
+        self._interval = interval
         self._lock = threading.Lock()
-        self._queue: deque[tuple[str, bytes]] = deque()
+        self._pending: deque[tuple[str, bytes]] = deque()
         self._dropped = 0
-        self._day = ""
-        self._failing = False
-        self._torn = False
-        self._closing = threading.Event()
-        self._writer: threading.Thread | None = None
+        self._current_day = ""
+        self._is_failing = False
+        self._is_torn = False
+        self._writer = BatchWriter("access log", self._write_pending, delay=interval, flush_at_exit=True)
 
     def start(self) -> None:
-        """Take lines down from now on, unless they are kept for no day."""
-        self.on = self._days > 0
+        """Enable the access log."""
+        self.is_enabled = self._days > 0
 
-    def record(self, moment: float, members: str) -> None:
-        """Take down a line: members of a JSON object, which the moment, a POSIX timestamp, is put before.
+    def record(self, time: float, members: str) -> None:
+        """Add a line: `time` (seconds since the epoch) and `members`, the members of a JSON object as text.
 
-        Takes a microsecond and never waits: another thread writes. What waits for it is bytes, since objects would
-        be looked through again and again by Python's collector of garbage.
+        Takes microseconds and never waits: a background thread writes. The queue holds bytes, because Python's garbage
+        collector would traverse objects again and again.
         """
-        if len(self._queue) >= MOST:
+        if len(self._pending) >= MAX_PENDING_LINES:
             with self._lock:
                 self._dropped += 1
             return
-        time = _time(moment)
-        self._queue.append((time[:10], f'{{"time":"{time}",{members}}}\n'.encode()))
-        if self._writer is None:
-            self._start()
+        timestamp = _format_time(time)
+        self._pending.append((timestamp[:10], f'{{"time":"{timestamp}",{members}}}\n'.encode()))
+        self._writer.wake()
 
     def close(self) -> None:
-        """Write what is left, and take nothing down any more. Closing twice is harmless."""
-        self.on = False
-        self._closing.set()
-        if self._writer is not None:
-            self._writer.join(5)
-        self._write_all()
-        atexit.unregister(self.close)
+        """Write the pending lines and disable the access log. Closing again is harmless."""
+        self.is_enabled = False
+        self._writer.close()
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._writer is None and not self._closing.is_set():
-                self._writer = threading.Thread(target=self._write_on, name="record of reads", daemon=True)
-                self._writer.start()
-                atexit.register(self.close)
-
-    def _write_on(self) -> None:
-        while not self._closing.wait(self._gather):
-            self._write_all()
-
-    def _write_all(self) -> None:
-        while batch := [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]:
+    def _write_pending(self) -> float:
+        while batch := [self._pending.popleft() for _ in range(min(len(self._pending), _BATCH_SIZE))]:
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
             if dropped:
@@ -109,82 +93,85 @@ class AccessLog:
                 batch.append((day, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)))
             for day, group in groupby(batch, key=itemgetter(0)):
                 self._write(day, b"".join(line for _, line in group))
+        return self._interval  # the thread goes on: starting one would slow down a request
 
-    def _write(self, day: str, text: bytes) -> None:
+    def _write(self, day: str, lines: bytes) -> None:
         try:
-            if day != self._day:
-                self._prepare(day)
-            self._append(self._folder / f"{day}.jsonl", text)
-            self._failing = False
+            if day != self._current_day:
+                self._begin_day(day)
+            self._append(self._folder / f"{day}.jsonl", lines)
+            self._is_failing = False
         except OSError as error:
-            if not self._failing:
-                log.warning("reads are not recorded: %s cannot be written: %s", self._folder, error.strerror)
-            self._failing = True
-            self._day = ""
+            if not self._is_failing:
+                log.warning(
+                    "requests are not recorded: cannot write the access log in %s: %s", self._folder, error.strerror
+                )
+            self._is_failing = True
+            self._current_day = ""
 
-    def _append(self, path: Path, text: bytes) -> None:
-        """Add the lines in one call, which the system never mixes with another process's."""
+    def _append(self, path: Path, lines: bytes) -> None:
+        """Append the lines in one call, which the system never mixes with that of another process."""
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            # A disk that was full cut the last line short: what follows must not be part of it.
-            text = b"\n" + text if self._torn else text
-            self._torn = os.write(file, text) < len(text)
+            # A full disk cut the last line short; the next line must not be part of it.
+            lines = b"\n" + lines if self._is_torn else lines
+            self._is_torn = os.write(file, lines) < len(lines)
         finally:
             os.close(file)
 
-    def _prepare(self, day: str) -> None:
-        """Make the folder, and remove the files whose days are over."""
-        for folder in (self._folder.parent, self._folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        oldest = (date.fromisoformat(day) - timedelta(days=self._days)).isoformat()
+    def _begin_day(self, day: str) -> None:
+        """Create the folder and delete the files that have expired."""
+        make_private_folder(self._folder)
+        newest_expired = (date.fromisoformat(day) - timedelta(days=self._days)).isoformat()
         for path in self._folder.iterdir():
-            if (match := _NAME.fullmatch(path.name)) and match[1] <= oldest:
+            if (match := _FILE_NAME.fullmatch(path.name)) and match[1] <= newest_expired:
                 path.unlink(missing_ok=True)
-        self._day = day
+        self._current_day = day
 
 
 def read_entries(folder: Path, since: str = "") -> Iterator[dict[str, Any]]:
-    """The lines in a folder since a moment as `written` gives it, the oldest first; those that are torn are left out.
+    """Yield the entries in a folder, oldest first; torn lines are left out.
 
-    Holds some thousands of them at a time. A folder that is not there has none. Raises OSError.
+    `since` is the earliest time, as `times.format_precise_timestamp` returns it. A missing folder has no entries. Holds
+    MAX_PENDING_LINES entries in memory. Raises OSError.
     """
     if not folder.is_dir():
         return
-    found = _found(folder, since)
-    # Several processes write, each a batch at a time: a line may stand some thousands of places too late.
-    waiting = [(line["time"], place, line) for place, line in enumerate(islice(found, MOST))]
-    heapq.heapify(waiting)
-    for place, line in enumerate(found, MOST):
-        yield heapq.heappushpop(waiting, (line["time"], place, line))[2]
-    while waiting:
-        yield heapq.heappop(waiting)[2]
+    entries = _read_lines(folder, since)
+    # Several processes write in batches, so a line can be some thousands of lines too late.
+    window = [(entry["time"], number, entry) for number, entry in enumerate(islice(entries, MAX_PENDING_LINES))]
+    heapq.heapify(window)
+    for number, entry in enumerate(entries, MAX_PENDING_LINES):
+        yield heapq.heappushpop(window, (entry["time"], number, entry))[2]
+    while window:
+        yield heapq.heappop(window)[2]
 
 
-def _found(folder: Path, since: str) -> Iterator[dict[str, Any]]:
-    names = sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
+def _read_lines(folder: Path, since: str) -> Iterator[dict[str, Any]]:
+    names = sorted(path.name for path in folder.iterdir() if _FILE_NAME.fullmatch(path.name))
     for name in names:
         if name[:10] >= since[:10]:
             with (folder / name).open("rb") as file:
-                for text in file:
-                    line = _parsed(text)
-                    if line is not None and line["time"] >= since:
-                        yield line
+                for line in file:
+                    entry = _parse_line(line)
+                    if entry is not None and entry["time"] >= since:
+                        yield entry
 
 
-def _parsed(text: bytes) -> dict[str, Any] | None:
+def _parse_line(line: bytes) -> dict[str, Any] | None:
     try:
-        line = orjson.loads(text)
+        entry = orjson.loads(line)
     except ValueError:
         return None
-    return line if isinstance(line, dict) and isinstance(line.get("time"), str) else None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("time"), str) else None
 
 
-def _time(moment: float) -> str:
-    """The moment as `written` gives it; what requests of one second share is worked out once."""
-    second = int(moment)
-    return f"{_second(second)}.{int((moment - second) * 1_000_000):06}Z"
+def _format_time(time: float) -> str:
+    """Return the time as `format_precise_timestamp` does; the part up to the second is cached."""
+    second = int(time)
+    return f"{_format_second(second)}.{int((time - second) * 1_000_000):06}Z"
 
 
 @lru_cache(maxsize=64)
-def _second(second: int) -> str:
+def _format_second(second: int) -> str:
     return format_precise_timestamp(datetime.fromtimestamp(second, UTC))[:-8]

@@ -1,8 +1,7 @@
-"""Logins of clients, gathered before they are noted: whoever guesses secrets must not be able to fill the disk."""
+"""Audit events of OAuth logins, counted before they are stored so that an attacker cannot fill the disk."""
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -13,20 +12,20 @@ from typing import Any, NamedTuple
 from backends import CONTROL, Backend, StorageError
 from chalk_flask.audit.events import record_event
 from chalk_flask.audit.log import FindAuditTenant
+from chalk_flask.background import BatchWriter
 
-__all__ = ["MOST", "LoginLog"]
+__all__ = ["MAX_TRACKED_LOGINS", "LoginLog"]
 
 log = logging.getLogger(__name__)
 
-EVERY = 60.0
-"""Seconds between two entries on the same client, address and outcome; what comes in between is counted."""
-MOST = 256
-"""Pairs of client and address that are told apart at a time; what is beyond is one entry that names none."""
+EVENT_INTERVAL_SECONDS = 60.0
+"""Minimum time between two events of the same client, address and result; logins in between are counted."""
+MAX_TRACKED_LOGINS = 256
+"""Maximum number of clients and addresses within EVENT_INTERVAL_SECONDS; one event without names counts the others."""
+LOCK_TIMEOUT_SECONDS = 1.0
 
-WAIT = 1.0
 
-
-class _LoginAttempt(NamedTuple):
+class _Login(NamedTuple):
     tenant: str
     event: str
     client: str | None
@@ -34,99 +33,89 @@ class _LoginAttempt(NamedTuple):
 
 
 class LoginLog:
-    """Notes logins in a thread that lives while there is work; entries carry the `count` of what they stand for.
+    """Log of successful and failed logins. Thread-safe; a background thread stores the events.
 
-    What cannot be written now, because an import holds the store, is written later.
+    The member `count` of an event is the number of logins that it stands for. Events that cannot be stored because an
+    import locks the store are stored later.
     """
 
     def __init__(
         self,
         store: Backend,
         find_audit_tenant: FindAuditTenant,
-        every: float = EVERY,
-        gather: float = 1.0,
+        interval: float = 1.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._find_audit_tenant = find_audit_tenant
-        self._every = every
-        self._gather = gather
+        self._interval = interval
         self._now = now
         self._lock = threading.Lock()
-        self._pending: Counter[_LoginAttempt] = Counter()
-        self._noted: dict[_LoginAttempt, float] = {}
-        self._closing = threading.Event()
-        self._writer: threading.Thread | None = None
+        self._pending: Counter[_Login] = Counter()
+        self._stored: dict[_Login, float] = {}
+        self._writer = BatchWriter("login log", self._write_due, delay=interval, flush_at_exit=True)
 
     def succeeded(self, tenant: str, client: str) -> None:
-        """A client showed its credentials and got a token."""
-        self._take(_LoginAttempt(tenant, "login.succeeded", client, None))
+        """Count a login of a client that received a token."""
+        self._count(_Login(tenant, "login.succeeded", client, None))
 
     def failed(self, tenant: str | None, client: str | None, address: str) -> None:
-        """Wrong credentials came from an address; for a client that is not known give neither tenant nor client.
+        """Count a failed login from an address. Pass None for tenant and client if the client is unknown.
 
-        Never give an id that is not known: it may be somebody's secret in the wrong place.
+        Never pass an unknown client id: it may be a secret that was sent in the wrong place.
         """
-        self._take(_LoginAttempt(tenant or CONTROL, "login.failed", client, address))
+        self._count(_Login(tenant or CONTROL, "login.failed", client, address))
 
     def close(self) -> None:
-        """Write what is left, and end the thread. To be called before the store is closed; twice is harmless."""
-        self._closing.set()
-        writer = self._writer
-        if writer is not None:
-            writer.join(5)
-        self._write(self._taken(everything=True))
-        atexit.unregister(self.close)
+        """Store the pending events and end the thread. Call it before the store is closed; again is harmless."""
+        self._writer.close()
 
-    def _take(self, login: _LoginAttempt) -> None:
+    def _count(self, login: _Login) -> None:
         with self._lock:
-            if login not in self._pending and len(self._noted.keys() | self._pending.keys()) >= MOST:
-                self._forget()
-                if len(self._noted.keys() | self._pending.keys()) >= MOST:
-                    login = _LoginAttempt(CONTROL, login.event, None, None)
+            if login not in self._pending and self._is_full():
+                self._expire()
+                if self._is_full():
+                    login = _Login(CONTROL, login.event, None, None)
             self._pending[login] += 1
-            if self._writer is None or not self._writer.is_alive():
-                self._writer = threading.Thread(target=self._write_on, name="audit of logins", daemon=True)
-                self._writer.start()
-                atexit.unregister(self.close)  # there is one call at the end, however often a thread was started
-                atexit.register(self.close)
+        self._writer.wake()
 
-    def _write_on(self) -> None:
-        while not self._closing.wait(self._gather):
-            self._write(self._taken())
-            with self._lock:
-                if not self._pending:
-                    self._writer = None
-                    return
+    def _is_full(self) -> bool:
+        return len(self._stored.keys() | self._pending.keys()) >= MAX_TRACKED_LOGINS
 
-    def _taken(self, everything: bool = False) -> Counter[_LoginAttempt]:
+    def _expire(self) -> None:
+        limit = self._now() - EVENT_INTERVAL_SECONDS
+        self._stored = {login: stored for login, stored in self._stored.items() if stored > limit}
+
+    def _write_due(self) -> float | None:
+        self._write(self._take_due())
         with self._lock:
-            self._forget()
-            due = [login for login in self._pending if everything or login not in self._noted]
-            self._noted.update((login, self._now()) for login in due)
+            return self._interval if self._pending else None
+
+    def _take_due(self) -> Counter[_Login]:
+        with self._lock:
+            self._expire()
+            due = [login for login in self._pending if self._writer.is_closing or login not in self._stored]
+            self._stored.update((login, self._now()) for login in due)
             return Counter({login: self._pending.pop(login) for login in due})
 
-    def _forget(self) -> None:
-        late = self._now() - self._every
-        self._noted = {login: noted for login, noted in self._noted.items() if noted > late}
-
-    def _write(self, logins: Counter[_LoginAttempt]) -> None:
-        by_tenant: defaultdict[str, list[_LoginAttempt]] = defaultdict(list)
+    def _write(self, logins: Counter[_Login]) -> None:
+        by_tenant: defaultdict[str, list[_Login]] = defaultdict(list)
         for login in logins:
             by_tenant[login.tenant].append(login)
         for tenant, group in by_tenant.items():
             try:
-                with self._store.write(self._find_audit_tenant(self._store, tenant), wait=WAIT) as transaction:
+                home = self._find_audit_tenant(self._store, tenant)
+                with self._store.write(home, wait=LOCK_TIMEOUT_SECONDS) as transaction:
                     for login in group:
-                        named = {"client": login.client, "address": login.address}
-                        facts: dict[str, Any] = {**named, "count": logins[login]}
-                        record_event(transaction, tenant, login.event, **facts)
+                        names = {"client": login.client, "address": login.address}
+                        members: dict[str, Any] = {**names, "count": logins[login]}
+                        record_event(transaction, tenant, login.event, **members)
             except StorageError as error:
                 self._put_back(group, logins)
-                log.debug("%d logins wait to be noted: %s", len(group), type(error).__name__)
+                log.debug("%d login events are stored later: %s", len(group), type(error).__name__)
 
-    def _put_back(self, group: list[_LoginAttempt], logins: Counter[_LoginAttempt]) -> None:
+    def _put_back(self, group: list[_Login], logins: Counter[_Login]) -> None:
         with self._lock:
             for login in group:
                 self._pending[login] += logins[login]
-                self._noted.pop(login, None)
+                self._stored.pop(login, None)

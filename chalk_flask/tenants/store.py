@@ -40,6 +40,8 @@ DEFAULT_TENANT = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_TAKEN = "there is a tenant {!r} already; choose another name"
 DEMOGRAPHICS = "demographics"
+"""Collection that is denied without the opt-in of the tenant."""
+
 _BATCH_SIZE = 50_000
 
 

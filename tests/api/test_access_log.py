@@ -39,7 +39,7 @@ def entries(app: Flask, tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
     """Function that returns the entries so far."""
 
     def read() -> list[dict[str, Any]]:
-        services_of(app).access_log._write_all()
+        services_of(app).access_log._write_pending()
         return list(read_entries(tmp_path / "data" / "reads"))
 
     return read
