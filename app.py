@@ -1,4 +1,4 @@
-"""The WSGI entry: `app` for any WSGI server. `python app.py` does what `chalk-flask serve` does."""
+"""WSGI entry point: `app` for any WSGI server. `python app.py` is the same as `chalk-flask serve`."""
 
 from chalk_flask import create_app
 

@@ -1,4 +1,4 @@
-"""`python -m chalk_flask` is `chalk-flask`."""
+"""Entry point of `python -m chalk_flask`, which is the command `chalk-flask`."""
 
 from chalk_flask.cli import main
 

@@ -1,4 +1,4 @@
-"""How the application is put together, a line a step."""
+"""Application factory: creates the services from the settings and registers the API."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 
 from flask import Flask
 
-from backends import open_store
+from backends import Backend, open_store
 from chalk_flask import api
 from chalk_flask.audit.access_log import AccessLog
-from chalk_flask.audit.log import AuditLog
 from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.clients.access_tokens import KEY_FILE_NAME, AccessTokenIssuer
@@ -22,7 +21,7 @@ from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.services import Services
-from chalk_flask.settings import load_settings
+from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import find_audit_tenant
 from chalk_flask.webhooks.delivery.leader_lock import leader_lock_for
@@ -33,45 +32,54 @@ from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
 __all__ = ["create_application"]
 
 
+def create_application(arguments: Mapping[str, object]) -> Flask:
+    """Return the application; see `chalk_flask.create_app`."""
+    services = _create_services(load_settings(arguments))
+    app = _SyncFlask("chalk_flask", static_folder=None)
+    app.extensions["chalk"] = services
+    api.register(app, services)
+    return app
+
+
+def _create_services(settings: Settings) -> Services:
+    data = Path(settings.data).absolute()
+    store = open_store(settings.storage, COLLECTIONS)
+    cipher = SecretCipher(data)
+    tokens = TokenStore(store)
+    clients = ClientStore(store, vault=cipher)
+    access_tokens = AccessTokenIssuer(clients, KeyFile(data / KEY_FILE_NAME), settings.token_seconds)
+    return Services(
+        settings=settings,
+        store=store,
+        tokens=tokens,
+        clients=clients,
+        access_tokens=access_tokens,
+        # Access tokens are JWTs too, so their verifier precedes that of trusted issuers.
+        authenticator=Authenticator((tokens, access_tokens, JwtVerifier(store))),
+        oauth1=OAuth1Verifier(store, cipher),
+        login_log=LoginLog(store, find_audit_tenant),
+        access_log=_create_access_log(settings, data),
+        worker=_create_worker(settings, store, cipher, data),
+    )
+
+
+def _create_access_log(settings: Settings, data: Path) -> AccessLog:
+    access_log = AccessLog(data / "reads", settings.audit_days)
+    # With the default, only `chalk-flask serve` starts it: creating an application creates no folder.
+    if settings.sources.get("data") != "default":
+        access_log.start()
+    return access_log
+
+
+def _create_worker(settings: Settings, store: Backend, cipher: SecretCipher, data: Path) -> Worker:
+    guard = SsrfGuard(settings.webhook_allowed_hosts.split(","))
+    leader_lock = leader_lock_for(settings.storage, data, shared=store.shared)
+    return Worker(store, cipher, leader_lock, lambda: WebhookClient(guard))
+
+
 class _SyncFlask(Flask):
-    """Flask asks of every function of every request whether it is a coroutine; ours are not."""
+    """Flask application without coroutines: skips the check of every view for `async def`."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """The function itself."""
+        """Return the function unchanged."""
         return func
-
-
-def create_application(settings: Mapping[str, object]) -> Flask:
-    """What `chalk_flask.create_app` returns."""
-    read = load_settings(settings)
-    store = open_store(read.storage, COLLECTIONS)
-    data = Path(read.data).absolute()
-    vault = SecretCipher(data)
-    tokens, clients, oauth1 = TokenStore(store), ClientStore(store, vault=vault), OAuth1Verifier(store, vault)
-    access_tokens = AccessTokenIssuer(clients, KeyFile(data / KEY_FILE_NAME), read.token_seconds)
-    # Ours come before those of other issuers, which are JWTs too.
-    door = Authenticator((tokens, access_tokens, JwtVerifier(store)))
-    reads = AccessLog(data / "reads", read.audit_days)
-    # Otherwise `chalk-flask serve` begins: an application that is only made leaves no folder where it happens to run.
-    if read.sources.get("data") != "default":
-        reads.start()
-    guard = SsrfGuard(read.webhook_allowed_hosts.split(","))
-    lease = leader_lock_for(read.storage, data, shared=store.shared)
-    worker = Worker(store, vault, lease, lambda: WebhookClient(guard))
-    chalk = Services(
-        read,
-        store,
-        tokens,
-        clients,
-        access_tokens,
-        door,
-        AuditLog(store, find_audit_tenant),
-        LoginLog(store, find_audit_tenant),
-        reads,
-        oauth1,
-        worker,
-    )
-    app = _SyncFlask("chalk_flask", static_folder=None)
-    app.extensions["chalk"] = chalk
-    api.register(app, chalk)
-    return app

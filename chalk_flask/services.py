@@ -1,4 +1,4 @@
-"""The parts that a running service is made of."""
+"""Services that the parts of a running application share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from backends import Backend
 from chalk_flask.audit.access_log import AccessLog
-from chalk_flask.audit.log import AuditLog
 from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.clients.access_tokens import AccessTokenIssuer
@@ -19,9 +18,9 @@ from chalk_flask.webhooks.delivery.worker import Worker
 __all__ = ["Services"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What `create_app` puts together; `app.extensions["chalk"]` holds it."""
+    """Services of an application, in `app.extensions["chalk"]`. All of them are thread-safe."""
 
     settings: Settings
     store: Backend
@@ -29,8 +28,7 @@ class Services:
     clients: ClientStore
     access_tokens: AccessTokenIssuer
     authenticator: Authenticator
-    audit: AuditLog
+    oauth1: OAuth1Verifier
     login_log: LoginLog
     access_log: AccessLog
-    oauth1: OAuth1Verifier
     worker: Worker

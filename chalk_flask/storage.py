@@ -1,4 +1,4 @@
-"""What a store of the service keeps: the roster, and what is needed beside it."""
+"""Collections of the service's store, and access to a store that may not exist yet."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Protocol
 from backends import COPY_MARKER, Backend, Closeable, Collection, Field, Snapshot, Transaction, open_store, store_exists
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["COLLECTIONS"]
+__all__ = ["COLLECTIONS", "LazyStore", "RosterStore"]
 
 COLLECTIONS: tuple[Collection, ...] = (
     *(resource.collection for resource in FILES.values()),
-    # The stamp of the last write transaction, so that the next one is above it.
+    # Timestamp of the last write transaction; the next one must be later.
     Collection("clock", bumps_revision=False),
-    # Which records of the gradebook a grade tool wrote, so that imports leave them alone.
+    # Provenance: gradebook records that a grade tool wrote, which imports must not change.
     Collection("origins", (Field("collection"), Field("record", indexed=True)), bumps_revision=False),
-    # The number of each record's last change, for those who follow.
+    # Sequence number of the last change of each record, for the change feed.
     Collection("sequence", (Field("number", "number", indexed=True), Field("collection")), bumps_revision=False),
-    # What imports did, by their ids, and those that are held.
+    # Import runs, by id.
     Collection("imports", (Field("started", indexed=True), Field("state"), Field("package")), bumps_revision=False),
-    # Who is told of changes, what they are sent, and how far that has come; by id, by number, by number.
+    # Webhook subscriptions by id, their events and their deliveries by number.
     Collection("webhooks", bumps_revision=False),
     Collection("outbox", bumps_revision=False),
     Collection(
@@ -34,36 +34,36 @@ COLLECTIONS: tuple[Collection, ...] = (
         ),
         bumps_revision=False,
     ),
-    # In the reserved tenant `_control`: that a copy of another store has begun to fill this one.
+    # The following collections are in the control tenant. Marker of an unfinished copy into this store:
     COPY_MARKER,
-    # Bearer tokens by their SHA-256, there as well.
+    # API tokens, by their SHA-256.
     Collection("tokens", (Field("id", indexed=True), Field("tenant", indexed=True)), bumps_revision=False),
-    # There as well: tenants by name, OAuth clients and trusted issuers by their ids.
+    # Tenants by name, OAuth clients and trusted issuers by id.
     Collection("tenants", bumps_revision=False),
     Collection("clients", (Field("tenant", indexed=True),), bumps_revision=False),
     Collection("issuers", (Field("tenant", indexed=True), Field("issuer", indexed=True)), bumps_revision=False),
-    # What changed something, in its tenant, by moment.
+    # Audit events by time, in their tenant or in the control tenant.
     Collection("audit", (Field("time", indexed=True), Field("event")), bumps_revision=False),
 )
-"""Every collection, to be given to `backends.open_store`."""
+"""All collections, for `backends.open_store`."""
 
 
 class RosterStore(Protocol):
-    """Where rosters are read and written; any `Backend` will do."""
+    """Store from which rosters are read and to which they are written: a `Backend` or a `LazyStore`."""
 
     def read(self, tenant: str) -> Snapshot:
-        """A snapshot of the tenant's records."""
+        """Return a snapshot of a tenant."""
         ...
 
     def write(self, tenant: str) -> Transaction:
-        """A transaction on them."""
+        """Return a write transaction of a tenant."""
         ...
 
 
 class LazyStore(Closeable):
-    """The store at a URL; as long as it does not exist, it reads as empty. A context manager.
+    """Context manager for the store at a URL that is created by the first write, and is empty before that.
 
-    Whatever `open_store` raises comes with the first read of a store that exists, else with the first write.
+    The first read of an existing store, or the first write, raises what `open_store` raises.
     """
 
     def __init__(self, url: str) -> None:
