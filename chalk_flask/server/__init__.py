@@ -1,4 +1,7 @@
-"""HTTP server: waitress with strict parsing and turns for short requests. `serve` is the entry point."""
+"""HTTP server: waitress with strict request parsing, unbuffered sending and priority for short requests.
+
+`serve` serves a WSGI application with the settings until the process receives SIGTERM or SIGINT.
+"""
 
 from chalk_flask.server.server import BindError, serve
 

@@ -1,4 +1,4 @@
-"""How an answer is sent: its head with its first block, and each block straight from where it was made."""
+"""Sending of responses: the head together with the first block, and blocks without a copy."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from waitress.task import WSGITask
 
 __all__ = ["SendingChannel", "Task"]
 
-TOGETHER = 262144
-"""Bytes up to which copying a block behind the head costs less than another call into the system."""
+MAX_JOINED_BYTES = 262144
+"""Size up to which it is cheaper to append a block to the head than to make another system call."""
 
 
 class SendingChannel(HTTPChannel):
-    """waitress copies every block into a buffer and out again; here only what the socket does not take is kept.
+    """Connection that buffers only what the socket does not accept at once.
 
-    `head` is put before the next block.
+    waitress copies every block into a buffer first. `head` is sent in front of the next block.
     """
 
     head: bytes = b""
 
     def write_soon(self, data: Any) -> int:
-        """Send a block, or as much as the socket takes now; the rest waits in a buffer, for whose end this may wait.
+        """Send a block and return its length. Raises ClientDisconnected.
 
-        Raises ClientDisconnected.
+        What the socket does not accept is buffered; this waits while the buffer is full.
         """
         if not self.connected:
             raise ClientDisconnected
         head, self.head = self.head, b""
         if not isinstance(data, bytes):
             self._write(head)
-            return super().write_soon(data)  # a file, that waitress sends as one
-        if len(data) > TOGETHER:
+            return super().write_soon(data)  # a file, which waitress sends itself
+        if len(data) > MAX_JOINED_BYTES:
             self._write(head)
             self._write(data)
         else:
@@ -42,7 +42,7 @@ class SendingChannel(HTTPChannel):
 
     def _write(self, data: bytes) -> None:
         with self.outbuf_lock:
-            if not self.connected:  # the client may have gone since
+            if not self.connected:  # the client may have disconnected meanwhile
                 raise ClientDisconnected
             sent = 0 if self.total_outbufs_len else self.send(data, do_close=False)
             if sent:
@@ -53,38 +53,42 @@ class SendingChannel(HTTPChannel):
 
 
 class Task(WSGITask):
-    """Sends the head together with the first block of the body, and keeps the connection when there is no body."""
+    """Response that sends its head with the first block of the body, and keeps connections of responses without one."""
 
     channel: SendingChannel
-    _measured = False
+    _has_length = False
 
     @property
     def has_body(self) -> bool:
-        """Whether a body follows the head, as far as the length of the answer is concerned."""
-        return self._measured or (super().has_body and getattr(self.request, "command", "") != "HEAD")
+        """True if waitress must treat the response as one with a body."""
+        return self._has_length or (super().has_body and getattr(self.request, "command", "") != "HEAD")
 
     def build_response_header(self) -> bytes:
-        """The head. waitress closes a connection after an answer without a length, though 304, 204, HEAD end there."""
+        """Return the head.
+
+        waitress closes the connection after a response without a length. Responses without a body (304, 204, HEAD)
+        therefore declare the length 0 while the head is built.
+        """
         if self.has_body:
             return super().build_response_header()
-        told = any(name.lower() == "content-length" for name, _ in self.response_headers)
-        self._measured = True
+        declares_length = any(name.lower() == "content-length" for name, _ in self.response_headers)
+        self._has_length = True
         try:
             self.content_length = self.content_length or 0
             head = super().build_response_header()
         finally:
-            self._measured = False
-        return head if told else head.replace(b"\r\nContent-Length: 0\r\n", b"\r\n", 1)
+            self._has_length = False
+        return head if declares_length else head.replace(b"\r\nContent-Length: 0\r\n", b"\r\n", 1)
 
     def write(self, data: bytes) -> None:
-        """Send a block of the body, or the head alone when there is none."""
+        """Send a block of the body, or only the head if there is no body."""
         if self.complete and not self.wrote_header and data and self.has_body:
             self.channel.head = self.build_response_header()
             self.wrote_header = True
         super().write(data)
 
     def finish(self) -> None:
-        """Send what is left: the head of an answer without a body."""
+        """Finish the response, and send the head of one without a body."""
         super().finish()
         if self.channel.head:
             self.channel.write_soon(b"")

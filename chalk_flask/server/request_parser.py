@@ -1,4 +1,4 @@
-"""Requests that are not quite HTTP: what is clear is read, the rest is refused in our own words."""
+"""Parsing of requests: unescaped targets are accepted, other invalid requests rejected with a JSON error."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from chalk_flask.server.channel import SendingChannel, Task
 
 __all__ = ["Channel"]
 
-_RAW = re.compile(rb"[^\x21-\x7e]")
-_LENGTH = re.compile(rb"(?i)\ncontent-length[ \t]*:")
-_TRANSFER = re.compile(rb"(?i)\ntransfer-encoding[ \t]*:")
+_UNESCAPED = re.compile(rb"[^\x21-\x7e]")
+_CONTENT_LENGTH = re.compile(rb"(?i)\ncontent-length[ \t]*:")
+_TRANSFER_ENCODING = re.compile(rb"(?i)\ntransfer-encoding[ \t]*:")
 
 
 class Parser(HTTPRequestParser):
-    """Takes raw blanks and bytes beyond ASCII in the target, as in `?filter=familyName='Müller'`, for escaped ones."""
+    """Parser that accepts unescaped blanks and non-ASCII bytes in the target: `?filter=familyName='Müller'`."""
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Read the request line and the headers."""
+        """Parse the request line and the headers. Raises ParsingError."""
         line, end, headers = header_plus.partition(b"\r\n")
-        if _TRANSFER.search(header_plus) and _LENGTH.search(header_plus):
-            # Two readers may see two ends of such a request: what one takes for its body is the next to the other.
+        if _TRANSFER_ENCODING.search(header_plus) and _CONTENT_LENGTH.search(header_plus):
+            # A proxy and this server could disagree where the request ends (request smuggling, RFC 9112, section 6.1).
             raise ParsingError("Content-Length and Transfer-Encoding are both given")
-        super().parse_header(_escaped(line.rstrip()) + end + headers)
+        super().parse_header(_escape_target(line.rstrip()) + end + headers)
 
 
-def _escaped(line: bytes) -> bytes:
+def _escape_target(line: bytes) -> bytes:
     method, _, rest = line.partition(b" ")
     target, _, version = rest.rpartition(b" ")
-    if not target or not version.startswith(b"HTTP/") or not _RAW.search(target):
+    if not target or not version.startswith(b"HTTP/") or not _UNESCAPED.search(target):
         return line
-    return b"%s %s %s" % (method, _RAW.sub(lambda raw: b"%%%02X" % raw[0][0], target), version)
+    return b"%s %s %s" % (method, _UNESCAPED.sub(lambda match: b"%%%02X" % match[0][0], target), version)
 
 
 class JsonErrorTask(ErrorTask):
-    """A request that never reached the application is refused in the body that the application uses."""
+    """Error response, in the JSON format of the API, to a request that cannot be parsed."""
 
     def execute(self) -> None:
-        """Send the refusal and close the connection."""
+        """Send the error and close the connection."""
         request: Any = self.request
         status, _, _ = request.error.to_response(self.channel.server.adj.ident)
-        failed = status.startswith("5")
-        message = f"The request is not one that this server reads ({status})."
+        is_server_error = status.startswith("5")
+        message = f"The server cannot parse this request ({status})."
         entry = {
             "imsx_codeMajor": "failure",
             "imsx_severity": "error",
             "imsx_description": message,
-            "imsx_codeMinor": "internal_server_error" if failed else "invalid data",
+            "imsx_codeMinor": "internal_server_error" if is_server_error else "invalid data",
         }
-        error = "server_error" if failed else "invalid_data"
+        error = "server_error" if is_server_error else "invalid_data"
         body = orjson.dumps({"error": error, "message": message, "statusInfoSet": [entry]})
         self.status = status
         self.response_headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
@@ -63,7 +63,7 @@ class JsonErrorTask(ErrorTask):
 
 
 class Channel(SendingChannel):
-    """A connection with these two."""
+    """Connection with the parser and the error responses of this module."""
 
     task_class: Any = Task
 

@@ -1,4 +1,4 @@
-"""Requests take turns while they are short: none is lost, none is served twice, none waits for a slow reader."""
+"""Dispatcher: short requests run in turn, long ones in parallel, and each exactly once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.paths import ROOT
 
 
 class Task:
-    """A request that counts how often it is served and cancelled."""
+    """Request that counts how often it is served and cancelled."""
 
     def __init__(self, work: Callable[[], object] = lambda: None) -> None:
         self.work = work
@@ -44,26 +44,26 @@ class Task:
         self.cancelled += 1
 
 
-class Running:
-    """A dispatcher with its threads, and what the server's loop does: relieve it while requests wait."""
+class RunningDispatcher:
+    """Dispatcher with its threads and a loop that relieves it, as the server does."""
 
     def __init__(self, threads: int) -> None:
         self.dispatcher = ShortRequestFirstDispatcher()
         self.dispatcher.set_thread_count(threads)
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._loop = threading.Thread(target=self._relieve)
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> RunningDispatcher:
         self._loop.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._loop.join()
         self.dispatcher.shutdown(timeout=10)
 
     def _relieve(self) -> None:
-        while not self._over.wait(SHORT_REQUEST_SECONDS):
+        while not self._stopped.wait(SHORT_REQUEST_SECONDS):
             if self.dispatcher.waiting:
                 self.dispatcher.relieve()
 
@@ -77,12 +77,12 @@ def all_done(tasks: list[Task], seconds: float = 20) -> bool:
     return all(task.done.wait(max(0, deadline - time.monotonic())) for task in tasks)
 
 
-def test_every_request_is_served_exactly_once_whoever_adds_it() -> None:
-    chance = random.Random(5)
+def test_each_request_of_many_threads_is_served_once() -> None:
+    rng = random.Random(5)
     works: list[Callable[[], object]] = [lambda: None] * 30
     works += [lambda: time.sleep(0.0005), lambda: time.sleep(0.012)]
-    batches = [[Task(chance.choice(works)) for _ in range(400)] for _ in range(6)]
-    with Running(8) as running:
+    batches = [[Task(rng.choice(works)) for _ in range(400)] for _ in range(6)]
+    with RunningDispatcher(8) as running:
         adders = [threading.Thread(target=running.add, args=(batch,)) for batch in batches]
         for adder in adders:
             adder.start()
@@ -93,16 +93,16 @@ def test_every_request_is_served_exactly_once_whoever_adds_it() -> None:
     assert {(task.served, task.cancelled) for task in tasks} == {(1, 0)}
 
 
-def test_requests_that_come_one_by_one_are_each_served() -> None:
-    with Running(4) as running:
+def test_single_requests_are_served() -> None:
+    with RunningDispatcher(4) as running:
         for _ in range(500):
             task = Task()
             running.dispatcher.add_task(task)
             assert task.done.wait(5)
 
 
-def test_a_request_that_adds_another_when_it_is_over_has_it_served() -> None:
-    with Running(4) as running:
+def test_request_that_adds_a_request_has_it_served() -> None:
+    with RunningDispatcher(4) as running:
         last = Task()
         chain = last
         for _ in range(200):
@@ -112,10 +112,8 @@ def test_a_request_that_adds_another_when_it_is_over_has_it_served() -> None:
     assert last.served == 1
 
 
-def test_short_requests_are_worked_on_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        dispatcher, "SHORT_REQUEST_SECONDS", 60.0
-    )  # so that none of them is long, however busy the machine is
+def test_short_requests_run_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "SHORT_REQUEST_SECONDS", 60.0)  # no request becomes long, even on a busy machine
     lock, overlaps = threading.Lock(), 0
 
     def work() -> None:
@@ -126,16 +124,16 @@ def test_short_requests_are_worked_on_one_at_a_time(monkeypatch: pytest.MonkeyPa
         else:
             overlaps += 1
 
-    with Running(8) as running:
+    with RunningDispatcher(8) as running:
         tasks = [Task(work) for _ in range(300)]
         running.add(tasks)
         assert all_done(tasks)
     assert overlaps == 0
 
 
-def test_a_short_request_does_not_wait_for_long_ones() -> None:
+def test_short_request_does_not_wait_for_long_ones() -> None:
     go_on = threading.Event()
-    with Running(8) as running:
+    with RunningDispatcher(8) as running:
         slow = [Task(lambda: go_on.wait(20)) for _ in range(7)]
         running.add(slow)
         times = []
@@ -150,9 +148,9 @@ def test_a_short_request_does_not_wait_for_long_ones() -> None:
     assert sorted(times)[-3] < 0.1
 
 
-def test_as_many_long_requests_as_there_are_threads_are_worked_on_at_once() -> None:
+def test_long_requests_use_all_threads() -> None:
     together = threading.Barrier(5)
-    with Running(5) as running:
+    with RunningDispatcher(5) as running:
         tasks = [Task(lambda: together.wait(10)) for _ in range(10)]
         running.add(tasks)
         assert all_done(tasks)
@@ -160,13 +158,13 @@ def test_as_many_long_requests_as_there_are_threads_are_worked_on_at_once() -> N
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
-def test_a_request_that_fails_is_logged_and_its_thread_goes_on(
+def test_exception_of_a_request_is_logged_and_its_thread_continues(
     error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
         raise error
 
-    with Running(1) as running:
+    with RunningDispatcher(1) as running:
         tasks = [Task(fail), Task(fail), Task()]
         running.add(tasks)
         assert all_done(tasks)
@@ -174,10 +172,10 @@ def test_a_request_that_fails_is_logged_and_its_thread_goes_on(
     assert caplog.text.count("Exception when servicing") == 2
 
 
-def test_threads_end_on_shutdown_and_what_waits_is_cancelled_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_shutdown_ends_threads_and_cancels_waiting_requests_once(caplog: pytest.LogCaptureFixture) -> None:
     before = set(threading.enumerate())
     go_on = threading.Event()
-    with Running(3) as running:
+    with RunningDispatcher(3) as running:
         busy = [Task(lambda: go_on.wait(20)) for _ in range(3)]
         running.add(busy)
         deadline = time.monotonic() + 10
@@ -192,28 +190,28 @@ def test_threads_end_on_shutdown_and_what_waits_is_cancelled_once(caplog: pytest
     assert {(task.served, task.cancelled) for task in busy} == {(1, 0)}
     assert {task.served + task.cancelled for task in waiting} == {1}
     assert "still running" not in caplog.text
-    ended(set(threading.enumerate()) - before)
+    assert_ended(set(threading.enumerate()) - before)
 
 
-def test_idle_threads_end_on_shutdown_at_once() -> None:
+def test_shutdown_ends_idle_threads_at_once() -> None:
     before = set(threading.enumerate())
-    made = ShortRequestFirstDispatcher()
-    made.set_thread_count(16)
+    idle = ShortRequestFirstDispatcher()
+    idle.set_thread_count(16)
     began = time.monotonic()
-    made.shutdown(timeout=10)
-    assert not made.threads
+    idle.shutdown(timeout=10)
+    assert not idle.threads
     assert time.monotonic() - began < 3
-    ended(set(threading.enumerate()) - before)
+    assert_ended(set(threading.enumerate()) - before)
 
 
-def ended(threads: set[threading.Thread]) -> None:
+def assert_ended(threads: set[threading.Thread]) -> None:
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
 
 
-def test_the_number_of_threads_can_fall_and_rise() -> None:
-    with Running(6) as running:
+def test_thread_count_can_be_changed() -> None:
+    with RunningDispatcher(6) as running:
         for count in (2, 5, 1):
             running.dispatcher.set_thread_count(count)
             tasks = [Task() for _ in range(50)]
@@ -225,12 +223,12 @@ def test_the_number_of_threads_can_fall_and_rise() -> None:
             assert len(running.dispatcher.threads) == count
 
 
-# A WSGI application that answers /n/ID with the ID, /slow/ID with it after a while, /stream with 64 MB; in the end it
-# prints how many were answered, and how many of those more than once.
+# WSGI application that returns ID for /n/ID, the same after a pause for /slow/ID, and 64 MB for /stream. At the end it
+# prints the numbers of different requests and of all requests.
 PROGRAM = """
 import collections, time
 from chalk_flask.server import serve
-from chalk_flask.settings import load
+from chalk_flask.settings import load_settings
 
 served = collections.Counter()
 
@@ -244,18 +242,18 @@ def app(environ, start_response):
     served[number] += 1
     return [number.encode()]
 
-serve(app, load(), lambda url: print(url.rpartition(":")[2], flush=True))
+serve(app, load_settings(), lambda url: print(url.rpartition(":")[2], flush=True))
 print(len(served), sum(served.values()), flush=True)
 """
 
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
         cwd=ROOT,
-        env=clean | {"CHALK_PORT": "0"},
+        env=environ | {"CHALK_PORT": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -270,19 +268,19 @@ def port_of(process: subprocess.Popen[str]) -> int:
     return int(process.stdout.readline())
 
 
-def stopped(process: subprocess.Popen[str]) -> tuple[int, int]:
-    """How many different requests the server answered, and how many in all, once it was asked to stop."""
+def stop(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """Stop the server and return its numbers of different requests and of all requests."""
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=45)
     assert process.returncode == 0, err
     assert err == ""
-    different, all_in_all = out.split()
-    return int(different), int(all_in_all)
+    different, total = out.split()
+    return int(different), int(total)
 
 
 @contextmanager
 def stalled_readers(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Clients that ask for a stream and read nothing."""
+    """Open connections that request a stream and read nothing."""
     with ExitStack() as stack:
         stalled = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in stalled:
@@ -292,12 +290,13 @@ def stalled_readers(port: int, count: int) -> Iterator[list[socket.socket]]:
         yield stalled
 
 
-def test_clients_that_keep_their_connections_get_their_own_answers_beside_slow_readers(
+@pytest.mark.slow
+def test_clients_receive_their_own_responses_beside_slow_readers(
     process: subprocess.Popen[str],
 ) -> None:
     port = port_of(process)
 
-    def ask(client: int) -> list[float]:
+    def send_requests(client: int) -> list[float]:
         times = []
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
             for turn in range(60):
@@ -314,13 +313,14 @@ def test_clients_that_keep_their_connections_get_their_own_answers_beside_slow_r
 
     with stalled_readers(port, 4), ThreadPoolExecutor(26) as pool:
         streams = pool.map(drain, range(2))
-        times = [each for client in pool.map(ask, range(24)) for each in client]
+        times = [each for client in pool.map(send_requests, range(24)) for each in client]
         assert list(streams) == [64 << 20] * 2
     assert len(times) == 24 * 60
-    assert stopped(process) == (24 * 60, 24 * 60)
+    assert stop(process) == (24 * 60, 24 * 60)
 
 
-def test_a_client_that_reads_nothing_for_two_seconds_delays_nobody(process: subprocess.Popen[str]) -> None:
+@pytest.mark.slow
+def test_client_that_reads_nothing_delays_no_other(process: subprocess.Popen[str]) -> None:
     port = port_of(process)
     times: list[float] = []
     with (
@@ -334,15 +334,16 @@ def test_a_client_that_reads_nothing_for_two_seconds_delays_nobody(process: subp
             connection.getresponse().read()
             times.append(time.monotonic() - began)
             time.sleep(0.005)
-        whole = b"".join(iter(lambda: stalled[0].recv(1 << 20), b""))
+        content = b"".join(iter(lambda: stalled[0].recv(1 << 20), b""))
     times.sort()
     assert times[len(times) // 2] < 0.03
     assert times[int(len(times) * 0.97)] < 0.1, times[-10:]
-    assert whole.partition(b"\r\n\r\n")[2].count(b"x") == 64 << 20  # whoever reads in the end has lost nothing
-    assert stopped(process) == (len(times), len(times))
+    assert content.partition(b"\r\n\r\n")[2].count(b"x") == 64 << 20  # it lost nothing
+    assert stop(process) == (len(times), len(times))
 
 
-def test_pipelined_requests_are_answered_once_each_in_their_order(process: subprocess.Popen[str]) -> None:
+@pytest.mark.slow
+def test_pipelined_requests_are_answered_once_and_in_order(process: subprocess.Popen[str]) -> None:
     port = port_of(process)
 
     def pipeline(client: int) -> list[bytes]:
@@ -357,10 +358,11 @@ def test_pipelined_requests_are_answered_once_each_in_their_order(process: subpr
     with ThreadPoolExecutor(12) as pool:
         for client, answers in enumerate(pool.map(pipeline, range(12))):
             assert answers == [f"{client}-{turn}".encode() for turn in range(50)]
-    assert stopped(process) == (600, 600)
+    assert stop(process) == (600, 600)
 
 
-def test_a_stop_while_requests_are_in_flight_loses_none_that_were_begun(process: subprocess.Popen[str]) -> None:
+@pytest.mark.slow
+def test_stop_finishes_requests_that_were_begun(process: subprocess.Popen[str]) -> None:
     port = port_of(process)
     answered: collections.deque[str] = collections.deque()
 
@@ -371,7 +373,7 @@ def test_a_stop_while_requests_are_in_flight_loses_none_that_were_begun(process:
 
     def busy(client: int) -> None:
         with (
-            suppress(OSError, http.client.HTTPException),  # the server has gone: that is the end
+            suppress(OSError, http.client.HTTPException),  # the server has stopped
             closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection,
         ):
             for turn in range(100_000):
@@ -382,11 +384,11 @@ def test_a_stop_while_requests_are_in_flight_loses_none_that_were_begun(process:
         slow_ones = [pool.submit(slow, client) for client in range(10)]
         busy_ones = [pool.submit(busy, client) for client in range(8)]
         time.sleep(0.25)
-        different, all_in_all = stopped(process)
+        different, total = stop(process)
         assert [each.result(30) for each in slow_ones] == [f"s{client}".encode() for client in range(10)]
         for each in busy_ones:
             each.result(30)
-    assert different == all_in_all
+    assert different == total
     assert len(set(answered)) == len(answered) > 8
-    # An answer may have been on its way when its connection was closed: at most one for each of the eight.
-    assert len(answered) + 10 <= all_in_all <= len(answered) + 10 + 8
+    # One response for each of the eight clients may have been sent when its connection was closed.
+    assert len(answered) + 10 <= total <= len(answered) + 10 + 8

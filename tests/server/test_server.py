@@ -1,4 +1,4 @@
-"""The server as a process on a real socket: how it listens, what it believes, how it stops."""
+"""Server processes on real sockets: addresses, trusted headers, shutdown and invalid requests."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from chalk_flask.server import BindError, serve
 from chalk_flask.settings import load_settings
 from tests.support.paths import ROOT
 
-# A WSGI application that answers with what the server made of the request, slowly or at length when asked to.
+pytestmark = pytest.mark.slow
+
+# WSGI application that returns scheme, host and client address of the request; /slow, /long and /endless take longer.
 PROGRAM = """
 import os, sys, time
 from chalk_flask.server import BindError, serve
-from chalk_flask.settings import load
+from chalk_flask.settings import load_settings
 
 def endless():
     try:
@@ -32,7 +34,7 @@ def endless():
         while True:
             yield b"x" * 65536
     finally:
-        print("let go", flush=True)
+        print("closed", flush=True)
 
 def app(environ, start_response):
     path = environ["PATH_INFO"]
@@ -45,16 +47,16 @@ def app(environ, start_response):
     if path == "/long":
         print("long", flush=True)
         return (b"x" * 65536 for _ in range(640))
-    told = (environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["REMOTE_ADDR"])
-    return [" ".join(told).encode()]
+    seen = (environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["REMOTE_ADDR"])
+    return [" ".join(seen).encode()]
 
-serve(app, load(), lambda url: print(url, flush=True))
+serve(app, load_settings(), lambda url: print(url, flush=True))
 print("stopped", flush=True)
 """
 
 
-class Served:
-    """A running server process and the address it told."""
+class ServerProcess:
+    """Running server process and the URL that it printed."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -80,51 +82,63 @@ class Served:
         return self.process.wait(timeout=20)
 
 
-Start = Callable[..., Served]
+Start = Callable[..., ServerProcess]
+
+
+def launch(**environ: str) -> ServerProcess:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=environment | {"CHALK_PORT": "0"} | environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return ServerProcess(process)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """Server with the default settings that no test of this module stops."""
+    started = launch()
+    yield started
+    started.process.kill()
+    started.process.communicate()
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    running: list[subprocess.Popen[str]] = []
+    running: list[ServerProcess] = []
 
-    def launch(**environ: str) -> Served:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
-            cwd=ROOT,
-            env=clean | {"CHALK_PORT": "0"} | environ,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return Served(process)
+    def start_one(**environ: str) -> ServerProcess:
+        running.append(launch(**environ))
+        return running[-1]
 
-    yield launch
-    for process in running:
-        process.kill()
-        process.communicate()
+    yield start_one
+    for each in running:
+        each.process.kill()
+        each.process.communicate()
 
 
-def test_port_0_takes_a_free_port_and_tells_the_address(start: Start) -> None:
-    served = start()
-    assert served.url == f"http://127.0.0.1:{served.port}"
-    assert served.port > 0
-    assert served.get() == f"http 127.0.0.1:{served.port} 127.0.0.1"
+def test_port_0_chooses_a_free_port_and_reports_its_url(server: ServerProcess) -> None:
+    assert server.url == f"http://127.0.0.1:{server.port}"
+    assert server.port > 0
+    assert server.get() == f"http 127.0.0.1:{server.port} 127.0.0.1"
 
 
-def test_a_name_with_several_addresses_is_served_on_one_port(start: Start) -> None:
+def test_host_with_several_addresses_is_served_on_one_port(start: Start) -> None:
     served = start(CHALK_HOST="localhost")
     assert served.url == f"http://localhost:{served.port}"
     assert served.get()
 
 
-def test_an_address_for_every_interface_is_told_as_one_that_can_be_opened(start: Start) -> None:
+def test_url_of_every_interface_is_one_that_clients_can_open(start: Start) -> None:
     served = start(CHALK_HOST="0.0.0.0")
     assert served.url == f"http://127.0.0.1:{served.port}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_server_at_once_with_exit_code_0(start: Start, number: int) -> None:
+def test_signal_stops_the_server_with_exit_code_0(start: Start, number: int) -> None:
     served = start()
     began = time.monotonic()
     assert served.stop(number) == 0
@@ -132,21 +146,21 @@ def test_a_signal_stops_the_server_at_once_with_exit_code_0(start: Start, number
     assert time.monotonic() - began < 5
 
 
-def test_a_request_in_flight_finishes_and_nobody_else_is_let_in(start: Start) -> None:
+def test_shutdown_finishes_active_requests_and_accepts_no_other(start: Start) -> None:
     served = start()
     connection = served.connect()
     connection.request("GET", "/slow")
     assert served.line() == "slow"
     served.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", served.port), timeout=5):  # noqa: PT011 - refused or reset
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", served.port), timeout=5):  # noqa: PT011 - either refused or reset
         pass
     assert connection.getresponse().read().startswith(b"http ")
     connection.close()
     assert served.process.wait(timeout=20) == 0
 
 
-def test_an_answer_larger_than_every_buffer_is_sent_whole_after_the_signal(start: Start) -> None:
+def test_shutdown_completes_a_large_response(start: Start) -> None:
     served = start()
     connection = served.connect()
     connection.request("GET", "/long")
@@ -158,7 +172,7 @@ def test_an_answer_larger_than_every_buffer_is_sent_whole_after_the_signal(start
     assert served.process.wait(timeout=20) == 0
 
 
-def test_an_idle_connection_does_not_hold_up_the_stop(start: Start) -> None:
+def test_idle_connection_does_not_delay_shutdown(start: Start) -> None:
     served = start()
     connection = served.connect()
     connection.request("GET", "/")
@@ -169,7 +183,7 @@ def test_an_idle_connection_does_not_hold_up_the_stop(start: Start) -> None:
     connection.close()
 
 
-def test_a_second_signal_ends_what_a_stalled_reader_holds(start: Start) -> None:
+def test_second_signal_closes_connections_of_stalled_clients(start: Start) -> None:
     served = start()
     connection = served.connect()
     connection.request("GET", "/long")
@@ -181,29 +195,29 @@ def test_a_second_signal_ends_what_a_stalled_reader_holds(start: Start) -> None:
     connection.close()
 
 
-def test_a_reader_that_stalls_is_let_go_and_what_it_held_is_closed(start: Start) -> None:
+def test_stalled_client_is_disconnected_and_its_response_closed(start: Start) -> None:
     served = start(CHALK_CHANNEL_TIMEOUT="1")
     with socket.create_connection(("127.0.0.1", served.port)) as reader:
         reader.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         assert served.line() == "begun"
-        assert served.line() == "let go"
+        assert served.line() == "closed"
     assert served.stop() == 0
 
 
-def test_nobody_is_believed_about_forwarding_unless_a_proxy_is_trusted(start: Start) -> None:
-    told = start().get(X_Forwarded_Proto="https", X_Forwarded_Host="roster.example.org", X_Forwarded_For="192.0.2.1")
-    assert told.startswith("http 127.0.0.1:")
-    assert told.endswith(" 127.0.0.1")
+def test_forwarded_headers_are_ignored_without_a_trusted_proxy(server: ServerProcess) -> None:
+    seen = server.get(X_Forwarded_Proto="https", X_Forwarded_Host="roster.example.org", X_Forwarded_For="192.0.2.1")
+    assert seen.startswith("http 127.0.0.1:")
+    assert seen.endswith(" 127.0.0.1")
 
 
-def test_a_trusted_proxy_is_believed_about_scheme_host_and_client(start: Start) -> None:
+def test_trusted_proxy_sets_scheme_host_and_client(start: Start) -> None:
     served = start(CHALK_TRUSTED_PROXY="127.0.0.1")
-    told = served.get(X_Forwarded_Proto="https", X_Forwarded_Host="roster.example.org", X_Forwarded_For="192.0.2.1")
-    assert told == "https roster.example.org 192.0.2.1"
+    seen = served.get(X_Forwarded_Proto="https", X_Forwarded_Host="roster.example.org", X_Forwarded_For="192.0.2.1")
+    assert seen == "https roster.example.org 192.0.2.1"
 
 
-def test_the_server_does_not_say_what_it_is_built_on(start: Start) -> None:
-    connection = start().connect()
+def test_server_header_does_not_name_the_library(server: ServerProcess) -> None:
+    connection = server.connect()
     connection.request("GET", "/")
     response = connection.getresponse()
     response.read()
@@ -211,7 +225,7 @@ def test_the_server_does_not_say_what_it_is_built_on(start: Start) -> None:
     assert response.getheader("Server") == "chalk-flask"
 
 
-def test_a_port_that_is_taken_is_refused_with_what_to_change() -> None:
+def test_port_in_use_is_an_error_that_names_the_settings() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BindError, match=rf"host 127.0.0.1, port {port}: Address already in use.*CHALK_PORT"):
@@ -219,25 +233,25 @@ def test_a_port_that_is_taken_is_refused_with_what_to_change() -> None:
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "a" * 70, "1.2.3.4.5"])
-def test_a_host_that_is_not_ours_is_refused_by_name(host: str) -> None:
+def test_foreign_host_is_an_error_that_quotes_it(host: str) -> None:
     with pytest.raises(BindError, match=f"host {host}, port 0: "):
         serve(_nothing, load_settings({"host": host, "port": 0}, {}))
 
 
-def entry(tmp_path: Path, **environ: str) -> subprocess.Popen[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+def run_app_py(tmp_path: Path, **environ: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
     return subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env=clean | {"CHALK_STORAGE": f"sqlite:///{tmp_path}/chalk.db", "CHALK_PORT": "0"} | environ,
+        env=environment | {"CHALK_STORAGE": f"sqlite:///{tmp_path}/chalk.db", "CHALK_PORT": "0"} | environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def test_python_app_py_serves_the_api_with_settings_from_the_environment(tmp_path: Path) -> None:
-    with entry(tmp_path) as process:
+def test_app_py_serves_the_api_with_environment_settings(tmp_path: Path) -> None:
+    with run_app_py(tmp_path) as process:
         try:
             assert process.stdout
             port = next(match[1] for line in process.stdout if (match := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
@@ -254,7 +268,7 @@ def test_python_app_py_serves_the_api_with_settings_from_the_environment(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("CHALK_HOST", "192.0.2.1", "cannot listen on host 192.0.2.1"),
         ("CHALK_PORT", "high", "port cannot be 'high'"),
@@ -262,15 +276,15 @@ def test_python_app_py_serves_the_api_with_settings_from_the_environment(tmp_pat
         ("CHALK_STORAGE", "redis://db", "no backend for 'redis'"),
     ],
 )
-def test_python_app_py_says_in_a_line_why_it_cannot_serve(tmp_path: Path, variable: str, value: str, said: str) -> None:
-    with entry(tmp_path, **{variable: value}) as process:
+def test_app_py_prints_why_it_cannot_serve(tmp_path: Path, variable: str, value: str, message: str) -> None:
+    with run_app_py(tmp_path, **{variable: value}) as process:
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert said in output
+    assert message in output
     assert "Traceback" not in output
 
 
-def test_a_wsgi_server_can_take_the_application_from_app_py(tmp_path: Path) -> None:
+def test_app_py_exports_the_wsgi_application(tmp_path: Path) -> None:
     program = "import app; print(app.app.test_client().get('/ims/oneroster/v1p1/orgs').status_code)"
     environ = os.environ | {"CHALK_STORAGE": f"sqlite:///{tmp_path}/chalk.db"}
     done = subprocess.run(
@@ -280,16 +294,14 @@ def test_a_wsgi_server_can_take_the_application_from_app_py(tmp_path: Path) -> N
 
 
 def _nothing(*_: object) -> list[bytes]:
-    raise AssertionError("nothing is asked of it")
+    raise AssertionError("it receives no request")
 
 
 @pytest.mark.parametrize("target", ["/?filter=familyName='M\u00fcller'", "/?filter=name='x y'"])
-def test_raw_blanks_and_letters_in_a_url_are_read(start: Start, target: str) -> None:
-    served = start()
-    with socket.create_connection(("127.0.0.1", served.port)) as client:
+def test_unescaped_blanks_and_letters_in_a_url_are_accepted(server: ServerProcess, target: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
-    assert served.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -299,12 +311,10 @@ def test_raw_blanks_and_letters_in_a_url_are_read(start: Start, target: str) -> 
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", "400"),
     ],
 )
-def test_what_is_not_http_is_refused_in_json(start: Start, request_: bytes, status: str) -> None:
-    served = start()
-    with socket.create_connection(("127.0.0.1", served.port)) as client:
+def test_invalid_request_is_rejected_with_a_json_error(server: ServerProcess, request_: bytes, status: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(request_)
         head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
     assert head.split()[1] == status.encode()
     assert b"Content-Type: application/json" in head
     assert json.loads(body)["statusInfoSet"][0]["imsx_codeMajor"] == "failure"
-    assert served.stop() == 0
