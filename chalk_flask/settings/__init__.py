@@ -1,4 +1,8 @@
-"""Settings: one table, read from arguments, the environment and a file. `load` is the entry point."""
+"""Settings of an operator, from command line arguments, environment variables and a TOML file.
+
+`load_settings` reads all of them into a `Settings` object. The table SETTINGS describes each setting; command line
+options, `config show` and the example file are generated from it.
+"""
 
 from chalk_flask.settings.loader import (
     SETTINGS,

@@ -1,7 +1,8 @@
-"""Every setting, once: a field of `Settings`. Loading, `config show`, options and the example file come from it.
+"""Table of the settings, as fields of `Settings`, and the sources from which they are loaded.
 
-A setting `x_y` is `x_y` as an argument and in the TOML file, `CHALK_X_Y` in the environment, and `CHALK_X_Y_FILE` names
-a file that holds its value. Arguments win over the environment, that over the file, that over the defaults.
+The setting `x_y` has this name as an argument and in the TOML file, and CHALK_X_Y in the environment. CHALK_X_Y_FILE
+names a file that contains its value. Arguments take precedence over the environment, the environment over the file,
+and the file over the defaults.
 """
 
 from __future__ import annotations
@@ -33,112 +34,115 @@ __all__ = [
 
 Source: TypeAlias = Literal["argument", "environment", "file", "default"]
 
-CONFIG = "config"
-PREFIX = "CHALK_"
-FROM_FILE = "_FILE"
+_CONFIG = "config"
+_VARIABLE_PREFIX = "CHALK_"
+_VALUE_FILE_SUFFIX = "_FILE"
 
 
 class SettingsError(Exception):
-    """A setting is unknown or its value will not do; the message names the key, the value, where it came from."""
+    """Unknown setting or invalid value; the message quotes the name, the value and its source."""
 
 
-def _row(default: Any, help: str, *, secret: bool = False, **limits: Any) -> Any:  # noqa: A002 - the word for it
-    return field(default=default, repr=not secret, metadata={"help": help, "secret": secret, **limits})
+def _setting(default: Any, help: str, *, secret: bool = False, **rules: Any) -> Any:  # noqa: A002 - as in click
+    return field(default=default, repr=not secret, metadata={"help": help, "secret": secret, **rules})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What an operator can set. Read once, when the service starts; made by `load`."""
+    """Values of all settings, immutable; `load_settings` creates them when the service starts."""
 
-    storage: str = _row(
+    storage: str = _setting(
         "sqlite:///chalk.db",
-        "Where records are kept: memory:, json:///folder or sqlite:///file. Three slashes are relative to the working"
-        " directory, four absolute.",
+        "URL of the store: memory:, json:///folder or sqlite:///file. Three slashes begin a path relative to the"
+        " working directory, four an absolute path.",
         secret=True,
         check=not_empty,
     )
-    data: str = _row(
+    data: str = _setting(
         "chalk-data",
-        "The folder for what is kept beside the store: the record of reads, the key of stored secrets. It is made when"
-        " it is needed, for its owner alone.",
+        "Folder for files outside of the store: access log, key files, held packages. It is created when needed,"
+        " accessible to its owner only.",
         check=not_empty,
     )
-    host: str = _row("127.0.0.1", "The name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=not_empty)
-    port: int = _row(8080, "The TCP port to listen on; 0 takes a free one.", maximum=65535)
-    threads: int = _row(16, "How many requests are worked on at once.", minimum=1, maximum=1000)
-    public_url: str = _row(
+    host: str = _setting(
+        "127.0.0.1", "Host name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=not_empty
+    )
+    port: int = _setting(8080, "TCP port to listen on; 0 chooses a free one.", maximum=65535)
+    threads: int = _setting(16, "Maximum number of requests that are processed at once.", minimum=1, maximum=1000)
+    public_url: str = _setting(
         "",
-        "The address by which clients know this service, without a trailing slash, as in https://roster.example.org;"
-        " hrefs and links begin with it. Empty: taken from each request.",
+        "Public URL of this service without a trailing slash, for example https://roster.example.org; hrefs and links"
+        " begin with it. Empty: derived from each request.",
         check=valid_origin,
     )
-    max_limit: int = _row(0, "The largest `limit` a request may ask for; above it the answer is 400. 0: no maximum.")
-    lenient_parent: bool = _row(
-        False, "Answer a nested read under an unknown parent with an empty 200 instead of a 404."
-    )
-    token_seconds: int = _row(
+    max_limit: int = _setting(0, "Maximum `limit` of a request; a larger one is answered with 400. 0: no maximum.")
+    lenient_parent: bool = _setting(False, "Return an empty 200 instead of 404 for paths below an unknown parent.")
+    token_seconds: int = _setting(
         3600,
-        "The seconds for which an access token of an OAuth client is valid; it ends sooner with its client.",
+        "Lifetime of access tokens of OAuth clients, in seconds; revoking the client ends them earlier.",
         minimum=60,
         maximum=86400,
     )
-    map_enrollment_roles: bool = _row(
+    map_enrollment_roles: bool = _setting(
         False,
-        "On import, keep an enrollment whose role is outside the standard's list as a teacher with primary=false"
-        " instead of refusing it (reading A-10).",
+        "Import an enrollment whose role is not in the standard's list as a teacher with primary=false, instead of"
+        " rejecting it (interpretation A-10).",
     )
-    tombstone_days: int = _row(
-        90, "How many days a deleted record stays visible as tobedeleted; the standard asks for 90.", minimum=90
+    tombstone_days: int = _setting(
+        90, "Days for which a deleted record stays visible as tobedeleted; the standard requires 90.", minimum=90
     )
-    import_max_entries: int = _row(64, "The most files a package may hold.", minimum=1)
-    import_max_mb: int = _row(512, "The most MiB a package may unpack to.", minimum=1)
-    import_max_ratio: int = _row(200, "The most times larger than its ZIP form an entry may unpack to.", minimum=1)
-    import_max_field_kb: int = _row(128, "The most KiB one cell of a CSV file may hold.", minimum=1)
-    stream_seconds: int = _row(
-        600, "The seconds after which a streamed answer is ended, so that a stalled reader pins nothing.", minimum=1
+    import_max_entries: int = _setting(64, "Maximum number of files in a package.", minimum=1)
+    import_max_mb: int = _setting(512, "Maximum size of an unpacked package, in MiB.", minimum=1)
+    import_max_ratio: int = _setting(200, "Maximum compression ratio of a file in a package.", minimum=1)
+    import_max_field_kb: int = _setting(128, "Maximum size of a cell of a CSV file, in KiB.", minimum=1)
+    stream_seconds: int = _setting(
+        600,
+        "Maximum duration of a streamed response, in seconds; it is cut off after that, so that a stalled client"
+        " occupies nothing.",
+        minimum=1,
     )
-    trusted_proxy: str = _row(
+    trusted_proxy: str = _setting(
         "",
-        "The address of the reverse proxy whose X-Forwarded-For, -Proto, -Host and -Port are believed; * believes"
-        " anyone. Empty: nobody, and the headers are dropped.",
+        "Address of the reverse proxy whose X-Forwarded-For, -Proto, -Host and -Port headers are trusted; * trusts any"
+        " client. Empty: these headers are ignored.",
         check=address_or_any,
     )
-    rate_limit_token: str = _row(
+    rate_limit_token: str = _setting(
         "",
-        "How many requests a token, a client or an issuer may make, as in 600/minute; above it the answer is 429. Each"
-        " process counts for itself. Empty: as many as it likes.",
+        "Maximum request rate of a token, a client or an issuer, for example 600/minute; requests above it are answered"
+        " with 429. Each process counts separately. Empty: no limit.",
         check=valid_rate,
     )
-    rate_limit_address: str = _row(
-        "", "The same for a client's address (of IPv6 its /64 network), whoever asks from there.", check=valid_rate
+    rate_limit_address: str = _setting(
+        "",
+        "Maximum request rate of an address (IPv6: of its /64 network), for example 600/minute. Empty: no limit.",
+        check=valid_rate,
     )
-    audit_days: int = _row(
+    audit_days: int = _setting(
         90,
-        "How many days the record of reads is kept in the folder `data`. 0: reads are not recorded.",
+        "Days for which the access log in the folder `data` is kept. 0: no access log.",
         maximum=36500,
     )
-    webhook_allowed_hosts: str = _row(
+    webhook_allowed_hosts: str = _setting(
         "",
-        "Hosts, host:port, addresses or networks to which webhooks may go although they are private or speak plain"
-        " http; commas stand between them, as in hooks.lan:8080, 10.1.0.0/16. Empty: public addresses by https only.",
+        "Comma-separated hosts, host:port, addresses or networks that webhooks may use although they are private or"
+        " plain http, for example hooks.lan:8080, 10.1.0.0/16. Empty: public https addresses only.",
         check=validate_allowlist,
     )
-    connection_limit: int = _row(1000, "The most connections that are open at once.", minimum=1)
-    channel_timeout: int = _row(60, "The seconds after which a connection on which nothing moves is closed.", minimum=1)
-    log_level: str = _row(
-        "info", "The least serious messages that are logged.", choices=("debug", "info", "warning", "error")
-    )
+    connection_limit: int = _setting(1000, "Maximum number of open connections.", minimum=1)
+    channel_timeout: int = _setting(60, "Seconds after which an idle connection is closed.", minimum=1)
+    log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
 
 
 SETTINGS: tuple[Setting, ...] = tuple(
     Setting(name=f.name, default=f.default, **f.metadata) for f in fields(Settings) if f.default is not MISSING
 )
-BY_NAME: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in SETTINGS})
+_BY_NAME: Mapping[str, Setting] = MappingProxyType({setting.name: setting for setting in SETTINGS})
 
 
 class SettingValue(NamedTuple):
-    """A setting as `config show` prints it: passwords are replaced by ***."""
+    """Setting as `config show` prints it, with *** in place of passwords."""
 
     name: str
     value: Value
@@ -146,44 +150,43 @@ class SettingValue(NamedTuple):
 
 
 def load_settings(arguments: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings from arguments, else `CHALK_*` variables, else the TOML file, else the defaults.
+    """Return the settings from arguments, `CHALK_*` variables, the TOML file and the defaults, in this precedence.
 
-    An argument that is None was not given; one that is text is parsed. The file is the one that the argument `config`
-    or `CHALK_CONFIG` names; without either, none is read. Raises SettingsError.
+    Arguments that are None are ignored; texts are parsed. The argument `config` or CHALK_CONFIG names the file; without
+    them no file is read. `environ` is `os.environ` by default. Raises SettingsError.
     """
     environ = os.environ if environ is None else environ
-    given = {name: value for name, value in (arguments or {}).items() if value is not None}
-    config = given.pop(CONFIG, None) or environ.get(PREFIX + CONFIG.upper())
+    present = {name: value for name, value in (arguments or {}).items() if value is not None}
+    config = present.pop(_CONFIG, None) or environ.get(_VARIABLE_PREFIX + _CONFIG.upper())
     values: dict[str, Value] = {}
     sources: dict[str, Source] = {setting.name: "default" for setting in SETTINGS}
     layers: tuple[tuple[Source, Iterable[_RawValue]], ...] = (
         ("file", _from_file(Path(str(config))) if config else ()),
         ("environment", _from_environ(environ)),
-        ("argument", _from_arguments(given)),
+        ("argument", _from_arguments(present)),
     )
     for source, layer in layers:
-        for found in layer:
-            values[found.setting.name] = _parsed(found)
-            sources[found.setting.name] = source
-    # Each row parses to the type of its own field, which the checker cannot follow.
+        for raw in layer:
+            values[raw.setting.name] = _parse(raw)
+            sources[raw.setting.name] = source
+    # Each setting parses to the type of its own field, which the type checker cannot follow.
     return Settings(**values, sources=MappingProxyType(sources))  # type: ignore[arg-type]  # see above
 
 
 def describe_settings(settings: Settings) -> tuple[SettingValue, ...]:
-    """Every setting with the value in force and where it came from, in the order of the table."""
-    return tuple(_described(settings, setting) for setting in SETTINGS)
+    """Return all settings with their values and sources, in the order of the table."""
+    return tuple(_describe(settings, setting) for setting in SETTINGS)
 
 
 def example_toml() -> str:
-    """The text of `config/chalk.example.toml`: every setting with its help, commented out at its default."""
+    """Return the text of `config/chalk.example.toml`: all settings, commented out, with help and default."""
     head = (
-        "Settings of Chalk Flask, each at its default. Uncomment what you change, and name the file with --config"
-        " or CHALK_CONFIG. CHALK_* variables win over it, as CHALK_PORT over port; CHALK_PORT_FILE and the like"
-        " name a file that holds the value."
+        "Settings of Chalk Flask with their defaults. Uncomment the ones that you change, and pass the file with"
+        " --config or CHALK_CONFIG. Environment variables take precedence: CHALK_PORT over port. CHALK_PORT_FILE"
+        " names a file that contains the value of port."
     )
-    return "\n".join(
-        [_comment(head), *(f"\n{_comment(_explained(s))}\n# {s.name} = {_toml(s.default)}" for s in SETTINGS), ""]
-    )
+    entries = (f"\n{_comment(_long_help(each))}\n# {each.name} = {_to_toml(each.default)}" for each in SETTINGS)
+    return "\n".join([_comment(head), *entries, ""])
 
 
 class _RawValue(NamedTuple):
@@ -194,71 +197,71 @@ class _RawValue(NamedTuple):
 
 def _from_arguments(arguments: Mapping[str, object]) -> Iterator[_RawValue]:
     for name, raw in arguments.items():
-        yield _RawValue(_known(name, "argument", [*BY_NAME, CONFIG]), raw, f"argument {name}")
+        yield _RawValue(_find(name, "argument", [*_BY_NAME, _CONFIG]), raw, f"argument {name}")
 
 
 def _from_environ(environ: Mapping[str, str]) -> Iterator[_RawValue]:
     variables = {setting.variable: setting for setting in SETTINGS}
-    in_files = {variable + FROM_FILE: setting for variable, setting in variables.items()}
-    names = [*variables, *in_files, PREFIX + CONFIG.upper()]
+    in_files = {variable + _VALUE_FILE_SUFFIX: setting for variable, setting in variables.items()}
+    names = [*variables, *in_files, _VARIABLE_PREFIX + _CONFIG.upper()]
     for name, text in environ.items():
         if name in variables:
             yield _RawValue(variables[name], text, f"environment variable {name}")
         elif name in in_files:
-            yield _RawValue(in_files[name], _content(name, text, environ), f"the file that {name} names")
-        elif name.startswith(PREFIX) and name not in names:
-            raise SettingsError(f"there is no setting {name} in the environment{_closest(name, names)}")
+            yield _RawValue(in_files[name], _read_value_file(name, text, environ), f"the file in {name}")
+        elif name.startswith(_VARIABLE_PREFIX) and name not in names:
+            raise SettingsError(f"unknown environment variable {name}{_suggest(name, names)}")
 
 
 def _from_file(path: Path) -> Iterator[_RawValue]:
     try:
         table = tomllib.loads(_read(path))
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"the settings file {path} is not TOML: {error}") from error
+        raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from error
     except OSError as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
     for name, raw in table.items():
-        yield _RawValue(_known(name, f"settings file {path}", list(BY_NAME)), raw, f"settings file {path}")
+        yield _RawValue(_find(name, f"settings file {path}", list(_BY_NAME)), raw, f"settings file {path}")
 
 
-def _content(variable: str, path: str, environ: Mapping[str, str]) -> str:
-    direct = variable.removesuffix(FROM_FILE)
+def _read_value_file(variable: str, path: str, environ: Mapping[str, str]) -> str:
+    direct = variable.removesuffix(_VALUE_FILE_SUFFIX)
     if direct in environ:
         raise SettingsError(f"both {direct} and {variable} are set: remove one of them")
     try:
         return re.sub(r"\r?\n\Z", "", _read(Path(path)))
     except OSError as error:
-        raise SettingsError(f"{variable} names {path}, which cannot be read: {error.strerror}") from error
+        raise SettingsError(f"the file {path} in {variable} cannot be read: {error.strerror}") from error
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except ValueError as error:
-        raise SettingsError(f"{path} cannot be read as UTF-8 text") from error
+        raise SettingsError(f"the file {path} is not UTF-8 text") from error
 
 
-def _known(name: str, place: str, names: list[str]) -> Setting:
-    if name in BY_NAME:
-        return BY_NAME[name]
-    raise SettingsError(f"there is no setting {name!r} ({place}){_closest(name, names)}")
+def _find(name: str, origin: str, names: list[str]) -> Setting:
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    raise SettingsError(f"unknown setting {name!r} ({origin}){_suggest(name, names)}")
 
 
-def _closest(name: str, names: list[str]) -> str:
+def _suggest(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
+    return f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(names)}"
 
 
-def _parsed(given: _RawValue) -> Value:
-    setting = given.setting
+def _parse(value: _RawValue) -> Value:
+    setting = value.setting
     try:
-        return setting.parse(given.raw)
-    except ValueError as wanted:
-        shown = setting.to_text(given.raw)
-        raise SettingsError(f"{setting.name} cannot be {shown!r} ({given.origin}): it must be {wanted}") from None
+        return setting.parse(value.raw)
+    except ValueError as rule:
+        shown = setting.to_text(value.raw)
+        raise SettingsError(f"{setting.name} cannot be {shown!r} ({value.origin}): it must be {rule}") from None
 
 
-def _described(settings: Settings, setting: Setting) -> SettingValue:
+def _describe(settings: Settings, setting: Setting) -> SettingValue:
     value: Value = getattr(settings, setting.name)
     source = settings.sources.get(setting.name, "default")
     return SettingValue(setting.name, setting.to_text(value) if setting.secret else value, source)
@@ -270,11 +273,11 @@ def _comment(text: str) -> str:
     )
 
 
-def _explained(setting: Setting) -> str:
-    limited = setting.choices or setting.maximum is not None or setting.minimum > 1
-    return f"{setting.help} Allowed: {setting.allowed}." if limited else setting.help
+def _long_help(setting: Setting) -> str:
+    is_restricted = setting.choices or setting.maximum is not None or setting.minimum > 1
+    return f"{setting.help} Allowed: {setting.allowed}." if is_restricted else setting.help
 
 
-def _toml(value: Value) -> str:
-    # The text of our defaults needs no escapes, and a bool is an int that TOML writes in small letters.
+def _to_toml(value: Value) -> str:
+    # The defaults need no escapes. TOML writes booleans in lower case.
     return f'"{value}"' if isinstance(value, str) else str(value).lower()

@@ -1,4 +1,4 @@
-"""One row of the settings table: what a setting may hold, how text becomes it, and how it is shown."""
+"""Setting: its type and rules, parsing, and display without passwords."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["Setting", "Value", "address_or_any", "not_empty", "valid_origin", "v
 
 Value: TypeAlias = str | int | bool
 
-WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting, whose type is the type of its default.
+    """Description of a setting; the type of the default is the type of its values.
 
-    `check` says what is allowed when a text will not do, and nothing otherwise. The value of a `secret` setting is
-    shown without passwords.
+    `check` returns None for a valid text, otherwise the rule that continues "it must be". `secret` values are shown
+    without passwords. `minimum` and `maximum` restrict numbers.
     """
 
     name: str
@@ -35,41 +35,41 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """The name in the environment."""
+        """Name of the environment variable."""
         return f"CHALK_{self.name.upper()}"
 
     @property
     def allowed(self) -> str:
-        """What the setting may hold, in words that follow "must be"."""
+        """Rule for the values, which continues "it must be"."""
         match self.default:
             case bool():
                 return "true or false"
             case int():
-                most = f" to {self.maximum}" if self.maximum is not None else " or more"
-                return f"a whole number, {self.minimum}{most}"
+                upper = f" to {self.maximum}" if self.maximum is not None else " or more"
+                return f"a whole number, {self.minimum}{upper}"
             case _:
                 return f"one of {', '.join(self.choices)}" if self.choices else "text"
 
     def parse(self, raw: object) -> Value:
-        """The value that `raw` stands for: itself, or text (spaces around it do not count).
+        """Return the value of `raw`, which is a value or its text; spaces around a text are ignored.
 
-        Raises ValueError, whose message says what is allowed instead.
+        Raises ValueError, whose message is the rule that `raw` violates.
         """
-        value = self._typed(raw.strip() if isinstance(raw, str) else raw)
-        if value is None or not self._within(value):
+        value = self._convert(raw.strip() if isinstance(raw, str) else raw)
+        if value is None or not self._is_in_range(value):
             raise ValueError(self.allowed)
-        if self.check and (wanted := self.check(str(value))):
-            raise ValueError(wanted)
+        if self.check and (rule := self.check(str(value))):
+            raise ValueError(rule)
         return value
 
     def to_text(self, value: object) -> str:
-        """The value as it may be printed."""
+        """Return the value as text, with *** in place of passwords."""
         return without_passwords(str(value)) if self.secret else str(value)
 
-    def _typed(self, raw: object) -> Value | None:
+    def _convert(self, raw: object) -> Value | None:
         match self.default, raw:
             case bool(), str():
-                return WORDS.get(raw.lower())
+                return _BOOLEANS.get(raw.lower())
             case bool(), _:
                 return raw if isinstance(raw, bool) else None
             case int(), str():
@@ -80,47 +80,47 @@ class Setting:
                 return raw
         return None
 
-    def _within(self, value: Value) -> bool:
+    def _is_in_range(self, value: Value) -> bool:
         if isinstance(value, str):
             return not self.choices or value in self.choices
         return isinstance(value, bool) or (value >= self.minimum and (self.maximum is None or value <= self.maximum))
 
 
 def not_empty(value: str) -> str | None:
-    """Anything but nothing."""
-    return None if value else "something"
+    """Return the violated rule of a value that must not be empty."""
+    return None if value else "a text that is not empty"
 
 
 def valid_origin(value: str) -> str | None:
-    """Nothing, or the http(s) address of a site or of a path on it, to which paths can be appended."""
+    """Return the violated rule of a value that must be empty or an http(s) URL to which paths can be appended."""
     try:
         parts = urlsplit(value)
-        whole = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+        is_origin = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
     except ValueError:
-        whole = False
-    if not value or (whole and not value.endswith("/")):
+        is_origin = False
+    if not value or (is_origin and not value.endswith("/")):
         return None
-    return "an http:// or https:// address without a trailing slash, or nothing"
+    return "an http:// or https:// URL without a trailing slash, or empty"
 
 
 def address_or_any(value: str) -> str | None:
-    """Nothing, an IP address, or * for any."""
+    """Return the violated rule of a value that must be empty, an IP address, or *."""
     try:
         if value not in ("", "*"):
             ipaddress.ip_address(value)
     except ValueError:
-        return "an IP address, * for any, or nothing"
+        return "an IP address, * for any address, or empty"
     return None
 
 
 def valid_rate(value: str) -> str | None:
-    """Nothing, or how many of something in how long."""
+    """Return the violated rule of a value that must be empty or a rate."""
     if not value or re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", value):
         return None
-    return "a number and a time such as 600/minute (second, minute, hour or day), or nothing"
+    return "a rate such as 600/minute (per second, minute, hour or day), or empty"
 
 
 def without_passwords(url: str) -> str:
-    """The URL with the password of its authority, and passwords, tokens and keys of its query, replaced by ***."""
+    """Return a URL with *** in place of its password and of passwords, secrets, tokens and keys in its query."""
     url = re.sub(r"(//[^/:@]*:).*@", r"\1***@", url)
     return re.sub(r"(?i)([?&;][a-z_]*(?:passw|pwd|secret|token|key)[a-z_]*=)[^&;#]*", r"\1***", url)

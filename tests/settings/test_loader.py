@@ -1,4 +1,4 @@
-"""Where a setting's value comes from, and what is said when it will not do."""
+"""Loading of settings: sources, precedence, errors, display and the example file."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def toml(tmp_path: Path) -> Path:
     return tmp_path / "chalk.toml"
 
 
-def complaint(arguments: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> str:
+def error_of(arguments: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> str:
     with pytest.raises(SettingsError) as caught:
         load_settings(arguments, environ or {})
     return str(caught.value)
 
 
-def test_without_anything_every_setting_stands_at_its_default() -> None:
+def test_settings_have_their_defaults_without_any_source() -> None:
     settings = load_settings({}, {})
     assert settings == Settings()
     assert {row.source for row in describe_settings(settings)} == {"default"}
 
 
-def test_arguments_win_over_the_environment_that_over_the_file_that_over_the_defaults(toml: Path) -> None:
+def test_precedence_is_arguments_environment_file_defaults(toml: Path) -> None:
     toml.write_text('port = 1\nthreads = 2\nhost = "file.example"\n')
     environ = {"CHALK_CONFIG": str(toml), "CHALK_PORT": "3", "CHALK_THREADS": "4"}
     settings = load_settings({"port": 5}, environ)
@@ -45,93 +45,93 @@ def test_arguments_win_over_the_environment_that_over_the_file_that_over_the_def
     ]
 
 
-def test_the_argument_config_wins_over_the_variable(toml: Path) -> None:
+def test_argument_config_takes_precedence_over_the_variable(toml: Path) -> None:
     toml.write_text("port = 7\n")
     assert load_settings({"config": toml}, {"CHALK_CONFIG": "/nowhere.toml"}).port == 7
 
 
-def test_an_argument_that_is_none_was_not_given() -> None:
+def test_argument_none_is_ignored() -> None:
     assert load_settings({"port": None, "config": None}, {"CHALK_PORT": "9"}).port == 9
 
 
-def test_the_process_environment_is_read_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("CHALK_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("CHALK_PORT", "4711")
     assert load_settings().port == 4711
 
 
-def test_settings_cannot_be_changed_once_read() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        load_settings({}, {}).port = 1  # type: ignore[misc]  # the point of the test
+        load_settings({}, {}).port = 1  # type: ignore[misc]  # must fail
 
 
-def test_a_value_may_be_read_from_a_file_without_its_last_line_break(tmp_path: Path) -> None:
+def test_value_file_is_read_without_its_last_line_break(tmp_path: Path) -> None:
     secret = tmp_path / "storage"
     secret.write_text("sqlite:///from-file.db\r\n")
     settings = load_settings({}, {"CHALK_STORAGE_FILE": str(secret)})
     assert settings.storage == "sqlite:///from-file.db"
 
 
-def test_a_value_given_both_directly_and_by_file_is_refused(tmp_path: Path) -> None:
-    message = complaint({}, {"CHALK_PORT": "1", "CHALK_PORT_FILE": str(tmp_path / "port")})
+def test_value_and_value_file_together_are_rejected(tmp_path: Path) -> None:
+    message = error_of({}, {"CHALK_PORT": "1", "CHALK_PORT_FILE": str(tmp_path / "port")})
     assert "CHALK_PORT and CHALK_PORT_FILE" in message
 
 
-def test_a_value_file_that_is_missing_is_named_with_its_variable() -> None:
-    message = complaint({}, {"CHALK_STORAGE_FILE": "/nowhere/storage"})
+def test_missing_value_file_is_an_error_that_names_its_variable() -> None:
+    message = error_of({}, {"CHALK_STORAGE_FILE": "/nowhere/storage"})
     assert "CHALK_STORAGE_FILE" in message
     assert "/nowhere/storage" in message
 
 
-def test_a_bad_value_from_a_file_is_blamed_on_the_variable_that_names_the_file(tmp_path: Path) -> None:
+def test_invalid_value_in_a_file_is_an_error_that_names_the_variable(tmp_path: Path) -> None:
     (tmp_path / "port").write_text("many\n")
-    assert "CHALK_PORT_FILE" in complaint({}, {"CHALK_PORT_FILE": str(tmp_path / "port")})
+    assert "CHALK_PORT_FILE" in error_of({}, {"CHALK_PORT_FILE": str(tmp_path / "port")})
 
 
-def test_an_unknown_argument_is_named_with_the_closest_known_one() -> None:
-    message = complaint({"max_limits": 5})
+def test_unknown_argument_is_an_error_with_a_suggestion() -> None:
+    message = error_of({"max_limits": 5})
     assert "'max_limits'" in message
     assert "did you mean max_limit?" in message
 
 
-def test_an_unknown_variable_is_named_with_the_closest_known_one() -> None:
-    message = complaint({}, {"CHALK_STORRAGE": "memory:"})
+def test_unknown_variable_is_an_error_with_a_suggestion() -> None:
+    message = error_of({}, {"CHALK_STORRAGE": "memory:"})
     assert "CHALK_STORRAGE" in message
     assert "did you mean CHALK_STORAGE?" in message
 
 
-def test_an_unknown_key_of_the_file_is_named_with_the_file_and_the_closest_known_one(toml: Path) -> None:
+def test_unknown_key_of_the_file_is_an_error_with_a_suggestion(toml: Path) -> None:
     toml.write_text("threds = 3\n")
-    message = complaint({"config": str(toml)})
+    message = error_of({"config": str(toml)})
     assert "'threds'" in message
     assert str(toml) in message
     assert "did you mean threads?" in message
 
 
-def test_a_table_in_the_file_is_an_unknown_key(toml: Path) -> None:
+def test_table_in_the_file_is_an_unknown_key(toml: Path) -> None:
     toml.write_text("[server]\nport = 3\n")
-    assert "'server'" in complaint({"config": str(toml)})
+    assert "'server'" in error_of({"config": str(toml)})
 
 
-def test_a_key_that_resembles_nothing_gets_the_whole_list() -> None:
-    message = complaint({"zzz": 1})
+def test_unknown_setting_without_a_similar_name_lists_all_settings() -> None:
+    message = error_of({"zzz": 1})
     assert all(setting.name in message for setting in SETTINGS)
 
 
-def test_other_programs_variables_are_left_alone() -> None:
+def test_variables_of_other_programs_are_ignored() -> None:
     assert load_settings({}, {"CHALKBOARD": "x", "PORT": "y"}) == Settings()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"port = ", "is not TOML"), (b'host = "\xff"', "UTF-8"), (None, "cannot be read")],
+    ("content", "reason"),
+    [(b"port = ", "is not valid TOML"), (b'host = "\xff"', "UTF-8"), (None, "cannot be read")],
 )
-def test_a_settings_file_that_cannot_be_used_is_named(toml: Path, content: bytes | None, said: str) -> None:
+def test_unreadable_settings_file_is_an_error_that_names_it(toml: Path, content: bytes | None, reason: str) -> None:
     if content is not None:
         toml.write_bytes(content)
-    message = complaint({"config": str(toml)})
-    assert said in message
+    message = error_of({"config": str(toml)})
+    assert reason in message
     assert str(toml) in message
 
 
@@ -148,16 +148,16 @@ def test_a_settings_file_that_cannot_be_used_is_named(toml: Path, content: bytes
         ("tombstone_days", "89", "a whole number, 90 or more"),
         ("lenient_parent", "maybe", "true or false"),
         ("log_level", "loud", "one of debug, info, warning, error"),
-        ("host", " ", "something"),
-        ("storage", "", "something"),
+        ("host", " ", "a text that is not empty"),
+        ("storage", "", "a text that is not empty"),
         ("public_url", "https://roster.example.org/", "without a trailing slash"),
         ("public_url", "roster.example.org", "http:// or https://"),
         ("public_url", "https://[roster", "http:// or https://"),
         ("trusted_proxy", "proxy.example.org", "an IP address"),
     ],
 )
-def test_a_bad_value_is_named_with_its_key_its_source_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
-    message = complaint({}, {f"CHALK_{name.upper()}": value})
+def test_invalid_value_is_an_error_with_name_source_and_rule(name: str, value: str, allowed: str) -> None:
+    message = error_of({}, {f"CHALK_{name.upper()}": value})
     assert message.startswith(f"{name} cannot be {value!r} (environment variable CHALK_{name.upper()})")
     assert allowed in message
 
@@ -166,26 +166,26 @@ def test_a_bad_value_is_named_with_its_key_its_source_and_what_is_allowed(name: 
     ("line", "key"),
     [("port = true", "port"), ("port = 1.5", "port"), ("lenient_parent = 1", "lenient_parent"), ("host = 1", "host")],
 )
-def test_a_value_of_another_toml_type_is_refused(toml: Path, line: str, key: str) -> None:
+def test_value_of_another_toml_type_is_rejected(toml: Path, line: str, key: str) -> None:
     toml.write_text(line)
-    assert complaint({"config": str(toml)}).startswith(f"{key} cannot be")
+    assert error_of({"config": str(toml)}).startswith(f"{key} cannot be")
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [(word, True) for word in ("true", "YES", "1", "on")] + [(word, False) for word in ("false", "No", "0", " off ")],
 )
-def test_truth_can_be_said_in_several_words(text: str, value: bool) -> None:
+def test_booleans_accept_several_words(text: str, value: bool) -> None:
     assert load_settings({}, {"CHALK_LENIENT_PARENT": text}).lenient_parent is value
 
 
 @pytest.mark.parametrize("value", ["", "http://localhost:8080", "https://example.org/roster", "http://[::1]:8080"])
-def test_a_public_url_is_an_http_address_to_which_paths_can_be_appended(value: str) -> None:
+def test_public_url_accepts_http_urls_without_trailing_slash(value: str) -> None:
     assert load_settings({"public_url": value}, {}).public_url == value
 
 
 @pytest.mark.parametrize("value", ["127.0.0.1", "::1", "*", ""])
-def test_a_trusted_proxy_is_an_address_or_any(value: str) -> None:
+def test_trusted_proxy_accepts_an_address_or_any(value: str) -> None:
     assert load_settings({"trusted_proxy": value}, {}).trusted_proxy == value
 
 
@@ -200,34 +200,34 @@ def test_a_trusted_proxy_is_an_address_or_any(value: str) -> None:
         ("memory:", "memory:"),
     ],
 )
-def test_a_storage_url_is_shown_without_its_password(url: str, shown: str) -> None:
+def test_storage_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert without_passwords(url) == shown
     settings = load_settings({"storage": url}, {})
     assert {row.name: row.value for row in describe_settings(settings)}["storage"] == shown
     assert settings.storage == url
 
 
-def test_a_password_is_neither_in_an_error_nor_in_the_representation() -> None:
+def test_password_is_neither_in_errors_nor_in_repr() -> None:
     assert "hush" not in repr(load_settings({"storage": "postgresql://chalk:hush@db"}, {}))
-    message = complaint({"storage": ["postgresql://chalk:hush@db"]})
+    message = error_of({"storage": ["postgresql://chalk:hush@db"]})
     assert "storage" in message
     assert "hush" not in message
 
 
-def test_every_setting_says_what_it_is_for_and_no_name_can_be_mistaken_for_a_value_file() -> None:
+def test_settings_have_help_and_unambiguous_names() -> None:
     assert all(setting.help.endswith(".") for setting in SETTINGS)
     assert not [setting.name for setting in SETTINGS if setting.name.endswith("_file") or setting.name == "config"]
 
 
-def test_every_default_would_be_accepted_if_given() -> None:
+def test_defaults_are_valid_values() -> None:
     assert load_settings({setting.name: setting.default for setting in SETTINGS}, {}) == Settings()
 
 
-def test_the_example_file_is_generated_from_the_table() -> None:
+def test_example_file_is_generated_from_the_table() -> None:
     assert (ROOT / "config" / "chalk.example.toml").read_text(encoding="utf-8") == example_toml()
 
 
-def test_the_example_file_uncommented_is_a_settings_file_with_every_setting_at_its_default(toml: Path) -> None:
+def test_uncommented_example_file_contains_every_default(toml: Path) -> None:
     names = {setting.name for setting in SETTINGS}
     lines = [line.removeprefix("# ") for line in example_toml().splitlines()]
     toml.write_text("\n".join(line for line in lines if line.partition(" = ")[0] in names))

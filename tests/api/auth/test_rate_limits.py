@@ -131,7 +131,7 @@ def test_rate_starts_over_after_its_window(serve: Serve) -> None:
     ],
 )
 def test_invalid_rate_is_rejected_at_startup(name: str, rate: str) -> None:
-    with pytest.raises(SettingsError, match=rf"{name} cannot be .* it must be a number and a time such as 600/minute"):
+    with pytest.raises(SettingsError, match=rf"{name} cannot be .* it must be a rate such as 600/minute"):
         create_app(storage="memory:", **{name: rate})
 
 

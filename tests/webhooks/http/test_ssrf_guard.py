@@ -22,7 +22,7 @@ from chalk_flask.webhooks.http.ssrf_guard import (
 )
 
 NOT_PUBLIC, LOCAL, DISGUISED = "is not public", "local network", "four decimal numbers"
-NO_URL, NOT_ASCII, NO_NAME = "are required", "its ASCII form", "not the name of a host"
+NO_URL, NOT_ASCII, NO_NAME = "are required", "its ASCII form", "is not a host name"
 BLANK, USER, PORT, SIX = "a blank, a control", "user or a password", "ports are 1 to 65535", "IPv6 address"
 
 FORBIDDEN = [
@@ -76,7 +76,7 @@ FORBIDDEN = [
     ("https://hooks.example.org:https/", "is not a host"),
     ("https://hooks.example.org:443:443/", "is not a host"),
     ("https://hooks.example.org:４４３/", "is not a host"),
-    ("https://:443/", "no host"),
+    ("https://:443/", "the host is missing"),
     # private addresses as they are
     ("https://127.0.0.1/", NOT_PUBLIC),
     ("https://127.255.255.254:8443/", NOT_PUBLIC),
@@ -317,7 +317,7 @@ def test_allowed_hosts_setting_is_a_comma_separated_list() -> None:
     text = "hooks.lan:8080, 10.1.0.0/16,,[::1]"
     assert load_settings({"webhook_allowed_hosts": text}, {}).webhook_allowed_hosts == text
     assert validate_allowlist("") is None
-    with pytest.raises(SettingsError, match=r"webhook_allowed_hosts .*must be hosts.*'10\.0\.0\.1/8'"):
+    with pytest.raises(SettingsError, match=r"webhook_allowed_hosts .*must be a comma-separated list of hosts.*'10\.0\.0\.1/8'"):
         load_settings({"webhook_allowed_hosts": "hooks.lan,10.0.0.1/8"}, {})
 
 
