@@ -1,7 +1,8 @@
-"""What active records name that is not active: the record stays as it is until its own file comes (reading I-26).
+"""Dangling references: references of active records to deleted ones.
 
-A package cannot say it: an import refuses a row that leads nowhere. So an export does without such a reference, and
-without a row that would need it.
+Such a record stays unchanged until its own file is imported (interpretation I-26). A package cannot contain the
+reference, because an import rejects it. Therefore an export leaves out the reference, or the whole record if the
+reference is required (I-31).
 """
 
 from __future__ import annotations
@@ -27,78 +28,77 @@ JSONBody: TypeAlias = Mapping[str, Any]
 
 @dataclass
 class DanglingReferences:
-    """By collection: `rows` are ids of active records that lack what a row must name, `named` the ids that active
-    records name although they are deleted or such a row."""
+    """Dangling references of a snapshot, by collection.
 
-    rows: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FILES})
+    `excluded` are the ids of active records that lack a required reference. `targets` are the referenced ids that are
+    deleted or excluded.
+    """
+
+    excluded: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FILES})
     targets: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in FILES})
 
-    def allows(self, name: str, body: JSONBody) -> bool:
-        """Whether a record of the collection can be a row."""
-        return body["sourcedId"] not in self.rows[name]
+    def is_excluded(self, collection: str, body: JSONBody) -> bool:
+        """Return True if the record lacks a required reference."""
+        return body["sourcedId"] in self.excluded[collection]
 
     def targets_by_reference(self, resource: ResourceType) -> dict[str, set[str]]:
-        """The ids that lead nowhere, by the reference that may name them."""
-        return {each.name: self.targets[each.target] for each in references(resource) if self.targets[each.target]}
+        """Return the ids to remove from the records of a class, by the name of the reference."""
+        return {each.name: self.targets[each.target] for each in _csv_references(resource) if self.targets[each.target]}
 
 
 def find_dangling_references(snapshot: Snapshot) -> DanglingReferences:
-    """Look through the references of a tenant; quick where little is deleted."""
-    found = DanglingReferences()
+    """Return the dangling references of a tenant. Fast if few records are deleted."""
+    dangling = DanglingReferences()
     for name in _targets_first():
         resource = FILES[name]
         if resource.shares_ids_with:
-            _add_dangling(snapshot, resource, None, found)
-        # To its own collection last: which of its rows are there is known only then.
-        for reference in sorted(references(resource), key=lambda each: each.target == name):
-            _add_dangling(snapshot, resource, reference, found)
-    return found
+            _add_dangling(snapshot, resource, None, dangling)
+        # References to the same collection come last, because its excluded records must be known.
+        for reference in sorted(_csv_references(resource), key=lambda each: each.target == name):
+            _add_dangling(snapshot, resource, reference, dangling)
+    return dangling
 
 
-def without_references(body: JSONBody, gone: Mapping[str, set[str]]) -> JSONBody:
-    """The record without the references that lead nowhere, as `Dangling.of` gives them."""
-    return (
-        {name: _remove_targets(value, gone[name]) if name in gone else value for name, value in body.items()}
-        if gone
-        else body
-    )
+def without_references(body: JSONBody, targets: Mapping[str, set[str]]) -> JSONBody:
+    """Return the record without the references to `targets`, as `targets_by_reference` returns them."""
+    if not targets:
+        return body
+    return {name: _remove_targets(value, targets[name]) if name in targets else value for name, value in body.items()}
 
 
-def references(resource: ResourceType) -> Iterator[Reference]:
-    """The references that a row carries."""
+def _csv_references(resource: ResourceType) -> Iterator[Reference]:
     return (each for each in resource.references if each.name not in resource.derived_fields)
 
 
 def _targets_first() -> Iterable[str]:
-    targets = {each.name: {to.target for to in references(each)} - {each.name} for each in FILES.values()}
+    targets = {each.name: {to.target for to in _csv_references(each)} - {each.name} for each in FILES.values()}
     for name, resource in FILES.items():
         targets[name] |= {resource.shares_ids_with} if resource.shares_ids_with else set()
     return TopologicalSorter(targets).static_order()
 
 
 def _add_dangling(
-    snapshot: Snapshot, resource: ResourceType, reference: Reference | None, found: DanglingReferences
+    snapshot: Snapshot, resource: ResourceType, reference: Reference | None, dangling: DanglingReferences
 ) -> None:
-    """Note where a reference (None: the key that is shared with another collection) leads nowhere."""
+    """Add the dangling ids of a reference, or of the id that the class shares with another one (None)."""
     target = reference.target if reference else resource.shares_ids_with
     path = reference.field if reference else KEY
-    nowhere = In(path, Subquery(target, KEY, Not(ACTIVE_ONLY)))
-    left_out = In(path, tuple(found.rows[target]))
-    waiting = snapshot.keys(resource.name, And((ACTIVE_ONLY, Or((nowhere, left_out)))))
-    for batch in batched(waiting, BATCH_SIZE):
+    to_deleted = In(path, Subquery(target, KEY, Not(ACTIVE_ONLY)))
+    to_excluded = In(path, tuple(dangling.excluded[target]))
+    keys = snapshot.keys(resource.name, And((ACTIVE_ONLY, Or((to_deleted, to_excluded)))))
+    for batch in batched(keys, BATCH_SIZE):
         bodies = map(orjson.loads, snapshot.get_many(resource.name, batch).values())
-        named = {
-            each["sourcedId"]: ResourceType.referenced_ids(each[reference.name] if reference else each)
-            for each in bodies
+        referenced = {
+            each["sourcedId"]: resource.referenced_ids(each[reference.name] if reference else each) for each in bodies
         }
-        ids = {each for these in named.values() for each in these}
-        there = set(snapshot.keys(target, And((ACTIVE_ONLY, In(KEY, tuple(ids)))))) - found.rows[target]
-        found.targets[target] |= ids - there
+        ids = {each for ids in referenced.values() for each in ids}
+        present = set(snapshot.keys(target, And((ACTIVE_ONLY, In(KEY, tuple(ids)))))) - dangling.excluded[target]
+        dangling.targets[target] |= ids - present
         if reference is None or reference.element.in_csv:
-            found.rows[resource.name] |= {key for key, these in named.items() if there.isdisjoint(these)}
+            dangling.excluded[resource.name] |= {key for key, ids in referenced.items() if present.isdisjoint(ids)}
 
 
-def _remove_targets(value: Any, gone: set[str]) -> Any:
+def _remove_targets(value: Any, targets: set[str]) -> Any:
     if isinstance(value, list):
-        return [each for each in value if each["sourcedId"] not in gone]
-    return None if value["sourcedId"] in gone else value
+        return [each for each in value if each["sourcedId"] not in targets]
+    return None if value["sourcedId"] in targets else value

@@ -1,4 +1,4 @@
-"""Whether a store holds a sound roster, and two digests by which rosters are compared across stores and backends."""
+"""Integrity check of a stored roster, and digests to compare rosters across stores and backends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -22,16 +22,16 @@ __all__ = ["IntegrityReport", "check_store", "empty_report"]
 
 BATCH_SIZE = 1000
 MAX_LISTED = 100
-Data = dict[str, JSON]
+Data: TypeAlias = dict[str, JSON]
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """What was found. `counts` are the active records of each served collection that has any.
+    """Result of an integrity check. `counts` is the number of active records of each served collection that has any.
 
-    `digest` is the SHA-256 of all served records, tombstones among them, without the moment of their last change;
-    `state` is the same with it. Equal rosters have equal digests on every backend. Of more than a hundred problems the
-    last sentence is their number.
+    `digest` is the SHA-256 of all served records, including tombstones, without `dateLastModified`; `state` includes
+    it. Equal rosters have equal digests on every backend. `problems` lists at most MAX_LISTED problems and then the
+    number of the others.
     """
 
     counts: Mapping[str, int]
@@ -41,11 +41,11 @@ class IntegrityReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if there are no problems."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object for scripts."""
+        """Return the JSON object for scripts."""
         return {
             "ok": self.ok,
             "counts": dict(self.counts),
@@ -55,32 +55,34 @@ class IntegrityReport:
         }
 
     def to_text(self) -> str:
-        """What a person reads."""
+        """Return the text for the terminal."""
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items()) or "no active records"
         lines = [*self.problems, counts, f"digest {self.digest}", f"state  {self.state}"]
-        return "\n".join([*lines, "The store is sound." if self.ok else "The store is NOT sound; see above."])
+        return "\n".join(
+            [*lines, "The store is valid." if self.ok else "The store is NOT valid, see the problems above."]
+        )
 
 
 @dataclass
 class _Problems:
-    """What is gathered on the way."""
+    """Collector of counts and problems."""
 
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    untold: int = 0
+    unlisted: int = 0
 
     def add(self, problem: str) -> None:
         if len(self.problems) < MAX_LISTED:
             self.problems.append(problem)
         else:
-            self.untold += 1
+            self.unlisted += 1
 
-    def told(self) -> list[str]:
-        return [*self.problems, *([f"and {self.untold} more problems"] if self.untold else [])]
+    def listed(self) -> list[str]:
+        return [*self.problems, *([f"and {self.unlisted} more problems"] if self.unlisted else [])]
 
 
 class _Digests:
-    """Hashes of collections and records. Each is preceded by its length, so no two rosters hash the same bytes."""
+    """Digests of collections and records. Each is preceded by its length, so that different rosters differ in bytes."""
 
     def __init__(self) -> None:
         self._digest, self._state = sha256(), sha256()
@@ -91,28 +93,28 @@ class _Digests:
 
     def records(self, bodies: Sequence[bytes]) -> None:
         self._state.update(b"".join([b"record %d:%s" % (len(body), body) for body in bodies]))
-        bare = map(_without_stamp, bodies)
-        self._digest.update(b"".join([b"record %d:%s" % (len(body), body) for body in bare]))
+        untimed = map(_without_timestamp, bodies)
+        self._digest.update(b"".join([b"record %d:%s" % (len(body), body) for body in untimed]))
 
     def result(self) -> tuple[str, str]:
         return self._digest.hexdigest(), self._state.hexdigest()
 
 
 def check_store(store: Backend, tenant: str = "default") -> IntegrityReport:
-    """Look at every record of the tenant, a thousand at a time. Raises StorageError when the store cannot be read."""
-    findings, digests = _Problems(), _Digests()
+    """Check every record of the tenant, in batches. Raises StorageError if the store cannot be read."""
+    problems, digests = _Problems(), _Digests()
     for problem in store.check():
-        findings.add(problem)
+        problems.add(problem)
     with store.read(tenant) as snapshot:
         for _, resource in sorted(FILES.items()):
             if resource.served:
                 digests.collection(resource.name)
-            _CollectionCheck(snapshot, resource, findings, digests).run()
-    return IntegrityReport(findings.counts, *digests.result(), findings.told())
+            _CollectionCheck(snapshot, resource, problems, digests).run()
+    return IntegrityReport(problems.counts, *digests.result(), problems.listed())
 
 
 def empty_report() -> IntegrityReport:
-    """What is found in a store that does not exist yet: the same as in an empty one."""
+    """Return the report of an empty store, for a store that does not exist yet."""
     digests = _Digests()
     for _, resource in sorted(FILES.items()):
         if resource.served:
@@ -121,17 +123,17 @@ def empty_report() -> IntegrityReport:
 
 
 class _CollectionCheck:
-    """The check of one collection in one snapshot."""
+    """Check of one collection in one snapshot."""
 
-    def __init__(self, snapshot: Snapshot, resource: ResourceType, findings: _Problems, digests: _Digests) -> None:
+    def __init__(self, snapshot: Snapshot, resource: ResourceType, problems: _Problems, digests: _Digests) -> None:
         self._snapshot = snapshot
         self._resource = resource
-        self._findings = findings
+        self._problems = problems
         self._digests = digests
         self._form = CanonicalForm(resource)
 
     def run(self) -> None:
-        """Go through the records in the order of their keys."""
+        """Check all records, in the order of their keys."""
         resource, keys, active = self._resource, 0, 0
         for batch in batched(self._snapshot.keys(resource.name), BATCH_SIZE):
             keys += len(batch)
@@ -141,91 +143,103 @@ class _CollectionCheck:
                 self._digests.records(list(bodies.values()))
             self._check(bodies)
         if resource.served and active:
-            self._findings.counts[resource.name] = active
+            self._problems.counts[resource.name] = active
         total = self._snapshot.find(Query(resource.name, limit=0)).total
         if total != keys:
-            self._findings.add(f"{resource.name}: a query counts {total} records, but there are {keys} keys")
+            self._problems.add(f"{resource.name}: a query counts {total} records, but there are {keys} keys")
 
     def _bodies(self, keys: Sequence[str]) -> dict[str, bytes]:
-        found = self._snapshot.get_many(self._resource.name, keys)
+        bodies = self._snapshot.get_many(self._resource.name, keys)
         for key in keys:
-            if key not in found:
-                self._say(key, "there is a key, but no record")
-        return {key: found[key] for key in keys if key in found}
+            if key not in bodies:
+                self._add_problem(key, "the key has no record")
+        return {key: bodies[key] for key in keys if key in bodies}
 
     def _check(self, bodies: Mapping[str, bytes]) -> None:
-        sound = {key: data for key, body in bodies.items() if (data := self._read(key, body)) is not None}
-        self._check_references(sound)
+        valid = {key: data for key, body in bodies.items() if (data := self._parse(key, body)) is not None}
+        self._check_references(valid)
         for name, element in self._resource.derived_fields.items():
-            self._check_derived(sound, name, element)
+            self._check_derived(valid, name, element)
 
-    def _read(self, key: str, body: bytes) -> Data | None:
-        """The record's JSON, or None once it is said what is wrong with it."""
+    def _parse(self, key: str, body: bytes) -> Data | None:
+        """Return the JSON of a record, or None after adding a problem."""
         try:
             data: Data = orjson.loads(body)
         except ValueError as error:
-            self._say(key, f"not JSON: {error}")
+            self._add_problem(key, f"not JSON: {error}")
             return None
-        problem = None if self._form.holds(body, data) else self._form.problem(body)
+        problem = None if self._form.is_certain(body, data) else self._form.problem(body)
         if problem is None and data["sourcedId"] != key:
-            problem = f"the record's sourcedId is {data['sourcedId']!r}"
+            problem = f"the sourcedId of the record is {data['sourcedId']!r}"
         if problem is not None:
-            self._say(key, problem)
+            self._add_problem(key, problem)
             return None
         return data
 
-    def _check_references(self, sound: Mapping[str, Data]) -> None:
-        if self._resource.shares_ids_with:
-            self._check_there(self._resource.shares_ids_with, {key: [key] for key in sound}, "it belongs to")
-        for reference in self._resource.references:
-            named: dict[str, list[str]] = defaultdict(list)
-            for key, data in sound.items():
-                for other in ResourceType.referenced_ids(data.get(reference.name)):
-                    named[other].append(key)
-            self._check_there(reference.target, named, f"{reference.name} refers to")
+    def _check_references(self, valid: Mapping[str, Data]) -> None:
+        resource = self._resource
+        if resource.shares_ids_with:
+            self._check_targets(resource.shares_ids_with, {key: [key] for key in valid}, "it belongs to")
+        for reference in resource.references:
+            referring: dict[str, list[str]] = defaultdict(list)
+            for key, data in valid.items():
+                for target in resource.referenced_ids(data.get(reference.name)):
+                    referring[target].append(key)
+            self._check_targets(reference.target, referring, f"{reference.name} refers to")
 
-    def _check_there(self, target: str, named: Mapping[str, list[str]], relation: str) -> None:
-        for ids in batched(named, BATCH_SIZE):
-            there = set(self._snapshot.keys(target, In(KEY, tuple(ids))))
-            for other in ids:
-                if other not in there:
-                    for key in named[other]:
-                        self._say(key, f"{relation} {other!r} of {target}, which is not there")
+    def _check_targets(self, collection: str, referring: Mapping[str, list[str]], relation: str) -> None:
+        """Add a problem for each target that does not exist; `referring` holds the referring keys by target."""
+        for targets in batched(referring, BATCH_SIZE):
+            existing = set(self._snapshot.keys(collection, In(KEY, tuple(targets))))
+            for target in targets:
+                if target not in existing:
+                    for key in referring[target]:
+                        self._add_problem(key, f"{relation} {target!r} of {collection}, which does not exist")
 
-    def _check_derived(self, sound: Mapping[str, Data], name: str, element: RefListField) -> None:
-        implied = self._implied(list(sound), element)
-        for key, data in sound.items():
-            expected = sorted(implied.get(key, ())) if data["status"] == ACTIVE else []
+    def _check_derived(self, valid: Mapping[str, Data], name: str, element: RefListField) -> None:
+        derived = self._derived_ids(list(valid), element)
+        for key, data in valid.items():
+            expected = sorted(derived.get(key, ())) if data["status"] == ACTIVE else []
             if ResourceType.referenced_ids(data.get(name)) != expected:
-                self._say(key, f"{name} should be {', '.join(expected) or 'empty'}, as active records imply")
+                self._add_problem(
+                    key, f"{name} should be {', '.join(expected) or 'empty'}, according to the active records"
+                )
 
-    def _implied(self, keys: Sequence[str], element: RefListField) -> dict[str, set[str]]:
-        """For each key the ids that active records imply for the derived element."""
-        source, here, there = self._derivation(element)
-        where = And((In(here.field, tuple(keys)), Compare("status", "=", ACTIVE)))
-        found: dict[str, set[str]] = defaultdict(set)
+    def _derived_ids(self, keys: Sequence[str], element: RefListField) -> dict[str, set[str]]:
+        """Return the ids in the derived field by key, as the active records imply them."""
+        source, owner, target = self._derivation(element)
+        where = And((In(owner.field, tuple(keys)), Compare("status", "=", ACTIVE)))
+        derived: dict[str, set[str]] = defaultdict(set)
         for chunk in self._snapshot.find(Query(source, where)).chunks:
             for data in orjson.loads(b"[%s]" % chunk):
-                of = ResourceType.referenced_ids(data.get(here.name))
-                other = ResourceType.referenced_ids(data.get(there.name)) if there else [data["sourcedId"]]
-                for key in of:
-                    found[key].update(other)
-        return found
+                ids = ResourceType.referenced_ids(data.get(target.name)) if target else [data["sourcedId"]]
+                for key in ResourceType.referenced_ids(data.get(owner.name)):
+                    derived[key].update(ids)
+        return derived
 
     def _derivation(self, element: RefListField) -> tuple[str, Reference, Reference | None]:
-        """The collection whose rows imply the element, their reference to us, and that to the other (None: itself)."""
+        """Return the collection that implies a derived field, and its references to the owner and to the target.
+
+        The target is None if the record itself is the target.
+        """
         if element.inverse:
             references = {each.name: each for each in FILES[element.target].references}
             return element.target, references[element.inverse], None
         by_target = {each.target: each for each in FILES[element.link].references}
         return element.link, by_target[self._resource.name], by_target[element.target]
 
-    def _say(self, key: str, what: str) -> None:
-        self._findings.add(f"{self._resource.name} {key!r}: {what}")
+    def _add_problem(self, key: str, text: str) -> None:
+        self._problems.add(f"{self._resource.name} {key!r}: {text}")
 
 
-def _without_stamp(body: bytes) -> bytes:
+def _without_timestamp(body: bytes) -> bytes:
     try:
         return without_timestamp(body)
     except ValueError:
         return body
+
+
+def _batches(items: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, BATCH_SIZE)):
+        yield batch

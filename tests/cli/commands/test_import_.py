@@ -143,8 +143,8 @@ def test_a_store_that_is_not_sound_ends_with_one(run: Run, package: Path, tmp_pa
         transaction.put("users", [Record("broken", b'{"sourcedId":"broken"}')])
     ran = run("check", "--json")
     assert (ran.code, ran.json["ok"]) == (1, False)
-    assert ran.json["problems"][0].startswith("users 'broken': not in stored form")
-    assert "NOT sound" in run("check").out
+    assert ran.json["problems"][0].startswith("users 'broken': not in canonical form")
+    assert "NOT valid" in run("check").out
 
 
 class Terminal(io.StringIO):

@@ -91,7 +91,7 @@ def test_what_names_deleted_records_is_left_out_and_said_to_be(
     done = exported(store, tmp_path / "all.zip")
     assert done.left_out == {"lineItems": 1, "results": 2}
     assert done.to_dict()["left_out"] == done.left_out
-    assert "Left out of results: 2, which name what is deleted" in done.to_text()
+    assert "Left out of results: 2 records that refer to deleted" in done.to_text()
     assert [line[0] for line in table(tmp_path / "all.zip", "lineItems")] == ["sourcedId", "item-1"]
     kept = same_again(store, load, tmp_path)
     assert kept["results"].keys() == {"result-1"}
