@@ -6,9 +6,8 @@ No CSV column carries them. They follow from the parents and from the link files
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 
-from backends import Record, Snapshot
+from backends import Record, Snapshot, batched
 from chalk_flask.oneroster.csv.row_parser import ParsedRow, encode
 from chalk_flask.oneroster.fields.composites import RefListField
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
@@ -110,5 +109,5 @@ def records_with_other_links(
 
 def _active_bodies(stored: Snapshot, name: str) -> Iterator[bytes]:
     keys = stored.keys(name, ACTIVE_ONLY)
-    while batch := list(islice(keys, BATCH_SIZE)):
+    for batch in batched(keys, BATCH_SIZE):
         yield from stored.get_many(name, batch).values()

@@ -237,9 +237,3 @@ def _without_timestamp(body: bytes) -> bytes:
         return without_timestamp(body)
     except ValueError:
         return body
-
-
-def _batches(items: Iterable[str]) -> Iterator[list[str]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, BATCH_SIZE)):
-        yield batch
