@@ -1,4 +1,7 @@
-"""What limits leave of a roster, read in plain Python from docs/conformance.md, without anything of the service."""
+"""Effect of access restrictions on a roster, in plain Python after docs/conformance.md, L-01 to L-07.
+
+Nothing in_orgs uses the code of the service, so that it can serve as the expected result.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ REFERENCES = {
 
 
 @dataclass(frozen=True)
-class Limited:
-    """The limits as the test drew them; None is no limit."""
+class Restrictions:
+    """Access restrictions of a token. None does not restrict."""
 
     orgs: Collection[str] | None = None
     grades: Collection[str] | None = None
@@ -35,8 +38,8 @@ class Limited:
     denied: Collection[str] = ()
     redacted: Collection[str] = ()
 
-    def uncertain(self, name: str, member: str) -> bool:
-        """Whether the order by this reference could tell the id of something that is hidden (L-05)."""
+    def may_hide_reference(self, name: str, member: str) -> bool:
+        """Return True if the reference of a visible record may lead to a hidden one (L-05)."""
         if REFERENCES[name].get(member) in self.denied:
             return True
         by_org = self.orgs is not None
@@ -50,74 +53,85 @@ class Limited:
         }.get((name, member), False)
 
     def redacts(self, path: str) -> bool:
-        """Whether the path is redacted, by its own name or by one that it begins with."""
+        """Return True if the path or a part that it starts with is redacted."""
         names = path.split(".")
-        begins = {".".join(names[:n]) for n in range(1, len(names) + 1)}
-        return any(each in begins or each.removesuffix(".*") in begins for each in self.redacted)
+        prefixes = {".".join(names[:n]) for n in range(1, len(names) + 1)}
+        return any(
+            name in prefixes or name.removesuffix(".*") in prefixes
+            for name in self.redacted
+        )
 
 
-def left(roster: Roster, limits: Limited) -> dict[str, list[Row]]:
-    """The rows that may be seen, with those of their references alone that lead to one of them."""
-    kept = {name: [] if name in limits.denied else rows for name, rows in _rows(roster, limits).items()}
-    keys = {name: {row["sourcedId"] for row in rows} for name, rows in kept.items()}
-    return {name: [_pointing(row, REFERENCES[name], keys) for row in rows] for name, rows in kept.items()}
+def visible_roster(roster: Roster, restrictions: Restrictions) -> dict[str, list[Row]]:
+    """Return the visible rows, with references to visible rows only."""
+    visible = {name: [] if name in restrictions.denied else rows for name, rows in _rows(roster, restrictions).items()}
+    keys = {name: {row["sourcedId"] for row in rows} for name, rows in visible.items()}
+    return {
+        name: [_with_visible_references(row, REFERENCES[name], keys) for row in rows] for name, rows in visible.items()
+    }
 
 
-def _rows(roster: Roster, limits: Limited) -> dict[str, list[Row]]:
-    found = dict(roster)
+def _rows(roster: Roster, restrictions: Restrictions) -> dict[str, list[Row]]:
+    rows_by_name = dict(roster)
 
-    def holds(allowed: Collection[str] | None, values: Iterable[str]) -> bool:
+    def allows(allowed: Collection[str] | None, values: Iterable[str]) -> bool:
         return allowed is None or any(value in allowed for value in values)
 
-    if limits.orgs is not None:
+    if restrictions.orgs is not None:
         parents = {org["sourcedId"]: org.get("parent") for org in roster["orgs"]}
-        above = set(limits.orgs)
-        while more := {parent for key in above if (parent := parents.get(key))} - above:
-            above |= more
-        found["orgs"] = [org for org in roster["orgs"] if org["sourcedId"] in above]
-    found["classes"] = [
+        ancestors = set(restrictions.orgs)
+        while unseen_parents := {parent for key in ancestors if (parent := parents.get(key))} - ancestors:
+            ancestors |= unseen_parents
+        rows_by_name["orgs"] = [org for org in roster["orgs"] if org["sourcedId"] in ancestors]
+    rows_by_name["classes"] = [
         row
         for row in roster["classes"]
-        if holds(limits.orgs, [row["school"]]) and holds(limits.classes, [row["sourcedId"]])
+        if allows(restrictions.orgs, [row["school"]]) and allows(restrictions.classes, [row["sourcedId"]])
     ]
-    found["courses"] = [row for row in roster["courses"] if _course(row, roster, limits)]
-    found["users"] = [row for row in roster["users"] if _user(row, roster, limits)]
-    seen = {name: {row["sourcedId"] for row in rows} for name, rows in found.items()}
-    found["demographics"] = [row for row in roster["demographics"] if row["sourcedId"] in seen["users"]]
-    found["enrollments"] = [
+    rows_by_name["courses"] = [row for row in roster["courses"] if _course(row, roster, restrictions)]
+    rows_by_name["users"] = [row for row in roster["users"] if _user(row, roster, restrictions)]
+    visible_ids = {name: {row["sourcedId"] for row in rows} for name, rows in rows_by_name.items()}
+    rows_by_name["demographics"] = [row for row in roster["demographics"] if row["sourcedId"] in visible_ids["users"]]
+    rows_by_name["enrollments"] = [
         row
         for row in roster["enrollments"]
-        if holds(limits.orgs, [row["school"]]) and row["class"] in seen["classes"] and row["user"] in seen["users"]
+        if allows(restrictions.orgs, [row["school"]])
+        and row["class"] in visible_ids["classes"]
+        and row["user"] in visible_ids["users"]
     ]
-    found["lineItems"] = [row for row in roster["lineItems"] if row["class"] in seen["classes"]]
-    items = {row["sourcedId"] for row in found["lineItems"]}
-    found["results"] = [
-        row for row in roster["results"] if row["lineItem"] in items and row["student"] in seen["users"]
+    rows_by_name["lineItems"] = [row for row in roster["lineItems"] if row["class"] in visible_ids["classes"]]
+    items = {row["sourcedId"] for row in rows_by_name["lineItems"]}
+    rows_by_name["results"] = [
+        row for row in roster["results"] if row["lineItem"] in items and row["student"] in visible_ids["users"]
     ]
-    return found
+    return rows_by_name
 
 
-def _course(course: Row, roster: Roster, limits: Limited) -> bool:
-    taught = [row for row in roster["classes"] if row["course"] == course["sourcedId"]]
-    here = (
-        limits.orgs is None or course.get("org") in limits.orgs or any(row["school"] in limits.orgs for row in taught)
+def _course(course: Row, roster: Roster, restrictions: Restrictions) -> bool:
+    classes = [row for row in roster["classes"] if row["course"] == course["sourcedId"]]
+    in_orgs = (
+        restrictions.orgs is None
+        or course.get("org") in restrictions.orgs
+        or any(row["school"] in restrictions.orgs for row in classes)
     )
-    return here and (limits.classes is None or any(row["sourcedId"] in limits.classes for row in taught))
+    return in_orgs and (
+        restrictions.classes is None or any(row["sourcedId"] in restrictions.classes for row in classes)
+    )
 
 
-def _user(user: Row, roster: Roster, limits: Limited) -> bool:
-    if limits.orgs is not None and not set(user["orgs"]) & set(limits.orgs):
+def _user(user: Row, roster: Roster, restrictions: Restrictions) -> bool:
+    if restrictions.orgs is not None and not set(user["orgs"]) & set(restrictions.orgs):
         return False
-    if limits.grades is not None and user["role"] == "student":
-        wanted = {grade.lower() for grade in limits.grades}
-        if not wanted & {grade.lower() for grade in user.get("grades", [])}:
+    if restrictions.grades is not None and user["role"] == "student":
+        allowed = {grade.lower() for grade in restrictions.grades}
+        if not allowed & {grade.lower() for grade in user.get("grades", [])}:
             return False
-    return limits.classes is None or any(
-        row["user"] == user["sourcedId"] and row["class"] in limits.classes for row in roster["enrollments"]
+    return restrictions.classes is None or any(
+        row["user"] == user["sourcedId"] and row["class"] in restrictions.classes for row in roster["enrollments"]
     )
 
 
-def _pointing(row: Row, references: Mapping[str, str], keys: Mapping[str, set[str]]) -> Row:
+def _with_visible_references(row: Row, references: Mapping[str, str], keys: Mapping[str, set[str]]) -> Row:
     row = copy.deepcopy(row)
     for member, target in references.items():
         if isinstance(row.get(member), list):
@@ -127,26 +141,28 @@ def _pointing(row: Row, references: Mapping[str, str], keys: Mapping[str, set[st
     return row
 
 
-def redacted(document: Row, limits: Limited) -> Row:
-    """A document as it is served, without its redacted members."""
-    whole = {name: value for name, value in document.items() if not limits.redacts(name)}
+def redact(document: Row, restrictions: Restrictions) -> Row:
+    """Return a served document without its redacted members."""
+    rest = {name: value for name, value in document.items() if not restrictions.redacts(name)}
     for name in ("userIds", "metadata"):
-        if name in whole and not (remaining := _pruned(whole[name], name, limits)):
-            del whole[name]
-        elif name in whole:
-            whole[name] = remaining
-    return whole
+        if name in rest and not (remaining := _without_redacted(rest[name], name, restrictions)):
+            del rest[name]
+        elif name in rest:
+            rest[name] = remaining
+    return rest
 
 
-def _pruned(value: Any, path: str, limits: Limited) -> Any:
+def _without_redacted(value: Any, path: str, restrictions: Restrictions) -> Any:
     if isinstance(value, list):
-        return [kept for item in value if (kept := _pruned(item, path, limits)) or not item]
+        return [visible for item in value if (visible := _without_redacted(item, path, restrictions)) or not item]
     if isinstance(value, dict):
-        members = {name: value[name] for name in value if not limits.redacts(f"{path}.{name}")}
-        pruned = {name: _pruned(member, f"{path}.{name}", limits) for name, member in members.items()}
-        return {name: member for name, member in pruned.items() if _something(member) or not _something(members[name])}
+        members = {name: value[name] for name in value if not restrictions.redacts(f"{path}.{name}")}
+        pruned = {name: _without_redacted(member, f"{path}.{name}", restrictions) for name, member in members.items()}
+        return {
+            name: member for name, member in pruned.items() if _is_not_empty(member) or not _is_not_empty(members[name])
+        }
     return value
 
 
-def _something(value: Any) -> bool:
+def _is_not_empty(value: Any) -> bool:
     return value not in ({}, [])

@@ -1,7 +1,7 @@
-"""Two tenants in one service, and what is asked of it to find out whether one can tell what the other holds.
+"""Two tenants in one service, and requests that would reveal to one of them what the other stores.
 
-Two tenants hold rosters of one shape. The guest's has the keys of the host's with other content, and every record twice
-more under keys that the host does not have: once with references to the keys of both, once to keys of its own.
+Both rosters have one shape. The guest has the keys of the host with other content. It also has each record twice more
+under keys that the host does not have: once with references to keys of both, once with references to its own keys.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.conftest import services_of
 from tests.support.small_roster import COLLECTIONS, ROSTER, SINGLES, Row
 
 HOST, GUEST, NOWHERE = "aa-borea", "zz-auster", "zz-zephyr"
-"""Words in the texts of the host's roster, in those of the guest's, and in none. The last two are neighbours."""
+"""Words in the texts of the host, of the guest, and of neither. The last two are neighbors in sort order."""
 
-OWN, LINKED, ABSENT = "zf.", "zm.", "zn."
-"""How the keys begin that the guest alone has, and keys that nobody has."""
+OWN_PREFIX, LINKED_PREFIX, UNKNOWN_PREFIX = "zf.", "zm.", "zn."
+"""Prefixes of keys that only the guest has (the first two), and of keys that no tenant has."""
 
 TEXTS = frozenset(
     (
@@ -41,49 +41,49 @@ TEXTS = frozenset(
 )
 COMPARISONS = ("=", "!=", ">", ">=", "<", "<=", "~")
 VARYING = re.compile(rb'"(imsx_messageRefIdentifier":"[^"]*|dateLastModified":"20(?!24-0[34])[^"]*)"')
-"""The number of a message, and when a record was written that is not of the roster."""
+"""Parts of a body that vary: the id of a message, and timestamps of records that a test wrote."""
 
 
-def marked(row: Row, word: str) -> Row:
-    """The record with the word in its texts, in a list of texts, in metadata and among its ids elsewhere."""
+def with_word_in_texts(row: Row, word: str) -> Row:
+    """Return the record with the word in its texts, in a list of texts, in metadata and in `userIds`."""
     texts = {name: f"{word} {value}" for name, value in row.items() if name in TEXTS}
-    lists = {name: [f"{word} {each}" for each in row[name]] for name in ("subjects",) if name in row}
+    lists = {name: [f"{word} {text}" for text in row[name]] for name in ("subjects",) if name in row}
     metadata = {**row.get("metadata", {}), f"{word}Key": word}
     more: Row = {"userIds": [{"type": word, "identifier": word}]} if "username" in row else {}
     more |= {"cityOfBirth": word} if "birthDate" in row else {}
     return {**row, **texts, **lists, **more, "metadata": metadata}
 
 
-def renamed(resource: ResourceType, row: Row, start: str, references: bool) -> Row:
-    """The record under another key, its references to others too if that is wanted."""
+def with_prefix(resource: ResourceType, row: Row, prefix: str, references: bool) -> Row:
+    """Return the record with a prefix before its key and, if `references`, before the keys that it references."""
     names = {reference.name for reference in resource.references} if references else set()
-    changed = {name: moved(row[name], start) for name in names if name in row}
-    return {**row, **changed, "sourcedId": start + row["sourcedId"]}
+    changed = {name: prefixed(row[name], prefix) for name in names if name in row}
+    return {**row, **changed, "sourcedId": prefix + row["sourcedId"]}
 
 
-def moved(value: Any, start: str) -> Any:
-    return [start + each for each in value] if isinstance(value, list) else start + value
+def prefixed(value: Any, prefix: str) -> Any:
+    return [prefix + key for key in value] if isinstance(value, list) else prefix + value
 
 
 def fill_both(store: Backend) -> None:
     for name, rows in ROSTER.items():
         resource = FILES[name]
         with store.write("host") as transaction:
-            transaction.put(name, [resource.record(marked(row, HOST)) for row in rows])
-        theirs = [marked(row, GUEST) for row in rows]
-        own = [renamed(resource, row, OWN, references=True) for row in theirs]
-        linked = [renamed(resource, row, LINKED, references=False) for row in theirs]
+            transaction.put(name, [resource.record(with_word_in_texts(row, HOST)) for row in rows])
+        theirs = [with_word_in_texts(row, GUEST) for row in rows]
+        own = [with_prefix(resource, row, OWN_PREFIX, references=True) for row in theirs]
+        linked = [with_prefix(resource, row, LINKED_PREFIX, references=False) for row in theirs]
         with store.write("guest") as transaction:
             transaction.put(name, [resource.record(row) for row in chain(theirs, own, linked)])
 
 
 Words: TypeAlias = tuple[str, str]
-"""What is the guest's in a question, and what stands in its place in the twin of the question."""
+"""A word of the guest in a request, and the unknown word that replaces it in the twin request."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back, unpacked if it was compressed."""
+class TwinResponse:
+    """A response, decompressed."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -92,8 +92,8 @@ class Answer:
     def header(self, name: str) -> str:
         return dict(self.headers).get(name, "")
 
-    def told_of(self, asked: str) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
-        """All of it but what it repeats of the question, what varies, and the hash that is its tag."""
+    def comparable(self, asked: str) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
+        """Return status, headers and body without the word of the request, varying parts and the ETag."""
         headers = sorted((name, "a tag" if name == "ETag" else v.replace(asked, "*")) for name, v in self.headers)
         body = VARYING.sub(b"", self.body.replace(asked.encode(), b"*"))
         return self.status, tuple(headers), body
@@ -104,45 +104,45 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Question:
-    """A request but for its path."""
+class TwinRequest:
+    """A request without its path."""
 
     query: str = ""
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
     body: str = ""
 
-    def about(self, words: Words) -> Question:
-        """The same with the second word in place of the first."""
-        return Question(self.query.replace(*words), self.method, self.headers, self.body.replace(*words))
+    def with_word(self, words: Words) -> TwinRequest:
+        """Return the request with the second word in place of the first."""
+        return TwinRequest(self.query.replace(*words), self.method, self.headers, self.body.replace(*words))
 
 
-PLAIN = Question()
+PLAIN_REQUEST = TwinRequest()
 
-Pair: TypeAlias = tuple[str, str, Question, Words]
-"""A path, its twin, what is asked of both, and the words in which they differ."""
+RequestPair: TypeAlias = tuple[str, str, TwinRequest, Words]
+"""A path, its twin, the request to both, and the words in which they differ."""
 
 
-class Twins:
-    """A service with both tenants, and a token for each."""
+class TwinTenants:
+    """A service with both tenants and a token of each."""
 
     def __init__(self, app: Flask) -> None:
-        chalk = services_of(app)
+        services = services_of(app)
         self.app = app
         self.statuses: set[int] = set()
         for name in ("host", "guest"):
-            TenantStore(chalk.store).create(name, demographics=True)
-        fill_both(chalk.store)
-        self.host, self.guest = (chalk.tokens.create(n, ALL, n)[0] for n in ("host", "guest"))
+            TenantStore(services.store).create(name, demographics=True)
+        fill_both(services.store)
+        self.host, self.guest = (services.tokens.create(n, ALL, n)[0] for n in ("host", "guest"))
 
-    def ask(self, token: str | None, path: str, question: Question = PLAIN) -> Answer:
-        """What the application answers; without the test client, which takes longer than the answer."""
-        sent = {"HTTP_" + name.upper().replace("-", "_"): value for name, value in question.headers}
+    def send(self, token: str | None, path: str, request: TwinRequest = PLAIN_REQUEST) -> TwinResponse:
+        """Return the response of the application. The test client of Flask would take longer than the response."""
+        sent = {"HTTP_" + name.upper().replace("-", "_"): value for name, value in request.headers}
         environ = {
-            "REQUEST_METHOD": question.method,
+            "REQUEST_METHOD": request.method,
             "SCRIPT_NAME": "",
             "PATH_INFO": path,
-            "QUERY_STRING": quote(question.query, safe="=&,"),
+            "QUERY_STRING": quote(request.query, safe="=&,"),
             "SERVER_NAME": "localhost",
             "SERVER_PORT": "80",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -151,101 +151,99 @@ class Twins:
             "HTTP_AUTHORIZATION": f"Bearer {token}",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(question.body.encode()),
+            "wsgi.input": io.BytesIO(request.body.encode()),
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
             **sent,
-            **(
-                {"CONTENT_LENGTH": str(len(question.body)), "CONTENT_TYPE": "application/json"} if question.body else {}
-            ),
+            **({"CONTENT_LENGTH": str(len(request.body)), "CONTENT_TYPE": "application/json"} if request.body else {}),
         }
         return self._answer(environ)
 
-    def held(self, tenant: str) -> dict[str, dict[str, bytes]]:
-        """All bodies of a tenant by collection and key."""
+    def bodies(self, tenant: str) -> dict[str, dict[str, bytes]]:
+        """Return all stored bodies of a tenant by collection and key."""
         store = services_of(self.app).store
         with store.read(tenant) as snapshot:
             return {name: snapshot.get_many(name, list(snapshot.keys(name))) for name in store.collections}
 
-    def _answer(self, environ: dict[str, Any]) -> Answer:
+    def _answer(self, environ: dict[str, Any]) -> TwinResponse:
         started: list[tuple[str, list[tuple[str, str]]]] = []
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Any:
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Any:
             started.append((status, headers))
 
-        found: Any = self.app.wsgi_app(environ, start)
+        blocks: Any = self.app.wsgi_app(environ, start_response)
         try:
-            body = b"".join(found)
+            body = b"".join(blocks)
         finally:
-            getattr(found, "close", lambda: None)()
+            getattr(blocks, "close", lambda: None)()
         status, headers = started[-1]
         self.statuses.add(int(status[:3]))
         if ("Content-Encoding", "gzip") in headers:
             body = gzip.decompress(body)
             headers = [(name, value) for name, value in headers if name != "Content-Length"]
-        return Answer(int(status[:3]), tuple(headers), body)
+        return TwinResponse(int(status[:3]), tuple(headers), body)
 
-    def differences(self, pairs: Iterator[Pair]) -> tuple[int, list[str]]:
-        """How many questions of the host were compared, and those whose answers differ from their twins' or are bad."""
+    def differences(self, pairs: Iterator[RequestPair]) -> tuple[int, list[str]]:
+        """Send pairs as the host. Return their number, and descriptions of failures and of responses that differ."""
         compared, different = 0, []
-        for path, twin, question, words in pairs:
-            told = self.ask(self.host, path, question).told_of(words[0])
+        for path, twin, request, words in pairs:
+            result = self.send(self.host, path, request).comparable(words[0])
             compared += 1
-            failed = told[0] >= 500 or GUEST in str(told)
-            if failed or told != self.ask(self.host, twin, question.about(words)).told_of(words[1]):
-                different.append(f"{question.method} {path}?{question.query} {question.headers}: {told}")
+            failed = result[0] >= 500 or GUEST in str(result)
+            if failed or result != self.send(self.host, twin, request.with_word(words)).comparable(words[1]):
+                different.append(f"{request.method} {path}?{request.query} {request.headers}: {result}")
         return compared, different
 
 
 @dataclass(frozen=True)
-class Place:
-    """A route with ids that the host knows."""
+class RoutePath:
+    """A path of a route with ids that the host has."""
 
     route: Route
     path: str
     positions: tuple[int, ...]
 
-    def with_keys(self, start: str, positions: tuple[int, ...]) -> str:
-        """The path with the beginning in front of the ids at these positions."""
+    def with_keys(self, prefix: str, positions: tuple[int, ...]) -> str:
+        """Return the path with a prefix before the ids at these positions."""
         parts = self.path.split("/")
-        return "/".join(start + part if place in positions else part for place, part in enumerate(parts))
+        return "/".join(prefix + part if n in positions else part for n, part in enumerate(parts))
 
 
-def _places() -> Iterator[Place]:
+def _places() -> Iterator[RoutePath]:
     known = [path.split("/") for path in (*COLLECTIONS, *SINGLES)]
     for route in ROUTES:
         for template in route.paths:
             words = template.split("/")
-            ids = tuple(place for place, word in enumerate(words) if word.startswith("{"))
+            ids = tuple(route_path for route_path, word in enumerate(words) if word.startswith("{"))
             found = next(path for path in known if _fits(path, route.path.split("/")))
-            parts = [found[place] if place in ids else word for place, word in enumerate(words)]
-            yield Place(route, "/".join(parts), ids)
+            parts = [found[route_path] if route_path in ids else word for route_path, word in enumerate(words)]
+            yield RoutePath(route, "/".join(parts), ids)
 
 
 def _fits(path: list[str], words: list[str]) -> bool:
     return len(path) == len(words) and all(w.startswith("{") or w == p for w, p in zip(words, path, strict=True))
 
 
-PLACES = tuple(_places())
+ROUTE_PATHS = tuple(_places())
 PREFIXES = [root.path + alias for root in ROOTS for alias in ("", "/sis")]
 
 GZIP = (("Accept-Encoding", "gzip"),)
-EVERYTHING_AT_ONCE = (
+ALL_PARAMETERS = (
     "filter=status!='x' AND dateLastModified>'2020-01-01'&sort=dateLastModified&orderBy=desc&limit=2&offset=1"
     "&fields=sourcedId,status,metadata"
 )
-QUESTIONS = (
-    *(Question(method=method) for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")),
-    *(Question(query) for query in ("limit=1", "limit=2&offset=1", "offset=3", "limit=0", "limit=1&limit=1")),
-    *(Question(query) for query in ("sort=status", "sort=dateLastModified&orderBy=desc", "sort=nope")),
-    *(Question(query) for query in ("fields=sourcedId,metadata", "fields=nope", "fields=")),
-    *(Question(f"filter={text}") for text in ("status='active'", "sourcedId!='x'", "nope='x'", "status")),
-    Question(f"filter=sourcedId='{OWN}u-1'"),
-    Question(EVERYTHING_AT_ONCE),
-    Question(EVERYTHING_AT_ONCE, "HEAD"),
-    Question(EVERYTHING_AT_ONCE, headers=GZIP),
-    Question(headers=GZIP),
-    Question(headers=(("If-None-Match", "*"),)),
+REQUESTS = (
+    *(TwinRequest(method=method) for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")),
+    *(TwinRequest(query) for query in ("limit=1", "limit=2&offset=1", "offset=3", "limit=0", "limit=1&limit=1")),
+    *(TwinRequest(query) for query in ("sort=status", "sort=dateLastModified&orderBy=desc", "sort=nope")),
+    *(TwinRequest(query) for query in ("fields=sourcedId,metadata", "fields=nope", "fields=")),
+    *(TwinRequest(f"filter={text}") for text in ("status='active'", "sourcedId!='x'", "nope='x'", "status")),
+    TwinRequest(f"filter=sourcedId='{OWN_PREFIX}u-1'"),
+    TwinRequest(ALL_PARAMETERS),
+    TwinRequest(ALL_PARAMETERS, "HEAD"),
+    TwinRequest(ALL_PARAMETERS, headers=GZIP),
+    TwinRequest(headers=GZIP),
+    TwinRequest(headers=(("If-None-Match", "*"),)),
 )

@@ -26,7 +26,7 @@ GRANT = {"grant_type": "client_credentials"}
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Makes applications in memory; an empty store responses as well as a full one."""
+    """Factory of applications with an empty store in memory."""
     apps: list[Flask] = []
 
     def make(**settings: object) -> Flask:

@@ -65,7 +65,7 @@ INVALID_HEADERS = {
 
 
 def client_values(services: Services) -> dict[str, str]:
-    """Clients of many kinds, by the values that the wrong headers have for them."""
+    """Return ids and secrets of new clients of several kinds, by their placeholders in the headers."""
     client_id, secret = create_client(services)
     revoked, revoked_secret = create_client(services)
     services.clients.revoke(revoked)

@@ -70,7 +70,7 @@ def test_too_large_body_is_not_read(tool: Tool, size: int) -> None:
 
 
 class Unreadable(io.RawIOBase):
-    """A body that nobody should ask for."""
+    """Body that must not be read."""
 
     def __init__(self, size: int) -> None:
         self._size = size
