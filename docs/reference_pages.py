@@ -1,0 +1,203 @@
+"""Reference pages that are derived from the code: `python -m docs.reference_pages` writes them again.
+
+The command line comes from its help texts, the settings from their table, the API from the tables of routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from chalk_flask.api.routes import ROOTS, ROUTES, WRITES
+from chalk_flask.cli import main
+from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.settings import SETTINGS
+
+__all__ = ["PAGES", "api_page", "cli_page", "settings_page", "write_pages"]
+
+FOLDER = Path(__file__).parent / "reference"
+
+_CLI_HEAD = """\
+# Command line
+
+`chalk-flask`, also `python -m chalk_flask`. This page contains the text of `--help` of each command.
+
+With `--json` a command prints exactly one JSON object on stdout. An error is an object too:
+`{"error": "refused", "message": "..."}`. `error` is `refused`, `bad_settings`, `storage_failed`, `system_failed` or
+`usage`. A rejected package is reported as the object that a successful import prints, with `"state": "refused"`. Progress
+(on a terminal only), logs and messages go to stderr.
+"""
+
+_SETTINGS_HEAD = """\
+# Settings
+
+An option (`--port`) overrides an environment variable (`CHALK_PORT`), which overrides a key of the settings file (`port`),
+which overrides the default. `--config` or `CHALK_CONFIG` names the settings file, in TOML. `CHALK_X_FILE` names a file that
+contains the value of `CHALK_X`. `chalk-flask config show` prints the settings in force and their sources.
+
+`config/chalk.example.toml` in the repository lists all settings with their defaults.
+"""
+
+_API_HEAD = """\
+# API
+
+All operations of OneRoster 1.1 for rosters, resources and gradebook. Each path exists below both API roots, and below
+`/sis` of each root:
+"""
+
+_API_READS = """
+Send an API token or an access token as `Authorization: Bearer TOKEN`. Scopes start with
+`https://purl.imsglobal.org/spec/or/v1p1/scope/`; `roster.readonly` includes `roster-core.readonly`.
+
+## Parameters of collections
+
+| Parameter | Example | Meaning |
+|---|---|---|
+| `limit`, `offset` | `limit=100&offset=200` | a page; `limit` is honored as requested |
+| `sort`, `orderBy` | `sort=familyName&orderBy=desc` | order by a field; the order of equal values is stable |
+| `filter` | `filter=role='teacher' AND status='active'` | one or two conditions with `=`, `!=`, `<`, `<=`, `>`, `>=`, `~` |
+| `fields` | `fields=sourcedId,email` | only these fields |
+
+`X-Total-Count` is the number of matching records, whatever the page. `Link` has the URLs of the first, previous, next and
+last page. Responses have an `ETag`; `If-None-Match` gets 304 if nothing has changed. gzip is used if the client accepts it.
+
+## Errors
+
+| Status | Reason |
+|---|---|
+| 400 | a parameter or the address is invalid |
+| 401 | no credential, or an invalid, expired or revoked one |
+| 403 | the credential lacks the scope |
+| 404 | the record, its parent or the path does not exist |
+| 405 | the method is not supported |
+| 422 | the record of a gradebook write is invalid |
+| 429 | a rate limit is exceeded; `Retry-After` has the seconds to wait |
+| 503 | the store is busy; try again |
+
+Every body is JSON: `{"error": "...", "message": "...", "statusInfoSet": [...]}`.
+
+## Read operations
+
+| Operation | Path | Collection or object | Scope |
+|---|---|---|---|
+"""
+
+_API_WRITES = """
+## Gradebook writes
+
+`PUT` takes and returns the object in its envelope. `DELETE` returns 204 without a body. `PUT` is also accepted without the
+id in the path.
+
+| Operation | Path | Object | Scope |
+|---|---|---|---|
+"""
+
+_API_FEED = """
+## Change feed
+
+`GET /api/oneroster/v1p1/changes` returns what changed after a sequence number, each record once and as it is now.
+
+| Parameter | Meaning |
+|---|---|
+| `since` | sequence number of your last response, or `latest`; 0 means after the first load |
+| `limit` | number of changes in a response |
+| `wait` | seconds to keep the request open until something changes, at most 30 |
+| `include` | `records` (default) or `ids` |
+
+`next` is the URL of the next request. 410 means that the number is too old: read everything once, then continue.
+
+## Tokens
+
+`POST /oauth/token`, and `POST token` below each API root: OAuth 2 client credentials (RFC 6749, section 4.4) with a secret
+(HTTP Basic or form) or a signed assertion (RFC 7523). Errors follow RFC 6749, section 5.2.
+
+## Objects
+
+| Collection | Fields |
+|---|---|
+"""
+
+
+def cli_page() -> str:
+    """Return the page with the help text of every command."""
+    root = click.Context(main, info_name="chalk-flask", terminal_width=80)
+    return "\n".join([_CLI_HEAD, *_command_sections(main, root)])
+
+
+def settings_page() -> str:
+    """Return the page with every setting, its default and its meaning."""
+    rows = [
+        (f"`{setting.name}`", f"`{setting.variable}`", _code(str(setting.default).lower()), setting.help)
+        for setting in SETTINGS
+    ]
+    return "\n".join([_SETTINGS_HEAD, *_table(("Setting", "Variable", "Default", "Meaning"), rows), ""])
+
+
+def api_page() -> str:
+    """Return the page with every operation, its path, envelope and scope."""
+    roots = _table(
+        ("Root", "Without `limit`"),
+        [(f"`{root.path}`", f"a page of {root.limit}" if root.limit else "the whole collection") for root in ROOTS],
+    )
+    reads = [
+        (
+            route.operation,
+            f"`GET {route.path}`",
+            f"`{route.resource.name if route.is_collection else route.resource.singular_name}`",
+            _scope(route.scope),
+        )
+        for route in ROUTES
+    ]
+    writes = [
+        (
+            write.operation,
+            f"`{write.method} {write.path}`",
+            f"`{write.resource.singular_name}`" if write.method == "PUT" else "none",
+            _scope(write.scope),
+        )
+        for write in WRITES
+    ]
+    objects = [(f"`{name}`", ", ".join(f"`{field}`" for field in kind.fields)) for name, kind in RESOURCES.items()]
+    lines = [_API_HEAD, *roots, _API_READS + _rows(reads), _API_WRITES + _rows(writes), _API_FEED + _rows(objects), ""]
+    return "\n".join(lines)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {"cli.md": cli_page, "settings.md": settings_page, "api.md": api_page}
+
+
+def write_pages() -> None:
+    """Write every derived page into `docs/reference`."""
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
+
+
+def _command_sections(command: click.Command, context: click.Context) -> list[str]:
+    level = "##" if context.parent is None or context.parent.parent is None else "###"
+    sections = [f"{level} {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"]
+    if isinstance(command, click.Group):
+        for name, subcommand in command.commands.items():
+            child = click.Context(subcommand, info_name=name, parent=context, terminal_width=80)
+            sections += _command_sections(subcommand, child)
+    return sections
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", _rows(rows)]
+
+
+def _rows(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else "empty"
+
+
+def _scope(uri: str) -> str:
+    return f"`{uri.rpartition('/')[2]}`"
+
+
+if __name__ == "__main__":
+    write_pages()
