@@ -1,7 +1,7 @@
 """Measure the service on a roster that is made for it, beside yardsticks, and print ratios.
 
 `python -m bench` makes a district, imports it into SQLite in a temporary folder with the command line, serves it,
-and measures it side by side with the least work that could do the job. docs/performance.md says what the figures mean.
+and measures it side by side with the least work that could do the job. docs/explanation/performance.md says what the figures mean.
 It takes a few minutes, and a machine that does nothing else. Linux only: memory is read from /proc.
 """
 

@@ -31,7 +31,7 @@ from backends.memory.evaluator import EMPTY_STATE, State, Table, has_match, join
 from backends.query import MATCH_ALL, Query, Where
 
 __all__ = ["EMPTY_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]
-"""All but the first are for backends that keep a tenant in memory and only write it elsewhere (docs/backends.md)."""
+"""All but the first are for backends that keep a tenant in memory and only write it elsewhere (docs/how-to/write-a-backend.md)."""
 
 Commit: TypeAlias = Callable[[State, set[str]], None]
 Item = TypeVar("Item")

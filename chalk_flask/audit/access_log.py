@@ -1,7 +1,7 @@
 """Access log: one JSON line for each authenticated request, in one file for each day (UTC).
 
 A line says who read what: tenant, credential, route and number of rows. It contains no parameter value, no id of a
-record and no personal data. `docs/audit.md` lists the members.
+record and no personal data. `docs/reference/audit.md` lists the members.
 """
 
 from __future__ import annotations

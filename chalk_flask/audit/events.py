@@ -1,7 +1,7 @@
 """Audit events: what changed credentials, tenants, webhooks, imports or the gradebook, stored in the tenant for good.
 
 An event says when something happened, what it was, and to which ids. It never contains a secret, a name, an e-mail
-address or the content of a record. `docs/audit.md` lists the events and their members.
+address or the content of a record. `docs/reference/audit.md` lists the events and their members.
 """
 
 from __future__ import annotations

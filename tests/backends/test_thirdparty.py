@@ -1,4 +1,4 @@
-"""The example of docs/backends.md is installed as a stranger would, found by its entry point, and proves itself."""
+"""The example of docs/how-to/write-a-backend.md is installed as a stranger would, found by its entry point, and proves itself."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 from tests.support.paths import DATA, ROOT
 
 EXAMPLE = DATA / "thirdparty"
-GUIDE = ROOT / "docs" / "backends.md"
+GUIDE = ROOT / "docs" / "how-to" / "write-a-backend.md"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from tests.support.paths import ROOT
 
 __all__ = ["PAGE", "events_table", "render_page"]
 
-PAGE = ROOT / "docs" / "webhooks.md"
+PAGE = ROOT / "docs" / "how-to" / "webhooks.md"
 """Page for developers of receivers; its code blocks are tested too."""
 START = "<!-- events: updated by python -m tests.webhooks.events_table -->\n"
 END = "<!-- end of events -->"
