@@ -26,16 +26,17 @@ _CLI_HEAD = """\
 
 With `--json` a command prints exactly one JSON object on stdout. An error is an object too:
 `{"error": "refused", "message": "..."}`. `error` is `refused`, `bad_settings`, `storage_failed`, `system_failed` or
-`usage`. A rejected package is reported as the object that a successful import prints, with `"state": "refused"`. Progress
-(on a terminal only), logs and messages go to stderr.
+`usage`. A rejected package is reported as the object that a successful import prints, with `"state": "refused"`.
+Progress (on a terminal only), logs and messages go to stderr.
 """
 
 _SETTINGS_HEAD = """\
 # Settings
 
-An option (`--port`) overrides an environment variable (`CHALK_PORT`), which overrides a key of the settings file (`port`),
-which overrides the default. `--config` or `CHALK_CONFIG` names the settings file, in TOML. `CHALK_X_FILE` names a file that
-contains the value of `CHALK_X`. `chalk-flask config show` prints the settings in force and their sources.
+An option (`--port`) overrides an environment variable (`CHALK_PORT`), which overrides a key of the settings file
+(`port`), which overrides the default. `--config` or `CHALK_CONFIG` names the settings file, in TOML. `CHALK_X_FILE`
+names a file that contains the value of `CHALK_X`. `chalk-flask config show` prints the settings in force and their
+sources.
 
 `config/chalk.example.toml` in the repository lists all settings with their defaults.
 """
@@ -57,11 +58,12 @@ Send an API token or an access token as `Authorization: Bearer TOKEN`. Scopes st
 |---|---|---|
 | `limit`, `offset` | `limit=100&offset=200` | a page; `limit` is honored as requested |
 | `sort`, `orderBy` | `sort=familyName&orderBy=desc` | order by a field; the order of equal values is stable |
-| `filter` | `filter=role='teacher' AND status='active'` | one or two conditions with `=`, `!=`, `<`, `<=`, `>`, `>=`, `~` |
+| `filter` | `filter=role='teacher' AND status='active'` | one or two conditions; `=`, `!=`, `<`, `<=`, `>`, `>=`, `~` |
 | `fields` | `fields=sourcedId,email` | only these fields |
 
-`X-Total-Count` is the number of matching records, whatever the page. `Link` has the URLs of the first, previous, next and
-last page. Responses have an `ETag`; `If-None-Match` gets 304 if nothing has changed. gzip is used if the client accepts it.
+`X-Total-Count` is the number of matching records, whatever the page. `Link` has the URLs of the first, previous, next
+and last page. Responses have an `ETag`; `If-None-Match` gets 304 if nothing has changed. gzip is used if the client
+accepts it.
 
 ## Errors
 
@@ -87,8 +89,8 @@ Every body is JSON: `{"error": "...", "message": "...", "statusInfoSet": [...]}`
 _API_WRITES = """
 ## Gradebook writes
 
-`PUT` takes and returns the object in its envelope. `DELETE` returns 204 without a body. `PUT` is also accepted without the
-id in the path.
+`PUT` takes and returns the object in its envelope. `DELETE` returns 204 without a body. `PUT` is also accepted without
+the id in the path.
 
 | Operation | Path | Object | Scope |
 |---|---|---|---|
@@ -110,8 +112,8 @@ _API_FEED = """
 
 ## Tokens
 
-`POST /oauth/token`, and `POST token` below each API root: OAuth 2 client credentials (RFC 6749, section 4.4) with a secret
-(HTTP Basic or form) or a signed assertion (RFC 7523). Errors follow RFC 6749, section 5.2.
+`POST /oauth/token`, and `POST token` below each API root: OAuth 2 client credentials (RFC 6749, section 4.4) with a
+secret (HTTP Basic or form) or a signed assertion (RFC 7523). Errors follow RFC 6749, section 5.2.
 
 ## Objects
 
@@ -139,13 +141,16 @@ def api_page() -> str:
     """Return the page with every operation, its path, envelope and scope."""
     roots = _table(
         ("Root", "Without `limit`"),
-        [(f"`{root.path}`", f"a page of {root.limit}" if root.limit else "the whole collection") for root in ROOTS],
+        [
+            (f"`{root.path}`", f"a page of {root.default_limit}" if root.default_limit else "the whole collection")
+            for root in ROOTS
+        ],
     )
     reads = [
         (
             route.operation,
             f"`GET {route.path}`",
-            f"`{route.resource.name if route.is_collection else route.resource.singular_name}`",
+            f"`{route.resource_type.name if route.is_collection else route.resource_type.singular_name}`",
             _scope(route.scope),
         )
         for route in ROUTES
@@ -154,7 +159,7 @@ def api_page() -> str:
         (
             write.operation,
             f"`{write.method} {write.path}`",
-            f"`{write.resource.singular_name}`" if write.method == "PUT" else "none",
+            f"`{write.resource_type.singular_name}`" if write.method == "PUT" else "none",
             _scope(write.scope),
         )
         for write in WRITES
@@ -189,6 +194,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def _default_page(limit: int) -> str:
+    return f"a page of {limit}" if limit else "the whole collection"
 
 
 def _code(text: str) -> str:

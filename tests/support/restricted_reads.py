@@ -56,10 +56,7 @@ class Restrictions:
         """Return True if the path or a part that it starts with is redacted."""
         names = path.split(".")
         prefixes = {".".join(names[:n]) for n in range(1, len(names) + 1)}
-        return any(
-            name in prefixes or name.removesuffix(".*") in prefixes
-            for name in self.redacted
-        )
+        return any(name in prefixes or name.removesuffix(".*") in prefixes for name in self.redacted)
 
 
 def visible_roster(roster: Roster, restrictions: Restrictions) -> dict[str, list[Row]]:

@@ -152,7 +152,10 @@ def test_the_name_is_typed_to_delete_a_tenant(run: Run, typed: Typed) -> None:
 def test_a_script_says_yes(run: Run) -> None:
     create(run, "north")
     ran = run("tenant", "delete", "north", "--json")
-    assert (ran.code, ran.json) == (2, {"error": "usage", "message": "--json requires --yes, because it cannot ask for confirmation"})
+    assert (ran.code, ran.json) == (
+        2,
+        {"error": "usage", "message": "--json requires --yes, because it cannot ask for confirmation"},
+    )
     assert names(run) == ["default", "north"]
 
 
