@@ -27,26 +27,26 @@ from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.deliveries import verify_request
-from tests.support.followers import DELTA, Client, Follower, Trial
+from tests.support.followers import DELTA_ROW_COUNT, Client, Follower, RosterUnderTest
 from tests.support.receiver import OK_RESPONSE, ConnectionHandler, Receiver, read_request, run_receiver
 
-CHANGES = int(os.environ.get("FOLLOWED_CHANGES", "120"))
-KILLS = int(os.environ.get("FOLLOWED_KILLS", "2"))
+CHANGE_COUNT = int(os.environ.get("FOLLOWED_CHANGES", "120"))
+KILL_COUNT = int(os.environ.get("FOLLOWED_KILLS", "2"))
 
-LIVES = (0.3, 1.3)
+LIFETIME_SECONDS = (0.3, 1.3)
 """For how many seconds a server lives at least and at most, once it listens."""
-PATIENCE = 120.0
+DELIVERY_TIMEOUT_SECONDS = 120.0
 
 
 @dataclass
-class Tally:
+class Totals:
     """What was done."""
 
     changes: int = 0
     kills: int = 0
 
 
-def lived(trial: Trial, follower: Follower, tally: Tally, life: float) -> None:
+def run_until_killed(trial: RosterUnderTest, follower: Follower, tally: Totals, life: float) -> None:
     """One life of the server: a client writes, another follows and an import runs until it is killed."""
     with ExitStack() as stack:
         process, port = stack.enter_context(trial.server())
@@ -54,12 +54,12 @@ def lived(trial: Trial, follower: Follower, tally: Tally, life: float) -> None:
         killing.start()
         stack.callback(killing.cancel)
         writer, reader = (stack.enter_context(closing(Client(port, trial.token))) for _ in range(2))
-        importing = trial.delta()
-        most = CHANGES // KILLS
+        importing = trial.start_delta_import()
+        most = CHANGE_COUNT // KILL_COUNT
         try:
             for number in range(10**9):
                 if number < most:
-                    trial.change(writer)
+                    trial.write_category(writer)
                     tally.changes += 1
                 if number % 5 == 0:
                     follower.follow(reader)
@@ -68,30 +68,30 @@ def lived(trial: Trial, follower: Follower, tally: Tally, life: float) -> None:
         assert process.returncode is not None
         tally.kills += process.returncode < 0
         assert importing.wait(60) == 0
-        tally.changes += DELTA
+        tally.changes += DELTA_ROW_COUNT
 
 
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
-def test_a_follower_and_a_receiver_miss_nothing_though_the_server_is_killed(kind: str, tmp_path: Path) -> None:
-    chance, tally = random.Random(), Tally()
+def test_feed_and_webhooks_miss_no_change_when_server_is_killed(kind: str, tmp_path: Path) -> None:
+    chance, tally = random.Random(), Totals()
     storage, secrets, refused = url_in(tmp_path, kind), dict[str, str](), list[str]()
-    with run_receiver(verifying(secrets, refused)) as receiver:
-        trial = Trial(tmp_path, storage, receiver, chance)
-        secrets.update({hook["id"]: hook["secret"] for hook in trial.hooks.values()})
+    with run_receiver(verifying_handler(secrets, refused)) as receiver:
+        trial = RosterUnderTest(tmp_path, storage, receiver, chance)
+        secrets.update({hook["id"]: hook["secret"] for hook in trial.webhooks.values()})
         with trial.server() as (_, port), closing(Client(port, trial.token)) as client:
             latest = client.get("/changes?since=latest")["sequence"]
-            follower = Follower(client.everything(), latest)
-        while tally.kills < KILLS or tally.changes < CHANGES:
-            lived(trial, follower, tally, chance.uniform(*LIVES))
+            follower = Follower(client.read_all(), latest)
+        while tally.kills < KILL_COUNT or tally.changes < CHANGE_COUNT:
+            run_until_killed(trial, follower, tally, chance.uniform(*LIFETIME_SECONDS))
         with trial.server() as (process, port), closing(Client(port, trial.token)) as client:
             while follower.follow(client):
                 pass
-            now = client.everything()
+            now = client.read_all()
             wait_until_delivered(storage)
             process.terminate()
             assert process.wait(30) == 0
     assert (follower.records, refused) == (now, [])
-    told = bodies_told(storage)
+    told = stored_bodies(storage)
     check_deliveries(receiver, told)
     check_order_and_states(trial, receiver, follower, now)
     logging.getLogger(__name__).info(
@@ -100,7 +100,7 @@ def test_a_follower_and_a_receiver_miss_nothing_though_the_server_is_killed(kind
     )
 
 
-def verifying(secrets: dict[str, str], refused: list[str]) -> ConnectionHandler:
+def verifying_handler(secrets: dict[str, str], rejected: list[str]) -> ConnectionHandler:
     """Take what is signed with the secret of its webhook, and note what is not."""
 
     def behave(receiver: Receiver, stream: socket.socket) -> None:
@@ -111,14 +111,14 @@ def verifying(secrets: dict[str, str], refused: list[str]) -> ConnectionHandler:
             try:
                 verify_request(request, secrets[request[1]["x-chalk-webhook-id"]])
             except WebhookVerificationError as error:
-                refused.append(str(error))
+                rejected.append(str(error))
             stream.sendall(OK_RESPONSE)
 
     return behave
 
 
 def wait_until_delivered(storage: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + DELIVERY_TIMEOUT_SECONDS
     with open_store(storage, COLLECTIONS) as store:
         while True:
             with store.read("default") as snapshot:
@@ -136,7 +136,7 @@ def _of(snapshot: Any, key: str) -> bytes:
     return body
 
 
-def bodies_told(storage: str) -> dict[str, bytes]:
+def stored_bodies(storage: str) -> dict[str, bytes]:
     """What the outbox holds, by event."""
     with open_store(storage, COLLECTIONS) as store, store.read("default") as snapshot:
         keys = [key for key in snapshot.keys(BODIES) if key != ":state"]
@@ -151,9 +151,9 @@ def check_deliveries(receiver: Receiver, told: dict[str, bytes]) -> None:
     assert came == {event: {body} for event, body in told.items()}
 
 
-def check_order_and_states(trial: Trial, receiver: Receiver, follower: Follower, now: dict[Any, Any]) -> None:
+def check_order_and_states(trial: RosterUnderTest, receiver: Receiver, follower: Follower, now: dict[Any, Any]) -> None:
     """Events came in the order of the sequence; the last of each record is its last change and holds what it is now."""
-    for mode, hook in trial.hooks.items():
+    for mode, hook in trial.webhooks.items():
         ours = [each for each in receiver.requests if each[1]["x-chalk-webhook-id"] == hook["id"]]
         events = [json.loads(body) for _, _, body in ours]
         first = list({event["event_id"]: event for event in events}.values())
@@ -161,8 +161,8 @@ def check_order_and_states(trial: Trial, receiver: Receiver, follower: Follower,
         numbers = [change["sequence"] for change in changes]
         assert numbers == sorted(set(numbers)), mode
         last = {(change["entity_type"], change["sourced_id"]): change for change in changes}
-        assert len(last) == len(follower.seen)
-        for (entity, key), number in follower.seen.items():
+        assert len(last) == len(follower.last_numbers)
+        for (entity, key), number in follower.last_numbers.items():
             change, record = last[entity, key], now[entity, key]
             if change["action"] == "deleted":  # nobody is told that a tombstone was stamped again
                 assert record["status"] == "tobedeleted"

@@ -20,18 +20,18 @@ from tests.e2e.conftest import DEMO, Response, RunningService, run_command, serv
 ROOT = "/ims/oneroster/v1p1"
 SCOPES = ("roster.readonly", "gradebook.readonly", "gradebook.createput", "gradebook.delete")
 TEACHER = "moconnell@chalkvalley.example"
-CLIENTS, EACH = 8, 63
+CLIENT_COUNT, RESULTS_PER_CLIENT = 8, 63
 """At least 500 results in all."""
 
 
-class Tool:
+class GradeTool:
     """A grade tool with one connection that stays open."""
 
     def __init__(self, served: RunningService) -> None:
         self._headers = {"Authorization": f"Bearer {served.token}"}
         self._connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
 
-    def ask(self, path: str, method: str = "GET", body: object = None) -> Response:
+    def request(self, path: str, method: str = "GET", body: object = None) -> Response:
         """The answer to a request, with a JSON body if one is given."""
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
         sent = None if body is None else json.dumps(body)
@@ -42,13 +42,13 @@ class Tool:
 
     def find(self, path: str, text: str = "") -> list[dict[str, Any]]:
         """What a collection holds, filtered."""
-        answer = self.ask(f"{path}?limit=10000" + (f"&filter={quote(text)}" if text else ""))
+        answer = self.request(f"{path}?limit=10000" + (f"&filter={quote(text)}" if text else ""))
         assert answer.status == 200, answer.body
         return answer.records
 
     def put(self, path: str, name: str, record: dict[str, Any], status: int) -> dict[str, Any]:
         """Put a record and be answered with it."""
-        answer = self.ask(path, "PUT", {name: record})
+        answer = self.request(path, "PUT", {name: record})
         assert answer.status == status, answer.body
         found: dict[str, Any] = answer.json[name]
         return found
@@ -76,12 +76,12 @@ def served(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
 
 @pytest.fixture
-def tool(served: RunningService) -> Iterator[Tool]:
-    with closing(Tool(served)) as made:
+def tool(served: RunningService) -> Iterator[GradeTool]:
+    with closing(GradeTool(served)) as made:
         yield made
 
 
-def essay(class_id: str) -> dict[str, Any]:
+def line_item(class_id: str) -> dict[str, Any]:
     """A line item as the grade sync sends it: no category, no grading period, references by id alone."""
     return {
         "title": "Essay on limits",
@@ -93,7 +93,7 @@ def essay(class_id: str) -> dict[str, Any]:
     }
 
 
-def grade(item: str, student: str, score: float | None, status: str = "fully graded") -> dict[str, Any]:
+def result(item: str, student: str, score: float | None, status: str = "fully graded") -> dict[str, Any]:
     """A result as the grade sync sends it."""
     return {
         "lineItem": {"sourcedId": item},
@@ -105,7 +105,7 @@ def grade(item: str, student: str, score: float | None, status: str = "fully gra
     }
 
 
-def class_of_teacher(tool: Tool) -> str:
+def class_of_teacher(tool: GradeTool) -> str:
     """The first active class of the teacher, who is found by e-mail."""
     [teacher] = tool.find("/teachers", f"email='{TEACHER}'")
     classes = tool.find(f"/teachers/{teacher['sourcedId']}/classes", "status='active'")
@@ -114,8 +114,8 @@ def class_of_teacher(tool: Tool) -> str:
     return key
 
 
-def test_grades_are_synchronised_from_the_first_look_to_the_last_deletion(tool: Tool) -> None:
-    """A-04, A-19, W-03, W-07, W-09"""
+@pytest.mark.reading("A-04", "A-19", "W-03", "W-07", "W-09")
+def test_grade_sync_creates_updates_and_deletes(tool: GradeTool) -> None:
     class_id = class_of_teacher(tool)
     students = tool.find(f"/classes/{class_id}/students")
     assert len(students) >= 3
@@ -123,16 +123,16 @@ def test_grades_are_synchronised_from_the_first_look_to_the_last_deletion(tool: 
     before = {each["sourcedId"] for each in tool.find(f"/classes/{class_id}/lineItems")}
 
     item = str(uuid.uuid4())
-    made = tool.put(f"/lineItems/{item}", "lineItem", essay(class_id), 201)
+    made = tool.put(f"/lineItems/{item}", "lineItem", line_item(class_id), 201)
     assert (made["sourcedId"], made["class"]["sourcedId"], made["status"]) == (item, class_id, "active")
-    assert tool.ask(f"/categories/{made['category']['sourcedId']}").json["category"]["title"] == "Uncategorized"
+    assert tool.request(f"/categories/{made['category']['sourcedId']}").json["category"]["title"] == "Uncategorized"
     assert made["gradingPeriod"]["type"] == "academicSession"
-    renamed = tool.put(f"/lineItems/{item}", "lineItem", {**essay(class_id), "title": "Essay"}, 200)
+    renamed = tool.put(f"/lineItems/{item}", "lineItem", {**line_item(class_id), "title": "Essay"}, 200)
     assert renamed["dateLastModified"] > made["dateLastModified"]
     assert {each["sourcedId"] for each in tool.find(f"/classes/{class_id}/lineItems")} == before | {item}
 
     sent = {
-        str(uuid.uuid4()): grade(item, student["sourcedId"], score, status)
+        str(uuid.uuid4()): result(item, student["sourcedId"], score, status)
         for student, score, status in zip(
             students, (80, 300, None), ("fully graded", "partially graded", "exempt"), strict=False
         )
@@ -145,14 +145,14 @@ def test_grades_are_synchronised_from_the_first_look_to_the_last_deletion(tool: 
     assert all("comment" not in each for each in found.values())
     first, *others = sent
     tool.put(f"/results/{first}", "result", {**sent[first], "score": 87.5, "comment": "Better"}, 200)
-    edited = tool.ask(f"/results/{first}").json["result"]
+    edited = tool.request(f"/results/{first}").json["result"]
     assert (edited["score"], edited["comment"]) == (87.5, "Better")
 
-    assert tool.ask(f"/results/{first}", "DELETE").status == 204
-    assert tool.ask(f"/results/{first}").status == tool.ask(f"/results/{first}", "DELETE").status == 404
-    deleted = tool.ask(f"/lineItems/{item}", "DELETE")
+    assert tool.request(f"/results/{first}", "DELETE").status == 204
+    assert tool.request(f"/results/{first}").status == tool.request(f"/results/{first}", "DELETE").status == 404
+    deleted = tool.request(f"/lineItems/{item}", "DELETE")
     assert (deleted.status, deleted.body) == (204, b"")
-    assert tool.ask(f"/lineItems/{item}").status == 404
+    assert tool.request(f"/lineItems/{item}").status == 404
     assert {each["sourcedId"] for each in tool.find(f"/classes/{class_id}/lineItems")} == before
     assert not sent.keys() & {each["sourcedId"] for each in tool.find(f"/classes/{class_id}/results")}
     gone = tool.find("/results", "status='tobedeleted'")
@@ -162,36 +162,36 @@ def test_grades_are_synchronised_from_the_first_look_to_the_last_deletion(tool: 
     assert {each["sourcedId"] for each in tool.find("/lineItems", f"dateLastModified>'{since}'")} == {item}
 
 
-def test_many_tools_at_once_lose_nothing(served: RunningService, tool: Tool) -> None:
+def test_concurrent_grade_tools_lose_no_write(served: RunningService, tool: GradeTool) -> None:
     class_id = class_of_teacher(tool)
     student = tool.find(f"/classes/{class_id}/students")[0]["sourcedId"]
     item = str(uuid.uuid4())
-    tool.put(f"/lineItems/{item}", "lineItem", essay(class_id), 201)
+    tool.put(f"/lineItems/{item}", "lineItem", line_item(class_id), 201)
     answered: list[tuple[str, float]] = []
 
     def grading(client: int) -> None:
-        with closing(Tool(served)) as other:
-            for turn in range(EACH):
+        with closing(GradeTool(served)) as other:
+            for turn in range(RESULTS_PER_CLIENT):
                 key = f"{item}-{client}-{turn}"
-                made = other.put(f"/results/{key}", "result", grade(item, student, client + turn / 100), 201)
+                made = other.put(f"/results/{key}", "result", result(item, student, client + turn / 100), 201)
                 answered.append((made["sourcedId"], made["score"]))
 
-    tools = [threading.Thread(target=grading, args=(client,)) for client in range(CLIENTS)]
+    tools = [threading.Thread(target=grading, args=(client,)) for client in range(CLIENT_COUNT)]
     for each in tools:
         each.start()
     for each in tools:
         each.join(120)
-    assert len(answered) == CLIENTS * EACH >= 500
+    assert len(answered) == CLIENT_COUNT * RESULTS_PER_CLIENT >= 500
     stored = tool.find(f"/classes/{class_id}/lineItems/{item}/results")
     assert sorted((each["sourcedId"], each["score"]) for each in stored) == sorted(answered)
     assert len({each["dateLastModified"] for each in stored}) == len(stored)
-    assert tool.ask(f"/lineItems/{item}", "DELETE").status == 204
+    assert tool.request(f"/lineItems/{item}", "DELETE").status == 204
     assert tool.find(f"/classes/{class_id}/results", f"lineItem='{item}'") == []
 
 
+@pytest.mark.reading("W-12")
 @pytest.mark.parametrize("length", [b"Content-Length: 104857600", b"Transfer-Encoding: chunked"])
-def test_a_hundred_megabytes_are_refused_before_they_are_sent(served: RunningService, length: bytes) -> None:
-    """W-12"""
+def test_oversized_body_is_rejected_before_it_is_sent(served: RunningService, length: bytes) -> None:
     head = b"PUT %b/results/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n%b\r\n\r\n"
     with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
         connection.sendall(head % (ROOT.encode(), served.token.encode(), length))

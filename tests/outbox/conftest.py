@@ -1,4 +1,4 @@
-"""A small roster with subscribers, and what lies in the outbox for each of them."""
+"""Service with the small roster, webhooks, and reads of the deliveries that are stored for them."""
 
 from __future__ import annotations
 
@@ -28,30 +28,23 @@ Event: TypeAlias = dict[str, Any]
 
 
 @pytest.fixture
-def empty(backend: str, tmp_path: Path) -> Iterator[Flask]:
-    """A service without a roster."""
-    made = create_app(storage=url_in(tmp_path / "store", backend))
-    yield made
-    services_of(made).store.close()
+def empty_app(backend: str, tmp_path: Path) -> Iterator[Flask]:
+    """Service without a roster."""
+    app = create_app(storage=url_in(tmp_path / "store", backend))
+    yield app
+    services_of(app).store.close()
 
 
 @pytest.fixture
-def app(empty: Flask, tmp_path: Path) -> Flask:
-    """A service with the small roster."""
-    assert load_into(empty, Made(), tmp_path) == "committed"
-    return empty
+def app(empty_app: Flask, tmp_path: Path) -> Flask:
+    """Service with the small roster."""
+    assert load_into(empty_app, Made(), tmp_path) == "committed"
+    return empty_app
 
 
-@pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Backend]:
-    """A store in memory, where one backend is enough."""
-    with open_store("memory:", COLLECTIONS) as store:
-        yield store
-
-
-def subscribe(app: Flask, name: str = "one", **given: Any) -> Subscription:
-    """A webhook; what is not given is as by default, but one delivery for each record."""
-    kept = {key: frozenset(value) if isinstance(value, (list, set)) else value for key, value in given.items()}
+def subscribe(app: Flask, name: str = "one", **fields: Any) -> Subscription:
+    """Store a webhook and return it. Unlike the default, it gets one delivery for each record."""
+    values = {key: frozenset(value) if isinstance(value, (list, set)) else value for key, value in fields.items()}
     defaults: dict[str, Any] = {
         "id": f"wh-{name}",
         "tenant": "default",
@@ -61,14 +54,14 @@ def subscribe(app: Flask, name: str = "one", **given: Any) -> Subscription:
         "root": ROOT,
         "mode": "per_entity",
     }
-    made = Subscription(**defaults | kept)
+    subscription = Subscription(**defaults | values)
     with services_of(app).store.write("default") as transaction:
-        transaction.put(COLLECTION, [made.to_record()])
-    return made
+        transaction.put(COLLECTION, [subscription.to_record()])
+    return subscription
 
 
-def events(app: Flask, name: str = "one") -> list[Event]:
-    """What is to be sent to a webhook, in order."""
+def sent_events(app: Flask, name: str = "one") -> list[Event]:
+    """Return the events stored for a webhook, in order."""
     with services_of(app).store.read("default") as snapshot:
         stored = snapshot.get_many(DELIVERIES, list(snapshot.keys(DELIVERIES)))
         keys = [key for key in sorted(stored) if orjson.loads(stored[key])["webhook"] == f"wh-{name}"]
@@ -76,34 +69,34 @@ def events(app: Flask, name: str = "one") -> list[Event]:
     return [orjson.loads(bodies[key]) for key in keys]
 
 
-def changes(app: Flask, name: str = "one") -> list[Event]:
-    """The changes that a webhook is told, in order, whether they come alone or in batches."""
-    found: list[Event] = []
-    for event in events(app, name):
+def sent_changes(app: Flask, name: str = "one") -> list[Event]:
+    """Return the changes in the events of a webhook, in order, for both modes."""
+    changes: list[Event] = []
+    for event in sent_events(app, name):
         data = event["data"]
-        found += [data["single"]] if "single" in data else data["batch"]["changes"]
-    return found
+        changes += [data["single"]] if "single" in data else data["batch"]["changes"]
+    return changes
 
 
-def told(app: Flask, name: str = "one") -> list[tuple[str, str]]:
-    """The same in short: what happened, and to which record; without stamps that moved alone."""
+def sent_actions(app: Flask, name: str = "one") -> list[tuple[str, str]]:
+    """Return event type and id of each change, without changes of the timestamp alone."""
     return [
         (f"{each['entity_type']}.{each['action']}", each["sourced_id"])
-        for each in changes(app, name)
+        for each in sent_changes(app, name)
         if each.get("changedFields") != ["dateLastModified"]
     ]
 
 
-def forget(app: Flask) -> None:
-    """Empty the outbox, as if all were delivered long ago."""
+def clear_outbox(app: Flask) -> None:
+    """Delete all deliveries, as after their retention time."""
     with services_of(app).store.write("default") as transaction:
         keys = list(transaction.keys(DELIVERIES))
         transaction.delete(DELIVERIES, keys)
         transaction.delete(BODIES, keys)
 
 
-def left(app: Flask) -> dict[str, int]:
-    """How many records the collections of the outbox hold."""
+def count_outbox_records(app: Flask) -> dict[str, int]:
+    """Return the number of records in each collection of the outbox."""
     with services_of(app).store.read("default") as snapshot:
         assert [each.id for each in load_subscriptions(snapshot)] == sorted(snapshot.keys(COLLECTION))
         return {name: len(list(snapshot.keys(name))) for name in (DELIVERIES, BODIES)}

@@ -1,4 +1,4 @@
-"""In which deliveries changes come: one a run or one a record, in order, in parts that are not too large."""
+"""Division of changes into deliveries: by import or by record, in order, below the size limit."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.event import ENTITIES
 from chalk_flask.outbox.writer import MAX_MESSAGE_BYTES
 from tests.conftest import services_of
-from tests.outbox.conftest import changes, events, left, subscribe, told
+from tests.outbox.conftest import sent_changes, sent_events, count_outbox_records, subscribe, sent_actions
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import Made
 
 
-def sizes(app: Flask) -> list[int]:
+def body_sizes(app: Flask) -> list[int]:
     with services_of(app).store.read("default") as snapshot:
         bodies = snapshot.get_many(BODIES, list(snapshot.keys(BODIES)))
     return [len(body) for body in bodies.values()]
 
 
-def feed(app: Flask, since: int = 1) -> list[dict[str, Any]]:
-    answer = Consumer(app).get(f"{CHALK}/changes?since={since}&include=ids").json
-    assert answer is not None
-    found: list[dict[str, Any]] = answer["changes"]
-    return found
+def read_feed(app: Flask, since: int = 1) -> list[dict[str, Any]]:
+    response = Consumer(app).get(f"{CHALK}/changes?since={since}&include=ids").json
+    assert response is not None
+    changes: list[dict[str, Any]] = response["changes"]
+    return changes
 
 
-def crowd(count: int, **cells: str) -> Made:
-    """The small roster with so many people more."""
+def package_with_more_users(count: int, **cells: str) -> Made:
+    """Return the small roster with `count` more users."""
     made = Made()
     row = made.rows["users"][1]
     made.rows["users"] += [
@@ -44,15 +44,16 @@ def crowd(count: int, **cells: str) -> Made:
     return made
 
 
-def test_a_batch_is_one_delivery_with_the_changes_and_counts_of_the_run(app: Flask, tmp_path: Path) -> None:
+@pytest.mark.every_backend
+def test_batched_mode_sends_changes_and_counts_at_once(app: Flask, tmp_path: Path) -> None:
     subscribe(app, mode="batched")
     made = Made().set("users", "pupil-1", givenName="Ada").drop("users", "pupil-2").set("orgs", "org-3", name="Other")
     load(app, made, tmp_path)
-    [event] = events(app)
+    [event] = sent_events(app)
     assert (event["event_type"], event["webhook_id"], event["tenant_id"]) == ("sync.completed", "wh-one", "default")
     assert event["event_id"].startswith("evt-")
     assert event["sync_run_id"]
-    assert told(app) == [("org.updated", "org-3"), ("user.updated", "pupil-1"), ("user.deleted", "pupil-2")]
+    assert sent_actions(app) == [("org.updated", "org-3"), ("user.updated", "pupil-1"), ("user.deleted", "pupil-2")]
     counts = event["data"]["batch"]["counts"]
     assert counts["users"] == {"created": 0, "updated": 1, "deleted": 1, "revived": 0, "unchanged": 2}
     assert counts["classes"]["unchanged"] == 2
@@ -60,103 +61,107 @@ def test_a_batch_is_one_delivery_with_the_changes_and_counts_of_the_run(app: Fla
 
 
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
-def test_the_end_of_a_run_that_changed_nothing_is_told_too(app: Flask, tmp_path: Path, mode: str) -> None:
+def test_unchanged_import_sends_sync_completed(app: Flask, tmp_path: Path, mode: str) -> None:
     subscribe(app, mode=mode)
     again = Made()
-    again.rows["users"].reverse()  # not the same bytes, which are known without being read through
+    again.rows["users"].reverse()  # other bytes, so that the checksum does not match
     for made in (Made(), again):
         assert load(app, made, tmp_path) == "unchanged"
-        event = events(app)[-1]
+        event = sent_events(app)[-1]
         assert event["event_type"] == "sync.completed"
         batch = event["data"]["batch"]
         assert (batch["changes"], batch["counts"]["users"]["unchanged"]) == ([], 4)
-    assert len({event["sync_run_id"] for event in events(app)}) == len(events(app)) == 2
+    assert len({event["sync_run_id"] for event in sent_events(app)}) == len(sent_events(app)) == 2
 
 
-def test_one_a_record_ends_with_the_end_of_the_run(app: Flask, tmp_path: Path) -> None:
+def test_per_entity_mode_ends_with_sync_completed(app: Flask, tmp_path: Path) -> None:
     subscribe(app)
     load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
-    assert [each["event_type"] for each in events(app)] == ["org.updated", "user.updated", "sync.completed"]
-    assert len({each["sync_run_id"] for each in events(app)}) == 1
-    assert len({each["event_id"] for each in events(app)}) == 3
-    first, second, end = events(app)
+    assert [each["event_type"] for each in sent_events(app)] == ["org.updated", "user.updated", "sync.completed"]
+    assert len({each["sync_run_id"] for each in sent_events(app)}) == 1
+    assert len({each["event_id"] for each in sent_events(app)}) == 3
+    first, second, end = sent_events(app)
     assert first["sequence"] < second["sequence"] <= end["sequence"]
     assert first["data"]["single"]["sequence"] == first["sequence"]
 
 
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
-def test_of_a_first_import_its_end_alone_is_told(empty: Flask, tmp_path: Path, mode: str) -> None:
-    subscribe(empty, mode=mode, entities=list(ENTITIES))
-    load(empty, Made(), tmp_path)
-    [event] = events(empty)
+def test_first_import_sends_only_sync_completed(empty_app: Flask, tmp_path: Path, mode: str) -> None:
+    subscribe(empty_app, mode=mode, entities=list(ENTITIES))
+    load(empty_app, Made(), tmp_path)
+    [event] = sent_events(empty_app)
     assert (event["event_type"], event["data"]["batch"]["changes"]) == ("sync.completed", [])
     assert event["data"]["batch"]["counts"]["users"]["created"] == 4
 
 
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
-def test_who_asked_for_it_is_told_of_every_record_of_a_first_import(empty: Flask, tmp_path: Path, mode: str) -> None:
-    subscribe(empty, mode=mode, entities=list(ENTITIES), initial=True, full=True)
-    subscribe(empty, "end")
-    load(empty, Made(), tmp_path)
+def test_initial_subscription_gets_every_record(empty_app: Flask, tmp_path: Path, mode: str) -> None:
+    subscribe(empty_app, mode=mode, entities=list(ENTITIES), initial=True, full=True)
+    subscribe(empty_app, "end")
+    load(empty_app, Made(), tmp_path)
     served: dict[tuple[str, str], Any] = {}
-    consumer = Consumer(empty)
+    consumer = Consumer(empty_app)
     for entity, collection in ENTITIES.items():
         answer = consumer.get(f"{CHALK}/{collection}").json
         assert answer is not None
         served |= {(entity, each["sourcedId"]): each for each in answer[collection]}
-    created = [each for each in changes(empty) if each["action"] == "created"]
+    created = [each for each in sent_changes(empty_app) if each["action"] == "created"]
     assert len(created) == len(served) == 21
-    assert {(each["entity_type"], each["sourced_id"]): each["entity"] for each in changes(empty)} == served
-    assert {each["sequence"] for each in created} == {1}, "a first import has one number as a whole"
-    assert [each["event_type"] for each in events(empty, "end")] == ["sync.completed"]
+    assert {(each["entity_type"], each["sourced_id"]): each["entity"] for each in sent_changes(empty_app)} == served
+    assert {each["sequence"] for each in created} == {1}, "a first import has one sequence number"
+    assert [each["event_type"] for each in sent_events(empty_app, "end")] == ["sync.completed"]
 
 
-def test_many_changes_come_in_parts_of_which_none_is_too_large(app: Flask, tmp_path: Path) -> None:
+def test_large_import_is_split_below_size_limit(app: Flask, tmp_path: Path) -> None:
     subscribe(app, mode="batched", full=True)
-    load(app, crowd(1200, middleName='"é' * 300), tmp_path)
-    assert max(sizes(app)) <= MAX_MESSAGE_BYTES
-    kinds = [each["event_type"] for each in events(app)]
+    load(app, package_with_more_users(1200, middleName='"é' * 300), tmp_path)
+    assert max(body_sizes(app)) <= MAX_MESSAGE_BYTES
+    kinds = [each["event_type"] for each in sent_events(app)]
     assert kinds[:3] == ["sync.changes"] * 3
     assert kinds.count("sync.completed") == 1
-    assert told(app) == [("user.created", f"more-{n:05}") for n in range(1200)]
-    run = {each["sync_run_id"] for each in events(app) if each["sync_run_id"]}
+    assert sent_actions(app) == [("user.created", f"more-{n:05}") for n in range(1200)]
+    run = {each["sync_run_id"] for each in sent_events(app) if each["sync_run_id"]}
     assert len(run) == 1
-    assert [("counts" in each["data"]["batch"]) for each in events(app)] == [kind == "sync.completed" for kind in kinds]
-    numbers = [each["sequence"] for each in changes(app)]
+    assert [("counts" in each["data"]["batch"]) for each in sent_events(app)] == [
+        kind == "sync.completed" for kind in kinds
+    ]
+    numbers = [each["sequence"] for each in sent_changes(app)]
     assert numbers == sorted(numbers)
 
 
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
-def test_a_record_that_is_too_large_is_told_by_its_id(app: Flask, tmp_path: Path, mode: str) -> None:
+def test_oversized_record_is_sent_as_id_only(app: Flask, tmp_path: Path, mode: str) -> None:
     subscribe(app, mode=mode, full=True)
-    made = crowd(3)
+    made = package_with_more_users(3)
     made.extra["users"] = [f"metadata.m{n}" for n in range(6)]
     made.set("users", "more-00001", **{f"metadata.m{n}": "x" * 100_000 for n in range(6)})
     load(app, made, tmp_path)
-    found = {each["sourced_id"]: each for each in changes(app) if each["action"] == "created"}
+    found = {each["sourced_id"]: each for each in sent_changes(app) if each["action"] == "created"}
     assert ["entity" in found[f"more-0000{n}"] for n in range(3)] == [True, False, True]
-    assert max(sizes(app)) <= MAX_MESSAGE_BYTES
+    assert max(body_sizes(app)) <= MAX_MESSAGE_BYTES
 
 
-def test_numbers_and_order_are_those_of_the_feed(app: Flask, tmp_path: Path) -> None:
+def test_sequence_numbers_are_those_of_the_change_feed(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True, entities=list(ENTITIES))
     subscribe(app, "batched", full=True, entities=list(ENTITIES), mode="batched")
     load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
     load(app, Made().drop("results", "result-1").set("demographics", "pupil-1", sex="male"), tmp_path)
     singles = {resource.singular_name: collection for collection, resource in RESOURCES.items()}
     for name in ("one", "batched"):
-        numbers = [each["sequence"] for each in changes(app, name)]
+        numbers = [each["sequence"] for each in sent_changes(app, name)]
         assert numbers == sorted(set(numbers))
-        last = {(ENTITIES[each["entity_type"]], each["sourced_id"]): each["sequence"] for each in changes(app, name)}
-        numbered = {(singles[each["entity"]], each["sourcedId"]): each for each in feed(app)}
+        last = {
+            (ENTITIES[each["entity_type"]], each["sourced_id"]): each["sequence"] for each in sent_changes(app, name)
+        }
+        numbered = {(singles[each["entity"]], each["sourcedId"]): each for each in read_feed(app)}
         assert last.keys() == numbered.keys()
-        # A commit that comes late is stamped again, of which nobody is told where the record is deleted.
+        # A late commit gets a new timestamp and number, which are not sent for deleted records.
         assert all(last[place] <= each["sequence"] for place, each in numbered.items())
         active = {place for place, each in numbered.items() if not each["type"].endswith("deleted")}
         assert {place: last[place] for place in active} == {place: numbered[place]["sequence"] for place in active}
 
 
-def test_the_bodies_are_kept_to_the_byte(app: Flask, tmp_path: Path) -> None:
+def test_stored_body_is_exact_json(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True)
     load(app, Made().set("users", "pupil-1", givenName='Zoë \\ "/" \u2028'), tmp_path)
     with services_of(app).store.read("default") as snapshot:
@@ -164,4 +169,6 @@ def test_the_bodies_are_kept_to_the_byte(app: Flask, tmp_path: Path) -> None:
     body = next(body for body in bodies.values() if b"user.updated" in body)
     assert orjson.dumps(orjson.loads(body)) == body
     assert json.loads(body)["data"]["single"]["entity"]["givenName"] == 'Zoë \\ "/" \u2028'
-    assert left(app)["outbox"] == left(app)["deliveries"] + 1, "and the last number"
+    assert count_outbox_records(app)["outbox"] == count_outbox_records(app)["deliveries"] + 1, (
+        "one more record holds the last delivery number"
+    )

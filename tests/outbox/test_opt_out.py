@@ -1,4 +1,4 @@
-"""Demographics of a tenant that is opted out: nobody is told of them any more, nor sent what waits."""
+"""Opt-out of demographics: no new events, and removal from stored deliveries."""
 
 from __future__ import annotations
 
@@ -14,78 +14,76 @@ from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.opt_out import update_tenant
 from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of
-from tests.outbox.conftest import changes, events, forget, subscribe, told
+from tests.outbox.conftest import sent_changes, sent_events, clear_outbox, subscribe, sent_actions
 from tests.support.histories import load
 from tests.support.packages import Made
 
 
-def change(app: Flask, folder: Path, sex: str, name: str = "Ada") -> None:
+def import_change(app: Flask, folder: Path, sex: str, name: str = "Ada") -> None:
     load(app, Made().set("demographics", "pupil-1", sex=sex).set("users", "pupil-1", givenName=name), folder)
 
 
-def stored(app: Flask) -> bytes:
-    """All that the outbox still holds."""
+def stored_bodies(app: Flask) -> bytes:
+    """Return all stored request bodies, joined."""
     with services_of(app).store.read("default") as snapshot:
         return b"".join(snapshot.get_many(BODIES, list(snapshot.keys(BODIES))).values())
 
 
 @pytest.mark.parametrize("mode", ["per_entity", "batched"])
-def test_a_tenant_that_is_opted_out_tells_nothing_of_demographics_from_then_on(
-    app: Flask, tmp_path: Path, mode: str
-) -> None:
+def test_opt_out_stops_events_of_demographics(app: Flask, tmp_path: Path, mode: str) -> None:
     store = services_of(app).store
     subscribe(app, mode=mode, entities=["demographics", "user"])
     update_tenant(store, "default", demographics=False)
     assert not TenantStore(store).get("default").demographics
-    change(app, tmp_path, "male")
-    assert told(app) == [("user.updated", "pupil-1")]
+    import_change(app, tmp_path, "male")
+    assert sent_actions(app) == [("user.updated", "pupil-1")]
     with store.read("default") as snapshot:
         [webhook] = load_subscriptions(snapshot)
     assert webhook.entity_types == {"user"}
     assert webhook.withheld == {"demographics"}
-    forget(app)
+    clear_outbox(app)
     update_tenant(store, "default", demographics=True)
-    change(app, tmp_path, "female", "Bo")
-    assert told(app) == [("user.updated", "pupil-1"), ("demographics.updated", "pupil-1")]
+    import_change(app, tmp_path, "female", "Bo")
+    assert sent_actions(app) == [("user.updated", "pupil-1"), ("demographics.updated", "pupil-1")]
 
 
-def test_a_webhook_of_demographics_alone_is_told_of_nothing_then(app: Flask, tmp_path: Path) -> None:
+def test_opt_out_silences_webhook_of_demographics_only(app: Flask, tmp_path: Path) -> None:
     subscribe(app, entities=["demographics"])
     update_tenant(services_of(app).store, "default", demographics=False)
-    change(app, tmp_path, "male")
-    assert told(app) == []
+    import_change(app, tmp_path, "male")
+    assert sent_actions(app) == []
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_what_waits_loses_its_demographics(app: Flask, tmp_path: Path, full: bool) -> None:
+def test_opt_out_removes_demographics_from_pending(app: Flask, tmp_path: Path, full: bool) -> None:
     subscribe(app, entities=["demographics", "user"], full=full)
     subscribe(app, "batched", entities=["demographics", "user"], full=full, mode="batched")
     subscribe(app, "other", full=full, mode="batched")
-    change(app, tmp_path, "male")
-    before = {name: events(app, name) for name in ("one", "batched", "other")}
-    assert ("demographics.updated", "pupil-1") in told(app) + told(app, "batched")
+    import_change(app, tmp_path, "male")
+    before = {name: sent_events(app, name) for name in ("one", "batched", "other")}
+    assert ("demographics.updated", "pupil-1") in sent_actions(app) + sent_actions(app, "batched")
     update_tenant(services_of(app).store, "default", demographics=False)
-    assert told(app) == told(app, "batched") == [("user.updated", "pupil-1")]
-    assert events(app) == [each for each in before["one"] if "demographics" not in each["event_type"]]
-    [event, *_], [former, *_] = events(app, "batched"), before["batched"]
-    assert event["event_id"] != former["event_id"], "other bytes are another event"
-    assert event["data"]["batch"]["counts"] == former["data"]["batch"]["counts"]
-    assert events(app, "other") == before["other"]
-    assert b'"demographics"' not in stored(app).replace(b'"demographics":{', b"")
+    assert sent_actions(app) == sent_actions(app, "batched") == [("user.updated", "pupil-1")]
+    assert sent_events(app) == [each for each in before["one"] if "demographics" not in each["event_type"]]
+    [event, *_], [previous, *_] = sent_events(app, "batched"), before["batched"]
+    assert event["event_id"] != previous["event_id"], "a changed body needs a new event id"
+    assert event["data"]["batch"]["counts"] == previous["data"]["batch"]["counts"]
+    assert sent_events(app, "other") == before["other"]
+    assert b'"demographics"' not in stored_bodies(app).replace(b'"demographics":{', b"")
 
 
-def test_a_batch_of_which_nothing_is_left_is_not_sent(app: Flask, tmp_path: Path) -> None:
+def test_opt_out_deletes_batch_without_other_changes(app: Flask, tmp_path: Path) -> None:
     subscribe(app, entities=["demographics"], events=["demographics.updated"], mode="batched")
-    change(app, tmp_path, "male")
-    assert events(app)[0]["event_type"] == "sync.changes"
+    import_change(app, tmp_path, "male")
+    assert sent_events(app)[0]["event_type"] == "sync.changes"
     update_tenant(services_of(app).store, "default", demographics=False)
-    assert events(app) == []
+    assert sent_events(app) == []
 
 
-def test_what_was_sent_cannot_be_sent_again_but_is_remembered(app: Flask, tmp_path: Path) -> None:
+def test_opt_out_deletes_bodies_of_finished_deliveries(app: Flask, tmp_path: Path) -> None:
     store = services_of(app).store
     subscribe(app, entities=["demographics", "user"], full=True)
-    change(app, tmp_path, "male")
+    import_change(app, tmp_path, "male")
     attempt = Attempt("2026-09-01T08:00:00.000Z", 5, 200)
     with store.write("default") as transaction:
         bodies = transaction.get_many(DELIVERIES, list(transaction.keys(DELIVERIES)))
@@ -102,10 +100,10 @@ def test_what_was_sent_cannot_be_sent_again_but_is_remembered(app: Flask, tmp_pa
         assert kept == {each.key: each for each in done}
         with_bodies = snapshot.get_many(BODIES, list(kept))
     assert {kept[key].event_type for key in kept.keys() - with_bodies.keys()} == {"demographics.updated"}
-    assert b"demographics.updated" not in stored(app)
+    assert b"demographics.updated" not in stored_bodies(app)
 
 
-def test_opting_touches_no_webhook_that_did_not_name_demographics(app: Flask) -> None:
+def test_opt_out_keeps_webhooks_without_demographics(app: Flask) -> None:
     subscribe(app)
     store = services_of(app).store
     with store.read("default") as snapshot:
@@ -113,4 +111,4 @@ def test_opting_touches_no_webhook_that_did_not_name_demographics(app: Flask) ->
     update_tenant(store, "default", demographics=False)
     with store.read("default") as snapshot:
         assert load_subscriptions(snapshot) == before
-    assert changes(app) == []
+    assert sent_changes(app) == []

@@ -1,4 +1,4 @@
-"""A receiver of some orgs only, while people and enrollments move between schools at random."""
+"""Webhooks with an org filter, while users and enrollments move between schools at random."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.outbox.conftest import changes, forget, subscribe
+from tests.outbox.conftest import sent_changes, clear_outbox, subscribe
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import Made
@@ -18,8 +18,8 @@ STEPS = 6
 SCHOOLS = {"org-2": "class-1", "org-3": "class-2"}
 
 
-def shuffled(draw: random.Random) -> Made:
-    """The small roster with some of its people and enrollments elsewhere, or nowhere."""
+def shuffle_package(draw: random.Random) -> Made:
+    """Return the small roster with users and enrollments in random schools, and some enrollments removed."""
     made = Made()
     for row in made.rows["users"]:
         row["orgSourcedIds"] = draw.choice(["org-2", "org-3", "org-1", "org-2,org-3"])
@@ -27,40 +27,40 @@ def shuffled(draw: random.Random) -> Made:
     for row in made.rows["enrollments"]:
         row["schoolSourcedId"] = draw.choice(list(SCHOOLS))
         row["classSourcedId"] = SCHOOLS[row["schoolSourcedId"]]
-    gone = [row["sourcedId"] for row in made.rows["enrollments"] if draw.random() < 0.3]
-    return made.drop("enrollments", *gone).drop("results", "result-1")
+    removed = [row["sourcedId"] for row in made.rows["enrollments"] if draw.random() < 0.3]
+    return made.drop("enrollments", *removed).drop("results", "result-1")
 
 
-def belonging(app: Flask, org: str) -> dict[tuple[str, str], Any]:
-    """The users and enrollments of an org as the API serves them."""
-    found = {}
+def served_records_of(app: Flask, org: str) -> dict[tuple[str, str], Any]:
+    """Return the users and enrollments of an org as the API serves them."""
+    records = {}
     for entity, collection in (("user", "users"), ("enrollment", "enrollments")):
-        answer = Consumer(app).get(f"{CHALK}/{collection}").json
-        assert answer is not None
-        for record in answer[collection]:
+        response = Consumer(app).get(f"{CHALK}/{collection}").json
+        assert response is not None
+        for record in response[collection]:
             orgs = [each["sourcedId"] for each in record.get("orgs", [record.get("school")])]
             if org in orgs and record["status"] == "active":
-                found[entity, record["sourcedId"]] = record
-    return found
+                records[entity, record["sourcedId"]] = record
+    return records
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_copy_of_an_org_holds_at_any_time_what_belongs_to_it(app: Flask, tmp_path: Path, seed: int) -> None:
+def test_org_filter_keeps_copy_complete_after_each_import(app: Flask, tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     for org in SCHOOLS:
         subscribe(app, org, orgs=[org], entities=["user", "enrollment"], full=True)
         subscribe(app, f"{org}-batched", orgs=[org], entities=["user", "enrollment"], full=True, mode="batched")
-    copies = {f"{org}{mode}": belonging(app, org) for org in SCHOOLS for mode in ("", "-batched")}
+    copies = {f"{org}{mode}": served_records_of(app, org) for org in SCHOOLS for mode in ("", "-batched")}
     for _ in range(STEPS):
-        load(app, shuffled(draw), tmp_path)
+        load(app, shuffle_package(draw), tmp_path)
         for name, copy in copies.items():
-            apply(copy, changes(app, name))
-            assert copy == belonging(app, name.removesuffix("-batched"))
-        forget(app)
+            apply_changes(copy, sent_changes(app, name))
+            assert copy == served_records_of(app, name.removesuffix("-batched"))
+        clear_outbox(app)
 
 
-def apply(copy: dict[tuple[str, str], Any], told: list[dict[str, Any]]) -> None:
-    for each in told:
+def apply_changes(copy: dict[tuple[str, str], Any], changes: list[dict[str, Any]]) -> None:
+    for each in changes:
         place = each["entity_type"], each["sourced_id"]
         assert (place in copy) == (each["action"] != "created")
         if each["action"] == "deleted":

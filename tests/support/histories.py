@@ -14,7 +14,7 @@ from tests.conftest import services_of
 from tests.support.api_client import CHALK, Consumer
 from tests.support.packages import Made
 
-WHEN = "2026-09-01T10:00:00.000Z"
+CHANGE_TIME = "2026-09-01T10:00:00.000Z"
 
 
 def load(app: Flask, package: Made, folder: Path) -> str:
@@ -22,7 +22,7 @@ def load(app: Flask, package: Made, folder: Path) -> str:
     return report.state
 
 
-def everything(consumer: Consumer) -> dict[tuple[str, str], Any]:
+def read_all(consumer: Consumer) -> dict[tuple[str, str], Any]:
     """All that a client can read, deleted records too, by entity and id."""
     found = {}
     for name, resource in RESOURCES.items():
@@ -34,7 +34,7 @@ def everything(consumer: Consumer) -> dict[tuple[str, str], Any]:
     return found
 
 
-class History:
+class RandomChanges:
     """Random changes by imports of both kinds and by a grade tool."""
 
     def __init__(self, app: Flask, folder: Path, seed: int) -> None:
@@ -56,7 +56,12 @@ class History:
     def delta(self) -> None:
         made = Made().only("orgs")
         made.properties["file.orgs"] = "delta"
-        base = {"dateLastModified": WHEN, "name": self.draw.choice("xyz"), "type": "school", "parentSourcedId": "org-1"}
+        base = {
+            "dateLastModified": CHANGE_TIME,
+            "name": self.draw.choice("xyz"),
+            "type": "school",
+            "parentSourcedId": "org-1",
+        }
         made.rows["orgs"] = [
             {**base, "sourcedId": f"more-{n}", "status": self.draw.choice(["active", "tobedeleted"])} for n in range(3)
         ]
@@ -65,8 +70,8 @@ class History:
     def grade(self) -> None:
         item = {
             "title": self.draw.choice("abc"),
-            "assignDate": WHEN,
-            "dueDate": WHEN,
+            "assignDate": CHANGE_TIME,
+            "dueDate": CHANGE_TIME,
             "class": {"sourcedId": "class-1"},
             "resultValueMin": 0,
             "resultValueMax": 9,

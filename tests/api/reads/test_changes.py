@@ -17,7 +17,7 @@ from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster.changes import sequence
 from tests.conftest import services_of, url_in
 from tests.support.api_client import CHALK, Consumer, error_message
-from tests.support.histories import History, everything, load
+from tests.support.histories import RandomChanges, read_all, load
 from tests.support.packages import Made
 
 CHANGES = f"{CHALK}/changes"
@@ -61,10 +61,10 @@ def follow(consumer: Consumer, since: int, limit: int) -> Iterator[dict[str, Any
 @pytest.mark.every_backend
 @pytest.mark.parametrize("seed", range(2))
 def test_follower_ends_with_the_same_roster_as_a_full_read(app: Flask, tmp_path: Path, seed: int) -> None:
-    history, consumer = History(app, tmp_path, seed), Consumer(app)
+    history, consumer = RandomChanges(app, tmp_path, seed), Consumer(app)
     for _ in range(HISTORIES_PER_SEED):
         since = read_page(consumer, "since=latest")["sequence"]
-        roster = everything(consumer)
+        roster = read_all(consumer)
         for _ in range(history.draw.randrange(1, 5)):
             history.step()
         for change in follow(consumer, since, history.draw.choice([1, 2, 500])):
@@ -72,7 +72,7 @@ def test_follower_ends_with_the_same_roster_as_a_full_read(app: Flask, tmp_path:
             roster[change["entity"], change["sourcedId"]] = record
             deleted = record["status"] == "tobedeleted"
             assert change["type"] == f"{change['entity']}.{'deleted' if deleted else 'updated'}"
-        assert roster == everything(consumer)
+        assert roster == read_all(consumer)
 
 
 @pytest.mark.on_backend("memory", "sqlite")

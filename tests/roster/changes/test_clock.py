@@ -25,7 +25,8 @@ from tests.roster.conftest import Load, bodies, moved, objects
 from tests.support.packages import Made
 
 
-def test_all_records_that_an_import_changes_share_a_stamp(store: Backend, load: Load) -> None:  # I-05
+@pytest.mark.reading("I-05")
+def test_import_gives_all_changed_records_one_timestamp(store: Backend, load: Load) -> None:
     first = load(store, Made())
     assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {first.timestamp}
     before = bodies(store)
@@ -39,7 +40,7 @@ def test_all_records_that_an_import_changes_share_a_stamp(store: Backend, load: 
     assert moved(before, bodies(store)) == {"pupil-1", "org-3", "result-1"}
 
 
-def test_the_stamp_lies_about_the_commit_and_has_passed_when_the_import_ends(store: Backend, load: Load) -> None:
+def test_timestamp_has_passed_when_import_returns(store: Backend, load: Load) -> None:
     start = format_instant(time.time())
     stamp = load(store, Made()).timestamp
     assert stamp is not None
@@ -47,7 +48,7 @@ def test_the_stamp_lies_about_the_commit_and_has_passed_when_the_import_ends(sto
     assert clock.seconds(stamp) - clock.seconds(start) < 2
 
 
-def test_records_are_found_by_their_stamp(store: Backend, load: Load) -> None:
+def test_records_are_found_by_their_timestamp(store: Backend, load: Load) -> None:
     load(store, Made())
     stamp = load(store, Made().set("users", "pupil-1", givenName="Ada")).timestamp
     assert stamp is not None
@@ -55,7 +56,8 @@ def test_records_are_found_by_their_stamp(store: Backend, load: Load) -> None:
         assert list(snapshot.keys("users", Compare("dateLastModified", ">=", fold(stamp)))) == ["pupil-1"]
 
 
-def test_a_stamp_is_above_every_earlier_one_when_the_clock_was_put_back(store: Backend, load: Load) -> None:  # I-05
+@pytest.mark.reading("I-05")
+def test_timestamp_rises_after_clock_was_put_back(store: Backend, load: Load) -> None:
     ahead = format_instant(time.time() + 3600)
     with store.write("default") as transaction:
         transaction.put("clock", [clock.timestamp_record(ahead)])
@@ -67,13 +69,14 @@ def test_a_stamp_is_above_every_earlier_one_when_the_clock_was_put_back(store: B
     assert time.monotonic() - start < 20, "an import does not wait for a stamp that is far away"
 
 
+@pytest.mark.reading("I-05", "I-06")
 @pytest.mark.parametrize(("count", "least", "most"), [(1, 0.05, 0.06), (8_000, 0.5, 1.3), (50_001, 0.0, 0.0)])
-def test_a_stamp_lies_ahead_by_what_writing_takes(count: int, least: float, most: float) -> None:  # I-05, I-06
+def test_commit_lead_grows_with_record_count(count: int, least: float, most: float) -> None:
     # Most of it is over when the commit comes: that is less than a second before or after its stamp.
     assert least <= clock.commit_lead(count) <= most
 
 
-class Slow:
+class SlowStore:
     """A store whose first commit takes its time, and after which somebody else may write."""
 
     def __init__(self, store: Backend, seconds: float, after: Callable[[], object] = lambda: None) -> None:
@@ -97,21 +100,22 @@ class Slow:
         return self._slowly(tenant)  # type: ignore[return-value]  # a context manager is all that is asked of it
 
 
-def test_a_commit_that_comes_after_its_stamp_is_stamped_again(store: Backend, tmp_path: Path) -> None:  # I-05
+@pytest.mark.reading("I-05")
+def test_late_commit_gets_a_later_timestamp(store: Backend, tmp_path: Path) -> None:
     ended: list[str] = []
-    slow = Slow(store, 0.3, lambda: ended.append(format_instant(time.time())))
+    slow = SlowStore(store, 0.3, lambda: ended.append(format_instant(time.time())))
     report = import_package(slow, "default", Made().folder(tmp_path / "p"), ImportOptions())
     assert report.timestamp is not None
     assert report.timestamp >= ended[0]
     assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.timestamp}
 
 
-def test_stamping_again_leaves_alone_what_somebody_else_wrote_since(store: Backend, tmp_path: Path) -> None:
+def test_restamping_skips_records_changed_by_others(store: Backend, tmp_path: Path) -> None:
     def theirs() -> None:
         package = Made().set("users", "pupil-1", givenName="Theirs").drop("results", "result-1")
         import_package(store, "default", package.folder(tmp_path / "theirs"), ImportOptions())
 
-    slow = Slow(store, 0.3, theirs)
+    slow = SlowStore(store, 0.3, theirs)
     report = import_package(slow, "default", Made().folder(tmp_path / "ours"), ImportOptions())
     assert objects(store, "users")["pupil-1"]["givenName"] == "Theirs"
     assert objects(store, "results")["result-1"]["status"] == "tobedeleted"
@@ -120,7 +124,7 @@ def test_stamping_again_leaves_alone_what_somebody_else_wrote_since(store: Backe
     assert objects(store, "users")["pupil-1"]["dateLastModified"] < report.timestamp
 
 
-class Follower(threading.Thread):
+class PollingConsumer(threading.Thread):
     """A consumer: it asks for what changed since its last look, by its own clock, again and again."""
 
     def __init__(self, url: str) -> None:
@@ -155,11 +159,12 @@ class Follower(threading.Thread):
         self.looks += 1
 
 
+@pytest.mark.reading("I-05")
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
-def test_a_reader_whose_cursor_is_its_own_clock_misses_nothing(kind: str, tmp_path: Path) -> None:  # I-05
+def test_polling_with_own_clock_misses_no_change(kind: str, tmp_path: Path) -> None:
     url = url_in(tmp_path, kind)
     with open_store(url, COLLECTIONS) as store:
-        follower = Follower(url)
+        follower = PollingConsumer(url)
         follower.start()
         try:
             for number in range(31):

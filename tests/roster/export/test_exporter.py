@@ -33,12 +33,12 @@ SAMPLES = pytest.mark.parametrize(
 )
 
 
-def exported(store: Backend, path: Path, **how: Any) -> ExportResult:
+def export(store: Backend, path: Path, **how: Any) -> ExportResult:
     with store.read("default") as snapshot:
         return export_package(snapshot, "default", path, **how)
 
 
-def active(store: Backend) -> dict[str, dict[str, bytes]]:
+def active_bodies(store: Backend) -> dict[str, dict[str, bytes]]:
     """The active records without the moments of their last change."""
     kept = bodies(store).items()
     return {
@@ -46,38 +46,38 @@ def active(store: Backend) -> dict[str, dict[str, bytes]]:
     }
 
 
-def table(package: Path, name: str) -> list[list[str]]:
+def read_csv(package: Path, name: str) -> list[list[str]]:
     with zipfile.ZipFile(package) as archive:
         return list(csv.reader(io.StringIO(archive.read(f"{name}.csv").decode(), newline="")))
 
 
-def test_the_days_of_a_line_item_are_days_and_its_moments_moments(store: Backend, load: Load, tmp_path: Path) -> None:
+def test_line_item_dates_keep_their_precision(store: Backend, load: Load, tmp_path: Path) -> None:
     load(store, Made().set("lineItems", "item-1", dueDate="2026-09-08T23:59:59.000Z"))
-    exported(store, tmp_path / "export.zip")
-    head, row = table(tmp_path / "export.zip", "lineItems")
+    export(store, tmp_path / "export.zip")
+    head, row = read_csv(tmp_path / "export.zip", "lineItems")
     dates = {name: row[head.index(name)] for name in ("assignDate", "dueDate")}
     assert dates == {"assignDate": "2026-09-01", "dueDate": "2026-09-08T23:59:59.000Z"}  # A-18
 
 
 @SAMPLES
-def test_an_export_imported_elsewhere_is_the_same_roster_and_the_same_export(
+def test_export_and_import_give_same_roster_and_bytes(
     store: Backend, load: Load, tmp_path: Path, package: Path | Made
 ) -> None:
     load(store, package)
-    first = exported(store, tmp_path / "first.zip")
+    first = export(store, tmp_path / "first.zip")
     with open_store("memory:", COLLECTIONS) as other:
         load(other, tmp_path / "first.zip")
-        assert exported(other, tmp_path / "second.zip").rows == first.rows
-        assert active(other) == active(store)
+        assert export(other, tmp_path / "second.zip").rows == first.rows
+        assert active_bodies(other) == active_bodies(store)
     assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
     assert load(store, tmp_path / "first.zip", "unchanged").timestamp is None
 
 
-def test_headers_are_the_standards_and_the_state_is_blank(store: Backend, load: Load, tmp_path: Path) -> None:
+def test_bulk_files_have_standard_headers_and_blank_status(store: Backend, load: Load, tmp_path: Path) -> None:
     load(store, DEMO)
-    exported(store, tmp_path / "all.zip")
+    export(store, tmp_path / "all.zip")
     for name in FILES:
-        header, *rows = table(tmp_path / "all.zip", name)
+        header, *rows = read_csv(tmp_path / "all.zip", name)
         assert [cell for cell in header if not cell.startswith("metadata.")] == HEADERS[name]
         assert rows
         assert all(row[1:3] == ["", ""] for row in rows)
@@ -85,7 +85,7 @@ def test_headers_are_the_standards_and_the_state_is_blank(store: Backend, load: 
             assert header == next(csv.reader(text))
 
 
-def test_a_delta_export_brings_an_older_copy_up_to_date(store: Backend, load: Load, tmp_path: Path) -> None:
+def test_delta_export_updates_an_older_copy(store: Backend, load: Load, tmp_path: Path) -> None:
     with open_store("memory:", COLLECTIONS) as copy:
         first = load(store, CSV_PACKAGES / "minimal")
         load(copy, CSV_PACKAGES / "minimal")
@@ -94,37 +94,35 @@ def test_a_delta_export_brings_an_older_copy_up_to_date(store: Backend, load: Lo
         package.rows["orgs"].append({"sourcedId": "new", "name": "New", "type": "school", "parentSourcedId": "org-1"})
         load(store, package)
         second = load(store, package.set("users", "pupil-1", givenName="Ada"))
-        done = exported(store, tmp_path / "delta.zip", since=first.timestamp)
+        done = export(store, tmp_path / "delta.zip", since=first.timestamp)
         assert done.rows["users"] > 1
         load(copy, tmp_path / "delta.zip")
-        assert unstamped_all(copy) == unstamped_all(store)
-        assert exported(store, tmp_path / "one.zip", since=first.timestamp and before(second.timestamp)).rows == {
-            "users": 1
-        }
-        _, row = table(tmp_path / "one.zip", "users")
+        assert bodies_without_timestamps(copy) == bodies_without_timestamps(store)
+        assert export(
+            store, tmp_path / "one.zip", since=first.timestamp and millisecond_before(second.timestamp)
+        ).rows == {"users": 1}
+        _, row = read_csv(tmp_path / "one.zip", "users")
         assert (row[1], row[2]) == ("active", second.timestamp)
-        assert exported(store, tmp_path / "none.zip", since=second.timestamp).rows == {}
+        assert export(store, tmp_path / "none.zip", since=second.timestamp).rows == {}
 
 
-def before(stamp: str | None) -> str:
+def millisecond_before(stamp: str | None) -> str:
     """The instant a millisecond earlier."""
     assert stamp
     return (datetime.fromisoformat(stamp) - timedelta(milliseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
-def unstamped_all(store: Backend) -> dict[str, dict[str, bytes]]:
+def bodies_without_timestamps(store: Backend) -> dict[str, dict[str, bytes]]:
     return {name: {key: without_timestamp(body) for key, body in each.items()} for name, each in bodies(store).items()}
 
 
-def test_deleted_records_are_left_out_and_what_is_empty_is_declared_absent(
-    store: Backend, load: Load, tmp_path: Path
-) -> None:
+def test_bulk_export_skips_deleted_records_and_empty_files(store: Backend, load: Load, tmp_path: Path) -> None:
     load(store, Made())
     package = Made()
     package.rows["results"].clear()
     package.rows["enrollments"].pop()
     load(store, package)
-    done = exported(store, tmp_path / "all.zip")
+    done = export(store, tmp_path / "all.zip")
     assert "results" not in done.rows
     assert done.rows["enrollments"] == len(package.rows["enrollments"])
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
@@ -132,53 +130,51 @@ def test_deleted_records_are_left_out_and_what_is_empty_is_declared_absent(
         assert b"file.results,absent\r\n" in archive.read("manifest.csv")
 
 
-def test_cells_that_look_like_formulas_are_defused_only_when_asked(store: Backend, load: Load, tmp_path: Path) -> None:
+def test_spreadsheet_safe_escapes_formulas(store: Backend, load: Load, tmp_path: Path) -> None:
     names = ["=1+1", "+1", "-1", "@x", "plain", 'a "b", c\r\nd']
     for name in names:
         load(store, Made().set("orgs", "org-1", name=name))
-        exported(store, tmp_path / "raw.zip")
-        exported(store, tmp_path / "safe.zip", spreadsheet_safe=True)
-        raw, safe = (table(tmp_path / kind, "orgs")[1][3] for kind in ("raw.zip", "safe.zip"))
+        export(store, tmp_path / "raw.zip")
+        export(store, tmp_path / "safe.zip", spreadsheet_safe=True)
+        raw, safe = (read_csv(tmp_path / kind, "orgs")[1][3] for kind in ("raw.zip", "safe.zip"))
         assert raw == name
         assert safe == (name if name in names[4:] else f"'{name}")
 
 
-def test_the_order_of_extensions_is_one_that_every_record_has(store: Backend, load: Load, tmp_path: Path) -> None:
+def test_metadata_columns_keep_the_order_of_each_record(store: Backend, load: Load, tmp_path: Path) -> None:
     rows = [("a", {"zeta": "1", "beta": "2"}), ("b", {"beta": "1", "alpha": "2"}), ("c", {"alpha": "x"})]
     orgs = FILES["orgs"]
     with store.write("default") as transaction:
         for key, metadata in rows:
             data = {"sourcedId": key, "status": "active", "dateLastModified": "2026-01-01T00:00:00.000Z"}
             transaction.put("orgs", [orgs.record(data | {"name": key, "type": "district", "metadata": metadata})])
-    exported(store, tmp_path / "all.zip")
-    assert table(tmp_path / "all.zip", "orgs")[0][-3:] == ["metadata.zeta", "metadata.beta", "metadata.alpha"]
+    export(store, tmp_path / "all.zip")
+    assert read_csv(tmp_path / "all.zip", "orgs")[0][-3:] == ["metadata.zeta", "metadata.beta", "metadata.alpha"]
     with open_store("memory:", COLLECTIONS) as other:
         load(other, tmp_path / "all.zip")
         assert [list(body["metadata"]) for body in objects(other, "orgs").values()] == [list(m) for _, m in rows]
 
 
-def test_extensions_in_contradicting_orders_and_of_any_type_are_written(
-    store: Backend, load: Load, tmp_path: Path
-) -> None:
+def test_metadata_in_contradicting_orders_is_exported(store: Backend, load: Load, tmp_path: Path) -> None:
     with store.write("default") as transaction:
         for key, metadata in (("a", {"x": {"deep": [1]}, "w": "1"}), ("b", {"w": 2.5, "x": True})):
             data = {"sourcedId": key, "status": "active", "dateLastModified": "2026-01-01T00:00:00.000Z"}
             transaction.put(
                 "orgs", [FILES["orgs"].record(data | {"name": key, "type": "district", "metadata": metadata})]
             )
-    exported(store, tmp_path / "first.zip")
-    assert [row[-2:] for row in table(tmp_path / "first.zip", "orgs")] == [
+    export(store, tmp_path / "first.zip")
+    assert [row[-2:] for row in read_csv(tmp_path / "first.zip", "orgs")] == [
         ["metadata.w", "metadata.x"],
         ["1", '{"deep":[1]}'],
         ["2.5", "true"],
     ]
     with open_store("memory:", COLLECTIONS) as other:
         load(other, tmp_path / "first.zip")
-        exported(other, tmp_path / "second.zip")
+        export(other, tmp_path / "second.zip")
     assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
 
 
-def test_a_file_that_cannot_be_finished_leaves_what_was_there(store: Backend, load: Load, tmp_path: Path) -> None:
+def test_failed_export_keeps_existing_file(store: Backend, load: Load, tmp_path: Path) -> None:
     load(store, Made())
     (tmp_path / "out").mkdir()
     target = tmp_path / "out" / "all.zip"
@@ -191,7 +187,7 @@ def test_a_file_that_cannot_be_finished_leaves_what_was_there(store: Backend, lo
     assert target.read_bytes() == b"yesterday's"
 
 
-def test_the_command_writes_a_file_for_its_owner_and_says_how_much(tmp_path: Path) -> None:
+def test_export_command_writes_private_file_and_counts(tmp_path: Path) -> None:
     def chalk(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "chalk_flask", *words, "--storage", f"sqlite:///{tmp_path}/a.db"],

@@ -37,52 +37,54 @@ RESULT = {
     "score": 9.25,
     "scoreDate": "2026-09-09",
 }
-SENT: dict[str, dict[str, Any]] = {"lineItems": ITEM, "results": RESULT, "categories": {"title": "x"}}
-BARE = {name: value for name, value in ITEM.items() if name not in ("category", "gradingPeriod")}
+PAYLOADS: dict[str, dict[str, Any]] = {"lineItems": ITEM, "results": RESULT, "categories": {"title": "x"}}
+ITEM_WITHOUT_DEFAULTS = {name: value for name, value in ITEM.items() if name not in ("category", "gradingPeriod")}
 
 
-class Stopped(Exception):
+class CallbackError(Exception):
     """Something else went wrong."""
 
 
-def everything(_: str) -> Where:
+def all_visible(_: str) -> Where:
     return MATCH_ALL
 
 
-def nothing_more(_: Transaction) -> None:
+def no_callback(_: Transaction) -> None:
     pass
 
 
-def put(store: Backend, name: str, key: str, sent: dict[str, Any], see: writes.Visibility = everything) -> WriteResult:
-    return writes.put(store, "default", FILES[name], key, sent, see, nothing_more)
+def put(
+    store: Backend, name: str, key: str, payload: dict[str, Any], visibility: writes.Visibility = all_visible
+) -> WriteResult:
+    return writes.put(store, "default", FILES[name], key, payload, visibility, no_callback)
 
 
-def delete(store: Backend, name: str, key: str, see: writes.Visibility = everything) -> None:
-    writes.delete(store, "default", FILES[name], key, see, nothing_more)
+def delete(store: Backend, name: str, key: str, visibility: writes.Visibility = all_visible) -> None:
+    writes.delete(store, "default", FILES[name], key, visibility, no_callback)
 
 
 def get(store: Backend, name: str, key: str) -> dict[str, Any]:
     return objects(store, name)[key]
 
 
-def notes(store: Backend) -> set[str]:
+def note_keys(store: Backend) -> set[str]:
     with store.read("default") as snapshot:
         return set(snapshot.keys("origins"))
 
 
 @pytest.fixture
-def taught(store: Backend, load: Load) -> Backend:
+def roster(store: Backend, load: Load) -> Backend:
     """A store with a roster in it."""
     load(store, Made())
     return store
 
 
-def test_a_record_is_stored_in_the_bytes_that_an_import_would_write(taught: Backend) -> None:
-    before = bodies(taught)
-    put(taught, "categories", "cat-2", {"title": "Homework"})
-    put(taught, "lineItems", "item-2", {**ITEM, "title": "Sheet 1"})
-    put(taught, "results", "result-2", RESULT)
-    after = bodies(taught)
+def test_put_stores_same_bytes_as_import(roster: Backend) -> None:
+    before = bodies(roster)
+    put(roster, "categories", "cat-2", {"title": "Homework"})
+    put(roster, "lineItems", "item-2", {**ITEM, "title": "Sheet 1"})
+    put(roster, "results", "result-2", RESULT)
+    after = bodies(roster)
     for name, imported, sent in (
         ("categories", "cat-1", "cat-2"),
         ("lineItems", "item-1", "item-2"),
@@ -91,99 +93,105 @@ def test_a_record_is_stored_in_the_bytes_that_an_import_would_write(taught: Back
         own = f'"sourcedId":"{imported}","status"'.encode()
         theirs = own.replace(imported.encode(), sent.encode())
         assert without_timestamp(after[name][sent]) == without_timestamp(before[name][imported]).replace(own, theirs)
-    assert check_store(taught).problems == []
+    assert check_store(roster).problems == []
 
 
-def test_every_commit_has_a_stamp_above_all_earlier_ones_and_not_before_itself(taught: Backend) -> None:  # W-11
-    latest = stamp_of(bodies(taught)["results"]["result-1"])
+@pytest.mark.reading("W-11")
+def test_timestamp_rises_with_each_write_and_follows_commit(roster: Backend) -> None:
+    latest = stamp_of(bodies(roster)["results"]["result-1"])
     for score in range(20):
-        stamp = stamp_of(put(taught, "results", "r", {**RESULT, "score": score}).body)
+        stamp = stamp_of(put(roster, "results", "r", {**RESULT, "score": score}).body)
         assert stamp > latest
         assert stamp >= format_instant(time.time() - 0.001)
-        assert stamp == get(taught, "results", "r")["dateLastModified"]
+        assert stamp == get(roster, "results", "r")["dateLastModified"]
         latest = stamp
-    delete(taught, "results", "r")
-    assert get(taught, "results", "r")["dateLastModified"] > latest
+    delete(roster, "results", "r")
+    assert get(roster, "results", "r")["dateLastModified"] > latest
 
 
-def test_a_commit_that_comes_late_is_stamped_again(taught: Backend) -> None:  # W-11
+@pytest.mark.reading("W-11")
+def test_late_commit_gets_a_later_timestamp(roster: Backend) -> None:
     def slowly(_: Transaction) -> None:
         time.sleep(0.1)
 
-    done = writes.put(taught, "default", FILES["results"], "r", RESULT, everything, slowly)
+    done = writes.put(roster, "default", FILES["results"], "r", RESULT, all_visible, slowly)
     assert stamp_of(done.body) >= format_instant(time.time() - 0.001)
-    assert bodies(taught)["results"]["r"] == done.body
+    assert bodies(roster)["results"]["r"] == done.body
 
 
-def test_what_is_there_already_keeps_its_stamp(taught: Backend) -> None:  # W-11
-    first = put(taught, "results", "r", RESULT)
-    with taught.read("default") as snapshot:
+@pytest.mark.reading("W-11")
+def test_put_of_same_content_keeps_timestamp_and_revision(roster: Backend) -> None:
+    first = put(roster, "results", "r", RESULT)
+    with roster.read("default") as snapshot:
         revision = snapshot.revision
-    assert put(taught, "results", "r", {**RESULT, "comment": ""}) == WriteResult(first.body, False)
-    with taught.read("default") as snapshot:
+    assert put(roster, "results", "r", {**RESULT, "comment": ""}) == WriteResult(first.body, False)
+    with roster.read("default") as snapshot:
         assert snapshot.revision == revision
-    assert put(taught, "results", "r", {**RESULT, "comment": "!"}).body != first.body
+    assert put(roster, "results", "r", {**RESULT, "comment": "!"}).body != first.body
 
 
-def test_what_goes_with_a_record_is_stored_with_it_or_not_at_all(taught: Backend) -> None:
+def test_failing_on_commit_rolls_back_the_write(roster: Backend) -> None:
     def failing(_: Transaction) -> None:
-        raise Stopped
+        raise CallbackError
 
-    before = bodies(taught)
-    with pytest.raises(Stopped):
-        writes.put(taught, "default", FILES["lineItems"], "i", BARE, everything, failing)
-    with pytest.raises(Stopped):
-        writes.delete(taught, "default", FILES["lineItems"], "item-1", everything, failing)
-    assert bodies(taught) == before
-    assert notes(taught) == set()
+    before = bodies(roster)
+    with pytest.raises(CallbackError):
+        writes.put(roster, "default", FILES["lineItems"], "i", ITEM_WITHOUT_DEFAULTS, all_visible, failing)
+    with pytest.raises(CallbackError):
+        writes.delete(roster, "default", FILES["lineItems"], "item-1", all_visible, failing)
+    assert bodies(roster) == before
+    assert note_keys(roster) == set()
 
 
-def test_a_writer_does_not_wait_long_for_another(taught: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_put_raises_storage_busy_after_lock_timeout(roster: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writes, "LOCK_TIMEOUT_SECONDS", 0.05)
     refused: list[bool] = []
 
     def write() -> None:
         try:
-            put(taught, "results", "r", RESULT)
+            put(roster, "results", "r", RESULT)
         except StorageBusyError:
             refused.append(True)
 
-    with taught.write("default"):
+    with roster.write("default"):
         other = threading.Thread(target=write)
         other.start()
         other.join(10)
     assert refused == [True]
 
 
-def test_a_line_item_without_a_category_gets_the_default_one_which_is_made_once(taught: Backend) -> None:  # W-07
+@pytest.mark.reading("W-07")
+def test_default_category_is_created_once(roster: Backend) -> None:
     for key in ("a", "b"):
-        put(taught, "lineItems", key, BARE)
-        assert get(taught, "lineItems", key)["category"]["sourcedId"] == "uncategorized"
-    assert get(taught, "categories", "uncategorized")["title"] == "Uncategorized"
-    assert notes(taught) == {"categories/uncategorized", "lineItems/a", "lineItems/b"}
+        put(roster, "lineItems", key, ITEM_WITHOUT_DEFAULTS)
+        assert get(roster, "lineItems", key)["category"]["sourcedId"] == "uncategorized"
+    assert get(roster, "categories", "uncategorized")["title"] == "Uncategorized"
+    assert note_keys(roster) == {"categories/uncategorized", "lineItems/a", "lineItems/b"}
     for key in ("a", "b"):
-        delete(taught, "lineItems", key)
-    delete(taught, "categories", "uncategorized")
-    put(taught, "lineItems", "c", BARE)
-    assert get(taught, "categories", "uncategorized")["status"] == "active"
+        delete(roster, "lineItems", key)
+    delete(roster, "categories", "uncategorized")
+    put(roster, "lineItems", "c", ITEM_WITHOUT_DEFAULTS)
+    assert get(roster, "categories", "uncategorized")["status"] == "active"
 
 
-def test_of_several_default_categories_the_first_that_is_not_another_classs_is_taken(taught: Backend) -> None:  # W-07
-    put(taught, "categories", "a", {"title": "Uncategorized", "metadata": {"classId": "class-2"}})
-    put(taught, "categories", "c", {"title": "Uncategorized"})
-    put(taught, "categories", "b", {"title": "uncategorized", "metadata": {"classId": "class-1"}})
-    put(taught, "lineItems", "i", BARE)
-    put(taught, "lineItems", "j", {**BARE, "class": {"sourcedId": "class-2"}})
-    assert get(taught, "lineItems", "i")["category"]["sourcedId"] == "b"
-    assert get(taught, "lineItems", "j")["category"]["sourcedId"] == "a"
+@pytest.mark.reading("W-07")
+def test_default_category_is_first_not_tied_to_another_class(roster: Backend) -> None:
+    put(roster, "categories", "a", {"title": "Uncategorized", "metadata": {"classId": "class-2"}})
+    put(roster, "categories", "c", {"title": "Uncategorized"})
+    put(roster, "categories", "b", {"title": "uncategorized", "metadata": {"classId": "class-1"}})
+    put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
+    put(roster, "lineItems", "j", {**ITEM_WITHOUT_DEFAULTS, "class": {"sourcedId": "class-2"}})
+    assert get(roster, "lineItems", "i")["category"]["sourcedId"] == "b"
+    assert get(roster, "lineItems", "j")["category"]["sourcedId"] == "a"
 
 
-def test_the_id_of_the_default_category_may_be_somebody_elses(taught: Backend) -> None:  # W-07
-    put(taught, "categories", "uncategorized", {"title": "Ours"})
-    put(taught, "lineItems", "i", BARE)
-    key = get(taught, "lineItems", "i")["category"]["sourcedId"]
-    assert get(taught, "categories", key)["title"] == "Uncategorized"
-    assert get(taught, "categories", "uncategorized")["title"] == "Ours"
+@pytest.mark.reading("W-07")
+def test_default_category_gets_another_id_if_its_id_is_taken(roster: Backend) -> None:
+    put(roster, "categories", "uncategorized", {"title": "Ours"})
+    put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
+    key = get(roster, "lineItems", "i")["category"]["sourcedId"]
+    assert get(roster, "categories", key)["title"] == "Uncategorized"
+    assert get(roster, "categories", "uncategorized")["title"] == "Ours"
 
 
 def session(key: str, kind: str, start: str, end: str, parent: str) -> dict[str, str]:
@@ -198,6 +206,7 @@ def session(key: str, kind: str, start: str, end: str, parent: str) -> dict[str,
     }
 
 
+@pytest.mark.reading("W-07")
 @pytest.mark.parametrize(
     ("due", "period"),
     [
@@ -209,9 +218,9 @@ def session(key: str, kind: str, start: str, end: str, parent: str) -> dict[str,
         ("2027-03-01", None),
     ],
 )
-def test_a_missing_grading_period_is_the_shortest_of_the_classs_terms_around_the_due_date(
+def test_default_grading_period_is_shortest_around_due_date(
     store: Backend, load: Load, due: str, period: str | None
-) -> None:  # W-07
+) -> None:
     package = Made()
     package.rows["academicSessions"] += [
         session("p-1", "gradingPeriod", "2026-08-17", "2026-09-01", "term-1"),
@@ -224,11 +233,12 @@ def test_a_missing_grading_period_is_the_shortest_of_the_classs_terms_around_the
     ]
     package.drop("academicSessions", "period-1").set("lineItems", "item-1", gradingPeriodSourcedId="p-1")
     load(store, package)
-    put(store, "lineItems", "i", {**BARE, "dueDate": due})
+    put(store, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "dueDate": due})
     assert get(store, "lineItems", "i").get("gradingPeriod", {}).get("sourcedId") == period
     assert check_store(store).problems == []
 
 
+@pytest.mark.reading("W-03", "W-04", "W-06")
 @pytest.mark.parametrize(
     ("name", "sent", "said"),
     [
@@ -258,15 +268,16 @@ def test_a_missing_grading_period_is_the_shortest_of_the_classs_terms_around_the
         ("categories", {}, "title is required"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_by_the_name_of_its_member(
-    taught: Backend, name: str, sent: dict[str, Any], said: str
-) -> None:  # W-03, W-04, W-06
-    before = bodies(taught)
+def test_invalid_payload_is_rejected_with_member_name(
+    roster: Backend, name: str, sent: dict[str, Any], said: str
+) -> None:
+    before = bodies(roster)
     with pytest.raises(InvalidPayloadError, match=said):
-        put(taught, name, "x", sent)
-    assert bodies(taught) == before
+        put(roster, name, "x", sent)
+    assert bodies(roster) == before
 
 
+@pytest.mark.reading("A-19", "W-03", "W-05", "W-06")
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
@@ -285,163 +296,173 @@ def test_what_cannot_be_kept_is_refused_by_the_name_of_its_member(
         ({"metadata": {}}, {"metadata": None}),
     ],
 )
-def test_a_result_is_read_leniently(taught: Backend, sent: dict[str, Any], kept: dict[str, Any]) -> None:
-    """A-19, W-03, W-05, W-06"""
-    put(taught, "results", "r", {**RESULT, **sent})
-    found = get(taught, "results", "r")
+def test_lenient_payload_is_normalized(roster: Backend, sent: dict[str, Any], kept: dict[str, Any]) -> None:
+    put(roster, "results", "r", {**RESULT, **sent})
+    found = get(roster, "results", "r")
     assert {name: found.get(name) for name in kept} == kept
     assert found["dateLastModified"] not in ("yesterday", NO_TIMESTAMP)
-    assert check_store(taught).problems == []
+    assert check_store(roster).problems == []
 
 
-def test_a_replacement_is_a_whole(taught: Backend) -> None:
-    put(taught, "lineItems", "i", {**ITEM, "description": "long", "metadata": {"a": "b"}})
-    assert put(taught, "lineItems", "i", ITEM).created is False
-    assert not {"description", "metadata"} & get(taught, "lineItems", "i").keys()
+def test_put_replaces_the_whole_record(roster: Backend) -> None:
+    put(roster, "lineItems", "i", {**ITEM, "description": "long", "metadata": {"a": "b"}})
+    assert put(roster, "lineItems", "i", ITEM).created is False
+    assert not {"description", "metadata"} & get(roster, "lineItems", "i").keys()
 
 
-def test_deleted_records_cannot_be_referred_to(taught: Backend, load: Load) -> None:  # W-04
-    load(taught, Made().drop("users", "pupil-2"))
+@pytest.mark.reading("W-04")
+def test_reference_to_deleted_record_is_rejected(roster: Backend, load: Load) -> None:
+    load(roster, Made().drop("users", "pupil-2"))
     with pytest.raises(InvalidPayloadError, match="student"):
-        put(taught, "results", "r", {**RESULT, "student": {"sourcedId": "pupil-2"}})
-    delete(taught, "lineItems", "item-1")
+        put(roster, "results", "r", {**RESULT, "student": {"sourcedId": "pupil-2"}})
+    delete(roster, "lineItems", "item-1")
     with pytest.raises(InvalidPayloadError, match="lineItem"):
-        put(taught, "results", "r", RESULT)
+        put(roster, "results", "r", RESULT)
 
 
-def test_deleting_a_line_item_takes_its_results_along_in_the_same_commit(taught: Backend) -> None:  # W-09
-    put(taught, "lineItems", "i", ITEM)
+@pytest.mark.reading("W-09")
+def test_delete_of_line_item_deletes_its_results(roster: Backend) -> None:
+    put(roster, "lineItems", "i", ITEM)
     for number in range(3):
-        put(taught, "results", f"r-{number}", {**RESULT, "lineItem": {"sourcedId": "i"}})
-    delete(taught, "results", "r-0")
-    before = bodies(taught)
-    delete(taught, "lineItems", "i")
-    assert moved(before, bodies(taught)) == {"i", "r-1", "r-2"}
-    gone = [get(taught, "lineItems", "i"), get(taught, "results", "r-1"), get(taught, "results", "r-2")]
+        put(roster, "results", f"r-{number}", {**RESULT, "lineItem": {"sourcedId": "i"}})
+    delete(roster, "results", "r-0")
+    before = bodies(roster)
+    delete(roster, "lineItems", "i")
+    assert moved(before, bodies(roster)) == {"i", "r-1", "r-2"}
+    gone = [get(roster, "lineItems", "i"), get(roster, "results", "r-1"), get(roster, "results", "r-2")]
     assert {each["status"] for each in gone} == {"tobedeleted"}
     assert len({each["dateLastModified"] for each in gone}) == 1
-    assert notes(taught) == set()
-    assert check_store(taught).problems == []
-    assert put(taught, "lineItems", "i", ITEM).created is True
-    assert get(taught, "results", "r-1")["status"] == "tobedeleted"
+    assert note_keys(roster) == set()
+    assert check_store(roster).problems == []
+    assert put(roster, "lineItems", "i", ITEM).created is True
+    assert get(roster, "results", "r-1")["status"] == "tobedeleted"
 
 
+@pytest.mark.reading("W-09")
 @pytest.mark.parametrize("name", ["lineItems", "results", "categories"])
-def test_what_is_not_there_cannot_be_deleted(taught: Backend, name: str) -> None:  # W-09
-    sent = SENT[name]
+def test_delete_of_unknown_record_raises_not_found(roster: Backend, name: str) -> None:
+    sent = PAYLOADS[name]
     with pytest.raises(RecordNotFoundError):
-        delete(taught, name, "x")
+        delete(roster, name, "x")
     with pytest.raises(RecordNotFoundError):
-        put(taught, name, "x", {**sent, "status": "tobedeleted"})
-    put(taught, name, "x", sent)
-    delete(taught, name, "x")
+        put(roster, name, "x", {**sent, "status": "tobedeleted"})
+    put(roster, name, "x", sent)
+    delete(roster, name, "x")
     with pytest.raises(RecordNotFoundError):
-        delete(taught, name, "x")
+        delete(roster, name, "x")
 
 
+@pytest.mark.reading("W-09")
 @pytest.mark.parametrize("status", ["tobedeleted", "inactive"])
-def test_a_put_that_says_so_deletes(taught: Backend, status: str) -> None:  # W-09
-    put(taught, "lineItems", "i", BARE)
-    put(taught, "results", "r", {**RESULT, "lineItem": {"sourcedId": "i"}})
-    former = get(taught, "lineItems", "i")
-    done = put(taught, "lineItems", "i", {**BARE, "title": "Void", "status": status})
+def test_put_with_status_tobedeleted_deletes(roster: Backend, status: str) -> None:
+    put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
+    put(roster, "results", "r", {**RESULT, "lineItem": {"sourcedId": "i"}})
+    former = get(roster, "lineItems", "i")
+    done = put(roster, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "title": "Void", "status": status})
     assert done.created is False
-    found = get(taught, "lineItems", "i")
+    found = get(roster, "lineItems", "i")
     assert {name for name in found if found[name] != former[name]} == {"status", "title", "dateLastModified"}
-    assert get(taught, "results", "r")["status"] == "tobedeleted"
-    assert notes(taught) == {"categories/uncategorized"}
-    assert put(taught, "lineItems", "i", {**BARE, "title": "Void", "status": status}) == done
+    assert get(roster, "results", "r")["status"] == "tobedeleted"
+    assert note_keys(roster) == {"categories/uncategorized"}
+    assert put(roster, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "title": "Void", "status": status}) == done
 
 
-def test_a_category_in_use_stays(taught: Backend) -> None:  # W-09
-    put(taught, "categories", "c", {"title": "Quiz"})
-    put(taught, "lineItems", "i", {**ITEM, "category": {"sourcedId": "c"}})
+@pytest.mark.reading("W-09")
+def test_delete_of_category_in_use_is_rejected(roster: Backend) -> None:
+    put(roster, "categories", "c", {"title": "Quiz"})
+    put(roster, "lineItems", "i", {**ITEM, "category": {"sourcedId": "c"}})
     for attempt in (
-        lambda: delete(taught, "categories", "c"),
-        lambda: put(taught, "categories", "c", {"title": "Quiz", "status": "tobedeleted"}),
+        lambda: delete(roster, "categories", "c"),
+        lambda: put(roster, "categories", "c", {"title": "Quiz", "status": "tobedeleted"}),
     ):
         with pytest.raises(InvalidPayloadError, match="in use"):
             attempt()
-    delete(taught, "lineItems", "i")
-    delete(taught, "categories", "c")
-    assert get(taught, "categories", "c")["status"] == "tobedeleted"
+    delete(roster, "lineItems", "i")
+    delete(roster, "categories", "c")
+    assert get(roster, "categories", "c")["status"] == "tobedeleted"
 
 
-def test_what_is_out_of_sight_is_neither_referred_to_nor_written_over(taught: Backend) -> None:  # W-08
+@pytest.mark.reading("W-08")
+def test_invisible_records_are_not_referenced_or_replaced(roster: Backend) -> None:
     hidden = {"classes": "class-1", "users": "pupil-1", "lineItems": "item-1", "results": "result-1"}
 
     def see(name: str) -> Where:
         return Not(Compare("@key", "=", hidden[name])) if name in hidden else MATCH_ALL
 
-    before = bodies(taught)
+    before = bodies(roster)
     with pytest.raises(InvalidPayloadError, match="class: there is no class with the id 'class-1'"):
-        put(taught, "lineItems", "x", ITEM, see)
+        put(roster, "lineItems", "x", ITEM, see)
     with pytest.raises(InvalidPayloadError, match=r"lineItem: .*; student: "):
-        put(taught, "results", "x", RESULT, see)
+        put(roster, "results", "x", RESULT, see)
     with pytest.raises(RecordNotFoundError):
-        put(taught, "lineItems", "item-1", {**ITEM, "class": {"sourcedId": "class-2"}}, see)
+        put(roster, "lineItems", "item-1", {**ITEM, "class": {"sourcedId": "class-2"}}, see)
     with pytest.raises(RecordNotFoundError):
-        delete(taught, "results", "result-1", see)
+        delete(roster, "results", "result-1", see)
     with pytest.raises(RecordNotFoundError):
-        put(taught, "results", "result-1", {**RESULT, "status": "tobedeleted"}, lambda _: Or(()))
+        put(roster, "results", "result-1", {**RESULT, "status": "tobedeleted"}, lambda _: Or(()))
     with pytest.raises(RecordNotFoundError):
-        put(taught, "categories", "new", {"title": "Quiz"}, lambda _: Or(()))
-    assert bodies(taught) == before
+        put(roster, "categories", "new", {"title": "Quiz"}, lambda _: Or(()))
+    assert bodies(roster) == before
 
 
-def test_an_import_leaves_alone_what_grade_tools_wrote(taught: Backend, load: Load) -> None:  # W-10
-    put(taught, "lineItems", "i", BARE)
-    put(taught, "results", "r", {**RESULT, "lineItem": {"sourcedId": "i"}})
-    put(taught, "results", "result-1", {**RESULT, "score": 10})
-    before = bodies(taught)
-    report = load(taught, Made().set("users", "pupil-2", givenName="Ada").drop("results", "result-1"))
-    assert moved(before, bodies(taught)) == {"pupil-2"}
+@pytest.mark.reading("W-10")
+def test_import_keeps_records_of_grade_tools(roster: Backend, load: Load) -> None:
+    put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
+    put(roster, "results", "r", {**RESULT, "lineItem": {"sourcedId": "i"}})
+    put(roster, "results", "result-1", {**RESULT, "score": 10})
+    before = bodies(roster)
+    report = load(roster, Made().set("users", "pupil-2", givenName="Ada").drop("results", "result-1"))
+    assert moved(before, bodies(roster)) == {"pupil-2"}
     assert report.total()["deleted"] == 0
-    load(taught, Made().only("users"))
-    load(taught, Made().set("users", "pupil-2", givenName="Ada").drop("results", "result-1").drop("classes", "class-2"))
-    assert moved(before, bodies(taught)) == {"pupil-2", "class-2"}
-    assert check_store(taught).problems == []
+    load(roster, Made().only("users"))
+    load(roster, Made().set("users", "pupil-2", givenName="Ada").drop("results", "result-1").drop("classes", "class-2"))
+    assert moved(before, bodies(roster)) == {"pupil-2", "class-2"}
+    assert check_store(roster).problems == []
 
 
-def test_an_import_takes_over_what_its_own_files_carry(taught: Backend, load: Load) -> None:  # W-10
-    put(taught, "results", "r", RESULT)
-    put(taught, "results", "s", RESULT)
+@pytest.mark.reading("W-10")
+def test_import_takes_over_records_in_its_files(roster: Backend, load: Load) -> None:
+    put(roster, "results", "r", RESULT)
+    put(roster, "results", "s", RESULT)
     package = Made()
     package.rows["results"].append({**package.row("results"), "sourcedId": "r", "score": "1"})
-    load(taught, package)
-    assert get(taught, "results", "r")["score"] == 1
-    assert notes(taught) == {"results/s"}
-    load(taught, Made())
-    assert get(taught, "results", "r")["status"] == "tobedeleted"
-    assert get(taught, "results", "s")["status"] == "active"
+    load(roster, package)
+    assert get(roster, "results", "r")["score"] == 1
+    assert note_keys(roster) == {"results/s"}
+    load(roster, Made())
+    assert get(roster, "results", "r")["status"] == "tobedeleted"
+    assert get(roster, "results", "s")["status"] == "active"
 
 
-def test_an_import_takes_over_records_that_it_does_not_change(taught: Backend, load: Load) -> None:  # W-10
-    put(taught, "results", "result-1", RESULT)
-    assert notes(taught) == {"results/result-1"}
-    load(taught, Made(), "unchanged")
-    assert notes(taught) == set()
-    load(taught, Made().drop("results", "result-1"))
-    assert get(taught, "results", "result-1")["status"] == "tobedeleted"
+@pytest.mark.reading("W-10")
+def test_import_takes_over_unchanged_records(roster: Backend, load: Load) -> None:
+    put(roster, "results", "result-1", RESULT)
+    assert note_keys(roster) == {"results/result-1"}
+    load(roster, Made(), "unchanged")
+    assert note_keys(roster) == set()
+    load(roster, Made().drop("results", "result-1"))
+    assert get(roster, "results", "result-1")["status"] == "tobedeleted"
 
 
-def test_a_grade_tool_keeps_a_record_of_an_import_that_it_wrote_just_the_same(taught: Backend, load: Load) -> None:
-    """W-10"""
-    put(taught, "results", "result-1", RESULT)
-    load(taught, Made().drop("results", "result-1"), "unchanged")
-    assert get(taught, "results", "result-1")["status"] == "active"
+@pytest.mark.reading("W-10")
+def test_put_of_same_content_protects_imported_record(roster: Backend, load: Load) -> None:
+    put(roster, "results", "result-1", RESULT)
+    load(roster, Made().drop("results", "result-1"), "unchanged")
+    assert get(roster, "results", "result-1")["status"] == "active"
 
 
-def test_a_trial_takes_nothing_over(taught: Backend, load: Load) -> None:  # W-10
-    put(taught, "results", "result-1", RESULT)
-    load(taught, Made(), "checked", dry_run=True)
-    assert notes(taught) == {"results/result-1"}
+@pytest.mark.reading("W-10")
+def test_dry_run_takes_over_no_records(roster: Backend, load: Load) -> None:
+    put(roster, "results", "result-1", RESULT)
+    load(roster, Made(), "checked", dry_run=True)
+    assert note_keys(roster) == {"results/result-1"}
 
 
+@pytest.mark.reading("W-10")
 @pytest.mark.parametrize("with_items", [True, False])
-def test_a_package_may_refer_to_what_grade_tools_wrote(taught: Backend, load: Load, with_items: bool) -> None:  # W-10
-    put(taught, "categories", "c", {"title": "Quiz"})
-    put(taught, "lineItems", "i", BARE)
+def test_package_can_refer_to_records_of_grade_tools(roster: Backend, load: Load, with_items: bool) -> None:
+    put(roster, "categories", "c", {"title": "Quiz"})
+    put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
     package = Made()
     package.rows["results"].append({**package.row("results"), "sourcedId": "r", "lineItemSourcedId": "i"})
     if with_items:
@@ -449,21 +470,22 @@ def test_a_package_may_refer_to_what_grade_tools_wrote(taught: Backend, load: Lo
         package.rows["lineItems"].append(item)
     else:
         package.only("results")
-    load(taught, package)
-    assert get(taught, "results", "r")["lineItem"]["sourcedId"] == "i"
-    assert get(taught, "lineItems", "i")["status"] == get(taught, "categories", "c")["status"] == "active"
-    assert check_store(taught).problems == []
+    load(roster, package)
+    assert get(roster, "results", "r")["lineItem"]["sourcedId"] == "i"
+    assert get(roster, "lineItems", "i")["status"] == get(roster, "categories", "c")["status"] == "active"
+    assert check_store(roster).problems == []
 
 
-def test_a_package_may_not_refer_to_what_grade_tools_deleted(taught: Backend, load: Load) -> None:  # W-10
-    put(taught, "lineItems", "i", BARE)
-    delete(taught, "lineItems", "i")
+@pytest.mark.reading("W-10")
+def test_package_cannot_refer_to_deleted_tool_records(roster: Backend, load: Load) -> None:
+    put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
+    delete(roster, "lineItems", "i")
     package = Made()
     package.rows["results"].append({**package.row("results"), "sourcedId": "r", "lineItemSourcedId": "i"})
-    assert [each.code for each in load(taught, package, "refused").problems.errors] == ["dangling_reference"]
+    assert [each.code for each in load(roster, package, "refused").problems.errors] == ["dangling_reference"]
 
 
-def test_eight_writers_lose_nothing(tmp_path: Path, load: Load) -> None:
+def test_concurrent_writers_lose_no_write(tmp_path: Path, load: Load) -> None:
     with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
         load(store, Made())
 

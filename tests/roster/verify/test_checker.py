@@ -19,14 +19,14 @@ from chalk_flask.roster.verify.checker import IntegrityReport, check_store, empt
 from chalk_flask.storage import COLLECTIONS
 
 BASE = {"status": "active", "dateLastModified": "2031-05-02T08:00:00.000Z"}
-GONE = {"status": "tobedeleted"}
+DELETED = {"status": "tobedeleted"}
 
 ROSTER: dict[str, list[dict[str, Any]]] = {
     "orgs": [
         {"sourcedId": "o-1", "name": "District", "type": "district", "children": ["o-2", "o-3"]},
         {"sourcedId": "o-2", "name": "Nørrebro – 東", "type": "school", "parent": "o-1"},
         {"sourcedId": "o-3", "name": 'South "Old Mill"', "type": "school", "parent": "o-1", "identifier": "9/1"},
-        {"sourcedId": "o-4", "name": "Closed", "type": "school", "parent": "o-1", **GONE},
+        {"sourcedId": "o-4", "name": "Closed", "type": "school", "parent": "o-1", **DELETED},
     ],
     "academicSessions": [
         {
@@ -129,14 +129,14 @@ def body_of(name: str, number: int = 0) -> bytes:
     return records(name)[number].body
 
 
-def damaged(name: str, old: str, new: str, number: int = 0) -> Record:
+def damaged_record(name: str, old: str, new: str, number: int = 0) -> Record:
     """A record with something in its body replaced; its comparison keys stay."""
     record = records(name)[number]
     assert old.encode() in record.body
     return Record(record.key, record.body.replace(old.encode(), new.encode()), record.values)
 
 
-def filled(url: str) -> Backend:
+def open_filled(url: str) -> Backend:
     store = open_store(url, COLLECTIONS)
     with store.write("default") as transaction:
         for name in ROSTER:
@@ -146,7 +146,7 @@ def filled(url: str) -> Backend:
 
 @pytest.fixture
 def store() -> Iterator[Backend]:
-    with filled("memory:") as opened:
+    with open_filled("memory:") as opened:
         yield opened
 
 
@@ -156,7 +156,7 @@ def put(store: Backend, name: str, *changed: Record) -> IntegrityReport:
     return check_store(store)
 
 
-def test_a_sound_roster_has_no_problems_and_its_active_records_are_counted(store: Backend) -> None:
+def test_valid_roster_has_no_problems_and_counts_active(store: Backend) -> None:
     checked = check_store(store)
     assert checked.problems == []
     assert checked.ok
@@ -175,21 +175,21 @@ def test_a_sound_roster_has_no_problems_and_its_active_records_are_counted(store
     }
 
 
-def test_every_backend_gives_equal_rosters_equal_digests(store: Backend, tmp_path: Path) -> None:
+def test_digests_are_equal_on_every_backend(store: Backend, tmp_path: Path) -> None:
     expected = check_store(store)
     for url in (f"sqlite:///{tmp_path}/chalk.db", f"json:///{tmp_path}/chalk"):
-        with filled(url) as other:
+        with open_filled(url) as other:
             assert check_store(other) == expected
 
 
-def test_an_empty_store_and_one_that_does_not_exist_are_equal(tmp_path: Path) -> None:
+def test_empty_report_equals_check_of_empty_store(tmp_path: Path) -> None:
     with open_store("memory:", COLLECTIONS) as empty:
         assert check_store(empty) == empty_report()
     assert empty_report().ok
     assert empty_report().counts == {}
 
 
-def test_the_moment_of_the_last_change_is_in_the_state_and_not_in_the_digest(store: Backend) -> None:
+def test_timestamp_is_in_state_but_not_in_digest(store: Backend) -> None:
     before = check_store(store)
     record = records("users")[0]
     later = Record(
@@ -201,7 +201,7 @@ def test_the_moment_of_the_last_change_is_in_the_state_and_not_in_the_digest(sto
 
 
 @pytest.mark.parametrize("name", RESOURCES)
-def test_every_served_collection_is_in_both_digests(name: str, store: Backend) -> None:
+def test_digests_include_every_served_collection(name: str, store: Backend) -> None:
     before = check_store(store)
     data = {**BASE, **ROSTER[name][0], "metadata": {"changed": "yes"}}
     after = put(store, name, FILES[name].record(data))
@@ -210,7 +210,7 @@ def test_every_served_collection_is_in_both_digests(name: str, store: Backend) -
     assert after.state != before.state
 
 
-def test_a_record_counts_where_it_is_so_that_no_two_rosters_hash_alike() -> None:
+def test_digest_depends_on_collection_of_record() -> None:
     digests = set()
     for name in ("categories", "resources"):
         with open_store("memory:", COLLECTIONS) as store:
@@ -218,7 +218,7 @@ def test_a_record_counts_where_it_is_so_that_no_two_rosters_hash_alike() -> None
     assert len(digests) == 2
 
 
-def test_tombstones_and_another_tenant_do_not_count(store: Backend) -> None:
+def test_counts_exclude_tombstones_and_other_tenants(store: Backend) -> None:
     assert check_store(store, "north") == empty_report()
     assert check_store(store).counts["orgs"] == 3
 
@@ -226,30 +226,37 @@ def test_tombstones_and_another_tenant_do_not_count(store: Backend) -> None:
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
-        (damaged("users", '"role":"student"', '"role":"pupil"'), "users 'u-1': not in canonical form: {'role': "),
         (
-            damaged("users", '"true"', "true"),
+            damaged_record("users", '"role":"student"', '"role":"pupil"'),
+            "users 'u-1': not in canonical form: {'role': ",
+        ),
+        (
+            damaged_record("users", '"true"', "true"),
             "users 'u-1': not in canonical form: the same values are stored differently",
         ),
-        (damaged("users", "u-1", "u-9"), "users 'u-1': the sourcedId of the record is 'u-9'"),
-        (damaged("users", '"agents"', '"agent"'), "users 'u-1': not in canonical form: {'agent': "),
-        (damaged("users", "{", "{ "), "users 'u-1': not in canonical form: the same values"),
-        (damaged("users", '"href":"\\/orgs', '"href":"/orgs'), "users 'u-1': not in canonical form: the same values"),
-        (damaged("users", "orgs/o-2", "orgs/o-3"), "users 'u-1': not in canonical form: the same values"),
-        (damaged("users", '"type":"org"', '"type":"school"'), "users 'u-1': not in canonical form: {'orgs': "),
-        (damaged("users", '"dateLastModified":"2031-05-02T08:00:00.000Z",', ""), "dateLastModified missing"),
-        (damaged("users", '"status":"active",', ""), "users 'u-1': not in canonical form: status missing"),
-        (damaged("users", "2031-05-02T08", "2031-05-02T25"), "users 'u-1': not in canonical form: {'dateLastModified'"),
-        (damaged("users", '"username":"u1",', '"username":"",'), "users 'u-1': not in canonical form"),
-        (damaged("users", '"username":"u1",', '"username":null,'), "users 'u-1': not in canonical form"),
-        (damaged("users", "}", ""), "users 'u-1': not JSON: "),
+        (damaged_record("users", "u-1", "u-9"), "users 'u-1': the sourcedId of the record is 'u-9'"),
+        (damaged_record("users", '"agents"', '"agent"'), "users 'u-1': not in canonical form: {'agent': "),
+        (damaged_record("users", "{", "{ "), "users 'u-1': not in canonical form: the same values"),
+        (
+            damaged_record("users", '"href":"\\/orgs', '"href":"/orgs'),
+            "users 'u-1': not in canonical form: the same values",
+        ),
+        (damaged_record("users", "orgs/o-2", "orgs/o-3"), "users 'u-1': not in canonical form: the same values"),
+        (damaged_record("users", '"type":"org"', '"type":"school"'), "users 'u-1': not in canonical form: {'orgs': "),
+        (damaged_record("users", '"dateLastModified":"2031-05-02T08:00:00.000Z",', ""), "dateLastModified missing"),
+        (damaged_record("users", '"status":"active",', ""), "users 'u-1': not in canonical form: status missing"),
+        (
+            damaged_record("users", "2031-05-02T08", "2031-05-02T25"),
+            "users 'u-1': not in canonical form: {'dateLastModified'",
+        ),
+        (damaged_record("users", '"username":"u1",', '"username":"",'), "users 'u-1': not in canonical form"),
+        (damaged_record("users", '"username":"u1",', '"username":null,'), "users 'u-1': not in canonical form"),
+        (damaged_record("users", "}", ""), "users 'u-1': not JSON: "),
         (Record("u-1", b"[]"), "users 'u-1': not in canonical form"),
         (Record("u-1", b"7"), "users 'u-1': not in canonical form"),
     ],
 )
-def test_a_record_that_is_not_in_stored_form_is_named_with_the_reason(
-    record: Record, problem: str, store: Backend
-) -> None:
+def test_record_not_in_canonical_form_is_a_problem(record: Record, problem: str, store: Backend) -> None:
     checked = put(store, "users", record)
     assert not checked.ok
     assert any(problem in each for each in checked.problems), checked.problems
@@ -267,13 +274,13 @@ def test_a_record_that_is_not_in_stored_form_is_named_with_the_reason(
         ("lineItems", "li-1", "results 're-1': lineItem refers to 'li-1' of lineItems, which does not exist"),
     ],
 )
-def test_a_reference_to_nothing_is_named(name: str, key: str, problem: str, store: Backend) -> None:
+def test_reference_to_missing_record_is_a_problem(name: str, key: str, problem: str, store: Backend) -> None:
     with store.write("default") as transaction:
         transaction.delete(name, [key])
     assert problem in check_store(store).problems
 
 
-def test_a_reference_to_a_tombstone_is_sound(store: Backend) -> None:
+def test_reference_to_tombstone_is_valid(store: Backend) -> None:
     checked = put(store, "users", FILES["users"].tombstone(body_of("users", 1)))
     assert checked.ok, checked.problems
     assert checked.counts["users"] == 1
@@ -283,27 +290,25 @@ def test_a_reference_to_a_tombstone_is_sound(store: Backend) -> None:
     ("name", "changed", "problem"),
     [
         ("orgs", {"sourcedId": "o-3", "name": "South", "type": "school"}, "orgs 'o-1': children should be o-2,"),
-        ("orgs", {**ROSTER["orgs"][2], **GONE}, "orgs 'o-1': children should be o-2, according"),
+        ("orgs", {**ROSTER["orgs"][2], **DELETED}, "orgs 'o-1': children should be o-2, according"),
         ("orgs", {**ROSTER["orgs"][3], "status": "active"}, "orgs 'o-1': children should be o-2, o-3, o-4,"),
         ("orgs", {**ROSTER["orgs"][0], "children": ["o-3", "o-2"]}, "orgs 'o-1': children should be o-2, o-3,"),
-        ("courseResources", {**ROSTER["courseResources"][0], **GONE}, "courses 'co-1': resources should be empty"),
+        ("courseResources", {**ROSTER["courseResources"][0], **DELETED}, "courses 'co-1': resources should be empty"),
     ],
 )
-def test_a_derived_list_that_other_records_do_not_imply_is_named(
-    name: str, changed: dict[str, Any], problem: str, store: Backend
-) -> None:
+def test_wrong_derived_field_is_a_problem(name: str, changed: dict[str, Any], problem: str, store: Backend) -> None:
     checked = put(store, name, FILES[name].record({**BASE, **changed}))
     assert [each for each in checked.problems if each.startswith(problem)], checked.problems
 
 
-def test_a_hundred_problems_are_told_and_the_others_counted(store: Backend) -> None:
+def test_report_lists_a_hundred_problems_and_counts_the_rest(store: Backend) -> None:
     checked = put(store, "users", *(Record(f"x{number}", b"{}") for number in range(250)))
     assert len(checked.problems) == 101
     assert checked.problems[-1] == "and 150 more problems"
 
 
-def test_what_the_store_itself_finds_is_among_the_problems(tmp_path: Path) -> None:
-    with filled(f"json:///{tmp_path}/chalk"):
+def test_problems_include_those_of_the_backend(tmp_path: Path) -> None:
+    with open_filled(f"json:///{tmp_path}/chalk"):
         pass
     [file] = (tmp_path / "chalk").glob("**/users*.json*")
     file.write_bytes(file.read_bytes().replace(b"u-1", b"u-X"))
@@ -311,9 +316,9 @@ def test_what_the_store_itself_finds_is_among_the_problems(tmp_path: Path) -> No
         assert not check_store(store).ok
 
 
-def test_memory_stays_flat_in_the_number_of_records(tmp_path: Path) -> None:
+def test_check_uses_constant_memory(tmp_path: Path) -> None:
     def peak(count: int) -> int:
-        with filled(f"sqlite:///{tmp_path}/{count}.db") as store:
+        with open_filled(f"sqlite:///{tmp_path}/{count}.db") as store:
             data = {**BASE, **ROSTER["enrollments"][0]}
             more = (FILES["enrollments"].record({**data, "sourcedId": f"x{number}"}) for number in range(count))
             with store.write("default") as transaction:
@@ -328,7 +333,7 @@ def test_memory_stays_flat_in_the_number_of_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ROSTER)
-def test_the_quick_way_recognises_every_sound_record(name: str) -> None:
+def test_is_certain_accepts_every_valid_record(name: str) -> None:
     form = CanonicalForm(FILES[name])
     for record in records(name):
         assert form.problem(record.body) is None
@@ -337,7 +342,7 @@ def test_the_quick_way_recognises_every_sound_record(name: str) -> None:
         assert surely or b'"metadata":{"a"' in record.body
 
 
-ALTERNATIVES: list[Any] = [
+ALTERNATIVE_VALUES: list[Any] = [
     None, "", "x", " x", "true", "TRUE", "2031", "2031-01-01", "2031-01-01T00:00:00Z", "2031-01-01T00:00:00.000Z",
     "active", "student", 0, -0.0, 1.0, 87.5, True, [], [""], ["x"], [{}], {}, {"x": 1}, {"sourcedId": "o-2"},
     [{"type": "a", "identifier": "b"}], [{"identifier": "b", "type": "a"}], "nul\0", "a" * 256,
@@ -346,27 +351,27 @@ ALTERNATIVES: list[Any] = [
 
 
 @pytest.mark.parametrize("name", ROSTER)
-def test_the_quick_way_is_never_sure_of_what_the_definition_denies(name: str) -> None:
+def test_is_certain_never_accepts_noncanonical_bodies(name: str) -> None:
     form, sure = CanonicalForm(FILES[name]), 0
-    for body in variants(name):
+    for body in body_variants(name):
         holds = form.is_certain(body, orjson.loads(body))
         sure += holds
         assert not holds or form.problem(body) is None, body
     assert sure
 
 
-def variants(name: str) -> Iterator[bytes]:
+def body_variants(name: str) -> Iterator[bytes]:
     """Bodies with every element replaced, left out, put last, or added, as well encoded as a sound one."""
     for record in records(name):
         data = orjson.loads(record.body)
         for element in [*FILES[name].fields, "unknown"]:
             without = {key: value for key, value in data.items() if key != element}
-            for value in [*ALTERNATIVES, data.get(element, "x")]:
+            for value in [*ALTERNATIVE_VALUES, data.get(element, "x")]:
                 for changed in (data | {element: value}, without, without | {element: value}):
                     yield orjson.dumps(changed).replace(b'"href":"/', b'"href":"\\/')
 
 
-def test_recursion_in_an_extension_is_no_traceback(store: Backend) -> None:
+def test_deeply_nested_metadata_is_a_problem(store: Backend) -> None:
     deep = "[" * (sys.getrecursionlimit() + 100) + "]" * (sys.getrecursionlimit() + 100)
-    checked = put(store, "users", damaged("users", '"41"', deep))
+    checked = put(store, "users", damaged_record("users", '"41"', deep))
     assert not checked.ok
