@@ -1,4 +1,4 @@
-"""The stamps of imports: our clock, above every earlier one, and a reader with its own clock misses nothing."""
+"""Timestamps of imports: they rise, they do not lie before the commit, and a polling consumer misses no record."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def test_import_gives_all_changed_records_one_timestamp(store: Backend, load: Lo
 
 def test_timestamp_has_passed_when_import_returns(store: Backend, load: Load) -> None:
     start = format_instant(time.time())
-    stamp = load(store, Made()).timestamp
-    assert stamp is not None
-    assert start <= stamp <= format_instant(time.time())
-    assert clock.seconds(stamp) - clock.seconds(start) < 2
+    timestamp = load(store, Made()).timestamp
+    assert timestamp is not None
+    assert start <= timestamp <= format_instant(time.time())
+    assert clock.seconds(timestamp) - clock.seconds(start) < 2
 
 
 def test_records_are_found_by_their_timestamp(store: Backend, load: Load) -> None:
     load(store, Made())
-    stamp = load(store, Made().set("users", "pupil-1", givenName="Ada")).timestamp
-    assert stamp is not None
+    timestamp = load(store, Made().set("users", "pupil-1", givenName="Ada")).timestamp
+    assert timestamp is not None
     with store.read("default") as snapshot:
-        assert list(snapshot.keys("users", Compare("dateLastModified", ">=", fold(stamp)))) == ["pupil-1"]
+        assert list(snapshot.keys("users", Compare("dateLastModified", ">=", fold(timestamp)))) == ["pupil-1"]
 
 
 @pytest.mark.reading("I-05")
@@ -66,18 +66,17 @@ def test_timestamp_rises_after_clock_was_put_back(store: Backend, load: Load) ->
     assert first is not None
     assert second is not None
     assert ahead < first < second < format_instant(time.time() + 3601)
-    assert time.monotonic() - start < 20, "an import does not wait for a stamp that is far away"
+    assert time.monotonic() - start < 20, "an import does not wait for a timestamp that is far away"
 
 
 @pytest.mark.reading("I-05", "I-06")
-@pytest.mark.parametrize(("count", "least", "most"), [(1, 0.05, 0.06), (8_000, 0.5, 1.3), (50_001, 0.0, 0.0)])
-def test_commit_lead_grows_with_record_count(count: int, least: float, most: float) -> None:
-    # Most of it is over when the commit comes: that is less than a second before or after its stamp.
-    assert least <= clock.commit_lead(count) <= most
+@pytest.mark.parametrize(("count", "min_lead", "max_lead"), [(1, 0.05, 0.06), (8_000, 0.5, 1.3), (50_001, 0.0, 0.0)])
+def test_commit_lead_grows_with_record_count(count: int, min_lead: float, max_lead: float) -> None:
+    assert min_lead <= clock.commit_lead(count) <= max_lead
 
 
 class SlowStore:
-    """A store whose first commit takes its time, and after which somebody else may write."""
+    """Store whose first commit is delayed by `seconds`. Calls `after` when it is done."""
 
     def __init__(self, store: Backend, seconds: float, after: Callable[[], object] = lambda: None) -> None:
         self._store = store
@@ -88,7 +87,7 @@ class SlowStore:
         return self._store.read(tenant)
 
     @contextmanager
-    def _slowly(self, tenant: str) -> Iterator[Transaction]:
+    def _delayed(self, tenant: str) -> Iterator[Transaction]:
         with self._store.write(tenant) as transaction:
             yield transaction
             time.sleep(self._seconds)
@@ -97,25 +96,26 @@ class SlowStore:
         self._after = lambda: None
 
     def write(self, tenant: str) -> Transaction:
-        return self._slowly(tenant)  # type: ignore[return-value]  # a context manager is all that is asked of it
+        return self._delayed(tenant)  # type: ignore[return-value]  # the importer needs a context manager only
 
 
+@pytest.mark.every_backend
 @pytest.mark.reading("I-05")
 def test_late_commit_gets_a_later_timestamp(store: Backend, tmp_path: Path) -> None:
-    ended: list[str] = []
-    slow = SlowStore(store, 0.3, lambda: ended.append(format_instant(time.time())))
+    commit_times: list[str] = []
+    slow = SlowStore(store, 0.3, lambda: commit_times.append(format_instant(time.time())))
     report = import_package(slow, "default", Made().folder(tmp_path / "p"), ImportOptions())
     assert report.timestamp is not None
-    assert report.timestamp >= ended[0]
+    assert report.timestamp >= commit_times[0]
     assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.timestamp}
 
 
 def test_restamping_skips_records_changed_by_others(store: Backend, tmp_path: Path) -> None:
-    def theirs() -> None:
+    def import_other() -> None:
         package = Made().set("users", "pupil-1", givenName="Theirs").drop("results", "result-1")
         import_package(store, "default", package.folder(tmp_path / "theirs"), ImportOptions())
 
-    slow = SlowStore(store, 0.3, theirs)
+    slow = SlowStore(store, 0.3, import_other)
     report = import_package(slow, "default", Made().folder(tmp_path / "ours"), ImportOptions())
     assert objects(store, "users")["pupil-1"]["givenName"] == "Theirs"
     assert objects(store, "results")["result-1"]["status"] == "tobedeleted"
@@ -124,41 +124,45 @@ def test_restamping_skips_records_changed_by_others(store: Backend, tmp_path: Pa
     assert objects(store, "users")["pupil-1"]["dateLastModified"] < report.timestamp
 
 
+IMPORT_COUNT = 16
+
+
 class PollingConsumer(threading.Thread):
-    """A consumer: it asks for what changed since its last look, by its own clock, again and again."""
+    """Consumer that polls for the changes since its last read, by its own clock."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
         self._store = open_store(url, COLLECTIONS)
         self._done = threading.Event()
         self._since = format_instant(0)
-        self.looks = 0
-        self.known: dict[tuple[str, str], dict[str, Any]] = {}
+        self.reads = 0
+        self.records: dict[tuple[str, str], dict[str, Any]] = {}
 
     def run(self) -> None:
         while not self._done.is_set():
-            self._look()
-            time.sleep(0.0005)  # or it would keep the interpreter from the import for 5 ms at each of its system calls
-        self._look()
+            self._poll()
+            time.sleep(0.0005)  # lets the import run; otherwise it would wait 5 ms for the GIL at each system call
+        self._poll()
         self._store.close()
 
     def stop(self) -> None:
-        """Look once more and end."""
+        """Poll once more and stop."""
         self._done.set()
         self.join()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         now = format_instant(time.time())
         newer = Compare("dateLastModified", ">", fold(self._since))
         with self._store.read("default") as snapshot:
             for name in FILES:
                 for chunk in snapshot.find(Query(name, newer)).chunks:
-                    for found in orjson.loads(b"[%s]" % chunk):
-                        self.known[name, found["sourcedId"]] = found
+                    for record in orjson.loads(b"[%s]" % chunk):
+                        self.records[name, record["sourcedId"]] = record
         self._since = now
-        self.looks += 1
+        self.reads += 1
 
 
+@pytest.mark.slow
 @pytest.mark.reading("I-05")
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
 def test_polling_with_own_clock_misses_no_change(kind: str, tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_polling_with_own_clock_misses_no_change(kind: str, tmp_path: Path) -> N
         follower = PollingConsumer(url)
         follower.start()
         try:
-            for number in range(31):
+            for number in range(IMPORT_COUNT):
                 package = Made().set("users", "pupil-1", givenName=f"Name {number}")
                 package.row("classes", "class-2")["schoolSourcedId"] = ("org-2", "org-3")[number % 2]
                 if number % 3 == 0:
@@ -178,5 +182,5 @@ def test_polling_with_own_clock_misses_no_change(kind: str, tmp_path: Path) -> N
         finally:
             follower.stop()
         stored = {(name, key): each for name in FILES for key, each in objects(store, name).items()}
-    assert follower.known == stored
-    assert follower.looks > 31
+    assert follower.records == stored
+    assert follower.reads > IMPORT_COUNT

@@ -1,4 +1,4 @@
-"""Export: what is written is read as the same again, whatever stores it."""
+"""Export of bulk and delta packages, and the export command."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ SAMPLES = pytest.mark.parametrize(
 )
 
 
-def export(store: Backend, path: Path, **how: Any) -> ExportResult:
+def export(store: Backend, path: Path, **options: Any) -> ExportResult:
     with store.read("default") as snapshot:
-        return export_package(snapshot, "default", path, **how)
+        return export_package(snapshot, "default", path, **options)
 
 
 def active_bodies(store: Backend) -> dict[str, dict[str, bytes]]:
-    """The active records without the moments of their last change."""
-    kept = bodies(store).items()
+    """Return the active records without timestamps, by collection and id."""
     return {
-        n: {k: without_timestamp(body) for k, body in each.items() if ResourceType.is_active(body)} for n, each in kept
+        name: {key: without_timestamp(body) for key, body in each.items() if ResourceType.is_active(body)}
+        for name, each in bodies(store).items()
     }
 
 
@@ -51,12 +51,13 @@ def read_csv(package: Path, name: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(archive.read(f"{name}.csv").decode(), newline="")))
 
 
+@pytest.mark.reading("A-18")
 def test_line_item_dates_keep_their_precision(store: Backend, load: Load, tmp_path: Path) -> None:
     load(store, Made().set("lineItems", "item-1", dueDate="2026-09-08T23:59:59.000Z"))
     export(store, tmp_path / "export.zip")
     head, row = read_csv(tmp_path / "export.zip", "lineItems")
     dates = {name: row[head.index(name)] for name in ("assignDate", "dueDate")}
-    assert dates == {"assignDate": "2026-09-01", "dueDate": "2026-09-08T23:59:59.000Z"}  # A-18
+    assert dates == {"assignDate": "2026-09-01", "dueDate": "2026-09-08T23:59:59.000Z"}
 
 
 @SAMPLES
@@ -107,7 +108,7 @@ def test_delta_export_updates_an_older_copy(store: Backend, load: Load, tmp_path
 
 
 def millisecond_before(stamp: str | None) -> str:
-    """The instant a millisecond earlier."""
+    """Return the timestamp a millisecond earlier."""
     assert stamp
     return (datetime.fromisoformat(stamp) - timedelta(milliseconds=1)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
@@ -178,39 +179,39 @@ def test_failed_export_keeps_existing_file(store: Backend, load: Load, tmp_path:
     load(store, Made())
     (tmp_path / "out").mkdir()
     target = tmp_path / "out" / "all.zip"
-    target.write_bytes(b"yesterday's")
+    target.write_bytes(b"previous")
     snapshot = store.read("default")
     snapshot.close()
     with pytest.raises(Exception, match="closed"):
         export_package(snapshot, "default", target)
     assert [path.name for path in target.parent.iterdir()] == ["all.zip"]
-    assert target.read_bytes() == b"yesterday's"
+    assert target.read_bytes() == b"previous"
 
 
 def test_export_command_writes_private_file_and_counts(tmp_path: Path) -> None:
-    def chalk(*words: str) -> subprocess.CompletedProcess[str]:
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "chalk_flask", *words, "--storage", f"sqlite:///{tmp_path}/a.db"],
+            [sys.executable, "-m", "chalk_flask", *args, "--storage", f"sqlite:///{tmp_path}/a.db"],
             cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=60,
         )
 
-    early = chalk("export", str(tmp_path / "all.zip"), "--json")
+    early = run("export", str(tmp_path / "all.zip"), "--json")
     assert early.returncode == 1
     assert "nothing to export" in json.loads(early.stdout)["message"]
-    assert chalk("import", str(DEMO)).returncode == 0
-    done = chalk("export", str(tmp_path / "all.zip"), "--json")
+    assert run("import", str(DEMO)).returncode == 0
+    done = run("export", str(tmp_path / "all.zip"), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"]["users"] == 77
     assert (tmp_path / "all.zip").stat().st_mode & 0o777 == 0o600
-    since = chalk("export", str(tmp_path / "delta.zip"), "--json", "--delta-since", "2020-01-01")
+    since = run("export", str(tmp_path / "delta.zip"), "--json", "--delta-since", "2020-01-01")
     assert json.loads(since.stdout)["total"] == 399
-    assert chalk("export", str(tmp_path / "x.zip"), "--delta-since", "yesterday").returncode == 2
-    missing = chalk("export", str(tmp_path / "no" / "all.zip"))
+    assert run("export", str(tmp_path / "x.zip"), "--delta-since", "yesterday").returncode == 2
+    missing = run("export", str(tmp_path / "no" / "all.zip"))
     assert missing.returncode == 2
     assert f"there is no folder '{tmp_path / 'no'}'" in " ".join(missing.stderr.split())
     os.mkfifo(tmp_path / "pipe")
-    pipe = chalk("export", str(tmp_path / "pipe"))
+    pipe = run("export", str(tmp_path / "pipe"))
     assert (pipe.returncode, (tmp_path / "pipe").is_fifo()) == (2, True)

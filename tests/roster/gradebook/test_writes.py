@@ -1,4 +1,4 @@
-"""The door for gradebook writes: what is stored, under which stamp, and what imports leave alone, on every backend."""
+"""Gradebook writes: stored bytes, timestamps, defaults, validation, and protection from imports."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ITEM_WITHOUT_DEFAULTS = {name: value for name, value in ITEM.items() if name not
 
 
 class CallbackError(Exception):
-    """Something else went wrong."""
+    """Error that the callback of a test raises."""
 
 
 def all_visible(_: str) -> Where:
@@ -74,11 +74,12 @@ def note_keys(store: Backend) -> set[str]:
 
 @pytest.fixture
 def roster(store: Backend, load: Load) -> Backend:
-    """A store with a roster in it."""
+    """Store with the small roster."""
     load(store, Made())
     return store
 
 
+@pytest.mark.every_backend
 def test_put_stores_same_bytes_as_import(roster: Backend) -> None:
     before = bodies(roster)
     put(roster, "categories", "cat-2", {"title": "Homework"})
@@ -90,9 +91,11 @@ def test_put_stores_same_bytes_as_import(roster: Backend) -> None:
         ("lineItems", "item-1", "item-2"),
         ("results", "result-1", "result-2"),
     ):
-        own = f'"sourcedId":"{imported}","status"'.encode()
-        theirs = own.replace(imported.encode(), sent.encode())
-        assert without_timestamp(after[name][sent]) == without_timestamp(before[name][imported]).replace(own, theirs)
+        imported_id = f'"sourcedId":"{imported}","status"'.encode()
+        sent_id = imported_id.replace(imported.encode(), sent.encode())
+        assert without_timestamp(after[name][sent]) == without_timestamp(before[name][imported]).replace(
+            imported_id, sent_id
+        )
     assert check_store(roster).problems == []
 
 
@@ -109,14 +112,15 @@ def test_timestamp_rises_with_each_write_and_follows_commit(roster: Backend) -> 
     assert get(roster, "results", "r")["dateLastModified"] > latest
 
 
+@pytest.mark.every_backend
 @pytest.mark.reading("W-11")
 def test_late_commit_gets_a_later_timestamp(roster: Backend) -> None:
-    def slowly(_: Transaction) -> None:
+    def sleep(_: Transaction) -> None:
         time.sleep(0.1)
 
-    done = writes.put(roster, "default", FILES["results"], "r", RESULT, all_visible, slowly)
-    assert stamp_of(done.body) >= format_instant(time.time() - 0.001)
-    assert bodies(roster)["results"]["r"] == done.body
+    result = writes.put(roster, "default", FILES["results"], "r", RESULT, all_visible, sleep)
+    assert stamp_of(result.body) >= format_instant(time.time() - 0.001)
+    assert bodies(roster)["results"]["r"] == result.body
 
 
 @pytest.mark.reading("W-11")
@@ -131,35 +135,36 @@ def test_put_of_same_content_keeps_timestamp_and_revision(roster: Backend) -> No
 
 
 def test_failing_on_commit_rolls_back_the_write(roster: Backend) -> None:
-    def failing(_: Transaction) -> None:
+    def fail(_: Transaction) -> None:
         raise CallbackError
 
     before = bodies(roster)
     with pytest.raises(CallbackError):
-        writes.put(roster, "default", FILES["lineItems"], "i", ITEM_WITHOUT_DEFAULTS, all_visible, failing)
+        writes.put(roster, "default", FILES["lineItems"], "i", ITEM_WITHOUT_DEFAULTS, all_visible, fail)
     with pytest.raises(CallbackError):
-        writes.delete(roster, "default", FILES["lineItems"], "item-1", all_visible, failing)
+        writes.delete(roster, "default", FILES["lineItems"], "item-1", all_visible, fail)
     assert bodies(roster) == before
     assert note_keys(roster) == set()
 
 
 def test_put_raises_storage_busy_after_lock_timeout(roster: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writes, "LOCK_TIMEOUT_SECONDS", 0.05)
-    refused: list[bool] = []
+    rejected: list[bool] = []
 
     def write() -> None:
         try:
             put(roster, "results", "r", RESULT)
         except StorageBusyError:
-            refused.append(True)
+            rejected.append(True)
 
     with roster.write("default"):
         other = threading.Thread(target=write)
         other.start()
         other.join(10)
-    assert refused == [True]
+    assert rejected == [True]
 
 
+@pytest.mark.every_backend
 @pytest.mark.reading("W-07")
 def test_default_category_is_created_once(roster: Backend) -> None:
     for key in ("a", "b"):
@@ -240,7 +245,7 @@ def test_default_grading_period_is_shortest_around_due_date(
 
 @pytest.mark.reading("W-03", "W-04", "W-06")
 @pytest.mark.parametrize(
-    ("name", "sent", "said"),
+    ("name", "payload", "message"),
     [
         ("lineItems", {**ITEM, "class": {"sourcedId": "nope"}}, "class: there is no class with the id 'nope'"),
         ("lineItems", {**ITEM, "category": {"sourcedId": "class-1"}}, "category: there is no category"),
@@ -269,17 +274,17 @@ def test_default_grading_period_is_shortest_around_due_date(
     ],
 )
 def test_invalid_payload_is_rejected_with_member_name(
-    roster: Backend, name: str, sent: dict[str, Any], said: str
+    roster: Backend, name: str, payload: dict[str, Any], message: str
 ) -> None:
     before = bodies(roster)
-    with pytest.raises(InvalidPayloadError, match=said):
-        put(roster, name, "x", sent)
+    with pytest.raises(InvalidPayloadError, match=message):
+        put(roster, name, "x", payload)
     assert bodies(roster) == before
 
 
 @pytest.mark.reading("A-19", "W-03", "W-05", "W-06")
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("members", "expected"),
     [
         ({"score": 300}, {"score": 300}),
         ({"score": -0.5}, {"score": -0.5}),
@@ -296,11 +301,11 @@ def test_invalid_payload_is_rejected_with_member_name(
         ({"metadata": {}}, {"metadata": None}),
     ],
 )
-def test_lenient_payload_is_normalized(roster: Backend, sent: dict[str, Any], kept: dict[str, Any]) -> None:
-    put(roster, "results", "r", {**RESULT, **sent})
-    found = get(roster, "results", "r")
-    assert {name: found.get(name) for name in kept} == kept
-    assert found["dateLastModified"] not in ("yesterday", NO_TIMESTAMP)
+def test_lenient_payload_is_normalized(roster: Backend, members: dict[str, Any], expected: dict[str, Any]) -> None:
+    put(roster, "results", "r", {**RESULT, **members})
+    record = get(roster, "results", "r")
+    assert {name: record.get(name) for name in expected} == expected
+    assert record["dateLastModified"] not in ("yesterday", NO_TIMESTAMP)
     assert check_store(roster).problems == []
 
 
@@ -320,6 +325,7 @@ def test_reference_to_deleted_record_is_rejected(roster: Backend, load: Load) ->
         put(roster, "results", "r", RESULT)
 
 
+@pytest.mark.every_backend
 @pytest.mark.reading("W-09")
 def test_delete_of_line_item_deletes_its_results(roster: Backend) -> None:
     put(roster, "lineItems", "i", ITEM)
@@ -329,9 +335,9 @@ def test_delete_of_line_item_deletes_its_results(roster: Backend) -> None:
     before = bodies(roster)
     delete(roster, "lineItems", "i")
     assert moved(before, bodies(roster)) == {"i", "r-1", "r-2"}
-    gone = [get(roster, "lineItems", "i"), get(roster, "results", "r-1"), get(roster, "results", "r-2")]
-    assert {each["status"] for each in gone} == {"tobedeleted"}
-    assert len({each["dateLastModified"] for each in gone}) == 1
+    deleted = [get(roster, "lineItems", "i"), get(roster, "results", "r-1"), get(roster, "results", "r-2")]
+    assert {each["status"] for each in deleted} == {"tobedeleted"}
+    assert len({each["dateLastModified"] for each in deleted}) == 1
     assert note_keys(roster) == set()
     assert check_store(roster).problems == []
     assert put(roster, "lineItems", "i", ITEM).created is True
@@ -341,12 +347,12 @@ def test_delete_of_line_item_deletes_its_results(roster: Backend) -> None:
 @pytest.mark.reading("W-09")
 @pytest.mark.parametrize("name", ["lineItems", "results", "categories"])
 def test_delete_of_unknown_record_raises_not_found(roster: Backend, name: str) -> None:
-    sent = PAYLOADS[name]
+    payload = PAYLOADS[name]
     with pytest.raises(RecordNotFoundError):
         delete(roster, name, "x")
     with pytest.raises(RecordNotFoundError):
-        put(roster, name, "x", {**sent, "status": "tobedeleted"})
-    put(roster, name, "x", sent)
+        put(roster, name, "x", {**payload, "status": "tobedeleted"})
+    put(roster, name, "x", payload)
     delete(roster, name, "x")
     with pytest.raises(RecordNotFoundError):
         delete(roster, name, "x")
@@ -357,14 +363,14 @@ def test_delete_of_unknown_record_raises_not_found(roster: Backend, name: str) -
 def test_put_with_status_tobedeleted_deletes(roster: Backend, status: str) -> None:
     put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
     put(roster, "results", "r", {**RESULT, "lineItem": {"sourcedId": "i"}})
-    former = get(roster, "lineItems", "i")
-    done = put(roster, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "title": "Void", "status": status})
-    assert done.created is False
+    previous = get(roster, "lineItems", "i")
+    result = put(roster, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "title": "Void", "status": status})
+    assert result.created is False
     found = get(roster, "lineItems", "i")
-    assert {name for name in found if found[name] != former[name]} == {"status", "title", "dateLastModified"}
+    assert {name for name in found if found[name] != previous[name]} == {"status", "title", "dateLastModified"}
     assert get(roster, "results", "r")["status"] == "tobedeleted"
     assert note_keys(roster) == {"categories/uncategorized"}
-    assert put(roster, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "title": "Void", "status": status}) == done
+    assert put(roster, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "title": "Void", "status": status}) == result
 
 
 @pytest.mark.reading("W-09")
@@ -386,18 +392,18 @@ def test_delete_of_category_in_use_is_rejected(roster: Backend) -> None:
 def test_invisible_records_are_not_referenced_or_replaced(roster: Backend) -> None:
     hidden = {"classes": "class-1", "users": "pupil-1", "lineItems": "item-1", "results": "result-1"}
 
-    def see(name: str) -> Where:
+    def visible(name: str) -> Where:
         return Not(Compare("@key", "=", hidden[name])) if name in hidden else MATCH_ALL
 
     before = bodies(roster)
     with pytest.raises(InvalidPayloadError, match="class: there is no class with the id 'class-1'"):
-        put(roster, "lineItems", "x", ITEM, see)
+        put(roster, "lineItems", "x", ITEM, visible)
     with pytest.raises(InvalidPayloadError, match=r"lineItem: .*; student: "):
-        put(roster, "results", "x", RESULT, see)
+        put(roster, "results", "x", RESULT, visible)
     with pytest.raises(RecordNotFoundError):
-        put(roster, "lineItems", "item-1", {**ITEM, "class": {"sourcedId": "class-2"}}, see)
+        put(roster, "lineItems", "item-1", {**ITEM, "class": {"sourcedId": "class-2"}}, visible)
     with pytest.raises(RecordNotFoundError):
-        delete(roster, "results", "result-1", see)
+        delete(roster, "results", "result-1", visible)
     with pytest.raises(RecordNotFoundError):
         put(roster, "results", "result-1", {**RESULT, "status": "tobedeleted"}, lambda _: Or(()))
     with pytest.raises(RecordNotFoundError):
@@ -420,6 +426,7 @@ def test_import_keeps_records_of_grade_tools(roster: Backend, load: Load) -> Non
     assert check_store(roster).problems == []
 
 
+@pytest.mark.every_backend
 @pytest.mark.reading("W-10")
 def test_import_takes_over_records_in_its_files(roster: Backend, load: Load) -> None:
     put(roster, "results", "r", RESULT)
@@ -485,6 +492,7 @@ def test_package_cannot_refer_to_deleted_tool_records(roster: Backend, load: Loa
     assert [each.code for each in load(roster, package, "refused").problems.errors] == ["dangling_reference"]
 
 
+@pytest.mark.slow
 def test_concurrent_writers_lose_no_write(tmp_path: Path, load: Load) -> None:
     with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
         load(store, Made())

@@ -1,4 +1,4 @@
-"""What a check of a store finds, and that its digests are equal for equal rosters alone."""
+"""Integrity check of a store: problems, counts and digests."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def body_of(name: str, number: int = 0) -> bytes:
 
 
 def damaged_record(name: str, old: str, new: str, number: int = 0) -> Record:
-    """A record with something in its body replaced; its comparison keys stay."""
+    """Return a record with `old` replaced in its body but not in its comparison values."""
     record = records(name)[number]
     assert old.encode() in record.body
     return Record(record.key, record.body.replace(old.encode(), new.encode()), record.values)
@@ -277,7 +277,7 @@ def test_record_not_in_canonical_form_is_a_problem(record: Record, problem: str,
 def test_reference_to_missing_record_is_a_problem(name: str, key: str, problem: str, store: Backend) -> None:
     with store.write("default") as transaction:
         transaction.delete(name, [key])
-    assert problem in check_store(store).problems
+    assert any(each.startswith(problem) for each in check_store(store).problems)
 
 
 def test_reference_to_tombstone_is_valid(store: Backend) -> None:
@@ -316,6 +316,7 @@ def test_problems_include_those_of_the_backend(tmp_path: Path) -> None:
         assert not check_store(store).ok
 
 
+@pytest.mark.slow
 def test_check_uses_constant_memory(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         with open_filled(f"sqlite:///{tmp_path}/{count}.db") as store:
@@ -325,9 +326,9 @@ def test_check_uses_constant_memory(tmp_path: Path) -> None:
                 transaction.put("enrollments", more)
             tracemalloc.start()
             assert check_store(store).ok
-            most = tracemalloc.get_traced_memory()[1]
+            peak_bytes = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-            return most
+            return peak_bytes
 
     assert peak(9000) < 1.5 * peak(3000)
 
@@ -337,9 +338,9 @@ def test_is_certain_accepts_every_valid_record(name: str) -> None:
     form = CanonicalForm(FILES[name])
     for record in records(name):
         assert form.problem(record.body) is None
-        surely = form.is_certain(record.body, orjson.loads(record.body))
-        # A member `href` of an extension looks like that of a reference, so it goes the long way.
-        assert surely or b'"metadata":{"a"' in record.body
+        is_certain = form.is_certain(record.body, orjson.loads(record.body))
+        # A metadata member `href` looks like that of a reference and needs the full comparison.
+        assert is_certain or b'"metadata":{"a"' in record.body
 
 
 ALTERNATIVE_VALUES: list[Any] = [
@@ -352,16 +353,16 @@ ALTERNATIVE_VALUES: list[Any] = [
 
 @pytest.mark.parametrize("name", ROSTER)
 def test_is_certain_never_accepts_noncanonical_bodies(name: str) -> None:
-    form, sure = CanonicalForm(FILES[name]), 0
+    form, certain_count = CanonicalForm(FILES[name]), 0
     for body in body_variants(name):
-        holds = form.is_certain(body, orjson.loads(body))
-        sure += holds
-        assert not holds or form.problem(body) is None, body
-    assert sure
+        is_certain = form.is_certain(body, orjson.loads(body))
+        certain_count += is_certain
+        assert not is_certain or form.problem(body) is None, body
+    assert certain_count
 
 
 def body_variants(name: str) -> Iterator[bytes]:
-    """Bodies with every element replaced, left out, put last, or added, as well encoded as a sound one."""
+    """Yield correctly encoded bodies with each field replaced, removed, moved to the end, or added."""
     for record in records(name):
         data = orjson.loads(record.body)
         for element in [*FILES[name].fields, "unknown"]:
