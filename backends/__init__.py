@@ -1,8 +1,11 @@
-"""Storage of named collections of documents, chosen by URL.
+"""Storage of named collections of documents in a backend that a URL selects.
 
-`open_store("sqlite:///chalk.db", collections)` opens the backend that the scheme names. Third parties plug in through
-the entry-point group `chalk_flask.backends` (name = URL scheme, object = a `Backend` subclass) and prove themselves by
-subclassing `backends.testing.BackendConformance`.
+`open_store("sqlite:///chalk.db", collections)` takes a URL and the declared collections and returns a `Backend`. The
+caller then gets a `Snapshot` from `Backend.read(tenant)` or a `Transaction` from `Backend.write(tenant)`. Records go
+in as `Record`s (key, JSON bytes, comparison keys). They come out byte for byte as `Page`s that match a `Query`.
+
+Third parties add backends with the entry-point group `chalk_flask.backends`: the name is the URL scheme, the object
+is a `Backend` subclass. `backends.testing.BackendConformance` is the test suite that such a backend must pass.
 """
 
 from __future__ import annotations
@@ -51,8 +54,10 @@ from backends.query import (
 )
 
 __all__ = [
+    "BUILT_IN_BACKENDS",
     "CONTROL",
     "COPY_MARKER",
+    "ENTRY_POINT_GROUP",
     "KEY",
     "MATCH_ALL",
     "MATCH_NONE",
@@ -92,10 +97,10 @@ __all__ = [
     "store_exists",
 ]
 
-GROUP = "chalk_flask.backends"
+ENTRY_POINT_GROUP = "chalk_flask.backends"
 
-# Imported on first use, so that a process pays for the one backend it opens.
-BUILT_IN = {
+# Imported on first use, so that a process imports only the backend that it opens.
+BUILT_IN_BACKENDS = {
     "json": "backends.jsonfile.backend:JSONFileBackend",
     "memory": "backends.memory.backend:MemoryBackend",
     "sqlite": "backends.sqlite.backend:SQLiteBackend",
@@ -105,13 +110,13 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 def installed_backends() -> dict[str, str]:
-    """URL scheme to `module:class` of every backend that can be opened here, built in or plugged in."""
-    plugged = {point.name: point.value for point in entry_points(group=GROUP)}
-    return dict(sorted((plugged | BUILT_IN).items()))
+    """Return `module:class` of every installed backend by URL scheme. Built-in schemes cannot be replaced."""
+    third_party = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return dict(sorted((third_party | BUILT_IN_BACKENDS).items()))
 
 
 def backend_class(url: str) -> type[Backend]:
-    """The backend that a storage URL names. Raises InvalidStorageURLError."""
+    """Return the backend class for the scheme of a storage URL. Raises InvalidStorageURLError."""
     match = _SCHEME.match(url)
     if not match:
         raise InvalidStorageURLError(
@@ -125,14 +130,15 @@ def backend_class(url: str) -> type[Backend]:
 
 
 def open_store(url: str, collections: Iterable[Collection], *, allow_incomplete: bool = False) -> Backend:
-    """Open the store at `url`, creating or widening what is missing. Raises InvalidStorageURLError or StorageUnavailableError.
+    """Open the store at `url`; create the store, and add collections and fields, if they are missing.
 
-    Raises IncompleteCopyError for a store that a copy has begun to fill, unless `unfinished` says that this one may be so.
+    Raises InvalidStorageURLError or StorageUnavailableError. Raises IncompleteCopyError for the target of a copy that
+    has not finished, unless `allow_incomplete` is True.
     """
     store = backend_class(url).open(url, collections)
     if COPY_MARKER.name in store.collections and not allow_incomplete:
         try:
-            with contextlib.suppress(StorageUnavailableError):  # what cannot be read says so to whoever reads it
+            with contextlib.suppress(StorageUnavailableError):  # the next read raises it again
                 check_complete(store)
         except BaseException:
             store.close()
@@ -141,19 +147,19 @@ def open_store(url: str, collections: Iterable[Collection], *, allow_incomplete:
 
 
 def store_exists(url: str) -> bool:
-    """Whether `open_store` would find a store, without creating one. Raises InvalidStorageURLError."""
+    """Return True if there is a store at `url`, without creating one. Raises InvalidStorageURLError."""
     return backend_class(url).exists(url)
 
 
 def _load(scheme: str, target: str) -> type[Backend]:
     try:
-        if scheme in BUILT_IN:
+        if scheme in BUILT_IN_BACKENDS:
             module, _, name = target.partition(":")
-            found = getattr(import_module(module), name)
+            loaded = getattr(import_module(module), name)
         else:
-            found = EntryPoint(scheme, target, GROUP).load()
+            loaded = EntryPoint(scheme, target, ENTRY_POINT_GROUP).load()
     except (ImportError, AttributeError) as error:
         raise InvalidStorageURLError(f"the backend for {scheme!r} ({target}) cannot be loaded: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Backend)):
+    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         raise InvalidStorageURLError(f"the backend for {scheme!r} ({target}) is not a backends.Backend")
-    return found
+    return loaded

@@ -1,8 +1,7 @@
-"""The storage contract: named collections of documents, per tenant, with snapshots and transactions.
+"""Storage contract: named collections of documents, per tenant, with snapshots and transactions.
 
-A backend knows neither HTTP nor OneRoster. It keeps `Record`s (a key, the exact bytes to serve, and the comparison
-keys by which they are found) and answers `Query` trees. `backends.testing.BackendConformance` is the proof that a
-backend keeps every promise made here.
+A backend is independent of HTTP and OneRoster. It stores `Record`s (key, document bytes and comparison keys) and
+evaluates `Query` trees. `backends.testing.BackendConformance` tests every promise of this module.
 """
 
 from __future__ import annotations
@@ -51,17 +50,19 @@ __all__ = [
 
 @dataclass(slots=True)
 class Page:
-    """An answer: `chunks`, joined by single commas, are the documents in order; `total` counts before paging.
+    """Result of a query.
 
-    Every chunk holds one document at least, so an empty page has no chunks. Chunks are read from the snapshot while
-    they are iterated: closing the snapshot ends the page with StorageUnavailableError.
+    `total` is the number of matching records before paging. `chunks` are the documents of the page in order: joined
+    by commas they form the content of a JSON array. Each chunk contains at least one document, so an empty page has
+    no chunks. Chunks are read from the snapshot during iteration. If the snapshot is closed, the iteration raises
+    StorageUnavailableError.
     """
 
     chunks: Iterator[bytes]
     total: int
 
     def body(self) -> bytes:
-        """All documents of the page, joined by commas."""
+        """Return all documents of the page, joined by commas."""
         return b",".join(self.chunks)
 
 
@@ -82,19 +83,22 @@ class Closeable(ABC):
 
 
 class Snapshot(Closeable):
-    """One tenant's records as they stood at one moment, whatever is written meanwhile. A context manager."""
+    """Read-only view of one tenant's records at one point in time.
+
+    Later commits do not change it. A context manager. Several threads may use a snapshot one after the other.
+    """
 
     @property
     @abstractmethod
     def revision(self) -> int:
-        """A number that is higher after every commit that touched a served collection; 0 before the first.
+        """Number that rises with every commit to a collection with `bumps_revision`; 0 before the first.
 
-        It is not reused when a store is deleted and made anew, so that caches and ETags may hang on it.
+        A store that is deleted and created again does not reuse revisions, so caches and ETags can rely on it.
         """
 
     @abstractmethod
     def find(self, query: Query) -> Page:
-        """The page that the query asks for. Raises InvalidQueryError."""
+        """Return the page that the query describes. Raises InvalidQueryError."""
 
     def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
         """Return True if a record of the collection matches. Raises InvalidQueryError."""
@@ -102,62 +106,72 @@ class Snapshot(Closeable):
 
     @abstractmethod
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """The bodies of those keys that exist."""
+        """Return the bodies of the existing records among `keys`, by key."""
 
     @abstractmethod
     def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
-        """The keys of the matching records in key order, without holding them all."""
+        """Yield the keys of the matching records in key order, without loading all of them."""
 
     @abstractmethod
     def scan(self, collection: str) -> Iterator[Record]:
-        """All records in key order, without holding them all; each put elsewhere, is the same there.
+        """Yield all records in key order, without loading all of them.
 
-        Values are those that were put, in the one form in which they compare: as `plain` gives them.
+        Values have the canonical form of `normalize`. Another store that puts these records yields equal records.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the moment; pages that are still being read end. Closing twice is harmless."""
+        """End the snapshot. Unfinished pages raise StorageUnavailableError. A second call does nothing."""
 
 
 class Transaction(Snapshot):
-    """A snapshot that can write and sees its own writes. Leaving it commits; an exception undoes all of it."""
+    """Snapshot that can write and sees its own writes.
+
+    The end of the `with` block commits. An exception in the block, or `close`, rolls back everything.
+    """
 
     committed: float | None = None
-    """When others could see the commit, in seconds since the epoch, where a backend tells: leaving may take longer."""
+    """Time at which the commit became visible, in seconds since the epoch; None if the backend does not report it.
+
+    The end of the `with` block may take longer than the commit.
+    """
 
     @abstractmethod
     def put(self, collection: str, records: Iterable[Record]) -> None:
-        """Store the records, each replacing the whole of what its key held before."""
+        """Store the records. Each one replaces the whole record with the same key. Raises InvalidQueryError."""
 
     @abstractmethod
     def delete(self, collection: str, keys: Iterable[str]) -> None:
-        """Remove the records with these keys; unknown keys are ignored."""
+        """Delete the records with these keys. Unknown keys are ignored."""
 
 
 class Backend(Closeable):
-    """A store. Safe for use by many threads at once; by several processes where `shared`."""
+    """Open store. Thread-safe. Several processes may use one store at the same time if `shared` is True."""
 
     durable: bool = True
-    """Whether what was committed is there after the process ended."""
+    """True if committed records survive the end of the process."""
     shared: bool = True
-    """Whether several processes may use the store at once."""
+    """True if several processes may use the store at the same time."""
 
     collections: Mapping[str, Collection]
+    """Declared collections by name."""
 
     @classmethod
     @abstractmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
-        """Open the store, creating or widening what is missing. Raises InvalidStorageURLError or StorageUnavailableError."""
+        """Open the store at `url`; create the store, and add collections and fields, if they are missing.
+
+        Raises InvalidStorageURLError or StorageUnavailableError.
+        """
 
     @classmethod
     @abstractmethod
     def exists(cls, url: str) -> bool:
-        """Whether `open` would find a store, without creating anything."""
+        """Return True if there is a store at `url`, without creating one. Raises InvalidStorageURLError."""
 
     @abstractmethod
     def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
-        """Return a snapshot of the tenant's records. An unknown tenant has no records.
+        """Return a snapshot of the tenant's records. An unknown tenant has no records. Does not wait for writers.
 
         The snapshot contains every commit that ended before this call. With `at_least`, a value that `version`
         returned for any tenant, it may be older: it contains every commit that ended before that `version` call.
@@ -167,23 +181,26 @@ class Backend(Closeable):
 
     @abstractmethod
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
-        """Start to write, alone. Raises StorageBusyError when another writer is not done within `wait` seconds."""
+        """Take the write lock and return a transaction on the tenant's records.
+
+        Raises StorageBusyError if another writer holds the lock for more than `wait` seconds.
+        """
 
     @abstractmethod
     def tenants(self) -> list[str]:
-        """The names of all tenants that have a record, in order; others for whom something was written may be there."""
+        """Return the names of all tenants with records, sorted. Tenants that were written before may be included."""
 
     @abstractmethod
     def version(self, tenant: str) -> object:
-        """A value that differs from an earlier one if anything of the tenant was committed since, by anyone.
+        """Return a value that changes with every commit to the tenant, by any process.
 
-        It may differ without need. Cheap (microseconds): caches of unserved records hang on it.
+        It may change without such a commit. The call takes microseconds, so caches can compare it on every use.
         """
 
     @abstractmethod
     def check(self) -> list[str]:
-        """What is wrong with the store as a store, a sentence each; an empty list when nothing is."""
+        """Return the damage found in the store, one sentence each. An intact store returns an empty list."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files and connections. Closing twice is harmless."""
+        """Close all files and connections. A second call does nothing."""

@@ -1,8 +1,8 @@
-"""A whole store copied into an empty one, in such a way that a half copy is never taken for a whole.
+"""Copy of a whole store into an empty one. An incomplete copy is never mistaken for a complete one.
 
-A note in the target says from the first moment that a copy is under way, and `open_store` refuses a store with such a
-note. Every tenant follows in a transaction of its own. Last comes the tenant CONTROL, in the transaction that removes
-the note: whoever had the target open all along sees no credential before that, and so lets nobody in.
+A marker in the target says that a copy has started. `open_store` rejects a store with a marker. Each tenant is copied
+in its own transaction. The tenant CONTROL comes last, in the transaction that deletes the marker. A process that
+already had the target open therefore finds no credentials, and accepts no request, before the copy is complete.
 """
 
 from __future__ import annotations
@@ -20,31 +20,35 @@ from backends.base import Backend, Snapshot
 from backends.errors import IncompleteCopyError, StorageBusyError, StoreNotEmptyError
 from backends.records import Collection, Record
 
-__all__ = ["CONTROL", "COPY_MARKER", "Counts", "Progress", "check_complete", "copy_store"]
+__all__ = ["CONTROL", "COPY_MARKER", "Counts", "check_complete", "copy_store"]
 
 CONTROL = "_control"
-"""The tenant of what must be found before a tenant is known."""
+"""Tenant of the records that do not belong to a single tenant, such as tokens."""
 
 COPY_MARKER = Collection("unfinished", bumps_revision=False)
-"""Where, in the tenant CONTROL, the note is kept. A store that is copied into declares it."""
+"""Collection of the marker, in the tenant CONTROL. The target of a copy must declare it."""
 
 Counts: TypeAlias = dict[str, dict[str, int]]
-"""Records by tenant and collection, where there are any."""
+"""Number of records by tenant and collection, without zeros."""
 
-Progress: TypeAlias = Callable[[str, int], None]
-"""Is told a collection, and how many of its records were copied so far."""
+OnProgress: TypeAlias = Callable[[str, int], None]
+"""Callback with a collection and the number of its records copied so far."""
 
-KEY = "copy"
-PROGRESS_INTERVAL = 1000
-BATCH_SIZE = 50_000
+_MARKER_KEY = "copy"
+_PROGRESS_INTERVAL_RECORDS = 1000
+_DELETE_BATCH_SIZE = 50_000
 
 
-def copy_store(source: Backend, target: Backend, *, restart: bool = False, progress: Progress | None = None) -> Counts:
-    """Copy every record of every tenant; what was copied. Both stores are open with the same collections.
+def copy_store(
+    source: Backend, target: Backend, *, restart: bool = False, progress: OnProgress | None = None
+) -> Counts:
+    """Copy every record of every tenant and return the numbers of records.
 
-    Whoever wants to write to the source waits meanwhile, so that all is of one moment; nothing is written to it. The
-    target must hold nothing. With `restart` it may hold what a copy has left that was stopped; that is deleted first.
-    Raises StoreNotEmptyError and IncompleteCopyError before anything is written, and what the stores raise.
+    Both stores must be open with the same collections. The source is not changed. Its write lock is held until the
+    copy ends, so that the copy shows one point in time.
+
+    The target must be empty. With `restart` it may contain an incomplete copy, which is deleted first.
+    Raises StoreNotEmptyError or IncompleteCopyError before the first write, and the errors of the stores.
     """
     with closing(source.write(CONTROL)):
         copy = _Copy(source, target, progress)
@@ -54,77 +58,78 @@ def copy_store(source: Backend, target: Backend, *, restart: bool = False, progr
 
 
 def check_complete(store: Backend) -> None:
-    """Raises IncompleteCopyError when a copy into the store has begun and not ended."""
-    if _note(store) is not None:
+    """Raise IncompleteCopyError if the store is the target of a copy that has not finished."""
+    if _marker(store) is not None:
         raise IncompleteCopyError(
-            "this store is a copy that is not finished: wait until it is; if it was stopped, begin it anew with"
-            " `chalk-flask copy FROM TO --restart`"
+            "this store is a copy that is not finished: wait until it is; if the copy was interrupted, start it again"
+            " with `chalk-flask copy FROM TO --restart`"
         )
 
 
-def _note(store: Backend) -> bytes | None:
+def _marker(store: Backend) -> bytes | None:
     with store.read(CONTROL) as control:
-        return control.get_many(COPY_MARKER.name, [KEY]).get(KEY)
+        return control.get_many(COPY_MARKER.name, [_MARKER_KEY]).get(_MARKER_KEY)
 
 
 @dataclass
 class _Copy:
     source: Backend
     target: Backend
-    progress: Progress | None
-    mine: Record = field(default_factory=lambda: Record(KEY, json.dumps(secrets.token_hex(8)).encode()))
+    progress: OnProgress | None
+    marker: Record = field(default_factory=lambda: Record(_MARKER_KEY, json.dumps(secrets.token_hex(8)).encode()))
 
     def start(self, restart: bool) -> None:
-        """Make the target ours, and empty."""
+        """Check that the target is empty and store the marker; with `restart`, delete an incomplete copy."""
         with self.target.write(CONTROL) as control:
-            left = _note(self.target) is not None
-            if left and not restart:
+            incomplete = _marker(self.target) is not None
+            if incomplete and not restart:
                 check_complete(self.target)
-            if not left:
-                self._check_empty()
-            control.put(COPY_MARKER.name, [self.mine])
-        if left:
+            if not incomplete:
+                self._check_target_empty()
+            control.put(COPY_MARKER.name, [self.marker])
+        if incomplete:
             for tenant in self.target.tenants():
-                self._clear(tenant)
+                self._delete_records(tenant)
 
     def copy_tenant(self, tenant: str) -> dict[str, int]:
-        """Copy a tenant in one transaction; with CONTROL the copy is finished. How many records there were of what."""
+        """Copy a tenant in one transaction and return the numbers of records. CONTROL completes the copy."""
         counts: Counter[str] = Counter()
         with self.source.read(tenant) as snapshot, self.target.write(tenant) as transaction:
-            self._check_mine()
+            self._check_marker()
             if tenant == CONTROL:
-                transaction.delete(COPY_MARKER.name, [KEY])
-            _check_nothing(self.target, transaction)
+                transaction.delete(COPY_MARKER.name, [_MARKER_KEY])
+            _check_empty(self.target, transaction)
             for collection in self.target.collections:
-                transaction.put(collection, self._counted(collection, snapshot.scan(collection), counts))
+                transaction.put(collection, self._count(collection, snapshot.scan(collection), counts))
         return dict(counts)
 
-    def _counted(self, collection: str, records: Iterator[Record], counts: Counter[str]) -> Iterator[Record]:
+    def _count(self, collection: str, records: Iterator[Record], counts: Counter[str]) -> Iterator[Record]:
         for record in records:
             yield record
             counts[collection] += 1
-            if self.progress and counts[collection] % PROGRESS_INTERVAL == 0:
+            if self.progress and counts[collection] % _PROGRESS_INTERVAL_RECORDS == 0:
                 self.progress(collection, counts[collection])
 
-    def _clear(self, tenant: str) -> None:
+    def _delete_records(self, tenant: str) -> None:
         with self.target.write(tenant) as transaction:
-            self._check_mine()
+            self._check_marker()
             for collection in self.target.collections.keys() - {COPY_MARKER.name}:
-                while batch := list(islice(transaction.keys(collection), BATCH_SIZE)):
+                # A new iterator for each batch: a delete must not run under an open one.
+                while batch := list(islice(transaction.keys(collection), _DELETE_BATCH_SIZE)):
                     transaction.delete(collection, batch)
 
-    def _check_mine(self) -> None:
-        """Raises StorageBusyError when another copy has taken the target over; asked while nobody else can write to it."""
-        if _note(self.target) != self.mine.body:
-            raise StorageBusyError("another copy into this store was begun meanwhile")
+    def _check_marker(self) -> None:
+        """Raise StorageBusyError if another copy has taken over the target. The caller holds the write lock."""
+        if _marker(self.target) != self.marker.body:
+            raise StorageBusyError("another copy into this store was started in the meantime")
 
-    def _check_empty(self) -> None:
+    def _check_target_empty(self) -> None:
         for tenant in self.target.tenants():
             with self.target.read(tenant) as snapshot:
-                _check_nothing(self.target, snapshot)
+                _check_empty(self.target, snapshot)
 
 
-def _check_nothing(target: Backend, snapshot: Snapshot) -> None:
+def _check_empty(target: Backend, snapshot: Snapshot) -> None:
     for collection in target.collections:
         if snapshot.exists(collection):
-            raise StoreNotEmptyError(f"the store to copy into holds {collection} already: name one that holds nothing")
+            raise StoreNotEmptyError(f"the target of the copy already contains {collection}: name an empty store")

@@ -1,12 +1,12 @@
-"""What goes wrong in storage. A driver's own error never escapes: it is the `__cause__`.
+"""Errors of the storage layer. A driver's own error is never raised; it is the `__cause__` of one of these.
 
 StorageError
-|-- InvalidStorageURLError     no backend for the URL, or the URL is malformed
-|-- InvalidQueryError          the query names something that is not declared, or compares text with a number
-|-- StorageBusyError         another writer held the store for longer than one was ready to wait
-|-- StoreNotEmptyError     a store that was to be filled by a copy holds something
-|-- IncompleteCopyError   a store that a copy has begun to fill is not whole yet
-`-- StorageUnavailableError       the medium failed or holds something that is not ours; `__cause__` is the driver's error
+|-- InvalidStorageURLError    no backend for the URL, or a malformed URL
+|-- InvalidQueryError         undeclared collection or field, or a value of the wrong type
+|-- StorageBusyError          another writer held the write lock longer than the caller waited
+|-- StoreNotEmptyError        the target of a copy contains records
+|-- IncompleteCopyError       the store is the target of a copy that has not finished
+`-- StorageUnavailableError   the medium failed, or contains data of another program
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ __all__ = [
 
 
 class StorageError(Exception):
-    """Whatever goes wrong below the contract; a driver's own error never escapes."""
+    """Base class of all errors of the storage layer."""
 
 
 class InvalidStorageURLError(StorageError):
-    """No backend answers to the URL, or the URL is malformed."""
+    """The URL is malformed, or no installed backend has its scheme."""
 
 
 class InvalidQueryError(StorageError):
-    """The query names a collection or field that is not declared, or compares a field with the wrong kind of value."""
+    """A query or record names an undeclared collection or field, or contains a value that the field cannot hold."""
 
 
 class StorageBusyError(StorageError):
-    """Another writer held the store for longer than the caller was ready to wait; nothing was written."""
+    """Another writer held the write lock longer than the caller was willing to wait. Nothing was written."""
 
 
 class StoreNotEmptyError(StorageError):
-    """A store that was to be filled by a copy holds something; nothing was written."""
+    """The target of a copy already contains records. Nothing was written."""
 
 
 class IncompleteCopyError(StorageError):
-    """A copy has begun to fill the store and has not ended: what it holds is not whole."""
+    """The store is the target of a copy that has started but not finished. Its contents are incomplete."""
 
 
 class StorageUnavailableError(StorageError):
-    """The medium failed, or what lies there is not a store of ours."""
+    """The medium failed, contains data of another program, or was closed."""

@@ -1,8 +1,8 @@
-"""What may be asked of a store: a tree of frozen values that every backend compiles or evaluates.
+"""Query tree: frozen values that every backend compiles or evaluates.
 
-The tree knows neither SQL nor OneRoster. A field is named by its path (`"familyName"`, `"orgs.sourcedId"`); the
-reserved name `KEY` is the record's own key. Values are *comparison keys*: text is compared by code point, numbers
-as numbers, and whoever builds the tree has folded case and normalised dates before.
+The tree is independent of SQL and OneRoster. A field is named by its path (`"familyName"`, `"orgs.sourcedId"`). The
+reserved name `KEY` is the record's own key. Values are comparison keys: text is compared by code point, numbers as
+floats. The caller folds case and normalizes dates before it builds the tree.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ Key: TypeAlias = str | float
 Operator: TypeAlias = Literal["=", "<", "<=", ">", ">=", "~"]
 
 KEY = "@key"
+"""Field name of a record's own key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """True when the field holds a value that stands in this relation to `value`.
+    """Condition that is true if the field has a value in this relation to `value`.
 
-    On a many-valued field some element is enough. A missing field never compares. `~` is "contains" and is asked
-    of text only.
+    One matching element of a multi-valued field is enough. A missing field never matches. The operator `~` means
+    "contains" and applies to text only.
     """
 
     field: str
@@ -51,7 +52,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Subquery:
-    """The values of `field` over the records of `collection` that match `where`; feeds a semi-join."""
+    """Values of `field` in the records of `collection` that match `where`; the right side of a semi-join."""
 
     collection: str
     field: str
@@ -60,7 +61,10 @@ class Subquery:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """True when the field holds one of the values. A semi-join: however many match, the record comes once."""
+    """Condition that is true if the field has one of the values.
+
+    It is a semi-join: a record is returned once, even if several of its values match.
+    """
 
     field: str
     values: tuple[Key, ...] | Subquery
@@ -68,21 +72,21 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """True exactly when `term` is not, so `Not(Compare(f, "=", v))` also matches a record without `f`."""
+    """Negation of `term`. `Not(Compare(field, "=", value))` also matches records without the field."""
 
     term: Where
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """True when every term is; `And(())` is true."""
+    """Condition that is true if every term is true. `And(())` is true."""
 
     terms: tuple[Where, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """True when some term is; `Or(())` is false."""
+    """Condition that is true if at least one term is true. `Or(())` is false."""
 
     terms: tuple[Where, ...]
 
@@ -105,7 +109,11 @@ def and_(first: Where, second: Where) -> Where:
 
 @dataclass(frozen=True, slots=True)
 class OrderBy:
-    """Sort by a field: missing last ascending and first descending; a many-valued field by its least value."""
+    """Sort criterion.
+
+    Missing values sort last in ascending and first in descending order. A multi-valued field sorts by its smallest
+    value.
+    """
 
     field: str
     descending: bool = False
@@ -113,7 +121,10 @@ class OrderBy:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A page of one collection. The key, ascending, is always the last tie-break; `limit=None` is all that is left."""
+    """Condition, order and page on one collection.
+
+    The key, ascending, is always the last sort criterion. `limit=None` returns all records from `offset` on.
+    """
 
     collection: str
     where: Where = MATCH_ALL
@@ -123,15 +134,15 @@ class Query:
 
 
 def leaf_conditions(where: Where) -> Iterator[tuple[str | None, Compare | In]]:
-    """Every leaf of the tree with the collection it is asked of (None: the collection of the query itself)."""
+    """Yield every leaf of the tree with the name of its collection; None means the collection of the query."""
     match where:
         case Compare():
             yield None, where
         case In(_, Subquery(collection, field, inner)):
             yield None, where
             yield collection, In(field, ())
-            for owner, leaf in leaf_conditions(inner):
-                yield owner or collection, leaf
+            for name, leaf in leaf_conditions(inner):
+                yield name or collection, leaf
         case In():
             yield None, where
         case Not(term):

@@ -1,4 +1,4 @@
-"""What a store keeps: records in collections, and the fields by which they are found."""
+"""Records, and the collections and fields that a store declares for them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from backends.query import KEY, Key
 __all__ = ["Collection", "Field", "Record", "Value", "normalize", "normalize_value"]
 
 Value: TypeAlias = Key | tuple[Key, ...] | None
+"""Comparison keys of a field: a tuple for a multi-valued field, None for a missing one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One comparable path of a collection.
+    """Declared path of a collection that queries can compare.
 
-    A path that ends in `.*` is dynamic: it stands for every path with that beginning, holds text, and may hold many
-    values. `indexed` is a hint that equality on the field should be fast, `common` that many records share each value,
-    so that a page of them should come in key order without sorting.
+    A path that ends in `.*` is dynamic: it declares every path with that prefix as text with any number of values.
+    `indexed` asks the backend for fast equality. `low_cardinality` announces that many records share each value: a
+    backend should then return them in key order without sorting.
     """
 
     path: str
@@ -33,15 +34,20 @@ class Field:
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether the path stands for a family of paths."""
+        """True if the path declares all paths with its prefix."""
         return self.path.endswith(".*")
+
+    @property
+    def is_scalar(self) -> bool:
+        """True if the field holds at most one value."""
+        return not (self.multi_valued or self.is_dynamic)
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A named set of records and its fields, declared once.
+    """Declaration of a named set of records.
 
-    `served` collections move the tenant's revision when a commit touches them; others (tokens, bookkeeping) do not.
+    A commit that writes to a collection with `bumps_revision` raises the tenant's revision.
     """
 
     name: str
@@ -50,32 +56,31 @@ class Collection:
 
     @cached_property
     def fields_by_path(self) -> Mapping[str, Field]:
-        """The fields by path, the key among them."""
-        return {KEY: Field(KEY, indexed=True)} | {f.path: f for f in self.fields}
+        """Fields by path, including `KEY`."""
+        return {KEY: Field(KEY, indexed=True)} | {field.path: field for field in self.fields}
 
     def has_field(self, path: str) -> bool:
-        """Whether the path belongs to a field."""
+        """Return True if a field declares the path."""
         return path in self.fields_by_path or any(
-            each.is_dynamic and path.startswith(each.path[:-1]) for each in self.fields
+            field.is_dynamic and path.startswith(field.path[:-1]) for field in self.fields
         )
 
     def field_for(self, path: str) -> Field:
-        """The field a path belongs to, a dynamic one when it covers it. Raises InvalidQueryError for an unknown path."""
-        if found := self.fields_by_path.get(path):
-            return found
-        for candidate in self.fields:
-            if candidate.is_dynamic and path.startswith(candidate.path[:-1]):
-                return candidate
+        """Return the field that declares the path. Raises InvalidQueryError for an undeclared path."""
+        if field := self.fields_by_path.get(path):
+            return field
+        for field in self.fields:
+            if field.is_dynamic and path.startswith(field.path[:-1]):
+                return field
         raise InvalidQueryError(f"collection {self.name!r} has no field {path!r}")
 
 
 class Record(NamedTuple):
-    """A document and how it is found.
+    """Document with its key and comparison keys.
 
-    `body` is one JSON document in UTF-8 without raw line breaks or tabs (as any compact encoder writes it); it is
-    given back byte for byte. `values` holds comparison keys by path: a tuple for a many-valued or dynamic field, None
-    or nothing for a missing one. It may hold more than is served; paths that the collection does not declare are
-    refused with InvalidQueryError.
+    `body` is one JSON document in UTF-8 without raw line breaks or tabs, as compact encoders write it. The store
+    returns it byte for byte. `values` maps paths to comparison keys, which need not occur in the body. A tuple
+    belongs to a multi-valued or dynamic field. Absent paths and None mean a missing field.
     """
 
     key: str
@@ -84,28 +89,27 @@ class Record(NamedTuple):
 
 
 def normalize(record: Record, collection: Collection) -> Record:
-    """The record with its values in one form.
+    """Return the record with its values in canonical form.
 
-    Numbers are floats, a field of many has a tuple without doubles, ascending, and nothing stands there for what is
-    missing, empty or not declared.
+    Numbers are floats. Multi-valued fields have a sorted tuple without duplicates. Missing, empty and undeclared
+    values are left out.
     """
-    kept: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for path, value in record.values.items():
         if value is None or value == () or not collection.has_field(path):
             continue
-        field = collection.field_for(path)
-        if field.multi_valued or field.is_dynamic:
-            kept[path] = _ascending(value if isinstance(value, tuple) else (value,))
+        if not collection.field_for(path).is_scalar:
+            values[path] = _normalize_many(value if isinstance(value, tuple) else (value,))
         elif not isinstance(value, tuple):
-            kept[path] = normalize_value(value)
-    return Record(record.key, record.body, kept)
+            values[path] = normalize_value(value)
+    return Record(record.key, record.body, values)
 
 
-# Any: text or number, but one of the two throughout a field.
-def _ascending(values: tuple[Any, ...]) -> tuple[Key, ...]:
+# Any: all values of a field are text, or all are numbers.
+def _normalize_many(values: tuple[Any, ...]) -> tuple[Key, ...]:
     return tuple(sorted(set(map(normalize_value, values))))
 
 
 def normalize_value(value: Key) -> Key:
-    """Numbers as floats, as every backend compares them."""
+    """Return a number as float and text unchanged."""
     return value if isinstance(value, str) else float(value)

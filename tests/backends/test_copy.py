@@ -232,7 +232,7 @@ def test_a_store_that_cannot_be_read_opens_and_says_so_to_its_reader(tmp_path: P
 KILLED = """
 import os, signal, sys
 import backends.copy
-from backends import UNFINISHED, copy_store, open_store
+from backends import COPY_MARKER, copy_store, open_store
 from backends.testing import COLLECTIONS
 backends.copy.STEP = 1
 left = int(sys.argv[3])
@@ -241,7 +241,7 @@ def kill(collection, count):
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-source, target = (open_store(url, (*COLLECTIONS, UNFINISHED), unfinished=True) for url in sys.argv[1:3])
+source, target = (open_store(url, (*COLLECTIONS, COPY_MARKER), unfinished=True) for url in sys.argv[1:3])
 copy_store(source, target, restart=True, progress=kill)
 """
 

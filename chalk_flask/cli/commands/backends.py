@@ -49,11 +49,11 @@ def _distribution(scheme: str) -> str:
     """Return the name of the distribution that provides the backend."""
     from importlib.metadata import entry_points
 
-    from backends import BUILT_IN, GROUP
+    from backends import BUILT_IN_BACKENDS, ENTRY_POINT_GROUP
 
-    if scheme in BUILT_IN:
+    if scheme in BUILT_IN_BACKENDS:
         return "chalk-flask"
-    points = [point for point in entry_points(group=GROUP) if point.name == scheme]
+    points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == scheme]
     return next((point.dist.name for point in points if point.dist), "an unnamed distribution")
 
 
