@@ -1,4 +1,4 @@
-"""Memory backend: the reference that every other backend agrees with."""
+"""Memory backend, opened by `memory:`. The reference that every other backend must agree with."""
 
 from backends.memory.backend import MemoryBackend
 

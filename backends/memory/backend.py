@@ -1,6 +1,6 @@
-"""Storage in this process's memory: `memory:`. Every opening is a new, empty store; nothing outlives the process.
+"""Storage in the memory of the process: `memory:`. Each `open` creates a new, empty store.
 
-It evaluates the query tree as plainly as Python allows, so it is what every other backend is compared with.
+The evaluation of queries is as simple as possible, because the conformance suite compares other backends with it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from backends.base import (
     validate,
     validate_where,
 )
-from backends.memory.evaluator import EMPTY_STATE, State, Table, has_match, join_bodies, matching_keys, select
+from backends.memory.evaluator import EMPTY_STATE, State, Table, evaluate, has_match, join_bodies, matching_keys
 from backends.query import MATCH_ALL, Query, Where
 
 __all__ = ["EMPTY_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]
-"""All but the first are for backends that keep a tenant in memory and only write it elsewhere (docs/how-to/write-a-backend.md)."""
+"""The names other than MemoryBackend are for backends that load a tenant into memory (docs/how-to/write-a-backend.md)."""
 
 Commit: TypeAlias = Callable[[State, set[str]], None]
-Item = TypeVar("Item")
+"""Callback that stores a new state; the set contains the names of the collections that were written to."""
+
+_Item = TypeVar("_Item")
 
 
 class MemoryBackend(Backend):
-    """The oracle: everything in dictionaries, writers one after the other."""
+    """Backend that stores records in dictionaries."""
 
     durable = False
     shared = False
@@ -51,49 +53,49 @@ class MemoryBackend(Backend):
 
     @classmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
-        """A new, empty store. Raises InvalidStorageURLError unless the URL is `memory:`."""
+        """Return a new, empty store. Raises InvalidStorageURLError unless the URL is `memory:`."""
         _check_url(url)
         return cls(collections)
 
     @classmethod
     def exists(cls, url: str) -> bool:
-        """Never: there is nothing to find before `open`. Raises InvalidStorageURLError unless the URL is `memory:`."""
+        """Return False. Raises InvalidStorageURLError unless the URL is `memory:`."""
         _check_url(url)
         return False
 
     def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
-        """A reference to the tenant's tables; they are never changed once committed."""
+        """Return a snapshot that refers to the tenant's tables. Committed tables never change."""
         self._check_open()
         return TableSnapshot(self.collections, self._states.get(tenant, EMPTY_STATE))
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
-        """Start to write, alone in the store. Raises StorageBusyError after `wait` seconds."""
+        """Take the write lock of the store. Raises StorageBusyError after `wait` seconds."""
         self._check_open()
         if not self._writing.acquire(timeout=max(wait, 0)):
-            raise StorageBusyError(f"another writer held the store for more than {wait:g} seconds; try again")
+            raise StorageBusyError(f"another writer held the store for more than {wait:g} seconds: try again")
 
-        def commit(state: State, _touched: set[str]) -> None:
+        def commit(state: State, _written: set[str]) -> None:
             self._states[tenant] = state
 
         return TableTransaction(self.collections, self._states.get(tenant, EMPTY_STATE), commit, self._writing.release)
 
     def tenants(self) -> list[str]:
-        """Everybody who ever committed something."""
+        """Return the names of all tenants that were ever written to."""
         self._check_open()
         return sorted(self._states)
 
     def version(self, tenant: str) -> object:
-        """The number of the tenant's last commit."""
+        """Return the serial number of the tenant's last commit."""
         self._check_open()
         return self._states.get(tenant, EMPTY_STATE).serial
 
     def check(self) -> list[str]:
-        """Nothing can be wrong with dictionaries."""
+        """Return an empty list: dictionaries cannot be damaged."""
         self._check_open()
         return []
 
     def close(self) -> None:
-        """Forget everything."""
+        """Delete all records."""
         self._closed = True
         self._states.clear()
 
@@ -103,21 +105,21 @@ class MemoryBackend(Backend):
 
 
 class TableSnapshot(Snapshot):
-    """A moment of one tenant, held as tables in memory."""
+    """Snapshot of tables in memory."""
 
     def __init__(self, collections: Mapping[str, Collection], state: State) -> None:
         self._collections = collections
-        self._now: State | None = state
+        self._loaded_state: State | None = state
 
     @property
     def revision(self) -> int:
-        """The revision of the moment."""
+        """Revision of the tenant."""
         return self._state().revision
 
     def find(self, query: Query) -> Page:
-        """The page, found now; its chunks are joined while they are iterated."""
+        """Return the page. Records are selected now; the chunks are joined during iteration."""
         validate(query, self._collections)
-        total, records = select(self._state(), query)
+        total, records = evaluate(self._state(), query)
         return Page(self._while_open(join_bodies(records)), total)
 
     def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
@@ -126,40 +128,44 @@ class TableSnapshot(Snapshot):
         return has_match(self._state(), collection, where)
 
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """The bodies of those keys that exist."""
+        """Return the bodies of the existing records among `keys`, by key."""
         get_collection(collection, self._collections)
         records = self._state().table(collection).records
         return {key: records[key].body for key in keys if key in records}
 
     def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
-        """The matching keys, found now, so that a transaction may write while it walks through them."""
+        """Yield the matching keys, which are selected now. A transaction may write during the iteration."""
         validate_where(where, get_collection(collection, self._collections), self._collections)
         return self._while_open(matching_keys(self._state(), collection, where))
 
     def scan(self, collection: str) -> Iterator[Record]:
-        """The records as they are now, in key order."""
+        """Yield the present records in key order."""
         owner = get_collection(collection, self._collections)
         table = self._state().table(collection)
-        kept = [table.records[key] for key in table.sorted_keys()]
-        return self._while_open(normalize(record, owner) for record in kept)
+        records = [table.records[key] for key in table.sorted_keys()]
+        return self._while_open(normalize(record, owner) for record in records)
 
     def close(self) -> None:
-        """Let go of the tables."""
-        self._now = None
+        """Release the tables."""
+        self._loaded_state = None
 
     def _state(self) -> State:
-        if self._now is None:
+        if self._loaded_state is None:
             raise StorageUnavailableError("the snapshot is closed: read again to see the store")
-        return self._now
+        return self._loaded_state
 
-    def _while_open(self, items: Iterable[Item]) -> Iterator[Item]:
+    def _while_open(self, items: Iterable[_Item]) -> Iterator[_Item]:
         for item in items:
             self._state()
             yield item
 
 
 class TableTransaction(TableSnapshot, Transaction):
-    """Copies each table at its first write; hands the whole to `commit` at the end, with the names it touched."""
+    """Transaction on tables in memory.
+
+    It copies a table before the first write to it. At the end it calls `commit` with the new state and the names of
+    the written collections, then `release`.
+    """
 
     def __init__(
         self, collections: Mapping[str, Collection], state: State, commit: Commit, release: Callable[[], None]
@@ -167,25 +173,25 @@ class TableTransaction(TableSnapshot, Transaction):
         super().__init__(collections, state)
         self._commit = commit
         self._release: Callable[[], None] | None = release
-        self._touched: set[str] = set()
+        self._written: set[str] = set()
 
     def put(self, collection: str, records: Iterable[Record]) -> None:
-        """Store copies of the records. Raises InvalidQueryError for a record that does not fit the collection."""
+        """Store copies of the records. Raises InvalidQueryError for a record that the collection cannot store."""
         owner = get_collection(collection, self._collections)
         self._state()
         for record in records:
             check_record(record, owner)
-            self._own(collection).put(record)
+            self._writable_table(collection).put(record)
 
     def delete(self, collection: str, keys: Iterable[str]) -> None:
-        """Remove the records with these keys."""
+        """Delete the records with these keys."""
         get_collection(collection, self._collections)
         for key in keys:
             if key in self._state().table(collection).records:
-                self._own(collection).remove(key)
+                self._writable_table(collection).remove(key)
 
     def close(self) -> None:
-        """Undo whatever was not committed and let the next writer in."""
+        """Discard uncommitted changes and release the write lock."""
         super().close()
         release, self._release = self._release, None
         if release is not None:
@@ -195,28 +201,28 @@ class TableTransaction(TableSnapshot, Transaction):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._touched:
-                self._commit(self._committed(), self._touched)
+            if kind is None and self._written:
+                self._commit(self._new_state(), self._written)
         finally:
             self.close()
 
-    def _own(self, collection: str) -> Table:
-        """The table to change: a copy from its first write on."""
+    def _writable_table(self, collection: str) -> Table:
+        """Return the transaction's copy of a table, created by the first call."""
         state = self._state()
-        if collection not in self._touched:
-            self._touched.add(collection)
+        if collection not in self._written:
+            self._written.add(collection)
             tables = {**state.tables, collection: state.table(collection).copy()}
-            self._now = State(tables, state.revision, state.serial)
+            self._loaded_state = State(tables, state.revision, state.serial)
         return self._state().tables[collection]
 
-    def _committed(self) -> State:
+    def _new_state(self) -> State:
         state = self._state()
-        moment = time.time_ns() // 1000
-        served = any(self._collections[name].bumps_revision for name in self._touched)
-        revision = max(state.revision + 1, moment) if served else state.revision
-        return State(state.tables, revision, max(state.serial + 1, moment))
+        now = time.time_ns() // 1000
+        bumps_revision = any(self._collections[name].bumps_revision for name in self._written)
+        revision = max(state.revision + 1, now) if bumps_revision else state.revision
+        return State(state.tables, revision, max(state.serial + 1, now))
 
 
 def _check_url(url: str) -> None:
     if url.lower() != "memory:":
-        raise InvalidStorageURLError(f"{url!r}: nothing follows the colon of memory:, as it has no place to name")
+        raise InvalidStorageURLError(f"{url!r} is invalid: nothing follows the colon of `memory:`")
