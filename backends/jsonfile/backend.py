@@ -1,12 +1,12 @@
-"""Storage in a folder of JSON files that a person can read and diff: `json:///relative/dir`, `json:////absolute/dir`.
+"""Storage in a folder of readable JSON files: `json:///relative/dir` or `json:////absolute/dir`.
 
-    <dir>/.lock                          held while somebody writes, never while somebody reads
-    <dir>/<tenant>/current.json          names the live files and the revision; replacing it is the commit
-    <dir>/<tenant>/<collection>.<n>.json a JSON array in key order, a record a line; never changed once it is named
+    <dir>/.lock                          write lock; readers do not take it
+    <dir>/<tenant>/current.json          names the live files and the revision; its replacement is the commit
+    <dir>/<tenant>/<collection>.<n>.json JSON array in key order, one record per line; a live file never changes
 
-A commit writes new files for the collections it changed, then replaces `current.json`, then removes what is no longer
-named. Whoever is killed in between leaves the old or the new state, and at most strays that the next commit removes.
-Every record is held in memory: meant for about 10,000 users.
+A commit writes new files for the changed collections, then replaces `current.json`, then deletes the unused files.
+If the process is killed, the folder contains the old or the new state. The next commit deletes any unused files.
+All records are loaded into memory, so this backend suits up to about 10,000 users.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["JSONFileBackend"]
 
 
 class JSONFileBackend(Backend):
-    """Tables in memory, written through to files; other processes' commits are noticed by their `current.json`."""
+    """Backend with tables in memory that each commit writes to files. It reloads files that another process replaced."""
 
     durable = True
     shared = True
@@ -48,107 +48,111 @@ class JSONFileBackend(Backend):
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
         self.collections: Mapping[str, Collection] = {c.name: c for c in collections}
         self._path = path
-        self._seen: dict[str, LoadedState] = {}
-        self._loading = threading.Lock()
-        self._writing = threading.Lock()
+        self._loaded: dict[str, LoadedState] = {}
+        self._load_lock = threading.Lock()
+        self._thread_lock = threading.Lock()
         self._closed = False
 
     @classmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
-        """Open the folder, made when it is missing. Raises InvalidStorageURLError or StorageUnavailableError."""
+        """Open the folder; create it if it is missing.
+
+        Raises InvalidStorageURLError or StorageUnavailableError.
+        """
         path = file_path(url).absolute()
-        with _failing(path):
+        with _os_errors(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(path, collections)
 
     @classmethod
     def exists(cls, url: str) -> bool:
-        """Whether some tenant's `current.json` is in the folder. Raises InvalidStorageURLError or StorageUnavailableError."""
+        """Return True if the folder contains a tenant's `current.json`.
+
+        Raises InvalidStorageURLError or StorageUnavailableError.
+        """
         path = file_path(url)
         if path.exists() and not path.is_dir():
-            raise InvalidStorageURLError(
-                f"{path} is a file, not a folder: name another folder, or use sqlite:/// for a file"
-            )
-        with _failing(path):
+            raise InvalidStorageURLError(f"{path} is a file, not a folder: name a folder, or use sqlite:/// for a file")
+        with _os_errors(path):
             return any(path.glob(f"*/{CURRENT_FILE}"))
 
     def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
-        """The tenant's tables, read again as far as another process has committed since."""
+        """Return a snapshot, after reloading the tables that another process has changed."""
         return TableSnapshot(self.collections, self._latest(tenant).state)
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
-        """Start to write, alone among all threads and processes. Raises StorageBusyError after `wait` seconds."""
+        """Take the write lock of all threads and processes. Raises StorageBusyError after `wait` seconds."""
         release = self._lock(max(wait, 0))
         try:
-            saved = self._latest(tenant)
+            current = self._latest(tenant)
 
-            def commit(state: State, touched: set[str]) -> None:
-                with _failing(self._folder(tenant).path):
-                    self._seen[tenant] = self._folder(tenant).save(saved, state, touched)
+            def commit(state: State, written: set[str]) -> None:
+                with _os_errors(self._folder(tenant).path):
+                    self._loaded[tenant] = self._folder(tenant).save(current, state, written)
 
-            return TableTransaction(self.collections, saved.state, commit, release)
+            return TableTransaction(self.collections, current.state, commit, release)
         except BaseException:
             release()
             raise
 
     def tenants(self) -> list[str]:
-        """Everybody who has a `current.json`."""
+        """Return the names of all tenants with a `current.json`."""
         return sorted(tenant_name(folder.name) for folder in self._folders())
 
     def version(self, tenant: str) -> object:
-        """What the file system says of `current.json`: every commit replaces it."""
+        """Return inode, modification time and size of `current.json`, which every commit replaces."""
         self._check_open()
         folder = self._folder(tenant)
-        with _failing(folder.path):
+        with _os_errors(folder.path):
             return folder.version()
 
     def check(self) -> list[str]:
-        """Read every file of every tenant."""
-        return [sentence for folder in self._folders() for sentence in Folder(folder).problems()]
+        """Read every file of every tenant and return the damage found."""
+        return [problem for folder in self._folders() for problem in Folder(folder).problems()]
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Release the loaded tables."""
         self._closed = True
-        self._seen.clear()
+        self._loaded.clear()
 
     def _latest(self, tenant: str) -> LoadedState:
         self._check_open()
         folder = self._folder(tenant)
-        with self._loading, _failing(folder.path):
-            saved = self._seen[tenant] = folder.load(self._seen.get(tenant, LoadedState()))
-            return saved
+        with self._load_lock, _os_errors(folder.path):
+            latest = self._loaded[tenant] = folder.load(self._loaded.get(tenant, LoadedState()))
+            return latest
 
     def _folders(self) -> list[Path]:
         self._check_open()
-        with _failing(self._path):
-            return sorted(live.parent for live in self._path.glob(f"*/{CURRENT_FILE}"))
+        with _os_errors(self._path):
+            return sorted(path.parent for path in self._path.glob(f"*/{CURRENT_FILE}"))
 
     def _folder(self, tenant: str) -> Folder:
         return Folder(self._path / folder_name(tenant))
 
     def _lock(self, wait: float) -> Callable[[], None]:
-        """The thread lock, then the process lock, within `wait` seconds for both; the function that lets go of them."""
+        """Take the thread lock, then the process lock, within `wait` seconds in total; return a function that releases both."""
         self._check_open()
         deadline = time.monotonic() + wait
-        if not self._writing.acquire(timeout=wait):
+        if not self._thread_lock.acquire(timeout=wait):
             raise _busy(wait)
-        # A lock object of one's own each time: one that was made before a fork is of no use after it.
+        # A new lock object each time: one that was created before a fork does not work after it.
         lock = FileLock(self._path / ".lock", mode=0o600, thread_local=False)
         try:
-            with _failing(self._path / ".lock"):
+            with _os_errors(self._path / ".lock"):
                 lock.acquire(timeout=max(deadline - time.monotonic(), 0), poll_interval=0.005)
         except Timeout:
-            self._writing.release()
+            self._thread_lock.release()
             raise _busy(wait) from None
         except BaseException:
-            self._writing.release()
+            self._thread_lock.release()
             raise
 
         def release() -> None:
             try:
                 lock.release()
             finally:
-                self._writing.release()
+                self._thread_lock.release()
 
         return release
 
@@ -158,32 +162,37 @@ class JSONFileBackend(Backend):
 
 
 def folder_name(tenant: str) -> str:
-    """The tenant's folder: percent-quoted but for small letters, digits, `-` and `_`, so that no two tenants meet in
-    one folder where the file system ignores case, and none leads elsewhere; `%` for the empty name. Raises InvalidQueryError for
-    a name that has no UTF-8 form."""
+    """Return the name of a tenant's folder; `%` for the empty tenant name.
+
+    All bytes except lowercase letters, digits, `-` and `_` are percent-encoded. So two tenants never share a folder on
+    a file system that ignores case, and a name cannot leave the folder of the store. Raises InvalidQueryError for a
+    name that cannot be encoded as UTF-8.
+    """
     check_text(tenant)
-    plain = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
-    return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in tenant.encode()) or "%"
+    unquoted = b"abcdefghijklmnopqrstuvwxyz0123456789-_"
+    return "".join(chr(byte) if byte in unquoted else f"%{byte:02X}" for byte in tenant.encode()) or "%"
 
 
 def tenant_name(folder: str) -> str:
-    """The tenant whose folder has this name. Raises StorageUnavailableError for a name that is none of ours."""
+    """Return the tenant of a folder name, the inverse of `folder_name`. Raises StorageUnavailableError."""
     try:
         name = "" if folder == "%" else unquote(folder, errors="strict")
         if folder_name(name) == folder:
             return name
     except UnicodeDecodeError:
         pass
-    raise StorageUnavailableError(f"{folder!r} is not the name of a tenant's folder: rename it or move it elsewhere")
+    raise StorageUnavailableError(
+        f"{folder!r} is not a valid name of a tenant's folder: rename it, or move it elsewhere"
+    )
 
 
 def _busy(wait: float) -> StorageBusyError:
-    return StorageBusyError(f"another writer held the store for more than {wait:g} seconds; try again")
+    return StorageBusyError(f"another writer held the store for more than {wait:g} seconds: try again")
 
 
 @contextmanager
-def _failing(path: Path) -> Iterator[None]:
-    """The system's errors as StorageUnavailableError that names the file."""
+def _os_errors(path: Path) -> Iterator[None]:
+    """Convert OSError into a StorageUnavailableError that names the file."""
     try:
         yield
     except Timeout:

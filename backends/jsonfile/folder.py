@@ -1,4 +1,4 @@
-"""One tenant's folder of JSON files: how it is read, replaced in one step, and checked."""
+"""Folder of one tenant's JSON files: load, replace atomically, and check."""
 
 from __future__ import annotations
 
@@ -20,148 +20,154 @@ from backends.memory.evaluator import EMPTY_STATE, State, Table
 __all__ = ["CURRENT_FILE", "Folder", "LoadedState"]
 
 CURRENT_FILE = "current.json"
-_NEXT = "current.json.next"
-_DATA = re.compile(r".+\.[0-9]+\.json")
+_NEXT_FILE = "current.json.next"
+_DATA_FILE = re.compile(r".+\.[0-9]+\.json")
 
-# The head of a line is dumped compactly, so the first raw tab ends it: a tab in a JSON string is always written \t.
-_SEAM = b',\t"body":'
+# The head of a line is compact JSON, in which a tab is always written as \t. So the first raw tab ends the head.
+_SEPARATOR = b',\t"body":'
 
-Version: TypeAlias = tuple[int, int, int] | None
+FileVersion: TypeAlias = tuple[int, int, int] | None
+"""Inode, modification time in nanoseconds and size of a file; None if there is no file."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """What was read from a folder: the state, the files it came from, and the stamp of the `current.json` that said so;
-    no stamp when there was none."""
+    """State of a tenant, the file names of its collections, and the version of the `current.json` that named them."""
 
-    stamp: Version = None
+    version: FileVersion = None
     files: Mapping[str, str] = field(default_factory=dict)
     state: State = EMPTY_STATE
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The files of one tenant. Its methods raise OSError as it comes, and StorageUnavailableError for a file that is not ours."""
+    """Files of one tenant. Methods raise OSError unconverted, and StorageUnavailableError for an invalid file."""
 
     path: Path
 
-    def version(self) -> Version:
-        """What tells one `current.json` from the next: inode, time and size."""
+    def version(self) -> FileVersion:
+        """Return the version of `current.json`, which differs after every commit."""
         try:
-            return _stamp((self.path / CURRENT_FILE).stat())
+            return _file_version((self.path / CURRENT_FILE).stat())
         except FileNotFoundError:
             return None
 
-    def load(self, seen: LoadedState) -> LoadedState:
-        """The state as it is now; tables whose file is still the one in `seen` are not read again."""
-        while (stamp := self.version()) != seen.stamp:
-            if stamp is None:
+    def load(self, loaded: LoadedState) -> LoadedState:
+        """Return the current state. Tables whose file has not changed are taken from `loaded`."""
+        while (version := self.version()) != loaded.version:
+            if version is None:
                 return LoadedState()
             try:
-                return self._read(seen)
+                return self._read(loaded)
             except FileNotFoundError as error:
-                # A writer was faster: it has named new files and removed those that we were about to read.
-                if self.version() == stamp:
+                # A missing file is normal if a writer has just replaced `current.json` and deleted the old files.
+                if self.version() == version:
                     raise StorageUnavailableError(
                         f"{error.filename}: {CURRENT_FILE} names this file, but it is missing"
                     ) from error
-        return seen
+        return loaded
 
-    def save(self, before: LoadedState, state: State, touched: Iterable[str]) -> LoadedState:
-        """Replace what the folder holds by `state`, of which only the `touched` tables differ from `before`."""
+    def save(self, before: LoadedState, state: State, written: Iterable[str]) -> LoadedState:
+        """Store `state` in one step and return it as loaded. Only the `written` tables differ from `before`."""
         if not self.path.is_dir():
             self.path.mkdir(mode=0o700)
-            _sync(self.path.parent)
+            _sync_folder(self.path.parent)
         try:
-            files = self._stage(before, state, touched)
+            files = self._stage(before, state, written)
         except OSError:
-            # The disk may be full: leave no half-written files on it.
-            self._tidy(before.files.values())
+            # The disk may be full, so the partly written files must not stay on it.
+            self._delete_unused(before.files.values())
             raise
-        (self.path / _NEXT).replace(self.path / CURRENT_FILE)
-        _sync(self.path)
-        self._tidy(files.values())
+        (self.path / _NEXT_FILE).replace(self.path / CURRENT_FILE)
+        _sync_folder(self.path)
+        self._delete_unused(files.values())
         return LoadedState(self.version(), files, state)
 
-    def _stage(self, before: LoadedState, state: State, touched: Iterable[str]) -> dict[str, str]:
-        """Write all that is new beside what is live; the files that will be live, by collection."""
+    def _stage(self, before: LoadedState, state: State, written: Iterable[str]) -> dict[str, str]:
+        """Write the new files beside the live ones, and return the new file names by collection."""
         files = dict(before.files)
-        for name in sorted(touched):
+        for name in sorted(written):
             files[name] = f"{quote(name, safe='')}.{state.serial}.json"
             _write(self.path / files[name], _lines(state.table(name)))
         head = {"revision": state.revision, "serial": state.serial, "files": files}
-        # Serials only rise, and so do these times: two files that follow each other never look the same to a reader.
-        _write(self.path / _NEXT, [orjson.dumps(head, option=orjson.OPT_INDENT_2), b"\n"], state.serial * 1000)
-        _sync(self.path)
+        # The serial number rises with each commit, so a modification time made from it never repeats.
+        _write(self.path / _NEXT_FILE, [orjson.dumps(head, option=orjson.OPT_INDENT_2), b"\n"], state.serial * 1000)
+        _sync_folder(self.path)
         return files
 
     def problems(self) -> list[str]:
-        """What is wrong with the folder, a sentence each."""
+        """Return the damage found in the folder, one sentence each."""
         try:
             _, head = self._head()
         except (OSError, StorageUnavailableError) as error:
             return [str(error)]
-        return [sentence for name in head["files"].values() for sentence in _faults(self.path / name)]
+        return [problem for name in head["files"].values() for problem in _file_problems(self.path / name)]
 
-    def _read(self, seen: LoadedState) -> LoadedState:
-        stamp, head = self._head()
+    def _read(self, loaded: LoadedState) -> LoadedState:
+        version, head = self._head()
         files: dict[str, str] = head["files"]
         tables = {
-            collection: seen.state.table(collection) if seen.files.get(collection) == name else _table(self.path / name)
+            collection: (
+                loaded.state.table(collection)
+                if loaded.files.get(collection) == name
+                else _load_table(self.path / name)
+            )
             for collection, name in files.items()
         }
-        return LoadedState(stamp, files, State(tables, head["revision"], head["serial"]))
+        return LoadedState(version, files, State(tables, head["revision"], head["serial"]))
 
-    def _head(self) -> tuple[Version, dict[str, Any]]:
-        """`current.json` and the stamp of just the file that was read."""
+    def _head(self) -> tuple[FileVersion, dict[str, Any]]:
+        """Return the version and contents of `current.json`, both from one open file."""
         path = self.path / CURRENT_FILE
         with path.open("rb") as file:
-            stamp, text = _stamp(os.fstat(file.fileno())), file.read()
+            version, text = _file_version(os.fstat(file.fileno())), file.read()
         try:
             head = orjson.loads(text)
-            if _sound(head):
-                return stamp, head
+            if _is_valid_head(head):
+                return version, head
         except orjson.JSONDecodeError as error:
             raise StorageUnavailableError(f"{path}: not JSON: {error}") from error
-        raise StorageUnavailableError(f"{path}: not a list of live files with their revision")
+        raise StorageUnavailableError(f"{path}: not a valid list of live files with their revision")
 
-    def _tidy(self, live: Iterable[str]) -> None:
-        """Remove what is no longer named, and strays of a writer that was killed; nothing that is not ours.
+    def _delete_unused(self, live: Iterable[str]) -> None:
+        """Delete data files that are not live, such as those of a killed writer. Other files are left alone.
 
-        What cannot be removed now stays for the next commit: this one stands or has failed already.
+        Errors are ignored: the commit has already succeeded or failed, and the next commit tries again.
         """
         keep = set(live)
         with suppress(OSError):
             for path in self.path.iterdir():
-                if _DATA.fullmatch(path.name) and path.name not in keep:
+                if _DATA_FILE.fullmatch(path.name) and path.name not in keep:
                     path.unlink(missing_ok=True)
 
 
-def _stamp(found: os.stat_result) -> Version:
-    return found.st_ino, found.st_mtime_ns, found.st_size
+def _file_version(status: os.stat_result) -> FileVersion:
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _sound(head: object) -> bool:
+def _is_valid_head(head: object) -> bool:
     match head:
         case {"revision": int(), "serial": int(), "files": dict(files)}:
-            # A name from a file must not lead out of the folder.
-            return all(isinstance(name, str) and _DATA.fullmatch(name) and "/" not in name for name in files.values())
+            # A file name must not lead out of the folder.
+            return all(
+                isinstance(name, str) and _DATA_FILE.fullmatch(name) and "/" not in name for name in files.values()
+            )
     return False
 
 
 def _lines(table: Table) -> Iterator[bytes]:
     yield b"["
-    between = b"\n"
+    separator = b"\n"
     for key in table.sorted_keys():
         record = table.records[key]
         head = orjson.dumps({"key": key, "values": record.values})
-        yield between + head[:-1] + _SEAM + record.body + b"}"
-        between = b",\n"
+        yield separator + head[:-1] + _SEPARATOR + record.body + b"}"
+        separator = b",\n"
     yield b"\n]\n"
 
 
 def _write(path: Path, parts: Iterable[bytes], time_ns: int | None = None) -> None:
-    with open(path, "wb", buffering=1 << 20, opener=_private) as file:
+    with open(path, "wb", buffering=1 << 20, opener=_open_private) as file:
         file.writelines(parts)
         file.flush()
         if time_ns is not None:
@@ -169,12 +175,12 @@ def _write(path: Path, parts: Iterable[bytes], time_ns: int | None = None) -> No
         os.fsync(file.fileno())
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _sync(folder: Path) -> None:
-    """Make the names in a folder last; where folders cannot be opened (Windows) there is nothing to do."""
+def _sync_folder(folder: Path) -> None:
+    """Flush the file names of a folder to disk. Does nothing on Windows, where folders cannot be opened."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -184,31 +190,31 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _table(path: Path) -> Table:
+def _load_table(path: Path) -> Table:
     return Table({record.key: record for record in _records(path)})
 
 
 def _records(path: Path) -> Iterator[Record]:
     lines = path.read_bytes().split(b"\n")
     if lines[0] != b"[" or lines[-2:] != [b"]", b""]:
-        raise StorageUnavailableError(f"{path}: not a JSON array with a record a line, or cut off")
+        raise StorageUnavailableError(f"{path}: not a JSON array with one record per line, or truncated")
     for number, line in enumerate(lines[1:-2], 2):
         yield _record(path, number, line.removesuffix(b","))
 
 
 def _record(path: Path, number: int, line: bytes) -> Record:
-    head, seam, body = line.partition(_SEAM)
+    head, separator, body = line.partition(_SEPARATOR)
     try:
-        # Without the seam nothing is parsed: the rest may be JSON, but it is not of this form.
-        match orjson.loads(head + b"}") if seam and body.endswith(b"}") else None:
+        # A line without the separator may be valid JSON, but not a valid record, so it is not parsed.
+        match orjson.loads(head + b"}") if separator and body.endswith(b"}") else None:
             case {"key": str(key), "values": dict(values)}:
                 return Record(key, body[:-1], {p: tuple(v) if isinstance(v, list) else v for p, v in values.items()})
     except orjson.JSONDecodeError as error:
         raise StorageUnavailableError(f"{path}, line {number}: not JSON: {error}") from error
-    raise StorageUnavailableError(f"{path}, line {number}: not a record with key, values and a tab before the body")
+    raise StorageUnavailableError(f"{path}, line {number}: not a record with key, values, and a tab before the body")
 
 
-def _faults(path: Path) -> Iterator[str]:
+def _file_problems(path: Path) -> Iterator[str]:
     try:
         records = list(_records(path))
     except (OSError, StorageUnavailableError) as error:
@@ -219,8 +225,8 @@ def _faults(path: Path) -> Iterator[str]:
             orjson.loads(record.body)
         except orjson.JSONDecodeError as error:
             yield f"{path}, line {number}: the body of {record.key!r} is not JSON: {error}"
-    for number, (one, two) in enumerate(pairwise(records), 3):
-        if two.key == one.key:
-            yield f"{path}, line {number}: the key {two.key!r} stands there twice"
-        elif two.key < one.key:
-            yield f"{path}, line {number}: {two.key!r} is out of key order"
+    for number, (previous, record) in enumerate(pairwise(records), 3):
+        if record.key == previous.key:
+            yield f"{path}, line {number}: duplicate key {record.key!r}"
+        elif record.key < previous.key:
+            yield f"{path}, line {number}: key {record.key!r} is out of order"

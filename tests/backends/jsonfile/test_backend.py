@@ -174,10 +174,10 @@ def test_a_damaged_file_is_named_in_the_error_and_by_check(
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (['{"key":"b","values":{},\t"body":1}', '{"key":"a","values":{},\t"body":1}'], "'a' is out of key order"),
+        (['{"key":"b","values":{},\t"body":1}', '{"key":"a","values":{},\t"body":1}'], "key 'a' is out of order"),
         (
             ['{"key":"a","values":{},\t"body":1}', '{"key":"a","values":{},\t"body":2}'],
-            "the key 'a' stands there twice",
+            "duplicate key 'a'",
         ),
         (['{"key":"a","values":{},\t"body":{]}'], "the body of 'a' is not JSON"),
     ],
