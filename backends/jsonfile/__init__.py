@@ -1,4 +1,4 @@
-"""JSON backend: a folder per tenant that a person can read and compare."""
+"""JSON backend, opened by `json:///folder`: a folder of readable files for each tenant."""
 
 from backends.jsonfile.backend import JSONFileBackend
 

@@ -40,7 +40,7 @@ __all__ = ["JSONFileBackend"]
 
 
 class JSONFileBackend(Backend):
-    """Backend with tables in memory that each commit writes to files. It reloads files that another process replaced."""
+    """Backend with tables in memory. A commit writes them to files; files of other processes are reloaded."""
 
     durable = True
     shared = True
@@ -131,7 +131,7 @@ class JSONFileBackend(Backend):
         return Folder(self._path / folder_name(tenant))
 
     def _lock(self, wait: float) -> Callable[[], None]:
-        """Take the thread lock, then the process lock, within `wait` seconds in total; return a function that releases both."""
+        """Take the thread and process locks within `wait` seconds in total; return a function that releases both."""
         self._check_open()
         deadline = time.monotonic() + wait
         if not self._thread_lock.acquire(timeout=wait):

@@ -1,4 +1,4 @@
-"""SQLite backend, the default: one database file, any number of processes."""
+"""SQLite backend, opened by `sqlite:///path`: the default, in one database file for any number of processes."""
 
 from backends.sqlite.backend import SQLiteBackend
 

@@ -1,7 +1,7 @@
-"""The default store: one SQLite file in WAL mode, `sqlite:///relative.db` or `sqlite:////absolute.db`.
+"""Storage in one SQLite file in WAL mode: `sqlite:///relative.db` or `sqlite:////absolute.db`.
 
-Readers never wait. Writers and checkpoints take turns under one lock of all processes, because SQLite up to 3.51.2 can
-corrupt a WAL when one connection writes while another checkpoints.
+Readers never wait. One write lock for all processes covers writes and checkpoints, because SQLite up to 3.51.2 can
+corrupt a WAL if one connection writes while another checkpoints.
 """
 
 from __future__ import annotations
@@ -25,24 +25,27 @@ from backends.validation import file_path
 
 __all__ = ["SQLiteBackend"]
 
-WAL_LIMIT_BYTES = 4 << 20
-"""Bytes of WAL after which a writer moves it into the database."""
+_MAX_WAL_BYTES = 4 << 20
+"""Size of the WAL above which a writer runs a checkpoint."""
+
+_CLOSE_LOCK_TIMEOUT_SECONDS = 5.0
+_BUSY_TIMEOUT_MILLISECONDS = 10_000
 
 
 class SQLiteBackend(Backend):
-    """Connections are pooled: a reader takes one and gives it back; there is one writer at a time."""
+    """Backend with a pool of read connections and a new connection for each write transaction."""
 
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
         self.collections = {collection.name: collection for collection in collections}
         self._path = path
         self._lock = WriteLock(path.with_name(path.name + ".lock"))
-        self._readers = ConnectionPool(path, self._tidy)
-        self._plans = QueryCache()
+        self._readers = ConnectionPool(path, self._checkpoint_when_idle)
+        self._query_cache = QueryCache()
         self._closed = False
 
     @classmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
-        """Open the file, creating it (mode 0600), its folder and its tables when they are missing."""
+        """Open the file; create it (mode 0600), its folder and its tables if they are missing."""
         path = file_path(url)
         store = cls(path, collections)
         prepare_database(path, store.collections.values(), store._lock)
@@ -51,7 +54,7 @@ class SQLiteBackend(Backend):
 
     @classmethod
     def exists(cls, url: str) -> bool:
-        """Whether the file is there."""
+        """Return True if the file exists."""
         return file_path(url).is_file()
 
     def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
@@ -63,23 +66,23 @@ class SQLiteBackend(Backend):
         reader = self._readers.acquire(at_least)
         try:
             with driver_errors("reading"):
-                return PooledSnapshot(reader, tenant, self.collections, self._plans, self._give_back)
+                return PooledSnapshot(reader, tenant, self.collections, self._query_cache, self._release_reader)
         except BaseException:
             self._readers.discard(reader)
             raise
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
-        """The next turn to write."""
+        """Take the write lock and return a transaction on a new connection."""
         self._check_open()
         self._lock.acquire(wait)
         connection = None
         try:
             with driver_errors("writing"):
                 connection = connect(self._path, writes=True)
-                if not tenant.startswith("_"):  # bookkeeping is small, and written while others read
-                    self._load_directly(connection)
+                if not tenant.startswith("_"):  # tenants of the service itself have few records
+                    self._disable_wal_for_first_load(connection)
                 connection.execute("BEGIN IMMEDIATE")
-                return SQLiteTransaction(connection, tenant, self.collections, self._finish)
+                return SQLiteTransaction(connection, tenant, self.collections, self._finish_write)
         except BaseException:
             if connection is not None:
                 connection.close()
@@ -87,36 +90,39 @@ class SQLiteBackend(Backend):
             raise
 
     def tenants(self) -> list[str]:
-        """Everybody for whom a transaction was committed."""
+        """Return the names of all tenants for which a transaction was committed."""
         self._check_open()
         with driver_errors("reading"), contextlib.closing(connect(self._path)) as connection:
             return sorted(name for (name,) in connection.execute("SELECT name FROM _tenants"))
 
     def version(self, tenant: str) -> object:
-        """What SQLite tells a connection of the commits by others."""
+        """Return SQLite's `data_version` of a connection that stays open, with the number of that connection."""
         self._check_open()
         return self._readers.version()
 
     def check(self) -> list[str]:
-        """SQLite's own integrity check, and rows of the side table that belong to no record."""
+        """Run SQLite's integrity check and look for values without a record."""
         self._check_open()
         with driver_errors("checking"), contextlib.closing(connect(self._path)) as connection:
             if not has_our_schema(connection):
-                return [f"{self._path.name} is not a store of Chalk Flask"]
-            found = [text for (text,) in connection.execute("PRAGMA integrity_check(20)") if text != "ok"]
-            return found + self._orphans(connection)
+                return [f"{self._path.name} is not a Chalk Flask store"]
+            problems = [text for (text,) in connection.execute("PRAGMA integrity_check(20)") if text != "ok"]
+            return problems + self._orphaned_values(connection)
 
     def close(self) -> None:
-        """Close the pooled connections; the last one to close may checkpoint, so it is done under the lock."""
+        """Close all read connections, including those of open snapshots.
+
+        The last connection of a file may run a checkpoint as it closes, so this holds the write lock.
+        """
         if self._closed:
             return
         self._closed = True
         with contextlib.ExitStack() as stack, contextlib.suppress(StorageError):
             with contextlib.suppress(StorageBusyError):
-                stack.enter_context(self._lock.held(5))
+                stack.enter_context(self._lock.hold(_CLOSE_LOCK_TIMEOUT_SECONDS))
             self._readers.close()
 
-    def _orphans(self, connection: sqlite3.Connection) -> list[str]:
+    def _orphaned_values(self, connection: sqlite3.Connection) -> list[str]:
         problems = []
         for name in self.collections:
             sql = (
@@ -128,58 +134,56 @@ class SQLiteBackend(Backend):
                 problems.append(f"{count} values of {name} belong to no record")
         return problems
 
-    def _give_back(self, reader: ReadConnection, clean: bool) -> None:
+    def _release_reader(self, reader: ReadConnection, clean: bool) -> None:
         if self._closed:
             self._readers.discard(reader)
         else:
             self._readers.release(reader, clean=clean)
 
-    def _finish(self, connection: sqlite3.Connection, committed: bool) -> None:
-        """After COMMIT or instead of it: fold the WAL in when it has grown, close, and let the next writer in."""
+    def _finish_write(self, connection: sqlite3.Connection, committed: bool) -> None:
+        """Roll back unless committed, run a checkpoint if the WAL is large, close, and release the write lock."""
         try:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(connection):
                 if not committed:
                     connection.execute("ROLLBACK")
                 if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                     connection.execute("PRAGMA journal_mode = WAL")
-                    self._readers.close()  # what was opened meanwhile took the file for one without a WAL
+                    self._readers.close_unused()  # connections that were opened in the meantime expect no WAL
                 self._checkpoint(connection)
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
         finally:
             self._lock.release()
 
-    def _load_directly(self, connection: sqlite3.Connection) -> None:
-        """Write the first records of all straight into the file: through the WAL everything would be written twice.
+    def _disable_wal_for_first_load(self, connection: sqlite3.Connection) -> None:
+        """Use a rollback journal for the first records of a store, because a WAL would write everything twice.
 
-        A rollback journal keeps that just as safe. It is used only while nobody else has the file open, because it
-        would make readers wait; every open store keeps a connection, so SQLite itself tells.
+        A rollback journal is equally safe, but makes readers wait. SQLite changes the mode only if no other connection
+        is open. Every open store keeps one open, so the change fails while another process uses the file.
         """
-        (begun,) = connection.execute("SELECT EXISTS (SELECT 1 FROM _tenants WHERE revision > 0)").fetchone()
-        if not begun:
-            self._readers.close()
+        (has_records,) = connection.execute("SELECT EXISTS (SELECT 1 FROM _tenants WHERE revision > 0)").fetchone()
+        if not has_records:
+            self._readers.close_unused()
             connection.execute("PRAGMA busy_timeout = 0")
             with contextlib.suppress(sqlite3.OperationalError):
                 connection.execute("PRAGMA journal_mode = DELETE")
-            connection.execute("PRAGMA busy_timeout = 10000")
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}")
 
-    def _tidy(self) -> None:
-        """Fold the WAL in while nobody reads or writes: what was deleted is in there, too, until then."""
+    def _checkpoint_when_idle(self) -> None:
+        """Move the WAL into the database. Until then it still contains deleted records."""
         if self._closed:
-            return  # the lock, and so its file, are none of ours any more
-        with contextlib.suppress(StorageError, sqlite3.Error), self._lock.held(0):
+            return  # the folder may have been deleted, and the lock file must not be created again
+        with contextlib.suppress(StorageError, sqlite3.Error), self._lock.hold(0):
             if not self._closed:
                 with contextlib.closing(connect(self._path, writes=True)) as connection:
-                    self._checkpoint(connection, most=0)
+                    self._checkpoint(connection, max_bytes=0)
 
-    def _checkpoint(self, connection: sqlite3.Connection, most: int = WAL_LIMIT_BYTES) -> None:
+    def _checkpoint(self, connection: sqlite3.Connection, max_bytes: int = _MAX_WAL_BYTES) -> None:
         wal = self._path.with_name(self._path.name + "-wal")
         with contextlib.suppress(OSError):
-            if wal.stat().st_size > most:
-                self._readers.close_idle()
+            if wal.stat().st_size > max_bytes:
+                self._readers.end_idle_transactions()
                 connection.execute("PRAGMA busy_timeout = 0")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StorageUnavailableError("the store is closed")
+            raise StorageUnavailableError("the store is closed: open it again to use it")

@@ -1,7 +1,7 @@
-"""A large load into an empty table: one thread makes rows while another hands them to SQLite.
+"""Bulk insert for large loads: one thread prepares rows while another one runs the INSERT statements.
 
-SQLite works without the interpreter's lock for as long as a statement runs. A statement that inserts hundreds of rows
-runs long enough for the other thread to prepare the next ones.
+SQLite releases the interpreter lock while a statement runs. A statement with hundreds of rows runs long enough for the
+other thread to prepare the next rows.
 """
 
 from __future__ import annotations
@@ -17,86 +17,86 @@ from typing import TypeAlias
 
 __all__ = ["background_inserts"]
 
-MAX_PARAMS = 30_000
-"""Values that one statement takes; SQLite's own limit is 32,766."""
+_MAX_PARAMS = 30_000
+"""Maximum number of parameters in one statement. SQLite's own limit is 32,766."""
 
-ROWS_PER_STATEMENT = 500
-"""Rows that one statement inserts."""
+_MAX_STATEMENT_ROWS = 500
+"""Maximum number of rows in one statement."""
 
-MAX_QUEUED_STATEMENTS = 8
-"""Batches that may wait."""
+_MAX_QUEUED_INSERTS = 8
+"""Maximum number of queued inserts. The producer waits while the queue is full."""
 
-SERIALIZED = 3
-"""The driver's `threadsafety` when threads may share a connection."""
+_SERIALIZED = 3
+"""Value of `sqlite3.threadsafety` if threads may share a connection."""
 
-SWITCH = 0.00005
-"""Seconds after which a thread that waits for the interpreter is let in, while there are two at work."""
+_SWITCH_INTERVAL_SECONDS = 0.00005
+"""Interpreter switch interval while both threads work."""
 
-Insert: TypeAlias = tuple[str, int, list[object]]
+_Insert: TypeAlias = tuple[str, int, list[object]]
 
 
-def insert(connection: sqlite3.Connection, target: str, width: int, values: list[object]) -> None:
-    """Insert `len(values) / width` rows, given flat, into a target such as `table (columns)`."""
-    most = width * min(ROWS_PER_STATEMENT, MAX_PARAMS // width)
-    for start in range(0, len(values), most):
-        part = values[start : start + most]
+def _insert(connection: sqlite3.Connection, target: str, width: int, values: list[object]) -> None:
+    """Insert the rows of the flat list `values`, each `width` long, into a target such as `table (columns)`."""
+    max_values = width * min(_MAX_STATEMENT_ROWS, _MAX_PARAMS // width)
+    for start in range(0, len(values), max_values):
+        part = values[start : start + max_values]
         rows = ", ".join([f"({', '.join('?' * width)})"] * (len(part) // width))
         connection.execute(f"INSERT INTO {target} VALUES {rows}", part)
 
 
-class BackgroundInserter:
-    """Does what `insert` does, later and in another thread. Raises what the driver raised there."""
+class _BackgroundInserter:
+    """Queue of inserts that a background thread runs. Driver errors are raised again in the calling thread."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._waiting: queue.Queue[Insert | None] = queue.Queue(MAX_QUEUED_STATEMENTS)
-        self._failure: Exception | None = None
-        self._worker = threading.Thread(target=self._work, name="chalk-load", daemon=True)
-        self._worker.start()
+        self._queue: queue.Queue[_Insert | None] = queue.Queue(_MAX_QUEUED_INSERTS)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="chalk-load", daemon=True)
+        self._thread.start()
 
     def __call__(self, target: str, width: int, values: list[object]) -> None:
-        """Have rows inserted."""
-        self._raise_failure()
-        self._waiting.put((target, width, values))
+        """Queue rows for insertion."""
+        self._raise_error()
+        self._queue.put((target, width, values))
 
     def finish(self) -> None:
-        """Wait until everything is inserted."""
+        """Wait until all rows are inserted. Raises the error of a failed insert."""
         self.stop()
-        self._raise_failure()
+        self._raise_error()
 
     def stop(self) -> None:
-        """End the thread, once what waits was inserted or has failed."""
-        if self._worker.is_alive():
-            self._waiting.put(None)
-            self._worker.join()
+        """End the thread after the queued inserts."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
 
-    def _work(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            if self._failure is None:
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error is None:
                 try:
-                    insert(self._connection, *item)
+                    _insert(self._connection, *item)
                 except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
-                    self._failure = error  # raised in the thread that adds; what still comes is let through
+                    self._error = error  # raised in the calling thread; later inserts are dropped
 
 
 @contextlib.contextmanager
 def background_inserts(
     connection: sqlite3.Connection, *, ahead: bool
 ) -> Iterator[Callable[[str, int, list[object]], None]]:
-    """What inserts rows for one load: at once, or with `ahead` in a thread of its own, where SQLite allows that."""
-    if not ahead or sqlite3.threadsafety < SERIALIZED:
-        yield partial(insert, connection)
+    """Yield a function that inserts rows: immediately, or with `ahead` in a background thread if SQLite allows it."""
+    if not ahead or sqlite3.threadsafety < _SERIALIZED:
+        yield partial(_insert, connection)
         return
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(min(interval, SWITCH))
-    inserts = BackgroundInserter(connection)
+    sys.setswitchinterval(min(interval, _SWITCH_INTERVAL_SECONDS))
+    inserter = _BackgroundInserter(connection)
     try:
-        yield inserts
-        inserts.finish()
+        yield inserter
+        inserter.finish()
     finally:
-        inserts.stop()
+        inserter.stop()
         sys.setswitchinterval(interval)

@@ -1,9 +1,9 @@
-"""The query tree compiled to SQL: parameters are always bound, never pasted.
+"""Compiler of the query tree to SQL. Values are always bound as parameters.
 
-The layout it speaks of: a table a collection with the columns `_id`, `_tenant`, `_key`, `_body` and one for every
-scalar field, and one table `_many(path, value, id)` for every many-valued or dynamic field, where `path` is a number
-from `_paths`. Semi-joins become `IN (SELECT ...)`, so that no join can double a row, and every `NOT` takes an unknown
-(a missing field) for false first.
+Each collection has a table with the columns `_id`, `_tenant`, `_key`, `_body` and one column per scalar field. The
+side table `_many(id, path, value)` stores the values of all multi-valued and dynamic fields; `path` is an id from
+`_paths`. A semi-join compiles to `IN (SELECT ...)`, which never duplicates a row. `NOT` treats NULL (a missing field)
+as false.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from backends.records import Collection
 
 __all__ = ["Compiler", "Fragment", "collections_read", "column", "quote_identifier", "uses_range_index"]
 
-MAX_DEPTH = 10
-"""Deeper trees are cut into common table expressions: SQLite's parser has a stack of 100 entries."""
+_MAX_DEPTH = 10
+"""Depth above which a subtree becomes a common table expression. SQLite's parser stack has 100 entries."""
 
-MAX_SUBQUERY_DEPTH = 4
-"""How deep a question within a question counts: it takes some 18 entries of that stack, other nodes six at most."""
+_SUBQUERY_DEPTH = 4
+"""Depth that a subquery counts for. It takes about 18 entries of the parser stack, other nodes at most 6."""
 
-MAX_TERMS = 200
-"""More alternatives than this are joined as a tree: the depth of an expression is limited to 1,000."""
+_MAX_TERMS = 200
+"""Number of terms above which they are joined as a tree. SQLite limits the depth of an expression to 1,000."""
 
-RANGES = ("<", "<=", ">", ">=")
+_RANGE_OPERATORS = ("<", "<=", ">", ">=")
 
-MAX_PARAMS = 200
-"""Longer lists of values are bound as one JSON array: the number of parameters is limited."""
+_MAX_PARAMS = 200
+"""Number of values above which they are bound as one JSON array. SQLite limits the number of parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A piece of SQL and what is bound to it, in order."""
+    """SQL text with its parameters in order."""
 
     text: str
     params: tuple[Key, ...] = ()
 
 
 def quote_identifier(name: str) -> str:
-    """A name as SQL writes an identifier."""
+    """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def column(path: str) -> str:
-    """The column of a scalar field."""
+    """Return the quoted column name of a scalar field."""
     return '"_key"' if path == KEY else quote_identifier(path)
 
 
 def collections_read(where: Where) -> set[str]:
-    """The other collections that a condition looks into."""
+    """Return the names of the collections in the subqueries of a condition."""
     match where:
         case In(_, Subquery(collection, _, inner)):
             return {collection} | collections_read(inner)
@@ -65,117 +65,120 @@ def collections_read(where: Where) -> set[str]:
 
 
 def uses_range_index(owner: Collection, where: Where) -> str | None:
-    """The indexed field whose range is what a condition has to offer, when nothing in it finds fewer at once."""
-    ranged = None
-    for term in _terms(where):
+    """Return the indexed field of a range comparison, if the condition has no more selective index; otherwise None."""
+    range_field = None
+    for term in _conjuncts(where):
         if not isinstance(term, Compare | In):
             continue
-        held = owner.field_for(term.field)
-        if term.field == KEY or held.multi_valued or held.is_dynamic:
+        field = owner.field_for(term.field)
+        if term.field == KEY or not field.is_scalar:
             return None
-        if held.indexed and isinstance(term, Compare) and term.operator in RANGES:
-            ranged = term.field
-        elif held.indexed:
+        if field.indexed and isinstance(term, Compare) and term.operator in _RANGE_OPERATORS:
+            range_field = term.field
+        elif field.indexed:
             return None
-    return ranged
+    return range_field
 
 
-def _terms(where: Where) -> Iterator[Where]:
-    """What all must hold, whatever is nested how."""
+def _conjuncts(where: Where) -> Iterator[Where]:
+    """Yield the terms of nested conjunctions."""
     if isinstance(where, And):
         for term in where.terms:
-            yield from _terms(term)
+            yield from _conjuncts(term)
     else:
         yield where
 
 
 class Compiler:
-    """Compiles conditions on one statement; `path_id` numbers the paths of the side table (-1: never stored)."""
+    """Compiler of the conditions of one statement. `path_id` returns the id of a path, or -1 if it was never stored."""
 
     def __init__(self, collections: Mapping[str, Collection], path_id: Callable[[str, str], int], tenant: int) -> None:
         self._collections = collections
         self._path_id = path_id
         self._tenant = tenant
-        self._tables: list[Fragment] = []
+        self._subtrees: list[Fragment] = []
 
     def rows(self, owner: Collection, where: Where, *, by_range: bool = False) -> Fragment:
-        """`FROM ... WHERE ...` for the records of this tenant that match.
+        """Return `FROM ... WHERE ...` for the matching records of the tenant.
 
-        `by_range` keeps SQLite from going through all keys of the tenant, so that it takes the index of the range.
+        `by_range` makes SQLite use the index of the range comparison instead of the index of the tenant's keys.
         """
-        found = self._where(owner, where, 0)
-        here = f"FROM {quote_identifier(owner.name)} WHERE {'+' if by_range else ''}_tenant = ?"
-        return Fragment(f"{here} AND {found.text}", (self._tenant, *found.params))
+        condition = self._where(owner, where, 0)
+        table = f"FROM {quote_identifier(owner.name)} WHERE {'+' if by_range else ''}_tenant = ?"
+        return Fragment(f"{table} AND {condition.text}", (self._tenant, *condition.params))
 
     def prefix(self) -> Fragment:
-        """`WITH ...` for what had to be cut out; stands before the SELECT, its values before the others."""
-        if not self._tables:
+        """Return `WITH ...` with the subtrees of deep conditions, or empty text. It goes before the SELECT.
+
+        Call it after `rows`.
+        """
+        if not self._subtrees:
             return Fragment("")
-        text = ", ".join(f"_cut{n} AS MATERIALIZED ({cut.text})" for n, cut in enumerate(self._tables))
-        return Fragment(f"WITH {text} ", tuple(value for cut in self._tables for value in cut.params))
+        text = ", ".join(f"_subtree{n} AS MATERIALIZED ({subtree.text})" for n, subtree in enumerate(self._subtrees))
+        return Fragment(f"WITH {text} ", tuple(value for subtree in self._subtrees for value in subtree.params))
 
     def order(self, owner: Collection, order: Sequence[OrderBy]) -> Fragment:
-        """`ORDER BY ...`: missing last ascending and first descending, the key as the last tie-break."""
+        """Return `ORDER BY ...` with the key as the last criterion."""
         parts: list[str] = []
-        bound: list[Key] = []
-        for item in order:
-            ends = "DESC NULLS FIRST" if item.descending else "ASC NULLS LAST"
-            if item.field == KEY:
-                parts.append(f"_key {'DESC' if item.descending else 'ASC'}")
+        params: list[Key] = []
+        for criterion in order:
+            direction = "DESC NULLS FIRST" if criterion.descending else "ASC NULLS LAST"
+            if criterion.field == KEY:
+                parts.append(f"_key {'DESC' if criterion.descending else 'ASC'}")
                 break
-            if self._scalar(owner, item.field):
-                parts.append(f"{column(item.field)} {ends}")
+            if self._is_scalar(owner, criterion.field):
+                parts.append(f"{column(criterion.field)} {direction}")
             else:
-                parts.append(f"(SELECT min(value) FROM _many WHERE id = _id AND path = ?) {ends}")
-                bound.append(self._path_id(owner.name, item.field))
+                parts.append(f"(SELECT min(value) FROM _many WHERE id = _id AND path = ?) {direction}")
+                params.append(self._path_id(owner.name, criterion.field))
         else:
             parts.append("_key ASC")
-        return Fragment("ORDER BY " + ", ".join(parts), tuple(bound))
+        return Fragment("ORDER BY " + ", ".join(parts), tuple(params))
 
     def _where(self, owner: Collection, where: Where, depth: int) -> Fragment:
-        if depth > MAX_DEPTH and not isinstance(where, Compare):
-            return self._with_subqueries_limited(owner, where)
+        if depth > _MAX_DEPTH and not isinstance(where, Compare):
+            return self._as_subtree(owner, where)
         match where:
             case Compare(field, operator, value):
                 return self._compare(owner, field, operator, value)
-            case In(field, Subquery() as select):
-                return self._within(owner, field, self._select(select, depth + MAX_SUBQUERY_DEPTH))
+            case In(field, Subquery() as subquery):
+                return self._in_rows(owner, field, self._subquery(subquery, depth + _SUBQUERY_DEPTH))
             case In(field, tuple() as values):
                 return self._in(owner, field, values)
             case Not(Not(term)):
                 return self._where(owner, term, depth)
             case Not(term):
-                found = self._where(owner, term, depth + 1)
-                return Fragment(f"NOT ifnull({found.text}, 0)", found.params)
+                condition = self._where(owner, term, depth + 1)
+                return Fragment(f"NOT ifnull({condition.text}, 0)", condition.params)
             case And(terms):
-                return self._joined(owner, terms, " AND ", "1", depth)
+                return self._join(owner, terms, " AND ", "1", depth)
             case Or(terms):
-                return self._joined(owner, terms, " OR ", "0", depth)
-        raise TypeError(f"{where!r} is no condition")
+                return self._join(owner, terms, " OR ", "0", depth)
+        raise TypeError(f"{where!r} is not a condition")
 
-    def _with_subqueries_limited(self, owner: Collection, where: Where) -> Fragment:
-        found = self._where(owner, where, 0)
-        bound = (self._tenant, *found.params)
-        self._tables.append(
-            Fragment(f"SELECT _id FROM {quote_identifier(owner.name)} WHERE _tenant = ? AND {found.text}", bound)
+    def _as_subtree(self, owner: Collection, where: Where) -> Fragment:
+        condition = self._where(owner, where, 0)
+        params = (self._tenant, *condition.params)
+        self._subtrees.append(
+            Fragment(f"SELECT _id FROM {quote_identifier(owner.name)} WHERE _tenant = ? AND {condition.text}", params)
         )
-        return Fragment(f"_id IN _cut{len(self._tables) - 1}")
+        return Fragment(f"_id IN _subtree{len(self._subtrees) - 1}")
 
-    def _joined(self, owner: Collection, terms: Sequence[Where], word: str, empty: str, depth: int) -> Fragment:
+    def _join(self, owner: Collection, terms: Sequence[Where], operator: str, empty: str, depth: int) -> Fragment:
         if len(terms) == 1:
             return self._where(owner, terms[0], depth)
         if not terms:
             return Fragment(empty)
-        found = [self._where(owner, term, depth + 1) for term in terms]
-        text = _tree([part.text for part in found], word)
-        return Fragment(f"({text})", tuple(value for part in found for value in part.params))
+        conditions = [self._where(owner, term, depth + 1) for term in terms]
+        text = _join_as_tree([each.text for each in conditions], operator)
+        return Fragment(f"({text})", tuple(value for each in conditions for value in each.params))
 
     def _compare(self, owner: Collection, field: str, operator: str, value: Key) -> Fragment:
         def test(name: str) -> str:
             return f"instr({name}, ?) > 0" if operator == "~" else f"{name} {operator} ?"
 
-        value = _bound(value)
-        if self._scalar(owner, field):
+        value = _to_param(value)
+        if self._is_scalar(owner, field):
             return Fragment(test(column(field)), (value,))
         path = self._path_id(owner.name, field)
         return Fragment(f"_id IN (SELECT id FROM _many WHERE path = ? AND {test('value')})", (path, value))
@@ -183,52 +186,55 @@ class Compiler:
     def _in(self, owner: Collection, field: str, values: tuple[Key, ...]) -> Fragment:
         if not values:
             return Fragment("0")
-        values = tuple(map(_bound, values))
-        if len(values) <= MAX_PARAMS:
-            return self._within(owner, field, Fragment(", ".join("?" * len(values)), values))
-        # SQLite's JSON ends a string at a NUL, so values that hold one are bound on their own
+        values = tuple(map(_to_param, values))
+        if len(values) <= _MAX_PARAMS:
+            return self._in_rows(owner, field, Fragment(", ".join("?" * len(values)), values))
+        # SQLite's JSON functions end a string at a NUL character, so such values are bound one by one.
         plain = [value for value in values if not (isinstance(value, str) and "\0" in value)]
-        odd = tuple(value for value in values if isinstance(value, str) and "\0" in value)
+        with_nul = tuple(value for value in values if isinstance(value, str) and "\0" in value)
         rows = Fragment("SELECT value FROM json_each(?)", (orjson.dumps(plain).decode(),))
-        found = self._within(owner, field, rows)
-        if not odd:
-            return found
-        others = self._joined(
-            owner, [In(field, odd[n : n + MAX_PARAMS]) for n in range(0, len(odd), MAX_PARAMS)], " OR ", "0", 0
+        condition = self._in_rows(owner, field, rows)
+        if not with_nul:
+            return condition
+        others = self._join(
+            owner,
+            [In(field, with_nul[n : n + _MAX_PARAMS]) for n in range(0, len(with_nul), _MAX_PARAMS)],
+            " OR ",
+            "0",
+            0,
         )
-        return Fragment(f"({found.text} OR {others.text})", found.params + others.params)
+        return Fragment(f"({condition.text} OR {others.text})", condition.params + others.params)
 
-    def _within(self, owner: Collection, field: str, rows: Fragment) -> Fragment:
-        if self._scalar(owner, field):
+    def _in_rows(self, owner: Collection, field: str, rows: Fragment) -> Fragment:
+        if self._is_scalar(owner, field):
             return Fragment(f"{column(field)} IN ({rows.text})", rows.params)
         path = self._path_id(owner.name, field)
         return Fragment(
             f"_id IN (SELECT id FROM _many WHERE path = ? AND value IN ({rows.text}))", (path, *rows.params)
         )
 
-    def _select(self, select: Subquery, depth: int) -> Fragment:
-        other = self._collections[select.collection]
-        found = self._where(other, select.where, depth)
-        here = f"FROM {quote_identifier(other.name)} WHERE _tenant = ? AND {found.text}"
-        bound = (self._tenant, *found.params)
-        if self._scalar(other, select.field):
-            return Fragment(f"SELECT {column(select.field)} {here}", bound)
-        path = self._path_id(other.name, select.field)
-        return Fragment(f"SELECT value FROM _many WHERE path = ? AND id IN (SELECT _id {here})", (path, *bound))
+    def _subquery(self, subquery: Subquery, depth: int) -> Fragment:
+        other = self._collections[subquery.collection]
+        condition = self._where(other, subquery.where, depth)
+        rows = f"FROM {quote_identifier(other.name)} WHERE _tenant = ? AND {condition.text}"
+        params = (self._tenant, *condition.params)
+        if self._is_scalar(other, subquery.field):
+            return Fragment(f"SELECT {column(subquery.field)} {rows}", params)
+        path = self._path_id(other.name, subquery.field)
+        return Fragment(f"SELECT value FROM _many WHERE path = ? AND id IN (SELECT _id {rows})", (path, *params))
 
     @staticmethod
-    def _scalar(owner: Collection, path: str) -> bool:
-        field = owner.field_for(path)
-        return not (field.multi_valued or field.is_dynamic)
+    def _is_scalar(owner: Collection, path: str) -> bool:
+        return owner.field_for(path).is_scalar
 
 
-def _bound(value: Key) -> Key:
-    """Numbers are kept as REAL; SQLite's integers end at 64 bits."""
+def _to_param(value: Key) -> Key:
+    """Return a number as float, as numbers are stored as REAL. SQLite's integers have only 64 bits."""
     return value if isinstance(value, str) else float(value)
 
 
-def _tree(parts: list[str], word: str) -> str:
-    while len(parts) > MAX_TERMS:
-        groups = (parts[n : n + MAX_TERMS] for n in range(0, len(parts), MAX_TERMS))
-        parts = [f"({word.join(group)})" for group in groups]
-    return word.join(parts)
+def _join_as_tree(parts: list[str], operator: str) -> str:
+    while len(parts) > _MAX_TERMS:
+        groups = (parts[n : n + _MAX_TERMS] for n in range(0, len(parts), _MAX_TERMS))
+        parts = [f"({operator.join(group)})" for group in groups]
+    return operator.join(parts)

@@ -1,4 +1,4 @@
-"""The file of a SQLite store: how connections are made, what tables there are, and the one lock for writers."""
+"""Connections to a SQLite store, the conversion of driver errors, and the write lock."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from backends.errors import InvalidQueryError, StorageBusyError, StorageUnavailableError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "WriteLock",
@@ -23,23 +19,29 @@ __all__ = [
 ]
 
 
+_BUSY_TIMEOUT_SECONDS = 10
+_LOCK_POLL_SECONDS = 0.01
+
+
 @contextlib.contextmanager
-def driver_errors(what: str) -> Iterator[None]:
-    """Turn every error of the driver into one of the contract, with the driver's as its cause."""
+def driver_errors(action: str) -> Iterator[None]:
+    """Convert every driver error into a StorageError whose message starts with `action`."""
     try:
         yield
     except sqlite3.OperationalError as error:
         busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-        raise (StorageBusyError if busy else StorageUnavailableError)(f"{what}: {error}") from error
+        raise (StorageBusyError if busy else StorageUnavailableError)(f"{action}: {error}") from error
     except UnicodeEncodeError as error:
-        raise InvalidQueryError(f"{what}: {error.object!r} cannot be written as UTF-8") from error
+        raise InvalidQueryError(f"{action}: {error.object!r} cannot be encoded as UTF-8") from error
     except (sqlite3.Error, sqlite3.Warning, OSError, OverflowError) as error:
-        raise StorageUnavailableError(f"{what}: {error}") from error
+        raise StorageUnavailableError(f"{action}: {error}") from error
 
 
 def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
-    """A connection in autocommit mode. Only writers checkpoint, and they do it under the lock (design section 3)."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=10)
+    """Return a connection in autocommit mode, read-only unless `writes`. It never runs a checkpoint by itself."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_TIMEOUT_SECONDS
+    )
     try:
         for pragma in ("wal_autocheckpoint = 0", "synchronous = FULL", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
@@ -51,15 +53,15 @@ def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
 
 
 class WriteLock:
-    """One writer at a time, among the threads of this process and among processes."""
+    """Exclusive lock for the writers of all threads and processes."""
 
     def __init__(self, path: Path) -> None:
         self._threads = threading.Lock()
         self._processes = FileLock(path, mode=0o600, thread_local=False)
 
     @contextlib.contextmanager
-    def held(self, wait: float) -> Iterator[None]:
-        """Hold the lock. Raises StorageBusyError when it is not free within `wait` seconds."""
+    def hold(self, wait: float) -> Iterator[None]:
+        """Hold the lock during a `with` block. Raises StorageBusyError if it is not free within `wait` seconds."""
         self.acquire(wait)
         try:
             yield
@@ -67,20 +69,22 @@ class WriteLock:
             self.release()
 
     def acquire(self, wait: float) -> None:
-        """Take the lock. Raises StorageBusyError when it is not free within `wait` seconds."""
+        """Take the lock. Raises StorageBusyError if it is not free within `wait` seconds."""
         if not self._threads.acquire(timeout=max(wait, 0)):
-            raise StorageBusyError(f"another thread has been writing for more than {wait:g} s")
+            raise StorageBusyError(f"another thread held the store for more than {wait:g} seconds: try again")
         try:
-            self._processes.acquire(timeout=max(wait, 0), poll_interval=0.01)
+            self._processes.acquire(timeout=max(wait, 0), poll_interval=_LOCK_POLL_SECONDS)
         except BaseException as error:
             self._threads.release()
             if isinstance(error, Timeout):
-                raise StorageBusyError(f"another process has been writing for more than {wait:g} s") from None
+                raise StorageBusyError(
+                    f"another process held the store for more than {wait:g} seconds: try again"
+                ) from None
             if isinstance(error, OSError):
                 raise StorageUnavailableError(f"the lock file cannot be used: {error}") from error
             raise
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._processes.release()
         self._threads.release()

@@ -1,4 +1,4 @@
-"""The reading connections of a SQLite store, whose transactions outlive a request for as long as nobody writes."""
+"""Pool of the read connections of a SQLite store. Read transactions stay open between requests until a commit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -17,181 +17,202 @@ from backends.sqlite.connection import connect, driver_errors
 
 __all__ = ["ConnectionPool", "ReadConnection"]
 
-IDLE_SECONDS = 1.0
-"""Seconds that an unused read transaction may live: it keeps the WAL from being emptied."""
+_MAX_IDLE_SECONDS = 1.0
+"""Maximum age of an unused read transaction. An open read transaction keeps the WAL from being emptied."""
 
-Version: TypeAlias = tuple[int, int] | None
-"""What a connection that is always held says of commits by others: which connection, and its `data_version`."""
+StoreVersion: TypeAlias = tuple[int, int]
+"""Number of the keep-alive connection, and its `PRAGMA data_version`."""
 
 
 @dataclass
-class KeepAliveConnection:
-    """A connection that is held as long as the store is open: it keeps the file in WAL mode, and tells of commits.
+class _KeepAliveConnection:
+    """Connection that is open as long as the store. It keeps the file in WAL mode and reports commits.
 
-    `wal` is False while the file is in another mode, in which a read transaction that is left open would keep a writer
-    waiting.
+    `is_wal` is False while the file is in another journal mode. In that mode an open read transaction would make a
+    writer wait.
     """
 
     number: int
     connection: sqlite3.Connection
-    wal: bool
+    is_wal: bool
 
 
 @dataclass(eq=False)
 class ReadConnection:
-    """A connection, perhaps in a read transaction: `version` is the store's when that began."""
+    """Connection with an optional read transaction; `version` is the store version at its start."""
 
     connection: sqlite3.Connection
-    version: Version = None
+    version: StoreVersion | None = None
     tenants: dict[str, tuple[int, int]] = field(default_factory=dict)
-    used: float = 0.0
+    last_used: float = 0.0
 
     def tenant(self, name: str) -> tuple[int, int]:
-        """Number and revision of a tenant in this transaction; (-1, 0) for one that never wrote."""
-        found = self.tenants.get(name)
-        if found is None:
+        """Return the id and revision of a tenant in this transaction; (-1, 0) for an unknown tenant."""
+        row = self.tenants.get(name)
+        if row is None:
             sql = "SELECT id, revision FROM _tenants WHERE name = ?"
-            found = self.tenants[name] = self.connection.execute(sql, (name,)).fetchone() or (-1, 0)
-        return found
+            row = self.tenants[name] = self.connection.execute(sql, (name,)).fetchone() or (-1, 0)
+        return row
 
-    def begin(self, version: Version) -> None:
-        """Start a transaction on what is newest now."""
+    def begin(self, version: StoreVersion | None) -> None:
+        """Start a transaction on the newest state."""
         self.end()
         self.connection.execute("BEGIN")
         self.version = version
 
     def end(self) -> None:
-        """End the transaction, if there is one."""
+        """End the transaction if there is one."""
         self.version = None
         self.tenants.clear()
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.close()
+
 
 class ConnectionPool:
-    """A pool. While nobody commits, a reader's last transaction still shows what is newest.
+    """Pool of read connections. Thread-safe.
 
-    `at_rest` is called, in a thread of its own, when nobody has read for a while and no transaction is open any more.
+    As long as no process commits, the last transaction of a connection shows the newest state and is used again. This
+    saves statements on each request. A statement is fast, but releases the interpreter lock several times.
 
-    So a request that follows another needs few statements beside its own: each costs little, but gives the
-    interpreter's lock away several times.
+    `on_idle` is called in a background thread after all unused transactions have been ended.
     """
 
-    def __init__(self, path: Path, at_rest: Callable[[], None]) -> None:
+    def __init__(self, path: Path, on_idle: Callable[[], None]) -> None:
         self._path = path
-        self._at_rest = at_rest
+        self._on_idle = on_idle
         self._idle: deque[ReadConnection] = deque()
-        self._anchoring = threading.Lock()
-        self._anchor: KeepAliveConnection | None = None
+        self._open: set[ReadConnection] = set()
+        self._lock = threading.Lock()
+        self._keep_alive: _KeepAliveConnection | None = None
         self._numbers = count()
         self._sweeper: threading.Thread | None = None
 
-    def version(self) -> tuple[int, int]:
-        """Another value after every commit by anyone, in this process or another. Raises StorageUnavailableError."""
-        return self._version()[0]
+    def version(self) -> StoreVersion:
+        """Return a value that changes with every commit of any process. Raises StorageUnavailableError."""
+        return self._version_and_mode()[0]
 
-    def acquire(self, since: object = None) -> ReadConnection:
-        """A reader in a transaction on what is newest, or on what was so at the version `since`. Raises StorageUnavailableError."""
-        reader = self._pooled()
-        if reader.version is None or reader.version != since:
+    def acquire(self, at_least: object = None) -> ReadConnection:
+        """Return a connection in a transaction on the newest state, or on that of the version `at_least`.
+
+        Raises StorageUnavailableError.
+        """
+        reader = self._take()
+        if reader.version is None or reader.version != at_least:
             try:
-                self._renew(reader)
+                self._refresh(reader)
             except BaseException:
                 self.discard(reader)
                 raise
         return reader
 
-    def _pooled(self) -> ReadConnection:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            with driver_errors(f"the database {self._path.name}"):
-                return ReadConnection(connect(self._path))
-
-    def _renew(self, reader: ReadConnection) -> None:
-        # The version is asked for before the transaction begins: a commit in between makes it too old, never too new.
-        version, wal = self._version()
-        if reader.version != version:
-            with driver_errors(f"the database {self._path.name}"):
-                reader.begin(version if wal else None)
-
     def release(self, reader: ReadConnection, *, clean: bool = True) -> None:
-        """Give a reader back; `clean` when none of its statements is still running."""
+        """Put a connection back; `clean` is True if none of its statements is still running."""
         try:
             if not clean or reader.version is None:
                 reader.end()
         except sqlite3.Error:
             self.discard(reader)
             return
-        reader.used = time.monotonic()
+        reader.last_used = time.monotonic()
         self._idle.append(reader)
         if self._sweeper is None and reader.version is not None:
-            self._sweep_later()
+            self._start_sweeper()
 
-    def close_idle(self) -> None:
-        """End the transactions of all readers that nobody uses: what they hold of the WAL cannot be emptied."""
-        waiting: list[ReadConnection] = []
-        with contextlib.suppress(IndexError):
-            while True:
-                waiting.append(self._idle.popleft())
-        for reader in waiting:
-            self._ended(reader)
+    def end_idle_transactions(self) -> None:
+        """End the transactions of all unused connections, so that the WAL can be emptied."""
+        for reader in list(self._pop_idle()):
+            self._end_transaction(reader)
 
     def discard(self, reader: ReadConnection) -> None:
-        """Close a reader for good."""
-        with contextlib.suppress(sqlite3.Error):
-            reader.connection.close()
+        """Close a connection for good."""
+        self._open.discard(reader)
+        reader.close()
+
+    def close_unused(self) -> None:
+        """Close every connection that no snapshot uses, and the keep-alive connection. The pool stays usable."""
+        with self._lock:
+            keep_alive, self._keep_alive = self._keep_alive, None
+            if keep_alive is not None:
+                keep_alive.connection.close()
+        for reader in self._pop_idle():
+            self.discard(reader)
 
     def close(self) -> None:
-        """Close every connection that no snapshot uses, the one that is always held too; `take` opens them again."""
-        with self._anchoring:
-            anchor, self._anchor = self._anchor, None
-            if anchor is not None:
-                anchor.connection.close()
+        """Close every connection. Open snapshots raise StorageUnavailableError from now on."""
+        self.close_unused()
+        for reader in list(self._open):
+            self.discard(reader)
+
+    def _take(self) -> ReadConnection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            with driver_errors(f"the database {self._path.name}"):
+                reader = ReadConnection(connect(self._path))
+            self._open.add(reader)
+            return reader
+
+    def _pop_idle(self) -> Iterator[ReadConnection]:
         with contextlib.suppress(IndexError):
             while True:
-                self.discard(self._idle.pop())
+                yield self._idle.popleft()
 
-    def _version(self) -> tuple[tuple[int, int], bool]:
-        with self._anchoring, driver_errors(f"the database {self._path.name}"):
-            anchor = self._anchor
-            if anchor is None:
-                anchor = self._anchor = self._anchored()
-            (version,) = anchor.connection.execute("PRAGMA data_version").fetchone()
-            return (anchor.number, version), anchor.wal
+    def _refresh(self, reader: ReadConnection) -> None:
+        # The version is read before the transaction begins: a commit in between makes it too old, never too new.
+        version, is_wal = self._version_and_mode()
+        if reader.version != version:
+            with driver_errors(f"the database {self._path.name}"):
+                reader.begin(version if is_wal else None)
 
-    def _anchored(self) -> KeepAliveConnection:
+    def _version_and_mode(self) -> tuple[StoreVersion, bool]:
+        with self._lock, driver_errors(f"the database {self._path.name}"):
+            keep_alive = self._keep_alive
+            if keep_alive is None:
+                keep_alive = self._keep_alive = self._connect_keep_alive()
+            (version,) = keep_alive.connection.execute("PRAGMA data_version").fetchone()
+            return (keep_alive.number, version), keep_alive.is_wal
+
+    def _connect_keep_alive(self) -> _KeepAliveConnection:
         connection = connect(self._path)
-        connection.execute("SELECT id FROM _tenants LIMIT 1").fetchall()
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        return KeepAliveConnection(next(self._numbers), connection, mode == "wal")
+        try:
+            connection.execute("SELECT id FROM _tenants LIMIT 1").fetchall()
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+        return _KeepAliveConnection(next(self._numbers), connection, mode == "wal")
 
-    def _sweep_later(self) -> None:
-        with self._anchoring:
+    def _start_sweeper(self) -> None:
+        with self._lock:
             if self._sweeper is None:
                 self._sweeper = threading.Thread(target=self._sweep, name="chalk-readers", daemon=True)
                 self._sweeper.start()
 
     def _sweep(self) -> None:
-        """End transactions that nobody has used for a while; over when there are none."""
+        """End transactions that were not used recently. The thread ends when no transaction is open."""
         while True:
-            time.sleep(IDLE_SECONDS)
-            late = time.monotonic() - IDLE_SECONDS
+            time.sleep(_MAX_IDLE_SECONDS)
+            deadline = time.monotonic() - _MAX_IDLE_SECONDS
             for _ in range(len(self._idle)):
                 with contextlib.suppress(IndexError):
-                    self._sweep_one(self._idle.popleft(), late)
+                    self._sweep_one(self._idle.popleft(), deadline)
             if not any(reader.version for reader in list(self._idle)):
                 self._sweeper = None
-                self._at_rest()
+                self._on_idle()
                 return
 
-    def _sweep_one(self, reader: ReadConnection, late: float) -> None:
-        if reader.version is not None and reader.used < late:
-            self._ended(reader)
+    def _sweep_one(self, reader: ReadConnection, deadline: float) -> None:
+        if reader.version is not None and reader.last_used < deadline:
+            self._end_transaction(reader)
         else:
             self._idle.append(reader)
 
-    def _ended(self, reader: ReadConnection) -> None:
+    def _end_transaction(self, reader: ReadConnection) -> None:
         try:
             reader.end()
         except sqlite3.Error:

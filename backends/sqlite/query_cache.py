@@ -1,4 +1,4 @@
-"""What is known of questions that a SQLite store was asked: how to ask them, how many match, and which rows."""
+"""Cache of compiled queries with their numbers of matches and row ids."""
 
 from __future__ import annotations
 
@@ -11,57 +11,67 @@ from typing import TypeAlias
 from backends.query import OrderBy, Where
 from backends.sqlite.compiler import Fragment
 
-__all__ = ["CachedQuery", "Kind", "QueryCache"]
+__all__ = ["CacheKey", "CachedQuery", "QueryCache"]
 
-Kind: TypeAlias = tuple[str, str, Where, tuple[OrderBy, ...]]
+CacheKey: TypeAlias = tuple[str, str, Where, tuple[OrderBy, ...]]
+"""Tenant, collection, condition and order: all of a query except its page."""
+
+_MAX_ENTRIES = 4096
+_MAX_ROW_ID_BYTES = 64 << 20
+_ROW_ID_BYTES = 8
 
 
 @dataclass(slots=True)
 class CachedQuery:
-    """What is known of one question (all of a query but its page) at one revision of one tenant."""
+    """Compiled query at one revision of one tenant, with its results so far."""
 
     revision: int
     with_: Fragment
     rows: Fragment
     order: Fragment
-    quick: Fragment | None = None
-    """The same rows where a range finds them; quicker to count, and to have when they are few."""
-    in_order: bool = False
-    """Whether they come in the order that is asked for."""
+    range_rows: Fragment | None = None
+    """The same rows selected by a range index; faster to count, and to read if there are few."""
+    range_is_ordered: bool = False
+    """True if `range_rows` come in the order of the query."""
     total: int | None = None
+    """Number of matching records; None if not counted yet."""
     ids: array[int] | None = None
-    rising: bool = False
-    asked: int = field(default=0)
-    numbering: threading.Lock = field(default_factory=threading.Lock)
+    """Row ids of all matching records in the order of the query; None if not selected yet."""
+    ids_ascend: bool = False
+    """True if `ids` are in ascending order, which is the order of the table."""
+    uses: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while `ids` are selected, so that concurrent readers of the same query select them once."""
 
 
 class QueryCache:
-    """Plans of late questions, shared by all snapshots, bounded in number and in bytes of row numbers."""
+    """LRU cache of compiled queries, bounded in entries and in bytes of row ids. Thread-safe."""
 
-    def __init__(self, entries: int = 4096, max_bytes: int = 64 << 20) -> None:
-        self._plans: OrderedDict[Kind, CachedQuery] = OrderedDict()
-        self._entries, self._bytes, self._used = entries, max_bytes, 0
+    def __init__(self, max_entries: int = _MAX_ENTRIES, max_bytes: int = _MAX_ROW_ID_BYTES) -> None:
+        self._queries: OrderedDict[CacheKey, CachedQuery] = OrderedDict()
+        self._max_entries, self._max_bytes = max_entries, max_bytes
+        self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, kind: Kind, revision: int) -> CachedQuery | None:
-        """The plan, unless it is of another revision."""
+    def get(self, key: CacheKey, revision: int) -> CachedQuery | None:
+        """Return the cached query; None if there is none at this revision."""
         with self._lock:
-            plan = self._plans.get(kind)
-            if plan is None or plan.revision != revision:
+            cached = self._queries.get(key)
+            if cached is None or cached.revision != revision:
                 return None
-            self._plans.move_to_end(kind)
-            return plan
+            self._queries.move_to_end(key)
+            return cached
 
-    def store(self, kind: Kind, plan: CachedQuery) -> None:
-        """Remember a plan, or that it has grown by its array."""
+    def store(self, key: CacheKey, query: CachedQuery) -> None:
+        """Store a query. Call it again after the query got its row ids."""
         with self._lock:
-            if old := self._plans.pop(kind, None):
-                self._used -= _size(old) if old is not plan else 0
-            self._plans[kind] = plan
-            self._used += _size(plan)
-            while len(self._plans) > self._entries or (self._used > self._bytes and len(self._plans) > 1):
-                self._used -= _size(self._plans.popitem(last=False)[1])
+            if old := self._queries.pop(key, None):
+                self._bytes -= _size(old) if old is not query else 0
+            self._queries[key] = query
+            self._bytes += _size(query)
+            while len(self._queries) > self._max_entries or (self._bytes > self._max_bytes and len(self._queries) > 1):
+                self._bytes -= _size(self._queries.popitem(last=False)[1])
 
 
-def _size(plan: CachedQuery) -> int:
-    return 8 * len(plan.ids) if plan.ids is not None else 0
+def _size(query: CachedQuery) -> int:
+    return _ROW_ID_BYTES * len(query.ids) if query.ids is not None else 0

@@ -1,4 +1,4 @@
-"""Tables and indexes of a SQLite store: create them, and widen them for new fields."""
+"""Tables and indexes of a SQLite store, created or extended for the declared collections."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 __all__ = [
-    "APPLICATION_ID",
     "MANY_INDEX",
-    "SCHEMA",
     "has_our_schema",
     "indexes",
     "key_index",
@@ -28,70 +26,74 @@ __all__ = [
     "scalar_paths",
 ]
 
-APPLICATION_ID = 0x43484B46
-"""Marks the file as ours ("CHKF"), so that nobody's other database is filled with a roster by mistake."""
+_APPLICATION_ID = 0x43484B46
+"""SQLite application id ("CHKF"). It protects databases of other programs from being used as a store."""
 
 
-PAGE_BYTES = 8192
-"""Bytes of a page: a record takes about a thousand, of which SQLite's own 4,096 would hold few and waste the rest."""
+_PAGE_BYTES = 8192
+"""Size of a database page. A record takes about 1,000 bytes, so SQLite's default of 4,096 would waste space."""
 
 
-SCHEMA = {
+_SCHEMA = {
     "_tenants": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL DEFAULT 0)",
     "_paths": "(id INTEGER PRIMARY KEY, collection TEXT NOT NULL, path TEXT NOT NULL, UNIQUE (collection, path))",
     "_many": "(id INTEGER, path INTEGER, value, PRIMARY KEY (id, path, value)) WITHOUT ROWID",
 }
 
 
+_LOCK_TIMEOUT_SECONDS = 60
+
 MANY_INDEX = 'CREATE INDEX IF NOT EXISTS "_many:value" ON _many (value, path)'
 
 
 def prepare_database(path: Path, collections: Iterable[Collection], lock: WriteLock) -> None:
-    """Create or widen the tables in the file; what is complete is left alone, so that no writer is waited for.
+    """Create the file and its tables, or add missing tables and columns.
 
-    Raises StoreFailed, or StoreBusy when the lock is needed and not free within a minute.
+    A complete file needs no write lock, so it opens without waiting for a writer. Raises StorageUnavailableError.
+    Raises StorageBusyError if the lock is needed and not free within 60 seconds.
     """
-    wanted = list(collections)
+    declared = list(collections)
     with driver_errors(f"the database {path.name}"):
-        if path.exists() and not _lacking(path, wanted):
+        if path.exists() and not _missing_columns(path, declared):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with lock.held(60):
+        with lock.hold(_LOCK_TIMEOUT_SECONDS):
             _create(path)
-            if missing := _lacking(path, wanted):
+            if missing := _missing_columns(path, declared):
                 with contextlib.closing(connect(path, writes=True)) as connection:
-                    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
                     connection.execute("PRAGMA journal_mode = WAL")
-                    _widen(connection, missing)
+                    _add_missing(connection, missing)
 
 
 def _create(path: Path) -> None:
-    """Make the file ours to read before SQLite makes it everybody's.
+    """Create the file with mode 0600 before SQLite creates it with the default mode.
 
-    A file that is there is not opened: closing it again would end every lock that this process holds on it (POSIX).
+    An existing file is not opened: closing it would release every POSIX lock that this process holds on it.
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
-def _lacking(path: Path, collections: Iterable[Collection]) -> dict[Collection, list[str]]:
-    """For each collection what the file lacks: columns, or `_key` for its table. Raises StoreFailed if not ours."""
+def _missing_columns(path: Path, collections: Iterable[Collection]) -> dict[Collection, list[str]]:
+    """Return the missing columns by collection; `_key` stands for the whole table.
+
+    Raises StorageUnavailableError for the database of another program.
+    """
     with contextlib.closing(connect(path)) as connection:
         if not has_our_schema(connection):
-            raise StorageUnavailableError(
-                f"{path.name} is a SQLite database, but not one of Chalk Flask: name another file"
-            )
-        have = _columns(connection)
-    bare = not have.keys() >= SCHEMA.keys()
-    missing = {c: [p for p in ("_key", *scalar_paths(c)) if p not in have.get(c.name, ())] for c in collections}
-    return {c: paths for c, paths in missing.items() if paths or bare}
+            raise StorageUnavailableError(f"{path.name} is a SQLite database of another program: name another file")
+        present = _columns(connection)
+    incomplete = not present.keys() >= _SCHEMA.keys()
+    missing = {c: [p for p in ("_key", *scalar_paths(c)) if p not in present.get(c.name, ())] for c in collections}
+    return {c: paths for c, paths in missing.items() if paths or incomplete}
 
 
 def has_our_schema(connection: sqlite3.Connection) -> bool:
-    """Whether the database is new or one that we made."""
-    (marked,) = connection.execute("PRAGMA application_id").fetchone()
+    """Return True if the database is empty or a store of this program."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    return bool(marked == APPLICATION_ID or tables == 0)
+    return bool(application_id == _APPLICATION_ID or tables == 0)
 
 
 def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
@@ -102,21 +104,21 @@ def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
     }
 
 
-def _widen(connection: sqlite3.Connection, missing: Mapping[Collection, list[str]]) -> None:
-    # sqlite-utils takes a tenth of a second to import, so a store that lacks nothing never does
+def _add_missing(connection: sqlite3.Connection, missing: Mapping[Collection, list[str]]) -> None:
+    # The import takes 0.1 seconds, so it is left to stores that need it.
     from sqlite_utils import Database
 
     database = Database(connection, execute_plugins=False)
     with database.atomic():
-        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        for name, columns in SCHEMA.items():
+        database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        for name, columns in _SCHEMA.items():
             database.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns}")
         database.execute(MANY_INDEX)
         for collection, paths in missing.items():
-            _widen_table(database, collection, paths)
+            _extend_table(database, collection, paths)
 
 
-def _widen_table(database: Database, collection: Collection, paths: list[str]) -> None:
+def _extend_table(database: Database, collection: Collection, paths: list[str]) -> None:
     table = database.table(collection.name)
     if "_key" in paths:
         types = {"_id": int, "_tenant": int, "_key": str, "_body": bytes}
@@ -130,23 +132,23 @@ def _widen_table(database: Database, collection: Collection, paths: list[str]) -
 
 
 def scalar_paths(collection: Collection) -> tuple[str, ...]:
-    """The fields that have a column of their own, in order."""
-    return tuple(f.path for f in collection.fields if not (f.multi_valued or f.is_dynamic))
+    """Return the paths of the scalar fields, which have their own columns, in order."""
+    return tuple(field.path for field in collection.fields if field.is_scalar)
 
 
 def key_index(collection: Collection) -> str:
-    """The index that makes keys unique within a tenant, as SQL."""
+    """Return the SQL of the index that makes keys unique within a tenant."""
     name = quote_identifier(f"{collection.name}:_key")
     return f"CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {quote_identifier(collection.name)} (_tenant, _key)"
 
 
 def indexes(collection: Collection) -> dict[str, str]:
-    """The secondary indexes of a collection's table by name, as SQL; those of common values end with the key."""
-    found = {}
+    """Return the SQL of the secondary indexes by name. An index of a low-cardinality field ends with the key."""
+    statements = {}
     for field in collection.fields:
-        if field.indexed and not (field.multi_valued or field.is_dynamic):
+        if field.indexed and field.is_scalar:
             name = quote_identifier(f"{collection.name}:{field.path}")
-            # SQLite sorts an index fastest by a first column that is text and differs; few stores have many tenants
+            # SQLite builds an index fastest if its first column is text with many values. `_tenant` has few values.
             columns = f"{quote_identifier(field.path)}, _tenant{', _key' if field.low_cardinality else ''}"
-            found[name] = f"CREATE INDEX IF NOT EXISTS {name} ON {quote_identifier(collection.name)} ({columns})"
-    return found
+            statements[name] = f"CREATE INDEX IF NOT EXISTS {name} ON {quote_identifier(collection.name)} ({columns})"
+    return statements

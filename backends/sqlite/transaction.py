@@ -1,4 +1,8 @@
-"""Writing a SQLite store: batches of rows, the side table beside them, secondary indexes last in a large load."""
+"""Write transactions of a SQLite store.
+
+Records are written in batches, with their multiple values in the side table `_many`. A large load into an empty table
+creates the secondary indexes at the end.
+"""
 
 from __future__ import annotations
 
@@ -24,62 +28,67 @@ from backends.validation import check_record, get_collection
 
 __all__ = ["SQLiteTransaction"]
 
-BATCH = 1000
-LARGE = 5_000
-"""From this many records on, an empty table is loaded without its secondary indexes."""
+_PUT_BATCH_SIZE = 1000
+_DELETE_BATCH_SIZE = 500
+
+_MIN_LARGE_LOAD_RECORDS = 5_000
+"""Number of records from which an empty table is loaded without its secondary indexes."""
 
 
-FEW = 250_000
-"""So many values in the side table are soon indexed anew."""
+_MAX_REBUILT_VALUES = 250_000
+"""Up to this number of values in the side table, a new index is faster than updates of the old one."""
 
 
 class SQLiteTransaction(SQLiteSnapshot, Transaction):
-    """The one open write transaction; `finish` is told whether it commits, and gives lock and connection back."""
+    """Write transaction on its own connection.
+
+    `on_finish(connection, committed)` must roll back unless committed, close the connection and release the write lock.
+    """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         tenant: str,
         collections: Mapping[str, Collection],
-        finish: Callable[[sqlite3.Connection, bool], None],
+        on_finish: Callable[[sqlite3.Connection, bool], None],
     ) -> None:
         connection.execute("INSERT OR IGNORE INTO _tenants (name) VALUES (?)", (tenant,))
         super().__init__(ReadConnection(connection), tenant, collections)
-        self._finish = finish
-        self._touched: set[str] = set()
-        self._later: dict[str, None] = {}
+        self._on_finish = on_finish
+        self._written: set[str] = set()
+        self._postponed_sql: dict[str, None] = {}
         self._path_ids: dict[tuple[str, str], int] = {}
 
     def put(self, collection: str, records: Iterable[Record]) -> None:
-        """Store the records, a thousand at a time."""
+        """Store the records in batches of 1,000."""
         owner = get_collection(collection, self._collections)
-        waiting = iter(records)
-        first = list(islice(waiting, LARGE))
-        table = _TableWriter(owner, self._tenant_id, self._stored_path)
+        remaining = iter(records)
+        first = list(islice(remaining, _MIN_LARGE_LOAD_RECORDS))
+        table = _RowBuilder(owner, self._tenant_id, self._path_id_for)
         with driver_errors(f"writing {collection}"):
-            empty = len(first) == LARGE and self._empty(collection)
-            if empty:
+            is_large_load = len(first) == _MIN_LARGE_LOAD_RECORDS and self._is_empty(collection)
+            if is_large_load:
                 self._postpone_indexes(owner)
-            with background_inserts(self._open(), ahead=empty) as insert:
-                for batch in batched(chain(first, waiting), BATCH):
-                    self._touched.add(collection)
-                    self._put_batch(table, batch, insert, fresh=empty)
-            if empty:
+            with background_inserts(self._open(), ahead=is_large_load) as insert:
+                for batch in batched(chain(first, remaining), _PUT_BATCH_SIZE):
+                    self._written.add(collection)
+                    self._put_batch(table, batch, insert, fresh=is_large_load)
+            if is_large_load:
                 self._finish_load(owner)
 
     def delete(self, collection: str, keys: Iterable[str]) -> None:
-        """Remove the records, a few hundred at a time."""
+        """Delete the records in batches of 500."""
         owner = get_collection(collection, self._collections)
-        for batch in batched(keys, BATCH // 2):
-            self._touched.add(collection)
+        for batch in batched(keys, _DELETE_BATCH_SIZE):
+            self._written.add(collection)
             with driver_errors(f"writing {collection}"):
-                self._delete_rows(owner, list(self._ids(owner, batch).values()))
+                self._delete_rows(owner, list(self._row_ids(owner, batch).values()))
 
     def close(self) -> None:
-        """Undo what was not committed, and let the next writer in."""
+        """Roll back uncommitted changes and release the write lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._finish(connection, False)
+            self._on_finish(connection, False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,104 +102,108 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
     def _commit(self) -> None:
         connection = self._open()
         with driver_errors("committing"):
-            for sql in self._later:
+            for sql in self._postponed_sql:
                 connection.execute(sql)
-            if any(self._collections[name].bumps_revision for name in self._touched):
-                moved = max(self.revision + 1, time.time_ns() // 1000)
-                connection.execute("UPDATE _tenants SET revision = ? WHERE id = ?", (moved, self._tenant_id))
+            if any(self._collections[name].bumps_revision for name in self._written):
+                revision = max(self.revision + 1, time.time_ns() // 1000)
+                connection.execute("UPDATE _tenants SET revision = ? WHERE id = ?", (revision, self._tenant_id))
             connection.execute("COMMIT")
         self.committed = time.time()
         self._connection = None
-        self._finish(connection, True)
+        self._on_finish(connection, True)
 
-    def _put_batch(self, table: _TableWriter, batch: list[Record], insert: _Insert, *, fresh: bool) -> None:
-        """Write a batch; `fresh` when the table was empty, so that nothing need be looked up and replaced."""
+    def _put_batch(self, table: _RowBuilder, batch: list[Record], insert: _Insert, *, fresh: bool) -> None:
+        """Write a batch. With `fresh` the table was empty before the load, so no record is looked up and replaced."""
         latest = {record.key: record for record in batch}
-        last = table.last or self._last(table.name)
-        table.last = last + len(latest)
-        known = {} if fresh else self._ids(table.owner, list(latest))
+        last = table.last_id or self._max_row_id(table.name)
+        table.last_id = last + len(latest)
+        existing = {} if fresh else self._row_ids(table.owner, list(latest))
         rows: list[object] = []
-        sides: list[object] = []
-        for number, record in enumerate(latest.values(), last + 1):
-            if record.key not in known:
-                table.add(number, record, rows, sides)
+        side_rows: list[object] = []
+        for row_id, record in enumerate(latest.values(), last + 1):
+            if record.key not in existing:
+                table.add(row_id, record, rows, side_rows)
         insert(table.target, table.width, rows)
-        if sides:
-            insert("_many (id, path, value)", 3, sides)
-        if known:
-            self._change(table, [(number, latest[key]) for key, number in known.items()])
+        if side_rows:
+            insert("_many (id, path, value)", 3, side_rows)
+        if existing:
+            self._replace(table, [(row_id, latest[key]) for key, row_id in existing.items()])
 
-    def _change(self, table: _TableWriter, records: Sequence[tuple[int, Record]]) -> None:
+    def _replace(self, table: _RowBuilder, records: Sequence[tuple[int, Record]]) -> None:
         rows: list[object] = []
-        sides: list[object] = []
-        for number, record in records:
-            table.add(number, record, rows, sides)
+        side_rows: list[object] = []
+        for row_id, record in records:
+            table.add(row_id, record, rows, side_rows)
         width = table.width
-        update_rows(
+        _update_rows(
             self._open(),
             table.name,
             table.columns[1:],
-            [rows[at : at + width] for at in range(0, len(rows), width)],
-            list(zip(*[iter(sides)] * 3, strict=True)),
-            self._stored_paths(table.owner),
+            [rows[start : start + width] for start in range(0, len(rows), width)],
+            list(zip(*[iter(side_rows)] * 3, strict=True)),
+            self._path_ids_of(table.owner),
         )
 
-    def _stored_paths(self, owner: Collection) -> list[int]:
+    def _path_ids_of(self, owner: Collection) -> list[int]:
         return [row[0] for row in self._open().execute("SELECT id FROM _paths WHERE collection = ?", (owner.name,))]
 
-    def _last(self, table: str) -> int:
+    def _max_row_id(self, table: str) -> int:
         (last,) = self._open().execute(f"SELECT ifnull(max(_id), 0) FROM {table}").fetchone()
         return int(last)
 
     def _finish_load(self, owner: Collection) -> None:
-        """Index the keys of a table that was loaded without; of a key that came twice the later record stays."""
+        """Create the index of the keys after a large load. Of records with the same key, the last one stays."""
         connection, name = self._open(), quote_identifier(owner.name)
         try:
             connection.execute(key_index(owner))
         except sqlite3.IntegrityError:
             latest = f"SELECT max(_id) FROM {name} GROUP BY _tenant, _key"
-            doubled = connection.execute(f"SELECT _id FROM {name} WHERE _id NOT IN ({latest})").fetchall()
-            self._delete_rows(owner, [number for (number,) in doubled])
+            duplicates = connection.execute(f"SELECT _id FROM {name} WHERE _id NOT IN ({latest})").fetchall()
+            self._delete_rows(owner, [row_id for (row_id,) in duplicates])
             connection.execute(key_index(owner))
 
-    def _ids(self, owner: Collection, keys: Sequence[str]) -> dict[str, int]:
+    def _row_ids(self, owner: Collection, keys: Sequence[str]) -> dict[str, int]:
         marks = ", ".join("?" * len(keys))
         sql = f"SELECT _key, _id FROM {quote_identifier(owner.name)} WHERE _tenant = ? AND _key IN ({marks})"
         return dict(self._open().execute(sql, (self._tenant_id, *keys)).fetchall())
 
     def _delete_rows(self, owner: Collection, ids: list[int]) -> None:
-        connection, rows = self._open(), [(number,) for number in ids]
-        if paths := self._stored_paths(owner):
+        connection, rows = self._open(), [(row_id,) for row_id in ids]
+        if paths := self._path_ids_of(owner):
             marks = ", ".join("?" * len(paths))
             connection.executemany(
-                f"DELETE FROM _many WHERE id = ? AND path IN ({marks})", [(number, *paths) for number in ids]
+                f"DELETE FROM _many WHERE id = ? AND path IN ({marks})", [(row_id, *paths) for row_id in ids]
             )
         connection.executemany(f"DELETE FROM {quote_identifier(owner.name)} WHERE _id = ?", rows)
 
-    def _stored_path(self, collection: str, path: str) -> int:
-        found = self._path_ids.get((collection, path))
-        if found is None:
+    def _path_id_for(self, collection: str, path: str) -> int:
+        path_id = self._path_ids.get((collection, path))
+        if path_id is None:
             get_collection(collection, self._collections).field_for(path)
             self._open().execute("INSERT OR IGNORE INTO _paths (collection, path) VALUES (?, ?)", (collection, path))
-            found = self._path_ids[collection, path] = self._path_id(collection, path)
-        return found
+            path_id = self._path_ids[collection, path] = self._path_id(collection, path)
+        return path_id
 
     def _postpone_indexes(self, owner: Collection) -> None:
         connection = self._open()
-        waiting = indexes(owner)
-        if self._few_values():
-            waiting[quote_identifier("_many:value")] = MANY_INDEX
-        for name, sql in waiting.items():
+        postponed = indexes(owner)
+        if self._should_rebuild_values_index():
+            postponed[quote_identifier("_many:value")] = MANY_INDEX
+        for name, sql in postponed.items():
             connection.execute(f"DROP INDEX IF EXISTS {name}")
-            self._later[sql] = None
+            self._postponed_sql[sql] = None
         connection.execute(f"DROP INDEX IF EXISTS {quote_identifier(f'{owner.name}:_key')}")
 
-    def _few_values(self) -> bool:
-        """Whether the index of the side table is made anew sooner than it is kept up, row by row, through a load."""
-        (last,) = self._open().execute(f"SELECT count(*) FROM (SELECT 1 FROM _many LIMIT {FEW + 1})").fetchone()
-        return int(last) <= FEW
+    def _should_rebuild_values_index(self) -> bool:
+        """Return True if rebuilding the index of the side table is faster than updating it for each row."""
+        (count,) = (
+            self._open()
+            .execute(f"SELECT count(*) FROM (SELECT 1 FROM _many LIMIT {_MAX_REBUILT_VALUES + 1})")
+            .fetchone()
+        )
+        return int(count) <= _MAX_REBUILT_VALUES
 
-    def _empty(self, table: str) -> bool:
+    def _is_empty(self, table: str) -> bool:
         row = self._open().execute(f"SELECT EXISTS (SELECT 1 FROM {quote_identifier(table)})").fetchone()
         return bool(row == (0,))
 
@@ -198,8 +211,8 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 _Insert: TypeAlias = Callable[[str, int, list[object]], None]
 
 
-class _TableWriter:
-    """How the records of one collection become rows."""
+class _RowBuilder:
+    """Converter of the records of one collection into table rows and side-table rows."""
 
     def __init__(self, owner: Collection, tenant: int, path_id: Callable[[str, str], int]) -> None:
         self.owner = owner
@@ -207,84 +220,88 @@ class _TableWriter:
         self._tenant = tenant
         self._path_id = path_id
         self._scalars = scalar_paths(owner)
-        self._known = frozenset(self._scalars)
-        kinds = {f.kind for f in owner.fields if not (f.multi_valued or f.is_dynamic)}
-        # one kind of scalar can be checked by type alone; where both occur every record is looked at
-        self._plain = frozenset({str, type(None)}) if kinds <= {"text"} else frozenset()
+        self._scalar_set = frozenset(self._scalars)
+        kinds = {field.kind for field in owner.fields if field.is_scalar}
+        # If all scalar fields are text, their types show that the values are valid. Otherwise each record is checked.
+        self._unchecked_types = frozenset({str, type(None)}) if kinds <= {"text"} else frozenset()
         self.columns = ("_id", "_tenant", "_key", "_body", *self._scalars)
         self.target = f"{self.name} ({', '.join(map(quote_identifier, self.columns))})"
         self.width = len(self.columns)
-        self.last = 0
-        """The highest row number given out; 0 before the first."""
+        self.last_id = 0
+        """Highest row id in use; 0 before the first."""
 
-    def add(self, number: int, record: Record, rows: list[object], sides: list[object]) -> None:
-        """Append a record's row, flat, and what the side table holds of it. Raises InvalidQueryError."""
+    def add(self, row_id: int, record: Record, rows: list[object], side_rows: list[object]) -> None:
+        """Append the values of a record's row to `rows`, and of its side-table rows to `side_rows`.
+
+        Both lists are flat. Raises InvalidQueryError.
+        """
         values = record.values
         scalars = [*map(values.get, self._scalars)]
-        if not self._plain.issuperset(map(type, scalars)):
+        if not self._unchecked_types.issuperset(map(type, scalars)):
             check_record(record, self.owner)
             scalars = [float(value) if isinstance(value, (int, float)) else value for value in scalars]
-        rows += (number, self._tenant, record.key, record.body, *scalars)
+        rows += (row_id, self._tenant, record.key, record.body, *scalars)
         if len(values) != len(scalars) - scalars.count(None):
-            self._add_sides(number, values, sides)
+            self._add_side_rows(row_id, values, side_rows)
 
-    def _add_sides(self, number: int, values: Mapping[str, Value], sides: list[object]) -> None:
-        for path in values.keys() - self._known:
+    def _add_side_rows(self, row_id: int, values: Mapping[str, Value], side_rows: list[object]) -> None:
+        for path in values.keys() - self._scalar_set:
             value = values[path]
             if value is not None:
                 path_id = self._path_id(self.owner.name, path)
                 for single in dict.fromkeys(value) if isinstance(value, tuple) else (value,):
-                    sides += (number, path_id, single if isinstance(single, str) else float(single))
+                    side_rows += (row_id, path_id, single if isinstance(single, str) else float(single))
 
 
-def update_rows(
+def _update_rows(
     connection: sqlite3.Connection,
     table: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
-    sides: Sequence[tuple[int, int, object]],
+    side_rows: Sequence[tuple[int, int, object]],
     paths: Sequence[int],
 ) -> None:
-    """Make stored rows what they are to be: row number first, then the values of `columns`.
+    """Update stored rows to `rows`: row id first, then the values of `columns`.
 
-    `sides` is all that the side table is to hold of them under the paths of their collection, `paths`.
+    `side_rows` (row id, path id, value) replace all side-table rows of these rows under `paths`, the path ids of their
+    collection.
     """
-    numbers = orjson.dumps([row[0] for row in rows]).decode()
-    _change_rows(connection, table, columns, rows, numbers)
+    row_ids = orjson.dumps([row[0] for row in rows]).decode()
+    _update_table_rows(connection, table, columns, rows, row_ids)
     if paths:
-        _change_sides(connection, set(sides), paths, numbers)
+        _update_side_rows(connection, set(side_rows), paths, row_ids)
 
 
-def _change_rows(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: str
+def _update_table_rows(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]], row_ids: str
 ) -> None:
     names = ", ".join(map(quote_identifier, columns))
-    found = connection.execute(
-        f"SELECT _id, {names} FROM {table} WHERE _id IN (SELECT value FROM json_each(?))", (numbers,)
+    cursor = connection.execute(
+        f"SELECT _id, {names} FROM {table} WHERE _id IN (SELECT value FROM json_each(?))", (row_ids,)
     )
-    stored = {row[0]: row for row in found}
-    alike: dict[tuple[int, ...], list[list[object]]] = {}
+    stored = {row[0]: row for row in cursor}
+    rows_by_changes: dict[tuple[int, ...], list[list[object]]] = {}
     for row in rows:
-        former = stored[row[0]]
-        differing = tuple(at for at, value in enumerate(row) if value != former[at])
-        alike.setdefault(differing, []).append([*(row[at] for at in differing), row[0]])
-    # SQLite itself skips an update that changes nothing. But what was committed must be seen to have been.
-    same = [(number,) for (number,) in alike.pop((), ())]
-    connection.executemany(f"REPLACE INTO {table} SELECT * FROM {table} WHERE _id = ?", same)
-    for differing, values in alike.items():
-        assignments = ", ".join(f"{quote_identifier(columns[at - 1])} = ?" for at in differing)
+        old = stored[row[0]]
+        differing = tuple(index for index, value in enumerate(row) if value != old[index])
+        rows_by_changes.setdefault(differing, []).append([*(row[index] for index in differing), row[0]])
+    # SQLite skips an update that changes nothing, and then `data_version` would not show the commit.
+    unchanged = [(row_id,) for (row_id,) in rows_by_changes.pop((), ())]
+    connection.executemany(f"REPLACE INTO {table} SELECT * FROM {table} WHERE _id = ?", unchanged)
+    for differing, values in rows_by_changes.items():
+        assignments = ", ".join(f"{quote_identifier(columns[index - 1])} = ?" for index in differing)
         connection.executemany(f"UPDATE {table} SET {assignments} WHERE _id = ?", values)
 
 
-def _change_sides(
-    connection: sqlite3.Connection, wanted: set[tuple[int, int, object]], paths: Sequence[int], numbers: str
+def _update_side_rows(
+    connection: sqlite3.Connection, side_rows: set[tuple[int, int, object]], paths: Sequence[int], row_ids: str
 ) -> None:
     marks = ", ".join("?" * len(paths))
     stored = set(
         connection.execute(
             f"SELECT id, path, value FROM _many WHERE id IN (SELECT value FROM json_each(?)) AND path IN ({marks})",
-            (numbers, *paths),
+            (row_ids, *paths),
         )
     )
-    connection.executemany("DELETE FROM _many WHERE id = ? AND path = ? AND value = ?", stored - wanted)
-    connection.executemany("INSERT INTO _many (id, path, value) VALUES (?, ?, ?)", wanted - stored)
+    connection.executemany("DELETE FROM _many WHERE id = ? AND path = ? AND value = ?", stored - side_rows)
+    connection.executemany("INSERT INTO _many (id, path, value) VALUES (?, ?, ?)", side_rows - stored)

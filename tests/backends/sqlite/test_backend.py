@@ -62,13 +62,13 @@ def test_a_crowd_that_asks_for_the_same_order_waits_for_one_sort(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sorts: list[CachedQuery] = []
-    sort = SQLiteSnapshot._row_numbers
+    sort = SQLiteSnapshot._read_ids
 
     def noted(at: SQLiteSnapshot, plan: CachedQuery) -> array[int]:
         sorts.append(plan)
         return sort(at, plan)
 
-    monkeypatch.setattr(SQLiteSnapshot, "_row_numbers", noted)
+    monkeypatch.setattr(SQLiteSnapshot, "_read_ids", noted)
     people = Collection("people", (Field("name"),))
     query = Query("people", order=(OrderBy("name", descending=True),), limit=5)
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [people]) as store:
