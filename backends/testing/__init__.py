@@ -1,15 +1,16 @@
-"""The proof that a backend keeps the contract of `backends.base`: subclass the suite and name a URL.
+"""Test suite for the contract of `backends.base`. A backend passes it by subclassing `BackendConformance`:
 
     class TestMine(BackendConformance):
         @pytest.fixture
         def url(self, tmp_path: Path) -> str:
             return f"mine:///{tmp_path}/store"
 
-That is all of a backend's test. For readable failures, `conftest.py` says before anything imports this package:
+The fixture `url` returns the URL of a store that does not exist yet. The result is a complete test class for pytest.
+For readable failures, `conftest.py` must run this before any import of the package:
 
     pytest.register_assert_rewrite("backends.testing")
 
-It needs pytest and hypothesis, which the package itself does not.
+The suite needs pytest and hypothesis, which the other packages do not need.
 """
 
 from backends.testing.base import COLLECTIONS
@@ -35,9 +36,9 @@ class BackendConformance(
     ErrorConformance,
     PropertyConformance,
 ):
-    """Every promise of the contract as a test. A subclass gives the fixture `url`: a store that does not exist yet.
+    """Tests for every promise of the contract. A subclass defines the fixture `url`: a store that does not exist yet.
 
-    Class attributes say what applies: `durable` and `shared` as on the backend (both true unless said otherwise; a
-    test compares), `examples`, how many generated data sets are queried. A fixture `broken_url`, where given, names a
-    place that cannot be opened as a store, such as a file of something else.
+    The class attributes `durable` and `shared` must equal those of the backend; both default to True. `examples` is
+    the number of generated data sets. The optional fixture `broken_url` names a place that cannot be opened as a
+    store, such as a file of another program.
     """

@@ -1,4 +1,4 @@
-"""The collections that the suite stores, and what all of its parts start from."""
+"""Collections, records and helpers that all parts of the suite share."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ GROUPS = Collection(
 NOTES = Collection("notes", (Field("state"),), bumps_revision=False)
 
 COLLECTIONS = (PEOPLE, GROUPS, NOTES)
-"""Text, number, many and dynamic fields; two served collections and one that is not."""
+"""Text, number, multi-valued and dynamic fields; the last collection does not bump the revision."""
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
 
 def needs(attribute: str) -> Callable[[Test], Test]:
-    """Marks a test for suites whose class has the attribute, and has it true: `durable`, `shared`, `broken_url`."""
+    """Mark a test that runs only if the class attribute is true: `durable`, `shared` or `broken_url`."""
 
     def mark(test: Test) -> Test:
         test.needs = attribute  # type: ignore[attr-defined]  # functions take attributes; their type does not say so
@@ -71,13 +71,13 @@ def needs(attribute: str) -> Callable[[Test], Test]:
 
 
 class Conformance:
-    """A part of the suite: opens the store that the subclass's `url` names."""
+    """Base of the parts of the suite. It opens the store at the subclass's `url`."""
 
     durable: ClassVar[bool] = True
     shared: ClassVar[bool] = True
 
     def __init_subclass__(cls, **rest: Any) -> None:
-        """Tests of what the backend does not claim are no tests of this class: they are absent, not skipped."""
+        """Remove the tests of capabilities that the backend does not have, so that they are not reported as skipped."""
         super().__init_subclass__(**rest)
         for name in dir(cls):
             attribute = getattr(getattr(cls, name), "needs", None)
@@ -86,42 +86,42 @@ class Conformance:
 
     @pytest.fixture
     def url(self) -> str:
-        """Where a store may be made. Every subclass gives its own."""
-        raise NotImplementedError("give the fixture `url`: the URL of a store that does not exist yet")
+        """Return the URL of a store that does not exist yet. Every subclass overrides this."""
+        raise NotImplementedError("define the fixture `url`: the URL of a store that does not exist yet")
 
     @pytest.fixture
     def store(self, url: str) -> Iterator[Backend]:
-        """The open, empty store."""
+        """Yield the open, empty store."""
         with open_store(url, COLLECTIONS) as store:
             yield store
 
 
 def record(key: str, **values: Value) -> Record:
-    """A record whose body tells its key and a version; `home__street` stands for the path `home.street`."""
+    """Return a record whose body contains its key and values; `home__street` is the path `home.street`."""
     document = {"key": key, "values": [list(v) if isinstance(v, tuple) else v for v in values.values()]}
-    # Spaces and raw characters: bodies are bytes to keep, not documents to write again.
+    # Spaces and raw characters: the store must return the bytes, not encode the document again.
     body = json.dumps(document, ensure_ascii=False).encode()
     return Record(key, body, {path.replace("__", "."): value for path, value in values.items()})
 
 
 def person(number: int) -> Record:
-    """One of many: key `p000` and on, seven names in turn, no age for every fifth."""
+    """Return the record with key `p<number>`: one of seven names, and no age for every fifth number."""
     age = None if number % 5 == 0 else number
     return record(f"p{number:03}", name=f"name {number % 7}", age=age, tags=(f"t{number % 3}", "all"))
 
 
 def fill(store: Backend, collection: str, records: Iterable[Record], tenant: str = TENANT) -> None:
-    """Put the records in one transaction."""
+    """Store the records in one transaction."""
     with store.write(tenant) as transaction:
         transaction.put(collection, records)
 
 
 class SimulatedFailure(Exception):
-    """What a caller's own code may raise in the middle of a transaction."""
+    """Error of the caller's own code during a transaction."""
 
 
 def break_off(store: Backend, work: Callable[[Transaction], None]) -> None:
-    """Start a transaction, let `work` write in it, and fail; the failure comes through, unless `work` has its own."""
+    """Run `work` in a transaction that then fails with SimulatedFailure."""
     with pytest.raises(SimulatedFailure):
         _write_and_fail(store, work)
 
@@ -133,7 +133,7 @@ def _write_and_fail(store: Backend, work: Callable[[Transaction], None]) -> None
 
 
 def found(at: Snapshot, where: Where = MATCH_ALL, collection: str = "people") -> list[str]:
-    """The keys of the matching records as `find` gives them; `keys` and `exists` must agree."""
+    """Return the keys of the records that `find` returns; assert that `keys` and `exists` agree."""
     page = at.find(Query(collection, where))
     keys = documents(page.body())
     assert page.total == len(keys)
@@ -143,10 +143,10 @@ def found(at: Snapshot, where: Where = MATCH_ALL, collection: str = "people") ->
 
 
 def documents(body: bytes) -> list[str]:
-    """The keys of the documents of a page that `record` made."""
+    """Return the keys of the documents of a page that `record` created."""
     return [document["key"] for document in json.loads(b"[" + body + b"]")]
 
 
 def shown(value: object) -> str:
-    """A parameter as part of a test's name: printable and short."""
+    """Return a parameter as a short, printable part of a test id."""
     return ascii(value)[:100]

@@ -1,4 +1,4 @@
-"""What is refused, and that no error of a driver ever comes through."""
+"""Tests of rejected input. Every error must be a StorageError, never a driver's own error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found,
 
 __all__ = ["ErrorConformance"]
 
-LONE = "\ud800"
+LONE_SURROGATE = "\ud800"
 
 BAD_CONDITIONS: list[Where] = [
     Compare("no such field", "=", "x"),
@@ -46,14 +46,14 @@ BAD_CONDITIONS: list[Where] = [
     Compare("scores", "~", 1),
     Compare("age", "=", float("nan")),
     Compare("age", "<", 10**400),
-    Compare("name", "=", LONE),
-    Compare(KEY, "~", LONE),
-    Compare("metadata." + LONE, "=", "x"),
+    Compare("name", "=", LONE_SURROGATE),
+    Compare(KEY, "~", LONE_SURROGATE),
+    Compare("metadata." + LONE_SURROGATE, "=", "x"),
     In("no such field", ("x",)),
     In("no such field", ()),
     In("name", ("x", 1)),
     In("age", (1, "x")),
-    In("name", ("x", LONE)),
+    In("name", ("x", LONE_SURROGATE)),
     In("name", Subquery("no such collection", "name", MATCH_ALL)),
     In("name", Subquery("groups", "no such field", MATCH_ALL)),
     In("name", Subquery("groups", "name", MATCH_ALL)),
@@ -70,7 +70,7 @@ BAD_QUERIES = [
     Query(""),
     Query("people", order=(OrderBy("no such field"),)),
     Query("people", order=(OrderBy("name"), OrderBy("title", descending=True))),
-    Query("people", order=(OrderBy("metadata." + LONE),)),
+    Query("people", order=(OrderBy("metadata." + LONE_SURROGATE),)),
     Query("people", offset=-1),
     Query("people", limit=-1),
 ]
@@ -89,9 +89,9 @@ BAD_RECORDS = [
     Record("a", b"{}", {"age": float("nan")}),
     Record("a", b"{}", {"age": float("inf")}),
     Record("a", b"{}", {"age": 10**400}),
-    Record("a", b"{}", {"name": LONE}),
-    Record("a", b"{}", {"metadata." + LONE: "x"}),
-    Record(LONE, b"{}"),
+    Record("a", b"{}", {"name": LONE_SURROGATE}),
+    Record("a", b"{}", {"metadata." + LONE_SURROGATE: "x"}),
+    Record(LONE_SURROGATE, b"{}"),
     Record("a", b""),
     Record("a", b'{"a":\n1}'),
     Record("a", b'{"a":\t1}'),
@@ -99,12 +99,10 @@ BAD_RECORDS = [
 
 
 class ErrorConformance(Conformance):
-    """Only errors of the contract's own tree come out, and the store is whole after each."""
+    """Tests that invalid input raises an error of the contract and leaves the store intact."""
 
     @pytest.mark.parametrize("where", BAD_CONDITIONS, ids=shown)
-    def test_a_condition_on_what_is_not_declared_or_of_another_kind_is_refused(
-        self, store: Backend, where: Where
-    ) -> None:
+    def test_invalid_condition_is_rejected(self, store: Backend, where: Where) -> None:
         with store.read(TENANT) as at:
             with pytest.raises(InvalidQueryError):
                 at.find(Query("people", where))
@@ -114,19 +112,19 @@ class ErrorConformance(Conformance):
                 at.exists("people", where)
 
     @pytest.mark.parametrize("query", BAD_QUERIES, ids=shown)
-    def test_a_query_of_what_is_not_declared_is_refused(self, store: Backend, query: Query) -> None:
+    def test_invalid_query_is_rejected(self, store: Backend, query: Query) -> None:
         with store.read(TENANT) as at, pytest.raises(InvalidQueryError):
             at.find(query)
 
     @pytest.mark.parametrize("bad", BAD_RECORDS, ids=shown)
-    def test_a_record_that_does_not_fit_undoes_its_transaction(self, store: Backend, bad: Record) -> None:
+    def test_invalid_record_rolls_back_its_transaction(self, store: Backend, bad: Record) -> None:
         with pytest.raises(InvalidQueryError):
             fill(store, "people", [person(1), bad, person(2)])
         fill(store, "people", [person(3)])
         with store.read(TENANT) as at:
             assert found(at) == ["p003"]
 
-    def test_an_unknown_collection_is_refused_everywhere(self, store: Backend) -> None:
+    def test_unknown_collection_is_rejected_by_every_method(self, store: Backend) -> None:
         with store.read(TENANT) as at:
             with pytest.raises(InvalidQueryError):
                 at.get_many("no such collection", ["a"])
@@ -141,23 +139,23 @@ class ErrorConformance(Conformance):
         with pytest.raises(InvalidQueryError):
             remove(store, "no such collection", [])
 
-    def test_an_error_names_what_was_wrong(self, store: Backend) -> None:
+    def test_error_message_names_the_field(self, store: Backend) -> None:
         with store.read(TENANT) as at, pytest.raises(InvalidQueryError, match=r"people.*shoeSize"):
             at.find(Query("people", Compare("shoeSize", "=", 1)))
 
-    def test_keys_that_no_store_could_hold_are_unknown_or_refused(self, store: Backend) -> None:
+    def test_keys_without_utf8_form_are_unknown_or_rejected(self, store: Backend) -> None:
         fill(store, "people", [person(1)])
         with store.read(TENANT) as at:
-            assert nothing_or_refused(lambda: at.get_many("people", [LONE])) == {}
-        nothing_or_refused(lambda: remove(store, "people", [LONE]))
+            assert result_or_empty(lambda: at.get_many("people", [LONE_SURROGATE])) == {}
+        result_or_empty(lambda: remove(store, "people", [LONE_SURROGATE]))
         with store.read(TENANT) as at:
             assert found(at) == ["p001"]
 
-    def test_a_closed_snapshot_answers_nothing_more(self, store: Backend) -> None:
+    def test_closed_snapshot_raises_storage_unavailable_error(self, store: Backend) -> None:
         with store.read(TENANT) as at:
             pass
         at.close()
-        for ask in (
+        for call in (
             lambda: at.revision,
             lambda: at.find(Query("people")),
             lambda: at.exists("people"),
@@ -166,37 +164,37 @@ class ErrorConformance(Conformance):
             lambda: list(at.scan("people")),
         ):
             with pytest.raises(StorageUnavailableError):
-                ask()
+                call()
 
-    def test_a_transaction_that_is_over_takes_nothing_more(self, store: Backend) -> None:
+    def test_finished_transaction_raises_storage_unavailable_error(self, store: Backend) -> None:
         with store.write(TENANT) as committed:
             committed.put("people", [person(1)])
-        with pytest.raises(ZeroDivisionError), store.write(TENANT) as undone:
+        with pytest.raises(ZeroDivisionError), store.write(TENANT) as rolled_back:
             raise ZeroDivisionError
-        for over in committed, undone:
-            for ask in writes(over):
+        for transaction in committed, rolled_back:
+            for call in method_calls(transaction):
                 with pytest.raises(StorageUnavailableError):
-                    ask()
+                    call()
         with store.read(TENANT) as at:
             assert found(at) == ["p001"]
 
-    def test_a_closed_store_says_so(self, url: str) -> None:
+    def test_closed_store_raises_storage_unavailable_error(self, url: str) -> None:
         store = open_store(url, COLLECTIONS)
         store.close()
         store.close()
-        asks: list[Callable[[], object]] = [
+        calls: list[Callable[[], object]] = [
             lambda: store.read(TENANT),
             lambda: store.write(TENANT),
             lambda: store.version(TENANT),
             store.check,
             store.tenants,
         ]
-        for ask in asks:
+        for call in calls:
             with pytest.raises(StorageUnavailableError):
-                ask()
+                call()
 
     @needs("broken_url")
-    def test_what_is_no_store_is_not_taken_for_one(self, broken_url: str) -> None:
+    def test_file_of_another_program_is_not_opened(self, broken_url: str) -> None:
         with pytest.raises(StorageUnavailableError) as caught:
             use(broken_url)
         assert str(caught.value)
@@ -204,13 +202,13 @@ class ErrorConformance(Conformance):
 
 
 def remove(store: Backend, collection: str, keys: list[str]) -> None:
-    """Delete in a transaction of its own."""
+    """Delete the records in a separate transaction."""
     with store.write(TENANT) as transaction:
         transaction.delete(collection, keys)
 
 
-def writes(transaction: Transaction) -> list[Callable[[], Any]]:
-    """Everything that a transaction can be asked."""
+def method_calls(transaction: Transaction) -> list[Callable[[], Any]]:
+    """Return calls of all methods of the transaction."""
     return [
         lambda: transaction.put("people", [record("late")]),
         lambda: transaction.delete("people", ["p001"]),
@@ -222,15 +220,15 @@ def writes(transaction: Transaction) -> list[Callable[[], Any]]:
     ]
 
 
-def nothing_or_refused(ask: Callable[[], Any]) -> Any:
-    """The answer, where InvalidQueryError counts as none."""
+def result_or_empty(call: Callable[[], Any]) -> Any:
+    """Return the result of the call, or an empty dict if it raises InvalidQueryError."""
     try:
-        return ask()
+        return call()
     except InvalidQueryError:
         return {}
 
 
 def use(url: str) -> None:
-    """Open the store and look into it."""
+    """Open the store and read from it."""
     with open_store(url, COLLECTIONS) as store, store.read(TENANT) as at:
         at.find(Query("people")).body()

@@ -1,4 +1,4 @@
-"""Pages: counts, offsets, limits, chunks, and deep pages that are asked again and again."""
+"""Tests of pages: totals, offsets, limits, chunks, and repeated deep pages, which a backend may cache."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ KEYS = [one.key for one in PEOPLE]
 
 
 class PagingConformance(Conformance):
-    """Seven hundred people, in any order, from any place."""
+    """Tests of pages of 700 records in any order."""
 
     @pytest.fixture
-    def crowd(self, store: Backend) -> Backend:
-        """The store with seven hundred people in it."""
+    def filled(self, store: Backend) -> Backend:
+        """Return the store with 700 people."""
         fill(store, "people", PEOPLE)
         return store
 
@@ -51,14 +51,14 @@ class PagingConformance(Conformance):
         ],
         ids=shown,
     )
-    def test_pages_laid_side_by_side_are_the_whole(
-        self, crowd: Backend, where: Where, order: tuple[OrderBy, ...], expected: list[str] | None
+    def test_consecutive_pages_contain_every_record_once(
+        self, filled: Backend, where: Where, order: tuple[OrderBy, ...], expected: list[str] | None
     ) -> None:
-        with crowd.read(TENANT) as at:
-            whole = at.find(Query("people", where, order))
-            bodies = whole.body()
+        with filled.read(TENANT) as at:
+            complete = at.find(Query("people", where, order))
+            bodies = complete.body()
             keys = documents(bodies)
-            assert whole.total == len(keys) == len(set(keys))
+            assert complete.total == len(keys) == len(set(keys))
             assert expected is None or keys == expected
             for size in 1, 99, 256, 257, 700, 701:
                 starts = range(0, len(keys), size) if size > 1 else [0, 1, len(keys) - 1]
@@ -69,15 +69,17 @@ class PagingConformance(Conformance):
 
     @pytest.mark.parametrize("offset", [0, 1, 350, 699, 700, 701, HUGE])
     @pytest.mark.parametrize("limit", [None, 0, 1, 2, 256, HUGE])
-    def test_offset_and_limit_may_lie_far_outside(self, crowd: Backend, offset: int, limit: int | None) -> None:
-        with crowd.read(TENANT) as at:
+    def test_offset_and_limit_may_exceed_the_number_of_records(
+        self, filled: Backend, offset: int, limit: int | None
+    ) -> None:
+        with filled.read(TENANT) as at:
             page = at.find(Query("people", offset=offset, limit=limit))
             end = None if limit is None else offset + limit
             assert documents(page.body()) == KEYS[offset:end]
             assert page.total == 700
 
-    def test_an_empty_page_has_no_chunks_and_every_chunk_has_a_document(self, crowd: Backend) -> None:
-        with crowd.read(TENANT) as at:
+    def test_empty_page_has_no_chunks_and_each_chunk_has_a_document(self, filled: Backend) -> None:
+        with filled.read(TENANT) as at:
             for empty in (
                 Query("people", limit=0),
                 Query("people", offset=700),
@@ -89,24 +91,24 @@ class PagingConformance(Conformance):
             assert all(documents(chunk) for chunk in chunks)
             assert b",".join(chunks) == b",".join(one.body for one in PEOPLE)
 
-    def test_a_page_that_nobody_reads_to_its_end_is_in_nobodys_way(self, crowd: Backend) -> None:
+    def test_unfinished_page_does_not_block_writers_or_readers(self, filled: Backend) -> None:
         for _ in range(20):
-            with crowd.read(TENANT) as at:
+            with filled.read(TENANT) as at:
                 assert next(at.find(Query("people")).chunks).startswith(PEOPLE[0].body)
                 assert next(at.keys("people")) == "p000"
-        fill(crowd, "people", [person(700)])
-        with crowd.read(TENANT) as at:
+        fill(filled, "people", [person(700)])
+        with filled.read(TENANT) as at:
             assert at.find(Query("people", limit=1)).total == 701
 
-    def test_two_pages_of_one_snapshot_may_be_read_in_turn(self, crowd: Backend) -> None:
-        with crowd.read(TENANT) as at:
+    def test_pages_of_one_snapshot_can_be_read_alternately(self, filled: Backend) -> None:
+        with filled.read(TENANT) as at:
             one, two = (at.find(Query("people", order=(OrderBy("name"),))).chunks for _ in range(2))
             turns = list(zip(one, two, at.keys("people"), strict=False))
             assert all(left == right for left, right, _ in turns)
             assert [key for *_, key in turns] == KEYS[: len(turns)]
 
-    def test_closing_the_snapshot_ends_its_pages(self, crowd: Backend) -> None:
-        with crowd.read(TENANT) as at:
+    def test_closed_snapshot_ends_its_pages(self, filled: Backend) -> None:
+        with filled.read(TENANT) as at:
             page, keys = at.find(Query("people")), at.keys("people")
         with pytest.raises(StorageUnavailableError):
             list(page.chunks)
@@ -123,79 +125,77 @@ class PagingConformance(Conformance):
         ],
         ids=shown,
     )
-    def test_a_deep_page_stays_right_however_often_it_is_asked_and_whatever_is_written(
-        self, crowd: Backend, where: Where, order: tuple[OrderBy, ...]
+    def test_repeated_deep_pages_are_correct_after_each_write(
+        self, filled: Backend, where: Where, order: tuple[OrderBy, ...]
     ) -> None:
         query = Query("people", where, order, 600, 50)
-        with crowd.read(TENANT) as old:
-            before = asked_often(old, query)
-            with crowd.write(TENANT) as transaction:
-                assert asked_often(transaction, query) == before
+        with filled.read(TENANT) as old:
+            before = repeat(old, query)
+            with filled.write(TENANT) as transaction:
+                assert repeat(transaction, query) == before
                 first = documents(transaction.find(Query("people", where, order, 0, 1)).body())
                 transaction.delete("people", first)
-                within = asked_often(transaction, query)
+                within = repeat(transaction, query)
                 assert within == (before[0] - 1, before[1][1:] + within[1][-1:])
-            assert asked_often(old, query) == before
-        with crowd.read(TENANT) as new:
-            assert asked_often(new, query) == within
+            assert repeat(old, query) == before
+        with filled.read(TENANT) as new:
+            assert repeat(new, query) == within
 
-    def test_deep_pages_that_a_failed_transaction_saw_are_forgotten_with_it(self, crowd: Backend) -> None:
+    def test_deep_pages_of_a_failed_transaction_are_not_cached(self, filled: Backend) -> None:
         query = Query("people", Compare("tags", "=", "all"), (OrderBy("age"),), 500, 50)
-        with crowd.read(TENANT) as at:
-            before = asked_often(at, query)
+        with filled.read(TENANT) as at:
+            before = repeat(at, query)
 
         def work(transaction: Transaction) -> None:
             transaction.delete("people", KEYS[:200])
-            assert asked_often(transaction, query)[0] == 500
+            assert repeat(transaction, query)[0] == 500
 
-        break_off(crowd, work)
-        with crowd.read(TENANT) as at:
-            assert asked_often(at, query) == before
+        break_off(filled, work)
+        with filled.read(TENANT) as at:
+            assert repeat(at, query) == before
 
-    def test_deep_pages_of_what_is_not_served_stay_right_though_the_revision_does_not_move(
-        self, crowd: Backend
-    ) -> None:
-        fill(crowd, "notes", [record(key, state="open") for key in KEYS])
+    def test_deep_pages_are_correct_without_a_new_revision(self, filled: Backend) -> None:
+        fill(filled, "notes", [record(key, state="open") for key in KEYS])
         for query in (
             Query("notes", Compare("state", "=", "open"), (), 500, 10),
             Query("people", In(KEY, Subquery("notes", KEY, Compare("state", "=", "open"))), (), 500, 10),
         ):
-            with crowd.read(TENANT) as at:
-                assert asked_often(at, query)[1][0] == query_key(at, query)
-                total, keys = asked_often(at, query)
-            with crowd.write(TENANT) as transaction:
+            with filled.read(TENANT) as at:
+                assert repeat(at, query)[1][0] == first_key(at, query)
+                total, keys = repeat(at, query)
+            with filled.write(TENANT) as transaction:
                 transaction.delete("notes", [next(transaction.keys("notes"))])
-            with crowd.read(TENANT) as at:
-                assert asked_often(at, query)[0] == total - 1
-                assert asked_often(at, query)[1][:-1] == keys[1:]
+            with filled.read(TENANT) as at:
+                assert repeat(at, query)[0] == total - 1
+                assert repeat(at, query)[1][:-1] == keys[1:]
 
-    def test_keys_are_found_in_order_and_may_be_written_to_meanwhile(self, crowd: Backend) -> None:
+    def test_keys_come_in_order_and_allow_writes_during_iteration(self, filled: Backend) -> None:
         third = Compare("tags", "=", "t0")
-        with crowd.write(TENANT) as transaction:
+        with filled.write(TENANT) as transaction:
             transaction.delete("people", transaction.keys("people", third))
             assert found(transaction) == [key for number, key in enumerate(KEYS) if number % 3]
             transaction.put("people", (record(key, name="all of you") for key in transaction.keys("people")))
-        with crowd.read(TENANT) as at:
+        with filled.read(TENANT) as at:
             assert at.find(Query("people", Compare("name", "=", "all of you"), limit=0)).total == 466
 
-    def test_bodies_are_given_for_thousands_of_keys_that_may_be_unknown_or_repeated(self, crowd: Backend) -> None:
-        asked = [f"nobody {number}" for number in range(4000)] + KEYS + KEYS[:300]
-        with crowd.read(TENANT) as at:
-            assert at.get_many("people", asked) == {one.key: one.body for one in PEOPLE}
+    def test_get_many_accepts_thousands_of_unknown_or_repeated_keys(self, filled: Backend) -> None:
+        keys = [f"nobody {number}" for number in range(4000)] + KEYS + KEYS[:300]
+        with filled.read(TENANT) as at:
+            assert at.get_many("people", keys) == {one.key: one.body for one in PEOPLE}
             assert at.get_many("people", []) == {}
-            assert at.get_many("groups", asked) == {}
+            assert at.get_many("groups", keys) == {}
 
 
-def asked_often(at: Snapshot, query: Query) -> tuple[int, list[str]]:
-    """Total and keys of the page, which must be the same each of four times: caches fill at the second sighting."""
-    answers = []
+def repeat(at: Snapshot, query: Query) -> tuple[int, list[str]]:
+    """Return total and keys of the page after four equal results. Caches fill with the second query."""
+    results = []
     for _ in range(4):
         page = at.find(query)
-        answers.append((page.total, documents(page.body())))
-    assert answers[1:] == answers[:1] * 3
-    return answers[0]
+        results.append((page.total, documents(page.body())))
+    assert results[1:] == results[:1] * 3
+    return results[0]
 
 
-def query_key(at: Snapshot, query: Query) -> str:
-    """The key that stands at the page's beginning, counted out."""
+def first_key(at: Snapshot, query: Query) -> str:
+    """Return the first key of the page, found with `keys`."""
     return list(at.keys(query.collection, query.where))[query.offset]

@@ -1,4 +1,4 @@
-"""Generated records and queries: the backend must answer each as memory does, byte for byte."""
+"""Property-based tests: generated records and queries must give the same bytes as with the memory backend."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from backends.testing.base import COLLECTIONS, Conformance, record
 
 __all__ = ["PropertyConformance"]
 
-QUERIES = 12
-"""Queries asked of every generated data set."""
+QUERIES_PER_DATA_SET = 12
+"""Number of queries on each generated data set."""
 
-# Few letters, so that values meet; among them what patterns, quoting and encodings stumble over.
+# Few letters, so that values often match. Some are special in patterns, quoting and encodings.
 TEXTS = st.text(st.sampled_from("aAbé\u0301%_'\"\\\0😀\uffff"), max_size=3)
 NUMBERS = st.sampled_from([-1e300, -1, -0.5, -0.0, 0, 0.1, 0.5, 1, 2, 2**53, 1e300])
 KEYS = st.text(st.sampled_from("abc%\0😀\uffff"), max_size=2)
@@ -44,14 +44,14 @@ Data: TypeAlias = dict[str, dict[str, dict[str, Value]]]
 
 
 def values(collection: Collection) -> st.SearchStrategy[dict[str, Value]]:
-    """Values for some of a collection's fields, so that every field is missing now and then."""
+    """Generate values for some fields of the collection, so that each field is sometimes missing."""
     return st.fixed_dictionaries(
-        {}, optional={path: strategy for field in collection.fields for path, strategy in kept(field)}
+        {}, optional={path: strategy for field in collection.fields for path, strategy in field_values(field)}
     )
 
 
-def kept(field: Field) -> list[tuple[str, st.SearchStrategy[Value]]]:
-    """What a record may hold for a field, by path."""
+def field_values(field: Field) -> list[tuple[str, st.SearchStrategy[Value]]]:
+    """Return the strategies for the values of a field, by path."""
     single: st.SearchStrategy[Key] = NUMBERS if field.kind == "number" else TEXTS
     several = st.lists(single, max_size=3).map(tuple)
     if field.is_dynamic:
@@ -60,7 +60,7 @@ def kept(field: Field) -> list[tuple[str, st.SearchStrategy[Value]]]:
 
 
 def paths(collection: Collection, kind: str) -> list[str]:
-    """The paths of one kind that may be asked of a collection; one of them was never given a value."""
+    """Return the paths of one type that queries can use. One of them never has a value."""
     fields = [field for field in collection.fields if field.kind == kind]
     plain = [field.path for field in fields if not field.is_dynamic]
     dynamic = [field.path[:-1] + name for field in fields if field.is_dynamic for name in ("x", "y", "z")]
@@ -69,15 +69,15 @@ def paths(collection: Collection, kind: str) -> list[str]:
 
 @st.composite
 def leaves(draw: st.DrawFn, collection: Collection, depth: int) -> Where:
-    """A comparison, or a semi-join with values or with another tree's records."""
+    """Generate a comparison, or a semi-join with values or a subquery."""
     kind = draw(st.sampled_from(["text", "text", "number"]))
     single: st.SearchStrategy[Key] = NUMBERS if kind == "number" else TEXTS | KEYS
     field = draw(st.sampled_from(paths(collection, kind) or [KEY]))
     single = KEYS if field == KEY else single
-    form = draw(st.sampled_from(["compare", "compare", "among", "select"][: 4 if depth else 3]))
-    if form == "among":
+    form = draw(st.sampled_from(["compare", "compare", "in", "subquery"][: 4 if depth else 3]))
+    if form == "in":
         return In(field, draw(st.lists(single, max_size=4).map(tuple)))
-    if form == "select":
+    if form == "subquery":
         other = draw(st.sampled_from(COLLECTIONS))
         source = draw(st.sampled_from(paths(other, "text" if field == KEY else kind) or [KEY]))
         if source != KEY or kind == "text":
@@ -87,17 +87,17 @@ def leaves(draw: st.DrawFn, collection: Collection, depth: int) -> Where:
 
 
 def trees(collection: Collection, depth: int = 2) -> st.SearchStrategy[Where]:
-    """Trees of all nodes over a collection; selects nest `depth` deep."""
+    """Generate trees of all nodes on a collection, with subqueries of at most `depth` levels."""
 
-    def grown(inner: st.SearchStrategy[Where]) -> st.SearchStrategy[Where]:
+    def extend(inner: st.SearchStrategy[Where]) -> st.SearchStrategy[Where]:
         terms = st.lists(inner, max_size=3).map(tuple)
         return st.builds(Not, inner) | st.builds(And, terms) | st.builds(Or, terms)
 
-    return st.recursive(leaves(collection, depth), grown, max_leaves=4)
+    return st.recursive(leaves(collection, depth), extend, max_leaves=4)
 
 
 def queries(collection: Collection) -> st.SearchStrategy[Query]:
-    """Pages of a collection, some of them far outside."""
+    """Generate queries on a collection, some with offsets and limits beyond its size."""
     order = st.builds(OrderBy, st.sampled_from(paths(collection, "text") + paths(collection, "number")), st.booleans())
     return st.builds(
         Query,
@@ -112,54 +112,56 @@ def queries(collection: Collection) -> st.SearchStrategy[Query]:
 DATA: st.SearchStrategy[Data] = st.fixed_dictionaries(
     {one.name: st.dictionaries(KEYS, values(one), max_size=8) for one in COLLECTIONS}
 )
-ASKED = st.lists(st.one_of([queries(one) for one in COLLECTIONS]), min_size=QUERIES, max_size=QUERIES)
+QUERY_LISTS = st.lists(
+    st.one_of([queries(one) for one in COLLECTIONS]), min_size=QUERIES_PER_DATA_SET, max_size=QUERIES_PER_DATA_SET
+)
 
 
 class PropertyConformance(Conformance):
-    """Memory is the oracle."""
+    """Tests against the memory backend as reference."""
 
     examples: ClassVar[int] = 200
-    """Data sets that are generated, each with a dozen queries."""
+    """Number of generated data sets, each with 12 queries."""
 
-    def test_generated_queries_are_answered_as_memory_answers_them(
+    def test_generated_queries_match_the_memory_backend(
         self, store: Backend, record_testsuite_property: Callable[[str, object], None]
     ) -> None:
-        asked = 0
+        query_count = 0
         with open_store("memory:", COLLECTIONS) as memory:
 
             @settings(max_examples=self.examples, deadline=None, suppress_health_check=list(HealthCheck))
-            @given(DATA, ASKED)
+            @given(DATA, QUERY_LISTS)
             def agree(data: Data, queries: list[Query]) -> None:
-                nonlocal asked
-                tenant = f"data set {asked}"
+                nonlocal query_count
+                tenant = f"data set {query_count}"
                 for one in store, memory:
                     put_all(one, tenant, data)
                 with store.read(tenant) as at, memory.read(tenant) as expected:
                     for query in queries:
-                        assert answer(at, query) == answer(expected, query)
-                asked += len(queries)
+                        assert results(at, query) == results(expected, query)
+                query_count += len(queries)
 
             agree()
-        record_testsuite_property(f"generated queries, {type(self).__name__}", asked)
-        assert asked >= self.examples * QUERIES
+        record_testsuite_property(f"generated queries, {type(self).__name__}", query_count)
+        assert query_count >= self.examples * QUERIES_PER_DATA_SET
 
 
 def put_all(store: Backend, tenant: str, data: Data) -> None:
-    """The data set in one transaction, in the tenant's place for it."""
+    """Store the data set in one transaction."""
     with store.write(tenant) as transaction:
         for name, records in data.items():
-            # Twice for some: a put replaces, and nothing of what it replaced may be found.
-            transaction.put(name, [Record(key, b'{"old":1}', held) for key, held in list(records.items())[::2]])
-            transaction.put(name, [made(key, held) for key, held in records.items()])
+            # Every second record is stored twice: a replaced value must not be found.
+            transaction.put(name, [Record(key, b'{"old":1}', values) for key, values in list(records.items())[::2]])
+            transaction.put(name, [with_body(key, values) for key, values in records.items()])
 
 
-def made(key: str, held: dict[str, Value]) -> Record:
-    """A record whose body tells all of it."""
-    return Record(key, record(key, **held).body, held)
+def with_body(key: str, values: dict[str, Value]) -> Record:
+    """Return a record whose body contains its key and values."""
+    return Record(key, record(key, **values).body, values)
 
 
-def answer(at: Snapshot, query: Query) -> tuple[bytes, int, list[str], bool]:
-    """All that can be asked with one query."""
+def results(at: Snapshot, query: Query) -> tuple[bytes, int, list[str], bool]:
+    """Return the results of all read methods for one query."""
     page = at.find(query)
     return (
         page.body(),

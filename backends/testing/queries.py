@@ -1,4 +1,4 @@
-"""Every node and operator of the query tree on every kind of field, with and without values."""
+"""Tests of every node and operator of the query tree on every kind of field."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ LEAVES: list[tuple[Where, str]] = [
     (In(KEY, ()), ""),
 ]
 
-SELECTS: list[tuple[Where, str]] = [
+SUBQUERIES: list[tuple[Where, str]] = [
     (In(KEY, Subquery("groups", "members", MATCH_ALL)), "abc"),
     (In(KEY, Subquery("groups", "members", Compare("size", "<", 10))), "ab"),
     (In(KEY, Subquery("groups", "members", Compare("size", ">", 1000))), ""),
@@ -126,8 +126,8 @@ TREES: list[tuple[Where, str]] = [
 ]
 
 
-def wrapped(levels: int) -> Where:
-    """`tags = "math"` below so many levels of Not and And, an even number of them Not."""
+def nested(levels: int) -> Where:
+    """Return `tags = "math"` nested in `levels` levels of Not and And, with an even number of Not."""
     where: Where = Compare("tags", "=", "math")
     for level in range(levels):
         where = Not(where) if level % 2 else And((where,))
@@ -135,27 +135,23 @@ def wrapped(levels: int) -> Where:
 
 
 class QueryConformance(Conformance):
-    """What `find` and `keys` find in five records that differ in what they lack."""
+    """Tests of conditions and orders on five records with different missing fields."""
 
     @pytest.fixture
     def sample(self, store: Backend) -> Backend:
-        """The store with the sample in it."""
+        """Return the store with the sample."""
         with store.write(TENANT) as transaction:
             transaction.put("people", SAMPLE)
             transaction.put("groups", SAMPLE_GROUPS)
         return store
 
-    @pytest.mark.parametrize(("where", "keys"), LEAVES + SELECTS + TREES, ids=shown)
-    def test_a_condition_finds_exactly_the_records_for_which_it_is_true(
-        self, sample: Backend, where: Where, keys: str
-    ) -> None:
+    @pytest.mark.parametrize(("where", "keys"), LEAVES + SUBQUERIES + TREES, ids=shown)
+    def test_condition_finds_the_matching_records(self, sample: Backend, where: Where, keys: str) -> None:
         with sample.read(TENANT) as at:
             assert found(at, where) == list(keys)
 
-    @pytest.mark.parametrize(("where", "keys"), LEAVES + SELECTS + TREES, ids=shown)
-    def test_not_is_the_true_complement_so_a_missing_field_matches_it(
-        self, sample: Backend, where: Where, keys: str
-    ) -> None:
+    @pytest.mark.parametrize(("where", "keys"), LEAVES + SUBQUERIES + TREES, ids=shown)
+    def test_not_is_the_complement_and_matches_missing_fields(self, sample: Backend, where: Where, keys: str) -> None:
         with sample.read(TENANT) as at:
             assert found(at, Not(where)) == [key for key in "abcde" if key not in keys]
 
@@ -180,23 +176,23 @@ class QueryConformance(Conformance):
         ],
         ids=shown,
     )
-    def test_order_puts_missing_last_or_first_and_ties_by_key(
+    def test_order_sorts_missing_values_and_breaks_ties_by_key(
         self, sample: Backend, order: tuple[OrderBy, ...], keys: str
     ) -> None:
         with sample.read(TENANT) as at:
             assert documents(at.find(Query("people", order=order)).body()) == list(keys)
 
-    def test_a_record_that_matches_in_many_ways_comes_once(self, sample: Backend) -> None:
+    def test_record_with_several_matches_is_returned_once(self, sample: Backend) -> None:
         fill(sample, "groups", [record(f"x{number}", members=("a", "b", "a")) for number in range(5)])
         with sample.read(TENANT) as at:
             assert found(at, In(KEY, Subquery("groups", "members", MATCH_ALL))) == ["a", "b", "c"]
             assert found(at, Compare("tags", "~", "")) == ["a", "b", "d"]
 
-    def test_two_hundred_levels_are_not_too_deep(self, sample: Backend) -> None:
+    def test_tree_of_200_levels_is_evaluated(self, sample: Backend) -> None:
         with sample.read(TENANT) as at:
-            assert found(at, wrapped(200)) == ["a", "b"]
+            assert found(at, nested(200)) == ["a", "b"]
 
-    def test_twelve_questions_within_each_other_are_not_too_deep(self, sample: Backend) -> None:
+    def test_twelve_nested_subqueries_are_evaluated(self, sample: Backend) -> None:
         where: Where = Compare("tags", "=", "math")
         for _ in range(12):
             both = (Compare("name", "~", ""), In("tags", Subquery("people", "tags", where)))
@@ -204,14 +200,14 @@ class QueryConformance(Conformance):
         with sample.read(TENANT) as at:
             assert found(at, where) == ["a", "b"]
 
-    def test_two_thousand_terms_are_not_too_many(self, sample: Backend) -> None:
+    def test_2000_terms_are_evaluated(self, sample: Backend) -> None:
         terms = tuple(Compare("name", "=", f"name {number}") for number in range(2000))
         with sample.read(TENANT) as at:
             assert found(at, Or((*terms, Compare("tags", "=", "first")))) == ["a"]
             assert found(at, And((*map(Not, terms), Compare("tags", "=", "math")))) == ["a", "b"]
 
     @pytest.mark.parametrize("field", ["name", "tags", "metadata.house", KEY])
-    def test_fifty_thousand_values_are_not_too_many(self, sample: Backend, field: str) -> None:
+    def test_in_accepts_50000_text_values(self, sample: Backend, field: str) -> None:
         strangers = tuple(f"nobody {number}" for number in range(50_000))
         with sample.read(TENANT) as at:
             assert found(at, In(field, (*strangers, "ada", "math", "red", "a"))) == [
@@ -219,7 +215,7 @@ class QueryConformance(Conformance):
             ]
             assert found(at, In(field, strangers)) == []
 
-    def test_fifty_thousand_numbers_are_not_too_many(self, sample: Backend) -> None:
+    def test_in_accepts_50000_numbers(self, sample: Backend) -> None:
         with sample.read(TENANT) as at:
             assert found(at, In("age", tuple(range(50_000)))) == ["a", "b"]
             assert found(at, In("scores", tuple(number + 0.25 for number in range(50_000)))) == ["c"]

@@ -1,4 +1,4 @@
-"""Snapshots, transactions, copies, tenants, and the revision that moves with what is served."""
+"""Tests of snapshots, transactions, tenants, revisions and versions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TENANTS = ["default", "Default", "_control", "", ".", "..", "a/b", "a%2Fb", "ü 
 
 
 class TransactionConformance(Conformance):
-    """What is seen by whom, from when on, and what is left after a failure."""
+    """Tests of visibility, isolation and rollback."""
 
-    def test_a_snapshot_stays_as_it_was_while_others_write(self, store: Backend) -> None:
+    def test_snapshot_does_not_change_during_later_commits(self, store: Backend) -> None:
         fill(store, "people", [person(number) for number in range(600)])
         with store.read(TENANT) as before:
             page, keys = before.find(Query("people")), before.keys("people")
@@ -33,13 +33,13 @@ class TransactionConformance(Conformance):
             assert found(before, Compare("name", "=", "new")) == []
             assert before.get_many("people", ["p001"]) == {"p001": person(1).body}
 
-    def test_a_snapshot_stays_as_it_was_when_its_first_question_comes_after_the_commit(self, store: Backend) -> None:
+    def test_snapshot_shows_its_creation_time_even_if_first_read_later(self, store: Backend) -> None:
         with store.read(TENANT) as before:
             fill(store, "people", [person(1)])
             assert found(before) == []
             assert before.revision == 0
 
-    def test_a_transaction_sees_its_own_writes(self, store: Backend) -> None:
+    def test_transaction_sees_its_own_writes(self, store: Backend) -> None:
         fill(store, "people", [person(1), person(2)])
         with store.write(TENANT) as transaction:
             transaction.put("people", [record("p001", name="changed", tags=("new",)), person(3)])
@@ -70,7 +70,7 @@ class TransactionConformance(Conformance):
             assert at.find(Query("people")).body() == record("a", name="two", tags=("2", "2")).body
             assert found(at, Compare("tags", "=", "1")) == []
 
-    def test_a_deleted_record_may_come_back(self, store: Backend) -> None:
+    def test_deleted_record_can_be_stored_again(self, store: Backend) -> None:
         with store.write(TENANT) as transaction:
             transaction.put("people", [person(1)])
             transaction.delete("people", ["p001", "p001"])
@@ -79,7 +79,7 @@ class TransactionConformance(Conformance):
         with store.read(TENANT) as at:
             assert found(at, Compare("tags", "=", "all")) == ["p001"]
 
-    def test_a_failed_transaction_leaves_nothing(self, store: Backend) -> None:
+    def test_failed_transaction_writes_nothing(self, store: Backend) -> None:
         fill(store, "people", [person(1), person(2)])
         with store.read(TENANT) as at:
             before = at.find(Query("people")).body(), at.revision
@@ -95,7 +95,7 @@ class TransactionConformance(Conformance):
             assert found(at, Compare("tags", "=", "changed")) == []
             assert found(at, collection="groups") == []
 
-    def test_records_that_fail_while_they_are_made_undo_the_transaction(self, store: Backend) -> None:
+    def test_error_of_a_record_iterator_rolls_back_the_transaction(self, store: Backend) -> None:
         def many() -> Iterator[Record]:
             yield from map(person, range(1500))
             raise SimulatedFailure
@@ -109,7 +109,7 @@ class TransactionConformance(Conformance):
         with store.read(TENANT) as at:
             assert found(at) == ["p005"]
 
-    def test_a_transaction_that_is_closed_before_its_end_is_undone(self, store: Backend) -> None:
+    def test_transaction_closed_early_is_rolled_back(self, store: Backend) -> None:
         transaction = store.write(TENANT)
         transaction.put("people", [person(1)])
         transaction.close()
@@ -118,7 +118,7 @@ class TransactionConformance(Conformance):
             assert found(at) == []
         fill(store, "people", [person(2)])
 
-    def test_what_the_caller_does_to_its_record_later_changes_nothing(self, store: Backend) -> None:
+    def test_later_changes_to_a_record_do_not_affect_the_store(self, store: Backend) -> None:
         values: dict[str, Value] = {"name": "before", "tags": ("x",)}
         one = Record("a", b'{"key":"a"}', values)
         with store.write(TENANT) as transaction:
@@ -151,11 +151,11 @@ class TransactionConformance(Conformance):
             with store.read(tenant) as at:
                 assert len(found(at)) == (0 if tenant == "_control" else 2)
 
-    def test_an_unknown_tenant_has_nothing(self, store: Backend) -> None:
+    def test_unknown_tenant_has_no_records(self, store: Backend) -> None:
         with store.read("stranger") as at:
             assert (found(at), at.revision, at.get_many("people", ["a"])) == ([], 0, {})
 
-    def test_the_revision_rises_with_every_commit_to_what_is_served(self, store: Backend) -> None:
+    def test_revision_rises_with_commits_to_collections_that_bump_it(self, store: Backend) -> None:
         seen = [0]
         for change in range(4):
             with store.write(TENANT) as transaction:
@@ -168,7 +168,7 @@ class TransactionConformance(Conformance):
                 seen.append(at.revision)
         assert seen == sorted(set(seen))
 
-    def test_exists_sees_own_writes_and_only_the_own_tenant(self, store: Backend) -> None:
+    def test_exists_sees_own_writes_and_no_other_tenant(self, store: Backend) -> None:
         with store.write(TENANT) as transaction:
             assert not transaction.exists("people")
             transaction.put("people", [person(1)])
@@ -182,7 +182,7 @@ class TransactionConformance(Conformance):
             assert not at.exists("groups")
             assert not other.exists("people")
 
-    def test_the_revision_rests_when_nothing_served_is_touched(self, store: Backend) -> None:
+    def test_revision_is_unchanged_by_other_commits(self, store: Backend) -> None:
         fill(store, "people", [person(1)])
         with store.read(TENANT) as before:
             fill(store, "notes", [record("n", state="new")])
@@ -194,25 +194,25 @@ class TransactionConformance(Conformance):
                 assert after.revision == before.revision
                 assert found(after, collection="notes") == ["n"]
 
-    def test_a_reader_with_a_stamp_sees_all_that_was_committed_before_it(self, store: Backend) -> None:
+    def test_read_at_least_a_version_sees_all_earlier_commits(self, store: Backend) -> None:
         for number in range(5):
             fill(store, "people", [person(number)])
-            stamp = store.version("another")
+            version = store.version("another")
             for _ in range(3):
-                with store.read(TENANT, at_least=stamp) as snapshot:
+                with store.read(TENANT, at_least=version) as snapshot:
                     assert len(found(snapshot)) == number + 1
 
-    def test_the_stamp_differs_after_every_commit(self, store: Backend) -> None:
-        stamps = [store.version(TENANT)]
+    def test_version_changes_after_every_commit(self, store: Backend) -> None:
+        versions = [store.version(TENANT)]
         for number in range(30):
             fill(store, "notes" if number % 2 else "people", [record(f"n{number % 3}")])
-            stamps.append(store.version(TENANT))
+            versions.append(store.version(TENANT))
         with store.write(TENANT) as transaction:
             transaction.delete("notes", ["n0"])
-        stamps.append(store.version(TENANT))
-        assert all(one != two for index, one in enumerate(stamps) for two in stamps[:index])
+        versions.append(store.version(TENANT))
+        assert all(one != two for index, one in enumerate(versions) for two in versions[:index])
 
-    def test_a_healthy_store_has_nothing_to_report(self, store: Backend) -> None:
+    def test_check_of_an_intact_store_finds_nothing(self, store: Backend) -> None:
         fill(store, "people", [person(number) for number in range(50)])
         fill(store, "notes", [record("n")], "_control")
         assert store.check() == []

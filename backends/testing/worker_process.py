@@ -1,4 +1,4 @@
-"""Another process on the same store, driven line by line."""
+"""Second process on the same store, controlled by lines on its standard input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from backends.testing.base import COLLECTIONS, TENANT, found, record
 
 __all__ = ["WorkerProcess", "count_up"]
 
-PATIENCE = 30.0
-"""Seconds after which a peer that does not answer is killed, so that a suite never hangs."""
+_TIMEOUT_SECONDS = 30.0
+"""Time after which a process that does not respond is killed, so that the suite never hangs."""
 
 
 class WorkerProcess:
-    """A Python process that has opened the store; `ask` sends it a line and returns what it answers."""
+    """Python process that has the store open. `ask` sends a command and returns the response."""
 
     def __init__(self, url: str) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -31,26 +31,26 @@ class WorkerProcess:
             text=True,
             env=environment,
         )
-        self._watchdog = Timer(PATIENCE, self._process.kill)
+        self._watchdog = Timer(_TIMEOUT_SECONDS, self._process.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
 
     def ask(self, command: str, argument: Any = None) -> Any:
-        """What the peer answers; AssertionError when it has died."""
+        """Send a command and return the response. Raises AssertionError if the process has ended."""
         self.tell(command, argument)
-        return self.answer()
+        return self.response()
 
     def tell(self, command: str, argument: Any = None) -> None:
-        """Send a command without waiting for its answer."""
+        """Send a command without waiting for the response."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([command, argument]) + "\n")
         self._process.stdin.flush()
 
-    def answer(self) -> Any:
-        """The next answer."""
+    def response(self) -> Any:
+        """Return the next response."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "the other process ended without an answer; its own output says why"
+        assert line, "the other process ended without a response; see its output"
         return json.loads(line)
 
     def __enter__(self) -> Self:
@@ -64,17 +64,17 @@ class WorkerProcess:
 
 
 def serve(url: str) -> None:
-    """The other side: answer each line of standard input on standard output until there are no more."""
+    """Run the commands on standard input and write the responses to standard output."""
     with open_store(url, COLLECTIONS) as store:
-        held: list[Transaction] = []
+        transactions: list[Transaction] = []
         for line in sys.stdin:
             command, argument = json.loads(line)
-            sys.stdout.write(json.dumps(obey(store, held, command, argument)) + "\n")
+            sys.stdout.write(json.dumps(run_command(store, transactions, command, argument)) + "\n")
             sys.stdout.flush()
 
 
-def obey(store: Backend, held: list[Transaction], command: str, argument: Any) -> Any:
-    """Do what one line says; the answer."""
+def run_command(store: Backend, transactions: list[Transaction], command: str, argument: Any) -> Any:
+    """Run one command and return the response."""
     match command:
         case "find":
             with store.read(TENANT) as at:
@@ -85,13 +85,13 @@ def obey(store: Backend, held: list[Transaction], command: str, argument: Any) -
         case "revision":
             with store.read(TENANT) as at:
                 return at.revision
-        case "stamp":
+        case "version":
             return repr(store.version(TENANT))
         case "hold":
-            held.append(store.write(TENANT))
-            held[-1].put("people", [record(argument)])
+            transactions.append(store.write(TENANT))
+            transactions[-1].put("people", [record(argument)])
         case "commit":
-            held.pop().__exit__(None, None, None)
+            transactions.pop().__exit__(None, None, None)
         case "try":
             return attempt(store, argument)
         case "count":
@@ -101,16 +101,16 @@ def obey(store: Backend, held: list[Transaction], command: str, argument: Any) -
 
 
 def attempt(store: Backend, wait: float) -> str:
-    """Whether one may write within so many seconds."""
+    """Return "ok" or "busy": the result of a write with a wait of so many seconds."""
     try:
         with store.write(TENANT, wait):
-            return "mine"
+            return "ok"
     except StorageBusyError:
         return "busy"
 
 
 def count_up(store: Backend) -> None:
-    """Read a number and write the next one, which is right only while nobody else writes."""
+    """Increment a stored number, which is correct only with an exclusive write lock."""
     with store.write(TENANT) as transaction:
         before = transaction.get_many("notes", ["counter"]).get("counter", b'"0"')
         after = str(int(json.loads(before)) + 1)

@@ -10,14 +10,14 @@ from backends.testing import COLLECTIONS
 
 
 @pytest.fixture
-def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of installed packages; what its entry points name can be imported."""
+def site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder on the import path for installed packages."""
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
 def install(folder: Path, points: str, module: str = "", name: str = "chalk_plugged") -> None:
-    """What an installer leaves behind: a module, and a dist-info folder with its entry points."""
+    """Write what an installer writes: a module, and a dist-info folder with entry points."""
     (folder / f"{name}.py").write_text(module)
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir()
@@ -25,12 +25,12 @@ def install(folder: Path, points: str, module: str = "", name: str = "chalk_plug
     (info / "entry_points.txt").write_text(f"[chalk_flask.backends]\n{points}\n")
 
 
-def test_the_built_in_backends_are_listed() -> None:
+def test_built_in_backends_are_listed() -> None:
     assert {"json", "memory", "sqlite"} <= set(installed_backends())
     assert installed_backends()["memory"] == "backends.memory.backend:MemoryBackend"
 
 
-def test_an_unknown_scheme_is_told_what_is_installed() -> None:
+def test_unknown_scheme_error_lists_the_installed_backends() -> None:
     with pytest.raises(InvalidStorageURLError, match=r"no backend for 'redis'; installed: json, memory, sqlite"):
         open_store("redis://localhost", COLLECTIONS)
     with pytest.raises(InvalidStorageURLError, match="no backend for 'redis'"):
@@ -38,12 +38,12 @@ def test_an_unknown_scheme_is_told_what_is_installed() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "chalk.db", "/var/lib/chalk.db", ":memory:", "1x:", "://"])
-def test_what_has_no_scheme_is_told_what_a_url_looks_like(url: str) -> None:
+def test_missing_scheme_error_shows_valid_urls(url: str) -> None:
     with pytest.raises(InvalidStorageURLError, match=r"sqlite:///chalk\.db, json:///folder or memory:"):
         open_store(url, COLLECTIONS)
 
 
-def test_the_case_of_a_scheme_does_not_matter() -> None:
+def test_scheme_is_case_insensitive() -> None:
     assert backend_class("Memory:") is MemoryBackend
 
 
@@ -51,7 +51,7 @@ def test_the_case_of_a_scheme_does_not_matter() -> None:
 @pytest.mark.parametrize(
     "rest", ["", "//", "///", "relative", "/absolute", "//host/path", "///a?b", "///a#b", "///a%00b", "///a%FFb"]
 )
-def test_a_url_that_names_no_file_is_refused_with_the_forms_that_do(scheme: str, rest: str) -> None:
+def test_url_without_a_file_is_rejected_with_the_valid_forms(scheme: str, rest: str) -> None:
     for use in (lambda url: open_store(url, COLLECTIONS), store_exists):
         with pytest.raises(InvalidStorageURLError, match=scheme):
             use(f"{scheme}:{rest}")
@@ -71,9 +71,9 @@ def test_three_slashes_are_relative_and_four_absolute(url: str, path: str) -> No
     assert file_path(url) == Path(path)
 
 
-def test_a_plugged_in_backend_is_listed_and_loaded_on_first_use(plug_in: Path) -> None:
+def test_third_party_backend_is_listed_and_loaded_on_first_use(site_packages: Path) -> None:
     module = "from backends.memory.backend import MemoryBackend\nclass Plugged(MemoryBackend): pass\n"
-    install(plug_in, "plugged = chalk_plugged:Plugged", module)
+    install(site_packages, "plugged = chalk_plugged:Plugged", module)
     assert installed_backends()["plugged"] == "chalk_plugged:Plugged"
     assert "chalk_plugged" not in sys.modules
     try:
@@ -84,13 +84,13 @@ def test_a_plugged_in_backend_is_listed_and_loaded_on_first_use(plug_in: Path) -
         sys.modules.pop("chalk_plugged", None)
 
 
-def test_a_plug_in_cannot_take_the_place_of_a_built_in_backend(plug_in: Path) -> None:
-    install(plug_in, "memory = chalk_plugged:Missing")
+def test_third_party_backend_cannot_replace_a_built_in_one(site_packages: Path) -> None:
+    install(site_packages, "memory = chalk_plugged:Missing")
     assert backend_class("memory:") is MemoryBackend
 
 
 @pytest.mark.parametrize(
-    ("point", "says"),
+    ("point", "message"),
     [
         ("no_such_module:Backend", "cannot be loaded: No module named 'no_such_module'"),
         ("chalk_broken:Missing", "cannot be loaded: .*no attribute 'Missing'"),
@@ -98,10 +98,10 @@ def test_a_plug_in_cannot_take_the_place_of_a_built_in_backend(plug_in: Path) ->
         ("chalk_broken:Other", r"is not a backends\.Backend"),
     ],
 )
-def test_a_plug_in_that_does_not_fit_is_named_in_the_error(plug_in: Path, point: str, says: str) -> None:
-    install(plug_in, f"broken = {point}", "NUMBER = 1\nclass Other: pass\n", "chalk_broken")
+def test_invalid_third_party_backend_is_named_in_the_error(site_packages: Path, point: str, message: str) -> None:
+    install(site_packages, f"broken = {point}", "NUMBER = 1\nclass Other: pass\n", "chalk_broken")
     try:
-        with pytest.raises(InvalidStorageURLError, match=f"the backend for 'broken' .{point}. {says}"):
+        with pytest.raises(InvalidStorageURLError, match=f"the backend for 'broken' .{point}. {message}"):
             open_store("broken:", COLLECTIONS)
     finally:
         sys.modules.pop("chalk_broken", None)

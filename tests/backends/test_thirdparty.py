@@ -1,4 +1,4 @@
-"""The example of docs/how-to/write-a-backend.md is installed as a stranger would, found by its entry point, and proves itself."""
+"""Tests of the example of docs/how-to/write-a-backend.md: it is installed, found by its entry point, and passes the suite."""
 
 import os
 import re
@@ -18,7 +18,7 @@ GUIDE = ROOT / "docs" / "how-to" / "write-a-backend.md"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the example, since building writes beside the sources."""
+    """Return a copy of the example, because the build writes files beside the sources."""
     return shutil.copytree(
         EXAMPLE, tmp_path_factory.mktemp("thirdparty") / "project", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -26,25 +26,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(project: Path) -> dict[str, str]:
-    """The environment of a process that has the example installed."""
+    """Return the environment of a process with the example installed."""
     site = project.parent / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*command, "--target", str(site), str(project)], check=True, timeout=120)
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
 
 
-def test_an_installed_backend_is_listed_and_opened_by_its_scheme(
+def test_installed_backend_is_listed_and_opened_by_its_scheme(
     project: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     script = f"""
-from backends import Record, installed, open_store, store_exists
+from backends import Record, installed_backends, open_store, store_exists
 from backends.testing import COLLECTIONS
 url = "onefile:///{tmp_path}/roster.json"
-print(installed()["onefile"], store_exists(url))
+print(installed_backends()["onefile"], store_exists(url))
 with open_store(url, COLLECTIONS) as store, store.write("t") as transaction:
     transaction.put("people", [Record("a", b"1")])
 with open_store(url, COLLECTIONS) as store, store.read("t") as at:
-    print(type(store).__name__, at.bodies("people", ["a"]), store_exists(url))
+    print(type(store).__name__, at.get_many("people", ["a"]), store_exists(url))
 """
     run = subprocess.run(
         [sys.executable, "-c", script],
@@ -61,7 +61,7 @@ with open_store(url, COLLECTIONS) as store, store.read("t") as at:
     ]
 
 
-def test_the_example_passes_the_suite_with_two_thousand_generated_queries(
+def test_example_passes_the_suite_with_2000_generated_queries(
     project: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     report = tmp_path / "report.xml"
@@ -74,11 +74,11 @@ def test_the_example_passes_the_suite_with_two_thousand_generated_queries(
     assert suite is not None
     assert int(suite.attrib["tests"]) > 300
     assert int(suite.attrib["skipped"]) == 0
-    (asked,) = suite.iterfind("properties/property[@name='generated queries, TestOneFile']")
-    assert int(asked.attrib["value"]) >= 2000
+    (count,) = suite.iterfind("properties/property[@name='generated queries, TestOneFile']")
+    assert int(count.attrib["value"]) >= 2000
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "chalk_onefile.py", "conftest.py", "test_onefile.py"])
-def test_the_guide_shows_the_example_as_it_is(name: str) -> None:
-    shown = dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL))
-    assert shown[name] == (EXAMPLE / name).read_text()
+def test_guide_shows_the_files_of_the_example(name: str) -> None:
+    blocks = dict(re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL))
+    assert blocks[name] == (EXAMPLE / name).read_text()

@@ -43,20 +43,20 @@ def put(store: Backend, collection: str, *records: Record, tenant: str = "t") ->
         transaction.put(collection, records)
 
 
-def live(folder: Path) -> dict[str, Path]:
-    """The live files of tenant `t` by collection."""
+def live_files(folder: Path) -> dict[str, Path]:
+    """Return the live files of tenant `t` by collection."""
     head = json.loads((folder / "t" / "current.json").read_bytes())
     return {name: folder / "t" / file for name, file in head["files"].items()}
 
 
-def test_a_collection_is_a_json_array_with_a_record_a_line_in_key_order(store: Backend, folder: Path) -> None:
+def test_collection_file_has_one_record_per_line_in_key_order(store: Backend, folder: Path) -> None:
     put(
         store,
         "people",
         Record("b", b'{"n": 1.50}', {"tags": ("x", "y"), "age": 7}),
         Record("a", b'"\\t"', {"name": "é"}),
     )
-    text = live(folder)["people"].read_text(encoding="utf-8")
+    text = live_files(folder)["people"].read_text(encoding="utf-8")
     assert text == (
         "[\n"
         '{"key":"a","values":{"name":"é"},\t"body":"\\t"},\n'
@@ -75,19 +75,19 @@ def test_current_json_names_the_live_files_and_the_revision(store: Backend, fold
     assert set(head["files"]) == {"people", "notes"}
 
 
-def test_a_commit_writes_only_what_it_changed_and_removes_what_it_replaced(store: Backend, folder: Path) -> None:
+def test_commit_replaces_the_files_of_changed_collections_only(store: Backend, folder: Path) -> None:
     put(store, "people", Record("a", b"1"))
     put(store, "groups", Record("g", b"1"))
-    before = live(folder)
+    before = live_files(folder)
     put(store, "people", Record("a", b"2"))
-    after = live(folder)
+    after = live_files(folder)
     assert after["groups"] == before["groups"]
     assert after["people"] != before["people"]
     assert {path.name for path in (folder / "t").iterdir()} == {"current.json", *(path.name for path in after.values())}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
-def test_files_and_folders_are_their_owners_alone(store: Backend, folder: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes")
+def test_files_and_folders_are_private_to_their_owner(store: Backend, folder: Path) -> None:
     put(store, "people", Record("a", b"1"))
     modes = {path.relative_to(folder): stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
     files = {path: mode for path, mode in modes.items() if (folder / path).is_file()}
@@ -96,7 +96,7 @@ def test_files_and_folders_are_their_owners_alone(store: Backend, folder: Path) 
     assert {mode for path, mode in modes.items() if path not in files} == {0o700}
 
 
-def test_strays_of_a_killed_writer_go_with_the_next_commit_and_other_files_stay(store: Backend, folder: Path) -> None:
+def test_commit_deletes_unused_data_files_and_keeps_other_files(store: Backend, folder: Path) -> None:
     put(store, "people", Record("a", b"1"))
     stray, half, letter = (folder / "t" / name for name in ("people.17.json", "current.json.next", "README.txt"))
     for path in stray, half, letter:
@@ -107,29 +107,29 @@ def test_strays_of_a_killed_writer_go_with_the_next_commit_and_other_files_stay(
     assert [path.exists() for path in (stray, half, letter)] == [False, False, True]
 
 
-def test_a_file_that_did_not_change_is_not_read_again(store: Backend, folder: Path) -> None:
+def test_unchanged_file_is_not_read_again(store: Backend, folder: Path) -> None:
     put(store, "people", Record("a", b"1"))
     with open_store(f"json:///{folder}", COLLECTIONS) as reader:
         with reader.read("t") as at:
             assert list(at.keys("people")) == ["a"]
         put(store, "groups", Record("g", b"1"))
-        live(folder)["people"].unlink()
+        live_files(folder)["people"].unlink()
         with reader.read("t") as at:
             assert (list(at.keys("people")), list(at.keys("groups"))) == (["a"], ["g"])
 
 
-def test_the_revision_of_a_store_that_is_made_anew_was_never_used(folder: Path) -> None:
-    seen = set()
+def test_recreated_store_does_not_reuse_revisions(folder: Path) -> None:
+    revisions = set()
     for _ in range(3):
         with open_store(f"json:///{folder}", COLLECTIONS) as store:
             put(store, "people", Record("a", b"1"))
             with store.read("t") as at:
-                seen.add(at.revision)
+                revisions.add(at.revision)
         shutil.rmtree(folder)
-    assert len(seen) == 3
+    assert len(revisions) == 3
 
 
-def test_a_relative_url_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_url_starts_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with open_store("json:///data/my%20chalk", COLLECTIONS) as store:
         monkeypatch.chdir("/")
@@ -139,40 +139,44 @@ def test_a_relative_url_is_below_the_working_directory(tmp_path: Path, monkeypat
     assert store_exists("json:///data/my%20chalk")
 
 
-def test_asking_for_a_store_makes_no_folder(folder: Path) -> None:
+def test_store_exists_creates_no_folder(folder: Path) -> None:
     assert not store_exists(f"json:///{folder}")
     assert not folder.exists()
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "says"),
+    ("file", "text", "message"),
     [
         ("current.json", "not JSON", "current.json: not JSON"),
-        ("current.json", "[]", "current.json: not a list of live files"),
-        ("current.json", '{"revision":1,"serial":1,"files":{"people":"../../x.1.json"}}', "not a list of live files"),
+        ("current.json", "[]", "current.json: not a valid list of live files"),
+        (
+            "current.json",
+            '{"revision":1,"serial":1,"files":{"people":"../../x.1.json"}}',
+            "not a valid list of live files",
+        ),
         ("current.json", '{"revision":1,"serial":1,"files":{"people":"people.1.json"}}', "people.1.json: "),
         ("people", "", "not a JSON array"),
         ("people", "[\nnonsense\n]\n", "line 2: not a record"),
         ("people", '[\n{"key":"a" "values",\t"body":1}\n]\n', "line 2: not JSON"),
         ("people", '[\n{"key":"a","values":{},"body":1}\n]\n', "line 2: not a record"),
         ("people", '[\n{"key":1,"values":{},\t"body":1}\n]\n', "line 2: not a record"),
-        ("people", '[\n{"key":"a","values":{},\t"body":1}', "cut off"),
+        ("people", '[\n{"key":"a","values":{},\t"body":1}', "truncated"),
     ],
 )
-def test_a_damaged_file_is_named_in_the_error_and_by_check(
-    store: Backend, folder: Path, file: str, text: str, says: str
+def test_damaged_file_is_named_by_read_and_check(
+    store: Backend, folder: Path, file: str, text: str, message: str
 ) -> None:
     put(store, "people", Record("a", b"1"))
-    (live(folder).get(file) or folder / "t" / file).write_text(text)
+    (live_files(folder).get(file) or folder / "t" / file).write_text(text)
     with open_store(f"json:///{folder}", COLLECTIONS) as again:
-        with pytest.raises(StorageUnavailableError, match=re.escape(says)):
+        with pytest.raises(StorageUnavailableError, match=re.escape(message)):
             again.read("t")
-        (fault,) = again.check()
-        assert says.removesuffix(": ") in fault
+        (problem,) = again.check()
+        assert message.removesuffix(": ") in problem
 
 
 @pytest.mark.parametrize(
-    ("lines", "says"),
+    ("lines", "message"),
     [
         (['{"key":"b","values":{},\t"body":1}', '{"key":"a","values":{},\t"body":1}'], "key 'a' is out of order"),
         (
@@ -182,14 +186,14 @@ def test_a_damaged_file_is_named_in_the_error_and_by_check(
         (['{"key":"a","values":{},\t"body":{]}'], "the body of 'a' is not JSON"),
     ],
 )
-def test_check_finds_what_reading_does_not_look_for(store: Backend, folder: Path, lines: list[str], says: str) -> None:
+def test_check_finds_damage_that_read_ignores(store: Backend, folder: Path, lines: list[str], message: str) -> None:
     put(store, "people", Record("a", b"1"))
-    live(folder)["people"].write_text("[\n" + ",\n".join(lines) + "\n]\n")
-    (fault,) = store.check()
-    assert says in fault
+    live_files(folder)["people"].write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    (problem,) = store.check()
+    assert message in problem
 
 
-def test_a_failing_disk_is_a_failed_store_and_the_old_state_stays(store: Backend, folder: Path) -> None:
+def test_disk_error_keeps_the_old_state(store: Backend, folder: Path) -> None:
     put(store, "people", Record("a", b"1"))
     (folder / "t" / "current.json.next").mkdir()
     with pytest.raises(StorageUnavailableError, match=re.escape("current.json.next")) as caught:
@@ -218,8 +222,9 @@ with open_store(sys.argv[1], COLLECTIONS) as store:
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new_state(store: Backend, folder: Path) -> None:
-    chance = random.Random(7)
+@pytest.mark.slow
+def test_killed_writer_leaves_the_old_or_the_new_state(store: Backend, folder: Path) -> None:
+    rng = random.Random(7)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     last = 0
     for _ in range(12):
@@ -228,7 +233,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new_state(store: Ba
         ) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
-            time.sleep(chance.random() * 0.05)
+            time.sleep(rng.random() * 0.05)
             writer.kill()
             printed = [last + 1, *map(int, writer.stdout.read().split())][-1]
         with store.read("t") as at:

@@ -13,14 +13,14 @@ class TestMemory(BackendConformance):
         return "memory:"
 
 
-def test_every_opening_of_memory_is_an_empty_store_of_its_own() -> None:
+def test_each_open_creates_a_separate_empty_store() -> None:
     with open_store("memory:", COLLECTIONS) as one, open_store("MEMORY:", COLLECTIONS) as two:
         assert one is not two
     assert not store_exists("memory:")
 
 
 @pytest.mark.parametrize("url", ["memory:x", "memory://", "memory:///path"])
-def test_memory_has_no_place_to_name(url: str) -> None:
+def test_url_with_a_path_is_rejected(url: str) -> None:
     with pytest.raises(InvalidStorageURLError, match="nothing follows the colon"):
         open_store(url, COLLECTIONS)
     with pytest.raises(InvalidStorageURLError, match="nothing follows the colon"):

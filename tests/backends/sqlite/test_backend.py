@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
@@ -9,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from backends import And, Collection, Compare, Field, OrderBy, Query, Record, Snapshot, open_store
+from backends import (
+    And,
+    Collection,
+    Compare,
+    Field,
+    OrderBy,
+    Query,
+    Record,
+    Snapshot,
+    StorageUnavailableError,
+    open_store,
+)
 from backends.sqlite.query_cache import CachedQuery
 from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.testing import BackendConformance
@@ -35,7 +47,7 @@ for _ in range(300):
 """
 
 
-def test_a_reader_survives_another_process_that_opens_and_closes_the_file(tmp_path: Path) -> None:
+def test_reader_survives_other_processes_that_close_the_file(tmp_path: Path) -> None:
     notes = Collection("notes")
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store:
         with store.write("a") as transaction:
@@ -48,27 +60,25 @@ def test_a_reader_survives_another_process_that_opens_and_closes_the_file(tmp_pa
         assert other.returncode == 0
 
 
-def test_sqlite_keeps_the_lock_that_says_somebody_has_the_file_open(tmp_path: Path) -> None:
+def test_open_store_holds_the_lock_of_an_open_file(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [Collection("notes")]) as store:
         with store.read("a") as at:
             assert at.revision == 0
         inode = (tmp_path / "chalk.db-shm").stat().st_ino
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
-        # SQLite's "dead man's switch" is byte 128: without it, whoever opens the file next empties the WAL index
+        # Byte 128 is SQLite's "dead man's switch": without it, the next process that opens the file empties the WAL index.
         assert any(line[-2:] == ["128", "128"] for line in held)
 
 
-def test_a_crowd_that_asks_for_the_same_order_waits_for_one_sort(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_readers_of_one_order_share_one_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sorts: list[CachedQuery] = []
     sort = SQLiteSnapshot._read_ids
 
-    def noted(at: SQLiteSnapshot, plan: CachedQuery) -> array[int]:
-        sorts.append(plan)
-        return sort(at, plan)
+    def recording_sort(at: SQLiteSnapshot, query: CachedQuery) -> array[int]:
+        sorts.append(query)
+        return sort(at, query)
 
-    monkeypatch.setattr(SQLiteSnapshot, "_read_ids", noted)
+    monkeypatch.setattr(SQLiteSnapshot, "_read_ids", recording_sort)
     people = Collection("people", (Field("name"),))
     query = Query("people", order=(OrderBy("name", descending=True),), limit=5)
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [people]) as store:
@@ -79,12 +89,12 @@ def test_a_crowd_that_asks_for_the_same_order_waits_for_one_sort(
             with store.read("a") as at:
                 return at.find(query).body()
 
-        with ThreadPoolExecutor(8) as crowd:
-            assert set(crowd.map(ask, range(40))) == {b"19999,19998,19997,19996,19995"}
+        with ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(ask, range(40))) == {b"19999,19998,19997,19996,19995"}
     assert len(sorts) == 1
 
 
-def test_the_wal_stays_small_while_reads_and_writes_take_turns(tmp_path: Path) -> None:
+def test_wal_stays_small_under_alternating_reads_and_writes(tmp_path: Path) -> None:
     notes, wal = Collection("notes"), tmp_path / "chalk.db-wal"
     largest = 0
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store, ThreadPoolExecutor(4) as readers:
@@ -101,7 +111,8 @@ def test_the_wal_stays_small_while_reads_and_writes_take_turns(tmp_path: Path) -
     assert largest < 16 << 20
 
 
-def test_what_was_deleted_leaves_the_files_once_nobody_reads(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_deleted_records_leave_the_files_when_idle(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [Collection("notes")]) as store:
         with store.write("a") as transaction:
             transaction.put("notes", [Record("n", b'"a secret that nobody keeps"')])
@@ -110,25 +121,28 @@ def test_what_was_deleted_leaves_the_files_once_nobody_reads(tmp_path: Path) -> 
         with store.read("a") as at:
             assert at.get_many("notes", ["n"]) == {}
         deadline = time.monotonic() + 20
-        while found(tmp_path) and time.monotonic() < deadline:
+        while is_secret_on_disk(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert not found(tmp_path)
+        assert not is_secret_on_disk(tmp_path)
 
 
-def found(folder: Path) -> bool:
-    """Whether a file holds the words. Another process looks: to close the file here would end SQLite's locks on it."""
+def is_secret_on_disk(folder: Path) -> bool:
+    """Return True if a file contains the words.
+
+    Another process searches, because closing the file in this process would release SQLite's locks on it.
+    """
     return subprocess.run(["grep", "-rq", "a secret that", folder], check=False).returncode == 0
 
 
-def test_a_range_that_finds_few_costs_little_whether_counted_paged_or_listed(tmp_path: Path) -> None:
-    many, late = 30_000, 7
+def test_small_range_is_found_by_its_index(tmp_path: Path) -> None:
+    total, matching = 30_000, 7
     people = Collection("people", (Field("when", indexed=True), Field("state")))
-    rows = [Record(f"{n * 7919 % many:05}", b"%d" % n, {"when": f"{n:05}", "state": "active"}) for n in range(many)]
-    where = And((Compare("when", ">=", f"{many - late:05}"), Compare("state", "=", "active")))
+    rows = [Record(f"{n * 7919 % total:05}", b"%d" % n, {"when": f"{n:05}", "state": "active"}) for n in range(total)]
+    where = And((Compare("when", ">=", f"{total - matching:05}"), Compare("state", "=", "active")))
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [people]) as store:
         with store.write("a") as transaction:
             transaction.put("people", rows)
-        for asked in (
+        for query in (
             Query("people", where, limit=0),
             Query("people", where, limit=3, offset=1),
             Query("people", where),
@@ -136,15 +150,15 @@ def test_a_range_that_finds_few_costs_little_whether_counted_paged_or_listed(tmp
         ):
             with store.read("a") as at:
                 steps = steps_of(at)
-                page = at.find(asked)
-                expected = sorted(rows[-late:], key=lambda row: str(row.values["when"]) if asked.order else row.key)
-                end = late if asked.limit is None else asked.offset + asked.limit
-                assert page.body() == b",".join(row.body for row in expected[asked.offset : end])
-                assert (page.total, sum(steps) < many) == (late, True)
+                page = at.find(query)
+                expected = sorted(rows[-matching:], key=lambda row: str(row.values["when"]) if query.order else row.key)
+                end = matching if query.limit is None else query.offset + query.limit
+                assert page.body() == b",".join(row.body for row in expected[query.offset : end])
+                assert (page.total, sum(steps) < total) == (matching, True)
 
 
 def steps_of(snapshot: Snapshot) -> list[int]:
-    """Grows by a hundred for each hundred steps of SQLite's machine that the snapshot's questions take."""
+    """Return a list that grows by one item for each 100 steps of SQLite's virtual machine."""
     assert isinstance(snapshot, SQLiteSnapshot)
     connection, steps = snapshot._connection, list[int]()
     assert connection is not None
@@ -152,7 +166,7 @@ def steps_of(snapshot: Snapshot) -> list[int]:
     return steps
 
 
-def test_a_change_writes_the_indexes_that_it_touches_and_no_others(tmp_path: Path) -> None:
+def test_update_writes_only_the_affected_indexes(tmp_path: Path) -> None:
     names = [f"field {n}" for n in range(8)]
     people = Collection("people", tuple(Field(name, indexed=True) for name in names))
     wal = tmp_path / "chalk.db-wal"
@@ -170,3 +184,22 @@ def test_a_change_writes_the_indexes_that_it_touches_and_no_others(tmp_path: Pat
                 transaction.put("people", [row(number, **changed) for number in range(0, 20_000, 100)])
             written.append(wal.stat().st_size)
     assert written[0] < 0.6 * written[1]  # the table itself is a good part
+
+
+def test_close_closes_the_connections_of_open_snapshots(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [Collection("notes")]) as store, ThreadPoolExecutor(2) as threads:
+        with store.write("a") as transaction:
+            transaction.put("notes", [Record(f"{n:04}", b"%d" % n) for n in range(2000)])
+        snapshots = [store.read("a"), threads.submit(store.read, "a").result()]
+        pages = [snapshot.find(Query("notes")).chunks for snapshot in snapshots]
+        assert all(next(page) for page in pages)
+        connections = [snapshot._connection for snapshot in snapshots if isinstance(snapshot, SQLiteSnapshot)]
+        store.close()
+    for connection in connections:
+        assert connection is not None
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            connection.execute("SELECT 1")
+    for snapshot, page in zip(snapshots, pages, strict=True):
+        with pytest.raises(StorageUnavailableError):
+            list(page)
+        snapshot.close()
