@@ -66,7 +66,7 @@ def test_open_store_holds_the_lock_of_an_open_file(tmp_path: Path) -> None:
             assert at.revision == 0
         inode = (tmp_path / "chalk.db-shm").stat().st_ino
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
-        # Byte 128 is SQLite's "dead man's switch": without it, the next process that opens the file empties the WAL index.
+        # Byte 128 is SQLite's "dead man's switch": without it, the next process to open the file empties the WAL.
         assert any(line[-2:] == ["128", "128"] for line in held)
 
 

@@ -14,7 +14,7 @@ from backends.memory.backend import EMPTY_STATE, State, Table, TableSnapshot, Ta
 
 
 class OneFileBackend(Backend):
-    """Every tenant in memory, and all of them written anew at each commit."""
+    """Backend with all tenants in memory. Each commit writes the whole file again."""
 
     durable = True
     shared = False
@@ -40,9 +40,9 @@ class OneFileBackend(Backend):
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         self._state(tenant)
         if not self._writing.acquire(timeout=wait):
-            raise StorageBusyError(f"another writer held {self._path} for more than {wait:g} seconds")
+            raise StorageBusyError(f"another writer held {self._path} for more than {wait:g} seconds: try again")
 
-        def commit(state: State, touched: set[str]) -> None:
+        def commit(state: State, written: set[str]) -> None:
             states = self._states | {tenant: state}
             save(self._path, states)
             self._states = states
@@ -74,9 +74,9 @@ class OneFileBackend(Backend):
 
 
 def load(path: Path) -> dict[str, State]:
-    """All tenants in the file, none when there is no file. Raises StorageUnavailableError."""
+    """Return the states of all tenants; none if there is no file. Raises StorageUnavailableError."""
     try:
-        return {tenant: thawed(kept) for tenant, kept in json.loads(path.read_bytes()).items()}
+        return {tenant: from_json(data) for tenant, data in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -84,18 +84,18 @@ def load(path: Path) -> dict[str, State]:
 
 
 def save(path: Path, states: dict[str, State]) -> None:
-    """Replace the file in one step. Raises StorageUnavailableError."""
-    text = json.dumps({tenant: frozen(state) for tenant, state in states.items()}, indent=1)
+    """Replace the file atomically. Raises StorageUnavailableError."""
+    text = json.dumps({tenant: to_json(state) for tenant, state in states.items()}, indent=1)
     try:
-        fresh = path.with_suffix(".new")
-        fresh.write_text(text)
-        fresh.replace(path)
+        new = path.with_suffix(".new")
+        new.write_text(text)
+        new.replace(path)
     except OSError as error:
         raise StorageUnavailableError(f"{path} cannot be written: {error}") from error
 
 
-def frozen(state: State) -> dict[str, Any]:
-    """A tenant as JSON; bodies as text, for they must come back byte for byte."""
+def to_json(state: State) -> dict[str, Any]:
+    """Return the state of a tenant as JSON. Bodies are strings, so that they are restored byte for byte."""
     collections = {
         name: [[record.key, record.body.decode(), dict(record.values)] for record in table.records.values()]
         for name, table in state.tables.items()
@@ -103,11 +103,13 @@ def frozen(state: State) -> dict[str, Any]:
     return {"revision": state.revision, "serial": state.serial, "collections": collections}
 
 
-def thawed(kept: dict[str, Any]) -> State:
-    """A tenant from its JSON."""
-    tables = {name: Table() for name in kept["collections"]}
-    for name, records in kept["collections"].items():
+def from_json(data: dict[str, Any]) -> State:
+    """Return the state of a tenant from its JSON."""
+    tables = {name: Table() for name in data["collections"]}
+    for name, records in data["collections"].items():
         for key, body, values in records:
-            many = {path: tuple(value) if isinstance(value, list) else value for path, value in values.items()}
-            tables[name].put(Record(key, body.encode(), many))
-    return State(tables, kept["revision"], kept["serial"])
+            comparison_keys = {
+                path: tuple(value) if isinstance(value, list) else value for path, value in values.items()
+            }
+            tables[name].put(Record(key, body.encode(), comparison_keys))
+    return State(tables, data["revision"], data["serial"])
