@@ -138,7 +138,7 @@ class Transaction(Snapshot):
 
     @abstractmethod
     def put(self, collection: str, records: Iterable[Record]) -> None:
-        """Store the records. Each one replaces the whole record with the same key. Raises InvalidQueryError."""
+        """Store the records. Each one replaces the record with the same key. Raises InvalidQueryError."""
 
     @abstractmethod
     def delete(self, collection: str, keys: Iterable[str]) -> None:

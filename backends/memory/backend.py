@@ -31,7 +31,7 @@ from backends.memory.evaluator import EMPTY_STATE, State, Table, evaluate, has_m
 from backends.query import MATCH_ALL, Query, Where
 
 __all__ = ["EMPTY_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]
-"""The names other than MemoryBackend are for backends that load a tenant into memory (docs/how-to/write-a-backend.md)."""
+"""The names other than MemoryBackend are for backends that load a tenant into memory (the backend guide)."""
 
 Commit: TypeAlias = Callable[[State, set[str]], None]
 """Callback that stores a new state; the set contains the names of the collections that were written to."""

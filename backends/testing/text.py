@@ -86,23 +86,23 @@ class TextConformance(Conformance):
     @pytest.mark.parametrize("field", ["name", "metadata.text", KEY])
     def test_text_compares_by_code_point(self, texts: Backend, field: str) -> None:
         with texts.read(TENANT) as at:
-            for asked in TEXTS:
-                assert found(at, Compare(field, "=", asked)) == [asked]
-                assert found(at, Compare(field, "<", asked)) == sorted(t for t in TEXTS if t < asked)
-                assert found(at, Compare(field, ">=", asked)) == sorted(t for t in TEXTS if t >= asked)
-                assert found(at, In(field, (asked, "no such text"))) == [asked]
+            for value in TEXTS:
+                assert found(at, Compare(field, "=", value)) == [value]
+                assert found(at, Compare(field, "<", value)) == sorted(t for t in TEXTS if t < value)
+                assert found(at, Compare(field, ">=", value)) == sorted(t for t in TEXTS if t >= value)
+                assert found(at, In(field, (value, "no such text"))) == [value]
 
     @pytest.mark.parametrize("field", ["name", "metadata.text", KEY])
     def test_contains_has_no_wildcards_and_is_case_sensitive(self, texts: Backend, field: str) -> None:
         with texts.read(TENANT) as at:
-            for asked in TEXTS:
-                assert found(at, Compare(field, "~", asked)) == sorted(t for t in TEXTS if asked in t)
+            for value in TEXTS:
+                assert found(at, Compare(field, "~", value)) == sorted(t for t in TEXTS if value in t)
 
     def test_one_matching_value_of_several_is_enough(self, texts: Backend) -> None:
         with texts.read(TENANT) as at:
-            for asked in TEXTS:
-                assert found(at, Compare("tags", "=", "z" + asked)) == [asked]
-                assert found(at, Compare("tags", "~", asked)) == sorted(t for t in TEXTS if asked in "z" + t)
+            for value in TEXTS:
+                assert found(at, Compare("tags", "=", "z" + value)) == [value]
+                assert found(at, Compare("tags", "~", value)) == sorted(t for t in TEXTS if value in "z" + t)
 
     @pytest.mark.parametrize("field", ["name", "metadata.text", KEY])
     def test_text_sorts_by_code_point_in_all_planes(self, texts: Backend, field: str) -> None:
@@ -122,12 +122,12 @@ class TextConformance(Conformance):
     def test_numbers_compare_as_floats(self, store: Backend) -> None:
         fill(store, "people", [record(f"{i:02}", age=n, scores=(n,)) for i, n in enumerate(NUMBERS)])
         with store.read(TENANT) as at:
-            for field, asked in product(("age", "scores"), NUMBERS):
-                equal = [f"{i:02}" for i, n in enumerate(NUMBERS) if float(n) == float(asked)]
-                less = [f"{i:02}" for i, n in enumerate(NUMBERS) if float(n) < float(asked)]
-                assert found(at, Compare(field, "=", asked)) == equal
-                assert found(at, In(field, (asked,))) == equal
-                assert found(at, Compare(field, "<", asked)) == less
+            for field, value in product(("age", "scores"), NUMBERS):
+                equal = [f"{i:02}" for i, n in enumerate(NUMBERS) if float(n) == float(value)]
+                less = [f"{i:02}" for i, n in enumerate(NUMBERS) if float(n) < float(value)]
+                assert found(at, Compare(field, "=", value)) == equal
+                assert found(at, In(field, (value,))) == equal
+                assert found(at, Compare(field, "<", value)) == less
             ranks = sorted(range(len(NUMBERS)), key=lambda i: float(NUMBERS[i]))
             page = at.find(Query("people", order=(OrderBy("age"),)))
             assert documents(page.body()) == [f"{i:02}" for i in ranks]

@@ -55,13 +55,13 @@ class TransactionConformance(Conformance):
         fill(store, "people", [record("a", name="old", age=1, tags=("x", "y"), metadata__house="red")])
         fill(store, "people", [record("a", tags=("y", "z"))])
         with store.read(TENANT) as at:
-            for gone in (
+            for old_value in (
                 Compare("name", "~", ""),
                 Compare("age", ">", -1e300),
                 Compare("tags", "=", "x"),
                 Compare("metadata.house", "=", "red"),
             ):
-                assert found(at, gone) == []
+                assert found(at, old_value) == []
             assert found(at, Compare("tags", "=", "z")) == ["a"]
 
     def test_the_last_of_equal_keys_in_one_put_wins(self, store: Backend) -> None:
@@ -156,17 +156,17 @@ class TransactionConformance(Conformance):
             assert (found(at), at.revision, at.get_many("people", ["a"])) == ([], 0, {})
 
     def test_revision_rises_with_commits_to_collections_that_bump_it(self, store: Backend) -> None:
-        seen = [0]
+        revisions = [0]
         for change in range(4):
             with store.write(TENANT) as transaction:
-                assert transaction.revision == seen[-1]
+                assert transaction.revision == revisions[-1]
                 if change == 3:
                     transaction.delete("people", ["p001"])
                 else:
                     transaction.put("people" if change else "groups", [Record(f"p00{change}", b"{}")])
             with store.read(TENANT) as at:
-                seen.append(at.revision)
-        assert seen == sorted(set(seen))
+                revisions.append(at.revision)
+        assert revisions == sorted(set(revisions))
 
     def test_exists_sees_own_writes_and_no_other_tenant(self, store: Backend) -> None:
         with store.write(TENANT) as transaction:

@@ -89,7 +89,7 @@ def test_copy_of_generated_tenants_gives_equal_results(source: str, target: str,
         for tenant, data in world.items():
             with origin.write(tenant) as transaction:
                 for name, records in data.items():
-                    transaction.put(name, [with_body(key, held) for key, held in records.items()])
+                    transaction.put(name, [with_body(key, values) for key, values in records.items()])
         counts = copy_store(origin, target_store)
         assert content(target_store) == content(origin)
         assert counts == {t: {n: len(r) for n, r in each.items() if r} for t, each in content(origin).items()}
@@ -118,9 +118,9 @@ def test_copy_into_a_store_with_records_is_rejected(
 
 def test_copy_into_an_emptied_store_raises_its_revision(open_by_name: OpenByName) -> None:
     origin, target_store = with_people(open_by_name("json")), open_by_name("sqlite", "b")
-    fill(target_store, "people", [record("gone")])
+    fill(target_store, "people", [record("deleted")])
     with target_store.write("default") as transaction:
-        transaction.delete("people", ["gone"])
+        transaction.delete("people", ["deleted"])
     with target_store.read("default") as at:
         before = at.revision
     copy_store(origin, target_store)
@@ -173,7 +173,7 @@ def test_incomplete_copy_cannot_be_opened_and_can_be_restarted(
 
 def test_control_tenant_is_copied_last(open_by_name: OpenByName) -> None:
     origin, target_store = with_people(open_by_name("json")), open_by_name("sqlite", "b")
-    seen = []
+    visible_counts = []
 
     class Watched(UnreadableControlStore):
         def read(self, tenant: str) -> object:
@@ -182,11 +182,11 @@ def test_control_tenant_is_copied_last(open_by_name: OpenByName) -> None:
                 target_store.read("north") as north,
                 target_store.read(CONTROL) as control,
             ):
-                seen.append([len(list(each.keys("people"))) for each in (at, north, control)])
+                visible_counts.append([len(list(each.keys("people"))) for each in (at, north, control)])
             return self._store.read(tenant)
 
     copy_store(Watched(origin), target_store)  # type: ignore[arg-type]  # as above
-    assert seen == [[0, 0, 0], [60, 0, 0], [60, 60, 0]]
+    assert visible_counts == [[0, 0, 0], [60, 0, 0], [60, 60, 0]]
 
 
 def test_copy_stops_after_another_copy_took_over_the_target(open_by_name: OpenByName) -> None:
@@ -197,14 +197,14 @@ def test_copy_stops_after_another_copy_took_over_the_target(open_by_name: OpenBy
     )
     fill(other, "people", [record("other")], "default")
 
-    class Late(UnreadableControlStore):
+    class TakenOver(UnreadableControlStore):
         def read(self, tenant: str) -> object:
             if tenant == "north":
                 copy_store(other, target_store, restart=True)
             return self._store.read(tenant)
 
     with pytest.raises(StorageBusyError, match="another copy"):
-        copy_store(Late(origin), target_store)  # type: ignore[arg-type]  # as above
+        copy_store(TakenOver(origin), target_store)  # type: ignore[arg-type]  # as above
     assert content(target_store) == content(other)
 
 
@@ -221,10 +221,10 @@ def test_copy_shows_one_point_in_time_and_blocks_writers(open_by_name: OpenByNam
             started.set()
             return self._store.read(tenant)
 
-    with ThreadPoolExecutor(1) as elsewhere:
-        late = elsewhere.submit(write, 0)
+    with ThreadPoolExecutor(1) as other_thread:
+        write_result = other_thread.submit(write, 0)
         copy_store(Waiting(origin), target_store)  # type: ignore[arg-type]  # as above
-        late.result(timeout=10)
+        write_result.result(timeout=10)
     assert content(target_store) == before != content(origin)
 
 

@@ -98,13 +98,13 @@ def test_files_and_folders_are_private_to_their_owner(store: Backend, folder: Pa
 
 def test_commit_deletes_unused_data_files_and_keeps_other_files(store: Backend, folder: Path) -> None:
     put(store, "people", Record("a", b"1"))
-    stray, half, letter = (folder / "t" / name for name in ("people.17.json", "current.json.next", "README.txt"))
-    for path in stray, half, letter:
-        path.write_text("half a fi")
+    unused, partial, other = (folder / "t" / name for name in ("people.17.json", "current.json.next", "README.txt"))
+    for path in unused, partial, other:
+        path.write_text("half a file")
     with open_store(f"json:///{folder}", COLLECTIONS) as again, again.read("t") as at:
         assert list(at.keys("people")) == ["a"]
     put(store, "people", Record("b", b"1"))
-    assert [path.exists() for path in (stray, half, letter)] == [False, False, True]
+    assert [path.exists() for path in (unused, partial, other)] == [False, False, True]
 
 
 def test_unchanged_file_is_not_read_again(store: Backend, folder: Path) -> None:

@@ -65,9 +65,9 @@ def test_open_store_holds_the_lock_of_an_open_file(tmp_path: Path) -> None:
         with store.read("a") as at:
             assert at.revision == 0
         inode = (tmp_path / "chalk.db-shm").stat().st_ino
-        held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
         # Byte 128 is SQLite's "dead man's switch": without it, the next process to open the file empties the WAL.
-        assert any(line[-2:] == ["128", "128"] for line in held)
+        assert any(line[-2:] == ["128", "128"] for line in locks)
 
 
 def test_concurrent_readers_of_one_order_share_one_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,14 +99,14 @@ def test_wal_stays_small_under_alternating_reads_and_writes(tmp_path: Path) -> N
     largest = 0
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store, ThreadPoolExecutor(4) as readers:
 
-        def look(_: int) -> int:
+        def read(_: int) -> int:
             with store.read("a") as at:
                 return len(at.get_many("notes", ["n0"]))
 
         for number in range(300):
             with store.write("a") as transaction:
                 transaction.put("notes", [Record(f"n{number % 3}", b'"%s"' % (b"x" * 50_000))])
-            assert list(readers.map(look, range(4))) == [1] * 4
+            assert list(readers.map(read, range(4))) == [1] * 4
             largest = max(largest, wal.stat().st_size)
     assert largest < 16 << 20
 
@@ -115,7 +115,7 @@ def test_wal_stays_small_under_alternating_reads_and_writes(tmp_path: Path) -> N
 def test_deleted_records_leave_the_files_when_idle(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path}/chalk.db", [Collection("notes")]) as store:
         with store.write("a") as transaction:
-            transaction.put("notes", [Record("n", b'"a secret that nobody keeps"')])
+            transaction.put("notes", [Record("n", b'"a secret that must not remain"')])
         with store.write("a") as transaction:
             transaction.delete("notes", ["n"])
         with store.read("a") as at:
