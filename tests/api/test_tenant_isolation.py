@@ -152,9 +152,9 @@ def test_twinsdo_not_share_etags(twins: TwinTenants) -> None:
         etags = {token: twins.send(token, path).header("ETag") for token in (twins.guest, twins.host)}
         assert len(set(etags.values())) == 2
         for token, etag in etags.items():
-            bodies = TwinRequest(headers=(("If-None-Match", etag),))
-            assert [twins.send(each, path, bodies).status for each in etags] == [
-                304 if each == token else 200 for each in etags
+            conditional = TwinRequest(headers=(("If-None-Match", etag),))
+            assert [twins.send(other, path, conditional).status for other in etags] == [
+                304 if other == token else 200 for other in etags
             ]
 
 
@@ -185,9 +185,13 @@ def requests_that_write() -> Iterator[RequestPair]:
 
 def put_body(resource: ResourceType, row: Row, key: str, **references: str) -> str:
     """Return the body of a grade tool, which references records by id only."""
-    bodies = {**row, **references, "sourcedId": key}
-    named = {each.name: {"sourcedId": bodies[each.name]} for each in resource.references if each.name in bodies}
-    return json.dumps({resource.singular_name: {**bodies, **named}})
+    record = {**row, **references, "sourcedId": key}
+    named = {
+        reference.name: {"sourcedId": record[reference.name]}
+        for reference in resource.references
+        if reference.name in record
+    }
+    return json.dumps({resource.singular_name: {**record, **named}})
 
 
 @pytest.mark.reading("N-09")
@@ -202,10 +206,10 @@ def test_write_with_a_foreign_id_changes_nothing_there(writable: TwinTenants) ->
 
 def requests_for_demographics() -> Iterator[tuple[str, TwinRequest]]:
     """Yield both routes of demographics, with known and unknown ids, in every kind of request and by every field."""
-    resource, known = FILES["demographics"], ROSTER["demographics"][0]
-    paths = ("/demographics", *(f"/demographics/{each}" for each in (known["sourcedId"], "u-3", "nope")))
+    resource, record = FILES["demographics"], ROSTER["demographics"][0]
+    paths = ("/demographics", *(f"/demographics/{key}" for key in (record["sourcedId"], "u-3", "nope")))
     by_field = [
-        TwinRequest(f"filter={field}{comparison}'{known.get(field, HOST)}'&sort={field}")
+        TwinRequest(f"filter={field}{comparison}'{record.get(field, HOST)}'&sort={field}")
         for field, comparison in product(set(resource.filter_paths) - {"metadata.*"}, COMPARISONS)
     ]
     selected = [TwinRequest(f"fields={name}") for name in resource.fields]
@@ -222,15 +226,18 @@ def test_without_opt_in_demographics_look_empty(twins: TwinTenants) -> None:
     for name, wanted in ((opted_out, False), (without, True)):
         tenants.create(name, demographics=wanted)
         with services.store.write(name) as transaction:
-            for each, rows in ROSTER.items():
-                kept = rows if each != "demographics" or name == opted_out else []
-                transaction.put(each, [FILES[each].record(with_word_in_texts(row, HOST)) for row in kept])
+            for collection, rows in ROSTER.items():
+                stored = rows if collection != "demographics" or name == opted_out else []
+                transaction.put(collection, [FILES[collection].record(with_word_in_texts(row, HOST)) for row in stored])
     tokens = {name: services.tokens.create(name, ALL, name)[0] for name in (opted_out, without)}
 
-    found = [[twins.send(t, *each).comparable("-") for t in tokens.values()] for each in requests_for_demographics()]
-    assert [pair for pair in found if pair[0] != pair[1] or pair[0][0] >= 500] == []
-    assert len(found) > 900
-    assert {status for (status, _, _), _ in found} >= {200, 400, 404}
+    pairs = [
+        [twins.send(token, path, request).comparable("-") for token in tokens.values()]
+        for path, request in requests_for_demographics()
+    ]
+    assert [pair for pair in pairs if pair[0] != pair[1] or pair[0][0] >= 500] == []
+    assert len(pairs) > 900
+    assert {status for (status, _, _), _ in pairs} >= {200, 400, 404}
 
     path = f"{IMS}/demographics"
     assert twins.send(tokens[opted_out], path).body == b'{"demographics":[]}'
@@ -239,8 +246,8 @@ def test_without_opt_in_demographics_look_empty(twins: TwinTenants) -> None:
     opened = twins.send(tokens[opted_out], path, TwinRequest(headers=(("If-None-Match", etag),)))
     assert (opened.status, opened.header("X-Total-Count"), opened.body.count(b"birthDate")) == (200, "2", 2)
     tenants.update(opted_out, demographics=False)
-    bodies = TwinRequest(headers=(("If-None-Match", opened.header("ETag")),))
-    assert twins.send(tokens[opted_out], path, bodies).body == b'{"demographics":[]}'
+    conditional = TwinRequest(headers=(("If-None-Match", opened.header("ETag")),))
+    assert twins.send(tokens[opted_out], path, conditional).body == b'{"demographics":[]}'
 
 
 def test_with_opt_in_demographics_still_require_their_scope(twins: TwinTenants) -> None:

@@ -92,10 +92,12 @@ class TwinResponse:
     def header(self, name: str) -> str:
         return dict(self.headers).get(name, "")
 
-    def comparable(self, asked: str) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
+    def comparable(self, word: str) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
         """Return status, headers and body without the word of the request, varying parts and the ETag."""
-        headers = sorted((name, "a tag" if name == "ETag" else v.replace(asked, "*")) for name, v in self.headers)
-        body = VARYING.sub(b"", self.body.replace(asked.encode(), b"*"))
+        headers = sorted(
+            (name, "a tag" if name == "ETag" else value.replace(word, "*")) for name, value in self.headers
+        )
+        body = VARYING.sub(b"", self.body.replace(word.encode(), b"*"))
         return self.status, tuple(headers), body
 
     @property
@@ -212,13 +214,13 @@ class RoutePath:
 
 
 def _places() -> Iterator[RoutePath]:
-    known = [path.split("/") for path in (*COLLECTIONS, *SINGLES)]
+    paths = [path.split("/") for path in (*COLLECTIONS, *SINGLES)]
     for route in ROUTES:
         for template in route.paths:
             words = template.split("/")
             ids = tuple(route_path for route_path, word in enumerate(words) if word.startswith("{"))
-            found = next(path for path in known if _fits(path, route.path.split("/")))
-            parts = [found[route_path] if route_path in ids else word for route_path, word in enumerate(words)]
+            path = next(path for path in paths if _fits(path, route.path.split("/")))
+            parts = [path[n] if n in ids else word for n, word in enumerate(words)]
             yield RoutePath(route, "/".join(parts), ids)
 
 
