@@ -1,4 +1,4 @@
-"""What docs/conformance.md says is what the service does, and each of its readings is seen by a test."""
+"""Conformance pages: they list the operations of the API, and a test proves each interpretation."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import re
 from chalk_flask.api.routes import ROUTES, WRITES
 from tests.support.paths import ROOT
 
-PAGE = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
-READING = re.compile(r"\b[ACFIJLNOQVW]-[0-9]{2}\b")
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "conformance" in path.relative_to(DOCS).as_posix())
+"""Pages that are named conformance or are in a folder of that name."""
+
+INTERPRETATION_ID = re.compile(r"\b[ACFIJLNOQVW]-[0-9]{2}\b")
 
 
-def rows() -> list[list[str]]:
-    """The cells of every row of every table of the page."""
-    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line[:2] == "| "]
+def table_rows() -> list[list[str]]:
+    """Return the cells of every table row of the conformance pages."""
+    lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
 
 
-def test_the_page_lists_every_operation_as_it_is_routed() -> None:
-    listed = [row for row in rows() if row[0].startswith("get")]
-    assert listed == [
+def test_pages_list_every_operation() -> None:
+    reads = [
         [
             route.operation,
             f"GET {route.path}",
@@ -27,25 +30,26 @@ def test_the_page_lists_every_operation_as_it_is_routed() -> None:
         ]
         for route in ROUTES
     ]
-    listed = [row for row in rows() if row[0].startswith(("put", "delete"))]
-    assert listed == [
+    writes = [
         [
-            write.operation,
-            f"{write.method} {write.path}",
-            write.resource_type.singular_name if write.method == "PUT" else "none",
-            write.scope.rpartition("/")[2],
+            route.operation,
+            f"{route.method} {route.path}",
+            route.resource_type.singular_name if route.method == "PUT" else "none",
+            route.scope.rpartition("/")[2],
         ]
-        for write in WRITES
+        for route in WRITES
     ]
+    rows = [row for row in table_rows() if row[0].startswith(("get", "put", "delete"))]
+    assert rows == [*reads, *writes]
 
 
-def test_every_reading_says_question_decision_and_reason_once() -> None:
-    readings = [row for row in rows() if READING.fullmatch(row[0])]
-    assert len({row[0] for row in readings}) == len(readings)
-    assert all(len(row) == 4 and all(row) for row in readings)
+def test_interpretations_have_question_decision_and_reason() -> None:
+    rows = [row for row in table_rows() if INTERPRETATION_ID.fullmatch(row[0])]
+    assert len({row[0] for row in rows}) == len(rows)
+    assert all(len(row) == 4 and all(row) for row in rows)
 
 
-def test_every_reading_is_named_by_a_test_and_every_named_one_is_on_the_page() -> None:
-    listed = {row[0] for row in rows() if READING.fullmatch(row[0])}
+def test_every_interpretation_is_proven_by_a_test() -> None:
+    listed = {row[0] for row in table_rows() if INTERPRETATION_ID.fullmatch(row[0])}
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")]
-    assert listed == {reading for source in sources for reading in READING.findall(source)}
+    assert listed == {name for source in sources for name in INTERPRETATION_ID.findall(source)}
