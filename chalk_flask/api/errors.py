@@ -49,7 +49,7 @@ ERROR_TYPES = {
 
 
 class ApiError(HTTPException):
-    """An error response. `code_minor` replaces the default codeMinor of the status."""
+    """Exception that becomes an error response. `code_minor` replaces the default codeMinor of the status."""
 
     def __init__(self, status: int, message: str = "", code_minor: str = "") -> None:
         super().__init__(message or None)

@@ -45,7 +45,7 @@ __all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "WRITES", "ApiRoot", "Rou
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ApiRoot:
-    """A path under which every route is served.
+    """Path under which every route is served.
 
     `default_limit` is the page size of requests without `limit` (0: the whole collection). A `read_only` root answers
     405 to writes of callers without a write scope (docs/conformance.md, W-01).
@@ -86,7 +86,7 @@ class Route:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The path and its alias with `lineitems` (docs/conformance.md, N-07)."""
+        """Path and its alias with `lineitems` (docs/conformance.md, N-07)."""
         alias = self.path.replace("/lineItems", "/lineitems") if self.parents else self.path
         return (self.path,) if alias == self.path else (self.path, alias)
 
@@ -224,7 +224,7 @@ class WriteRoute:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The path and, for PUT, the path of the collection (docs/conformance.md, W-02)."""
+        """Path and, for PUT, the path of the collection (docs/conformance.md, W-02)."""
         return (self.path, self.path.removesuffix("/{id}")) if self.method == "PUT" else (self.path,)
 
 

@@ -70,7 +70,7 @@ def test_entry_has_credential_route_and_size(consumer: Consumer, app: Flask, ent
         (f"{IMS}/users?offset=2&limit=%31", 1),
         (f"{IMS}/users?offset=999", 0),
         (f"{CHALK}/users?offset=2", None),
-        (f"{IMS}/users?filter=familyName='nobody-is-called-this'", 0),
+        (f"{IMS}/users?filter=familyName='unused-name'", 0),
     ],
 )
 def test_rows_are_the_records_of_the_page(path: str, rows: int | None, consumer: Consumer, entries: Entries) -> None:

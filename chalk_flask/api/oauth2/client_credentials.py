@@ -34,7 +34,7 @@ class SecretCredentials:
 
 @dataclass(frozen=True, slots=True)
 class AssertionCredentials:
-    """A JWT that a client has signed, and the client id that it claims. The claim is not verified."""
+    """JWT that a client has signed, and the client id that it claims. The claim is not verified."""
 
     client_id: str
     assertion: str = field(repr=False)
@@ -46,8 +46,8 @@ ClientCredentials: TypeAlias = SecretCredentials | AssertionCredentials
 def parse_parameters(request: Request) -> Mapping[str, str]:
     """Return the parameters of a token request: those of the form, and grant_type and scope also from the URL.
 
-    Parameters without a value are omitted. Raises InvalidRequestError if the body is not a form or is too large, if a
-    parameter is repeated, or if the URL contains credentials, which would end up in logs.
+    Parameters without a value are omitted. Raises InvalidRequestError for a body that is not a form or is too large, and
+    for a repeated parameter. Credentials in the URL, which would end up in logs, raise it too.
     """
     form = _parse_form(request)
     query = _unique(request.args, (*_GRANT_PARAMETERS, *_CREDENTIAL_PARAMETERS))

@@ -97,7 +97,7 @@ class TokenEndpoint:
     def authenticate_client(self, params: Mapping[str, str]) -> _AuthlibClient:
         """Return the client whose credentials are in the current request or in its parameters.
 
-        Raises InvalidClientError, with the same message whatever is wrong (C-06), and InvalidRequestError.
+        Raises InvalidClientError, with the same message in all cases (C-06), and InvalidRequestError.
         """
         credentials = parse_credentials(request.headers.get("Authorization", ""), params)
         if credentials is None:
@@ -141,7 +141,7 @@ class TokenEndpoint:
 
 
 class _AuthlibClient(ClientMixin):  # type: ignore[misc]  # the library ships no types
-    """An OAuth client with the interface that Authlib expects."""
+    """OAuth client with the interface that Authlib expects."""
 
     def __init__(self, record: OAuthClient) -> None:
         self.record = record

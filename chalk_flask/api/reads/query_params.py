@@ -37,7 +37,7 @@ _FIELDS_THAT_SELECT_DELETED = frozenset({"status", "dateLastModified"})
 
 @dataclass(frozen=True, slots=True)
 class ParameterWarning:
-    """A warning in a successful response: a parameter names a field that does not exist."""
+    """Warning in a successful response: a parameter names a field that does not exist."""
 
     code_minor: str
     description: str

@@ -32,7 +32,7 @@ _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 
 
 class _RawResponse(Response):
-    """A response whose headers are complete, so that Werkzeug neither copies nor corrects them."""
+    """Response whose headers are complete, so that Werkzeug neither copies nor corrects them."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         """Return the headers unchanged."""
@@ -42,8 +42,8 @@ class _RawResponse(Response):
 def make_etag(principal: Principal, revision: int, base_url: str, request: Request, variant: str) -> str:
     """Return the weak ETag of the response to a request, without computing the response.
 
-    It depends on the tenant and its revision, the URL (references contain it), the query, the scopes and restrictions
-    of the caller, the version of this program, and `variant`, which stands for settings that change responses.
+    It depends on the tenant and its revision, on the URL and its query, and on the scopes and restrictions of the
+    caller. It also depends on the version of this program and on `variant`, a text for settings that change responses.
     """
     query = request.query_string.decode("latin-1")
     scopes = _scopes_text(principal.scopes)

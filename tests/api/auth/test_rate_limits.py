@@ -79,7 +79,7 @@ def test_token_rate_counts_all_routes(serve: Serve) -> None:
     assert time.time() < int(first.headers["X-RateLimit-Reset"]) <= time.time() + 61
     assert "Retry-After" not in first.headers
     assert rate_headers(read(app, token, "192.0.2.2", f"{IMS}/users")) == [3, 1]
-    assert rate_headers(read(app, token, path=f"{IMS}/users/nobody")) == [3, 0]
+    assert rate_headers(read(app, token, path=f"{IMS}/users/unknown")) == [3, 0]
     rejected = read(app, token)
     error_message(rejected, 429, "server_busy", "server_busy")
     assert rate_headers(rejected) == [3, 0]

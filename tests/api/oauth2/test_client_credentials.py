@@ -110,7 +110,7 @@ def test_invalid_credentials_are_all_rejected_alike(
 
 @pytest.mark.parametrize(
     "form", [{"client_id": "{id}"}, {"client_secret": "{secret}"}, {"client_id": "{id}", "client_secret": "wrong"},
-             {"client_id": "nobody", "client_secret": "{secret}"}, {"client_id": "", "client_secret": ""},
+             {"client_id": "unknown", "client_secret": "{secret}"}, {"client_id": "", "client_secret": ""},
              {"client_id": "x" * 20_000, "client_secret": "x" * 20_000}],
     ids=lambda form: str(form)[:60],
 )  # fmt: skip

@@ -66,7 +66,7 @@ def test_links_lead_to_the_neighbor_pages(
 
 
 def test_links_of_an_empty_collection_lead_to_offset_0(consumer: Consumer) -> None:
-    urls = links(consumer.get("/users?limit=5&filter=familyName='Nobody'"))
+    urls = links(consumer.get("/users?limit=5&filter=familyName='Unused'"))
     assert {relation: url.rpartition("=")[2] for relation, url in urls.items()} == {"first": "0", "last": "0"}
 
 
