@@ -46,7 +46,7 @@ ClientCredentials: TypeAlias = SecretCredentials | AssertionCredentials
 def parse_parameters(request: Request) -> Mapping[str, str]:
     """Return the parameters of a token request: those of the form, and grant_type and scope also from the URL.
 
-    Parameters without a value are omitted. Raises InvalidRequestError for a body that is not a form or is too large, and
+    Parameters without a value are omitted. Raises InvalidRequestError for a body that is not a form or too large, and
     for a repeated parameter. Credentials in the URL, which would end up in logs, raise it too.
     """
     form = _parse_form(request)
