@@ -101,7 +101,7 @@ class TwinResponse:
         return self.status, tuple(headers), body
 
     @property
-    def whole(self) -> str:
+    def text(self) -> str:
         return f"{self.status} {self.headers} {self.body.decode()}"
 
 

@@ -177,8 +177,8 @@ def _require_unrestricted(principal: Principal) -> None:
 
     It could not learn that a record left the visible part.
     """
-    limits = principal.restrictions
-    if limits.redacted or (limits.orgs, limits.grades, limits.classes) != (NO_RESTRICTIONS.orgs,) * 3:
+    access = principal.restrictions
+    if access.redacted or (access.orgs, access.grades, access.classes) != (NO_RESTRICTIONS.orgs,) * 3:
         raise ApiError(
             403,
             "A token that is limited to some records or fields cannot use the change feed. Read the collections"

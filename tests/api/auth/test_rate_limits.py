@@ -89,7 +89,7 @@ def test_token_rate_counts_all_routes(serve: Serve) -> None:
 
 def test_rejected_token_does_not_count(serve: Serve) -> None:
     app = serve(rate_limit_token="1/minute")
-    assert [read(app, each).status_code for each in ("chk_wrong", None, "chk_wrong", None)] == [401] * 4
+    assert [read(app, token).status_code for token in ("chk_wrong", None, "chk_wrong", None)] == [401] * 4
     assert read(app, create_token(app, ALL)).status_code == 200
 
 
@@ -108,7 +108,7 @@ def test_headers_show_the_nearest_limit(serve: Serve) -> None:
     app = serve(rate_limit_token="5/hour", rate_limit_address="2/minute")
     token = create_token(app, ALL)
     assert rate_headers(read(app, token)) == [2, 1]
-    assert [rate_headers(read(app, token, f"192.0.2.{each}")) for each in (2, 3)] == [[2, 1], [2, 1]]
+    assert [rate_headers(read(app, token, f"192.0.2.{n}")) for n in (2, 3)] == [[2, 1], [2, 1]]
     assert rate_headers(read(app, token, "192.0.2.4")) == [5, 1]
 
 
@@ -138,7 +138,7 @@ def test_invalid_rate_is_rejected_at_startup(name: str, rate: str) -> None:
 def test_invalid_tokens_are_throttled_and_valid_ones_are_not(serve: Serve) -> None:
     app = serve()
     token = create_token(app, ALL)
-    statuses = [read(app, f"chk_wrong_{each}").status_code for each in range(MAX_REJECTED_TOKENS + 5)]
+    statuses = [read(app, f"chk_wrong_{n}").status_code for n in range(MAX_REJECTED_TOKENS + 5)]
     assert statuses == [401] * MAX_REJECTED_TOKENS + [429] * 5
     rejected = read(app, "chk_wrong")
     error_message(rejected, 429, "server_busy", "server_busy")

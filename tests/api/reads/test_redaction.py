@@ -30,11 +30,11 @@ COLLECTION_NAMES = [
     "users",
 ]
 
-Limited = Callable[..., Consumer]
+RestrictedConsumer = Callable[..., Consumer]
 
 
 @pytest.fixture
-def limited(served: Flask) -> Limited:
+def restricted(served: Flask) -> RestrictedConsumer:
     """Factory of clients whose token has restrictions, given as on the command line."""
 
     def make(**named: list[str]) -> Consumer:
@@ -53,8 +53,8 @@ ALL_CATEGORIES = "cat-1 cat-2 cat-3 cat-4 cat-6"
 
 
 @pytest.mark.reading("L-01")
-def test_org_restriction_selects_rows_of_each_collection(limited: Limited) -> None:
-    assert visible_ids(limited(orgs=["s-2"])) == {
+def test_org_restriction_selects_rows_of_each_collection(restricted: RestrictedConsumer) -> None:
+    assert visible_ids(restricted(orgs=["s-2"])) == {
         "academicSessions": ALL_SESSIONS,
         "categories": ALL_CATEGORIES,
         "classes": "c-3 c-4",
@@ -70,9 +70,9 @@ def test_org_restriction_selects_rows_of_each_collection(limited: Limited) -> No
 
 
 @pytest.mark.reading("L-02")
-def test_grade_restriction_applies_to_students_and_their_records(limited: Limited) -> None:
-    everything = visible_ids(limited())
-    assert visible_ids(limited(grades=["09"])) == everything | {
+def test_grade_restriction_applies_to_students_and_their_records(restricted: RestrictedConsumer) -> None:
+    everything = visible_ids(restricted())
+    assert visible_ids(restricted(grades=["09"])) == everything | {
         "users": "u-1 u-4 u-5 u-6 u-7 u-9",
         "demographics": "u-1",
         "enrollments": "e-1 e-10 e-3 e-5 e-6 e-8 e-9",
@@ -81,9 +81,9 @@ def test_grade_restriction_applies_to_students_and_their_records(limited: Limite
 
 
 @pytest.mark.reading("L-03")
-def test_class_restriction_keeps_the_people_of_the_class(limited: Limited) -> None:
+def test_class_restriction_keeps_the_people_of_the_class(restricted: RestrictedConsumer) -> None:
     """U-8 is there although the enrollment is deleted, so that consumers learn of it."""
-    assert visible_ids(limited(classes=["c-1"])) == {
+    assert visible_ids(restricted(classes=["c-1"])) == {
         "academicSessions": ALL_SESSIONS,
         "categories": ALL_CATEGORIES,
         "classes": "c-1",
@@ -99,16 +99,16 @@ def test_class_restriction_keeps_the_people_of_the_class(limited: Limited) -> No
 
 
 @pytest.mark.reading("L-04")
-def test_several_restrictions_apply_together(limited: Limited) -> None:
-    consumer = limited(orgs=["s-1"], grades=["10"], classes=["c-1", "c-3"])
+def test_several_restrictions_apply_together(restricted: RestrictedConsumer) -> None:
+    consumer = restricted(orgs=["s-1"], grades=["10"], classes=["c-1", "c-3"])
     assert consumer.ids("/users") == ["u-2", "u-4"]
     assert consumer.ids("/classes") == ["c-1"]
     assert consumer.ids("/results") == ["x-2"]
 
 
 @pytest.mark.reading("L-06")
-def test_denied_collection_is_empty_and_not_referenced(limited: Limited) -> None:
-    consumer = limited(denied=["users", "orgs"])
+def test_denied_collection_is_empty_and_not_referenced(restricted: RestrictedConsumer) -> None:
+    consumer = restricted(denied=["users", "orgs"])
     assert consumer.ids("/users") == consumer.ids("/schools") == []
     assert (
         consumer.get("/users/u-1").status_code == consumer.get("/classes/c-1/students/u-1/results").status_code == 404
@@ -121,10 +121,10 @@ def test_denied_collection_is_empty_and_not_referenced(limited: Limited) -> None
 
 
 @pytest.mark.reading("L-06")
-def test_denied_collection_is_not_joined_through(limited: Limited) -> None:
-    consumer = limited(denied=["enrollments"])
+def test_denied_collection_is_not_joined_through(restricted: RestrictedConsumer) -> None:
+    consumer = restricted(denied=["enrollments"])
     assert consumer.ids("/classes/c-1/students") == consumer.ids("/students/u-1/classes") == []
-    consumer = limited(denied=["classes"])
+    consumer = restricted(denied=["classes"])
     assert consumer.get("/classes/c-1/students").status_code == 404
     assert consumer.ids("/schools/s-1/terms") == []
 
@@ -133,8 +133,8 @@ def test_denied_collection_is_not_joined_through(limited: Limited) -> None:
 @pytest.mark.parametrize(
     "path", ["/users/{}", "/students/{}", "/students/{}/classes", "/classes/c-3/students/{}/results"]
 )
-def test_hidden_id_looks_like_an_unknown_id(path: str, limited: Limited) -> None:
-    consumer = limited(orgs=["s-2"])
+def test_hidden_id_looks_like_an_unknown_id(path: str, restricted: RestrictedConsumer) -> None:
+    consumer = restricted(orgs=["s-2"])
     responses = [consumer.get(path.format(key)) for key in ("u-1", "nope")]
     for response in responses:
         error_message(response, 404, "unknown_object", "unknown object")
@@ -144,29 +144,29 @@ def test_hidden_id_looks_like_an_unknown_id(path: str, limited: Limited) -> None
 
 
 @pytest.mark.reading("L-05")
-def test_references_to_hidden_records_are_omitted(limited: Limited) -> None:
-    consumer = limited(orgs=["s-1"], grades=["10"])
+def test_references_to_hidden_records_are_omitted(restricted: RestrictedConsumer) -> None:
+    consumer = restricted(orgs=["s-1"], grades=["10"])
     user: Any = consumer.get("/users/u-2").json
     assert [org["sourcedId"] for org in user["user"]["orgs"]] == ["s-1"]
     guardian: Any = consumer.get("/users/u-6").json
     assert guardian["user"]["agents"] == []
     district: Any = consumer.get("/orgs/d-1").json
     assert [org["sourcedId"] for org in district["org"]["children"]] == ["s-1"]
-    school: Any = limited(orgs=["s-2"]).get("/orgs/s-2").json
+    school: Any = restricted(orgs=["s-2"]).get("/orgs/s-2").json
     assert "children" not in school["org"]
 
 
 @pytest.mark.reading("L-05")
-def test_rest_of_a_redacted_document_keeps_its_bytes(limited: Limited, consumer: Consumer) -> None:
-    everything, rest = consumer.get("/users/u-2"), limited(orgs=["s-1"]).get("/users/u-2")
+def test_rest_of_a_redacted_document_keeps_its_bytes(restricted: RestrictedConsumer, consumer: Consumer) -> None:
+    everything, rest = consumer.get("/users/u-2"), restricted(orgs=["s-1"]).get("/users/u-2")
     body = orjson.loads(everything.data)
     body["user"]["orgs"].pop()
     assert rest.data == orjson.dumps(body)
 
 
 @pytest.mark.reading("L-05")
-def test_filter_does_not_match_hidden_references(limited: Limited) -> None:
-    consumer = limited(orgs=["s-1"])
+def test_filter_does_not_match_hidden_references(restricted: RestrictedConsumer) -> None:
+    consumer = restricted(orgs=["s-1"])
     assert consumer.ids("/users?filter=orgs.sourcedId='s-2'") == []
     assert "u-2" in consumer.ids("/users?filter=orgs!='s-2'")
     assert consumer.ids("/users?filter=orgs~'s-2' OR familyName='Xu'") == ["u-9"]
@@ -174,19 +174,19 @@ def test_filter_does_not_match_hidden_references(limited: Limited) -> None:
 
 
 @pytest.mark.reading("L-01")
-def test_or_does_not_widen_the_visible_rows(limited: Limited) -> None:
-    consumer = limited(orgs=["s-2"])
+def test_or_does_not_widen_the_visible_rows(restricted: RestrictedConsumer) -> None:
+    consumer = restricted(orgs=["s-2"])
     response = consumer.get("/users?filter=status='active' OR status!='active'")
     assert [user["sourcedId"] for user in items(response)] == ["u-2", "u-3", "u-5"]
     assert response.headers["X-Total-Count"] == "3"
 
 
 @pytest.mark.reading("L-05")
-def test_sort_by_a_hideable_reference_is_a_warning(limited: Limited) -> None:
-    response = limited(orgs=["s-1"]).get("/users?sort=orgs.sourcedId")
+def test_sort_by_a_hideable_reference_is_a_warning(restricted: RestrictedConsumer) -> None:
+    response = restricted(orgs=["s-1"]).get("/users?sort=orgs.sourcedId")
     assert response.json is not None
     assert response.json["statusInfoSet"][0]["imsx_codeMinor"] == "invalid_sort_field"
-    assert "statusInfoSet" not in (limited(orgs=["s-1"]).get("/enrollments?sort=user.sourcedId").json or {})
+    assert "statusInfoSet" not in (restricted(orgs=["s-1"]).get("/enrollments?sort=user.sourcedId").json or {})
 
 
 @pytest.mark.reading("L-07")
@@ -202,8 +202,8 @@ def test_sort_by_a_hideable_reference_is_a_warning(limited: Limited) -> None:
         ("metadata.a", "metadata.a.b"),
     ],
 )
-def test_redacted_field_looks_like_an_unknown_field(redacted: str, path: str, limited: Limited) -> None:
-    consumer = limited(redacted=[redacted])
+def test_redacted_field_looks_like_an_unknown_field(redacted: str, path: str, restricted: RestrictedConsumer) -> None:
+    consumer = restricted(redacted=[redacted])
     response = consumer.get(f"/users?filter={path}!='x'")
     assert (
         error_message(response, 400, "invalid_filter_field", "invalid_filter_field") == f"Unknown filter field: {path}"
@@ -216,8 +216,8 @@ def test_redacted_field_looks_like_an_unknown_field(redacted: str, path: str, li
 
 
 @pytest.mark.reading("L-07")
-def test_redacted_field_is_in_no_body(limited: Limited) -> None:
-    consumer = limited(redacted=["email", "userIds.identifier", "metadata.region", "agents"])
+def test_redacted_field_is_in_no_body(restricted: RestrictedConsumer) -> None:
+    consumer = restricted(redacted=["email", "userIds.identifier", "metadata.region", "agents"])
     for path in ("/users", "/students", "/classes/c-1/students", "/users?limit=3&offset=1"):
         response = consumer.get(path)
         assert b"@north" not in response.data
@@ -229,15 +229,19 @@ def test_redacted_field_is_in_no_body(limited: Limited) -> None:
 
 
 @pytest.mark.reading("L-07")
-def test_metadata_without_visible_members_is_omitted(limited: Limited) -> None:
-    school: Any = limited(redacted=["metadata.region", "metadata.boards", "metadata.size"]).get("/orgs/s-3").json
+def test_metadata_without_visible_members_is_omitted(restricted: RestrictedConsumer) -> None:
+    school: Any = restricted(redacted=["metadata.region", "metadata.boards", "metadata.size"]).get("/orgs/s-3").json
     assert "metadata" not in school["org"]
 
 
 @pytest.mark.reading("L-08")
-def test_etag_depends_on_the_restrictions(limited: Limited, consumer: Consumer) -> None:
-    restricted, same, other = limited(orgs=["s-1"]), limited(orgs=["s-1"]), limited(orgs=["s-1"], redacted=["email"])
-    tags = [each.get("/academicSessions").headers["ETag"] for each in (restricted, same, other, consumer)]
+def test_etag_depends_on_the_restrictions(restricted: RestrictedConsumer, consumer: Consumer) -> None:
+    narrow, same, other = (
+        restricted(orgs=["s-1"]),
+        restricted(orgs=["s-1"]),
+        restricted(orgs=["s-1"], redacted=["email"]),
+    )
+    tags = [reader.get("/academicSessions").headers["ETag"] for reader in (narrow, same, other, consumer)]
     assert tags[0] == tags[1]
     assert len(set(tags)) == 3
     assert same.get("/academicSessions", {"If-None-Match": tags[0]}).status_code == 304
@@ -245,12 +249,11 @@ def test_etag_depends_on_the_restrictions(limited: Limited, consumer: Consumer) 
 
 
 @pytest.mark.reading("L-01")
-def test_cached_parents_are_not_shared_between_policies(limited: Limited, consumer: Consumer) -> None:
-    """What a path means is remembered, for each reach of its own."""
-    restricted = limited(orgs=["s-2"])
+def test_cached_parents_are_not_shared_between_policies(restricted: RestrictedConsumer, consumer: Consumer) -> None:
+    other = restricted(orgs=["s-2"])
     for _ in range(2):
         assert consumer.get("/classes/c-1/students").status_code == 200
-        assert restricted.get("/classes/c-1/students").status_code == 404
+        assert other.get("/classes/c-1/students").status_code == 404
 
 
 @pytest.mark.reading("L-05")
@@ -275,15 +278,15 @@ def test_every_chunk_of_a_stream_is_redacted(serve: Callable[..., Flask]) -> Non
     [row] = [row for row in ROSTER["users"] if row["sourcedId"] == "u-2"]
     with services_of(app).store.write("default") as transaction:
         many = [row | {"sourcedId": f"v-{n:04}", "agents": [f"v-{n + 1:04}", "u-5"]} for n in range(1500)]
-        transaction.put("users", [FILES["users"].record(each) for each in many])
-    limits = AccessRestrictions.parse(orgs=["s-1"], redacted=["email"])
-    consumer = Consumer(app, services_of(app).tokens.create("limited", ALL, limits=limits)[0])
+        transaction.put("users", [FILES["users"].record(user) for user in many])
+    restrictions = AccessRestrictions.parse(orgs=["s-1"], redacted=["email"])
+    consumer = Consumer(app, services_of(app).tokens.create("limited", ALL, limits=restrictions)[0])
     users = items(consumer.get(f"{CHALK}/users?filter=sourcedId>='v-'"))
     assert len(users) == 1500
     for n, user in enumerate(users):
         agents = [f"v-{n + 1:04}"] if n < 1499 else []
-        assert [each["sourcedId"] for each in user["agents"]] == agents
-        assert [each["sourcedId"] for each in user["orgs"]] == ["s-1"]
+        assert [reference["sourcedId"] for reference in user["agents"]] == agents
+        assert [reference["sourcedId"] for reference in user["orgs"]] == ["s-1"]
         assert "email" not in user
 
 

@@ -57,7 +57,10 @@ def test_put_creates_or_replaces_and_delete_deletes(tool: Tool, root: str, path:
     [record] = created.json.values() if created.json else []
     assert record["sourcedId"] == key
     references = [value for value in record.values() if isinstance(value, dict)]
-    assert all(each["href"].startswith(root_url) and set(each) == {"href", "sourcedId", "type"} for each in references)
+    assert all(
+        reference["href"].startswith(root_url) and set(reference) == {"href", "sourcedId", "type"}
+        for reference in references
+    )
     deleted = tool.delete(root + path_with_id)
     assert (deleted.status_code, deleted.data) == (204, b"")
     assert "Content-Type" not in deleted.headers
@@ -228,9 +231,9 @@ def test_other_methods_of_write_routes_are_405(tool: Tool, root: str, method: st
     error_message(tool.send(f"{root}/users/u-1", {"user": {}}), 405, "invalid_data", "invalid data")
 
 
-def restricted_tool(app: Flask, **limits: frozenset[str]) -> Tool:
+def restricted_tool(app: Flask, **restrictions: frozenset[str]) -> Tool:
     """Return a tool whose token has restrictions."""
-    token, _ = services_of(app).tokens.create("restricted_tool", ALL, limits=AccessRestrictions(**limits))
+    token, _ = services_of(app).tokens.create("restricted_tool", ALL, limits=AccessRestrictions(**restrictions))
     assert token is not None
     return Tool(app, token)
 
