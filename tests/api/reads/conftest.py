@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from flask import Flask
@@ -25,9 +25,13 @@ def put_users(store: Backend, number: int, **changes: Any) -> None:
         transaction.put("users", (users.record({**template, "sourcedId": f"v-{n:05}"}) for n in range(number)))
 
 
-def response_blocks(app: Flask, path: str) -> Iterator[bytes]:
-    """Return the body of a response as a WSGI server receives it: an iterator of blocks with a `close` method."""
+def response_blocks(app: Flask, path: str) -> Generator[bytes, None, None]:
+    """Yield the blocks of a response body as a WSGI server receives them, and close the response at the end."""
     headers = {"Authorization": f"Bearer {create_token(app, ALL)}"}
-    blocks = app(create_environ(path, headers=headers), lambda status, _headers, _error=None: lambda _data: status)
-    assert hasattr(blocks, "close")
-    return blocks  # type: ignore[return-value]  # Werkzeug returns an iterator that can be closed
+    response = app(create_environ(path, headers=headers), lambda status, _headers, _error=None: lambda _data: status)
+    try:
+        yield from response
+    finally:
+        close: Any = getattr(response, "close", None)
+        if close is not None:
+            close()

@@ -130,6 +130,6 @@ def test_abandoned_stream_closes_its_snapshot(store: Backend, app: Flask) -> Non
     for _ in range(50):
         stream = response_blocks(app, f"{CHALK}/users")
         next(stream)
-        stream.close()  # type: ignore[attr-defined]  # see response_blocks
+        stream.close()
     put_users(store, 1, givenName="Changed")
     assert Consumer(app).get("/users/v-00000").status_code == 200
