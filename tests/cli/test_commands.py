@@ -92,7 +92,7 @@ def test_every_setting_is_an_option_of_serve() -> None:
 
 def test_help_names_the_variable_and_the_default_of_a_setting(run: Run) -> None:
     words = " ".join(run("serve", "--help").out.split())
-    assert "The TCP port to listen on; 0 takes a free one. [CHALK_PORT; default 8080]" in words
+    assert "TCP port to listen on; 0 chooses a free one. [CHALK_PORT; default 8080]" in words
 
 
 def test_the_version_is_printed(run: Run) -> None:
