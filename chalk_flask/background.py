@@ -13,7 +13,7 @@ __all__ = ["BatchWriter"]
 class BatchWriter:
     """Background thread that calls a `write` function while there is work. Thread-safe.
 
-    `write` writes whatever waits. It returns the seconds until the next call, or None if nothing waits any more: the
+    `write` writes the waiting work. It returns the seconds until the next call, or None if nothing waits any more: the
     thread then ends, and the next `wake` starts another one. Calls never overlap. The first call comes `delay` seconds
     after the `wake` that started the thread.
 

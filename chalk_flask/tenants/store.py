@@ -153,8 +153,8 @@ class TenantStore:
         if not _NAME.fullmatch(name):
             return False
         with self._store.read(name) as snapshot:
-            has_records = any(next(snapshot.keys(each), None) is not None for each in self._store.collections)
-        return has_records or any(_count(control, kind, _owned_by(name)) for kind in self._credential_collections)
+            has_records = any(map(snapshot.exists, self._store.collections))
+        return has_records or any(control.exists(kind, _owned_by(name)) for kind in self._credential_collections)
 
     def _delete_records(self, name: str) -> int:
         with self._store.write(name) as transaction:
