@@ -1,0 +1,55 @@
+"""Collections of the service, and the store that is created by its first write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backends import MATCH_ALL, Query, Record, StorageUnavailableError, open_store
+from chalk_flask.storage import COLLECTIONS, LazyStore
+
+
+def test_collections_have_unique_names() -> None:
+    names = [each.name for each in COLLECTIONS]
+    assert len(names) == len(set(names))
+
+
+def test_only_served_collections_change_the_revision() -> None:
+    assert {each.name for each in COLLECTIONS if each.bumps_revision} == {
+        "academicSessions", "orgs", "courses", "classes", "users", "enrollments", "demographics", "resources",
+        "categories", "lineItems", "results",
+    }  # fmt: skip
+
+
+def test_lazy_store_creates_nothing_by_reading(tmp_path: Path) -> None:
+    path = tmp_path / "chalk.db"
+    with LazyStore(f"sqlite:///{path}") as store, store.read("default") as snapshot:
+        assert snapshot.find(Query("users", MATCH_ALL)).total == 0
+    assert not path.exists()
+
+
+def test_lazy_store_is_created_by_its_first_write(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/chalk.db"
+    with LazyStore(url) as store:
+        with store.write("default") as transaction:
+            transaction.put("imports", [Record("run-1", b"{}")])
+        with store.read("default") as snapshot:
+            assert list(snapshot.keys("imports")) == ["run-1"]
+    with open_store(url, COLLECTIONS) as opened, opened.read("default") as snapshot:
+        assert list(snapshot.keys("imports")) == ["run-1"]
+
+
+def test_lazy_store_reads_a_store_that_exists(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/chalk.db"
+    with open_store(url, COLLECTIONS) as opened, opened.write("default") as transaction:
+        transaction.put("imports", [Record("run-1", b"{}")])
+    with LazyStore(url) as store, store.read("default") as snapshot:
+        assert list(snapshot.keys("imports")) == ["run-1"]
+
+
+def test_lazy_store_raises_errors_of_a_store_at_its_first_read(tmp_path: Path) -> None:
+    path = tmp_path / "chalk.db"
+    path.write_text("not a database, but long enough to be taken for one" * 100)
+    with LazyStore(f"sqlite:///{path}") as store, pytest.raises(StorageUnavailableError):
+        store.read("default")
