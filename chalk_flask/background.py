@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 __all__ = ["BatchWriter"]
 
@@ -31,6 +31,7 @@ class BatchWriter:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._woken = False
+        self._process_id = 0
         self._thread: threading.Thread | None = None
 
     @property
@@ -40,6 +41,9 @@ class BatchWriter:
 
     def wake(self) -> None:
         """Make sure that `write` is called. Call it after each piece of work was queued; it never waits."""
+        # The thread clears the flag before it calls `write`, which then sees the work. Requests mostly end here.
+        if self._woken and self._process_id == os.getpid():
+            return
         with self._lock:
             self._woken = True
             # A process that was forked has the thread object of its parent, but no thread.
@@ -66,11 +70,23 @@ class BatchWriter:
             atexit.unregister(self.close)  # one call at exit is enough, however many threads were started
             atexit.register(self.close)
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        with suppress(RuntimeError):  # no more threads at present: the next wake tries again
+        try:
             thread.start()
+        except RuntimeError:  # no more threads at present: the next wake tries again
+            self._woken = False
+        else:
             self._thread = thread
+            self._process_id = os.getpid()
 
     def _run(self) -> None:
+        try:
+            self._write_until_idle()
+        except BaseException:
+            with self._lock:
+                self._thread, self._woken = None, False
+            raise
+
+    def _write_until_idle(self) -> None:
         pause: float | None = self._delay
         while not self._closing.wait(pause):
             self._woken = False
