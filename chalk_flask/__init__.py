@@ -39,8 +39,8 @@ if not TYPE_CHECKING:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            found = version("chalk-flask")
+            number = version("chalk-flask")
         except PackageNotFoundError:
-            found = ""
-        globals()["__version__"] = found
-        return found
+            number = ""
+        globals()["__version__"] = number
+        return number
