@@ -61,7 +61,7 @@ def load_package(
 
     Records a commit or a hold in the audit log of the tenant. `requested_by` defaults to the user of this process.
     """
-    from chalk_flask.roster.imports.importer import ImportOptions, import_package
+    from chalk_flask.roster.imports import ImportOptions, import_package
 
     options = ImportOptions.from_settings(settings, thresholds_of(store, tenant))
     with progress_line() as progress:

@@ -12,7 +12,7 @@ from backends import MATCH_ALL
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.gradebook import writes
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, import_package
 from tests.conftest import services_of
 from tests.outbox.conftest import sent_changes, sent_events, clear_outbox, count_outbox_records, subscribe, sent_actions
 from tests.support.api_client import CHALK, Consumer

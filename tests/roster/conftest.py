@@ -1,4 +1,4 @@
-"""Stores and imports for tests of what happens to a roster."""
+"""Fixtures and helpers for tests that import packages into a store."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.storage import COLLECTIONS
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 Load: TypeAlias = Callable[..., ImportReport]
 
 
 @pytest.fixture
 def store(storage: str) -> Iterator[Backend]:
-    """A new store, once for every backend."""
+    """Open store on `backend`."""
     with open_store(storage, COLLECTIONS) as opened:
         yield opened
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Imports a package into a store and demands that it is not refused."""
+    """Function that imports a package and asserts the state of the report."""
 
-    def loaded(
+    def import_and_check(
         store: Backend,
-        package: Made | Path,
+        package: PackageBuilder | Path,
         state: str = "committed",
         options: ImportOptions | None = None,
         **more: Any,
@@ -42,22 +42,22 @@ def load(tmp_path: Path) -> Load:
         assert report.state == state, report.to_text()
         return report
 
-    return loaded
+    return import_and_check
 
 
 def bodies(store: Backend) -> dict[str, dict[str, bytes]]:
-    """Every record of every file, deleted ones too, by collection and id."""
+    """Return the body of every record, tombstones included, by collection and id."""
     with store.read("default") as snapshot:
         return {name: snapshot.get_many(name, list(snapshot.keys(name))) for name in FILES}
 
 
 def objects(store: Backend, name: str) -> dict[str, dict[str, Any]]:
-    """The records of a collection by id, as they would be read by a client."""
+    """Return the records of a collection by id."""
     return {key: orjson.loads(body) for key, body in bodies(store)[name].items()}
 
 
 def moved(before: dict[str, dict[str, bytes]], after: dict[str, dict[str, bytes]]) -> set[str]:
-    """The ids of all records that are new, gone or other than they were."""
+    """Return the ids of the records that were added, removed or changed."""
     return {
         key
         for name in FILES
@@ -66,6 +66,16 @@ def moved(before: dict[str, dict[str, bytes]], after: dict[str, dict[str, bytes]
     }
 
 
+def rejection_errors(store: Backend, tmp_path: Path, package: PackageBuilder) -> list[dict[str, Any]]:
+    """Return the errors of a package that must be rejected and change nothing."""
+    before = bodies(store)
+    report = import_package(store, "default", package.folder(tmp_path / "rejected"), ImportOptions())
+    assert report.state == "refused"
+    assert bodies(store) == before
+    errors: list[dict[str, Any]] = report.to_dict()["errors"]
+    return errors
+
+
 def ids(references: list[dict[str, str]]) -> list[str]:
-    """What a list of references refers to."""
+    """Return the ids in a list of references."""
     return [reference["sourcedId"] for reference in references]

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, import_package
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, Consumer
 from tests.support.packages import Made

@@ -1,4 +1,4 @@
-"""Packages made for a test: a small sound one, changed where the test wants it otherwise."""
+"""Builder of OneRoster CSV packages: a small valid package that a test changes as needed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -127,13 +128,18 @@ ROWS: dict[str, list[Row]] = {
         }
     ],
 }
-"""A row at least of every file, and something in every kind of column."""
+"""Rows of the small package: at least one for each file, and a value in each kind of column."""
+
+SMALL_PACKAGE_USERS = len(ROWS["users"])
+
+DELTA_TIMESTAMP = "2026-09-01T10:00:00.000Z"
 
 
-class Made:
-    """A package: `rows` by file, cells by column (what is left out is empty); `extra` are columns after the standard's.
+class PackageBuilder:
+    """Builder of one package. It starts with the small package, all files bulk.
 
-    `raw` holds files whose bytes a test decides, by file name; `properties` is the manifest.
+    `rows` holds the rows by file; a cell that is left out is empty. `extra` holds additional columns by file. `raw`
+    holds files with given bytes, by file name. `properties` are those of the manifest.
     """
 
     def __init__(self) -> None:
@@ -145,7 +151,7 @@ class Made:
         }
 
     def row(self, name: str, key: str = "", /) -> Row:
-        """The row with this id, else the first one, to be changed in place."""
+        """Return the row with this id, or the first row, to be changed in place."""
         return next(row for row in self.rows[name] if row["sourcedId"] == key or not key)
 
     def set(self, name: str, key: str, /, **cells: str) -> Self:
@@ -154,12 +160,12 @@ class Made:
         return self
 
     def drop(self, name: str, *keys: str) -> Self:
-        """Leave rows out."""
+        """Remove rows."""
         self.rows[name] = [row for row in self.rows[name] if row["sourcedId"] not in keys]
         return self
 
     def only(self, *names: str) -> Self:
-        """Declare all other files as absent and leave them out."""
+        """Remove all other files and declare them as absent."""
         for name in FILES:
             if name not in names:
                 self.properties[f"file.{name}"] = "absent"
@@ -167,13 +173,13 @@ class Made:
         return self
 
     def files(self) -> dict[str, bytes]:
-        """The bytes of every file by name."""
-        manifest = _csv(["propertyName", "value"], [list(pair) for pair in self.properties.items()])
+        """Return the bytes of each file by name."""
+        manifest = _to_csv(["propertyName", "value"], [list(pair) for pair in self.properties.items()])
         tables = {f"{name}.csv": self._table(name) for name in self.rows}
         return {"manifest.csv": manifest} | tables | self.raw
 
     def folder(self, path: Path) -> Path:
-        """Write it as a folder, in the place of what was there."""
+        """Write the package as a folder, and replace an existing one."""
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         for name, content in self.files().items():
@@ -181,7 +187,7 @@ class Made:
         return path
 
     def zip(self, path: Path) -> Path:
-        """Write it as a ZIP file; the same package gives the same bytes."""
+        """Write the package as a ZIP file. Equal packages give equal bytes."""
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in self.files().items():
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
@@ -189,10 +195,50 @@ class Made:
 
     def _table(self, name: str) -> bytes:
         header = HEADERS[name] + self.extra.get(name, [])
-        return _csv(header, [[row.get(column, "") for column in header] for row in self.rows[name]])
+        return _to_csv(header, [[row.get(column, "") for column in header] for row in self.rows[name]])
 
 
-def _csv(header: list[str], rows: list[list[str]]) -> bytes:
+Made = PackageBuilder
+
+
+def package_with_extra_users(
+    numbers: Iterable[int], given_name: str = "Same", renamed: Iterable[int] = ()
+) -> PackageBuilder:
+    """Return the small package with a user for each number. Users in `renamed` have another given name."""
+    package, renamed = PackageBuilder(), set(renamed)
+    template = package.row("users", "pupil-2")
+    for number in numbers:
+        name = "Other" if number in renamed else given_name
+        user = {"sourcedId": f"u-{number}", "username": f"u{number}", "givenName": name}
+        package.rows["users"].append(template | user)
+    return package
+
+
+def delta_package(**rows: list[Row]) -> PackageBuilder:
+    """Return a package of delta files with these rows. A row without a status is active."""
+    package = PackageBuilder().only(*rows)
+    for name, file_rows in rows.items():
+        package.properties[f"file.{name}"] = "delta"
+        package.rows[name] = [{"status": "active", "dateLastModified": DELTA_TIMESTAMP} | row for row in file_rows]
+    return package
+
+
+def small_row(name: str, key: str, **cells: str) -> Row:
+    """Return a copy of a row of the small package with other cells."""
+    return next(dict(row) for row in ROWS[name] if row["sourcedId"] == key) | cells
+
+
+def deleted_row(key: str, status: str = "tobedeleted") -> Row:
+    """Return the row of a delta file that deletes a record."""
+    return {"sourcedId": key, "status": status}
+
+
+def package_with_users(count: int) -> PackageBuilder:
+    """Return a package with this number of users in all."""
+    return package_with_extra_users(range(count - SMALL_PACKAGE_USERS))
+
+
+def _to_csv(header: list[str], rows: list[list[str]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *rows])
     return text.getvalue().encode()

@@ -1,8 +1,8 @@
-"""`manifest.csv`: which files a package holds and how they are meant (CSV Tables 1.1, section on the manifest)."""
+"""Properties of `manifest.csv`: versions, and the mode of each data file (CSV Tables 1.1, section on the manifest)."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from chalk_flask.oneroster.schemas import FILES
@@ -12,74 +12,73 @@ __all__ = ["HEADER", "MANIFEST", "ManifestError", "declared_modes", "manifest_er
 MANIFEST = "manifest.csv"
 HEADER = ["propertyName", "value"]
 MODES = ("absent", "bulk", "delta")
-VERSIONS = {"manifest.version": ("1.0", "1"), "oneroster.version": ("1.1",)}
-OPTIONAL = ("source.systemName", "source.systemCode")
+ACCEPTED_VERSIONS = {"manifest.version": ("1.0", "1"), "oneroster.version": ("1.1",)}
+"""Accepted values of each version property; the first one is written."""
+OPTIONAL_PROPERTIES = ("source.systemName", "source.systemCode")
 
 
 class ManifestError(NamedTuple):
-    """Something wrong (or, when not `fatal`, odd) about one property."""
+    """One error or warning about a property."""
 
     code: str
     message: str
     hint: str
     property: str
-    value: str | None
-    fatal: bool = True
+    value: str | None = None
+    is_warning: bool = False
 
 
 def modes(properties: Mapping[str, str]) -> dict[str, str]:
-    """The mode of each data file, by name; files without a valid row are absent."""
+    """Return the mode of each data file, by name. A file without a property is absent."""
     return {name: mode for name in FILES if (mode := properties.get(f"file.{name}", "absent")) in MODES}
 
 
 def declared_modes(mode: str, present: Container[str], system: str) -> Iterator[tuple[str, str]]:
-    """The rows of a manifest, in the standard's order, of a package that holds these files, all in one mode."""
-    for name, (current, *_) in VERSIONS.items():
-        yield name, current
-    # The standard goes by the alphabet, but for classResources and courseResources after classes and courses.
+    """Yield the properties of a package that has the data files in `present`, all in one mode.
+
+    The order is that of the standard. `system` is the name of the source system.
+    """
+    for name, (current_version, *_) in ACCEPTED_VERSIONS.items():
+        yield name, current_version
+    # The standard sorts by name, except that classResources follows classes and courseResources follows courses.
     for name in sorted(FILES, key=lambda name: name.replace("Resources", "s+")):
         yield f"file.{name}", mode if name in present else "absent"
-    yield OPTIONAL[0], system
+    yield OPTIONAL_PROPERTIES[0], system
 
 
-def manifest_errors(properties: Mapping[str, str], present: Iterable[str]) -> Iterator[ManifestError]:
-    """What is wrong with the manifest's properties, given the data files that are there."""
-    there = set(present)
-    yield from _version_faults(properties)
+def manifest_errors(properties: Mapping[str, str], data_files: Container[str]) -> Iterator[ManifestError]:
+    """Yield the errors and warnings about the properties. `data_files` are the names of the files in the package."""
+    yield from _version_errors(properties)
     for name in FILES:
-        yield from _file_faults(name, properties.get(f"file.{name}"), name in there)
+        yield from _mode_errors(name, properties.get(f"file.{name}"), is_present=name in data_files)
     if {"bulk", "delta"} <= set(properties.values()):
         message = "some files are bulk and some are delta"
-        yield ManifestError("mixed_modes", message, "Each was read as it is declared.", "", None, False)
-    known = {*VERSIONS, *OPTIONAL, *(f"file.{name}" for name in FILES)}
+        yield ManifestError("mixed_modes", message, "Each file was read in its own mode.", "", is_warning=True)
+    known_names = {*ACCEPTED_VERSIONS, *OPTIONAL_PROPERTIES, *(f"file.{name}" for name in FILES)}
     for name in properties:
-        if name not in known:
-            yield ManifestError("unknown_property", f"unknown property {name!r}", "It was ignored.", name, None, False)
+        if name not in known_names:
+            message = f"unknown property {name!r}"
+            yield ManifestError("unknown_property", message, "It was ignored.", name, is_warning=True)
 
 
-def _version_faults(properties: Mapping[str, str]) -> Iterator[ManifestError]:
-    for name, accepted in VERSIONS.items():
+def _version_errors(properties: Mapping[str, str]) -> Iterator[ManifestError]:
+    for name, accepted in ACCEPTED_VERSIONS.items():
         value = properties.get(name)
         if value not in accepted:
-            what = "is missing" if value is None else "is not supported"
-            yield ManifestError(
-                "bad_version", f"{name} {what}", f"Export a package whose {name} is {accepted[0]}.", name, value
-            )
+            message = f"{name} is missing" if value is None else f"{name} is not supported"
+            yield ManifestError("bad_version", message, f"Export a package whose {name} is {accepted[0]}.", name, value)
 
 
-def _file_faults(name: str, mode: str | None, present: bool) -> Iterator[ManifestError]:
+def _mode_errors(name: str, mode: str | None, *, is_present: bool) -> Iterator[ManifestError]:
     label = f"file.{name}"
     if mode is None:
-        yield ManifestError(
-            "missing_property", f"{label} is missing", f"Add {label} with absent, bulk or delta.", label, None
-        )
+        hint = f"Add {label} with absent, bulk or delta."
+        yield ManifestError("missing_property", f"{label} is missing", hint, label)
     elif mode not in MODES:
-        yield ManifestError(
-            "bad_mode", f"{label} has an unknown mode", f"Write one of: {', '.join(MODES)}.", label, mode
-        )
-    if mode == "absent" and present:
-        remedy = f"Declare {label} as bulk or delta, or leave the file out."
-        yield ManifestError("undeclared_file", f"{name}.csv is in the package but declared absent", remedy, label, mode)
-    if mode in ("bulk", "delta") and not present:
-        remedy = f"Add {name}.csv or declare {label} as absent."
-        yield ManifestError("missing_file", f"{name}.csv is declared but not in the package", remedy, label, mode)
+        yield ManifestError("bad_mode", f"{label} has an unknown mode", f"Use one of: {', '.join(MODES)}.", label, mode)
+    if mode == "absent" and is_present:
+        hint = f"Declare {label} as bulk or delta, or remove the file."
+        yield ManifestError("undeclared_file", f"{name}.csv is in the package but declared absent", hint, label, mode)
+    if mode in ("bulk", "delta") and not is_present:
+        hint = f"Add {name}.csv or declare {label} as absent."
+        yield ManifestError("missing_file", f"{name}.csv is declared but not in the package", hint, label, mode)

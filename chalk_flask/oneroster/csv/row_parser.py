@@ -1,4 +1,8 @@
-"""CSV rows to records: plain checks compiled from the Schemas, and an explanation for a row that fails them."""
+"""Parser of CSV rows.
+
+`RowParser.parse` is the fast path: checks compiled from the schemas that only tell valid rows from invalid ones.
+`RowParser.errors_in` is the slow path for an invalid row: it tests cell by cell and yields each error.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastPars
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType
 
 __all__ = [
+    "BASE",
     "CellError",
     "HeaderError",
     "InvalidRowError",
@@ -27,18 +32,24 @@ __all__ = [
     "standard_names",
 ]
 
-METADATA = "metadata."
-STATE = ("status", "dateLastModified")
-BASE = ("sourcedId", *STATE)
+METADATA_PREFIX = "metadata."
+STATE_COLUMNS = ("status", "dateLastModified")
+BASE = ("sourcedId", *STATE_COLUMNS)
+"""Columns and members that every class has."""
 MAX_COLUMNS = 1000
+MAX_CACHED_CELLS = 10_000
+"""Cells of a column that are remembered as checked for codes that the standard does not list."""
 
 
 class InvalidRowError(Exception):
-    """The row fails a check; `RowParser.explain` says which."""
+    """Raised when a row fails a check. `RowParser.errors_in` yields the details."""
 
 
 class ParsedRow(NamedTuple):
-    """A row that passed: the body still without its stamp, its comparison keys, and the body as it would be stored."""
+    """A valid row: sourcedId, body with `NO_TIMESTAMP`, comparison values, and the body encoded as JSON.
+
+    The row of a delta file that deletes a record has an empty body, and `encoded` is empty.
+    """
 
     key: str
     body: dict[str, JSON]
@@ -47,7 +58,7 @@ class ParsedRow(NamedTuple):
 
 
 def encode(body: dict[str, JSON]) -> bytes:
-    """The stored form of an unstamped body. Raises InvalidRowError when a text is not UTF-8."""
+    """Return the body as JSON. Raises InvalidRowError if a text is not UTF-8."""
     try:
         return orjson.dumps(body)
     except TypeError:
@@ -55,251 +66,255 @@ def encode(body: dict[str, JSON]) -> bytes:
 
 
 class CellError(NamedTuple):
-    """What is wrong with a cell."""
+    """One error of a row. `column` is None if the whole row is invalid; a confidential `value` is None."""
 
     code: str
     message: str
-    remedy: str
+    hint: str
     column: str | None = None
     value: str | None = None
 
 
 class HeaderError(NamedTuple):
-    """What is wrong (or, when not `fatal`, odd) about a header."""
+    """One error or warning about a header."""
 
     code: str
     message: str
-    remedy: str
-    column: str | None
-    fatal: bool = True
+    hint: str
+    column: str | None = None
+    is_warning: bool = False
 
 
-Step: TypeAlias = tuple[int, str, FastParser, str, tuple[str, ...], str | None]
-"""Where a cell stands, its element's name, how it is read, the stored field (and others) it fills, and what an empty
-one means: nothing (None), an empty list (""), or the value of the element of that name."""
+CellStep: TypeAlias = tuple[int, str, FastParser, str, tuple[str, ...], str | None]
+"""How to parse one cell: index, JSON name, parser, stored field, further stored fields, and the value of an empty cell.
+
+The last item is None (no value), "" (an empty list), or the JSON name of the field whose value is copied.
+"""
 
 
 def header_errors(resource: ResourceType, header: Sequence[str]) -> Iterator[HeaderError]:
-    """What is wrong with the header of a file. Every column of the standard must be there (CSV Tables 1.1)."""
+    """Yield the errors and warnings about the header of a file.
+
+    Every column of the standard is required, see the table of columns in CSV Tables 1.1.
+    """
     if len(header) > MAX_COLUMNS:
-        yield HeaderError(
-            "too_many_columns",
-            f"{len(header)} columns; at most {MAX_COLUMNS} are read",
-            "Leave out what is not OneRoster.",
-            None,
-        )
+        message = f"{len(header)} columns; the limit is {MAX_COLUMNS}"
+        yield HeaderError("too_many_columns", message, "Remove the columns that are not OneRoster.")
         return
-    if any("\0" in name or _undecoded(name) for name in header):
-        yield HeaderError("bad_text", "the header holds NULs or bytes that are not UTF-8", "Export as UTF-8.", None)
+    if any("\0" in name or _has_undecoded_bytes(name) for name in header):
+        yield HeaderError("bad_text", "the header contains NULs or bytes that are not UTF-8", "Export as UTF-8.")
         return
     names = standard_names(resource, header)
-    wanted = [column.header for column in resource.columns]
-    kept = {name for name in names if name in wanted or _is_metadata(name)}
-    for name in wanted:
+    standard_columns = [column.header for column in resource.columns]
+    used_names = {name for name in names if name in standard_columns or _is_metadata(name)}
+    for name in standard_columns:
         if name not in names:
-            yield HeaderError(
-                "missing_column",
-                f"the column {name} is missing",
-                "Add it: every column of the standard must be there, even when it is empty.",
-                name,
-            )
-    for name in sorted(name for name in kept if names.count(name) > 1):
-        yield HeaderError("repeated_column", "the column stands twice", "Leave one of them out.", name)
+            hint = "Add it: every column of the standard is required, even if it is empty."
+            yield HeaderError("missing_column", f"the column {name} is missing", hint, name)
+    for name in sorted(name for name in used_names if names.count(name) > 1):
+        yield HeaderError("repeated_column", "the column occurs twice", "Remove one of them.", name)
     for name in dict.fromkeys(names):
-        if name not in kept:
-            yield HeaderError("unknown_column", "not a column of the standard", "It was ignored.", name, False)
+        if name not in used_names:
+            yield HeaderError("unknown_column", "not a column of the standard", "It was ignored.", name, True)
 
 
 def _is_metadata(name: str) -> bool:
-    return name.startswith(METADATA) and name != METADATA
+    return name.startswith(METADATA_PREFIX) and name != METADATA_PREFIX
 
 
-def _undecoded(text: str) -> bool:
-    """Whether the text holds bytes that are not UTF-8, which are read as lone surrogates."""
+def _has_undecoded_bytes(text: str) -> bool:
+    """Return True if the text contains lone surrogates, which stand for bytes that are not UTF-8."""
     return any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def standard_names(resource: ResourceType, header: Sequence[str]) -> list[str]:
-    """The header in today's names: OneRoster 1.0 called some columns otherwise."""
+    """Return the stripped column names of a header. Names of OneRoster 1.0 are replaced by those of 1.1."""
     former = dict(resource.former_columns)
     return [former.get(name.strip(), name.strip()) for name in header]
 
 
 @dataclass
 class RowParser:
-    """Reads the rows of one file. `filled` counts rows with status or date, `odd` collects local codes by column.
+    """Parser of the rows of one file.
 
-    Rows of a `delta` file need both. One that deletes needs nothing else, and its draft has an empty body.
+    `map_roles` maps unknown roles of enrollments to `teacher`, not primary (docs/conformance.md, A-10). Rows of a
+    `delta` file must have status and dateLastModified; a row that deletes needs no other value than its sourcedId.
     """
 
     resource: ResourceType
     header: Sequence[str]
     map_roles: bool = False
     delta: bool = False
-    filled: int = 0
-    odd: dict[str, set[str]] = field(default_factory=dict)
+    rows_with_state: int = 0
+    """Number of parsed rows that have a status or a dateLastModified."""
+    local_codes: dict[str, set[str]] = field(default_factory=dict)
+    """Codes that are not on the list of the standard, by column."""
 
     def __post_init__(self) -> None:
         self._names = standard_names(self.resource, self.header)
-        self._columns = {c.header: c for c in self.resource.columns}
-        self._at = {name: index for index, name in enumerate(self._names)}
-        own = [c for c in self.resource.columns if c.name not in ("sourcedId", "status", "dateLastModified")]
-        self._steps = [self._step(c) for c in own if c.field is not None]
-        needed = [self._at[c.header] for c in self.resource.columns if self._needs(c)]
-        self._needed_at = frozenset(needed)
-        self._sometimes = any(element.unless for element in self.resource.fields.values())
-        self._needed = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*needed, needed[0]))
-        self._metadata = [(i, n[len(METADATA) :]) for n, i in self._at.items() if _is_metadata(n)]
-        self._base = itemgetter(self._at["sourcedId"], self._at["status"], self._at["dateLastModified"])
+        self._columns = {column.header: column for column in self.resource.columns}
+        self._index = {name: index for index, name in enumerate(self._names)}
+        own_columns = [column for column in self.resource.columns if column.name not in BASE]
+        self._steps = [self._cell_step(column) for column in own_columns if column.field is not None]
+        required = [self._index[column.header] for column in self.resource.columns if self._is_required(column)]
+        self._required_indexes = frozenset(required)
+        self._has_conditional_fields = any(element.unless for element in self.resource.fields.values())
+        # The first index is given twice because itemgetter with one index returns no tuple.
+        self._required_cells = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*required, required[0]))
+        self._metadata = [
+            (index, name[len(METADATA_PREFIX) :]) for name, index in self._index.items() if _is_metadata(name)
+        ]
+        self._base_cells = itemgetter(*(self._index[name] for name in BASE))
 
     def parse(self, row: list[str]) -> ParsedRow:
-        """The record of a row. Raises InvalidRowError or ValidationError; `explain` tells more."""
+        """Return the record of a row. Raises InvalidRowError or ValidationError; see `errors_in` for the details."""
         if self.delta and self._deletes(row):
-            return self._deletion(row)
+            return self._parse_deletion(row)
         if self.map_roles:
             row = self._with_known_role(row)
-        if len(row) != len(self._names) or "" in self._needed(row) or "\0" in "".join(row):
+        if len(row) != len(self._names) or "" in self._required_cells(row) or "\0" in "".join(row):
             raise InvalidRowError
-        key, status, date = self._base(row)
+        key, status, date = self._base_cells(row)
         if len(key) > MAX_GUID_LENGTH:
             raise InvalidRowError
-        status = self._state(status, date) if status or date else words.ACTIVE
+        status = self._parse_state(status, date) if status or date else words.ACTIVE
         body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": NO_TIMESTAMP}
         values: dict[str, Value] = {"status": status}
-        self._fill(row, body, values)
-        if self._sometimes and self.resource.missing_required(body):
+        self._parse_cells(row, body, values)
+        if self._has_conditional_fields and self.resource.missing_required(body):
             raise InvalidRowError
         if self._metadata:
-            self._extend(row, body, values)
+            self._add_metadata(row, body, values)
         return ParsedRow(key, body, values, encode(body))
 
-    def _fill(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
-        for index, name, read, path, others, otherwise in self._steps:
+    def _parse_cells(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
+        for index, name, parse, path, more_paths, default in self._steps:
             if cell := row[index]:
-                body[name], keys = read(cell)
+                body[name], keys = parse(cell)
                 if keys:
                     values[path] = keys[0]
-                    if others:
-                        values.update(zip(others, keys[1:], strict=True))
+                    if more_paths:
+                        values.update(zip(more_paths, keys[1:], strict=True))
                     continue
                 del body[name]
-            if cell or otherwise is not None:
-                if cell and index in self._needed_at:
+            if cell or default is not None:
+                if cell and index in self._required_indexes:
                     raise InvalidRowError
-                _absent(name, otherwise, body, values)
+                _set_default(name, default, body, values)
 
-    def _extend(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
-        if found := {name: row[index] for index, name in self._metadata if row[index]}:
-            body["metadata"] = found
-            values.update((METADATA + name, (fold(cell),)) for name, cell in found.items())
+    def _add_metadata(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
+        if metadata := {name: row[index] for index, name in self._metadata if row[index]}:
+            body["metadata"] = metadata
+            values.update((METADATA_PREFIX + name, (fold(cell),)) for name, cell in metadata.items())
 
-    def _needs(self, column: Column) -> bool:
-        """Whether every row must have a value in the column."""
-        return (self.delta and column.name in STATE) or (column.field is not None and column.field.in_csv)
+    def _is_required(self, column: Column) -> bool:
+        return (self.delta and column.name in STATE_COLUMNS) or (column.field is not None and column.field.in_csv)
 
     def _deletes(self, row: list[str]) -> bool:
-        at = self._at["status"]
-        return at < len(row) and row[at] in words.DELETED
+        index = self._index["status"]
+        return index < len(row) and row[index] in words.DELETED
 
-    def _deletion(self, row: list[str]) -> ParsedRow:
-        key, _, date = self._base(row) if len(row) == len(self._names) else ("", "", "")
+    def _parse_deletion(self, row: list[str]) -> ParsedRow:
+        key, _, date = self._base_cells(row) if len(row) == len(self._names) else ("", "", "")
         if not (key and date) or len(key) > MAX_GUID_LENGTH or "\0" in key:
             raise InvalidRowError
-        self._columns["dateLastModified"].field.from_cell(date)  # type: ignore[union-attr]  # always an element
+        self._base_value("dateLastModified", date)
         return ParsedRow(key, {}, {"status": words.TO_BE_DELETED}, b"")
 
     def key(self, row: list[str]) -> str:
-        """The sourcedId cell of a row that may be broken; empty when it has none."""
-        at = self._at["sourcedId"]
-        return row[at] if at < len(row) else ""
+        """Return the sourcedId of a row that may be invalid; empty if it has none."""
+        index = self._index["sourcedId"]
+        return row[index] if index < len(row) else ""
 
-    def _state(self, status: str, date: str) -> str:
-        self.filled += 1
+    def _parse_state(self, status: str, date: str) -> str:
+        self.rows_with_state += 1
         if date:
-            self._columns["dateLastModified"].field.from_cell(date)  # type: ignore[union-attr]  # always an element
-        return str(self._columns["status"].field.from_cell(status)) if status else words.ACTIVE  # type: ignore[union-attr]  # as above
+            self._base_value("dateLastModified", date)
+        return str(self._base_value("status", status)) if status else words.ACTIVE
 
-    def _step(self, column: Column) -> Step:
+    def _base_value(self, name: str, cell: str) -> JSON:
+        element = self._columns[name].field
+        assert element is not None
+        return element.from_cell(cell)
+
+    def _cell_step(self, column: Column) -> CellStep:
         element = column.field
         assert element is not None
-        read = element.fast_parser()
+        parse = element.fast_parser()
         if isinstance(element, TextListField) and element.expected:
-            read = self._noting(column.header, element, read)
-        otherwise = "" if element.always else element.fallback or None
-        first, *others = (f.path for f in element.storage_fields(column.name))
-        return self._at[column.header], column.name, read, first, tuple(others), otherwise
+            parse = self._collecting_local_codes(column.header, element, parse)
+        default = "" if element.always else element.fallback or None
+        path, *more_paths = (stored_field.path for stored_field in element.storage_fields(column.name))
+        return self._index[column.header], column.name, parse, path, tuple(more_paths), default
 
-    def _noting(self, header: str, element: TextListField, read: FastParser) -> FastParser:
-        known: set[str] = set()
+    def _collecting_local_codes(self, header: str, element: TextListField, parse: FastParser) -> FastParser:
+        checked: set[str] = set()
 
-        def noting(cell: str) -> tuple[JSON, tuple[Value, ...]]:
-            if cell not in known and len(known) < 10_000:
-                known.add(cell)
-                odd = set(split_list(cell)) - element.expected
-                if odd:
-                    self.odd.setdefault(header, set()).update(odd)
-            return read(cell)
+        def parse_and_collect(cell: str) -> tuple[JSON, tuple[Value, ...]]:
+            if cell not in checked and len(checked) < MAX_CACHED_CELLS:
+                checked.add(cell)
+                if local := set(split_list(cell)) - element.expected:
+                    self.local_codes.setdefault(header, set()).update(local)
+            return parse(cell)
 
-        return noting
+        return parse_and_collect
 
     def _with_known_role(self, row: list[str]) -> list[str]:
-        at = self._at["role"]
-        if len(row) == len(self._names) and row[at] and row[at] not in words.ENROLLMENT_ROLES:
+        index = self._index["role"]
+        if len(row) == len(self._names) and row[index] and row[index] not in words.ENROLLMENT_ROLES:
             row = list(row)
-            row[at], row[self._at["primary"]] = "teacher", "false"
+            row[index], row[self._index["primary"]] = "teacher", "false"
         return row
 
     def errors_in(self, row: list[str]) -> Iterator[CellError]:
-        """Everything that is wrong with a row, cell by cell; nothing when it is in order."""
+        """Yield the errors of a row, cell by cell; nothing for a valid row."""
         if len(row) != len(self._names):
-            yield CellError(
-                "bad_row",
-                f"the row has {len(row)} cells, the header {len(self._names)}",
-                "Quote cells that hold commas, quotes or line breaks.",
-            )
+            message = f"the row has {len(row)} cells, the header {len(self._names)}"
+            yield CellError("bad_row", message, "Quote cells that contain commas, quotes or line breaks.")
             return
         deletes = self.delta and self._deletes(row)
         for name, cell in zip(self._names, row, strict=True):
             if not deletes or name in BASE:
-                yield from self._explain_cell(name, cell)
-        if not deletes and self._sometimes:
-            yield from self._explain_lack(row)
+                yield from self._cell_errors(name, cell)
+        if not deletes and self._has_conditional_fields:
+            yield from self._conditional_errors(row)
 
-    def _explain_lack(self, row: list[str]) -> Iterator[CellError]:
-        cells = {c.name: row[self._at[c.header]] for c in self.resource.columns}
+    def _conditional_errors(self, row: list[str]) -> Iterator[CellError]:
+        cells = {column.name: row[self._index[column.header]] for column in self.resource.columns}
         if name := self.resource.missing_required({name: cell for name, cell in cells.items() if cell}):
-            unless, value = cast(tuple[str, str], self.resource.fields[name].unless)
-            message = f"a value is required unless {unless} is {value}"
+            other_name, value = cast(tuple[str, str], self.resource.fields[name].unless)
+            message = f"a value is required unless {other_name} is {value}"
             yield CellError("missing_value", message, "Fill the cell.", name, "")
 
-    def _explain_cell(self, name: str, cell: str) -> Iterator[CellError]:
+    def _cell_errors(self, name: str, cell: str) -> Iterator[CellError]:
         column = self._columns.get(name)
-        shown = None if name in self.resource.ignored else cell
-        if "\0" in cell or _undecoded(cell):
-            yield CellError(
-                "bad_text", "the cell holds a NUL or bytes that are not UTF-8", "Export the file as UTF-8.", name, shown
-            )
-        elif column is not None and column.field is not None:
-            element = column.field
-            if not cell and self._needs(column):
-                yield CellError("missing_value", "a value is required", "Fill the cell.", name, "")
-            elif cell:
-                try:
-                    empty = element.from_cell(cell) in ([], "")
-                except ValidationError as error:
-                    yield CellError("bad_value", "; ".join(map(str, error.messages)), _remedy(element), name, shown)
-                else:
-                    if empty and element.in_csv:
-                        yield CellError("missing_value", "a value is required", "Fill the cell.", name, cell)
+        element = column.field if column else None
+        printed_value = None if name in self.resource.ignored else cell
+        if "\0" in cell or _has_undecoded_bytes(cell):
+            message = "the cell contains a NUL or bytes that are not UTF-8"
+            yield CellError("bad_text", message, "Export the file as UTF-8.", name, printed_value)
+        elif column is None or element is None:
+            return
+        elif not cell and self._is_required(column):
+            yield CellError("missing_value", "a value is required", "Fill the cell.", name, "")
+        elif cell:
+            try:
+                is_empty = element.from_cell(cell) in ([], "")
+            except ValidationError as error:
+                message = "; ".join(map(str, error.messages))
+                yield CellError("bad_value", message, _value_hint(element), name, printed_value)
+            else:
+                if is_empty and element.in_csv:
+                    yield CellError("missing_value", "a value is required", "Fill the cell.", name, cell)
 
 
-def _absent(name: str, otherwise: str | None, body: dict[str, JSON], values: dict[str, Value]) -> None:
-    """What stands for an element without a value: an empty list, or the value of another."""
-    if otherwise == "":
+def _set_default(name: str, default: str | None, body: dict[str, JSON], values: dict[str, Value]) -> None:
+    """Set the value of an empty cell, see `CellStep`."""
+    if default == "":
         body[name] = []
-    elif otherwise is not None:
-        body[name], values[name] = body[otherwise], values[otherwise]
+    elif default is not None:
+        body[name], values[name] = body[default], values[default]
 
 
-def _remedy(element: object) -> str:
+def _value_hint(element: object) -> str:
     return "Shorten the identifier." if isinstance(element, GuidField) else "Correct the cell."

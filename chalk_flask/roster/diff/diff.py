@@ -16,7 +16,7 @@ from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.diff import derived_fields
 from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.package.archive import Package
-from chalk_flask.roster.package.problems import ImportProblems
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.reader import PackageReader, cycles
 from chalk_flask.times import format_epoch_seconds
 
@@ -66,8 +66,9 @@ class RosterDiff:
             if name in self._bulk or name in self._delta:
                 self._compare_file(FILES[name])
         if self._bulk and not any(self.reader.rows.values()) and not self.reader.problems.total:
-            remedy = "Export the package again. Importing it would delete all records of its collections."
-            self.reader.problems.error("no_rows", "all files of the package are empty", remedy, file="manifest.csv")
+            hint = "Export the package again. Importing it would delete all records of its collections."
+            problem = ImportProblem("no_rows", "all files of the package are empty", hint, file="manifest.csv")
+            self.reader.problems.add(problem)
         if self.reader.problems.total:
             return
         for name in self._bulk:
@@ -128,14 +129,11 @@ class RosterDiff:
             return
         for row, key in self.reader.located(resource):
             if key in in_cycle:
-                self.reader.problems.error(
-                    "cycle",
-                    f"the record {key!r} is its own ancestor",
-                    "Correct parentSourcedId so that the chain of parents ends.",
-                    file=f"{resource.name}.csv",
-                    row=row,
-                    column="parentSourcedId",
-                    value=parents[key],
+                message = f"the record {key!r} is its own ancestor"
+                hint = "Correct parentSourcedId so that the chain of parents ends."
+                file = f"{resource.name}.csv"
+                self.reader.problems.add(
+                    ImportProblem("cycle", message, hint, file, row, "parentSourcedId", value=parents[key])
                 )
 
     def _with_links(self, resource: ResourceType, name: str, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:

@@ -1,11 +1,11 @@
-"""What becomes of a held package: somebody approves it, and exactly those bytes are imported, or discards it."""
+"""Approval of held packages: import exactly the bytes that were held, or discard them."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from backends import Transaction
@@ -17,20 +17,21 @@ from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.checksum import package_checksum
 from chalk_flask.storage import RosterStore
+from chalk_flask.times import utc_now
 
 __all__ = ["ApprovalError", "approve", "discard"]
 
-AGAIN = "discard it and import the package again"
+IMPORT_AGAIN_HINT = "discard it and import the package again"
 
 
 class ApprovalError(Exception):
-    """A run cannot be approved or discarded; the message says why and what to do. Nothing was changed."""
+    """Raised when a run cannot be approved or discarded. The message says why and what to do; nothing was changed."""
 
 
 def approve(
     store: RosterStore,
     tenant: str,
-    run: str,
+    run_id: str,
     options: ImportOptions,
     *,
     requested_by: str = "",
@@ -38,42 +39,41 @@ def approve(
     on_commit: OnCommit | None = None,
     now: datetime | None = None,
 ) -> ImportReport:
-    """Import the package of a held run without the brake, and otherwise with the options it was held with.
+    """Import the package of a held run with the options it was held with, but without thresholds.
 
-    Only as long as the roster is the one with which it was compared, only within the time and only once, whoever else
-    approves it at the same moment: the run ceases to be held in the transaction that writes the roster, in which
-    `also` is called. Of `options` the folder counts. Raises ApprovalError, StorageError and OSError.
+    Only `options.folder` is used. The roster must be the one with which the package was compared, and the run must not
+    have expired. The transaction that writes the roster also ends the hold and calls `on_commit`, so that concurrent
+    approvals apply the package once. Raises ApprovalError, StorageError and OSError.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     folder = _folder(options)
-    found = _approvable(store, tenant, run, now or datetime.now(UTC), options)
-    kept = options.as_held(found.options)
-    path = held_files.held_package_path(folder, tenant, run)
-    _check_bytes(found, path, kept.limits.size)
-    name, told = str(found.report["package"]), progress and throttled(progress)
+    run = _approvable_run(store, tenant, run_id, now or utc_now(), options)
+    held_options = options.as_held(run.options)
+    path = held_files.held_package_path(folder, tenant, run_id)
+    _check_bytes(run, path, held_options.limits.size)
     job = ImportJob(
         store,
         tenant,
-        run,
-        name,
-        path,
-        kept,
-        requested_by,
-        progress=told,
+        run_id,
+        name=str(run.report["package"]),
+        path=path,
+        options=held_options,
+        requested_by=requested_by,
+        progress=progress and throttled(progress),
         on_commit=on_commit,
-        package=found.sha256,
-        approved=found,
+        package_sha256=run.sha256,
+        approved=run,
     )
-    report = job.report()
+    report = job.new_report()
     try:
         run_once(job, report)
     except RosterChanged as error:
-        raise ApprovalError(_overtaken(run)) from error
+        raise ApprovalError(_roster_changed_message(run_id)) from error
     except AlreadyDecided as error:
-        raise ApprovalError(f"{run} was approved, discarded or replaced a moment ago") from error
-    report.seconds = time.monotonic() - begun
-    if report.state == "refused":  # mostly since whoever settled it meanwhile has removed the package
-        _still_held(store, tenant, run)
+        raise ApprovalError(f"{run_id} was approved, discarded or replaced in the meantime") from error
+    report.seconds = time.monotonic() - start
+    if report.state == "refused":  # most likely another approval has removed the package
+        _check_held(store, tenant, run_id)
     else:
         _remove(path)
     hold.remove_expired(store, folder)
@@ -83,74 +83,72 @@ def approve(
 def discard(
     store: RosterStore,
     tenant: str,
-    run: str,
+    run_id: str,
     options: ImportOptions,
     *,
     requested_by: str = "",
     on_commit: Callable[[ImportRun, Transaction], None] | None = None,
 ) -> ImportRun:
-    """Drop the package of a held run, also of one that has expired or that the roster has overtaken.
+    """Delete the package of a held run without applying it, also if the run has expired. Return the discarded run.
 
-    `noted` is called in the transaction. Raises ApprovalError, StorageError and OSError.
+    `on_commit` is called in the transaction. Raises ApprovalError, StorageError and OSError.
     """
-    folder, now = _folder(options), datetime.now(UTC)
-    _still_held(store, tenant, run)
+    folder, now = _folder(options), utc_now()
+    _check_held(store, tenant, run_id)
     with store.write(tenant) as transaction:
-        ended = _stored(history.find_run(transaction, run), run).ended("discarded", requested_by, now)
-        history.store_run(transaction, ended, now)
+        run = _require_held(history.find_run(transaction, run_id), run_id).decided("discarded", requested_by, now)
+        history.store_run(transaction, run, now)
         if on_commit:
-            on_commit(ended, transaction)
-    _remove(held_files.held_package_path(folder, tenant, run))
+            on_commit(run, transaction)
+    _remove(held_files.held_package_path(folder, tenant, run_id))
     hold.remove_expired(store, folder)
-    return ended
+    return run
 
 
 def _folder(options: ImportOptions) -> Path:
     if options.folder is None:
-        raise ApprovalError("no folder is named where packages are held")
+        raise ApprovalError("there is no folder for held packages")
     return options.folder
 
 
-def _approvable(store: RosterStore, tenant: str, run: str, now: datetime, options: ImportOptions) -> ImportRun:
+def _approvable_run(store: RosterStore, tenant: str, run_id: str, now: datetime, options: ImportOptions) -> ImportRun:
     with store.read(tenant) as snapshot:
-        found = _stored(history.find_run(snapshot, run), run)
-        state = found.state_at(now, snapshot.revision)
+        run = _require_held(history.find_run(snapshot, run_id), run_id)
+        state = run.state_at(now, snapshot.revision)
     if state == "expired":
-        raise ApprovalError(f"{run} was held until {found.report['expires']}: {AGAIN}")
+        raise ApprovalError(f"{run_id} expired at {run.report['expires']}: {IMPORT_AGAIN_HINT}")
     if state == "overtaken":
-        raise ApprovalError(_overtaken(run))
-    if found.options["version"] != options.to_dict()["version"]:
-        raise ApprovalError(f"{run} was held by another version of this program, which may read it otherwise: {AGAIN}")
-    return found
+        raise ApprovalError(_roster_changed_message(run_id))
+    if run.options["version"] != options.to_dict()["version"]:
+        raise ApprovalError(f"another version of this program held {run_id}: {IMPORT_AGAIN_HINT}")
+    return run
 
 
-def _still_held(store: RosterStore, tenant: str, run: str) -> None:
+def _check_held(store: RosterStore, tenant: str, run_id: str) -> None:
     with store.read(tenant) as snapshot:
-        _stored(history.find_run(snapshot, run), run)
+        _require_held(history.find_run(snapshot, run_id), run_id)
 
 
-def _stored(found: ImportRun | None, run: str) -> ImportRun:
-    """The run, if it is stored as held."""
-    if found is None:
-        raise ApprovalError(f"no import {run[:80]!r} is held: `chalk-flask imports list` shows those there are")
-    if found.state != "held":
-        raise ApprovalError(f"{run} is not held: it is {found.state}")
-    return found
+def _require_held(run: ImportRun | None, run_id: str) -> ImportRun:
+    if run is None:
+        raise ApprovalError(f"there is no held import {run_id[:80]!r}: `chalk-flask imports list` lists all imports")
+    if run.state != "held":
+        raise ApprovalError(f"{run_id} is not held: it is {run.state}")
+    return run
 
 
-def _check_bytes(found: ImportRun, path: Path, most: int) -> None:
-    seen = package_checksum(path, most)
-    if seen is None:
-        raise ApprovalError(f"the package of {found.id} is gone or cannot be read: {AGAIN}")
-    if seen.sha256 != found.held_sha256:
-        raise ApprovalError(f"the package of {found.id} is not the one that was held: its bytes differ; {AGAIN}")
+def _check_bytes(run: ImportRun, path: Path, max_bytes: int) -> None:
+    checksum = package_checksum(path, max_bytes)
+    if checksum is None:
+        raise ApprovalError(f"the package of {run.id} is missing or cannot be read: {IMPORT_AGAIN_HINT}")
+    if checksum.sha256 != run.held_sha256:
+        raise ApprovalError(f"the package of {run.id} was modified after it was held: {IMPORT_AGAIN_HINT}")
 
 
-def _overtaken(run: str) -> str:
-    return f"the roster has changed since {run} was compared with it: {AGAIN}"
+def _roster_changed_message(run_id: str) -> str:
+    return f"the roster has changed since {run_id} was compared with it: {IMPORT_AGAIN_HINT}"
 
 
 def _remove(path: Path) -> None:
-    """Remove a held package; should that fail, `tidy` does it another time."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # `remove_expired` tries again
         path.unlink(missing_ok=True)

@@ -1,22 +1,24 @@
-"""Packages that are held lie below the setting `data`, a folder for each store and in it one for each tenant.
+"""Files below the setting `data`: held packages and the reports of rejected imports.
 
-They are people's data: for their owner alone, and gone as soon as nobody can want them any more.
+Each store has a folder, and in it each tenant has one. The files contain personal data, so only their owner can read
+them, and `remove_unused` deletes those that are no longer needed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Set
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from chalk_flask.roster.package.checksum import files_of
+from chalk_flask.files import atomic_write, make_private_folder, move_into_place, open_exclusive, sync_file
+from chalk_flask.roster.package.checksum import package_files
 from chalk_flask.settings import Settings
 from chalk_flask.settings.setting import without_passwords
 
@@ -32,42 +34,47 @@ __all__ = [
     "write_file",
 ]
 
-LOCK = ".lock"
-WAIT = 600.0
-"""Seconds that a hold waits for another one of the same tenant to be done."""
+LOCK_FILE = ".lock"
+LOCK_TIMEOUT_SECONDS = 600.0
+"""Time that an import waits until another import of the same tenant has held its package."""
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_HELD = re.compile(r"(run-[0-9a-f-]{36})\.zip")
+COPY_CHUNK_BYTES = 1 << 20
+
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_HELD_PACKAGE = re.compile(r"(run-[0-9a-f-]{36})\.zip")
 _PART = re.compile(r"\.run-[0-9a-f-]{36}\.part")
-_SMALL = re.compile(r"run-[0-9a-f-]{36}\.json|\.run-[0-9a-f-]{36}\.tmp")
+_REPORT = re.compile(r"run-[0-9a-f-]{36}\.json|\.run-[0-9a-f-]{36}\.tmp")
 
 
 def store_folder(settings: Settings) -> Path:
-    """Where packages of this store are held. Stores that share `data` do not see each other's."""
+    """Return the folder of the store. Stores that share the setting `data` have different folders."""
     scheme, _, rest = settings.storage.partition("://")
-    where = f"{scheme}:{Path(rest[1:]).resolve()}" if rest.startswith("/") else without_passwords(settings.storage)
-    return Path(settings.data).absolute() / "imports" / sha256(where.encode()).hexdigest()[:16]
+    location = f"{scheme}:{Path(rest[1:]).resolve()}" if rest.startswith("/") else without_passwords(settings.storage)
+    return Path(settings.data).absolute() / "imports" / sha256(location.encode()).hexdigest()[:16]
 
 
 def folder_for(folder: Path, tenant: str) -> Path:
-    """Where those of a tenant are; its name is one that any disk takes."""
+    """Return the folder of a tenant. Names of tenants are valid file names on all systems."""
     return folder / tenant
 
 
-def held_package_path(folder: Path, tenant: str, run: str) -> Path:
-    """The file of a held run."""
-    return folder_for(folder, tenant) / f"{run}.zip"
+def held_package_path(folder: Path, tenant: str, run_id: str) -> Path:
+    """Return the path of the package of a held run."""
+    return folder_for(folder, tenant) / f"{run_id}.zip"
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path, wait: float = WAIT) -> Iterator[None]:
-    """Be the only one who holds or tidies here. The folder is made. Raises OSError, TimeoutError among them."""
-    _private_folder(folder)
-    lock = FileLock(folder / LOCK, timeout=wait, mode=0o600)
+def folder_lock(folder: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+    """Lock the folder of a tenant, among threads and processes; create it if it is missing.
+
+    Raises OSError, and TimeoutError after `timeout` seconds.
+    """
+    make_private_folder(folder)
+    lock = FileLock(folder / LOCK_FILE, timeout=timeout, mode=0o600)
     try:
         lock.acquire(poll_interval=0.05)
     except Timeout as error:
-        raise TimeoutError(None, "another import is being held") from error
+        raise TimeoutError(None, "another import of this tenant is in progress") from error
     try:
         yield
     finally:
@@ -75,103 +82,73 @@ def folder_lock(folder: Path, wait: float = WAIT) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def copy_package(source: Path, folder: Path, run: str) -> Iterator[Path]:
-    """A copy of a package, on the disk for good but not under its name yet; gone in the end unless it was placed.
+def copy_package(source: Path, folder: Path, run_id: str) -> Iterator[Path]:
+    """Copy a package to a temporary file, synced to disk, and delete it at the end unless it was moved into place.
 
-    A ZIP is copied byte for byte, a folder is packed: its files of OneRoster by name, neither squeezed nor dated, so
+    A ZIP is copied byte for byte. A folder is packed: its OneRoster files by name, uncompressed and without dates, so
     that equal folders give equal bytes. Raises OSError.
     """
-    copy = folder / f".{run}.part"
+    copy = folder / f".{run_id}.part"
     try:
-        with os.fdopen(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as target:
+        with open_exclusive(copy) as target:
             if source.is_dir():
-                with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-                    for file in files_of(source):
-                        _pack(archive, file)
+                _pack_folder(source, target)
             else:
-                with source.open("rb") as read:
-                    shutil.copyfileobj(read, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
+                with source.open("rb") as stream:
+                    shutil.copyfileobj(stream, target, COPY_CHUNK_BYTES)
+            sync_file(target)
         yield copy
     finally:
         copy.unlink(missing_ok=True)
 
 
-def move_into_place(copy: Path, path: Path) -> None:
-    """Give the copy its name, for good. Raises OSError."""
-    copy.rename(path)
-    _sync(path.parent)
-
-
 def write_file(path: Path, content: bytes) -> None:
-    """Write a small file for its owner alone, whole or not at all. Raises OSError."""
-    _private_folder(path.parent)
-    written = path.with_name(f".{path.stem}.tmp")
-    try:
-        with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        move_into_place(written, path)
-    finally:
-        written.unlink(missing_ok=True)
+    """Write a small file in full or not at all; only its owner can read it. Raises OSError."""
+    make_private_folder(path.parent)
+    with atomic_write(path, path.with_name(f".{path.stem}.tmp")) as file:
+        file.write(content)
 
 
-def remove_unused(folder: Path, wanted: Callable[[str], Set[str]], oldest: float) -> None:
-    """Remove what is held no longer, what a crash left, and small files from before a moment (POSIX seconds).
+def remove_unused(folder: Path, runs_to_keep: Callable[[str], Set[str]], oldest: float) -> None:
+    """Delete held packages that are not needed, temporary files of crashed imports, and old reports.
 
-    `wanted` names the held runs of a tenant. Tenants for whom something is being held at this moment are left alone,
-    and so is what cannot be removed.
+    `runs_to_keep` returns the ids of the held runs of a tenant. Reports older than `oldest`, in seconds since the
+    epoch, are deleted. Skips tenants with an import in progress, and files that cannot be deleted.
     """
     with contextlib.suppress(OSError):
-        for each in folder.iterdir() if folder.is_dir() else ():
-            with contextlib.suppress(OSError), folder_lock(each, wait=0):
-                keep = wanted(each.name)
-                for path in each.iterdir():
-                    if _is_over(path, keep, oldest):
+        for tenant_folder in folder.iterdir() if folder.is_dir() else ():
+            with contextlib.suppress(OSError), folder_lock(tenant_folder, timeout=0):
+                run_ids = runs_to_keep(tenant_folder.name)
+                for path in tenant_folder.iterdir():
+                    if _is_unused(path, run_ids, oldest):
                         path.unlink(missing_ok=True)
 
 
-def _is_over(path: Path, keep: Set[str], oldest: float) -> bool:
-    if match := _HELD.fullmatch(path.name):
-        return match[1] not in keep
-    if _SMALL.fullmatch(path.name):
+def remove_tenant(folder: Path, tenant: str) -> int:
+    """Delete all files of a tenant. Return the number of held packages among them. Raises OSError."""
+    tenant_folder, packages = folder_for(folder, tenant), 0
+    for path in list(tenant_folder.iterdir()) if tenant_folder.is_dir() else ():
+        if path.name == LOCK_FILE or any(name.fullmatch(path.name) for name in (_HELD_PACKAGE, _PART, _REPORT)):
+            packages += bool(_HELD_PACKAGE.fullmatch(path.name))
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the folder contains files of someone else
+        tenant_folder.rmdir()
+    return packages
+
+
+def _is_unused(path: Path, run_ids: Set[str], oldest: float) -> bool:
+    if match := _HELD_PACKAGE.fullmatch(path.name):
+        return match[1] not in run_ids
+    if _REPORT.fullmatch(path.name):
         return path.stat().st_mtime < oldest
     return _PART.fullmatch(path.name) is not None
 
 
-def remove_tenant(folder: Path, tenant: str) -> int:
-    """Remove everything that is kept of a tenant, and say how many packages were held. Raises OSError."""
-    own, held = folder_for(folder, tenant), 0
-    for path in list(own.iterdir()) if own.is_dir() else ():
-        if path.name == LOCK or any(name.fullmatch(path.name) for name in (_HELD, _PART, _SMALL)):
-            held += bool(_HELD.fullmatch(path.name))
-            path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # somebody put something of their own there
-        own.rmdir()
-    return held
-
-
-def _private_folder(folder: Path) -> None:
-    """Make the folder and what is missing above it, each for its owner alone. Raises OSError."""
-    if not folder.is_dir():
-        _private_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _sync(folder.parent)
-
-
-def _pack(archive: zipfile.ZipFile, file: Path) -> None:
-    entry = zipfile.ZipInfo(file.name, _EPOCH)
-    entry.external_attr = 0o600 << 16
-    entry.file_size = file.stat().st_size
-    with file.open("rb") as read, archive.open(entry, "w") as packed:
-        shutil.copyfileobj(read, packed, 1 << 20)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _pack_folder(source: Path, target: BinaryIO) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for file in package_files(source):
+            entry = zipfile.ZipInfo(file.name, _ZIP_EPOCH)
+            entry.external_attr = 0o600 << 16
+            entry.file_size = file.stat().st_size
+            with file.open("rb") as stream, archive.open(entry, "w") as packed:
+                shutil.copyfileobj(stream, packed, COPY_CHUNK_BYTES)

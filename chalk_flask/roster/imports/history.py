@@ -1,7 +1,7 @@
-"""What imports did: a record of each run in its tenant, and a small file of each that was refused.
+"""History of imports: one stored record per run of a tenant, and one small file per rejected run.
 
-A refused package leaves the store as it is, byte for byte, so what is kept of it lies below the setting `data`.
-Neither holds a cell of a package.
+A rejected package must leave the store unchanged, byte for byte, so its report is a file below the setting `data`.
+Neither form contains a cell of a package.
 """
 
 from __future__ import annotations
@@ -9,22 +9,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import orjson
 
-from backends import And, Compare, In, Query, Record, Snapshot, Transaction
+from backends import MATCH_ALL, And, Compare, In, Query, Record, Snapshot, Transaction, Where
 from chalk_flask.roster.imports import held_files
 from chalk_flask.roster.imports.report import ImportReport, State
 from chalk_flask.roster.package.problems import without_values
+from chalk_flask.times import format_timestamp, utc_now
 
 __all__ = [
     "COLLECTION",
     "HOLD_PERIOD",
     "RETENTION",
     "ImportRun",
+    "find_rejected_run",
     "find_run",
     "find_same_package",
     "list_runs",
@@ -32,24 +34,24 @@ __all__ = [
     "store_rejected_run",
     "store_run",
     "summary",
-    "written",
 ]
 
 COLLECTION = "imports"
 RETENTION = timedelta(days=90)
-"""How long it is known what an import did."""
+"""Time for which the report of a run is kept."""
 MAX_REJECTED_RUNS = 200
-"""So many refused runs of a tenant are known at the most: what is tried every minute must not fill the disk."""
+"""Maximum number of rejected runs kept per tenant, so that an import that fails every minute cannot fill the disk."""
 HOLD_PERIOD = timedelta(days=7)
-"""How long a held package can be approved."""
+"""Time for which a held package can be approved."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportRun:
-    """One import of a tenant. `state` is the one that is stored; `state_at` says what it means now.
+    """One import of a tenant. `state` is the stored state; `state_at` returns the current one.
 
-    `options` are those that decided what the package does. `revision` is the roster's after the run; None when it is
-    not known. `held_sha256` tells the bytes that are held, `settled` by whom and when that was ended.
+    `options` are those of `ImportOptions.to_dict`. `revision` is that of the roster after the run, or None if it is
+    unknown. `held_sha256` is the checksum of the held file. `settled_by` and `settled` are the user who decided about
+    a held run, and the time.
     """
 
     id: str
@@ -66,19 +68,19 @@ class ImportRun:
 
     @property
     def sha256(self) -> str | None:
-        """What the package is told by."""
+        """Checksum of the package, see `package_checksum`."""
         return cast("str | None", self.report["sha256"])
 
-    def state_at(self, now: datetime, revision: int) -> State:
-        """The state at a moment at which the roster has that revision: what is held may have expired meanwhile."""
+    def state_at(self, time: datetime, revision: int) -> State:
+        """Return the state at a time at which the roster has this revision: a held run may have expired."""
         if self.state != "held":
             return self.state
         if self.revision != revision:
             return "overtaken"
-        return "expired" if self.report["expires"] <= written(now) else "held"
+        return "expired" if self.report["expires"] <= format_timestamp(time) else "held"
 
     def shown(self, state: State) -> dict[str, Any]:
-        """The JSON object that is shown: the report and what else is known."""
+        """Return the JSON object for users, with the state that `state_at` returned."""
         return {
             **self.report,
             "state": state,
@@ -89,109 +91,100 @@ class ImportRun:
             "settled": self.settled,
         }
 
-    def to_dict(self) -> bytes:
-        """The form in which it is stored."""
-        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return orjson.dumps(data)
+    def encode(self) -> bytes:
+        """Return the stored JSON."""
+        return orjson.dumps({name: getattr(self, name) for name in self.__dataclass_fields__})
 
     def to_record(self) -> Record:
-        """The record in the collection `imports`."""
+        """Return the record of the collection `imports`."""
         values = {"started": self.started, "state": self.state, "package": self.sha256 or ""}
-        return Record(self.id, self.to_dict(), values)
+        return Record(self.id, self.encode(), values)
 
     def applied(self, state: State, report: ImportReport, revision: int | None) -> ImportRun:
-        """The held run once it is applied: with the report of that, and why it was held."""
-        known = summary(report, state) | {"brake": self.report["brake"]}
-        return replace(self, state=state, revision=revision, report=known)
+        """Return the run of an approved package after the import, with its report and the reasons of the hold."""
+        new_report = summary(report, state) | {"brake": self.report["brake"]}
+        return replace(self, state=state, revision=revision, report=new_report)
 
-    def ended(self, state: State, who: str, now: datetime) -> ImportRun:
-        """The held run once somebody has decided about it."""
+    def decided(self, state: State, user: str, time: datetime) -> ImportRun:
+        """Return the held run after a user has approved or discarded it."""
         report = {**self.report, "state": state}
-        return replace(self, state=state, settled_by=who, settled=written(now), report=report)
+        return replace(self, state=state, settled_by=user, settled=format_timestamp(time), report=report)
 
 
 def summary(report: ImportReport, state: State) -> dict[str, Any]:
-    """The report as it is kept: without what stood in the package."""
+    """Return the JSON object of a report without any cell of the package."""
     data = report.to_dict() | {"state": state}
-    return data | {name: [without_values(each) for each in data[name]] for name in ("errors", "warnings")}
+    return data | {name: [without_values(problem) for problem in data[name]] for name in ("errors", "warnings")}
 
 
-def find_run(snapshot: Snapshot, run: str) -> ImportRun | None:
-    """The stored run of that id."""
-    body = snapshot.get_many(COLLECTION, [run]).get(run)
-    return None if body is None else _parsed(body)
+def find_run(snapshot: Snapshot, run_id: str) -> ImportRun | None:
+    """Return the stored run with this id."""
+    body = snapshot.get_many(COLLECTION, [run_id]).get(run_id)
+    return None if body is None else _decode(body)
 
 
-def find_rejected_run(folder: Path, tenant: str, run: str) -> ImportRun | None:
-    """The refused run of that id. Raises OSError."""
-    return next((each for each in _refused(held_files.folder_for(folder, tenant)) if each.id == run), None)
+def find_rejected_run(folder: Path, tenant: str, run_id: str) -> ImportRun | None:
+    """Return the rejected run with this id. Raises OSError."""
+    return next((run for run in _rejected_runs(held_files.folder_for(folder, tenant)) if run.id == run_id), None)
 
 
 def find_same_package(
     snapshot: Snapshot, states: Sequence[State], sha256: str, options: Mapping[str, Any]
 ) -> ImportRun | None:
-    """A run of the same package with the same options since when the roster has not moved, in one of these states."""
-    for run in _stored(snapshot, And((Compare("package", "=", sha256), In("state", tuple(states))))):
-        if run.revision == snapshot.revision and _alike(run.options) == _alike(options):
+    """Return a run of the same package and options, in one of these states, after which the roster has not changed."""
+    for run in _stored_runs(snapshot, And((Compare("package", "=", sha256), In("state", tuple(states))))):
+        if run.revision == snapshot.revision and _without_limits(run.options) == _without_limits(options):
             return run
     return None
 
 
-def store_run(transaction: Transaction, run: ImportRun, now: datetime) -> None:
-    """Store the run, and forget those that are old."""
-    old = list(transaction.keys(COLLECTION, Compare("started", "<", written(now - RETENTION))))
-    transaction.delete(COLLECTION, old)
+def store_run(transaction: Transaction, run: ImportRun, time: datetime) -> None:
+    """Store a run, and delete the runs that are older than `RETENTION`."""
+    old_keys = list(transaction.keys(COLLECTION, Compare("started", "<", format_timestamp(time - RETENTION))))
+    transaction.delete(COLLECTION, old_keys)
     transaction.put(COLLECTION, [run.to_record()])
 
 
 def store_rejected_run(folder: Path, run: ImportRun) -> None:
-    """Write down a refused run. Raises OSError."""
-    own = held_files.folder_for(folder, run.tenant)
-    held_files.write_file(own / f"{run.id}.json", run.to_dict())
-    runs = sorted(_refused(own), key=lambda each: each.started, reverse=True)
-    oldest = written(datetime.now(UTC) - RETENTION)
-    for place, each in enumerate(runs):
-        if place >= MAX_REJECTED_RUNS or each.started < oldest:
-            (own / f"{each.id}.json").unlink(missing_ok=True)
+    """Write the file of a rejected run, and delete old ones. Raises OSError."""
+    tenant_folder = held_files.folder_for(folder, run.tenant)
+    held_files.write_file(tenant_folder / f"{run.id}.json", run.encode())
+    newest_first = sorted(_rejected_runs(tenant_folder), key=lambda run: run.started, reverse=True)
+    oldest = format_timestamp(utc_now() - RETENTION)
+    for index, stored_run in enumerate(newest_first):
+        if index >= MAX_REJECTED_RUNS or stored_run.started < oldest:
+            (tenant_folder / f"{stored_run.id}.json").unlink(missing_ok=True)
 
 
 def list_runs(snapshot: Snapshot, folder: Path, tenant: str) -> list[ImportRun]:
-    """All runs of a tenant, stored and refused, the oldest first. Raises OSError."""
-    oldest = written(datetime.now(UTC) - RETENTION)
-    found = [*_stored(snapshot, And(())), *_refused(held_files.folder_for(folder, tenant))]
-    return sorted((run for run in found if run.started >= oldest), key=lambda run: (run.started, run.id))
+    """Return all runs of a tenant, stored and rejected, oldest first. Raises OSError."""
+    oldest = format_timestamp(utc_now() - RETENTION)
+    runs = [*_stored_runs(snapshot, MATCH_ALL), *_rejected_runs(held_files.folder_for(folder, tenant))]
+    return sorted((run for run in runs if run.started >= oldest), key=lambda run: (run.started, run.id))
 
 
-def runs_to_keep(snapshot: Snapshot, now: datetime) -> set[str]:
-    """The ids of the runs that are held and can be approved."""
-    runs = _stored(snapshot, Compare("state", "=", "held"))
-    return {run.id for run in runs if run.state_at(now, snapshot.revision) == "held"}
+def runs_to_keep(snapshot: Snapshot, time: datetime) -> set[str]:
+    """Return the ids of the held runs that can be approved."""
+    runs = _stored_runs(snapshot, Compare("state", "=", "held"))
+    return {run.id for run in runs if run.state_at(time, snapshot.revision) == "held"}
 
 
-def written(moment: datetime) -> str:
-    """The moment in UTC with milliseconds: texts that sort as the moments do."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _stored(snapshot: Snapshot, where: Any) -> Iterator[ImportRun]:
+def _stored_runs(snapshot: Snapshot, where: Where) -> Iterator[ImportRun]:
     body = snapshot.find(Query(COLLECTION, where)).body()
-    return (_of(data) for data in orjson.loads(b"[%s]" % body))
+    return (ImportRun(**data) for data in orjson.loads(b"[%s]" % body))
 
 
-def _refused(own: Path) -> Iterator[ImportRun]:
-    for path in own.glob("run-*.json") if own.is_dir() else ():
-        with contextlib.suppress(ValueError, TypeError, FileNotFoundError):  # no file of ours, or gone meanwhile
-            yield _parsed(path.read_bytes())
+def _rejected_runs(tenant_folder: Path) -> Iterator[ImportRun]:
+    for path in tenant_folder.glob("run-*.json") if tenant_folder.is_dir() else ():
+        # Another program wrote the file, or another process has deleted it since.
+        with contextlib.suppress(ValueError, TypeError, FileNotFoundError):
+            yield _decode(path.read_bytes())
 
 
-def _parsed(body: bytes) -> ImportRun:
-    return _of(orjson.loads(body))
+def _decode(body: bytes) -> ImportRun:
+    return ImportRun(**orjson.loads(body))
 
 
-def _of(data: Mapping[str, Any]) -> ImportRun:
-    return ImportRun(**data)
-
-
-def _alike(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the options decides what becomes of a package that was read once."""
+def _without_limits(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that decide the result of a package that was read before: limits no longer matter."""
     return {name: value for name, value in options.items() if name != "limits"}

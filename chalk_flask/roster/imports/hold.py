@@ -1,105 +1,117 @@
-"""Holding a package: its bytes are on the disk for good before it is known as held."""
+"""Hold of a package that exceeds a change threshold: its copy is synced to disk before the run is stored as held."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from backends import StorageError
 from chalk_flask.roster.imports import held_files, history
 from chalk_flask.roster.imports.job import ImportJob, RosterChanged, no_callback
 from chalk_flask.roster.imports.report import ImportReport
-from chalk_flask.roster.package.checksum import PackageChecksum, of_packed, package_checksum
-from chalk_flask.roster.package.problems import PackageRejected
+from chalk_flask.roster.package.checksum import PackageChecksum, checksum_of_packed_folder, package_checksum
+from chalk_flask.roster.package.problems import ImportProblem, PackageRejected
 from chalk_flask.storage import RosterStore
+from chalk_flask.times import format_timestamp, utc_now
 
-__all__ = ["HoldRequired", "hold", "job_on_copy", "reject_unholdable", "remove_expired"]
+__all__ = ["HoldRequired", "hold", "job_on_copy", "reject_unholdable", "remove_expired", "store_rejected"]
 
 
 class HoldRequired(Exception):
-    """The brake has tripped, and the package is to be copied before anything else is done."""
+    """Raised when the package exceeds a threshold and is not a copy yet: copy it, then import the copy."""
 
 
 @contextlib.contextmanager
 def job_on_copy(job: ImportJob) -> Iterator[ImportJob]:
-    """The job on a copy of the package, which is what is compared and then held. Raises OSError.
+    """Copy the package, and yield the job with the copy as `path`. Raises OSError.
 
-    From here on nobody else can change what is read. Nothing else is held for the tenant meanwhile.
+    No other process can change the copy, and no other package of the tenant can be held until the end of the block.
     """
     folder = job.options.folder
     if folder is None:
-        raise FileNotFoundError(None, "no folder is named where it could be kept")
-    own = held_files.folder_for(folder, job.tenant)
-    with held_files.folder_lock(own), held_files.copy_package(job.path, own, job.run) as copy:
-        yield replace(job, path=copy, is_copy=True, package=of_packed(copy) if job.path.is_dir() else None)
+        raise FileNotFoundError(None, "there is no folder for held packages")
+    tenant_folder = held_files.folder_for(folder, job.tenant)
+    with held_files.folder_lock(tenant_folder), held_files.copy_package(job.path, tenant_folder, job.run) as copy:
+        sha256 = checksum_of_packed_folder(copy) if job.path.is_dir() else None
+        yield replace(job, path=copy, is_copy=True, package_sha256=sha256)
 
 
-def hold(job: ImportJob, report: ImportReport, seen: PackageChecksum, revision: int) -> None:
-    """Store that the copied package is held, unless it is held already. Raises Moved, Refused and StorageError.
+def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, revision: int) -> None:
+    """Store the run of the copied package as held, unless the same package is held already.
 
-    What is left of a copy when this fails is removed by the next `tidy`, which knows whether the record was stored.
+    Raises RosterChanged, PackageRejected and StorageError. `remove_expired` deletes a copy whose run was not stored.
     """
-    now, kept = datetime.now(UTC), job.options.to_dict()
+    now, options = utc_now(), job.options.to_dict()
     with job.store.write(job.tenant) as transaction:
         if transaction.revision != revision:
             raise RosterChanged
-        already = history.find_same_package(transaction, ["held"], report.sha256 or "", kept)
-        if already and already.state_at(now, revision) == "held" and job.path.with_name(f"{already.id}.zip").is_file():
-            report.earlier = report.run = already.id
-            report.expires = already.report["expires"]
+        same = history.find_same_package(transaction, ["held"], report.sha256 or "", options)
+        if same and same.state_at(now, revision) == "held" and _path_of_copy(job, same.id).is_file():
+            report.earlier = report.run = same.id
+            report.expires = same.report["expires"]
         else:
-            report.expires = history.written(now + history.HOLD_PERIOD)
-            _place(job, report)
-            history.store_run(transaction, replace(job.as_run("held", report, revision), held_sha256=seen.sha256), now)
+            report.expires = format_timestamp(now + history.HOLD_PERIOD)
+            _place_copy(job, report)
+            run = replace(job.to_run("held", report, revision), held_sha256=checksum.sha256)
+            history.store_run(transaction, run, now)
             (job.on_hold or no_callback)(report, transaction)
     report.state = "held"
 
 
-def _place(job: ImportJob, report: ImportReport) -> None:
+def _path_of_copy(job: ImportJob, run_id: str) -> Path:
+    return job.path.with_name(f"{run_id}.zip")
+
+
+def _place_copy(job: ImportJob, report: ImportReport) -> None:
     try:
-        held_files.move_into_place(job.path, job.path.with_name(f"{job.run}.zip"))
+        held_files.move_into_place(job.path, _path_of_copy(job, job.run))
     except OSError as error:
         reject_unholdable(report, error)
         raise PackageRejected from error
 
 
 def reject_unholdable(report: ImportReport, error: OSError) -> None:
-    """Say in the report that the package would have to be held, and why it cannot."""
-    reason = error.strerror or type(error).__name__
-    reasons = "; ".join(trip.to_text() for trip in report.exceeded)
-    remedy = "See to the folder `data` and import the package again."
-    report.problems.error("cannot_hold", f"the package has to be held, which is not possible: {reason}", remedy)
-    report.problems.warn("brake", f"it has to be held because of {reasons}", "Look whether that is meant.")
+    """Add to the report that the package must be held, and why it cannot be."""
+    message = f"the package exceeds a change threshold, but cannot be held: {_reason(error)}"
+    hint = "Check the folder of the setting `data` and import the package again."
+    report.problems.add(ImportProblem("cannot_hold", message, hint))
+    thresholds = "; ".join(threshold.to_text() for threshold in report.exceeded)
+    hint = "Check whether these changes are intended."
+    report.problems.add(ImportProblem("brake", f"it exceeds {thresholds}", hint, is_warning=True))
     report.expires = None
 
 
 def store_rejected(job: ImportJob, report: ImportReport) -> None:
-    """Write down a run that was refused; if that cannot be done, the report says so."""
+    """Store a rejected run. If that fails, add a warning to the report."""
     if report.state == "refused" and job.options.folder is not None:
-        if report.sha256 is None and (seen := package_checksum(job.path, job.options.limits.size)):
-            report.sha256 = seen.sha256
+        if report.sha256 is None and (checksum := package_checksum(job.path, job.options.limits.size)):
+            report.sha256 = checksum.sha256
         try:
-            history.store_rejected_run(job.options.folder, job.as_run("refused", report))
+            history.store_rejected_run(job.options.folder, job.to_run("refused", report))
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            remedy = "See to the folder `data`."
-            report.problems.warn("not_recorded", f"that it was refused cannot be written down: {reason}", remedy)
+            message = f"the report of this import cannot be stored: {_reason(error)}"
+            hint = "Check the folder of the setting `data`."
+            report.problems.add(ImportProblem("not_recorded", message, hint, is_warning=True))
 
 
 def remove_expired(store: RosterStore, folder: Path | None, now: datetime | None = None) -> None:
-    """Remove packages that are held no longer or cannot be approved any more, and what crashes left.
+    """Delete packages that can no longer be approved, old reports, and the files of crashed imports.
 
-    Never fails: what cannot be removed now is removed another time.
+    Never fails: the next call deletes what cannot be deleted now.
     """
-    moment = now or datetime.now(UTC)
+    time = now or utc_now()
 
-    def wanted(tenant: str) -> set[str]:
+    def runs_to_keep(tenant: str) -> set[str]:
         with store.read(tenant) as snapshot:
-            return history.runs_to_keep(snapshot, moment)
+            return history.runs_to_keep(snapshot, time)
 
     if folder is not None:
         with contextlib.suppress(StorageError):
-            held_files.remove_unused(folder, wanted, (moment - history.RETENTION).timestamp())
+            held_files.remove_unused(folder, runs_to_keep, (time - history.RETENTION).timestamp())
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,4 +1,4 @@
-"""One import on its way: what is asked for, and what is remembered of it."""
+"""Parameters of one import, and the exceptions that its steps raise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport, State
 from chalk_flask.roster.package.problems import ImportProblems, escape_undecodable
 from chalk_flask.storage import RosterStore
+from chalk_flask.times import format_timestamp, utc_now
 
 __all__ = [
     "AlreadyDecided",
@@ -31,29 +32,32 @@ __all__ = [
     "throttled",
 ]
 
+PROGRESS_INTERVAL_SECONDS = 0.1
+
 Progress: TypeAlias = Callable[[str, int], None]
-"""Told the phase (a file's name, or "writing") and how many rows of it are done."""
+"""Called with the phase (the name of a file, or "writing" and the name) and the number of rows done."""
 
 OnCommit: TypeAlias = Callable[[ImportReport, Transaction], None]
-"""Given the report, whose counts are final, and the transaction that writes what it counts."""
+"""Called with the report, whose counts are final, in the transaction that stores the result."""
 
 
 class RosterChanged(Exception):
-    """Somebody else wrote the roster since it was compared."""
+    """Raised when another writer has changed the roster since it was compared: compare again."""
 
 
 class AlreadyDecided(Exception):
-    """What was held has been approved or discarded meanwhile."""
+    """Raised when the held run was approved or discarded in the meantime: do nothing."""
 
 
 @dataclass(frozen=True)
 class ImportJob:
-    """An import. `path` is what is read: the package that was named or, if `is_copy`, a copy of it that is to be held.
+    """Parameters of one import.
 
-    `package` is what the package is told by where that is not the SHA-256 of the file that is read.
+    `path` is the file or folder to read: the package itself or, if `is_copy`, the copy to hold. `package_sha256` is the
+    checksum of a package that was a folder before it was copied.
 
-    `also` is called in the transaction that changes the roster, `on_hold` in the one that stores that it is held.
-    `approved` is the held run that is applied.
+    `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
+    `approved` is the held run to apply.
     """
 
     store: RosterStore
@@ -67,70 +71,70 @@ class ImportJob:
     progress: Progress | None = None
     on_commit: OnCommit | None = None
     on_hold: OnCommit | None = None
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started: datetime = field(default_factory=utc_now)
     is_copy: bool = False
-    package: str | None = None
+    package_sha256: str | None = None
     approved: ImportRun | None = None
 
-    def report(self) -> ImportReport:
-        """A report that says nothing yet."""
+    def new_report(self) -> ImportReport:
+        """Return an empty report."""
         return ImportReport(
             self.run, "refused", self.tenant, escape_undecodable(self.name), ImportProblems(), self.dry_run
         )
 
-    def as_run(self, state: State, report: ImportReport, revision: int | None = None) -> ImportRun:
-        """What is to be remembered. That an approved package was held, when and by whom, stays."""
+    def to_run(self, state: State, report: ImportReport, revision: int | None = None) -> ImportRun:
+        """Return the run to store. An approved run keeps who held it and when."""
         if self.approved:
-            ended = self.approved.ended(state, self.requested_by, datetime.now(UTC))
-            return ended.applied(state, report, revision)
+            decided = self.approved.decided(state, self.requested_by, utc_now())
+            return decided.applied(state, report, revision)
         return ImportRun(
             id=self.run,
             tenant=self.tenant,
             state=state,
             who=self.requested_by,
-            started=history.written(self.started),
+            started=format_timestamp(self.started),
             options=self.options.to_dict(),
             report=history.summary(report, state),
             revision=revision,
         )
 
-    def check_approved(self, transaction: Transaction) -> None:
-        """Raises Settled when the held run that is applied is held no longer."""
+    def check_still_held(self, transaction: Transaction) -> None:
+        """Raise AlreadyDecided if the approved run is no longer held."""
         if self.approved:
-            now = history.find_run(transaction, self.run)
-            if now is None or now.state != "held":
+            run = history.find_run(transaction, self.run)
+            if run is None or run.state != "held":
                 raise AlreadyDecided
 
 
 def no_callback(report: ImportReport, transaction: Transaction) -> None:
-    """What else is done when nobody asks for anything."""
+    """Do nothing: the default of `on_commit` and `on_hold`."""
 
 
 def throttled(progress: Progress) -> Progress:
-    """Pass on what comes at least a tenth of a second after the last, and every change of phase."""
-    last: tuple[str, float] = ("", 0.0)
+    """Return a callback that calls `progress` at most every 0.1 seconds, and for each new phase."""
+    previous_phase, previous_time = "", 0.0
 
-    def told(phase: str, rows: int) -> None:
-        nonlocal last
+    def call_if_due(phase: str, rows: int) -> None:
+        nonlocal previous_phase, previous_time
         now = time.monotonic()
-        if phase != last[0] or now - last[1] >= 0.1:
-            last = (phase, now)
+        if phase != previous_phase or now - previous_time >= PROGRESS_INTERVAL_SECONDS:
+            previous_phase, previous_time = phase, now
             progress(phase, rows)
 
-    return told
+    return call_if_due
 
 
 @contextlib.contextmanager
-def low_memory_mode(longest_cell: int) -> Iterator[None]:
-    """Read CSV with cells of so many bytes at the most, and without Python's collector of garbage.
+def low_memory_mode(max_cell_bytes: int) -> Iterator[None]:
+    """Set the maximum size of a CSV cell, and disable Python's garbage collector, until the end of the block.
 
-    Millions of small objects and no cycles: looking for cycles would cost a tenth of the time and find none.
+    An import creates millions of small objects without cycles. Looking for cycles would take a tenth of the time.
     """
-    former, was_enabled = csv.field_size_limit(longest_cell), gc.isenabled()
+    previous_limit, was_enabled = csv.field_size_limit(max_cell_bytes), gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        csv.field_size_limit(former)
+        csv.field_size_limit(previous_limit)
         if was_enabled:
             gc.enable()

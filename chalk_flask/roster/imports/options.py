@@ -1,14 +1,13 @@
-"""What an operator decides about imports."""
+"""Options of an import that the operator configures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import chalk_flask
 from chalk_flask.roster.imports.held_files import store_folder
 from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds
 from chalk_flask.roster.package.archive import ArchiveLimits
@@ -19,7 +18,10 @@ __all__ = ["ImportOptions"]
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How a package is read, what brakes it, and where it is held; without `folder` it is refused instead."""
+    """Limits, interpretation of the package, thresholds, and the folder for held packages.
+
+    Without `folder`, a package that exceeds a threshold is rejected.
+    """
 
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
     map_roles: bool = False
@@ -28,8 +30,8 @@ class ImportOptions:
     folder: Path | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings, brake: ChangeThresholds | None = None) -> ImportOptions:
-        """The options in the settings, with the limits of a tenant."""
+    def from_settings(cls, settings: Settings, thresholds: ChangeThresholds | None = None) -> ImportOptions:
+        """Return the options of the settings, with the thresholds of a tenant (default: the standard ones)."""
         limits = ArchiveLimits(
             settings.import_max_entries,
             settings.import_max_mb << 20,
@@ -40,30 +42,28 @@ class ImportOptions:
             limits,
             settings.map_enrollment_roles,
             settings.tombstone_days,
-            brake or ChangeThresholds(),
+            thresholds or ChangeThresholds(),
             store_folder(settings),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What decides what a package does, the version of this program included, as it is kept with a run."""
+        """Return the JSON object stored with a run: everything that decides what a package does.
+
+        It includes the version of this program.
+        """
         return {
             "mapRoles": self.map_roles,
             "tombstoneDays": self.tombstone_days,
             "limits": asdict(self.limits),
-            "version": _version(),
+            "version": chalk_flask.__version__,
         }
 
-    def as_held(self, kept: Mapping[str, Any]) -> ImportOptions:
-        """The options under which a package was held, and no brake any more."""
-        limits = ArchiveLimits(**kept["limits"])
+    def as_held(self, held_options: Mapping[str, Any]) -> ImportOptions:
+        """Return the options with which a package was held, in the form of `to_dict`, but without thresholds."""
         return replace(
-            self, limits=limits, map_roles=kept["mapRoles"], tombstone_days=kept["tombstoneDays"], thresholds=DISABLED
+            self,
+            limits=ArchiveLimits(**held_options["limits"]),
+            map_roles=held_options["mapRoles"],
+            tombstone_days=held_options["tombstoneDays"],
+            thresholds=DISABLED,
         )
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("chalk-flask")
-    except PackageNotFoundError:
-        return ""

@@ -1,4 +1,4 @@
-"""What an import did, or why it did nothing, for people and for scripts."""
+"""Report of an import, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from chalk_flask.roster.package.problems import ImportProblems, to_one_line
 __all__ = ["FileReport", "ImportReport", "State"]
 
 State: TypeAlias = Literal["committed", "unchanged", "held", "refused", "checked", "discarded", "expired", "overtaken"]
-"""What became of an import. Only one that was held can get into the last three states, later on."""
+"""State of an import. Only a held import can reach the last three states.
+
+The stored and printed word for "rejected" is `refused`.
+"""
 
 OUTCOMES: tuple[Outcome, ...] = ("created", "updated", "deleted", "revived", "unchanged")
 
 HEADLINES = {
     "committed": "Imported.",
-    "unchanged": "Nothing to do: the store holds this roster already.",
-    "refused": "Refused: nothing was changed.",
+    "unchanged": "Nothing to do: the store already contains this roster.",
+    "refused": "Rejected: nothing was changed.",
     "checked": "Checked only (--dry-run): nothing was changed.",
-    "held": "Held: nothing was changed.",
-    "discarded": "Held, and then discarded: nothing was changed.",
-    "expired": "Held for too long: it can only be discarded. Import the package again.",
+    "held": "Held for approval: nothing was changed.",
+    "discarded": "Held, then discarded: nothing was changed.",
+    "expired": "Held, but expired: it can only be discarded. Import the package again.",
     "overtaken": "Held, but the roster has changed since: it can only be discarded. Import the package again.",
 }
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """One data file: its rows, how many records are how afterwards, and its mode, unless it has no part in it."""
+    """Result for one data file: number of rows, number of records by outcome, and mode (None if it is absent)."""
 
     rows: int
     counts: Mapping[Outcome, int]
@@ -41,10 +44,11 @@ class FileReport:
 
 @dataclass
 class ImportReport:
-    """The outcome of one import, the run `run`. `stamp` is the `dateLastModified` that changed records got.
+    """Result of one import.
 
-    `sha256` tells the package (see `fingerprint`), `trips` says why it is held or would be, `earlier` names the
-    run that imported or held the same package before, so that there was nothing to do.
+    `timestamp` is the `dateLastModified` of the changed records. `sha256` identifies the package, see
+    `package_checksum`. `exceeded` lists why the package is held, or would be held. `earlier` is the id of the run that
+    imported or held the same package before, if this run had nothing to do. `purged` counts deleted tombstones.
     """
 
     run: str
@@ -63,17 +67,19 @@ class ImportReport:
     earlier: str | None = None
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """By file, how many records are how."""
+        """Return the number of records by file and outcome."""
         return {
-            name: {outcome: each.counts.get(outcome, 0) for outcome in OUTCOMES} for name, each in self.files.items()
+            name: {outcome: file.counts.get(outcome, 0) for outcome in OUTCOMES} for name, file in self.files.items()
         }
 
     def total(self) -> Counter[Outcome]:
-        """The counts over all files."""
-        return Counter({outcome: sum(f.counts.get(outcome, 0) for f in self.files.values()) for outcome in OUTCOMES})
+        """Return the number of records by outcome."""
+        return Counter(
+            {outcome: sum(file.counts.get(outcome, 0) for file in self.files.values()) for outcome in OUTCOMES}
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """One object for `--json`."""
+        """Return the JSON object that `--json` prints."""
         return {
             "run": self.run,
             "state": self.state,
@@ -85,18 +91,18 @@ class ImportReport:
                 name: {"mode": self.files[name].mode, "rows": self.files[name].rows, **counts}
                 for name, counts in self.counts().items()
             },
-            "total": {"rows": sum(f.rows for f in self.files.values())} | dict(self.total()),
+            "total": {"rows": sum(file.rows for file in self.files.values())} | dict(self.total()),
             "purged": self.purged,
             "dateLastModified": self.timestamp,
             "seconds": round(self.seconds, 3),
-            "brake": [trip.to_dict() for trip in self.exceeded],
+            "brake": [threshold.to_dict() for threshold in self.exceeded],
             "expires": self.expires,
             "earlier": self.earlier,
         } | self.problems.to_dict()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImportReport:
-        """The report that `as_dict` gave."""
+        """Return the report that `to_dict` wrote."""
         return cls(
             run=data["run"],
             state=data["state"],
@@ -104,60 +110,60 @@ class ImportReport:
             package=data["package"],
             problems=ImportProblems.from_dict(data),
             dry_run=data["dryRun"],
-            files={name: _file_of(each) for name, each in data["files"].items()},
+            files={name: _parse_file(file) for name, file in data["files"].items()},
             purged=data["purged"],
             timestamp=data["dateLastModified"],
             seconds=data["seconds"],
             sha256=data["sha256"],
-            exceeded=[ExceededThreshold(**trip) for trip in data["brake"]],
+            exceeded=[ExceededThreshold(**threshold) for threshold in data["brake"]],
             expires=data["expires"],
             earlier=data["earlier"],
         )
 
     def to_text(self) -> str:
-        """Lines for a person."""
+        """Return the report as lines of text."""
         lines = [f"{to_one_line(self.package)}: {HEADLINES[self.state]}"]
         if self.state == "refused":
             lines.append(f"{self.problems.total} problem{'s' if self.problems.total != 1 else ''}:")
-        lines += [*self._about_earlier(), *self._why_held(), *self.problems.to_text()]
+        lines += [*self._earlier_run(), *self._reasons(), *self.problems.to_text()]
         if self.state != "refused":
             lines += self._table()
-        return "\n".join([*lines, *self._how_to_go_on()])
+        return "\n".join([*lines, *self._next_steps()])
 
-    def _about_earlier(self) -> list[str]:
+    def _earlier_run(self) -> list[str]:
         if self.earlier is None:
             return []
         if self.state == "held":
-            return ["This package is held already; there is no second copy of it."]
-        return [f"This package was imported already, by the run {self.earlier}, and nothing has changed since."]
+            return ["This package is already held. No second copy was stored."]
+        return [f"Run {self.earlier} already imported this package, and nothing has changed since."]
 
-    def _why_held(self) -> list[str]:
-        reasons = [f"  {trip.to_text()}" for trip in self.exceeded]
+    def _reasons(self) -> list[str]:
+        reasons = [f"  {threshold.to_text()}" for threshold in self.exceeded]
         if reasons and self.state == "checked":
-            return ["It would be held, because:", *reasons]
-        return ["Because:", *reasons] if reasons and self.state == "held" else []
+            return ["It would be held, because it exceeds a change threshold:", *reasons]
+        return ["It exceeds a change threshold:", *reasons] if reasons and self.state == "held" else []
 
-    def _how_to_go_on(self) -> list[str]:
+    def _next_steps(self) -> list[str]:
         if self.state != "held":
             return []
-        end = f"{self.run}" if self.tenant == "default" else f"{self.run} --tenant {self.tenant}"
+        arguments = f"{self.run}" if self.tenant == "default" else f"{self.run} --tenant {self.tenant}"
         return [
-            f"Until {self.expires}, and as long as nothing else changes the roster, this applies it as it is:",
-            f"  chalk-flask imports approve {end}",
-            "This drops it:",
-            f"  chalk-flask imports discard {end}",
+            f"To apply it (before {self.expires}, and before any other change to the roster):",
+            f"  chalk-flask imports approve {arguments}",
+            "To delete it without applying it:",
+            f"  chalk-flask imports discard {arguments}",
         ]
 
     def _table(self) -> list[str]:
-        heads = ("rows", *OUTCOMES)
-        lines = [f"{'':18}" + "".join(f"{head:>11}" for head in heads)]
-        for name, report in self.files.items():
-            numbers = (report.rows, *(report.counts.get(outcome, 0) for outcome in OUTCOMES))
+        columns = ("rows", *OUTCOMES)
+        lines = [f"{'':18}" + "".join(f"{column:>11}" for column in columns)]
+        for name, file in self.files.items():
+            numbers = (file.rows, *(file.counts.get(outcome, 0) for outcome in OUTCOMES))
             lines.append(f"{name:18}" + "".join(f"{number:>11,}" for number in numbers))
         if self.purged:
-            lines.append(f"{self.purged:,} old tombstones removed for good.")
+            lines.append(f"{self.purged:,} old tombstones deleted for good.")
         return [*lines, f"{self.seconds:.1f} s"]
 
 
-def _file_of(data: Mapping[str, Any]) -> FileReport:
+def _parse_file(data: Mapping[str, Any]) -> FileReport:
     return FileReport(data["rows"], {outcome: data[outcome] for outcome in OUTCOMES}, data["mode"])

@@ -1,7 +1,7 @@
-"""The brake: an import that would delete or change much of what is stored is held until somebody has looked at it.
+"""Change thresholds: an import that would delete or change too much of the roster is held for approval.
 
-A limit is a share of the active records stored of a class and a number of records; only what is above both trips it.
-So nothing trips while a class is empty, and a small class may change as it likes.
+A threshold has a percentage and a number. Only an import that is above both exceeds it. So the first import of a
+file never exceeds one, and small files can change freely.
 """
 
 from __future__ import annotations
@@ -15,94 +15,100 @@ from chalk_flask.roster.diff.change_set import Outcome
 
 __all__ = ["CHANGED", "DELETED", "DISABLED", "ChangeThresholds", "ExceededThreshold", "Threshold", "parse_threshold"]
 
-What: TypeAlias = Literal["deleted", "changed"]
+ChangeKind: TypeAlias = Literal["deleted", "changed"]
 
-_LIMIT = re.compile(r"([0-9]{1,4}) *%? *, *([0-9]{1,9})")
+_THRESHOLD = re.compile(r"([0-9]{1,4}) *%? *, *([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A percentage of the active records stored of a class, and a number of records."""
+    """A percentage of the active stored records of a file, and a number of records."""
 
     percent: int
     rows: int
 
     def __str__(self) -> str:
-        """As `parse_limit` reads it."""
+        """Return the text that `parse_threshold` parses."""
         return f"{self.percent}%,{self.rows}"
 
 
 DELETED = Threshold(10, 10)
-"""Held is what deletes more than 10 % of the stored records of a class, and more than 10 of them."""
+"""Default: hold an import that deletes more than 10 % and more than 10 of the stored records of a file."""
 CHANGED = Threshold(75, 100)
-"""Held is what changes more than 75 % of a class of which more than 100 records are stored."""
+"""Default: hold an import that changes more than 75 % of a file with more than 100 stored records."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExceededThreshold:
-    """One reason to hold: `count` records of a file would be deleted, or changed and deleted; `stored` are active."""
+    """One reason to hold an import.
+
+    `count` of the `stored` active records of `file` would be deleted, or for "changed" updated or deleted. `percent`
+    and `rows` are those of the threshold.
+    """
 
     file: str
-    what: What
+    what: ChangeKind
     count: int
     stored: int
     percent: int
     rows: int
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the JSON object."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """A sentence for a person."""
-        share = f"{self.file}: {self.count:,} of {self.stored:,} stored records would be deleted"
+        """Return one sentence without a period."""
+        records = f"{self.count:,} of {self.stored:,} stored records"
         if self.what == "deleted":
-            return f"{share}; up to {self.percent} % or {self.rows:,} records pass"
-        share = f"{self.file}: {self.count:,} of {self.stored:,} stored records would be changed or deleted"
-        return f"{share}; up to {self.percent} % pass, or any number up to {self.rows:,} stored records"
+            return f"{self.file}: would delete {records} (threshold: {self.percent} % and {self.rows:,} records)"
+        threshold = f"{self.percent} % of more than {self.rows:,} records"
+        return f"{self.file}: would change or delete {records} (threshold: {threshold})"
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeThresholds:
-    """The limits of a tenant; None is no limit.
+    """The thresholds of a tenant; None means no threshold.
 
-    Changed are stored records that would be updated or deleted. What is new does not touch them: it may be much, as
-    when a year begins, or a first school becomes a district.
+    `deleted` counts deleted records, `changed` counts updated and deleted records. Created records do not count: a new
+    school year or a new school adds many.
     """
 
     deleted: Threshold | None = DELETED
     changed: Threshold | None = CHANGED
 
     def exceeded(
-        self, file: str, counts: Mapping[Outcome, int], stored: Callable[[], int]
+        self, file: str, counts: Mapping[Outcome, int], count_active: Callable[[], int]
     ) -> Iterator[ExceededThreshold]:
-        """The limits that the counts of a file are above; `stored` counts the active records, and is asked if need be.
+        """Yield the thresholds that the counts of a file exceed.
 
-        Only counts that can matter ask it: counting may take long.
+        `count_active` returns the number of active stored records. It is slow, so it is called only if necessary.
         """
         deleted = counts.get("deleted", 0)
         changed = deleted + counts.get("updated", 0)
         if (limit := self.deleted) and deleted > limit.rows:
-            active = stored()
+            active = count_active()
             if deleted * 100 > limit.percent * active:
                 yield ExceededThreshold(file, "deleted", deleted, active, limit.percent, limit.rows)
         if (limit := self.changed) and changed * 100 > limit.percent * limit.rows:
-            active = stored()
+            active = count_active()
             if active > limit.rows and changed * 100 > limit.percent * active:
                 yield ExceededThreshold(file, "changed", changed, active, limit.percent, limit.rows)
 
 
 DISABLED = ChangeThresholds(None, None)
-"""No brake: for what somebody has approved."""
+"""No threshold, for a package that was approved."""
 
 
 def parse_threshold(text: str) -> Threshold | None:
-    """The limit that stands as `10%,10` (a percentage, and a number of records), or None for `off`.
+    """Return the threshold written as percentage and number of records (`10%,10`), or None for `off`.
 
-    Raises ValueError, whose message says what is wanted.
+    Raises ValueError with a message for the operator.
     """
     if text.strip().lower() == "off":
         return None
-    if match := _LIMIT.fullmatch(text.strip()):
+    if match := _THRESHOLD.fullmatch(text.strip()):
         return Threshold(int(match[1]), int(match[2]))
-    raise ValueError(f"{text[:80]!r} is not a limit: give a percentage and a number of records, as in 10%,10, or off")
+    raise ValueError(
+        f"{text[:80]!r} is not a threshold: use a percentage and a number of records, such as 10%,10, or off"
+    )

@@ -1,4 +1,7 @@
-"""A OneRoster CSV package on disk, ZIP or folder, opened under limits."""
+"""Access to the files of a OneRoster CSV package, ZIP or folder, under limits.
+
+docs/conformance.md, I-13, states which packages are accepted.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +19,26 @@ from typing import IO, cast
 
 from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.package.problems import ImportProblems, PackageRejected
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejected
 
-__all__ = ["ArchiveLimits", "Package", "UnreadableFileError", "open_package"]
+__all__ = ["KNOWN_FILE_NAMES", "ArchiveLimits", "Package", "UnreadableFileError", "open_package"]
 
-SMALL = 1 << 20
-"""Below this size (in bytes) the ratio of an entry says nothing: a short repetitive file packs very well."""
+MIN_RATIO_CHECK_BYTES = 1 << 20
+"""Unpacked size up to which the compression ratio is not checked: a short repetitive file compresses very well."""
 
 MAX_ROW_BYTES = 16 << 20
-"""Bytes of a row, or of the whole manifest."""
+"""Maximum size of a row, or of the whole manifest."""
 
-PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ACCEPTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-AGAIN = "Give the path of a OneRoster CSV package: a ZIP or a folder."
+PATH_HINT = "Give the path of a OneRoster CSV package: a ZIP or a folder."
 
-KNOWN = {manifest.MANIFEST, *(f"{name}.csv" for name in FILES)}
+KNOWN_FILE_NAMES = {manifest.MANIFEST, *(f"{name}.csv" for name in FILES)}
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What a package may cost: entries, bytes unpacked, unpacked bytes for each packed one, bytes of a cell."""
+    """Limits of a package: entries, unpacked bytes, unpacked bytes per packed byte, bytes of a cell."""
 
     entries: int = 64
     size: int = 512 << 20
@@ -44,70 +47,75 @@ class ArchiveLimits:
 
 
 class UnreadableFileError(Exception):
-    """The bytes of a file could not be read: a broken ZIP entry, or the disk failed."""
+    """Raised when the bytes of a file cannot be read: a damaged ZIP entry or a disk error."""
 
 
 class Package(ABC):
-    """The files of a package. `modes` is what the manifest says of each data file."""
+    """Files of a package. `modes` holds the mode of each data file, and is set once the manifest is read."""
 
     modes: dict[str, str]
 
     @abstractmethod
     def names(self) -> list[str]:
-        """The file names at the root."""
+        """Return the file names at the root."""
 
     @abstractmethod
     def raw(self, name: str) -> IO[bytes]:
-        """The bytes of a file."""
+        """Open a file for reading bytes."""
+
+    @abstractmethod
+    def errors(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
+        """Yield an error for each entry that is not a plain file, and for each exceeded limit. Raises OSError."""
 
     @contextlib.contextmanager
-    def text(self, name: str, row: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
-        """The text of a file; bytes that are not UTF-8 come as lone surrogates. `row` says which row is being read.
+    def text(self, name: str, row_number: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
+        """Open a file for reading text. Bytes that are not UTF-8 are read as lone surrogates.
 
-        Raises Unreadable, and csv.Error when a row is too long.
+        `row_number` returns the number of the row that the caller is reading. Raises UnreadableFileError, and
+        csv.Error if a row has more than `MAX_ROW_BYTES` bytes.
         """
         try:
-            with self._opened(name) as raw:
-                bounded = cast(IO[bytes], _RowLimitedStream(raw, row))
-                yield io.TextIOWrapper(bounded, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            with self._open_bytes(name) as raw:
+                limited = cast(IO[bytes], _RowLimitedStream(raw, row_number))
+                yield io.TextIOWrapper(limited, encoding="utf-8-sig", errors="surrogateescape", newline="")
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
             raise UnreadableFileError(_reason(error)) from error
 
-    def _opened(self, name: str) -> IO[bytes]:
+    def _open_bytes(self, name: str) -> IO[bytes]:
         try:
             return self.raw(name)
-        except ValueError as error:  # a name in a ZIP that is not in its own encoding
+        except ValueError as error:  # the name of the ZIP entry is not valid in its declared encoding
             raise UnreadableFileError(_reason(error)) from error
 
     def data_files(self) -> list[str]:
-        """The data files that are there, by the standard's names, in the order in which they are read."""
-        there = set(self.names())
-        return [name for name in FILES if f"{name}.csv" in there]
+        """Return the names of the data files in the package, without `.csv`, in reading order."""
+        names = set(self.names())
+        return [name for name in FILES if f"{name}.csv" in names]
 
 
 class _RowLimitedStream(io.BufferedIOBase):
-    """Bytes that end with an error when one row takes too many: it is held whole, in many times its size."""
+    """Byte stream that raises csv.Error on a long row. The CSV reader needs many times the memory of a row."""
 
-    def __init__(self, raw: IO[bytes], row: Callable[[], int]) -> None:
+    def __init__(self, raw: IO[bytes], row_number: Callable[[], int]) -> None:
         self._read = cast(io.BufferedIOBase, raw).read1
-        self._row = row
-        self._at = 0
-        self._left = MAX_ROW_BYTES
+        self._row_number = row_number
+        self._current_row = 0
+        self._remaining_bytes = MAX_ROW_BYTES
 
     def readable(self) -> bool:
         return True
 
     def read1(self, size: int = -1, /) -> bytes:
-        if (now := self._row()) != self._at:
-            self._at, self._left = now, MAX_ROW_BYTES
+        if (row := self._row_number()) != self._current_row:
+            self._current_row, self._remaining_bytes = row, MAX_ROW_BYTES
         data = self._read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise csv.Error(f"it takes more than {MAX_ROW_BYTES >> 20} MiB")
+        self._remaining_bytes -= len(data)
+        if self._remaining_bytes < 0:
+            raise csv.Error(f"it is larger than {MAX_ROW_BYTES >> 20} MiB")
         return data
 
 
-class _Zip(Package):
+class _ZipPackage(Package):
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
 
@@ -117,8 +125,20 @@ class _Zip(Package):
     def raw(self, name: str) -> IO[bytes]:
         return self._archive.open(name)
 
+    def errors(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
+        entries = self._archive.infolist()
+        if not entries:
+            yield ImportProblem("empty_package", "the ZIP file is empty", "Export the package again.")
+        yield from _count_errors(len(entries), limits)
+        yield from _size_errors(sum(entry.file_size for entry in entries), limits)
+        previous: set[str] = set()
+        for entry in entries[: limits.entries]:
+            if error := _entry_error(entry, limits, is_repeated=entry.filename in previous):
+                yield error
+            previous.add(entry.filename)
 
-class _Folder(Package):
+
+class _FolderPackage(Package):
     def __init__(self, path: Path) -> None:
         self._path = path
 
@@ -128,106 +148,93 @@ class _Folder(Package):
     def raw(self, name: str) -> IO[bytes]:
         return (self._path / name).open("rb")
 
+    def errors(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
+        paths = [self._path / name for name in self.names()]
+        yield from _count_errors(len(paths), limits)
+        special = {path for path in paths if path.is_symlink() or not path.is_file()}
+        for path in sorted(special):
+            hint = "Put the file itself into the folder."
+            yield ImportProblem("not_a_file", "this is a link, a folder or another special file", hint, path.name)
+        yield from _size_errors(sum(path.stat().st_size for path in paths if path not in special), limits)
+
 
 @contextlib.contextmanager
 def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) -> Iterator[Package]:
-    """Open the package; its `modes` are still to be read. Raises Refused, with the reasons in `problems`."""
+    """Open a package and close it at the end of the block. The caller sets its `modes`.
+
+    Adds errors and warnings to `problems`. Raises PackageRejected if the package cannot be read or exceeds a limit.
+    """
     with contextlib.ExitStack() as stack:
-        package: Package
         try:
-            if path.is_dir():
-                package = _Folder(path)
-                _check_folder(path, package, limits, problems)
-            else:
-                archive = stack.enter_context(_archive(path, problems))
-                package = _Zip(archive)
-                _check_entries(archive, limits, problems)
+            package: Package = (
+                _FolderPackage(path) if path.is_dir() else _ZipPackage(stack.enter_context(_open_zip(path)))
+            )
+            problems.extend(package.errors(limits))
         except OSError as error:
-            problems.error("unreadable", f"{path.name!r} cannot be read: {_reason(error)}", AGAIN)
-        _stop(problems)
-        _check_names(package, problems)
+            message = f"{path.name!r} cannot be read: {_reason(error)}"
+            raise PackageRejected(ImportProblem("unreadable", message, PATH_HINT)) from error
+        problems.raise_if_errors()
+        problems.extend(_unknown_files(package))
         yield package
 
 
 def _reason(error: Exception) -> str:
-    """What a system says of a failure, without the path; of a broken ZIP what its reader says."""
+    """Return the message of a system error without its path, or of another error as it is."""
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
-def _stop(problems: ImportProblems) -> None:
-    if problems.total:
-        raise PackageRejected
-
-
-def _archive(path: Path, problems: ImportProblems) -> zipfile.ZipFile:
+def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         if path.exists() and not path.is_file():
             raise zipfile.BadZipFile  # reading a pipe or a device might never end
         return zipfile.ZipFile(path)
     except FileNotFoundError:
-        problems.error("not_found", f"there is no file or folder {path.name!r}", AGAIN)
+        problem = ImportProblem("not_found", f"there is no file or folder {path.name!r}", PATH_HINT)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
-        problems.error("not_a_zip", f"{path.name!r} is not a readable ZIP file", AGAIN)
-    raise PackageRejected
+        problem = ImportProblem("not_a_zip", f"{path.name!r} is not a readable ZIP file", PATH_HINT)
+    raise PackageRejected(problem)
 
 
-def _check_entries(archive: zipfile.ZipFile, limits: ArchiveLimits, problems: ImportProblems) -> None:
-    entries = archive.infolist()
-    if not entries:
-        problems.error("empty_package", "the ZIP file holds nothing", "Export the package again.")
-    _check_count(len(entries), limits, problems)
-    _check_size(sum(entry.file_size for entry in entries), limits, problems)
-    seen: set[str] = set()
-    for entry in entries[: limits.entries]:
-        if found := _entry_problem(entry, limits, entry.filename in seen):
-            problems.error(*found, file=entry.filename)
-        seen.add(entry.filename)
-
-
-def _entry_problem(entry: zipfile.ZipInfo, limits: ArchiveLimits, repeated: bool) -> tuple[str, str, str] | None:
+def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: bool) -> ImportProblem | None:
     name = entry.filename
+
+    def error(code: str, message: str, hint: str) -> ImportProblem:
+        return ImportProblem(code, message, hint, file=name)
+
     if ".." in name.split("/") or name.startswith("/") or "\\" in entry.orig_filename or ":" in name:
-        return "bad_path", "the entry's path leads out of the package", "Put plain file names at the root of the ZIP."
+        return error("bad_path", "the path of the entry is invalid", "Use plain file names at the root of the ZIP.")
     if "/" in name:
-        return "nested_folder", "the entry lies in a folder", "Put all files at the root of the ZIP."
+        return error("nested_folder", "the entry is in a folder", "Put all files at the root of the ZIP.")
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-        return "not_a_file", "the entry is a link or another special file", "Put the file itself into the ZIP."
+        return error("not_a_file", "the entry is a link or another special file", "Put the file itself into the ZIP.")
     if entry.flag_bits & 0x1:
-        return "encrypted", "the entry is encrypted", "Export the package without a password."
-    if entry.compress_type not in PACKED_BY:
-        return "unknown_compression", "the entry is packed in a way that is not read", "Pack it with deflate."
-    if repeated:
-        return "repeated_file", "the ZIP holds two entries of this name", "Leave one of them out."
-    if entry.file_size > SMALL and entry.file_size > limits.ratio * max(entry.compress_size, 1):
+        return error("encrypted", "the entry is encrypted", "Export the package without a password.")
+    if entry.compress_type not in ACCEPTED_COMPRESSION:
+        return error("unknown_compression", "the compression method is unknown", "Compress the entry with deflate.")
+    if is_repeated:
+        return error("repeated_file", "the ZIP has two entries with this name", "Remove one of them.")
+    if entry.file_size > MIN_RATIO_CHECK_BYTES and entry.file_size > limits.ratio * max(entry.compress_size, 1):
         message = f"the entry unpacks to more than {limits.ratio} times its packed size"
-        return "bomb", message, "Raise import_max_ratio if the package is genuine."
+        return error("bomb", message, "Raise import_max_ratio if the package is genuine.")
     return None
 
 
-def _check_folder(path: Path, package: Package, limits: ArchiveLimits, problems: ImportProblems) -> None:
-    names = package.names()
-    _check_count(len(names), limits, problems)
-    odd = [name for name in names if (path / name).is_symlink() or not (path / name).is_file()]
-    for name in odd:
-        problems.error("not_a_file", "a link or folder stands for a file", "Put the file itself there.", file=name)
-    _check_size(sum((path / name).stat().st_size for name in names if name not in odd), limits, problems)
-
-
-def _check_count(count: int, limits: ArchiveLimits, problems: ImportProblems) -> None:
+def _count_errors(count: int, limits: ArchiveLimits) -> Iterator[ImportProblem]:
     if count > limits.entries:
-        message = f"the package holds {count} files; at most {limits.entries} are read"
-        problems.error("too_many_files", message, "Leave the others out or raise import_max_entries.")
+        message = f"the package has {count} files; the limit is {limits.entries}"
+        yield ImportProblem("too_many_files", message, "Remove the other files or raise import_max_entries.")
 
 
-def _check_size(size: int, limits: ArchiveLimits, problems: ImportProblems) -> None:
+def _size_errors(size: int, limits: ArchiveLimits) -> Iterator[ImportProblem]:
     if size > limits.size:
-        message = f"the package unpacks to {size} bytes; at most {limits.size} are read"
-        problems.error("too_large", message, "Raise import_max_mb if the package is genuine.")
+        message = f"the package unpacks to {size} bytes; the limit is {limits.size}"
+        yield ImportProblem("too_large", message, "Raise import_max_mb if the package is genuine.")
 
 
-def _check_names(package: Package, problems: ImportProblems) -> None:
+def _unknown_files(package: Package) -> Iterator[ImportProblem]:
+    by_lower_name = {name.lower(): name for name in KNOWN_FILE_NAMES}
     for name in package.names():
-        if name not in KNOWN:
-            close = next((known for known in KNOWN if known.lower() == name.lower()), None)
-            remedy = f"Rename it to {close} if it is meant." if close else "It was ignored."
-            problems.warn("unknown_file", "not a file of OneRoster 1.1", remedy, file=name)
+        if name not in KNOWN_FILE_NAMES:
+            similar = by_lower_name.get(name.lower())
+            hint = f"Rename it to {similar} to import it." if similar else "It was ignored."
+            yield ImportProblem("unknown_file", "not a file of OneRoster 1.1", hint, file=name, is_warning=True)

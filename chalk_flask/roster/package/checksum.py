@@ -1,4 +1,4 @@
-"""What a package is told by: the SHA-256 of its bytes."""
+"""SHA-256 checksum that identifies a package."""
 
 from __future__ import annotations
 
@@ -10,79 +10,87 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from chalk_flask.roster.package.archive import KNOWN
+from chalk_flask.roster.package.archive import KNOWN_FILE_NAMES
 
-__all__ = ["PackageChecksum", "files_of", "of_packed", "package_checksum"]
+__all__ = ["PackageChecksum", "checksum_of_packed_folder", "package_checksum", "package_files"]
 
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 
-HEADERS = 1 << 20
-"""Bytes by which a ZIP may be larger than what it holds."""
+MAX_ZIP_OVERHEAD_BYTES = 1 << 20
+"""Bytes by which a ZIP file may be larger than its unpacked content."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackageChecksum:
-    """The SHA-256 of a package in hexadecimal digits, and how its files were seen: two equal ones are one package."""
+    """SHA-256 of a package in hexadecimal digits, and the state of its files when it was computed.
+
+    Each entry of `files` holds name (empty for a ZIP), inode, modification time in nanoseconds and size in bytes.
+    Two equal instances prove that no file was replaced or changed in between.
+    """
 
     sha256: str
-    seen: tuple[tuple[str, int, int, int], ...]
+    files: tuple[tuple[str, int, int, int], ...]
 
 
-def package_checksum(path: Path, most: int) -> PackageChecksum | None:
-    """The fingerprint of a package; None for what is neither a file nor a folder, cannot be read or takes more bytes.
+def package_checksum(path: Path, max_bytes: int) -> PackageChecksum | None:
+    """Return the checksum of a package, or None if it cannot be read or is larger than `max_bytes`.
 
-    That of a file is over its bytes. That of a folder is over the files of OneRoster in it, in order of their names:
-    of each the name, a line feed, its size in decimal digits, a line feed, and its bytes.
+    The checksum of a ZIP covers its bytes. The checksum of a folder covers its OneRoster files in the order of their
+    names: for each file the name, a line feed, the size in decimal digits, a line feed, and the bytes.
     """
     try:
-        seen = tuple(_seen(path, file) for file in _files(path))
-        folder = path.is_dir()
-        if not (seen or folder) or sum(size for *_, size in seen) > most + HEADERS * (not folder):
+        files = tuple(_file_state(path, file) for file in _files(path))
+        is_folder = path.is_dir()
+        allowed_bytes = max_bytes + (0 if is_folder else MAX_ZIP_OVERHEAD_BYTES)
+        if not (files or is_folder) or sum(size for *_, size in files) > allowed_bytes:
             return None
-        if folder:
-            return PackageChecksum(_over((name, size, (path / name).open("rb")) for name, _, _, size in seen), seen)
+        if is_folder:
+            streams = ((name, size, (path / name).open("rb")) for name, _, _, size in files)
+            return PackageChecksum(_folder_sha256(streams), files)
         digest = hashlib.sha256()
         with path.open("rb") as file:
-            _add(digest, file)
-        return PackageChecksum(digest.hexdigest(), seen)
+            _update(digest, file)
+        return PackageChecksum(digest.hexdigest(), files)
     except OSError:
         return None
 
 
-def files_of(folder: Path) -> list[Path]:
-    """The files of OneRoster in a folder by name; links and the like are none."""
-    found = [path for path in folder.iterdir() if path.name in KNOWN and path.is_file() and not path.is_symlink()]
-    return sorted(found, key=lambda path: path.name)
+def package_files(folder: Path) -> list[Path]:
+    """Return the OneRoster files of a folder, sorted by name. Links and special files are ignored."""
+    paths = [
+        path for path in folder.iterdir() if path.name in KNOWN_FILE_NAMES and path.is_file() and not path.is_symlink()
+    ]
+    return sorted(paths, key=lambda path: path.name)
 
 
-def of_packed(path: Path) -> str:
-    """The SHA-256 that the folder had of which this ZIP was made. Raises OSError."""
+def checksum_of_packed_folder(path: Path) -> str:
+    """Return the SHA-256 of the folder from which this ZIP was packed. Raises OSError."""
     with zipfile.ZipFile(path) as archive:
         entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
-        return _over((entry.filename, entry.file_size, archive.open(entry)) for entry in entries)
+        return _folder_sha256((entry.filename, entry.file_size, archive.open(entry)) for entry in entries)
 
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from files_of(path)
+        yield from package_files(path)
     elif path.is_file():  # reading a pipe or a device might never end
         yield path
 
 
-def _seen(package: Path, file: Path) -> tuple[str, int, int, int]:
+def _file_state(package: Path, file: Path) -> tuple[str, int, int, int]:
     status = file.stat()
     return "" if file is package else file.name, status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _over(files: Iterable[tuple[str, int, IO[bytes]]]) -> str:
+def _folder_sha256(files: Iterable[tuple[str, int, IO[bytes]]]) -> str:
     digest = hashlib.sha256()
     for name, size, file in files:
         with closing(file):
             digest.update(f"{name}\n{size}\n".encode())
-            _add(digest, file)
+            _update(digest, file)
     return digest.hexdigest()
 
 
-def _add(digest: hashlib._Hash, file: IO[bytes]) -> None:
-    while piece := file.read(PIECE):
-        digest.update(piece)
+def _update(digest: hashlib._Hash, file: IO[bytes]) -> None:
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)

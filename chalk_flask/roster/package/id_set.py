@@ -1,55 +1,58 @@
-"""Which ids a package holds, remembered in little memory."""
+"""Compact set of the ids of one file."""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 __all__ = ["IdSet"]
 
 
 class IdSet:
-    """The ids of one file. `exact` keeps them themselves, for files that others refer to; else eight bytes an id.
+    """Set of the ids of one file: as text if `exact`, for files that others refer to, else as 64-bit hashes.
 
-    The short form answers by 64-bit hashes: a record that is missing from a package could go unnoticed with a chance
-    of some 1 in 10^13 for a million rows, and only until the next import, since hashes are seeded anew each time.
-    Duplicates are never decided by a hash alone: the ids behind equal hashes are read again.
+    A hash takes eight bytes per id. Membership by hash can be wrong: a record that is missing from a package is
+    overlooked with a probability of about 1 in 10^13 per million rows. The next import then finds it, because Python
+    seeds its hashes anew in each process. Duplicates are never decided by hash alone, see `repeated_rows`.
     """
 
     def __init__(self, *, exact: bool) -> None:
         self.exact: set[str] | None = set() if exact else None
-        """The ids themselves, where they are kept."""
+        """The ids as text; None for a set of hashes."""
         self._hashes: array[int] = array("q")
 
     def add(self, key: str) -> bool:
-        """Remember an id; False when it is known to have come before (the short form never knows: see `repeated`)."""
+        """Add an id. Return False if it is a duplicate; a set of hashes always returns True."""
         if self.exact is None:
             self._hashes.append(hash(key))
             return True
-        before = len(self.exact)
+        size_before = len(self.exact)
         self.exact.add(key)
-        return len(self.exact) > before
+        return len(self.exact) > size_before
 
     def __contains__(self, key: str) -> bool:
         if self.exact is not None:
             return key in self.exact
         value = hash(key)
-        at = bisect_left(self._hashes, value)
-        return at < len(self._hashes) and self._hashes[at] == value
+        index = bisect_left(self._hashes, value)
+        return index < len(self._hashes) and self._hashes[index] == value
 
-    def repeated(self) -> set[int]:
-        """Called once after the last `add`: the hashes that came more than once."""
+    def sort(self) -> set[int]:
+        """Sort the hashes, so that `in` works, and return those that occur more than once.
+
+        Call it once, after the last `add`. A set of text has no hashes and returns an empty set.
+        """
         self._hashes = array("q", sorted(self._hashes))
-        return {one for one, other in pairwise(self._hashes) if one == other}
+        return {value for value, following in pairwise(self._hashes) if value == following}
 
     @staticmethod
-    def among(keys: Iterable[tuple[int, str]], hashes: set[int]) -> Iterable[tuple[int, str]]:
-        """Of (row, id) pairs, those whose id has one of the hashes and came before."""
-        seen: set[str] = set()
-        for row, key in keys:
+    def repeated_rows(rows: Iterable[tuple[int, str]], hashes: set[int]) -> Iterator[tuple[int, str]]:
+        """Yield the (row number, id) pairs whose id has one of the hashes and occurred in an earlier row."""
+        previous: set[str] = set()
+        for number, key in rows:
             if hash(key) in hashes:
-                if key in seen:
-                    yield row, key
-                seen.add(key)
+                if key in previous:
+                    yield number, key
+                previous.add(key)

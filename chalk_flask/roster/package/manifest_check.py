@@ -1,20 +1,23 @@
-"""What the manifest of a package declares, checked against what the package holds."""
+"""Checks of `manifest.csv` against the files of a package (docs/conformance.md, I-12 and I-21)."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from chalk_flask.oneroster.csv import manifest
+from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, manifest_errors, modes
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
-from chalk_flask.roster.package.problems import ImportProblems, PackageRejected
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejected
 
 __all__ = ["declared_modes"]
 
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 
-AGAIN = "Export the package again."
+EXPORT_HINT = "Export the package again."
+
+Row: TypeAlias = tuple[int, list[str]]
+"""Number and cells of a row."""
 
 
 class _Property(NamedTuple):
@@ -23,58 +26,76 @@ class _Property(NamedTuple):
 
 
 def declared_modes(package: Package, problems: ImportProblems) -> dict[str, str]:
-    """The mode of each data file by name. Raises Refused, with the reasons in `problems`."""
-    name = manifest.MANIFEST
-    if name not in package.names():
-        remedy = "Add manifest.csv, which OneRoster 1.1 demands, at the root of the package."
-        problems.error("missing_manifest", "the package has no manifest.csv", remedy, file=name)
-        raise PackageRejected
-    properties = _properties(_rows(package, problems), problems)
-    if problems.total:
-        raise PackageRejected
-    values = {name: found.value for name, found in properties.items()}
-    for fault in manifest.manifest_errors(values, package.data_files()):
-        if fault.fatal:
-            row = properties[fault.property].row if fault.property in properties else None
-            column = None if row is None else "value"
-            problems.error(fault.code, fault.message, fault.hint, file=name, row=row, column=column, value=fault.value)
-        else:
-            problems.warn(fault.code, fault.message, fault.hint, file=name)
-    if problems.total:
-        raise PackageRejected
-    return manifest.modes(values)
+    """Return the mode of each data file, by name.
+
+    Adds errors and warnings to `problems`. Raises PackageRejected if there is an error.
+    """
+    if MANIFEST not in package.names():
+        hint = "Add manifest.csv, which OneRoster 1.1 requires, at the root of the package."
+        raise PackageRejected(_error("missing_manifest", "the package has no manifest.csv", hint))
+    rows, read_errors = _read_rows(package)
+    if rows or not read_errors:
+        problems.extend(_row_errors(rows))
+    problems.extend(read_errors)
+    problems.raise_if_errors()
+    properties = _properties(rows)
+    problems.extend(_property_problems(properties, package.data_files()))
+    problems.raise_if_errors()
+    return modes({name: entry.value for name, entry in properties.items()})
 
 
-def _rows(package: Package, problems: ImportProblems) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, with their numbers."""
-    name = manifest.MANIFEST
+def _read_rows(package: Package) -> tuple[list[Row], list[ImportProblem]]:
+    """Return the rows that are not blank and, if the file cannot be read to its end, the reason."""
+    rows: list[Row] = []
     try:
-        with package.text(name, lambda: 0) as text:
-            for number, row in enumerate(csv.reader(text, strict=True), 1):
-                if number > MOST_ROWS:
-                    problems.error("too_many_rows", f"more than {MOST_ROWS} rows", AGAIN, file=name)
-                    return
-                if row or number == 1:
-                    yield number, row
+        with package.text(MANIFEST, lambda: 0) as text:
+            for number, cells in enumerate(csv.reader(text, strict=True), 1):
+                if number > MAX_ROWS:
+                    return rows, [_error("too_many_rows", f"more than {MAX_ROWS} rows", EXPORT_HINT)]
+                if cells or number == 1:
+                    rows.append((number, cells))
     except csv.Error as error:
-        problems.error("bad_csv", f"the file is not CSV: {error}", AGAIN, file=name)
+        return rows, [_error("bad_csv", f"the file is not CSV: {error}", EXPORT_HINT)]
     except UnreadableFileError as error:
-        problems.error("unreadable", f"the file cannot be read: {error}", AGAIN, file=name)
+        return rows, [_error("unreadable", f"the file cannot be read: {error}", EXPORT_HINT)]
+    return rows, []
 
 
-def _properties(rows: Iterator[tuple[int, list[str]]], problems: ImportProblems) -> dict[str, _Property]:
-    name, properties = manifest.MANIFEST, dict[str, _Property]()
-    _, header = next(rows, (1, []))
-    if [cell.strip() for cell in header] != manifest.HEADER and not problems.total:
-        remedy = f"Write {','.join(manifest.HEADER)} as the first line."
-        problems.error("bad_header", "the header is wrong", remedy, file=name, row=1)
-    for number, row in rows:
-        if len(row) != 2:
-            remedy = "Write propertyName,value in each row."
-            problems.error("bad_row", f"the row has {len(row)} cells, not 2", remedy, file=name, row=number)
+def _row_errors(rows: list[Row]) -> Iterator[ImportProblem]:
+    header = rows[0][1] if rows else []
+    if [cell.strip() for cell in header] != HEADER:
+        yield _error("bad_header", "the header is invalid", f"Write {','.join(HEADER)} as the first line.", row=1)
+    values: dict[str, str] = {}
+    for number, cells in rows[1:]:
+        if len(cells) != 2:
+            hint = "Write propertyName,value in each row."
+            yield _error("bad_row", f"the row has {len(cells)} cells, not 2", hint, row=number)
             continue
-        found = _Property(row[1].strip(), number)
-        if properties.setdefault(row[0].strip(), found).value != found.value:
-            remedy = "Leave one of the two rows out."
-            problems.error("repeated_property", f"{row[0].strip()} stands twice", remedy, file=name, row=number)
+        name, value = cells[0].strip(), cells[1].strip()
+        if values.setdefault(name, value) != value:
+            hint = "Remove one of the two rows."
+            yield _error("repeated_property", f"{name} occurs twice, with different values", hint, row=number)
+
+
+def _properties(rows: list[Row]) -> dict[str, _Property]:
+    properties: dict[str, _Property] = {}
+    for number, cells in rows[1:]:
+        properties.setdefault(cells[0].strip(), _Property(cells[1].strip(), number))
     return properties
+
+
+def _property_problems(properties: dict[str, _Property], data_files: list[str]) -> Iterator[ImportProblem]:
+    values = {name: entry.value for name, entry in properties.items()}
+    for error in manifest_errors(values, data_files):
+        if error.is_warning:
+            yield ImportProblem(error.code, error.message, error.hint, file=MANIFEST, is_warning=True)
+        else:
+            row = properties[error.property].row if error.property in properties else None
+            column = None if row is None else "value"
+            yield _error(error.code, error.message, error.hint, row=row, column=column, value=error.value)
+
+
+def _error(
+    code: str, message: str, hint: str, row: int | None = None, column: str | None = None, value: str | None = None
+) -> ImportProblem:
+    return ImportProblem(code, message, hint, MANIFEST, row, column, value)

@@ -1,139 +1,170 @@
-"""What is wrong with a package, said so that the person who exported it can mend it."""
+"""Errors and warnings about a package, worded for the person who exported it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = ["ImportProblem", "ImportProblems", "PackageRejected", "escape_undecodable", "to_one_line", "without_values"]
 
-MAX_LISTED = 100
-"""So many problems are told in full; of the others it is told how many there are of which kind in which file."""
-
-_QUOTED = re.compile(r"(?<!\w)(['\"])(?:.*\1|.*)", re.DOTALL)
-"""What is quoted; where the end was cut off, the rest of the message."""
+MAX_LISTED_PROBLEMS = 100
+"""Problems that a report lists in full. Further errors are only counted, by file and code."""
 
 MAX_TEXT_LENGTH = 200
-"""Characters of a message, a name or a value that are told."""
+"""Maximum length in characters of a message, a name or a value in a report."""
+
+_QUOTED = re.compile(r"(?<!\w)(['\"])(?:.*\1|.*)", re.DOTALL)
+"""A quoted part of a message, up to the end of the message where truncation removed the closing quote."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportProblem:
-    """One thing that is wrong: where, what, and what to do. `row` counts records, the header being 1."""
+    """One error or warning: its place, what is wrong, and what to do. `row` counts records; the header is row 1."""
 
     code: str
     message: str
-    remedy: str
+    hint: str
     file: str | None = None
     row: int | None = None
     column: str | None = None
     value: str | None = None
+    is_warning: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the problem. Its list, `errors` or `warnings`, tells the severity."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "remedy": self.hint,
+            "file": self.file,
+            "row": self.row,
+            "column": self.column,
+            "value": self.value,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, is_warning: bool) -> ImportProblem:
+        """Return the problem that `to_dict` wrote."""
+        fields = {name: value for name, value in data.items() if name != "remedy"}
+        return cls(hint=data["remedy"], is_warning=is_warning, **fields)
 
     def to_text(self) -> str:
-        """A line for a person."""
+        """Return one line of text."""
         place = ", ".join(
             part
             for part in (self.file, self.row and f"row {self.row}", self.column and f"column {self.column}")
             if part
         )
         value = "" if self.value is None else f" (value {self.value!r})"
-        return to_one_line(f"{place + ': ' if place else ''}{self.message}{value}. {self.remedy}")
+        return to_one_line(f"{place + ': ' if place else ''}{self.message}{value}. {self.hint}")
+
+    def truncated(self) -> ImportProblem:
+        """Return the problem with each text cut to `MAX_TEXT_LENGTH` and encodable as UTF-8."""
+        return replace(
+            self,
+            message=_truncate(self.message),
+            file=None if self.file is None else _truncate(self.file),
+            column=None if self.column is None else _truncate(self.column),
+            value=None if self.value is None else _truncate(self.value),
+        )
 
 
 class PackageRejected(Exception):
-    """The package cannot be read on; `problems` says why."""
+    """Raised when a package cannot be read further.
+
+    `problems` holds the reasons that are not in the report yet.
+    """
+
+    def __init__(self, *problems: ImportProblem) -> None:
+        super().__init__(*problems)
+        self.problems = problems
 
 
 @dataclass
 class ImportProblems:
-    """All that was found: errors, which refuse the package, and warnings, which do not."""
+    """Collection of the problems of a package. Errors reject the package, warnings do not."""
 
     errors: list[ImportProblem] = field(default_factory=list)
     warnings: list[ImportProblem] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Number of errors by file ("" for the package itself) and code, including those that are not listed."""
 
-    def error(
-        self,
-        code: str,
-        message: str,
-        remedy: str,
-        *,
-        file: str | None = None,
-        row: int | None = None,
-        column: str | None = None,
-        value: str | None = None,
-    ) -> None:
-        """Count an error and, among the first hundred, keep it in full."""
-        self.counts[file or "", code] += 1
-        if len(self.errors) < MAX_LISTED:
-            self.errors.append(_shown(ImportProblem(code, message, remedy, file, row, column, value)))
+    def add(self, problem: ImportProblem) -> None:
+        """Add a problem. Only the first `MAX_LISTED_PROBLEMS` errors and warnings are listed."""
+        if not problem.is_warning:
+            self.counts[problem.file or "", problem.code] += 1
+        problems = self.warnings if problem.is_warning else self.errors
+        if len(problems) < MAX_LISTED_PROBLEMS:
+            problems.append(problem.truncated())
 
-    def warn(self, code: str, message: str, remedy: str, *, file: str | None = None, column: str | None = None) -> None:
-        """Keep a warning; the caller says each thing once a file."""
-        if len(self.warnings) < MAX_LISTED:
-            self.warnings.append(_shown(ImportProblem(code, message, remedy, file, None, column)))
+    def extend(self, problems: Iterable[ImportProblem]) -> None:
+        """Add all problems, for example those that a check yields."""
+        for problem in problems:
+            self.add(problem)
+
+    def raise_if_errors(self) -> None:
+        """Raise PackageRejected if there is an error."""
+        if self.total:
+            raise PackageRejected
 
     @property
     def total(self) -> int:
-        """How many errors there are, told in full or not."""
+        """Number of errors, including those that are not listed."""
         return self.counts.total()
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the JSON members of the report that describe the problems."""
         return {
             "errorCount": self.total,
-            "errors": [asdict(problem) for problem in self.errors],
-            "errorCounts": [{"file": f or None, "code": c, "count": n} for (f, c), n in sorted(self.counts.items())],
-            "warnings": [asdict(problem) for problem in self.warnings],
+            "errors": [problem.to_dict() for problem in self.errors],
+            "errorCounts": [
+                {"file": file or None, "code": code, "count": count}
+                for (file, code), count in sorted(self.counts.items())
+            ],
+            "warnings": [problem.to_dict() for problem in self.warnings],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImportProblems:
-        """The problems that `as_dict` gave."""
+        """Return the problems that `to_dict` wrote."""
         return cls(
-            [ImportProblem(**each) for each in data["errors"]],
-            [ImportProblem(**each) for each in data["warnings"]],
-            Counter({(each["file"] or "", each["code"]): each["count"] for each in data["errorCounts"]}),
+            [ImportProblem.from_dict(problem, is_warning=False) for problem in data["errors"]],
+            [ImportProblem.from_dict(problem, is_warning=True) for problem in data["warnings"]],
+            Counter({(entry["file"] or "", entry["code"]): entry["count"] for entry in data["errorCounts"]}),
         )
 
     def to_text(self) -> list[str]:
-        """Lines for a person."""
+        """Return one line per listed problem, and the counts if there are more."""
         lines = [problem.to_text() for problem in self.errors]
         if self.total > len(self.errors):
-            lines.append(f"... and {self.total - len(self.errors)} more; in all:")
-            lines += [f"  {file or 'the package'}: {n} x {code}" for (file, code), n in sorted(self.counts.items())]
+            lines.append(f"... and {self.total - len(self.errors)} more. Total:")
+            lines += [
+                f"  {file or 'the package'}: {count} x {code}" for (file, code), count in sorted(self.counts.items())
+            ]
         return lines + [f"warning: {problem.to_text()}" for problem in self.warnings]
 
 
 def without_values(problem: Mapping[str, Any]) -> dict[str, Any]:
-    """A problem as `as_dict` gives it without what stood in the package: cells may be about people.
+    """Return a problem, as `ImportProblem.to_dict` writes it, without text of the package.
 
-    A message quotes what it repeats, and what is quoted goes.
+    Cells may contain personal data. A message quotes each cell it repeats, so quoted text is removed.
     """
     return {**problem, "value": None, "message": _QUOTED.sub("...", problem["message"])}
 
 
 def escape_undecodable(text: str) -> str:
-    """The text with what UTF-8 cannot say (bytes of another encoding) written as escapes."""
+    """Return the text with lone surrogates, which stand for undecodable bytes, written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def to_one_line(text: str) -> str:
-    """The text as a terminal may get it: control characters written as escapes."""
+    """Return the text with control characters written as escapes, so that a terminal can print it."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def _shown(problem: ImportProblem) -> ImportProblem:
-    """The problem with each part in a length and a form that can be printed."""
-    file, column, value = (
-        part if part is None else _cut(part) for part in (problem.file, problem.column, problem.value)
-    )
-    return replace(problem, message=_cut(problem.message), file=file, column=column, value=value)
-
-
-def _cut(text: str) -> str:
-    told = escape_undecodable(text)
-    return told if len(told) <= MAX_TEXT_LENGTH else told[: MAX_TEXT_LENGTH - 3] + "..."
+def _truncate(text: str) -> str:
+    printable = escape_undecodable(text)
+    return printable if len(printable) <= MAX_TEXT_LENGTH else printable[: MAX_TEXT_LENGTH - 3] + "..."

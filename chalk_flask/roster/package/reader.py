@@ -1,4 +1,4 @@
-"""Reading a package's files row by row: every row checked, every reference followed, every problem told."""
+"""Reader that checks a package row by row against the schemas and the stored roster."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.id_set import IdSet
-from chalk_flask.roster.package.problems import ImportProblems
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.references import ReferenceChecker
 
 __all__ = ["PackageReader", "cycles"]
 
-REFERRED_TO = {reference.target for resource in FILES.values() for reference in resource.references}
+REFERENCE_TARGETS = {reference.target for resource in FILES.values() for reference in resource.references}
 
-STEP = 1000
-"""Rows between two words about the progress."""
+ROWS_PER_PROGRESS_CALL = 1000
 
 
 @dataclass
 class PackageReader:
-    """One pass over a package, against a snapshot of what is stored."""
+    """One pass over the files of a package. Collects the problems of all checks in `problems`.
+
+    `before` is a snapshot of the stored roster. `progress` is called with the name of the file and the row number.
+    Not thread-safe.
+    """
 
     package: Package
     before: Snapshot
@@ -37,178 +40,174 @@ class PackageReader:
     map_roles: bool = False
     progress: Callable[[str, int], None] | None = None
     ids: dict[str, IdSet] = field(default_factory=dict)
+    """The ids of each file that was read."""
     rows: dict[str, int] = field(default_factory=dict)
+    """Number of records of each file that was read."""
     live: dict[str, dict[str, bool]] = field(init=False)
-    """For each delta file its ids, as far as it was read, and whether their records are active once it is applied."""
-    _broken: set[str] = field(default_factory=set)
-    """Files that could not be read to their end: nothing is said of references to them, since not all is known."""
-    _number: int = 0
-    """The last row that was read; the header is 1, and blank lines count."""
+    """The ids of each delta file, and whether the record of each id is active after the import."""
+    _incomplete: set[str] = field(default_factory=set)
+    """Files that could not be read to their end. References to them are not checked, since not all ids are known."""
+    _row_number: int = 0
+    """Number of the last row that was read. The header is row 1, and blank lines count."""
 
     def __post_init__(self) -> None:
         self.live = {name: {} for name, mode in self.package.modes.items() if mode == "delta"}
-        self.references = ReferenceChecker(self.package, self.before, self.problems, self.ids, self.live, self._broken)
+        self.references = ReferenceChecker(self.package, self.before, self.ids, self.live, self._incomplete)
 
     def drafts(self, name: str) -> Iterator[ParsedRow]:
-        """The good rows of a data file as drafts; what is wrong goes to `problems`."""
+        """Yield the valid rows of a data file. Errors of the others go to `problems`."""
         resource = FILES[name]
-        self.ids[name] = IdSet(exact=name in REFERRED_TO)
+        self.ids[name] = IdSet(exact=name in REFERENCE_TARGETS)
         self.rows[name] = 0
-        self._number = 0
+        self._row_number = 0
         try:
-            with self.package.text(f"{name}.csv", lambda: self._number) as text:
+            with self.package.text(f"{name}.csv", lambda: self._row_number) as text:
                 lines = csv.reader(text, strict=True)
-                if reader := self._reader(resource, next(lines, None)):
-                    drafts = self._read(resource, reader, lines)
-                    yield from _followed(drafts, self.live[name]) if reader.delta else drafts
-                    self._warn(resource, reader)
+                if parser := self._make_parser(resource, next(lines, None)):
+                    rows = self._parse_rows(resource, parser, lines)
+                    yield from _recording_state(rows, self.live[name]) if parser.delta else rows
+                    self.problems.extend(_file_warnings(resource, parser))
         except csv.Error as error:
-            self._broken.add(name)
-            self._not_csv(name, str(error))
+            self._incomplete.add(name)
+            self.problems.add(self._csv_error(name, str(error)))
         except UnreadableFileError as error:
-            self._broken.add(name)
-            remedy = "Export the package again."
-            self.problems.error("unreadable", f"the file cannot be read: {error}", remedy, file=f"{name}.csv")
-        self._check_repeated(resource)
-        self.references.settle(name)
+            self._incomplete.add(name)
+            message = f"the file cannot be read: {error}"
+            self.problems.add(ImportProblem("unreadable", message, "Export the package again.", file=f"{name}.csv"))
+        self.problems.extend(self._repeated_id_errors(resource))
+        self.problems.extend(self.references.pending_errors(name))
 
     def forget(self) -> None:
-        """Let go of the ids once all is compared: writing has a use for the memory."""
+        """Release the memory of all ids, which writing the changes needs."""
         self.ids.clear()
         self.references.forget()
         self.live.clear()
 
-    def _reader(self, resource: ResourceType, header: list[str] | None) -> RowParser | None:
-        file = f"{resource.name}.csv"
-        if header is None:
-            self._broken.add(resource.name)
-            remedy = "Write the header row, or declare the file as absent in manifest.csv."
-            self.problems.error("empty_file", "the file is empty", remedy, file=file)
-            return None
-        fatal = False
-        for fault in header_errors(resource, header):
-            if fault.fatal:
-                fatal = True
-                self.problems.error(fault.code, fault.message, fault.remedy, file=file, row=1, column=fault.column)
-            else:
-                self.problems.warn(fault.code, fault.message, fault.remedy, file=file, column=fault.column)
-        if fatal:
-            self._broken.add(resource.name)
-        map_roles = self.map_roles and resource.name == "enrollments"
-        return None if fatal else RowParser(resource, header, map_roles, resource.name in self.live)
-
-    def _read(self, resource: ResourceType, reader: RowParser, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
-        ids, references = self.ids[resource.name], self.references.checks(resource)
-        new, read, progress = ids.add, reader.parse, self.progress
-        self._number = 1
-        blank = 0
-        for number, row in enumerate(lines, 2):
-            self._number = number
-            if progress and number % STEP == 0:
-                progress(resource.name, number)
-            if not row:
-                blank += 1
-                continue
-            try:
-                draft = read(row)
-            except (InvalidRowError, ValidationError):
-                self._explain(resource, reader, number, row)
-                if key := reader.key(row):
-                    new(key)
-                continue
-            key, _, values, encoded = draft
-            if not new(key):
-                self._repeated(resource, number, key)
-            for path, known, missed in references if encoded else ():  # what only deletes refers to nothing
-                value = values.get(path, key if path == KEY else None)
-                if value is not None and value not in known:
-                    missed(value, number, values["status"] == ACTIVE)
-            yield draft
-        self.rows[resource.name] = self._number - 1 - blank
-
-    def _check_repeated(self, resource: ResourceType) -> None:
-        if hashes := self.ids[resource.name].repeated():
-            for number, key in IdSet.among(self.located(resource), hashes):
-                self._repeated(resource, number, key)
-
     def located(self, resource: ResourceType) -> Iterator[tuple[int, str]]:
-        """The row and id of each record of a file that was read before."""
-        self._number = 0
+        """Read a file again, and yield the row number and id of each record."""
+        self._row_number = 0
         with (
-            contextlib.suppress(csv.Error, UnreadableFileError),  # as was told when it was read
-            self.package.text(f"{resource.name}.csv", lambda: self._number) as text,
+            contextlib.suppress(csv.Error, UnreadableFileError),  # reported when the file was read first
+            self.package.text(f"{resource.name}.csv", lambda: self._row_number) as text,
         ):
             lines = csv.reader(text, strict=True)
-            at = standard_names(resource, next(lines)).index("sourcedId")
+            index = standard_names(resource, next(lines)).index("sourcedId")
             for number, row in enumerate(lines, 2):
-                self._number = number
-                if len(row) > at:
-                    yield number, row[at]
+                self._row_number = number
+                if len(row) > index:
+                    yield number, row[index]
 
-    def _repeated(self, resource: ResourceType, row: int, key: str) -> None:
-        self.problems.error(
-            "repeated_id",
-            "the sourcedId stands in an earlier row too",
-            "Give each record an id of its own, or leave one row out.",
-            file=f"{resource.name}.csv",
-            row=row,
-            column="sourcedId",
-            value=key,
-        )
+    def _make_parser(self, resource: ResourceType, header: list[str] | None) -> RowParser | None:
+        """Return the parser of a file, or None if its header has an error."""
+        errors_before = self.problems.total
+        self.problems.extend(_header_problems(resource, header))
+        if header is None or self.problems.total > errors_before:
+            self._incomplete.add(resource.name)
+            return None
+        map_roles = self.map_roles and resource.name == "enrollments"
+        return RowParser(resource, header, map_roles, resource.name in self.live)
 
-    def _explain(self, resource: ResourceType, reader: RowParser, number: int, row: list[str]) -> None:
-        found = False
-        for fault in reader.errors_in(row):
-            found = True
-            file = f"{resource.name}.csv"
-            self.problems.error(
-                fault.code, fault.message, fault.remedy, file=file, row=number, column=fault.column, value=fault.value
-            )
-        if not found:
-            raise AssertionError(f"row {number} of {resource.name} fails a check that explains nothing")
+    def _parse_rows(self, resource: ResourceType, parser: RowParser, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
+        checks = self.references.checks(resource)
+        add_id, parse, progress = self.ids[resource.name].add, parser.parse, self.progress
+        self._row_number = 1
+        blank_lines = 0
+        for number, row in enumerate(lines, 2):
+            self._row_number = number
+            if progress and number % ROWS_PER_PROGRESS_CALL == 0:
+                progress(resource.name, number)
+            if not row:
+                blank_lines += 1
+                continue
+            try:
+                parsed = parse(row)
+            except (InvalidRowError, ValidationError):
+                self.problems.extend(_row_errors(resource, parser, number, row))
+                if key := parser.key(row):
+                    add_id(key)
+                continue
+            key, _, values, encoded = parsed
+            if not add_id(key):
+                self.problems.add(_repeated_id(resource, number, key))
+            for path, known_ids, unknown_ids in checks if encoded else ():  # a row that deletes refers to nothing
+                value = values.get(path, key if path == KEY else None)
+                if value is not None and value not in known_ids:
+                    self.problems.extend(unknown_ids(value, number, values["status"] == ACTIVE))
+            yield parsed
+        self.rows[resource.name] = self._row_number - 1 - blank_lines
 
-    def _not_csv(self, name: str, message: str) -> None:
-        large = "field larger" in message
-        self.problems.error(
-            "too_large_cell" if large else "bad_csv",
-            "a cell is longer than what is read" if large else f"the row is not CSV: {message}",
-            "Raise import_max_field_kb if it is genuine." if large else "Quote cells that hold quotes or line breaks.",
-            file=f"{name}.csv",
-            row=self._number + 1,
-        )
+    def _repeated_id_errors(self, resource: ResourceType) -> Iterator[ImportProblem]:
+        if hashes := self.ids[resource.name].sort():
+            for number, key in IdSet.repeated_rows(self.located(resource), hashes):
+                yield _repeated_id(resource, number, key)
 
-    def _warn(self, resource: ResourceType, reader: RowParser) -> None:
+    def _csv_error(self, name: str, message: str) -> ImportProblem:
+        file, row = f"{name}.csv", self._row_number + 1
+        if "field larger" in message:
+            hint = "Raise import_max_field_kb if the cell is genuine."
+            return ImportProblem("too_large_cell", "a cell is longer than the limit", hint, file, row)
+        hint = "Quote cells that contain quotes or line breaks."
+        return ImportProblem("bad_csv", f"the row is not CSV: {message}", hint, file, row)
+
+
+def _header_problems(resource: ResourceType, header: list[str] | None) -> Iterator[ImportProblem]:
+    file = f"{resource.name}.csv"
+    if header is None:
+        hint = "Write the header row, or declare the file as absent in manifest.csv."
+        yield ImportProblem("empty_file", "the file is empty", hint, file)
+        return
+    for error in header_errors(resource, header):
+        row = None if error.is_warning else 1
+        yield ImportProblem(error.code, error.message, error.hint, file, row, error.column, is_warning=error.is_warning)
+
+
+def _row_errors(resource: ResourceType, parser: RowParser, number: int, row: list[str]) -> Iterator[ImportProblem]:
+    error = None
+    for error in parser.errors_in(row):
         file = f"{resource.name}.csv"
-        if reader.filled and not reader.delta:
-            self.problems.warn(
-                "filled_state",
-                f"{reader.filled} rows of a bulk file fill status or dateLastModified",
-                "The status was used, the date ignored; the standard leaves both blank.",
-                file=file,
-            )
-        for column, odd in reader.odd.items():
-            message = f"{len(odd)} codes are not of the standard's list"
-            self.problems.warn("local_code", message, "They were kept.", file=file, column=column)
+        yield ImportProblem(error.code, error.message, error.hint, file, number, error.column, error.value)
+    if error is None:
+        raise AssertionError(f"row {number} of {resource.name} is invalid, but RowParser.errors_in yields nothing")
 
 
-def _followed(drafts: Iterator[ParsedRow], live: dict[str, bool]) -> Iterator[ParsedRow]:
-    """The drafts of a delta file, while `live` is told of each."""
-    for draft in drafts:
-        live[draft.key] = draft.values["status"] == ACTIVE
-        yield draft
+def _repeated_id(resource: ResourceType, row: int, key: str) -> ImportProblem:
+    message, hint = "the sourcedId occurs in an earlier row too", "Use a unique sourcedId or remove one of the rows."
+    return ImportProblem("repeated_id", message, hint, f"{resource.name}.csv", row, "sourcedId", key)
+
+
+def _file_warnings(resource: ResourceType, parser: RowParser) -> Iterator[ImportProblem]:
+    file = f"{resource.name}.csv"
+    if parser.rows_with_state and not parser.delta:
+        yield ImportProblem(
+            "filled_state",
+            f"{parser.rows_with_state} rows of a bulk file have a status or dateLastModified",
+            "The status was used and the date ignored. The standard leaves both blank.",
+            file,
+            is_warning=True,
+        )
+    for column, codes in parser.local_codes.items():
+        message = f"{len(codes)} codes are not on the list of the standard"
+        yield ImportProblem("local_code", message, "They were stored.", file, column=column, is_warning=True)
+
+
+def _recording_state(rows: Iterator[ParsedRow], active_after: dict[str, bool]) -> Iterator[ParsedRow]:
+    """Yield the rows of a delta file, and store in `active_after` whether each record is active."""
+    for row in rows:
+        active_after[row.key] = row.values["status"] == ACTIVE
+        yield row
 
 
 def cycles(parents: Mapping[str, str]) -> Sequence[str]:
-    """The ids that are their own ancestors, given each id's parent."""
+    """Return the ids that are their own ancestors. `parents` maps each id to the id of its parent."""
     found: list[str] = []
-    state: dict[str, int] = {}
+    state: dict[str, int] = {}  # 1: on the current path, 2: done
     for start in parents:
-        path, at = [], start
-        while at in parents and at not in state:
-            state[at] = 1
-            path.append(at)
-            at = parents[at]
-        if state.get(at) == 1:
-            found += path[path.index(at) :]
+        path, key = [], start
+        while key in parents and key not in state:
+            state[key] = 1
+            path.append(key)
+            key = parents[key]
+        if state.get(key) == 1:
+            found += path[path.index(key) :]
         state.update(dict.fromkeys(path, 2))
     return found

@@ -1,9 +1,12 @@
-"""References between the files of a package and to what is stored: each must lead to a record."""
+"""Checks that each reference of a package leads to a record of the package or of the store.
+
+docs/conformance.md, I-07, states which references are allowed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Set
+from typing import NamedTuple, TypeAlias
 
 from backends import KEY, And, In, Snapshot, batched
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
@@ -11,161 +14,174 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.id_set import IdSet
-from chalk_flask.roster.package.problems import ImportProblems
+from chalk_flask.roster.package.problems import ImportProblem
 
-__all__ = ["Check", "ReferenceChecker"]
-
-
-class MissingReferenceHandler(Protocol):
-    """Told of a value that is not among the known ids: the id or ids, the row, whether its record is active."""
-
-    def __call__(self, value: object, row: int, active: bool) -> None: ...
-
-
-Check: TypeAlias = tuple[str, Set[object], MissingReferenceHandler]
-"""A stored field that refers to records, the ids known so far, and what to do about a value not among them."""
+__all__ = ["ReferenceCheck", "ReferenceChecker"]
 
 BATCH_SIZE = 1000
 
-Waiting: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
-"""References that may be met later in the package: the id and whether the row is active, to the row and the target."""
+UnknownIdsHandler: TypeAlias = Callable[[object, int, bool], Iterator[ImportProblem]]
+"""Yields the errors of a value that is not known: the id or ids, the row number, True if the row is active."""
+
+ReferenceCheck: TypeAlias = tuple[str, Set[object], UnknownIdsHandler]
+"""A stored field that refers to records, the ids known so far, and the handler for other values."""
+
+PendingReferences: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
+"""References that are decided later: (id, True if the row is active) to (row number, target collection)."""
+
+
+class _Source(NamedTuple):
+    """A column with references: file, header and target collection."""
+
+    file: str
+    header: str
+    target: str
 
 
 class ReferenceChecker:
-    """What refers to what.
+    """Checker of the references of one package.
 
-    `ids` and, of delta files, `live` grow while the files are read: the ids, and whether each is active afterwards.
-    `broken` names the files of which not all is known.
+    The reader fills `ids` and, for delta files, `active_after` while it reads: the ids of each file, and whether the
+    record of each id is active after the import. `incomplete` names the files that could not be read to their end.
     """
 
     def __init__(
         self,
         package: Package,
-        before: Snapshot,
-        problems: ImportProblems,
+        stored: Snapshot,
         ids: Mapping[str, IdSet],
-        live: Mapping[str, Mapping[str, bool]],
-        broken: Set[str],
+        active_after: Mapping[str, Mapping[str, bool]],
+        incomplete: Set[str],
     ) -> None:
         self.recalled: set[tuple[str, str]] = set()
-        """Class and id of stored records that only rows of deleted records still name."""
+        """Collection and id of the stored records that a deleted row refers to."""
         self._modes = package.modes
-        self._before = before
-        self._problems = problems
+        self._stored = stored
         self._ids = ids
-        self._live = live
-        self._broken = broken
-        self._awaited: dict[tuple[str, str], Waiting] = {}
-        self._read: set[str] = set()
-        self._stored: dict[str, frozenset[str]] = {}
-        self._tools: dict[str, frozenset[str]] = {}
+        self._active_after = active_after
+        self._incomplete = incomplete
+        self._pending: dict[tuple[str, str], PendingReferences] = {}
+        self._files_read: set[str] = set()
+        self._active_ids: dict[str, frozenset[str]] = {}
+        self._tool_ids: dict[str, frozenset[str]] = {}
 
-    def checks(self, resource: ResourceType) -> list[Check]:
-        """What is to be checked of each row of the file. The file's own `ids` must be there already."""
-        columns = {column.name: column.header for column in resource.columns}
-        found = [
-            (reference.field, *self._known(resource.name, columns[reference.name], reference.target))
+    def checks(self, resource: ResourceType) -> list[ReferenceCheck]:
+        """Return the checks for each row of a file. `ids` must already have an entry for this file."""
+        headers = {column.name: column.header for column in resource.columns}
+        checks = [
+            (reference.field, *self._check(_Source(resource.name, headers[reference.name], reference.target)))
             for reference in resource.references
-            if reference.name in columns
+            if reference.name in headers
         ]
         if resource.shares_ids_with:
-            found.append((KEY, *self._known(resource.name, "sourcedId", resource.shares_ids_with)))
-        return found
+            checks.append((KEY, *self._check(_Source(resource.name, "sourcedId", resource.shares_ids_with))))
+        return checks
 
-    def settle(self, name: str) -> None:
-        """Decide about references from and to this file, which was read through just now, as far as all is known."""
-        self._read.add(name)
-        for (source, header), waiting in self._awaited.items():
-            if source not in self._read:
+    def pending_errors(self, name: str) -> Iterator[ImportProblem]:
+        """Yield the errors of pending references from and to this file, which was just read to its end.
+
+        References to a file that is still unread stay pending.
+        """
+        self._files_read.add(name)
+        for (file, header), pending in self._pending.items():
+            if file not in self._files_read:
                 continue
-            due = {key: (row, target) for key, (row, target) in waiting.items() if self._is_due(name, source, target)}
-            lost = self._lost(due)
-            for (key, active), (row, target) in due.items():
-                if (target, key) in lost:
-                    self._missing(source, row, header, target, key, active)
+            due = {
+                key: (row, target)
+                for key, (row, target) in pending.items()
+                if name in (file, target) and self._is_readable(target)
+            }
+            dangling = self._dangling(due)
+            for (key, is_active), (row, target) in due.items():
+                if (target, key) in dangling:
+                    yield from self._errors(_Source(file, header, target), row, key, is_active)
 
-    def _is_due(self, name: str, source: str, target: str) -> bool:
-        known = target in self._read or self._modes.get(target) not in ("bulk", "delta")
-        return known and name in (source, target) and target not in self._broken
+    def _is_readable(self, target: str) -> bool:
+        is_final = target in self._files_read or self._modes.get(target) not in ("bulk", "delta")
+        return is_final and target not in self._incomplete
 
-    def _lost(self, due: Waiting) -> set[tuple[str, str]]:
-        """Of the classes and ids those that lead to no active record, of the package or else of the store."""
-        asked: dict[str, set[str]] = {}
-        for (key, _), (_, target) in due.items():
-            asked.setdefault(target, set()).add(key)
-        return {(target, key) for target, keys in asked.items() for key in keys - self._there(target, keys)}
+    def _dangling(self, references: PendingReferences) -> set[tuple[str, str]]:
+        """Return (collection, id) of the references that lead to no active record of the package or the store."""
+        ids_by_target: dict[str, set[str]] = {}
+        for (key, _), (_, target) in references.items():
+            ids_by_target.setdefault(target, set()).add(key)
+        return {(target, key) for target, keys in ids_by_target.items() for key in keys - self._existing(target, keys)}
 
-    def _there(self, target: str, keys: Set[str]) -> set[str]:
+    def _existing(self, target: str, keys: Set[str]) -> set[str]:
         if self._modes.get(target) == "bulk":
             return {key for key in keys if key in self._ids[target]}
-        live = self._live.get(target, {})
-        there = {key for key in keys if live.get(key)}
-        elsewhere = [key for key in keys if key not in live]
-        for batch in batched(elsewhere, BATCH_SIZE):
-            there.update(self._before.keys(target, And((In(KEY, tuple(batch)), ACTIVE_ONLY))))
-        return there
+        active_after = self._active_after.get(target, {})
+        existing = {key for key in keys if active_after.get(key)}
+        unlisted = [key for key in keys if key not in active_after]
+        for batch in batched(unlisted, BATCH_SIZE):
+            existing.update(self._stored.keys(target, And((In(KEY, tuple(batch)), ACTIVE_ONLY))))
+        return existing
 
     def forget(self) -> None:
-        """Let go of all ids."""
-        self._awaited.clear()
-        self._stored.clear()
-        self._tools.clear()
+        """Release the memory of all ids."""
+        self._pending.clear()
+        self._active_ids.clear()
+        self._tool_ids.clear()
         self.recalled.clear()
 
-    def _known(self, name: str, header: str, target: str) -> tuple[Set[object], MissingReferenceHandler]:
-        known: Set[object]
-        waiting: Waiting | None = None
-        if self._modes.get(target) == "bulk":
-            read = self._ids.get(target)
-            known = set() if read is None or read.exact is None else read.exact
-            if read is None or target == name:
-                waiting = self._awaited.setdefault((name, header), {})
-        elif self._modes.get(target) == "delta" or self._modes.get(name) == "delta":
-            # Asked later, in batches: the store has many more records than a delta file refers to. And within its own
-            # file a reference may come before the row that deletes what it leads to.
-            known, waiting = set(), self._awaited.setdefault((name, header), {})
-        else:
-            known = self._active(target)
+    def _check(self, source: _Source) -> tuple[Set[object], UnknownIdsHandler]:
+        known, pending = self._known_ids(source)
 
-        def missed(value: object, row: int, active: bool) -> None:
+        def unknown_ids(value: object, row: int, is_active: bool) -> Iterator[ImportProblem]:
             for key in value if isinstance(value, tuple) else (value,):
-                if key in known or target in self._broken:
+                if key in known or source.target in self._incomplete:
                     continue
-                if waiting is None:
-                    self._missing(name, row, header, target, str(key), active)
+                if pending is None:
+                    yield from self._errors(source, row, str(key), is_active)
                 else:
-                    waiting.setdefault((str(key), active), (row, target))
+                    pending.setdefault((str(key), is_active), (row, source.target))
 
-        return known, missed
+        return known, unknown_ids
 
-    def _active(self, name: str) -> frozenset[str]:
-        if name not in self._stored:
-            self._stored[name] = frozenset(self._before.keys(name, ACTIVE_ONLY))
-        return self._stored[name]
+    def _known_ids(self, source: _Source) -> tuple[Set[object], PendingReferences | None]:
+        """Return the ids that rows may refer to, and the place for other ids if they are decided later."""
+        file, header, target = source
+        if self._modes.get(target) == "bulk":
+            ids = self._ids.get(target)
+            known: Set[object] = set() if ids is None or ids.exact is None else ids.exact
+            is_incomplete = ids is None or target == file
+            return known, self._pending.setdefault((file, header), {}) if is_incomplete else None
+        if "delta" in (self._modes.get(target), self._modes.get(file)):
+            # Decided later, in batches: the store has many more records than a delta file refers to. And within its
+            # own file, a reference may come before the row that deletes its target.
+            return set(), self._pending.setdefault((file, header), {})
+        return self._stored_active_ids(target), None
 
-    def _of_tools(self, name: str) -> frozenset[str]:
-        """What grade tools wrote stays as it is, whatever a bulk file holds, so it may be referred to."""
-        if name not in self._tools:
-            self._tools[name] = frozenset(
-                self._before.keys(name, And((ACTIVE_ONLY, provenance.written_by_tools(name))))
+    def _stored_active_ids(self, name: str) -> frozenset[str]:
+        if name not in self._active_ids:
+            self._active_ids[name] = frozenset(self._stored.keys(name, ACTIVE_ONLY))
+        return self._active_ids[name]
+
+    def _ids_of_tools(self, name: str) -> frozenset[str]:
+        """Return the ids of records of grade tools. No bulk file deletes them, so a package may refer to them."""
+        if name not in self._tool_ids:
+            self._tool_ids[name] = frozenset(
+                self._stored.keys(name, And((ACTIVE_ONLY, provenance.written_by_tools(name))))
             )
-        return self._tools[name]
+        return self._tool_ids[name]
 
-    def _missing(self, name: str, row: int, header: str, target: str, key: str, active: bool) -> None:
-        if not active and self._before.get_many(target, [key]):
+    def _errors(self, source: _Source, row: int, key: str, is_active: bool) -> Iterator[ImportProblem]:
+        """Yield the error of a reference without an active target, unless the reference is allowed anyway."""
+        file, header, target = source
+        if not is_active and self._stored.get_many(target, [key]):
             self.recalled.add((target, key))
             return
-        if target in provenance.WRITABLE_COLLECTIONS and key in self._of_tools(target):
+        if target in provenance.WRITABLE_COLLECTIONS and key in self._ids_of_tools(target):
             return
-        where = {
+        place = {
             "bulk": f"{target}.csv",
             "delta": f"{target}.csv or active in the store",
-        }.get(self._modes.get(target, ""), f"the active {target} that are stored")
-        self._problems.error(
+        }.get(self._modes.get(target, ""), f"the active {target} of the store")
+        yield ImportProblem(
             "dangling_reference",
-            f"refers to a record that is not in {where}",
+            f"refers to a record that is not in {place}",
             f"Add the record to {target}.csv or correct the reference.",
-            file=f"{name}.csv",
+            file=f"{file}.csv",
             row=row,
             column=header,
             value=key,

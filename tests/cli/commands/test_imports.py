@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Ran, Run, Start
-from tests.support.large_packages import total
-from tests.support.packages import Made
+from tests.support.packages import Made, package_with_users
 from tests.support.paths import ROOT
 
 
@@ -23,8 +22,8 @@ def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, run: Ru
 
 
 def held(run: Run, folder: Path, *words: str) -> Ran:
-    assert run("import", total(200).zip(folder / "all.zip"), *words).code == 0
-    ran = run("import", total(150).zip(folder / "some.zip"), "--json", *words)
+    assert run("import", package_with_users(200).zip(folder / "all.zip"), *words).code == 0
+    ran = run("import", package_with_users(150).zip(folder / "some.zip"), "--json", *words)
     assert (ran.code, ran.json["state"]) == (3, "held")
     return ran
 
@@ -76,15 +75,15 @@ def test_a_held_import_is_discarded(run: Run, tmp_path: Path) -> None:
 
 def test_a_person_is_told_why_and_how_to_go_on(run: Run, tmp_path: Path) -> None:
     run("tenant", "create", "north")
-    run("import", total(200).zip(tmp_path / "all.zip"), "--tenant", "north")
-    out = run("import", total(150).zip(tmp_path / "some.zip"), "--tenant", "north").out
-    assert "users: 50 of 200 stored records would be deleted; up to 10 % or 10 records pass" in out
+    run("import", package_with_users(200).zip(tmp_path / "all.zip"), "--tenant", "north")
+    out = run("import", package_with_users(150).zip(tmp_path / "some.zip"), "--tenant", "north").out
+    assert "users: would delete 50 of 200 stored records (threshold: 10 % and 10 records)" in out
     [command] = [line.split() for line in out.splitlines() if "imports approve" in line]
     listed = run("imports", "list", "--tenant", "north").out
     assert listed.splitlines()[0].split()[:3] == ["RUN", "STARTED", "STATE"]
     assert "some.zip" in listed
     shown = run("imports", "show", *command[3:]).out
-    assert "some.zip: Held: nothing was changed." in shown
+    assert "some.zip: Held for approval: nothing was changed." in shown
     approved = run(*command[1:])
     assert (approved.code, "some.zip: Imported." in approved.out) == (0, True)
     assert "There were no imports" in run("imports", "list").out
@@ -101,7 +100,7 @@ def test_looking_at_imports_creates_nothing(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_refused_import_is_shown_as_it_was_reported(run: Run, tmp_path: Path) -> None:
-    package = total(10).set("users", "pupil-1", enabledUser="perhaps").zip(tmp_path / "package.zip")
+    package = package_with_users(10).set("users", "pupil-1", enabledUser="perhaps").zip(tmp_path / "package.zip")
     report = run("import", package, "--json").json
     assert states(run) == ["refused"]
     shown = run("imports", "show", report["run"], "--json").json
@@ -109,7 +108,7 @@ def test_a_refused_import_is_shown_as_it_was_reported(run: Run, tmp_path: Path) 
     assert "perhaps" in json.dumps(report)
     assert "perhaps" not in json.dumps(shown)
     text = run("imports", "show", report["run"]).out
-    assert "package.zip: Refused" in text
+    assert "package.zip: Rejected" in text
     assert "users.csv, row " in text
     assert run("imports", "approve", report["run"]).code == 1
     run("import", package, "--dry-run")
@@ -117,15 +116,15 @@ def test_a_refused_import_is_shown_as_it_was_reported(run: Run, tmp_path: Path) 
 
 
 def test_a_dry_run_ends_as_the_import_would(run: Run, tmp_path: Path) -> None:
-    run("import", total(200).zip(tmp_path / "all.zip"))
-    ran = run("import", total(150).zip(tmp_path / "some.zip"), "--dry-run")
+    run("import", package_with_users(200).zip(tmp_path / "all.zip"))
+    ran = run("import", package_with_users(150).zip(tmp_path / "some.zip"), "--dry-run")
     assert ran.code == 3
-    assert "It would be held, because:" in ran.out
+    assert "It would be held, because it exceeds a change threshold:" in ran.out
     assert packages(tmp_path) == []
 
 
 def test_the_limits_are_the_tenants(run: Run, tmp_path: Path) -> None:
-    everything, some = total(200).zip(tmp_path / "all.zip"), total(150).zip(tmp_path / "some.zip")
+    everything, some = package_with_users(200).zip(tmp_path / "all.zip"), package_with_users(150).zip(tmp_path / "some.zip")
     run("tenant", "create", "north")
     for tenant, limit, code in (
         *(("north", "25%,10", 0), ("north", "24%,10", 3), ("north", "24%,50", 0), ("north", "off", 0)),
@@ -163,7 +162,7 @@ def test_what_is_held_is_for_its_owner_alone_and_goes_with_its_tenant(run: Run, 
         run("tenant", "create", "north")
         held(run, tmp_path, "--tenant", "north")
         run(
-            "import", total(9).set("users", "pupil-1", enabledUser="no!").zip(tmp_path / "bad.zip"), "--tenant", "north"
+            "import", package_with_users(9).set("users", "pupil-1", enabledUser="no!").zip(tmp_path / "bad.zip"), "--tenant", "north"
         )
     finally:
         os.umask(former)
@@ -190,12 +189,12 @@ def test_what_happens_to_held_imports_is_audited(run: Run, tmp_path: Path) -> No
 
 
 def test_nothing_is_served_from_a_package_that_is_held(start: Start, run: Run, tmp_path: Path) -> None:
-    run("import", total(200).zip(tmp_path / "all.zip"))
-    some = total(150).zip(tmp_path / "some.zip")
+    run("import", package_with_users(200).zip(tmp_path / "all.zip"))
+    some = package_with_users(150).zip(tmp_path / "some.zip")
     with start("serve", "--import", some, "--port", "0") as process:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (3, "")
-    assert "some.zip: Held: nothing was changed." in err
+    assert "some.zip: Held for approval: nothing was changed." in err
     assert "Listening" not in err
     [_, last] = run("imports", "list", "--json").json["imports"]
     assert (last["state"], last["who"]) == ("held", "serve")
@@ -214,4 +213,4 @@ def test_the_sample_district_is_held_too_where_it_would_delete_much(run: Run, tm
     assert run("import", made.zip(tmp_path / "more.zip")).code == 0
     ran = run("demo", "--no-serve", "--json")
     assert ran.code == 3
-    assert "Held: nothing was changed." in ran.err
+    assert "Held for approval: nothing was changed." in ran.err

@@ -18,7 +18,7 @@ from chalk_flask.oneroster.resource_type import stamp_of
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.changes import clock
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, moved, objects

@@ -15,14 +15,17 @@ from backends import MATCH_ALL, Backend, Transaction, Where, open_store
 from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook import writes
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects
+from tests.roster.conftest import rejection_errors as refused
 from tests.roster.export.test_exporter import active_bodies, export, read_csv
 from tests.roster.gradebook.test_writes import ITEM, ITEM_WITHOUT_DEFAULTS, RESULT
-from tests.roster.imports.test_delta import delta, gone, refused, row
 from tests.support.packages import Made
+from tests.support.packages import deleted_row as gone
+from tests.support.packages import delta_package as delta
+from tests.support.packages import small_row as row
 
 WHEN = "2026-09-01T10:00:00.000Z"
 SEEDS = 3

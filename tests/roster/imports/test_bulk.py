@@ -1,4 +1,4 @@
-"""Later imports: what moves, what stays, what goes and what comes back, on every backend."""
+"""Imports of bulk files into a store that already has a roster."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from backends import Backend, Snapshot, Transaction
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import RosterStore
 from tests.roster.conftest import Load, bodies, ids, moved, objects
-from tests.support.packages import CSV_PACKAGES, ROWS, Made
+from tests.support.packages import CSV_PACKAGES, ROWS, PackageBuilder
 
 COUNT = sum(map(len, ROWS.values()))
 
@@ -25,9 +25,9 @@ def revision(store: Backend) -> int:
 
 
 @pytest.mark.parametrize(
-    "package", [CSV_PACKAGES / "minimal", CSV_PACKAGES / "quirks", Made()], ids=["minimal", "quirks", "made"]
+    "package", [CSV_PACKAGES / "minimal", CSV_PACKAGES / "quirks", PackageBuilder()], ids=["minimal", "quirks", "built"]
 )
-def test_the_same_package_again_moves_nothing(store: Backend, load: Load, package: Path | Made) -> None:
+def test_same_package_again_changes_nothing(store: Backend, load: Load, package: Path | PackageBuilder) -> None:
     load(store, package)
     before, number = bodies(store), revision(store)
     report = load(store, package, "unchanged")
@@ -38,18 +38,19 @@ def test_the_same_package_again_moves_nothing(store: Backend, load: Load, packag
     )
 
 
-def test_rows_in_another_order_are_no_change(store: Backend, load: Load) -> None:
-    load(store, Made())
-    package = Made()
+def test_order_of_rows_does_not_matter(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    package = PackageBuilder()
     for rows in package.rows.values():
         rows.reverse()
     load(store, package, "unchanged")
 
 
-def test_a_changed_record_moves_and_nothing_else(store: Backend, load: Load) -> None:
-    first = load(store, Made())
+@pytest.mark.every_backend
+def test_changed_row_updates_one_record(store: Backend, load: Load) -> None:
+    first = load(store, PackageBuilder())
     before = bodies(store)
-    report = load(store, Made().set("users", "pupil-1", givenName="Ada"))
+    report = load(store, PackageBuilder().set("users", "pupil-1", givenName="Ada"))
     assert moved(before, bodies(store)) == {"pupil-1"}
     assert report.total() == {"created": 0, "updated": 1, "deleted": 0, "revived": 0, "unchanged": COUNT - 1}
     assert report.timestamp is not None
@@ -57,37 +58,41 @@ def test_a_changed_record_moves_and_nothing_else(store: Backend, load: Load) -> 
     assert objects(store, "users")["pupil-1"]["dateLastModified"] == report.timestamp > first.timestamp
 
 
-def test_a_missing_record_is_marked_as_deleted_and_keeps_what_it_said(store: Backend, load: Load) -> None:  # I-04
-    load(store, Made())
+@pytest.mark.every_backend
+@pytest.mark.reading("I-04")
+def test_missing_row_makes_record_a_tombstone_with_its_values(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     before, user = bodies(store), objects(store, "users")["pupil-2"]
-    report = load(store, Made().drop("users", "pupil-2"))
+    report = load(store, PackageBuilder().drop("users", "pupil-2"))
     assert moved(before, bodies(store)) == {"pupil-2"}
     assert objects(store, "users")["pupil-2"] == user | {"status": "tobedeleted", "dateLastModified": report.timestamp}
     assert report.files["users"].counts == {"unchanged": 3, "deleted": 1}
-    load(store, Made().drop("users", "pupil-2"), "unchanged")
+    load(store, PackageBuilder().drop("users", "pupil-2"), "unchanged")
 
 
-def test_a_deleted_record_that_returns_is_revived(store: Backend, load: Load) -> None:  # I-04
-    load(store, Made())
-    load(store, Made().drop("users", "pupil-2"))
+@pytest.mark.reading("I-04")
+def test_returning_row_revives_tombstone(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    load(store, PackageBuilder().drop("users", "pupil-2"))
     before = bodies(store)
-    report = load(store, Made())
+    report = load(store, PackageBuilder())
     assert moved(before, bodies(store)) == {"pupil-2"}
     assert objects(store, "users")["pupil-2"]["status"] == "active"
     assert report.files["users"].counts == {"unchanged": 3, "revived": 1}
 
 
-def test_a_row_that_says_deleted_is_counted_as_such(store: Backend, load: Load) -> None:
-    load(store, Made())
-    report = load(store, Made().set("results", "result-1", status="tobedeleted"))
+def test_row_with_deleted_status_counts_as_deleted(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    report = load(store, PackageBuilder().set("results", "result-1", status="tobedeleted"))
     assert report.files["results"].counts == {"deleted": 1}
-    load(store, Made().drop("results", "result-1"), "unchanged")
+    load(store, PackageBuilder().drop("results", "result-1"), "unchanged")
 
 
-def test_children_follow_their_records_and_move_the_parent(store: Backend, load: Load) -> None:  # I-08
-    load(store, Made())
+@pytest.mark.reading("I-08")
+def test_children_are_derived_and_update_the_parent(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     assert ids(objects(store, "orgs")["org-1"]["children"]) == ["org-2", "org-3"]
-    package = Made().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2")
+    package = PackageBuilder().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2")
     package.rows["orgs"].insert(0, {"sourcedId": "org-0", "name": "New", "type": "school", "parentSourcedId": "org-1"})
     before = bodies(store)
     load(store, package)
@@ -96,44 +101,51 @@ def test_children_follow_their_records_and_move_the_parent(store: Backend, load:
     assert check_store(store).problems == []
 
 
-def test_a_record_that_moves_to_another_parent_moves_both(store: Backend, load: Load) -> None:
-    load(store, Made())
+def test_new_parent_updates_both_parents(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     before = bodies(store)
-    load(store, Made().set("orgs", "org-3", parentSourcedId="org-2"))
+    load(store, PackageBuilder().set("orgs", "org-3", parentSourcedId="org-2"))
     assert moved(before, bodies(store)) == {"org-1", "org-2", "org-3"}
     found = objects(store, "orgs")
     assert [ids(found[key].get("children", [])) for key in ("org-1", "org-2")] == [["org-2"], ["org-3"]]
 
 
-def test_nobody_is_the_child_of_a_deleted_record_or_a_deleted_child(store: Backend, load: Load) -> None:  # I-08
-    package = Made().set("orgs", "org-1", status="tobedeleted").set("academicSessions", "period-1", status="inactive")
+@pytest.mark.reading("I-08")
+def test_children_exclude_deleted_parents_and_children(store: Backend, load: Load) -> None:
+    package = (
+        PackageBuilder()
+        .set("orgs", "org-1", status="tobedeleted")
+        .set("academicSessions", "period-1", status="inactive")
+    )
     load(store, package)
     assert "children" not in objects(store, "orgs")["org-1"]
     assert "children" not in objects(store, "academicSessions")["term-1"]
     assert check_store(store).problems == []
 
 
-def test_a_deleted_class_has_no_resources(store: Backend, load: Load) -> None:
-    load(store, Made().set("classes", "class-1", status="tobedeleted"))
+def test_deleted_class_has_no_resources(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder().set("classes", "class-1", status="tobedeleted"))
     assert "resources" not in objects(store, "classes")["class-1"]
     assert check_store(store).problems == []
 
 
-def test_resources_follow_the_links(store: Backend, load: Load) -> None:  # I-08
-    load(store, Made())
+@pytest.mark.reading("I-08")
+def test_resources_are_derived_from_links(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     assert ids(objects(store, "classes")["class-1"]["resources"]) == ["res-1", "res-2"]
     before = bodies(store)
-    package = Made().drop("classResources", "kr-2").set("courseResources", "cr-1", resourceSourcedId="res-2")
+    package = PackageBuilder().drop("classResources", "kr-2").set("courseResources", "cr-1", resourceSourcedId="res-2")
     load(store, package)
     assert ids(objects(store, "classes")["class-1"]["resources"]) == ["res-2"]
     assert ids(objects(store, "courses")["course-1"]["resources"]) == ["res-2"]
     assert moved(before, bodies(store)) == {"kr-2", "class-1", "cr-1", "course-1"}
 
 
-def test_links_alone_move_the_classes_that_are_stored(store: Backend, load: Load) -> None:  # I-14
-    load(store, Made())
+@pytest.mark.reading("I-14")
+def test_links_without_classes_update_stored_classes(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     before = bodies(store)
-    package = Made().only("classResources", "courseResources").drop("classResources", "kr-1")
+    package = PackageBuilder().only("classResources", "courseResources").drop("classResources", "kr-1")
     package.rows["courseResources"] = []
     report = load(store, package)
     assert moved(before, bodies(store)) == {"kr-1", "class-1", "cr-1", "course-1"}
@@ -144,62 +156,76 @@ def test_links_alone_move_the_classes_that_are_stored(store: Backend, load: Load
     assert check_store(store).problems == []
 
 
-def test_classes_alone_keep_the_links_that_are_stored(store: Backend, load: Load) -> None:  # I-14
-    load(store, Made())
+@pytest.mark.reading("I-14")
+def test_classes_without_links_keep_stored_links(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     before = bodies(store)
-    load(store, Made().only("classes", "courses").set("classes", "class-1", title="Other"))
+    load(store, PackageBuilder().only("classes", "courses").set("classes", "class-1", title="Other"))
     assert moved(before, bodies(store)) == {"class-1"}
     assert ids(objects(store, "classes")["class-1"]["resources"]) == ["res-1", "res-2"]
 
 
-def test_files_that_are_absent_leave_their_records_as_they_are(store: Backend, load: Load) -> None:  # I-14
-    load(store, Made())
+@pytest.mark.reading("I-14")
+def test_absent_file_leaves_its_records_unchanged(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     before = bodies(store)
-    report = load(store, Made().only("users").drop("users", "pupil-2"))
+    report = load(store, PackageBuilder().only("users").drop("users", "pupil-2"))
     assert moved(before, bodies(store)) == {"pupil-2"}
     assert list(report.files) == ["users"]
 
 
-def test_what_an_absent_file_says_of_a_deleted_record_stays(store: Backend, load: Load) -> None:  # I-26
-    load(store, Made())
-    load(store, Made().only("users").drop("users", "pupil-1").set("users", "parent-1", agentSourcedIds=""))
+@pytest.mark.reading("I-26")
+def test_stored_reference_to_tombstone_stays(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    load(store, PackageBuilder().only("users").drop("users", "pupil-1").set("users", "parent-1", agentSourcedIds=""))
     assert objects(store, "enrollments")["enr-1"]["status"] == "active"
     assert check_store(store).problems == []
 
 
-def test_a_partial_package_may_refer_to_what_is_stored_and_to_nothing_else(store: Backend, load: Load) -> None:  # I-14
-    load(store, Made())
-    load(store, Made().only("users").set("users", "pupil-1", orgSourcedIds="org-3"))
+@pytest.mark.reading("I-14")
+def test_partial_package_can_refer_to_stored_records_only(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    load(store, PackageBuilder().only("users").set("users", "pupil-1", orgSourcedIds="org-3"))
     before = bodies(store)
-    report = load(store, Made().only("users").set("users", "pupil-1", orgSourcedIds="org-3,org-9"), "refused")
+    report = load(store, PackageBuilder().only("users").set("users", "pupil-1", orgSourcedIds="org-3,org-9"), "refused")
     [error] = report.problems.errors
     assert (error.code, error.row, error.column, error.value) == ("dangling_reference", 2, "orgSourcedIds", "org-9")
-    assert "the active orgs that are stored" in error.message
+    assert "the active orgs of the store" in error.message
     assert bodies(store) == before
 
 
-def test_an_active_record_may_not_refer_to_a_deleted_one(store: Backend, load: Load) -> None:  # I-07
-    load(store, Made())
-    load(store, Made().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2"))
-    report = load(store, Made().only("users").set("users", "pupil-2", orgSourcedIds="org-3"), "refused")
+@pytest.mark.reading("I-07")
+def test_active_record_cannot_refer_to_tombstone(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    load(store, PackageBuilder().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2"))
+    report = load(store, PackageBuilder().only("users").set("users", "pupil-2", orgSourcedIds="org-3"), "refused")
     assert [(e.code, e.value) for e in report.problems.errors] == [("dangling_reference", "org-3")]
 
 
-def test_a_deleted_record_may_refer_to_a_deleted_one(store: Backend, load: Load) -> None:  # I-07
-    load(store, Made().set("users", "pupil-2", orgSourcedIds="org-3"))
-    gone = Made().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2")
+@pytest.mark.reading("I-07")
+def test_deleted_record_can_refer_to_tombstone(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder().set("users", "pupil-2", orgSourcedIds="org-3"))
+    gone = PackageBuilder().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2")
     load(store, gone.set("users", "pupil-2", orgSourcedIds="org-3", status="tobedeleted"))
-    load(store, Made().only("users").set("users", "pupil-2", orgSourcedIds="org-3", status="tobedeleted"), "unchanged")
+    load(
+        store,
+        PackageBuilder().only("users").set("users", "pupil-2", orgSourcedIds="org-3", status="tobedeleted"),
+        "unchanged",
+    )
     report = load(store, gone.set("users", "pupil-2", orgSourcedIds="org-9", status="tobedeleted"), "refused")
     assert [e.value for e in report.problems.errors] == ["org-9"]
 
 
-class Interrupted:
-    """A store whose first transaction begins only after somebody else has had one."""
+def import_folder(store: RosterStore, package: PackageBuilder, path: Path) -> ImportReport:
+    return import_package(store, "default", package.folder(path), ImportOptions())
 
-    def __init__(self, store: Backend, first: Callable[[], object]) -> None:
+
+class InterruptedStore:
+    """Store that calls `other_writer` before its first transaction begins."""
+
+    def __init__(self, store: Backend, other_writer: Callable[[], object]) -> None:
         self._store = store
-        self._first: list[Callable[[], object]] = [first]
+        self._other_writer: Callable[[], object] | None = other_writer
         self.reads = 0
 
     def read(self, tenant: str) -> Snapshot:
@@ -207,32 +233,29 @@ class Interrupted:
         return self._store.read(tenant)
 
     def write(self, tenant: str) -> Transaction:
-        while self._first:
-            self._first.pop()()
+        if other_writer := self._other_writer:
+            self._other_writer = None
+            other_writer()
         return self._store.write(tenant)
 
 
-def test_what_another_writer_did_between_comparing_and_writing_is_not_lost(store: Backend, tmp_path: Path) -> None:
-    def put(store: RosterStore, package: Made, name: str) -> ImportReport:
-        return import_package(store, "default", package.folder(tmp_path / name), ImportOptions())
-
-    put(store, Made(), "first")
+def test_concurrent_write_leads_to_new_comparison(store: Backend, tmp_path: Path) -> None:
+    import_folder(store, PackageBuilder(), tmp_path / "first")
     before = bodies(store)
-    theirs = Made().set("users", "pupil-1", givenName="Theirs")
-    interrupted = Interrupted(store, lambda: put(store, theirs, "theirs"))
-    report = put(interrupted, Made().only("classes").set("classes", "class-1", title="Ours"), "ours")
+    theirs = PackageBuilder().set("users", "pupil-1", givenName="Theirs")
+    interrupted = InterruptedStore(store, lambda: import_folder(store, theirs, tmp_path / "theirs"))
+    report = import_folder(
+        interrupted, PackageBuilder().only("classes").set("classes", "class-1", title="Ours"), tmp_path / "ours"
+    )
     assert (report.state, report.total()["updated"], interrupted.reads) == ("committed", 1, 2)
     assert moved(before, bodies(store)) == {"pupil-1", "class-1"}
 
 
-def test_a_roster_that_was_deleted_meanwhile_is_compared_again(store: Backend, tmp_path: Path) -> None:
-    def put(store: RosterStore, package: Made, name: str) -> ImportReport:
-        return import_package(store, "default", package.folder(tmp_path / name), ImportOptions())
-
-    empty = Made()
+def test_concurrent_deletion_leads_to_new_comparison(store: Backend, tmp_path: Path) -> None:
+    empty = PackageBuilder()
     empty.rows = {name: [] for name in FILES} | {"orgs": [{"sourcedId": "else", "name": "Else", "type": "district"}]}
-    put(store, Made(), "first")
-    interrupted = Interrupted(store, lambda: put(store, empty, "theirs"))
-    report = put(interrupted, Made().set("classes", "class-1", title="Ours"), "ours")
+    import_folder(store, PackageBuilder(), tmp_path / "first")
+    interrupted = InterruptedStore(store, lambda: import_folder(store, empty, tmp_path / "theirs"))
+    report = import_folder(interrupted, PackageBuilder().set("classes", "class-1", title="Ours"), tmp_path / "ours")
     assert report.total() == {"created": 0, "updated": 0, "deleted": 1, "revived": COUNT, "unchanged": 0}
     assert check_store(store).problems == []

@@ -1,4 +1,4 @@
-"""Whatever happens to a package's bytes on the way: it is refused, or it is read and the store is sound."""
+"""Random damage to a package: it is rejected, or applied in full, and the store stays valid."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
-from tests.support.packages import HEADERS, ROWS, Made
+from tests.support.packages import HEADERS, ROWS, PackageBuilder
 
-often = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+many_examples = settings(
+    max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 TEXTS = sorted(
@@ -30,15 +30,15 @@ PIECES = [*b'",\r\n\0\xff\xef\xbb\xbf\\ {}:;', *b"0a-"]
 
 
 @pytest.fixture(scope="module")
-def known() -> Iterator[Backend]:
-    """A store that holds the roster, or whatever a damaged package made of it."""
+def filled() -> Iterator[Backend]:
+    """A store that holds the roster, or whatever a damaged package package of it."""
     with open_store("memory:", COLLECTIONS) as store, tempfile.TemporaryDirectory() as folder:
-        import_package(store, "default", Made().folder(Path(folder) / "package"), ImportOptions())
+        import_package(store, "default", PackageBuilder().folder(Path(folder) / "package"), ImportOptions())
         yield store
 
 
-def survive(store: Backend, path: Path) -> None:
-    """Import a package of which nobody knows what it is."""
+def check_import(store: Backend, path: Path) -> None:
+    """Import a package that may be invalid, and check the store."""
     before = bodies(store)
     report = import_package(store, "default", path, ImportOptions())
     assert report.to_text().encode()
@@ -50,7 +50,7 @@ def survive(store: Backend, path: Path) -> None:
 
 
 def damaged(content: bytes, changes: Sequence[tuple[float, int, int]]) -> bytes:
-    """Some bytes replaced (kind 0), put in (1) or left out (2), each at a part of the length."""
+    """Return the content with bytes replaced (kind 0), inserted (1) or removed (2), each at a part of the length."""
     result = bytearray(content)
     for part, kind, byte in changes:
         at = int(part * len(result))
@@ -62,41 +62,39 @@ part = st.floats(0, 1, exclude_max=True)
 kind = st.integers(0, 2)
 
 
-@often
+@many_examples
 @given(
     name=st.sampled_from([*FILES, "manifest"]),
     changes=st.lists(st.tuples(part, kind, st.sampled_from(PIECES)), min_size=1, max_size=4),
 )
-def test_files_with_damaged_bytes(
-    known: Backend, name: str, changes: list[tuple[float, int, int]], tmp_path: Path
+def test_file_with_damaged_bytes(
+    filled: Backend, name: str, changes: list[tuple[float, int, int]], tmp_path: Path
 ) -> None:
-    made = Made()
-    made.raw[f"{name}.csv"] = damaged(made.files()[f"{name}.csv"], changes)
-    survive(known, made.folder(tmp_path / "package"))
+    package = PackageBuilder()
+    package.raw[f"{name}.csv"] = damaged(package.files()[f"{name}.csv"], changes)
+    check_import(filled, package.folder(tmp_path / "package"))
 
 
-@often
+@many_examples
 @given(changes=st.lists(st.tuples(part, kind, st.integers(0, 255)), min_size=1, max_size=4))
-def test_zips_with_damaged_bytes(known: Backend, changes: list[tuple[float, int, int]], tmp_path: Path) -> None:
-    path = Made().only("orgs").zip(tmp_path / "package.zip")
+def test_zip_with_damaged_bytes(filled: Backend, changes: list[tuple[float, int, int]], tmp_path: Path) -> None:
+    path = PackageBuilder().only("orgs").zip(tmp_path / "package.zip")
     path.write_bytes(damaged(path.read_bytes(), changes))
-    survive(known, path)
+    check_import(filled, path)
 
 
 @st.composite
 def swaps(draw: st.DrawFn) -> tuple[str, int, str, str]:
-    """A cell of the package and what is written over it."""
+    """Draw a cell of the package and a text to write over it."""
     name = draw(st.sampled_from(list(FILES)))
     row = draw(st.integers(0, len(ROWS[name]) - 1))
     return name, row, draw(st.sampled_from(HEADERS[name])), draw(st.sampled_from(TEXTS) | st.text(max_size=5))
 
 
-@often
+@many_examples
 @given(changes=st.lists(swaps(), min_size=1, max_size=3))
-def test_cells_that_hold_something_else(
-    known: Backend, changes: list[tuple[str, int, str, str]], tmp_path: Path
-) -> None:
-    made = Made()
+def test_changed_cells(filled: Backend, changes: list[tuple[str, int, str, str]], tmp_path: Path) -> None:
+    package = PackageBuilder()
     for name, row, column, text in changes:
-        made.rows[name][row][column] = text.encode("utf-8", "replace").decode()
-    survive(known, made.folder(tmp_path / "package"))
+        package.rows[name][row][column] = text.encode("utf-8", "replace").decode()
+    check_import(filled, package.folder(tmp_path / "package"))

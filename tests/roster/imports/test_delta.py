@@ -1,71 +1,44 @@
-"""Delta files: what they create, change, delete and revive, and what follows from that for records they do not name."""
+"""Imports of delta files, and their effects on records that the files do not list."""
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from backends import Backend, open_store
 from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.conftest import Load, bodies, moved, objects
-from tests.support.packages import ROWS, Made, Row
-
-WHEN = "2026-09-01T10:00:00.000Z"
+from tests.roster.conftest import Load, bodies, moved, objects, rejection_errors
+from tests.support.packages import ROWS, PackageBuilder, Row, deleted_row, delta_package, small_row
 
 
-def delta(**rows: list[Row]) -> Made:
-    """A package of delta files that holds these rows; a row without a status is active."""
-    made = Made().only(*rows)
-    for name, these in rows.items():
-        made.properties[f"file.{name}"] = "delta"
-        made.rows[name] = [{"status": "active", "dateLastModified": WHEN} | row for row in these]
-    return made
-
-
-def row(name: str, key: str, **cells: str) -> Row:
-    return next(dict(row) for row in ROWS[name] if row["sourcedId"] == key) | cells
-
-
-def named(key: str) -> Row:
-    return row("users", "parent-1") | {"sourcedId": key}
+def new_user(key: str) -> Row:
+    return small_row("users", "parent-1") | {"sourcedId": key}
 
 
 def school(key: str, parent: str) -> Row:
     return {"sourcedId": key, "name": "East", "type": "school", "parentSourcedId": parent}
 
 
-def gone(key: str, status: str = "tobedeleted") -> Row:
-    return {"sourcedId": key, "status": status}
-
-
-def refused(store: Backend, tmp_path: Path, made: Made) -> list[dict[str, Any]]:
-    before = bodies(store)
-    report = import_package(store, "default", made.folder(tmp_path / "refused"), ImportOptions())
-    assert report.state == "refused"
-    assert bodies(store) == before
-    errors: list[dict[str, Any]] = report.to_dict()["errors"]
-    return errors
-
-
-def test_only_what_a_delta_names_moves(store: Backend, load: Load) -> None:  # I-12
-    load(store, Made())
+@pytest.mark.every_backend
+@pytest.mark.reading("I-12")
+def test_delta_changes_only_its_rows(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     before = bodies(store)
     report = load(
         store,
-        delta(
+        delta_package(
             users=[
-                row("users", "pupil-1", givenName="Ada"),
-                row("users", "pupil-2"),
-                named("new"),
+                small_row("users", "pupil-1", givenName="Ada"),
+                small_row("users", "pupil-2"),
+                new_user("new"),
             ],
-            enrollments=[gone("enr-1"), gone("never-was")],
+            enrollments=[deleted_row("enr-1"), deleted_row("never-was")],
         ),
     )
     assert moved(before, bodies(store)) == {"pupil-1", "new", "enr-1"}
@@ -76,141 +49,144 @@ def test_only_what_a_delta_names_moves(store: Backend, load: Load) -> None:  # I
     assert check_store(store, "default").ok
 
 
-def test_a_deleted_record_comes_back_and_a_second_time_nothing_happens(store: Backend, load: Load) -> None:
-    load(store, Made())
-    load(store, delta(results=[gone("result-1", "inactive")]))
-    load(store, delta(results=[gone("result-1")]), "unchanged")
-    report = load(store, delta(results=[row("results", "result-1")]))
+def test_delta_deletes_and_revives_once(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    load(store, delta_package(results=[deleted_row("result-1", "inactive")]))
+    load(store, delta_package(results=[deleted_row("result-1")]), "unchanged")
+    report = load(store, delta_package(results=[small_row("results", "result-1")]))
     assert report.total()["revived"] == 1
-    load(store, delta(results=[row("results", "result-1")]), "unchanged")
+    load(store, delta_package(results=[small_row("results", "result-1")]), "unchanged")
 
 
-def test_a_delta_into_an_empty_store_creates_and_ignores_deletions(store: Backend, load: Load) -> None:
-    report = load(store, delta(orgs=[*({**each} for each in ROWS["orgs"]), gone("nobody")]))
+def test_delta_for_empty_store_ignores_deletions(store: Backend, load: Load) -> None:
+    report = load(store, delta_package(orgs=[*({**row} for row in ROWS["orgs"]), deleted_row("unknown")]))
     assert report.total() == {"created": 3, "updated": 0, "deleted": 0, "revived": 0, "unchanged": 0}
-    assert [each["sourcedId"] for each in objects(store, "orgs")["org-1"]["children"]] == ["org-2", "org-3"]
+    assert [child["sourcedId"] for child in objects(store, "orgs")["org-1"]["children"]] == ["org-2", "org-3"]
 
 
-def test_children_follow_although_their_parents_are_not_named(store: Backend, load: Load) -> None:
-    load(store, Made())
+def test_delta_updates_children_of_unlisted_parents(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
     load(
         store,
-        delta(orgs=[gone("org-3"), school("org-4", "org-2")]),
+        delta_package(orgs=[deleted_row("org-3"), school("org-4", "org-2")]),
     )
     orgs = objects(store, "orgs")
-    assert [each["sourcedId"] for each in orgs["org-1"]["children"]] == ["org-2"]
-    assert [each["sourcedId"] for each in orgs["org-2"]["children"]] == ["org-4"]
-    load(store, delta(orgs=[school("org-4", "org-1")]))
+    assert [child["sourcedId"] for child in orgs["org-1"]["children"]] == ["org-2"]
+    assert [child["sourcedId"] for child in orgs["org-2"]["children"]] == ["org-4"]
+    load(store, delta_package(orgs=[school("org-4", "org-1")]))
     orgs = objects(store, "orgs")
-    assert [each["sourcedId"] for each in orgs["org-1"]["children"]] == ["org-2", "org-4"]
+    assert [child["sourcedId"] for child in orgs["org-1"]["children"]] == ["org-2", "org-4"]
     assert "children" not in orgs["org-2"]
 
 
-def test_links_follow_although_their_classes_are_not_named(store: Backend, load: Load) -> None:
-    load(store, Made())
-    load(store, delta(classResources=[gone("kr-2")]))
-    assert [each["sourcedId"] for each in objects(store, "classes")["class-1"]["resources"]] == ["res-2"]
+def test_delta_updates_resources_of_unlisted_classes(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    load(store, delta_package(classResources=[deleted_row("kr-2")]))
+    assert [child["sourcedId"] for child in objects(store, "classes")["class-1"]["resources"]] == ["res-2"]
     more = {"sourcedId": "kr-3", "classSourcedId": "class-2", "resourceSourcedId": "res-1"}
-    load(store, delta(classResources=[more], classes=[row("classes", "class-1", title="Renamed")]))
+    load(store, delta_package(classResources=[more], classes=[small_row("classes", "class-1", title="Renamed")]))
     classes = objects(store, "classes")
-    assert [each["sourcedId"] for each in classes["class-1"]["resources"]] == ["res-2"]
-    assert [each["sourcedId"] for each in classes["class-2"]["resources"]] == ["res-1"]
+    assert [child["sourcedId"] for child in classes["class-1"]["resources"]] == ["res-2"]
+    assert [child["sourcedId"] for child in classes["class-2"]["resources"]] == ["res-1"]
     assert check_store(store, "default").ok
 
 
-def test_bulk_and_delta_files_mix_in_one_package_with_a_warning(store: Backend, load: Load) -> None:
-    load(store, Made())
-    made = delta(users=[row("users", "pupil-2", givenName="Ada")])
-    made.properties["file.results"], made.rows["results"] = "bulk", []
-    report = load(store, made)
+def test_mixed_modes_are_applied_with_a_warning(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    package = delta_package(users=[small_row("users", "pupil-2", givenName="Ada")])
+    package.properties["file.results"], package.rows["results"] = "bulk", []
+    report = load(store, package)
     assert report.total()["deleted"] == 1
     assert objects(store, "results")["result-1"]["status"] == "tobedeleted"
     assert [warning["code"] for warning in report.to_dict()["warnings"]] == ["mixed_modes"]
 
 
-@pytest.mark.parametrize(
-    ("cells", "code", "column"),
-    [
-        ({"status": ""}, "missing_value", "status"),
-        ({"dateLastModified": ""}, "missing_value", "dateLastModified"),
-        ({"status": "gone"}, "bad_value", "status"),
-        ({"dateLastModified": "yesterday"}, "bad_value", "dateLastModified"),
-        ({"status": "tobedeleted", "dateLastModified": ""}, "missing_value", "dateLastModified"),
-        ({"status": "tobedeleted", "dateLastModified": "soon"}, "bad_value", "dateLastModified"),
-        ({"status": "tobedeleted", "sourcedId": ""}, "missing_value", "sourcedId"),
-        ({"givenName": ""}, "missing_value", "givenName"),
-        ({"orgSourcedIds": "nowhere"}, "dangling_reference", "orgSourcedIds"),
-    ],
-)
-def test_a_row_that_lacks_what_a_delta_needs_is_refused(
-    store: Backend, load: Load, tmp_path: Path, cells: Row, code: str, column: str
-) -> None:
-    load(store, Made())
-    [error] = refused(store, tmp_path, delta(users=[row("users", "pupil-1", **cells)]))
-    assert (error["code"], error["column"], error["file"], error["row"]) == (code, column, "users.csv", 2)
+def test_invalid_delta_row_is_rejected_with_its_place(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, PackageBuilder())
+    [missing] = rejection_errors(store, tmp_path, delta_package(users=[small_row("users", "pupil-1", status="")]))
+    assert (missing["code"], missing["column"]) == ("missing_value", "status")
+    row = small_row("users", "pupil-1", orgSourcedIds="unknown")
+    [dangling] = rejection_errors(store, tmp_path, delta_package(users=[row]))
+    assert (dangling["code"], dangling["column"]) == ("dangling_reference", "orgSourcedIds")
+    assert {(error["file"], error["row"]) for error in (missing, dangling)} == {("users.csv", 2)}
 
 
-def test_nothing_refers_to_what_the_same_package_deletes(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
-    made = delta(classes=[gone("class-1")], enrollments=[row("enrollments", "enr-1")])
-    [error] = refused(store, tmp_path, made)
+def test_reference_to_record_deleted_by_package_is_rejected(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, PackageBuilder())
+    package = delta_package(classes=[deleted_row("class-1")], enrollments=[small_row("enrollments", "enr-1")])
+    [error] = rejection_errors(store, tmp_path, package)
     assert (error["code"], error["value"]) == ("dangling_reference", "class-1")
-    backwards = delta(users=[row("users", "pupil-1", agentSourcedIds="parent-1"), gone("parent-1")])
-    [error] = refused(store, tmp_path, backwards)
+    backwards = delta_package(
+        users=[small_row("users", "pupil-1", agentSourcedIds="parent-1"), deleted_row("parent-1")]
+    )
+    [error] = rejection_errors(store, tmp_path, backwards)
     assert (error["code"], error["value"], error["row"]) == ("dangling_reference", "parent-1", 2)
-    forwards = delta(users=[row("users", "pupil-1", agentSourcedIds="later"), named("later")])
+    forwards = delta_package(users=[small_row("users", "pupil-1", agentSourcedIds="later"), new_user("later")])
     load(store, forwards)
 
 
-def test_a_cycle_with_stored_records_is_refused(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
-    [error] = refused(store, tmp_path, delta(orgs=[row("orgs", "org-1", parentSourcedId="org-2")]))
+def test_cycle_with_stored_records_is_rejected(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, PackageBuilder())
+    [error] = rejection_errors(
+        store, tmp_path, delta_package(orgs=[small_row("orgs", "org-1", parentSourcedId="org-2")])
+    )
     assert (error["code"], error["value"]) == ("cycle", "org-2")
 
 
-def test_an_id_that_stands_twice_is_refused(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
-    [error] = refused(store, tmp_path, delta(users=[row("users", "pupil-1"), gone("pupil-1")]))
+def test_repeated_id_in_delta_is_rejected(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, PackageBuilder())
+    [error] = rejection_errors(
+        store, tmp_path, delta_package(users=[small_row("users", "pupil-1"), deleted_row("pupil-1")])
+    )
     assert error["code"] == "repeated_id"
 
 
-def everything(made: Made) -> dict[str, dict[str, Row]]:
-    return {name: {each["sourcedId"]: each for each in rows} for name, rows in made.rows.items()}
+def rows_by_id(package: PackageBuilder) -> dict[str, dict[str, Row]]:
+    return {name: {row["sourcedId"]: row for row in rows} for name, rows in package.rows.items()}
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_delta_from_one_roster_to_another_gives_the_other(
-    storage: str, load: Load, tmp_path: Path, seed: int
-) -> None:
-    """The difference of two packages, applied to a store that holds the first, gives what importing the second does."""
-    draw = random.Random(seed)
-    one, two = Made(), Made()
-    for made in (one, two):
-        for name in ("results", "lineItems", "enrollments", "classResources", "courseResources"):
-            made.rows[name] = [each for each in made.rows[name] if name == "lineItems" or draw.random() < 0.6]
-        for each in (*made.rows["users"], *made.rows["orgs"]):
-            each["metadata.x"] = draw.choice(["", "1", "2"])
-        made.extra = {"users": ["metadata.x"], "orgs": ["metadata.x"]}
-        made.rows["orgs"] += [
-            school(f"more-{n}", draw.choice(["org-1", "org-2", ""])) for n in range(4) if draw.random() < 0.6
-        ]
-    old, new = everything(one), everything(two)
+def random_package(draw: random.Random) -> PackageBuilder:
+    package = PackageBuilder()
+    for name in ("results", "enrollments", "classResources", "courseResources"):
+        package.rows[name] = [row for row in package.rows[name] if draw.random() < 0.6]
+    for row in (*package.rows["users"], *package.rows["orgs"]):
+        row["metadata.x"] = draw.choice(["", "1", "2"])
+    package.extra = {"users": ["metadata.x"], "orgs": ["metadata.x"]}
+    package.rows["orgs"] += [
+        school(f"more-{number}", draw.choice(["org-1", "org-2", ""])) for number in range(4) if draw.random() < 0.6
+    ]
+    return package
+
+
+def difference(old: PackageBuilder, new: PackageBuilder, draw: random.Random) -> PackageBuilder:
+    """Return the delta package that leads from one package to another, with shuffled rows."""
+    old_rows, new_rows = rows_by_id(old), rows_by_id(new)
     changes: dict[str, list[Row]] = {}
     for name in FILES:
-        changed = [each for key, each in new[name].items() if old[name].get(key) != each]
-        changes[name] = changed + [gone(key) for key in old[name].keys() - new[name].keys()]
+        changed = [row for key, row in new_rows[name].items() if old_rows[name].get(key) != row]
+        changes[name] = changed + [deleted_row(key) for key in old_rows[name].keys() - new_rows[name].keys()]
         draw.shuffle(changes[name])
-    step = delta(**changes)
-    step.extra = two.extra
-    with open_store(storage, COLLECTIONS) as here, open_store("memory:", COLLECTIONS) as there:
-        load(here, one)
-        if any(changes.values()):
-            load(here, step)
-        load(there, one)
-        import_package(there, "default", two.folder(tmp_path / "whole"), ImportOptions())
-        assert comparable(here) == comparable(there)
-        assert check_store(here, "default").ok
+    package = delta_package(**changes)
+    package.extra = new.extra
+    return package
 
 
-def comparable(store: Backend) -> dict[str, dict[str, bytes]]:
-    return {name: {key: without_timestamp(body) for key, body in each.items()} for name, each in bodies(store).items()}
+def bodies_without_timestamp(store: Backend) -> dict[str, dict[str, bytes]]:
+    return {
+        name: {key: without_timestamp(body) for key, body in records.items()} for name, records in bodies(store).items()
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_delta_between_two_rosters_gives_the_second(store: Backend, load: Load, tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    first, second = random_package(draw), random_package(draw)
+    step = difference(first, second, draw)
+    with open_store("memory:", COLLECTIONS) as expected:
+        load(store, first)
+        if any(step.rows.values()):
+            load(store, step)
+        load(expected, first)
+        import_package(expected, "default", second.folder(tmp_path / "second"), ImportOptions())
+        assert bodies_without_timestamp(store) == bodies_without_timestamp(expected)
+        assert check_store(store, "default").ok

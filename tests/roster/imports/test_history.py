@@ -1,4 +1,4 @@
-"""What imports did is known afterwards, and a package that comes again is not read through."""
+"""History of imports, and the shortcut for a package that was imported before."""
 
 from __future__ import annotations
 
@@ -15,180 +15,178 @@ import orjson
 import pytest
 
 from backends import Backend, Transaction, open_store
-from chalk_flask.roster.imports import held_files, history
+from chalk_flask.roster.imports import ImportOptions, held_files, history, import_package
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.hold import remove_expired
-from chalk_flask.roster.imports.importer import ImportOptions, import_package
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.settings import Settings
 from chalk_flask.storage import COLLECTIONS
+from chalk_flask.times import format_timestamp
 from tests.roster.conftest import bodies
-from tests.support.large_packages import people, total
-from tests.support.packages import Made
+from tests.roster.imports.conftest import import_zip
+from tests.support.packages import PackageBuilder, package_with_extra_users, package_with_users
 
 
-@pytest.fixture
-def options(tmp_path: Path) -> ImportOptions:
-    return ImportOptions(folder=tmp_path / "imports")
-
-
-def load(store: Backend, package: Made, options: ImportOptions, folder: Path) -> ImportReport:
-    return import_package(store, "default", package.zip(folder / "package.zip"), options, requested_by="pat")
-
-
-def known(store: Backend, options: ImportOptions) -> list[ImportRun]:
+def runs(store: Backend, options: ImportOptions) -> list[ImportRun]:
     assert options.folder
     with store.read("default") as snapshot:
         return history.list_runs(snapshot, options.folder, "default")
 
 
-def test_every_run_is_known_in_the_order_of_time(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
-    broken = total(200).set("users", "pupil-1", enabledUser="perhaps")
-    packages = [total(200), broken, total(200), total(100), people(range(196), other=[1])]
-    reports = [load(store, package, options, tmp_path) for package in packages]
-    found = known(store, options)
-    assert [run.state for run in found] == ["committed", "refused", "unchanged", "held", "committed"]
-    assert [run.id for run in found] == [report.run for report in reports]
-    assert [run.report["total"] for run in found] == [report.to_dict()["total"] for report in reports]
-    assert {run.who for run in found} == {"pat"}
-    assert found[-1].sha256 == hashlib.sha256((tmp_path / "package.zip").read_bytes()).hexdigest()
-    assert found[-1].report["dateLastModified"] == reports[-1].timestamp
-    assert ImportReport.from_dict(found[0].report).to_text().splitlines()[:-1] == reports[0].to_text().splitlines()[:-1]
+def test_runs_are_listed_oldest_first(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    broken = package_with_users(200).set("users", "pupil-1", enabledUser="perhaps")
+    packages = [
+        package_with_users(200),
+        broken,
+        package_with_users(200),
+        package_with_users(100),
+        package_with_extra_users(range(196), renamed=[1]),
+    ]
+    reports = [import_zip(store, package, options, tmp_path) for package in packages]
+    listed = runs(store, options)
+    assert [run.state for run in listed] == ["committed", "refused", "unchanged", "held", "committed"]
+    assert [run.id for run in listed] == [report.run for report in reports]
+    assert [run.report["total"] for run in listed] == [report.to_dict()["total"] for report in reports]
+    assert {run.who for run in listed} == {"pat"}
+    assert listed[-1].sha256 == hashlib.sha256((tmp_path / "package.zip").read_bytes()).hexdigest()
+    assert listed[-1].report["dateLastModified"] == reports[-1].timestamp
+    assert (
+        ImportReport.from_dict(listed[0].report).to_text().splitlines()[:-1] == reports[0].to_text().splitlines()[:-1]
+    )
     with store.read("default") as snapshot:
-        states = [run.state_at(datetime.now(UTC), snapshot.revision) for run in found]
+        states = [run.state_at(datetime.now(UTC), snapshot.revision) for run in listed]
     assert states == ["committed", "refused", "unchanged", "overtaken", "committed"]
 
 
-def test_the_mode_of_each_file_is_known(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
-    load(store, Made(), options, tmp_path)
-    package = Made().only("users", "orgs").set("users", "pupil-1", givenName="Changed")
+def test_run_contains_mode_of_each_file(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    import_zip(store, PackageBuilder(), options, tmp_path)
+    package = PackageBuilder().only("users", "orgs").set("users", "pupil-1", givenName="Changed")
     package.properties["file.users"] = "delta"
     for row in package.rows["users"]:
         row |= {"status": "active", "dateLastModified": "2026-01-01T00:00:00.000Z"}
-    assert load(store, package, options, tmp_path).state == "committed"
-    files = known(store, options)[-1].report["files"]
+    assert import_zip(store, package, options, tmp_path).state == "committed"
+    files = runs(store, options)[-1].report["files"]
     assert (files["users"]["mode"], files["users"]["updated"], files["orgs"]["mode"]) == ("delta", 1, "bulk")
 
 
-def test_a_run_is_stored_with_its_roster_or_not_at_all(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+def test_run_is_stored_in_the_transaction_of_its_roster(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     def fail(report: ImportReport, transaction: Transaction) -> NoReturn:
         assert history.find_run(transaction, report.run)
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        import_package(store, "default", Made().zip(tmp_path / "p.zip"), options, on_commit=fail)
-    assert known(store, options) == []
+        import_package(store, "default", PackageBuilder().zip(tmp_path / "p.zip"), options, on_commit=fail)
+    assert runs(store, options) == []
     assert not any(bodies(store).values())
 
 
-def test_no_cell_of_a_refused_package_is_kept(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
-    package = Made().set("users", "pupil-1", enabledUser="Zebedee", email="zeb@", givenName="")
+def test_rejected_run_contains_no_cell(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    package = PackageBuilder().set("users", "pupil-1", enabledUser="Zebedee", email="zeb@", givenName="")
     package.set("orgs", "org-3", parentSourcedId="org-3").set("enrollments", "enr-1", userSourcedId="Zorro")
-    report = load(store, package, options, tmp_path)
-    told = orjson.dumps(report.to_dict()).decode()
-    assert "Zebedee" in told
-    assert "Zorro" in told
+    report = import_zip(store, package, options, tmp_path)
+    printed = orjson.dumps(report.to_dict()).decode()
+    assert "Zebedee" in printed
+    assert "Zorro" in printed
     [file] = (options.folder or tmp_path).rglob("*.json")
-    kept = file.read_text(encoding="utf-8")
+    stored = file.read_text(encoding="utf-8")
     for cell in ("Zebedee", "zeb@", "Zorro", "pupil-1", "'org-3'"):
-        assert cell not in kept
-    [run] = known(store, options)
-    assert [(each["code"], each["file"], each["row"], each["column"]) for each in run.report["errors"]] == [
-        (each.code, each.file, each.row, each.column) for each in report.problems.errors
+        assert cell not in stored
+    [run] = runs(store, options)
+    assert [(error["code"], error["file"], error["row"], error["column"]) for error in run.report["errors"]] == [
+        (error.code, error.file, error.row, error.column) for error in report.problems.errors
     ]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_of_long_cells_nothing_is_kept_though_messages_cut_them(
-    store: Backend, options: ImportOptions, tmp_path: Path
-) -> None:
+def test_rejected_run_contains_no_truncated_cell(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     names = {"org-2": "Zorro's" * 30, "org-3": 'Zebe"dee' * 27}
-    ring = total(2).set("orgs", "org-2", sourcedId=names["org-2"], parentSourcedId=names["org-3"])
+    ring = package_with_users(2).set("orgs", "org-2", sourcedId=names["org-2"], parentSourcedId=names["org-3"])
     ring.set("orgs", "org-3", sourcedId=names["org-3"], parentSourcedId=names["org-2"])
-    assert "cycle" in [each.code for each in load(store, ring, options, tmp_path).problems.errors]
-    load(store, total(2).set("users", "pupil-1", sourcedId="Zebra" * 60, role="Zoe" * 60), options, tmp_path)
-    kept = b"".join(run.to_dict() for run in known(store, options))
-    assert b"Z" not in kept.replace(b'Z"', b""), "but for moments"
-    assert b"is longer than 255 characters" in kept
+    assert "cycle" in [error.code for error in import_zip(store, ring, options, tmp_path).problems.errors]
+    import_zip(
+        store, package_with_users(2).set("users", "pupil-1", sourcedId="Zebra" * 60, role="Zoe" * 60), options, tmp_path
+    )
+    stored = b"".join(run.encode() for run in runs(store, options))
+    assert b"Z" not in stored.replace(b'Z"', b""), "except in timestamps"
+    assert b"is longer than 255 characters" in stored
 
 
-def test_a_package_that_comes_again_is_not_read_through(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
-    first, seen = load(store, total(1500), options, tmp_path), list[str]()
+def test_same_package_again_is_not_read(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    first, phases = import_zip(store, package_with_users(1500), options, tmp_path), list[str]()
     path = tmp_path / "package.zip"
 
     def again(options: ImportOptions = options) -> ImportReport:
-        seen.clear()
-        return import_package(store, "default", path, options, progress=lambda phase, rows: seen.append(phase))
+        phases.clear()
+        return import_package(store, "default", path, options, progress=lambda phase, rows: phases.append(phase))
 
     for _ in range(2):
         report = again()
-        assert (report.state, report.earlier, seen) == ("unchanged", first.run, [])
-        assert "was imported already" in report.to_text()
+        assert (report.state, report.earlier, phases) == ("unchanged", first.run, [])
+        assert "already imported this package" in report.to_text()
         assert report.total()["unchanged"] == first.total()["created"]
     mapped = again(replace(options, map_roles=True))
-    assert (mapped.state, mapped.earlier, seen) == ("unchanged", None, ["users"])
-    load(store, people(range(1496), other=[1]), options, tmp_path / "..")
-    total(1500).zip(path)
+    assert (mapped.state, mapped.earlier, phases) == ("unchanged", None, ["users"])
+    import_zip(store, package_with_extra_users(range(1496), renamed=[1]), options, tmp_path / "..")
+    package_with_users(1500).zip(path)
     report = again()
     assert (report.state, report.earlier, report.total()["updated"]) == ("committed", None, 1)
 
 
-def test_old_tombstones_are_removed_although_the_package_is_the_same(
-    store: Backend, options: ImportOptions, tmp_path: Path
-) -> None:
-    load(store, Made(), options, tmp_path)
-    short = Made().drop("results", "result-1")
-    load(store, short, options, tmp_path)
+def test_same_package_again_purges_old_tombstones(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    import_zip(store, PackageBuilder(), options, tmp_path)
+    short = PackageBuilder().drop("results", "result-1")
+    import_zip(store, short, options, tmp_path)
     time.sleep(0.01)
-    at_once = replace(options, tombstone_days=0)
-    load(store, short, at_once, tmp_path)
-    assert load(store, short, at_once, tmp_path).earlier is not None
+    purge_now = replace(options, tombstone_days=0)
+    import_zip(store, short, purge_now, tmp_path)
+    assert import_zip(store, short, purge_now, tmp_path).earlier is not None
     assert "result-1" not in bodies(store)["results"]
 
 
-def test_a_folder_is_told_by_the_names_and_contents_of_its_files(
-    store: Backend, options: ImportOptions, tmp_path: Path
-) -> None:
-    one, two = Made().folder(tmp_path / "one"), Made().folder(tmp_path / "two")
-    (two / "notes.txt").write_text("no part of the package")
-    first = import_package(store, "default", one, options)
-    assert import_package(store, "default", two, options).earlier == first.run
+def test_checksum_of_folder_covers_names_and_contents(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    first_path, second_path = PackageBuilder().folder(tmp_path / "one"), PackageBuilder().folder(tmp_path / "two")
+    (second_path / "notes.txt").write_text("not part of the package")
+    first = import_package(store, "default", first_path, options)
+    assert import_package(store, "default", second_path, options).earlier == first.run
     digest = hashlib.sha256()
-    for path in sorted(one.iterdir()):
+    for path in sorted(first_path.iterdir()):
         content = path.read_bytes()
         digest.update(f"{path.name}\n{len(content)}\n".encode() + content)
     assert first.sha256 == digest.hexdigest()
 
 
-def test_what_is_older_than_90_days_is_forgotten(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+def test_runs_older_than_90_days_are_deleted(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     assert options.folder
-    load(store, Made(), options, tmp_path)
-    load(store, Made().set("users", "pupil-1", enabledUser="perhaps"), options, tmp_path)
-    long_ago = history.written(datetime.now(UTC) - timedelta(days=91))
+    import_zip(store, PackageBuilder(), options, tmp_path)
+    import_zip(store, PackageBuilder().set("users", "pupil-1", enabledUser="perhaps"), options, tmp_path)
+    long_ago = format_timestamp(datetime.now(UTC) - timedelta(days=91))
     with store.write("default") as transaction:
         history.store_run(
-            transaction, replace(known(store, options)[0], id="run-old", started=long_ago), datetime.now(UTC)
+            transaction, replace(runs(store, options)[0], id="run-old", started=long_ago), datetime.now(UTC)
         )
     [file] = options.folder.rglob("*.json")
     remove_expired(store, options.folder, datetime.now(UTC) + timedelta(days=89))
     assert file.exists()
     os.utime(file, (0, 0))
-    assert [run.state for run in known(store, options)] == ["committed", "refused"]
-    load(store, Made(), options, tmp_path)
-    assert [run.state for run in known(store, options)] == ["committed", "unchanged"]
+    assert [run.state for run in runs(store, options)] == ["committed", "refused"]
+    import_zip(store, PackageBuilder(), options, tmp_path)
+    assert [run.state for run in runs(store, options)] == ["committed", "unchanged"]
     with store.read("default") as snapshot:
         assert history.find_run(snapshot, "run-old") is None
 
 
-def test_refused_runs_are_bounded_in_number(
+def test_number_of_rejected_runs_is_limited(
     store: Backend, options: ImportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "MAX_REJECTED_RUNS", 3)
-    reports = [load(store, Made().set("users", "pupil-1", enabledUser="no!"), options, tmp_path) for _ in range(5)]
-    assert [run.id for run in known(store, options)] == [report.run for report in reports[2:]]
+    reports = [
+        import_zip(store, PackageBuilder().set("users", "pupil-1", enabledUser="no!"), options, tmp_path)
+        for _ in range(5)
+    ]
+    assert [run.id for run in runs(store, options)] == [report.run for report in reports[2:]]
 
 
-def test_stores_that_share_data_do_not_see_each_others_runs(tmp_path: Path) -> None:
+def test_stores_have_different_folders(tmp_path: Path) -> None:
     folders = {
         held_files.store_folder(Settings(storage=url, data=str(tmp_path)))
         for url in ("sqlite:///a.db", "sqlite:///b.db", "json:///a.db", "odd://me:secret@host/a", "memory:")
@@ -198,25 +196,23 @@ def test_stores_that_share_data_do_not_see_each_others_runs(tmp_path: Path) -> N
     assert held_files.store_folder(Settings(storage="odd://me:other@host/a", data=str(tmp_path))) in folders
 
 
-def test_a_crash_leaves_nothing_that_the_next_import_does_not_remove(
-    store: Backend, options: ImportOptions, tmp_path: Path
-) -> None:
-    load(store, total(200), options, tmp_path)
-    report = load(store, total(100), options, tmp_path)
+def test_next_import_removes_files_of_a_crash(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    import_zip(store, package_with_users(200), options, tmp_path)
+    report = import_zip(store, package_with_users(100), options, tmp_path)
     [file] = (options.folder or tmp_path).rglob("*.zip")
     unknown = file.with_name("run-00000000-0000-0000-0000-000000000000.zip")
     part = file.with_name(".run-00000000-0000-0000-0000-000000000000.part")
-    theirs = file.with_name("notes.zip")
-    for path in (unknown, part, theirs):
+    foreign = file.with_name("notes.zip")
+    for path in (unknown, part, foreign):
         path.write_bytes(b"left")
-    load(store, Made().set("users", "pupil-1", enabledUser="perhaps"), options, tmp_path)
-    left = {path.name for path in file.parent.iterdir() if path.suffix != ".json"}
-    assert left == {f"{report.run}.zip", "notes.zip", ".lock"}
+    import_zip(store, PackageBuilder().set("users", "pupil-1", enabledUser="perhaps"), options, tmp_path)
+    names = {path.name for path in file.parent.iterdir() if path.suffix != ".json"}
+    assert names == {f"{report.run}.zip", "notes.zip", ".lock"}
     assert held_files.remove_tenant(options.folder or tmp_path, "default") == 1
     assert [path.name for path in file.parent.iterdir()] == ["notes.zip"]
 
 
-def test_an_import_without_a_folder_keeps_nothing_of_a_refused_package(tmp_path: Path) -> None:
+def test_import_without_folder_writes_no_file(tmp_path: Path) -> None:
     with open_store("memory:", COLLECTIONS) as store:
-        load(store, Made().set("users", "pupil-1", enabledUser="perhaps"), ImportOptions(), tmp_path)
+        import_zip(store, PackageBuilder().set("users", "pupil-1", enabledUser="perhaps"), ImportOptions(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["package.zip"]

@@ -1,0 +1,92 @@
+"""Last step of an import: write the differences, and the run, in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+
+from backends import StorageError, Transaction
+from chalk_flask.outbox import Outbox
+from chalk_flask.roster.changes import clock, provenance
+from chalk_flask.roster.changes.sequence import last_sequence
+from chalk_flask.roster.changes.writer import write_with_final_timestamp
+from chalk_flask.roster.diff.diff import RosterDiff
+from chalk_flask.roster.imports import history
+from chalk_flask.roster.imports.job import ImportJob, RosterChanged, no_callback
+from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.times import utc_now
+
+__all__ = ["store_changes", "store_unchanged"]
+
+
+def store_changes(job: ImportJob, report: ImportReport, diff: RosterDiff, revision: int) -> None:
+    """Write the changed records and the run, and return once the timestamp of the records has passed.
+
+    Raises RosterChanged if the roster no longer has this revision, AlreadyDecided and StorageError.
+    """
+    report.timestamp = _write_records(job, report, diff, revision)
+    report.state = "committed"
+    _store_final_revision(job, report)
+
+
+def store_unchanged(job: ImportJob, report: ImportReport, diff: RosterDiff | None, revision: int) -> None:
+    """Store the run of a package that changes nothing. Without `diff`, an earlier run had imported the same package.
+
+    Raises RosterChanged, AlreadyDecided and StorageError.
+    """
+    if diff is not None and diff.provenance_keys:
+        _claim_provenance(job, diff, revision)
+    with job.store.write(job.tenant) as transaction:
+        job.check_still_held(transaction)
+        run = job.to_run("unchanged", report, revision if transaction.revision == revision else None)
+        history.store_run(transaction, run, utc_now())
+        Outbox(transaction, job.tenant, report.run, first=False).finish(last_sequence(transaction), report.counts())
+    report.state = "unchanged"
+
+
+def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, revision: int) -> str:
+    """Write all changes with one timestamp that does not lie before the commit. Return it once it has passed."""
+    begin = partial(job.store.write, job.tenant)
+    lead = clock.commit_lead(diff.changed_count)
+    with write_with_final_timestamp(begin, job.tenant, lead, first=revision == 0, run=report.run) as writer:
+        if writer.transaction.revision != revision:
+            raise RosterChanged
+        for name, keys in diff.purged.items():
+            writer.purge(name, keys)
+        writer.transaction.delete(provenance.COLLECTION, diff.provenance_keys)
+        for name, changes in diff.changes.items():
+            if job.progress:
+                job.progress(f"writing {name}", changes.changed_count)
+            if changes.changed_count:
+                writer.put(name, changes.records, changes.keys)
+        writer.finish(report.counts())
+        _store_run(job, report, writer.transaction)
+    clock.wait_until(writer.timestamp, writer.lead)
+    return writer.timestamp
+
+
+def _store_run(job: ImportJob, report: ImportReport, transaction: Transaction) -> None:
+    job.check_still_held(transaction)
+    history.store_run(transaction, job.to_run("committed", report), utc_now())
+    (job.on_commit or no_callback)(report, transaction)
+
+
+def _store_final_revision(job: ImportJob, report: ImportReport) -> None:
+    """Add to the stored run what the transaction could not know: the revision after it, and the final timestamp.
+
+    If this fails, the next import of the same package reads it again. Nothing else depends on it.
+    """
+    assert report.timestamp is not None
+    clock_record = clock.timestamp_record(report.timestamp)
+    with contextlib.suppress(StorageError), job.store.write(job.tenant) as transaction:
+        is_latest = transaction.get_many(clock.COLLECTION, [clock_record.key]) == {clock_record.key: clock_record.body}
+        run = job.to_run("committed", report, transaction.revision if is_latest else None)
+        history.store_run(transaction, run, utc_now())
+
+
+def _claim_provenance(job: ImportJob, diff: RosterDiff, revision: int) -> None:
+    """Store that the package, and no longer a grade tool, owns records which it contains without a difference."""
+    with job.store.write(job.tenant) as transaction:
+        if transaction.revision != revision:
+            raise RosterChanged
+        transaction.delete(provenance.COLLECTION, diff.provenance_keys)
