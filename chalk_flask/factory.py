@@ -46,7 +46,7 @@ def _create_services(settings: Settings) -> Services:
     store = open_store(settings.storage, COLLECTIONS)
     cipher = SecretCipher(data)
     tokens = TokenStore(store)
-    clients = ClientStore(store, vault=cipher)
+    clients = ClientStore(store, cipher=cipher)
     access_tokens = AccessTokenIssuer(clients, KeyFile(data / KEY_FILE_NAME), settings.token_seconds)
     return Services(
         settings=settings,

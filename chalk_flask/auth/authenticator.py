@@ -1,4 +1,4 @@
-"""The door: each way in knows its own credentials, and says what they open."""
+"""Authentication of bearer tokens of any kind."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ __all__ = ["Authenticator", "TokenVerifier"]
 
 
 class TokenVerifier(Protocol):
-    """One kind of bearer token."""
+    """Verifier of one kind of bearer token."""
 
     def can_verify(self, token: str) -> bool:
-        """Whether the text has the shape of this kind, which no other kind has."""
+        """Return True if the token has the shape of this kind. No token has the shape of two kinds."""
         ...
 
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
-        """What the token opens now (None: nothing), and the stamp of the store at which that was so.
+        """Return the principal of a valid token, else None, and the version of the control tenant that decided.
 
-        The stamp is None when the store was not asked. Raises StorageError.
+        The version is None if the store was not read. Raises StorageError.
         """
         ...
 
 
 class Authenticator:
-    """The ways in that a service has; the first that recognises a token decides about it."""
+    """Authenticator of bearer tokens: the first verifier that recognizes a token decides about it."""
 
     def __init__(self, verifiers: Sequence[TokenVerifier]) -> None:
-        self._ways = tuple(verifiers)
+        self._verifiers = tuple(verifiers)
 
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
-        """What the token opens, as `Way.admit` says it; nothing for a token that no way recognises."""
-        for way in self._ways:
-            if way.can_verify(token):
-                return way.authenticate(token)
+        """Return principal and store version as `TokenVerifier.authenticate` does, (None, None) for an unknown kind.
+
+        Raises StorageError.
+        """
+        for verifier in self._verifiers:
+            if verifier.can_verify(token):
+                return verifier.authenticate(token)
         return None, None

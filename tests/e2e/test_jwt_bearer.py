@@ -16,7 +16,7 @@ from joserfc import jws
 
 from chalk_flask.permissions.scopes import DEMOGRAPHICS, RESOURCE, ROSTER
 from tests.e2e.conftest import DEMO, Response, RunningService, run_command, serve
-from tests.support.keys import AUD, ISS, KeyServer, ec_key, key_set, publishing, rsa_key, signed
+from tests.support.keys import AUDIENCE, ISSUER, JwksServer, ec_key, make_jwks, rsa_key, serve_jwks, sign_jwt
 
 OLD, NEW, CURVE, FOREIGN = rsa_key("old"), rsa_key("new"), ec_key("curve"), rsa_key("foreign")
 ROOT = "/ims/oneroster/v1p1"
@@ -30,7 +30,7 @@ class District:
 
     served: RunningService
     folder: Path
-    tool: KeyServer
+    tool: JwksServer
 
     def ask(self, token: str, path: str = "/orgs?limit=2") -> Response:
         return replace(self.served, token=token).request(ROOT + path)
@@ -47,13 +47,13 @@ def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
     run_command(folder, "import", DEMO)
     run_command(folder, "tenant", "create", "north")
     keys = folder / "jwks.json"
-    keys.write_bytes(key_set(OLD, CURVE))
-    with publishing(OLD, CURVE) as tool:
-        add(folder, "--iss", ISS, "--aud", AUD, "--jwks-url", tool.url)
-        add(folder, "--iss", ISS, "--aud", NORTH, "--jwks-url", tool.url, "--tenant", "north")
-        add(folder, "--iss", FILE_ISS, "--aud", AUD, "--jwks-file", keys, "--scope", "roster.readonly")
-        add(folder, "--iss", ONCE_ISS, "--aud", AUD, "--jwks-file", keys, "--replay")
-        with serve(folder, signed(OLD)) as served:
+    keys.write_bytes(make_jwks(OLD, CURVE))
+    with serve_jwks(OLD, CURVE) as tool:
+        add(folder, "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-url", tool.url)
+        add(folder, "--iss", ISSUER, "--aud", NORTH, "--jwks-url", tool.url, "--tenant", "north")
+        add(folder, "--iss", FILE_ISS, "--aud", AUDIENCE, "--jwks-file", keys, "--scope", "roster.readonly")
+        add(folder, "--iss", ONCE_ISS, "--aud", AUDIENCE, "--jwks-file", keys, "--replay")
+        with serve(folder, sign_jwt(OLD)) as served:
             yield District(served, folder, tool)
 
 
@@ -65,7 +65,7 @@ def part(data: object) -> str:
 
 def claims(**changed: Any) -> dict[str, Any]:
     now = int(time.time())
-    return {"iss": ISS, "aud": AUD, "iat": now, "exp": now + 60, "sub": CANARY, **changed}
+    return {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + 60, "sub": CANARY, **changed}
 
 
 def by_hand(header: object, body: object, sign: Callable[[bytes], bytes] = lambda _: b"") -> str:
@@ -115,15 +115,15 @@ WRONG: dict[str, Callable[[], str]] = {
     "an RSA key for ES256": lambda: by_hand({"alg": "ES256", "kid": "old"}, claims(), lambda text: b"x" * 64),
     "an EC key for RS256": lambda: by_hand({"alg": "RS256", "kid": "curve"}, claims(), lambda text: b"x" * 256),
     "ES256 with zeros": lambda: by_hand({"alg": "ES256", "kid": "curve"}, claims(), lambda text: bytes(64)),
-    "another key": lambda: signed(FOREIGN, {"kid": "old"}),
-    "another key without kid": lambda: signed(FOREIGN, {"kid": None}),
-    "no signature": lambda: signed(OLD).rpartition(".")[0] + ".",
-    "half a signature": lambda: signed(OLD)[:-100],
-    "other claims": lambda: flipped(signed(OLD)),
+    "another key": lambda: sign_jwt(FOREIGN, {"kid": "old"}),
+    "another key without kid": lambda: sign_jwt(FOREIGN, {"kid": None}),
+    "no signature": lambda: sign_jwt(OLD).rpartition(".")[0] + ".",
+    "half a signature": lambda: sign_jwt(OLD)[:-100],
+    "other claims": lambda: flipped(sign_jwt(OLD)),
     "a key in the header": smuggled,
-    "a key by address": lambda: signed(OLD, {"jku": "https://tool.example.org/jwks.json"}),
-    "a certificate by address": lambda: signed(OLD, {"x5u": "https://tool.example.org/cert.pem"}),
-    "a certificate": lambda: signed(OLD, {"x5c": ["AAAA"]}),
+    "a key by address": lambda: sign_jwt(OLD, {"jku": "https://tool.example.org/jwks.json"}),
+    "a certificate by address": lambda: sign_jwt(OLD, {"x5u": "https://tool.example.org/cert.pem"}),
+    "a certificate": lambda: sign_jwt(OLD, {"x5c": ["AAAA"]}),
     "critical headers": lambda: with_payload(json.dumps(claims()), crit=["kid"]),
     "an unencoded payload": lambda: by_hand({"alg": "RS256", "b64": False, "crit": ["b64"]}, claims()),
     "a kid that is a number": lambda: by_hand({"alg": "RS256", "kid": 7}, claims()),
@@ -137,27 +137,27 @@ WRONG: dict[str, Callable[[], str]] = {
     "an exp that is NaN": lambda: with_payload(json.dumps(claims(exp=float("nan")))),
     "an exp that is null": lambda: with_payload(json.dumps(claims(exp=None))),
     "a scope that is null": lambda: with_payload(json.dumps(claims(scope=None))),
-    "expired": lambda: signed(OLD, iat=int(time.time()) - 600, exp=int(time.time()) - 61),
-    "not yet valid": lambda: signed(OLD, nbf=int(time.time()) + 75),
-    "issued in the future": lambda: signed(OLD, iat=int(time.time()) + 75, exp=int(time.time()) + 100),
-    "longer than a day": lambda: signed(OLD, exp=int(time.time()) + 86500),
-    "another audience": lambda: signed(OLD, aud="https://else.example.org"),
-    "two tenants at once": lambda: signed(OLD, aud=[AUD, NORTH]),
-    "an unknown issuer": lambda: signed(OLD, iss="https://tool.example.com"),
-    "an issuer in other letters": lambda: signed(OLD, iss=ISS.upper()),
-    "the issuer of another audience": lambda: signed(OLD, iss=FILE_ISS, aud=NORTH),
-    "over-long": lambda: signed(OLD, sub="x" * 8000),
-    "four parts": lambda: signed(OLD) + ".x",
-    "padding": lambda: signed(OLD) + "==",
+    "expired": lambda: sign_jwt(OLD, iat=int(time.time()) - 600, exp=int(time.time()) - 61),
+    "not yet valid": lambda: sign_jwt(OLD, nbf=int(time.time()) + 75),
+    "issued in the future": lambda: sign_jwt(OLD, iat=int(time.time()) + 75, exp=int(time.time()) + 100),
+    "longer than a day": lambda: sign_jwt(OLD, exp=int(time.time()) + 86500),
+    "another audience": lambda: sign_jwt(OLD, aud="https://else.example.org"),
+    "two tenants at once": lambda: sign_jwt(OLD, aud=[AUDIENCE, NORTH]),
+    "an unknown issuer": lambda: sign_jwt(OLD, iss="https://tool.example.com"),
+    "an issuer in other letters": lambda: sign_jwt(OLD, iss=ISSUER.upper()),
+    "the issuer of another audience": lambda: sign_jwt(OLD, iss=FILE_ISS, aud=NORTH),
+    "over-long": lambda: sign_jwt(OLD, sub="x" * 8000),
+    "four parts": lambda: sign_jwt(OLD) + ".x",
+    "padding": lambda: sign_jwt(OLD) + "==",
 }
 
 
 @pytest.mark.parametrize("key", [OLD, CURVE], ids=["RS256", "ES256"])
 def test_a_token_of_a_trusted_issuer_reads_the_roster(key: Any, district: District) -> None:
     for _ in range(2):
-        answer = district.ask(signed(key))
+        answer = district.ask(sign_jwt(key))
         assert (answer.status, len(answer.records)) == (200, 2)
-    assert district.ask(signed(key, iss=FILE_ISS)).status == 200
+    assert district.ask(sign_jwt(key, iss=FILE_ISS)).status == 200
 
 
 def without_name(answer: Response) -> dict[str, Any]:
@@ -179,24 +179,24 @@ def test_a_wrong_token_is_refused_like_any_other(why: str, district: District) -
 
 def test_clocks_may_differ_by_a_minute(district: District) -> None:
     now = int(time.time())
-    assert district.ask(signed(OLD, iat=now - 600, exp=now - 45)).status == 200
-    assert district.ask(signed(OLD, nbf=now + 59)).status == 200
-    assert district.ask(signed(OLD, iat=now + 59, exp=now + 100)).status == 200
+    assert district.ask(sign_jwt(OLD, iat=now - 600, exp=now - 45)).status == 200
+    assert district.ask(sign_jwt(OLD, nbf=now + 59)).status == 200
+    assert district.ask(sign_jwt(OLD, iat=now + 59, exp=now + 100)).status == 200
 
 
 def test_a_token_may_ask_for_less_and_never_gets_more(district: District) -> None:
-    roster = signed(OLD, scope=ROSTER)
+    roster = sign_jwt(OLD, scope=ROSTER)
     assert [district.ask(roster, path).status for path in ("/users", "/resources", "/demographics")] == [200, 403, 403]
-    bounded = signed(OLD, iss=FILE_ISS, scope=f"{ROSTER} {RESOURCE} {DEMOGRAPHICS}")
+    bounded = sign_jwt(OLD, iss=FILE_ISS, scope=f"{ROSTER} {RESOURCE} {DEMOGRAPHICS}")
     assert [district.ask(bounded, path).status for path in ("/users", "/resources", "/demographics")] == [200, 403, 403]
-    nothing = district.ask(signed(OLD, iss=FILE_ISS, scope=DEMOGRAPHICS))
+    nothing = district.ask(sign_jwt(OLD, iss=FILE_ISS, scope=DEMOGRAPHICS))
     assert (nothing.status, nothing.json["error"]) == (403, "forbidden")
     assert nothing.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
 
 
 def test_a_token_opens_the_tenant_of_its_audience_alone(district: District) -> None:
-    [known, *_] = district.ask(signed(OLD)).records
-    north = signed(OLD, aud=NORTH)
+    [known, *_] = district.ask(sign_jwt(OLD)).records
+    north = sign_jwt(OLD, aud=NORTH)
     assert district.ask(north).records == []
     foreign, unknown = (district.ask(north, f"/orgs/{name}") for name in (known["sourcedId"], "no-such-org"))
     assert (foreign.status, unknown.status) == (404, 404)
@@ -204,45 +204,45 @@ def test_a_token_opens_the_tenant_of_its_audience_alone(district: District) -> N
 
 
 def test_an_issuer_that_wants_it_has_each_token_used_once(district: District) -> None:
-    token = signed(OLD, iss=ONCE_ISS, jti="first")
+    token = sign_jwt(OLD, iss=ONCE_ISS, jti="first")
     assert [district.ask(token).status for _ in range(3)] == [200, 401, 401]
-    assert district.ask(signed(OLD, iss=ONCE_ISS)).status == 401
-    assert district.ask(signed(OLD, iss=ONCE_ISS, jti="second")).status == 200
+    assert district.ask(sign_jwt(OLD, iss=ONCE_ISS)).status == 401
+    assert district.ask(sign_jwt(OLD, iss=ONCE_ISS, jti="second")).status == 200
 
 
 def test_rotated_keys_are_fetched_once_and_a_server_of_keys_that_is_down_stops_nobody(district: District) -> None:
     iss = "https://rotating.example.org"
-    with publishing(OLD) as tool:
-        add(district.folder, "--iss", iss, "--aud", AUD, "--jwks-url", tool.url)
-        assert district.ask(signed(OLD, iss=iss)).status == 200
-        assert district.ask(signed(OLD, iss=iss, sub="again")).status == 200
-        assert tool.asked == 1
-        tool.body = key_set(NEW)
-        assert district.ask(signed(NEW, iss=iss)).status == 200
-        assert district.ask(signed(OLD, iss=iss)).status == 401
+    with serve_jwks(OLD) as tool:
+        add(district.folder, "--iss", iss, "--aud", AUDIENCE, "--jwks-url", tool.url)
+        assert district.ask(sign_jwt(OLD, iss=iss)).status == 200
+        assert district.ask(sign_jwt(OLD, iss=iss, sub="again")).status == 200
+        assert tool.request_count == 1
+        tool.body = make_jwks(NEW)
+        assert district.ask(sign_jwt(NEW, iss=iss)).status == 200
+        assert district.ask(sign_jwt(OLD, iss=iss)).status == 401
         for number in range(5):
-            assert district.ask(signed(FOREIGN, {"kid": f"made up {number}"}, iss=iss)).status == 401
-        assert tool.asked == 2
+            assert district.ask(sign_jwt(FOREIGN, {"kid": f"made up {number}"}, iss=iss)).status == 401
+        assert tool.request_count == 2
     begun = time.monotonic()
-    assert district.ask(signed(NEW, iss=iss, sub="after")).status == 200
-    assert district.ask(signed(FOREIGN, iss=iss)).status == 401
+    assert district.ask(sign_jwt(NEW, iss=iss, sub="after")).status == 200
+    assert district.ask(sign_jwt(FOREIGN, iss=iss)).status == 401
     assert time.monotonic() - begun < 3
 
 
 def test_without_any_keys_a_token_is_refused_and_the_service_goes_on(district: District) -> None:
-    with publishing(OLD) as gone:
+    with serve_jwks(OLD) as gone:
         url = gone.url
     iss = "https://down.example.org"
-    add(district.folder, "--iss", iss, "--aud", AUD, "--jwks-url", url)
-    assert district.ask(signed(OLD, iss=iss)).status == 401
-    assert district.ask(signed(OLD, iss=FILE_ISS)).status == 200
+    add(district.folder, "--iss", iss, "--aud", AUDIENCE, "--jwks-url", url)
+    assert district.ask(sign_jwt(OLD, iss=iss)).status == 401
+    assert district.ask(sign_jwt(OLD, iss=FILE_ISS)).status == 200
 
 
 def test_removing_an_issuer_ends_its_tokens_within_a_second(district: District) -> None:
     keys = district.folder / "leaving.json"
-    keys.write_bytes(key_set(OLD))
-    made = add(district.folder, "--iss", "https://leaving.example.org", "--aud", AUD, "--jwks-file", keys)
-    token = signed(OLD, iss="https://leaving.example.org")
+    keys.write_bytes(make_jwks(OLD))
+    made = add(district.folder, "--iss", "https://leaving.example.org", "--aud", AUDIENCE, "--jwks-file", keys)
+    token = sign_jwt(OLD, iss="https://leaving.example.org")
     assert district.ask(token).status == 200
     run_command(district.folder, "issuer", "remove", made["id"])
     time.sleep(1)
@@ -252,9 +252,9 @@ def test_removing_an_issuer_ends_its_tokens_within_a_second(district: District) 
 def test_no_part_of_a_token_gets_into_a_log_or_the_store(tmp_path: Path) -> None:
     run_command(tmp_path, "import", DEMO)
     keys = tmp_path / "jwks.json"
-    keys.write_bytes(key_set(OLD))
-    add(tmp_path, "--iss", ISS, "--aud", AUD, "--jwks-file", keys, "--replay")
-    good = signed(OLD, sub=CANARY, jti=CANARY)
+    keys.write_bytes(make_jwks(OLD))
+    add(tmp_path, "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-file", keys, "--replay")
+    good = sign_jwt(OLD, sub=CANARY, jti=CANARY)
     sent = [good, good, *(make() for make in WRONG.values())]
     with serve(tmp_path, good, "--log-level", "debug") as served:
         told = [replace(served, token=token).request(f"{ROOT}/orgs").status for token in sent]

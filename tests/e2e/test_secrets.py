@@ -25,7 +25,7 @@ from standardwebhooks import Webhook
 
 from chalk_flask.auth.clients.assertions import JWT_BEARER
 from tests.e2e.conftest import DEMO
-from tests.support.keys import AUD, ISS, key_set, rsa_key, signed
+from tests.support.keys import AUDIENCE, ISSUER, make_jwks, rsa_key, sign_jwt
 from tests.support.receiver import respond, run_receiver
 from tests.support.services import (
     API,
@@ -72,11 +72,11 @@ def credentials(place: ServiceFolder) -> None:
     rotated = place.create("client", "rotate", place.secrets["client id"])
     place.secrets["former secret"], place.secrets["client"] = place.secrets["client"], rotated["client_secret"]
     key = rsa_key("secrets")
-    (place.folder / "tmp" / "jwks.json").write_bytes(key_set(key))
-    place.run("issuer", "add", "--iss", ISS, "--aud", AUD, "--jwks-file", place.folder / "tmp" / "jwks.json")
+    (place.folder / "tmp" / "jwks.json").write_bytes(make_jwks(key))
+    place.run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-file", place.folder / "tmp" / "jwks.json")
     keyed = place.create("client", "create", "--label", "keyed", "--jwks-file", place.folder / "tmp" / "jwks.json")
     place.secrets["keyed id"] = keyed["client_id"]
-    place.secrets["JWT"] = signed(key, sub=CANARY)
+    place.secrets["JWT"] = sign_jwt(key, sub=CANARY)
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def use_rightly(place: ServiceFolder) -> None:
     }
     other = place.request("/oauth/token", method="POST", data=form).json()["access_token"]
     place.secrets |= {"access token": token, "access token by form": other}
-    assertion = signed(
+    assertion = sign_jwt(
         rsa_key("secrets"), iss=place.secrets["keyed id"], sub=place.secrets["keyed id"], jti="1",
         aud=f"{place.url}/oauth/token",
     )  # fmt: skip

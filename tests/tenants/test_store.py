@@ -144,17 +144,17 @@ def test_delete_leaves_nothing_of_the_tenant_and_all_of_others(tenants: TenantSt
     assert control["clients"] == ["clients-south-1", "clients-south-2"]
     assert control["issuers"] == ["issuers-south-1", "issuers-south-2"]
     assert [token.tenant for token in TokenStore(store).list()] == ["south"]
-    assert TokenStore(store).verify(token) is None
-    assert TokenStore(store).verify(other_token) is not None
+    assert TokenStore(store).authenticate(token)[0] is None
+    assert TokenStore(store).authenticate(other_token)[0] is not None
 
 
 def test_delete_invalidates_tokens_that_are_cached(tenants: TenantStore, store: Backend) -> None:
     token, tokens = create_full_tenant(store, "north"), TokenStore(store)
-    assert tokens.verify(token)
+    assert tokens.authenticate(token)[0]
     tenants.delete("north")
-    assert tokens.verify(token) is None
+    assert tokens.authenticate(token)[0] is None
     tenants.create("north")
-    assert tokens.verify(token) is None
+    assert tokens.authenticate(token)[0] is None
 
 
 def test_name_of_a_deleted_tenant_can_be_used_again(tenants: TenantStore, store: Backend) -> None:
@@ -230,7 +230,7 @@ def test_killed_delete_leaves_no_credentials_and_can_be_finished(
 
 
 def assert_half_deleted_then_finish(tenants: TenantStore, store: Backend, token: str) -> None:
-    assert TokenStore(store).verify(token) is None
+    assert TokenStore(store).authenticate(token)[0] is None
     assert set(stored_keys(store, CONTROL)) <= {"keys", "audit"}
     assert set(stored_keys(store, "north")) == set(store.collections)
     with pytest.raises(TenantError, match="deleted in part: finish with `chalk-flask tenant delete north`"):

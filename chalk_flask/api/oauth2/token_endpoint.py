@@ -105,7 +105,7 @@ class TokenEndpoint:
         client = self._verify_credentials(credentials)
         if client is None:
             clients = self._services.clients
-            named_client, _ = clients.get_at(credentials.client_id, clients.version())
+            named_client, _ = clients.find_at_version(credentials.client_id, clients.version())
             self.on_failure(named_client)
             raise _InvalidClient("Invalid client credentials.", status_code=401)
         self.on_success(client)
@@ -125,7 +125,7 @@ class TokenEndpoint:
         return {
             "access_token": self._services.access_tokens.issue(record.id, record.tenant, granted),
             "token_type": "bearer",
-            "expires_in": self._services.access_tokens.seconds,
+            "expires_in": self._services.access_tokens.lifetime_seconds,
             "scope": " ".join(sort_scopes(granted)),
         }
 

@@ -1,14 +1,12 @@
-"""Access tokens of OAuth clients: signed, not stored, and ended with their client (design section 6).
+"""Access tokens of OAuth clients: JWTs (HS256) with tenant, client and scopes. They are signed and not stored.
 
-A token is a JWT (HS256) that names tenant, client and scopes. Whoever holds the key file can make them, nobody else.
+Only a process that can read the key file can issue them.
 """
 
 from __future__ import annotations
 
 import base64
 import secrets
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -22,66 +20,83 @@ from joserfc.jwk import OctKey
 from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import token_hash
+from chalk_flask.caching import LRUCache
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import scope_satisfied, sort_scopes
 from chalk_flask.times import utc_now
 
-__all__ = ["ISSUER", "KEY_FILE_NAME", "AccessTokenIssuer"]
+__all__ = ["KEY_FILE_NAME", "AccessTokenIssuer"]
 
 ISSUER = "urn:chalk-flask:access-token"
-"""The `iss` of our own tokens, which no issuer that a tenant trusts can have: an issuer's name is an address."""
+"""Claim `iss` of access tokens. `IssuerStore` accepts no issuer with this prefix."""
 
 KEY_FILE_NAME = "access-tokens.key"
-"""The name of the key file below the setting `data`."""
+"""Name of the key file below the setting `data`."""
+
+DEFAULT_LIFETIME_SECONDS = 3600
+MAX_TOKEN_LENGTH = 8192
+MAX_CACHED_TOKENS = 4096
 
 _ALGORITHM = "HS256"
 _HEADER = {"alg": _ALGORITHM, "typ": "at+jwt"}
-_LONGEST = 8192
-_KNOWN = 4096
 
 
 class _Claims(NamedTuple):
-    """What a token says whose signature was right with that key."""
+    """Claims of a token whose signature was verified with `key`; `expires` is in epoch seconds."""
 
     key: bytes
     tenant: str
-    client: str
+    client_id: str
     scopes: frozenset[str]
     expires: float
 
 
+class _CacheEntry(NamedTuple):
+    """Verified claims, and the principal of the token at one version of the control tenant."""
+
+    version: object
+    claims: _Claims
+    principal: Principal | None
+
+
 class AccessTokenIssuer:
-    """A way in: the access tokens that this service issued. Safe for use by many threads at once."""
+    """Issuer and verifier of access tokens. Thread-safe."""
 
     def __init__(
-        self, clients: ClientStore, key: KeyFile, seconds: int = 3600, now: Callable[[], datetime] = utc_now
+        self,
+        clients: ClientStore,
+        key_file: KeyFile,
+        lifetime_seconds: int = DEFAULT_LIFETIME_SECONDS,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self.seconds = seconds
+        self.lifetime_seconds = lifetime_seconds
         self._clients = clients
-        self._key_file = key
+        self._key_file = key_file
         self._now = now
         self._key: tuple[bytes, OctKey] | None = None
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[object, _Claims, Principal | None]] = OrderedDict()
+        self._cache: LRUCache[str, _CacheEntry] = LRUCache(MAX_CACHED_TOKENS)
 
-    def issue(self, client: str, tenant: str, scopes: frozenset[str]) -> str:
-        """A new token for a client; earlier ones stay valid. Makes the key if there is none. Raises KeyFileError."""
-        moment = int(self._now().timestamp())
+    def issue(self, client_id: str, tenant: str, scopes: frozenset[str]) -> str:
+        """Return a new token for a client; earlier tokens stay valid.
+
+        Creates the key if there is none. Raises KeyFileError.
+        """
+        now = int(self._now().timestamp())
         claims = {
             "iss": ISSUER,
             "tenant": tenant,
-            "client": client,
+            "client": client_id,
             "scopes": sort_scopes(scopes),
-            "iat": moment,
-            "exp": moment + self.seconds,
+            "iat": now,
+            "exp": now + self.lifetime_seconds,
             "jti": secrets.token_hex(16),
         }
-        return jwt.encode(_HEADER, claims, self._imported(self._key_file.key()), [_ALGORITHM])
+        return jwt.encode(_HEADER, claims, self._import_key(self._key_file.read_or_create()), [_ALGORITHM])
 
     def can_verify(self, token: str) -> bool:
-        """Whether the text is a JWT that says it is ours."""
+        """Return True if the token is a JWT that names this service as its issuer."""
         parts = token.split(".", 3)
-        if len(parts) != 3 or len(token) > _LONGEST:
+        if len(parts) != 3 or len(token) > MAX_TOKEN_LENGTH:
             return False
         try:
             claims = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=="))
@@ -90,56 +105,46 @@ class AccessTokenIssuer:
         return isinstance(claims, dict) and claims.get("iss") == ISSUER
 
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
-        """What the token opens, and the stamp at which its client was looked up.
+        """Return the principal of a token, and the store version at which its client was read.
 
-        Nothing for one that is not ours, expired, or whose client or tenant has ended. Raises StorageError and
-        KeyFileError.
+        The principal is None for a forged or expired token, and for one whose client or tenant ended. Raises
+        StorageError and KeyFileError.
         """
-        # The stamp is taken before the client is read: a commit in between makes the entry too old, never too new.
-        stamp, digest, key = self._clients.version(), token_hash(token), self._key_file.existing()
-        with self._lock:
-            entry = self._known.get(digest)
-        if entry is None or entry[0] != stamp or entry[1].key != key:
-            claims = entry[1] if entry is not None and entry[1].key == key else self._verified(token, key)
+        # Take the version before the client is read: a commit in between makes the entry too old, never too new.
+        version, digest, key = self._clients.version(), token_hash(token), self._key_file.read()
+        entry = self._cache.get(digest)
+        if entry is None or entry.version != version or entry.claims.key != key:
+            claims = entry.claims if entry is not None and entry.claims.key == key else self._verify(token, key)
             if claims is None:
-                return None, stamp
-            entry = (stamp, claims, self._granted(claims, stamp))
-            self._remember(digest, entry)
-        return (entry[2] if self._now().timestamp() < entry[1].expires else None), stamp
+                return None, version
+            entry = _CacheEntry(version, claims, self._principal_at(claims, version))
+            self._cache.put(digest, entry)
+        return (entry.principal if self._now().timestamp() < entry.claims.expires else None), version
 
-    def _granted(self, claims: _Claims, stamp: object) -> Principal | None:
-        """The client may have lost something since the token was issued: both must allow what is done."""
-        _, grant = self._clients.get_at(claims.client, stamp)
-        if grant is None or grant.tenant != claims.tenant:
+    def _principal_at(self, claims: _Claims, version: object) -> Principal | None:
+        """Return the principal with the scopes that both the token and, at this version, its client have."""
+        _, principal = self._clients.find_at_version(claims.client_id, version)
+        if principal is None or principal.tenant != claims.tenant:
             return None
-        return replace(
-            grant, scopes=frozenset(scope for scope in claims.scopes if scope_satisfied(grant.scopes, scope))
-        )
+        scopes = frozenset(scope for scope in claims.scopes if scope_satisfied(principal.scopes, scope))
+        return replace(principal, scopes=scopes)
 
-    def _verified(self, token: str, key: bytes | None) -> _Claims | None:
+    def _verify(self, token: str, key: bytes | None) -> _Claims | None:
         if key is None:
             return None
         try:
-            return _read(jwt.decode(token, self._imported(key), [_ALGORITHM]).claims, key)
+            return _parse_claims(jwt.decode(token, self._import_key(key), [_ALGORITHM]).claims, key)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
-    def _imported(self, key: bytes) -> OctKey:
-        """The key as the library wants it."""
-        held = self._key
-        if held is None or held[0] != key:
-            self._key = held = (key, OctKey.import_key(key))
-        return held[1]
-
-    def _remember(self, digest: str, entry: tuple[object, _Claims, Principal | None]) -> None:
-        with self._lock:
-            self._known[digest] = entry
-            self._known.move_to_end(digest)
-            if len(self._known) > _KNOWN:
-                self._known.popitem(last=False)
+    def _import_key(self, key: bytes) -> OctKey:
+        cache = self._key
+        if cache is None or cache[0] != key:
+            self._key = cache = (key, OctKey.import_key(key))
+        return cache[1]
 
 
-def _read(claims: dict[str, Any], key: bytes) -> _Claims | None:
+def _parse_claims(claims: dict[str, Any], key: bytes) -> _Claims | None:
     if claims["iss"] != ISSUER:
         return None
     scopes = frozenset(claims["scopes"])

@@ -1,4 +1,4 @@
-"""Clients that show who they are by signing with a private key: `private_key_jwt` (RFC 7523, section 3)."""
+"""Client assertions: OAuth clients authenticate with a JWT that their private key signed (RFC 7523, section 3)."""
 
 from __future__ import annotations
 
@@ -22,58 +22,57 @@ from joserfc.jwt import JWTClaimsRegistry
 from chalk_flask.auth.clients.record import OAuthClient
 from chalk_flask.auth.clients.store import ClientError, ClientStore
 from chalk_flask.auth.jwt.jti_cache import JtiCache
-from chalk_flask.auth.jwt.jwks import ES256, RS256, InvalidKeySetError, JwkSet, parse_jwk_set
+from chalk_flask.auth.jwt.jwks import ES256, RS256, InvalidKeySetError, JwkSet, PublicKey, parse_jwk_set
 from chalk_flask.times import utc_now
 
 __all__ = ["JWT_BEARER", "ClientAssertionVerifier", "parse_public_keys", "unverified_client_id"]
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-"""The only `client_assertion_type` there is."""
+"""The only supported `client_assertion_type`."""
 
 LEEWAY_SECONDS = 60
-"""Seconds by which a client's clock may differ from ours."""
+"""Tolerated difference between the clocks of client and server."""
 MAX_LIFETIME_SECONDS = 3600
-"""Seconds that an assertion may be valid, counted from now."""
+"""Maximal lifetime of an assertion, counted from now."""
 
+MAX_ASSERTION_LENGTH = 16384
+MAX_JTI_LENGTH = 256
+MAX_USED_PER_CLIENT = 10_000
+"""Used assertions that are remembered per client. While all of them are valid, further ones are rejected."""
 MIN_RSA_BITS = 2048
-"""Bits that an RSA key has at least."""
-
-_LONGEST = 16384
-_LONGEST_JTI = 256
-_MOST_USED = 10_000
-"""Assertions of a client that are remembered at a time; when all of them are still valid, further ones are refused."""
 
 
 class ClientAssertionVerifier:
-    """Tells clients by their assertions. Safe for use by many threads at once.
+    """Verifier of client assertions. Thread-safe.
 
-    An assertion is good once. Which were used is known to this process alone and until it ends: with several processes
-    one could be used once in each, within the hour that it may be valid.
+    Each assertion is accepted once. The used ones are remembered in this process only: with several processes an
+    assertion can be used once in each, until it expires.
     """
 
     def __init__(self, clients: ClientStore, now: Callable[[], datetime] = utc_now) -> None:
         self._clients = clients
         self._now = now
-        self._used = JtiCache(_MOST_USED)
+        self._used = JtiCache(MAX_USED_PER_CLIENT)
 
     def authenticate(self, assertion: str, audiences: Sequence[str]) -> OAuthClient | None:
-        """The client that signed this for one of the audiences; None when anything about it is wrong.
+        """Return the client that signed the assertion for one of the audiences; None for an invalid assertion.
 
-        Takes the same time whether there is such a client or not. Raises StorageError.
+        Takes the same time for known and unknown clients. Raises StorageError.
         """
-        said = _unverified(assertion)
-        if said is None:
+        parts = _parse_unverified(assertion)
+        if parts is None:
             return None
-        algorithm, kid, claims = said
-        record = self._clients.find_active(claims["sub"])
-        keys = _keys(record, algorithm, kid)
-        if not any(_signed(assertion, key, algorithm) for key in keys) or record is None:
+        algorithm, kid, claims = parts
+        client = self._clients.find_active(claims["sub"])
+        keys = _find_keys(client, algorithm, kid)
+        if not any(_is_signed_by(assertion, key, algorithm) for key in keys) or client is None:
             return None
-        return record if self._fresh(claims, audiences) else None
+        return client if self._use(claims, audiences) else None
 
-    def _fresh(self, claims: dict[str, Any], audiences: Sequence[str]) -> bool:
+    def _use(self, claims: dict[str, Any], audiences: Sequence[str]) -> bool:
+        """Remember a verified assertion as used. Return False if its claims are invalid or it was used before."""
         now = int(self._now().timestamp())
-        wanted = JWTClaimsRegistry(
+        registry = JWTClaimsRegistry(
             now=now,
             leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": claims["sub"]},
@@ -82,34 +81,37 @@ class ClientAssertionVerifier:
             jti={"essential": True},
         )
         try:
-            wanted.validate(claims)
+            registry.validate(claims)
         except JoseError:
             return False
         expires, jti = claims["exp"], claims["jti"]
-        if expires > now + MAX_LIFETIME_SECONDS + LEEWAY_SECONDS or len(jti) > _LONGEST_JTI:
+        if expires > now + MAX_LIFETIME_SECONDS + LEEWAY_SECONDS or len(jti) > MAX_JTI_LENGTH:
             return False
         return self._used.check_and_remember(claims["sub"], jti, expires + LEEWAY_SECONDS + 1, now)
 
 
 def unverified_client_id(assertion: str) -> str:
-    """The id of the client that an assertion says it is of, which nobody has verified; empty when it says none."""
-    said = _unverified(assertion)
-    return said[2]["sub"] if said is not None else ""
+    """Return the client id that an assertion claims, without any verification; empty if there is none."""
+    parts = _parse_unverified(assertion)
+    return parts[2]["sub"] if parts is not None else ""
 
 
 def parse_public_keys(content: bytes) -> dict[str, Any]:
-    """The JWK Set to be kept of a client, from one or from a public key in PEM. Raises ClientError."""
+    """Return the JWK Set to store for a client. `content` is a JWK Set or one public key in PEM.
+
+    Raises ClientError.
+    """
     try:
         if b"-----BEGIN" in content:
-            content = orjson.dumps({"keys": [_of_pem(content)]})
+            content = orjson.dumps({"keys": [_parse_pem(content)]})
         return parse_jwk_set(content, strict=True).to_dict()
     except InvalidKeySetError as error:
-        raise ClientError(f"the client's public key: {error}") from error
+        raise ClientError(f"the client's public key cannot be used: {error}") from error
 
 
-def _of_pem(content: bytes) -> Mapping[str, Any]:
+def _parse_pem(content: bytes) -> Mapping[str, Any]:
     if b"PRIVATE KEY-----" in content:
-        raise InvalidKeySetError("this is a private key, which belongs to the client alone: give the public one")
+        raise InvalidKeySetError("this is a private key, which only the client may have: give the public key")
     try:
         key = load_pem_public_key(content)
         if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
@@ -117,19 +119,19 @@ def _of_pem(content: bytes) -> Mapping[str, Any]:
         if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
             return ECKey.import_key(key).as_dict(private=False)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise InvalidKeySetError("this PEM is no public key, such as `openssl pkey -pubout` prints") from error
+        raise InvalidKeySetError("invalid public key: give a PEM such as `openssl pkey -pubout` prints") from error
     raise InvalidKeySetError(
-        f"this is neither an RSA key of {MIN_RSA_BITS} bits or more nor an EC key with the curve P-256"
+        f"unsupported key: it must be RSA with at least {MIN_RSA_BITS} bits, or EC with the curve P-256"
     )
 
 
-def _unverified(assertion: str) -> tuple[str, str | None, dict[str, Any]] | None:
-    """What an assertion says before anyone has verified it: algorithm, key id, claims with a textual `sub`."""
-    if len(assertion) > _LONGEST or not assertion.isascii():
+def _parse_unverified(assertion: str) -> tuple[str, str | None, dict[str, Any]] | None:
+    """Return algorithm, key id and claims (with a textual `sub`) of an assertion, or None if it is malformed."""
+    if len(assertion) > MAX_ASSERTION_LENGTH or not assertion.isascii():
         return None
     try:
-        read = jws.extract_compact(assertion.encode())
-        header, claims = read.headers(), orjson.loads(read.payload or b"")
+        signature = jws.extract_compact(assertion.encode())
+        header, claims = signature.headers(), orjson.loads(signature.payload or b"")
     except (JoseError, ValueError, TypeError, RecursionError):
         return None
     algorithm, kid = header.get("alg"), header.get("kid")
@@ -138,7 +140,7 @@ def _unverified(assertion: str) -> tuple[str, str | None, dict[str, Any]] | None
     return algorithm, kid if isinstance(kid, str) else None, claims
 
 
-def _signed(assertion: str, key: RSAKey | ECKey, algorithm: str) -> bool:
+def _is_signed_by(assertion: str, key: PublicKey, algorithm: str) -> bool:
     try:
         jws.deserialize_compact(assertion, key, [algorithm])
     except (JoseError, ValueError, TypeError):
@@ -146,21 +148,21 @@ def _signed(assertion: str, key: RSAKey | ECKey, algorithm: str) -> bool:
     return True
 
 
-def _keys(record: OAuthClient | None, algorithm: str, kid: str | None) -> Sequence[RSAKey | ECKey]:
-    """The client's keys for this algorithm; where it has none one that nobody signs with, which takes as long."""
-    held = _parsed(orjson.dumps(record.jwks)) if record is not None and record.jwks is not None else JwkSet()
-    # Whatever a client calls its key, all of these are its own.
-    return held.matching(algorithm, kid) or held.matching(algorithm, None) or [_nobodys()[algorithm]]
+def _find_keys(client: OAuthClient | None, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
+    """Return the client's keys for this algorithm. Without any, return a stand-in, so that verifying takes as long."""
+    jwks = _parse_jwks(orjson.dumps(client.jwks)) if client is not None and client.jwks is not None else JwkSet()
+    # All keys belong to the client, so a kid that differs from the stored one is no reason to reject.
+    return jwks.matching(algorithm, kid) or jwks.matching(algorithm, None) or [_stand_in_keys()[algorithm]]
 
 
 @lru_cache(maxsize=256)
-def _parsed(jwks: bytes) -> JwkSet:
+def _parse_jwks(jwks: bytes) -> JwkSet:
     return parse_jwk_set(jwks, strict=True)
 
 
 @lru_cache(maxsize=1)
-def _nobodys() -> Mapping[str, RSAKey | ECKey]:
-    # Any odd number will do as a modulus: nothing is ever signed with it.
+def _stand_in_keys() -> Mapping[str, PublicKey]:
+    # Any odd number is a sufficient modulus: no assertion is ever signed with this key.
     modulus = (secrets.randbits(2048) | 1 | 1 << 2047).to_bytes(256, "big")
     rsa: dict[str, str | list[str]] = {"kty": "RSA", "e": "AQAB", "n": urlsafe_b64encode(modulus).rstrip(b"=").decode()}
     return {RS256: RSAKey.import_key(rsa), ES256: ECKey.generate_key("P-256", private=False)}

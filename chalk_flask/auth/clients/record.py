@@ -1,116 +1,113 @@
-"""What is kept of an OAuth client: everything but its secret, and how that stands in the store."""
+"""OAuth client as it is stored: everything but its secret."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Any
+from typing import Any, Self
 
-import orjson
-
-from backends import Record
+from chalk_flask.auth.credential import RevocableCredential
 from chalk_flask.permissions.principal import Principal
-from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
+from chalk_flask.times import format_timestamp, parse_timestamp
 
 __all__ = ["OAuthClient", "StoredSecret"]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """A secret as it is kept: its SHA-256 in hexadecimal digits, and until when it is valid (None: no end)."""
+    """Client secret as it is stored.
 
-    # A slow hash protects secrets that people think up. Ours are 256 random bits: nobody finds one by trying, however
-    # quick a try is, and a request for a token stays quick.
+    `sha256` is in hexadecimal digits. `valid_until` is the end of the overlap after a rotation, or None. `encrypted` is
+    the secret itself, encrypted with the `SecretCipher`: verifying a signature of OAuth 1.0a requires it.
+    """
+
+    # A slow hash protects secrets that people choose. These are 256 random bits, which no number of guesses finds, so a
+    # fast hash is safe and keeps token requests fast.
     sha256: str = field(repr=False)
-    until: datetime | None = None
-    # OAuth 1.0a signs with the secret itself: of a client that may use it, that is kept too, sealed (access/vault.py).
-    sealed: str | None = field(default=None, repr=False)
+    valid_until: datetime | None = None
+    encrypted: str | None = field(default=None, repr=False)
 
     @classmethod
-    def from_text(cls, secret: str, sealed: str | None = None) -> StoredSecret:
-        """What is kept of a secret that was just made."""
-        return cls(_hashed(secret), sealed=sealed)
+    def from_text(cls, secret: str, encrypted: str | None = None) -> Self:
+        """Return the stored form of a new secret."""
+        return cls(_hash(secret), encrypted=encrypted)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StoredSecret:
-        """The secret that a stored object describes."""
-        return cls(data["sha256"], _read(data.get("until")), data.get("sealed"))
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the secret that a stored object describes."""
+        return cls(data["sha256"], parse_timestamp(data.get("until")), data.get("sealed"))
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that is stored."""
-        sealed = {} if self.sealed is None else {"sealed": self.sealed}
-        return {"sha256": self.sha256, "until": _written(self.until)} | sealed
+        """Return the JSON object that is stored."""
+        encrypted = {} if self.encrypted is None else {"sealed": self.encrypted}
+        return {"sha256": self.sha256, "until": format_timestamp(self.valid_until)} | encrypted
 
-    def valid_at(self, moment: datetime) -> bool:
-        """Whether the secret lets anyone in at that moment."""
-        return self.until is None or moment < self.until
+    def is_valid_at(self, time: datetime) -> bool:
+        """Return True if the secret has not ended at that time."""
+        return self.valid_until is None or time < self.valid_until
 
 
-# What a text is compared with where there is no secret: the time that takes says nothing about a client.
-NO_SECRET = StoredSecret("-" * 64)
+# Compared with the text if a client has no secret, so that the time taken reveals nothing about the client.
+_NO_SECRET = StoredSecret("-" * 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OAuthClient:
-    """A client as it is kept. It shows who it is by a secret, or by signing with a key, whose public part is in `jwks`.
+class OAuthClient(RevocableCredential):
+    """OAuth client of a tenant. It authenticates with a secret, or with a key whose public part is in `jwks`.
 
-    Of `secrets` the newest comes first; those before it are valid for the overlap of a rotation.
+    `secrets` is sorted newest first; the former secrets are valid during the overlap of a rotation.
     """
 
-    id: str
-    label: str
-    tenant: str
-    scopes: frozenset[str]
-    created: datetime
-    restrictions: AccessRestrictions = NO_RESTRICTIONS
     secrets: tuple[StoredSecret, ...] = field(default=(), repr=False)
     jwks: Mapping[str, Any] | None = field(default=None, repr=False)
     rotated: datetime | None = None
-    revoked: datetime | None = None
 
     @property
     def principal(self) -> Principal:
-        """What the client may do as long as it is not revoked."""
+        """Principal of the client while it is not revoked, before the rules of the tenant."""
         return Principal(self.tenant, self.scopes, self.id, self.restrictions, "client")
 
     @property
     def state(self) -> str:
-        """`active` or `revoked`."""
+        """State of the client: `active` or `revoked`."""
         return "active" if self.revoked is None else "revoked"
 
     @property
     def uses_oauth1(self) -> bool:
-        """Whether the client may sign its requests (OAuth 1.0a)."""
-        return any(kept.sealed for kept in self.secrets)
+        """True if the client can sign its requests (OAuth 1.0a)."""
+        return any(secret.encrypted for secret in self.secrets)
 
-    def has_secret(self, secret: str, moment: datetime) -> bool:
-        """Whether the text is a secret of this client that is valid at that moment."""
-        digest = _hashed(secret)
-        # All are compared, also after one that matched.
-        same = [compare_digest(digest, kept.sha256) and kept.valid_at(moment) for kept in self.secrets or (NO_SECRET,)]
-        return any(same)
+    def verify_secret(self, text: str, time: datetime) -> bool:
+        """Return True if the text is a secret of this client that is valid at that time."""
+        digest = _hash(text)
+        # Compare all, even after a match, so that the time taken is the same.
+        matches = [
+            compare_digest(digest, secret.sha256) and secret.is_valid_at(time)
+            for secret in self.secrets or (_NO_SECRET,)
+        ]
+        return any(matches)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that is stored; moments in UTC with milliseconds, null where nothing happened."""
+        """Return the JSON object that is stored; times are text in UTC with milliseconds."""
         return {
             "id": self.id,
             "label": self.label,
             "tenant": self.tenant,
             "scopes": sort_scopes(self.scopes),
             "limits": self.restrictions.to_dict(),
-            "created": _written(self.created),
-            "secrets": [kept.to_dict() for kept in self.secrets],
+            "created": format_timestamp(self.created),
+            "secrets": [secret.to_dict() for secret in self.secrets],
             "jwks": self.jwks,
-            "rotated": _written(self.rotated),
-            "revoked": _written(self.revoked),
+            "rotated": format_timestamp(self.rotated),
+            "revoked": format_timestamp(self.revoked),
         }
 
     def public_dict(self) -> dict[str, Any]:
-        """The JSON object for an operator: what is stored but for hashes and keys, and how the client signs in."""
+        """Return the JSON object for an operator: without hashes and keys, with the method of authentication."""
         stored = self.to_dict()
         hidden = ("secrets", "jwks")
         auth = "private_key_jwt" if self.jwks is not None else "client_secret"
@@ -120,41 +117,17 @@ class OAuthClient:
             "state": self.state,
         }
 
-    def to_record(self) -> Record:
-        """The record in the collection `clients`, under the client's id."""
-        return Record(self.id, orjson.dumps(self.to_dict()), {"tenant": self.tenant})
-
     @classmethod
-    def parse(cls, body: bytes) -> OAuthClient:
-        """The client that a stored body describes."""
-        return cls.from_dict(orjson.loads(body))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> OAuthClient:
-        """The client that a stored object describes; members that an earlier version did not write may be missing."""
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the client that a stored object describes; members that an earlier version lacked may be missing."""
         return cls(
-            id=data["id"],
-            label=data["label"],
-            tenant=data["tenant"],
-            scopes=frozenset(data["scopes"]),
-            created=datetime.fromisoformat(data["created"]),
-            restrictions=AccessRestrictions.from_dict(data.get("limits")),
+            **cls._common_arguments(data),
             secrets=tuple(map(StoredSecret.from_dict, data.get("secrets", ()))),
             jwks=data.get("jwks"),
-            rotated=_read(data.get("rotated")),
-            revoked=_read(data.get("revoked")),
+            rotated=parse_timestamp(data.get("rotated")),
+            revoked=parse_timestamp(data.get("revoked")),
         )
 
 
-def _hashed(secret: str) -> str:
+def _hash(secret: str) -> str:
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _written(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _read(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

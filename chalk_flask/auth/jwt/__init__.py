@@ -1,1 +1,9 @@
-"""TODO."""
+"""JWTs of trusted issuers as bearer tokens (RFC 7519): `JwtVerifier` returns the principal of a JWT.
+
+`IssuerStore` adds, lists and removes the trusted issuers. Their keys are stored, or fetched from their JWKS URL.
+"""
+
+from chalk_flask.auth.jwt.issuers import IssuerError, IssuerStore, TrustedIssuer
+from chalk_flask.auth.jwt.verifier import JwtVerifier
+
+__all__ = ["IssuerError", "IssuerStore", "JwtVerifier", "TrustedIssuer"]

@@ -1,4 +1,4 @@
-"""Tokens that were used, for issuers whose tokens are good for one request each (`jti` of RFC 7519)."""
+"""Cache of the ids (`jti` of RFC 7519) of JWTs that are accepted once only (J-04)."""
 
 from __future__ import annotations
 
@@ -13,47 +13,56 @@ __all__ = ["JtiCache"]
 
 log = logging.getLogger(__name__)
 
+DEFAULT_MAX_TOKENS = 50_000
+
 
 @dataclass(slots=True)
 class _IssuerJtis:
-    names: set[bytes] = field(default_factory=set)
-    ends: list[tuple[float, bytes]] = field(default_factory=list)
-    told: bool = False
+    """Hashes of the used ids of one issuer, and the same hashes in a heap by the time at which they expire."""
+
+    hashes: set[bytes] = field(default_factory=set)
+    expiries: list[tuple[float, bytes]] = field(default_factory=list)
+    was_full: bool = False
 
 
 class JtiCache:
-    """The `jti` that were seen, each until its token expires; kept by this process, as long as it runs.
+    """Cache of the `jti` of used JWTs, each until its token expires; it lasts as long as the process. Thread-safe.
 
-    Each issuer has room for `most`. When that is full its further tokens are refused rather than used ones forgotten.
+    While an issuer has `max_tokens` used tokens that are still valid, its further tokens are rejected.
     """
 
-    def __init__(self, most: int = 50_000) -> None:
-        self._most = most
+    def __init__(self, max_tokens: int = DEFAULT_MAX_TOKENS) -> None:
+        self._max_tokens = max_tokens
         self._lock = threading.Lock()
-        self._of: defaultdict[str, _IssuerJtis] = defaultdict(_IssuerJtis)
+        self._issuers: defaultdict[str, _IssuerJtis] = defaultdict(_IssuerJtis)
 
-    def check_and_remember(self, issuer_id: str, jti: str, until: float, moment: float) -> bool:
-        """Take down that a verified token is used, valid until then; whether that may be: it is its first use."""
-        name = sha256(jti.encode()).digest()
+    def check_and_remember(self, issuer_id: str, jti: str, expires: float, now: float) -> bool:
+        """Remember that a verified token is used, and return True if this is its first use.
+
+        Both times are in epoch seconds.
+        """
+        jti_hash = sha256(jti.encode()).digest()
         with self._lock:
-            used = self._of[issuer_id]
-            _forget(used, moment)
-            if name in used.names:
+            used = self._issuers[issuer_id]
+            _remove_expired(used, now)
+            if jti_hash in used.hashes:
                 return False
-            if len(used.names) >= self._most:
-                _tell(used, issuer_id)
+            if len(used.hashes) >= self._max_tokens:
+                _warn_once(used, issuer_id)
                 return False
-            used.names.add(name)
-            heapq.heappush(used.ends, (until, name))
+            used.hashes.add(jti_hash)
+            heapq.heappush(used.expiries, (expires, jti_hash))
             return True
 
 
-def _forget(used: _IssuerJtis, moment: float) -> None:
-    while used.ends and used.ends[0][0] <= moment:
-        used.names.discard(heapq.heappop(used.ends)[1])
+def _remove_expired(used: _IssuerJtis, now: float) -> None:
+    while used.expiries and used.expiries[0][0] <= now:
+        used.hashes.discard(heapq.heappop(used.expiries)[1])
 
 
-def _tell(used: _IssuerJtis, issuer_id: str) -> None:
-    if not used.told:
-        used.told = True
-        log.warning("the issuer %s has so many tokens in use that no more are let in until some expire", issuer_id)
+def _warn_once(used: _IssuerJtis, issuer_id: str) -> None:
+    if not used.was_full:
+        used.was_full = True
+        log.warning(
+            "too many tokens of the issuer %s are in use: further ones are rejected until some expire", issuer_id
+        )

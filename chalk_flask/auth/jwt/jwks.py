@@ -1,6 +1,6 @@
-"""Public keys of issuers, as a JWK Set has them (RFC 7517).
+"""Parser of JWK Sets, the public keys of issuers (RFC 7517).
 
-RSA keys verify RS256 and P-256 keys ES256, and neither anything else, so that no token can choose how it is verified.
+An RSA key verifies RS256 only and a P-256 key ES256 only, so a token cannot choose how it is verified (J-06).
 """
 
 from __future__ import annotations
@@ -23,66 +23,66 @@ __all__ = [
     "RS256",
     "InvalidKeySetError",
     "JwkSet",
-    "Key",
+    "PublicKey",
     "parse_jwk_set",
     "validate_jwks_url",
 ]
 
-Key: TypeAlias = RSAKey | ECKey
+PublicKey: TypeAlias = RSAKey | ECKey
 
 RS256, ES256 = "RS256", "ES256"
 
 MAX_JWKS_BYTES = 1024 * 1024
-"""The most bytes that a key set may have."""
+MAX_KEYS = 32
+MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 
-_MOST_KEYS = 32
-_PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth")
-_RSA_BITS = range(2048, 8193)
+_PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "oth")
+_PUBLIC_MEMBERS = ("kty", "kid", "n", "e", "crv", "x", "y")
 
 
 class InvalidKeySetError(Exception):
-    """A key set, or the address of one, will not do; the message says why."""
+    """Error of a key set or its URL; the message says what is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class JwkSet:
-    """The keys of a set that may verify, each with its id (None: it has none) and its only algorithm."""
+    """Public keys, each a tuple of its id (or None), its only algorithm and the key."""
 
-    keys: tuple[tuple[str | None, str, Key], ...] = ()
+    keys: tuple[tuple[str | None, str, PublicKey], ...] = ()
 
-    def matching(self, algorithm: str, kid: str | None) -> Sequence[Key]:
-        """The keys for a token with this header: of that algorithm, and of that id where both name one."""
-        same = (each for each in self.keys if each[1] == algorithm)
-        return [key for known, _, key in same if kid is None or known is None or known == kid]
+    def matching(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
+        """Return the keys for a token with this algorithm and key id; a missing id on either side matches any id."""
+        candidates = (entry for entry in self.keys if entry[1] == algorithm)
+        return [key for key_id, _, key in candidates if kid is None or key_id is None or key_id == kid]
 
     def to_dict(self) -> dict[str, Any]:
-        """The JWK Set that is stored and shown: public members only."""
+        """Return the JWK Set that is stored and shown, with public members only."""
         return {"keys": [key.as_dict(private=False) for _, _, key in self.keys]}
 
 
 def parse_jwk_set(text: bytes, *, strict: bool) -> JwkSet:
-    """The keys of a JWK Set that may verify tokens. Other kinds, and keys for encryption, are left out.
+    """Return the keys of a JWK Set that can verify tokens. Keys of other types and for encryption are skipped.
 
-    Raises InvalidKeySetError when none is left; with `strict` also for a symmetric, a private or a broken key, which are left out
-    otherwise, as a published set may hold anything.
+    A symmetric, private or broken key raises InvalidKeySetError if `strict`; otherwise it is skipped, since a published
+    set may contain anything. Raises InvalidKeySetError if no key remains.
     """
-    held = []
-    for number, entry in enumerate(_entries(text), start=1):
+    keys = []
+    for number, entry in enumerate(_parse_entries(text), start=1):
         try:
-            found = _read(entry)
+            key = _parse_entry(entry)
         except InvalidKeySetError as error:
             if strict:
                 raise InvalidKeySetError(f"key {number} of the set {error}") from error
             continue
-        if found is not None:
-            held.append(found)
-    if not held:
-        raise InvalidKeySetError("the set holds no key for RS256 (RSA) or ES256 (EC with the curve P-256)")
-    return JwkSet(tuple(held))
+        if key is not None:
+            keys.append(key)
+    if not keys:
+        raise InvalidKeySetError("the set contains no key for RS256 (RSA) or ES256 (EC with the curve P-256)")
+    return JwkSet(tuple(keys))
 
 
 def validate_jwks_url(text: str) -> SplitResult:
-    """The parts of an address of a key set: https, or http on this machine. Raises InvalidKeySetError."""
+    """Return the parts of the URL of a key set: https, or http on this machine. Raises InvalidKeySetError."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
@@ -90,14 +90,14 @@ def validate_jwks_url(text: str) -> SplitResult:
         host = None
     if not host or not re.fullmatch(r"[!-~]{1,1000}", text) or parts.username is not None or parts.fragment:
         raise InvalidKeySetError(
-            f"{text!r} is not the address of a key set, such as https://tool.example.org/jwks.json"
+            f"invalid URL {text!r}: give the URL of a key set, such as https://tool.example.org/jwks.json"
         )
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_here(host)):
-        raise InvalidKeySetError(f"{text!r} will not do: keys are fetched by https only (by http from this machine)")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+        raise InvalidKeySetError(f"invalid URL {text!r}: keys are fetched by https only (by http from this machine)")
     return parts
 
 
-def _entries(text: bytes) -> list[Any]:
+def _parse_entries(text: bytes) -> list[Any]:
     try:
         data = orjson.loads(text)
     except ValueError as error:
@@ -105,51 +105,52 @@ def _entries(text: bytes) -> list[Any]:
     entries = data.get("keys") if isinstance(data, dict) else None
     if not isinstance(entries, list):
         raise InvalidKeySetError('this is not a JWK Set, an object such as {"keys": [...]}')
-    if len(entries) > _MOST_KEYS:
-        raise InvalidKeySetError(f"the set holds {len(entries)} keys, and {_MOST_KEYS} are the most")
+    if len(entries) > MAX_KEYS:
+        raise InvalidKeySetError(f"the set contains {len(entries)} keys: it must have at most {MAX_KEYS}")
     return entries
 
 
-def _read(entry: Any) -> tuple[str | None, str, Key] | None:
-    """The id, algorithm and key of an entry; None when it is of another kind or for another use."""
+def _parse_entry(entry: Any) -> tuple[str | None, str, PublicKey] | None:
+    """Return id, algorithm and key of an entry, or None for a key of another type or for another use."""
     if not isinstance(entry, dict):
         raise InvalidKeySetError("is not an object")
     if entry.get("kty") == "oct" or "k" in entry:
-        raise InvalidKeySetError(
-            "is symmetric: who can verify with it can sign with it too; give the public keys of a pair"
-        )
-    if any(member in entry for member in _PRIVATE):
-        raise InvalidKeySetError(
-            "is private, and belongs to the issuer alone: give the public part, without `d` and the like"
-        )
+        raise InvalidKeySetError("is symmetric, so its owner could forge tokens: give the public keys of key pairs")
+    if any(member in entry for member in _PRIVATE_MEMBERS):
+        raise InvalidKeySetError("is private, which only the issuer may have: give the public part, without `d`")
     kid, operations = entry.get("kid"), entry.get("key_ops", ["verify"])
     if not (kid is None or isinstance(kid, str)) or not isinstance(operations, list):
-        raise InvalidKeySetError("has a kid that is no text, or key_ops that are no list")
-    algorithm = RS256 if entry.get("kty") == "RSA" else ES256
-    fits = entry.get("kty") == "RSA" or (entry.get("kty") == "EC" and entry.get("crv") == "P-256")
-    for_tokens = entry.get("use", "sig") == "sig" and "verify" in operations
-    if not fits or not for_tokens or entry.get("alg", algorithm) != algorithm:
+        raise InvalidKeySetError("is invalid: kid must be text, and key_ops a list")
+    is_rsa = entry.get("kty") == "RSA"
+    is_p256 = entry.get("kty") == "EC" and entry.get("crv") == "P-256"
+    algorithm = RS256 if is_rsa else ES256
+    is_for_signatures = entry.get("use", "sig") == "sig" and "verify" in operations
+    if not (is_rsa or is_p256) or not is_for_signatures or entry.get("alg", algorithm) != algorithm:
         return None
-    return kid, algorithm, _imported(entry)
+    return kid, algorithm, _import_key(entry)
 
 
-def _imported(entry: dict[str, Any]) -> Key:
-    kept: dict[str, Any] = {name: entry[name] for name in ("kty", "kid", "n", "e", "crv", "x", "y") if name in entry}
+def _import_key(entry: dict[str, Any]) -> PublicKey:
+    members: dict[str, Any] = {name: entry[name] for name in _PUBLIC_MEMBERS if name in entry}
     try:
-        if kept["kty"] == "EC":
-            return ECKey.import_key(kept)
-        # Looked at first: a short key is weak, a long one slow, and so is a large exponent.
-        if base64_to_int(kept["n"]).bit_length() not in _RSA_BITS or base64_to_int(kept["e"]) >= 2**32:
-            shortest, longest = _RSA_BITS[0], _RSA_BITS[-1]
-            raise InvalidKeySetError(
-                f"is RSA with less than {shortest} or more than {longest} bits, or an exponent of more than 32"
-            )
-        return RSAKey.import_key(kept)
+        if members["kty"] == "EC":
+            return ECKey.import_key(members)
+        _check_rsa_size(members)
+        return RSAKey.import_key(members)
     except (JoseError, KeyError, TypeError, ValueError) as error:
-        raise InvalidKeySetError("is broken: its numbers are missing or are none") from error
+        raise InvalidKeySetError("is broken: a number is missing or invalid") from error
 
 
-def _is_here(host: str) -> bool:
+def _check_rsa_size(members: dict[str, Any]) -> None:
+    # Check before the import: a short key is weak, and a long one or a large exponent makes each verification slow.
+    bits, exponent = base64_to_int(members["n"]).bit_length(), base64_to_int(members["e"])
+    if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS or exponent >= 2**32:
+        raise InvalidKeySetError(
+            f"is unsupported: RSA must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits and an exponent of at most 32 bits"
+        )
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

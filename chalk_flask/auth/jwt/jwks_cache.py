@@ -1,4 +1,4 @@
-"""The keys that issuers publish: fetched when they are needed, kept for a while, and in use when a fetch fails."""
+"""Cache of the keys that issuers publish: fetched on demand, and still used while a fetch fails (J-05)."""
 
 from __future__ import annotations
 
@@ -9,154 +9,151 @@ import socket
 import ssl
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import SplitResult
 
 from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES, InvalidKeySetError, JwkSet, parse_jwk_set, validate_jwks_url
+from chalk_flask.caching import LRUCache
 
-__all__ = ["FETCH_TIMEOUT_SECONDS", "RETRY_SECONDS", "RemoteJwks", "RemoteJwksCache", "fetch"]
+__all__ = ["RemoteJwks", "RemoteJwksCache", "fetch_jwks"]
 
 log = logging.getLogger(__name__)
 
 FETCH_TIMEOUT_SECONDS = 5.0
-"""How long connecting and answering may take each, and how long a request waits for keys."""
+"""Limit for connecting, for reading the response, and for a request that waits for keys."""
 RETRY_SECONDS = 60.0
-"""The seconds between two fetches for an unknown key, and after one that failed."""
+"""Pause between two fetches for an unknown key, and after a failed fetch."""
 
-_AGES = (300.0, 3600.0, 86400.0)
-_SOURCES = 1024
+MIN_AGE_SECONDS, DEFAULT_AGE_SECONDS, MAX_AGE_SECONDS = 300.0, 3600.0, 86400.0
+MAX_CACHED_ISSUERS = 1024
+
+# Anybody can send tokens that cause fetches, and these must not occupy all threads of the server: only so many requests
+# wait for the full FETCH_TIMEOUT_SECONDS, all others for a shorter time.
+MAX_LONG_WAITS = 8
+SHORT_WAIT_SECONDS = 1.0
+
 _MAX_AGE = re.compile(r'(?:^|[\s,])max-age="?([0-9]{1,9})', re.IGNORECASE)
 
-# Tokens that make us fetch may come from anyone. They must not take every thread of a server for SECONDS.
-_PATIENT = 8
-_BRIEFLY = 1.0
 
+def fetch_jwks(url: str) -> tuple[bytes, float]:
+    """Return the key set at a URL, and the seconds for which it may be cached.
 
-def fetch(url: str) -> tuple[bytes, float]:
-    """The key set at an address, and for how many seconds it may be kept.
-
-    Goes there directly, whatever proxies the environment names, follows no redirect, and reads no more than LARGEST.
-    Raises InvalidKeySetError, OSError or http.client.HTTPException.
+    Uses no proxy, follows no redirect, and reads at most MAX_JWKS_BYTES. Raises InvalidKeySetError, OSError or
+    http.client.HTTPException.
     """
     parts = validate_jwks_url(url)
-    connection = _connection(parts)
+    connection = _make_connection(parts)
     try:
         connection.connect()
         with _deadline(connection.sock):
-            return _body(_asked(connection, parts))
+            return _read_response(_send_request(connection, parts))
     finally:
         connection.close()
 
 
 class RemoteJwks:
-    """The keys that an issuer publishes, fetched when they are asked for and kept. Safe for many threads at once.
+    """Keys that one issuer publishes, fetched on demand and cached. Thread-safe.
 
-    Nobody holds a lock while a fetch is under way: it has a thread of its own, there is one at a time, and those who
-    need it wait for it SECONDS at most. When it fails the old keys stay in use.
+    A fetch runs in a thread of its own, one at a time, without a lock. The requests that need its keys wait for at most
+    FETCH_TIMEOUT_SECONDS. The former keys stay in use if it fails.
     """
 
     def __init__(
         self,
-        name: str,
+        issuer_id: str,
         url: str,
-        fetch: Callable[[str], tuple[bytes, float]] = fetch,
+        fetch: Callable[[str], tuple[bytes, float]] = fetch_jwks,
         clock: Callable[[], float] = time.monotonic,
-        patient: threading.Semaphore | None = None,
+        long_waits: threading.Semaphore | None = None,
     ) -> None:
-        self._name, self._url, self._fetch, self._clock = name, url, fetch, clock
-        self._patient = patient or threading.Semaphore(_PATIENT)
+        self._issuer_id, self._url, self._fetch, self._clock = issuer_id, url, fetch, clock
+        self._long_waits = long_waits or threading.Semaphore(MAX_LONG_WAITS)
         self._lock = threading.Lock()
         self._keys = JwkSet()
-        self._due = self._barred = float("-inf")
-        self._failed = False
+        self._expires = self._retry_at = float("-inf")
+        self._last_fetch_failed = False
         self._running: threading.Event | None = None
 
     def current(self) -> JwkSet:
-        """The keys as they are known, at once; they are fetched again in the background when their time is over."""
-        if self._clock() >= self._due:
-            self._started(again=False)
+        """Return the cached keys without waiting; expired ones are fetched again in the background."""
+        if self._clock() >= self._expires:
+            self._start_fetch(for_unknown_key=False)
         return self._keys
 
     def keys_for(self, algorithm: str, kid: str | None) -> JwkSet:
-        """The keys, fetched again first when their time is over, or when none fits; the latter once a minute."""
-        if self._clock() >= self._due and not (self._failed and self._keys.keys):
-            self._wait(self._started(again=False))
+        """Return the keys. Fetch them first if they are expired or, once a minute, if none matches."""
+        if self._clock() >= self._expires and not (self._last_fetch_failed and self._keys.keys):
+            self._wait(self._start_fetch(for_unknown_key=False))
         elif not self.current().matching(algorithm, kid):
-            self._wait(self._started(again=True))
+            self._wait(self._start_fetch(for_unknown_key=True))
         return self._keys
 
-    def _started(self, again: bool) -> threading.Event | None:
+    def _start_fetch(self, *, for_unknown_key: bool) -> threading.Event | None:
+        """Return the event that ends the running fetch, which is started if it is due; None if none runs."""
         with self._lock:
-            moment = self._clock()
-            if self._running is None and moment >= self._barred and (again or moment >= self._due):
-                if again:
-                    self._barred = moment + RETRY_SECONDS
+            now = self._clock()
+            if self._running is None and now >= self._retry_at and (for_unknown_key or now >= self._expires):
+                if for_unknown_key:
+                    self._retry_at = now + RETRY_SECONDS
                 self._running = threading.Event()
-                self._begin(self._running)
+                self._start_thread(self._running)
             return self._running
 
-    def _begin(self, done: threading.Event) -> None:
+    def _start_thread(self, done: threading.Event) -> None:
         try:
-            threading.Thread(target=self._renew, args=[done], name="keys of an issuer", daemon=True).start()
-        except RuntimeError:  # no more threads
-            self._running, self._barred = None, self._clock() + RETRY_SECONDS
+            threading.Thread(target=self._run_fetch, args=[done], name="keys of an issuer", daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            self._running, self._retry_at = None, self._clock() + RETRY_SECONDS
 
-    def _wait(self, running: threading.Event | None) -> None:
-        if running is None:
+    def _wait(self, done: threading.Event | None) -> None:
+        if done is None:
             return
-        patient = self._patient.acquire(blocking=False)
+        may_wait_long = self._long_waits.acquire(blocking=False)
         try:
-            running.wait(FETCH_TIMEOUT_SECONDS if patient else _BRIEFLY)
+            done.wait(FETCH_TIMEOUT_SECONDS if may_wait_long else SHORT_WAIT_SECONDS)
         finally:
-            if patient:
-                self._patient.release()
+            if may_wait_long:
+                self._long_waits.release()
 
-    def _renew(self, done: threading.Event) -> None:
+    def _run_fetch(self, done: threading.Event) -> None:
         keys, age = None, 0.0
         try:
             body, age = self._fetch(self._url)
             keys = parse_jwk_set(body, strict=False)
-        except http.client.HTTPException as error:  # its text is the other side's
-            log.warning("the keys of the issuer %s cannot be had: %s", self._name, type(error).__name__)
+        except http.client.HTTPException as error:  # its text comes from the other server: log the type only
+            log.warning("cannot fetch the keys of the issuer %s: %s", self._issuer_id, type(error).__name__)
         except (InvalidKeySetError, OSError, ValueError) as error:
-            log.warning("the keys of the issuer %s cannot be had: %s", self._name, error)
+            log.warning("cannot fetch the keys of the issuer %s: %s", self._issuer_id, error)
         finally:
-            self._ended(keys, age)
+            self._finish_fetch(keys, age)
             done.set()
 
-    def _ended(self, keys: JwkSet | None, age: float) -> None:
+    def _finish_fetch(self, keys: JwkSet | None, age: float) -> None:
         with self._lock:
             self._running = None
-            self._failed = keys is None
+            self._last_fetch_failed = keys is None
             if keys is None:
-                self._barred = self._clock() + RETRY_SECONDS
+                self._retry_at = self._clock() + RETRY_SECONDS
             else:
-                self._keys, self._due = keys, self._clock() + age
+                self._keys, self._expires = keys, self._clock() + age
 
 
 class RemoteJwksCache:
-    """A source for each issuer that publishes its keys; those that were not asked for longest are forgotten."""
+    """Cache of the `RemoteJwks` of all issuers, limited to the most recently used ones. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._patient = threading.Semaphore(_PATIENT)
-        self._known: OrderedDict[tuple[str, str], RemoteJwks] = OrderedDict()
+        self._long_waits = threading.Semaphore(MAX_LONG_WAITS)
+        self._cache: LRUCache[tuple[str, str], RemoteJwks] = LRUCache(MAX_CACHED_ISSUERS)
 
     def get(self, issuer_id: str, url: str) -> RemoteJwks:
-        """The source of the issuer with this id, at this address."""
-        with self._lock:
-            source = self._known.get((issuer_id, url))
-            if source is None:
-                source = self._known[issuer_id, url] = RemoteJwks(issuer_id, url, patient=self._patient)
-            self._known.move_to_end((issuer_id, url))
-            if len(self._known) > _SOURCES:
-                self._known.popitem(last=False)
-            return source
+        """Return the keys of the issuer with this id, published at this URL."""
+        return self._cache.get_or_create(
+            (issuer_id, url), lambda: RemoteJwks(issuer_id, url, long_waits=self._long_waits)
+        )
 
 
-def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+def _make_connection(parts: SplitResult) -> http.client.HTTPConnection:
     assert parts.hostname is not None
     if parts.scheme == "http":
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=FETCH_TIMEOUT_SECONDS)
@@ -165,35 +162,36 @@ def _connection(parts: SplitResult) -> http.client.HTTPConnection:
 
 
 @contextmanager
-def _deadline(connected: socket.socket) -> Iterator[None]:
-    """End a connection on which bytes drip: a timeout of the socket only counts from one to the next."""
-    cut = threading.Timer(FETCH_TIMEOUT_SECONDS, _cut, [connected])
-    cut.daemon = True
-    cut.start()
+def _deadline(connection: socket.socket) -> Iterator[None]:
+    """Shut down the connection after FETCH_TIMEOUT_SECONDS: a socket timeout limits each read, not all together."""
+    timer = threading.Timer(FETCH_TIMEOUT_SECONDS, _shut_down, [connection])
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
-        cut.cancel()
+        timer.cancel()
 
 
-def _cut(connected: socket.socket) -> None:
-    with suppress(OSError):  # it may have ended by itself
-        # TLS has a shutdown of its own, which is not for another thread.
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+def _shut_down(connection: socket.socket) -> None:
+    with suppress(OSError):  # the connection may be closed already
+        # The shutdown of a TLS socket is not safe in another thread; that of the plain socket is.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-def _asked(connection: http.client.HTTPConnection, parts: SplitResult) -> http.client.HTTPResponse:
+def _send_request(connection: http.client.HTTPConnection, parts: SplitResult) -> http.client.HTTPResponse:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.request("GET", target, headers={"Accept": "application/jwk-set+json, application/json"})
     return connection.getresponse()
 
 
-def _body(answer: http.client.HTTPResponse) -> tuple[bytes, float]:
-    if answer.status != 200:
-        raise InvalidKeySetError(f"the answer has the status {answer.status}, not 200; redirects are not followed")
-    body = answer.read(MAX_JWKS_BYTES + 1)
+def _read_response(response: http.client.HTTPResponse) -> tuple[bytes, float]:
+    if response.status != 200:
+        raise InvalidKeySetError(f"the response has the status {response.status}, not 200; redirects are not followed")
+    body = response.read(MAX_JWKS_BYTES + 1)
     if len(body) > MAX_JWKS_BYTES:
-        raise InvalidKeySetError(f"the answer has more than {MAX_JWKS_BYTES} bytes")
-    shortest, usual, longest = _AGES
-    said = _MAX_AGE.search(answer.headers.get("Cache-Control", ""))
-    return body, min(max(float(said[1]), shortest), longest) if said else usual
+        raise InvalidKeySetError(f"the response has more than {MAX_JWKS_BYTES} bytes")
+    max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
+    if max_age is None:
+        return body, DEFAULT_AGE_SECONDS
+    return body, min(max(float(max_age[1]), MIN_AGE_SECONDS), MAX_AGE_SECONDS)

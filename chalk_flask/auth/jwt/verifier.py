@@ -1,7 +1,7 @@
-"""JWTs of trusted issuers as bearer tokens: LTI Advantage tools, DataSync (RFC 7519, RFC 8725).
+"""Verifier of the JWTs of trusted issuers as bearer tokens (RFC 7519, RFC 8725), such as those of LTI Advantage tools.
 
-Nothing that a token says decides how it is verified: the algorithms are two, a key has one of them, keys come from
-where the operator said, and a token whose header brings keys or points to some is refused.
+Nothing in a token decides how it is verified. There are two algorithms, each key has one of them, keys come from where
+the operator said, and a token whose header contains keys or points to keys is rejected.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,8 +26,9 @@ from joserfc.jwt import JWTClaimsRegistry
 from backends import Backend
 from chalk_flask.auth.jwt.issuers import TrustedIssuer, find_trusted
 from chalk_flask.auth.jwt.jti_cache import JtiCache
-from chalk_flask.auth.jwt.jwks import ES256, RS256, JwkSet, Key, parse_jwk_set
+from chalk_flask.auth.jwt.jwks import ES256, RS256, JwkSet, PublicKey, parse_jwk_set
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
+from chalk_flask.caching import LRUCache
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import SATISFIED_BY, scope_satisfied
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules
@@ -40,199 +39,190 @@ __all__ = ["JwtVerifier"]
 log = logging.getLogger(__name__)
 
 MAX_TOKEN_LENGTH = 8 * 1024
-"""The most characters that a token may have, header, claims and signature together."""
+"""Maximal length of a token with header, claims and signature."""
 LEEWAY_SECONDS = 60
-"""By how many seconds the clocks of an issuer may differ from ours."""
+"""Tolerated difference between the clocks of issuer and server."""
 MAX_LIFETIME_SECONDS = 24 * 60 * 60
-"""The most seconds between `iat` and `exp`."""
+"""Maximal time between `iat` and `exp`."""
+MAX_CACHED_TOKENS = 4096
 
-_KNOWN = 4096
-_NOBODY = Principal(DEFAULT_TENANT, frozenset(), "")
-_NEVER = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
-_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_NO_PRINCIPAL = Principal(DEFAULT_TENANT, frozenset(), "")
+_FORBIDDEN_HEADERS = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
 
 class _HeaderRegistry(JWSRegistry):
     max_header_length = max_payload_length = MAX_TOKEN_LENGTH
 
 
-# Headers that we do not know are ignored, as RFC 7515 wants it; those of _NEVER refuse a token before.
+# Unknown headers are ignored, as RFC 7515 requires; a token with one of _FORBIDDEN_HEADERS is rejected before.
 _REGISTRY = _HeaderRegistry(algorithms=(RS256, ES256), strict_check_header=False)
 
 
 class _RejectedToken(Exception):
-    """Why a token opens nothing; in words of ours alone, for a log."""
+    """Reason why a token is rejected, for the log. The message contains nothing of the token."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedToken:
-    """A token that was verified: how the store and the keys were then, and until when (epoch seconds) it is valid."""
+    """Verified token: the store version and the keys that it was verified with, and its end in epoch seconds."""
 
-    stamp: object
+    version: object
     principal: Principal
-    until: float
-    source: RemoteJwks | None
+    expires: float
+    remote_jwks: RemoteJwks | None
     keys: JwkSet
 
 
 class JwtVerifier:
-    """The way in for JWTs of the issuers of a store. Safe for use by many threads at once."""
+    """Verifier of the JWTs of the trusted issuers of a store. Thread-safe."""
 
     def __init__(
-        self, store: Backend, now: Callable[[], datetime] = utc_now, sources: RemoteJwksCache | None = None
+        self, store: Backend, now: Callable[[], datetime] = utc_now, jwks_cache: RemoteJwksCache | None = None
     ) -> None:
         self._store = store
         self._now = now
-        self._sources = sources or RemoteJwksCache()
-        self._replays = JtiCache()
-        self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, _CachedToken] = OrderedDict()
+        self._jwks_cache = jwks_cache or RemoteJwksCache()
+        self._used_jtis = JtiCache()
+        self._cache: LRUCache[bytes, _CachedToken] = LRUCache(MAX_CACHED_TOKENS)
 
     def can_verify(self, token: str) -> bool:
-        """Whether the text has the shape of a signed JWT, three parts of base64url, and no more than LONGEST."""
-        return len(token) <= MAX_TOKEN_LENGTH and _SHAPE.fullmatch(token) is not None
+        """Return True if the token has the shape of a signed JWT: three parts of base64url, at most 8 KiB."""
+        return len(token) <= MAX_TOKEN_LENGTH and _JWT.fullmatch(token) is not None
 
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
-        """What the token opens now, and the stamp of the store at which that was so; see `Way.admit`.
-
-        Takes microseconds for a token that was seen before, unless its issuer wants each to be used once.
-        """
-        # As with our own tokens the stamp comes first: an entry may be too old, never too new.
-        stamp = self._store.version(CONTROL)
+        """Return the principal of a valid token, else None, and the store version that decided. Raises StorageError."""
+        # Take the version before the issuer is read: a commit in between makes the entry too old, never too new.
+        version = self._store.version(CONTROL)
         digest = sha256(token.encode()).digest()
-        moment = self._now().timestamp()
-        grant = self._remembered(digest, stamp, moment)
-        if grant is not None:
-            return grant, stamp
+        now = self._now().timestamp()
+        principal = self._find_cached(digest, version, now)
+        if principal is not None:
+            return principal, version
         try:
-            return self._verified(token, digest, stamp, moment), stamp
-        except _RejectedToken as refused:
-            log.debug("a JWT is refused: %s", refused)
-            return None, stamp
+            return self._verify(token, digest, version, now), version
+        except _RejectedToken as error:
+            log.debug("a JWT is rejected: %s", error)
+            return None, version
 
-    def _remembered(self, digest: bytes, stamp: object, moment: float) -> Principal | None:
-        entry = self._known.get(digest)
-        if entry is None or entry.stamp != stamp or moment >= entry.until:
+    def _find_cached(self, digest: bytes, version: object, now: float) -> Principal | None:
+        entry = self._cache.peek(digest)
+        if entry is None or entry.version != version or now >= entry.expires:
             return None
-        # A key that its issuer has withdrawn ends what was verified with it.
-        if entry.source is not None and entry.source.current() is not entry.keys:
+        # A key that its issuer withdrew ends the tokens that were verified with it.
+        if entry.remote_jwks is not None and entry.remote_jwks.current() is not entry.keys:
             return None
         return entry.principal
 
-    def _verified(self, token: str, digest: bytes, stamp: object, moment: float) -> Principal:
-        signed = _extracted(token)
-        claims = _claims(signed, moment)
-        record, grant = self._trusted(claims)
-        if record is None:
-            # An issuer that is not known costs what a known one does.
-            _verifies(signed, _stand_in(signed.protected["alg"]))
+    def _verify(self, token: str, digest: bytes, version: object, now: float) -> Principal:
+        signature = _parse_token(token)
+        claims = _parse_claims(signature, now)
+        issuer, principal = self._find_issuer(claims)
+        if issuer is None:
+            # Verify with a stand-in key: an unknown issuer takes as long as a known one.
+            _is_signed_by(signature, _stand_in_key(signature.protected["alg"]))
             raise _RejectedToken("no issuer is trusted for this iss and aud, or more than one")
-        source, keys = self._keys(signed, record)
-        if not _is_signed(signed, keys):
-            raise _RejectedToken(f"no key of the issuer {record.id} has signed it")
-        if grant is None:
-            raise _RejectedToken(f"the tenant of the issuer {record.id} is no more")
-        until = claims["exp"] + LEEWAY_SECONDS
-        if record.replay:
-            self._use(record, claims, until, moment)
+        remote_jwks, keys = self._find_keys(signature, issuer)
+        if not _is_signed_by_any(signature, keys):
+            raise _RejectedToken(f"no key of the issuer {issuer.id} matches the signature")
+        if principal is None:
+            raise _RejectedToken(f"the tenant of the issuer {issuer.id} was deleted")
+        expires = claims["exp"] + LEEWAY_SECONDS
+        if issuer.single_use:
+            self._use(issuer, claims, expires, now)
         else:
-            self._remember(digest, _CachedToken(stamp, grant, until, source, keys))
-        return grant
+            self._cache.put(digest, _CachedToken(version, principal, expires, remote_jwks, keys))
+        return principal
 
-    def _trusted(self, claims: Mapping[str, Any]) -> tuple[TrustedIssuer | None, Principal | None]:
-        """The only issuer that the claims name, and what the token opens there; the store is let go of at once."""
+    def _find_issuer(self, claims: Mapping[str, Any]) -> tuple[TrustedIssuer | None, Principal | None]:
+        """Return the only issuer for these claims and the principal, both None if there are none or several."""
         audience = claims["aud"]
         with self._store.read(CONTROL) as control:
-            found = find_trusted(control, claims["iss"], [audience] if isinstance(audience, str) else audience)
-            if len(found) != 1:
-                apply_tenant_rules(control, _NOBODY)  # the same look at the store
+            issuers = find_trusted(control, claims["iss"], [audience] if isinstance(audience, str) else audience)
+            if len(issuers) != 1:
+                apply_tenant_rules(control, _NO_PRINCIPAL)  # reads as much as for a known issuer
                 return None, None
-            return found[0], apply_tenant_rules(control, found[0].principal(_scopes(claims, found[0])))
+            [issuer] = issuers
+            return issuer, apply_tenant_rules(control, issuer.principal(_requested_scopes(claims, issuer)))
 
-    def _keys(self, signed: CompactSignature, record: TrustedIssuer) -> tuple[RemoteJwks | None, JwkSet]:
-        if record.jwks_url is None:
-            return None, _stored_keys(record.keys or "")
-        source = self._sources.get(record.id, record.jwks_url)
-        return source, source.keys_for(signed.protected["alg"], signed.protected.get("kid"))
+    def _find_keys(self, signature: CompactSignature, issuer: TrustedIssuer) -> tuple[RemoteJwks | None, JwkSet]:
+        if issuer.jwks_url is None:
+            return None, _parse_stored_jwks(issuer.jwks or "")
+        remote_jwks = self._jwks_cache.get(issuer.id, issuer.jwks_url)
+        return remote_jwks, remote_jwks.keys_for(signature.protected["alg"], signature.protected.get("kid"))
 
-    def _use(self, record: TrustedIssuer, claims: Mapping[str, Any], until: float, moment: float) -> None:
-        name = claims.get("jti")
-        if not isinstance(name, str) or not name:
-            raise _RejectedToken(f"the issuer {record.id} wants each token to be used once, and it has no jti")
-        if not self._replays.check_and_remember(record.id, name, until, moment):
-            raise _RejectedToken(f"it was used before, or the issuer {record.id} has too many that are still valid")
-
-    def _remember(self, digest: bytes, entry: _CachedToken) -> None:
-        with self._lock:
-            self._known[digest] = entry
-            if len(self._known) > _KNOWN:
-                self._known.popitem(last=False)
+    def _use(self, issuer: TrustedIssuer, claims: Mapping[str, Any], expires: float, now: float) -> None:
+        jti = claims.get("jti")
+        if not isinstance(jti, str) or not jti:
+            raise _RejectedToken(f"the issuer {issuer.id} is for single use, which requires a jti")
+        if not self._used_jtis.check_and_remember(issuer.id, jti, expires, now):
+            raise _RejectedToken(f"it was used before, or too many tokens of the issuer {issuer.id} are in use")
 
 
-def _extracted(token: str) -> CompactSignature:
-    """The parts of a token whose header we would follow; nothing of it is verified."""
+def _parse_token(token: str) -> CompactSignature:
+    """Return the parts of a token with an acceptable header; the signature is not verified yet."""
     try:
-        signed = extract_compact(token.encode(), registry=_REGISTRY)
-        header: Any = signed.protected
+        signature = extract_compact(token.encode(), registry=_REGISTRY)
+        header: Any = signature.protected
         if not isinstance(header, dict) or header.get("alg") not in (RS256, ES256):
             raise _RejectedToken("its alg is not RS256 or ES256")
-        if not _NEVER.isdisjoint(header):
-            raise _RejectedToken("its header says where keys come from, or what must be understood")
+        if not _FORBIDDEN_HEADERS.isdisjoint(header):
+            raise _RejectedToken("its header contains or locates keys, or requires an extension")
         _REGISTRY.check_header(header)
     except (JoseError, ValueError, RecursionError) as error:
         raise _RejectedToken("it is malformed") from error
-    return signed
+    return signature
 
 
-def _claims(signed: CompactSignature, moment: float) -> dict[str, Any]:
-    """The claims, if they are what they must be and the token is in its time; nothing says yet who wrote them."""
+def _parse_claims(signature: CompactSignature, now: float) -> dict[str, Any]:
+    """Return the claims of a token that has all required ones and is valid now; they are not verified yet (J-02)."""
     try:
-        claims = orjson.loads(signed.payload)
+        claims = orjson.loads(signature.payload)
         if not isinstance(claims, dict):
-            raise _RejectedToken("its claims are no object")
+            raise _RejectedToken("its claims are not an object")
         required: Any = {name: {"essential": True} for name in ("iss", "aud", "exp", "iat")}
         checked = {name: claims[name] for name in (*required, "nbf") if name in claims}
-        JWTClaimsRegistry(now=int(moment), leeway=LEEWAY_SECONDS, **required).validate(checked)
+        JWTClaimsRegistry(now=int(now), leeway=LEEWAY_SECONDS, **required).validate(checked)
     except JoseError as error:
         raise _RejectedToken(f"{error.error} of {getattr(error, 'claim', 'a claim')}") from error
     except ValueError as error:
-        raise _RejectedToken("its claims are no JSON") from error
+        raise _RejectedToken("its claims are not JSON") from error
     if not 0 < claims["exp"] - claims["iat"] <= MAX_LIFETIME_SECONDS:
-        raise _RejectedToken("it lives longer than a day, or ends before it begins")
+        raise _RejectedToken("its lifetime is longer than a day, or not positive")
     return claims
 
 
-def _scopes(claims: Mapping[str, Any], record: TrustedIssuer) -> frozenset[str]:
-    """Those the token asks for that the issuer may have; all of these when it has no claim `scope`."""
+def _requested_scopes(claims: Mapping[str, Any], issuer: TrustedIssuer) -> frozenset[str]:
+    """Return the scopes of the claim `scope` that the issuer has; without the claim, all of the issuer (J-01)."""
     if "scope" not in claims:
-        return record.scopes
-    said = claims["scope"]
-    asked = said.split() if isinstance(said, str) else said
-    if not isinstance(asked, list) or not all(isinstance(each, str) for each in asked):
+        return issuer.scopes
+    scope = claims["scope"]
+    names = scope.split() if isinstance(scope, str) else scope
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _RejectedToken("its scope is neither text nor a list of texts")
-    return frozenset(each for each in asked if each in SATISFIED_BY and scope_satisfied(record.scopes, each))
+    return frozenset(name for name in names if name in SATISFIED_BY and scope_satisfied(issuer.scopes, name))
 
 
-def _is_signed(signed: CompactSignature, keys: JwkSet) -> bool:
-    header = signed.protected
-    return any(_verifies(signed, key) for key in keys.matching(header["alg"], header.get("kid")))
+def _is_signed_by_any(signature: CompactSignature, keys: JwkSet) -> bool:
+    header = signature.protected
+    return any(_is_signed_by(signature, key) for key in keys.matching(header["alg"], header.get("kid")))
 
 
-def _verifies(signed: CompactSignature, key: Key) -> bool:
+def _is_signed_by(signature: CompactSignature, key: PublicKey) -> bool:
     try:
-        return validate_compact(signed, key, registry=_REGISTRY)
+        return validate_compact(signature, key, registry=_REGISTRY)
     except (JoseError, ValueError):
         return False
 
 
 @lru_cache(maxsize=256)
-def _stored_keys(text: str) -> JwkSet:
+def _parse_stored_jwks(text: str) -> JwkSet:
     return parse_jwk_set(text.encode(), strict=True)
 
 
 @lru_cache(maxsize=2)
-def _stand_in(algorithm: str) -> Key:
-    """A key that nobody has signed with."""
+def _stand_in_key(algorithm: str) -> PublicKey:
+    """Return a key that has signed no token."""
     if algorithm == ES256:
         return ECKey.generate_key("P-256", private=False)
     return RSAKey.import_key(RSAPublicNumbers(65537, secrets.randbits(2048) | 1 << 2047 | 1).public_key())

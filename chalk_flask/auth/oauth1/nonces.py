@@ -1,74 +1,76 @@
-"""Nonces of signed requests: each request is let in once (RFC 5849, section 3.3; digest 9.2)."""
+"""Cache of the nonces of signed requests, so that each request is accepted once (RFC 5849, section 3.3; O-03)."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 
-__all__ = ["MAX_AGE_SECONDS", "MAX_AHEAD_SECONDS", "NonceCache"]
+__all__ = ["NonceCache"]
 
 MAX_AGE_SECONDS = 600
-"""Seconds that a timestamp may lie in the past (clients of 1.1 ask for ten minutes at least)."""
+"""Maximal age of a timestamp; clients of OneRoster 1.1 require at least ten minutes."""
 MAX_AHEAD_SECONDS = 300
-"""Seconds that it may lie in the future."""
+"""Maximal distance of a timestamp in the future."""
+DEFAULT_MAX_NONCES = 100_000
+CLEANUP_INTERVAL_SECONDS = 60
 
 
 class NonceCache:
-    """The (client, timestamp, nonce) of the requests that were let in, for as long as their timestamps are valid.
+    """Cache of the nonces of accepted requests, while their timestamps are valid. Thread-safe.
 
-    Of a client that signs more than `most` in that time the oldest are forgotten, and whatever is as old is refused.
-    They are known to this process, and until it ends. Safe for use by many threads at once.
+    It lasts as long as the process. If a client exceeds `max_nonces`, its oldest nonces are dropped, and requests with
+    timestamps as old as theirs are rejected.
     """
 
-    def __init__(self, most: int = 100_000) -> None:
-        self._most = most
+    def __init__(self, max_nonces: int = DEFAULT_MAX_NONCES) -> None:
+        self._max_nonces = max_nonces
         self._lock = threading.Lock()
         self._clients: dict[str, _ClientNonces] = {}
-        self._due = 0
+        self._next_cleanup = 0
 
-    def check_and_remember(self, client: str, timestamp: int, nonce: str, now: int) -> bool:
-        """Whether the timestamp, in seconds as `now` is, is within PAST and FUTURE, and the nonce new; it then is not.
+    def check_and_remember(self, client_id: str, timestamp: int, nonce: str, now: int) -> bool:
+        """Remember a request, and return True if its timestamp is valid and its nonce new.
 
-        The ends of the window are part of it.
+        Timestamps from MAX_AGE_SECONDS before `now` to MAX_AHEAD_SECONDS after it are valid. All are epoch seconds.
         """
         if not now - MAX_AGE_SECONDS <= timestamp <= now + MAX_AHEAD_SECONDS:
             return False
         with self._lock:
-            if now >= self._due:
-                self._sweep(now)
-            seen = self._clients.setdefault(client, _ClientNonces())
-            # Python's hash of a text is keyed anew in every process and takes a fraction of the room.
-            return seen.take(timestamp, hash(nonce), self._most)
+            if now >= self._next_cleanup:
+                self._remove_expired(now)
+            nonces = self._clients.setdefault(client_id, _ClientNonces())
+            # The hash of a text has another key in each process, and takes a fraction of the memory.
+            return nonces.check_and_remember(timestamp, hash(nonce), self._max_nonces)
 
-    def _sweep(self, now: int) -> None:
-        self._due = now + 60
-        for client, seen in list(self._clients.items()):
-            seen.forget(now - MAX_AGE_SECONDS)
-            if not seen.seconds and seen.floor < now - MAX_AGE_SECONDS:
-                del self._clients[client]
+    def _remove_expired(self, now: int) -> None:
+        self._next_cleanup = now + CLEANUP_INTERVAL_SECONDS
+        for client_id, nonces in list(self._clients.items()):
+            nonces.remove_before(now - MAX_AGE_SECONDS)
+            if not nonces.by_second and nonces.last_removed < now - MAX_AGE_SECONDS:
+                del self._clients[client_id]
 
 
 @dataclass(slots=True)
 class _ClientNonces:
-    """The nonces of one client by second, and the second up to which they are forgotten."""
+    """Nonces of one client by second, and the last second whose nonces were removed."""
 
-    seconds: dict[int, set[int]] = field(default_factory=dict)
+    by_second: dict[int, set[int]] = field(default_factory=dict)
     count: int = 0
-    floor: int = -1
+    last_removed: int = -1
 
-    def take(self, timestamp: int, nonce: int, most: int) -> bool:
-        if timestamp <= self.floor:
+    def check_and_remember(self, timestamp: int, nonce: int, max_nonces: int) -> bool:
+        if timestamp <= self.last_removed:
             return False
-        nonces = self.seconds.setdefault(timestamp, set())
+        nonces = self.by_second.setdefault(timestamp, set())
         if nonce in nonces:
             return False
         nonces.add(nonce)
         self.count += 1
-        if self.count > most:
-            self.forget(min(self.seconds) + 1)
+        if self.count > max_nonces:
+            self.remove_before(min(self.by_second) + 1)
         return True
 
-    def forget(self, before: int) -> None:
-        self.floor = max(self.floor, before - 1)
-        for second in [each for each in self.seconds if each < before]:
-            self.count -= len(self.seconds.pop(second))
+    def remove_before(self, timestamp: int) -> None:
+        self.last_removed = max(self.last_removed, timestamp - 1)
+        for second in [each for each in self.by_second if each < timestamp]:
+            self.count -= len(self.by_second.pop(second))

@@ -1,6 +1,6 @@
-"""Secrets that must be read again: sealed in the store, under a key that lies in a file beside it.
+"""Encryption of secrets in the store, with a key in a file next to it.
 
-A copy of the store alone opens nothing, and neither does the key alone.
+A copy of the store alone, or of the key alone, reveals no secret.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
 __all__ = ["KEY_FILE_NAME", "SecretCipher", "SecretUnavailableError"]
 
 KEY_FILE_NAME = "secrets.key"
-"""The name of the key file below the setting `data`."""
+"""Name of the key file below the setting `data`."""
 
 
 class SecretUnavailableError(Exception):
-    """A secret cannot be sealed or opened; the message names the key file and says what to do, and holds no secret."""
+    """Error of encrypting or decrypting a secret.
+
+    The message names the key file and says what to do. It contains no secret.
+    """
 
 
 class SecretCipher:
-    """Seals and opens secrets with the key in a folder. A key file that is put back is noticed at once.
+    """Cipher (Fernet) whose key is in a file of `folder`. A changed key file is noticed at once.
 
-    Safe for use by many threads and processes at once.
+    Safe for many threads and processes.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -33,28 +36,28 @@ class SecretCipher:
         self._key_file = KeyFile(self._path)
 
     def encrypt(self, secret: str) -> str:
-        """The secret in a form that only `open` reads. Makes the key when there is none. Raises SecretUnavailableError."""
+        """Return the encrypted secret. Creates the key if there is none. Raises SecretUnavailableError."""
         try:
-            return _fernet(self._key_file.key()).encrypt(secret.encode()).decode()
+            return _fernet(self._key_file.read_or_create()).encrypt(secret.encode()).decode()
         except KeyFileError as error:
             raise SecretUnavailableError(str(error)) from error
 
-    def decrypt(self, sealed: str) -> str:
-        """The secret that was sealed. Raises SecretUnavailableError when the key is missing, damaged or another one."""
+    def decrypt(self, encrypted: str) -> str:
+        """Return the secret. Raises SecretUnavailableError if the key is missing, damaged or another one."""
         try:
-            key = self._key_file.existing()
+            key = self._key_file.read()
         except KeyFileError as error:
             raise SecretUnavailableError(str(error)) from error
         if key is None:
             raise SecretUnavailableError(
-                f"the key file {self._path}, under which this secret was sealed, is not there: put it back"
+                f"the key file {self._path}, which this secret is encrypted with, is missing: restore it"
             )
         try:
-            return _fernet(key).decrypt(sealed.encode()).decode()
+            return _fernet(key).decrypt(encrypted.encode()).decode()
         except InvalidToken as error:
             raise SecretUnavailableError(
-                f"the key file {self._path} holds another key than the one under which this secret was sealed: put the"
-                " right one back"
+                f"the key file {self._path} contains another key than the one that this secret is encrypted with:"
+                " restore the right file"
             ) from error
 
 

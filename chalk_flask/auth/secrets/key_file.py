@@ -1,4 +1,4 @@
-"""A key in a file of its own, outside of the store: a copy of the database alone signs nothing."""
+"""Key in a file outside of the store, so that a copy of the database alone signs and decrypts nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from chalk_flask.files import create_once, make_private_folder
+
 __all__ = ["KeyFile", "KeyFileError"]
 
 KEY_BYTES = 32
@@ -14,75 +16,56 @@ KEY_BYTES = 32
 
 
 class KeyFileError(Exception):
-    """A key file cannot be made or read, or holds something else; the message names the file and what to do."""
+    """Error of creating or reading a key file; the message names the file and says what to do."""
 
 
 class KeyFile:
-    """256 random bits that the owner of the file alone can read, made when they are first asked for.
+    """File with 256 random bits that only its owner can read, created on the first use.
 
-    All processes that use the file agree on them. When the file is replaced or removed, the next one who asks notices.
+    All processes that use the file agree on the key. A replaced or deleted file is noticed at the next call.
+    Thread-safe.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._name = str(path)
-        self._seen: tuple[object, bytes] | None = None
+        self._cache: tuple[object, bytes] | None = None
 
-    def key(self) -> bytes:
-        """The key; made if there is none. Raises KeyFileError."""
-        key = self.existing()
+    def read_or_create(self) -> bytes:
+        """Return the key, which is created if there is none. Raises KeyFileError."""
+        key = self.read()
         if key is None:
-            self._make()
-            key = self.existing()
+            self._create()
+            key = self.read()
         if key is None:
-            raise KeyFileError(f"{self._path} was removed while it was being made: try again")
+            raise KeyFileError(f"the key file {self._path} was deleted while it was created: try again")
         return key
 
-    def existing(self) -> bytes | None:
-        """The key, or None when nobody has made it yet. Raises KeyFileError."""
+    def read(self) -> bytes | None:
+        """Return the key, or None if there is no key file. Raises KeyFileError."""
         try:
-            seen, status = self._seen, os.stat(self._name)  # noqa: PTH116 - asked for each request, and twice as quick
+            cache, status = self._cache, os.stat(self._name)  # noqa: PTH116 - twice as fast, and run for each request
             identity = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if seen is None or seen[0] != identity:
-                self._seen = seen = (identity, self._parsed(self._path.read_bytes()))
-            return seen[1]
+            if cache is None or cache[0] != identity:
+                self._cache = cache = (identity, self._parse(self._path.read_bytes()))
+            return cache[1]
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise KeyFileError(f"the key file {self._path} cannot be read: {error.strerror}") from error
+            raise KeyFileError(f"cannot read the key file {self._path}: {error.strerror}") from error
 
-    def _parsed(self, content: bytes) -> bytes:
+    def _parse(self, content: bytes) -> bytes:
         with suppress(ValueError):
             key = bytes.fromhex(content.decode().strip())
             if len(key) == KEY_BYTES:
                 return key
-        raise KeyFileError(f"{self._path} holds no key of this service: put the right one back, or remove it")
+        raise KeyFileError(
+            f"the key file {self._path} contains no key of this service: restore the right file, or delete it"
+        )
 
-    def _make(self) -> None:
-        """Written whole under another name, then linked, which fails if another process was first: its key is taken."""
-        written = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
+    def _create(self) -> None:
         try:
-            _private_folder(self._path.parent)
-            try:
-                _write(written, secrets.token_hex(KEY_BYTES).encode() + b"\n")
-                with suppress(FileExistsError):
-                    os.link(written, self._path)
-            finally:
-                written.unlink(missing_ok=True)
+            make_private_folder(self._path.parent)
+            create_once(self._path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
         except OSError as error:
-            raise KeyFileError(f"the key file {self._path} cannot be made: {error.strerror}") from error
-
-
-def _private_folder(folder: Path) -> None:
-    """The folder and what is missing above it, each for its owner alone."""
-    if not folder.exists():
-        _private_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+            raise KeyFileError(f"cannot create the key file {self._path}: {error.strerror}") from error

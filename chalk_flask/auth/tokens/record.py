@@ -1,54 +1,48 @@
-"""What is kept of a bearer token: everything but the token, and how that stands in the store."""
+"""API token as it is stored: everything but the token itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
-import orjson
-
-from backends import Record
+from chalk_flask.auth.credential import RevocableCredential
 from chalk_flask.permissions.principal import Principal
-from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import sort_scopes
+from chalk_flask.times import format_timestamp, parse_timestamp
 
 __all__ = ["ApiToken"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiToken:
-    """A token as its operator sees it. `prefix` is its beginning (None: only its hash was ever known here)."""
+class ApiToken(RevocableCredential):
+    """API token of a tenant.
 
-    id: str
-    label: str
-    tenant: str
-    scopes: frozenset[str]
+    `prefix` is the beginning of the token, or None for a token that was registered by its SHA-256.
+    """
+
     prefix: str | None
-    created: datetime
-    restrictions: AccessRestrictions = NO_RESTRICTIONS
     expires: datetime | None = None
     last_used: datetime | None = None
-    revoked: datetime | None = None
 
     @property
     def principal(self) -> Principal:
-        """What the token lets its bearer do as long as it is valid."""
+        """Principal of the token while it is valid, before the rules of the tenant."""
         return Principal(self.tenant, self.scopes, self.id, self.restrictions)
 
-    def valid_at(self, moment: datetime) -> bool:
-        """Whether the token opens anything at that moment."""
-        return self.revoked is None and (self.expires is None or moment < self.expires)
+    def is_valid_at(self, time: datetime) -> bool:
+        """Return True if the token is neither revoked nor expired at that time."""
+        return self.revoked is None and (self.expires is None or time < self.expires)
 
-    def state_at(self, moment: datetime) -> str:
-        """`active`, `expired` or `revoked`."""
+    def state_at(self, time: datetime) -> str:
+        """Return `active`, `expired` or `revoked`."""
         if self.revoked is not None:
             return "revoked"
-        return "active" if self.valid_at(moment) else "expired"
+        return "active" if self.is_valid_at(time) else "expired"
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that is stored and shown; moments in UTC with milliseconds, null where nothing happened."""
+        """Return the JSON object that is stored and shown; times are text in UTC with milliseconds."""
         return {
             "id": self.id,
             "label": self.label,
@@ -56,43 +50,22 @@ class ApiToken:
             "scopes": sort_scopes(self.scopes),
             "limits": self.restrictions.to_dict(),
             "prefix": self.prefix,
-            "created": _written(self.created),
-            "expires": _written(self.expires),
-            "lastUsed": _written(self.last_used),
-            "revoked": _written(self.revoked),
+            "created": format_timestamp(self.created),
+            "expires": format_timestamp(self.expires),
+            "lastUsed": format_timestamp(self.last_used),
+            "revoked": format_timestamp(self.revoked),
         }
 
-    def to_record(self, digest: str) -> Record:
-        """The record in the collection `tokens`, under the SHA-256 of the token in hexadecimal digits."""
-        return Record(digest, orjson.dumps(self.to_dict()), {"id": self.id, "tenant": self.tenant})
-
     @classmethod
-    def parse(cls, body: bytes) -> ApiToken:
-        """The token that a stored body describes."""
-        return cls.from_dict(orjson.loads(body))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ApiToken:
-        """The token that a stored object describes."""
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the token that a stored object describes."""
         return cls(
-            id=data["id"],
-            label=data["label"],
-            tenant=data["tenant"],
-            scopes=frozenset(data["scopes"]),
-            restrictions=AccessRestrictions.from_dict(data.get("limits")),
+            **cls._common_arguments(data),
             prefix=data["prefix"],
-            created=datetime.fromisoformat(data["created"]),
-            expires=_read(data["expires"]),
-            last_used=_read(data["lastUsed"]),
-            revoked=_read(data["revoked"]),
+            expires=parse_timestamp(data["expires"]),
+            last_used=parse_timestamp(data["lastUsed"]),
+            revoked=parse_timestamp(data["revoked"]),
         )
 
-
-def _written(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _read(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    def _indexed_values(self) -> dict[str, str]:
+        return {"id": self.id, "tenant": self.tenant}

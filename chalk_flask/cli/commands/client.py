@@ -132,7 +132,7 @@ def _client_store(settings: Settings) -> AbstractContextManager[ClientStore]:
     from chalk_flask.auth.clients.store import ClientError, ClientStore
     from chalk_flask.auth.secrets.encryption import SecretCipher
 
-    return open_credentials(settings, lambda store: ClientStore(store, vault=SecretCipher(settings.data)), ClientError)
+    return open_credentials(settings, lambda store: ClientStore(store, cipher=SecretCipher(settings.data)), ClientError)
 
 
 def _read_public_keys(path: str | None) -> dict[str, Any] | None:

@@ -86,9 +86,9 @@ def add(
             tenant,
             jwks_url=jwks_url,
             jwks=jwks,
-            replay=single_use or single_use_alias,
+            single_use=single_use or single_use_alias,
             label=label,
-            limits=restrictions,
+            restrictions=restrictions,
         )
     echo_result(as_json, record.to_dict(), _added_text(record))
 
@@ -138,7 +138,7 @@ def _added_text(record: TrustedIssuer) -> str:
         ("id", record.id),
         ("tenant", record.tenant),
         ("keys", record.jwks_url or f"{len(data['jwks']['keys'])} stored"),
-        *([("use", "each token is accepted once")] if record.replay else []),
+        *([("use", "each token is accepted once")] if record.single_use else []),
         *(("scope", scope) for scope in data["scopes"]),
         *([("limits", record.restrictions)] if data["limits"] else []),
     ]

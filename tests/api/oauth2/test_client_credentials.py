@@ -27,7 +27,7 @@ from tests.api.oauth2.conftest import (
     request_token,
     token_body,
 )
-from tests.support.keys import ec_key, key_set
+from tests.support.keys import ec_key, make_jwks
 
 
 def basic(text: str | bytes) -> dict[str, str]:
@@ -73,7 +73,7 @@ def client_values(services: Services) -> dict[str, str]:
     TenantStore(services.store).create(tenant)
     foreign_secret, foreign = services.clients.create("of the north", DEFAULT, tenant)
     TenantStore(services.store).delete(tenant)
-    _, keyed = services.clients.create("with a key", DEFAULT, jwks=parse_public_keys(key_set(ec_key("a"))))
+    _, keyed = services.clients.create("with a key", DEFAULT, jwks=parse_public_keys(make_jwks(ec_key("a"))))
     both = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
     return {
         "id": client_id, "secret": secret, "SECRET": secret.upper(), "revoked": revoked, "both": both,

@@ -39,7 +39,7 @@ from tests.api.oauth2.conftest import (
     token_body,
 )
 from tests.conftest import services_of
-from tests.support.keys import ec_key, key_set, rsa_key, signed
+from tests.support.keys import ec_key, make_jwks, rsa_key, sign_jwt
 
 
 @pytest.mark.parametrize("path", [*PATHS, TOKEN_PATH + "/"])
@@ -146,7 +146,7 @@ def test_other_methods_than_post_are_405(client: FlaskClient, method: str) -> No
 
 
 def create_key_client(services: Services) -> str:
-    return services.clients.create("signs", DEFAULT, jwks=parse_public_keys(key_set(rsa_key("a"), ec_key("a"))))[1].id
+    return services.clients.create("signs", DEFAULT, jwks=parse_public_keys(make_jwks(rsa_key("a"), ec_key("a"))))[1].id
 
 
 def sign_assertion(client_id: str, **claims: Any) -> str:
@@ -158,7 +158,7 @@ def sign_assertion(client_id: str, **claims: Any) -> str:
         "exp": now + 60,
         "jti": str(uuid.uuid4()),
     }
-    return signed(ec_key("a"), **(defaults | claims))
+    return sign_jwt(ec_key("a"), **(defaults | claims))
 
 
 def request_token_signed(client: FlaskClient, text: str, kind: str = JWT_BEARER, **form: str) -> TestResponse:
@@ -228,7 +228,7 @@ def test_unusable_key_file_is_a_logged_server_error(tmp_path: Path, caplog: pyte
     assert (response.status_code, response.content_type) == (500, "application/json")
     assert response.json is not None
     assert response.json["error"] == "server_error"
-    assert "access-tokens.key holds no key of this service" in caplog.text
+    assert "access-tokens.key contains no key of this service" in caplog.text
     assert "spoilt" not in caplog.text
 
 

@@ -179,9 +179,9 @@ def test_feed_contains_what_the_scopes_open(app: Flask, tmp_path: Path) -> None:
     assert entities([ROSTER_CORE]) == ["user"]
     token, _ = tokens.create("grades", [GRADEBOOK])
     error_message(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
-    token, _ = tokens.create("school", ALL, limits=AccessRestrictions(orgs=frozenset({"org-2"})))
+    token, _ = tokens.create("school", ALL, restrictions=AccessRestrictions(orgs=frozenset({"org-2"})))
     assert "limited" in error_message(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
-    token, _ = tokens.create("no results", ALL, limits=AccessRestrictions(denied=frozenset({"results"})))
+    token, _ = tokens.create("no results", ALL, restrictions=AccessRestrictions(denied=frozenset({"results"})))
     assert "result" not in [change["entity"] for change in read_page(Consumer(app, token), "since=1")["changes"]]
 
 
@@ -194,7 +194,7 @@ def test_feed_is_under_chalks_root_only(app: Flask) -> None:
 def test_feed_omits_references_to_denied_collections(app: Flask, tmp_path: Path) -> None:
     load(app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
     restrictions = AccessRestrictions(denied=frozenset({"orgs"}))
-    token, _ = services_of(app).tokens.create("no orgs", ALL, limits=restrictions)
+    token, _ = services_of(app).tokens.create("no orgs", ALL, restrictions=restrictions)
     [change] = read_page(Consumer(app, token), "since=1")["changes"]
     assert change["record"]["orgs"] == []
     assert {"user": change["record"]} == Consumer(app, token).get(f"{CHALK}/users/pupil-1").json

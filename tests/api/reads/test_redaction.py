@@ -38,7 +38,7 @@ def restricted(served: Flask) -> RestrictedConsumer:
     """Factory of clients whose token has restrictions, given as on the command line."""
 
     def make(**named: list[str]) -> Consumer:
-        token, _ = services_of(served).tokens.create("limited", ALL, limits=AccessRestrictions.parse(**named))
+        token, _ = services_of(served).tokens.create("limited", ALL, restrictions=AccessRestrictions.parse(**named))
         return Consumer(served, token)
 
     return make
@@ -259,7 +259,7 @@ def test_cached_parents_are_not_shared_between_policies(restricted: RestrictedCo
 @pytest.mark.reading("L-05")
 def test_cached_references_are_valid_for_one_revision(serve: Callable[..., Flask]) -> None:
     app = serve()
-    token, _ = services_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(orgs=["s-1"]))
+    token, _ = services_of(app).tokens.create("limited", ALL, restrictions=AccessRestrictions.parse(orgs=["s-1"]))
     consumer = Consumer(app, token)
 
     def orgs() -> list[str]:
@@ -280,7 +280,7 @@ def test_every_chunk_of_a_stream_is_redacted(serve: Callable[..., Flask]) -> Non
         many = [row | {"sourcedId": f"v-{n:04}", "agents": [f"v-{n + 1:04}", "u-5"]} for n in range(1500)]
         transaction.put("users", [FILES["users"].record(user) for user in many])
     restrictions = AccessRestrictions.parse(orgs=["s-1"], redacted=["email"])
-    consumer = Consumer(app, services_of(app).tokens.create("limited", ALL, limits=restrictions)[0])
+    consumer = Consumer(app, services_of(app).tokens.create("limited", ALL, restrictions=restrictions)[0])
     users = items(consumer.get(f"{CHALK}/users?filter=sourcedId>='v-'"))
     assert len(users) == 1500
     for n, user in enumerate(users):
@@ -308,6 +308,8 @@ def test_metadata_is_redacted_at_any_depth(redacted: str, rest: dict[str, Any], 
     row = next(row for row in ROSTER["orgs"] if row["sourcedId"] == "s-1") | {"metadata": metadata}
     with services_of(app).store.write("default") as transaction:
         transaction.put("orgs", [FILES["orgs"].record(row)])
-    token, _ = services_of(app).tokens.create("limited", ALL, limits=AccessRestrictions.parse(redacted=[redacted]))
+    token, _ = services_of(app).tokens.create(
+        "limited", ALL, restrictions=AccessRestrictions.parse(redacted=[redacted])
+    )
     org: Any = Consumer(app, token).get("/orgs/s-1").json
     assert org["org"]["metadata"] == {name: value for name, value in rest.items() if value is not None}

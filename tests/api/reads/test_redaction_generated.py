@@ -227,7 +227,7 @@ class ServicePair:
             name: None if (values := getattr(restrictions, name)) is None else frozenset(values)
             for name in ("orgs", "grades", "classes", "denied", "redacted")
         }
-        token, _ = services_of(self.whole).tokens.create("restricted", ALL, limits=AccessRestrictions(**sets))
+        token, _ = services_of(self.whole).tokens.create("restricted", ALL, restrictions=AccessRestrictions(**sets))
         return Consumer(self.whole, token)
 
     def close(self) -> None:

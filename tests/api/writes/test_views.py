@@ -233,7 +233,7 @@ def test_other_methods_of_write_routes_are_405(tool: Tool, root: str, method: st
 
 def restricted_tool(app: Flask, **restrictions: frozenset[str]) -> Tool:
     """Return a tool whose token has restrictions."""
-    token, _ = services_of(app).tokens.create("restricted_tool", ALL, limits=AccessRestrictions(**restrictions))
+    token, _ = services_of(app).tokens.create("restricted_tool", ALL, restrictions=AccessRestrictions(**restrictions))
     assert token is not None
     return Tool(app, token)
 

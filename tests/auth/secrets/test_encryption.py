@@ -1,38 +1,39 @@
-"""Secrets that must be read again are sealed under a key in a file, and a lost key is told."""
+"""Encrypted secrets: readable with the key file only, and a lost key is reported."""
 
 from __future__ import annotations
 
 import multiprocessing
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backends import Backend, Query, open_store
-from chalk_flask.auth.clients.store import COLLECTION, ClientError, ClientStore, OAuthClient
+from backends import Backend, Query
+from chalk_flask.auth.clients.record import OAuthClient
+from chalk_flask.auth.clients.store import COLLECTION, ClientError, ClientStore
 from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher, SecretUnavailableError
 from chalk_flask.permissions.scopes import DEFAULT
-from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import CONTROL
 
-SECRET = "a secret that no store shows"
+SECRET = "a secret that no store contains"
 
 
-def sealing(folder: Path, start: object) -> str:
-    start.wait(10)  # type: ignore[attr-defined]  # a barrier of the context that started us
+def encrypt_after(folder: Path, barrier: Any) -> str:
+    """Encrypt SECRET when all processes have started."""
+    barrier.wait(30)
     return SecretCipher(folder).encrypt(SECRET)
 
 
-def made(clients: ClientStore, oauth1: bool = False) -> tuple[str, OAuthClient]:
-    secret, record = clients.create("a signer", DEFAULT, oauth1=oauth1)
+def create_client(clients: ClientStore, oauth1: bool = False) -> tuple[str, OAuthClient]:
+    secret, client = clients.create("a client", DEFAULT, oauth1=oauth1)
     assert secret is not None
-    return secret, record
+    return secret, client
 
 
-def stored(store: Backend) -> bytes:
+def stored_clients(store: Backend) -> bytes:
     with store.read(CONTROL) as snapshot:
         return snapshot.find(Query(COLLECTION)).body()
 
@@ -43,145 +44,133 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(storage: str) -> Iterator[Backend]:
-    with open_store(storage, COLLECTIONS) as opened:
-        yield opened
-
-
-@pytest.fixture
 def clients(store: Backend, folder: Path) -> ClientStore:
-    return ClientStore(store, vault=SecretCipher(folder))
+    return ClientStore(store, cipher=SecretCipher(folder))
 
 
-def test_what_is_sealed_is_opened_by_whoever_has_the_key(folder: Path) -> None:
-    sealed = SecretCipher(folder).encrypt(SECRET)
-    assert SECRET not in sealed
-    assert SecretCipher(folder).decrypt(sealed) == SECRET
+def test_secret_is_decrypted_with_the_same_key_file(folder: Path) -> None:
+    encrypted = SecretCipher(folder).encrypt(SECRET)
+    assert SECRET not in encrypted
+    assert SecretCipher(folder).decrypt(encrypted) == SECRET
 
 
-def test_the_same_secret_looks_different_each_time(folder: Path) -> None:
-    vault = SecretCipher(folder)
-    assert vault.encrypt(SECRET) != vault.encrypt(SECRET)
+def test_same_secret_is_encrypted_differently_each_time(folder: Path) -> None:
+    cipher = SecretCipher(folder)
+    assert cipher.encrypt(SECRET) != cipher.encrypt(SECRET)
 
 
-def test_the_key_and_its_folder_are_for_their_owner_alone(folder: Path) -> None:
-    SecretCipher(folder).encrypt(SECRET)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / KEY_FILE_NAME).stat().st_mode) == 0o600
-    assert [each.name for each in folder.iterdir()] == [KEY_FILE_NAME]
-
-
-def test_threads_that_are_the_first_agree_on_a_key(folder: Path) -> None:
+def test_threads_agree_on_a_new_key(folder: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        sealed = list(pool.map(lambda _: SecretCipher(folder).encrypt(SECRET), range(24)))
-    assert {SecretCipher(folder).decrypt(each) for each in sealed} == {SECRET}
+        encrypted = list(pool.map(lambda _: SecretCipher(folder).encrypt(SECRET), range(24)))
+    assert {SecretCipher(folder).decrypt(each) for each in encrypted} == {SECRET}
 
 
-def test_processes_that_are_the_first_agree_on_a_key(folder: Path) -> None:
+@pytest.mark.slow
+def test_processes_agree_on_a_new_key(folder: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Manager() as shared, context.Pool(3) as pool:
-        sealed = pool.starmap(sealing, [(folder, shared.Barrier(3))] * 3)
-    assert {SecretCipher(folder).decrypt(each) for each in sealed} == {SECRET}
+        encrypted = pool.starmap(encrypt_after, [(folder, shared.Barrier(3))] * 3)
+    assert {SecretCipher(folder).decrypt(each) for each in encrypted} == {SECRET}
 
 
-def test_opening_makes_no_key(folder: Path) -> None:
-    with pytest.raises(SecretUnavailableError, match=f"{KEY_FILE_NAME}.* is not there: put it back"):
+def test_decryption_creates_no_key(folder: Path) -> None:
+    with pytest.raises(SecretUnavailableError, match=f"{KEY_FILE_NAME}.* is missing: restore it"):
         SecretCipher(folder).decrypt("anything")
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("content", ["", "no key", "00" * 31, "zz" * 32])
-def test_a_damaged_key_file_is_named(folder: Path, content: str) -> None:
-    vault = SecretCipher(folder)
-    sealed = vault.encrypt(SECRET)
+@pytest.mark.parametrize("content", ["", "00" * 31])
+def test_damaged_key_file_is_named(folder: Path, content: str) -> None:
+    cipher = SecretCipher(folder)
+    encrypted = cipher.encrypt(SECRET)
     (folder / KEY_FILE_NAME).write_text(content)
-    for attempt in (partial(vault.decrypt, sealed), partial(vault.encrypt, SECRET)):
-        with pytest.raises(SecretUnavailableError, match=KEY_FILE_NAME) as refused:
+    attempts: list[Callable[[], str]] = [partial(cipher.decrypt, encrypted), partial(cipher.encrypt, SECRET)]
+    for attempt in attempts:
+        with pytest.raises(SecretUnavailableError, match=KEY_FILE_NAME) as error:
             attempt()
-        assert SECRET not in str(refused.value)
+        assert SECRET not in str(error.value)
 
 
-def test_another_key_opens_nothing_until_the_right_one_is_back(folder: Path, tmp_path: Path) -> None:
-    vault = SecretCipher(folder)
-    sealed = vault.encrypt(SECRET)
-    right = (folder / KEY_FILE_NAME).read_bytes()
+def test_other_key_decrypts_nothing_until_the_right_one_is_restored(folder: Path, tmp_path: Path) -> None:
+    cipher = SecretCipher(folder)
+    encrypted = cipher.encrypt(SECRET)
+    key = (folder / KEY_FILE_NAME).read_bytes()
     SecretCipher(tmp_path / "other").encrypt(SECRET)
     (folder / KEY_FILE_NAME).write_bytes((tmp_path / "other" / KEY_FILE_NAME).read_bytes())
-    with pytest.raises(SecretUnavailableError, match="holds another key"):
-        vault.decrypt(sealed)
-    (folder / KEY_FILE_NAME).write_bytes(right)
-    assert vault.decrypt(sealed) == SECRET
+    with pytest.raises(SecretUnavailableError, match="contains another key"):
+        cipher.decrypt(encrypted)
+    (folder / KEY_FILE_NAME).write_bytes(key)
+    assert cipher.decrypt(encrypted) == SECRET
 
 
-@pytest.mark.parametrize("sealed", ["", "gAAAAA", "\N{SNOWMAN}", "=" * 200])
-def test_what_was_never_sealed_is_not_opened(folder: Path, sealed: str) -> None:
-    vault = SecretCipher(folder)
-    vault.encrypt(SECRET)
+@pytest.mark.parametrize("text", ["", "gAAAAA", "\N{SNOWMAN}", "=" * 200])
+def test_text_that_was_not_encrypted_is_rejected(folder: Path, text: str) -> None:
+    cipher = SecretCipher(folder)
+    cipher.encrypt(SECRET)
     with pytest.raises(SecretUnavailableError):
-        vault.decrypt(sealed)
+        cipher.decrypt(text)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_unusable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(SecretUnavailableError, match="data"):
         SecretCipher(tmp_path / "data").encrypt(SECRET)
 
 
-def test_the_store_holds_a_clients_secret_sealed_and_only_if_it_signs(
+@pytest.mark.every_backend
+def test_store_contains_the_encrypted_secret_of_signing_clients_only(
     clients: ClientStore, store: Backend, folder: Path
 ) -> None:
-    plain, unsigned = made(clients)
-    secret, signing = made(clients, oauth1=True)
-    assert (unsigned.uses_oauth1, signing.uses_oauth1) == (False, True)
-    assert plain.encode() not in stored(store)
-    assert secret.encode() not in stored(store)
-    assert stored(store).count(b'"sealed"') == 1
-    assert SecretCipher(folder).decrypt(signing.secrets[0].sealed or "") == secret
-    assert OAuthClient.parse(signing.to_record().body).secrets == signing.secrets
+    plain_secret, plain = create_client(clients)
+    secret, signing = create_client(clients, oauth1=True)
+    assert (plain.uses_oauth1, signing.uses_oauth1) == (False, True)
+    assert plain_secret.encode() not in stored_clients(store)
+    assert secret.encode() not in stored_clients(store)
+    assert stored_clients(store).count(b'"sealed"') == 1
+    assert SecretCipher(folder).decrypt(signing.secrets[0].encrypted or "") == secret
+    assert OAuthClient.parse(signing.to_record(signing.id).body).secrets == signing.secrets
 
 
-def test_no_record_shows_its_sealed_secret(clients: ClientStore) -> None:
-    _, record = made(clients, oauth1=True)
-    sealed = record.secrets[0].sealed
-    assert sealed
-    assert sealed not in repr(record)
-    assert sealed not in str(record.public_dict())
-    assert record.public_dict()["oauth1"] is True
+def test_client_shows_no_encrypted_secret(clients: ClientStore) -> None:
+    _, client = create_client(clients, oauth1=True)
+    encrypted = client.secrets[0].encrypted
+    assert encrypted
+    assert encrypted not in repr(client)
+    assert encrypted not in str(client.public_dict())
+    assert client.public_dict()["oauth1"] is True
 
 
-def test_no_key_is_made_for_clients_that_do_not_sign(clients: ClientStore, folder: Path) -> None:
-    made(clients)
+def test_client_without_oauth1_creates_no_key(clients: ClientStore, folder: Path) -> None:
+    create_client(clients)
     assert not folder.exists()
 
 
-def test_a_lost_key_is_told_when_the_next_client_is_made_and_no_new_one_hides_the_loss(
-    clients: ClientStore, folder: Path
-) -> None:
-    _, first = made(clients, oauth1=True)
+def test_lost_key_is_reported_and_not_replaced(clients: ClientStore, folder: Path) -> None:
+    _, client = create_client(clients, oauth1=True)
     (folder / KEY_FILE_NAME).unlink()
-    with pytest.raises(ClientError, match=f"{KEY_FILE_NAME}.* is not there"):
+    with pytest.raises(ClientError, match=f"{KEY_FILE_NAME}.* is missing"):
         clients.create("another", DEFAULT, oauth1=True)
     assert not (folder / KEY_FILE_NAME).exists()
-    assert made(clients)
-    clients.revoke(first.id)
-    assert made(clients, oauth1=True)[1].uses_oauth1
+    assert create_client(clients)
+    clients.revoke(client.id)
+    assert create_client(clients, oauth1=True)[1].uses_oauth1
 
 
-def test_a_wrong_key_is_told_when_the_next_client_is_made(clients: ClientStore, folder: Path) -> None:
-    made(clients, oauth1=True)
+def test_wrong_key_is_reported_when_a_client_is_created(clients: ClientStore, folder: Path) -> None:
+    create_client(clients, oauth1=True)
     (folder / KEY_FILE_NAME).unlink()
     SecretCipher(folder).encrypt(SECRET)
-    with pytest.raises(ClientError, match="holds another key"):
+    with pytest.raises(ClientError, match="contains another key"):
         clients.create("another", DEFAULT, oauth1=True)
     assert len(clients.list()) == 1
 
 
-def test_a_client_that_signs_with_a_key_of_its_own_has_no_secret_to_seal(clients: ClientStore) -> None:
-    with pytest.raises(ClientError, match="secret of its own"):
+def test_client_with_a_key_cannot_use_oauth1(clients: ClientStore) -> None:
+    with pytest.raises(ClientError, match=r"OAuth 1\.0a requires a client with a secret"):
         clients.create("a key", DEFAULT, jwks={"keys": []}, oauth1=True)
     assert not clients.list()
 
 
-def test_without_a_vault_no_client_can_be_made_that_signs(store: Backend) -> None:
-    with pytest.raises(ClientError, match=r"OAuth 1\.0a"):
-        ClientStore(store).create("a signer", DEFAULT, oauth1=True)
+def test_oauth1_requires_a_cipher(store: Backend) -> None:
+    with pytest.raises(ClientError, match=r"OAuth 1\.0a requires"):
+        ClientStore(store).create("a client", DEFAULT, oauth1=True)

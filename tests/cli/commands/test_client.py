@@ -15,7 +15,7 @@ from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, DEFAULT, ROSTER, sort_scopes
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Ran, Run
-from tests.support.keys import ec_key, key_set, rsa_key
+from tests.support.keys import ec_key, make_jwks, rsa_key
 
 
 def create(run: Run, *words: str | Path) -> Ran:
@@ -64,7 +64,7 @@ def test_a_client_carries_limits(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_client_with_a_key_has_no_secret(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "jwks.json").write_bytes(key_set(rsa_key("a"), ec_key("a")))
+    (tmp_path / "jwks.json").write_bytes(make_jwks(rsa_key("a"), ec_key("a")))
     (tmp_path / "key.pem").write_bytes(ec_key("a").as_pem(private=False))
     for words in (["--jwks-file", "jwks.json"], ["--public-key", "key.pem"]):
         assert create(run, *words).json["client_secret"] is None

@@ -43,7 +43,7 @@ def test_a_lost_key_is_told_with_what_to_do_and_nothing_is_changed(run: Run, tmp
     (tmp_path / "chalk-data" / KEY_FILE_NAME).unlink()
     refused = create(run) if command == "create" else run("client", "rotate", known["client_id"])
     assert (refused.code, refused.out) == (1, "")
-    assert f"{KEY_FILE_NAME}, under which this secret was sealed, is not there: put it back" in refused.err
+    assert f"{KEY_FILE_NAME}, which this secret is encrypted with, is missing: restore it" in refused.err
     assert "revoke the clients that use OAuth 1.0a" in refused.err
     assert run("client", "list", "--json").out == before
     assert not (tmp_path / "chalk-data" / KEY_FILE_NAME).exists()

@@ -133,7 +133,7 @@ def test_a_tenant_has_a_roster_and_tokens_of_its_own_until_it_is_deleted(run: Ru
     assert run("check", "--tenant", "north", *store).code == 1
     assert run("token", "list", "--json", *store).json == {"tokens": []}
     with open_store(url.replace("///", f"///{tmp_path}/"), COLLECTIONS) as opened:
-        assert TokenStore(opened).verify(made["token"]) is None
+        assert TokenStore(opened).authenticate(made["token"])[0] is None
 
 
 def test_the_name_is_typed_to_delete_a_tenant(run: Run, typed: Typed) -> None:

@@ -17,7 +17,7 @@ from tests.cli.conftest import Ran, Run
 
 def verified(token: str, folder: Path) -> bool:
     with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store:
-        return TokenStore(store).verify(token) is not None
+        return TokenStore(store).authenticate(token)[0] is not None
 
 
 def create(run: Run, *words: str) -> Ran:

@@ -130,12 +130,12 @@ def test_missing_key_file_is_not_replaced(webhooks: WebhookStore, tmp_path: Path
 def test_missing_key_file_of_client_secrets_is_not_replaced(
     webhooks: WebhookStore, store: Backend, cipher: SecretCipher, tmp_path: Path
 ) -> None:
-    ClientStore(store, vault=cipher).create("signs", [], oauth1=True)
+    ClientStore(store, cipher=cipher).create("signs", [], oauth1=True)
     (tmp_path / "data" / KEY_FILE_NAME).unlink()
     with pytest.raises(WebhookError, match="cannot store a secret"):
         webhooks.create("default", make_request())
     with pytest.raises(ClientError):
-        ClientStore(store, vault=cipher).create("signs too", [], oauth1=True)
+        ClientStore(store, cipher=cipher).create("signs too", [], oauth1=True)
 
 
 # States

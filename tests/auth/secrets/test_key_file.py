@@ -1,0 +1,60 @@
+"""Key file: created once, private, and the same for all processes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
+from tests.support.paths import ROOT
+
+
+def test_key_is_private_and_permanent(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "key"
+    key_file = KeyFile(path)
+    assert key_file.read() is None
+    key = key_file.read_or_create()
+    assert len(key) == 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [each.name for each in path.parent.iterdir()] == ["key"], "no temporary file remains"
+    assert KeyFile(path).read_or_create() == key_file.read() == key
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_agree_on_the_key(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from chalk_flask.auth.secrets.key_file import KeyFile;"
+        "sys.stdin.readline(); print(KeyFile(Path(sys.argv[1])).read_or_create().hex())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "data" / "key")]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environ}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    keys = {process.communicate(timeout=60)[0] for process in processes}
+    assert len(keys) == 1
+    assert len(keys.pop()) == 65
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"0" * 62, b"0" * 66, b"g" * 64])
+def test_invalid_key_file_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    with pytest.raises(KeyFileError, match=f"the key file {path} contains no key of this service"):
+        KeyFile(path).read_or_create()
+
+
+def test_unusable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(KeyFileError, match=r"cannot (read|create) the key file .*file/key"):
+        KeyFile(tmp_path / "file" / "key").read_or_create()
