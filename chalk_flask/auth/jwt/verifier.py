@@ -1,7 +1,7 @@
 """Verifier of the JWTs of trusted issuers as bearer tokens (RFC 7519, RFC 8725), such as those of LTI Advantage tools.
 
-Nothing in a token decides how it is verified. There are two algorithms, each key has one of them, keys come from where
-the operator said, and a token whose header contains keys or points to keys is rejected.
+Nothing in a token decides how it is verified. There are two algorithms, and each key has one of them. Keys come only
+from the source that the operator configured. A token whose header contains keys or points to keys is rejected.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class NonceCache:
             if now >= self._next_cleanup:
                 self._remove_expired(now)
             nonces = self._clients.setdefault(client_id, _ClientNonces())
-            # The hash of a text has another key in each process, and takes a fraction of the memory.
+            # Python's hash of a text is keyed per process, so it is safe here, and it takes a fraction of the memory.
             return nonces.check_and_remember(timestamp, hash(nonce), self._max_nonces)
 
     def _remove_expired(self, now: int) -> None:
