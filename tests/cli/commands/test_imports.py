@@ -124,7 +124,10 @@ def test_a_dry_run_ends_as_the_import_would(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_limits_are_the_tenants(run: Run, tmp_path: Path) -> None:
-    everything, some = package_with_users(200).zip(tmp_path / "all.zip"), package_with_users(150).zip(tmp_path / "some.zip")
+    everything, some = (
+        package_with_users(200).zip(tmp_path / "all.zip"),
+        package_with_users(150).zip(tmp_path / "some.zip"),
+    )
     run("tenant", "create", "north")
     for tenant, limit, code in (
         *(("north", "25%,10", 0), ("north", "24%,10", 3), ("north", "24%,50", 0), ("north", "off", 0)),
@@ -145,7 +148,7 @@ def test_the_limits_are_the_tenants(run: Run, tmp_path: Path) -> None:
 def test_a_limit_that_is_none_is_a_usage_error(run: Run, limit: str) -> None:
     ran = run("tenant", "set", "default", "--max-deleted", limit, "--json")
     assert (ran.code, ran.json["error"]) == (2, "usage")
-    assert "as in 10%,10, or off, or default" in ran.json["message"]
+    assert "such as 10%,10, or off, or default" in ran.json["message"]
 
 
 def test_a_limit_that_would_never_hold_is_a_usage_error(run: Run) -> None:
@@ -162,7 +165,10 @@ def test_what_is_held_is_for_its_owner_alone_and_goes_with_its_tenant(run: Run, 
         run("tenant", "create", "north")
         held(run, tmp_path, "--tenant", "north")
         run(
-            "import", package_with_users(9).set("users", "pupil-1", enabledUser="no!").zip(tmp_path / "bad.zip"), "--tenant", "north"
+            "import",
+            package_with_users(9).set("users", "pupil-1", enabledUser="no!").zip(tmp_path / "bad.zip"),
+            "--tenant",
+            "north",
         )
     finally:
         os.umask(former)
