@@ -1,8 +1,8 @@
-"""Measure the service on a roster that is made for it, beside yardsticks, and print ratios.
+"""Measure Chalk Flask against baseline programs and print the ratios.
 
-`python -m bench` makes a district, imports it into SQLite in a temporary folder with the command line, serves it,
-and measures it side by side with the least work that could do the job. docs/explanation/performance.md says what the figures mean.
-It takes a few minutes, and a machine that does nothing else. Linux only: memory is read from /proc.
+The benchmark generates a district, imports it into SQLite in a temporary folder with the command line, and serves it.
+It measures each step side by side with a baseline that does the least work possible. docs/performance.md explains the
+figures. A run takes a few minutes and needs an otherwise idle machine. Linux only: it reads memory sizes from /proc.
 """
 
 from __future__ import annotations
@@ -14,120 +14,141 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
-from bench.figures import Figure, machine, row, table, verdicts
-from bench.importing import imports
-from bench.load import chosen
-from bench.measuring import Effort, bodies, growth, reads, stream, walk
-from bench.processes import CHALK, Failed, chalk_server, ran, yardstick_server
-from bench.roster import FEWEST, write_package
-from bench.ways_in import known_bearer, limited_page, token_requests, written_grades
-from bench.webhooks import webhooks
+from bench.access import measure_bearer, measure_grade_writes, measure_limited_page, measure_token_requests
+from bench.district import MIN_USERS, write_package
+from bench.figures import Figure, describe_machine, format_row, format_table, missed_targets
+from bench.imports import measure_imports
+from bench.load import choose_load_tool
+from bench.reads import LoadSettings, measure_growth, measure_reads, measure_stream, measure_walk, save_bodies
+from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, run_command
+from bench.webhooks import measure_webhooks
 
-PARTS = ("import", "reads", "stream", "walk", "ways-in", "webhooks")
+PARTS: Final = ("import", "reads", "stream", "walk", "access", "webhooks")
+FORMER_PART_NAMES: Final = {"ways-in": "access"}
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 1 when --check finds a figure that does not pass its bar."""
-    asked = _parser().parse_args(words)
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the benchmark and return the exit code: 1 if --check finds a figure that misses its target."""
+    options = _parser().parse_args(args)
     figures: list[Figure] = []
     try:
-        maker = chosen(asked.load)
-        effort = Effort(maker, asked.rounds, asked.connections, asked.seconds)
-        print(machine(asked.users, maker), end="\n\n")
+        tool = choose_load_tool(options.load)
+        load = LoadSettings(tool, options.rounds, options.connections, options.seconds)
+        print(describe_machine(options.users, tool), end="\n\n")
         with tempfile.TemporaryDirectory(prefix="chalk-bench-") as folder:
-            print(table(()))
-            for figure in _measured(asked, effort, Path(folder)):
+            print(format_table(()))
+            for figure in _measure(options, load, Path(folder)):
                 figures.append(figure)
-                print(row(figure), flush=True)
-    except Failed as error:
+                print(format_row(figure), flush=True)
+    except BenchmarkError as error:
         sys.exit(f"bench: {error}")
-    if asked.json:
-        asked.json.write_text(json.dumps({figure.name: figure.value for figure in figures}, indent=1) + "\n")
-    return _checked(figures) if asked.check else 0
+    if options.json:
+        options.json.write_text(json.dumps({figure.name: figure.value for figure in figures}, indent=1) + "\n")
+    return _check_targets(figures) if options.check else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--users", type=_users, default=100_000, help="how large the district is (100000)")
-    parser.add_argument("--rounds", type=_positive, default=5, help="how often each pair is measured (5)")
-    parser.add_argument("--imports", type=_positive, default=3, help="how often the package is imported (3)")
-    parser.add_argument("--seconds", type=float, default=2, help="how long a rate is measured (2; wrk: whole seconds)")
-    parser.add_argument("--connections", type=_positive, default=16, help="how many clients ask at once (16)")
-    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part alone; may be repeated")
-    parser.add_argument("--load", choices=("auto", "wrk", "python"), default="auto", help="what makes the load")
+    parser.add_argument("--users", type=_users, default=100_000, help="users in the district [default: 100000]")
+    parser.add_argument("--rounds", type=_positive, default=5, help="measurements per pair [default: 5]")
+    parser.add_argument("--imports", type=_positive, default=3, help="measurements of the import [default: 3]")
+    parser.add_argument(
+        "--seconds", type=float, default=2, help="duration of a rate measurement; wrk uses whole seconds [default: 2]"
+    )
+    parser.add_argument("--connections", type=_positive, default=16, help="concurrent connections [default: 16]")
+    parser.add_argument(
+        "--only",
+        type=_part,
+        action="append",
+        metavar="{" + ",".join(PARTS) + "}",
+        help="measure only this part; may be repeated",
+    )
+    parser.add_argument(
+        "--load", choices=("auto", "wrk", "python"), default="auto", help="load generator [default: wrk if installed]"
+    )
     parser.add_argument(
         "--growth",
         type=_users,
         nargs=2,
         metavar=("SMALL", "LARGE"),
-        help="compare two more districts, as in --growth 10000 300000",
+        help="compare reads of two more districts, as in --growth 10000 300000",
     )
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a figure does not pass its bar")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a figure misses its target")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     return parser
 
 
+def _part(text: str) -> str:
+    part = FORMER_PART_NAMES.get(text, text)
+    if part not in PARTS:
+        raise argparse.ArgumentTypeError(f"unknown part {text!r} (choose from {', '.join(PARTS)})")
+    return part
+
+
 def _users(text: str) -> int:
-    if int(text) < FEWEST:
-        raise argparse.ArgumentTypeError(f"{text} users are too few: {FEWEST} at least")
+    if int(text) < MIN_USERS:
+        raise argparse.ArgumentTypeError(f"{text} users are too few; the minimum is {MIN_USERS}")
     return int(text)
 
 
 def _positive(text: str) -> int:
     if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
     return int(text)
 
 
-def _measured(asked: argparse.Namespace, effort: Effort, folder: Path) -> Iterator[Figure]:
-    parts = asked.only or ([] if asked.growth else PARTS)
+def _measure(options: argparse.Namespace, load: LoadSettings, folder: Path) -> Iterator[Figure]:
+    parts = options.only or ([] if options.growth else PARTS)
     if parts:
-        yield from _of_one_district(asked, effort, folder, parts)
-    if asked.growth:
+        yield from _measure_parts(options, load, folder, parts)
+    if options.growth:
         with ExitStack() as stack:
-            stores = [_loaded(users, folder) for users in asked.growth]
+            stores = [_import_district(users, folder) for users in options.growth]
             small, large = (stack.enter_context(chalk_server(store)) for store in stores)
-            yield from growth(small, large, effort)
+            yield from measure_growth(small, large, load)
 
 
-def _of_one_district(asked: argparse.Namespace, effort: Effort, folder: Path, parts: Sequence[str]) -> Iterator[Figure]:
+def _measure_parts(
+    options: argparse.Namespace, load: LoadSettings, folder: Path, parts: Sequence[str]
+) -> Iterator[Figure]:
     if "import" in parts:
-        storage, figures = imports(asked.users, folder, asked.imports)
+        storage, figures = measure_imports(options.users, folder, options.imports)
         yield from figures
     else:
-        storage = _loaded(asked.users, folder)
+        storage = _import_district(options.users, folder)
     with chalk_server(storage) as server:
-        found = bodies(server, folder / "bodies")
-        with yardstick_server(folder / "bodies") as yardstick:
+        paths = save_bodies(server, folder / "bodies")
+        with baseline_server(folder / "bodies") as baseline:
             if "reads" in parts:
-                yield from reads(server, yardstick, found, effort)
+                yield from measure_reads(server, baseline, paths, load)
             if "stream" in parts:
-                yield from stream(server, yardstick, asked.rounds)
+                yield from measure_stream(server, baseline, options.rounds)
         if "walk" in parts:
-            yield from walk(server)
-        if "ways-in" in parts:
-            yield from known_bearer(storage, server, folder)
-            yield from limited_page(storage, server, folder, effort)
-            yield from token_requests(storage, server)
-            yield from written_grades(server)
+            yield from measure_walk(server)
+        if "access" in parts:
+            yield from measure_bearer(storage, server, folder)
+            yield from measure_limited_page(storage, server, folder, load)
+            yield from measure_token_requests(storage, server)
+            yield from measure_grade_writes(server)
     if "webhooks" in parts:
-        yield from webhooks(storage, asked.users // 10, effort)
+        yield from measure_webhooks(storage, options.users // 10, load)
 
 
-def _loaded(users: int, folder: Path) -> str:
+def _import_district(users: int, folder: Path) -> str:
     package, storage = folder / f"{users}.zip", f"sqlite:///{folder}/{users}.db"
     write_package(users, package)
-    ran(*CHALK, "import", package, "--storage", storage)
+    run_command(*CHALK, "import", package, "--storage", storage)
     return storage
 
 
-def _checked(figures: Sequence[Figure]) -> int:
-    below = verdicts(figures)
-    print("\n" + ("\n".join(below) or "Every figure passes its bar."))
-    return bool(below)
+def _check_targets(figures: Sequence[Figure]) -> int:
+    missed = missed_targets(figures)
+    print("\n" + ("\n".join(missed) or "All figures meet their targets."))
+    return bool(missed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures, the bars that they should pass, and the table."""
+"""Figures of the benchmark, their targets, and the table."""
 
 from __future__ import annotations
 
@@ -7,90 +7,90 @@ import platform
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["BARS", "Bar", "Figure", "machine", "row", "table", "verdicts"]
+__all__ = ["TARGETS", "Figure", "Target", "describe_machine", "format_row", "format_table", "missed_targets"]
 
 
-class Bar(NamedTuple):
-    """What a figure should be: at least, or at most, a number."""
+class Target(NamedTuple):
+    """Lower or upper limit of a figure."""
 
-    sense: Literal["≥", "≤"]
+    comparison: Literal["≥", "≤"]
     value: float
 
-    def passed_by(self, value: float) -> bool:
-        """Whether a figure is good enough."""
-        return value >= self.value if self.sense == "≥" else value <= self.value
+    def is_met(self, value: float) -> bool:
+        """Return True if a figure meets the target."""
+        return value >= self.value if self.comparison == "≥" else value <= self.value
 
 
-BARS = {
-    "get": Bar("≥", 0.6),
-    "page0": Bar("≥", 0.45),
-    "deep": Bar("≥", 0.4),
-    "filter": Bar("≥", 0.45),
-    "filterdeep": Bar("≥", 0.4),
-    "classstudents": Bar("≥", 0.45),
-    "schoolstudents": Bar("≥", 0.4),
-    "fields": Bar("≥", 0.22),
-    "stream": Bar("≥", 0.3),
-    "stream.memory": Bar("≤", 8),
-    "walk.missing": Bar("≤", 0),
-    "walk.late_over_early": Bar("≤", 1.5),
-    "import": Bar("≤", 6),
-    "import.peak": Bar("≤", 250),
-    "import.again": Bar("≤", 1),
-    "import.again.changed": Bar("≤", 0),
-    "import.delta": Bar("≤", 0.15),
-    "import.sequence": Bar("≤", 1.1),
-    "bearer": Bar("≤", 20),
-    "limited": Bar("≥", 0.2),
-    "token": Bar("≤", 5),
-    "put": Bar("≤", 10),
-    "put.lost": Bar("≤", 0),
-    "webhooks.per_second": Bar("≥", 300),
-    "webhooks.p99_ratio": Bar("≤", 2),
-    "webhooks.rss_mb": Bar("≤", 50),
+TARGETS: Final = {
+    "get": Target("≥", 0.6),
+    "page0": Target("≥", 0.45),
+    "deep": Target("≥", 0.4),
+    "filter": Target("≥", 0.45),
+    "filterdeep": Target("≥", 0.4),
+    "classstudents": Target("≥", 0.45),
+    "schoolstudents": Target("≥", 0.4),
+    "fields": Target("≥", 0.22),
+    "stream": Target("≥", 0.3),
+    "stream.memory": Target("≤", 8),
+    "walk.missing": Target("≤", 0),
+    "walk.late_over_early": Target("≤", 1.5),
+    "import": Target("≤", 6),
+    "import.peak": Target("≤", 250),
+    "import.again": Target("≤", 1),
+    "import.again.changed": Target("≤", 0),
+    "import.delta": Target("≤", 0.15),
+    "import.sequence": Target("≤", 1.1),
+    "bearer": Target("≤", 20),
+    "limited": Target("≥", 0.2),
+    "token": Target("≤", 5),
+    "put": Target("≤", 10),
+    "put.lost": Target("≤", 0),
+    "webhooks.per_second": Target("≥", 300),
+    "webhooks.p99_ratio": Target("≤", 2),
+    "webhooks.rss_mb": Target("≤", 50),
 }
-GROWTH = Bar("≤", 1.5)
+GROWTH_TARGET: Final = Target("≤", 1.5)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number, and in words what it was made of."""
+    """Measured number with a note on how it was measured."""
 
     name: str
     value: float
     note: str
 
     @property
-    def bar(self) -> Bar | None:
-        """What it should be; None where that is not said."""
-        return GROWTH if self.name.startswith("growth.") else BARS.get(self.name)
+    def target(self) -> Target | None:
+        """Target of the figure, or None if it has none."""
+        return GROWTH_TARGET if self.name.startswith("growth.") else TARGETS.get(self.name)
 
 
-def machine(users: int, maker: str) -> str:
-    """On what was measured, in a line."""
+def describe_machine(users: int, load_tool: str) -> str:
+    """Return the conditions of the measurement in a line."""
     return (
         f"{users:,} users, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
-        f" load by {maker}"
+        f" load by {load_tool}"
     )
 
 
-def table(figures: Iterable[Figure]) -> str:
-    """The figures as a table in Markdown."""
-    return "\n".join(["| Figure | Value | Bar | Measured |", "|---|---:|---:|---|", *map(row, figures)])
+def format_table(figures: Iterable[Figure]) -> str:
+    """Return the figures as a Markdown table."""
+    return "\n".join(["| Figure | Value | Target | Measured |", "|---|---:|---:|---|", *map(format_row, figures)])
 
 
-def row(figure: Figure) -> str:
-    """A line of the table."""
-    bar = f"{figure.bar.sense} {figure.bar.value:g}" if figure.bar else ""
-    return f"| {figure.name} | {figure.value:.3f} | {bar} | {figure.note} |"
+def format_row(figure: Figure) -> str:
+    """Return a row of the table."""
+    target = f"{figure.target.comparison} {figure.target.value:g}" if figure.target else ""
+    return f"| {figure.name} | {figure.value:.3f} | {target} | {figure.note} |"
 
 
-def verdicts(figures: Iterable[Figure]) -> list[str]:
-    """A line for every figure that does not pass its bar."""
+def missed_targets(figures: Iterable[Figure]) -> list[str]:
+    """Return a line for every figure that misses its target."""
     return [
-        f"{figure.name} is {figure.value:.3f}, and should be {figure.bar.sense} {figure.bar.value:g}"
+        f"{figure.name} is {figure.value:.3f}; the target is {figure.target.comparison} {figure.target.value:g}"
         for figure in figures
-        if figure.bar and not figure.bar.passed_by(figure.value)
+        if figure.target and not figure.target.is_met(figure.value)
     ]

@@ -1,7 +1,7 @@
-"""Load: how many answers a second a server gives to clients that ask again as soon as they have one.
+"""Load generators: the rate of responses to clients that send the next request as soon as they get a response.
 
-`wrk` makes it when it is installed, since it takes little of a machine that it shares with the server; otherwise one
-thread of Python does, with all of its connections open at once.
+`wrk` is used if it is installed, because it takes little CPU time from the server on the same machine. Otherwise one
+thread of Python handles all connections.
 """
 
 from __future__ import annotations
@@ -14,76 +14,79 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from bench.processes import Failed, Server
+from bench.servers import BenchmarkError, Server
 
-__all__ = ["Maker", "chosen", "rate", "waits"]
+__all__ = ["LoadTool", "choose_load_tool", "request_rate", "response_times"]
 
-Maker: TypeAlias = Literal["wrk", "python"]
+LoadTool: TypeAlias = Literal["wrk", "python"]
 
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
-PATIENCE = 30.0
+TIMEOUT_SECONDS: Final = 30.0
+CHECK_INTERVAL_SECONDS: Final = 0.1
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
-def chosen(maker: Literal["auto", "wrk", "python"]) -> Maker:
-    """What makes the load. Raises Failed when wrk is wanted and not there."""
-    if maker == "python":
-        return maker
+def choose_load_tool(tool: Literal["auto", "wrk", "python"]) -> LoadTool:
+    """Return the load generator to use. Raises BenchmarkError if wrk is requested but not installed."""
+    if tool == "python":
+        return tool
     if shutil.which("wrk"):
         return "wrk"
-    if maker == "wrk":
-        raise Failed("wrk is not on PATH: install it (apt-get install wrk), or use --load python")
+    if tool == "wrk":
+        raise BenchmarkError("wrk is not on PATH: install it (apt-get install wrk), or use --load python")
     return "python"
 
 
-def rate(maker: Maker, server: Server, path: str, connections: int, seconds: float) -> float:
-    """Answers a second over `seconds`, with so many connections. Raises Failed unless all of them are 200."""
-    return (_wrk if maker == "wrk" else _python)(server, path, connections, seconds)
+def request_rate(tool: LoadTool, server: Server, path: str, connections: int, seconds: float) -> float:
+    """Return the responses per second of that number of connections. Raises BenchmarkError unless all are 200."""
+    return (_rate_by_wrk if tool == "wrk" else _rate_by_python)(server, path, connections, seconds)
 
 
-def waits(server: Server, path: str, connections: int, going: Callable[[], bool]) -> list[float]:
-    """The seconds of each answer, sorted, to clients that ask again at once for as long as this is going.
+def response_times(server: Server, path: str, connections: int, should_continue: Callable[[], bool]) -> list[float]:
+    """Return the sorted response times in seconds while `should_continue()` is true; it is called every 0.1 s.
 
-    `going` is asked ten times a second. Raises Failed unless all answers are 200.
+    Raises BenchmarkError unless all responses are 200.
     """
-    with _asking(server, path, connections) as (selector, clients):
-        while going():
-            again = time.perf_counter() + 0.1
-            while time.perf_counter() < again:
-                _turn(selector)
-    return sorted(took for client in clients for took in client.took)
+    with _open_clients(server, path, connections) as (selector, clients):
+        while should_continue():
+            next_check = time.perf_counter() + CHECK_INTERVAL_SECONDS
+            while time.perf_counter() < next_check:
+                _handle_responses(selector)
+    return sorted(duration for client in clients for duration in client.durations)
 
 
-def _wrk(server: Server, path: str, connections: int, seconds: float) -> float:
+def _rate_by_wrk(server: Server, path: str, connections: int, seconds: float) -> float:
     headers = [word for name, value in server.headers.items() for word in ("-H", f"{name}: {value}")]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", *headers]
     url = f"http://127.0.0.1:{server.port}{server.path}{path}"
-    printed = subprocess.run([*command, url], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
-    if found is None or "Non-2xx" in printed or "Socket errors" in printed:
-        raise Failed(f"wrk could not load {path}: {printed}")
-    return float(found[1])
+    output = subprocess.run([*command, url], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if match is None or "Non-2xx" in output or "Socket errors" in output:
+        raise BenchmarkError(f"wrk failed for {path}: {output}")
+    return float(match[1])
 
 
-def _python(server: Server, path: str, connections: int, seconds: float) -> float:
-    with _asking(server, path, connections) as (selector, clients):
-        began = time.perf_counter()
-        while (passed := time.perf_counter() - began) < seconds or not any(client.took for client in clients):
-            _turn(selector)
-    return sum(len(client.took) for client in clients) / passed
+def _rate_by_python(server: Server, path: str, connections: int, seconds: float) -> float:
+    with _open_clients(server, path, connections) as (selector, clients):
+        started = time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds or not any(client.durations for client in clients):
+            _handle_responses(selector)
+    return sum(len(client.durations) for client in clients) / elapsed
 
 
 @contextmanager
-def _asking(server: Server, path: str, connections: int) -> Iterator[tuple[selectors.BaseSelector, list[_Client]]]:
-    fields = {"Host": f"127.0.0.1:{server.port}", **server.headers}
-    lines = [f"GET {server.path}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+def _open_clients(
+    server: Server, path: str, connections: int
+) -> Iterator[tuple[selectors.BaseSelector, list[_Client]]]:
+    headers = {"Host": f"127.0.0.1:{server.port}", **server.headers}
+    lines = [f"GET {server.path}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     request = "\r\n".join(lines).encode()
     with selectors.DefaultSelector() as selector:
         clients = [_Client(server.port, request) for _ in range(connections)]
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
-            client.ask()
+            client.send()
         try:
             yield selector, clients
         finally:
@@ -91,49 +94,51 @@ def _asking(server: Server, path: str, connections: int) -> Iterator[tuple[selec
                 client.socket.close()
 
 
-def _turn(selector: selectors.BaseSelector) -> None:
-    ready = selector.select(PATIENCE)
+def _handle_responses(selector: selectors.BaseSelector) -> None:
+    ready = selector.select(TIMEOUT_SECONDS)
     if not ready:
-        raise Failed(f"no answer within {PATIENCE:g} s")
+        raise BenchmarkError(f"no response within {TIMEOUT_SECONDS:g} s")
     for key, _ in ready:
         key.data.read()
 
 
 class _Client:
-    """A connection: it asks, notes how long the answer took once it is whole, and asks again."""
+    """Connection that records the duration of each response and then sends the next request."""
 
     def __init__(self, port: int, request: bytes) -> None:
-        self.took: list[float] = []
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.durations: list[float] = []
+        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._request = request
         self._buffer = bytearray(1 << 18)
         self._head = b""
-        self._missing, self._asked = 0, 0.0
+        self._missing_bytes, self._sent_at = 0, 0.0
 
-    def ask(self) -> None:
-        self._head, self._missing, self._asked = b"", 0, time.perf_counter()
+    def send(self) -> None:
+        """Send a request."""
+        self._head, self._missing_bytes, self._sent_at = b"", 0, time.perf_counter()
         self.socket.sendall(self._request)
 
     def read(self) -> None:
+        """Read a part of the response; after the last part send the next request."""
         received = self.socket.recv_into(self._buffer)
         if not received:
-            raise Failed("the server closed a connection")
-        if self._missing:
-            self._missing -= received
+            raise BenchmarkError("the server closed a connection")
+        if self._missing_bytes:
+            self._missing_bytes -= received
         else:
             self._head += bytes(self._buffer[:received])
-            head, found, body = self._head.partition(b"\r\n\r\n")
-            if not found:
+            head, separator, body = self._head.partition(b"\r\n\r\n")
+            if not separator:
                 return
-            self._missing = _length(head) - len(body)
-        if self._missing <= 0:
-            self.took.append(time.perf_counter() - self._asked)
-            self.ask()
+            self._missing_bytes = _content_length(head) - len(body)
+        if self._missing_bytes <= 0:
+            self.durations.append(time.perf_counter() - self._sent_at)
+            self.send()
 
 
-def _length(head: bytes) -> int:
-    found = LENGTH.search(head + b"\r\n")
-    if not head.startswith(b"HTTP/1.1 200 ") or found is None:
-        raise Failed(f"not an answer of known length: {head[:300]!r}")
-    return int(found[1])
+def _content_length(head: bytes) -> int:
+    match = _CONTENT_LENGTH.search(head + b"\r\n")
+    if not head.startswith(b"HTTP/1.1 200 ") or match is None:
+        raise BenchmarkError(f"the response is not 200 with a Content-Length: {head[:300]!r}")
+    return int(match[1])

@@ -1,4 +1,4 @@
-"""Webhooks: how fast deliveries reach a receiver beside a server that answers reads, and what the readers notice."""
+"""Webhooks: rate of deliveries beside a server that handles reads, and the effect on the readers."""
 
 from __future__ import annotations
 
@@ -6,96 +6,111 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
+from typing import Final
 
 from backends import open_store
 from bench.figures import Figure
-from bench.load import waits
-from bench.measuring import Effort
-from bench.processes import CHALK, Failed, Server, chalk_server, counting_receiver, growth_meanwhile, ran
-from chalk_flask.oneroster.vocabularies import format_instant
+from bench.load import response_times
+from bench.reads import LoadSettings
+from bench.servers import (
+    CHALK,
+    BenchmarkError,
+    Server,
+    chalk_server,
+    counting_receiver,
+    memory_growth,
+    run_command,
+)
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import Message, build_message
 from chalk_flask.storage import COLLECTIONS
+from chalk_flask.times import format_epoch_seconds
 
-__all__ = ["webhooks"]
+__all__ = ["measure_webhooks"]
 
-READERS = 4
-PATH = "/users?limit=100&offset=0"
-ALLOWED = ("--webhook-allowed-hosts", "127.0.0.1")
-PATIENCE = 300.0
+READERS: Final = 4
+PATH: Final = "/users?limit=100&offset=0"
+ALLOWED: Final = ("--webhook-allowed-hosts", "127.0.0.1")
+TIMEOUT_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """The waits of reads alone, those beside deliveries, and the seconds that these took."""
+class _Round:
+    """Sorted response times of reads without and with deliveries, and the duration of the deliveries, in seconds."""
 
     alone: list[float]
     beside: list[float]
     seconds: float
 
 
-def webhooks(storage: str, count: int, effort: Effort) -> Iterator[Figure]:
-    """Deliveries a second, the 99th percentile of reads meanwhile over that without, and MiB by which memory grew.
+def measure_webhooks(storage: str, count: int, load: LoadSettings) -> Iterator[Figure]:
+    """Yield deliveries per second, the ratio of the readers' 99th percentiles, and the memory growth in MiB.
 
-    So many deliveries are made in as many parts as there are rounds, each after a while of reads alone.
+    Queues `count` deliveries in one part per round, each after a period of reads alone.
     """
     with counting_receiver() as receiver:
         url = f"http://127.0.0.1:{receiver.port}/"
-        words = ("--url", url, "--mode", "per_entity", "--json", *ALLOWED, "--storage", storage)
-        hook: str = ran(*CHALK, "webhook", "create", *words).json["id"]
+        options = ("--url", url, "--mode", "per_entity", "--json", *ALLOWED, "--storage", storage)
+        webhook: str = run_command(*CHALK, "webhook", "create", *options).json["id"]
         with chalk_server(storage, *ALLOWED) as server:
-            turns, grown = growth_meanwhile(server, lambda: _turns(storage, hook, count, server, receiver, effort))
-    alone, beside = median(_p99(turn.alone) for turn in turns), median(_p99(turn.beside) for turn in turns)
-    rate = len(turns) * (count // len(turns)) / sum(turn.seconds for turn in turns)
-    yield Figure("webhooks.per_second", rate, f"deliveries a second of {count:,}, beside {READERS} readers")
-    note = f"{beside * 1e3:.1f} ms at the 99th percentile of reads meanwhile, over {alone * 1e3:.1f} without"
-    yield Figure("webhooks.p99_ratio", median(_p99(turn.beside) / _p99(turn.alone) for turn in turns), note)
-    yield Figure("webhooks.rss_mb", grown, "MiB by which the server grew at most")
+            rounds, growth_mb = memory_growth(
+                server, lambda: _measure_rounds(storage, webhook, count, server, receiver, load)
+            )
+    alone, beside = median(_p99(one.alone) for one in rounds), median(_p99(one.beside) for one in rounds)
+    rate = len(rounds) * (count // len(rounds)) / sum(one.seconds for one in rounds)
+    yield Figure("webhooks.per_second", rate, f"deliveries per second of {count:,}, beside {READERS} readers")
+    note = f"99th percentile of reads: {beside * 1e3:.1f} ms with deliveries, {alone * 1e3:.1f} ms without"
+    yield Figure("webhooks.p99_ratio", median(_p99(one.beside) / _p99(one.alone) for one in rounds), note)
+    yield Figure("webhooks.rss_mb", growth_mb, "MiB of memory growth of the server at most")
 
 
-def _turns(storage: str, hook: str, count: int, server: Server, receiver: Server, effort: Effort) -> list[_Turn]:
-    waits(server, PATH, READERS, _for(min(effort.seconds, 1)))
-    return [_turn(storage, hook, count // effort.rounds, server, receiver, effort) for _ in range(effort.rounds)]
+def _measure_rounds(
+    storage: str, webhook: str, count: int, server: Server, receiver: Server, load: LoadSettings
+) -> list[_Round]:
+    response_times(server, PATH, READERS, _for_seconds(min(load.seconds, 1)))
+    return [_measure_round(storage, webhook, count // load.rounds, server, receiver, load) for _ in range(load.rounds)]
 
 
-def _turn(storage: str, hook: str, count: int, server: Server, receiver: Server, effort: Effort) -> _Turn:
-    alone = waits(server, PATH, READERS, _for(effort.seconds))
-    wanted = _received(receiver) + count
-    _enqueue(storage, hook, count)
-    began = time.perf_counter()
-    beside = waits(server, PATH, READERS, lambda: _wanting(receiver, wanted, began))
-    return _Turn(alone, beside, time.perf_counter() - began)
+def _measure_round(
+    storage: str, webhook: str, count: int, server: Server, receiver: Server, load: LoadSettings
+) -> _Round:
+    alone = response_times(server, PATH, READERS, _for_seconds(load.seconds))
+    expected = _received_count(receiver) + count
+    _queue_events(storage, webhook, count)
+    started = time.perf_counter()
+    beside = response_times(server, PATH, READERS, lambda: _is_incomplete(receiver, expected, started))
+    return _Round(alone, beside, time.perf_counter() - started)
 
 
-def _enqueue(storage: str, hook: str, count: int) -> None:
-    """Tell of so many changes, as one import would."""
+def _queue_events(storage: str, webhook: str, count: int) -> None:
+    """Queue the events of one import."""
     now = time.time()
     with open_store(storage, COLLECTIONS) as store, store.write("default") as transaction:
-        messages = [(hook, _message(hook, number, format_instant(now))) for number in range(count)]
-        enqueue(transaction, messages, format_instant(now), now)
+        messages = [(webhook, _message(webhook, number, format_epoch_seconds(now))) for number in range(count)]
+        enqueue(transaction, messages, format_epoch_seconds(now), now)
 
 
-def _message(hook: str, number: int, moment: str) -> Message:
+def _message(webhook: str, number: int, timestamp: str) -> Message:
     change = {"entity_type": "user", "action": "updated", "sourced_id": f"user-{number}", "changedFields": ["email"]}
-    return build_message("user.updated", hook, "default", moment, None, number, {"single": change})
+    return build_message("user.updated", webhook, "default", timestamp, None, number, {"single": change})
 
 
-def _received(receiver: Server) -> int:
+def _received_count(receiver: Server) -> int:
     return int(receiver.get("/")[1])
 
 
-def _wanting(receiver: Server, wanted: int, began: float) -> bool:
-    if time.perf_counter() - began > PATIENCE:
-        raise Failed(f"the deliveries took more than {PATIENCE:g} s")
-    return _received(receiver) < wanted
+def _is_incomplete(receiver: Server, expected: int, started: float) -> bool:
+    if time.perf_counter() - started > TIMEOUT_SECONDS:
+        raise BenchmarkError(f"the deliveries took more than {TIMEOUT_SECONDS:g} s")
+    return _received_count(receiver) < expected
 
 
-def _for(seconds: float) -> Callable[[], bool]:
+def _for_seconds(seconds: float) -> Callable[[], bool]:
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() < end
 
 
-def _p99(sorted_waits: list[float]) -> float:
-    if not sorted_waits:
-        raise Failed("no read was answered")
-    return sorted_waits[int(len(sorted_waits) * 0.99)]
+def _p99(sorted_times: list[float]) -> float:
+    if not sorted_times:
+        raise BenchmarkError("no read got a response")
+    return sorted_times[int(len(sorted_times) * 0.99)]

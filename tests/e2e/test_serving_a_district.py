@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bench.roster import write_package
+from bench.district import write_package
 from tests.e2e.conftest import DEMO, ROOT, RunningService, run_command, serve
 
 IMS, CHALK = "/ims/oneroster/v1p1", "/api/oneroster/v1p1"

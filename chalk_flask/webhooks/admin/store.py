@@ -166,7 +166,7 @@ class WebhookStore:
             return count
 
     def test(self, tenant: str, webhook_id: str, client: WebhookClient) -> Delivery:
-        """Send the event `webhook.test` once, whatever the state of the webhook; return the stored delivery.
+        """Send the event `webhook.test` once, also to a paused or disabled webhook; return the stored delivery.
 
         Its state is `delivered` or `failed`. Raises WebhookError if the secret cannot be decrypted.
         """

@@ -1,7 +1,8 @@
-"""A district to measure with: the same CSV package every time for the same number of users.
+"""Generated district: a CSV package that is always the same for the same number of users.
 
-For 100,000 users there are 60 orgs, 20 academic sessions, 4,000 courses, 12,000 classes and 700,000 enrollments; other
-numbers keep the proportions. Ids are scattered as those of real systems are, so key order is not the order of the file.
+100,000 users come with 60 orgs, 20 academic sessions, 4,000 courses, 12,000 classes and 700,000 enrollments. Other
+numbers keep these proportions. Ids are hashes, so that the order of keys is not the order of the file, as in real
+systems.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
-__all__ = ["FEWEST", "District", "write_delta", "write_package"]
+__all__ = ["MIN_USERS", "District", "write_delta", "write_package"]
 
-FEWEST = 200
-"""Users below which some class would be without two teachers."""
+MIN_USERS = 200
+"""Fewer users would leave some class without two teachers."""
 
-CLASSES_OF_A_STUDENT = 11
+CLASSES_PER_STUDENT = 11
 START, END = "2026-08-17", "2027-06-11"
-GIVEN = "Amara Björn Chidi Daria Émile Freya Goran Hana Ivo Jia Kemal Lucía Mei Nils Oona Priya Rafał Siân Tomás Zuri"
-FAMILY = "Abe|Brännström|Costa|D'Souza|Eze|Fischer|Gül|Hoàng|Ito|Jensen|Kovač|de la Cruz|Mbeki|Novák|O'Neill|Park|Rao"
+GIVEN_NAMES = (
+    "Amara Björn Chidi Daria Émile Freya Goran Hana Ivo Jia Kemal Lucía Mei Nils Oona Priya Rafał Siân Tomás Zuri"
+)
+FAMILY_NAMES = (
+    "Abe|Brännström|Costa|D'Souza|Eze|Fischer|Gül|Hoàng|Ito|Jensen|Kovač|de la Cruz|Mbeki|Novák|O'Neill|Park|Rao"
+)
 SUBJECTS = "Arithmetic|Botany|Civics|Design, Applied|Economics|Geology|Latin|Orchestra|Poetry|Robotics|Spanish"
 GRADES = ("KG", *(f"{grade:02}" for grade in range(1, 13)))
 TERMS = ((START, "2026-10-30"), ("2026-11-02", "2027-01-22"), ("2027-01-25", "2027-04-02"), ("2027-04-05", END))
@@ -37,21 +42,21 @@ HEADERS = {
     " phone agentSourcedIds grades password",
     "enrollments": "classSourcedId schoolSourcedId userSourcedId role primary beginDate endDate",
 }
-EVERY_FILE = (*HEADERS, "categories", "classResources", "courseResources", "demographics", "lineItems", "resources")
-EVERY_FILE += ("results",)
+ALL_FILES = (*HEADERS, "categories", "classResources", "courseResources", "demographics", "lineItems", "resources")
+ALL_FILES += ("results",)
 
-CHANGING = ("courses", "classes", "users", "enrollments")
-EVERY = 100
-"""Of so many rows a delta has one."""
-MOMENT = "2026-11-02T05:00:00.000Z"
+DELTA_FILES = ("courses", "classes", "users", "enrollments")
+DELTA_INTERVAL = 100
+"""A delta contains one of this number of rows."""
+DELTA_TIMESTAMP = "2026-11-02T05:00:00.000Z"
 
 Row = Iterable[object]
 
 
 def write_package(users: int, path: Path, day: int = 1) -> None:
-    """Write the package of a district with so many users, a ZIP file. Raises ValueError for fewer than FEWEST.
+    """Write the package of a district as a ZIP file. Raises ValueError for fewer than MIN_USERS users.
 
-    That of another day of the month holds the same rows, and is another file.
+    Another `day` (of the month, in the ZIP entries) gives another file with the same rows.
     """
     district = District(users)
     with zipfile.ZipFile(path, "w") as archive:
@@ -71,35 +76,35 @@ def _write(archive: zipfile.ZipFile, name: str, header: list[str], rows: Iterabl
 
 
 def write_delta(users: int, path: Path) -> None:
-    """Write a package of changes to that district, a ZIP file: a row in a hundred of its large files.
+    """Write a delta package for that district as a ZIP file, with one of a hundred rows of its large files.
 
-    Users and enrollments are changed and made; enrollments end as well, as many as begin. Courses and classes change.
+    It updates and creates users, updates, creates and deletes enrollments, and updates courses and classes.
     """
     district = District(users)
     with zipfile.ZipFile(path, "w") as archive:
-        _write(archive, "manifest", ["propertyName", "value"], _manifest(CHANGING, "delta"))
-        for name in CHANGING:
+        _write(archive, "manifest", ["propertyName", "value"], _manifest(DELTA_FILES, "delta"))
+        for name in DELTA_FILES:
             columns = HEADERS[name].split()
             changes = _changes(name, columns, getattr(district, name)())
             _write(archive, name, ["sourcedId", "status", "dateLastModified", *columns], changes)
 
 
 def _changes(name: str, columns: list[str], rows: Iterator[Row]) -> Iterator[Row]:
-    changed = {"users": "givenName", "courses": "title", "classes": "location", "enrollments": "endDate"}[name]
+    changed_column = {"users": "givenName", "courses": "title", "classes": "location", "enrollments": "endDate"}[name]
     kinds = {"users": "update create", "enrollments": "update create delete"}.get(name, "update").split()
-    for number, (key, *cells) in enumerate(islice(rows, 0, None, EVERY)):
+    for number, (key, *cells) in enumerate(islice(rows, 0, None, DELTA_INTERVAL)):
         row, kind = dict(zip(columns, cells, strict=True)), kinds[number % len(kinds)]
         if kind == "create":
             key = _id(f"new {name}", number)
         elif kind == "update":
-            row[changed] = "2027-05-28" if name == "enrollments" else f"{row[changed]} anew"
-        yield key, "tobedeleted" if kind == "delete" else "active", MOMENT, *row.values()
+            row[changed_column] = "2027-05-28" if name == "enrollments" else f"{row[changed_column]} anew"
+        yield key, "tobedeleted" if kind == "delete" else "active", DELTA_TIMESTAMP, *row.values()
 
 
 def _manifest(names: Iterable[str] = tuple(HEADERS), mode: str = "bulk") -> Iterator[Row]:
     yield "manifest.version", "1.0"
     yield "oneroster.version", "1.1"
-    for name in EVERY_FILE:
+    for name in ALL_FILES:
         yield f"file.{name}", mode if name in names else "absent"
 
 
@@ -109,11 +114,11 @@ def _id(kind: str, number: int) -> str:
 
 
 class District:
-    """Rows of each file, one at a time, without the columns status and dateLastModified."""
+    """Iterators over the rows of each file, without the columns status and dateLastModified."""
 
     def __init__(self, users: int) -> None:
-        if users < FEWEST:
-            raise ValueError(f"a district of {users} users is too small: {FEWEST} at least")
+        if users < MIN_USERS:
+            raise ValueError(f"a district of {users} users is too small; the minimum is {MIN_USERS}")
         self.n_users = users
         self.n_schools = max(2, users * 59 // 100_000)
         self.n_courses = max(10, users // 25)
@@ -123,20 +128,20 @@ class District:
         self.n_guardians = users * 30 // 100
 
     def orgs(self) -> Iterator[Row]:
-        """The district and its schools."""
+        """Yield the district and its schools."""
         yield _id("org", 0), "Meridian Bay District", "district", "5500", ""
         for number in range(1, self.n_schools + 1):
-            name = f'{_pick(FAMILY, number, "|")} School, "Campus {number}"'
+            name = f'{_pick(FAMILY_NAMES, number, "|")} School, "Campus {number}"'
             yield _id("org", number), name, "school", f"55{number:04}", _id("org", 0)
 
-    def academicSessions(self) -> Iterator[Row]:  # noqa: N802 - named for its file
-        """Two years, each with two semesters, four terms and three grading periods."""
+    def academicSessions(self) -> Iterator[Row]:  # noqa: N802 - name of the file
+        """Yield two years, each with two semesters, four terms and three grading periods."""
         for year in range(2):
             base, school_year = 10 * year, 2027 + year
-            whole = (_moved(START, year), _moved(END, year))
-            yield _id("session", base), f"{school_year - 1}/{school_year}", "schoolYear", *whole, "", school_year
+            whole_year = (_add_years(START, year), _add_years(END, year))
+            yield _id("session", base), f"{school_year - 1}/{school_year}", "schoolYear", *whole_year, "", school_year
             for number, (kind, first, last, parent) in enumerate(self._parts(), 1):
-                dates = (_moved(TERMS[first][0], year), _moved(TERMS[last][1], year))
+                dates = (_add_years(TERMS[first][0], year), _add_years(TERMS[last][1], year))
                 title = f"{kind} {number}"
                 yield _id("session", base + number), title, kind, *dates, _id("session", base + parent), school_year
 
@@ -146,7 +151,7 @@ class District:
         return [("semester", 0, 1, 0), ("semester", 2, 3, 0), *terms, *periods]
 
     def courses(self) -> Iterator[Row]:
-        """Courses, each of a school."""
+        """Yield courses, each of one school."""
         for number in range(self.n_courses):
             subject = _pick(SUBJECTS, number, "|")
             school = _id("org", 1 + number % self.n_schools)
@@ -155,7 +160,7 @@ class District:
             yield _id("course", number), _id("session", 0), title, code, GRADES[number % 13], school, subjects, "01001"
 
     def classes(self) -> Iterator[Row]:
-        """Classes; one in twelve is a homeroom."""
+        """Yield classes; one in twelve is a homeroom."""
         terms = ",".join(_id("session", number) for number in (3, 4))
         for number in range(self.n_classes):
             subject = _pick(SUBJECTS, number, "|")
@@ -167,23 +172,28 @@ class District:
             )
 
     def users(self) -> Iterator[Row]:
-        """Students, teachers, guardians, and the others. Guardians and students name each other."""
+        """Yield students, teachers, guardians and others. Guardians and students refer to each other."""
         for number in range(self.n_users):
             role = self._role(number)
             login = f"{role[0]}{number:07}"
             yield (
                 *(_id("user", number), "false" if number % 250 == 0 else "true"),
                 *(_id("org", 1 + number % self.n_schools), role, login, f"{{SIS:{number:08}}},{{LDAP:{login}}}"),
-                *(_pick(GIVEN, number), _pick(FAMILY, number // 3, "|"), _pick(GIVEN, number // 7), 700_000 + number),
+                *(
+                    _pick(GIVEN_NAMES, number),
+                    _pick(FAMILY_NAMES, number // 3, "|"),
+                    _pick(GIVEN_NAMES, number // 7),
+                    700_000 + number,
+                ),
                 *(f"{login}@meridian-bay.example", f"+1-555-01{number % 100:02}", f"+1-555-02{number % 100:02}"),
                 *(self._agents(number, role), GRADES[number % 13] if role == "student" else "", ""),
             )
 
     def _role(self, number: int) -> str:
-        for role, many in (("student", self.n_students), ("teacher", self.n_teachers), ("guardian", self.n_guardians)):
-            if number < many:
+        for role, count in (("student", self.n_students), ("teacher", self.n_teachers), ("guardian", self.n_guardians)):
+            if number < count:
                 return role
-            number -= many
+            number -= count
         return "aide" if number % 3 else "administrator"
 
     def _agents(self, number: int, role: str) -> str:
@@ -193,13 +203,13 @@ class District:
         return _id("user", number - first) if role == "guardian" else ""
 
     def enrollments(self) -> Iterator[Row]:
-        """One or two teachers a class, and eleven classes a student, all in the student's own school."""
+        """Yield one or two teachers per class, and eleven classes per student, all in the student's own school."""
         number = 0
-        for user, klass, role, primary in self._taught():
+        for user, klass, role, primary in self._teaching():
             yield self._enrollment(number, user, klass, role, primary)
             number += 1
         for user in range(self.n_students):
-            for klass in self._attended(user):
+            for klass in self._attendance(user):
                 yield self._enrollment(number, user, klass, "student", "")
                 number += 1
 
@@ -207,7 +217,7 @@ class District:
         school = _id("org", 1 + klass % self.n_schools)
         return _id("enrollment", number), _id("class", klass), school, _id("user", user), role, primary, START, END
 
-    def _taught(self) -> Iterator[tuple[int, int, str, str]]:
+    def _teaching(self) -> Iterator[tuple[int, int, str, str]]:
         for klass in range(self.n_classes):
             row, school = divmod(klass, self.n_schools)
             first = self.n_students + (school - self.n_students) % self.n_schools
@@ -215,17 +225,17 @@ class District:
             for place in range(1 + klass % 2):
                 yield colleagues[(row + place) % len(colleagues)], klass, "teacher", "false" if place else "true"
 
-    def _attended(self, student: int) -> Iterator[int]:
+    def _attendance(self, student: int) -> Iterator[int]:
         row, school = divmod(student, self.n_schools)
         offered = range(school, self.n_classes, self.n_schools)
-        for place in range(min(CLASSES_OF_A_STUDENT, len(offered))):
+        for place in range(min(CLASSES_PER_STUDENT, len(offered))):
             yield offered[(row * 5 + place) % len(offered)]
 
 
 def _pick(words: str, number: int, separator: str = " ") -> str:
-    found = words.split(separator)
-    return found[number % len(found)]
+    choices = words.split(separator)
+    return choices[number % len(choices)]
 
 
-def _moved(date: str, years: int) -> str:
+def _add_years(date: str, years: int) -> str:
     return f"{int(date[:4]) + years}{date[4:]}"

@@ -1,8 +1,8 @@
-"""What the service is measured against: the least work that could do the job.
+"""Baseline programs that do the least work possible.
 
-`serve FOLDER` is Flask on waitress, sending files ready-made: /NAME is a file, /stream/NUMBER so many bytes of page0.
-`load PACKAGE FILE` puts a package's rows into a SQLite file as they stand: no checks, no JSON, no keys.
-`unnumbered WORDS` is the command line of the service, whose imports give no numbers to what they change.
+`serve FOLDER` runs Flask on waitress and sends files from memory: /NAME is a file, /stream/NUMBER that number of bytes.
+`load PACKAGE FILE` stores the rows of a package in a SQLite file: no validation, no JSON, no keys.
+`unnumbered ARGUMENTS` runs the command line of the service without sequence numbers for changes.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from chalk_flask.cli import main
 from chalk_flask.roster.changes import clock, writer
 from chalk_flask.roster.changes.writer import RecordsWithTimestamp, RosterWriter
 
-__all__ = ["STREAMED", "WAITRESS_THREADS"]
+__all__ = ["STREAMED_FILE", "WAITRESS_THREADS"]
 
-STREAMED = "page0"
-BLOCK = 65536
+STREAMED_FILE = "page0"
+BLOCK_BYTES = 65536
 WAITRESS_THREADS = 4
-"""Waitress's own default: more make a server of short answers slower."""
+"""Default of waitress: more threads make a server of short responses slower."""
 
 
 def serve(folder: Path) -> None:
-    """Listen on a free port, print it, and serve until killed."""
+    """Listen on a free port, print it, and serve until the process is killed."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
@@ -50,7 +50,7 @@ def serve(folder: Path) -> None:
 
 def _application(folder: Path) -> Flask:
     bodies = {path.name: path.read_bytes() for path in folder.iterdir()}
-    app = Flask("yardstick", static_folder=None)
+    app = Flask("baseline", static_folder=None)
 
     @app.get("/<name>")
     def body(name: str) -> Response:
@@ -59,19 +59,19 @@ def _application(folder: Path) -> Flask:
     @app.get("/stream/<int:size>")
     def stream(size: int) -> Response:
         headers = {"Content-Length": str(size)}
-        return Response(_repeated(bodies[STREAMED], size), mimetype="application/json", headers=headers)
+        return Response(_repeated(bodies[STREAMED_FILE], size), mimetype="application/json", headers=headers)
 
     return app
 
 
 def _repeated(body: bytes, size: int) -> Iterator[bytes]:
-    block = (body * (BLOCK // len(body) + 1))[:BLOCK]
-    for start in range(0, size, BLOCK):
+    block = (body * (BLOCK_BYTES // len(body) + 1))[:BLOCK_BYTES]
+    for start in range(0, size, BLOCK_BYTES):
         yield block[: size - start]
 
 
 def load(package: Path, file: Path) -> None:
-    """Make the file anew and fill a table from each data file."""
+    """Create the SQLite file and fill a table from each CSV file."""
     for suffix in ("", "-wal", "-shm"):
         file.with_name(file.name + suffix).unlink(missing_ok=True)
     with closing(sqlite3.connect(file, isolation_level=None)) as database, zipfile.ZipFile(package) as archive:
@@ -88,7 +88,7 @@ def load(package: Path, file: Path) -> None:
         database.execute("COMMIT")
 
 
-class Unnumbered(RosterWriter):
+class UnnumberedWriter(RosterWriter):
     """Writer that assigns no sequence numbers and queues no events."""
 
     def put(self, collection: str, records: RecordsWithTimestamp, keys: Callable[[], Iterable[str]]) -> None:
@@ -105,7 +105,7 @@ if __name__ == "__main__":
         case ["load", package, file]:
             load(Path(package), Path(file))
         case ["unnumbered", *words]:
-            vars(writer)["RosterWriter"] = Unnumbered
+            vars(writer)["RosterWriter"] = UnnumberedWriter
             main(words)
         case _:
             sys.exit(__doc__)

@@ -1,0 +1,95 @@
+"""Imports of a district into new stores: the first, the same rows again, a delta, and without sequence numbers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from bench.district import write_delta, write_package
+from bench.figures import Figure
+from bench.servers import BASELINE, CHALK, CompletedCommand, run_command
+
+__all__ = ["measure_imports"]
+
+
+class ImportRound(NamedTuple):
+    """Commands of one round. All but `bare` are imports of the service."""
+
+    first: CompletedCommand
+    bare: CompletedCommand
+    unnumbered: CompletedCommand
+    again: CompletedCommand
+    delta: CompletedCommand
+
+
+def measure_imports(users: int, folder: Path, rounds: int) -> tuple[str, list[Figure]]:
+    """Import a district, the same rows again, and a delta.
+
+    Returns the URL of a store that holds the district alone, and the figures.
+    """
+    package, later, delta = (folder / f"{name}.zip" for name in ("district", "later", "delta"))
+    write_package(users, package)
+    # An import skips a file that it imported before, so the second package has other bytes.
+    write_package(users, later, day=2)
+    write_delta(users, delta)
+    results = [_run_round(package, later, delta, folder / f"store{number}.db", number) for number in range(rounds)]
+    return f"sqlite:///{folder}/store{rounds - 1}.db", _figures(results)
+
+
+def _run_round(package: Path, later: Path, delta: Path, store: Path, number: int) -> ImportRound:
+    copy, unnumbered = store.with_name("delta.db"), store.with_name("unnumbered.db")
+    arguments = ("import", package, "--json", "--storage")
+    pair = [((*CHALK, *arguments), store), ((*BASELINE, "unnumbered", *arguments), unnumbered)]
+    # The first command runs on a colder machine, so the two alternate.
+    imports = {
+        file: run_command(*command, f"sqlite:///{file}") for command, file in (pair if number % 2 else reversed(pair))
+    }
+    bare = run_command(*BASELINE, "load", package, store.with_name("bare.db"))
+    again = run_command(*CHALK, "import", later, "--json", "--storage", f"sqlite:///{store}")
+    shutil.copyfile(store, copy)
+    os.sync()  # otherwise the import waits for the disk to write the copy
+    changed = run_command(*CHALK, "import", delta, "--json", "--storage", f"sqlite:///{copy}")
+    for file in (copy, unnumbered):
+        file.unlink()
+    return ImportRound(imports[store], bare, imports[unnumbered], again, changed)
+
+
+def _figures(rounds: Sequence[ImportRound]) -> list[Figure]:
+    seconds = ImportRound(*(median(run.seconds for run in side) for side in zip(*rounds, strict=True)))
+    rows = rounds[0].first.json["total"]["rows"]
+    peak = max(run.peak_mb for one in rounds for run in (one.first, one.again, one.delta))
+    bare_peak = max(one.bare.peak_mb for one in rounds)
+    bare, again, delta, sequence = (
+        median(numerator.seconds / denominator.seconds for numerator, denominator in pairs)
+        for pairs in (
+            [(one.first, one.bare) for one in rounds],
+            [(one.again, one.first) for one in rounds],
+            [(one.delta, one.first) for one in rounds],
+            [(one.first, one.unnumbered) for one in rounds],
+        )
+    )
+    return [
+        Figure("import", bare, f"{seconds.first:.1f} s for {rows:,} rows, over {seconds.bare:.1f} s for a bare load"),
+        Figure("import.peak", peak, f"MiB at the peak; {bare_peak:.0f} for the bare load"),
+        Figure("import.again", again, f"{seconds.again:.1f} s for the same rows again, over the first import"),
+        Figure("import.again.changed", sum(_changes(one.again) for one in rounds), "records changed by the second"),
+        Figure("import.delta", delta, f"{seconds.delta:.2f} s for {_counts(rounds[0].delta)}, over the first import"),
+        Figure(
+            "import.sequence",
+            sequence,
+            f"first import over {seconds.unnumbered:.1f} s for one without sequence numbers",
+        ),
+    ]
+
+
+def _changes(run: CompletedCommand) -> int:
+    return sum(run.json["total"][name] for name in ("created", "updated", "deleted"))
+
+
+def _counts(run: CompletedCommand) -> str:
+    total = run.json["total"]
+    return ", ".join(f"{total[name]:,} {name}" for name in ("created", "updated", "deleted"))

@@ -1,0 +1,192 @@
+"""Processes of the benchmark: commands that run to their end, servers, and their memory."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
+
+__all__ = [
+    "BASELINE",
+    "CHALK",
+    "BenchmarkError",
+    "CompletedCommand",
+    "Server",
+    "baseline_server",
+    "chalk_server",
+    "counting_receiver",
+    "memory_growth",
+    "run_command",
+]
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+API_ROOT: Final = "/ims/oneroster/v1p1"
+CHALK: Final = (sys.executable, "-m", "chalk_flask")
+RECEIVER: Final = (sys.executable, "-m", "bench.receiver")
+BASELINE: Final = (sys.executable, "-m", "bench.baselines")
+TIMEOUT_SECONDS: Final = 600.0
+STOP_TIMEOUT_SECONDS: Final = 60.0
+MEMORY_POLL_SECONDS: Final = 0.01
+
+Result = TypeVar("Result")
+
+
+class BenchmarkError(Exception):
+    """Failure of a measurement; the message says what happened."""
+
+
+@dataclass(frozen=True)
+class CompletedCommand:
+    """Duration in seconds, peak memory in MiB, and standard output of a command."""
+
+    seconds: float
+    peak_mb: float
+    output: str
+
+    @property
+    def json(self) -> Any:
+        """Output parsed as JSON."""
+        return json.loads(self.output)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Running server, with the path prefix and the headers of requests to it."""
+
+    pid: int
+    port: int
+    path: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection that stays open between requests."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
+
+    def get(
+        self, path: str, connection: http.client.HTTPConnection | None = None
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Return the response to a GET and its body. Raises BenchmarkError unless it is 200."""
+        used_connection = connection or self.connect()
+        used_connection.request("GET", self.path + path, headers=dict(self.headers))
+        response = used_connection.getresponse()
+        body = response.read()
+        if connection is None:
+            used_connection.close()
+        if response.status != 200:
+            raise BenchmarkError(f"GET {path}: {response.status} {body[:300]!r}")
+        return response, body
+
+
+def run_command(*args: str | Path) -> CompletedCommand:
+    """Run a command to its end. Raises BenchmarkError if its exit code is not 0."""
+    started = time.perf_counter()
+    with _start_process(*args) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        command = " ".join(map(str, args[:4]))
+        raise BenchmarkError(f"{command} exited with {process.returncode}: {output[:2000]}")
+    return CompletedCommand(seconds, usage.ru_maxrss / 1024, output)
+
+
+@contextmanager
+def chalk_server(storage: str, *options: str) -> Iterator[Server]:
+    """Run the service on a store; requests carry a token that can read everything."""
+    token = run_command(
+        *CHALK, "token", "create", "--label", "benchmark", "--scope", "all", "--json", "--storage", storage
+    )
+    headers = {"Authorization": f"Bearer {token.json['token']}"}
+    command = (*CHALK, "serve", "--port", "0", "--storage", storage, "--log-level", "warning", *options)
+    with _start_process(*command, stderr=subprocess.PIPE) as process, _terminate_at_end(process):
+        port = int(_wait_for_line(process.stderr, r"Listening on http://[^ ]*:(\d+)"))
+        yield Server(process.pid, port, API_ROOT, headers)
+
+
+@contextmanager
+def baseline_server(folder: Path) -> Iterator[Server]:
+    """Run a server that sends the files of a folder from memory."""
+    with _start_process(*BASELINE, "serve", folder) as process, _terminate_at_end(process):
+        yield Server(process.pid, int(_wait_for_line(process.stdout, r"^(\d+)$")))
+
+
+@contextmanager
+def counting_receiver() -> Iterator[Server]:
+    """Run a webhook receiver that returns the number of deliveries to a GET."""
+    with _start_process(*RECEIVER) as process, _terminate_at_end(process):
+        yield Server(process.pid, int(_wait_for_line(process.stdout, r"^(\d+)$")))
+
+
+def memory_growth(server: Server, work: Callable[[], Result]) -> tuple[Result, float]:
+    """Return the result of the work and the largest memory growth of the server meanwhile, in MiB."""
+    before = _anonymous_memory_mb(server.pid)
+    peak, done = before, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(MEMORY_POLL_SECONDS):
+            peak = max(peak, _anonymous_memory_mb(server.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        result = work()
+    finally:
+        done.set()
+        watcher.join()
+    return result, peak - before
+
+
+def _anonymous_memory_mb(pid: int) -> float:
+    """Return the resident memory without shared pages of files."""
+    match = re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+    return int(match[1]) / 1024 if match else 0.0
+
+
+def _start_process(*args: str | Path, stderr: int | None = None) -> subprocess.Popen[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    if "--storage" in args:  # the data folder belongs beside the store
+        store = str(args[args.index("--storage") + 1]).removeprefix("sqlite:///")
+        environ["CHALK_DATA"] = str(Path(store).parent / "data")
+    return subprocess.Popen(
+        [str(argument) for argument in args],
+        cwd=ROOT,
+        env=environ | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
+@contextmanager
+def _terminate_at_end(process: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_for_line(stream: IO[str] | None, pattern: str) -> str:
+    assert stream is not None
+    lines = []
+    for line in stream:
+        if match := re.search(pattern, line):
+            return match[1]
+        lines.append(line)
+    raise BenchmarkError(f"a server ended before it listened: {''.join(lines)[-2000:]}")
