@@ -17,7 +17,7 @@ import pytest
 
 from backends import Query, open_store
 from bench.__main__ import main
-from bench.district import District, write_package
+from bench.district import District, write_delta, write_package
 from bench.figures import TARGETS, Figure, Target, format_table, missed_targets
 from bench.servers import BASELINE, run_command
 from chalk_flask.roster.changes.sequence import last_sequence
@@ -57,12 +57,15 @@ def test_growth_compares_two_districts_read_by_read(tmp_path: Path) -> None:
     assert all(value > 0 for value in figures.values())
 
 
+@pytest.mark.slow
 def test_unnumbered_baseline_assigns_no_sequence_numbers(tmp_path: Path) -> None:
     write_package(200, tmp_path / "district.zip")
+    write_delta(200, tmp_path / "delta.zip")
     storage = f"sqlite:///{tmp_path}/unnumbered.db"
-    run_command(*BASELINE, "unnumbered", "import", tmp_path / "district.zip", "--json", "--storage", storage)
+    for package in ("district.zip", "delta.zip"):
+        run_command(*BASELINE, "unnumbered", "import", tmp_path / package, "--json", "--storage", storage)
     with open_store(storage, COLLECTIONS) as store, store.read("default") as snapshot:
-        assert snapshot.find(Query("users", limit=0)).total == 200
+        assert snapshot.find(Query("users", limit=0)).total == 201
         assert last_sequence(snapshot) == 0
 
 
