@@ -1,8 +1,9 @@
 """Measure Chalk Flask against baseline programs and print the ratios.
 
 The benchmark generates a district, imports it into SQLite in a temporary folder with the command line, and serves it.
-It measures each step side by side with a baseline that does the least work possible. docs/performance.md explains the
-figures. A run takes a few minutes and needs an otherwise idle machine. Linux only: it reads memory sizes from /proc.
+It measures each step side by side with a baseline that does the least work possible. A run takes a few
+minutes and needs an otherwise idle machine. docs/explanation/performance.md explains the figures. Linux only: memory
+sizes are read from /proc.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 
 import orjson
 
-from backends import And, Compare, OrderBy, Query, Snapshot, Where
+from backends import Compare, OrderBy, Query, Snapshot, Where, and_
 from chalk_flask.outbox.delivery import COLLECTION, Attempt, Delivery, State
 from chalk_flask.times import format_epoch_seconds
 
@@ -71,7 +71,7 @@ def _next_due(snapshot: Snapshot, of_webhook: Where) -> str | None:
 
 
 def _in_state(of_webhook: Where, state: State) -> Where:
-    return And((of_webhook, Compare("state", "=", state)))
+    return and_(of_webhook, Compare("state", "=", state))
 
 
 def _find(snapshot: Snapshot, query: Query) -> list[Delivery]:

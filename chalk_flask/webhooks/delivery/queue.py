@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from backends import And, Compare, OrderBy, Query, Snapshot, StorageError
+from backends import Compare, OrderBy, Query, Snapshot, StorageError, and_
 from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import BODIES, COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
@@ -146,7 +146,7 @@ class DeliveryQueue:
         return _Batch(subscription, deliveries, bodies, read_at) if deliveries else None
 
     def _due_keys(self, snapshot: Snapshot, unsaved: frozenset[str]) -> Iterator[str]:
-        due = And((Compare("queue", "=", self._webhook), Compare("due", "<=", self._context.now())))
+        due = and_(Compare("queue", "=", self._webhook), Compare("due", "<=", self._context.now()))
         return (key for key in snapshot.keys(COLLECTION, due) if key not in unsaved)
 
     def _adjust_batch_size(self, batch_bytes: int) -> None:

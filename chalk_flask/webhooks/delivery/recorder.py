@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from backends import And, Backend, Compare, StorageBusyError, StorageError, Transaction
+from backends import Backend, Compare, StorageBusyError, StorageError, Transaction, and_
 from chalk_flask.audit.events import record_event
 from chalk_flask.background import BatchWriter
 from chalk_flask.outbox import Attempt, Delivery, Subscription
@@ -161,7 +161,7 @@ class Recorder:
 
 def _clear_failing_if_idle(transaction: Transaction, subscription: Subscription) -> Subscription:
     """Reset `failing_since` when no delivery is pending: days without any attempt do not count as failing."""
-    pending = And((Compare("webhook", "=", subscription.id), Compare("state", "=", "pending")))
+    pending = and_(Compare("webhook", "=", subscription.id), Compare("state", "=", "pending"))
     if subscription.state == "disabled" or transaction.exists(COLLECTION, pending):
         return subscription
     return replace(subscription, failing_since=None)

@@ -32,11 +32,11 @@ def purge(store: Backend, tenant: str, now: float, stopping: Event | None = None
     with store.read(tenant) as snapshot:
         keys = list(_expired_keys(snapshot, cutoff))
     removed = 0
-    for start in range(0, len(keys), BATCH_SIZE):
+    for batch in batched(keys, BATCH_SIZE):
         if stopping is not None and stopping.is_set():
             break
         with store.write(tenant, wait=LOCK_TIMEOUT_SECONDS) as transaction:
-            removed += _remove(transaction, keys[start : start + BATCH_SIZE], cutoff)
+            removed += _remove(transaction, batch, cutoff)
     return removed
 
 
