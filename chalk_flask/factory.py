@@ -24,10 +24,7 @@ from chalk_flask.services import Services
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import find_audit_tenant
-from chalk_flask.webhooks.delivery.leader_lock import leader_lock_for
-from chalk_flask.webhooks.delivery.worker import Worker
-from chalk_flask.webhooks.http.client import WebhookClient
-from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
+from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker, leader_lock_for
 
 __all__ = ["create_application"]
 

@@ -13,7 +13,7 @@ from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.settings import Settings
-from chalk_flask.webhooks.delivery.worker import Worker
+from chalk_flask.webhooks import Worker
 
 __all__ = ["Services"]
 

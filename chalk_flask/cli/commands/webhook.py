@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.outbox import Subscription
     from chalk_flask.settings import Settings
-    from chalk_flask.webhooks.admin.store import WebhookStore
+    from chalk_flask.webhooks import WebhookStore
 
 __all__ = ["webhook_group"]
 
@@ -69,7 +69,7 @@ def create(tenant: str, as_json: bool, **options: Any) -> None:
     By default the webhook receives all changes except demographics, as ids, in one delivery per import. Hrefs in full
     records start with the present public_url.
     """
-    from chalk_flask.webhooks.admin.subscription_options import WebhookRequest
+    from chalk_flask.webhooks import WebhookRequest
 
     values = {name: options.pop(name) for name in WebhookRequest.__slots__ if name != "root"}
     settings = require_durable(options)
@@ -169,8 +169,7 @@ def test(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
 
     The exit code is 1 unless the response is 2xx.
     """
-    from chalk_flask.webhooks.http.client import WebhookClient
-    from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
+    from chalk_flask.webhooks import SsrfGuard, WebhookClient
 
     with _existing_webhook(options, webhook_id, tenant) as webhooks:
         client = WebhookClient(SsrfGuard(settings_from_options(options).webhook_allowed_hosts.split(",")))
@@ -229,8 +228,7 @@ def delete(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
 
 def _webhook_store(settings: Settings) -> AbstractContextManager[WebhookStore]:
     from chalk_flask.auth.secrets.encryption import SecretCipher
-    from chalk_flask.webhooks import WebhookError, WebhookStore
-    from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
+    from chalk_flask.webhooks import SsrfGuard, WebhookError, WebhookStore
 
     def create_store(store: Backend) -> WebhookStore:
         guard = SsrfGuard(settings.webhook_allowed_hosts.split(","))
