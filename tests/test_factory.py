@@ -36,7 +36,7 @@ def create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Create]:
 def test_app_has_its_services(create: Create) -> None:
     services = services_of(create(token_seconds=120))
     assert services.settings.storage == "memory:"
-    assert services.access_tokens.seconds == 120
+    assert services.access_tokens.lifetime_seconds == 120
 
 
 def test_app_creates_no_folder_with_the_default_data(create: Create, tmp_path: Path) -> None:

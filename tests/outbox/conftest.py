@@ -10,13 +10,11 @@ import orjson
 import pytest
 from flask import Flask
 
-from backends import Backend, open_store
 from chalk_flask import create_app
 from chalk_flask.outbox import EncryptedSecret, Subscription, load_subscriptions
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION
-from chalk_flask.storage import COLLECTIONS
 from tests.conftest import services_of, url_in
 from tests.support.histories import load as load_into
 from tests.support.packages import Made

@@ -15,7 +15,7 @@ from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.event import ENTITIES
 from chalk_flask.outbox.writer import MAX_MESSAGE_BYTES
 from tests.conftest import services_of
-from tests.outbox.conftest import sent_changes, sent_events, count_outbox_records, subscribe, sent_actions
+from tests.outbox.conftest import count_outbox_records, sent_actions, sent_changes, sent_events, subscribe
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import Made

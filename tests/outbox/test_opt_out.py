@@ -14,7 +14,7 @@ from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.opt_out import update_tenant
 from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of
-from tests.outbox.conftest import sent_changes, sent_events, clear_outbox, subscribe, sent_actions
+from tests.outbox.conftest import clear_outbox, sent_actions, sent_changes, sent_events, subscribe
 from tests.support.histories import load
 from tests.support.packages import Made
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.outbox.conftest import sent_changes, clear_outbox, subscribe
+from tests.outbox.conftest import clear_outbox, sent_changes, subscribe
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import Made

@@ -10,7 +10,7 @@ from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.event import ENTITIES
-from tests.outbox.conftest import sent_changes, clear_outbox, subscribe
+from tests.outbox.conftest import clear_outbox, sent_changes, subscribe
 from tests.support.api_client import Consumer
 from tests.support.histories import RandomChanges, read_all
 

@@ -14,7 +14,7 @@ from chalk_flask.roster.changes import clock
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.imports import ImportOptions, import_package
 from tests.conftest import services_of
-from tests.outbox.conftest import sent_changes, sent_events, clear_outbox, count_outbox_records, subscribe, sent_actions
+from tests.outbox.conftest import clear_outbox, count_outbox_records, sent_actions, sent_changes, sent_events, subscribe
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import Made

@@ -17,7 +17,7 @@ from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster.changes import sequence
 from tests.conftest import services_of, url_in
 from tests.support.api_client import CHALK, Consumer, error_message
-from tests.support.histories import RandomChanges, read_all, load
+from tests.support.histories import RandomChanges, load, read_all
 from tests.support.packages import Made
 
 CHANGES = f"{CHALK}/changes"
