@@ -1,4 +1,4 @@
-"""The filter language of OneRoster 1.1: text to clauses, clauses to a condition (digest 4.3).
+"""The filter language of OneRoster 1.1: parse a text into clauses, compile clauses into a condition.
 
 filter = clause [ SP ("AND" / "OR") SP clause ]
 clause = field predicate "'" value "'"
@@ -22,17 +22,17 @@ __all__ = ["Clause", "Filter", "FilterError", "compile_filter", "parse_filter"]
 Predicate: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "~"]
 
 MAX_VALUES = 100
-"""Values that a many-valued field is compared with at once; databases refuse conditions of any length."""
+"""Values in a comparison with a multi-valued field. Databases limit the length of conditions."""
 
 _CLAUSE = re.compile(r"([A-Za-z][\w:-]*(?:\.[\w:-]+)*)\s*(!=|>=|<=|=|>|<|~)\s*")
 _LOGICAL = re.compile(r" (AND|OR) (?=\S)")
-# What can only be meant as a further clause, though what joins it may not be what the grammar has.
+# Text that can only be a further clause, even if the word before it is not AND or OR.
 _FURTHER = re.compile(rf"\s+(?:and|or)\s+{_CLAUSE.pattern}|[^\w']*(?:\w+[^\w']+)?{_CLAUSE.pattern}'", re.IGNORECASE)
 _BARE = re.compile(r"[^\s']+")
 
 
 class FilterError(Exception):
-    """The filter cannot be answered. `unknown_field` tells a field that the class does not have from other faults."""
+    """Raised for an invalid filter. `unknown_field` is True if the resource type has no such field."""
 
     def __init__(self, message: str, unknown_field: bool = False) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class FilterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A comparison as it was written; the value is unquoted."""
+    """A comparison. The value is without quotes."""
 
     field: str
     predicate: Predicate
@@ -50,21 +50,21 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One clause, or two and the word between them."""
+    """One clause, or two clauses and the logical operator between them."""
 
     clauses: tuple[Clause, ...]
     logical: Literal["AND", "OR"] = "AND"
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields that are named."""
+        """Return the fields of the clauses."""
         return frozenset(clause.field for clause in self.clauses)
 
 
 def parse_filter(text: str) -> Filter | None:
-    """The clauses of a filter text, None when it is blank. Raises FilterError when it is malformed.
+    """Return the clauses of a filter text, or None if it is blank. Raises FilterError if it is malformed.
 
-    A quote inside a value is written twice, or once where nothing that could follow a value follows it.
+    A quote inside a value is doubled. A single one is accepted if the text after it cannot follow a value.
     """
     text = text.strip()
     if not text:
@@ -75,27 +75,27 @@ def parse_filter(text: str) -> Filter | None:
     logical = _LOGICAL.match(rest)
     if not logical:
         raise FilterError(
-            f"{printable(rest)} follows the first clause: write AND or OR in capitals, one blank around it"
+            f"{printable(rest)} cannot follow the first clause: write AND or OR in capitals, with one space on each side"
         )
     second, rest = _clause(rest[logical.end() :])
     if rest:
-        raise FilterError(f"{printable(rest)} is too much: a filter has at most two clauses")
+        raise FilterError(f"{printable(rest)} is a third clause: a filter has at most two clauses")
     return Filter((first, second), cast('Literal["AND", "OR"]', logical[1]))
 
 
 def compile_filter(parsed: Filter, resource: ResourceType) -> Where:
-    """The filter as a condition on the records of the resource.
+    """Return the filter as a condition on the records of the resource type.
 
-    Raises FilterError for a field that the class does not have and for a value that the field's type does not allow.
+    Raises FilterError for an unknown field and for a value that is invalid for the type of the field.
     """
-    terms = tuple(_compiled(clause, resource) for clause in parsed.clauses)
+    terms = tuple(_compile_clause(clause, resource) for clause in parsed.clauses)
     if len(terms) == 1:
         return terms[0]
     return And(terms) if parsed.logical == "AND" else Or(terms)
 
 
 def _clause(text: str) -> tuple[Clause, str]:
-    """The clause that the text begins with, and what follows it."""
+    """Return the clause at the start of the text, and the rest of the text."""
     head = _CLAUSE.match(text)
     if not head:
         raise FilterError(f"{printable(text)} is not a filter: write field='value', with = != < <= > >= or ~")
@@ -104,7 +104,7 @@ def _clause(text: str) -> tuple[Clause, str]:
 
 
 def _quoted(text: str, start: int) -> tuple[str, int]:
-    """The value that begins there, up to its closing quote, and where that ends."""
+    """Return the quoted value that starts at `start`, and the position after its closing quote."""
     value: list[str] = []
     position = start
     while (quote := text.find("'", position)) >= 0:
@@ -119,10 +119,10 @@ def _quoted(text: str, start: int) -> tuple[str, int]:
 
 
 def _bare(text: str, start: int) -> tuple[str, int]:
-    """A number or a truth value, which may come without quotes, and where it ends."""
+    """Return a number or boolean without quotes, and the position after it."""
     match = _BARE.match(text, start)
     if not match or not (match[0].lower() in TRUTH or _is_number(match[0])):
-        raise FilterError(f"{printable(text[start:])} is not a value: put it between single quotes (')")
+        raise FilterError(f"{printable(text[start:])} is not a value: write it in single quotes (')")
     return match[0], match.end()
 
 
@@ -134,20 +134,20 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _compiled(clause: Clause, resource: ResourceType) -> Where:
+def _compile_clause(clause: Clause, resource: ResourceType) -> Where:
     path = _path(clause.field, resource)
     try:
         clause.value.encode()
     except UnicodeEncodeError:
         raise FilterError(f"the value of {clause.field} is not text in UTF-8") from None
     if clause.predicate == "!=":
-        return _not(_compared(path, "=", clause.value))
-    return _compared(path, clause.predicate, clause.value)
+        return _not(_compare(path, "=", clause.value))
+    return _compare(path, clause.predicate, clause.value)
 
 
 def _path(name: str, resource: ResourceType) -> FilterPath:
     if name in resource.ignored or (name.split(".")[-1] == "href" and not name.startswith("metadata.")):
-        raise FilterError(f"{name} cannot be filtered by")
+        raise FilterError(f"{name} cannot be used in a filter")
     path = resource.filter_path(name)
     if path is None:
         raise FilterError(f"Unknown filter field: {name[:200]}", unknown_field=True)
@@ -158,9 +158,9 @@ def _not(where: Where) -> Where:
     return MATCH_ALL if where == MATCH_NONE else Not(where)
 
 
-def _compared(path: FilterPath, operator: Operator, value: str) -> Where:
+def _compare(path: FilterPath, operator: Operator, value: str) -> Where:
     if path.many:
-        return _many(path, operator, value)
+        return _compare_list(path, operator, value)
     if operator == "~":
         return Compare(path.text or path.field, "~", _text(path, value))
     try:
@@ -169,13 +169,13 @@ def _compared(path: FilterPath, operator: Operator, value: str) -> Where:
         raise FilterError(f"{printable(value)} is not a value for {path.name}: {_EXPECTED[path.typing]}") from None
 
 
-def _many(path: FilterPath, operator: Operator, value: str) -> Where:
-    """A list of values: `=` wants every one, `~` any one inside an element; an order is some element's (A-05)."""
+def _compare_list(path: FilterPath, operator: Operator, value: str) -> Where:
+    """Compare a list: `=` requires every value, `~` any of them (docs/conformance, A-05)."""
     if operator not in ("=", "~"):
         return Compare(path.field, operator, _text(path, value))
     items = dict.fromkeys(_text(path, item) for item in split_list(value) or [""])
     if len(items) > MAX_VALUES:
-        raise FilterError(f"{path.name} is compared with {len(items)} values: at most {MAX_VALUES} at once")
+        raise FilterError(f"{path.name} is compared with {len(items)} values: at most {MAX_VALUES} are allowed")
     terms = tuple(Compare(path.field, operator, item) for item in items)
     if len(terms) == 1:
         return terms[0]
@@ -191,14 +191,14 @@ def _as_text(path: FilterPath, operator: Operator, value: str) -> Where:
 
 
 def _as_date(path: FilterPath, operator: Operator, value: str) -> Where:
-    """Of a date-time the day counts, as it is written."""
+    """Compare dates. The time of a date-time is ignored."""
     if len(value) > 10:
         parse_instant(value)
     return Compare(path.field, operator, parse_date(value[:10]))
 
 
 def _as_instant(path: FilterPath, operator: Operator, value: str) -> Where:
-    """Stored instants have milliseconds, so one between two of them equals none, and its order is that of neither."""
+    """Compare date-times. Stored ones have milliseconds, so a value between two of them equals none."""
     text, exact = parse_instant(value)
     if not exact:
         if operator == "=":

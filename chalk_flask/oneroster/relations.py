@@ -1,4 +1,4 @@
-"""Which records a path means, as conditions of the query tree (digest 2.5; readings A-07 to A-12, N-01 to N-08)."""
+"""Conditions for the records of nested paths such as `/schools/{id}/students` (docs/conformance, A-07 to A-12, N-01 to N-08)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Ids: TypeAlias = tuple[str, ...]
-"""The ids in a path, in its order."""
+"""Ids of a path, in the order of the path."""
 
 Condition: TypeAlias = Callable[[Snapshot, Ids], Where]
 
@@ -40,80 +40,80 @@ ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
 """Active records."""
 
 VISIBLE: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
-"""Gradebook objects that were not deleted (reading A-04)."""
+"""Gradebook objects that were not deleted (docs/conformance, A-04)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathParent:
-    """What an id in the middle of a path must name. `within` is the field that must hold the id before it."""
+    """Requirement on an id in the middle of a path. `within` is the field that must contain the id before it."""
 
     collection: str
     where: Where = MATCH_ALL
     within: str = ""
 
     def exists(self, snapshot: Snapshot, ids: Ids, position: int, visible: Where) -> bool:
-        """Whether the id at that position names such a record, and a visible one."""
-        found = and_(and_(Compare(KEY, "=", ids[position]), self.where), visible)
+        """Return True if the id at this position belongs to such a record, and the record is visible."""
+        where = and_(and_(Compare(KEY, "=", ids[position]), self.where), visible)
         if self.within:
-            found = and_(found, Compare(self.within, "=", ids[position - 1]))
-        return snapshot.exists(self.collection, found)
+            where = and_(where, Compare(self.within, "=", ids[position - 1]))
+        return snapshot.exists(self.collection, where)
 
 
 def has_type(field: str, token: str) -> Where:
-    """The records of one type, as in `/schools` and `/teachers`."""
+    """Return the condition for records of one type, as in `/schools` and `/teachers`."""
     return Compare(field, "=", fold(token))
 
 
 def references(field: str) -> Condition:
-    """The records whose reference is the last id of the path."""
+    """Return the condition for records whose reference is the last id of the path."""
     return lambda _, ids: Compare(field, "=", ids[-1])
 
 
 def listed_in(collection: str, field: str) -> Condition:
-    """The records that the object with the last id of the path lists."""
+    """Return the condition for records that the object with the last id of the path lists."""
     return lambda _, ids: In(KEY, Subquery(collection, field, Compare(KEY, "=", ids[-1])))
 
 
 def users_enrolled_in_class(role: str) -> Condition:
-    """The users who are enrolled in the class with that role (reading A-09); deleted enrollments do not count."""
+    """Return the condition for users with an active enrollment of this role in the class (docs/conformance, A-09)."""
 
     def where(_: Snapshot, ids: Ids) -> Where:
-        enrolled = (Compare("class.sourcedId", "=", ids[-1]), has_type("role", role), ACTIVE_ONLY)
-        return In(KEY, Subquery("enrollments", "user.sourcedId", And(enrolled)))
+        terms = (Compare("class.sourcedId", "=", ids[-1]), has_type("role", role), ACTIVE_ONLY)
+        return In(KEY, Subquery("enrollments", "user.sourcedId", And(terms)))
 
     return where
 
 
 def classes_of_user(role: str = "") -> Condition:
-    """The classes in which the user is enrolled, with that role or any; deleted enrollments do not count."""
-    role_is = (has_type("role", role),) if role else ()
+    """Return the condition for classes in which the user has an active enrollment of this role, or of any."""
+    role_terms = (has_type("role", role),) if role else ()
 
     def where(_: Snapshot, ids: Ids) -> Where:
-        enrolled = (Compare("user.sourcedId", "=", ids[-1]), *role_is, ACTIVE_ONLY)
-        return In(KEY, Subquery("enrollments", "class.sourcedId", And(enrolled)))
+        terms = (Compare("user.sourcedId", "=", ids[-1]), *role_terms, ACTIVE_ONLY)
+        return In(KEY, Subquery("enrollments", "class.sourcedId", And(terms)))
 
     return where
 
 
 def users_of_school(role: str) -> Condition:
-    """The users of that role whose orgs hold the school (reading A-07)."""
+    """Return the condition for users of this role whose orgs contain the school (docs/conformance, A-07)."""
     return lambda _, ids: And((has_type("role", role), Compare("orgs.sourcedId", "=", ids[-1])))
 
 
 def courses_of_school(_: Snapshot, ids: Ids) -> Where:
-    """The courses of the school and those taught there (reading A-08)."""
+    """Return the condition for courses of the school and those taught there (docs/conformance, A-08)."""
     taught = Subquery("classes", "course.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
     return Or((Compare("org.sourcedId", "=", ids[-1]), In(KEY, taught)))
 
 
 def terms_of_school(_: Snapshot, ids: Ids) -> Where:
-    """The terms in which a class of the school takes place."""
+    """Return the condition for terms of the classes of the school."""
     used = Subquery("classes", "terms.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
     return And((has_type("type", "term"), In(KEY, used)))
 
 
 def grading_periods_of_term(snapshot: Snapshot, ids: Ids) -> Where:
-    """The grading periods below the term, however deep; a cycle among parents ends the descent."""
+    """Return the condition for grading periods below the term, at any depth."""
     return And((has_type("type", "gradingPeriod"), In("parent.sourcedId", with_sessions_below(snapshot, ids[-1:]))))
 
 
@@ -122,27 +122,27 @@ def with_sessions_below(snapshot: Snapshot, ids: Iterable[str]) -> tuple[str, ..
 
     A cycle among the parents ends the descent.
     """
-    found = set(ids)
-    parents = set(found)
+    sessions = set(ids)
+    parents = set(sessions)
     while parents:
         children = snapshot.keys("academicSessions", In("parent.sourcedId", tuple(sorted(parents))))
-        parents = set(children) - found
-        found |= parents
-    return tuple(sorted(found))
+        parents = set(children) - sessions
+        sessions |= parents
+    return tuple(sorted(sessions))
 
 
 def results_of_class(_: Snapshot, ids: Ids) -> Where:
-    """The results for line items of the class that the path begins with."""
+    """Return the condition for results of line items of the class at the start of the path."""
     return In("lineItem.sourcedId", Subquery("lineItems", KEY, Compare("class.sourcedId", "=", ids[0])))
 
 
 def results_of_student(snapshot: Snapshot, ids: Ids) -> Where:
-    """The results of one student for line items of the class."""
+    """Return the condition for results of one student for line items of the class."""
     return And((Compare("student.sourcedId", "=", ids[-1]), results_of_class(snapshot, ids)))
 
 
 def categories_of_class(_: Snapshot, ids: Ids) -> Where:
-    """The categories that line items of the class use, those tied to it and those tied to none (reading N-08)."""
+    """Return the condition for categories of the class: used, assigned to it, or to no class (docs/conformance, N-08)."""
     used = And((Compare("class.sourcedId", "=", ids[-1]), VISIBLE))
     return Or(
         (

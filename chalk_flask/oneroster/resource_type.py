@@ -1,4 +1,4 @@
-"""What follows from one Schema: columns, paths, stored fields, references, and the stored form of a record."""
+"""Resource type: columns, filter paths, stored fields, references and the stored form, all derived from one Schema."""
 
 from __future__ import annotations
 
@@ -22,51 +22,46 @@ __all__ = [
     "Reference",
     "ResourceType",
     "resolve_hrefs",
-    "stamp_of",
     "with_timestamp",
     "without_timestamp",
 ]
 
 NO_TIMESTAMP = "0000-00-00T00:00:00.000Z"
-"""Stands for `dateLastModified` in a body that has no stamp yet; as long as a stamp."""
+"""Placeholder for `dateLastModified` in a body without a timestamp, of the same length."""
 
-# Base elements come first in every body and a quote inside a string is escaped, so the first match is the stamp.
-_STAMP = b'"dateLastModified":"'
-_UNSTAMPED = _STAMP + NO_TIMESTAMP.encode()
+# Base fields come first in every body and quotes in strings are escaped, so the first match is the timestamp.
+_TIMESTAMP_START = b'"dateLastModified":"'
+_WITHOUT_TIMESTAMP = _TIMESTAMP_START + NO_TIMESTAMP.encode()
 
-# Stored bodies hold an escaped solidus where the absolute root belongs; our encoder writes none elsewhere.
-_PLACE = b'"href":"\\/'
+# Stored bodies have an escaped solidus where the root URL belongs. The encoder writes none elsewhere.
+_HREF_START = b'"href":"\\/'
 _OTHER_ESCAPE = re.compile(rb"\\[^/]")
 
 
 def resolve_hrefs(chunk: bytes, root: str) -> bytes:
-    """Stored bodies with the root in the places of references. Where no other escape occurs one byte finds them, ten
-    times as fast."""
+    """Return stored bodies with the root URL inserted in every href.
+
+    Bodies without other escapes are ten times faster, because a single byte marks the places.
+    """
     start = orjson.dumps(root)[1:-1]
     if _OTHER_ESCAPE.search(chunk) is None:
         return chunk.replace(b"\\", start)
-    return (b'"href":"' + start + b"/").join(chunk.split(_PLACE))
+    return (b'"href":"' + start + b"/").join(chunk.split(_HREF_START))
 
 
-def stamp_of(body: bytes) -> str:
-    """The `dateLastModified` of a stored body."""
-    start = body.index(_STAMP) + len(_STAMP)
-    return body[start : start + len(NO_TIMESTAMP)].decode()
-
-
-def with_timestamp(body: bytes, stamp: str) -> bytes:
-    """An unstamped body with its `dateLastModified`."""
-    return body.replace(_UNSTAMPED, _STAMP + stamp.encode(), 1)
+def with_timestamp(body: bytes, timestamp: str) -> bytes:
+    """Return a body without a timestamp with this `dateLastModified`."""
+    return body.replace(_WITHOUT_TIMESTAMP, _TIMESTAMP_START + timestamp.encode(), 1)
 
 
 def without_timestamp(body: bytes) -> bytes:
-    """The body as it is compared: without the moment of its last change."""
-    start = body.index(_STAMP)
-    return body[:start] + _UNSTAMPED + body[start + len(_UNSTAMPED) :]
+    """Return the body with NO_TIMESTAMP as `dateLastModified`, for comparison."""
+    start = body.index(_TIMESTAMP_START)
+    return body[:start] + _WITHOUT_TIMESTAMP + body[start + len(_WITHOUT_TIMESTAMP) :]
 
 
 class Column(NamedTuple):
-    """A CSV column: its header, the JSON name of its element, and the element (None: read and ignored)."""
+    """A CSV column: header, JSON name and field. A column without a field is ignored."""
 
     header: str
     name: str
@@ -74,20 +69,20 @@ class Column(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """An element that refers to other records: its JSON name, the stored field, and the collection it points to."""
+    """A field that refers to other records: JSON name, path of the stored field, target collection, field type."""
 
     name: str
     field: str
     target: str
-    element: RefField
+    field_type: RefField
 
 
 @dataclass(frozen=True)
 class ResourceType:
-    """One class of the standard. `name` is its collection and CSV file, `single` the key of a single read.
+    """One class of the standard. `name` is its collection and CSV file, `singular_name` the key of a single object.
 
-    `key_of` names the collection whose ids this one shares; `ignored` are CSV columns that are never kept,
-    `former_columns` pairs of a header in OneRoster 1.0 and today's.
+    `served` is False for link files, which no client reads. `shares_ids_with` is the collection with the same ids.
+    `ignored` are CSV columns that are not stored. `former_columns` are pairs of headers in OneRoster 1.0 and 1.1.
     """
 
     name: str
@@ -100,30 +95,30 @@ class ResourceType:
 
     @cached_property
     def fields(self) -> dict[str, OneRosterField]:
-        """The elements by JSON name, in the order of the body: base, own in CSV order, metadata last."""
+        """Return the fields by JSON name in the order of a body: base fields, own fields in CSV order, metadata."""
         named = {cast(str, f.data_key): cast(OneRosterField, f) for f in self.schema.load_fields.values()}
         extension = named.pop("metadata")
         return named | {"metadata": extension}
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """The CSV columns in the order of the standard."""
-        known = [
-            Column(header, name, element)
-            for name, element in self.fields.items()
-            if (header := element.column_name(name)) is not None
+        """Return the CSV columns in the order of the standard."""
+        columns = [
+            Column(header, name, field)
+            for name, field in self.fields.items()
+            if (header := field.column_name(name)) is not None
         ]
-        return (*known, *(Column(header, header, None) for header in self.ignored))
+        return (*columns, *(Column(header, header, None) for header in self.ignored))
 
     @cached_property
     def filter_paths(self) -> dict[str, FilterPath]:
-        """What a client may filter and sort by, by name; a dynamic path ends in `.*`."""
-        return {path.name: path for name, element in self.fields.items() for path in element.filter_paths(name)}
+        """Return the filter paths by name. A dynamic path ends in `.*`."""
+        return {path.name: path for name, field in self.fields.items() for path in field.filter_paths(name)}
 
     def filter_path(self, name: str) -> FilterPath | None:
-        """The path of that name, if the class has it."""
-        if found := self.filter_paths.get(name):
-            return found if not name.endswith(".*") else None
+        """Return the filter path of this name, or None."""
+        if path := self.filter_paths.get(name):
+            return path if not name.endswith(".*") else None
         dynamic = next(
             (p for p in self.filter_paths.values() if p.name.endswith(".*") and name.startswith(p.name[:-1])), None
         )
@@ -131,76 +126,80 @@ class ResourceType:
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
-        """The elements that point to records, derived ones among them."""
+        """Return the references to other records, including derived ones."""
         return tuple(
-            Reference(name, element.storage_fields(name)[0].path, element.target, element)
-            for name, element in self.fields.items()
-            if isinstance(element, RefField)
+            Reference(name, field.storage_fields(name)[0].path, field.target, field)
+            for name, field in self.fields.items()
+            if isinstance(field, RefField)
         )
 
     @cached_property
     def derived_fields(self) -> dict[str, RefListField]:
-        """The elements that no CSV column carries because other rows imply them, by JSON name."""
-        return {n: e for n, e in self.fields.items() if isinstance(e, RefListField) and e.column is None}
+        """Return the fields without a CSV column, which are derived from other rows, by JSON name."""
+        return {
+            name: field
+            for name, field in self.fields.items()
+            if isinstance(field, RefListField) and field.column is None
+        }
 
     def missing_required(self, data: Mapping[str, JSON]) -> str:
-        """The element that other values make necessary and that the object has not, by JSON name; empty if none."""
-        for name, element in self.fields.items():
-            if element.unless and name not in data and data.get(element.unless[0]) != element.unless[1]:
+        """Return the JSON name of a missing field that is required by other values; an empty text if there is none."""
+        for name, field in self.fields.items():
+            if field.unless and name not in data and data.get(field.unless[0]) != field.unless[1]:
                 return name
         return ""
 
     @cached_property
     def always_present(self) -> tuple[str, ...]:
-        """The arrays that are there even when empty."""
-        return tuple(name for name, element in self.fields.items() if element.always)
+        """Return the arrays that are sent even if they are empty."""
+        return tuple(name for name, field in self.fields.items() if field.always)
 
     @cached_property
     def collection(self) -> Collection:
-        """How storage sees it."""
-        stored: Iterable[Field] = (f for name, element in self.fields.items() for f in element.storage_fields(name))
+        """Return the collection for storage."""
+        stored: Iterable[Field] = (f for name, field in self.fields.items() for f in field.storage_fields(name))
         return Collection(self.name, tuple(stored), bumps_revision=self.served)
 
     def record(self, data: Mapping[str, JSON]) -> Record:
-        """The stored form of an object whose values are normal (references: the ids alone; lists of them too)."""
+        """Return the record of an object with normalized values. References are ids or lists of ids."""
         body: dict[str, JSON] = {}
         values: dict[str, Value] = {}
-        for name, element in self.fields.items():
+        for name, field in self.fields.items():
             value = data.get(name)
             if value in (None, "", [], {}):
-                value = data.get(element.fallback)
+                value = data.get(field.fallback)
             if value not in (None, "", [], {}):
-                body[name] = element.to_json(value)
-                values.update(self.comparison_keys(name, element, value))
-            elif element.always:
+                body[name] = field.to_json(value)
+                values.update(self.comparison_keys(name, field, value))
+            elif field.always:
                 body[name] = []
         return Record(cast(str, data["sourcedId"]), orjson.dumps(body), values)
 
-    def comparison_keys(self, name: str, element: OneRosterField, value: JSON) -> Iterator[tuple[str, Value]]:
-        """The comparison keys of one element's normal value, by stored field."""
-        if isinstance(element, MetadataField):
-            gathered: dict[str, dict[Value, None]] = {}
+    def comparison_keys(self, name: str, field: OneRosterField, value: JSON) -> Iterator[tuple[str, Value]]:
+        """Yield stored field and comparison key of a normalized value of one field."""
+        if isinstance(field, MetadataField):
+            keys_by_path: dict[str, dict[Value, None]] = {}
             for path, key in flatten(name, value):
-                gathered.setdefault(path, {})[key] = None
-            yield from ((path, cast(Value, tuple(keys))) for path, keys in gathered.items())
+                keys_by_path.setdefault(path, {})[key] = None
+            yield from ((path, cast(Value, tuple(keys))) for path, keys in keys_by_path.items())
         else:
-            yield from zip((f.path for f in element.storage_fields(name)), element.comparison_keys(value), strict=True)
+            yield from zip((f.path for f in field.storage_fields(name)), field.comparison_keys(value), strict=True)
 
     def normalize(self, body: bytes) -> dict[str, JSON]:
-        """The normal values of a stored body. Raises marshmallow.ValidationError when it is not in stored form."""
+        """Return the normalized values of a stored body. Raises marshmallow.ValidationError if it is invalid."""
         return {
             cast(str, self.schema.load_fields[name].data_key): value
             for name, value in cast("dict[str, JSON]", self.schema.load(orjson.loads(body))).items()
         }
 
     def tombstone(self, body: bytes) -> Record:
-        """The record of a stored body once it is deleted: the same but for its status, and nobody's parent."""
+        """Return the tombstone of a stored body: status `tobedeleted`, without derived fields."""
         data = self.normalize(body) | {"status": TO_BE_DELETED}
         return self.record({name: value for name, value in data.items() if name not in self.derived_fields})
 
     @staticmethod
     def is_active(body: bytes) -> bool:
-        """Whether a stored body is that of an active record."""
+        """Return True if a stored body is that of an active record."""
         return body.find(b'"status":"%s","dateLastModified"' % ACTIVE.encode()) >= 0
 
     @staticmethod

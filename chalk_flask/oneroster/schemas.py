@@ -1,7 +1,7 @@
-"""Every class of OneRoster 1.1, declared once: one marshmallow Schema each, in the order of its CSV columns.
+"""Every class of OneRoster 1.1 as a marshmallow Schema, with fields in the order of the CSV columns.
 
-From these come the storage collections, the filterable paths and their types, the CSV headers and requirement flags,
-and the targets of references (Specification 1.1, section 4; CSV Tables 1.1; digest sections 6 and 8.4).
+Storage collections, filter paths, CSV headers, required values and references are derived from them (OneRoster 1.1
+specification, section 4; CSV tables 1.1). `RESOURCES` has the resource types by collection, `FILES` those with a CSV file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, fields
 
-from chalk_flask.oneroster import vocabularies as words
+from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.fields.composites import (
     EnumListField,
     MetadataField,
@@ -36,27 +36,27 @@ __all__ = ["FILES", "RESOURCES"]
 
 
 class Base(Schema):
-    """What every object has."""
+    """Fields of every object."""
 
     class Meta:
         unknown = RAISE
 
     sourced_id = GuidField(required=True)
-    status = EnumField(words.STATUS, former=words.FORMER_STATUS)
+    status = EnumField(vocabularies.STATUS, former=vocabularies.FORMER_STATUS)
     date_last_modified = DateTimeField(indexed=True)
     metadata = MetadataField()
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        """Python's names are the standard's in snake case; a trailing underscore avoids a keyword."""
+        """Derive the JSON name: camel case of the Python name, without a trailing underscore."""
         first, *others = field_name.rstrip("_").split("_")
         field_obj.data_key = first + "".join(map(str.title, others))
 
 
 class OrgSchema(Base):
-    """An organisation, from a department to a nation."""
+    """An organization, from a department to a nation."""
 
     name = TextField(required=True)
-    type = EnumField(words.ORG_TYPES, required=True, indexed=True)
+    type = EnumField(vocabularies.ORG_TYPES, required=True, indexed=True)
     identifier = TextField()
     parent = RefField("orgs", "org")
     children = RefListField("orgs", "org", column=None, inverse="parent")
@@ -66,7 +66,7 @@ class AcademicSessionSchema(Base):
     """A span of time: a school year, semester, term or grading period."""
 
     title = TextField(required=True)
-    type = EnumField(words.SESSION_TYPES, required=True, indexed=True)
+    type = EnumField(vocabularies.SESSION_TYPES, required=True, indexed=True)
     start_date = DateField(required=True)
     end_date = DateField(required=True)
     parent = RefField("academicSessions", "academicSession")
@@ -80,7 +80,7 @@ class CourseSchema(Base):
     school_year = RefField("academicSessions", "academicSession")
     title = TextField(required=True)
     course_code = TextField(fallback="title")
-    grades = TextListField(always=True, expected=words.GRADES)
+    grades = TextListField(always=True, expected=vocabularies.GRADES)
     org = RefField("orgs", "org", in_csv=True)
     subjects = TextListField(always=True)
     subject_codes = TextListField()
@@ -91,10 +91,10 @@ class ClassSchema(Base):
     """A course taught to certain people in certain terms."""
 
     title = TextField(required=True)
-    grades = TextListField(always=True, expected=words.GRADES)
+    grades = TextListField(always=True, expected=vocabularies.GRADES)
     course = RefField("courses", "course", required=True)
     class_code = TextField()
-    class_type = EnumField(words.CLASS_TYPES, in_csv=True)
+    class_type = EnumField(vocabularies.CLASS_TYPES, in_csv=True)
     location = TextField()
     school = RefField("orgs", "org", required=True)
     terms = RefListField("academicSessions", "academicSession", required=True, always=True)
@@ -105,11 +105,11 @@ class ClassSchema(Base):
 
 
 class UserSchema(Base):
-    """A person. `password` is a CSV column that is neither stored nor served, hence no element."""
+    """A person. The CSV column `password` is not a field, because it is neither stored nor served."""
 
     enabled_user = BooleanField(required=True)
     orgs = RefListField("orgs", "org", required=True, always=True)
-    role = EnumField(words.ROLES, required=True, indexed=True)
+    role = EnumField(vocabularies.ROLES, required=True, indexed=True)
     username = TextField(required=True, indexed=True)
     user_ids = UserIdsField()
     given_name = TextField(required=True, repeats=True)
@@ -120,14 +120,14 @@ class UserSchema(Base):
     sms = TextField()
     phone = TextField()
     agents = RefListField("users", "user", always=True)
-    grades = TextListField(always=True, expected=words.GRADES)
+    grades = TextListField(always=True, expected=vocabularies.GRADES)
 
 
 class DemographicsSchema(Base):
-    """Sensitive facts about a person; shares the sourcedId of the user."""
+    """Demographics of a person, with the sourcedId of the user."""
 
     birth_date = DateField()
-    sex = EnumField(words.GENDERS)
+    sex = EnumField(vocabularies.GENDERS)
     american_indian_or_alaska_native = BooleanField()
     asian = BooleanField()
     black_or_african_american = BooleanField()
@@ -142,12 +142,12 @@ class DemographicsSchema(Base):
 
 
 class EnrollmentSchema(Base):
-    """A person's part in a class."""
+    """The role of a person in a class."""
 
     class_ = RefField("classes", "class", required=True)
     school = RefField("orgs", "org", required=True)
     user = RefField("users", "user", required=True)
-    role = EnumField(words.ENROLLMENT_ROLES, required=True)
+    role = EnumField(vocabularies.ENROLLMENT_ROLES, required=True)
     primary = BooleanField()
     begin_date = DateField()
     end_date = DateField()
@@ -158,14 +158,14 @@ class ResourceSchema(Base):
 
     vendor_resource_id = TextField(required=True)
     title = TextField()
-    roles = EnumListField(words.ROLES)
-    importance = EnumField(words.IMPORTANCE)
+    roles = EnumListField(vocabularies.ROLES)
+    importance = EnumField(vocabularies.IMPORTANCE)
     vendor_id = TextField()
     application_id = TextField()
 
 
 class ClassResourceSchema(Base):
-    """A row that gives a class a resource; kept, served only as the class's `resources`."""
+    """A link between a class and a resource. It is served only as `resources` of the class."""
 
     title = TextField()
     class_ = RefField("classes", "class", required=True)
@@ -173,7 +173,7 @@ class ClassResourceSchema(Base):
 
 
 class CourseResourceSchema(Base):
-    """A row that gives a course a resource; kept, served only as the course's `resources`."""
+    """A link between a course and a resource. It is served only as `resources` of the course."""
 
     title = TextField()
     course = RefField("courses", "course", required=True)
@@ -205,7 +205,7 @@ class ResultSchema(Base):
 
     line_item = RefField("lineItems", "lineItem", required=True)
     student = RefField("users", "user", required=True)
-    score_status = EnumField(words.SCORE_STATUS, required=True)
+    score_status = EnumField(vocabularies.SCORE_STATUS, required=True)
     score = NumberField(unless=("scoreStatus", "exempt"))
     score_date = DateField(required=True)
     comment = TextField()
@@ -235,7 +235,7 @@ FILES: dict[str, ResourceType] = {
         ResourceType("results", "result", ResultSchema()),
     )
 }
-"""The thirteen data files of a CSV package by name. Links come before what they are folded into."""
+"""The thirteen data files of a CSV package by name. Link files come before the files that they extend."""
 
 RESOURCES: dict[str, ResourceType] = {name: resource for name, resource in FILES.items() if resource.served}
-"""The eleven classes that the API serves, by the name of their collection."""
+"""The eleven resource types that the API serves, by collection."""

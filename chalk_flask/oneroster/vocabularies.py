@@ -1,4 +1,4 @@
-"""The closed vocabularies of OneRoster 1.1 (Specification, section 4.13) and the lexical types of its JSON binding."""
+"""Vocabularies of OneRoster 1.1 (specification, section 4.13) and parsers of dates, years and numbers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ IMPORTANCE = ("primary", "secondary")
 SCORE_STATUS = ("exempt", "fully graded", "not submitted", "partially graded", "submitted")
 TRUTH = ("true", "false")
 
-# CEDS codes. Local codes are kept with a warning instead of a refusal: see reading V-02 in docs/conformance.md.
+# CEDS codes. Local codes are stored, with a warning (docs/conformance, V-02).
 GRADES = ("IT", "PR", "PK", "TK", "KG", *(f"{n:02}" for n in range(1, 14)), "PS", "UG", "Other")
 
-# OneRoster 1.0 said `inactive` where 1.1 says `tobedeleted`; it is read and never written (digest, section 3).
+# OneRoster 1.0 has `inactive` instead of `tobedeleted`. It is accepted and never written.
 FORMER_STATUS = {"inactive": TO_BE_DELETED}
 DELETED = (TO_BE_DELETED, *FORMER_STATUS)
-"""The cells that delete a record in a delta file."""
+"""Status cells that delete a record in a delta file."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME = re.compile(
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,
 
 
 def parse_date(text: str) -> str:
-    """The text itself if it is a day of the calendar written `YYYY-MM-DD`. Raises ValueError."""
+    """Return the text if it is a calendar date written `YYYY-MM-DD`. Raises ValueError."""
     if not _DATE.fullmatch(text):
         raise ValueError(text)
     date.fromisoformat(text)
@@ -47,10 +47,10 @@ def parse_date(text: str) -> str:
 
 
 def parse_instant(text: str) -> tuple[str, bool]:
-    """An ISO 8601 date-time, or a bare date (midnight UTC), as `YYYY-MM-DDTHH:MM:SS.sssZ`, and whether that is exact.
+    """Return an ISO 8601 date-time or date as `YYYY-MM-DDTHH:MM:SS.sssZ`, and True if no digit was cut off.
 
-    Digits beyond the millisecond are cut off, which makes it inexact. Without a zone the text means UTC. A blank in
-    the place of the offset's `+` is read as `+`, because an unescaped plus in a URL arrives so. Raises ValueError.
+    Digits after the millisecond are cut off. A date means midnight, a text without zone means UTC. A space before the
+    offset counts as `+`, because an unescaped plus in a URL is decoded to a space. Raises ValueError.
     """
     match = _DATE_TIME.fullmatch(text)
     if not match:
@@ -67,21 +67,15 @@ def parse_instant(text: str) -> tuple[str, bool]:
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{milliseconds}Z".rjust(24, "0"), not fraction[3:].strip("0")
 
 
-def format_instant(moment: float) -> str:
-    """Seconds since the epoch as a OneRoster date-time: UTC, three fractional digits, `Z`."""
-    millis = round(moment * 1000)
-    return f"{datetime.fromtimestamp(millis // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{millis % 1000:03}Z"
-
-
 def parse_year(text: str) -> str:
-    """The text itself if it is a year written with four digits. Raises ValueError."""
+    """Return the text if it is a year with four digits. Raises ValueError."""
     if not _YEAR.fullmatch(text):
         raise ValueError(text)
     return text
 
 
 def parse_number(text: str) -> float:
-    """A finite base-10 number with a point as separator. Raises ValueError."""
+    """Return a finite base-10 number with a decimal point. Raises ValueError."""
     if not _NUMBER.fullmatch(text):
         raise ValueError(text)
     number = float(text)

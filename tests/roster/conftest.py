@@ -79,3 +79,9 @@ def rejection_errors(store: Backend, tmp_path: Path, package: PackageBuilder) ->
 def ids(references: list[dict[str, str]]) -> list[str]:
     """Return the ids in a list of references."""
     return [reference["sourcedId"] for reference in references]
+
+
+def timestamp_of(body: bytes) -> str:
+    """Return the `dateLastModified` of a stored body."""
+    timestamp: str = orjson.loads(body)["dateLastModified"]
+    return timestamp

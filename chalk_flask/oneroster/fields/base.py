@@ -1,7 +1,7 @@
-"""What every data type of OneRoster is: a marshmallow field that also knows its CSV cells and comparison keys.
+"""Base class of all field types: a marshmallow field that also knows its CSV cells and comparison keys.
 
-An `Element` is declared once, in a Schema of `resources`, and answers for three bindings: JSON (marshmallow's own
-`_deserialize`), CSV (`from_cell`) and storage (`paths` and `keys`, the comparison keys of a value).
+A field is declared once, in a Schema of `schemas`. It serves three bindings: JSON (`_deserialize` of marshmallow), CSV
+(`from_cell`, `to_cell`) and storage (`storage_fields`, `comparison_keys`).
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ __all__ = [
 ]
 
 JSON: TypeAlias = Any
-"""A JSON value as Python holds it."""
+"""A JSON value as a Python object."""
 
 Typing: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "flag", "year"]
 
 FastParser: TypeAlias = Callable[[str], tuple[JSON, tuple[Value, ...]]]
-"""From a CSV cell to the value as it is encoded (None: an empty list) and its comparison keys, in stored order."""
+"""Function from a CSV cell to the value for the JSON encoder (None: an empty list) and its comparison keys."""
 
 CACHE_SIZE = 65_536
-"""So many cells of a column are remembered while it is read; more would cost more memory than they save time."""
+"""Parsed cells that are cached per column. A larger cache costs more memory than it saves time."""
 
 fold = str.casefold
 
 
 @dataclass(frozen=True, slots=True)
 class FilterPath:
-    """A path that a client may filter and sort by, and the stored field that answers.
+    """A path that clients can filter and sort by, and the stored field for it.
 
-    `ordered_by` answers `<` and `>`, `text` answers `~`, where these differ from `field`.
+    `ordered_by` is the field for `<` and `>`, `text` the field for `~`, if they differ from `field`.
     """
 
     name: str
@@ -57,15 +57,15 @@ class FilterPath:
 
 
 class OneRosterField(fields.Field[JSON]):
-    """One data element of a class.
+    """One field of a resource type.
 
-    `column` is its CSV header (None: not in CSV), `in_csv` says that every CSV row needs a value, `always` that an
-    empty list is emitted, `fallback` names the element whose value stands in when this one is absent. `unless` is
-    another element and the one value of it with which this element may be missing; else it must be there.
+    `column` is the CSV header (None: not in CSV). With `in_csv` every CSV row must have a value. With `always` an empty
+    list is sent. `fallback` names the field whose value is used if this one is absent. `unless` is another field and a
+    value of it: only with that value this field can be missing.
     """
 
     repeats = False
-    """Whether the same cell is likely to come again, so that what it means is worth remembering."""
+    """True if cells of the column repeat, so that parsed cells are cached."""
 
     def __init__(
         self,
@@ -90,60 +90,60 @@ class OneRosterField(fields.Field[JSON]):
         self.unless = unless
 
     def column_name(self, name: str) -> str | None:
-        """The CSV header of the element called `name` in JSON, or None when CSV does not carry it."""
+        """Return the CSV header of the field called `name` in JSON, or None if it is not in CSV."""
         return None if self.column is None else self.column or self.default_column(name)
 
     def default_column(self, name: str) -> str:
-        """The CSV header that the standard gives an element of this type."""
+        """Return the CSV header that the standard gives a field of this type."""
         return name
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
-        """The filterable paths of the element called `name`."""
+        """Return the filterable paths of the field called `name`."""
         return (FilterPath(name, name),)
 
     def storage_fields(self, name: str) -> tuple[Field, ...]:
-        """The fields that storage keeps for it; `keys` gives their values in the same order."""
+        """Return the stored fields. `comparison_keys` returns their values in the same order."""
         return (Field(name, indexed=self.indexed),)
 
     def from_cell(self, cell: str) -> JSON:
-        """The JSON value of a CSV cell that is not empty. Raises ValidationError."""
+        """Return the JSON value of a CSV cell that is not empty. Raises ValidationError."""
         return self.normalize(cell)
 
     def to_cell(self, value: JSON) -> str:
-        """The CSV cell of a value as it stands in a body: what `from_cell` reads as that value again."""
+        """Return the CSV cell of a value of a stored body. `from_cell` returns the value again."""
         return str(value)
 
     def normalize(self, value: JSON) -> JSON:
-        """The value in the one form that is stored. Raises ValidationError."""
-        raise TypeError(f"{type(self).__name__} must say what its normal form is")
+        """Return the value in the form that is stored. Raises ValidationError."""
+        raise TypeError(f"{type(self).__name__} must define normalize")
 
     def comparison_keys(self, value: JSON) -> tuple[Value, ...]:
-        """The comparison keys of a normal value, in the order of `stored`."""
+        """Return the comparison keys of a normalized value, in the order of `storage_fields`."""
         return (fold(value),)
 
     def to_json(self, value: JSON) -> JSON:
-        """What orjson is given for a normal value."""
+        """Return the object that orjson encodes for a normalized value."""
         return value
 
     def fast_parser(self) -> FastParser:
-        """The quick way from a cell to what is stored: `from_cell`, `encoded` and `keys` in one call."""
+        """Return a function that does `from_cell`, `to_json` and `comparison_keys` in one call."""
 
-        def read(cell: str) -> tuple[JSON, tuple[Value, ...]]:
+        def parse(cell: str) -> tuple[JSON, tuple[Value, ...]]:
             value = self.from_cell(cell)
             return (None, ()) if value == [] else (self.to_json(value), self.comparison_keys(value))
 
-        return lru_cache(maxsize=CACHE_SIZE)(read) if self.repeats else read
+        return lru_cache(maxsize=CACHE_SIZE)(parse) if self.repeats else parse
 
     def _deserialize(self, value: JSON, attr: str | None, data: Mapping[str, JSON] | None, **kwargs: Any) -> JSON:
         return self.normalize(value)
 
 
 def plain_text(value: JSON) -> str:
-    """The value if it is text that can be kept. Raises ValidationError."""
+    """Return the value if it is text that can be stored. Raises ValidationError."""
     if not isinstance(value, str):
         raise ValidationError(f"{printable(value)} is not text")
     if "\0" in value or not _encodable(value):
-        raise ValidationError("the text holds a NUL or bytes that are not UTF-8; remove them")
+        raise ValidationError("the text contains a NUL or bytes that are not UTF-8; remove them")
     return value
 
 
@@ -156,7 +156,7 @@ def _encodable(value: str) -> bool:
 
 
 def printable(value: JSON) -> str:
-    """A value as an error message quotes it, cut at 80 characters."""
+    """Return a value as an error message quotes it, cut at 80 characters."""
     text = repr(value)
     if len(text) <= 80:
         return text

@@ -1,4 +1,4 @@
-"""The elements of OneRoster that hold several values or refer to other records: lists, references, ids, metadata."""
+"""Field types with several values or references to other records: lists, references, user ids, metadata."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ __all__ = [
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
-"""Ids that are written alike in a URL and in JSON."""
+"""Ids that need no escape in a URL or in JSON."""
 
 
 def split_list(cell: str) -> list[str]:
-    """The items of a list cell, trimmed; empty items are dropped (CSV tables 1.1, lists)."""
+    """Return the items of a list cell, trimmed and without empty items (CSV tables 1.1, lists)."""
     return [item for part in cell.split(",") if (item := part.strip())]
 
 
@@ -53,7 +53,7 @@ class TextListField(OneRosterField):
     def __init__(self, *, expected: Sequence[str] = (), **options: Any) -> None:
         super().__init__(**options)
         self.expected = frozenset(expected)
-        """Tokens that the standard names; others are kept, with a warning on import."""
+        """Tokens that the standard lists. Other tokens are stored, with a warning on import."""
 
     def from_cell(self, cell: str) -> JSON:
         return [self.item(item) for item in split_list(cell)]
@@ -67,7 +67,7 @@ class TextListField(OneRosterField):
         return ",".join(value)
 
     def item(self, value: JSON) -> str:
-        """One item in normal form. Raises ValidationError."""
+        """Return one item in the form that is stored. Raises ValidationError."""
         return plain_text(value)
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
@@ -94,7 +94,7 @@ class EnumListField(TextListField):
 
 
 def _reference(collection: str, token: str, key: str) -> orjson.Fragment:
-    # The escaped solidus marks the place of the absolute root; no encoder of ours writes one elsewhere (design 2).
+    # The escaped solidus marks where `resolve_hrefs` inserts the root URL. No encoder here writes it elsewhere.
     if _PLAIN.fullmatch(key):
         text = f'{{"href":"\\/{collection}/{key}","sourcedId":"{key}","type":"{token}"}}'
         return orjson.Fragment(text)
@@ -103,7 +103,7 @@ def _reference(collection: str, token: str, key: str) -> orjson.Fragment:
 
 
 class RefField(GuidField):
-    """A GUIDRef to a record of the collection `target`; its type token is always the class token (reading A-20)."""
+    """A reference (GUIDRef) to a record of `target`. `token` is its type (docs/conformance, A-20)."""
 
     repeats = True
 
@@ -132,16 +132,16 @@ class RefField(GuidField):
         return _reference(self.target, self.token, value)
 
     def fast_parser(self) -> FastParser:
-        """As any element's; a plain id, as nearly all are, takes a shorter way to the same."""
-        other = super().fast_parser()
+        """Return a parser that is faster for ids without escapes, which nearly all ids are."""
+        parse_any = super().fast_parser()
         before, after = f'{{"href":"\\/{self.target}/', f'","type":"{self.token}"}}'
 
-        def read(cell: str) -> tuple[JSON, tuple[Value, ...]]:
+        def parse(cell: str) -> tuple[JSON, tuple[Value, ...]]:
             if len(cell) <= MAX_GUID_LENGTH and _PLAIN.fullmatch(cell):
                 return orjson.Fragment(f'{before}{cell}","sourcedId":"{cell}{after}'), (cell,)
-            return other(cell)
+            return parse_any(cell)
 
-        return lru_cache(maxsize=CACHE_SIZE)(read)
+        return lru_cache(maxsize=CACHE_SIZE)(parse)
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         field = f"{name}.sourcedId"
@@ -155,7 +155,7 @@ class RefField(GuidField):
 
 
 class RefListField(RefField):
-    """A list of references; without a column, derived from `inverse` (their element that refers here) or `link`."""
+    """A list of references. Without a column it is derived: from `inverse`, a field of `target`, or from `link`."""
 
     def __init__(self, target: str, token: str, *, inverse: str = "", link: str = "", **options: Any) -> None:
         super().__init__(target, token, **options)
@@ -174,7 +174,7 @@ class RefListField(RefField):
         return list(dict.fromkeys(GuidField.normalize(self, item) for item in split_list(cell)))
 
     def to_cell(self, value: JSON) -> str:
-        return ",".join(each["sourcedId"] for each in value)
+        return ",".join(reference["sourcedId"] for reference in value)
 
     def to_json(self, value: JSON) -> JSON:
         return [_reference(self.target, self.token, key) for key in value]
@@ -194,22 +194,22 @@ class RefListField(RefField):
 
 
 class UserIdsField(OneRosterField):
-    """External identifiers, `{type:identifier}` in CSV; the first colon separates."""
+    """External identifiers, in CSV as `{type:identifier}`. The first colon separates type and identifier."""
 
     _ITEM = re.compile(r"\s*\{\s*([^{}:\s][^{}:]*):\s*([^{}\s][^{}]*)\}\s*(?:,|$)")
 
     def from_cell(self, cell: str) -> JSON:
-        found, position = [], 0
+        user_ids, position = [], 0
         while position < len(cell):
             match = self._ITEM.match(cell, position)
             if not match:
                 raise ValidationError(f"{printable(cell)} is not written {{type:id}},{{type:id}}")
-            found.append({"type": match[1].strip(), "identifier": match[2].strip()})
+            user_ids.append({"type": match[1].strip(), "identifier": match[2].strip()})
             position = match.end()
-        return found
+        return user_ids
 
     def to_cell(self, value: JSON) -> str:
-        return ",".join(f"{{{each['type']}:{each['identifier']}}}" for each in value)
+        return ",".join(f"{{{user_id['type']}:{user_id['identifier']}}}" for user_id in value)
 
     def normalize(self, value: JSON) -> JSON:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -227,7 +227,7 @@ class UserIdsField(OneRosterField):
 
 
 class MetadataField(OneRosterField):
-    """The extension object: any names, any JSON; in CSV a column `metadata.<name>` each."""
+    """The extension object with any names and values. In CSV each name is a column `metadata.<name>`."""
 
     def __init__(self) -> None:
         super().__init__(column=None)
@@ -245,7 +245,7 @@ class MetadataField(OneRosterField):
 
 
 def flatten(prefix: str, value: JSON) -> Iterable[tuple[str, Key]]:
-    """The comparison keys of a metadata value by path: members of objects by name, of lists under one name."""
+    """Yield path and comparison key of each value in a metadata value. Items of a list share a path."""
     match value:
         case dict():
             for name, member in value.items():

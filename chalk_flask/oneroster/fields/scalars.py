@@ -1,4 +1,4 @@
-"""The data types of OneRoster that hold one value."""
+"""Field types with one value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 from marshmallow import ValidationError
 
 from backends import Field, Value
-from chalk_flask.oneroster import vocabularies as words
+from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.fields.base import JSON, FastParser, FilterPath, OneRosterField, fold, plain_text, printable
 
 __all__ = [
@@ -36,7 +36,7 @@ MAX_GUID_LENGTH = 255
 
 
 class TextField(OneRosterField):
-    """Any text. An empty one is an absent one."""
+    """Any text. An empty text counts as absent."""
 
     def normalize(self, value: JSON) -> JSON:
         return plain_text(value)
@@ -48,7 +48,7 @@ class TextField(OneRosterField):
 
 
 class GuidField(OneRosterField):
-    """A `sourcedId`: compared exactly, at most 255 characters (CSV tables 1.1.1)."""
+    """An identifier (sourcedId): compared exactly, at most 255 characters (CSV tables 1.1.1)."""
 
     def normalize(self, value: JSON) -> JSON:
         if len(plain_text(value)) > MAX_GUID_LENGTH:
@@ -68,7 +68,7 @@ class GuidField(OneRosterField):
 
 
 class EnumField(OneRosterField):
-    """A token of a closed vocabulary; `former` maps tokens of OneRoster 1.0 to today's."""
+    """A token of a closed vocabulary. `former` maps tokens of OneRoster 1.0 to those of 1.1."""
 
     repeats = True
 
@@ -88,13 +88,13 @@ class EnumField(OneRosterField):
 
 
 class BooleanField(OneRosterField):
-    """A truth value: the strings "true" and "false" in JSON (reading A-02), any case in CSV, JSON booleans read too."""
+    """A boolean: the string "true" or "false" in JSON (docs/conformance, A-02). Accepts any case and JSON booleans."""
 
     repeats = True
 
     def normalize(self, value: JSON) -> JSON:
         text = str(value).lower() if isinstance(value, bool) else plain_text(value).lower()
-        if text not in words.TRUTH:
+        if text not in vocabularies.TRUTH:
             raise ValidationError(f"{printable(value)} is neither true nor false")
         return text
 
@@ -103,7 +103,7 @@ class BooleanField(OneRosterField):
 
 
 class DateField(OneRosterField):
-    """A day, `YYYY-MM-DD`. Of a date-time in JSON the day is kept."""
+    """A date, `YYYY-MM-DD`. The time of a date-time in JSON is dropped."""
 
     repeats = True
 
@@ -112,44 +112,46 @@ class DateField(OneRosterField):
 
     def from_cell(self, cell: str) -> JSON:
         try:
-            return words.parse_date(cell)
+            return vocabularies.parse_date(cell)
         except ValueError:
-            raise ValidationError(f"{printable(cell)} is not a day of the calendar written YYYY-MM-DD") from None
+            raise ValidationError(f"{printable(cell)} is not a calendar date written YYYY-MM-DD") from None
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         return (FilterPath(name, name, "date"),)
 
 
 class DateTimeField(OneRosterField):
-    """An instant, kept in UTC with three fractional digits; a bare date is its midnight (reading A-18)."""
+    """A date-time, stored in UTC with milliseconds. A date means its midnight (docs/conformance, A-18)."""
 
     repeats = True
 
     def normalize(self, value: JSON) -> JSON:
         try:
-            return words.parse_instant(plain_text(value))[0]
+            return vocabularies.parse_instant(plain_text(value))[0]
         except ValueError:
-            raise ValidationError(f"{printable(value)} is neither YYYY-MM-DDTHH:MM:SS.sssZ nor YYYY-MM-DD") from None
+            raise ValidationError(
+                f"{printable(value)} is not a date-time written YYYY-MM-DDTHH:MM:SS.sssZ or YYYY-MM-DD"
+            ) from None
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         return (FilterPath(name, name, "datetime"),)
 
 
 class DayOrInstantField(DateTimeField):
-    """An instant whose column is of days: a midnight is written as its day, any other with its time (A-18)."""
+    """A date-time with a CSV column of dates. A midnight is written as its date (docs/conformance, A-18)."""
 
     def to_cell(self, value: JSON) -> str:
         return str(value).removesuffix("T00:00:00.000Z")
 
 
 class YearField(OneRosterField):
-    """A year `YYYY`: equal as text, ordered as a number."""
+    """A year, `YYYY`. Equality compares text, order compares numbers."""
 
     repeats = True
 
     def normalize(self, value: JSON) -> JSON:
         try:
-            return words.parse_year(plain_text(value))
+            return vocabularies.parse_year(plain_text(value))
         except ValueError:
             raise ValidationError(f"{printable(value)} is not a year written YYYY") from None
 
@@ -164,13 +166,13 @@ class YearField(OneRosterField):
 
 
 class NumberField(OneRosterField):
-    """A finite number; numeric strings are read, JSON numbers are written (reading A-19)."""
+    """A finite number. Accepts numeric strings, writes JSON numbers (docs/conformance, A-19)."""
 
     def normalize(self, value: JSON) -> JSON:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise ValidationError(f"{printable(value)} is not a number")
         try:
-            number = words.parse_number(value if isinstance(value, str) else repr(value))
+            number = vocabularies.parse_number(value if isinstance(value, str) else repr(value))
         except ValueError:
             raise ValidationError(f"{printable(value)} is not a base-10 number such as 87.5") from None
         return int(number) if number.is_integer() and abs(number) < 2**53 else number

@@ -181,7 +181,7 @@ class _GradebookEdit:
             visible = self._visibility(reference.target)
             where = and_(ACTIVE_ONLY, visible) if is_active else visible
             if not self._exists(reference.target, key, where):
-                unknown.append(f"{reference.name}: there is no {reference.element.token} with the id {key!r}")
+                unknown.append(f"{reference.name}: there is no {reference.field_type.token} with the id {key!r}")
         if unknown:
             raise InvalidPayloadError("; ".join(unknown))
 

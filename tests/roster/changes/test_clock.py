@@ -14,21 +14,20 @@ import pytest
 
 from backends import Backend, Compare, Query, Snapshot, Transaction, open_store
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import stamp_of
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.storage import COLLECTIONS
+from chalk_flask.times import format_epoch_seconds
 from tests.conftest import url_in
-from tests.roster.conftest import Load, bodies, moved, objects
+from tests.roster.conftest import Load, bodies, moved, objects, timestamp_of
 from tests.support.packages import Made
 
 
 @pytest.mark.reading("I-05")
 def test_import_gives_all_changed_records_one_timestamp(store: Backend, load: Load) -> None:
     first = load(store, Made())
-    assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {first.timestamp}
+    assert {timestamp_of(body) for named in bodies(store).values() for body in named.values()} == {first.timestamp}
     before = bodies(store)
     package = (
         Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other").drop("results", "result-1")
@@ -36,15 +35,15 @@ def test_import_gives_all_changed_records_one_timestamp(store: Backend, load: Lo
     second = load(store, package)
     for name, named in bodies(store).items():
         for key, body in named.items():
-            assert stamp_of(body) == (first if body == before[name][key] else second).timestamp
+            assert timestamp_of(body) == (first if body == before[name][key] else second).timestamp
     assert moved(before, bodies(store)) == {"pupil-1", "org-3", "result-1"}
 
 
 def test_timestamp_has_passed_when_import_returns(store: Backend, load: Load) -> None:
-    start = format_instant(time.time())
+    start = format_epoch_seconds(time.time())
     timestamp = load(store, Made()).timestamp
     assert timestamp is not None
-    assert start <= timestamp <= format_instant(time.time())
+    assert start <= timestamp <= format_epoch_seconds(time.time())
     assert clock.seconds(timestamp) - clock.seconds(start) < 2
 
 
@@ -58,14 +57,14 @@ def test_records_are_found_by_their_timestamp(store: Backend, load: Load) -> Non
 
 @pytest.mark.reading("I-05")
 def test_timestamp_rises_after_clock_was_put_back(store: Backend, load: Load) -> None:
-    ahead = format_instant(time.time() + 3600)
+    ahead = format_epoch_seconds(time.time() + 3600)
     with store.write("default") as transaction:
         transaction.put("clock", [clock.timestamp_record(ahead)])
     start = time.monotonic()
     first, second = load(store, Made()).timestamp, load(store, Made().set("orgs", "org-1", name="B")).timestamp
     assert first is not None
     assert second is not None
-    assert ahead < first < second < format_instant(time.time() + 3601)
+    assert ahead < first < second < format_epoch_seconds(time.time() + 3601)
     assert time.monotonic() - start < 20, "an import does not wait for a timestamp that is far away"
 
 
@@ -103,11 +102,11 @@ class SlowStore:
 @pytest.mark.reading("I-05")
 def test_late_commit_gets_a_later_timestamp(store: Backend, tmp_path: Path) -> None:
     commit_times: list[str] = []
-    slow = SlowStore(store, 0.3, lambda: commit_times.append(format_instant(time.time())))
+    slow = SlowStore(store, 0.3, lambda: commit_times.append(format_epoch_seconds(time.time())))
     report = import_package(slow, "default", Made().folder(tmp_path / "p"), ImportOptions())
     assert report.timestamp is not None
     assert report.timestamp >= commit_times[0]
-    assert {stamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.timestamp}
+    assert {timestamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.timestamp}
 
 
 def test_restamping_skips_records_changed_by_others(store: Backend, tmp_path: Path) -> None:
@@ -134,7 +133,7 @@ class PollingConsumer(threading.Thread):
         super().__init__()
         self._store = open_store(url, COLLECTIONS)
         self._done = threading.Event()
-        self._since = format_instant(0)
+        self._since = format_epoch_seconds(0)
         self.reads = 0
         self.records: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -151,7 +150,7 @@ class PollingConsumer(threading.Thread):
         self.join()
 
     def _poll(self) -> None:
-        now = format_instant(time.time())
+        now = format_epoch_seconds(time.time())
         newer = Compare("dateLastModified", ">", fold(self._since))
         with self._store.read("default") as snapshot:
             for name in FILES:

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from backends import MATCH_ALL, Backend, Compare, Not, Or, StorageBusyError, Transaction, Where, open_store
-from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, stamp_of, without_timestamp
+from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.gradebook.writes import InvalidPayloadError, RecordNotFoundError, WriteResult
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.conftest import Load, bodies, moved, objects
+from chalk_flask.times import format_epoch_seconds
+from tests.roster.conftest import Load, bodies, moved, objects, timestamp_of
 from tests.support.packages import Made
 
 ITEM = {
@@ -101,11 +101,11 @@ def test_put_stores_same_bytes_as_import(roster: Backend) -> None:
 
 @pytest.mark.reading("W-11")
 def test_timestamp_rises_with_each_write_and_follows_commit(roster: Backend) -> None:
-    latest = stamp_of(bodies(roster)["results"]["result-1"])
+    latest = timestamp_of(bodies(roster)["results"]["result-1"])
     for score in range(20):
-        stamp = stamp_of(put(roster, "results", "r", {**RESULT, "score": score}).body)
+        stamp = timestamp_of(put(roster, "results", "r", {**RESULT, "score": score}).body)
         assert stamp > latest
-        assert stamp >= format_instant(time.time() - 0.001)
+        assert stamp >= format_epoch_seconds(time.time() - 0.001)
         assert stamp == get(roster, "results", "r")["dateLastModified"]
         latest = stamp
     delete(roster, "results", "r")
@@ -119,7 +119,7 @@ def test_late_commit_gets_a_later_timestamp(roster: Backend) -> None:
         time.sleep(0.1)
 
     result = writes.put(roster, "default", FILES["results"], "r", RESULT, all_visible, sleep)
-    assert stamp_of(result.body) >= format_instant(time.time() - 0.001)
+    assert timestamp_of(result.body) >= format_epoch_seconds(time.time() - 0.001)
     assert bodies(roster)["results"]["r"] == result.body
 
 

@@ -10,10 +10,10 @@ from backends import Backend, Compare
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import with_timestamp, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.oneroster.vocabularies import format_instant
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.imports import ImportOptions
 from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.times import format_epoch_seconds
 from tests.roster.conftest import Load, bodies, objects
 from tests.support.packages import PackageBuilder
 
@@ -22,7 +22,7 @@ DAY = 86_400
 
 def age(store: Backend, days: float) -> None:
     """Set the timestamp of all tombstones to this many days ago."""
-    timestamp = format_instant(time.time() - days * DAY)
+    timestamp = format_epoch_seconds(time.time() - days * DAY)
     with store.write("default") as transaction:
         for name, resource in FILES.items():
             keys = list(transaction.keys(name, Compare("status", "=", fold("tobedeleted"))))
