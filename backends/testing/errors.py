@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from backends import (
     Where,
     open_store,
 )
-from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record, shown
+from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record
 
 __all__ = ["ErrorConformance"]
 
@@ -101,25 +102,24 @@ BAD_RECORDS = [
 class ErrorConformance(Conformance):
     """Tests that invalid input raises an error of the contract and leaves the store intact."""
 
-    @pytest.mark.parametrize("where", BAD_CONDITIONS, ids=shown)
-    def test_invalid_condition_is_rejected(self, store: Backend, where: Where) -> None:
+    def test_invalid_condition_is_rejected(self, store: Backend) -> None:
         with store.read(TENANT) as at:
-            with pytest.raises(InvalidQueryError):
-                at.find(Query("people", where))
-            with pytest.raises(InvalidQueryError):
-                list(at.keys("people", where))
-            with pytest.raises(InvalidQueryError):
-                at.exists("people", where)
+            for where in BAD_CONDITIONS:
+                for call in (
+                    lambda where: at.find(Query("people", where)),
+                    lambda where: list(at.keys("people", where)),
+                    lambda where: at.exists("people", where),
+                ):
+                    assert is_rejected(partial(call, where)), where
 
-    @pytest.mark.parametrize("query", BAD_QUERIES, ids=shown)
-    def test_invalid_query_is_rejected(self, store: Backend, query: Query) -> None:
-        with store.read(TENANT) as at, pytest.raises(InvalidQueryError):
-            at.find(query)
+    def test_invalid_query_is_rejected(self, store: Backend) -> None:
+        with store.read(TENANT) as at:
+            for query in BAD_QUERIES:
+                assert is_rejected(partial(at.find, query)), query
 
-    @pytest.mark.parametrize("bad", BAD_RECORDS, ids=shown)
-    def test_invalid_record_rolls_back_its_transaction(self, store: Backend, bad: Record) -> None:
-        with pytest.raises(InvalidQueryError):
-            fill(store, "people", [person(1), bad, person(2)])
+    def test_invalid_record_rolls_back_its_transaction(self, store: Backend) -> None:
+        for bad in BAD_RECORDS:
+            assert is_rejected(partial(fill, store, "people", [person(1), bad, person(2)])), bad
         fill(store, "people", [person(3)])
         with store.read(TENANT) as at:
             assert found(at) == ["p003"]
@@ -199,6 +199,15 @@ class ErrorConformance(Conformance):
             use(broken_url)
         assert str(caught.value)
         assert caught.value.__cause__ is not None
+
+
+def is_rejected(call: Callable[[], object]) -> bool:
+    """Return True if the call raises InvalidQueryError."""
+    try:
+        call()
+    except InvalidQueryError:
+        return True
+    return False
 
 
 def remove(store: Backend, collection: str, keys: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from backends import (
@@ -67,16 +69,13 @@ class PagingConformance(Conformance):
                     assert documents(page.body()) == keys[start : start + size]
                     assert page.total == len(keys)
 
-    @pytest.mark.parametrize("offset", [0, 1, 350, 699, 700, 701, HUGE])
-    @pytest.mark.parametrize("limit", [None, 0, 1, 2, 256, HUGE])
-    def test_offset_and_limit_may_exceed_the_number_of_records(
-        self, filled: Backend, offset: int, limit: int | None
-    ) -> None:
-        with filled.read(TENANT) as at:
-            page = at.find(Query("people", offset=offset, limit=limit))
-            end = None if limit is None else offset + limit
-            assert documents(page.body()) == KEYS[offset:end]
-            assert page.total == 700
+    def test_offset_and_limit_may_exceed_the_number_of_records(self, filled: Backend) -> None:
+        for offset, limit in product([0, 1, 350, 699, 700, 701, HUGE], [None, 0, 1, 2, 256, HUGE]):
+            with filled.read(TENANT) as at:
+                page = at.find(Query("people", offset=offset, limit=limit))
+                end = None if limit is None else offset + limit
+                assert documents(page.body()) == KEYS[offset:end]
+                assert page.total == 700
 
     def test_empty_page_has_no_chunks_and_each_chunk_has_a_document(self, filled: Backend) -> None:
         with filled.read(TENANT) as at:

@@ -72,7 +72,7 @@ def test_example_passes_the_suite_with_2000_generated_queries(
     assert run.returncode == 0, run.stdout
     suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None
-    assert int(suite.attrib["tests"]) > 300
+    assert int(suite.attrib["tests"]) > 80
     assert int(suite.attrib["skipped"]) == 0
     (count,) = suite.iterfind("properties/property[@name='generated queries, TestOneFile']")
     assert int(count.attrib["value"]) >= 2000
