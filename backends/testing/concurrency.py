@@ -204,12 +204,12 @@ class ConcurrencyConformance(Conformance):
                 assert process.ask("try", 0.05) == "busy"
                 assert process.ask("find") == []
             assert process.ask("try", 5) == "ok"
-            assert process.ask("hold", "other") == "done"
+            assert process.ask("hold", "p002") == "done"
             with pytest.raises(StorageBusyError):
                 store.write(TENANT, wait=0.05)
             assert process.ask("commit") == "done"
             with store.write(TENANT, wait=5) as transaction:
-                assert found(transaction) == ["p001", "other"]
+                assert found(transaction) == ["p001", "p002"]
 
 
 def assert_complete_commits(at: Snapshot) -> None:

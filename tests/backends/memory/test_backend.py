@@ -7,6 +7,9 @@ from backends.testing import COLLECTIONS, BackendConformance
 class TestMemory(BackendConformance):
     durable = False
     shared = False
+    # The memory backend is compared with itself, so a few examples are enough.
+    examples = 10
+    copies = 10
 
     @pytest.fixture
     def url(self) -> str:
