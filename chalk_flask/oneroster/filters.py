@@ -75,7 +75,7 @@ def parse_filter(text: str) -> Filter | None:
     logical = _LOGICAL.match(rest)
     if not logical:
         raise FilterError(
-            f"{printable(rest)} cannot follow the first clause: write AND or OR in capitals, with one space on each side"
+            f"{printable(rest)} cannot follow the first clause: write AND or OR in capitals, between single spaces"
         )
     second, rest = _clause(rest[logical.end() :])
     if rest:

@@ -1,4 +1,7 @@
-"""Conditions for the records of nested paths such as `/schools/{id}/students` (docs/conformance, A-07 to A-12, N-01 to N-08)."""
+"""Conditions for the records of nested paths such as `/schools/{id}/students`.
+
+Interpretations A-07 to A-12 and N-01 to N-08 of docs/conformance explain them.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +145,10 @@ def results_of_student(snapshot: Snapshot, ids: Ids) -> Where:
 
 
 def categories_of_class(_: Snapshot, ids: Ids) -> Where:
-    """Return the condition for categories of the class: used, assigned to it, or to no class (docs/conformance, N-08)."""
+    """Return the condition for categories that are used by, or assigned to, the class, or assigned to no class.
+
+    See docs/conformance, N-08.
+    """
     used = And((Compare("class.sourcedId", "=", ids[-1]), VISIBLE))
     return Or(
         (

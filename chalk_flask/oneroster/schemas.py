@@ -1,7 +1,8 @@
 """Every class of OneRoster 1.1 as a marshmallow Schema, with fields in the order of the CSV columns.
 
 Storage collections, filter paths, CSV headers, required values and references are derived from them (OneRoster 1.1
-specification, section 4; CSV tables 1.1). `RESOURCES` has the resource types by collection, `FILES` those with a CSV file.
+specification, section 4; CSV tables 1.1). `RESOURCES` has the resource types by collection, `FILES` those with a CSV
+file.
 """
 
 from __future__ import annotations
