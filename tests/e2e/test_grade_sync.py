@@ -1,4 +1,4 @@
-"""A grade tool over HTTP: the sequence that Google's grade sync performs, and many tools at once (digest 7, 10.2)."""
+"""Grade tools over HTTP: the requests of Google's grade sync, and many tools at once, on a SQLite store."""
 
 from __future__ import annotations
 
@@ -17,72 +17,70 @@ import pytest
 from tests.conftest import url_in
 from tests.e2e.conftest import DEMO, Response, RunningService, run_command, serve
 
+pytestmark = [pytest.mark.slow, pytest.mark.on_backend("sqlite")]
+
 ROOT = "/ims/oneroster/v1p1"
 SCOPES = ("roster.readonly", "gradebook.readonly", "gradebook.createput", "gradebook.delete")
 TEACHER = "moconnell@chalkvalley.example"
 CLIENT_COUNT, RESULTS_PER_CLIENT = 8, 63
-"""At least 500 results in all."""
+"""At least 500 results in total."""
 
 
 class GradeTool:
-    """A grade tool with one connection that stays open."""
+    """Grade tool with one persistent connection."""
 
     def __init__(self, served: RunningService) -> None:
         self._headers = {"Authorization": f"Bearer {served.token}"}
         self._connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
 
     def request(self, path: str, method: str = "GET", body: object = None) -> Response:
-        """The answer to a request, with a JSON body if one is given."""
+        """Send a request with an optional JSON body and return the response."""
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
-        sent = None if body is None else json.dumps(body)
+        payload = None if body is None else json.dumps(body)
         target = path if path.startswith("/ims") else ROOT + path
-        self._connection.request(method, target, body=sent, headers=headers)
-        answer = self._connection.getresponse()
-        return Response(answer.status, answer.headers, answer.read())
+        self._connection.request(method, target, body=payload, headers=headers)
+        response = self._connection.getresponse()
+        return Response(response.status, response.headers, response.read())
 
-    def find(self, path: str, text: str = "") -> list[dict[str, Any]]:
-        """What a collection holds, filtered."""
-        answer = self.request(f"{path}?limit=10000" + (f"&filter={quote(text)}" if text else ""))
-        assert answer.status == 200, answer.body
-        return answer.records
+    def find(self, path: str, condition: str = "") -> list[dict[str, Any]]:
+        """Return the records of a collection that match a filter."""
+        response = self.request(f"{path}?limit=10000" + (f"&filter={quote(condition)}" if condition else ""))
+        assert response.status == 200, response.body
+        return response.records
 
     def put(self, path: str, name: str, record: dict[str, Any], status: int) -> dict[str, Any]:
-        """Put a record and be answered with it."""
-        answer = self.request(path, "PUT", {name: record})
-        assert answer.status == status, answer.body
-        found: dict[str, Any] = answer.json[name]
-        return found
+        """Put a record, check the status, and return the record in the response."""
+        response = self.request(path, "PUT", {name: record})
+        assert response.status == status, response.body
+        stored: dict[str, Any] = response.json[name]
+        return stored
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()
 
 
 @pytest.fixture(scope="module")
 def served(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """The sample district behind a server, on every backend, and a token with four scopes; in memory one with all."""
+    """Server with the sample district, and a token with the scopes of a grade tool."""
     folder = tmp_path_factory.mktemp("grades")
     storage = ("--storage", url_in(folder, backend))
-    if backend == "memory":
-        with serve(folder, "", *storage, "--import", DEMO) as memory:
-            yield memory
-        return
     run_command(folder, "import", DEMO, *storage)
     scopes = [word for scope in SCOPES for word in ("--scope", scope)]
-    made = run_command(folder, "token", "create", "--label", "grade sync", *scopes, "--json", *storage)
-    with serve(folder, json.loads(made)["token"], *storage) as durable:
-        yield durable
+    token = run_command(folder, "token", "create", "--label", "grade sync", *scopes, "--json", *storage)
+    with serve(folder, json.loads(token)["token"], *storage) as service:
+        yield service
     assert json.loads(run_command(folder, "check", "--json", *storage))["ok"]
 
 
 @pytest.fixture
 def tool(served: RunningService) -> Iterator[GradeTool]:
-    with closing(GradeTool(served)) as made:
-        yield made
+    with closing(GradeTool(served)) as opened:
+        yield opened
 
 
 def line_item(class_id: str) -> dict[str, Any]:
-    """A line item as the grade sync sends it: no category, no grading period, references by id alone."""
+    """Return a line item as the grade sync sends it: without category and grading period, references by id only."""
     return {
         "title": "Essay on limits",
         "assignDate": "2026-09-01T00:00:00.000Z",
@@ -93,8 +91,8 @@ def line_item(class_id: str) -> dict[str, Any]:
     }
 
 
-def result(item: str, student: str, score: float | None, status: str = "fully graded") -> dict[str, Any]:
-    """A result as the grade sync sends it."""
+def new_result(item: str, student: str, score: float | None, status: str = "fully graded") -> dict[str, Any]:
+    """Return a result as the grade sync sends it."""
     return {
         "lineItem": {"sourcedId": item},
         "student": {"sourcedId": student},
@@ -106,7 +104,7 @@ def result(item: str, student: str, score: float | None, status: str = "fully gr
 
 
 def class_of_teacher(tool: GradeTool) -> str:
-    """The first active class of the teacher, who is found by e-mail."""
+    """Return the id of the first active class of a teacher found by e-mail address."""
     [teacher] = tool.find("/teachers", f"email='{TEACHER}'")
     classes = tool.find(f"/teachers/{teacher['sourcedId']}/classes", "status='active'")
     assert classes
@@ -132,7 +130,7 @@ def test_grade_sync_creates_updates_and_deletes(tool: GradeTool) -> None:
     assert {each["sourcedId"] for each in tool.find(f"/classes/{class_id}/lineItems")} == before | {item}
 
     sent = {
-        str(uuid.uuid4()): result(item, student["sourcedId"], score, status)
+        str(uuid.uuid4()): new_result(item, student["sourcedId"], score, status)
         for student, score, status in zip(
             students, (80, 300, None), ("fully graded", "partially graded", "exempt"), strict=False
         )
@@ -155,8 +153,8 @@ def test_grade_sync_creates_updates_and_deletes(tool: GradeTool) -> None:
     assert tool.request(f"/lineItems/{item}").status == 404
     assert {each["sourcedId"] for each in tool.find(f"/classes/{class_id}/lineItems")} == before
     assert not sent.keys() & {each["sourcedId"] for each in tool.find(f"/classes/{class_id}/results")}
-    gone = tool.find("/results", "status='tobedeleted'")
-    assert {each["sourcedId"] for each in gone} >= {first, *others}
+    deleted_results = tool.find("/results", "status='tobedeleted'")
+    assert {each["sourcedId"] for each in deleted_results} >= {first, *others}
     assert item in {each["sourcedId"] for each in tool.find("/lineItems", "status='tobedeleted'")}
     since = renamed["dateLastModified"]
     assert {each["sourcedId"] for each in tool.find("/lineItems", f"dateLastModified>'{since}'")} == {item}
@@ -167,23 +165,23 @@ def test_concurrent_grade_tools_lose_no_write(served: RunningService, tool: Grad
     student = tool.find(f"/classes/{class_id}/students")[0]["sourcedId"]
     item = str(uuid.uuid4())
     tool.put(f"/lineItems/{item}", "lineItem", line_item(class_id), 201)
-    answered: list[tuple[str, float]] = []
+    responses: list[tuple[str, float]] = []
 
-    def grading(client: int) -> None:
+    def put_results(client: int) -> None:
         with closing(GradeTool(served)) as other:
             for turn in range(RESULTS_PER_CLIENT):
                 key = f"{item}-{client}-{turn}"
-                made = other.put(f"/results/{key}", "result", result(item, student, client + turn / 100), 201)
-                answered.append((made["sourcedId"], made["score"]))
+                made = other.put(f"/results/{key}", "result", new_result(item, student, client + turn / 100), 201)
+                responses.append((made["sourcedId"], made["score"]))
 
-    tools = [threading.Thread(target=grading, args=(client,)) for client in range(CLIENT_COUNT)]
+    tools = [threading.Thread(target=put_results, args=(client,)) for client in range(CLIENT_COUNT)]
     for each in tools:
         each.start()
     for each in tools:
         each.join(120)
-    assert len(answered) == CLIENT_COUNT * RESULTS_PER_CLIENT >= 500
+    assert len(responses) == CLIENT_COUNT * RESULTS_PER_CLIENT >= 500
     stored = tool.find(f"/classes/{class_id}/lineItems/{item}/results")
-    assert sorted((each["sourcedId"], each["score"]) for each in stored) == sorted(answered)
+    assert sorted((each["sourcedId"], each["score"]) for each in stored) == sorted(responses)
     assert len({each["dateLastModified"] for each in stored}) == len(stored)
     assert tool.request(f"/lineItems/{item}", "DELETE").status == 204
     assert tool.find(f"/classes/{class_id}/results", f"lineItem='{item}'") == []
@@ -197,8 +195,8 @@ def test_oversized_body_is_rejected_before_it_is_sent(served: RunningService, le
         connection.sendall(head % (ROOT.encode(), served.token.encode(), length))
         if b"chunked" in length:
             connection.sendall(b"200000\r\n" + b" " * 0x200000 + b"\r\n")
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        body = json.loads(answer.read())
-    assert answer.status == 413
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        body = json.loads(response.read())
+    assert response.status == 413
     assert (body["error"], body["statusInfoSet"][0]["imsx_codeMinor"]) == ("invalid_data", "invalid data")

@@ -54,7 +54,7 @@ def test_copy_from_events_equals_full_read(app: Flask, tmp_path: Path, seed: int
     history, consumer = RandomChanges(app, tmp_path, seed), Consumer(app)
     for _ in range(ROUNDS):
         before = read_all(consumer)
-        for _ in range(history.draw.randrange(1, 5)):
+        for _ in range(history.random.randrange(1, 5)):
             history.step()
         after = read_all(consumer)
         assert without_tombstone_timestamps(

@@ -1,4 +1,4 @@
-"""Random changes to a small roster, and all that a client can read of it."""
+"""Random changes of the small roster, and a full read of it."""
 
 from __future__ import annotations
 
@@ -18,70 +18,77 @@ CHANGE_TIME = "2026-09-01T10:00:00.000Z"
 
 
 def load(app: Flask, package: Made, folder: Path) -> str:
+    """Import a package into the store of an application and return the state of the import."""
     report = import_package(services_of(app).store, "default", package.folder(folder / "package"), ImportOptions())
     return report.state
 
 
 def read_all(consumer: Consumer) -> dict[tuple[str, str], Any]:
-    """All that a client can read, deleted records too, by entity and id."""
-    found = {}
+    """Return all records that a client can read, including deleted ones, by class name and id."""
+    records = {}
     for name, resource in RESOURCES.items():
-        answer = consumer.get(f"{CHALK}/{name}?filter=dateLastModified>'2000-01-01'")
-        assert answer.status_code == 200, answer.text
-        assert answer.json is not None
-        for record in answer.json[name]:
-            found[resource.singular_name, record["sourcedId"]] = record
-    return found
+        response = consumer.get(f"{CHALK}/{name}?filter=dateLastModified>'2000-01-01'")
+        assert response.status_code == 200, response.text
+        assert response.json is not None
+        for record in response.json[name]:
+            records[resource.singular_name, record["sourcedId"]] = record
+    return records
 
 
 class RandomChanges:
-    """Random changes by imports of both kinds and by a grade tool."""
+    """Generator of random changes by bulk imports, delta imports and a grade tool."""
 
     def __init__(self, app: Flask, folder: Path, seed: int) -> None:
         self.app, self.folder = app, folder
-        self.draw = random.Random(seed)
+        self.random = random.Random(seed)
         self.tool = Consumer(app)
         self.number = 0
 
     def step(self) -> None:
-        self.draw.choice([self.bulk, self.delta, self.grade, self.delete])()
+        """Make one random change."""
+        self.random.choice([self.import_bulk, self.import_delta, self.put_line_item, self.delete_line_item])()
 
-    def bulk(self) -> None:
-        made = Made()
+    def import_bulk(self) -> None:
+        """Import a bulk package with a random selection of rows."""
+        package = Made()
         for name in ("results", "enrollments", "classResources"):
-            made.rows[name] = [row for row in made.rows[name] if self.draw.random() < 0.6]
-        made.set("users", "pupil-1", givenName=self.draw.choice(["Ada", "Bo", "Cy"]))
-        assert load(self.app, made, self.folder) in ("committed", "unchanged")
+            package.rows[name] = [row for row in package.rows[name] if self.random.random() < 0.6]
+        package.set("users", "pupil-1", givenName=self.random.choice(["Ada", "Bo", "Cy"]))
+        assert load(self.app, package, self.folder) in ("committed", "unchanged")
 
-    def delta(self) -> None:
-        made = Made().only("orgs")
-        made.properties["file.orgs"] = "delta"
+    def import_delta(self) -> None:
+        """Import a delta file with three orgs, some of them deleted."""
+        package = Made().only("orgs")
+        package.properties["file.orgs"] = "delta"
         base = {
             "dateLastModified": CHANGE_TIME,
-            "name": self.draw.choice("xyz"),
+            "name": self.random.choice("xyz"),
             "type": "school",
             "parentSourcedId": "org-1",
         }
-        made.rows["orgs"] = [
-            {**base, "sourcedId": f"more-{n}", "status": self.draw.choice(["active", "tobedeleted"])} for n in range(3)
+        package.rows["orgs"] = [
+            {**base, "sourcedId": f"more-{n}", "status": self.random.choice(["active", "tobedeleted"])}
+            for n in range(3)
         ]
-        assert load(self.app, made, self.folder) in ("committed", "unchanged")
+        assert load(self.app, package, self.folder) in ("committed", "unchanged")
 
-    def grade(self) -> None:
+    def put_line_item(self) -> None:
+        """Create or replace one of three line items."""
         item = {
-            "title": self.draw.choice("abc"),
+            "title": self.random.choice("abc"),
             "assignDate": CHANGE_TIME,
             "dueDate": CHANGE_TIME,
             "class": {"sourcedId": "class-1"},
             "resultValueMin": 0,
             "resultValueMax": 9,
         }
-        path = f"{CHALK}/lineItems/tool-{self.draw.randrange(3)}"
-        answer = self.tool.client.put(
+        path = f"{CHALK}/lineItems/tool-{self.random.randrange(3)}"
+        response = self.tool.client.put(
             path, json={"lineItem": item}, headers={"Authorization": f"Bearer {self.tool.token}"}
         )
-        assert answer.status_code in (200, 201), answer.text
+        assert response.status_code in (200, 201), response.text
 
-    def delete(self) -> None:
-        answer = self.tool.get(f"{CHALK}/lineItems/tool-{self.draw.randrange(3)}", method="DELETE")
-        assert answer.status_code in (204, 404), answer.text
+    def delete_line_item(self) -> None:
+        """Delete one of three line items, if it exists."""
+        response = self.tool.get(f"{CHALK}/lineItems/tool-{self.random.randrange(3)}", method="DELETE")
+        assert response.status_code in (204, 404), response.text

@@ -65,9 +65,9 @@ def test_follower_ends_with_the_same_roster_as_a_full_read(app: Flask, tmp_path:
     for _ in range(HISTORIES_PER_SEED):
         since = read_page(consumer, "since=latest")["sequence"]
         roster = read_all(consumer)
-        for _ in range(history.draw.randrange(1, 5)):
+        for _ in range(history.random.randrange(1, 5)):
             history.step()
-        for change in follow(consumer, since, history.draw.choice([1, 2, 500])):
+        for change in follow(consumer, since, history.random.choice([1, 2, 500])):
             record = change["record"]
             roster[change["entity"], change["sourcedId"]] = record
             deleted = record["status"] == "tobedeleted"
