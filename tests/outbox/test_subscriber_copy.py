@@ -23,10 +23,10 @@ TIMESTAMP = "dateLastModified"
 EXCLUDED = ("givenName", "title")
 
 
-def apply_changes(copy: Copy, told: list[dict[str, Any]]) -> Copy:
+def apply_changes(copy: Copy, changes: list[dict[str, Any]]) -> Copy:
     """Return the copy after the changes, each applied according to its action."""
     copy = dict(copy)
-    for each in told:
+    for each in changes:
         place = RESOURCES[ENTITIES[each["entity_type"]]].singular_name, each["sourced_id"]
         active = place in copy and copy[place]["status"] == "active"
         assert active == (each["action"] != "created"), "the action fits the earlier changes"
@@ -74,9 +74,9 @@ def test_copy_from_events_equals_full_read(app: Flask, tmp_path: Path, seed: int
             for place, record in without_fields(after, TIMESTAMP).items()
             if record != without_fields(before, TIMESTAMP).get(place)
         }
-        told = {
+        reported = {
             (RESOURCES[ENTITIES[each["entity_type"]]].singular_name, each["sourced_id"])
             for each in sent_changes(app, "thin")
         }
-        assert moved <= told
+        assert moved <= reported
         clear_outbox(app)
