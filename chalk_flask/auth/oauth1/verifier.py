@@ -52,7 +52,7 @@ _Secret: TypeAlias = tuple[str, datetime | None]
 
 
 class MalformedRequestError(Exception):
-    """Error of a signed request that is malformed, whoever sent it. The message contains no secret."""
+    """Error of a signed request that is malformed. The message contains no secret."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def _scalar_check(element: OneRosterField) -> Callable[[JSON], bool]:
             return is_canonical_text(value)
         if value == [] and element.always:
             return True
-        # Compare the bytes: 87 equals 87.0, and objects are equal whatever the order of their members.
+        # Compare the bytes: 87 equals 87.0, and objects are equal regardless of the order of their members.
         return value not in (None, [], {}) and orjson.dumps(element.to_json(element.normalize(value))) == orjson.dumps(
             value
         )
