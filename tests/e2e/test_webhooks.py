@@ -25,7 +25,7 @@ from tests.support.deliveries import (
     verify_request,
     wait_until,
 )
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 from tests.support.receiver import Receiver, respond, run_receiver
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ class District:
     def __init__(self, folder: Path, backend: str, receiver: Receiver) -> None:
         self.folder, self.storage = folder, url_in(folder, backend)
         self.options = ("--storage", self.storage, "--data", str(folder / "data"))
-        run_command(folder, "import", Made().zip(folder / "base.zip"), *self.options)
+        run_command(folder, "import", PackageBuilder().zip(folder / "base.zip"), *self.options)
         webhook_options = ("--url", receiver.url, "--mode", "per_entity", "--webhook-allowed-hosts", "127.0.0.1")
         created = json.loads(run_command(folder, "webhook", "create", *webhook_options, "--json", *self.options))
         self.webhook: str = created["id"]
@@ -45,7 +45,7 @@ class District:
 
     def rename_school(self, name: str) -> None:
         """Import the roster with another name of a school."""
-        package = Made().set("orgs", "org-2", name=name).zip(self.folder / "changed.zip")
+        package = PackageBuilder().set("orgs", "org-2", name=name).zip(self.folder / "changed.zip")
         run_command(self.folder, "import", package, *self.options)
 
     def queue_events(self, count: int) -> list[str]:

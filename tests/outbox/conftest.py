@@ -17,7 +17,7 @@ from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION
 from tests.conftest import services_of, url_in
 from tests.support.histories import load as load_into
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 ROOT = "http://localhost/api/oneroster/v1p1"
 WHEN = "2026-09-01T08:00:00.000Z"
@@ -36,7 +36,7 @@ def empty_app(backend: str, tmp_path: Path) -> Iterator[Flask]:
 @pytest.fixture
 def app(empty_app: Flask, tmp_path: Path) -> Flask:
     """Service with the small roster."""
-    assert load_into(empty_app, Made(), tmp_path) == "committed"
+    assert load_into(empty_app, PackageBuilder(), tmp_path) == "committed"
     return empty_app
 
 

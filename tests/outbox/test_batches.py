@@ -18,7 +18,7 @@ from tests.conftest import services_of
 from tests.outbox.conftest import count_outbox_records, sent_actions, sent_changes, sent_events, subscribe
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 
 def body_sizes(app: Flask) -> list[int]:
@@ -34,9 +34,9 @@ def read_feed(app: Flask, since: int = 1) -> list[dict[str, Any]]:
     return changes
 
 
-def package_with_more_users(count: int, **cells: str) -> Made:
+def package_with_more_users(count: int, **cells: str) -> PackageBuilder:
     """Return the small roster with `count` more users."""
-    made = Made()
+    made = PackageBuilder()
     row = made.rows["users"][1]
     made.rows["users"] += [
         {**row, "sourcedId": f"more-{n:05}", "username": f"more-{n}", "userIds": "", **cells} for n in range(count)
@@ -47,7 +47,12 @@ def package_with_more_users(count: int, **cells: str) -> Made:
 @pytest.mark.every_backend
 def test_batched_mode_sends_changes_and_counts_at_once(app: Flask, tmp_path: Path) -> None:
     subscribe(app, mode="batched")
-    made = Made().set("users", "pupil-1", givenName="Ada").drop("users", "pupil-2").set("orgs", "org-3", name="Other")
+    made = (
+        PackageBuilder()
+        .set("users", "pupil-1", givenName="Ada")
+        .drop("users", "pupil-2")
+        .set("orgs", "org-3", name="Other")
+    )
     load(app, made, tmp_path)
     [event] = sent_events(app)
     assert (event["event_type"], event["webhook_id"], event["tenant_id"]) == ("sync.completed", "wh-one", "default")
@@ -63,9 +68,9 @@ def test_batched_mode_sends_changes_and_counts_at_once(app: Flask, tmp_path: Pat
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
 def test_unchanged_import_sends_sync_completed(app: Flask, tmp_path: Path, mode: str) -> None:
     subscribe(app, mode=mode)
-    again = Made()
+    again = PackageBuilder()
     again.rows["users"].reverse()  # other bytes, so that the checksum does not match
-    for made in (Made(), again):
+    for made in (PackageBuilder(), again):
         assert load(app, made, tmp_path) == "unchanged"
         event = sent_events(app)[-1]
         assert event["event_type"] == "sync.completed"
@@ -76,7 +81,7 @@ def test_unchanged_import_sends_sync_completed(app: Flask, tmp_path: Path, mode:
 
 def test_per_entity_mode_ends_with_sync_completed(app: Flask, tmp_path: Path) -> None:
     subscribe(app)
-    load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
     assert [each["event_type"] for each in sent_events(app)] == ["org.updated", "user.updated", "sync.completed"]
     assert len({each["sync_run_id"] for each in sent_events(app)}) == 1
     assert len({each["event_id"] for each in sent_events(app)}) == 3
@@ -88,7 +93,7 @@ def test_per_entity_mode_ends_with_sync_completed(app: Flask, tmp_path: Path) ->
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
 def test_first_import_sends_only_sync_completed(empty_app: Flask, tmp_path: Path, mode: str) -> None:
     subscribe(empty_app, mode=mode, entities=list(ENTITIES))
-    load(empty_app, Made(), tmp_path)
+    load(empty_app, PackageBuilder(), tmp_path)
     [event] = sent_events(empty_app)
     assert (event["event_type"], event["data"]["batch"]["changes"]) == ("sync.completed", [])
     assert event["data"]["batch"]["counts"]["users"]["created"] == 4
@@ -98,7 +103,7 @@ def test_first_import_sends_only_sync_completed(empty_app: Flask, tmp_path: Path
 def test_initial_subscription_gets_every_record(empty_app: Flask, tmp_path: Path, mode: str) -> None:
     subscribe(empty_app, mode=mode, entities=list(ENTITIES), initial=True, full=True)
     subscribe(empty_app, "end")
-    load(empty_app, Made(), tmp_path)
+    load(empty_app, PackageBuilder(), tmp_path)
     served: dict[tuple[str, str], Any] = {}
     consumer = Consumer(empty_app)
     for entity, collection in ENTITIES.items():
@@ -144,8 +149,8 @@ def test_oversized_record_is_sent_as_id_only(app: Flask, tmp_path: Path, mode: s
 def test_sequence_numbers_are_those_of_the_change_feed(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True, entities=list(ENTITIES))
     subscribe(app, "batched", full=True, entities=list(ENTITIES), mode="batched")
-    load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
-    load(app, Made().drop("results", "result-1").set("demographics", "pupil-1", sex="male"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
+    load(app, PackageBuilder().drop("results", "result-1").set("demographics", "pupil-1", sex="male"), tmp_path)
     singles = {resource.singular_name: collection for collection, resource in RESOURCES.items()}
     for name in ("one", "batched"):
         numbers = [each["sequence"] for each in sent_changes(app, name)]
@@ -163,7 +168,7 @@ def test_sequence_numbers_are_those_of_the_change_feed(app: Flask, tmp_path: Pat
 
 def test_stored_body_is_exact_json(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True)
-    load(app, Made().set("users", "pupil-1", givenName='Zoë \\ "/" \u2028'), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName='Zoë \\ "/" \u2028'), tmp_path)
     with services_of(app).store.read("default") as snapshot:
         bodies = snapshot.get_many(BODIES, list(snapshot.keys(BODIES)))
     body = next(body for body in bodies.values() if b"user.updated" in body)

@@ -16,11 +16,11 @@ from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of
 from tests.outbox.conftest import clear_outbox, sent_actions, sent_changes, sent_events, subscribe
 from tests.support.histories import load
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 
 def import_change(app: Flask, folder: Path, sex: str, name: str = "Ada") -> None:
-    load(app, Made().set("demographics", "pupil-1", sex=sex).set("users", "pupil-1", givenName=name), folder)
+    load(app, PackageBuilder().set("demographics", "pupil-1", sex=sex).set("users", "pupil-1", givenName=name), folder)
 
 
 def stored_bodies(app: Flask) -> bytes:

@@ -12,15 +12,15 @@ from flask import Flask
 from tests.outbox.conftest import clear_outbox, sent_changes, subscribe
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 STEPS = 6
 SCHOOLS = {"org-2": "class-1", "org-3": "class-2"}
 
 
-def shuffle_package(draw: random.Random) -> Made:
+def shuffle_package(draw: random.Random) -> PackageBuilder:
     """Return the small roster with users and enrollments in random schools, and some enrollments removed."""
-    made = Made()
+    made = PackageBuilder()
     for row in made.rows["users"]:
         row["orgSourcedIds"] = draw.choice(["org-2", "org-3", "org-1", "org-2,org-3"])
         row["givenName"] = draw.choice(["Ada", "Bo"])

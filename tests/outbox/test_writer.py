@@ -17,7 +17,7 @@ from tests.conftest import services_of
 from tests.outbox.conftest import clear_outbox, count_outbox_records, sent_actions, sent_changes, sent_events, subscribe
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 ITEM = {
     "title": "Sheet 2",
@@ -37,25 +37,25 @@ def put(consumer: Consumer, path: str, **body: Any) -> int:
 
 
 def test_no_delivery_is_stored_without_subscribers(app: Flask, tmp_path: Path) -> None:
-    load(app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada"), tmp_path)
     put(Consumer(app), "/lineItems/tool-1", lineItem=ITEM)
     assert count_outbox_records(app) == {"deliveries": 0, "outbox": 0}
     subscribe(app, state="disabled")
     subscribe(app, "two", events=["class.deleted"])
-    load(app, Made(), tmp_path)
+    load(app, PackageBuilder(), tmp_path)
     assert count_outbox_records(app) == {"deliveries": 0, "outbox": 0}
 
 
 def test_paused_webhook_collects_deliveries(app: Flask, tmp_path: Path) -> None:
     subscribe(app, state="paused")
-    load(app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada"), tmp_path)
     assert sent_actions(app) == [("user.updated", "pupil-1")]
 
 
 def test_actions_are_created_updated_deleted_created(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True)
     for title in ("Quiz", "Quizzes", "", "Quiz"):
-        made = Made()
+        made = PackageBuilder()
         made.rows["categories"] += [{"sourcedId": "cat-2", "title": title}] if title else []
         load(app, made, tmp_path)
     kinds = ["created", "updated", "deleted", "created"]
@@ -68,7 +68,7 @@ def test_actions_are_created_updated_deleted_created(app: Flask, tmp_path: Path)
 def test_full_webhook_gets_the_served_record(app: Flask, tmp_path: Path) -> None:
     subscribe(app)
     subscribe(app, "full", full=True)
-    load(app, Made().set("users", "pupil-1", givenName="Ada", email="a@example.org"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada", email="a@example.org"), tmp_path)
     [change] = sent_changes(app)
     assert set(change) == {"entity_type", "action", "sourced_id", "sequence", "changedFields"}
     assert change["changedFields"] == ["email", "givenName"]
@@ -80,7 +80,12 @@ def test_full_webhook_gets_the_served_record(app: Flask, tmp_path: Path) -> None
 def test_unselected_event_types_are_not_sent(app: Flask, tmp_path: Path) -> None:
     subscribe(app, events=["user.updated", "category.deleted"])
     subscribe(app, "end", events=["sync.completed"])
-    made = Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other").drop("users", "pupil-2")
+    made = (
+        PackageBuilder()
+        .set("users", "pupil-1", givenName="Ada")
+        .set("orgs", "org-3", name="Other")
+        .drop("users", "pupil-2")
+    )
     load(app, made, tmp_path)
     assert sent_actions(app) == [("user.updated", "pupil-1")]
     assert [each["event_type"] for each in sent_events(app)] == ["user.updated"]
@@ -91,23 +96,23 @@ def test_unselected_event_types_are_not_sent(app: Flask, tmp_path: Path) -> None
 
 def test_unselected_entities_are_not_sent(app: Flask, tmp_path: Path) -> None:
     subscribe(app, entities=["org", "category"])
-    load(app, Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
     assert sent_actions(app) == [("org.updated", "org-3")]
 
 
 def test_demographics_must_be_selected_by_name(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True)
     subscribe(app, "named", entities=["demographics"])
-    load(app, Made().set("demographics", "pupil-1", sex="male"), tmp_path)
+    load(app, PackageBuilder().set("demographics", "pupil-1", sex="male"), tmp_path)
     assert sent_actions(app) == []
     assert sent_actions(app, "named") == [("demographics.updated", "pupil-1")]
 
 
 def test_excluded_fields_are_not_sent_or_reported(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True, excluded=["user.email", "givenName"])
-    load(app, Made().set("users", "pupil-1", givenName="Ada", email="a@example.org"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada", email="a@example.org"), tmp_path)
     assert sent_actions(app) == []
-    load(app, Made().set("users", "pupil-1", givenName="Bo", email="b@example.org", phone="1"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Bo", email="b@example.org", phone="1"), tmp_path)
     found = [each for each in sent_changes(app) if each["changedFields"] == ["phone"]]
     assert len(found) == 1
     assert found[0]["entity"]["phone"] == "1"
@@ -116,7 +121,7 @@ def test_excluded_fields_are_not_sent_or_reported(app: Flask, tmp_path: Path) ->
 
 def test_excluded_metadata_is_not_sent_or_reported(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True, excluded=["user.metadata.note", "metadata.a.b"])
-    made = Made()
+    made = PackageBuilder()
     made.extra["users"] = ["metadata.note", "metadata.a.b", "metadata.house"]
     load(app, made.set("users", "pupil-1", **{"metadata.note": "1", "metadata.a.b": "1"}), tmp_path)
     load(app, made.set("users", "pupil-1", **{"metadata.note": "2", "metadata.a.b": "2"}), tmp_path)
@@ -130,7 +135,7 @@ def test_org_filter_selects_records_of_the_orgs(app: Flask, tmp_path: Path) -> N
     subscribe(
         app, orgs=["org-3"], entities=[*("user", "class", "org", "enrollment", "category", "course", "line_item")]
     )
-    made = Made().set("users", "pupil-1", givenName="Ada").set("classes", "class-2", title="Other")
+    made = PackageBuilder().set("users", "pupil-1", givenName="Ada").set("classes", "class-2", title="Other")
     made.set("orgs", "org-1", name="Above").set("orgs", "org-2", name="Beside").set("categories", "cat-1", title="Any")
     made.set("enrollments", "enr-1", beginDate="2026-08-18").set("courses", "course-1", title="Sums")
     load(app, made.set("lineItems", "item-1", title="Any"), tmp_path)
@@ -146,7 +151,7 @@ def test_user_moving_between_orgs_is_created_and_deleted(app: Flask, tmp_path: P
     subscribe(app, "from", orgs=["org-2"], full=True)
     subscribe(app, "to", orgs=["org-3"], full=True)
     subscribe(app, "both", orgs=["org-2", "org-3"])
-    moved = Made().set("users", "pupil-2", orgSourcedIds="org-3")
+    moved = PackageBuilder().set("users", "pupil-2", orgSourcedIds="org-3")
     load(app, moved, tmp_path)
     assert sent_actions(app, "from") == [("user.deleted", "pupil-2")]
     assert "entity" not in sent_changes(app, "from")[0], "the new state of the record in another org is not sent"
@@ -157,7 +162,7 @@ def test_user_moving_between_orgs_is_created_and_deleted(app: Flask, tmp_path: P
 
 def test_enrollment_ending_with_a_move_is_deleted(app: Flask, tmp_path: Path) -> None:
     subscribe(app, "from", orgs=["org-2"], entities=["enrollment", "user"])
-    moved = Made().set("users", "pupil-1", orgSourcedIds="org-3")
+    moved = PackageBuilder().set("users", "pupil-1", orgSourcedIds="org-3")
     moved.set("enrollments", "enr-1", classSourcedId="class-2", schoolSourcedId="org-3")
     subscribe(app, "to", orgs=["org-3"], entities=["enrollment", "user"])
     load(app, moved, tmp_path)
@@ -193,9 +198,12 @@ def test_rejected_or_failed_write_stores_no_delivery(app: Flask, tmp_path: Path)
     subscribe(app)
     consumer = Consumer(app)
     assert put(consumer, "/lineItems/tool-1", lineItem={**ITEM, "class": {"sourcedId": "none"}}) == 422
-    rejected = Made().set("users", "pupil-1", role="wizard").set("users", "pupil-2", givenName="Ada")
+    rejected = PackageBuilder().set("users", "pupil-1", role="wizard").set("users", "pupil-2", givenName="Ada")
     assert load(app, rejected, tmp_path) == "refused"
-    store, lost = services_of(app).store, Made().set("users", "pupil-1", givenName="Ada").folder(tmp_path / "lost")
+    store, lost = (
+        services_of(app).store,
+        PackageBuilder().set("users", "pupil-1", givenName="Ada").folder(tmp_path / "lost"),
+    )
 
     def fail(*_: Any) -> None:
         raise OSError("the disk is gone")

@@ -56,7 +56,7 @@ def objects(store: Backend, name: str) -> dict[str, dict[str, Any]]:
     return {key: orjson.loads(body) for key, body in bodies(store)[name].items()}
 
 
-def moved(before: dict[str, dict[str, bytes]], after: dict[str, dict[str, bytes]]) -> set[str]:
+def changed_ids(before: dict[str, dict[str, bytes]], after: dict[str, dict[str, bytes]]) -> set[str]:
     """Return the ids of the records that were added, removed or changed."""
     return {
         key
@@ -76,7 +76,7 @@ def rejection_errors(store: Backend, tmp_path: Path, package: PackageBuilder) ->
     return errors
 
 
-def ids(references: list[dict[str, str]]) -> list[str]:
+def referenced_ids(references: list[dict[str, str]]) -> list[str]:
     """Return the ids in a list of references."""
     return [reference["sourcedId"] for reference in references]
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from chalk_flask.oneroster.schemas import RESOURCES
 from tests.e2e.conftest import CLEAN_ENVIRON, ROOT, run_command
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 from tests.support.receiver import Receiver
 
 PUBLIC_URL = "https://roster.example.org"
@@ -117,8 +117,8 @@ class RosterUnderTest:
         return webhook
 
     @staticmethod
-    def _base() -> Made:
-        package = Made()
+    def _base() -> PackageBuilder:
+        package = PackageBuilder()
         template = package.row("users", "pupil-2")
         for number in range(USER_COUNT):
             package.rows["users"].append(template | {"sourcedId": f"u-{number}", "username": f"u{number}"})
@@ -145,7 +145,7 @@ class RosterUnderTest:
 
     def start_delta_import(self) -> subprocess.Popen[bytes]:
         """Start an import of users that are changed, deleted, revived or new, and return its process."""
-        package = Made().only("users")
+        package = PackageBuilder().only("users")
         package.properties["file.users"] = "delta"
         template = package.row("users", "pupil-2")
         package.rows["users"] = []

@@ -12,12 +12,12 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.roster.imports import ImportOptions, import_package
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, Consumer
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 CHANGE_TIME = "2026-09-01T10:00:00.000Z"
 
 
-def load(app: Flask, package: Made, folder: Path) -> str:
+def load(app: Flask, package: PackageBuilder, folder: Path) -> str:
     """Import a package into the store of an application and return the state of the import."""
     report = import_package(services_of(app).store, "default", package.folder(folder / "package"), ImportOptions())
     return report.state
@@ -50,7 +50,7 @@ class RandomChanges:
 
     def import_bulk(self) -> None:
         """Import a bulk package with a random selection of rows."""
-        package = Made()
+        package = PackageBuilder()
         for name in ("results", "enrollments", "classResources"):
             package.rows[name] = [row for row in package.rows[name] if self.random.random() < 0.6]
         package.set("users", "pupil-1", givenName=self.random.choice(["Ada", "Bo", "Cy"]))
@@ -58,7 +58,7 @@ class RandomChanges:
 
     def import_delta(self) -> None:
         """Import a delta file with three orgs, some of them deleted."""
-        package = Made().only("orgs")
+        package = PackageBuilder().only("orgs")
         package.properties["file.orgs"] = "delta"
         base = {
             "dateLastModified": CHANGE_TIME,

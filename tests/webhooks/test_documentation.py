@@ -21,7 +21,7 @@ from chalk_flask.webhooks.admin.store import MAX_WEBHOOKS
 from chalk_flask.webhooks.delivery.retry_policy import RETRY_DELAYS_SECONDS, RetryPolicy
 from chalk_flask.webhooks.http.client import TIMEOUT_SECONDS
 from tests.support.deliveries import wait_until
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 from tests.support.receiver import Receiver, respond, run_receiver
 from tests.webhooks.conftest import LOCAL_GUARD
 from tests.webhooks.events_table import PAGE, render_page
@@ -37,12 +37,12 @@ def deliveries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
         run_receiver(respond(b"HTTP/1.1 204 Ok\r\nContent-Length: 0\r\n\r\n")) as receiver,
         open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store,
     ):
-        load(store, Made(), folder)
+        load(store, PackageBuilder(), folder)
         request = WebhookRequest(
             url=receiver.url, root="/api/oneroster/v1p1", mode="per_entity", full=True, entities=["users"]
         )
         secret = WebhookStore(store, SecretCipher(folder), LOCAL_GUARD).create("default", request).secret
-        load(store, Made().set("users", "pupil-1", givenName="Zoë").drop("users", "pupil-2"), folder)
+        load(store, PackageBuilder().set("users", "pupil-1", givenName="Zoë").drop("users", "pupil-2"), folder)
         worker = Worker(store, SecretCipher(folder), LeaderLock(None), lambda: WebhookClient(LOCAL_GUARD))
         worker.start()
         wait_until(lambda: len(receiver.requests) >= 3)
@@ -50,7 +50,7 @@ def deliveries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
         yield secret, receiver
 
 
-def load(store: Backend, package: Made, folder: Path) -> None:
+def load(store: Backend, package: PackageBuilder, folder: Path) -> None:
     assert import_package(store, "default", package.folder(folder / "package"), ImportOptions()).state == "committed"
 
 

@@ -44,7 +44,7 @@ def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
     """List the imports of the last 90 days, oldest first: committed, held and rejected ones."""
     with _open_store(settings_from_options(options), tenant) as (store, folder):
         runs = _list_runs(store, folder, tenant)
-    echo_result(as_json, {"imports": [run.shown(state) for run, state in runs]}, _table(runs))
+    echo_result(as_json, {"imports": [run.to_dict(state) for run, state in runs]}, _table(runs))
 
 
 @imports_group.command("show", epilog="Example: chalk-flask imports show run-6f1d2c3b-...")
@@ -56,7 +56,7 @@ def show(run: str, tenant: str, as_json: bool, **options: Any) -> None:
     """Show an import: its report, who started it and when. Cell values are not stored."""
     with _open_store(settings_from_options(options), tenant) as (store, folder):
         stored_run, state = _find_run(store, folder, tenant, run)
-    echo_result(as_json, stored_run.shown(state), _run_text(stored_run, state))
+    echo_result(as_json, stored_run.to_dict(state), _run_text(stored_run, state))
 
 
 @imports_group.command("approve", epilog="Example: chalk-flask imports approve run-6f1d2c3b-...")
@@ -105,7 +105,7 @@ def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
             requested_by=current_user(),
             on_commit=_record_discard,
         )
-    echo_result(as_json, discarded.shown("discarded"), f"Discarded {run} and deleted its package.")
+    echo_result(as_json, discarded.to_dict("discarded"), f"Discarded {run} and deleted its package.")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["HEADER", "MANIFEST", "ManifestError", "declared_modes", "manifest_errors", "modes"]
+__all__ = ["HEADER", "MANIFEST", "ManifestError", "manifest_rows", "manifest_errors", "file_modes"]
 
 MANIFEST = "manifest.csv"
 HEADER = ["propertyName", "value"]
@@ -28,12 +28,12 @@ class ManifestError(NamedTuple):
     is_warning: bool = False
 
 
-def modes(properties: Mapping[str, str]) -> dict[str, str]:
+def file_modes(properties: Mapping[str, str]) -> dict[str, str]:
     """Return the mode of each data file, by name. A file without a property is absent."""
     return {name: mode for name in FILES if (mode := properties.get(f"file.{name}", "absent")) in MODES}
 
 
-def declared_modes(mode: str, present: Container[str], system: str) -> Iterator[tuple[str, str]]:
+def manifest_rows(mode: str, present: Container[str], system: str) -> Iterator[tuple[str, str]]:
     """Yield the properties of a package that has the data files in `present`, all in one mode.
 
     The order is that of the standard. `system` is the name of the source system.

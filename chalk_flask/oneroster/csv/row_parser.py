@@ -21,7 +21,7 @@ from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastPars
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType
 
 __all__ = [
-    "BASE",
+    "BASE_COLUMNS",
     "CellError",
     "HeaderError",
     "InvalidRowError",
@@ -34,7 +34,7 @@ __all__ = [
 
 METADATA_PREFIX = "metadata."
 STATE_COLUMNS = ("status", "dateLastModified")
-BASE = ("sourcedId", *STATE_COLUMNS)
+BASE_COLUMNS = ("sourcedId", *STATE_COLUMNS)
 """Columns and members that every class has."""
 MAX_COLUMNS = 1000
 MAX_CACHED_CELLS = 10_000
@@ -154,7 +154,7 @@ class RowParser:
         self._names = standard_names(self.resource, self.header)
         self._columns = {column.header: column for column in self.resource.columns}
         self._index = {name: index for index, name in enumerate(self._names)}
-        own_columns = [column for column in self.resource.columns if column.name not in BASE]
+        own_columns = [column for column in self.resource.columns if column.name not in BASE_COLUMNS]
         self._steps = [self._cell_step(column) for column in own_columns if column.field is not None]
         required = [self._index[column.header] for column in self.resource.columns if self._is_required(column)]
         self._required_indexes = frozenset(required)
@@ -164,7 +164,7 @@ class RowParser:
         self._metadata = [
             (index, name[len(METADATA_PREFIX) :]) for name, index in self._index.items() if _is_metadata(name)
         ]
-        self._base_cells = itemgetter(*(self._index[name] for name in BASE))
+        self._base_cells = itemgetter(*(self._index[name] for name in BASE_COLUMNS))
 
     def parse(self, row: list[str]) -> ParsedRow:
         """Return the record of a row. Raises InvalidRowError or ValidationError; see `errors_in` for the details."""
@@ -274,7 +274,7 @@ class RowParser:
             return
         deletes = self.delta and self._deletes(row)
         for name, cell in zip(self._names, row, strict=True):
-            if not deletes or name in BASE:
+            if not deletes or name in BASE_COLUMNS:
                 yield from self._cell_errors(name, cell)
         if not deletes and self._has_conditional_fields:
             yield from self._conditional_errors(row)

@@ -17,7 +17,7 @@ from chalk_flask.roster.diff import derived_fields
 from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
-from chalk_flask.roster.package.reader import PackageReader, cycles
+from chalk_flask.roster.package.reader import PackageReader, ids_in_cycles
 from chalk_flask.times import format_epoch_seconds
 
 __all__ = ["RosterDiff", "old_tombstone_counts"]
@@ -65,7 +65,7 @@ class RosterDiff:
             self.changes[name] = ChangeSet(FILES[name], self._stored)
             if name in self._bulk or name in self._delta:
                 self._compare_file(FILES[name])
-        if self._bulk and not any(self.reader.rows.values()) and not self.reader.problems.total:
+        if self._bulk and not any(self.reader.row_counts.values()) and not self.reader.problems.total:
             hint = "Export the package again. Importing it would delete all records of its collections."
             problem = ImportProblem("no_rows", "all files of the package are empty", hint, file="manifest.csv")
             self.reader.problems.add(problem)
@@ -78,7 +78,7 @@ class RosterDiff:
                 self._claim_provenance(name)
         self._update_linked_records()
         self._find_old_tombstones(tombstone_days)
-        self.reader.forget()
+        self.reader.release_ids()
 
     def close(self) -> None:
         """Delete the temporary files."""
@@ -91,7 +91,7 @@ class RosterDiff:
             changes.compare([(key, encoded, values) for key, _, values, encoded in batch])
 
     def _rows(self, resource: ResourceType) -> Iterator[ParsedRow]:
-        rows = self.reader.drafts(resource.name)
+        rows = self.reader.parse_file(resource.name)
         for name, element in resource.derived_fields.items():
             if element.inverse:
                 rows = self._with_children(resource, name, list(rows))
@@ -125,9 +125,9 @@ class RosterDiff:
                 self.changes[resource.name].add(record, "updated")
 
     def _check_cycles(self, resource: ResourceType, parents: Mapping[str, str]) -> None:
-        if not (in_cycle := set(cycles(parents))):
+        if not (in_cycle := set(ids_in_cycles(parents))):
             return
-        for row, key in self.reader.located(resource):
+        for row, key in self.reader.row_ids(resource):
             if key in in_cycle:
                 message = f"the record {key!r} is its own ancestor"
                 hint = "Correct parentSourcedId so that the chain of parents ends."
@@ -185,7 +185,7 @@ class RosterDiff:
 
     def _find_unreferenced(self, name: str, old: Where) -> None:
         unreferenced = And((old, Not(Or(tuple(_references_to(name))))))
-        ids, recalled = self.reader.ids.get(name, ()), self.reader.references.recalled
+        ids, recalled = self.reader.ids.get(name, ()), self.reader.references.referenced_by_deleted
         keys = self._stored.keys(name, unreferenced)
         if purged := [key for key in keys if key not in ids and (name, key) not in recalled]:
             self.purged[name] = purged

@@ -90,7 +90,7 @@ def export_package(
                 result.rows[name] = rows
             if source.left_out:
                 result.left_out[name] = source.left_out
-        modes = manifest.declared_modes("delta" if since else "bulk", result.rows, SOURCE_SYSTEM)
+        modes = manifest.manifest_rows("delta" if since else "bulk", result.rows, SOURCE_SYSTEM)
         package.writestr(_zip_entry(manifest.MANIFEST), _csv_bytes([manifest.HEADER, *modes]))
     return result
 

@@ -79,7 +79,7 @@ class ImportRun:
             return "overtaken"
         return "expired" if self.report["expires"] <= format_timestamp(time) else "held"
 
-    def shown(self, state: State) -> dict[str, Any]:
+    def to_dict(self, state: State) -> dict[str, Any]:
         """Return the JSON object for users, with the state that `state_at` returned."""
         return {
             **self.report,

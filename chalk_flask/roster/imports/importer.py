@@ -184,9 +184,11 @@ def _compare(package: Package, stored: Snapshot, report: ImportReport, job: Impo
     with contextlib.closing(diff):
         diff.compare(job.options.tombstone_days)
         report.files = {
-            name: FileReport(diff.reader.rows.get(name, 0), dict(diff.changes[name].counts), package.modes.get(name))
+            name: FileReport(
+                diff.reader.row_counts.get(name, 0), dict(diff.changes[name].counts), package.modes.get(name)
+            )
             for name in FILES
-            if name in diff.reader.rows or diff.changes[name].changed_count
+            if name in diff.reader.row_counts or diff.changes[name].changed_count
         }
         report.purged = sum(map(len, diff.purged.values()))
         if not report.problems.total:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, manifest_errors, modes
+from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, file_modes, manifest_errors
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejected
 
@@ -41,7 +41,7 @@ def declared_modes(package: Package, problems: ImportProblems) -> dict[str, str]
     properties = _properties(rows)
     problems.extend(_property_problems(properties, package.data_files()))
     problems.raise_if_errors()
-    return modes({name: entry.value for name, entry in properties.items()})
+    return file_modes({name: entry.value for name, entry in properties.items()})
 
 
 def _read_rows(package: Package) -> tuple[list[Row], list[ImportProblem]]:

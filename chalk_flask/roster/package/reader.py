@@ -19,7 +19,7 @@ from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.references import ReferenceChecker
 
-__all__ = ["PackageReader", "cycles"]
+__all__ = ["PackageReader", "ids_in_cycles"]
 
 REFERENCE_TARGETS = {reference.target for resource in FILES.values() for reference in resource.references}
 
@@ -35,15 +35,15 @@ class PackageReader:
     """
 
     package: Package
-    before: Snapshot
+    stored: Snapshot
     problems: ImportProblems
     map_roles: bool = False
     progress: Callable[[str, int], None] | None = None
     ids: dict[str, IdSet] = field(default_factory=dict)
     """The ids of each file that was read."""
-    rows: dict[str, int] = field(default_factory=dict)
+    row_counts: dict[str, int] = field(default_factory=dict)
     """Number of records of each file that was read."""
-    live: dict[str, dict[str, bool]] = field(init=False)
+    active_after: dict[str, dict[str, bool]] = field(init=False)
     """The ids of each delta file, and whether the record of each id is active after the import."""
     _incomplete: set[str] = field(default_factory=set)
     """Files that could not be read to their end. References to them are not checked, since not all ids are known."""
@@ -51,21 +51,21 @@ class PackageReader:
     """Number of the last row that was read. The header is row 1, and blank lines count."""
 
     def __post_init__(self) -> None:
-        self.live = {name: {} for name, mode in self.package.modes.items() if mode == "delta"}
-        self.references = ReferenceChecker(self.package, self.before, self.ids, self.live, self._incomplete)
+        self.active_after = {name: {} for name, mode in self.package.modes.items() if mode == "delta"}
+        self.references = ReferenceChecker(self.package, self.stored, self.ids, self.active_after, self._incomplete)
 
-    def drafts(self, name: str) -> Iterator[ParsedRow]:
+    def parse_file(self, name: str) -> Iterator[ParsedRow]:
         """Yield the valid rows of a data file. Errors of the others go to `problems`."""
         resource = FILES[name]
         self.ids[name] = IdSet(exact=name in REFERENCE_TARGETS)
-        self.rows[name] = 0
+        self.row_counts[name] = 0
         self._row_number = 0
         try:
             with self.package.text(f"{name}.csv", lambda: self._row_number) as text:
                 lines = csv.reader(text, strict=True)
                 if parser := self._make_parser(resource, next(lines, None)):
                     rows = self._parse_rows(resource, parser, lines)
-                    yield from _recording_state(rows, self.live[name]) if parser.delta else rows
+                    yield from _recording_state(rows, self.active_after[name]) if parser.delta else rows
                     self.problems.extend(_file_warnings(resource, parser))
         except csv.Error as error:
             self._incomplete.add(name)
@@ -77,13 +77,13 @@ class PackageReader:
         self.problems.extend(self._repeated_id_errors(resource))
         self.problems.extend(self.references.pending_errors(name))
 
-    def forget(self) -> None:
+    def release_ids(self) -> None:
         """Release the memory of all ids, which writing the changes needs."""
         self.ids.clear()
-        self.references.forget()
-        self.live.clear()
+        self.references.release_ids()
+        self.active_after.clear()
 
-    def located(self, resource: ResourceType) -> Iterator[tuple[int, str]]:
+    def row_ids(self, resource: ResourceType) -> Iterator[tuple[int, str]]:
         """Read a file again, and yield the row number and id of each record."""
         self._row_number = 0
         with (
@@ -105,7 +105,7 @@ class PackageReader:
             self._incomplete.add(resource.name)
             return None
         map_roles = self.map_roles and resource.name == "enrollments"
-        return RowParser(resource, header, map_roles, resource.name in self.live)
+        return RowParser(resource, header, map_roles, resource.name in self.active_after)
 
     def _parse_rows(self, resource: ResourceType, parser: RowParser, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
         checks = self.references.checks(resource)
@@ -134,11 +134,11 @@ class PackageReader:
                 if value is not None and value not in known_ids:
                     self.problems.extend(unknown_ids(value, number, values["status"] == ACTIVE))
             yield parsed
-        self.rows[resource.name] = self._row_number - 1 - blank_lines
+        self.row_counts[resource.name] = self._row_number - 1 - blank_lines
 
     def _repeated_id_errors(self, resource: ResourceType) -> Iterator[ImportProblem]:
         if hashes := self.ids[resource.name].sort():
-            for number, key in IdSet.repeated_rows(self.located(resource), hashes):
+            for number, key in IdSet.repeated_rows(self.row_ids(resource), hashes):
                 yield _repeated_id(resource, number, key)
 
     def _csv_error(self, name: str, message: str) -> ImportProblem:
@@ -197,7 +197,7 @@ def _recording_state(rows: Iterator[ParsedRow], active_after: dict[str, bool]) -
         yield row
 
 
-def cycles(parents: Mapping[str, str]) -> Sequence[str]:
+def ids_in_cycles(parents: Mapping[str, str]) -> Sequence[str]:
     """Return the ids that are their own ancestors. `parents` maps each id to the id of its parent."""
     found: list[str] = []
     state: dict[str, int] = {}  # 1: on the current path, 2: done

@@ -53,7 +53,7 @@ class ReferenceChecker:
         active_after: Mapping[str, Mapping[str, bool]],
         incomplete: Set[str],
     ) -> None:
-        self.recalled: set[tuple[str, str]] = set()
+        self.referenced_by_deleted: set[tuple[str, str]] = set()
         """Collection and id of the stored records that a deleted row refers to."""
         self._modes = package.modes
         self._stored = stored
@@ -117,12 +117,12 @@ class ReferenceChecker:
             existing.update(self._stored.keys(target, And((In(KEY, tuple(batch)), ACTIVE_ONLY))))
         return existing
 
-    def forget(self) -> None:
+    def release_ids(self) -> None:
         """Release the memory of all ids."""
         self._pending.clear()
         self._active_ids.clear()
         self._tool_ids.clear()
-        self.recalled.clear()
+        self.referenced_by_deleted.clear()
 
     def _check(self, source: _Source) -> tuple[Set[object], UnknownIdsHandler]:
         known, pending = self._known_ids(source)
@@ -169,7 +169,7 @@ class ReferenceChecker:
         """Yield the error of a reference without an active target, unless the reference is allowed anyway."""
         file, header, target = source
         if not is_active and self._stored.get_many(target, [key]):
-            self.recalled.add((target, key))
+            self.referenced_by_deleted.add((target, key))
             return
         if target in provenance.WRITABLE_COLLECTIONS and key in self._ids_of_tools(target):
             return

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from chalk_flask.labels import LabelError, parse_label
-from chalk_flask.oneroster.csv.row_parser import BASE
+from chalk_flask.oneroster.csv.row_parser import BASE_COLUMNS
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.event import ACTIONS, COMPLETED, ENTITIES, SELECTABLE_EVENTS
@@ -125,7 +125,7 @@ def _parse_excluded_field(text: str) -> str:
     field, collections = (rest, [ENTITIES[entity]]) if entity else (path, list(RESOURCES))
     member, dot, part = field.partition(".")
     members = {name for collection in collections for name in RESOURCES[collection].fields}
-    if member in BASE:
+    if member in BASE_COLUMNS:
         raise WebhookError(f"{member} cannot be excluded: receivers need it to apply a change")
     if member not in members or (dot and (member != "metadata" or not part)):
         suggestion = _suggestion(member, members)

@@ -18,7 +18,7 @@ from chalk_flask.roster.changes import sequence
 from tests.conftest import services_of, url_in
 from tests.support.api_client import CHALK, Consumer, error_message
 from tests.support.histories import RandomChanges, load, read_all
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 CHANGES = f"{CHALK}/changes"
 HISTORIES_PER_SEED = 10
@@ -28,7 +28,7 @@ HISTORIES_PER_SEED = 10
 @pytest.fixture
 def app(backend: str, tmp_path: Path) -> Iterator[Flask]:
     app = create_app(storage=url_in(tmp_path / "store", backend))
-    load(app, Made(), tmp_path)
+    load(app, PackageBuilder(), tmp_path)
     yield app
     services_of(app).store.close()
 
@@ -81,14 +81,14 @@ def test_first_load_is_410_for_followers_of_an_empty_tenant(tmp_path: Path, back
     consumer = Consumer(app)
     empty_page = read_page(consumer, "since=latest")
     assert empty_page["next"].endswith("?since=0&began=empty")
-    timer = threading.Timer(0.3, load, (app, Made(), tmp_path))
+    timer = threading.Timer(0.3, load, (app, PackageBuilder(), tmp_path))
     timer.start()
     response = consumer.get(f"{CHANGES}?since=0&wait=20")
     timer.join()
     error_message(response, 410, "gone", "unknown object")
     error_message(consumer.get(empty_page["next"].removeprefix("http://localhost")), 410, "gone", "unknown object")
     assert read_page(consumer, "since=latest") == read_page(consumer, "since=1") == read_page(consumer, "since=0")
-    load(app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada"), tmp_path)
     assert read_page(consumer, "since=0") == read_page(consumer, "since=1")
     assert len(read_page(consumer, "since=0")["changes"]) == 1
     services_of(app).store.close()
@@ -103,8 +103,8 @@ def test_first_load_and_unchanged_records_get_no_numbers(app: Flask, tmp_path: P
         "more": False,
         "next": f"http://localhost{CHANGES}?since=1",
     }
-    assert load(app, Made(), tmp_path) == "unchanged"
-    load(app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
+    assert load(app, PackageBuilder(), tmp_path) == "unchanged"
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada"), tmp_path)
     page = read_page(consumer, "since=1&include=ids")
     assert [(change["type"], change["sourcedId"]) for change in page["changes"]] == [("user.updated", "pupil-1")]
     assert set(page["changes"][0]) == {"sequence", "type", "entity", "sourcedId"}
@@ -114,7 +114,7 @@ def test_first_load_and_unchanged_records_get_no_numbers(app: Flask, tmp_path: P
 def test_record_that_changed_twice_is_listed_once(app: Flask, tmp_path: Path) -> None:
     consumer = Consumer(app)
     for name in ("One", "Two"):
-        load(app, Made().set("users", "pupil-1", givenName=name), tmp_path)
+        load(app, PackageBuilder().set("users", "pupil-1", givenName=name), tmp_path)
     [change] = read_page(consumer, "since=1")["changes"]
     assert change["record"]["givenName"] == "Two"
     assert change["record"]["orgs"][0]["href"] == f"http://localhost{CHALK}/orgs/org-2"
@@ -124,7 +124,7 @@ def test_record_that_changed_twice_is_listed_once(app: Flask, tmp_path: Path) ->
 @pytest.mark.parametrize("since", ["1", "latest"])
 def test_waiting_request_returns_when_something_changes(app: Flask, tmp_path: Path, since: str) -> None:
     consumer = Consumer(app)
-    timer = threading.Timer(0.5, load, (app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path))
+    timer = threading.Timer(0.5, load, (app, PackageBuilder().set("users", "pupil-1", givenName="Ada"), tmp_path))
     timer.start()
     start = time.monotonic()
     page = read_page(consumer, f"since={since}&wait=20")
@@ -140,7 +140,7 @@ def test_waiting_request_returns_when_something_changes(app: Flask, tmp_path: Pa
 @pytest.mark.reading("F-04")
 def test_number_before_a_purge_or_of_another_store_is_410(app: Flask, tmp_path: Path) -> None:
     consumer = Consumer(app)
-    load(app, Made().drop("results", "result-1"), tmp_path)
+    load(app, PackageBuilder().drop("results", "result-1"), tmp_path)
     latest = read_page(consumer, "since=1")["sequence"]
     with services_of(app).store.write("default") as transaction:
         transaction.delete("results", ["result-1"])
@@ -166,7 +166,7 @@ def test_invalid_parameter_is_rejected(app: Flask, query: str) -> None:
 
 @pytest.mark.reading("F-05")
 def test_feed_contains_what_the_scopes_open(app: Flask, tmp_path: Path) -> None:
-    changed = Made().set("users", "pupil-1", givenName="Ada").set("demographics", "pupil-1", sex="male")
+    changed = PackageBuilder().set("users", "pupil-1", givenName="Ada").set("demographics", "pupil-1", sex="male")
     load(app, changed.set("results", "result-1", score="1"), tmp_path)
     tokens = services_of(app).tokens
 
@@ -192,7 +192,7 @@ def test_feed_is_under_chalks_root_only(app: Flask) -> None:
 
 @pytest.mark.reading("L-06")
 def test_feed_omits_references_to_denied_collections(app: Flask, tmp_path: Path) -> None:
-    load(app, Made().set("users", "pupil-1", givenName="Ada"), tmp_path)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada"), tmp_path)
     restrictions = AccessRestrictions(denied=frozenset({"orgs"}))
     token, _ = services_of(app).tokens.create("no orgs", ALL, restrictions=restrictions)
     [change] = read_page(Consumer(app, token), "since=1")["changes"]

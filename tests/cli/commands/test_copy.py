@@ -24,7 +24,7 @@ from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Run
 from tests.conftest import services_of, url_in
 from tests.support.api_client import CHALK, Consumer
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 
 SAMPLE = Path(str(files("chalk_flask.demo")))
 WHEN = "2026-09-01T10:00:00.000Z"
@@ -43,7 +43,7 @@ class World:
         run("tenant", "create", "north", "--demographics", "--storage", self.url)
         run("tenant", "create", "empty", "--storage", self.url)
         for changed in ("Ada", "Grace"):
-            package = Made().set("users", "pupil-1", givenName=changed).zip(folder / "made.zip")
+            package = PackageBuilder().set("users", "pupil-1", givenName=changed).zip(folder / "made.zip")
             assert run("import", package, "--tenant", "north", "--storage", self.url).code == 0
         self.token, self.theirs = self.credential("default"), self.credential("north")
         words = ("--label", "x", "--scope", "all", "--oauth1", "--json", "--data", self.data, "--storage", self.url)
@@ -128,7 +128,7 @@ def asked(consumer: Consumer, query: str) -> dict[str, Any]:
 def goes_on(run: Run, world: World, url: str, sees: Consumer) -> None:
     """A follower of the old service goes on with the new one; what a grade tool wrote is still its own."""
     since = asked(sees, "since=latest")["sequence"]
-    package = Made().set("users", "pupil-1", givenName="Hedy").zip(world.folder / "next.zip")
+    package = PackageBuilder().set("users", "pupil-1", givenName="Hedy").zip(world.folder / "next.zip")
     assert run("import", package, "--tenant", "north", "--storage", url).code == 0
     following = asked(sees, f"since={since}")
     changed = [(each["sourcedId"], each["sequence"] > since) for each in following["changes"]]

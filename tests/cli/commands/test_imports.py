@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Ran, Run, Start
-from tests.support.packages import Made, package_with_users
+from tests.support.packages import PackageBuilder, package_with_users
 from tests.support.paths import ROOT
 
 
@@ -209,7 +209,7 @@ def test_nothing_is_served_from_a_package_that_is_held(start: Start, run: Run, t
 def test_the_sample_district_is_held_too_where_it_would_delete_much(run: Run, tmp_path: Path) -> None:
     assert run("demo", "--no-serve").code == 0
     sample = ROOT / "chalk_flask" / "demo"
-    made = Made().only("users")
+    made = PackageBuilder().only("users")
     users = (sample / "users.csv").read_text(encoding="utf-8")
     line = users.splitlines()[-1]
     first = line.split(",")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalk_flask.oneroster.csv.manifest import declared_modes, manifest_errors, modes
+from chalk_flask.oneroster.csv.manifest import file_modes, manifest_errors, manifest_rows
 from chalk_flask.oneroster.schemas import FILES
 
 PROPERTIES = {"manifest.version": "1.0", "oneroster.version": "1.1"} | dict.fromkeys(
@@ -59,13 +59,13 @@ def test_unknown_property_and_mixed_modes_are_warnings() -> None:
 
 
 def test_modes_default_to_absent() -> None:
-    assert modes({"file.users": "delta"}) == dict.fromkeys(FILES, "absent") | {"users": "delta"}
+    assert file_modes({"file.users": "delta"}) == dict.fromkeys(FILES, "absent") | {"users": "delta"}
 
 
 def test_written_manifest_is_valid_and_in_order_of_the_standard() -> None:
-    properties = dict(declared_modes("bulk", {"users", "orgs"}, "Chalk Flask"))
+    properties = dict(manifest_rows("bulk", {"users", "orgs"}, "Chalk Flask"))
     assert list(manifest_errors(properties, ["users", "orgs"])) == []
     names = [name.removeprefix("file.") for name in properties if name.startswith("file.")]
     assert names[:6] == ["academicSessions", "categories", "classes", "classResources", "courses", "courseResources"]
-    assert {name for name, mode in modes(properties).items() if mode == "bulk"} == {"users", "orgs"}
+    assert {name for name, mode in file_modes(properties).items() if mode == "bulk"} == {"users", "orgs"}
     assert properties["source.systemName"] == "Chalk Flask"

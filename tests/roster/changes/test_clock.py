@@ -20,36 +20,39 @@ from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_epoch_seconds
 from tests.conftest import url_in
-from tests.roster.conftest import Load, bodies, moved, objects, timestamp_of
-from tests.support.packages import Made
+from tests.roster.conftest import Load, bodies, changed_ids, objects, timestamp_of
+from tests.support.packages import PackageBuilder
 
 
 @pytest.mark.reading("I-05")
 def test_import_gives_all_changed_records_one_timestamp(store: Backend, load: Load) -> None:
-    first = load(store, Made())
+    first = load(store, PackageBuilder())
     assert {timestamp_of(body) for named in bodies(store).values() for body in named.values()} == {first.timestamp}
     before = bodies(store)
     package = (
-        Made().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other").drop("results", "result-1")
+        PackageBuilder()
+        .set("users", "pupil-1", givenName="Ada")
+        .set("orgs", "org-3", name="Other")
+        .drop("results", "result-1")
     )
     second = load(store, package)
     for name, named in bodies(store).items():
         for key, body in named.items():
             assert timestamp_of(body) == (first if body == before[name][key] else second).timestamp
-    assert moved(before, bodies(store)) == {"pupil-1", "org-3", "result-1"}
+    assert changed_ids(before, bodies(store)) == {"pupil-1", "org-3", "result-1"}
 
 
 def test_timestamp_has_passed_when_import_returns(store: Backend, load: Load) -> None:
     start = format_epoch_seconds(time.time())
-    timestamp = load(store, Made()).timestamp
+    timestamp = load(store, PackageBuilder()).timestamp
     assert timestamp is not None
     assert start <= timestamp <= format_epoch_seconds(time.time())
     assert clock.seconds(timestamp) - clock.seconds(start) < 2
 
 
 def test_records_are_found_by_their_timestamp(store: Backend, load: Load) -> None:
-    load(store, Made())
-    timestamp = load(store, Made().set("users", "pupil-1", givenName="Ada")).timestamp
+    load(store, PackageBuilder())
+    timestamp = load(store, PackageBuilder().set("users", "pupil-1", givenName="Ada")).timestamp
     assert timestamp is not None
     with store.read("default") as snapshot:
         assert list(snapshot.keys("users", Compare("dateLastModified", ">=", fold(timestamp)))) == ["pupil-1"]
@@ -61,7 +64,10 @@ def test_timestamp_rises_after_clock_was_put_back(store: Backend, load: Load) ->
     with store.write("default") as transaction:
         transaction.put("clock", [clock.timestamp_record(ahead)])
     start = time.monotonic()
-    first, second = load(store, Made()).timestamp, load(store, Made().set("orgs", "org-1", name="B")).timestamp
+    first, second = (
+        load(store, PackageBuilder()).timestamp,
+        load(store, PackageBuilder().set("orgs", "org-1", name="B")).timestamp,
+    )
     assert first is not None
     assert second is not None
     assert ahead < first < second < format_epoch_seconds(time.time() + 3601)
@@ -103,7 +109,7 @@ class SlowStore:
 def test_late_commit_gets_a_later_timestamp(store: Backend, tmp_path: Path) -> None:
     commit_times: list[str] = []
     slow = SlowStore(store, 0.3, lambda: commit_times.append(format_epoch_seconds(time.time())))
-    report = import_package(slow, "default", Made().folder(tmp_path / "p"), ImportOptions())
+    report = import_package(slow, "default", PackageBuilder().folder(tmp_path / "p"), ImportOptions())
     assert report.timestamp is not None
     assert report.timestamp >= commit_times[0]
     assert {timestamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.timestamp}
@@ -111,11 +117,11 @@ def test_late_commit_gets_a_later_timestamp(store: Backend, tmp_path: Path) -> N
 
 def test_restamping_skips_records_changed_by_others(store: Backend, tmp_path: Path) -> None:
     def import_other() -> None:
-        package = Made().set("users", "pupil-1", givenName="Theirs").drop("results", "result-1")
+        package = PackageBuilder().set("users", "pupil-1", givenName="Theirs").drop("results", "result-1")
         import_package(store, "default", package.folder(tmp_path / "theirs"), ImportOptions())
 
     slow = SlowStore(store, 0.3, import_other)
-    report = import_package(slow, "default", Made().folder(tmp_path / "ours"), ImportOptions())
+    report = import_package(slow, "default", PackageBuilder().folder(tmp_path / "ours"), ImportOptions())
     assert objects(store, "users")["pupil-1"]["givenName"] == "Theirs"
     assert objects(store, "results")["result-1"]["status"] == "tobedeleted"
     assert report.timestamp is not None
@@ -171,7 +177,7 @@ def test_polling_with_own_clock_misses_no_change(kind: str, tmp_path: Path) -> N
         follower.start()
         try:
             for number in range(IMPORT_COUNT):
-                package = Made().set("users", "pupil-1", givenName=f"Name {number}")
+                package = PackageBuilder().set("users", "pupil-1", givenName=f"Name {number}")
                 package.row("classes", "class-2")["schoolSourcedId"] = ("org-2", "org-3")[number % 2]
                 if number % 3 == 0:
                     package.drop("results", "result-1")

@@ -21,14 +21,14 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.export.exporter import ExportResult, export_package
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects
-from tests.support.packages import CSV_PACKAGES, HEADERS, Made
+from tests.support.packages import CSV_PACKAGES, HEADERS, PackageBuilder
 from tests.support.paths import ROOT
 
 DEMO = ROOT / "chalk_flask" / "demo"
 
 SAMPLES = pytest.mark.parametrize(
     "package",
-    [CSV_PACKAGES / "minimal", CSV_PACKAGES / "quirks", DEMO, Made()],
+    [CSV_PACKAGES / "minimal", CSV_PACKAGES / "quirks", DEMO, PackageBuilder()],
     ids=["minimal", "quirks", "demo", "made"],
 )
 
@@ -53,7 +53,7 @@ def read_csv(package: Path, name: str) -> list[list[str]]:
 
 @pytest.mark.reading("A-18")
 def test_line_item_dates_keep_their_precision(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made().set("lineItems", "item-1", dueDate="2026-09-08T23:59:59.000Z"))
+    load(store, PackageBuilder().set("lineItems", "item-1", dueDate="2026-09-08T23:59:59.000Z"))
     export(store, tmp_path / "export.zip")
     head, row = read_csv(tmp_path / "export.zip", "lineItems")
     dates = {name: row[head.index(name)] for name in ("assignDate", "dueDate")}
@@ -62,7 +62,7 @@ def test_line_item_dates_keep_their_precision(store: Backend, load: Load, tmp_pa
 
 @SAMPLES
 def test_export_and_import_give_same_roster_and_bytes(
-    store: Backend, load: Load, tmp_path: Path, package: Path | Made
+    store: Backend, load: Load, tmp_path: Path, package: Path | PackageBuilder
 ) -> None:
     load(store, package)
     first = export(store, tmp_path / "first.zip")
@@ -90,7 +90,7 @@ def test_delta_export_updates_an_older_copy(store: Backend, load: Load, tmp_path
     with open_store("memory:", COLLECTIONS) as copy:
         first = load(store, CSV_PACKAGES / "minimal")
         load(copy, CSV_PACKAGES / "minimal")
-        package = Made()
+        package = PackageBuilder()
         package.rows["enrollments"].pop()
         package.rows["orgs"].append({"sourcedId": "new", "name": "New", "type": "school", "parentSourcedId": "org-1"})
         load(store, package)
@@ -118,8 +118,8 @@ def bodies_without_timestamps(store: Backend) -> dict[str, dict[str, bytes]]:
 
 
 def test_bulk_export_skips_deleted_records_and_empty_files(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
-    package = Made()
+    load(store, PackageBuilder())
+    package = PackageBuilder()
     package.rows["results"].clear()
     package.rows["enrollments"].pop()
     load(store, package)
@@ -134,7 +134,7 @@ def test_bulk_export_skips_deleted_records_and_empty_files(store: Backend, load:
 def test_spreadsheet_safe_escapes_formulas(store: Backend, load: Load, tmp_path: Path) -> None:
     names = ["=1+1", "+1", "-1", "@x", "plain", 'a "b", c\r\nd']
     for name in names:
-        load(store, Made().set("orgs", "org-1", name=name))
+        load(store, PackageBuilder().set("orgs", "org-1", name=name))
         export(store, tmp_path / "raw.zip")
         export(store, tmp_path / "safe.zip", spreadsheet_safe=True)
         raw, safe = (read_csv(tmp_path / kind, "orgs")[1][3] for kind in ("raw.zip", "safe.zip"))
@@ -176,7 +176,7 @@ def test_metadata_in_contradicting_orders_is_exported(store: Backend, load: Load
 
 
 def test_failed_export_keeps_existing_file(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
+    load(store, PackageBuilder())
     (tmp_path / "out").mkdir()
     target = tmp_path / "out" / "all.zip"
     target.write_bytes(b"previous")

@@ -22,7 +22,7 @@ from tests.roster.conftest import Load, bodies, objects
 from tests.roster.conftest import rejection_errors as refused
 from tests.roster.export.test_exporter import active_bodies, export, read_csv
 from tests.roster.gradebook.test_writes import ITEM, ITEM_WITHOUT_DEFAULTS, RESULT
-from tests.support.packages import Made
+from tests.support.packages import PackageBuilder
 from tests.support.packages import deleted_row as gone
 from tests.support.packages import delta_package as delta
 from tests.support.packages import small_row as row
@@ -62,7 +62,10 @@ def check_round_trip(store: Backend, load: Load, folder: Path) -> dict[str, dict
 @pytest.mark.every_backend
 @pytest.mark.reading("I-29", "I-30")
 def test_round_trip_keeps_missing_score_and_period(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made().drop("academicSessions", "period-1").set("lineItems", "item-1", gradingPeriodSourcedId=""))
+    load(
+        store,
+        PackageBuilder().drop("academicSessions", "period-1").set("lineItems", "item-1", gradingPeriodSourcedId=""),
+    )
     put(store, "lineItems", "item-2", ITEM_WITHOUT_DEFAULTS)
     put(store, "results", "result-2", EXEMPT)
     assert "score" not in objects(store, "results")["result-2"]
@@ -72,7 +75,7 @@ def test_round_trip_keeps_missing_score_and_period(store: Backend, load: Load, t
 
 @pytest.mark.reading("I-29")
 def test_import_requires_score_unless_exempt(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
+    load(store, PackageBuilder())
     bare = {"score": ""}
     (error,) = refused(store, tmp_path, delta(results=[row("results", "result-1", **bare)]))
     assert (error["code"], error["column"], error["row"]) == ("missing_value", "score", 2)
@@ -85,11 +88,11 @@ def test_import_requires_score_unless_exempt(store: Backend, load: Load, tmp_pat
 
 @pytest.mark.reading("I-31")
 def test_export_leaves_out_records_that_require_deleted_ones(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
+    load(store, PackageBuilder())
     put(store, "lineItems", "tool-1", ITEM | {"class": {"sourcedId": "class-2"}})
     put(store, "results", "tool-2", RESULT | {"lineItem": {"sourcedId": "tool-1"}})
     put(store, "results", "tool-3", RESULT | {"student": {"sourcedId": "pupil-2"}})
-    load(store, Made().only("classes", "users").drop("classes", "class-2").drop("users", "pupil-2"))
+    load(store, PackageBuilder().only("classes", "users").drop("classes", "class-2").drop("users", "pupil-2"))
     assert objects(store, "lineItems")["tool-1"]["status"] == "active"
     result = export(store, tmp_path / "all.zip")
     assert result.left_out == {"lineItems": 1, "results": 2}
@@ -105,9 +108,13 @@ def test_export_leaves_out_records_that_require_deleted_ones(store: Backend, loa
 def test_export_leaves_out_optional_references_to_deleted(store: Backend, load: Load, tmp_path: Path) -> None:
     load(
         store,
-        Made().set("users", "pupil-2", orgSourcedIds="org-2,org-3").set("users", "teacher-1", orgSourcedIds="org-3"),
+        PackageBuilder()
+        .set("users", "pupil-2", orgSourcedIds="org-2,org-3")
+        .set("users", "teacher-1", orgSourcedIds="org-3"),
     )
-    smaller = Made().only("orgs", "academicSessions").drop("orgs", "org-3").drop("academicSessions", "period-1")
+    smaller = (
+        PackageBuilder().only("orgs", "academicSessions").drop("orgs", "org-3").drop("academicSessions", "period-1")
+    )
     load(store, smaller)
     result = export(store, tmp_path / "all.zip")
     assert result.left_out == {"users": 1, "classes": 1, "enrollments": 1}
@@ -132,7 +139,7 @@ def test_export_leaves_out_optional_references_to_deleted(store: Backend, load: 
 def test_round_trip_of_metadata_gives_same_files(
     metadata: dict[str, Any], store: Backend, load: Load, tmp_path: Path
 ) -> None:
-    load(store, Made())
+    load(store, PackageBuilder())
     put(store, "categories", "cat-2", {"title": " x ", "metadata": metadata})
     assert "cat-2" in objects(store, "categories")
     check_round_trip(store, load, tmp_path)
@@ -140,7 +147,7 @@ def test_round_trip_of_metadata_gives_same_files(
 
 @pytest.mark.parametrize("score", [1e300, -0.0, 1e-7, 2**60, 0.1, "12.50", 1.7976931348623157e308, 5e-324])
 def test_round_trip_of_numbers_gives_same_files(score: Any, store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
+    load(store, PackageBuilder())
     put(store, "results", "r", RESULT | {"score": score})
     assert "r" in objects(store, "results")
     assert check_round_trip(store, load, tmp_path) == active_bodies(store)
@@ -168,7 +175,7 @@ class RandomChanges:
         self.draw.choice(self.steps)()
 
     def bulk(self) -> None:
-        made = Made()
+        made = PackageBuilder()
         for name in ("results", "enrollments", "classResources"):
             made.rows[name] = [each for each in made.rows[name] if self.draw.random() < 0.6]
         made.set("users", "pupil-1", givenName=self.draw.choice(["Ada", "Bo"]))
@@ -179,16 +186,18 @@ class RandomChanges:
         name, *keys = self.draw.choice(
             [("users", "pupil-2"), ("classes", "class-2"), ("resources", "res-1"), ("academicSessions", "period-1")]
         )
-        self.import_package(Made().only(name).drop(name, *keys) if self.draw.random() < 0.7 else Made().only(name))
+        self.import_package(
+            PackageBuilder().only(name).drop(name, *keys) if self.draw.random() < 0.7 else PackageBuilder().only(name)
+        )
 
     def delta(self) -> None:
         name = self.draw.choice(list(FILES))
-        rows = [dict(each) for each in Made().rows[name]]
+        rows = [dict(each) for each in PackageBuilder().rows[name]]
         self.import_package(
             delta(**{name: [each if self.draw.random() < 0.5 else gone(each["sourcedId"]) for each in rows]})
         )
 
-    def import_package(self, made: Made) -> None:
+    def import_package(self, made: PackageBuilder) -> None:
         """Import a package; it may be rejected or change nothing."""
         import_package(self.store, "default", made.folder(self.folder / "next"), ImportOptions())
 
@@ -208,7 +217,7 @@ class RandomChanges:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_round_trip_after_random_changes(seed: int, store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
+    load(store, PackageBuilder())
     history = RandomChanges(store, tmp_path, random.Random(seed))
     for _ in range(STEPS):
         history.step()
@@ -218,7 +227,7 @@ def test_round_trip_after_random_changes(seed: int, store: Backend, load: Load, 
 
 
 def test_delta_export_contains_gradebook_and_tombstones(store: Backend, load: Load, tmp_path: Path) -> None:
-    load(store, Made())
+    load(store, PackageBuilder())
     put(store, "lineItems", "item-2", ITEM_WITHOUT_DEFAULTS)
     put(store, "results", "result-2", EXEMPT)
     with open_store("memory:", COLLECTIONS) as copy:

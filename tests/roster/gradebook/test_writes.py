@@ -17,8 +17,8 @@ from chalk_flask.roster.gradebook.writes import InvalidPayloadError, RecordNotFo
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_epoch_seconds
-from tests.roster.conftest import Load, bodies, moved, objects, timestamp_of
-from tests.support.packages import Made
+from tests.roster.conftest import Load, bodies, changed_ids, objects, timestamp_of
+from tests.support.packages import PackageBuilder
 
 ITEM = {
     "title": "Sheet 2",
@@ -75,7 +75,7 @@ def note_keys(store: Backend) -> set[str]:
 @pytest.fixture
 def roster(store: Backend, load: Load) -> Backend:
     """Store with the small roster."""
-    load(store, Made())
+    load(store, PackageBuilder())
     return store
 
 
@@ -226,7 +226,7 @@ def session(key: str, kind: str, start: str, end: str, parent: str) -> dict[str,
 def test_default_grading_period_is_shortest_around_due_date(
     store: Backend, load: Load, due: str, period: str | None
 ) -> None:
-    package = Made()
+    package = PackageBuilder()
     package.rows["academicSessions"] += [
         session("p-1", "gradingPeriod", "2026-08-17", "2026-09-01", "term-1"),
         session("s-1", "semester", "2026-08-17", "2026-10-01", "term-1"),
@@ -317,7 +317,7 @@ def test_put_replaces_the_whole_record(roster: Backend) -> None:
 
 @pytest.mark.reading("W-04")
 def test_reference_to_deleted_record_is_rejected(roster: Backend, load: Load) -> None:
-    load(roster, Made().drop("users", "pupil-2"))
+    load(roster, PackageBuilder().drop("users", "pupil-2"))
     with pytest.raises(InvalidPayloadError, match="student"):
         put(roster, "results", "r", {**RESULT, "student": {"sourcedId": "pupil-2"}})
     delete(roster, "lineItems", "item-1")
@@ -334,7 +334,7 @@ def test_delete_of_line_item_deletes_its_results(roster: Backend) -> None:
     delete(roster, "results", "r-0")
     before = bodies(roster)
     delete(roster, "lineItems", "i")
-    assert moved(before, bodies(roster)) == {"i", "r-1", "r-2"}
+    assert changed_ids(before, bodies(roster)) == {"i", "r-1", "r-2"}
     deleted = [get(roster, "lineItems", "i"), get(roster, "results", "r-1"), get(roster, "results", "r-2")]
     assert {each["status"] for each in deleted} == {"tobedeleted"}
     assert len({each["dateLastModified"] for each in deleted}) == 1
@@ -417,12 +417,18 @@ def test_import_keeps_records_of_grade_tools(roster: Backend, load: Load) -> Non
     put(roster, "results", "r", {**RESULT, "lineItem": {"sourcedId": "i"}})
     put(roster, "results", "result-1", {**RESULT, "score": 10})
     before = bodies(roster)
-    report = load(roster, Made().set("users", "pupil-2", givenName="Ada").drop("results", "result-1"))
-    assert moved(before, bodies(roster)) == {"pupil-2"}
+    report = load(roster, PackageBuilder().set("users", "pupil-2", givenName="Ada").drop("results", "result-1"))
+    assert changed_ids(before, bodies(roster)) == {"pupil-2"}
     assert report.total()["deleted"] == 0
-    load(roster, Made().only("users"))
-    load(roster, Made().set("users", "pupil-2", givenName="Ada").drop("results", "result-1").drop("classes", "class-2"))
-    assert moved(before, bodies(roster)) == {"pupil-2", "class-2"}
+    load(roster, PackageBuilder().only("users"))
+    load(
+        roster,
+        PackageBuilder()
+        .set("users", "pupil-2", givenName="Ada")
+        .drop("results", "result-1")
+        .drop("classes", "class-2"),
+    )
+    assert changed_ids(before, bodies(roster)) == {"pupil-2", "class-2"}
     assert check_store(roster).problems == []
 
 
@@ -431,12 +437,12 @@ def test_import_keeps_records_of_grade_tools(roster: Backend, load: Load) -> Non
 def test_import_takes_over_records_in_its_files(roster: Backend, load: Load) -> None:
     put(roster, "results", "r", RESULT)
     put(roster, "results", "s", RESULT)
-    package = Made()
+    package = PackageBuilder()
     package.rows["results"].append({**package.row("results"), "sourcedId": "r", "score": "1"})
     load(roster, package)
     assert get(roster, "results", "r")["score"] == 1
     assert note_keys(roster) == {"results/s"}
-    load(roster, Made())
+    load(roster, PackageBuilder())
     assert get(roster, "results", "r")["status"] == "tobedeleted"
     assert get(roster, "results", "s")["status"] == "active"
 
@@ -445,23 +451,23 @@ def test_import_takes_over_records_in_its_files(roster: Backend, load: Load) -> 
 def test_import_takes_over_unchanged_records(roster: Backend, load: Load) -> None:
     put(roster, "results", "result-1", RESULT)
     assert note_keys(roster) == {"results/result-1"}
-    load(roster, Made(), "unchanged")
+    load(roster, PackageBuilder(), "unchanged")
     assert note_keys(roster) == set()
-    load(roster, Made().drop("results", "result-1"))
+    load(roster, PackageBuilder().drop("results", "result-1"))
     assert get(roster, "results", "result-1")["status"] == "tobedeleted"
 
 
 @pytest.mark.reading("W-10")
 def test_put_of_same_content_protects_imported_record(roster: Backend, load: Load) -> None:
     put(roster, "results", "result-1", RESULT)
-    load(roster, Made().drop("results", "result-1"), "unchanged")
+    load(roster, PackageBuilder().drop("results", "result-1"), "unchanged")
     assert get(roster, "results", "result-1")["status"] == "active"
 
 
 @pytest.mark.reading("W-10")
 def test_dry_run_takes_over_no_records(roster: Backend, load: Load) -> None:
     put(roster, "results", "result-1", RESULT)
-    load(roster, Made(), "checked", dry_run=True)
+    load(roster, PackageBuilder(), "checked", dry_run=True)
     assert note_keys(roster) == {"results/result-1"}
 
 
@@ -470,7 +476,7 @@ def test_dry_run_takes_over_no_records(roster: Backend, load: Load) -> None:
 def test_package_can_refer_to_records_of_grade_tools(roster: Backend, load: Load, with_items: bool) -> None:
     put(roster, "categories", "c", {"title": "Quiz"})
     put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
-    package = Made()
+    package = PackageBuilder()
     package.rows["results"].append({**package.row("results"), "sourcedId": "r", "lineItemSourcedId": "i"})
     if with_items:
         item = {**package.row("lineItems"), "sourcedId": "j", "categorySourcedId": "c"}
@@ -487,7 +493,7 @@ def test_package_can_refer_to_records_of_grade_tools(roster: Backend, load: Load
 def test_package_cannot_refer_to_deleted_tool_records(roster: Backend, load: Load) -> None:
     put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
     delete(roster, "lineItems", "i")
-    package = Made()
+    package = PackageBuilder()
     package.rows["results"].append({**package.row("results"), "sourcedId": "r", "lineItemSourcedId": "i"})
     assert [each.code for each in load(roster, package, "refused").problems.errors] == ["dangling_reference"]
 
@@ -495,7 +501,7 @@ def test_package_cannot_refer_to_deleted_tool_records(roster: Backend, load: Loa
 @pytest.mark.slow
 def test_concurrent_writers_lose_no_write(tmp_path: Path, load: Load) -> None:
     with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
-        load(store, Made())
+        load(store, PackageBuilder())
 
         def write(number: int) -> None:
             for turn in range(10):

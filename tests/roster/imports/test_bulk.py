@@ -13,7 +13,7 @@ from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import RosterStore
-from tests.roster.conftest import Load, bodies, ids, moved, objects
+from tests.roster.conftest import Load, bodies, changed_ids, objects, referenced_ids
 from tests.support.packages import CSV_PACKAGES, ROWS, PackageBuilder
 
 COUNT = sum(map(len, ROWS.values()))
@@ -51,7 +51,7 @@ def test_changed_row_updates_one_record(store: Backend, load: Load) -> None:
     first = load(store, PackageBuilder())
     before = bodies(store)
     report = load(store, PackageBuilder().set("users", "pupil-1", givenName="Ada"))
-    assert moved(before, bodies(store)) == {"pupil-1"}
+    assert changed_ids(before, bodies(store)) == {"pupil-1"}
     assert report.total() == {"created": 0, "updated": 1, "deleted": 0, "revived": 0, "unchanged": COUNT - 1}
     assert report.timestamp is not None
     assert first.timestamp is not None
@@ -64,7 +64,7 @@ def test_missing_row_makes_record_a_tombstone_with_its_values(store: Backend, lo
     load(store, PackageBuilder())
     before, user = bodies(store), objects(store, "users")["pupil-2"]
     report = load(store, PackageBuilder().drop("users", "pupil-2"))
-    assert moved(before, bodies(store)) == {"pupil-2"}
+    assert changed_ids(before, bodies(store)) == {"pupil-2"}
     assert objects(store, "users")["pupil-2"] == user | {"status": "tobedeleted", "dateLastModified": report.timestamp}
     assert report.files["users"].counts == {"unchanged": 3, "deleted": 1}
     load(store, PackageBuilder().drop("users", "pupil-2"), "unchanged")
@@ -76,7 +76,7 @@ def test_returning_row_revives_tombstone(store: Backend, load: Load) -> None:
     load(store, PackageBuilder().drop("users", "pupil-2"))
     before = bodies(store)
     report = load(store, PackageBuilder())
-    assert moved(before, bodies(store)) == {"pupil-2"}
+    assert changed_ids(before, bodies(store)) == {"pupil-2"}
     assert objects(store, "users")["pupil-2"]["status"] == "active"
     assert report.files["users"].counts == {"unchanged": 3, "revived": 1}
 
@@ -91,13 +91,13 @@ def test_row_with_deleted_status_counts_as_deleted(store: Backend, load: Load) -
 @pytest.mark.reading("I-08")
 def test_children_are_derived_and_update_the_parent(store: Backend, load: Load) -> None:
     load(store, PackageBuilder())
-    assert ids(objects(store, "orgs")["org-1"]["children"]) == ["org-2", "org-3"]
+    assert referenced_ids(objects(store, "orgs")["org-1"]["children"]) == ["org-2", "org-3"]
     package = PackageBuilder().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2")
     package.rows["orgs"].insert(0, {"sourcedId": "org-0", "name": "New", "type": "school", "parentSourcedId": "org-1"})
     before = bodies(store)
     load(store, package)
-    assert ids(objects(store, "orgs")["org-1"]["children"]) == ["org-0", "org-2"]
-    assert moved(before, bodies(store)) == {"org-0", "org-1", "org-3", "class-2"}
+    assert referenced_ids(objects(store, "orgs")["org-1"]["children"]) == ["org-0", "org-2"]
+    assert changed_ids(before, bodies(store)) == {"org-0", "org-1", "org-3", "class-2"}
     assert check_store(store).problems == []
 
 
@@ -105,9 +105,9 @@ def test_new_parent_updates_both_parents(store: Backend, load: Load) -> None:
     load(store, PackageBuilder())
     before = bodies(store)
     load(store, PackageBuilder().set("orgs", "org-3", parentSourcedId="org-2"))
-    assert moved(before, bodies(store)) == {"org-1", "org-2", "org-3"}
+    assert changed_ids(before, bodies(store)) == {"org-1", "org-2", "org-3"}
     found = objects(store, "orgs")
-    assert [ids(found[key].get("children", [])) for key in ("org-1", "org-2")] == [["org-2"], ["org-3"]]
+    assert [referenced_ids(found[key].get("children", [])) for key in ("org-1", "org-2")] == [["org-2"], ["org-3"]]
 
 
 @pytest.mark.reading("I-08")
@@ -132,13 +132,13 @@ def test_deleted_class_has_no_resources(store: Backend, load: Load) -> None:
 @pytest.mark.reading("I-08")
 def test_resources_are_derived_from_links(store: Backend, load: Load) -> None:
     load(store, PackageBuilder())
-    assert ids(objects(store, "classes")["class-1"]["resources"]) == ["res-1", "res-2"]
+    assert referenced_ids(objects(store, "classes")["class-1"]["resources"]) == ["res-1", "res-2"]
     before = bodies(store)
     package = PackageBuilder().drop("classResources", "kr-2").set("courseResources", "cr-1", resourceSourcedId="res-2")
     load(store, package)
-    assert ids(objects(store, "classes")["class-1"]["resources"]) == ["res-2"]
-    assert ids(objects(store, "courses")["course-1"]["resources"]) == ["res-2"]
-    assert moved(before, bodies(store)) == {"kr-2", "class-1", "cr-1", "course-1"}
+    assert referenced_ids(objects(store, "classes")["class-1"]["resources"]) == ["res-2"]
+    assert referenced_ids(objects(store, "courses")["course-1"]["resources"]) == ["res-2"]
+    assert changed_ids(before, bodies(store)) == {"kr-2", "class-1", "cr-1", "course-1"}
 
 
 @pytest.mark.reading("I-14")
@@ -148,8 +148,8 @@ def test_links_without_classes_update_stored_classes(store: Backend, load: Load)
     package = PackageBuilder().only("classResources", "courseResources").drop("classResources", "kr-1")
     package.rows["courseResources"] = []
     report = load(store, package)
-    assert moved(before, bodies(store)) == {"kr-1", "class-1", "cr-1", "course-1"}
-    assert ids(objects(store, "classes")["class-1"]["resources"]) == ["res-1"]
+    assert changed_ids(before, bodies(store)) == {"kr-1", "class-1", "cr-1", "course-1"}
+    assert referenced_ids(objects(store, "classes")["class-1"]["resources"]) == ["res-1"]
     assert "resources" not in objects(store, "courses")["course-1"]
     assert (report.files["classes"].rows, report.files["classes"].counts) == (0, {"updated": 1})
     assert report.total()["updated"] == 2
@@ -161,8 +161,8 @@ def test_classes_without_links_keep_stored_links(store: Backend, load: Load) -> 
     load(store, PackageBuilder())
     before = bodies(store)
     load(store, PackageBuilder().only("classes", "courses").set("classes", "class-1", title="Other"))
-    assert moved(before, bodies(store)) == {"class-1"}
-    assert ids(objects(store, "classes")["class-1"]["resources"]) == ["res-1", "res-2"]
+    assert changed_ids(before, bodies(store)) == {"class-1"}
+    assert referenced_ids(objects(store, "classes")["class-1"]["resources"]) == ["res-1", "res-2"]
 
 
 @pytest.mark.reading("I-14")
@@ -170,7 +170,7 @@ def test_absent_file_leaves_its_records_unchanged(store: Backend, load: Load) ->
     load(store, PackageBuilder())
     before = bodies(store)
     report = load(store, PackageBuilder().only("users").drop("users", "pupil-2"))
-    assert moved(before, bodies(store)) == {"pupil-2"}
+    assert changed_ids(before, bodies(store)) == {"pupil-2"}
     assert list(report.files) == ["users"]
 
 
@@ -248,7 +248,7 @@ def test_concurrent_write_leads_to_new_comparison(store: Backend, tmp_path: Path
         interrupted, PackageBuilder().only("classes").set("classes", "class-1", title="Ours"), tmp_path / "ours"
     )
     assert (report.state, report.total()["updated"], interrupted.reads) == ("committed", 1, 2)
-    assert moved(before, bodies(store)) == {"pupil-1", "class-1"}
+    assert changed_ids(before, bodies(store)) == {"pupil-1", "class-1"}
 
 
 def test_concurrent_deletion_leads_to_new_comparison(store: Backend, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.conftest import Load, bodies, moved, objects, rejection_errors
+from tests.roster.conftest import Load, bodies, changed_ids, objects, rejection_errors
 from tests.support.packages import ROWS, PackageBuilder, Row, deleted_row, delta_package, small_row
 
 
@@ -41,7 +41,7 @@ def test_delta_changes_only_its_rows(store: Backend, load: Load) -> None:
             enrollments=[deleted_row("enr-1"), deleted_row("never-was")],
         ),
     )
-    assert moved(before, bodies(store)) == {"pupil-1", "new", "enr-1"}
+    assert changed_ids(before, bodies(store)) == {"pupil-1", "new", "enr-1"}
     assert objects(store, "users")["pupil-1"]["givenName"] == "Ada"
     assert objects(store, "enrollments")["enr-1"]["status"] == "tobedeleted"
     assert objects(store, "enrollments")["enr-1"]["role"] == "student"

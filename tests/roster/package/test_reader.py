@@ -11,7 +11,7 @@ from backends import open_store
 from chalk_flask.cli import main
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, import_package
-from chalk_flask.roster.package.reader import cycles
+from chalk_flask.roster.package.reader import ids_in_cycles
 from chalk_flask.storage import COLLECTIONS
 from tests.support.packages import HEADERS, PackageBuilder
 from tests.support.rejections import FilledStore, problem_places
@@ -98,10 +98,10 @@ def test_cycle_of_parents_is_rejected(filled: FilledStore, tmp_path: Path, name:
 
 
 def test_cycles_are_found_below_and_above_other_ids() -> None:
-    assert cycles({}) == []
-    assert cycles({"a": "b", "b": "c"}) == []
-    assert cycles({"a": "a", "b": "a"}) == ["a"]
-    assert sorted(cycles({"x": "a", "a": "b", "b": "a", "y": "z"})) == ["a", "b"]
+    assert ids_in_cycles({}) == []
+    assert ids_in_cycles({"a": "b", "b": "c"}) == []
+    assert ids_in_cycles({"a": "a", "b": "a"}) == ["a"]
+    assert sorted(ids_in_cycles({"x": "a", "a": "b", "b": "a", "y": "z"})) == ["a", "b"]
 
 
 @pytest.mark.reading("I-15")
