@@ -46,7 +46,7 @@ class InvalidRowError(Exception):
 
 
 class ParsedRow(NamedTuple):
-    """A valid row: sourcedId, body with `NO_TIMESTAMP`, comparison values, and the body encoded as JSON.
+    """Valid row: sourcedId, body with `NO_TIMESTAMP`, comparison values, and the body encoded as JSON.
 
     The row of a delta file that deletes a record has an empty body, and `encoded` is empty.
     """
@@ -66,7 +66,7 @@ def encode(body: dict[str, JSON]) -> bytes:
 
 
 class CellError(NamedTuple):
-    """One error of a row. `column` is None if the whole row is invalid; a confidential `value` is None."""
+    """Error of a row. `column` is None if the whole row is invalid; a confidential `value` is None."""
 
     code: str
     message: str

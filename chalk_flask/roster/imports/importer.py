@@ -1,8 +1,8 @@
-"""Import of a OneRoster CSV package. The steps, from the top down:
+"""Import of a OneRoster CSV package.
 
-`import_package` creates the job and records a rejection. `_run_until_current` repeats the run if the roster changes
-in the meantime, or if the package must be copied because it will be held. `run_once` reads the package, compares it
-with the stored roster, and then holds it or lets `commit` apply it.
+The steps, from the top down: `import_package` creates the job and records a rejection. `_run_until_current` repeats
+the run if the roster changes in the meantime, or if the package must be copied because it will be held. `run_once`
+reads the package, compares it with the stored roster, and then holds it or lets `commit` apply it.
 """
 
 from __future__ import annotations

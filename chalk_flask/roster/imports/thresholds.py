@@ -22,7 +22,7 @@ _THRESHOLD = re.compile(r"([0-9]{1,4}) *%? *, *([0-9]{1,9})")
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A percentage of the active stored records of a file, and a number of records."""
+    """Percentage of the active stored records of a file, and a number of records."""
 
     percent: int
     rows: int
@@ -68,7 +68,7 @@ class ExceededThreshold:
 
 @dataclass(frozen=True, slots=True)
 class ChangeThresholds:
-    """The thresholds of a tenant; None means no threshold.
+    """Thresholds of a tenant; None means no threshold.
 
     `deleted` counts deleted records, `changed` counts updated and deleted records. Created records do not count: a new
     school year or a new school adds many.

@@ -199,7 +199,7 @@ def _recording_state(rows: Iterator[ParsedRow], active_after: dict[str, bool]) -
 
 def ids_in_cycles(parents: Mapping[str, str]) -> Sequence[str]:
     """Return the ids that are their own ancestors. `parents` maps each id to the id of its parent."""
-    found: list[str] = []
+    in_cycles: list[str] = []
     state: dict[str, int] = {}  # 1: on the current path, 2: done
     for start in parents:
         path, key = [], start
@@ -208,6 +208,6 @@ def ids_in_cycles(parents: Mapping[str, str]) -> Sequence[str]:
             path.append(key)
             key = parents[key]
         if state.get(key) == 1:
-            found += path[path.index(key) :]
+            in_cycles += path[path.index(key) :]
         state.update(dict.fromkeys(path, 2))
-    return found
+    return in_cycles

@@ -31,7 +31,7 @@ PendingReferences: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
 
 
 class _Source(NamedTuple):
-    """A column with references: file, header and target collection."""
+    """Column with references: file, header and target collection."""
 
     file: str
     header: str

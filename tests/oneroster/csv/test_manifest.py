@@ -47,8 +47,8 @@ def test_other_version_is_an_error(name: str, value: str | None) -> None:
     ],
 )
 def test_mode_must_match_the_files(mode: str | None, missing_file: str, expected: str) -> None:
-    found = [error for error in errors({"file.users": mode}, missing_file) if not error[3]]
-    assert found == [(expected, "file.users", mode, False)]
+    fatal = [error for error in errors({"file.users": mode}, missing_file) if not error[3]]
+    assert fatal == [(expected, "file.users", mode, False)]
 
 
 def test_unknown_property_and_mixed_modes_are_warnings() -> None:

@@ -106,8 +106,8 @@ def test_new_parent_updates_both_parents(store: Backend, load: Load) -> None:
     before = bodies(store)
     load(store, PackageBuilder().set("orgs", "org-3", parentSourcedId="org-2"))
     assert changed_ids(before, bodies(store)) == {"org-1", "org-2", "org-3"}
-    found = objects(store, "orgs")
-    assert [referenced_ids(found[key].get("children", [])) for key in ("org-1", "org-2")] == [["org-2"], ["org-3"]]
+    orgs = objects(store, "orgs")
+    assert [referenced_ids(orgs[key].get("children", [])) for key in ("org-1", "org-2")] == [["org-2"], ["org-3"]]
 
 
 @pytest.mark.reading("I-08")
@@ -205,14 +205,14 @@ def test_active_record_cannot_refer_to_tombstone(store: Backend, load: Load) -> 
 @pytest.mark.reading("I-07")
 def test_deleted_record_can_refer_to_tombstone(store: Backend, load: Load) -> None:
     load(store, PackageBuilder().set("users", "pupil-2", orgSourcedIds="org-3"))
-    gone = PackageBuilder().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2")
-    load(store, gone.set("users", "pupil-2", orgSourcedIds="org-3", status="tobedeleted"))
+    package = PackageBuilder().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2")
+    load(store, package.set("users", "pupil-2", orgSourcedIds="org-3", status="tobedeleted"))
     load(
         store,
         PackageBuilder().only("users").set("users", "pupil-2", orgSourcedIds="org-3", status="tobedeleted"),
         "unchanged",
     )
-    report = load(store, gone.set("users", "pupil-2", orgSourcedIds="org-9", status="tobedeleted"), "refused")
+    report = load(store, package.set("users", "pupil-2", orgSourcedIds="org-9", status="tobedeleted"), "refused")
     assert [e.value for e in report.problems.errors] == ["org-9"]
 
 
@@ -242,8 +242,8 @@ class InterruptedStore:
 def test_concurrent_write_leads_to_new_comparison(store: Backend, tmp_path: Path) -> None:
     import_folder(store, PackageBuilder(), tmp_path / "first")
     before = bodies(store)
-    theirs = PackageBuilder().set("users", "pupil-1", givenName="Theirs")
-    interrupted = InterruptedStore(store, lambda: import_folder(store, theirs, tmp_path / "theirs"))
+    other = PackageBuilder().set("users", "pupil-1", givenName="Theirs")
+    interrupted = InterruptedStore(store, lambda: import_folder(store, other, tmp_path / "other"))
     report = import_folder(
         interrupted, PackageBuilder().only("classes").set("classes", "class-1", title="Ours"), tmp_path / "ours"
     )
@@ -255,7 +255,7 @@ def test_concurrent_deletion_leads_to_new_comparison(store: Backend, tmp_path: P
     empty = PackageBuilder()
     empty.rows = {name: [] for name in FILES} | {"orgs": [{"sourcedId": "else", "name": "Else", "type": "district"}]}
     import_folder(store, PackageBuilder(), tmp_path / "first")
-    interrupted = InterruptedStore(store, lambda: import_folder(store, empty, tmp_path / "theirs"))
+    interrupted = InterruptedStore(store, lambda: import_folder(store, empty, tmp_path / "other"))
     report = import_folder(interrupted, PackageBuilder().set("classes", "class-1", title="Ours"), tmp_path / "ours")
     assert report.total() == {"created": 0, "updated": 0, "deleted": 1, "revived": COUNT, "unchanged": 0}
     assert check_store(store).problems == []

@@ -31,7 +31,7 @@ PIECES = [*b'",\r\n\0\xff\xef\xbb\xbf\\ {}:;', *b"0a-"]
 
 @pytest.fixture(scope="module")
 def filled() -> Iterator[Backend]:
-    """A store that holds the roster, or whatever a damaged package package of it."""
+    """Store with the small roster, or with what a damaged package changed in it."""
     with open_store("memory:", COLLECTIONS) as store, tempfile.TemporaryDirectory() as folder:
         import_package(store, "default", PackageBuilder().folder(Path(folder) / "package"), ImportOptions())
         yield store
@@ -53,8 +53,8 @@ def damaged(content: bytes, changes: Sequence[tuple[float, int, int]]) -> bytes:
     """Return the content with bytes replaced (kind 0), inserted (1) or removed (2), each at a part of the length."""
     result = bytearray(content)
     for part, kind, byte in changes:
-        at = int(part * len(result))
-        result[at : at + (kind != 1)] = bytes([byte] * (kind != 2))
+        start = int(part * len(result))
+        result[start : start + (kind != 1)] = bytes([byte] * (kind != 2))
     return bytes(result)
 
 

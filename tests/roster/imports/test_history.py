@@ -204,7 +204,7 @@ def test_next_import_removes_files_of_a_crash(store: Backend, options: ImportOpt
     part = file.with_name(".run-00000000-0000-0000-0000-000000000000.part")
     foreign = file.with_name("notes.zip")
     for path in (unknown, part, foreign):
-        path.write_bytes(b"left")
+        path.write_bytes(b"content")
     import_zip(store, PackageBuilder().set("users", "pupil-1", enabledUser="perhaps"), options, tmp_path)
     names = {path.name for path in file.parent.iterdir() if path.suffix != ".json"}
     assert names == {f"{report.run}.zip", "notes.zip", ".lock"}

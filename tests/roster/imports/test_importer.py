@@ -23,16 +23,16 @@ DEMO = Path(str(files("chalk_flask.demo")))
 
 
 def served(store: Backend) -> dict[str, list[dict[str, Any]]]:
-    """All served records by id, without their stamps."""
-    found = {name: [each for _, each in sorted(objects(store, name).items())] for name in sorted(RESOURCES)}
-    for each in (each for objects_ in found.values() for each in objects_):
-        del each["dateLastModified"]
-    return found
+    """Return all served records by collection, sorted by id, without their timestamps."""
+    served_objects = {name: [data for _, data in sorted(objects(store, name).items())] for name in sorted(RESOURCES)}
+    for data in (data for collection in served_objects.values() for data in collection):
+        del data["dateLastModified"]
+    return served_objects
 
 
+@pytest.mark.every_backend
+@pytest.mark.reading("I-01", "I-03", "I-08", "I-09", "I-10", "I-18", "I-20", "I-21", "I-22")
 def test_package_with_every_quirk_is_stored_as_expected(store: Backend, load: Load) -> None:
-    # In them I-01 (filled status and date), I-03 (names and order of columns), I-08 (children, resources),
-    # I-09 (midnight UTC), I-10 (empty cells), I-18 (spaces), I-20 (metadata), I-21 (manifest), I-22 (userIds).
     report = load(store, CSV_PACKAGES / "quirks")
     assert served(store) == EXPECTED
     assert {problem.code for problem in report.problems.warnings} == {
@@ -72,29 +72,30 @@ def test_members_have_the_order_of_the_standard(store: Backend, load: Load) -> N
 @pytest.mark.reading("I-19")
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
 def test_store_on_disk_contains_no_password(kind: str, tmp_path: Path, load: Load) -> None:
-    with open_store(url_in(tmp_path / "kept", kind), COLLECTIONS) as store:
+    with open_store(url_in(tmp_path / "store", kind), COLLECTIONS) as store:
         load(store, PackageBuilder())
-    kept = [path.read_bytes() for path in (tmp_path / "kept").rglob("*") if path.is_file()]
-    assert any(b"pupil-1.name" in content for content in kept)
-    assert not any(b"unspeakable" in content for content in kept)
+    contents = [path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert any(b"pupil-1.name" in content for content in contents)
+    assert not any(b"unspeakable" in content for content in contents)
 
 
 @pytest.mark.reading("V-02")
-def test_codes_that_the_standard_does_not_list_are_kept_with_a_warning(store: Backend, load: Load) -> None:
+def test_local_codes_are_stored_with_a_warning(store: Backend, load: Load) -> None:
     report = load(
         store, PackageBuilder().set("users", "pupil-1", grades="5th, 06").set("courses", "course-1", grades="Fünf")
     )
     assert objects(store, "users")["pupil-1"]["grades"] == ["5th", "06"]
-    assert [(w.code, w.file, w.column) for w in report.problems.warnings] == [
+    assert [(warning.code, warning.file, warning.column) for warning in report.problems.warnings] == [
         ("local_code", "courses.csv", "grades"),
         ("local_code", "users.csv", "grades"),
     ]
 
 
-def test_an_enrollment_in_another_role_is_mapped_when_the_operator_says_so(store: Backend, load: Load) -> None:
+@pytest.mark.reading("A-10")
+def test_unknown_role_is_mapped_on_request(store: Backend, load: Load) -> None:
     package = PackageBuilder().set("enrollments", "enr-2", role="aide", primary="true")
-    refused = load(store, package, "refused")  # A-10
-    assert [(e.code, e.row, e.column, e.value) for e in refused.problems.errors] == [("bad_value", 3, "role", "aide")]
+    [error] = load(store, package, "refused").problems.errors
+    assert (error.code, error.row, error.column, error.value) == ("bad_value", 3, "role", "aide")
     load(store, package, options=ImportOptions(map_roles=True))
     enrollment = objects(store, "enrollments")["enr-2"]
     assert (enrollment["role"], enrollment["primary"]) == ("teacher", "false")
@@ -102,12 +103,11 @@ def test_an_enrollment_in_another_role_is_mapped_when_the_operator_says_so(store
 
 
 @pytest.mark.reading("I-01")
-@pytest.mark.parametrize("word", ["tobedeleted", "inactive"])
-def test_a_status_in_a_bulk_file_counts_and_its_date_does_not(store: Backend, load: Load, word: str) -> None:
-    report = load(store, PackageBuilder().set("results", "result-1", status=word, dateLastModified="2019-01-01"))
+def test_status_in_bulk_file_is_used_and_its_date_is_not(store: Backend, load: Load) -> None:
+    report = load(store, PackageBuilder().set("results", "result-1", status="inactive", dateLastModified="2019-01-01"))
     record = objects(store, "results")["result-1"]
     assert (record["status"], record["dateLastModified"]) == ("tobedeleted", report.timestamp)
-    assert [w.code for w in report.problems.warnings] == ["filled_state"]
+    assert [warning.code for warning in report.problems.warnings] == ["filled_state"]
 
 
 @pytest.mark.reading("I-03")
@@ -117,14 +117,14 @@ def test_unknown_columns_and_files_are_ignored_with_a_warning(store: Backend, lo
     package.set("orgs", "org-1", colour="red", **{"": "x", "metadata.": "y"})
     package.raw = {"notes.csv": b"a,b\n", "Users.csv": b""}
     report = load(store, package)
-    assert {(w.code, w.file, w.column) for w in report.problems.warnings} == {
+    assert {(warning.code, warning.file, warning.column) for warning in report.problems.warnings} == {
         ("unknown_column", "orgs.csv", "colour"),
         ("unknown_column", "orgs.csv", ""),
         ("unknown_column", "orgs.csv", "metadata."),
         ("unknown_file", "notes.csv", None),
         ("unknown_file", "Users.csv", None),
     }
-    assert any("Rename it to users.csv" in w.hint for w in report.problems.warnings)
+    assert any("Rename it to users.csv" in warning.hint for warning in report.problems.warnings)
     org = bodies(store)["orgs"]["org-1"]
     assert b"red" not in org
     assert b"metadata" not in org
@@ -144,9 +144,9 @@ def test_ids_can_contain_any_character_and_are_case_sensitive(store: Backend, lo
     package.rows["orgs"] = [{"sourcedId": key, "name": "N", "type": "school"} for key in odd]
     package.rows["orgs"].append({"sourcedId": "child", "name": "C", "type": "school", "parentSourcedId": "a/b ?#é"})
     load(store, package)
-    found = objects(store, "orgs")
-    assert found.keys() == {*odd, "child"}
-    assert found["child"]["parent"]["href"] == "/orgs/a%2Fb%20%3F%23%C3%A9"
+    orgs = objects(store, "orgs")
+    assert orgs.keys() == {*odd, "child"}
+    assert orgs["child"]["parent"]["href"] == "/orgs/a%2Fb%20%3F%23%C3%A9"
     assert check_store(store).problems == []
 
 
