@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["HEADER", "MANIFEST", "ManifestError", "manifest_rows", "manifest_errors", "file_modes"]
+__all__ = ["HEADER", "MANIFEST", "ManifestError", "file_modes", "manifest_errors", "manifest_rows"]
 
 MANIFEST = "manifest.csv"
 HEADER = ["propertyName", "value"]
