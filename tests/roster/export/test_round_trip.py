@@ -18,14 +18,10 @@ from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.conftest import Load, bodies, objects
-from tests.roster.conftest import rejection_errors as refused
+from tests.roster.conftest import Load, bodies, objects, rejection_errors
 from tests.roster.export.test_exporter import active_bodies, export, read_csv
 from tests.roster.gradebook.test_writes import ITEM, ITEM_WITHOUT_DEFAULTS, RESULT
-from tests.support.packages import PackageBuilder
-from tests.support.packages import deleted_row as gone
-from tests.support.packages import delta_package as delta
-from tests.support.packages import small_row as row
+from tests.support.packages import PackageBuilder, deleted_row, delta_package, small_row
 
 WHEN = "2026-09-01T10:00:00.000Z"
 SEEDS = 3
@@ -77,12 +73,12 @@ def test_round_trip_keeps_missing_score_and_period(store: Backend, load: Load, t
 def test_import_requires_score_unless_exempt(store: Backend, load: Load, tmp_path: Path) -> None:
     load(store, PackageBuilder())
     bare = {"score": ""}
-    (error,) = refused(store, tmp_path, delta(results=[row("results", "result-1", **bare)]))
+    (error,) = rejection_errors(store, tmp_path, delta_package(results=[small_row("results", "result-1", **bare)]))
     assert (error["code"], error["column"], error["row"]) == ("missing_value", "score", 2)
     assert error["message"] == "a value is required unless scoreStatus is exempt"
-    load(store, delta(results=[row("results", "result-1", **bare, scoreStatus="exempt")]))
+    load(store, delta_package(results=[small_row("results", "result-1", **bare, scoreStatus="exempt")]))
     assert "score" not in objects(store, "results")["result-1"]
-    load(store, delta(results=[row("results", "result-1", scoreStatus="exempt")]))
+    load(store, delta_package(results=[small_row("results", "result-1", scoreStatus="exempt")]))
     assert objects(store, "results")["result-1"]["score"] == 9.25
 
 
@@ -194,7 +190,9 @@ class RandomChanges:
         name = self.draw.choice(list(FILES))
         rows = [dict(each) for each in PackageBuilder().rows[name]]
         self.import_package(
-            delta(**{name: [each if self.draw.random() < 0.5 else gone(each["sourcedId"]) for each in rows]})
+            delta_package(
+                **{name: [each if self.draw.random() < 0.5 else deleted_row(each["sourcedId"]) for each in rows]}
+            )
         )
 
     def import_package(self, made: PackageBuilder) -> None:
@@ -233,13 +231,13 @@ def test_delta_export_contains_gradebook_and_tombstones(store: Backend, load: Lo
     with open_store("memory:", COLLECTIONS) as copy:
         export(store, tmp_path / "all.zip")
         load(copy, tmp_path / "all.zip")
-        since = load(store, delta(users=[row("users", "parent-1", givenName="New")])).timestamp
-        load(store, delta(results=[gone("result-1")], enrollments=[gone("enr-1")]))
+        since = load(store, delta_package(users=[small_row("users", "parent-1", givenName="New")])).timestamp
+        load(store, delta_package(results=[deleted_row("result-1")], enrollments=[deleted_row("enr-1")]))
         put(store, "results", "result-3", EXEMPT | {"comment": "excused"})
         writes.delete(store, "default", FILES["results"], "result-2", all_visible, no_callback)
-        load(store, delta(enrollments=[row("enrollments", "enr-1", role="student")]))
+        load(store, delta_package(enrollments=[small_row("enrollments", "enr-1", role="student")]))
         put(store, "lineItems", "item-2", ITEM_WITHOUT_DEFAULTS | {"title": "changed"})
-        load(copy, delta(users=[row("users", "parent-1", givenName="New")]))
+        load(copy, delta_package(users=[small_row("users", "parent-1", givenName="New")]))
         result = export(store, tmp_path / "delta.zip", since=since)
         assert result.rows == {"enrollments": 1, "lineItems": 1, "results": 3}
         load(copy, tmp_path / "delta.zip")
