@@ -198,7 +198,6 @@ class PackageBuilder:
         return _to_csv(header, [[row.get(column, "") for column in header] for row in self.rows[name]])
 
 
-Made = PackageBuilder
 
 
 def package_with_extra_users(
