@@ -26,7 +26,7 @@ __all__ = [
     "COLLECTIONS",
     "TENANT",
     "Conformance",
-    "SimulatedFailure",
+    "SimulatedError",
     "break_off",
     "documents",
     "fill",
@@ -116,20 +116,20 @@ def fill(store: Backend, collection: str, records: Iterable[Record], tenant: str
         transaction.put(collection, records)
 
 
-class SimulatedFailure(Exception):
+class SimulatedError(Exception):
     """Error of the caller's own code during a transaction."""
 
 
 def break_off(store: Backend, work: Callable[[Transaction], None]) -> None:
-    """Run `work` in a transaction that then fails with SimulatedFailure."""
-    with pytest.raises(SimulatedFailure):
+    """Run `work` in a transaction that then fails with SimulatedError."""
+    with pytest.raises(SimulatedError):
         _write_and_fail(store, work)
 
 
 def _write_and_fail(store: Backend, work: Callable[[Transaction], None]) -> None:
     with store.write(TENANT) as transaction:
         work(transaction)
-        raise SimulatedFailure
+        raise SimulatedError
 
 
 def found(at: Snapshot, where: Where = MATCH_ALL, collection: str = "people") -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backends import MATCH_NONE, Backend, Compare, OrderBy, Query, Record, Transaction, Value
-from backends.testing.base import TENANT, Conformance, SimulatedFailure, break_off, fill, found, person, record
+from backends.testing.base import TENANT, Conformance, SimulatedError, break_off, fill, found, person, record
 
 __all__ = ["TransactionConformance"]
 
@@ -98,7 +98,7 @@ class TransactionConformance(Conformance):
     def test_error_of_a_record_iterator_rolls_back_the_transaction(self, store: Backend) -> None:
         def many() -> Iterator[Record]:
             yield from map(person, range(1500))
-            raise SimulatedFailure
+            raise SimulatedError
 
         def work(transaction: Transaction) -> None:
             transaction.put("people", [person(1)])

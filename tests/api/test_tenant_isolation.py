@@ -16,10 +16,7 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS
 from chalk_flask.tenants.store import TenantStore
-from tests.conftest import services_of, url_in
-from tests.support.api_client import IMS
-from tests.support.small_roster import ROSTER, Row
-from tests.support.twin_tenants import (
+from tests.api.twin_tenants import (
     ALL_PARAMETERS,
     COMPARISONS,
     GUEST,
@@ -39,6 +36,9 @@ from tests.support.twin_tenants import (
     Words,
     with_word_in_texts,
 )
+from tests.conftest import services_of, url_in
+from tests.support.api_client import IMS
+from tests.support.small_roster import ROSTER, Row
 
 
 def _twins(app: Flask) -> Iterator[TwinTenants]:

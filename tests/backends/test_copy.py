@@ -31,7 +31,7 @@ from backends import (
     open_store,
 )
 from backends.testing import COLLECTIONS
-from backends.testing.base import SimulatedFailure, fill, person, record
+from backends.testing.base import SimulatedError, fill, person, record
 from backends.testing.property_based import DATA, QUERY_LISTS, Data, results, with_body
 from tests.conftest import url_in
 from tests.support.paths import ROOT
@@ -138,13 +138,13 @@ class UnreadableControlStore:
 
     def read(self, tenant: str) -> object:
         if tenant == CONTROL:
-            raise SimulatedFailure
+            raise SimulatedError
         return self._store.read(tenant)
 
 
 def interrupt_copy(source: Backend, target: Backend) -> None:
     """Leave an incomplete copy in the target."""
-    with pytest.raises(SimulatedFailure):
+    with pytest.raises(SimulatedError):
         copy_store(UnreadableControlStore(source), target)  # type: ignore[arg-type]  # has all methods of Backend that a copy uses
 
 

@@ -26,8 +26,8 @@ from backends import open_store
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
+from tests.e2e.followers import DELTA_ROW_COUNT, Client, Follower, RosterUnderTest
 from tests.support.deliveries import verify_request
-from tests.support.followers import DELTA_ROW_COUNT, Client, Follower, RosterUnderTest
 from tests.support.receiver import OK_RESPONSE, ConnectionHandler, Receiver, read_request, run_receiver
 
 CHANGE_COUNT = int(os.environ.get("FOLLOWED_CHANGES", "120"))

@@ -25,9 +25,7 @@ from standardwebhooks import Webhook
 
 from chalk_flask.auth.clients.assertions import JWT_BEARER
 from tests.e2e.conftest import DEMO
-from tests.support.keys import AUDIENCE, ISSUER, make_jwks, rsa_key, sign_jwt
-from tests.support.receiver import respond, run_receiver
-from tests.support.services import (
+from tests.e2e.services import (
     API,
     CANARY,
     GRANT,
@@ -37,6 +35,8 @@ from tests.support.services import (
     log_text,
     read_files,
 )
+from tests.support.keys import AUDIENCE, ISSUER, make_jwks, rsa_key, sign_jwt
+from tests.support.receiver import respond, run_receiver
 
 pytestmark = pytest.mark.slow
 

@@ -74,7 +74,7 @@ class TokenEndpoint:
         """Return the response to the current request: a token, or an error (RFC 6749, section 5.2)."""
         try:
             if request.method != "POST":
-                raise _MethodNotAllowed("The token endpoint requires POST.")
+                raise _MethodError("The token endpoint requires POST.")
             return self._server.token_response(parse_parameters(request))
         except OAuth2Error as error:
             return self._server.error_response(error)
@@ -101,13 +101,13 @@ class TokenEndpoint:
         """
         credentials = parse_credentials(request.headers.get("Authorization", ""), params)
         if credentials is None:
-            raise _InvalidClient("Client credentials are required.", status_code=401)
+            raise _ClientError("Client credentials are required.", status_code=401)
         client = self._verify_credentials(credentials)
         if client is None:
             clients = self._services.clients
             named_client, _ = clients.find_at_version(credentials.client_id, clients.version())
             self.on_failure(named_client)
-            raise _InvalidClient("Invalid client credentials.", status_code=401)
+            raise _ClientError("Invalid client credentials.", status_code=401)
         self.on_success(client)
         return _AuthlibClient(client)
 
@@ -150,13 +150,13 @@ class _AuthlibClient(ClientMixin):  # type: ignore[misc]  # the library ships no
         return grant_type == "client_credentials"
 
 
-class _InvalidClient(InvalidClientError):  # type: ignore[misc]  # the library ships no types
+class _ClientError(InvalidClientError):  # type: ignore[misc]  # the library ships no types
     def get_headers(self) -> list[tuple[str, str]]:
         headers: list[tuple[str, str]] = OAuth2Error.get_headers(self)
         return [*headers, ("WWW-Authenticate", f'Basic realm="{REALM}", charset="UTF-8"')]
 
 
-class _MethodNotAllowed(InvalidRequestError):  # type: ignore[misc]  # the library ships no types
+class _MethodError(InvalidRequestError):  # type: ignore[misc]  # the library ships no types
     status_code = 405
 
     def get_headers(self) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ class _HeaderRegistry(JWSRegistry):
 _REGISTRY = _HeaderRegistry(algorithms=(RS256, ES256), strict_check_header=False)
 
 
-class _RejectedToken(Exception):
+class _RejectedTokenError(Exception):
     """Reason why a token is rejected, for the log. The message contains nothing of the token."""
 
 
@@ -101,7 +101,7 @@ class JwtVerifier:
             return principal, version
         try:
             return self._verify(token, digest, version, now), version
-        except _RejectedToken as error:
+        except _RejectedTokenError as error:
             log.debug("a JWT is rejected: %s", error)
             return None, version
 
@@ -121,12 +121,12 @@ class JwtVerifier:
         if issuer is None:
             # Verify with a stand-in key: an unknown issuer takes as long as a known one.
             _is_signed_by(signature, _stand_in_key(signature.protected["alg"]))
-            raise _RejectedToken("no issuer is trusted for this iss and aud, or more than one")
+            raise _RejectedTokenError("no issuer is trusted for this iss and aud, or more than one")
         remote_jwks, keys = self._find_keys(signature, issuer)
         if not _is_signed_by_any(signature, keys):
-            raise _RejectedToken(f"no key of the issuer {issuer.id} matches the signature")
+            raise _RejectedTokenError(f"no key of the issuer {issuer.id} matches the signature")
         if principal is None:
-            raise _RejectedToken(f"the tenant of the issuer {issuer.id} was deleted")
+            raise _RejectedTokenError(f"the tenant of the issuer {issuer.id} was deleted")
         expires = claims["exp"] + LEEWAY_SECONDS
         if issuer.single_use:
             self._use(issuer, claims, expires, now)
@@ -154,9 +154,9 @@ class JwtVerifier:
     def _use(self, issuer: TrustedIssuer, claims: Mapping[str, Any], expires: float, now: float) -> None:
         jti = claims.get("jti")
         if not isinstance(jti, str) or not jti:
-            raise _RejectedToken(f"the issuer {issuer.id} is for single use, which requires a jti")
+            raise _RejectedTokenError(f"the issuer {issuer.id} is for single use, which requires a jti")
         if not self._used_jtis.check_and_remember(issuer.id, jti, expires, now):
-            raise _RejectedToken(f"it was used before, or too many tokens of the issuer {issuer.id} are in use")
+            raise _RejectedTokenError(f"it was used before, or too many tokens of the issuer {issuer.id} are in use")
 
 
 def _parse_token(token: str) -> CompactSignature:
@@ -165,12 +165,12 @@ def _parse_token(token: str) -> CompactSignature:
         signature = extract_compact(token.encode(), registry=_REGISTRY)
         header: Any = signature.protected
         if not isinstance(header, dict) or header.get("alg") not in (RS256, ES256):
-            raise _RejectedToken("its alg is not RS256 or ES256")
+            raise _RejectedTokenError("its alg is not RS256 or ES256")
         if not _FORBIDDEN_HEADERS.isdisjoint(header):
-            raise _RejectedToken("its header contains or locates keys, or requires an extension")
+            raise _RejectedTokenError("its header contains or locates keys, or requires an extension")
         _REGISTRY.check_header(header)
     except (JoseError, ValueError, RecursionError) as error:
-        raise _RejectedToken("it is malformed") from error
+        raise _RejectedTokenError("it is malformed") from error
     return signature
 
 
@@ -179,16 +179,16 @@ def _parse_claims(signature: CompactSignature, now: float) -> dict[str, Any]:
     try:
         claims = orjson.loads(signature.payload)
         if not isinstance(claims, dict):
-            raise _RejectedToken("its claims are not an object")
+            raise _RejectedTokenError("its claims are not an object")
         required: Any = {name: {"essential": True} for name in ("iss", "aud", "exp", "iat")}
         checked = {name: claims[name] for name in (*required, "nbf") if name in claims}
         JWTClaimsRegistry(now=int(now), leeway=LEEWAY_SECONDS, **required).validate(checked)
     except JoseError as error:
-        raise _RejectedToken(f"{error.error} of {getattr(error, 'claim', 'a claim')}") from error
+        raise _RejectedTokenError(f"{error.error} of {getattr(error, 'claim', 'a claim')}") from error
     except ValueError as error:
-        raise _RejectedToken("its claims are not JSON") from error
+        raise _RejectedTokenError("its claims are not JSON") from error
     if not 0 < claims["exp"] - claims["iat"] <= MAX_LIFETIME_SECONDS:
-        raise _RejectedToken("its lifetime is longer than a day, or not positive")
+        raise _RejectedTokenError("its lifetime is longer than a day, or not positive")
     return claims
 
 
@@ -199,7 +199,7 @@ def _requested_scopes(claims: Mapping[str, Any], issuer: TrustedIssuer) -> froze
     scope = claims["scope"]
     names = scope.split() if isinstance(scope, str) else scope
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _RejectedToken("its scope is neither text nor a list of texts")
+        raise _RejectedTokenError("its scope is neither text nor a list of texts")
     return frozenset(name for name in names if name in SATISFIED_BY and scope_satisfied(issuer.scopes, name))
 
 

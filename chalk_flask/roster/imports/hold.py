@@ -20,7 +20,7 @@ from chalk_flask.times import format_timestamp, utc_now
 __all__ = ["HoldRequired", "hold", "job_on_copy", "reject_unholdable", "remove_expired", "store_rejected"]
 
 
-class HoldRequired(Exception):
+class HoldRequired(Exception):  # noqa: N818  control flow, not an error
     """Raised when the package exceeds a threshold and is not a copy yet: copy it, then import the copy."""
 
 

@@ -41,11 +41,11 @@ OnCommit: TypeAlias = Callable[[ImportReport, Transaction], None]
 """Called with the report, whose counts are final, in the transaction that stores the result."""
 
 
-class RosterChanged(Exception):
+class RosterChanged(Exception):  # noqa: N818  control flow, not an error
     """Raised when another writer has changed the roster since it was compared: compare again."""
 
 
-class AlreadyDecided(Exception):
+class AlreadyDecided(Exception):  # noqa: N818  control flow, not an error
     """Raised when the held run was approved or discarded in the meantime: do nothing."""
 
 

@@ -72,7 +72,7 @@ class ImportProblem:
         )
 
 
-class PackageRejected(Exception):
+class PackageRejected(Exception):  # noqa: N818  control flow, not an error
     """Raised when a package cannot be read further.
 
     `problems` holds the reasons that are not in the report yet.

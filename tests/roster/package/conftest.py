@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.rejections import FilledStore, filled_store
+from tests.roster.package.rejections import FilledStore, filled_store
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from chalk_flask.cli import main
 from chalk_flask.roster.imports import ImportOptions
 from chalk_flask.roster.package import ArchiveLimits
+from tests.roster.package.rejections import FilledDiskStore, FilledStore, codes_by_file, problem_places
 from tests.support.packages import PackageBuilder
-from tests.support.rejections import FilledDiskStore, FilledStore, codes_by_file, problem_places
 
 
 @pytest.mark.parametrize("backend_on_disk", ["json", "sqlite"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.roster.package.rejections import FilledStore, codes_by_file, problem_places
 from tests.support.packages import PackageBuilder
-from tests.support.rejections import FilledStore, codes_by_file, problem_places
 
 Change = Callable[[PackageBuilder], object]
 

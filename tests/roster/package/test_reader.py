@@ -13,8 +13,8 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.package.reader import ids_in_cycles
 from chalk_flask.storage import COLLECTIONS
+from tests.roster.package.rejections import FilledStore, problem_places
 from tests.support.packages import HEADERS, PackageBuilder
-from tests.support.rejections import FilledStore, problem_places
 
 
 def import_output(path: Path) -> str:

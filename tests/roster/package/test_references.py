@@ -9,8 +9,8 @@ import pytest
 
 from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.schemas import FILES
+from tests.roster.package.rejections import FilledStore, problem_places
 from tests.support.packages import PackageBuilder
-from tests.support.rejections import FilledStore, problem_places
 
 
 def reference_cells() -> Iterator[tuple[str, str, str]]:
