@@ -18,7 +18,7 @@ def request_base_url(request: Request, public_url: str) -> str:
     """Return the URL at which the application is mounted, such as `https://roster.example.org`.
 
     It has no trailing slash. Raises ApiError (400) if `public_url` is empty and the Host header is invalid
-    (docs/conformance.md, Q-19).
+    (docs/conformance, Q-19).
     """
     return public_url or _base_url(request.scheme, request.host or _server_name(request), request.root_path)
 

@@ -1,6 +1,6 @@
 """The tables of routes: one row per operation of OneRoster 1.1, reads in `ROUTES` and writes in `WRITES`.
 
-docs/conformance.md lists the same operations.
+docs/reference/api.md lists the same operations.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ApiRoot:
     """Path under which every route is served.
 
     `default_limit` is the page size of requests without `limit` (0: the whole collection). A `read_only` root answers
-    405 to writes of callers without a write scope (docs/conformance.md, W-01).
+    405 to writes of callers without a write scope (docs/conformance, W-01).
     """
 
     name: str
@@ -86,7 +86,7 @@ class Route:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Path and its alias with `lineitems` (docs/conformance.md, N-07)."""
+        """Path and its alias with `lineitems` (docs/conformance, N-07)."""
         alias = self.path.replace("/lineItems", "/lineitems") if self.parents else self.path
         return (self.path,) if alias == self.path else (self.path, alias)
 
@@ -112,7 +112,7 @@ ORGS, USERS, RESOURCES_TYPE = RESOURCES["orgs"], RESOURCES["users"], RESOURCES["
 CATEGORIES, LINE_ITEMS, RESULTS = RESOURCES["categories"], RESOURCES["lineItems"], RESOURCES["results"]
 
 GRADEBOOK_COLLECTIONS = frozenset({"categories", "lineItems", "results"})
-"""Collections whose deleted objects are hidden unless the filter selects them (docs/conformance.md, A-04)."""
+"""Collections whose deleted objects are hidden unless the filter selects them (docs/conformance, A-04)."""
 
 IS_GRADING_PERIOD, IS_TERM = has_type("type", "gradingPeriod"), has_type("type", "term")
 IS_SCHOOL, IS_STUDENT, IS_TEACHER = has_type("type", "school"), has_type("role", "student"), has_type("role", "teacher")
@@ -224,7 +224,7 @@ class WriteRoute:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Path and, for PUT, the path of the collection (docs/conformance.md, W-02)."""
+        """Path and, for PUT, the path of the collection (docs/conformance, W-02)."""
         return (self.path, self.path.removesuffix("/{id}")) if self.method == "PUT" else (self.path,)
 
 

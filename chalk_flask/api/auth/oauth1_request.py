@@ -21,7 +21,7 @@ SCHEME = "OAuth"
 FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 65536
 MAX_PARAMETERS = 1000
-"""Limits on work before authentication: all parameters are sorted and hashed (docs/conformance.md, O-02)."""
+"""Limits on work before authentication: all parameters are sorted and hashed (docs/conformance, O-02)."""
 
 
 def is_signed(environ: WSGIEnvironment) -> bool:

@@ -1,4 +1,4 @@
-"""Parameters and client credentials of a token request (RFC 6749, section 2.3; docs/conformance.md, C-03)."""
+"""Parameters and client credentials of a token request (RFC 6749, section 2.3; docs/conformance, C-03)."""
 
 from __future__ import annotations
 

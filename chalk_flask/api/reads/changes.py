@@ -1,6 +1,6 @@
 """The change feed under Chalk's root: records that changed after a sequence number, in the order of their changes.
 
-docs/conformance.md, F-01 to F-06, defines its behavior.
+docs/conformance, F-01 to F-06, defines its behavior.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _ChangesView:
 
 
 def _require_unrestricted(principal: Principal) -> None:
-    """Raise ApiError (403) if the principal sees some records or fields only (docs/conformance.md, F-05).
+    """Raise ApiError (403) if the principal sees some records or fields only (docs/conformance, F-05).
 
     It could not learn that a record left the visible part.
     """

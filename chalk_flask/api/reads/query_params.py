@@ -90,7 +90,7 @@ _parse_cached = lru_cache(maxsize=4096)(_parse)
 
 
 def _unique(pairs: list[tuple[str, str]], names: tuple[str, ...]) -> Mapping[str, str]:
-    """Return the parameters of these names. Other parameters are ignored (docs/conformance.md, Q-04)."""
+    """Return the parameters of these names. Other parameters are ignored (docs/conformance, Q-04)."""
     params: dict[str, str] = {}
     for name, value in pairs:
         if name in params:
@@ -120,7 +120,7 @@ def _parse_whole_number(name: str, text: str) -> int:
 def _parse_filter(text: str, resource_type: ResourceType, policy: AccessPolicy) -> Where:
     """Return the condition of a filter.
 
-    Deleted gradebook objects are excluded unless the filter names a field that selects them (docs/conformance.md,
+    Deleted gradebook objects are excluded unless the filter names a field that selects them (docs/conformance,
     A-04).
     """
     parsed = _parse_filter_text(text)
@@ -152,7 +152,7 @@ def _parse_order(
     if not name:
         return (OrderBy(KEY, descending=True),) if descending else (), ()
     path = resource_type.filter_path(name)
-    # The order of references to hidden records would reveal their ids (docs/conformance.md, L-05).
+    # The order of references to hidden records would reveal their ids (docs/conformance, L-05).
     if path is None or path.field in policy.hideable_references(resource_type.name):
         return (), (ParameterWarning("invalid_sort_field", name[:MAX_QUOTED_CHARACTERS]),)
     return (OrderBy(path.ordered_by or path.field, descending),), ()
@@ -163,7 +163,7 @@ def _parse_fields(
 ) -> tuple[tuple[str, ...] | None, tuple[ParameterWarning, ...]]:
     """Return the selected fields in the order of the record.
 
-    An unknown name selects all fields and adds a warning (docs/conformance.md, A-03 and Q-17).
+    An unknown name selects all fields and adds a warning (docs/conformance, A-03 and Q-17).
     """
     if text is None:
         return None, ()

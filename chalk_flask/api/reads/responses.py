@@ -71,7 +71,7 @@ def ok_response(request: Request, blocks: Iterator[bytes], headers: HeaderList, 
     """Return a 200 response: a body with its length if there is one block, else a stream.
 
     A stream that takes longer than `timeout_seconds` raises TimeoutError, which breaks the connection. The client can
-    then tell a broken response from a complete one (docs/conformance.md, Q-20).
+    then tell a broken response from a complete one (docs/conformance, Q-20).
     """
     headers.append(("Content-Type", "application/json"))
     first, second = next(blocks), next(blocks, None)

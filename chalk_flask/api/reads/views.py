@@ -120,7 +120,7 @@ class _ReadView:
     def _path_condition(self, read: ReadRequest, snapshot: Snapshot) -> Where:
         """Return the condition that selects the records of the path.
 
-        Raises ApiError (404) for an unknown parent, unless the setting `lenient_parent` is on (docs/conformance.md,
+        Raises ApiError (404) for an unknown parent, unless the setting `lenient_parent` is on (docs/conformance,
         A-11).
         """
         condition = self._path_conditions.condition(snapshot, read.principal.tenant, read.ids, read.policy)

@@ -24,7 +24,7 @@ TOO_DEEP_MESSAGE = f"The body is nested deeper than {MAX_DEPTH} objects and list
 
 
 def parse_enveloped_object(request: Request, name: str) -> dict[str, Any]:
-    """Return the object in the envelope of that name (docs/conformance.md, W-12).
+    """Return the object in the envelope of that name (docs/conformance, W-12).
 
     Raises ApiError (413) for more than MAX_BODY_BYTES. Raises ApiError (400) for a body that is not JSON (RFC 8259),
     contains NUL or has no such envelope. The same holds for repeated names and for nesting deeper than MAX_DEPTH.

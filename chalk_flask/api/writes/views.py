@@ -1,4 +1,4 @@
-"""Views of gradebook writes: PUT and DELETE (docs/conformance.md, W-01 to W-13)."""
+"""Views of gradebook writes: PUT and DELETE (docs/conformance, W-01 to W-13)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
 
 
 def _hide_from_readers(guarded: View) -> View:
-    """Return a view that answers 405 instead of 403 to callers without a write scope (docs/conformance.md, W-01)."""
+    """Return a view that answers 405 instead of 403 to callers without a write scope (docs/conformance, W-01)."""
 
     def view(**ids: str) -> Response:
         response = guarded(**ids)
@@ -108,7 +108,7 @@ _VIEWS: dict[str, Callable[[Services, ApiRoot, WriteRoute], View]] = {"PUT": _pu
 
 
 def _record_key(path_id: str, payload: dict[str, Any]) -> str:
-    """Return the id of the record: from the path, else from the body, else a new UUID (docs/conformance.md, W-02)."""
+    """Return the id of the record: from the path, else from the body, else a new UUID (docs/conformance, W-02)."""
     if _REPLACEMENT_CHARACTER in path_id:
         raise ApiError(400, "The id in the path is not UTF-8.")
     body_id = payload.get("sourcedId")
@@ -140,7 +140,7 @@ def _audit_on_commit(route: WriteRoute, key: str, principal: Principal) -> write
 
 
 def _render_for(services: Services, route: WriteRoute, root_url: str, principal: Principal, stored: bytes) -> bytes:
-    """Return the stored document as a read would show it to the principal (docs/conformance.md, W-08)."""
+    """Return the stored document as a read would show it to the principal (docs/conformance, W-08)."""
     resource_type, policy = route.resource_type, policy_for(principal)
     if policy is UNRESTRICTED:
         return b"".join(DocumentSerializer(resource_type, root_url).render([stored]))

@@ -3,7 +3,7 @@
 A consumer may poll with its own clock: the start of one read is the cursor of the next (`dateLastModified>'...'`). It
 would miss a record whose timestamp lies before such a read, but whose commit comes after it. Therefore a timestamp lies
 slightly ahead, at the expected end of the write. If the commit comes later, the records get a new timestamp
-(interpretation I-05, docs/conformance.md).
+(interpretation I-05, docs/conformance).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Access to the files of a OneRoster CSV package, ZIP or folder, under limits.
 
-docs/conformance.md, I-13, states which packages are accepted.
+docs/conformance, I-13, states which packages are accepted.
 """
 
 from __future__ import annotations

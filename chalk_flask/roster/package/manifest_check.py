@@ -1,4 +1,4 @@
-"""Checks of `manifest.csv` against the files of a package (docs/conformance.md, I-12 and I-21)."""
+"""Checks of `manifest.csv` against the files of a package (docs/conformance, I-12 and I-21)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Checks that each reference of a package leads to a record of the package or of the store.
 
-docs/conformance.md, I-07, states which references are allowed.
+docs/conformance, I-07, states which references are allowed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Effect of access restrictions on a roster, in plain Python after docs/conformance.md, L-01 to L-07.
+"""Effect of access restrictions on a roster, in plain Python after docs/conformance, L-01 to L-07.
 
 Nothing in_orgs uses the code of the service, so that it can serve as the expected result.
 """
