@@ -61,7 +61,7 @@ Send an API token or an access token as `Authorization: Bearer TOKEN`. Scopes st
 | `filter` | `filter=role='teacher' AND status='active'` | one or two conditions; `=`, `!=`, `<`, `<=`, `>`, `>=`, `~` |
 | `fields` | `fields=sourcedId,email` | only these fields |
 
-`X-Total-Count` is the number of matching records, whatever the page. `Link` has the URLs of the first, previous, next
+`X-Total-Count` is the number of matching records, on any page. `Link` has the URLs of the first, previous, next
 and last page. Responses have an `ETag`; `If-None-Match` gets 304 if nothing has changed. gzip is used if the client
 accepts it.
 
