@@ -20,7 +20,7 @@ from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects, rejection_errors
 from tests.roster.export.test_exporter import active_bodies, export, read_csv
-from tests.roster.gradebook.test_writes import ITEM, ITEM_WITHOUT_DEFAULTS, RESULT
+from tests.roster.gradebook.conftest import ITEM, ITEM_WITHOUT_DEFAULTS, RESULT
 from tests.support.packages import PackageBuilder, deleted_row, delta_package, small_row
 
 WHEN = "2026-09-01T10:00:00.000Z"

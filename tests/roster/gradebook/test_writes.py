@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from backends import MATCH_ALL, Backend, Compare, Not, Or, StorageBusyError, Transaction, Where, open_store
-from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, without_timestamp
+from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.gradebook.writes import InvalidPayloadError, RecordNotFoundError, WriteResult
@@ -18,65 +17,22 @@ from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_epoch_seconds
 from tests.roster.conftest import Load, bodies, changed_ids, objects, timestamp_of
+from tests.roster.gradebook.conftest import (
+    ITEM,
+    ITEM_WITHOUT_DEFAULTS,
+    PAYLOADS,
+    RESULT,
+    all_visible,
+    delete,
+    get,
+    note_keys,
+    put,
+)
 from tests.support.packages import PackageBuilder
-
-ITEM = {
-    "title": "Sheet 2",
-    "assignDate": "2026-09-01",
-    "dueDate": "2026-09-08",
-    "class": {"sourcedId": "class-1"},
-    "category": {"sourcedId": "cat-1"},
-    "gradingPeriod": {"sourcedId": "period-1"},
-    "resultValueMin": 0,
-    "resultValueMax": 10.5,
-}
-RESULT = {
-    "lineItem": {"sourcedId": "item-1"},
-    "student": {"sourcedId": "pupil-1"},
-    "scoreStatus": "fully graded",
-    "score": 9.25,
-    "scoreDate": "2026-09-09",
-}
-PAYLOADS: dict[str, dict[str, Any]] = {"lineItems": ITEM, "results": RESULT, "categories": {"title": "x"}}
-ITEM_WITHOUT_DEFAULTS = {name: value for name, value in ITEM.items() if name not in ("category", "gradingPeriod")}
 
 
 class CallbackError(Exception):
     """Error that the callback of a test raises."""
-
-
-def all_visible(_: str) -> Where:
-    return MATCH_ALL
-
-
-def no_callback(_: Transaction) -> None:
-    pass
-
-
-def put(
-    store: Backend, name: str, key: str, payload: dict[str, Any], visibility: writes.Visibility = all_visible
-) -> WriteResult:
-    return writes.put(store, "default", FILES[name], key, payload, visibility, no_callback)
-
-
-def delete(store: Backend, name: str, key: str, visibility: writes.Visibility = all_visible) -> None:
-    writes.delete(store, "default", FILES[name], key, visibility, no_callback)
-
-
-def get(store: Backend, name: str, key: str) -> dict[str, Any]:
-    return objects(store, name)[key]
-
-
-def note_keys(store: Backend) -> set[str]:
-    with store.read("default") as snapshot:
-        return set(snapshot.keys("origins"))
-
-
-@pytest.fixture
-def roster(store: Backend, load: Load) -> Backend:
-    """Store with the small roster."""
-    load(store, PackageBuilder())
-    return store
 
 
 @pytest.mark.every_backend
@@ -162,151 +118,6 @@ def test_put_raises_storage_busy_after_lock_timeout(roster: Backend, monkeypatch
         other.start()
         other.join(10)
     assert rejected == [True]
-
-
-@pytest.mark.every_backend
-@pytest.mark.reading("W-07")
-def test_default_category_is_created_once(roster: Backend) -> None:
-    for key in ("a", "b"):
-        put(roster, "lineItems", key, ITEM_WITHOUT_DEFAULTS)
-        assert get(roster, "lineItems", key)["category"]["sourcedId"] == "uncategorized"
-    assert get(roster, "categories", "uncategorized")["title"] == "Uncategorized"
-    assert note_keys(roster) == {"categories/uncategorized", "lineItems/a", "lineItems/b"}
-    for key in ("a", "b"):
-        delete(roster, "lineItems", key)
-    delete(roster, "categories", "uncategorized")
-    put(roster, "lineItems", "c", ITEM_WITHOUT_DEFAULTS)
-    assert get(roster, "categories", "uncategorized")["status"] == "active"
-
-
-@pytest.mark.reading("W-07")
-def test_default_category_is_first_not_tied_to_another_class(roster: Backend) -> None:
-    put(roster, "categories", "a", {"title": "Uncategorized", "metadata": {"classId": "class-2"}})
-    put(roster, "categories", "c", {"title": "Uncategorized"})
-    put(roster, "categories", "b", {"title": "uncategorized", "metadata": {"classId": "class-1"}})
-    put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
-    put(roster, "lineItems", "j", {**ITEM_WITHOUT_DEFAULTS, "class": {"sourcedId": "class-2"}})
-    assert get(roster, "lineItems", "i")["category"]["sourcedId"] == "b"
-    assert get(roster, "lineItems", "j")["category"]["sourcedId"] == "a"
-
-
-@pytest.mark.reading("W-07")
-def test_default_category_gets_another_id_if_its_id_is_taken(roster: Backend) -> None:
-    put(roster, "categories", "uncategorized", {"title": "Ours"})
-    put(roster, "lineItems", "i", ITEM_WITHOUT_DEFAULTS)
-    key = get(roster, "lineItems", "i")["category"]["sourcedId"]
-    assert get(roster, "categories", key)["title"] == "Uncategorized"
-    assert get(roster, "categories", "uncategorized")["title"] == "Ours"
-
-
-def session(key: str, kind: str, start: str, end: str, parent: str) -> dict[str, str]:
-    return {
-        "sourcedId": key,
-        "title": key,
-        "type": kind,
-        "startDate": start,
-        "endDate": end,
-        "parentSourcedId": parent,
-        "schoolYear": "2027",
-    }
-
-
-@pytest.mark.reading("W-07")
-@pytest.mark.parametrize(
-    ("due", "period"),
-    [
-        ("2026-08-31T23:59:59Z", "p-1"),
-        ("2026-09-01", "p-2"),
-        ("2026-09-08T01:00:00+02:00", "p-2a"),
-        ("2026-09-30T23:00:00-02:00", None),
-        ("2026-12-24", None),
-        ("2027-03-01", None),
-    ],
-)
-def test_default_grading_period_is_shortest_around_due_date(
-    store: Backend, load: Load, due: str, period: str | None
-) -> None:
-    package = PackageBuilder()
-    package.rows["academicSessions"] += [
-        session("p-1", "gradingPeriod", "2026-08-17", "2026-09-01", "term-1"),
-        session("s-1", "semester", "2026-08-17", "2026-10-01", "term-1"),
-        session("p-2", "gradingPeriod", "2026-09-01", "2026-10-01", "s-1"),
-        session("p-2b", "gradingPeriod", "2026-09-05", "2026-10-01", "p-2"),
-        session("p-2a", "gradingPeriod", "2026-09-05", "2026-09-09", "p-2"),
-        session("term-2", "term", "2027-01-01", "2027-06-12", "year-1"),
-        session("p-3", "gradingPeriod", "2027-01-01", "2027-06-12", "term-2"),
-    ]
-    package.drop("academicSessions", "period-1").set("lineItems", "item-1", gradingPeriodSourcedId="p-1")
-    load(store, package)
-    put(store, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "dueDate": due})
-    assert get(store, "lineItems", "i").get("gradingPeriod", {}).get("sourcedId") == period
-    assert check_store(store).problems == []
-
-
-@pytest.mark.reading("W-03", "W-04", "W-06")
-@pytest.mark.parametrize(
-    ("name", "payload", "message"),
-    [
-        ("lineItems", {**ITEM, "class": {"sourcedId": "nope"}}, "class: there is no class with the id 'nope'"),
-        ("lineItems", {**ITEM, "category": {"sourcedId": "class-1"}}, "category: there is no category"),
-        ("lineItems", {**ITEM, "gradingPeriod": {"sourcedId": "x"}}, "gradingPeriod: there is no academicSession"),
-        ("lineItems", {**ITEM, "class": {"sourcedId": "class-1", "type": "org"}}, "class: 'org' is not the type"),
-        ("lineItems", {**ITEM, "class": "class-1"}, "class: 'class-1' is not a reference"),
-        ("lineItems", {**ITEM, "class": {}}, "class: None is not text"),
-        ("lineItems", {**ITEM, "class": {"sourcedId": 5}}, "class: 5 is not text"),
-        ("lineItems", {**ITEM, "resultValueMin": 11}, "resultValueMin: 11 is greater than resultValueMax 10.5"),
-        ("lineItems", {**ITEM, "resultValueMax": "many"}, "resultValueMax: 'many' is not a base-10 number"),
-        ("lineItems", {**ITEM, "resultValueMax": True}, "resultValueMax: True is not a number"),
-        ("lineItems", {**ITEM, "title": ["x"]}, r"title: \['x'\] is not text"),
-        ("lineItems", {**ITEM, "title": "", "dueDate": None}, "title is required; dueDate is required"),
-        ("lineItems", {**ITEM, "dueDate": "soon"}, "dueDate: 'soon' is neither"),
-        ("lineItems", {**ITEM, "status": "gone"}, "status: 'gone' is not one of: active, tobedeleted"),
-        ("lineItems", {**ITEM, "metadata": "x"}, "metadata: 'x' is not an object"),
-        ("results", {**RESULT, "lineItem": {"sourcedId": "cat-1"}}, "lineItem: there is no lineItem"),
-        ("results", {**RESULT, "student": {"sourcedId": "Pupil-1"}}, "student: there is no user"),
-        ("results", {**RESULT, "student": {"sourcedId": "pupil-1", "type": "teacher"}}, "student: 'teacher' is not"),
-        ("results", {**RESULT, "score": None}, "score is required"),
-        ("results", {**RESULT, "score": None, "scoreStatus": "not submitted"}, "score is required"),
-        ("results", {**RESULT, "scoreStatus": "graded"}, "scoreStatus: 'graded' is not one of"),
-        ("results", {**RESULT, "scoreDate": "2026-02-30"}, "scoreDate: '2026-02-30' is not a day"),
-        ("results", {}, "lineItem is required; student is required; scoreStatus is required; scoreDate is required"),
-        ("categories", {}, "title is required"),
-    ],
-)
-def test_invalid_payload_is_rejected_with_member_name(
-    roster: Backend, name: str, payload: dict[str, Any], message: str
-) -> None:
-    before = bodies(roster)
-    with pytest.raises(InvalidPayloadError, match=message):
-        put(roster, name, "x", payload)
-    assert bodies(roster) == before
-
-
-@pytest.mark.reading("A-19", "W-03", "W-05", "W-06")
-@pytest.mark.parametrize(
-    ("members", "expected"),
-    [
-        ({"score": 300}, {"score": 300}),
-        ({"score": -0.5}, {"score": -0.5}),
-        ({"score": "87.50"}, {"score": 87.5}),
-        ({"score": 80.0}, {"score": 80}),
-        ({"scoreStatus": "exempt"}, {"scoreStatus": "exempt", "score": 9.25}),
-        ({"scoreStatus": "exempt", "score": None}, {"scoreStatus": "exempt", "score": None}),
-        ({"comment": ""}, {"comment": None}),
-        ({"scoreDate": "2026-09-09T22:15:00.000Z"}, {"scoreDate": "2026-09-09"}),
-        ({"dateLastModified": "yesterday", "shoeSize": 44}, {"shoeSize": None}),
-        ({"student": {"sourcedId": "pupil-1", "type": "student", "href": "x"}}, {}),
-        ({"metadata": {"a": {"b": [1, None, {"c": ""}]}}}, {"metadata": {"a": {"b": [1, None, {"c": ""}]}}}),
-        ({"metadata": {"href": "/users/x", "\\/": "\\/"}}, {"metadata": {"href": "/users/x", "\\/": "\\/"}}),
-        ({"metadata": {}}, {"metadata": None}),
-    ],
-)
-def test_lenient_payload_is_normalized(roster: Backend, members: dict[str, Any], expected: dict[str, Any]) -> None:
-    put(roster, "results", "r", {**RESULT, **members})
-    record = get(roster, "results", "r")
-    assert {name: record.get(name) for name in expected} == expected
-    assert record["dateLastModified"] not in ("yesterday", NO_TIMESTAMP)
-    assert check_store(roster).problems == []
 
 
 def test_put_replaces_the_whole_record(roster: Backend) -> None:

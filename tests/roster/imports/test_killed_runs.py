@@ -1,4 +1,4 @@
-"""Killed and concurrent holds and approvals: a package is held completely or not, and applied once or not."""
+"""Killed and concurrent imports, holds and approvals: each takes effect in full or not at all."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from backends import Query, open_store
+from backends import Query, open_store, store_exists
 from chalk_flask.roster.imports import ImportOptions, history, import_package
 from chalk_flask.roster.imports.approval import ApprovalError, approve
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.thresholds import DISABLED
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.verify.checker import IntegrityReport, check_store, empty_report
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.imports.fork_server import APPROVAL_ERROR_CODE, ForkServer, fork_server
-from tests.support.packages import package_with_extra_users, package_with_users
+from tests.support.packages import PackageBuilder, package_with_extra_users, package_with_users
 
-KILLS = 12
+IMPORT_KILLS = 20
+HOLD_KILLS = 12
+USERS = 1000
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +56,7 @@ def test_killed_approval_is_applied_once_or_repeatable(server: ForkServer, tmp_p
         after = check_store(store).digest
     server.save()
     states = set()
-    for _ in server.kill_repeatedly("approve", run_id, KILLS):
+    for _ in server.kill_repeatedly("approve", run_id, HOLD_KILLS):
         with open_store(server.url, COLLECTIONS) as store:
             with store.read("default") as snapshot:
                 run = history.find_run(snapshot, run_id)
@@ -82,7 +84,7 @@ def test_killed_hold_leaves_complete_package_or_nothing(server: ForkServer, tmp_
     server.save()
     with open_store(server.url, COLLECTIONS) as store:
         before = check_store(store).state
-    for _ in server.kill_repeatedly("import", path, KILLS):
+    for _ in server.kill_repeatedly("import", path, HOLD_KILLS):
         runs = held_runs(server)
         assert len(runs) <= 1
         assert {f"{run.id}.zip" for run in runs} <= set(server.files)
@@ -114,3 +116,55 @@ def test_concurrent_imports_hold_package_once(server: ForkServer, tmp_path: Path
     assert server.run("import", path, count=4)[1] == [0, 0, 0, 0]
     [run] = held_runs(server)
     assert server.files == [f"{run.id}.zip"]
+
+
+def build_package(version: str, without_users: range) -> PackageBuilder:
+    """Return a package. Versions differ in every second user, and in the users that are missing."""
+    package = PackageBuilder().set("orgs", "org-3", name=f"School {version}")
+    template = package.row("users", "pupil-2")
+    for number in range(USERS):
+        if number not in without_users:
+            name = version if number % 2 else "Same"
+            user = {"sourcedId": f"u-{number}", "username": f"u{number}", "givenName": name}
+            package.rows["users"].append(template | user)
+    return package
+
+
+def check_url(url: str) -> IntegrityReport:
+    if not store_exists(url):
+        return empty_report()
+    with open_store(url, COLLECTIONS) as store:
+        return check_store(store)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """Two packages, neither of which exceeds a change threshold after the other."""
+    return [
+        build_package("a", range(90)).zip(tmp_path / "a.zip"),
+        build_package("b", range(910, USERS)).zip(tmp_path / "b.zip"),
+    ]
+
+
+@pytest.mark.parametrize("backend_on_disk", ["json", "sqlite"])
+def test_killed_import_leaves_old_or_new_roster(backend_on_disk: str, paths: list[Path], tmp_path: Path) -> None:
+    digests = [empty_report().digest]
+    with open_store("memory:", COLLECTIONS) as store:
+        for path in paths:
+            assert import_package(store, "default", path, ImportOptions()).state == "committed"
+            digests.append(check_store(store).digest)
+    with fork_server(tmp_path, backend_on_disk) as server:
+        for path, before, after in zip(paths, digests, digests[1:], strict=False):
+            kill_imports(server, path, before, after)
+
+
+def kill_imports(server: ForkServer, path: Path, before: str, after: str) -> None:
+    """Kill imports of a package, check the store after each, and leave the store with the package in it."""
+    server.save()
+    for _ in server.kill_repeatedly("import", path, IMPORT_KILLS // 2):
+        report = check_url(server.url)
+        assert report.problems == []
+        assert report.digest in (before, after)
+    server.reset()
+    assert server.run("import", path)[1] == [0]
+    assert check_url(server.url).digest == after

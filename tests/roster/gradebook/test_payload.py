@@ -1,0 +1,80 @@
+"""Payloads of grade tools: normalized values, and errors that name the invalid member."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backends import Backend
+from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
+from chalk_flask.roster.gradebook.writes import InvalidPayloadError
+from chalk_flask.roster.verify.checker import check_store
+from tests.roster.conftest import bodies
+from tests.roster.gradebook.conftest import ITEM, RESULT, get, put
+
+
+@pytest.mark.reading("W-03", "W-04", "W-06")
+@pytest.mark.parametrize(
+    ("name", "payload", "message"),
+    [
+        ("lineItems", {**ITEM, "class": {"sourcedId": "nope"}}, "class: there is no class with the id 'nope'"),
+        ("lineItems", {**ITEM, "category": {"sourcedId": "class-1"}}, "category: there is no category"),
+        ("lineItems", {**ITEM, "gradingPeriod": {"sourcedId": "x"}}, "gradingPeriod: there is no academicSession"),
+        ("lineItems", {**ITEM, "class": {"sourcedId": "class-1", "type": "org"}}, "class: 'org' is not the type"),
+        ("lineItems", {**ITEM, "class": "class-1"}, "class: 'class-1' is not a reference"),
+        ("lineItems", {**ITEM, "class": {}}, "class: None is not text"),
+        ("lineItems", {**ITEM, "class": {"sourcedId": 5}}, "class: 5 is not text"),
+        ("lineItems", {**ITEM, "resultValueMin": 11}, "resultValueMin: 11 is greater than resultValueMax 10.5"),
+        ("lineItems", {**ITEM, "resultValueMax": "many"}, "resultValueMax: 'many' is not a base-10 number"),
+        ("lineItems", {**ITEM, "resultValueMax": True}, "resultValueMax: True is not a number"),
+        ("lineItems", {**ITEM, "title": ["x"]}, r"title: \['x'\] is not text"),
+        ("lineItems", {**ITEM, "title": "", "dueDate": None}, "title is required; dueDate is required"),
+        ("lineItems", {**ITEM, "dueDate": "soon"}, "dueDate: 'soon' is not a date-time"),
+        ("lineItems", {**ITEM, "status": "gone"}, "status: 'gone' is not one of: active, tobedeleted"),
+        ("lineItems", {**ITEM, "metadata": "x"}, "metadata: 'x' is not an object"),
+        ("results", {**RESULT, "lineItem": {"sourcedId": "cat-1"}}, "lineItem: there is no lineItem"),
+        ("results", {**RESULT, "student": {"sourcedId": "Pupil-1"}}, "student: there is no user"),
+        ("results", {**RESULT, "student": {"sourcedId": "pupil-1", "type": "teacher"}}, "student: 'teacher' is not"),
+        ("results", {**RESULT, "score": None}, "score is required"),
+        ("results", {**RESULT, "score": None, "scoreStatus": "not submitted"}, "score is required"),
+        ("results", {**RESULT, "scoreStatus": "graded"}, "scoreStatus: 'graded' is not one of"),
+        ("results", {**RESULT, "scoreDate": "2026-02-30"}, "scoreDate: '2026-02-30' is not a calendar date"),
+        ("results", {}, "lineItem is required; student is required; scoreStatus is required; scoreDate is required"),
+        ("categories", {}, "title is required"),
+    ],
+)
+def test_invalid_payload_is_rejected_with_member_name(
+    roster: Backend, name: str, payload: dict[str, Any], message: str
+) -> None:
+    before = bodies(roster)
+    with pytest.raises(InvalidPayloadError, match=message):
+        put(roster, name, "x", payload)
+    assert bodies(roster) == before
+
+
+@pytest.mark.reading("A-19", "W-03", "W-05", "W-06")
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({"score": 300}, {"score": 300}),
+        ({"score": -0.5}, {"score": -0.5}),
+        ({"score": "87.50"}, {"score": 87.5}),
+        ({"score": 80.0}, {"score": 80}),
+        ({"scoreStatus": "exempt"}, {"scoreStatus": "exempt", "score": 9.25}),
+        ({"scoreStatus": "exempt", "score": None}, {"scoreStatus": "exempt", "score": None}),
+        ({"comment": ""}, {"comment": None}),
+        ({"scoreDate": "2026-09-09T22:15:00.000Z"}, {"scoreDate": "2026-09-09"}),
+        ({"dateLastModified": "yesterday", "shoeSize": 44}, {"shoeSize": None}),
+        ({"student": {"sourcedId": "pupil-1", "type": "student", "href": "x"}}, {}),
+        ({"metadata": {"a": {"b": [1, None, {"c": ""}]}}}, {"metadata": {"a": {"b": [1, None, {"c": ""}]}}}),
+        ({"metadata": {"href": "/users/x", "\\/": "\\/"}}, {"metadata": {"href": "/users/x", "\\/": "\\/"}}),
+        ({"metadata": {}}, {"metadata": None}),
+    ],
+)
+def test_lenient_payload_is_normalized(roster: Backend, members: dict[str, Any], expected: dict[str, Any]) -> None:
+    put(roster, "results", "r", {**RESULT, **members})
+    record = get(roster, "results", "r")
+    assert {name: record.get(name) for name in expected} == expected
+    assert record["dateLastModified"] not in ("yesterday", NO_TIMESTAMP)
+    assert check_store(roster).problems == []
