@@ -32,9 +32,9 @@ from backends.base import (
     Transaction,
     Value,
 )
+from backends.batching import batched
 from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
 from backends.errors import IncompleteCopyError, StoreNotEmptyError
-from backends.iteration import batched
 from backends.query import (
     KEY,
     MATCH_ALL,

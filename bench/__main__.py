@@ -21,7 +21,7 @@ from bench.access import measure_bearer, measure_grade_writes, measure_limited_p
 from bench.district import MIN_USERS, write_package
 from bench.figures import Figure, describe_machine, format_row, format_table, missed_targets
 from bench.imports import measure_imports
-from bench.load import choose_load_tool
+from bench.load_generator import choose_load_tool
 from bench.reads import LoadSettings, measure_growth, measure_reads, measure_stream, measure_walk, save_bodies
 from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, run_command
 from bench.webhooks import measure_webhooks

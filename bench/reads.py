@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from bench.figures import Figure
-from bench.load import LoadTool, request_rate
+from bench.load_generator import LoadTool, request_rate
 from bench.servers import BenchmarkError, Server, memory_growth
 
 __all__ = [

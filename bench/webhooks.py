@@ -10,7 +10,7 @@ from typing import Final
 
 from backends import open_store
 from bench.figures import Figure
-from bench.load import response_times
+from bench.load_generator import response_times
 from bench.reads import LoadSettings
 from bench.servers import (
     CHALK,

@@ -32,7 +32,7 @@ from backends.base import (
     check_text,
     file_path,
 )
-from backends.jsonfile.folder import CURRENT_FILE, Folder, LoadedState
+from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
 from backends.memory.evaluator import State
 

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from backends.base import Page, Snapshot
+from backends.batching import batched
 from backends.errors import StorageUnavailableError
-from backends.iteration import batched
 from backends.query import KEY, MATCH_ALL, And, Compare, Key, Query, Where
 from backends.records import Collection, Record, Value
 from backends.sqlite.compiler import Compiler, Fragment, collections_read, quote_identifier, uses_range_index

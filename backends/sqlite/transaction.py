@@ -16,7 +16,7 @@ from typing import TypeAlias
 import orjson
 
 from backends.base import Transaction
-from backends.iteration import batched
+from backends.batching import batched
 from backends.records import Collection, Record, Value
 from backends.sqlite.bulk_insert import background_inserts
 from backends.sqlite.compiler import quote_identifier

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from backends import CONTROL, Backend, StorageError
 from chalk_flask.audit.events import record_event
 from chalk_flask.audit.log import FindAuditTenant
-from chalk_flask.background import BatchWriter
+from chalk_flask.batch_writer import BatchWriter
 
 __all__ = ["MAX_TRACKED_LOGINS", "LoginLog"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from chalk_flask.cli.formatting import format_table
+from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
     from chalk_flask.outbox import Attempt, Delivery, Subscription

@@ -198,8 +198,6 @@ class PackageBuilder:
         return _to_csv(header, [[row.get(column, "") for column in header] for row in self.rows[name]])
 
 
-
-
 def package_with_extra_users(
     numbers: Iterable[int], given_name: str = "Same", renamed: Iterable[int] = ()
 ) -> PackageBuilder:

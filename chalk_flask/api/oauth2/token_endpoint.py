@@ -17,7 +17,7 @@ from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from chalk_flask.api.oauth2.client_credentials import (
+from chalk_flask.api.oauth2.token_request import (
     ClientCredentials,
     SecretCredentials,
     parse_credentials,

@@ -26,7 +26,7 @@ from cryptography.fernet import Fernet
 from backends import Backend
 from chalk_flask.auth.clients.record import OAuthClient, StoredSecret
 from chalk_flask.auth.clients.store import COLLECTION
-from chalk_flask.auth.oauth1.nonces import NonceCache
+from chalk_flask.auth.oauth1.nonce_cache import NonceCache
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
 from chalk_flask.caching import VersionedCache
 from chalk_flask.permissions.principal import Principal

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from backends import Backend, StorageError, Transaction
 from chalk_flask.auth.tokens.record import ApiToken
-from chalk_flask.background import BatchWriter
+from chalk_flask.batch_writer import BatchWriter
 
 __all__ = ["LastUsedTracker"]
 

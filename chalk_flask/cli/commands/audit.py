@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_flask.cli.durations import timestamp_or_age
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
@@ -18,7 +19,6 @@ from chalk_flask.cli.options import (
     settings_from_options,
     settings_options,
 )
-from chalk_flask.cli.param_types import timestamp_or_age
 
 if TYPE_CHECKING:
     from chalk_flask.settings import Settings

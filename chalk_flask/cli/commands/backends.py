@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from chalk_flask.cli.errors import echo_result
-from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import as_json_option
+from chalk_flask.cli.table import format_table
 
 __all__ = ["backends_command"]
 

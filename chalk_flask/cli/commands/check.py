@@ -35,7 +35,7 @@ def check_command(tenant: str, as_json: bool, **options: Any) -> None:
     is reported as sound and is not created.
     """
     from backends import store_exists
-    from chalk_flask.roster.verify.checker import check_store, empty_report
+    from chalk_flask.roster.integrity.checker import check_store, empty_report
 
     settings = settings_from_options(options)
     check_configured_tenant(settings, tenant)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
+from chalk_flask.cli.durations import duration_or_zero
 from chalk_flask.cli.errors import CommandError, echo_result
-from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
@@ -22,8 +22,8 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.param_types import duration_or_zero
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
+from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
     from chalk_flask.auth.clients.record import OAuthClient

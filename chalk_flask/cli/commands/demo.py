@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.local_server import create_day_token, curl_command, open_service, run_server
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
     SERVICE_SETTINGS,
@@ -21,7 +22,6 @@ from chalk_flask.cli.options import (
     settings_options,
 )
 from chalk_flask.cli.package_import import exit_with, load_package
-from chalk_flask.cli.service import create_day_token, curl_command, open_service, run_server
 from chalk_flask.settings import describe_settings
 
 if TYPE_CHECKING:

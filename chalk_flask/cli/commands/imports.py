@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
-from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import as_json_option, check_tenant, settings_from_options, settings_options, tenant_option
 from chalk_flask.cli.package_import import ExistingTenantStore, current_user
 from chalk_flask.cli.progress import progress_line
+from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,8 +112,8 @@ def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
 def _open_store(settings: Settings, tenant: str) -> Iterator[tuple[RosterStore, Path]]:
     """Yield the store and its folder of held packages, after deleting expired ones. Raises CommandError."""
     from chalk_flask.roster.imports.approval import ApprovalError
-    from chalk_flask.roster.imports.held_files import store_folder
     from chalk_flask.roster.imports.hold import remove_expired
+    from chalk_flask.roster.imports.run_files import store_folder
     from chalk_flask.storage import LazyStore
 
     folder = store_folder(settings)

@@ -11,7 +11,6 @@ import click
 
 from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
 from chalk_flask.cli.errors import echo_result
-from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
@@ -22,6 +21,7 @@ from chalk_flask.cli.options import (
     tenant_option,
 )
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
+from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
     from chalk_flask.auth.jwt.issuers import IssuerStore, TrustedIssuer

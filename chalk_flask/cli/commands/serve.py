@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_flask.cli.local_server import create_day_token, curl_command, open_service, run_server
 from chalk_flask.cli.options import DEFAULT_TENANT, IMPORT_SETTINGS, SERVICE_SETTINGS, settings_options
 from chalk_flask.cli.package_import import exit_with, load_package
-from chalk_flask.cli.service import create_day_token, curl_command, open_service, run_server
 
 if TYPE_CHECKING:
     from backends import Backend

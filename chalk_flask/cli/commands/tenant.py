@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
-from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
     as_json_option,
@@ -17,6 +16,7 @@ from chalk_flask.cli.options import (
     settings_from_options,
     settings_options,
 )
+from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
     from backends import Backend
@@ -146,7 +146,7 @@ def delete(name: str, yes: bool, as_json: bool, **options: Any) -> None:
     """
     if as_json and not yes:
         raise click.UsageError("--json requires --yes, because it cannot ask for confirmation")
-    from chalk_flask.roster.imports.held_files import remove_tenant, store_folder
+    from chalk_flask.roster.imports.run_files import remove_tenant, store_folder
 
     settings = settings_from_options(options)
     with _tenant_store(settings) as tenants:

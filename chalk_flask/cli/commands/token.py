@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
+from chalk_flask.cli.durations import duration
 from chalk_flask.cli.errors import echo_result
-from chalk_flask.cli.formatting import format_table
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
@@ -21,8 +21,8 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.param_types import duration
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
+from chalk_flask.cli.table import format_table
 from chalk_flask.times import utc_now
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials
+from chalk_flask.cli.durations import duration_or_zero, timestamp_or_age
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
@@ -19,7 +20,6 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.param_types import duration_or_zero, timestamp_or_age
 from chalk_flask.cli.webhook_formatting import attempt_text, created_text, list_text, rotated_text, show_text
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backends import Transaction
-from chalk_flask.roster.imports import held_files, history, hold
+from chalk_flask.roster.imports import history, hold, run_files
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.importer import run_once
 from chalk_flask.roster.imports.job import AlreadyDecided, ImportJob, OnCommit, Progress, RosterChanged, throttled
@@ -49,7 +49,7 @@ def approve(
     folder = _folder(options)
     run = _approvable_run(store, tenant, run_id, now or utc_now(), options)
     held_options = options.as_held(run.options)
-    path = held_files.held_package_path(folder, tenant, run_id)
+    path = run_files.held_package_path(folder, tenant, run_id)
     _check_bytes(run, path, held_options.limits.size)
     job = ImportJob(
         store,
@@ -100,7 +100,7 @@ def discard(
         history.store_run(transaction, run, now)
         if on_commit:
             on_commit(run, transaction)
-    _remove(held_files.held_package_path(folder, tenant, run_id))
+    _remove(run_files.held_package_path(folder, tenant, run_id))
     hold.remove_expired(store, folder)
     return run
 

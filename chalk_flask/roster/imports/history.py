@@ -16,7 +16,7 @@ from typing import Any, cast
 import orjson
 
 from backends import MATCH_ALL, And, Compare, In, Query, Record, Snapshot, Transaction, Where
-from chalk_flask.roster.imports import held_files
+from chalk_flask.roster.imports import run_files
 from chalk_flask.roster.imports.report import ImportReport, State
 from chalk_flask.roster.package.problems import without_values
 from chalk_flask.times import format_timestamp, utc_now
@@ -125,7 +125,7 @@ def find_run(snapshot: Snapshot, run_id: str) -> ImportRun | None:
 
 def find_rejected_run(folder: Path, tenant: str, run_id: str) -> ImportRun | None:
     """Return the rejected run with this id. Raises OSError."""
-    return next((run for run in _rejected_runs(held_files.folder_for(folder, tenant)) if run.id == run_id), None)
+    return next((run for run in _rejected_runs(run_files.folder_for(folder, tenant)) if run.id == run_id), None)
 
 
 def find_same_package(
@@ -147,8 +147,8 @@ def store_run(transaction: Transaction, run: ImportRun, time: datetime) -> None:
 
 def store_rejected_run(folder: Path, run: ImportRun) -> None:
     """Write the file of a rejected run, and delete old ones. Raises OSError."""
-    tenant_folder = held_files.folder_for(folder, run.tenant)
-    held_files.write_file(tenant_folder / f"{run.id}.json", run.encode())
+    tenant_folder = run_files.folder_for(folder, run.tenant)
+    run_files.write_file(tenant_folder / f"{run.id}.json", run.encode())
     newest_first = sorted(_rejected_runs(tenant_folder), key=lambda run: run.started, reverse=True)
     oldest = format_timestamp(utc_now() - RETENTION)
     for index, stored_run in enumerate(newest_first):
@@ -159,7 +159,7 @@ def store_rejected_run(folder: Path, run: ImportRun) -> None:
 def list_runs(snapshot: Snapshot, folder: Path, tenant: str) -> list[ImportRun]:
     """Return all runs of a tenant, stored and rejected, oldest first. Raises OSError."""
     oldest = format_timestamp(utc_now() - RETENTION)
-    runs = [*_stored_runs(snapshot, MATCH_ALL), *_rejected_runs(held_files.folder_for(folder, tenant))]
+    runs = [*_stored_runs(snapshot, MATCH_ALL), *_rejected_runs(run_files.folder_for(folder, tenant))]
     return sorted((run for run in runs if run.started >= oldest), key=lambda run: (run.started, run.id))
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backends import StorageError
-from chalk_flask.roster.imports import held_files, history
+from chalk_flask.roster.imports import history, run_files
 from chalk_flask.roster.imports.job import ImportJob, RosterChanged, no_callback
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.checksum import PackageChecksum, checksum_of_packed_folder, package_checksum
@@ -33,8 +33,8 @@ def job_on_copy(job: ImportJob) -> Iterator[ImportJob]:
     folder = job.options.folder
     if folder is None:
         raise FileNotFoundError(None, "there is no folder for held packages")
-    tenant_folder = held_files.folder_for(folder, job.tenant)
-    with held_files.folder_lock(tenant_folder), held_files.copy_package(job.path, tenant_folder, job.run) as copy:
+    tenant_folder = run_files.folder_for(folder, job.tenant)
+    with run_files.folder_lock(tenant_folder), run_files.copy_package(job.path, tenant_folder, job.run) as copy:
         sha256 = checksum_of_packed_folder(copy) if job.path.is_dir() else None
         yield replace(job, path=copy, is_copy=True, package_sha256=sha256)
 
@@ -67,7 +67,7 @@ def _path_of_copy(job: ImportJob, run_id: str) -> Path:
 
 def _place_copy(job: ImportJob, report: ImportReport) -> None:
     try:
-        held_files.move_into_place(job.path, _path_of_copy(job, job.run))
+        run_files.move_into_place(job.path, _path_of_copy(job, job.run))
     except OSError as error:
         reject_unholdable(report, error)
         raise PackageRejected from error
@@ -110,7 +110,7 @@ def remove_expired(store: RosterStore, folder: Path | None, now: datetime | None
 
     if folder is not None:
         with contextlib.suppress(StorageError):
-            held_files.remove_unused(folder, runs_to_keep, (time - history.RETENTION).timestamp())
+            run_files.remove_unused(folder, runs_to_keep, (time - history.RETENTION).timestamp())
 
 
 def _reason(error: OSError) -> str:

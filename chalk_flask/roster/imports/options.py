@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import chalk_flask
-from chalk_flask.roster.imports.held_files import store_folder
+from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds
 from chalk_flask.roster.package.archive import ArchiveLimits
 from chalk_flask.settings import Settings

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS, Consumer
 from tests.support.small_roster import fill

@@ -18,7 +18,7 @@ from backends import Backend
 from chalk_flask.auth.clients.record import OAuthClient
 from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.auth.oauth1 import verifier as verifier_module
-from chalk_flask.auth.oauth1.nonces import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS
+from chalk_flask.auth.oauth1.nonce_cache import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier, SignedRequest
 from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher
 from chalk_flask.permissions.principal import Principal

@@ -19,7 +19,7 @@ from backends.base import Snapshot
 from chalk_flask import create_app
 from chalk_flask.cli import main
 from chalk_flask.roster.changes.sequence import last_sequence
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import Run
 from tests.conftest import services_of, url_in

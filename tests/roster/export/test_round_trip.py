@@ -16,7 +16,7 @@ from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.imports import ImportOptions, import_package
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects, rejection_errors
 from tests.roster.export.test_exporter import active_bodies, export, read_csv

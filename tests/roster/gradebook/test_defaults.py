@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends import Backend
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from tests.roster.conftest import Load
 from tests.roster.gradebook.conftest import ITEM_WITHOUT_DEFAULTS, delete, get, note_keys, put
 from tests.support.packages import PackageBuilder

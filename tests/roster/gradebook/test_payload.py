@@ -9,7 +9,7 @@ import pytest
 from backends import Backend
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.roster.gradebook.writes import InvalidPayloadError
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from tests.roster.conftest import bodies
 from tests.roster.gradebook.conftest import ITEM, RESULT, get, put
 

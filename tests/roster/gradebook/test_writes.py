@@ -13,7 +13,7 @@ from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.roster.gradebook.writes import InvalidPayloadError, RecordNotFoundError, WriteResult
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_epoch_seconds
 from tests.roster.conftest import Load, bodies, changed_ids, objects, timestamp_of

@@ -13,8 +13,8 @@ from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.approval import ApprovalError, approve, discard
 from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.thresholds import DISABLED
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.roster.package.archive import ArchiveLimits
-from chalk_flask.roster.verify.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
 from tests.roster.imports.conftest import held_packages, hold_package, import_zip, revision

@@ -11,7 +11,7 @@ from backends import Backend, Snapshot, Transaction
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.report import ImportReport
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import RosterStore
 from tests.roster.conftest import Load, bodies, changed_ids, objects, referenced_ids
 from tests.support.packages import CSV_PACKAGES, ROWS, PackageBuilder

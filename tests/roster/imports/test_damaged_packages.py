@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, import_package
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
 from tests.support.packages import HEADERS, ROWS, PackageBuilder

@@ -11,7 +11,7 @@ from backends import Backend, open_store
 from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, import_package
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, changed_ids, objects, rejection_errors
 from tests.support.packages import ROWS, PackageBuilder, Row, deleted_row, delta_package, small_row

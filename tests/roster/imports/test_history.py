@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from backends import Backend, Transaction, open_store
-from chalk_flask.roster.imports import ImportOptions, held_files, history, import_package
+from chalk_flask.roster.imports import ImportOptions, history, import_package, run_files
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.report import ImportReport
@@ -188,12 +188,12 @@ def test_number_of_rejected_runs_is_limited(
 
 def test_stores_have_different_folders(tmp_path: Path) -> None:
     folders = {
-        held_files.store_folder(Settings(storage=url, data=str(tmp_path)))
+        run_files.store_folder(Settings(storage=url, data=str(tmp_path)))
         for url in ("sqlite:///a.db", "sqlite:///b.db", "json:///a.db", "odd://me:secret@host/a", "memory:")
     }
     assert len(folders) == 5
-    assert held_files.store_folder(Settings(storage=f"sqlite:///{Path.cwd()}/a.db", data=str(tmp_path))) in folders
-    assert held_files.store_folder(Settings(storage="odd://me:other@host/a", data=str(tmp_path))) in folders
+    assert run_files.store_folder(Settings(storage=f"sqlite:///{Path.cwd()}/a.db", data=str(tmp_path))) in folders
+    assert run_files.store_folder(Settings(storage="odd://me:other@host/a", data=str(tmp_path))) in folders
 
 
 def test_next_import_removes_files_of_a_crash(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_next_import_removes_files_of_a_crash(store: Backend, options: ImportOpt
     import_zip(store, PackageBuilder().set("users", "pupil-1", enabledUser="perhaps"), options, tmp_path)
     names = {path.name for path in file.parent.iterdir() if path.suffix != ".json"}
     assert names == {f"{report.run}.zip", "notes.zip", ".lock"}
-    assert held_files.remove_tenant(options.folder or tmp_path, "default") == 1
+    assert run_files.remove_tenant(options.folder or tmp_path, "default") == 1
     assert [path.name for path in file.parent.iterdir()] == ["notes.zip"]
 
 

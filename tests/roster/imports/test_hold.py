@@ -14,7 +14,7 @@ from flask import Flask
 from backends import Backend, open_store
 from chalk_flask.roster.imports import ImportOptions, history, import_package
 from chalk_flask.roster.imports.approval import discard
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import services_of, url_in
 from tests.roster.conftest import bodies

@@ -15,7 +15,7 @@ import pytest
 from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.roster.imports import ImportOptions
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, objects

@@ -12,7 +12,7 @@ from chalk_flask.oneroster.resource_type import with_timestamp, without_timestam
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.imports import ImportOptions
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.times import format_epoch_seconds
 from tests.roster.conftest import Load, bodies, objects
 from tests.support.packages import PackageBuilder

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from backends import Backend, open_store
 from chalk_flask.cli import main
 from chalk_flask.roster.imports import ImportOptions, import_package
-from chalk_flask.roster.verify.checker import check_store
+from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.support.packages import PackageBuilder

@@ -14,8 +14,8 @@ import pytest
 from backends import Backend, Record, open_store
 from chalk_flask.oneroster.resource_type import with_timestamp, without_timestamp
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
-from chalk_flask.roster.verify.canonical_form import CanonicalForm
-from chalk_flask.roster.verify.checker import IntegrityReport, check_store, empty_report
+from chalk_flask.roster.integrity.canonical_form import CanonicalForm
+from chalk_flask.roster.integrity.checker import IntegrityReport, check_store, empty_report
 from chalk_flask.storage import COLLECTIONS
 
 BASE = {"status": "active", "dateLastModified": "2031-05-02T08:00:00.000Z"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalk_flask.auth.oauth1.nonces import MAX_AGE_SECONDS, NonceCache
+from chalk_flask.auth.oauth1.nonce_cache import MAX_AGE_SECONDS, NonceCache
 
 NOW = 1_000_000
 
