@@ -19,7 +19,8 @@ nitpicky = True
 
 html_theme = "furo"
 html_title = "Chalk Flask"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_show_copyright = False
 html_show_sourcelink = False
 html_use_index = False

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 TUTORIALS = {
     "README.md": ('{"orgs":[{"sourcedId":', "Listening on"),
-    "docs/tutorials/operator.md": ("The store is sound.", '{"orgs":[{"sourcedId":', "Listening on"),
+    "docs/tutorials/operator.md": ("The store is valid.", '{"orgs":[{"sourcedId":', "Listening on"),
     "docs/tutorials/app-developer.md": ('{"users":[{"sourcedId":', '"title":"Quizzes"', '"changes":[{'),
 }
 """Documents with shell blocks, and texts that their output must contain."""
