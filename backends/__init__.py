@@ -101,9 +101,9 @@ ENTRY_POINT_GROUP = "chalk_flask.backends"
 
 # Imported on first use, so that a process imports only the backend that it opens.
 BUILT_IN_BACKENDS = {
-    "json": "backends.jsonfile.backend:JSONFileBackend",
-    "memory": "backends.memory.backend:MemoryBackend",
-    "sqlite": "backends.sqlite.backend:SQLiteBackend",
+    "json": "backends.jsonfile:JSONFileBackend",
+    "memory": "backends.memory:MemoryBackend",
+    "sqlite": "backends.sqlite:SQLiteBackend",
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
