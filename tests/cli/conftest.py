@@ -1,22 +1,29 @@
-"""Commands as a script runs them: in a folder of their own, without anybody's settings."""
+"""Fixtures that run commands in an empty folder, without CHALK_ variables of the environment."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import pytest
 from click.testing import CliRunner
 
 from chalk_flask.cli import main
 from tests.support.paths import ROOT
+
+SAMPLE = Path(str(files("chalk_flask.demo")))
+"""Package with the sample district."""
 
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")} | {
     "PYTHONPATH": str(ROOT),
@@ -25,8 +32,8 @@ ENVIRON = {name: value for name, value in os.environ.items() if not name.startsw
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a command printed and how it ended."""
+class CommandResult:
+    """Output and exit code of a command."""
 
     code: int
     out: str
@@ -34,46 +41,69 @@ class Ran:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The one object on stdout."""
+        """JSON object on stdout."""
         data = json.loads(self.out)
         assert isinstance(data, dict)
         return data
 
 
-Run: TypeAlias = Callable[..., Ran]
-Start: TypeAlias = Callable[..., Any]
+RunCommand: TypeAlias = Callable[..., CommandResult]
+StartCommand: TypeAlias = Callable[..., Any]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process, in an empty folder."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    """RunCommand a command in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     for name in set(os.environ) - set(ENVIRON):
         monkeypatch.delenv(name)
 
-    def ran(*words: str | Path, env: dict[str, str] | None = None) -> Ran:
-        result = CliRunner().invoke(main, [str(word) for word in words], env=env, prog_name="chalk-flask")
+    def execute(*args: str | Path, env: dict[str, str] | None = None) -> CommandResult:
+        result = CliRunner().invoke(main, [str(arg) for arg in args], env=env, prog_name="chalk-flask")
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return Ran(result.exit_code, result.stdout, result.stderr)
+        return CommandResult(result.exit_code, result.stdout, result.stderr)
 
-    return ran
+    return execute
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """Start a command as a process of its own; it is killed in the end if it is still there."""
+def start(tmp_path: Path) -> StartCommand:
+    """StartCommand a command as a process of its own; it is killed in the end if it is still there."""
 
     @contextmanager
-    def started(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
-        command = [sys.executable, "-m", "chalk_flask", *map(str, words)]
+    def process(*args: str | Path) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "chalk_flask", *map(str, args)]
         with subprocess.Popen(
             command, cwd=tmp_path, env=ENVIRON, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
+        ) as child:
             try:
-                yield process
+                yield child
             finally:
-                if process.poll() is None:
-                    process.kill()
+                if child.poll() is None:
+                    child.kill()
 
-    return started
+    return process
+
+
+def read_until(stream: IO[str] | None, pattern: str) -> re.Match[str]:
+    """Read the output of a process up to the line that matches."""
+    assert stream is not None
+    for line in stream:
+        if match := re.search(pattern, line):
+            return match
+    raise AssertionError(f"the process ended without printing {pattern}")
+
+
+def stop_process(process: subprocess.Popen[str]) -> int:
+    """Send SIGTERM and return the exit code."""
+    process.send_signal(signal.SIGTERM)
+    return process.wait(20)
+
+
+def get_json(url: str, token: str) -> dict[str, list[dict[str, object]]]:
+    """Send a request with the token and return the response body."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=20) as response:
+        body: dict[str, list[dict[str, object]]] = json.load(response)
+    return body

@@ -1,4 +1,4 @@
-"""OAuth clients from the command line."""
+"""Commands `client`: OAuth clients with a secret or a key."""
 
 from __future__ import annotations
 
@@ -14,154 +14,153 @@ from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, DEFAULT, ROSTER, sort_scopes
 from chalk_flask.storage import COLLECTIONS
-from tests.cli.conftest import Ran, Run
+from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.keys import ec_key, make_jwks, rsa_key
 
 
-def create(run: Run, *words: str | Path) -> Ran:
-    ran = run("client", "create", "--label", "Learning platform", "--json", *words)
-    assert ran.code == 0, ran.err
-    return ran
+def create(run: RunCommand, *args: str | Path) -> CommandResult:
+    result = run("client", "create", "--label", "Learning platform", "--json", *args)
+    assert result.code == 0, result.err
+    return result
 
 
-def right(client_id: str, secret: str, folder: Path) -> bool:
+def is_valid(client_id: str, secret: str, folder: Path) -> bool:
     with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store:
         return ClientStore(store).authenticate(client_id, secret) is not None
 
 
-def test_a_created_client_is_one_object_and_its_secret_is_right(run: Run, tmp_path: Path) -> None:
-    made = create(run).json
-    assert list(made) == ["client_id", "client_secret", "tenant", "scopes"]
-    assert (made["tenant"], made["scopes"]) == ("default", sort_scopes(DEFAULT))
-    assert right(made["client_id"], made["client_secret"], tmp_path)
+def test_create_prints_an_object_with_a_working_secret(run: RunCommand, tmp_path: Path) -> None:
+    created = create(run).json
+    assert list(created) == ["client_id", "client_secret", "tenant", "scopes"]
+    assert (created["tenant"], created["scopes"]) == ("default", sort_scopes(DEFAULT))
+    assert is_valid(created["client_id"], created["client_secret"], tmp_path)
 
 
-def test_for_a_person_the_secret_is_shown_once_and_said_to_be(run: Run, tmp_path: Path) -> None:
-    ran = run("client", "create", "--label", "Learning platform")
-    shown = dict(line.split(maxsplit=1) for line in ran.out.splitlines()[:2])
-    assert right(shown["client_id"], shown["client_secret"], tmp_path)
-    assert "The secret is shown only this once" in ran.out
+def test_create_as_text_warns_that_the_secret_is_shown_once(run: RunCommand, tmp_path: Path) -> None:
+    result = run("client", "create", "--label", "Learning platform")
+    shown = dict(line.split(maxsplit=1) for line in result.out.splitlines()[:2])
+    assert is_valid(shown["client_id"], shown["client_secret"], tmp_path)
+    assert "The secret is shown only this once" in result.out
 
 
-@pytest.mark.parametrize(("words", "scopes"), [(["--scope", "all"], list(ALL)), (["--scope", ROSTER], [ROSTER])])
-def test_scopes_are_asked_for_as_for_tokens(words: list[str], scopes: list[str], run: Run) -> None:
-    assert create(run, *words).json["scopes"] == scopes
+@pytest.mark.parametrize(("args", "scopes"), [(["--scope", "all"], list(ALL)), (["--scope", ROSTER], [ROSTER])])
+def test_create_accepts_scopes_as_for_tokens(args: list[str], scopes: list[str], run: RunCommand) -> None:
+    assert create(run, *args).json["scopes"] == scopes
     assert run("client", "create", "--label", "x", "--scope", "roster").code == 2
 
 
-def test_a_client_is_for_the_tenant_that_is_named(run: Run) -> None:
+def test_create_requires_an_existing_tenant(run: RunCommand) -> None:
     assert run("client", "create", "--label", "x", "--tenant", "north").code == 1
     run("tenant", "create", "north")
     assert create(run, "--tenant", "north").json["tenant"] == "north"
 
 
-def test_a_client_carries_limits(run: Run, tmp_path: Path) -> None:
-    made = create(run, "--restrict-org", "o-1", "--redact", "email").json
-    assert made["limits"] == {"orgs": ["o-1"], "redacted": ["email"]}
+def test_create_stores_access_restrictions(run: RunCommand, tmp_path: Path) -> None:
+    created = create(run, "--restrict-org", "o-1", "--redact", "email").json
+    assert created["limits"] == {"orgs": ["o-1"], "redacted": ["email"]}
     with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
         [record] = ClientStore(store).list()
     assert record.principal.restrictions == AccessRestrictions(orgs=frozenset({"o-1"}), redacted=frozenset({"email"}))
 
 
-def test_a_client_with_a_key_has_no_secret(run: Run, tmp_path: Path) -> None:
+def test_client_with_a_key_has_no_secret_and_cannot_rotate(run: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "jwks.json").write_bytes(make_jwks(rsa_key("a"), ec_key("a")))
     (tmp_path / "key.pem").write_bytes(ec_key("a").as_pem(private=False))
-    for words in (["--jwks-file", "jwks.json"], ["--public-key", "key.pem"]):
-        assert create(run, *words).json["client_secret"] is None
+    for args in (["--jwks-file", "jwks.json"], ["--public-key", "key.pem"]):
+        assert create(run, *args).json["client_secret"] is None
     listed = run("client", "list", "--json").json["clients"]
-    assert [each["auth"] for each in listed] == ["private_key_jwt"] * 2
-    ran = run("client", "rotate", listed[0]["id"], "--json")
-    assert (ran.code, ran.json["error"]) == (1, "refused")
+    assert [client["auth"] for client in listed] == ["private_key_jwt"] * 2
+    result = run("client", "rotate", listed[0]["id"], "--json")
+    assert (result.code, result.json["error"]) == (1, "refused")
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", ec_key("a").as_pem(private=True), b" " * (1024 * 1024 + 1)], ids=len)
-def test_a_file_without_a_public_key_is_refused_and_creates_nothing(content: bytes, run: Run, tmp_path: Path) -> None:
+def test_key_file_without_a_public_key_is_rejected(content: bytes, run: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     for option in ("--jwks-file", "--public-key"):
-        ran = run("client", "create", "--label", "x", "--json", option, "file")
-        assert (ran.code, ran.json["error"]) == (1, "refused")
-        assert "file" in ran.json["message"]
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+        result = run("client", "create", "--label", "x", "--json", option, "file")
+        assert (result.code, result.json["error"]) == (1, "refused")
+        assert "file" in result.json["message"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_that_is_not_there_is_named(run: Run) -> None:
-    ran = run("client", "create", "--label", "x", "--jwks-file", "nowhere.json")
-    assert ran.code == 1
-    assert "nowhere.json" in ran.err
+def test_missing_key_file_is_named(run: RunCommand) -> None:
+    result = run("client", "create", "--label", "x", "--jwks-file", "nowhere.json")
+    assert result.code == 1
+    assert "nowhere.json" in result.err
     assert run("client", "create", "--label", "x", "--jwks-file", "a", "--public-key", "b").code == 2
 
 
-def test_a_store_that_keeps_nothing_makes_no_client(run: Run) -> None:
-    ran = run("client", "create", "--label", "x", "--storage", "memory:")
-    assert ran.code == 1
-    assert "memory: loses its data when this command ends" in ran.err
+def test_create_in_memory_is_rejected(run: RunCommand) -> None:
+    result = run("client", "create", "--label", "x", "--storage", "memory:")
+    assert result.code == 1
+    assert "memory: loses its data when this command ends" in result.err
 
 
-def test_the_list_never_shows_a_secret_or_its_hash(run: Run) -> None:
-    made = create(run).json
-    hashed = sha256(made["client_secret"].encode()).hexdigest()
-    for ran in (run("client", "list", "--json"), run("client", "list")):
-        assert made["client_id"] in ran.out
-        assert made["client_secret"] not in ran.out
-        assert hashed not in ran.out
+def test_list_contains_neither_secret_nor_hash(run: RunCommand) -> None:
+    created = create(run).json
+    hashed = sha256(created["client_secret"].encode()).hexdigest()
+    for result in (run("client", "list", "--json"), run("client", "list")):
+        assert created["client_id"] in result.out
+        assert created["client_secret"] not in result.out
+        assert hashed not in result.out
     [listed] = run("client", "list", "--json").json["clients"]
     assert (listed["label"], listed["state"], listed["auth"]) == ("Learning platform", "active", "client_secret")
 
 
-def test_a_list_of_nothing_creates_nothing(run: Run, tmp_path: Path) -> None:
+def test_list_without_a_store_is_empty_and_creates_nothing(run: RunCommand, tmp_path: Path) -> None:
     assert run("client", "list", "--json").json == {"clients": []}
     assert "There are no clients" in run("client", "list").out
     for verb in ("revoke", "rotate"):
-        ran = run("client", verb, "nobody", "--json")
-        assert (ran.code, ran.json["error"]) == (1, "refused")
+        result = run("client", verb, "unknown", "--json")
+        assert (result.code, result.json["error"]) == (1, "refused")
     assert not list(tmp_path.iterdir())
 
 
-def test_after_a_rotation_both_secrets_are_right_for_the_overlap(run: Run, tmp_path: Path) -> None:
-    made = create(run).json
-    rotated = run("client", "rotate", made["client_id"], "--overlap", "2h", "--json").json
-    assert (rotated["client_id"], rotated["scopes"]) == (made["client_id"], made["scopes"])
+def test_rotate_keeps_both_secrets_valid_for_the_overlap(run: RunCommand, tmp_path: Path) -> None:
+    created = create(run).json
+    rotated = run("client", "rotate", created["client_id"], "--overlap", "2h", "--json").json
+    assert (rotated["client_id"], rotated["scopes"]) == (created["client_id"], created["scopes"])
     until = datetime.fromisoformat(rotated["former_valid_until"])
     assert abs(until - datetime.now(UTC) - timedelta(hours=2)) < timedelta(minutes=1)
-    for each in (made, rotated):
-        assert right(made["client_id"], each["client_secret"], tmp_path)
+    for secret in (created["client_secret"], rotated["client_secret"]):
+        assert is_valid(created["client_id"], secret, tmp_path)
 
 
-def test_a_day_is_the_overlap_when_none_is_asked_for(run: Run) -> None:
+def test_rotate_has_an_overlap_of_one_day_by_default(run: RunCommand) -> None:
     rotated = run("client", "rotate", create(run).json["client_id"], "--json").json
     until = datetime.fromisoformat(rotated["former_valid_until"])
     assert abs(until - datetime.now(UTC) - timedelta(days=1)) < timedelta(minutes=1)
 
 
-def test_without_an_overlap_the_former_secret_ends_at_once(run: Run, tmp_path: Path) -> None:
-    made = create(run).json
-    rotated = run("client", "rotate", made["client_id"], "--overlap", "0s", "--json").json
+def test_rotate_with_overlap_0s_ends_the_former_secret(run: RunCommand, tmp_path: Path) -> None:
+    created = create(run).json
+    rotated = run("client", "rotate", created["client_id"], "--overlap", "0s", "--json").json
     assert "former_valid_until" not in rotated
-    assert not right(made["client_id"], made["client_secret"], tmp_path)
-    assert right(made["client_id"], rotated["client_secret"], tmp_path)
+    assert not is_valid(created["client_id"], created["client_secret"], tmp_path)
+    assert is_valid(created["client_id"], rotated["client_secret"], tmp_path)
 
 
-@pytest.mark.parametrize("span", ["", "24", "h", "-1h", "1.5h", "1 h"])
-def test_what_is_no_span_is_a_usage_error(span: str, run: Run) -> None:
-    ran = run("client", "rotate", "x", "--overlap", span)
-    assert ran.code == 2
-    assert "is not a duration" in ran.err
+def test_invalid_overlap_is_a_usage_error(run: RunCommand) -> None:
+    result = run("client", "rotate", "x", "--overlap", "24")
+    assert result.code == 2
+    assert "is not a duration" in result.err
 
 
-def test_a_revoked_client_opens_nothing_and_stays_in_the_list(run: Run, tmp_path: Path) -> None:
-    made = create(run).json
-    ran = run("client", "revoke", made["client_id"], "--json")
-    assert (ran.code, ran.json["state"]) == (0, "revoked")
-    assert not right(made["client_id"], made["client_secret"], tmp_path)
+def test_revoked_client_is_rejected_and_stays_in_the_list(run: RunCommand, tmp_path: Path) -> None:
+    created = create(run).json
+    result = run("client", "revoke", created["client_id"], "--json")
+    assert (result.code, result.json["state"]) == (0, "revoked")
+    assert not is_valid(created["client_id"], created["client_secret"], tmp_path)
     assert run("client", "list", "--json").json["clients"][0]["state"] == "revoked"
-    assert run("client", "rotate", made["client_id"]).code == 1
+    assert run("client", "rotate", created["client_id"]).code == 1
 
 
-def test_no_secret_stands_in_a_file(run: Run, tmp_path: Path) -> None:
-    made = create(run).json
-    rotated = run("client", "rotate", made["client_id"], "--json").json
-    files = [each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()]
+def test_no_file_contains_a_secret(run: RunCommand, tmp_path: Path) -> None:
+    created = create(run).json
+    rotated = run("client", "rotate", created["client_id"], "--json").json
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert files
-    for each in (made, rotated):
-        assert not any(each["client_secret"].encode() in content for content in files)
-    assert json.dumps(made["client_id"]).strip('"').encode() in b"".join(files)
+    for client in (created, rotated):
+        assert not any(client["client_secret"].encode() in content for content in files)
+    assert json.dumps(created["client_id"]).strip('"').encode() in b"".join(files)

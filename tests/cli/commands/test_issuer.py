@@ -1,4 +1,4 @@
-"""Issuers from the command line."""
+"""Commands `issuer`: trusted issuers of JWTs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backends import open_store
 from chalk_flask.auth.jwt.verifier import JwtVerifier
 from chalk_flask.permissions.scopes import DEFAULT, GRADEBOOK, ROSTER, sort_scopes
 from chalk_flask.storage import COLLECTIONS
-from tests.cli.conftest import Ran, Run
+from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.keys import AUDIENCE, ISSUER, make_jwks, rsa_key, sign_jwt
 
 KEY = rsa_key("old")
@@ -25,31 +25,41 @@ def keys(tmp_path: Path) -> Path:
     return path
 
 
-def add(run: Run, *words: str | Path) -> Ran:
-    ran = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--json", *words)
-    assert ran.code == 0, ran.err
-    return ran
+def add(run: RunCommand, *args: str | Path) -> CommandResult:
+    result = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--json", *args)
+    assert result.code == 0, result.err
+    return result
 
 
-def opens(token: str, folder: Path) -> bool:
+def is_accepted(token: str, folder: Path) -> bool:
     with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store:
         return JwtVerifier(store).authenticate(token)[0] is not None
 
 
-def test_an_added_issuer_is_one_object_and_its_tokens_open(run: Run, keys: Path, tmp_path: Path) -> None:
-    made = add(run, "--jwks-file", keys, "--label", "Grade tool", "--replay").json
-    assert (made["label"], made["tenant"], made["iss"], made["aud"]) == ("Grade tool", "default", ISSUER, AUDIENCE)
-    assert (made["scopes"], made["limits"], made["jwksUrl"], made["replay"]) == (sort_scopes(DEFAULT), {}, None, True)
-    assert [each["kid"] for each in made["jwks"]["keys"]] == ["old"]
-    assert opens(sign_jwt(KEY, jti="one"), tmp_path)
+def test_add_prints_an_object_and_its_tokens_are_accepted(run: RunCommand, keys: Path, tmp_path: Path) -> None:
+    created = add(run, "--jwks-file", keys, "--label", "Grade tool", "--replay").json
+    assert (created["label"], created["tenant"], created["iss"], created["aud"]) == (
+        "Grade tool",
+        "default",
+        ISSUER,
+        AUDIENCE,
+    )
+    assert (created["scopes"], created["limits"], created["jwksUrl"], created["replay"]) == (
+        sort_scopes(DEFAULT),
+        {},
+        None,
+        True,
+    )
+    assert [key["kid"] for key in created["jwks"]["keys"]] == ["old"]
+    assert is_accepted(sign_jwt(KEY, jti="one"), tmp_path)
 
 
-def test_scopes_and_the_address_of_keys_are_kept(run: Run) -> None:
-    made = add(run, "--jwks-url", URL, "--scope", "gradebook.readonly", "--scope", ROSTER).json
-    assert (made["jwksUrl"], made["jwks"], made["scopes"]) == (URL, None, [ROSTER, GRADEBOOK])
+def test_add_stores_scopes_and_jwks_url(run: RunCommand) -> None:
+    created = add(run, "--jwks-url", URL, "--scope", "gradebook.readonly", "--scope", ROSTER).json
+    assert (created["jwksUrl"], created["jwks"], created["scopes"]) == (URL, None, [ROSTER, GRADEBOOK])
 
 
-def test_an_issuer_is_for_one_tenant_that_exists(run: Run) -> None:
+def test_issuer_belongs_to_one_existing_tenant(run: RunCommand) -> None:
     assert run("tenant", "create", "north").code == 0
     assert add(run, "--jwks-url", URL, "--tenant", "north").json["tenant"] == "north"
     again = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-url", URL, "--json")
@@ -60,18 +70,18 @@ def test_an_issuer_is_for_one_tenant_that_exists(run: Run) -> None:
     assert "there is no tenant 'south'" in nowhere.err
 
 
-def test_a_file_with_a_private_key_is_refused_without_showing_it(run: Run, tmp_path: Path) -> None:
+def test_private_key_is_rejected_and_not_shown(run: RunCommand, tmp_path: Path) -> None:
     path, private = tmp_path / "private.json", KEY.as_dict(private=True)
     path.write_text(json.dumps({"keys": [private]}))
-    ran = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-file", path)
-    assert ran.code == 1
-    assert "key 1 of the set is private, which only the issuer may have" in ran.err
-    assert str(private["d"]) not in ran.err + ran.out
+    result = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-file", path)
+    assert result.code == 1
+    assert "key 1 of the set is private, which only the issuer may have" in result.err
+    assert str(private["d"]) not in result.err + result.out
     assert "There are no trusted issuers." in run("issuer", "list").out
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "why"),
+    ("args", "code", "message"),
     [
         ([], 2, "one of them"),
         (["--jwks-url", URL, "--jwks-file", "jwks.json"], 2, "one of them"),
@@ -82,42 +92,42 @@ def test_a_file_with_a_private_key_is_refused_without_showing_it(run: Run, tmp_p
         (["--jwks-url", URL, "--storage", "memory:"], 1, "loses its data when this command ends"),
     ],
 )
-def test_what_will_not_do_is_told_in_a_line(words: list[str], code: int, why: str, run: Run) -> None:
-    ran = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, *words)
-    assert ran.code == code
-    assert why in ran.err
+def test_invalid_options_are_reported(args: list[str], code: int, message: str, run: RunCommand) -> None:
+    result = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, *args)
+    assert result.code == code
+    assert message in result.err
 
 
-def test_issuers_are_listed_and_removed(run: Run, keys: Path, tmp_path: Path) -> None:
+def test_removed_issuer_is_not_listed_and_not_trusted(run: RunCommand, keys: Path, tmp_path: Path) -> None:
     assert run("issuer", "list", "--json").json == {"issuers": []}
     assert not (tmp_path / "chalk.db").exists()
-    made = add(run, "--jwks-file", keys).json
+    created = add(run, "--jwks-file", keys).json
     token = sign_jwt(KEY)
-    assert opens(token, tmp_path)
-    assert run("issuer", "list", "--json").json == {"issuers": [made]}
+    assert is_accepted(token, tmp_path)
+    assert run("issuer", "list", "--json").json == {"issuers": [created]}
     row = run("issuer", "list").out.splitlines()[1]
-    assert row.split() == [made["id"], "default", ISSUER, AUDIENCE, "(stored)", "none"]
-    assert run("issuer", "remove", made["id"]).out == f"Removed {made['id']} ({ISSUER}).\n"
-    assert not opens(token, tmp_path)
-    again = run("issuer", "remove", made["id"])
+    assert row.split() == [created["id"], "default", ISSUER, AUDIENCE, "(stored)", "none"]
+    assert run("issuer", "remove", created["id"]).out == f"Removed {created['id']} ({ISSUER}).\n"
+    assert not is_accepted(token, tmp_path)
+    again = run("issuer", "remove", created["id"])
     assert again.code == 1
-    assert f"there is no issuer with the id {made['id']!r}" in again.err
+    assert f"there is no issuer with the id {created['id']!r}" in again.err
 
 
-def test_removing_from_nothing_makes_nothing(run: Run, tmp_path: Path) -> None:
-    ran = run("issuer", "remove", "5f0c6a91d2b3e478")
-    assert (ran.code, list(tmp_path.iterdir())) == (1, [])
-    assert "the store does not exist yet" in ran.err
+def test_remove_without_a_store_creates_nothing(run: RunCommand, tmp_path: Path) -> None:
+    result = run("issuer", "remove", "5f0c6a91d2b3e478")
+    assert (result.code, list(tmp_path.iterdir())) == (1, [])
+    assert "the store does not exist yet" in result.err
 
 
-def test_for_a_person_what_was_added_is_told(run: Run, keys: Path) -> None:
-    ran = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-file", keys, "--replay")
-    assert ran.out.startswith(f"Tokens of {ISSUER} for {AUDIENCE} are accepted.\n")
-    assert "1 stored" in ran.out
-    assert "accepted once" in ran.out
+def test_add_as_text_describes_the_issuer(run: RunCommand, keys: Path) -> None:
+    result = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-file", keys, "--replay")
+    assert result.out.startswith(f"Tokens of {ISSUER} for {AUDIENCE} are accepted.\n")
+    assert "1 stored" in result.out
+    assert "accepted once" in result.out
 
 
-def test_an_issuer_may_be_limited_as_a_token_is(run: Run) -> None:
-    made = add(run, "--jwks-url", URL, "--restrict-org", "org-north", "--redact", "email").json
-    assert made["limits"] == {"orgs": ["org-north"], "redacted": ["email"]}
+def test_add_stores_access_restrictions(run: RunCommand) -> None:
+    created = add(run, "--jwks-url", URL, "--restrict-org", "org-north", "--redact", "email").json
+    assert created["limits"] == {"orgs": ["org-north"], "redacted": ["email"]}
     assert "org-north" in run("issuer", "list").out

@@ -1,4 +1,4 @@
-"""Webhooks from the command line."""
+"""Commands `webhook`."""
 
 from __future__ import annotations
 
@@ -13,69 +13,74 @@ from backends import open_store
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import build_message
 from chalk_flask.storage import COLLECTIONS
-from tests.cli.conftest import Ran, Run
+from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.receiver import respond, run_receiver
 
 URL = "https://tool.example.org/hooks"
 LOCAL = ("--webhook-allowed-hosts", "127.0.0.1")
 
 
-def create(run: Run, *words: str, url: str = URL) -> dict[str, Any]:
-    ran = run("webhook", "create", "--url", url, "--json", *words)
-    assert ran.code == 0, ran.err
-    return ran.json
+def create(run: RunCommand, *args: str, url: str = URL) -> dict[str, Any]:
+    result = run("webhook", "create", "--url", url, "--json", *args)
+    assert result.code == 0, result.err
+    return result.json
 
 
-def ok(ran: Ran) -> Ran:
-    assert ran.code == 0, ran.err
-    return ran
+def check_success(result: CommandResult) -> CommandResult:
+    assert result.code == 0, result.err
+    return result
 
 
-def queue(folder: Path, webhook: str) -> str:
-    """A delivery that waits; the id of its event."""
+def enqueue_event(folder: Path, webhook: str) -> str:
+    """Add a pending delivery to the outbox. Return the id of its event."""
     message = build_message("user.created", webhook, "default", "2026-09-01T08:00:00.000Z", None, 1, {})
     with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store, store.write("default") as transaction:
         list(enqueue(transaction, [(webhook, message)], "2126-09-01T08:00:00.000Z", 1.0))
     return message.event_id
 
 
-def test_a_created_webhook_is_one_object_with_its_secret(run: Run) -> None:
-    made = create(run, "--label", "Tool", "--event", "users.*", "--entity", "users", "--exclude", "email", "--full")
-    assert made["secret"].startswith("whsec_")
-    assert "secrets" not in made
-    assert (made["url"], made["label"], made["tenant"], made["state"]) == (URL, "Tool", "default", "active")
-    assert made["events"] == ["user.created", "user.deleted", "user.updated"]
-    assert (made["entities"], made["excluded"], made["full"], made["mode"]) == (["user"], ["email"], True, "batched")
-    assert made["root"] == "/api/oneroster/v1p1"
+def test_create_prints_an_object_with_the_secret(run: RunCommand) -> None:
+    created = create(run, "--label", "Tool", "--event", "users.*", "--entity", "users", "--exclude", "email", "--full")
+    assert created["secret"].startswith("whsec_")
+    assert "secrets" not in created
+    assert (created["url"], created["label"], created["tenant"], created["state"]) == (URL, "Tool", "default", "active")
+    assert created["events"] == ["user.created", "user.deleted", "user.updated"]
+    assert (created["entities"], created["excluded"], created["full"], created["mode"]) == (
+        ["user"],
+        ["email"],
+        True,
+        "batched",
+    )
+    assert created["root"] == "/api/oneroster/v1p1"
 
 
-def test_hrefs_begin_with_the_public_address(run: Run) -> None:
-    made = create(run, "--public-url", "https://roster.example.org", "--mode", "per_entity", "--initial")
-    assert made["root"] == "https://roster.example.org/api/oneroster/v1p1"
-    assert (made["mode"], made["initial"]) == ("per_entity", True)
+def test_root_starts_with_the_public_url(run: RunCommand) -> None:
+    created = create(run, "--public-url", "https://roster.example.org", "--mode", "per_entity", "--initial")
+    assert created["root"] == "https://roster.example.org/api/oneroster/v1p1"
+    assert (created["mode"], created["initial"]) == ("per_entity", True)
 
 
-def test_a_person_sees_the_secret_once_and_never_again(run: Run) -> None:
-    said = ok(run("webhook", "create", "--url", URL, "--label", "Tool")).out
-    secret = said.split()[1]
+def test_secret_is_shown_only_by_create(run: RunCommand) -> None:
+    text = check_success(run("webhook", "create", "--url", URL, "--label", "Tool")).out
+    secret = text.split()[1]
     assert secret.startswith("whsec_")
-    assert "is shown only this once" in said
+    assert "is shown only this once" in text
     [webhook] = run("webhook", "list", "--json").json["webhooks"]
-    later = [run("webhook", *words).out for words in (("list",), ("show", webhook["id"]), ("list", "--json"))]
-    assert all("whsec" not in each and "sealed" not in each for each in later)
+    later = [run("webhook", *args).out for args in (("list",), ("show", webhook["id"]), ("list", "--json"))]
+    assert all("whsec" not in output and "sealed" not in output for output in later)
     assert webhook["id"] in later[0]
     assert "Tool" in later[0]
     assert "No attempts yet" in later[1]
 
 
-def test_an_org_that_is_not_there_is_remarked_upon(run: Run) -> None:
-    ran = ok(run("webhook", "create", "--url", URL, "--org", "o-77", "--json"))
-    assert "has no org 'o-77'" in ran.err
-    assert ran.json["orgs"] == ["o-77"]
+def test_create_warns_about_an_unknown_org(run: RunCommand) -> None:
+    result = check_success(run("webhook", "create", "--url", URL, "--org", "o-77", "--json"))
+    assert "has no org 'o-77'" in result.err
+    assert result.json["orgs"] == ["o-77"]
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("args", "code", "message"),
     [
         (("create", "--url", "http://10.0.0.1/"), 1, "not public"),
         (("create", "--url", "https://localhost/"), 1, "webhook_allowed_hosts"),
@@ -95,33 +100,35 @@ def test_an_org_that_is_not_there_is_remarked_upon(run: Run) -> None:
         (("replay", "wh-1", "--since", "yesterday"), 2, "not a date"),
     ],
 )
-def test_what_will_not_do_is_refused(run: Run, words: tuple[str, ...], code: int, says: str, tmp_path: Path) -> None:
-    ran = run("webhook", *words, "--json")
-    assert (ran.code, says in ran.err) == (code, True), ran.err
-    assert set(json.loads(ran.out)) == {"error", "message"}
-    if words[0] != "create":
-        assert not (tmp_path / "chalk.db").exists(), "no store is made for that"
+def test_invalid_command_is_rejected(
+    run: RunCommand, args: tuple[str, ...], code: int, message: str, tmp_path: Path
+) -> None:
+    result = run("webhook", *args, "--json")
+    assert (result.code, message in result.err) == (code, True), result.err
+    assert set(json.loads(result.out)) == {"error", "message"}
+    if args[0] != "create":
+        assert not (tmp_path / "chalk.db").exists(), "a rejected command creates no store"
 
 
-def test_a_webhook_that_is_not_there_is_named(run: Run) -> None:
+def test_unknown_webhook_is_named(run: RunCommand) -> None:
     create(run)
-    for words in (("show",), ("pause",), ("resume",), ("rotate",), ("test",), ("replay", "--since", "1h"), ("delete",)):
-        ran = run("webhook", words[0], "wh-none", *words[1:])
-        assert ran.code == 1
-        assert "no webhook with the id 'wh-none'" in ran.err
+    for args in (("show",), ("pause",), ("resume",), ("rotate",), ("test",), ("replay", "--since", "1h"), ("delete",)):
+        result = run("webhook", args[0], "wh-none", *args[1:])
+        assert result.code == 1
+        assert "no webhook with the id 'wh-none'" in result.err
 
 
-def test_each_tenant_has_its_own(run: Run) -> None:
-    ok(run("tenant", "create", "north"))
-    made = create(run, "--tenant", "north")
+def test_webhooks_belong_to_a_tenant(run: RunCommand) -> None:
+    check_success(run("tenant", "create", "north"))
+    created = create(run, "--tenant", "north")
     assert run("webhook", "list", "--json").json == {"webhooks": []}
-    assert run("webhook", "show", made["id"]).code == 1
-    assert run("webhook", "show", made["id"], "--tenant", "north", "--json").json["id"] == made["id"]
+    assert run("webhook", "show", created["id"]).code == 1
+    assert run("webhook", "show", created["id"], "--tenant", "north", "--json").json["id"] == created["id"]
 
 
-def test_pausing_resuming_replaying_and_deleting_say_what_they_did(run: Run, tmp_path: Path) -> None:
+def test_pause_resume_replay_and_delete_report_the_result(run: RunCommand, tmp_path: Path) -> None:
     webhook = create(run)["id"]
-    event = queue(tmp_path, webhook)
+    event = enqueue_event(tmp_path, webhook)
     assert run("webhook", "pause", webhook, "--json").json["state"] == "paused"
     resumed = run("webhook", "resume", webhook, "--json").json
     assert (resumed["state"], resumed["waiting"]) == ("active", 1)
@@ -130,38 +137,38 @@ def test_pausing_resuming_replaying_and_deleting_say_what_they_did(run: Run, tmp
     assert shown["next_due"] > "2026"
     assert run("webhook", "replay", webhook, "--id", event, "--json").json == {"id": webhook, "replayed": 0}
     assert run("webhook", "replay", webhook, "--since", "31d").code == 1
-    assert "deliveries: 1" in ok(run("webhook", "delete", webhook)).out
+    assert "deliveries: 1" in check_success(run("webhook", "delete", webhook)).out
     assert run("webhook", "list", "--json").json == {"webhooks": []}
 
 
-def test_a_rotated_secret_is_shown_with_the_end_of_the_former(run: Run) -> None:
-    made = create(run)
-    rotated = run("webhook", "rotate", made["id"], "--json").json
-    assert rotated["secret"] not in ("", made["secret"])
-    assert rotated["former_signs_until"] > made["created"]
-    ended = run("webhook", "rotate", made["id"], "--overlap", "0s")
+def test_rotate_prints_the_secret_and_the_end_of_the_former(run: RunCommand) -> None:
+    created = create(run)
+    rotated = run("webhook", "rotate", created["id"], "--json").json
+    assert rotated["secret"] not in ("", created["secret"])
+    assert rotated["former_signs_until"] > created["created"]
+    ended = run("webhook", "rotate", created["id"], "--overlap", "0s")
     assert "The former secret is no longer used." in ended.out
-    assert "former_signs_until" not in run("webhook", "rotate", made["id"], "--overlap", "0s", "--json").json
+    assert "former_signs_until" not in run("webhook", "rotate", created["id"], "--overlap", "0s", "--json").json
 
 
-def test_a_test_says_what_came_of_it(run: Run) -> None:
+def test_test_prints_the_response_of_the_receiver(run: RunCommand) -> None:
     with run_receiver(respond(b"HTTP/1.1 202 Yes\r\nContent-Length: 8\r\n\r\nwell\x1b[2J")) as receiver:
-        made = create(run, *LOCAL, url=receiver.url)
-        ran = ok(run("webhook", "test", made["id"], *LOCAL))
-    assert "Delivered: 202" in ran.out
-    assert "well\\x1b[2J" in ran.out, "a terminal is not for receivers to steer"
+        created = create(run, *LOCAL, url=receiver.url)
+        result = check_success(run("webhook", "test", created["id"], *LOCAL))
+    assert "Delivered: 202" in result.out
+    assert "well\\x1b[2J" in result.out, "a receiver must not control the terminal"
     [(_, headers, body)] = receiver.requests
-    Webhook(made["secret"]).verify(body, headers)
-    shown = run("webhook", "show", made["id"]).out
+    Webhook(created["secret"]).verify(body, headers)
+    shown = run("webhook", "show", created["id"]).out
     assert "webhook.test" in shown
     assert "\x1b" not in shown
 
 
-def test_a_test_that_fails_ends_with_1(run: Run) -> None:
+def test_failed_test_exits_with_1(run: RunCommand) -> None:
     with run_receiver(respond(b"HTTP/1.1 301 No\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")) as receiver:
-        made = create(run, *LOCAL, url=receiver.url)
-        ran = run("webhook", "test", made["id"], "--json", *LOCAL)
-    assert (ran.code, ran.json["state"], ran.json["attempts"][0]["status"]) == (1, "failed", 301)
-    refused = run("webhook", "test", made["id"], "--json")
-    assert refused.code == 1
-    assert "rejected" in refused.json["attempts"][0]["error"], "the operator no longer allows it"
+        created = create(run, *LOCAL, url=receiver.url)
+        result = run("webhook", "test", created["id"], "--json", *LOCAL)
+    assert (result.code, result.json["state"], result.json["attempts"][0]["status"]) == (1, "failed", 301)
+    rejected = run("webhook", "test", created["id"], "--json")
+    assert rejected.code == 1
+    assert "rejected" in rejected.json["attempts"][0]["error"], "127.0.0.1 is no longer allowed"

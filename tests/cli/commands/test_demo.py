@@ -1,0 +1,69 @@
+"""Command `demo`: a sample district, served from any backend."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from backends import open_store
+from chalk_flask.auth.tokens.store import TokenStore
+from chalk_flask.storage import COLLECTIONS
+from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["memory:", "sqlite:///chalk.db"])
+def test_demo_prints_a_working_curl_command_and_exits_with_0(storage: str, start: StartCommand) -> None:
+    with start("demo", "--storage", storage, "--port", "0") as process:
+        _, _, header, url = shlex.split(read_until(process.stdout, r"(curl .*)")[1])
+        users = get_json(url, header.removeprefix("Authorization: Bearer "))["users"]
+        assert len(users) == 2
+        assert stop_process(process) == 0
+
+
+def test_demo_no_serve_creates_a_store_and_a_token(run: RunCommand, tmp_path: Path) -> None:
+    created = run("demo", "--no-serve", "--json").json
+    assert (created["state"], created["storage"]) == ("committed", "sqlite:///chalk.db")
+    assert created["next"] == "chalk-flask serve"
+    checked = run("check", "--json").json
+    assert checked["ok"], checked["problems"]
+    assert set(checked["counts"]) == {path.stem for path in SAMPLE.glob("*.csv")} - {
+        "manifest",
+        "classResources",
+        "courseResources",
+    }
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
+        grant = TokenStore(store).authenticate(created["token"])[0]
+    assert grant is not None
+    assert len(grant.scopes) == 7
+
+
+def test_second_demo_changes_nothing_and_names_the_next_command(run: RunCommand) -> None:
+    run("demo", "--no-serve", "--storage", "json:///a folder")
+    result = run("demo", "--no-serve", "--storage", "json:///a folder")
+    assert result.code == 0
+    assert "(unchanged)" in result.out
+    assert "chalk-flask serve --storage 'json:///a folder'" in result.out
+
+
+def test_demo_no_serve_in_memory_is_rejected(run: RunCommand) -> None:
+    result = run("demo", "--no-serve", "--storage", "memory:", "--json")
+    assert (result.code, result.json["error"]) == (1, "refused")
+
+
+def test_demo_does_not_replace_a_roster(run: RunCommand, tmp_path: Path) -> None:
+    package = Path(shutil.copytree(SAMPLE, tmp_path / "package"))
+    for path in package.glob("*.csv"):
+        path.write_text(path.read_text(encoding="utf-8").replace("org-district", "org-other"), encoding="utf-8")
+    assert run("import", package).code == 0
+    before = run("check", "--json").json
+    result = run("demo", "--no-serve", "--json")
+    assert (result.code, result.json["error"]) == (1, "refused")
+    assert "already has a roster" in result.json["message"]
+    served = run("demo", "--port", "0")
+    assert (served.code, served.out) == (1, "")
+    assert run("check", "--json").json == before
+    assert run("token", "list", "--json").json == {"tokens": []}

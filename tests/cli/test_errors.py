@@ -1,0 +1,49 @@
+"""Errors of commands: a line on stderr, with --json an object on stdout, and the exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import RunCommand
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["nonsense"], ["import"], ["check", "--nonsense"], ["token", "create"], ["demo", "--json"]],
+    ids=" ".join,
+)
+def test_usage_error_exits_with_2(args: list[str], run: RunCommand) -> None:
+    result = run(*args)
+    assert result.code == 2
+    assert "Error: " in result.err
+
+
+def test_usage_error_with_json_is_an_object(run: RunCommand) -> None:
+    result = run("token", "create", "--json")
+    assert result.code == 2
+    assert result.json == {"error": "usage", "message": "Missing option '--label'."}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["check", "--storage", "ftp://x"], "storage_failed", "no backend for 'ftp'; installed: "),
+        (["check", "--config", "none.toml"], "bad_settings", "the settings file none.toml cannot be read"),
+        (["check", "--tenant", "north"], "refused", "there is no tenant 'north'"),
+        (["check", "--storage", "sqlite:///letter"], "storage_failed", ""),
+        (["token", "create", "--label", "x", "--storage", "json:///letter/folder"], "storage_failed", ""),
+        (["token", "create", "--label", "x", "--storage", "sqlite:///letter/file"], "storage_failed", ""),
+    ],
+)
+def test_error_is_a_line_on_stderr_and_an_object_on_stdout(
+    args: list[str], code: str, message: str, run: RunCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "letter").write_text("neither a database nor a folder\n" * 300)
+    result = run(*args, "--json")
+    assert result.code == 1
+    assert result.json["error"] == code
+    assert result.json["message"].startswith(message)
+    assert result.err == f"Error: {result.json['message']}\n"
+    assert (tmp_path / "letter").read_text() == "neither a database nor a folder\n" * 300
