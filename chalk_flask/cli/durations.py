@@ -14,7 +14,7 @@ MAX_DURATION = timedelta(days=36525)
 
 
 def duration(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
-    """Parse a duration from one second to a century; None if the option is not given."""
+    """Parse a duration from one second to a century; None if the option is missing."""
     parsed = duration_or_zero(ctx, option, text)
     if parsed == timedelta():
         raise _invalid_duration(text)
@@ -22,7 +22,7 @@ def duration(ctx: click.Context, option: click.Parameter, text: str | None) -> t
 
 
 def duration_or_zero(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
-    """Parse a duration that can be 0s; None if the option is not given."""
+    """Parse a duration that can be 0s; None if the option is missing."""
     if text is None:
         return None
     match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip())
@@ -35,7 +35,7 @@ def duration_or_zero(ctx: click.Context, option: click.Parameter, text: str | No
 
 
 def timestamp_or_age(ctx: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
-    """Parse a point in time, or a duration before now; None if the option is not given."""
+    """Parse a point in time, or a duration before now; None if the option is missing."""
     if text is None:
         return None
     try:

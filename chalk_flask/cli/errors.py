@@ -33,7 +33,7 @@ class ErrorHandlingGroup(click.Group):
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note whether --json is given: a usage error occurs before the command has parsed its options."""
+        """Store whether --json is in the arguments: a usage error occurs before the command has parsed its options."""
         ctx.meta[_JSON_REQUESTED] = "--json" in args
         return super().parse_args(ctx, args)
 

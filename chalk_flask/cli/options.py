@@ -37,9 +37,11 @@ DEFAULT_TENANT = "default"
 
 _IMPORT_ONLY = ("map_enrollment_roles", "tombstone_days")
 
-IMPORT_SETTINGS = tuple(each.name for each in SETTINGS if each.name in _IMPORT_ONLY or each.name.startswith("import_"))
+IMPORT_SETTINGS = tuple(
+    setting.name for setting in SETTINGS if setting.name in _IMPORT_ONLY or setting.name.startswith("import_")
+)
 """Names of the settings that affect an import."""
-SERVICE_SETTINGS = tuple(each.name for each in SETTINGS if each.name not in (STORAGE, *IMPORT_SETTINGS))
+SERVICE_SETTINGS = tuple(setting.name for setting in SETTINGS if setting.name not in (STORAGE, *IMPORT_SETTINGS))
 """Names of the settings that affect a running service."""
 
 

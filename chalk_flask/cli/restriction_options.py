@@ -27,7 +27,7 @@ _OPTIONS = (
     ("--redact", "redacted", "FIELD", f"Hide a field, such as email or metadata.*. {_REPEATABLE}"),
 )
 _HIDDEN_ALIASES = (("--limit-org", "orgs"), ("--limit-grade", "grades"), ("--limit-class", "classes"))
-"""Former names of the options. They still work and are not shown."""
+"""Former names of the options. They still work but are hidden from the help."""
 
 
 def restriction_options(command: Command) -> Command:

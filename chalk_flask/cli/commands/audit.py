@@ -70,8 +70,10 @@ def _read_events(
     from chalk_flask.times import format_precise_timestamp
 
     store = stack.enter_context(open_configured_store(settings)) if store_exists(settings.storage) else None
-    everyone = [each.name for each in TenantStore(store).list()] if store is not None and tenant is None else []
-    tenants = [tenant] if tenant is not None else everyone
+    if tenant is not None:
+        tenants = [tenant]
+    else:
+        tenants = [record.name for record in TenantStore(store).list()] if store is not None else []
     earliest = format_precise_timestamp(since) if since else ""
     return timeline(store, Path(settings.data) / "reads", tenants, earliest, only=tenant)
 

@@ -72,7 +72,7 @@ def create(
 ) -> None:
     """Create a client and show its secret once. The store keeps only its SHA-256. A client with a key has no secret."""
     if jwks_file is not None and public_key is not None:
-        raise click.UsageError("--jwks-file and --public-key exclude each other: give one of them")
+        raise click.UsageError("--jwks-file and --public-key exclude each other: use one of them")
     if oauth1 and (jwks_file is not None or public_key is not None):
         raise click.UsageError("--oauth1 requires a client with a secret: omit --oauth1 or the key")
     scope_set = parse_scope_options(scopes)

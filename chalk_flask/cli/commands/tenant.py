@@ -61,7 +61,7 @@ def list_tenants(as_json: bool, **options: Any) -> None:
     """List the tenants by name."""
     with _tenant_store(settings_from_options(options)) as tenants:
         records = tenants.list()
-    echo_result(as_json, {"tenants": [each.to_dict() for each in records]}, _table(records))
+    echo_result(as_json, {"tenants": [record.to_dict() for record in records]}, _table(records))
 
 
 @tenant_group.command("show", epilog="Example: chalk-flask tenant show north-valley --json")
@@ -201,7 +201,7 @@ def _confirm(name: str) -> None:
         typed = click.prompt(f"This deletes the tenant {name} with all its data. Type its name to confirm", err=True)
     except click.Abort as error:
         raise CommandError(
-            f"nothing was deleted: type the name of the tenant {name!r} when asked, or give --yes"
+            f"nothing was deleted: type the name of the tenant {name!r} to confirm, or use --yes"
         ) from error
     if typed != name:
         raise CommandError(f"nothing was deleted: {typed[:80]!r} is not the name of the tenant {name!r}")
@@ -223,7 +223,7 @@ def _threshold_lines(tenant: Tenant) -> list[str]:
 
 
 def _table(records: Iterable[Tenant]) -> str:
-    rows = [(each.name, each.created or "built in", "yes" if each.demographics else "no") for each in records]
+    rows = [(record.name, record.created or "built in", "yes" if record.demographics else "no") for record in records]
     return format_table(("NAME", "CREATED", "DEMOGRAPHICS"), rows)
 
 
