@@ -18,7 +18,7 @@ Create = Callable[..., Flask]
 
 @pytest.fixture
 def create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Create]:
-    """Create applications whose working directory is an empty folder; close them at the end."""
+    """Factory of applications in an empty working directory. It closes them at the end."""
     monkeypatch.chdir(tmp_path)
     apps: list[Flask] = []
 

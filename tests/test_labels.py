@@ -1,3 +1,5 @@
+"""Labels of credentials and webhooks."""
+
 from __future__ import annotations
 
 import pytest
@@ -11,7 +13,7 @@ def test_parse_label_strips_blanks() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "x" * 201, "two\nlines", "bell\a"])
-def test_parse_label_rejects_what_is_no_line(text: str) -> None:
+def test_parse_label_rejects_other_texts(text: str) -> None:
     with pytest.raises(LabelError, match="a label must be one line of 1 to 200 printable characters, not '"):
         parse_label(text)
 

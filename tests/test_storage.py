@@ -11,12 +11,12 @@ from chalk_flask.storage import COLLECTIONS, LazyStore
 
 
 def test_collections_have_unique_names() -> None:
-    names = [each.name for each in COLLECTIONS]
+    names = [collection.name for collection in COLLECTIONS]
     assert len(names) == len(set(names))
 
 
 def test_only_served_collections_change_the_revision() -> None:
-    assert {each.name for each in COLLECTIONS if each.bumps_revision} == {
+    assert {collection.name for collection in COLLECTIONS if collection.bumps_revision} == {
         "academicSessions", "orgs", "courses", "classes", "users", "enrollments", "demographics", "resources",
         "categories", "lineItems", "results",
     }  # fmt: skip
@@ -50,6 +50,6 @@ def test_lazy_store_reads_a_store_that_exists(tmp_path: Path) -> None:
 
 def test_lazy_store_raises_errors_of_a_store_at_its_first_read(tmp_path: Path) -> None:
     path = tmp_path / "chalk.db"
-    path.write_text("not a database, but long enough to be taken for one" * 100)
+    path.write_text("not a database, but as long as the header of one" * 100)
     with LazyStore(f"sqlite:///{path}") as store, pytest.raises(StorageUnavailableError):
         store.read("default")

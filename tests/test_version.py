@@ -1,3 +1,5 @@
+"""Version of the package, and its lazy import."""
+
 from __future__ import annotations
 
 import subprocess
