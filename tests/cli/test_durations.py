@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from chalk_flask.cli.param_types import duration, duration_or_zero, timestamp_or_age
+from chalk_flask.cli.durations import duration, duration_or_zero, timestamp_or_age
 
 CONTEXT, OPTION = click.Context(click.Command("test")), click.Option(["--option"])
 
