@@ -45,7 +45,7 @@ def test_move_into_place_replaces_the_target(tmp_path: Path) -> None:
     (tmp_path / "source").write_text("new")
     (tmp_path / "target").write_text("old")
     move_into_place(tmp_path / "source", tmp_path / "target")
-    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("target", "new")]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("target", "new")]
 
 
 @pytest.mark.parametrize("sync_parent", [True, False])

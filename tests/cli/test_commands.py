@@ -106,7 +106,7 @@ def test_version_is_printed(run: RunCommand) -> None:
 
 def test_command_line_loads_heavy_modules_lazily() -> None:
     code = "import json, sys; from chalk_flask.cli import main; print(json.dumps(sorted(sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", code], env=ENVIRON, capture_output=True, text=True, check=True)
+    completed = subprocess.run([sys.executable, "-c", code], env=ENVIRON, capture_output=True, text=True, check=True)
     heavy = {
         "waitress",
         "sqlite_utils",
@@ -114,7 +114,7 @@ def test_command_line_loads_heavy_modules_lazily() -> None:
         "backends.jsonfile.backend",
         "chalk_flask.roster.imports.importer",
     }
-    assert not heavy & set(json.loads(loaded.stdout))
+    assert not heavy & set(json.loads(completed.stdout))
 
 
 def test_commands_work_with_a_json_store(run: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,12 +29,12 @@ from tests.support.paths import ROOT
 def run_benchmark(folder: Path, *args: str) -> tuple[str, dict[str, float]]:
     """Return the output of the benchmark, and its figures."""
     command = [sys.executable, "-m", "bench", "--load", "python", "--seconds", "0.05", "--rounds", "1", *args]
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, "--json", folder / "figures.json"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     figures: dict[str, float] = json.loads((folder / "figures.json").read_text())
-    return done.stdout, figures
+    return completed.stdout, figures
 
 
 @pytest.mark.slow

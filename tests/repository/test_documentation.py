@@ -79,9 +79,9 @@ def test_links_of_top_level_documents_exist(name: str) -> None:
 
 
 def test_environment_variables_in_documents_are_settings() -> None:
-    known = {setting.variable for setting in SETTINGS} | {"CHALK_CONFIG", "CHALK_X", "CHALK_X_FILE"}
+    variables = {setting.variable for setting in SETTINGS} | {"CHALK_CONFIG", "CHALK_X", "CHALK_X_FILE"}
     for document in DOCUMENTS:
-        assert set(re.findall(r"\bCHALK_[A-Z_]+", document.read_text(encoding="utf-8"))) <= known, document.name
+        assert set(re.findall(r"\bCHALK_[A-Z_]+", document.read_text(encoding="utf-8"))) <= variables, document.name
 
 
 @pytest.mark.parametrize("name", PAGES)

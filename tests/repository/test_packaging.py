@@ -97,8 +97,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("backends", "chalk_flask"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.db*"))
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
-    done = subprocess.run([*command, "-w", out, source], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    completed = subprocess.run([*command, "-w", out, source], capture_output=True, text=True, timeout=300)
+    assert completed.returncode == 0, completed.stderr
     return next(out.glob("chalk_flask-*.whl"))
 
 
@@ -134,7 +134,7 @@ def test_wheel_runs_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "chalk_flask", "--version"],
         cwd=tmp_path,
         env=environ | {"PYTHONPATH": str(tmp_path / "site")},
@@ -142,8 +142,8 @@ def test_wheel_runs_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert PROJECT["version"] in done.stdout
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert PROJECT["version"] in completed.stdout
 
 
 def run_script(folder: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -164,16 +164,16 @@ def run_script(folder: Path, *args: str, **environ: str) -> subprocess.Completed
 
 @pytest.mark.parametrize("args", [(), ("tests",), ("--help",)])
 def test_run_prints_usage_for_an_unknown_task(tmp_path: Path, args: tuple[str, ...]) -> None:
-    done = run_script(tmp_path, *args)
-    assert done.returncode == 2
-    assert "./run demo" in done.stderr
-    assert "./run test" in done.stderr
+    completed = run_script(tmp_path, *args)
+    assert completed.returncode == 2
+    assert "./run demo" in completed.stderr
+    assert "./run test" in completed.stderr
 
 
 def test_run_without_python_names_the_required_version(tmp_path: Path) -> None:
-    done = run_script(tmp_path, "demo")
-    assert done.returncode == 1
-    assert "Python 3.11 or newer is needed" in done.stderr
+    completed = run_script(tmp_path, "demo")
+    assert completed.returncode == 1
+    assert "Python 3.11 or newer is needed" in completed.stderr
     assert not (tmp_path / ".venv").exists()
 
 
@@ -193,9 +193,9 @@ exec {sys.executable} "$@"
 """
     )
     bare.chmod(0o755)
-    done = run_script(tmp_path, "demo", PYTHON=str(bare))
-    assert done.returncode == 1
-    assert f"install python{sys.version_info[0]}.{sys.version_info[1]}-venv" in done.stderr
+    completed = run_script(tmp_path, "demo", PYTHON=str(bare))
+    assert completed.returncode == 1
+    assert f"install python{sys.version_info[0]}.{sys.version_info[1]}-venv" in completed.stderr
 
 
 def test_run_hides_index_addresses_in_the_errors_of_pip(tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ case "$*" in *install*) echo "ERROR: No matching distribution found {pip_error}"
     python.chmod(0o755)
     for name in ("pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    done = run_script(tmp_path, "demo")
-    assert done.returncode == 1
-    assert "No matching distribution found <address> HTTPSConnectionPool(host=<address>, port=443)" in done.stderr
-    assert "example" not in done.stdout + done.stderr
+    completed = run_script(tmp_path, "demo")
+    assert completed.returncode == 1
+    assert "No matching distribution found <address> HTTPSConnectionPool(host=<address>, port=443)" in completed.stderr
+    assert "example" not in completed.stdout + completed.stderr
 
 
 def test_every_noqa_and_type_ignore_has_a_code_and_a_reason() -> None:

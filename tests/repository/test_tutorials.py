@@ -69,8 +69,10 @@ def environment(home: Path) -> dict[str, str]:
     """Return an environment in which `python3` is this Python, and pip uses the packages that are installed here."""
     (home / "bin").mkdir()
     (home / "bin" / "python3").symlink_to(Path(sys.base_prefix, "bin", f"python3.{sys.version_info[1]}"))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHALK_", "PIP_", "PYTEST_"))}
-    return kept | {
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CHALK_", "PIP_", "PYTEST_"))
+    }
+    return inherited | {
         "HOME": str(home),
         "PATH": f"{home / 'bin'}:{os.environ['PATH']}",
         "PIP_NO_INDEX": "1",

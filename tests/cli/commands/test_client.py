@@ -38,8 +38,8 @@ def test_create_prints_an_object_with_a_working_secret(run: RunCommand, tmp_path
 
 def test_create_as_text_warns_that_the_secret_is_shown_once(run: RunCommand, tmp_path: Path) -> None:
     result = run("client", "create", "--label", "Learning platform")
-    shown = dict(line.split(maxsplit=1) for line in result.out.splitlines()[:2])
-    assert is_valid(shown["client_id"], shown["client_secret"], tmp_path)
+    lines = dict(line.split(maxsplit=1) for line in result.out.splitlines()[:2])
+    assert is_valid(lines["client_id"], lines["client_secret"], tmp_path)
     assert "The secret is shown only this once" in result.out
 
 
@@ -68,9 +68,9 @@ def test_client_with_a_key_has_no_secret_and_cannot_rotate(run: RunCommand, tmp_
     (tmp_path / "key.pem").write_bytes(ec_key("a").as_pem(private=False))
     for args in (["--jwks-file", "jwks.json"], ["--public-key", "key.pem"]):
         assert create(run, *args).json["client_secret"] is None
-    listed = run("client", "list", "--json").json["clients"]
-    assert [client["auth"] for client in listed] == ["private_key_jwt"] * 2
-    result = run("client", "rotate", listed[0]["id"], "--json")
+    clients = run("client", "list", "--json").json["clients"]
+    assert [client["auth"] for client in clients] == ["private_key_jwt"] * 2
+    result = run("client", "rotate", clients[0]["id"], "--json")
     assert (result.code, result.json["error"]) == (1, "refused")
 
 
@@ -104,8 +104,8 @@ def test_list_contains_neither_secret_nor_hash(run: RunCommand) -> None:
         assert created["client_id"] in result.out
         assert created["client_secret"] not in result.out
         assert hashed not in result.out
-    [listed] = run("client", "list", "--json").json["clients"]
-    assert (listed["label"], listed["state"], listed["auth"]) == ("Learning platform", "active", "client_secret")
+    [client] = run("client", "list", "--json").json["clients"]
+    assert (client["label"], client["state"], client["auth"]) == ("Learning platform", "active", "client_secret")
 
 
 def test_list_without_a_store_is_empty_and_creates_nothing(run: RunCommand, tmp_path: Path) -> None:

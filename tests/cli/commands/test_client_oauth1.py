@@ -19,10 +19,10 @@ def test_create_and_list_report_whether_a_client_can_sign(run: RunCommand) -> No
     signing = create(run, "--json").json
     assert ("oauth1" in plain, signing["oauth1"]) == (False, True)
     assert "can sign requests" in create(run).out
-    listed = run("client", "list", "--json")
-    assert [client["oauth1"] for client in listed.json["clients"]] == [False, True, True]
+    result = run("client", "list", "--json")
+    assert [client["oauth1"] for client in result.json["clients"]] == [False, True, True]
     assert run("client", "list").out.count("client_secret, oauth1") == 2
-    assert signing["client_secret"] not in listed.out
+    assert signing["client_secret"] not in result.out
 
 
 def test_rotated_client_can_still_sign(run: RunCommand) -> None:

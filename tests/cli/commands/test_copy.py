@@ -217,10 +217,10 @@ def test_unfinished_copy_is_rejected_until_it_is_restarted(
         assert "not finished" in result.err
     result = run("serve", "--storage", url, "--port", "0")
     assert (result.code, "not finished" in result.err) == (1, True)
-    again = run("copy", "sqlite:///chalk.db", url)
-    assert again.code == 1
-    assert f"{url}: this store is a copy that is not finished" in again.err
-    assert "--restart" in again.err
+    retry = run("copy", "sqlite:///chalk.db", url)
+    assert retry.code == 1
+    assert f"{url}: this store is a copy that is not finished" in retry.err
+    assert "--restart" in retry.err
     assert run("copy", url, "json:///c").code == 1
     assert run("copy", "sqlite:///chalk.db", url, "--restart").code == 0
     states = [run("check", "--json", "--storage", storage).json["state"] for storage in (url, "sqlite:///chalk.db")]

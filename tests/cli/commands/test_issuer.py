@@ -62,12 +62,12 @@ def test_add_stores_scopes_and_jwks_url(run: RunCommand) -> None:
 def test_issuer_belongs_to_one_existing_tenant(run: RunCommand) -> None:
     assert run("tenant", "create", "north").code == 0
     assert add(run, "--jwks-url", URL, "--tenant", "north").json["tenant"] == "north"
-    again = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-url", URL, "--json")
-    assert (again.code, again.json["error"]) == (1, "refused")
-    assert "already trusted" in again.json["message"]
-    nowhere = run("issuer", "add", "--iss", ISSUER, "--aud", "urn:south", "--jwks-url", URL, "--tenant", "south")
-    assert nowhere.code == 1
-    assert "there is no tenant 'south'" in nowhere.err
+    second = run("issuer", "add", "--iss", ISSUER, "--aud", AUDIENCE, "--jwks-url", URL, "--json")
+    assert (second.code, second.json["error"]) == (1, "refused")
+    assert "already trusted" in second.json["message"]
+    unknown_tenant = run("issuer", "add", "--iss", ISSUER, "--aud", "urn:south", "--jwks-url", URL, "--tenant", "south")
+    assert unknown_tenant.code == 1
+    assert "there is no tenant 'south'" in unknown_tenant.err
 
 
 def test_private_key_is_rejected_and_not_shown(run: RunCommand, tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_removed_issuer_is_not_listed_and_not_trusted(run: RunCommand, keys: Pat
     assert row.split() == [created["id"], "default", ISSUER, AUDIENCE, "(stored)", "none"]
     assert run("issuer", "remove", created["id"]).out == f"Removed {created['id']} ({ISSUER}).\n"
     assert not is_accepted(token, tmp_path)
-    again = run("issuer", "remove", created["id"])
-    assert again.code == 1
-    assert f"there is no issuer with the id {created['id']!r}" in again.err
+    second = run("issuer", "remove", created["id"])
+    assert second.code == 1
+    assert f"there is no issuer with the id {created['id']!r}" in second.err
 
 
 def test_remove_without_a_store_creates_nothing(run: RunCommand, tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ def test_create_from_a_hash_accepts_the_token_once(run: RunCommand, tmp_path: Pa
     created = create(run, "--sha256", sha256(token.encode()).hexdigest()).json
     assert (created["token"], created["prefix"]) == (None, None)
     assert is_valid(token, tmp_path)
-    again = run("token", "create", "--label", "x", "--sha256", sha256(token.encode()).hexdigest(), "--json")
-    assert (again.code, again.json["error"]) == (1, "refused")
+    second = run("token", "create", "--label", "x", "--sha256", sha256(token.encode()).hexdigest(), "--json")
+    assert (second.code, second.json["error"]) == (1, "refused")
 
 
 @pytest.mark.parametrize("args", [["--sha256", "abc"], ["--label", ""], ["--tenant", "north"]])

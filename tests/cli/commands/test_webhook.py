@@ -66,11 +66,11 @@ def test_secret_is_shown_only_by_create(run: RunCommand) -> None:
     assert secret.startswith("whsec_")
     assert "is shown only this once" in text
     [webhook] = run("webhook", "list", "--json").json["webhooks"]
-    later = [run("webhook", *args).out for args in (("list",), ("show", webhook["id"]), ("list", "--json"))]
-    assert all("whsec" not in output and "sealed" not in output for output in later)
-    assert webhook["id"] in later[0]
-    assert "Tool" in later[0]
-    assert "No attempts yet" in later[1]
+    outputs = [run("webhook", *args).out for args in (("list",), ("show", webhook["id"]), ("list", "--json"))]
+    assert all("whsec" not in output and "sealed" not in output for output in outputs)
+    assert webhook["id"] in outputs[0]
+    assert "Tool" in outputs[0]
+    assert "No attempts yet" in outputs[1]
 
 
 def test_create_warns_about_an_unknown_org(run: RunCommand) -> None:
