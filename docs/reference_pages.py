@@ -1,6 +1,7 @@
 """Reference pages that are derived from the code: `python -m docs.reference_pages` writes them again.
 
-The command line comes from its help texts, the settings from their table, the API from the tables of routes.
+The command line comes from its help texts, the settings from their table, the API from the tables of routes. The
+example of a settings file, `config/chalk.example.toml`, is written too.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import click
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES
 from chalk_flask.cli import main
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.settings import SETTINGS
+from chalk_flask.settings import SETTINGS, example_toml
 
 __all__ = ["PAGES", "api_page", "cli_page", "settings_page", "write_pages"]
 
 FOLDER = Path(__file__).parent / "reference"
+EXAMPLE_SETTINGS = Path(__file__).parents[1] / "config" / "chalk.example.toml"
 
 _CLI_HEAD = """\
 # Command line
@@ -173,9 +175,10 @@ PAGES: Mapping[str, Callable[[], str]] = {"cli.md": cli_page, "settings.md": set
 
 
 def write_pages() -> None:
-    """Write every derived page into `docs/reference`."""
+    """Write every derived page into `docs/reference`, and the example of a settings file."""
     for name, page in PAGES.items():
         (FOLDER / name).write_text(page(), encoding="utf-8")
+    EXAMPLE_SETTINGS.write_text(example_toml(), encoding="utf-8")
 
 
 def _command_sections(command: click.Command, context: click.Context) -> list[str]:
@@ -194,10 +197,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-
-
-def _default_page(limit: int) -> str:
-    return f"a page of {limit}" if limit else "the whole collection"
 
 
 def _code(text: str) -> str:

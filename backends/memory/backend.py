@@ -30,8 +30,8 @@ from backends.base import (
 from backends.memory.evaluator import EMPTY_STATE, State, Table, evaluate, has_match, join_bodies, matching_keys
 from backends.query import MATCH_ALL, Query, Where
 
-__all__ = ["EMPTY_STATE", "MemoryBackend", "State", "Table", "TableSnapshot", "TableTransaction"]
-"""The names other than MemoryBackend are for backends that load a tenant into memory (the backend guide)."""
+__all__ = ["MemoryBackend", "TableSnapshot", "TableTransaction"]
+"""The last two names are for backends that load a tenant into memory (the backend guide)."""
 
 Commit: TypeAlias = Callable[[State, set[str]], None]
 """Callback that stores a new state; the set contains the names of the collections that were written to."""

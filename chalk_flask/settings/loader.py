@@ -58,6 +58,9 @@ def _setting(default: Any, help: str, *, secret: bool = False, **rules: Any) -> 
 class Settings:
     """Values of all settings, immutable; `load_settings` creates them when the service starts."""
 
+    # The name decides which commands have the option: in `cli/options.py`, settings whose name begins with `import_` or
+    # is in `_IMPORT_ONLY` are IMPORT_SETTINGS, and all others are SERVICE_SETTINGS.
+
     storage: str = _setting(
         "sqlite:///chalk.db",
         "URL of the store: memory:, json:///folder or sqlite:///file. Three slashes begin a path relative to the"

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from backends import Backend, Collection, Record, Snapshot, StorageBusyError, StorageUnavailableError, Transaction
 from backends.base import file_path
-from backends.memory.backend import EMPTY_STATE, State, Table, TableSnapshot, TableTransaction
+from backends.memory.backend import TableSnapshot, TableTransaction
+from backends.memory.evaluator import EMPTY_STATE, State, Table
 
 
 class OneFileBackend(Backend):
