@@ -184,7 +184,7 @@ def test_texts_fold_their_case_and_ids_do_not(resource: str, text: str, meaning:
         ("orgs='A,b'", And((Compare("orgs.sourcedId", "=", "A"), Compare("orgs.sourcedId", "=", "b")))),
     ],
 )
-def test_a_list_of_values_is_all_of_them_for_equality_and_any_of_them_for_containing(text: str, meaning: Where) -> None:
+def test_list_equality_needs_all_values_and_contains_any(text: str, meaning: Where) -> None:
     """A-05"""
     assert where("users", text) == meaning
 
