@@ -36,9 +36,9 @@ _SETTINGS_HEAD = """\
 # Settings
 
 An option (`--port`) overrides an environment variable (`CHALK_PORT`), which overrides a key of the settings file
-(`port`), which overrides the default. `--config` or `CHALK_CONFIG` names the settings file, in TOML. `CHALK_X_FILE`
-names a file that contains the value of `CHALK_X`. `chalk-flask config show` prints the settings in force and their
-sources.
+(`port`), which overrides the default. The variable is `CHALK_` and the name of the setting in capitals.
+`CHALK_PORT_FILE` names a file that contains the value of `CHALK_PORT`. `--config` or `CHALK_CONFIG` names the settings
+file, in TOML. `chalk-flask config show` prints the settings in force and their sources.
 
 `config/chalk.example.toml` in the repository lists all settings with their defaults.
 """
@@ -132,11 +132,8 @@ def cli_page() -> str:
 
 def settings_page() -> str:
     """Return the page with every setting, its default and its meaning."""
-    rows = [
-        (f"`{setting.name}`", f"`{setting.variable}`", _code(str(setting.default).lower()), setting.help)
-        for setting in SETTINGS
-    ]
-    return "\n".join([_SETTINGS_HEAD, *_table(("Setting", "Variable", "Default", "Meaning"), rows), ""])
+    rows = [(f"`{setting.name}`", _code(str(setting.default).lower()), setting.help) for setting in SETTINGS]
+    return "\n".join([_SETTINGS_HEAD, *_table(("Setting", "Default", "Meaning"), rows), ""])
 
 
 def api_page() -> str:

@@ -25,7 +25,8 @@ MAX_README_LINES = 130
 def shell_lines(text: str) -> list[str]:
     """Return the lines of shell blocks and the commands within sentences."""
     blocks = re.findall(r"^```(?:ba)?sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [*"\n".join(blocks).splitlines(), *re.findall(r"`((?:chalk-flask|\./run) [^`]+)`", text)]
+    commands = "\n".join(blocks).replace("\\\n", "")
+    return [*commands.splitlines(), *re.findall(r"`((?:chalk-flask|\./run) [^`]+)`", text)]
 
 
 def shown_commands() -> Iterator[tuple[str, str]]:
@@ -79,7 +80,8 @@ def test_links_of_top_level_documents_exist(name: str) -> None:
 
 
 def test_environment_variables_in_documents_are_settings() -> None:
-    variables = {setting.variable for setting in SETTINGS} | {"CHALK_CONFIG", "CHALK_X", "CHALK_X_FILE"}
+    settings = {setting.variable for setting in SETTINGS}
+    variables = settings | {f"{name}_FILE" for name in settings} | {"CHALK_CONFIG"}
     for document in DOCUMENTS:
         assert set(re.findall(r"\bCHALK_[A-Z_]+", document.read_text(encoding="utf-8"))) <= variables, document.name
 
