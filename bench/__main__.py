@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from bench.access import measure_bearer, measure_grade_writes, measure_limited_page, measure_token_requests
+from bench.access import measure_bearer, measure_grade_writes, measure_restricted_page, measure_token_requests
 from bench.district import MIN_USERS, write_package
 from bench.figures import Figure, describe_machine, format_row, format_table, missed_targets
 from bench.imports import measure_imports
@@ -132,7 +132,7 @@ def _measure_parts(
             yield from measure_walk(server)
         if "access" in parts:
             yield from measure_bearer(storage, server, folder)
-            yield from measure_limited_page(storage, server, folder, load)
+            yield from measure_restricted_page(storage, server, folder, load)
             yield from measure_token_requests(storage, server)
             yield from measure_grade_writes(server)
     if "webhooks" in parts:

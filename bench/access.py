@@ -1,4 +1,4 @@
-"""Costs of access: a known bearer token, a restricted token, a token request, and a gradebook write."""
+"""Costs of access: a cached bearer token, a restricted token, a token request, and a gradebook write."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bench.servers import CHALK, BenchmarkError, Server, baseline_server, run_co
 from chalk_flask import create_app
 from chalk_flask.services import Services
 
-__all__ = ["measure_bearer", "measure_grade_writes", "measure_limited_page", "measure_token_requests"]
+__all__ = ["measure_bearer", "measure_grade_writes", "measure_restricted_page", "measure_token_requests"]
 
-LIMITED_ORGS: Final = 3
+RESTRICTED_ORGS: Final = 3
 TOKEN_CHECKS: Final = 20_000
 SEQUENTIAL_REQUESTS: Final = 200
 CONCURRENT_GRADES: Final = 500
@@ -41,14 +41,14 @@ def measure_bearer(storage: str, server: Server, folder: Path) -> Iterator[Figur
         for _ in range(TOKEN_CHECKS):
             services.authenticator.authenticate(token)
         seconds = (time.process_time() - started) / TOKEN_CHECKS
-    yield Figure("bearer", seconds * 1e6, f"µs of CPU to authenticate a known token, {TOKEN_CHECKS:,} times")
+    yield Figure("bearer", seconds * 1e6, f"µs of CPU to authenticate a cached token, {TOKEN_CHECKS:,} times")
 
 
-def measure_limited_page(storage: str, server: Server, folder: Path, load: LoadSettings) -> Iterator[Figure]:
-    """Yield the rate of a page with a token limited to a few orgs, over the same bytes from memory."""
-    schools = [school["sourcedId"] for school in json.loads(server.get(f"/schools?limit={LIMITED_ORGS}")[1])["orgs"]]
-    limits = [word for school in schools for word in ("--limit-org", school)]
-    token = run_command(*CHALK, "token", "create", "--label", "limited", *limits, "--json", "--storage", storage)
+def measure_restricted_page(storage: str, server: Server, folder: Path, load: LoadSettings) -> Iterator[Figure]:
+    """Yield the rate of a page with a token restricted to a few orgs, over the same bytes from memory."""
+    schools = [school["sourcedId"] for school in json.loads(server.get(f"/schools?limit={RESTRICTED_ORGS}")[1])["orgs"]]
+    restrictions = [word for school in schools for word in ("--restrict-org", school)]
+    token = run_command(*CHALK, "token", "create", "--label", "limited", *restrictions, "--json", "--storage", storage)
     limited = replace(server, headers={"Authorization": f"Bearer {token.json['token']}"})
     total = int(limited.get("/users?limit=1")[0].headers["X-Total-Count"])
     path = f"/users?limit=100&offset={total // 2}"
@@ -59,7 +59,7 @@ def measure_limited_page(storage: str, server: Server, folder: Path, load: LoadS
     with baseline_server(folder / "limited") as baseline:
         rounds = load.alternate((limited, path), (baseline, "/limited"))
     own_rate, baseline_rate = (median(pair[side] for pair in rounds) for side in range(2))
-    source = f"{total:,} users of {LIMITED_ORGS} schools"
+    source = f"{total:,} users of {RESTRICTED_ORGS} schools"
     note = f"{own_rate:,.0f} responses/s over {baseline_rate:,.0f} from memory, from {source}"
     yield Figure("limited", median(own / base for own, base in rounds), note)
 
@@ -104,7 +104,7 @@ def measure_grade_writes(server: Server) -> Iterator[Figure]:
 
 
 def _create_line_item(server: Server) -> tuple[Callable[[http.client.HTTPConnection, int], int], str]:
-    """Create a line item; return a function that writes its result of a given number, and the path of all results."""
+    """Create a line item; return a function that writes one of its results by number, and the path of all results."""
     klass = json.loads(server.get("/classes?limit=1&offset=7")[1])["classes"][0]["sourcedId"]
     students = [user["sourcedId"] for user in json.loads(server.get(f"/classes/{klass}/students")[1])["users"]]
     item = str(uuid.uuid4())

@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 
 class BenchmarkError(Exception):
-    """Failure of a measurement; the message says what happened."""
+    """Error for a measurement that failed."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,11 @@ def counting_receiver() -> Iterator[Server]:
 def memory_growth(server: Server, work: Callable[[], Result]) -> tuple[Result, float]:
     """Return the result of the work and the largest memory growth of the server meanwhile, in MiB."""
     before = _anonymous_memory_mb(server.pid)
-    peak, done = before, threading.Event()
+    peak, finished = before, threading.Event()
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(MEMORY_POLL_SECONDS):
+        while not finished.wait(MEMORY_POLL_SECONDS):
             peak = max(peak, _anonymous_memory_mb(server.pid))
 
     watcher = threading.Thread(target=watch)
@@ -144,7 +144,7 @@ def memory_growth(server: Server, work: Callable[[], Result]) -> tuple[Result, f
     try:
         result = work()
     finally:
-        done.set()
+        finished.set()
         watcher.join()
     return result, peak - before
 

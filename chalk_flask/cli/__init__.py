@@ -1,7 +1,7 @@
 """Command line: `chalk-flask`, also `python -m chalk_flask`. `main` is the entry point.
 
 Each command is a module of `cli/commands`. It parses options, calls the same functions as the HTTP service and prints
-a result. Modules import what a command needs when the command runs, so that `--help` stays fast.
+a result. A module imports the packages of its command only when the command runs, so that `--help` stays fast.
 """
 
 from __future__ import annotations

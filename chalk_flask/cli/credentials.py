@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.settings import Settings
 
-__all__ = ["existing_store", "list_existing", "open_credentials", "scope_option", "summary_text"]
+__all__ = ["list_if_store_exists", "open_credentials", "scope_option", "settings_of_existing_store", "summary_text"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Credentials = TypeVar("Credentials")
@@ -45,7 +45,7 @@ def open_credentials(
             raise CommandError(str(error)) from error
 
 
-def existing_store(options: Mapping[str, Any], kind: str, identifier: str) -> Settings:
+def settings_of_existing_store(options: Mapping[str, Any], kind: str, identifier: str) -> Settings:
     """Return the settings of a store that exists. Raises CommandError, saying that there is no `kind` with this id."""
     from backends import store_exists
 
@@ -55,7 +55,7 @@ def existing_store(options: Mapping[str, Any], kind: str, identifier: str) -> Se
     return settings
 
 
-def list_existing(settings: Settings, list_records: Callable[[], Iterable[Any]]) -> list[Any]:
+def list_if_store_exists(settings: Settings, list_records: Callable[[], Iterable[Any]]) -> list[Any]:
     """Return the records of `list_records`, or an empty list if the store does not exist. Does not create the store."""
     from backends import store_exists
 

@@ -1,4 +1,4 @@
-"""Errors of the command line: an error becomes one line, an exit code and, with --json, a JSON object."""
+"""Errors of the command line: each becomes one line, an exit code and, with --json, a JSON object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JSON_REQUESTED = "chalk_flask.json"
 
 
 class CommandError(Exception):
-    """Raised when a command fails without changing anything. The message says why and what to do."""
+    """Error of a command that changed nothing. The message contains the reason and the remedy."""
 
 
 class _ExitOne(click.ClickException):

@@ -21,7 +21,7 @@ __all__ = [
     "check_tenant",
     "open_configured_store",
     "parse_scope_options",
-    "require_durable",
+    "require_durable_store",
     "settings_from_options",
     "settings_options",
     "tenant_option",
@@ -99,7 +99,7 @@ def check_configured_tenant(settings: Settings, name: str) -> None:
             check_tenant(store, name)
 
 
-def require_durable(options: Mapping[str, Any]) -> Settings:
+def require_durable_store(options: Mapping[str, Any]) -> Settings:
     """Return the settings of a command that stores something. Raises SettingsError, and CommandError for memory."""
     from backends import backend_class
 

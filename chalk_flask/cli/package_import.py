@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.options import (
-    check_tenant,
-)
+from chalk_flask.cli.options import check_tenant
 from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
@@ -112,7 +110,7 @@ def exit_with(report: ImportReport) -> None:
 
 
 def record_commit(report: ImportReport, transaction: Transaction) -> None:
-    """Record in the audit log what an import changed."""
+    """Record the counts of an import in the audit log."""
     from chalk_flask.audit.events import record_event
 
     counts: dict[str, Any] = report.to_dict()["total"]

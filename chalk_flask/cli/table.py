@@ -8,7 +8,7 @@ __all__ = ["format_table"]
 
 
 def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table: each column is as wide as its widest cell, the last column is not padded."""
+    """Return a table. Each column is as wide as its widest cell; the last column is not padded."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

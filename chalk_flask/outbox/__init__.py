@@ -1,7 +1,7 @@
 """Webhook events, stored in the transaction of the change that they report.
 
-`Outbox` takes the records that a transaction writes. For each enabled webhook (`Subscription`) it composes events and
-stores them as deliveries (`Delivery`). The package `webhooks` sends them.
+The records that a transaction writes go into `Outbox`. For each enabled webhook (`Subscription`) it stores events as
+deliveries (`Delivery`) in the same transaction. The package `webhooks` sends them.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Attempt:
     """One HTTP request of a delivery.
 
     `time` is when it began, `ms` its duration in milliseconds. `status` and `answer` are the status code and the first
-    kilobyte of the response. If there was no response, `error` says why.
+    kilobyte of the response. If there was no response, `error` is the reason.
     """
 
     time: str
@@ -90,7 +90,7 @@ class Delivery:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Delivery:
         """Return the delivery of a stored JSON object."""
-        return cls(**{**data, "attempts": tuple(Attempt(**each) for each in data["attempts"])})
+        return cls(**{**data, "attempts": tuple(Attempt(**attempt) for attempt in data["attempts"])})
 
 
 def enqueue(
@@ -113,7 +113,7 @@ def enqueue(
         )
         for number, (webhook, message) in enumerate(messages, last + 1)
     ]
-    bodies = [Record(each.key, message.body) for each, (_, message) in zip(deliveries, messages, strict=True)]
+    bodies = [Record(delivery.key, message.body) for delivery, (_, message) in zip(deliveries, messages, strict=True)]
     transaction.put(BODIES, [*bodies, Record(_STATE, orjson.dumps({"last": last + len(deliveries)}))])
-    transaction.put(COLLECTION, [each.to_record() for each in deliveries])
+    transaction.put(COLLECTION, [delivery.to_record() for delivery in deliveries])
     return deliveries

@@ -1,4 +1,4 @@
-"""Event types of webhooks and the JSON of their bodies. Names and envelope are those of Chalk."""
+"""Event types of webhooks and the JSON of their bodies. Names and envelope are the same as in Chalk."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ SELECTABLE_EVENTS = frozenset(EVENTS) - {CHANGES, TEST}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A changed record as one webhook receives it. `entity` is its JSON, or None if the webhook receives ids only."""
+    """Changed record as one webhook receives it. `entity` is its JSON, or None if the webhook receives ids only."""
 
     entity_type: str
     action: Action

@@ -51,9 +51,10 @@ def _set_opted_out(transaction: Transaction, opted_out: bool) -> None:
     After an opt-out, a pending delivery gets a new event id and loses its changes of demographics. It is deleted if
     no change remains. Finished deliveries lose their body, so that they cannot be replayed.
     """
-    webhooks = [each for each in load_subscriptions(transaction) if each.entities & OPT_IN_ENTITIES]
+    webhooks = [webhook for webhook in load_subscriptions(transaction) if webhook.entities & OPT_IN_ENTITIES]
     withheld = OPT_IN_ENTITIES if opted_out else frozenset()
-    transaction.put(WEBHOOKS, [replace(each, withheld=each.entities & withheld).to_record() for each in webhooks])
+    updated = [replace(webhook, withheld=webhook.entities & withheld) for webhook in webhooks]
+    transaction.put(WEBHOOKS, [webhook.to_record() for webhook in updated])
     for webhook in webhooks if opted_out else ():
         _remove_from_deliveries(transaction, list(transaction.keys(COLLECTION, Compare("webhook", "=", webhook.id))))
 
@@ -84,7 +85,7 @@ def _without_demographics(message: dict[str, Any]) -> dict[str, Any] | None:
     batch = message["data"].get("batch")
     if batch is None:
         return None
-    changes = [each for each in batch["changes"] if each["entity_type"] not in OPT_IN_ENTITIES]
+    changes = [change for change in batch["changes"] if change["entity_type"] not in OPT_IN_ENTITIES]
     if not changes and message["event_type"] != COMPLETED:
         return None
     return {**message, "event_id": f"evt-{uuid4()}", "data": {"batch": {**batch, "changes": changes}}}

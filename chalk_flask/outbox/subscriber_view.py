@@ -1,4 +1,4 @@
-"""The view that one webhook has of changes: which changes it receives, as which action, with which fields."""
+"""Changes as one webhook receives them: filtered by its orgs and events, without its excluded fields."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SubscriberView:
         self._partly_excluded = frozenset(path.partition(".")[0] for path in self._excluded if "." in path)
 
     def members(self, snapshot: Snapshot, keys: Iterable[str]) -> frozenset[str] | None:
-        """Return those of the keys whose records belong to the webhook's orgs; None if it has no org filter."""
+        """Return the keys whose records belong to the webhook's orgs, or None if it has no org filter."""
         if self._where is None:
             return None
         return frozenset(snapshot.keys(self._resource.name, And((In(KEY, tuple(keys)), self._where))))

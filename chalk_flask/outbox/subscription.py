@@ -66,7 +66,7 @@ class Subscription:
 
     def active_secrets(self, time: str) -> tuple[EncryptedSecret, ...]:
         """Return the secrets that are not expired at this timestamp, newest first."""
-        return tuple(each for each in self.secrets if each.until is None or time < each.until)
+        return tuple(secret for secret in self.secrets if secret.until is None or time < secret.until)
 
     def accepts(self, event_type: str) -> bool:
         """Return True if the webhook selects this event type, regardless of `entities`."""
@@ -88,11 +88,11 @@ class Subscription:
         """Return the webhook of a stored JSON object."""
         sets = {name: frozenset(data[name]) for name in ("events", "entities", "excluded", "withheld")}
         orgs = None if data["orgs"] is None else frozenset(data["orgs"])
-        secrets = tuple(EncryptedSecret(**each) for each in data["secrets"])
+        secrets = tuple(EncryptedSecret(**secret) for secret in data["secrets"])
         return cls(**{**data, **sets, "orgs": orgs, "secrets": secrets})
 
 
 def load_subscriptions(snapshot: Snapshot) -> Sequence[Subscription]:
     """Return all webhooks of the snapshot's tenant, oldest first."""
     data = orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION)).body())
-    return sorted(map(Subscription.from_dict, data), key=lambda each: (each.created, each.id))
+    return sorted(map(Subscription.from_dict, data), key=lambda webhook: (webhook.created, webhook.id))

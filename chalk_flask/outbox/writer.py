@@ -39,10 +39,10 @@ class Outbox:
     def __init__(self, transaction: Transaction, tenant: str, run: str | None, *, first: bool) -> None:
         self._transaction = transaction
         self._first = first
-        enabled = [each for each in load_subscriptions(transaction) if each.state != "disabled"]
+        enabled = [webhook for webhook in load_subscriptions(transaction) if webhook.state != "disabled"]
         self._due = time.time()
         self._created = format_epoch_seconds(self._due)
-        self._subscribers = [_SubscriberOutbox(each, tenant, self._created, run) for each in enabled]
+        self._subscribers = [_SubscriberOutbox(webhook, tenant, self._created, run) for webhook in enabled]
 
     def has_subscribers(self, collection: str) -> bool:
         """Return True if a webhook subscribes to changes of the collection's records."""
@@ -54,13 +54,15 @@ class Outbox:
 
         The caller assigns the sequence numbers of the records to the batch before the block ends.
         """
-        subscribers = [(each, each.view(RESOURCES[collection])) for each in self._subscribers_of(collection)]
+        subscribers = [
+            (subscriber, subscriber.view(RESOURCES[collection])) for subscriber in self._subscribers_of(collection)
+        ]
         keys = [record.key for record in records]
         previous = self._transaction.get_many(collection, keys)
         members_before = [view.members(self._transaction, keys) for _, view in subscribers]
         batch = OutboxBatch()
         yield batch
-        fields = {each.key: _changed_fields(previous.get(each.key), each) for each in records}
+        fields = {record.key: _changed_fields(previous.get(record.key), record) for record in records}
         for (subscriber, view), before in zip(subscribers, members_before, strict=True):
             membership = OrgMembership(before, view.members(self._transaction, keys))
             for record, number in zip(records, batch.numbers, strict=True):
@@ -70,17 +72,23 @@ class Outbox:
         self._enqueue()
 
     def finish(self, sequence: int, counts: Mapping[str, Any] | None = None) -> None:
-        """Queue the last events. `sequence` is the last assigned number, `counts` are those of an import."""
+        """Queue the last events. `sequence` is the last assigned number, `counts` are the counts of an import."""
         for subscriber in self._subscribers:
             subscriber.finish(sequence, counts)
         self._enqueue()
 
     def _subscribers_of(self, collection: str) -> list[_SubscriberOutbox]:
         entity = entity_type(RESOURCES[collection].singular_name)
-        return [each for each in self._subscribers if each.selects(entity) and (not self._first or each.initial)]
+        return [
+            subscriber
+            for subscriber in self._subscribers
+            if subscriber.selects(entity) and (not self._first or subscriber.initial)
+        ]
 
     def _enqueue(self) -> None:
-        messages = [(each.id, message) for each in self._subscribers for message in each.take_messages()]
+        messages = [
+            (subscriber.id, message) for subscriber in self._subscribers for message in subscriber.take_messages()
+        ]
         if messages:
             enqueue(self._transaction, messages, self._created, self._due)
 
@@ -147,7 +155,7 @@ class _SubscriberOutbox:
         return messages
 
     def _send_batch(self, event_type: str, counts: Mapping[str, Any] | None) -> None:
-        batch: dict[str, Any] = {"changes": [orjson.Fragment(each) for each in self._batch]}
+        batch: dict[str, Any] = {"changes": [orjson.Fragment(change) for change in self._batch]}
         if counts is not None:
             batch["counts"] = counts
         self._send(event_type, self._sequence, {"batch": batch})

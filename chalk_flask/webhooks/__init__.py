@@ -1,7 +1,7 @@
-"""Webhooks: sends the events of the outbox to the receivers that operators registered.
+"""Webhooks: delivery of the events of the outbox to the receivers that operators registered.
 
 In: webhooks that an operator creates with `WebhookStore`, and deliveries that imports and gradebook writes queue in the
-outbox. Out: signed HTTP requests, made by `Worker`, and the result of each attempt in the store.
+outbox. Out: signed HTTP requests, which `Worker` sends, and the result of each attempt in the store.
 """
 
 from __future__ import annotations

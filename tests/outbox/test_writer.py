@@ -229,6 +229,6 @@ def test_new_timestamp_alone_is_sent_to_full_webhooks_only(app: Flask, monkeypat
     answer = consumer.get(f"{CHALK}/categories/cat-9").json
     assert answer is not None
     assert restamped[-1]["entity"] == answer["category"]
-    assert clock.seconds(restamped[-1]["entity"]["dateLastModified"]) > clock.seconds(
+    assert clock.to_epoch_seconds(restamped[-1]["entity"]["dateLastModified"]) > clock.to_epoch_seconds(
         created["entity"]["dateLastModified"]
     )

@@ -224,7 +224,7 @@ def _oldest_sequence(snapshot: Snapshot, params: FeedParams) -> int:
     A full read includes the first load, so a follower may continue after 0. If it started on an empty tenant, it did
     not read the first load, and must start again.
     """
-    oldest = sequence.oldest_known(snapshot)
+    oldest = sequence.oldest_resumable_sequence(snapshot)
     return 0 if oldest == sequence.FIRST_LOAD and not params.began_empty else oldest
 
 

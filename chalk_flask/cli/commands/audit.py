@@ -43,8 +43,8 @@ __all__ = ["audit_command"]
 def audit_command(since: datetime | None, tenant: str | None, as_json: bool, **options: Any) -> None:
     """Show changes, logins, failed logins and reads, oldest first.
 
-    Changes and logins are kept in the store, reads in the folder `data` for `audit_days` days. An event contains ids,
-    labels and counts. It never contains a secret, a name, or a value of a record or parameter.
+    Changes and logins are in the store, reads of the last `audit_days` days in the folder `data`. An event contains
+    ids, labels and counts. It never contains a secret, a name, or a value of a record or parameter.
     """
     settings = settings_from_options(options)
     if tenant is not None:

@@ -32,7 +32,7 @@ def check_command(tenant: str, as_json: bool, **options: Any) -> None:
 
     Prints the number of active records and two digests that depend only on the roster, not on the backend. `digest`
     ignores dateLastModified, `state` includes it. The exit code is 1 if there is a problem. A store that does not exist
-    is reported as sound and is not created.
+    counts as valid and is not created.
     """
     from backends import store_exists
     from chalk_flask.roster.integrity.checker import check_store, empty_report

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
+from chalk_flask.cli.credentials import (
+    list_if_store_exists,
+    open_credentials,
+    scope_option,
+    settings_of_existing_store,
+    summary_text,
+)
 from chalk_flask.cli.durations import duration_or_zero
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
     parse_scope_options,
-    require_durable,
+    require_durable_store,
     settings_from_options,
     settings_options,
     tenant_option,
@@ -44,8 +50,8 @@ MAX_KEY_FILE_BYTES = 1024 * 1024
 def client_group() -> None:
     """Manage the clients that obtain access tokens with OAuth 2 client credentials.
 
-    They send their secret (HTTP Basic or form) or a JWT that they signed (private_key_jwt) to /oauth/token, or to token
-    below the API root that they use.
+    A client sends its secret (HTTP Basic or form) or a signed JWT (private_key_jwt). The token endpoint is
+    /oauth/token, or token below an API root.
     """
 
 
@@ -77,7 +83,7 @@ def create(
         raise click.UsageError("--oauth1 requires a client with a secret: omit --oauth1 or the key")
     scope_set = parse_scope_options(scopes)
     jwks = _read_public_keys(jwks_file if jwks_file is not None else public_key)
-    settings = require_durable(options)
+    settings = require_durable_store(options)
     check_configured_tenant(settings, tenant)
     with _client_store(settings) as clients:
         secret, record = clients.create(label, scope_set, tenant, jwks, restrictions, oauth1)
@@ -95,7 +101,7 @@ def list_clients(as_json: bool, **options: Any) -> None:
         with _client_store(settings) as clients:
             return list(clients.list())
 
-    records = list_existing(settings, list_records)
+    records = list_if_store_exists(settings, list_records)
     echo_result(as_json, {"clients": [record.public_dict() for record in records]}, _table(records))
 
 
@@ -112,7 +118,7 @@ def list_clients(as_json: bool, **options: Any) -> None:
 @settings_options("data")
 def rotate(client_id: str, overlap: timedelta, as_json: bool, **options: Any) -> None:
     """Create a new secret for a client and show it once. Its access tokens stay valid until they expire."""
-    with _client_store(existing_store(options, "client", client_id)) as clients:
+    with _client_store(settings_of_existing_store(options, "client", client_id)) as clients:
         secret, record = clients.rotate(client_id, overlap)
     echo_result(as_json, _created_data(secret, record), _created_text(secret, record))
 
@@ -123,7 +129,7 @@ def rotate(client_id: str, overlap: timedelta, as_json: bool, **options: Any) ->
 @settings_options()
 def revoke(client_id: str, as_json: bool, **options: Any) -> None:
     """Revoke a client. Every process rejects the client and its access tokens within a second."""
-    with _client_store(existing_store(options, "client", client_id)) as clients:
+    with _client_store(settings_of_existing_store(options, "client", client_id)) as clients:
         record = clients.revoke(client_id)
     echo_result(as_json, record.public_dict(), f"Revoked {record.id} ({record.label}).")
 

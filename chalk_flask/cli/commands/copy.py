@@ -67,7 +67,7 @@ def _check_urls(source: str, target: str) -> None:
 
 
 def _identity(url: str) -> tuple[type[Backend], str]:
-    """Return what a URL refers to, in a form that is equal for all spellings of it."""
+    """Return the backend and location of a store, equal for all spellings of its URL."""
     from backends import InvalidStorageURLError, backend_class
     from backends.base import file_path
 

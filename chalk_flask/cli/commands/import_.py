@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,9 +17,6 @@ from chalk_flask.cli.options import (
     tenant_option,
 )
 from chalk_flask.cli.package_import import ExistingTenantStore, exit_with, load_package
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["import_command"]
 
@@ -40,9 +37,10 @@ def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **opti
     The whole package is validated first. A package with errors is rejected: every problem is listed, nothing is changed
     and the exit code is 1. Records that are missing from a bulk file are marked as deleted.
 
-    A package that would delete more than 10 % of a file's records and more than 10 of them, or change more than 75 % of
-    a file with more than 100 records, is held: nothing is changed and the exit code is 3. Apply it with `chalk-flask
-    imports approve`. Set other change thresholds with `chalk-flask tenant set`.
+    A package that exceeds a change threshold is held: nothing is changed and the exit code is 3. Apply it
+    with `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. The default thresholds hold a
+    package that would delete more than 10 % and more than 10 of a file's records. They also hold a package that would
+    change more than 75 % of a file with more than 100 records.
     """
     from chalk_flask.storage import LazyStore
 

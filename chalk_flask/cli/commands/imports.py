@@ -31,7 +31,7 @@ __all__ = ["imports_group"]
 def imports_group() -> None:
     """List and show imports, and decide on those that are held.
 
-    An import that exceeds a change threshold is held: its package is kept, and nothing changes until you approve or
+    An import that exceeds a change threshold is held: its package is stored, and nothing changes until you approve or
     discard it. `chalk-flask tenant set` sets the thresholds.
     """
 
@@ -53,7 +53,7 @@ def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
 @as_json_option
 @settings_options("data")
 def show(run: str, tenant: str, as_json: bool, **options: Any) -> None:
-    """Show an import: its report, who started it and when. Cell values are not stored."""
+    """Show an import: its report, its start time and the user who started it. Cell values are not stored."""
     with _open_store(settings_from_options(options), tenant) as (store, folder):
         stored_run, state = _find_run(store, folder, tenant, run)
     echo_result(as_json, stored_run.to_dict(state), _run_text(stored_run, state))
@@ -65,7 +65,7 @@ def show(run: str, tenant: str, as_json: bool, **options: Any) -> None:
 @as_json_option
 @settings_options("data")
 def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
-    """Apply a held import: exactly the bytes that were held, if the roster has not changed since.
+    """Apply a held import: exactly the held bytes, if the roster has not changed since.
 
     An import that was held more than 7 days ago can only be discarded.
     """

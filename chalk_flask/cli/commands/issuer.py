@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
+from chalk_flask.cli.credentials import (
+    list_if_store_exists,
+    open_credentials,
+    scope_option,
+    settings_of_existing_store,
+    summary_text,
+)
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
     parse_scope_options,
-    require_durable,
+    require_durable_store,
     settings_from_options,
     settings_options,
     tenant_option,
@@ -76,7 +82,7 @@ def add(
         raise click.UsageError("the keys of the issuer are required: give --jwks-url or --jwks-file, one of them")
     scope_set = parse_scope_options(scopes)
     jwks = None if jwks_file is None else _read_jwks(Path(jwks_file))
-    settings = require_durable(options)
+    settings = require_durable_store(options)
     check_configured_tenant(settings, tenant)
     with _issuer_store(settings) as issuers:
         record = issuers.add(
@@ -104,7 +110,7 @@ def list_issuers(as_json: bool, **options: Any) -> None:
         with _issuer_store(settings) as issuers:
             return list(issuers.list())
 
-    records = list_existing(settings, list_records)
+    records = list_if_store_exists(settings, list_records)
     echo_result(as_json, {"issuers": [record.to_dict() for record in records]}, _table(records))
 
 
@@ -114,7 +120,7 @@ def list_issuers(as_json: bool, **options: Any) -> None:
 @settings_options()
 def remove(issuer_id: str, as_json: bool, **options: Any) -> None:
     """Remove a trusted issuer. Every process that uses the store rejects its tokens within a second."""
-    with _issuer_store(existing_store(options, "issuer", issuer_id)) as issuers:
+    with _issuer_store(settings_of_existing_store(options, "issuer", issuer_id)) as issuers:
         record = issuers.remove(issuer_id)
     echo_result(as_json, record.to_dict(), f"Removed {record.id} ({record.issuer}).")
 

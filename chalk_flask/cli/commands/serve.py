@@ -33,8 +33,8 @@ __all__ = ["serve_command"]
 def serve_command(package: Path | None, **options: Any) -> None:
     """Serve the roster over HTTP until SIGTERM or Ctrl-C. Requests in progress are completed first.
 
-    With a store that is not durable, such as memory:, a token for one day is created and shown, because no other
-    command can reach the store.
+    A store that is not durable, such as memory:, gets a token for one day, which is shown. No other command can open
+    the store.
     """
     with open_service(options) as (app, services):
         if package is not None:

@@ -42,7 +42,7 @@ def tenant_group() -> None:
 def create(name: str, demographics: bool, as_json: bool, **options: Any) -> None:
     """Create a tenant without a roster.
 
-    A name has 1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.', and starts with a letter or a digit.
+    A name starts with a letter or a digit. It has 1 to 64 characters: letters (a to z, A to Z), digits, '-', '_', '.'.
     """
     from chalk_flask.tenants.store import validate_new_name
 
@@ -78,7 +78,7 @@ def show(name: str, as_json: bool, **options: Any) -> None:
     echo_result(as_json, summary.to_dict(), _summary_text(summary))
 
 
-def _threshold_option(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
+def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
     """Return a change threshold as it is stored; an empty text for the default."""
     from chalk_flask.roster.imports.thresholds import parse_threshold
 
@@ -103,15 +103,15 @@ def _threshold_option(ctx: click.Context, option: click.Parameter, text: str | N
 @click.option(
     "--max-deleted",
     metavar="PERCENT,RECORDS",
-    callback=_threshold_option,
+    callback=_parse_threshold_option,
     help="Hold imports that delete more than this share and this number of a file's stored records; or off, or default"
     " (10%,10).",
 )
 @click.option(
     "--max-changed",
     metavar="PERCENT,RECORDS",
-    callback=_threshold_option,
-    help="Hold imports that create, update, delete or revive more than this share of a file with more than this number"
+    callback=_parse_threshold_option,
+    help="Hold imports that update or delete more than this share of a file with more than this number"
     " of stored records; or off, or default (75%,100).",
 )
 @as_json_option

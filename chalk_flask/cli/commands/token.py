@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials, scope_option, summary_text
+from chalk_flask.cli.credentials import (
+    list_if_store_exists,
+    open_credentials,
+    scope_option,
+    settings_of_existing_store,
+    summary_text,
+)
 from chalk_flask.cli.durations import duration
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
     parse_scope_options,
-    require_durable,
+    require_durable_store,
     settings_from_options,
     settings_options,
     tenant_option,
@@ -72,7 +78,7 @@ def create(
         raise click.UsageError("--test sets the prefix of a new token: omit it with --sha256")
     scope_set = parse_scope_options(scopes)
     expiry = None if expires is None else utc_now() + expires
-    settings = require_durable(options)
+    settings = require_durable_store(options)
     check_configured_tenant(settings, tenant)
     with _token_store(settings) as tokens:
         token, record = tokens.create(label, scope_set, tenant, expiry, sha256, test, restrictions)
@@ -92,7 +98,7 @@ def list_tokens(as_json: bool, **options: Any) -> None:
         with _token_store(settings) as tokens:
             return list(tokens.list())
 
-    records = list_existing(settings, list_records)
+    records = list_if_store_exists(settings, list_records)
     echo_result(as_json, {"tokens": [_with_state(record) for record in records]}, _table(records))
 
 
@@ -102,7 +108,7 @@ def list_tokens(as_json: bool, **options: Any) -> None:
 @settings_options()
 def revoke(token_id: str, as_json: bool, **options: Any) -> None:
     """Revoke a token. Every process that uses the store rejects it from its next request on."""
-    with _token_store(existing_store(options, "token", token_id)) as tokens:
+    with _token_store(settings_of_existing_store(options, "token", token_id)) as tokens:
         record = tokens.revoke(token_id)
     echo_result(as_json, _with_state(record), f"Revoked {record.id} ({record.label}).")
 

@@ -7,11 +7,11 @@ import click
 __all__ = ["show_version"]
 
 
-def show_version(ctx: click.Context, option: click.Parameter, is_given: bool) -> None:
+def show_version(ctx: click.Context, option: click.Parameter, is_requested: bool) -> None:
     """Print the installed version and exit."""
     from importlib.metadata import PackageNotFoundError, version
 
-    if not is_given or ctx.resilient_parsing:
+    if not is_requested or ctx.resilient_parsing:
         return
     try:
         number = version("chalk-flask")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.credentials import existing_store, list_existing, open_credentials
+from chalk_flask.cli.credentials import list_if_store_exists, open_credentials, settings_of_existing_store
 from chalk_flask.cli.durations import duration_or_zero, timestamp_or_age
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
-    require_durable,
+    require_durable_store,
     settings_from_options,
     settings_options,
     tenant_option,
@@ -72,7 +72,7 @@ def create(tenant: str, as_json: bool, **options: Any) -> None:
     from chalk_flask.webhooks import WebhookRequest
 
     values = {name: options.pop(name) for name in WebhookRequest.__slots__ if name != "root"}
-    settings = require_durable(options)
+    settings = require_durable_store(options)
     check_configured_tenant(settings, tenant)
     with _webhook_store(settings) as webhooks:
         created = webhooks.create(tenant, WebhookRequest(**values, root=_root_url(settings)))
@@ -98,7 +98,7 @@ def list_webhooks(tenant: str, as_json: bool, **options: Any) -> None:
         with _webhook_store(settings) as webhooks:
             return list(webhooks.list(tenant))
 
-    records = list_existing(settings, list_records)
+    records = list_if_store_exists(settings, list_records)
     echo_result(as_json, {"webhooks": [webhook.to_dict() for webhook in records]}, list_text(records))
 
 
@@ -200,7 +200,7 @@ NOTHING_TO_REPLAY = " All deliveries are pending already, or cannot be sent any 
 def replay(
     webhook_id: str, since: datetime | None, event_id: str | None, tenant: str, as_json: bool, **options: Any
 ) -> None:
-    """Send deliveries again, with the same ids and bytes. Deliveries are kept for 30 days."""
+    """Send deliveries again, with the same ids and bytes. Deliveries are deleted after 30 days."""
     if (since is None) == (event_id is None):
         raise click.UsageError("deliveries to replay are required: give --since or --id, one of them")
     with _existing_webhook(options, webhook_id, tenant) as webhooks:
@@ -239,7 +239,7 @@ def _webhook_store(settings: Settings) -> AbstractContextManager[WebhookStore]:
 
 @contextmanager
 def _existing_webhook(options: dict[str, Any], webhook_id: str, tenant: str) -> Iterator[WebhookStore]:
-    settings = existing_store(options, "webhook", webhook_id)
+    settings = settings_of_existing_store(options, "webhook", webhook_id)
     check_configured_tenant(settings, tenant)
     with _webhook_store(settings) as webhooks:
         yield webhooks

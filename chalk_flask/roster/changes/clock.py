@@ -1,8 +1,8 @@
 """Timestamps (`dateLastModified`) of a tenant: one for each write, above every earlier one.
 
 A consumer may poll with its own clock: the start of one read is the cursor of the next (`dateLastModified>'...'`). It
-would miss a record whose timestamp lies before such a read, but whose commit comes after it. Therefore a timestamp lies
-slightly ahead, at the expected end of the write. If the commit comes later, the records get a new timestamp
+would miss a record whose timestamp lies before such a read, but whose commit comes after it. Therefore a timestamp is
+slightly in the future, at the expected end of the write. If the commit comes later, the records get a new timestamp
 (interpretation I-05, docs/conformance).
 """
 
@@ -26,8 +26,8 @@ __all__ = [
     "next_lead",
     "next_timestamp",
     "record_with_timestamp",
-    "seconds",
     "timestamp_record",
+    "to_epoch_seconds",
     "wait_until",
 ]
 
@@ -52,10 +52,10 @@ def commit_lead(record_count: int) -> float:
 
 
 def next_lead(lead: float, margin: float, tries: int) -> float:
-    """Return the lead for another try, given the margin of the last one and the number of tries.
+    """Return the lead in seconds for another try, from the lead and margin of the last try and the number of tries.
 
-    The first time it is the duration of the last try and a quarter more, because the work is about the same. Later it
-    grows exponentially, for a machine that gets busier.
+    After one try, the lead is the duration of that try and a quarter more, because the work is about the same. After
+    more tries it grows exponentially, for a machine that gets busier.
     """
     return max(lead - margin, RESOLUTION_SECONDS) * (1.25 if tries == 1 else 2.0**tries)
 
@@ -63,7 +63,7 @@ def next_lead(lead: float, margin: float, tries: int) -> float:
 def next_timestamp(snapshot: Snapshot, lead: float) -> str:
     """Return the timestamp `lead` seconds from now, or a millisecond above the tenant's latest one if that is later."""
     stored = snapshot.get_many(COLLECTION, [_KEY]).get(_KEY)
-    latest = seconds(cast(str, orjson.loads(stored)["stamp"])) if stored else 0.0
+    latest = to_epoch_seconds(cast(str, orjson.loads(stored)["stamp"])) if stored else 0.0
     return format_epoch_seconds(max(time.time() + lead, latest + RESOLUTION_SECONDS))
 
 
@@ -78,14 +78,14 @@ def record_with_timestamp(record: Record, timestamp: str) -> Record:
     return Record(record.key, with_timestamp(without_timestamp(record.body), timestamp), values)
 
 
-def seconds(timestamp: str) -> float:
+def to_epoch_seconds(timestamp: str) -> float:
     """Return the timestamp in seconds since the epoch. Raises ValueError."""
     return parse_timestamp(timestamp).timestamp()
 
 
 def margin(timestamp: str, transaction: Transaction) -> float:
     """Return the seconds from the commit of a finished transaction to the timestamp; negative if it came later."""
-    return seconds(timestamp) - (transaction.committed or time.time())
+    return to_epoch_seconds(timestamp) - (transaction.committed or time.time())
 
 
 def wait_until(timestamp: str, max_seconds: float) -> None:
@@ -93,4 +93,4 @@ def wait_until(timestamp: str, max_seconds: float) -> None:
 
     `max_seconds` limits the wait, because the timestamp may be far away after the system clock was put back.
     """
-    time.sleep(min(max(seconds(timestamp) - time.time(), 0), max_seconds))
+    time.sleep(min(max(to_epoch_seconds(timestamp) - time.time(), 0), max_seconds))

@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 COLLECTION = "origins"
+"""Collection of the notes."""
 
 WRITABLE_COLLECTIONS = ("categories", "lineItems", "results")
 """Collections that grade tools can write."""

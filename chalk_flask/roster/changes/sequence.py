@@ -1,6 +1,6 @@
 """Sequence numbers of a tenant. A record whose served bytes change gets the next one in the same transaction.
 
-A follower of the change feed asks for the records above the last number it has seen. It misses none, independent of
+A client of the change feed requests the records above the last number that it received. It misses none, independent of
 clocks. The number is stored in a note for each record. A record that changed twice has only its last number, so the
 feed returns it once.
 
@@ -17,7 +17,7 @@ import orjson
 from backends import Record, Snapshot, Transaction
 from chalk_flask.oneroster.schemas import RESOURCES
 
-__all__ = ["COLLECTION", "FIELD", "FIRST_LOAD", "ChangeSequence", "last_sequence", "oldest_known"]
+__all__ = ["COLLECTION", "FIELD", "FIRST_LOAD", "ChangeSequence", "last_sequence", "oldest_resumable_sequence"]
 
 COLLECTION = "sequence"
 FIELD = "number"
@@ -61,7 +61,7 @@ class ChangeSequence:
     def remove(self, collection: str, keys: Iterable[str]) -> None:
         """Delete the notes of purged records.
 
-        A follower below the current number may have missed their deletion, so it must do a full read.
+        A client below the current number may have missed their deletion, so it must do a full read.
         """
         note_keys = [_note_key(collection, key) for key in keys]
         if note_keys:
@@ -86,8 +86,8 @@ def last_sequence(snapshot: Snapshot) -> int:
     return _read_state(snapshot)[0]
 
 
-def oldest_known(snapshot: Snapshot) -> int:
-    """Return the lowest number from which a follower can continue without a full read.
+def oldest_resumable_sequence(snapshot: Snapshot) -> int:
+    """Return the lowest number from which a client can continue without a full read.
 
     It is the last number assigned before the latest purge, or that of the first load; 0 if there was neither.
     """

@@ -17,7 +17,7 @@ __all__ = ["RecordsWithTimestamp", "RosterWriter", "write_with_final_timestamp"]
 BATCH_SIZE = 1000
 
 RecordsWithTimestamp: TypeAlias = Callable[[str], Iterable[Record]]
-"""Function that returns the records to write with the given `dateLastModified`, in the same order at each call."""
+"""Function that returns the records to write with a `dateLastModified`, in the same order at each call."""
 
 
 @contextmanager
@@ -88,7 +88,7 @@ class RosterWriter:
         self._sequence.remove(collection, purged)
 
     def finish(self, counts: Mapping[str, Any] | None = None) -> None:
-        """Store the timestamp and the sequence, and complete the events; `counts` are those of an import."""
+        """Store the timestamp and the sequence, and complete the events; `counts` are the counts of an import."""
         self._sequence.store()
         self.transaction.put(clock.COLLECTION, [clock.timestamp_record(self.timestamp)])
         self._outbox.finish(self._sequence.last, counts)
@@ -103,7 +103,7 @@ class RosterWriter:
                 self._put(collection, restamped, partial(_keys, restamped))
 
     def move_to(self, later: RosterWriter) -> None:
-        """Replace transaction, lead and timestamp by those of the writer that restamped the records."""
+        """Take over transaction, lead and timestamp of the writer that restamped the records."""
         self.transaction, self.lead, self.timestamp = later.transaction, later.lead, later.timestamp
 
     @cached_property

@@ -1,7 +1,7 @@
 """Difference between a package and the stored roster.
 
-`RosterDiff` reads a package, compares it with a snapshot, and provides one `ChangeSet` for each collection with the
-records to write, and the keys of the tombstones to purge.
+A package and a snapshot go in. `RosterDiff` compares them. Out come a `ChangeSet` for each collection, with the records
+to write, and the keys of the tombstones to purge.
 """
 
 from __future__ import annotations

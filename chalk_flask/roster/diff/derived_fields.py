@@ -45,7 +45,7 @@ def link_sources() -> dict[str, tuple[str, str]]:
 
 
 def children_by_parent(parents: Mapping[str, str]) -> Links:
-    """Return the children of each parent, given the parents of the active records. A tombstone is not a child."""
+    """Return the children by parent. `parents` holds the parent of each active record: a tombstone is not a child."""
     return group_pairs((parent, key) for key, parent in parents.items())
 
 

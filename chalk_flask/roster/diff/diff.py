@@ -29,9 +29,9 @@ BATCH_SIZE = 250
 class RosterDiff:
     """Difference between a package and a snapshot.
 
-    After `compare`, `changes` holds the records to write by collection, `purged` the keys of the tombstones to delete
-    permanently, and `provenance_keys` the notes about records that the package takes over from grade tools
-    (interpretation W-10). `close` deletes the temporary files.
+    `compare` fills three results. `changes` holds the records to write by collection, and `purged` the keys of the
+    tombstones to delete permanently. `provenance_keys` holds the notes about records that the package takes over from
+    grade tools (interpretation W-10). `close` deletes the temporary files.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class RosterDiff:
             else:
                 rows = self._with_links(resource, name, rows)
         if resource.name in derived_fields.link_sources():
-            rows = self._collecting_links(resource, rows)
+            rows = self._collect_links(resource, rows)
         return rows
 
     def _with_children(self, resource: ResourceType, name: str, rows: list[ParsedRow]) -> Iterator[ParsedRow]:
@@ -144,7 +144,7 @@ class RosterDiff:
         for row in rows:
             yield derived_fields.with_derived_field(row, name, element, links.get(row.key))
 
-    def _collecting_links(self, resource: ResourceType, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
+    def _collect_links(self, resource: ResourceType, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
         owner, target = (reference.field for reference in resource.references)
         is_delta = resource.name in self._delta
         links = derived_fields.stored_pairs(self._stored, resource.name) if is_delta else {}

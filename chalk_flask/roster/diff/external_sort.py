@@ -32,7 +32,7 @@ _KEY = itemgetter(0)
 class ExternalSorter:
     """Sorter of rows by key. Rows are added in any order and can be read repeatedly.
 
-    Reading a large page is several times as fast if the store was filled in the order of the keys.
+    A store filled in the order of the keys returns a large page several times as fast.
     """
 
     def __init__(self) -> None:

@@ -42,8 +42,12 @@ class DanglingReferences:
         return body["sourcedId"] in self.excluded[collection]
 
     def targets_by_reference(self, resource: ResourceType) -> dict[str, set[str]]:
-        """Return the ids to remove from the records of a class, by the name of the reference."""
-        return {each.name: self.targets[each.target] for each in _csv_references(resource) if self.targets[each.target]}
+        """Return the ids to remove from the records of a resource type, by the name of the reference."""
+        return {
+            reference.name: self.targets[reference.target]
+            for reference in _csv_references(resource)
+            if self.targets[reference.target]
+        }
 
 
 def find_dangling_references(snapshot: Snapshot) -> DanglingReferences:
@@ -53,8 +57,8 @@ def find_dangling_references(snapshot: Snapshot) -> DanglingReferences:
         resource = FILES[name]
         if resource.shares_ids_with:
             _add_dangling(snapshot, resource, None, dangling)
-        # References to the same collection come last, because its excluded records must be known.
-        for reference in sorted(_csv_references(resource), key=lambda each: each.target == name):
+        # References to the same collection come last, because they depend on its excluded records.
+        for reference in sorted(_csv_references(resource), key=lambda reference: reference.target == name):
             _add_dangling(snapshot, resource, reference, dangling)
     return dangling
 
@@ -67,12 +71,13 @@ def without_references(body: JSONBody, targets: Mapping[str, set[str]]) -> JSONB
 
 
 def _csv_references(resource: ResourceType) -> Iterator[Reference]:
-    return (each for each in resource.references if each.name not in resource.derived_fields)
+    return (reference for reference in resource.references if reference.name not in resource.derived_fields)
 
 
 def _targets_first() -> Iterable[str]:
-    targets = {each.name: {to.target for to in _csv_references(each)} - {each.name} for each in FILES.values()}
+    targets: dict[str, set[str]] = {}
     for name, resource in FILES.items():
+        targets[name] = {reference.target for reference in _csv_references(resource)} - {name}
         targets[name] |= {resource.shares_ids_with} if resource.shares_ids_with else set()
     return TopologicalSorter(targets).static_order()
 
@@ -80,7 +85,7 @@ def _targets_first() -> Iterable[str]:
 def _add_dangling(
     snapshot: Snapshot, resource: ResourceType, reference: Reference | None, dangling: DanglingReferences
 ) -> None:
-    """Add the dangling ids of a reference, or of the id that the class shares with another one (None)."""
+    """Add the dangling ids of a reference, or, if it is None, of the id that the resource type shares."""
     target = reference.target if reference else resource.shares_ids_with
     path = reference.field if reference else KEY
     to_deleted = In(path, Subquery(target, KEY, Not(ACTIVE_ONLY)))
@@ -89,9 +94,9 @@ def _add_dangling(
     for batch in batched(keys, BATCH_SIZE):
         bodies = map(orjson.loads, snapshot.get_many(resource.name, batch).values())
         referenced = {
-            each["sourcedId"]: resource.referenced_ids(each[reference.name] if reference else each) for each in bodies
+            body["sourcedId"]: resource.referenced_ids(body[reference.name] if reference else body) for body in bodies
         }
-        ids = {each for ids in referenced.values() for each in ids}
+        ids = set().union(*referenced.values())
         present = set(snapshot.keys(target, And((ACTIVE_ONLY, In(KEY, tuple(ids)))))) - dangling.excluded[target]
         dangling.targets[target] |= ids - present
         if reference is None or reference.field_type.required_in_csv:
@@ -100,5 +105,5 @@ def _add_dangling(
 
 def _remove_targets(value: Any, targets: set[str]) -> Any:
     if isinstance(value, list):
-        return [each for each in value if each["sourcedId"] not in targets]
+        return [item for item in value if item["sourcedId"] not in targets]
     return None if value["sourcedId"] in targets else value

@@ -1,7 +1,7 @@
 """Gradebook writes of grade tools: categories, line items and results (interpretations W-01 to W-13).
 
-`put` and `delete` take the JSON of one record, validate it, fill in defaults, and write the record and all that depends
-on it in one transaction. They raise `InvalidPayloadError` or `RecordNotFoundError`.
+The JSON of one record goes in. `put` and `delete` validate it and fill in defaults. They write the record and its
+dependents in one transaction. `put` returns a `WriteResult`. They raise `InvalidPayloadError` or `RecordNotFoundError`.
 """
 
 from __future__ import annotations

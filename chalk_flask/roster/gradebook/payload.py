@@ -24,7 +24,7 @@ MISSING_FIELD_MESSAGE = "Missing data for required field."
 
 
 class InvalidPayloadError(Exception):
-    """Error in the payload of a record. The message names the member and says why it is invalid."""
+    """Error in the payload of a record. The message names the member and the reason."""
 
 
 def parse_payload(resource: ResourceType, key: str, payload: Mapping[str, JSON]) -> Payload:

@@ -1,4 +1,4 @@
-"""Gradebook writes: create, replace or delete one record, with all that depends on it, in one transaction."""
+"""Gradebook writes: create, replace or delete one record with its dependents, in one transaction."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def put(
     is_active = data["status"] == ACTIVE
     with _write(store, tenant) as writer:
         edit = _GradebookEdit(writer, visibility)
-        previous = edit.previous(resource, key)
-        record = resource.record({**edit.completed(resource, data, previous), "dateLastModified": NO_TIMESTAMP})
+        previous = edit.stored_body(resource, key)
+        record = resource.record({**edit.with_defaults(resource, data, previous), "dateLastModified": NO_TIMESTAMP})
         if (
             previous is not None
             and without_timestamp(previous) == record.body
@@ -79,7 +79,7 @@ def put(
         else:
             edit.delete(resource, record)
         edit.write()
-        edit.previous(resource, key)  # rejects a record that the grade tool could not read afterwards
+        edit.stored_body(resource, key)  # rejects a record that the grade tool could not read afterwards
         on_commit(writer.transaction)
     created = is_active and not (previous is not None and resource.is_active(previous))
     return WriteResult(clock.record_with_timestamp(record, writer.timestamp).body, created)
@@ -95,7 +95,7 @@ def delete(
     """
     with _write(store, tenant) as writer:
         edit = _GradebookEdit(writer, visibility)
-        previous = edit.previous(resource, key)
+        previous = edit.stored_body(resource, key)
         if previous is None or not resource.is_active(previous):
             raise RecordNotFoundError
         edit.delete(resource, resource.tombstone(previous))
@@ -118,14 +118,14 @@ class _GradebookEdit:
         self._notes: list[Record] = []
         self._obsolete_notes: list[str] = []
 
-    def previous(self, resource: ResourceType, key: str) -> bytes | None:
+    def stored_body(self, resource: ResourceType, key: str) -> bytes | None:
         """Return the stored body, deleted or not. Raises RecordNotFoundError if it is not visible (W-08)."""
         body = self._transaction.get_many(resource.name, [key]).get(key)
         if body is not None and not self._exists(resource.name, key, self._visibility(resource.name)):
             raise RecordNotFoundError
         return body
 
-    def completed(self, resource: ResourceType, data: Payload, previous: bytes | None) -> Payload:
+    def with_defaults(self, resource: ResourceType, data: Payload, previous: bytes | None) -> Payload:
         """Return the payload with defaults. Raises InvalidPayloadError for an unknown reference."""
         is_active = data["status"] == ACTIVE
         if not is_active and previous is None:

@@ -1,4 +1,4 @@
-"""Approval of held packages: import exactly the bytes that were held, or discard them."""
+"""Decision about held packages: `approve` imports exactly the held bytes, `discard` deletes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from backends import Transaction
 from chalk_flask.roster.imports import history, hold, run_files
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.importer import run_once
-from chalk_flask.roster.imports.job import AlreadyDecided, ImportJob, OnCommit, Progress, RosterChanged, throttled
+from chalk_flask.roster.imports.job import (
+    AlreadyDecidedError,
+    ImportJob,
+    OnCommit,
+    Progress,
+    RosterChangedError,
+    throttled,
+)
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.checksum import package_checksum
@@ -25,7 +32,7 @@ IMPORT_AGAIN_HINT = "discard it and import the package again"
 
 
 class ApprovalError(Exception):
-    """Raised when a run cannot be approved or discarded. The message says why and what to do; nothing was changed."""
+    """Error for a run that cannot be approved or discarded. The message contains the reason and the remedy."""
 
 
 def approve(
@@ -39,7 +46,7 @@ def approve(
     on_commit: OnCommit | None = None,
     now: datetime | None = None,
 ) -> ImportReport:
-    """Import the package of a held run with the options it was held with, but without thresholds.
+    """Import the package of a held run with the options of the hold, but without thresholds.
 
     Only `options.folder` is used. The roster must be the one with which the package was compared, and the run must not
     have expired. The transaction that writes the roster also ends the hold and calls `on_commit`, so that concurrent
@@ -67,9 +74,9 @@ def approve(
     report = job.new_report()
     try:
         run_once(job, report)
-    except RosterChanged as error:
+    except RosterChangedError as error:
         raise ApprovalError(_roster_changed_message(run_id)) from error
-    except AlreadyDecided as error:
+    except AlreadyDecidedError as error:
         raise ApprovalError(f"{run_id} was approved, discarded or replaced in the meantime") from error
     report.seconds = time.monotonic() - start
     if report.state == "refused":  # most likely another approval has removed the package
@@ -96,7 +103,7 @@ def discard(
     folder, now = _folder(options), utc_now()
     _check_held(store, tenant, run_id)
     with store.write(tenant) as transaction:
-        run = _require_held(history.find_run(transaction, run_id), run_id).decided("discarded", requested_by, now)
+        run = _require_held(history.find_run(transaction, run_id), run_id).with_decision("discarded", requested_by, now)
         history.store_run(transaction, run, now)
         if on_commit:
             on_commit(run, transaction)

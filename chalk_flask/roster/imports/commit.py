@@ -12,7 +12,7 @@ from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.changes.writer import write_with_final_timestamp
 from chalk_flask.roster.diff.diff import RosterDiff
 from chalk_flask.roster.imports import history
-from chalk_flask.roster.imports.job import ImportJob, RosterChanged, no_callback
+from chalk_flask.roster.imports.job import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.times import utc_now
 
@@ -50,7 +50,7 @@ def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, revis
     lead = clock.commit_lead(diff.changed_count)
     with write_with_final_timestamp(begin, job.tenant, lead, first=revision == 0, run=report.run) as writer:
         if writer.transaction.revision != revision:
-            raise RosterChanged
+            raise RosterChangedError
         for name, keys in diff.purged.items():
             writer.purge(name, keys)
         writer.transaction.delete(provenance.COLLECTION, diff.provenance_keys)
@@ -72,7 +72,7 @@ def _store_run(job: ImportJob, report: ImportReport, transaction: Transaction) -
 
 
 def _store_final_revision(job: ImportJob, report: ImportReport) -> None:
-    """Add to the stored run what the transaction could not know: the revision after it, and the final timestamp.
+    """Add the final timestamp and the revision after the transaction to the stored run.
 
     If this fails, the next import of the same package reads it again. Nothing else depends on it.
     """
@@ -88,5 +88,5 @@ def _claim_provenance(job: ImportJob, diff: RosterDiff, revision: int) -> None:
     """Store that the package, and no longer a grade tool, owns records which it contains without a difference."""
     with job.store.write(job.tenant) as transaction:
         if transaction.revision != revision:
-            raise RosterChanged
+            raise RosterChangedError
         transaction.delete(provenance.COLLECTION, diff.provenance_keys)

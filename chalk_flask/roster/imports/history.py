@@ -38,9 +38,9 @@ __all__ = [
 
 COLLECTION = "imports"
 RETENTION = timedelta(days=90)
-"""Time for which the report of a run is kept."""
+"""Age at which the report of a run is deleted."""
 MAX_REJECTED_RUNS = 200
-"""Maximum number of rejected runs kept per tenant, so that an import that fails every minute cannot fill the disk."""
+"""Maximum number of stored rejected runs per tenant, so that an import that fails every minute cannot fill the disk."""
 HOLD_PERIOD = timedelta(days=7)
 """Time for which a held package can be approved."""
 
@@ -49,9 +49,9 @@ HOLD_PERIOD = timedelta(days=7)
 class ImportRun:
     """One import of a tenant. `state` is the stored state; `state_at` returns the current one.
 
-    `options` are those of `ImportOptions.to_dict`. `revision` is that of the roster after the run, or None if it is
-    unknown. `held_sha256` is the checksum of the held file. `settled_by` and `settled` are the user who decided about
-    a held run, and the time.
+    `who` is the user who started it. `options` has the form of `ImportOptions.to_dict`. `revision` is the revision of
+    the roster after the run, or None if it is unknown. `held_sha256` is the checksum of the held file. `settled_by` and
+    `settled` are the user who approved or discarded a held run, and the time.
     """
 
     id: str
@@ -100,12 +100,12 @@ class ImportRun:
         values = {"started": self.started, "state": self.state, "package": self.sha256 or ""}
         return Record(self.id, self.encode(), values)
 
-    def applied(self, state: State, report: ImportReport, revision: int | None) -> ImportRun:
+    def with_result(self, state: State, report: ImportReport, revision: int | None) -> ImportRun:
         """Return the run of an approved package after the import, with its report and the reasons of the hold."""
         new_report = summary(report, state) | {"brake": self.report["brake"]}
         return replace(self, state=state, revision=revision, report=new_report)
 
-    def decided(self, state: State, user: str, time: datetime) -> ImportRun:
+    def with_decision(self, state: State, user: str, time: datetime) -> ImportRun:
         """Return the held run after a user has approved or discarded it."""
         report = {**self.report, "state": state}
         return replace(self, state=state, settled_by=user, settled=format_timestamp(time), report=report)
@@ -186,5 +186,5 @@ def _decode(body: bytes) -> ImportRun:
 
 
 def _without_limits(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that decide the result of a package that was read before: limits no longer matter."""
+    """Return the options that affect the result of a package. Limits do not affect a package that was read before."""
     return {name: value for name, value in options.items() if name != "limits"}

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from backends import StorageError
 from chalk_flask.roster.imports import history, run_files
-from chalk_flask.roster.imports.job import ImportJob, RosterChanged, no_callback
+from chalk_flask.roster.imports.job import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.checksum import PackageChecksum, checksum_of_packed_folder, package_checksum
-from chalk_flask.roster.package.problems import ImportProblem, PackageRejected
+from chalk_flask.roster.package.problems import ImportProblem, PackageRejectedError
 from chalk_flask.storage import RosterStore
 from chalk_flask.times import format_timestamp, utc_now
 
-__all__ = ["HoldRequired", "hold", "job_on_copy", "reject_unholdable", "remove_expired", "store_rejected"]
+__all__ = ["HoldRequiredError", "hold", "job_on_copy", "reject_unholdable", "remove_expired", "store_rejected"]
 
 
-class HoldRequired(Exception):  # noqa: N818  control flow, not an error
-    """Raised when the package exceeds a threshold and is not a copy yet: copy it, then import the copy."""
+class HoldRequiredError(Exception):
+    """Signal that a package must be copied before it can be held. The caller imports the copy."""
 
 
 @contextlib.contextmanager
@@ -42,12 +42,13 @@ def job_on_copy(job: ImportJob) -> Iterator[ImportJob]:
 def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, revision: int) -> None:
     """Store the run of the copied package as held, unless the same package is held already.
 
-    Raises RosterChanged, PackageRejected and StorageError. `remove_expired` deletes a copy whose run was not stored.
+    Raises RosterChangedError, PackageRejectedError and StorageError. `remove_expired` deletes a copy whose run
+    was not stored.
     """
     now, options = utc_now(), job.options.to_dict()
     with job.store.write(job.tenant) as transaction:
         if transaction.revision != revision:
-            raise RosterChanged
+            raise RosterChangedError
         same = history.find_same_package(transaction, ["held"], report.sha256 or "", options)
         if same and same.state_at(now, revision) == "held" and _path_of_copy(job, same.id).is_file():
             report.earlier = report.run = same.id
@@ -70,7 +71,7 @@ def _place_copy(job: ImportJob, report: ImportReport) -> None:
         run_files.move_into_place(job.path, _path_of_copy(job, job.run))
     except OSError as error:
         reject_unholdable(report, error)
-        raise PackageRejected from error
+        raise PackageRejectedError from error
 
 
 def reject_unholdable(report: ImportReport, error: OSError) -> None:
@@ -100,7 +101,7 @@ def store_rejected(job: ImportJob, report: ImportReport) -> None:
 def remove_expired(store: RosterStore, folder: Path | None, now: datetime | None = None) -> None:
     """Delete packages that can no longer be approved, old reports, and the files of crashed imports.
 
-    Never fails: the next call deletes what cannot be deleted now.
+    Never fails: the next call tries again.
     """
     time = now or utc_now()
 

@@ -2,7 +2,7 @@
 
 The steps, from the top down: `import_package` creates the job and records a rejection. `_run_until_current` repeats
 the run if the roster changes in the meantime, or if the package must be copied because it will be held. `run_once`
-reads the package, compares it with the stored roster, and then holds it or lets `commit` apply it.
+reads the package, compares it with the stored roster, and then holds it, or applies it with `commit`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_counts
 from chalk_flask.roster.imports import commit, history, hold
 from chalk_flask.roster.imports.job import (
-    AlreadyDecided,
+    AlreadyDecidedError,
     ImportJob,
     OnCommit,
     Progress,
-    RosterChanged,
+    RosterChangedError,
     low_memory_mode,
     throttled,
 )
@@ -33,7 +33,7 @@ from chalk_flask.roster.imports.report import FileReport, ImportReport
 from chalk_flask.roster.package.archive import Package, open_package
 from chalk_flask.roster.package.checksum import PackageChecksum, package_checksum
 from chalk_flask.roster.package.manifest_check import declared_modes
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejected
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 from chalk_flask.storage import RosterStore
 
 __all__ = ["import_package", "run_once"]
@@ -54,8 +54,8 @@ def import_package(
     """Import a package into the roster of a tenant, and return the report.
 
     A package is rejected if it has an error, held if it exceeds a change threshold, or else applied in full in one
-    transaction. Reading and comparing happen without the write lock, and again if another writer changes the roster.
-    `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
+    transaction. The import reads and compares without the write lock, and repeats this if another writer changes the
+    roster. `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
     `requested_by` is the user whose name is stored with the run. Raises StorageError.
     """
     start = time.monotonic()
@@ -86,9 +86,9 @@ def _run_until_current(job: ImportJob) -> ImportReport:
             report = job.new_report()
             try:
                 run_once(job, report)
-            except RosterChanged:
+            except RosterChangedError:
                 continue
-            except hold.HoldRequired:
+            except hold.HoldRequiredError:
                 try:
                     job = stack.enter_context(hold.job_on_copy(job))
                 except OSError as error:
@@ -101,11 +101,11 @@ def _run_until_current(job: ImportJob) -> ImportReport:
 def run_once(job: ImportJob, report: ImportReport) -> None:
     """Read, compare and apply the package once, and fill in the report.
 
-    Raises RosterChanged if another writer changed the roster, HoldRequired if the package must be copied first, and
-    AlreadyDecided if the held run to apply was decided in the meantime.
+    Raises RosterChangedError if another writer changed the roster, and HoldRequiredError if the package must be copied
+    first. Raises AlreadyDecidedError if the held run was approved or discarded in the meantime.
     """
     start = time.monotonic()
-    with contextlib.ExitStack() as stack, _collecting_rejection(report.problems):
+    with contextlib.ExitStack() as stack, _collect_rejection(report.problems):
         stack.enter_context(low_memory_mode(job.options.limits.field))
         package = stack.enter_context(open_package(job.path, job.options.limits, report.problems))
         checksum = _checksum(job, report)
@@ -122,10 +122,10 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
 
 
 @contextlib.contextmanager
-def _collecting_rejection(problems: ImportProblems) -> Iterator[None]:
+def _collect_rejection(problems: ImportProblems) -> Iterator[None]:
     try:
         yield
-    except PackageRejected as rejection:
+    except PackageRejectedError as rejection:
         problems.extend(rejection.problems)
 
 
@@ -134,20 +134,22 @@ def _checksum(job: ImportJob, report: ImportReport) -> PackageChecksum:
     if checksum is None:
         max_mib = job.options.limits.size >> 20
         message = f"the package cannot be read to its end, or is larger than {max_mib} MiB"
-        raise PackageRejected(ImportProblem("too_large", message, "Raise import_max_mb if the package is genuine."))
+        raise PackageRejectedError(
+            ImportProblem("too_large", message, "Raise import_max_mb if the package is genuine.")
+        )
     report.sha256 = job.package_sha256 or checksum.sha256
     if job.approved and job.approved.held_sha256 != checksum.sha256:
-        raise AlreadyDecided
+        raise AlreadyDecidedError
     return checksum
 
 
 def _check_revision(job: ImportJob, revision: int) -> None:
     if job.approved and job.approved.revision != revision:
-        raise RosterChanged
+        raise RosterChangedError
 
 
 def _check_unchanged(job: ImportJob, problems: ImportProblems, checksum: PackageChecksum) -> None:
-    """Raise PackageRejected if there are errors, or if the package is not the one that was read."""
+    """Raise PackageRejectedError if there are errors, or if the package changed since it was read."""
     if not problems.total and package_checksum(job.path, job.options.limits.size) != checksum:
         message = "the package changed while it was read"
         problems.add(ImportProblem("changing", message, "Import it again once it is written completely."))
@@ -157,7 +159,7 @@ def _check_unchanged(job: ImportJob, problems: ImportProblems, checksum: Package
 def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport) -> bool:
     """Return True if importing this package again would change nothing; then copy the earlier result to the report.
 
-    That is so if the same package led to the present roster, and no tombstone has become old enough to purge since.
+    This is the case if the same package led to the present roster, and no tombstone has become old enough to purge.
     """
     if job.dry_run or job.approved or job.is_copy or report.sha256 is None:
         return False
@@ -195,7 +197,7 @@ def _compare(package: Package, stored: Snapshot, report: ImportReport, job: Impo
             report.exceeded = [
                 threshold
                 for name, file in report.files.items()
-                for threshold in job.options.thresholds.exceeded(
+                for threshold in job.options.thresholds.find_exceeded(
                     name, file.counts, cache(partial(_count_active, stored, name))
                 )
             ]
@@ -217,7 +219,7 @@ def _finish(
     elif report.exceeded and job.is_copy:
         hold.hold(job, report, checksum, revision)
     elif report.exceeded:
-        raise hold.HoldRequired
+        raise hold.HoldRequiredError
     elif diff is None or (not diff.changed_count and not report.purged):
         commit.store_unchanged(job, report, diff, revision)
     else:

@@ -22,11 +22,11 @@ from chalk_flask.storage import RosterStore
 from chalk_flask.times import format_timestamp, utc_now
 
 __all__ = [
-    "AlreadyDecided",
+    "AlreadyDecidedError",
     "ImportJob",
     "OnCommit",
     "Progress",
-    "RosterChanged",
+    "RosterChangedError",
     "low_memory_mode",
     "no_callback",
     "throttled",
@@ -41,12 +41,12 @@ OnCommit: TypeAlias = Callable[[ImportReport, Transaction], None]
 """Called with the report, whose counts are final, in the transaction that stores the result."""
 
 
-class RosterChanged(Exception):  # noqa: N818  control flow, not an error
-    """Raised when another writer has changed the roster since it was compared: compare again."""
+class RosterChangedError(Exception):
+    """Signal that another writer has changed the roster since the comparison. The caller compares again."""
 
 
-class AlreadyDecided(Exception):  # noqa: N818  control flow, not an error
-    """Raised when the held run was approved or discarded in the meantime: do nothing."""
+class AlreadyDecidedError(Exception):
+    """Signal that the held run was approved or discarded in the meantime."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class ImportJob:
         )
 
     def to_run(self, state: State, report: ImportReport, revision: int | None = None) -> ImportRun:
-        """Return the run to store. An approved run keeps who held it and when."""
+        """Return the run to store. An approved run keeps its start time and the user who started it."""
         if self.approved:
-            decided = self.approved.decided(state, self.requested_by, utc_now())
-            return decided.applied(state, report, revision)
+            decided = self.approved.with_decision(state, self.requested_by, utc_now())
+            return decided.with_result(state, report, revision)
         return ImportRun(
             id=self.run,
             tenant=self.tenant,
@@ -99,11 +99,11 @@ class ImportJob:
         )
 
     def check_still_held(self, transaction: Transaction) -> None:
-        """Raise AlreadyDecided if the approved run is no longer held."""
+        """Raise AlreadyDecidedError if the approved run is no longer held."""
         if self.approved:
             run = history.find_run(transaction, self.run)
             if run is None or run.state != "held":
-                raise AlreadyDecided
+                raise AlreadyDecidedError
 
 
 def no_callback(report: ImportReport, transaction: Transaction) -> None:
@@ -128,7 +128,7 @@ def throttled(progress: Progress) -> Progress:
 def low_memory_mode(max_cell_bytes: int) -> Iterator[None]:
     """Set the maximum size of a CSV cell, and disable Python's garbage collector, until the end of the block.
 
-    An import creates millions of small objects without cycles. Looking for cycles would take a tenth of the time.
+    An import creates millions of small objects without cycles. A search for cycles would take a tenth of the time.
     """
     previous_limit, was_enabled = csv.field_size_limit(max_cell_bytes), gc.isenabled()
     gc.disable()

@@ -47,10 +47,7 @@ class ImportOptions:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object stored with a run: everything that decides what a package does.
-
-        It includes the version of this program.
-        """
+        """Return the JSON object stored with a run: the options that affect the result, and the program version."""
         return {
             "mapRoles": self.map_roles,
             "tombstoneDays": self.tombstone_days,

@@ -16,7 +16,7 @@ __all__ = ["FileReport", "ImportReport", "State"]
 State: TypeAlias = Literal["committed", "unchanged", "held", "refused", "checked", "discarded", "expired", "overtaken"]
 """State of an import. Only a held import can reach the last three states.
 
-The stored and printed word for "rejected" is `refused`.
+A rejected import has the state `refused` in stored and printed JSON.
 """
 
 OUTCOMES: tuple[Outcome, ...] = ("created", "updated", "deleted", "revived", "unchanged")

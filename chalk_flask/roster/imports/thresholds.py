@@ -43,7 +43,7 @@ class ExceededThreshold:
     """One reason to hold an import.
 
     `count` of the `stored` active records of `file` would be deleted, or for "changed" updated or deleted. `percent`
-    and `rows` are those of the threshold.
+    and `rows` are the limits of the threshold.
     """
 
     file: str
@@ -77,7 +77,7 @@ class ChangeThresholds:
     deleted: Threshold | None = DELETED
     changed: Threshold | None = CHANGED
 
-    def exceeded(
+    def find_exceeded(
         self, file: str, counts: Mapping[Outcome, int], count_active: Callable[[], int]
     ) -> Iterator[ExceededThreshold]:
         """Yield the thresholds that the counts of a file exceed.

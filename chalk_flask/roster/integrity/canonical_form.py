@@ -1,4 +1,4 @@
-"""Check that a stored body is in canonical form: what `ResourceType.record` makes of its normalized values.
+"""Check that a stored body is in canonical form: equal to `ResourceType.record` of its normalized values.
 
 The full comparison in `CanonicalForm.problem` takes 40 microseconds for each record. `CanonicalForm.is_certain` takes a
 quarter of that. It returns True only for bodies that are certainly in canonical form.

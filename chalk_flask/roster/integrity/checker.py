@@ -29,14 +29,14 @@ Data: TypeAlias = dict[str, JSON]
 class IntegrityReport:
     """Result of an integrity check. `counts` is the number of active records of each served collection that has any.
 
-    `digest` is the SHA-256 of all served records, including tombstones, without `dateLastModified`; `state` includes
-    it. Equal rosters have equal digests on every backend. `problems` lists at most MAX_LISTED problems and then the
-    number of the others.
+    `digest` is the SHA-256 of all served records, including tombstones, without `dateLastModified`;
+    `state_digest` includes it. Equal rosters have equal digests on every backend. `problems` lists at most MAX_LISTED
+    problems and then the number of the others.
     """
 
     counts: Mapping[str, int]
     digest: str
-    state: str
+    state_digest: str
     problems: Sequence[str]
 
     @property
@@ -50,14 +50,14 @@ class IntegrityReport:
             "ok": self.ok,
             "counts": dict(self.counts),
             "digest": self.digest,
-            "state": self.state,
+            "state": self.state_digest,
             "problems": list(self.problems),
         }
 
     def to_text(self) -> str:
         """Return the text for the terminal."""
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items()) or "no active records"
-        lines = [*self.problems, counts, f"digest {self.digest}", f"state  {self.state}"]
+        lines = [*self.problems, counts, f"digest {self.digest}", f"state  {self.state_digest}"]
         return "\n".join(
             [*lines, "The store is valid." if self.ok else "The store is NOT valid, see the problems above."]
         )
@@ -88,8 +88,8 @@ class _Digests:
         self._digest, self._state = sha256(), sha256()
 
     def collection(self, name: str) -> None:
-        for each in (self._digest, self._state):
-            each.update(b"collection %d:%s" % (len(name), name.encode()))
+        for digest in (self._digest, self._state):
+            digest.update(b"collection %d:%s" % (len(name), name.encode()))
 
     def records(self, bodies: Sequence[bytes]) -> None:
         self._state.update(b"".join([b"record %d:%s" % (len(body), body) for body in bodies]))
@@ -223,9 +223,9 @@ class _CollectionCheck:
         The target is None if the record itself is the target.
         """
         if element.inverse:
-            references = {each.name: each for each in FILES[element.target].references}
+            references = {reference.name: reference for reference in FILES[element.target].references}
             return element.target, references[element.inverse], None
-        by_target = {each.target: each for each in FILES[element.link].references}
+        by_target = {reference.target: reference for reference in FILES[element.link].references}
         return element.link, by_target[self._resource.name], by_target[element.target]
 
     def _add_problem(self, key: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading of OneRoster CSV packages.
+"""Reader of OneRoster CSV packages.
 
 `open_package` takes a path, ZIP or folder, and returns a `Package` within the limits of the settings.
 `PackageReader` takes the package and a snapshot of the stored roster, and yields the valid rows of each file. Both
@@ -6,7 +6,7 @@ collect errors and warnings in `ImportProblems`.
 """
 
 from chalk_flask.roster.package.archive import ArchiveLimits, Package, open_package
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejected
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 from chalk_flask.roster.package.reader import PackageReader
 
 __all__ = [
@@ -15,6 +15,6 @@ __all__ = [
     "ImportProblems",
     "Package",
     "PackageReader",
-    "PackageRejected",
+    "PackageRejectedError",
     "open_package",
 ]

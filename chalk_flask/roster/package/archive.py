@@ -19,7 +19,7 @@ from typing import IO, cast
 
 from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejected
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 
 __all__ = ["KNOWN_FILE_NAMES", "ArchiveLimits", "Package", "UnreadableFileError", "open_package"]
 
@@ -47,7 +47,7 @@ class ArchiveLimits:
 
 
 class UnreadableFileError(Exception):
-    """Raised when the bytes of a file cannot be read: a damaged ZIP entry or a disk error."""
+    """Error for a file whose bytes cannot be read: a damaged ZIP entry or a disk error."""
 
 
 class Package(ABC):
@@ -61,7 +61,7 @@ class Package(ABC):
 
     @abstractmethod
     def raw(self, name: str) -> IO[bytes]:
-        """Open a file for reading bytes."""
+        """Return a byte stream of a file."""
 
     @abstractmethod
     def errors(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
@@ -69,9 +69,9 @@ class Package(ABC):
 
     @contextlib.contextmanager
     def text(self, name: str, row_number: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
-        """Open a file for reading text. Bytes that are not UTF-8 are read as lone surrogates.
+        """Yield a text stream of a file. Bytes that are not UTF-8 are read as lone surrogates.
 
-        `row_number` returns the number of the row that the caller is reading. Raises UnreadableFileError, and
+        `row_number` returns the number of the current row. Raises UnreadableFileError, and
         csv.Error if a row has more than `MAX_ROW_BYTES` bytes.
         """
         try:
@@ -88,7 +88,7 @@ class Package(ABC):
             raise UnreadableFileError(_reason(error)) from error
 
     def data_files(self) -> list[str]:
-        """Return the names of the data files in the package, without `.csv`, in reading order."""
+        """Return the names of the data files in the package, without `.csv`, in the order of FILES."""
         names = set(self.names())
         return [name for name in FILES if f"{name}.csv" in names]
 
@@ -162,7 +162,8 @@ class _FolderPackage(Package):
 def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) -> Iterator[Package]:
     """Open a package and close it at the end of the block. The caller sets its `modes`.
 
-    Adds errors and warnings to `problems`. Raises PackageRejected if the package cannot be read or exceeds a limit.
+    Adds errors and warnings to `problems`. Raises PackageRejectedError if the package cannot be read or exceeds a
+    limit.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -172,7 +173,7 @@ def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) ->
             problems.extend(package.errors(limits))
         except OSError as error:
             message = f"{path.name!r} cannot be read: {_reason(error)}"
-            raise PackageRejected(ImportProblem("unreadable", message, PATH_HINT)) from error
+            raise PackageRejectedError(ImportProblem("unreadable", message, PATH_HINT)) from error
         problems.raise_if_errors()
         problems.extend(_unknown_files(package))
         yield package
@@ -186,13 +187,13 @@ def _reason(error: Exception) -> str:
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         if path.exists() and not path.is_file():
-            raise zipfile.BadZipFile  # reading a pipe or a device might never end
+            raise zipfile.BadZipFile  # a pipe or a device may have no end
         return zipfile.ZipFile(path)
     except FileNotFoundError:
         problem = ImportProblem("not_found", f"there is no file or folder {path.name!r}", PATH_HINT)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
         problem = ImportProblem("not_a_zip", f"{path.name!r} is not a readable ZIP file", PATH_HINT)
-    raise PackageRejected(problem)
+    raise PackageRejectedError(problem)
 
 
 def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: bool) -> ImportProblem | None:

@@ -36,7 +36,7 @@ def package_checksum(path: Path, max_bytes: int) -> PackageChecksum | None:
     """Return the checksum of a package, or None if it cannot be read or is larger than `max_bytes`.
 
     The checksum of a ZIP covers its bytes. The checksum of a folder covers its OneRoster files in the order of their
-    names: for each file the name, a line feed, the size in decimal digits, a line feed, and the bytes.
+    names. Each file adds its name, a line feed, its size in decimal digits, a line feed, and its bytes.
     """
     try:
         files = tuple(_file_state(path, file) for file in _files(path))
@@ -73,7 +73,7 @@ def checksum_of_packed_folder(path: Path) -> str:
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
         yield from package_files(path)
-    elif path.is_file():  # reading a pipe or a device might never end
+    elif path.is_file():  # a pipe or a device may have no end
         yield path
 
 

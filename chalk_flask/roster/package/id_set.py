@@ -13,9 +13,9 @@ __all__ = ["IdSet"]
 class IdSet:
     """Set of the ids of one file: as text if `exact`, for files that others refer to, else as 64-bit hashes.
 
-    A hash takes eight bytes per id. Membership by hash can be wrong: a record that is missing from a package is
-    overlooked with a probability of about 1 in 10^13 per million rows. The next import then finds it, because Python
-    seeds its hashes anew in each process. Duplicates are never decided by hash alone, see `repeated_rows`.
+    A hash takes eight bytes per id. Membership by hash can be wrong: the import may overlook that a record is missing.
+    The probability is about 1 in 10^13 per million rows. The next import then detects it, because Python uses another
+    hash seed in each process. Duplicates are never decided by hash alone, see `repeated_rows`.
     """
 
     def __init__(self, *, exact: bool) -> None:

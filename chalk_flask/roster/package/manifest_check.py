@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, file_modes, manifest_problems
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejected
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 
 __all__ = ["declared_modes"]
 
@@ -28,11 +28,11 @@ class _Property(NamedTuple):
 def declared_modes(package: Package, problems: ImportProblems) -> dict[str, str]:
     """Return the mode of each data file, by name.
 
-    Adds errors and warnings to `problems`. Raises PackageRejected if there is an error.
+    Adds errors and warnings to `problems`. Raises PackageRejectedError if there is an error.
     """
     if MANIFEST not in package.names():
         hint = "Add manifest.csv, which OneRoster 1.1 requires, at the root of the package."
-        raise PackageRejected(_error("missing_manifest", "the package has no manifest.csv", hint))
+        raise PackageRejectedError(_error("missing_manifest", "the package has no manifest.csv", hint))
     rows, read_errors = _read_rows(package)
     if rows or not read_errors:
         problems.extend(_row_errors(rows))

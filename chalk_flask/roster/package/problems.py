@@ -1,4 +1,4 @@
-"""Errors and warnings about a package, worded for the person who exported it."""
+"""Errors and warnings about a package, with a hint for the person who exported it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["ImportProblem", "ImportProblems", "PackageRejected", "escape_undecodable", "to_one_line", "without_values"]
+__all__ = [
+    "ImportProblem",
+    "ImportProblems",
+    "PackageRejectedError",
+    "escape_undecodable",
+    "to_one_line",
+    "without_values",
+]
 
 MAX_LISTED_PROBLEMS = 100
 """Problems that a report lists in full. Further errors are only counted, by file and code."""
@@ -22,7 +29,7 @@ _QUOTED = re.compile(r"(?<!\w)(['\"])(?:.*\1|.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class ImportProblem:
-    """One error or warning: its place, what is wrong, and what to do. `row` counts records; the header is row 1."""
+    """Error or warning with its place, a message and a hint. `row` counts records; the header is row 1."""
 
     code: str
     message: str
@@ -72,8 +79,8 @@ class ImportProblem:
         )
 
 
-class PackageRejected(Exception):  # noqa: N818  control flow, not an error
-    """Raised when a package cannot be read further.
+class PackageRejectedError(Exception):
+    """Error that ends the import of an invalid package.
 
     `problems` holds the reasons that are not in the report yet.
     """
@@ -106,9 +113,9 @@ class ImportProblems:
             self.add(problem)
 
     def raise_if_errors(self) -> None:
-        """Raise PackageRejected if there is an error."""
+        """Raise PackageRejectedError if there is an error."""
         if self.total:
-            raise PackageRejected
+            raise PackageRejectedError
 
     @property
     def total(self) -> int:

@@ -28,9 +28,9 @@ ROWS_PER_PROGRESS_CALL = 1000
 
 @dataclass
 class PackageReader:
-    """One pass over the files of a package. Collects the problems of all checks in `problems`.
+    """Parser of the files of a package, in one pass. Collects the problems of all checks in `problems`.
 
-    `before` is a snapshot of the stored roster. `progress` is called with the name of the file and the row number.
+    `stored` is a snapshot of the roster. `progress` is called with the name of the file and the row number.
     Not thread-safe.
     """
 
@@ -44,9 +44,9 @@ class PackageReader:
     row_counts: dict[str, int] = field(default_factory=dict)
     """Number of records of each file that was read."""
     active_after: dict[str, dict[str, bool]] = field(init=False)
-    """The ids of each delta file, and whether the record of each id is active after the import."""
+    """For each delta file, True by id if the record is active after the import."""
     _incomplete: set[str] = field(default_factory=set)
-    """Files that could not be read to their end. References to them are not checked, since not all ids are known."""
+    """Files that could not be read to their end. References to them are not checked, because some ids are missing."""
     _row_number: int = 0
     """Number of the last row that was read. The header is row 1, and blank lines count."""
 
@@ -65,7 +65,7 @@ class PackageReader:
                 lines = csv.reader(text, strict=True)
                 if parser := self._make_parser(resource, next(lines, None)):
                     rows = self._parse_rows(resource, parser, lines)
-                    yield from _recording_state(rows, self.active_after[name]) if parser.delta else rows
+                    yield from _record_state(rows, self.active_after[name]) if parser.delta else rows
                     self.problems.extend(_file_warnings(resource, parser))
         except csv.Error as error:
             self._incomplete.add(name)
@@ -78,7 +78,7 @@ class PackageReader:
         self.problems.extend(self.references.pending_errors(name))
 
     def release_ids(self) -> None:
-        """Release the memory of all ids, which writing the changes needs."""
+        """Release the memory of all ids, before the changes are written."""
         self.ids.clear()
         self.references.release_ids()
         self.active_after.clear()
@@ -129,10 +129,10 @@ class PackageReader:
             key, _, values, encoded = parsed
             if not add_id(key):
                 self.problems.add(_repeated_id(resource, number, key))
-            for path, known_ids, unknown_ids in checks if encoded else ():  # a row that deletes refers to nothing
+            for path, valid_ids, check_others in checks if encoded else ():  # a row that deletes refers to nothing
                 value = values.get(path, key if path == KEY else None)
-                if value is not None and value not in known_ids:
-                    self.problems.extend(unknown_ids(value, number, values["status"] == ACTIVE))
+                if value is not None and value not in valid_ids:
+                    self.problems.extend(check_others(value, number, values["status"] == ACTIVE))
             yield parsed
         self.row_counts[resource.name] = self._row_number - 1 - blank_lines
 
@@ -190,8 +190,8 @@ def _file_warnings(resource: ResourceType, parser: RowParser) -> Iterator[Import
         yield ImportProblem("local_code", message, "They were stored.", file, column=column, is_warning=True)
 
 
-def _recording_state(rows: Iterator[ParsedRow], active_after: dict[str, bool]) -> Iterator[ParsedRow]:
-    """Yield the rows of a delta file, and store in `active_after` whether each record is active."""
+def _record_state(rows: Iterator[ParsedRow], active_after: dict[str, bool]) -> Iterator[ParsedRow]:
+    """Yield the rows of a delta file, and store their state in `active_after`: True if the record is active."""
     for row in rows:
         active_after[row.key] = row.values["status"] == ACTIVE
         yield row

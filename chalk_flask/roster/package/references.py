@@ -1,4 +1,4 @@
-"""Checks that each reference of a package leads to a record of the package or of the store.
+"""Check that each reference of a package leads to a record of the package or of the store.
 
 docs/conformance, I-07, states which references are allowed.
 """
@@ -20,11 +20,11 @@ __all__ = ["ReferenceCheck", "ReferenceChecker"]
 
 BATCH_SIZE = 1000
 
-UnknownIdsHandler: TypeAlias = Callable[[object, int, bool], Iterator[ImportProblem]]
-"""Yields the errors of a value that is not known: the id or ids, the row number, True if the row is active."""
+OtherIdsCheck: TypeAlias = Callable[[object, int, bool], Iterator[ImportProblem]]
+"""Function that yields the errors of ids that are not yet valid, from the id or ids, row number, and active state."""
 
-ReferenceCheck: TypeAlias = tuple[str, Set[object], UnknownIdsHandler]
-"""A stored field that refers to records, the ids known so far, and the handler for other values."""
+ReferenceCheck: TypeAlias = tuple[str, Set[object], OtherIdsCheck]
+"""Stored field that refers to records, the valid ids so far, and the check of other ids."""
 
 PendingReferences: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
 """References that are decided later: (id, True if the row is active) to (row number, target collection)."""
@@ -41,8 +41,8 @@ class _Source(NamedTuple):
 class ReferenceChecker:
     """Checker of the references of one package.
 
-    The reader fills `ids` and, for delta files, `active_after` while it reads: the ids of each file, and whether the
-    record of each id is active after the import. `incomplete` names the files that could not be read to their end.
+    The reader fills `ids` with the ids of each file. For delta files it fills `active_after`: True by id if the
+    record is active after the import. `incomplete` names the files that could not be read to their end.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class ReferenceChecker:
         for (file, header), pending in self._pending.items():
             if file not in self._files_read:
                 continue
-            due = {
+            decidable = {
                 key: (row, target)
                 for key, (row, target) in pending.items()
                 if name in (file, target) and self._is_readable(target)
             }
-            dangling = self._dangling(due)
-            for (key, is_active), (row, target) in due.items():
+            dangling = self._dangling(decidable)
+            for (key, is_active), (row, target) in decidable.items():
                 if (target, key) in dangling:
                     yield from self._errors(_Source(file, header, target), row, key, is_active)
 
@@ -124,31 +124,31 @@ class ReferenceChecker:
         self._tool_ids.clear()
         self.referenced_by_deleted.clear()
 
-    def _check(self, source: _Source) -> tuple[Set[object], UnknownIdsHandler]:
-        known, pending = self._known_ids(source)
+    def _check(self, source: _Source) -> tuple[Set[object], OtherIdsCheck]:
+        valid_ids, pending = self._valid_ids(source)
 
-        def unknown_ids(value: object, row: int, is_active: bool) -> Iterator[ImportProblem]:
+        def check_others(value: object, row: int, is_active: bool) -> Iterator[ImportProblem]:
             for key in value if isinstance(value, tuple) else (value,):
-                if key in known or source.target in self._incomplete:
+                if key in valid_ids or source.target in self._incomplete:
                     continue
                 if pending is None:
                     yield from self._errors(source, row, str(key), is_active)
                 else:
                     pending.setdefault((str(key), is_active), (row, source.target))
 
-        return known, unknown_ids
+        return valid_ids, check_others
 
-    def _known_ids(self, source: _Source) -> tuple[Set[object], PendingReferences | None]:
+    def _valid_ids(self, source: _Source) -> tuple[Set[object], PendingReferences | None]:
         """Return the ids that rows may refer to, and the place for other ids if they are decided later."""
         file, header, target = source
         if self._modes.get(target) == "bulk":
             ids = self._ids.get(target)
-            known: Set[object] = set() if ids is None or ids.exact is None else ids.exact
+            valid_ids: Set[object] = set() if ids is None or ids.exact is None else ids.exact
             is_incomplete = ids is None or target == file
-            return known, self._pending.setdefault((file, header), {}) if is_incomplete else None
+            return valid_ids, self._pending.setdefault((file, header), {}) if is_incomplete else None
         if "delta" in (self._modes.get(target), self._modes.get(file)):
-            # Decided later, in batches: the store has many more records than a delta file refers to. And within its
-            # own file, a reference may come before the row that deletes its target.
+            # Decided later, in batches, because a delta file refers to few of the stored records. A reference may also
+            # come before the row of its own file that deletes its target.
             return set(), self._pending.setdefault((file, header), {})
         return self._stored_active_ids(target), None
 

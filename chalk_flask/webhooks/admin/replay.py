@@ -1,4 +1,4 @@
-"""Retry now, replay or delete deliveries."""
+"""Changes of stored deliveries: retry now, replay, delete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["make_due", "remove_deliveries", "replay"]
 
 BATCH_SIZE: Final = 500
 MAX_QUOTED_LENGTH: Final = 80
-_RETENTION = f"deliveries are kept for {RETENTION_DAYS} days"
+_RETENTION = f"deliveries are deleted after {RETENTION_DAYS} days"
 
 
 def make_due(transaction: Transaction, webhook: str, due: float) -> int:
@@ -31,7 +31,7 @@ def replay(transaction: Transaction, webhook: str, now: datetime, since: datetim
     """Make finished deliveries due again: one event, or all events created since a time. Return their number.
 
     Replays the event `webhook.test` only by its id. Raises WebhookError if the event is unknown or `since` is before
-    the retention period, and ValueError if neither is given.
+    the retention period, and ValueError without both.
     """
     if event_id is not None:
         where = and_(_of_webhook(webhook), Compare("event", "=", event_id))

@@ -1,4 +1,4 @@
-"""Store of webhooks: creates, lists, pauses, tests, replays and deletes the webhooks of a tenant."""
+"""Store of webhooks: create, list, pause, test, replay and delete the webhooks of a tenant."""
 
 from __future__ import annotations
 

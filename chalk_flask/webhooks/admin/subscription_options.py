@@ -29,7 +29,7 @@ _ENTITY_BY_NAME: Mapping[str, str] = {
 
 
 class WebhookError(Exception):
-    """Webhook that cannot be created, changed or used as requested. The message says why and what to do."""
+    """Error for a webhook that cannot be created, changed or used. The message contains the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def _parse_entity(text: str) -> str:
 
 
 def _parse_events(patterns: Iterable[str], entities: frozenset[str]) -> frozenset[str]:
-    """Return the events that match the names and patterns; an empty set stands for all events."""
+    """Return the events that match the names and patterns; an empty set means all events."""
     events = frozenset(event for pattern in patterns for event in _matching_events(pattern.strip(), entities))
     possible = {
         f"{entity}.{action}" for entity in entities or frozenset(ENTITIES) - OPT_IN_ENTITIES for action in ACTIONS

@@ -1,4 +1,4 @@
-"""Delivery of queued events. `Worker` reads the outboxes of all tenants and sends what is due.
+"""Delivery of queued events. `Worker` reads the outboxes of all tenants and sends the deliveries that are due.
 
 Results go back into the store: the attempts of each delivery, and the state of each webhook.
 """

@@ -79,7 +79,7 @@ def attempt(
         ended_at=context.now(),
         delivered=response.delivered,
         on_saved=on_saved,
-        gone=response.status == HTTPStatus.GONE,
+        is_gone=response.status == HTTPStatus.GONE,
         retry_after=response.retry_after if response.status in RETRY_AFTER_STATUSES else None,
     )
 

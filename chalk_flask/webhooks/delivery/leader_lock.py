@@ -29,7 +29,7 @@ class LeaderLock:
         self._next_try = 0.0
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """True if this process holds the lock."""
         return self._lock is None or self._lock.is_locked
 
@@ -38,7 +38,7 @@ class LeaderLock:
 
         Tries the file at most once per `retry_interval` seconds. Raises OSError if the file cannot be created.
         """
-        if self._path is None or self._lock is None or self.held:
+        if self._path is None or self._lock is None or self.is_held:
             return True
         if time.monotonic() < self._next_try:
             return False

@@ -49,8 +49,9 @@ class _Batch:
 class DeliveryQueue:
     """Deliveries of one webhook. `poll` starts a thread that sends until nothing is due or an attempt fails.
 
-    In the store a delivery stays due until its result is saved. The queue remembers unsaved results, so that it never
-    sends such a delivery twice. `poll`, `reset_backoff`, `join` and `close` are for the worker's thread alone.
+    In the store a delivery stays due until its result is saved. The queue keeps the keys of unsaved results, so that it
+    never sends such a delivery twice. `poll`, `reset_backoff`, `join` and `close` must be called by the worker's
+    thread only.
     """
 
     def __init__(self, context: DeliveryContext, tenant: str, webhook: str) -> None:
@@ -66,14 +67,14 @@ class DeliveryQueue:
         """End of the last work, by the monotonic clock."""
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """True if the thread of the queue is running."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """True if the queue can be discarded: it is not busy, all results are saved, and it does not back off."""
-        return not self.busy and not self._unsaved and self._backoff_until <= self._context.now()
+        return not self.is_busy and not self._unsaved and self._backoff_until <= self._context.now()
 
     def unsaved(self) -> frozenset[str]:
         """Return the keys of the deliveries whose results are not saved yet."""
@@ -87,7 +88,7 @@ class DeliveryQueue:
         result of `unsaved()` from before the snapshot.
         """
         now = self._context.now()
-        if self.busy or self._failed_key is not None:  # saving the failure may disable the webhook
+        if self.is_busy or self._failed_key is not None:  # saving the failure may disable the webhook
             return now
         if self._backoff_until > now:
             return self._backoff_until
@@ -99,12 +100,12 @@ class DeliveryQueue:
         return now
 
     def reset_backoff(self) -> None:
-        """Forget consecutive failures: a webhook that an operator pauses and resumes is tried at once."""
+        """Reset the number of consecutive failures, so that a resumed webhook gets an attempt at once."""
         self._failures, self._backoff_until = 0, 0.0
 
     def close(self) -> None:
         """Close the connection; a busy queue closes it when its thread ends."""
-        if not self.busy:
+        if not self.is_busy:
             self._sender.close()
 
     def join(self, timeout: float) -> None:

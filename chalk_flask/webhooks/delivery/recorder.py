@@ -34,14 +34,14 @@ MAX_RETRY_INTERVAL_SECONDS: Final = 30.0
 LOCK_TIMEOUT_SECONDS: Final = 5.0
 STOP_LOCK_TIMEOUT_SECONDS: Final = 1.0
 
-GONE_REASON: Final = "the endpoint answered 410 Gone"
+GONE_REASON: Final = "the receiver responded 410 Gone"
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
     """Result of one attempt for the delivery `key` of the event `event_id`.
 
-    `ended_at` is in seconds since the epoch. `gone` is True if the receiver responded 410. The recorder calls
+    `ended_at` is in seconds since the epoch. `is_gone` is True if the receiver responded 410. The recorder calls
     `on_saved` once the result is stored.
     """
 
@@ -53,7 +53,7 @@ class AttemptResult:
     ended_at: float
     delivered: bool
     on_saved: Callable[[AttemptResult], None]
-    gone: bool = False
+    is_gone: bool = False
     retry_after: float | None = None
 
 
@@ -129,9 +129,9 @@ class Recorder:
             self._pending[tenant] = results + self._pending.get(tenant, [])
 
     def _write(self, transaction: Transaction, tenant: str, results: Sequence[AttemptResult]) -> None:
-        """Apply the results to what the store holds now: the webhook and its deliveries may have been deleted.
+        """Apply the results to the present records: the webhook and its deliveries may have been deleted.
 
-        The key may belong to another event by now: the tenant was created anew, or an opt-out replaced the event.
+        The key may belong to another event by now: the tenant was created again, or an opt-out replaced the event.
         """
         bodies = transaction.get_many(COLLECTION, [result.key for result in results])
         stored = [
@@ -184,7 +184,7 @@ def _subscription_after(subscription: Subscription, result: AttemptResult, retry
     failing = replace(subscription, failing_since=failing_since)
     if failing.state == "disabled":
         return failing
-    if result.gone:
+    if result.is_gone:
         return replace(failing, state="disabled", reason=GONE_REASON)
     if result.ended_at - datetime.fromisoformat(failing_since).timestamp() >= retry_policy.disable_after:
         return replace(failing, state="disabled", reason=f"every attempt has failed since {failing_since}")

@@ -1,4 +1,4 @@
-"""Removal of old deliveries. Finished deliveries and their attempts are kept for 30 days."""
+"""Deletion of finished deliveries and their attempts after 30 days."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ RETRY_DELAYS_SECONDS: Final = (
     300.0,
     *(hours * HOUR_SECONDS for hours in (0.5, 2.0, 5.0, 10.0, 14.0, 20.0, 24.0)),
 )
-"""Delay between one attempt and the next. The first attempt is made at once."""
+"""Delay between one attempt and the next. The first attempt has no delay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Worker that finds due deliveries in every tenant and lets delivery queues send them.
+"""Worker that starts the delivery queues of webhooks with due deliveries, in every tenant.
 
 The leader lock elects one worker among all processes of a store.
 """
@@ -40,10 +40,10 @@ IDLE_QUEUE_SECONDS: Final = 30.0
 """A queue without work for this long is closed, with its connection."""
 PURGE_INTERVAL_SECONDS: Final = 3600.0
 STOP_TIMEOUT_SECONDS: Final = 1.5
-"""A stop abandons the attempts that take longer; they are made again later, with the same id and bytes."""
+"""A stop abandons attempts that take longer. They are sent again later, with the same id and bytes."""
 
 _NEVER_READ: Final = object()
-"""Stands for the version of a tenant that the worker has not read yet."""
+"""Marker for the version of a tenant that the worker has not read yet."""
 
 
 @dataclass(slots=True)
@@ -178,7 +178,7 @@ class Worker:
 
     def _start_purge(self) -> None:
         """Delete old deliveries in a thread of its own, once per hour: there may be many."""
-        if self._leader_lock.held and not self._purge_thread.is_alive() and time.monotonic() >= self._next_purge:
+        if self._leader_lock.is_held and not self._purge_thread.is_alive() and time.monotonic() >= self._next_purge:
             self._next_purge = time.monotonic() + PURGE_INTERVAL_SECONDS
             self._purge_thread = threading.Thread(target=self._purge_all, name="webhooks: purge", daemon=True)
             self._purge_thread.start()
@@ -196,6 +196,6 @@ class Worker:
     def _close_idle_queues(tenant: _TenantState, active_before: float) -> None:
         """Close and remove the idle queues that were last active at or before this time of the monotonic clock."""
         for webhook, queue in list(tenant.queues.items()):
-            if queue.idle and queue.last_active <= active_before:
+            if queue.is_idle and queue.last_active <= active_before:
                 queue.close()
                 del tenant.queues[webhook]

@@ -29,7 +29,7 @@ _TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 class InvalidResponseError(Exception):
-    """Response that is too large or truncated; the message says which."""
+    """Error for a response that is too large or truncated. The message contains the reason."""
 
 
 class Deadline:

@@ -31,7 +31,7 @@ MAX_URL_LENGTH: Final = 2000
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _LOCAL_NAME = re.compile(r"(?:.*\.)?(?:localhost|localdomain|local|internal|home\.arpa)|[^.]*")
 
-# An own list, because Python's list differs between its versions.
+# A separate list, because the list in Python's ipaddress differs between versions.
 _SPECIAL_IPV4 = tuple(
     IPv4Network(network)
     for network in (
@@ -64,11 +64,11 @@ _SPECIAL_IPV6 = tuple(
 
 
 class ForbiddenTargetError(Exception):
-    """Target to which webhooks must not be sent. The message says why, without the path or query of the URL."""
+    """Error for a target to which webhooks must not be sent. The message omits the path and query of the URL."""
 
 
 class ResolutionError(Exception):
-    """Name that cannot be resolved now; a later attempt may succeed."""
+    """Error for a name that cannot be resolved now. A later attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def test_full_disk_rejects_package_that_must_be_held(tmp_path: Path) -> None:
     url = url_in(tmp_path, "json")
     with open_store(url, COLLECTIONS) as store:
         import_zip(store, package_with_users(400), ImportOptions(), tmp_path)
-        before = check_store(store).state
+        before = check_store(store).state_digest
     path = package_with_users(300).zip(tmp_path / "package.zip")
     assert path.stat().st_size > 3000
     arguments = ["import", str(path), "--storage", url, "--data", str(tmp_path / "data")]
@@ -114,7 +114,7 @@ def test_full_disk_rejects_package_that_must_be_held(tmp_path: Path) -> None:
     )
     assert not [path for path in (tmp_path / "data").rglob("*") if path.suffix in (".zip", ".part")]
     with open_store(url, COLLECTIONS) as store:
-        assert check_store(store).state == before
+        assert check_store(store).state_digest == before
 
 
 def test_package_that_changes_during_import_is_rejected(store: Backend, options: ImportOptions, tmp_path: Path) -> None:

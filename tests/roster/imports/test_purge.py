@@ -115,4 +115,4 @@ def test_purge_shows_in_dry_run_and_has_a_timestamp(store: Backend, load: Load) 
     assert load(store, package, "checked", dry_run=True).purged == 1
     report = load(store, package)
     assert report.timestamp is not None
-    assert abs(clock.seconds(report.timestamp) - time.time()) < 60
+    assert abs(clock.to_epoch_seconds(report.timestamp) - time.time()) < 60

@@ -66,13 +66,13 @@ def test_threshold_is_exceeded_above_both_limits_only(
 ) -> None:
     outcomes = cast(dict[Outcome, int], counts)
     exceeded = {
-        reason.what for reason in ChangeThresholds(deleted, changed).exceeded("users", outcomes, lambda: active)
+        reason.what for reason in ChangeThresholds(deleted, changed).find_exceeded("users", outcomes, lambda: active)
     }
     written = counts["updated"] + counts["deleted"]
     deletes = counts["deleted"] > Fraction(deleted.percent, 100) * active and counts["deleted"] > deleted.rows
     changes = written > Fraction(changed.percent, 100) * active and active > changed.rows
     assert exceeded == {name for name, is_above in (("deleted", deletes), ("changed", changes)) if is_above}
-    assert not list(DISABLED.exceeded("users", outcomes, lambda: active))
+    assert not list(DISABLED.find_exceeded("users", outcomes, lambda: active))
 
 
 def test_threshold_text_round_trip() -> None:

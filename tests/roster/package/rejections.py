@@ -80,7 +80,7 @@ class FilledDiskStore:
 
     def _current_digest(self) -> str:
         with open_store(self.url, COLLECTIONS) as store:
-            return check_store(store).state
+            return check_store(store).state_digest
 
     def _current_hashes(self) -> dict[str, str]:
         """Return the hash of each file, except locks and the files that SQLite creates for its readers."""

@@ -9,7 +9,7 @@ from chalk_flask.roster.package.problems import (
     MAX_TEXT_LENGTH,
     ImportProblem,
     ImportProblems,
-    PackageRejected,
+    PackageRejectedError,
     without_values,
 )
 
@@ -33,7 +33,7 @@ def test_only_errors_are_counted_and_raise() -> None:
     assert problems.total == 0
     problems.extend([ERROR] * (MAX_LISTED_PROBLEMS + 1))
     assert (len(problems.errors), problems.total) == (MAX_LISTED_PROBLEMS, MAX_LISTED_PROBLEMS + 1)
-    with pytest.raises(PackageRejected):
+    with pytest.raises(PackageRejectedError):
         problems.raise_if_errors()
 
 

@@ -9,7 +9,7 @@ from chalk_flask.webhooks.delivery.leader_lock import LeaderLock, leader_lock_fo
 
 def test_lock_without_a_path_is_always_held(tmp_path: Path) -> None:
     lock = leader_lock_for("memory:", tmp_path, shared=False)
-    assert lock.held
+    assert lock.is_held
     assert lock.try_acquire()
     lock.release()
     assert not list(tmp_path.iterdir())
@@ -17,13 +17,13 @@ def test_lock_without_a_path_is_always_held(tmp_path: Path) -> None:
 
 def test_lock_is_held_by_one_worker_until_its_release(tmp_path: Path) -> None:
     first, second = (LeaderLock(tmp_path / "data" / "lock", retry_interval=0) for _ in range(2))
-    assert not first.held
+    assert not first.is_held
     assert first.try_acquire()
-    assert first.held
+    assert first.is_held
     assert not second.try_acquire()
     first.release()
     assert second.try_acquire()
-    assert not first.held
+    assert not first.is_held
 
 
 def test_lock_is_tried_once_per_interval(tmp_path: Path) -> None:
