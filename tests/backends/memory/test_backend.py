@@ -17,8 +17,8 @@ class TestMemory(BackendConformance):
 
 
 def test_each_open_creates_a_separate_empty_store() -> None:
-    with open_store("memory:", COLLECTIONS) as one, open_store("MEMORY:", COLLECTIONS) as two:
-        assert one is not two
+    with open_store("memory:", COLLECTIONS) as first, open_store("MEMORY:", COLLECTIONS) as second:
+        assert first is not second
     assert not store_exists("memory:")
 
 

@@ -186,6 +186,6 @@ def test_polling_with_own_clock_misses_no_change(kind: str, tmp_path: Path) -> N
                 assert report.state == "committed"
         finally:
             follower.stop()
-        stored = {(name, key): each for name in FILES for key, each in objects(store, name).items()}
+        stored = {(name, key): data for name in FILES for key, data in objects(store, name).items()}
     assert follower.records == stored
     assert follower.reads > IMPORT_COUNT

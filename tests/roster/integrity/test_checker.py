@@ -259,7 +259,7 @@ def test_counts_exclude_tombstones_and_other_tenants(store: Backend) -> None:
 def test_record_not_in_canonical_form_is_a_problem(record: Record, problem: str, store: Backend) -> None:
     checked = put(store, "users", record)
     assert not checked.ok
-    assert any(problem in each for each in checked.problems), checked.problems
+    assert any(problem in text for text in checked.problems), checked.problems
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_record_not_in_canonical_form_is_a_problem(record: Record, problem: str,
 def test_reference_to_missing_record_is_a_problem(name: str, key: str, problem: str, store: Backend) -> None:
     with store.write("default") as transaction:
         transaction.delete(name, [key])
-    assert any(each.startswith(problem) for each in check_store(store).problems)
+    assert any(text.startswith(problem) for text in check_store(store).problems)
 
 
 def test_reference_to_tombstone_is_valid(store: Backend) -> None:
@@ -298,7 +298,7 @@ def test_reference_to_tombstone_is_valid(store: Backend) -> None:
 )
 def test_wrong_derived_field_is_a_problem(name: str, changed: dict[str, Any], problem: str, store: Backend) -> None:
     checked = put(store, name, FILES[name].record({**BASE, **changed}))
-    assert [each for each in checked.problems if each.startswith(problem)], checked.problems
+    assert [text for text in checked.problems if text.startswith(problem)], checked.problems
 
 
 def test_report_lists_a_hundred_problems_and_counts_the_rest(store: Backend) -> None:
