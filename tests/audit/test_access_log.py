@@ -1,4 +1,4 @@
-"""Access log: files for each day, retention, failures, and reading."""
+"""Access log: files for each day, retention, failures, and entries."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_entries_are_written_in_the_background(tmp_path: Path) -> None:
     log.close()
 
 
-def test_expired_files_are_deleted_and_other_files_kept(tmp_path: Path) -> None:
+def test_expired_files_are_deleted_and_other_files_remain(tmp_path: Path) -> None:
     for name in ("2031-04-30.jsonl", "2031-05-01.jsonl", "2031-04-30.txt", "notes.jsonl"):
         (tmp_path / name).touch()
     log = open_log(tmp_path, days=2)

@@ -50,7 +50,7 @@ def test_read_events_returns_all_pages_in_order_from_a_time_on(store: Backend) -
     assert [event["number"] for event in read_events(store, "default", since)] == [1200, 1201, 1202]
 
 
-def test_events_of_the_same_time_are_all_kept(store: Backend) -> None:
+def test_events_of_the_same_time_are_all_stored(store: Backend) -> None:
     with store.write("default") as transaction:
         for _ in range(20):
             record_event(transaction, "default", "gradebook.put", MORNING)

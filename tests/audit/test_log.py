@@ -1,4 +1,4 @@
-"""Audit log: events that are recorded after what they report."""
+"""Audit log: events that are recorded after the change or attempt that they report."""
 
 from __future__ import annotations
 

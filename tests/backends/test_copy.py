@@ -177,7 +177,7 @@ def test_control_tenant_is_copied_last(open_by_name: OpenByName) -> None:
     origin, target_store = with_people(open_by_name("json")), open_by_name("sqlite", "b")
     visible_counts = []
 
-    class Watched(UnreadableControlStore):
+    class ObservedStore(UnreadableControlStore):
         def read(self, tenant: str) -> object:
             with (
                 target_store.read("default") as at,
@@ -187,7 +187,7 @@ def test_control_tenant_is_copied_last(open_by_name: OpenByName) -> None:
                 visible_counts.append([len(list(snapshot.keys("people"))) for snapshot in (at, north, control)])
             return self._store.read(tenant)
 
-    copy_store(Watched(origin), target_store)  # type: ignore[arg-type]  # as above
+    copy_store(ObservedStore(origin), target_store)  # type: ignore[arg-type]  # as above
     assert visible_counts == [[0, 0, 0], [60, 0, 0], [60, 60, 0]]
 
 
@@ -199,14 +199,14 @@ def test_copy_stops_after_another_copy_took_over_the_target(open_by_name: OpenBy
     )
     fill(other, "people", [record("other")], "default")
 
-    class TakenOver(UnreadableControlStore):
+    class OverwrittenStore(UnreadableControlStore):
         def read(self, tenant: str) -> object:
             if tenant == "north":
                 copy_store(other, target_store, restart=True)
             return self._store.read(tenant)
 
     with pytest.raises(StorageBusyError, match="another copy"):
-        copy_store(TakenOver(origin), target_store)  # type: ignore[arg-type]  # as above
+        copy_store(OverwrittenStore(origin), target_store)  # type: ignore[arg-type]  # as above
     assert content(target_store) == content(other)
 
 
@@ -218,14 +218,14 @@ def test_copy_shows_one_point_in_time_and_blocks_writers(open_by_name: OpenByNam
         started.wait()
         fill(origin, "people", [record("late")], "north")
 
-    class Waiting(UnreadableControlStore):
+    class SignalingStore(UnreadableControlStore):
         def read(self, tenant: str) -> object:
             started.set()
             return self._store.read(tenant)
 
     with ThreadPoolExecutor(1) as other_thread:
         write_result = other_thread.submit(write, 0)
-        copy_store(Waiting(origin), target_store)  # type: ignore[arg-type]  # as above
+        copy_store(SignalingStore(origin), target_store)  # type: ignore[arg-type]  # as above
         write_result.result(timeout=10)
     assert content(target_store) == before != content(origin)
 

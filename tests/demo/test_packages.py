@@ -1,4 +1,4 @@
-"""Packages that ship with the project: what holds for each, and for the two test packages."""
+"""Packages that ship with the project: rules for each, and for the two test packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dispatcher: short requests run in turn, long ones in parallel, and each exactly once."""
+"""Dispatcher: short requests run one by one, long requests in parallel, and each exactly once."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_client_that_reads_nothing_delays_no_other(process: subprocess.Popen[str
 
 
 @pytest.mark.slow
-def test_pipelined_requests_are_answered_once_and_in_order(process: subprocess.Popen[str]) -> None:
+def test_pipelined_requests_get_one_response_each_in_order(process: subprocess.Popen[str]) -> None:
     port = port_of(process)
 
     def pipeline(client: int) -> list[bytes]:

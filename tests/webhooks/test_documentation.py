@@ -1,4 +1,4 @@
-"""Webhooks page of the documentation: its code works with real deliveries, and its numbers are those of the code."""
+"""Webhooks page of the documentation: its code works with real deliveries, and its numbers match the code."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_example_body_has_the_members_of_a_delivery(deliveries: tuple[str, Recei
     assert [*example["data"]["single"], "entity"] == list(body["data"]["single"])
 
 
-def test_numbers_of_the_page_are_those_of_the_code() -> None:
+def test_numbers_of_the_page_match_the_code() -> None:
     text = " ".join(TEXT.split())
     assert (5, 300, 1800, *(hours * 3600 for hours in (2, 5, 10, 14, 20, 24))) == RETRY_DELAYS_SECONDS
     assert "5 seconds, 5 minutes, 30 minutes, 2, 5, 10, 14, 20 and 24 hours, each 10 % earlier or later" in text

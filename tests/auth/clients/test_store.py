@@ -81,7 +81,7 @@ def test_secret_of_another_client_is_rejected(clients: ClientStore) -> None:
     assert clients.authenticate(other.id, secret) is None
 
 
-def test_unknown_id_reads_the_store_as_often_as_a_known_id(counting_store: CountingBackend) -> None:
+def test_unknown_id_reads_the_store_as_often_as_a_stored_id(counting_store: CountingBackend) -> None:
     clients = ClientStore(counting_store)
     _, client = create_client(clients)
     counts = []

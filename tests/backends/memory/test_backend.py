@@ -5,6 +5,8 @@ from backends.testing import COLLECTIONS, BackendConformance
 
 
 class TestMemory(BackendConformance):
+    """Conformance suite on the memory backend."""
+
     durable = False
     shared = False
     # The memory backend is compared with itself, so a few examples are enough.

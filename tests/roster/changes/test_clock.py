@@ -81,7 +81,7 @@ def test_commit_lead_grows_with_record_count(count: int, min_lead: float, max_le
 
 
 class SlowStore:
-    """Store whose first commit is delayed by `seconds`. Calls `after` when it is done."""
+    """Store whose first commit is delayed by `seconds`. Calls `after` after the commit."""
 
     def __init__(self, store: Backend, seconds: float, after: Callable[[], object] = lambda: None) -> None:
         self._store = store

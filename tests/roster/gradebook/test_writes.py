@@ -1,4 +1,4 @@
-"""Gradebook writes: stored bytes, timestamps, defaults, validation, and protection from imports."""
+"""Gradebook writes: stored bytes, timestamps, deletions, visibility, and protection from imports."""
 
 from __future__ import annotations
 

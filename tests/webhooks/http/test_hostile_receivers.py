@@ -225,7 +225,7 @@ def test_one_kilobyte_of_a_gigabyte_is_read(head: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert (response.status, response.text) == (200, "x" * MAX_TEXT_BYTES)
-    assert sent_bytes < 50_000_000  # what the buffers of the system hold
+    assert sent_bytes < 50_000_000  # the size of the buffers of the system
 
 
 def test_compressed_response_is_not_decompressed() -> None:
