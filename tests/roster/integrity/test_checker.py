@@ -338,7 +338,7 @@ def test_is_certain_accepts_every_valid_record(name: str) -> None:
     form = CanonicalForm(FILES[name])
     for record in records(name):
         assert form.problem(record.body) is None
-        is_certain = form.is_certain(record.body, orjson.loads(record.body))
+        is_certain = form.is_certainly_canonical(record.body, orjson.loads(record.body))
         # A metadata member `href` looks like that of a reference and needs the full comparison.
         assert is_certain or b'"metadata":{"a"' in record.body
 
@@ -355,7 +355,7 @@ ALTERNATIVE_VALUES: list[Any] = [
 def test_is_certain_never_accepts_noncanonical_bodies(name: str) -> None:
     form, certain_count = CanonicalForm(FILES[name]), 0
     for body in body_variants(name):
-        is_certain = form.is_certain(body, orjson.loads(body))
+        is_certain = form.is_certainly_canonical(body, orjson.loads(body))
         certain_count += is_certain
         assert not is_certain or form.problem(body) is None, body
     assert certain_count
