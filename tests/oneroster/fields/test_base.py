@@ -23,9 +23,9 @@ def test_column_name_of_references_ends_in_sourced_id() -> None:
 
 
 def test_required_field_needs_a_cell_in_each_row() -> None:
-    assert TextField(required=True).in_csv
-    assert TextField(in_csv=True).in_csv
-    assert not TextField().in_csv
+    assert TextField(required=True).required_in_csv
+    assert TextField(required_in_csv=True).required_in_csv
+    assert not TextField().required_in_csv
 
 
 def test_field_of_text_has_one_filter_path_and_one_stored_field() -> None:

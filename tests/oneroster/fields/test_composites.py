@@ -226,7 +226,7 @@ def test_stored_fields_of_each_type() -> None:
 def test_filter_paths_name_their_stored_field(
     field: OneRosterField, name: str, paths: list[tuple[str, str, str, bool]]
 ) -> None:
-    assert [(path.name, path.field, path.typing, path.many) for path in field.filter_paths(name)] == paths
+    assert [(path.name, path.field, path.value_type, path.multi_valued) for path in field.filter_paths(name)] == paths
 
 
 def test_metadata_is_in_no_column_of_its_own() -> None:

@@ -13,8 +13,8 @@ from chalk_flask.oneroster.fields.scalars import (
     MAX_GUID_LENGTH,
     BooleanField,
     DateField,
+    DateOrDateTimeField,
     DateTimeField,
-    DayOrInstantField,
     EnumField,
     GuidField,
     NumberField,
@@ -42,7 +42,7 @@ STATUS = EnumField(("active", "tobedeleted"), former={"inactive": "tobedeleted"}
         (DateField(), "2026-02-28 10:00", "2026-02-28"),
         (DateTimeField(), "2026-02-28", "2026-02-28T00:00:00.000Z"),
         (DateTimeField(), "2026-02-28T01:30:00.1239+01:00", "2026-02-28T00:30:00.123Z"),
-        (DayOrInstantField(), "2026-02-28T00:00:00Z", "2026-02-28T00:00:00.000Z"),
+        (DateOrDateTimeField(), "2026-02-28T00:00:00Z", "2026-02-28T00:00:00.000Z"),
         (YearField(), "2027", "2027"),
         (NumberField(), 87.5, 87.5),
         (NumberField(), "87.50", 87.5),
@@ -101,8 +101,8 @@ def test_invalid_value_is_rejected_with_its_text(field: OneRosterField, value: o
         (BooleanField(), "true"),
         (DateField(), "2026-02-28"),
         (DateTimeField(), "2026-02-28T00:30:00.123Z"),
-        (DayOrInstantField(), "2026-02-28"),
-        (DayOrInstantField(), "2026-02-28T00:30:00.000Z"),
+        (DateOrDateTimeField(), "2026-02-28"),
+        (DateOrDateTimeField(), "2026-02-28T00:30:00.000Z"),
         (YearField(), "2027"),
         (NumberField(), "87.5"),
         (NumberField(), "-3"),
@@ -126,7 +126,7 @@ def test_cell_round_trip(field: OneRosterField, cell: str) -> None:
         (BooleanField(), "True"),
         (DateField(), "2026-02-28"),
         (DateTimeField(), "2026-02-28T01:00:00+01:00"),
-        (DayOrInstantField(), "2026-02-28"),
+        (DateOrDateTimeField(), "2026-02-28"),
         (YearField(), "2027"),
         (NumberField(), "87.50"),
     ],
@@ -186,7 +186,7 @@ def test_stored_fields_of_each_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "typing"),
+    ("field", "value_type"),
     [
         (TextField(), "text"),
         (STATUS, "text"),
@@ -194,14 +194,14 @@ def test_stored_fields_of_each_type() -> None:
         (BooleanField(), "flag"),
         (DateField(), "date"),
         (DateTimeField(), "datetime"),
-        (DayOrInstantField(), "datetime"),
+        (DateOrDateTimeField(), "datetime"),
         (YearField(), "year"),
         (NumberField(), "number"),
     ],
 )
-def test_filter_path_has_the_type_of_the_field(field: OneRosterField, typing: str) -> None:
+def test_filter_path_has_the_type_of_the_field(field: OneRosterField, value_type: str) -> None:
     [path] = field.filter_paths("name")
-    assert (path.name, path.typing, path.many) == ("name", typing, False)
+    assert (path.name, path.value_type, path.multi_valued) == ("name", value_type, False)
 
 
 def test_filter_paths_of_years_and_numbers_name_their_second_field() -> None:
