@@ -61,22 +61,26 @@ def _run_round(package: Path, later: Path, delta: Path, store: Path, number: int
 def _figures(rounds: Sequence[ImportRound]) -> list[Figure]:
     seconds = ImportRound(*(median(run.seconds for run in side) for side in zip(*rounds, strict=True)))
     rows = rounds[0].first.json["total"]["rows"]
-    peak = max(run.peak_mb for one in rounds for run in (one.first, one.again, one.delta))
-    bare_peak = max(one.bare.peak_mb for one in rounds)
+    peak = max(run.peak_mb for measured in rounds for run in (measured.first, measured.again, measured.delta))
+    bare_peak = max(measured.bare.peak_mb for measured in rounds)
     bare, again, delta, sequence = (
         median(numerator.seconds / denominator.seconds for numerator, denominator in pairs)
         for pairs in (
-            [(one.first, one.bare) for one in rounds],
-            [(one.again, one.first) for one in rounds],
-            [(one.delta, one.first) for one in rounds],
-            [(one.first, one.unnumbered) for one in rounds],
+            [(measured.first, measured.bare) for measured in rounds],
+            [(measured.again, measured.first) for measured in rounds],
+            [(measured.delta, measured.first) for measured in rounds],
+            [(measured.first, measured.unnumbered) for measured in rounds],
         )
     )
     return [
         Figure("import", bare, f"{seconds.first:.1f} s for {rows:,} rows, over {seconds.bare:.1f} s for a bare load"),
         Figure("import.peak", peak, f"MiB at the peak; {bare_peak:.0f} for the bare load"),
         Figure("import.again", again, f"{seconds.again:.1f} s for the same rows again, over the first import"),
-        Figure("import.again.changed", sum(_changes(one.again) for one in rounds), "records changed by the second"),
+        Figure(
+            "import.again.changed",
+            sum(_changes(measured.again) for measured in rounds),
+            "records changed by the second",
+        ),
         Figure("import.delta", delta, f"{seconds.delta:.2f} s for {_counts(rounds[0].delta)}, over the first import"),
         Figure(
             "import.sequence",

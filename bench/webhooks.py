@@ -38,8 +38,8 @@ TIMEOUT_SECONDS: Final = 300.0
 class _Round:
     """Sorted response times of reads without and with deliveries, and the duration of the deliveries, in seconds."""
 
-    alone: list[float]
-    beside: list[float]
+    without_deliveries: list[float]
+    with_deliveries: list[float]
     seconds: float
 
 
@@ -56,11 +56,18 @@ def measure_webhooks(storage: str, count: int, load: LoadSettings) -> Iterator[F
             rounds, growth_mb = memory_growth(
                 server, lambda: _measure_rounds(storage, webhook, count, server, receiver, load)
             )
-    alone, beside = median(_p99(one.alone) for one in rounds), median(_p99(one.beside) for one in rounds)
-    rate = len(rounds) * (count // len(rounds)) / sum(one.seconds for one in rounds)
+    alone, beside = (
+        median(_p99(measured.without_deliveries) for measured in rounds),
+        median(_p99(measured.with_deliveries) for measured in rounds),
+    )
+    rate = len(rounds) * (count // len(rounds)) / sum(measured.seconds for measured in rounds)
     yield Figure("webhooks.per_second", rate, f"deliveries per second of {count:,}, beside {READERS} readers")
     note = f"99th percentile of reads: {beside * 1e3:.1f} ms with deliveries, {alone * 1e3:.1f} ms without"
-    yield Figure("webhooks.p99_ratio", median(_p99(one.beside) / _p99(one.alone) for one in rounds), note)
+    yield Figure(
+        "webhooks.p99_ratio",
+        median(_p99(measured.with_deliveries) / _p99(measured.without_deliveries) for measured in rounds),
+        note,
+    )
     yield Figure("webhooks.rss_mb", growth_mb, "MiB of memory growth of the server at most")
 
 

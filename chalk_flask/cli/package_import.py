@@ -23,7 +23,6 @@ __all__ = [
     "exit_with",
     "load_package",
     "record_commit",
-    "thresholds_of",
 ]
 
 
@@ -61,7 +60,7 @@ def load_package(
     """
     from chalk_flask.roster.imports import ImportOptions, import_package
 
-    options = ImportOptions.from_settings(settings, thresholds_of(store, tenant))
+    options = ImportOptions.from_settings(settings, _thresholds_of(store, tenant))
     with progress_line() as progress:
         return import_package(
             store,
@@ -76,7 +75,7 @@ def load_package(
         )
 
 
-def thresholds_of(store: RosterStore, tenant: str) -> ChangeThresholds:
+def _thresholds_of(store: RosterStore, tenant: str) -> ChangeThresholds:
     """Return the change thresholds of a tenant."""
     from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, ChangeThresholds, parse_threshold
     from chalk_flask.tenants.store import CONTROL, find_tenant

@@ -44,7 +44,7 @@ def show_text(webhook: Subscription, history: DeliveryHistory) -> str:
     """Return all properties of a webhook and a table of its latest attempts."""
     counts = ", ".join(f"{number} {state}" for state, number in history.counts.items())
     lines = [*_properties(webhook), f"sent      {counts}", f"next due  {history.next_due or '-'}"]
-    if not history.last:
+    if not history.latest_attempts:
         return "\n".join([*lines, "", "No attempts yet."])
     rows = [
         (
@@ -54,7 +54,7 @@ def show_text(webhook: Subscription, history: DeliveryHistory) -> str:
             f"{recent.attempt.ms} ms",
             _first_line(recent.attempt),
         )
-        for recent in history.last
+        for recent in history.latest_attempts
     ]
     return "\n".join([*lines, "", format_table(("TIME", "EVENT", "STATUS", "DURATION", "RESPONSE"), rows)])
 

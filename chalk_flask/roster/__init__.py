@@ -2,5 +2,5 @@
 
 `imports` takes a CSV package and changes the stored roster: it reads the package with `package`, compares it with
 `diff`, and writes with `changes`. `gradebook` stores the records of grade tools, `export` writes a package, and
-`verify` checks a store.
+`integrity` checks a store.
 """

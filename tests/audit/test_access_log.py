@@ -1,4 +1,4 @@
-"""Access log: files for each day, retention, failures, and reading."""
+"""Access log: files for each day, retention, failures, and entries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def members(number: int) -> str:
 
 
 def numbers(folder: Path, since: str = "") -> list[object]:
-    return [each.get("number") for each in read_entries(folder, since)]
+    return [entry.get("number") for entry in read_entries(folder, since)]
 
 
 def open_log(folder: Path, days: int = 90) -> AccessLog:
@@ -48,7 +48,7 @@ def test_folders_and_files_are_private(tmp_path: Path) -> None:
     log.record(NOON.timestamp(), members(1))
     log.close()
     modes = [
-        stat.S_IMODE((tmp_path / "data" / each).stat().st_mode) for each in ("", "reads", "reads/2031-05-02.jsonl")
+        stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) for name in ("", "reads", "reads/2031-05-02.jsonl")
     ]
     assert modes == [0o700, 0o700, 0o600]
 
@@ -64,7 +64,7 @@ def test_entries_are_written_in_the_background(tmp_path: Path) -> None:
     log.close()
 
 
-def test_expired_files_are_deleted_and_other_files_kept(tmp_path: Path) -> None:
+def test_expired_files_are_deleted_and_other_files_remain(tmp_path: Path) -> None:
     for name in ("2031-04-30.jsonl", "2031-05-01.jsonl", "2031-04-30.txt", "notes.jsonl"):
         (tmp_path / name).touch()
     log = open_log(tmp_path, days=2)
@@ -86,7 +86,7 @@ def test_entries_above_the_limit_are_dropped_and_counted(tmp_path: Path) -> None
     log.close()
     entries = list(read_entries(tmp_path))
     assert len(entries) == MAX_PENDING_LINES + 1
-    assert [each["dropped"] for each in entries if "dropped" in each] == [7]
+    assert [entry["dropped"] for entry in entries if "dropped" in entry] == [7]
 
 
 def test_failure_to_write_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,8 +114,8 @@ def test_processes_share_a_file_without_tearing_lines(tmp_path: Path) -> None:
         process.join(30)
         assert process.exitcode == 0
     entries = list(read_entries(tmp_path))
-    assert sorted(int(each["number"]) for each in entries) == list(range(6000))
-    assert [each["time"] for each in entries] == sorted(each["time"] for each in entries)
+    assert sorted(int(entry["number"]) for entry in entries) == list(range(6000))
+    assert [entry["time"] for entry in entries] == sorted(entry["time"] for entry in entries)
 
 
 def write_many(folder: Path, start: int) -> None:

@@ -45,12 +45,12 @@ def test_read_events_returns_all_pages_in_order_from_a_time_on(store: Backend) -
     with store.write("default") as transaction:
         for number, time in enumerate(times):
             record_event(transaction, "default", "gradebook.put", time, number=number)
-    assert [each["number"] for each in read_events(store, "default")] == list(range(1203))
+    assert [event["number"] for event in read_events(store, "default")] == list(range(1203))
     since = format_precise_timestamp(times[1200])
-    assert [each["number"] for each in read_events(store, "default", since)] == [1200, 1201, 1202]
+    assert [event["number"] for event in read_events(store, "default", since)] == [1200, 1201, 1202]
 
 
-def test_events_of_the_same_time_are_all_kept(store: Backend) -> None:
+def test_events_of_the_same_time_are_all_stored(store: Backend) -> None:
     with store.write("default") as transaction:
         for _ in range(20):
             record_event(transaction, "default", "gradebook.put", MORNING)

@@ -1,4 +1,4 @@
-"""Audit log: events that are recorded after what they report."""
+"""Audit log: events that are recorded after the change or attempt that they report."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def test_record_stores_the_event_in_its_tenant(store: Backend) -> None:
     log.record("north", "import.committed", rows=1)
     log.record("north", "tenant.changed", demographics=True)
     log.record("missing", "token.revoked", id="5f0c")
-    assert [(each["event"], each["time"]) for each in events_of(store, "north")] == [
+    assert [(event["event"], event["time"]) for event in events_of(store, "north")] == [
         ("import.committed", "2031-05-02T08:00:00.000000Z")
     ]
-    assert {(each["tenant"], each["event"]) for each in events_of(store, CONTROL)} == {
+    assert {(event["tenant"], event["event"]) for event in events_of(store, CONTROL)} == {
         ("north", "tenant.created"),
         ("north", "tenant.changed"),
         ("missing", "token.revoked"),
@@ -84,7 +84,7 @@ def test_each_change_of_a_credential_is_recorded_once(store: Backend) -> None:
     issuer = issuers.add("https://tool.example.org", "roster", [ROSTER], jwks_url="https://tool.example.org/jwks")
     issuers.remove(issuer.id)
     events = events_of(store)
-    assert [(each["event"], each["id"], each["label"]) for each in events] == [
+    assert [(event["event"], event["id"], event["label"]) for event in events] == [
         ("token.created", token.id, "a reader"),
         ("token.revoked", token.id, "a reader"),
         ("client.created", client.id, "a client"),

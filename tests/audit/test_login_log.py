@@ -17,7 +17,7 @@ ADDRESS = "192.0.2.1"
 
 def logins_of(store: Backend, tenant: str = "default") -> list[tuple[Any, ...]]:
     events = read_events(store, tenant)
-    return [(each["event"], each["client"], each["address"], each["count"]) for each in events]
+    return [(event["event"], event["client"], event["address"], event["count"]) for event in events]
 
 
 def test_logins_are_stored_once_and_then_counted_for_a_minute(store: Backend) -> None:

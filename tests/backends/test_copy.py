@@ -53,8 +53,8 @@ def open_by_name(tmp_path: Path) -> Iterator[OpenByName]:
         return stores[-1]
 
     yield store
-    for each in stores:
-        each.close()
+    for opened in stores:
+        opened.close()
 
 
 def content(store: Backend) -> dict[str, dict[str, list[Record]]]:
@@ -62,7 +62,7 @@ def content(store: Backend) -> dict[str, dict[str, list[Record]]]:
     contents: dict[str, dict[str, list[Record]]] = {}
     for tenant in store.tenants():
         with store.read(tenant) as at:
-            records = {one.name: list(at.scan(one.name)) for one in ALL}
+            records = {collection.name: list(at.scan(collection.name)) for collection in ALL}
         if any(records.values()):
             contents[tenant] = records
     return contents
@@ -71,7 +71,7 @@ def content(store: Backend) -> dict[str, dict[str, list[Record]]]:
 def with_people(store: Backend) -> Backend:
     """Return the store with three tenants."""
     for number, tenant in enumerate(TENANTS):
-        fill(store, "people", [person(each) for each in range(40 * number, 40 * number + 60)], tenant)
+        fill(store, "people", [person(index) for index in range(40 * number, 40 * number + 60)], tenant)
         fill(store, "notes", [record("n", state=tenant)], tenant)
     return store
 
@@ -92,7 +92,9 @@ def test_copy_of_generated_tenants_gives_equal_results(source: str, target: str,
                     transaction.put(name, [with_body(key, values) for key, values in records.items()])
         counts = copy_store(origin, target_store)
         assert content(target_store) == content(origin)
-        assert counts == {t: {n: len(r) for n, r in each.items() if r} for t, each in content(origin).items()}
+        assert counts == {
+            t: {n: len(r) for n, r in collections.items() if r} for t, collections in content(origin).items()
+        }
         assert target_store.check() == []
         for tenant in world:
             with origin.read(tenant) as before, target_store.read(tenant) as after:
@@ -155,7 +157,7 @@ def test_incomplete_copy_cannot_be_opened_and_can_be_restarted(
     origin, target_store = with_people(open_by_name("sqlite")), open_by_name(kind, "b")
     interrupt_copy(origin, target_store)
     assert set(content(target_store)) == {"default", "north", CONTROL}
-    assert [each.key for each in content(target_store)[CONTROL]["people"]] == []
+    assert [record.key for record in content(target_store)[CONTROL]["people"]] == []
     target_store.close()
     with pytest.raises(IncompleteCopyError, match="--restart"):
         open_store(url_in(tmp_path / "b", kind), ALL)
@@ -175,17 +177,17 @@ def test_control_tenant_is_copied_last(open_by_name: OpenByName) -> None:
     origin, target_store = with_people(open_by_name("json")), open_by_name("sqlite", "b")
     visible_counts = []
 
-    class Watched(UnreadableControlStore):
+    class ObservedStore(UnreadableControlStore):
         def read(self, tenant: str) -> object:
             with (
                 target_store.read("default") as at,
                 target_store.read("north") as north,
                 target_store.read(CONTROL) as control,
             ):
-                visible_counts.append([len(list(each.keys("people"))) for each in (at, north, control)])
+                visible_counts.append([len(list(snapshot.keys("people"))) for snapshot in (at, north, control)])
             return self._store.read(tenant)
 
-    copy_store(Watched(origin), target_store)  # type: ignore[arg-type]  # as above
+    copy_store(ObservedStore(origin), target_store)  # type: ignore[arg-type]  # as above
     assert visible_counts == [[0, 0, 0], [60, 0, 0], [60, 60, 0]]
 
 
@@ -197,14 +199,14 @@ def test_copy_stops_after_another_copy_took_over_the_target(open_by_name: OpenBy
     )
     fill(other, "people", [record("other")], "default")
 
-    class TakenOver(UnreadableControlStore):
+    class OverwrittenStore(UnreadableControlStore):
         def read(self, tenant: str) -> object:
             if tenant == "north":
                 copy_store(other, target_store, restart=True)
             return self._store.read(tenant)
 
     with pytest.raises(StorageBusyError, match="another copy"):
-        copy_store(TakenOver(origin), target_store)  # type: ignore[arg-type]  # as above
+        copy_store(OverwrittenStore(origin), target_store)  # type: ignore[arg-type]  # as above
     assert content(target_store) == content(other)
 
 
@@ -216,14 +218,14 @@ def test_copy_shows_one_point_in_time_and_blocks_writers(open_by_name: OpenByNam
         started.wait()
         fill(origin, "people", [record("late")], "north")
 
-    class Waiting(UnreadableControlStore):
+    class SignalingStore(UnreadableControlStore):
         def read(self, tenant: str) -> object:
             started.set()
             return self._store.read(tenant)
 
     with ThreadPoolExecutor(1) as other_thread:
         write_result = other_thread.submit(write, 0)
-        copy_store(Waiting(origin), target_store)  # type: ignore[arg-type]  # as above
+        copy_store(SignalingStore(origin), target_store)  # type: ignore[arg-type]  # as above
         write_result.result(timeout=10)
     assert content(target_store) == before != content(origin)
 
@@ -260,7 +262,7 @@ copy_store(source, target, restart=True, progress=kill)
 def test_killed_copy_is_incomplete_and_can_be_restarted(kind: str, open_by_name: OpenByName, tmp_path: Path) -> None:
     source = with_people(open_by_name("sqlite"))
     expected = content(source)
-    total = sum(len(records) for each in expected.values() for records in each.values())
+    total = sum(len(records) for tenant_content in expected.values() for records in tenant_content.values())
     urls = [url_in(tmp_path / "a", "sqlite"), url_in(tmp_path / "b", kind)]
     for position in [1, total, *random.Random(7).sample(range(2, total), 4), total + 1]:
         command = [sys.executable, "-c", KILLED_COPY, *urls, str(position)]

@@ -17,7 +17,7 @@ def site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def install(folder: Path, points: str, module: str = "", name: str = "chalk_plugged") -> None:
-    """Write what an installer writes: a module, and a dist-info folder with entry points."""
+    """Write a module and a dist-info folder with entry points, as an installer does."""
     (folder / f"{name}.py").write_text(module)
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir()

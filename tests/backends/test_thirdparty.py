@@ -1,4 +1,4 @@
-"""Tests of the example of the backend guide: it is installed, found by its entry point, and passes the suite."""
+"""Tests of the example of the backend guide: it is installed, loaded by its entry point, and passes the suite."""
 
 import os
 import re

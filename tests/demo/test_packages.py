@@ -1,4 +1,4 @@
-"""Packages that ship with the project: what holds for each, and for the two test packages."""
+"""Packages that ship with the project: rules for each, and for the two test packages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_ids_are_unique_and_safe(package: Package) -> None:
     for name, rows in package.items():
         keys = [row["sourcedId"] for row in rows]
         assert len(keys) == len(set(keys)), name
-        assert all(SAFE_ID.fullmatch(each) for each in keys), name
+        assert all(SAFE_ID.fullmatch(key) for key in keys), name
 
 
 def test_required_cells_are_filled(package: Package) -> None:

@@ -1,4 +1,4 @@
-"""The filter language: grammar with its tolerances, and what a clause means for each type (digest 4.3)."""
+"""Filter language: lenient grammar, and the condition that a clause means for each field type."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ PREDICATES = ["=", "!=", "<", "<=", ">", ">=", "~"]
 
 
 def clause(text: str) -> Clause:
-    """The only clause of a filter."""
-    found = parse_filter(text)
-    assert found is not None
-    [only] = found.clauses
-    return only
+    """Return the only clause of a filter."""
+    parsed = parse_filter(text)
+    assert parsed is not None
+    [first] = parsed.clauses
+    return first
 
 
 def where(resource: str, text: str) -> Where:
-    """What a filter means for a resource."""
-    found = parse_filter(text)
-    assert found is not None
-    return compile_filter(found, RESOURCES[resource])
+    """Return the condition that a filter means for a collection."""
+    parsed = parse_filter(text)
+    assert parsed is not None
+    return compile_filter(parsed, RESOURCES[resource])
 
 
+@pytest.mark.reading("Q-05")
 @pytest.mark.parametrize("predicate", PREDICATES)
 @pytest.mark.parametrize("form", ["familyName{}'x'", "familyName {} 'x'", " familyName  {}'x' "])
-def test_a_clause_is_a_field_a_predicate_and_a_quoted_value(predicate: str, form: str) -> None:
-    """Q-05"""
+def test_clause_has_field_predicate_and_quoted_value(predicate: str, form: str) -> None:
     assert clause(form.format(predicate)) == Clause("familyName", predicate, "x")  # type: ignore[arg-type]  # a literal
 
 
 @pytest.mark.parametrize("logical", ["AND", "OR"])
-def test_two_clauses_stand_around_one_word(logical: str) -> None:
+def test_two_clauses_are_joined_by_and_or_or(logical: str) -> None:
     assert parse_filter(f"a='1' {logical} b.c~'2'") == Filter(
         (Clause("a", "=", "1"), Clause("b.c", "~", "2")),
         logical,  # type: ignore[arg-type]  # a literal
     )
 
 
+@pytest.mark.reading("Q-06")
 @pytest.mark.parametrize("text", ["", " ", "\t "])
-def test_a_blank_filter_is_none(text: str) -> None:
-    """Q-06"""
+def test_blank_filter_is_none(text: str) -> None:
     assert parse_filter(text) is None
 
 
+@pytest.mark.reading("Q-07")
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -69,11 +70,11 @@ def test_a_blank_filter_is_none(text: str) -> None:
         ("f='a,b'", "a,b"),
     ],
 )
-def test_a_value_ends_where_nothing_but_an_end_can_be_meant(text: str, value: str) -> None:
-    """Q-07"""
+def test_value_can_contain_quotes_and_logical_operators(text: str, value: str) -> None:
     assert clause(text).value == value
 
 
+@pytest.mark.reading("Q-07")
 @pytest.mark.parametrize(
     ("text", "values"),
     [
@@ -85,19 +86,19 @@ def test_a_value_ends_where_nothing_but_an_end_can_be_meant(text: str, value: st
         ("f='x' OR g=-1.5e3", ["x", "-1.5e3"]),
     ],
 )
-def test_a_second_clause_begins_after_the_quote(text: str, values: list[str]) -> None:
-    """Q-07"""
-    found = parse_filter(text)
-    assert found is not None
-    assert [each.value for each in found.clauses] == values
+def test_second_clause_begins_after_the_closing_quote(text: str, values: list[str]) -> None:
+    parsed = parse_filter(text)
+    assert parsed is not None
+    assert [clause.value for clause in parsed.clauses] == values
 
 
+@pytest.mark.reading("Q-08")
 @pytest.mark.parametrize("value", ["5", "-5", "+5", "1.5", ".5", "1e3", "true", "false", "TRUE"])
-def test_numbers_and_truth_values_may_come_bare(value: str) -> None:
-    """Q-08"""
+def test_number_and_boolean_need_no_quotes(value: str) -> None:
     assert clause(f"f={value}").value == value
 
 
+@pytest.mark.reading("Q-05", "Q-08", "Q-09")
 @pytest.mark.parametrize(
     "text",
     [
@@ -110,38 +111,38 @@ def test_numbers_and_truth_values_may_come_bare(value: str) -> None:
         *("f=5 AND g=6 AND h=7", "f~*", "AND", "f=null", "f=5AND g=6"),
     ],
 )
-def test_what_is_not_a_filter_is_refused(text: str) -> None:
-    """Q-05, Q-08, Q-09"""
-    with pytest.raises(FilterError) as refusal:
+def test_invalid_filter_is_rejected(text: str) -> None:
+    with pytest.raises(FilterError) as error:
         parse_filter(text)
-    assert not refusal.value.unknown_field
+    assert not error.value.unknown_field
 
 
 @given(st.text(), st.text())
-def test_a_value_with_doubled_quotes_comes_back_whatever_it_holds(first: str, second: str) -> None:
+def test_value_with_doubled_quotes_is_parsed_unchanged(first: str, second: str) -> None:
     def quoted(value: str) -> str:
         return "'" + value.replace("'", "''") + "'"
 
-    found = parse_filter(f"f={quoted(first)} AND g={quoted(second)}")
-    assert found == Filter((Clause("f", "=", first), Clause("g", "=", second)))
+    parsed = parse_filter(f"f={quoted(first)} AND g={quoted(second)}")
+    assert parsed == Filter((Clause("f", "=", first), Clause("g", "=", second)))
 
 
 @given(st.text(alphabet="abAND OR'=<>~!.,5\t’"))
-def test_any_text_is_a_filter_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
     try:
-        found = parse_filter(text)
+        parsed = parse_filter(text)
     except FilterError:
         return
-    assert found is None or 1 <= len(found.clauses) <= 2
+    assert parsed is None or 1 <= len(parsed.clauses) <= 2
 
 
-def test_a_long_value_full_of_quotes_is_read_quickly() -> None:
+def test_long_value_with_many_quotes_is_parsed_quickly() -> None:
     assert len(clause("f='" + "''" * 500_000 + "'").value) == 500_000
     assert len(clause("f='" + "' " * 500_000 + "'").value) == 1_000_000
 
 
+@pytest.mark.reading("Q-10", "Q-12")
 @pytest.mark.parametrize(
-    ("resource", "text", "meaning"),
+    ("resource", "text", "condition"),
     [
         ("users", "familyName='JONES'", Compare("familyName", "=", "jones")),
         ("users", "familyName!='Straße'", Not(Compare("familyName", "=", "strasse"))),
@@ -162,17 +163,17 @@ def test_a_long_value_full_of_quotes_is_read_quickly() -> None:
         ("orgs", "metadata.href='x'", Compare("metadata.href", "=", "x")),
     ],
 )
-def test_texts_fold_their_case_and_ids_do_not(resource: str, text: str, meaning: Where | None) -> None:
-    """Q-10, Q-12"""
-    if meaning is None:
+def test_text_ignores_case_and_id_does_not(resource: str, text: str, condition: Where | None) -> None:
+    if condition is None:
         with pytest.raises(FilterError):
             where(resource, text)
     else:
-        assert where(resource, text) == meaning
+        assert where(resource, text) == condition
 
 
+@pytest.mark.reading("A-05")
 @pytest.mark.parametrize(
-    ("text", "meaning"),
+    ("text", "condition"),
     [
         ("grades='09'", Compare("grades", "=", "09")),
         ("grades='10, 09'", And((Compare("grades", "=", "10"), Compare("grades", "=", "09")))),
@@ -184,20 +185,20 @@ def test_texts_fold_their_case_and_ids_do_not(resource: str, text: str, meaning:
         ("orgs='A,b'", And((Compare("orgs.sourcedId", "=", "A"), Compare("orgs.sourcedId", "=", "b")))),
     ],
 )
-def test_list_equality_needs_all_values_and_contains_any(text: str, meaning: Where) -> None:
-    """A-05"""
-    assert where("users", text) == meaning
+def test_list_of_values_means_all_for_equality_and_any_for_contains(text: str, condition: Where) -> None:
+    assert where("users", text) == condition
 
 
-def test_a_list_of_values_has_an_end() -> None:
-    """Q-13"""
+@pytest.mark.reading("Q-13")
+def test_list_of_values_has_a_maximum_length() -> None:
     where("users", "grades~'" + ",".join(map(str, range(100))) + "'")
     with pytest.raises(FilterError, match="at most 100"):
         where("users", "grades~'" + ",".join(map(str, range(101))) + "'")
 
 
+@pytest.mark.reading("Q-14")
 @pytest.mark.parametrize(
-    ("text", "meaning"),
+    ("text", "condition"),
     [
         ("beginDate='2024-03-01'", Compare("beginDate", "=", "2024-03-01")),
         ("beginDate>'2024-03-01T23:59:59-05:00'", Compare("beginDate", ">", "2024-03-01")),
@@ -205,13 +206,13 @@ def test_a_list_of_values_has_an_end() -> None:
         ("beginDate!='2024-03-01'", Not(Compare("beginDate", "=", "2024-03-01"))),
     ],
 )
-def test_of_a_date_time_the_day_is_compared_with_a_date(text: str, meaning: Where) -> None:
-    """Q-14"""
-    assert where("enrollments", text) == meaning
+def test_date_is_compared_with_the_day_of_a_date_time(text: str, condition: Where) -> None:
+    assert where("enrollments", text) == condition
 
 
+@pytest.mark.reading("Q-14")
 @pytest.mark.parametrize(
-    ("text", "meaning"),
+    ("text", "condition"),
     [
         (">'2024-03-01'", Compare("dateLastModified", ">", "2024-03-01t00:00:00.000z")),
         ("='2024-03-01T01:00:00+01:00'", Compare("dateLastModified", "=", "2024-03-01t00:00:00.000z")),
@@ -226,13 +227,13 @@ def test_of_a_date_time_the_day_is_compared_with_a_date(text: str, meaning: Wher
         ("!='2024-03-01T00:00:00.0001Z'", MATCH_ALL),
     ],
 )
-def test_instants_compare_in_milliseconds_of_utc(text: str, meaning: Where) -> None:
-    """Q-14"""
-    assert where("users", f"dateLastModified{text}") == meaning
+def test_date_time_is_compared_in_utc_with_milliseconds(text: str, condition: Where) -> None:
+    assert where("users", f"dateLastModified{text}") == condition
 
 
+@pytest.mark.reading("Q-15")
 @pytest.mark.parametrize(
-    ("resource", "text", "meaning"),
+    ("resource", "text", "condition"),
     [
         ("results", "score='87.50'", Compare("score", "=", 87.5)),
         ("results", "score>-5", Compare("score", ">", -5.0)),
@@ -249,11 +250,11 @@ def test_instants_compare_in_milliseconds_of_utc(text: str, meaning: Where) -> N
         ("users", "enabledUser~'TR'", Compare("enabledUser", "~", "tr")),
     ],
 )
-def test_numbers_years_and_flags_compare_by_their_kind(resource: str, text: str, meaning: Where) -> None:
-    """Q-15"""
-    assert where(resource, text) == meaning
+def test_number_year_and_boolean_compare_by_type(resource: str, text: str, condition: Where) -> None:
+    assert where(resource, text) == condition
 
 
+@pytest.mark.reading("Q-10", "Q-15")
 @pytest.mark.parametrize(
     ("resource", "text"),
     [
@@ -277,26 +278,25 @@ def test_numbers_years_and_flags_compare_by_their_kind(resource: str, text: str,
         ("users", "orgs.href='x'"),
     ],
 )
-def test_a_value_that_the_type_does_not_allow_is_refused(resource: str, text: str) -> None:
-    """Q-10, Q-15"""
-    with pytest.raises(FilterError) as refusal:
+def test_value_that_is_invalid_for_its_type_is_rejected(resource: str, text: str) -> None:
+    with pytest.raises(FilterError) as error:
         where(resource, text)
-    assert not refusal.value.unknown_field
+    assert not error.value.unknown_field
 
 
 @pytest.mark.parametrize(
     "field",
     ["shoeSize", "familyname", "SourcedId", "orgs.type", "orgs.name", "class.sourcedId", "metadata", "userIds", "é"],
 )
-def test_a_field_that_the_class_does_not_have_is_named(field: str) -> None:
+def test_unknown_field_is_named_in_the_error(field: str) -> None:
     with pytest.raises(
         FilterError, match=f"Unknown filter field: {field}" if field != "é" else "not a filter"
-    ) as refusal:
+    ) as error:
         where("users", f"{field}='x'")
-    assert refusal.value.unknown_field is (field != "é")
+    assert error.value.unknown_field is (field != "é")
 
 
-def test_two_clauses_are_both_or_either() -> None:
+def test_two_clauses_compile_to_and_or_or() -> None:
     first, second = Compare("role", "=", "student"), Compare("status", "=", "active")
     assert where("users", "role='student' AND status='active'") == And((first, second))
     assert where("users", "role='student' OR status='active'") == Or((first, second))

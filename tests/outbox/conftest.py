@@ -79,9 +79,9 @@ def sent_changes(app: Flask, name: str = "one") -> list[Event]:
 def sent_actions(app: Flask, name: str = "one") -> list[tuple[str, str]]:
     """Return event type and id of each change, without changes of the timestamp alone."""
     return [
-        (f"{each['entity_type']}.{each['action']}", each["sourced_id"])
-        for each in sent_changes(app, name)
-        if each.get("changedFields") != ["dateLastModified"]
+        (f"{change['entity_type']}.{change['action']}", change["sourced_id"])
+        for change in sent_changes(app, name)
+        if change.get("changedFields") != ["dateLastModified"]
     ]
 
 
@@ -96,5 +96,5 @@ def clear_outbox(app: Flask) -> None:
 def count_outbox_records(app: Flask) -> dict[str, int]:
     """Return the number of records in each collection of the outbox."""
     with services_of(app).store.read("default") as snapshot:
-        assert [each.id for each in load_subscriptions(snapshot)] == sorted(snapshot.keys(COLLECTION))
+        assert [webhook.id for webhook in load_subscriptions(snapshot)] == sorted(snapshot.keys(COLLECTION))
         return {name: len(list(snapshot.keys(name))) for name in (DELIVERIES, BODIES)}

@@ -36,24 +36,24 @@ def read_feed(app: Flask, since: int = 1) -> list[dict[str, Any]]:
 
 def package_with_more_users(count: int, **cells: str) -> PackageBuilder:
     """Return the small roster with `count` more users."""
-    made = PackageBuilder()
-    row = made.rows["users"][1]
-    made.rows["users"] += [
+    package = PackageBuilder()
+    row = package.rows["users"][1]
+    package.rows["users"] += [
         {**row, "sourcedId": f"more-{n:05}", "username": f"more-{n}", "userIds": "", **cells} for n in range(count)
     ]
-    return made
+    return package
 
 
 @pytest.mark.every_backend
 def test_batched_mode_sends_changes_and_counts_at_once(app: Flask, tmp_path: Path) -> None:
     subscribe(app, mode="batched")
-    made = (
+    package = (
         PackageBuilder()
         .set("users", "pupil-1", givenName="Ada")
         .drop("users", "pupil-2")
         .set("orgs", "org-3", name="Other")
     )
-    load(app, made, tmp_path)
+    load(app, package, tmp_path)
     [event] = sent_events(app)
     assert (event["event_type"], event["webhook_id"], event["tenant_id"]) == ("sync.completed", "wh-one", "default")
     assert event["event_id"].startswith("evt-")
@@ -70,8 +70,8 @@ def test_unchanged_import_sends_sync_completed(app: Flask, tmp_path: Path, mode:
     subscribe(app, mode=mode)
     again = PackageBuilder()
     again.rows["users"].reverse()  # other bytes, so that the checksum does not match
-    for made in (PackageBuilder(), again):
-        assert load(app, made, tmp_path) == "unchanged"
+    for package in (PackageBuilder(), again):
+        assert load(app, package, tmp_path) == "unchanged"
         event = sent_events(app)[-1]
         assert event["event_type"] == "sync.completed"
         batch = event["data"]["batch"]
@@ -82,9 +82,9 @@ def test_unchanged_import_sends_sync_completed(app: Flask, tmp_path: Path, mode:
 def test_per_entity_mode_ends_with_sync_completed(app: Flask, tmp_path: Path) -> None:
     subscribe(app)
     load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
-    assert [each["event_type"] for each in sent_events(app)] == ["org.updated", "user.updated", "sync.completed"]
-    assert len({each["sync_run_id"] for each in sent_events(app)}) == 1
-    assert len({each["event_id"] for each in sent_events(app)}) == 3
+    assert [event["event_type"] for event in sent_events(app)] == ["org.updated", "user.updated", "sync.completed"]
+    assert len({event["sync_run_id"] for event in sent_events(app)}) == 1
+    assert len({event["event_id"] for event in sent_events(app)}) == 3
     first, second, end = sent_events(app)
     assert first["sequence"] < second["sequence"] <= end["sequence"]
     assert first["data"]["single"]["sequence"] == first["sequence"]
@@ -107,42 +107,44 @@ def test_initial_subscription_gets_every_record(empty_app: Flask, tmp_path: Path
     served: dict[tuple[str, str], Any] = {}
     consumer = Consumer(empty_app)
     for entity, collection in ENTITIES.items():
-        answer = consumer.get(f"{CHALK}/{collection}").json
-        assert answer is not None
-        served |= {(entity, each["sourcedId"]): each for each in answer[collection]}
-    created = [each for each in sent_changes(empty_app) if each["action"] == "created"]
+        body = consumer.get(f"{CHALK}/{collection}").json
+        assert body is not None
+        served |= {(entity, record["sourcedId"]): record for record in body[collection]}
+    created = [change for change in sent_changes(empty_app) if change["action"] == "created"]
     assert len(created) == len(served) == 21
-    assert {(each["entity_type"], each["sourced_id"]): each["entity"] for each in sent_changes(empty_app)} == served
-    assert {each["sequence"] for each in created} == {1}, "a first import has one sequence number"
-    assert [each["event_type"] for each in sent_events(empty_app, "end")] == ["sync.completed"]
+    assert {
+        (change["entity_type"], change["sourced_id"]): change["entity"] for change in sent_changes(empty_app)
+    } == served
+    assert {change["sequence"] for change in created} == {1}, "a first import has one sequence number"
+    assert [event["event_type"] for event in sent_events(empty_app, "end")] == ["sync.completed"]
 
 
 def test_large_import_is_split_below_size_limit(app: Flask, tmp_path: Path) -> None:
     subscribe(app, mode="batched", full=True)
     load(app, package_with_more_users(1200, middleName='"é' * 300), tmp_path)
     assert max(body_sizes(app)) <= MAX_MESSAGE_BYTES
-    kinds = [each["event_type"] for each in sent_events(app)]
+    kinds = [event["event_type"] for event in sent_events(app)]
     assert kinds[:3] == ["sync.changes"] * 3
     assert kinds.count("sync.completed") == 1
     assert sent_actions(app) == [("user.created", f"more-{n:05}") for n in range(1200)]
-    run = {each["sync_run_id"] for each in sent_events(app) if each["sync_run_id"]}
+    run = {event["sync_run_id"] for event in sent_events(app) if event["sync_run_id"]}
     assert len(run) == 1
-    assert [("counts" in each["data"]["batch"]) for each in sent_events(app)] == [
+    assert [("counts" in event["data"]["batch"]) for event in sent_events(app)] == [
         kind == "sync.completed" for kind in kinds
     ]
-    numbers = [each["sequence"] for each in sent_changes(app)]
+    numbers = [change["sequence"] for change in sent_changes(app)]
     assert numbers == sorted(numbers)
 
 
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
 def test_oversized_record_is_sent_as_id_only(app: Flask, tmp_path: Path, mode: str) -> None:
     subscribe(app, mode=mode, full=True)
-    made = package_with_more_users(3)
-    made.extra["users"] = [f"metadata.m{n}" for n in range(6)]
-    made.set("users", "more-00001", **{f"metadata.m{n}": "x" * 100_000 for n in range(6)})
-    load(app, made, tmp_path)
-    found = {each["sourced_id"]: each for each in sent_changes(app) if each["action"] == "created"}
-    assert ["entity" in found[f"more-0000{n}"] for n in range(3)] == [True, False, True]
+    package = package_with_more_users(3)
+    package.extra["users"] = [f"metadata.m{n}" for n in range(6)]
+    package.set("users", "more-00001", **{f"metadata.m{n}": "x" * 100_000 for n in range(6)})
+    load(app, package, tmp_path)
+    created = {change["sourced_id"]: change for change in sent_changes(app) if change["action"] == "created"}
+    assert ["entity" in created[f"more-0000{n}"] for n in range(3)] == [True, False, True]
     assert max(body_sizes(app)) <= MAX_MESSAGE_BYTES
 
 
@@ -153,16 +155,17 @@ def test_sequence_numbers_are_those_of_the_change_feed(app: Flask, tmp_path: Pat
     load(app, PackageBuilder().drop("results", "result-1").set("demographics", "pupil-1", sex="male"), tmp_path)
     singles = {resource.singular_name: collection for collection, resource in RESOURCES.items()}
     for name in ("one", "batched"):
-        numbers = [each["sequence"] for each in sent_changes(app, name)]
+        numbers = [change["sequence"] for change in sent_changes(app, name)]
         assert numbers == sorted(set(numbers))
         last = {
-            (ENTITIES[each["entity_type"]], each["sourced_id"]): each["sequence"] for each in sent_changes(app, name)
+            (ENTITIES[change["entity_type"]], change["sourced_id"]): change["sequence"]
+            for change in sent_changes(app, name)
         }
-        numbered = {(singles[each["entity"]], each["sourcedId"]): each for each in read_feed(app)}
+        numbered = {(singles[entry["entity"]], entry["sourcedId"]): entry for entry in read_feed(app)}
         assert last.keys() == numbered.keys()
         # A late commit gets a new timestamp and number, which are not sent for deleted records.
-        assert all(last[place] <= each["sequence"] for place, each in numbered.items())
-        active = {place for place, each in numbered.items() if not each["type"].endswith("deleted")}
+        assert all(last[place] <= entry["sequence"] for place, entry in numbered.items())
+        active = {place for place, entry in numbered.items() if not entry["type"].endswith("deleted")}
         assert {place: last[place] for place in active} == {place: numbered[place]["sequence"] for place in active}
 
 

@@ -64,7 +64,7 @@ def test_opt_out_removes_demographics_from_pending(app: Flask, tmp_path: Path, f
     assert ("demographics.updated", "pupil-1") in sent_actions(app) + sent_actions(app, "batched")
     update_tenant(services_of(app).store, "default", demographics=False)
     assert sent_actions(app) == sent_actions(app, "batched") == [("user.updated", "pupil-1")]
-    assert sent_events(app) == [each for each in before["one"] if "demographics" not in each["event_type"]]
+    assert sent_events(app) == [event for event in before["one"] if "demographics" not in event["event_type"]]
     [event, *_], [previous, *_] = sent_events(app, "batched"), before["batched"]
     assert event["event_id"] != previous["event_id"], "a changed body needs a new event id"
     assert event["data"]["batch"]["counts"] == previous["data"]["batch"]["counts"]
@@ -87,19 +87,19 @@ def test_opt_out_deletes_bodies_of_finished_deliveries(app: Flask, tmp_path: Pat
     attempt = Attempt("2026-09-01T08:00:00.000Z", 5, 200)
     with store.write("default") as transaction:
         bodies = transaction.get_many(DELIVERIES, list(transaction.keys(DELIVERIES)))
-        done = [
+        finished = [
             Delivery.from_dict(orjson.loads(body)).with_attempt(attempt, "delivered", None) for body in bodies.values()
         ]
-        transaction.put(DELIVERIES, [each.to_record() for each in done])
+        transaction.put(DELIVERIES, [delivery.to_record() for delivery in finished])
     update_tenant(store, "default", demographics=False)
     with store.read("default") as snapshot:
-        kept = {
+        remaining = {
             key: Delivery.from_dict(orjson.loads(body))
-            for key, body in snapshot.get_many(DELIVERIES, [each.key for each in done]).items()
+            for key, body in snapshot.get_many(DELIVERIES, [delivery.key for delivery in finished]).items()
         }
-        assert kept == {each.key: each for each in done}
-        with_bodies = snapshot.get_many(BODIES, list(kept))
-    assert {kept[key].event_type for key in kept.keys() - with_bodies.keys()} == {"demographics.updated"}
+        assert remaining == {delivery.key: delivery for delivery in finished}
+        with_bodies = snapshot.get_many(BODIES, list(remaining))
+    assert {remaining[key].event_type for key in remaining.keys() - with_bodies.keys()} == {"demographics.updated"}
     assert b"demographics.updated" not in stored_bodies(app)
 
 

@@ -20,15 +20,15 @@ SCHOOLS = {"org-2": "class-1", "org-3": "class-2"}
 
 def shuffle_package(draw: random.Random) -> PackageBuilder:
     """Return the small roster with users and enrollments in random schools, and some enrollments removed."""
-    made = PackageBuilder()
-    for row in made.rows["users"]:
+    package = PackageBuilder()
+    for row in package.rows["users"]:
         row["orgSourcedIds"] = draw.choice(["org-2", "org-3", "org-1", "org-2,org-3"])
         row["givenName"] = draw.choice(["Ada", "Bo"])
-    for row in made.rows["enrollments"]:
+    for row in package.rows["enrollments"]:
         row["schoolSourcedId"] = draw.choice(list(SCHOOLS))
         row["classSourcedId"] = SCHOOLS[row["schoolSourcedId"]]
-    removed = [row["sourcedId"] for row in made.rows["enrollments"] if draw.random() < 0.3]
-    return made.drop("enrollments", *removed).drop("results", "result-1")
+    removed = [row["sourcedId"] for row in package.rows["enrollments"] if draw.random() < 0.3]
+    return package.drop("enrollments", *removed).drop("results", "result-1")
 
 
 def served_records_of(app: Flask, org: str) -> dict[tuple[str, str], Any]:
@@ -38,7 +38,7 @@ def served_records_of(app: Flask, org: str) -> dict[tuple[str, str], Any]:
         response = Consumer(app).get(f"{CHALK}/{collection}").json
         assert response is not None
         for record in response[collection]:
-            orgs = [each["sourcedId"] for each in record.get("orgs", [record.get("school")])]
+            orgs = [reference["sourcedId"] for reference in record.get("orgs", [record.get("school")])]
             if org in orgs and record["status"] == "active":
                 records[entity, record["sourcedId"]] = record
     return records
@@ -60,10 +60,10 @@ def test_org_filter_keeps_copy_complete_after_each_import(app: Flask, tmp_path: 
 
 
 def apply_changes(copy: dict[tuple[str, str], Any], changes: list[dict[str, Any]]) -> None:
-    for each in changes:
-        place = each["entity_type"], each["sourced_id"]
-        assert (place in copy) == (each["action"] != "created")
-        if each["action"] == "deleted":
+    for change in changes:
+        place = change["entity_type"], change["sourced_id"]
+        assert (place in copy) == (change["action"] != "created")
+        if change["action"] == "deleted":
             del copy[place]
         else:
-            copy[place] = each["entity"]
+            copy[place] = change["entity"]

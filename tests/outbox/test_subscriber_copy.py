@@ -26,12 +26,12 @@ EXCLUDED = ("givenName", "title")
 def apply_changes(copy: Copy, changes: list[dict[str, Any]]) -> Copy:
     """Return the copy after the changes, each applied according to its action."""
     copy = dict(copy)
-    for each in changes:
-        place = RESOURCES[ENTITIES[each["entity_type"]]].singular_name, each["sourced_id"]
+    for change in changes:
+        place = RESOURCES[ENTITIES[change["entity_type"]]].singular_name, change["sourced_id"]
         active = place in copy and copy[place]["status"] == "active"
-        assert active == (each["action"] != "created"), "the action fits the earlier changes"
-        assert (each["entity"]["status"] == "active") == (each["action"] != "deleted")
-        copy[place] = each["entity"]
+        assert active == (change["action"] != "created"), "the action fits the earlier changes"
+        assert (change["entity"]["status"] == "active") == (change["action"] != "deleted")
+        copy[place] = change["entity"]
     return copy
 
 
@@ -75,8 +75,8 @@ def test_copy_from_events_equals_full_read(app: Flask, tmp_path: Path, seed: int
             if record != without_fields(before, TIMESTAMP).get(place)
         }
         reported = {
-            (RESOURCES[ENTITIES[each["entity_type"]]].singular_name, each["sourced_id"])
-            for each in sent_changes(app, "thin")
+            (RESOURCES[ENTITIES[change["entity_type"]]].singular_name, change["sourced_id"])
+            for change in sent_changes(app, "thin")
         }
         assert moved <= reported
         clear_outbox(app)

@@ -55,14 +55,14 @@ def test_paused_webhook_collects_deliveries(app: Flask, tmp_path: Path) -> None:
 def test_actions_are_created_updated_deleted_created(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True)
     for title in ("Quiz", "Quizzes", "", "Quiz"):
-        made = PackageBuilder()
-        made.rows["categories"] += [{"sourcedId": "cat-2", "title": title}] if title else []
-        load(app, made, tmp_path)
+        package = PackageBuilder()
+        package.rows["categories"] += [{"sourcedId": "cat-2", "title": title}] if title else []
+        load(app, package, tmp_path)
     kinds = ["created", "updated", "deleted", "created"]
     assert sent_actions(app) == [(f"category.{kind}", "cat-2") for kind in kinds]
-    found = [each for each in sent_changes(app) if each.get("changedFields") != ["dateLastModified"]]
-    assert [each.get("changedFields") for each in found] == [None, ["title"], None, None]
-    assert [each["entity"]["status"] for each in found] == ["active", "active", "tobedeleted", "active"]
+    changes = [change for change in sent_changes(app) if change.get("changedFields") != ["dateLastModified"]]
+    assert [change.get("changedFields") for change in changes] == [None, ["title"], None, None]
+    assert [change["entity"]["status"] for change in changes] == ["active", "active", "tobedeleted", "active"]
 
 
 def test_full_webhook_gets_the_served_record(app: Flask, tmp_path: Path) -> None:
@@ -72,23 +72,23 @@ def test_full_webhook_gets_the_served_record(app: Flask, tmp_path: Path) -> None
     [change] = sent_changes(app)
     assert set(change) == {"entity_type", "action", "sourced_id", "sequence", "changedFields"}
     assert change["changedFields"] == ["email", "givenName"]
-    answer = Consumer(app).get(f"{CHALK}/users/pupil-1").json
-    assert answer is not None
-    assert sent_changes(app, "full")[-1]["entity"] == answer["user"]
+    body = Consumer(app).get(f"{CHALK}/users/pupil-1").json
+    assert body is not None
+    assert sent_changes(app, "full")[-1]["entity"] == body["user"]
 
 
 def test_unselected_event_types_are_not_sent(app: Flask, tmp_path: Path) -> None:
     subscribe(app, events=["user.updated", "category.deleted"])
     subscribe(app, "end", events=["sync.completed"])
-    made = (
+    package = (
         PackageBuilder()
         .set("users", "pupil-1", givenName="Ada")
         .set("orgs", "org-3", name="Other")
         .drop("users", "pupil-2")
     )
-    load(app, made, tmp_path)
+    load(app, package, tmp_path)
     assert sent_actions(app) == [("user.updated", "pupil-1")]
-    assert [each["event_type"] for each in sent_events(app)] == ["user.updated"]
+    assert [event["event_type"] for event in sent_events(app)] == ["user.updated"]
     [end] = sent_events(app, "end")
     assert (end["event_type"], end["data"]["batch"]["changes"]) == ("sync.completed", [])
     assert end["data"]["batch"]["counts"]["users"]["deleted"] == 1
@@ -113,20 +113,20 @@ def test_excluded_fields_are_not_sent_or_reported(app: Flask, tmp_path: Path) ->
     load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada", email="a@example.org"), tmp_path)
     assert sent_actions(app) == []
     load(app, PackageBuilder().set("users", "pupil-1", givenName="Bo", email="b@example.org", phone="1"), tmp_path)
-    found = [each for each in sent_changes(app) if each["changedFields"] == ["phone"]]
-    assert len(found) == 1
-    assert found[0]["entity"]["phone"] == "1"
-    assert not {"email", "givenName"} & set(found[0]["entity"])
+    changes = [change for change in sent_changes(app) if change["changedFields"] == ["phone"]]
+    assert len(changes) == 1
+    assert changes[0]["entity"]["phone"] == "1"
+    assert not {"email", "givenName"} & set(changes[0]["entity"])
 
 
 def test_excluded_metadata_is_not_sent_or_reported(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True, excluded=["user.metadata.note", "metadata.a.b"])
-    made = PackageBuilder()
-    made.extra["users"] = ["metadata.note", "metadata.a.b", "metadata.house"]
-    load(app, made.set("users", "pupil-1", **{"metadata.note": "1", "metadata.a.b": "1"}), tmp_path)
-    load(app, made.set("users", "pupil-1", **{"metadata.note": "2", "metadata.a.b": "2"}), tmp_path)
+    package = PackageBuilder()
+    package.extra["users"] = ["metadata.note", "metadata.a.b", "metadata.house"]
+    load(app, package.set("users", "pupil-1", **{"metadata.note": "1", "metadata.a.b": "1"}), tmp_path)
+    load(app, package.set("users", "pupil-1", **{"metadata.note": "2", "metadata.a.b": "2"}), tmp_path)
     assert sent_actions(app) == []
-    load(app, made.set("users", "pupil-1", **{"metadata.house": "red"}), tmp_path)
+    load(app, package.set("users", "pupil-1", **{"metadata.house": "red"}), tmp_path)
     assert sent_actions(app) == [("user.updated", "pupil-1")]
     assert sent_changes(app)[-1]["entity"]["metadata"] == {"house": "red"}
 
@@ -135,10 +135,13 @@ def test_org_filter_selects_records_of_the_orgs(app: Flask, tmp_path: Path) -> N
     subscribe(
         app, orgs=["org-3"], entities=[*("user", "class", "org", "enrollment", "category", "course", "line_item")]
     )
-    made = PackageBuilder().set("users", "pupil-1", givenName="Ada").set("classes", "class-2", title="Other")
-    made.set("orgs", "org-1", name="Above").set("orgs", "org-2", name="Beside").set("categories", "cat-1", title="Any")
-    made.set("enrollments", "enr-1", beginDate="2026-08-18").set("courses", "course-1", title="Sums")
-    load(app, made.set("lineItems", "item-1", title="Any"), tmp_path)
+    package = PackageBuilder().set("users", "pupil-1", givenName="Ada").set("classes", "class-2", title="Other")
+    package.set("orgs", "org-1", name="Above").set("orgs", "org-2", name="Beside").set(
+        "categories", "cat-1", title="Any"
+    )
+    package.set("enrollments", "enr-1", beginDate="2026-08-18").set("courses", "course-1", title="Sums")
+    package.set("lineItems", "item-1", title="Any").set("categories", "cat-1", title="Any")
+    load(app, package, tmp_path)
     assert sent_actions(app) == [
         ("org.updated", "org-1"),
         ("course.updated", "course-1"),
@@ -189,9 +192,9 @@ def test_gradebook_writes_are_sent(app: Flask) -> None:
         ("result.deleted", "result-1"),
     ]
     assert sent_actions(app) == sent_actions(app, "batched") == expected
-    assert [each["event_type"] for each in sent_events(app)] == [kind for kind, _ in expected]
-    assert [each["event_type"] for each in sent_events(app, "batched")] == ["sync.changes"] * 3, "one for each write"
-    assert {each["sync_run_id"] for each in sent_events(app)} == {None}
+    assert [event["event_type"] for event in sent_events(app)] == [kind for kind, _ in expected]
+    assert [event["event_type"] for event in sent_events(app, "batched")] == ["sync.changes"] * 3, "one for each write"
+    assert {event["sync_run_id"] for event in sent_events(app)} == {None}
 
 
 def test_rejected_or_failed_write_stores_no_delivery(app: Flask, tmp_path: Path) -> None:
@@ -221,14 +224,14 @@ def test_new_timestamp_alone_is_sent_to_full_webhooks_only(app: Flask, monkeypat
     monkeypatch.setattr(writes, "COMMIT_LEAD_SECONDS", -0.05)  # the commit comes later than the timestamp
     consumer = Consumer(app)
     assert put(consumer, "/categories/cat-9", category={"title": "Quiz"}) == 201
-    assert [each["action"] for each in sent_changes(app)] == ["created"]
+    assert [change["action"] for change in sent_changes(app)] == ["created"]
     created, *restamped = sent_changes(app, "full")
     assert created["action"] == "created"
     assert restamped
-    assert all(each["changedFields"] == ["dateLastModified"] for each in restamped)
-    answer = consumer.get(f"{CHALK}/categories/cat-9").json
-    assert answer is not None
-    assert restamped[-1]["entity"] == answer["category"]
+    assert all(change["changedFields"] == ["dateLastModified"] for change in restamped)
+    body = consumer.get(f"{CHALK}/categories/cat-9").json
+    assert body is not None
+    assert restamped[-1]["entity"] == body["category"]
     assert clock.to_epoch_seconds(restamped[-1]["entity"]["dateLastModified"]) > clock.to_epoch_seconds(
         created["entity"]["dateLastModified"]
     )

@@ -1,4 +1,4 @@
-"""Scopes: what satisfies them, and how they are parsed."""
+"""Scopes: satisfaction, parsing and text form."""
 
 from __future__ import annotations
 

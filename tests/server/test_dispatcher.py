@@ -1,4 +1,4 @@
-"""Dispatcher: short requests run in turn, long ones in parallel, and each exactly once."""
+"""Dispatcher: short requests run one by one, long requests in parallel, and each exactly once."""
 
 from __future__ import annotations
 
@@ -283,10 +283,10 @@ def stalled_readers(port: int, count: int) -> Iterator[list[socket.socket]]:
     """Open connections that request a stream and read nothing."""
     with ExitStack() as stack:
         stalled = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in stalled:
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            each.connect(("127.0.0.1", port))
-            each.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for client_socket in stalled:
+            client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client_socket.connect(("127.0.0.1", port))
+            client_socket.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         yield stalled
 
 
@@ -313,7 +313,7 @@ def test_clients_receive_their_own_responses_beside_slow_readers(
 
     with stalled_readers(port, 4), ThreadPoolExecutor(26) as pool:
         streams = pool.map(drain, range(2))
-        times = [each for client in pool.map(send_requests, range(24)) for each in client]
+        times = [seconds for client in pool.map(send_requests, range(24)) for seconds in client]
         assert list(streams) == [64 << 20] * 2
     assert len(times) == 24 * 60
     assert stop(process) == (24 * 60, 24 * 60)
@@ -343,7 +343,7 @@ def test_client_that_reads_nothing_delays_no_other(process: subprocess.Popen[str
 
 
 @pytest.mark.slow
-def test_pipelined_requests_are_answered_once_and_in_order(process: subprocess.Popen[str]) -> None:
+def test_pipelined_requests_get_one_response_each_in_order(process: subprocess.Popen[str]) -> None:
     port = port_of(process)
 
     def pipeline(client: int) -> list[bytes]:
@@ -385,9 +385,9 @@ def test_stop_finishes_requests_that_were_begun(process: subprocess.Popen[str]) 
         busy_ones = [pool.submit(busy, client) for client in range(8)]
         time.sleep(0.25)
         different, total = stop(process)
-        assert [each.result(30) for each in slow_ones] == [f"s{client}".encode() for client in range(10)]
-        for each in busy_ones:
-            each.result(30)
+        assert [future.result(30) for future in slow_ones] == [f"s{client}".encode() for client in range(10)]
+        for future in busy_ones:
+            future.result(30)
     assert different == total
     assert len(set(answered)) == len(answered) > 8
     # One response for each of the eight clients may have been sent when its connection was closed.

@@ -47,8 +47,8 @@ def app(environ, start_response):
     if path == "/long":
         print("long", flush=True)
         return (b"x" * 65536 for _ in range(640))
-    seen = (environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["REMOTE_ADDR"])
-    return [" ".join(seen).encode()]
+    values = (environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["REMOTE_ADDR"])
+    return [" ".join(values).encode()]
 
 serve(app, load_settings(), lambda url: print(url, flush=True))
 print("stopped", flush=True)
@@ -115,9 +115,9 @@ def start() -> Iterator[Start]:
         return running[-1]
 
     yield start_one
-    for each in running:
-        each.process.kill()
-        each.process.communicate()
+    for server in running:
+        server.process.kill()
+        server.process.communicate()
 
 
 def test_port_0_chooses_a_free_port_and_reports_its_url(server: ServerProcess) -> None:
@@ -205,15 +205,15 @@ def test_stalled_client_is_disconnected_and_its_response_closed(start: Start) ->
 
 
 def test_forwarded_headers_are_ignored_without_a_trusted_proxy(server: ServerProcess) -> None:
-    seen = server.get(X_Forwarded_Proto="https", X_Forwarded_Host="roster.example.org", X_Forwarded_For="192.0.2.1")
-    assert seen.startswith("http 127.0.0.1:")
-    assert seen.endswith(" 127.0.0.1")
+    values = server.get(X_Forwarded_Proto="https", X_Forwarded_Host="roster.example.org", X_Forwarded_For="192.0.2.1")
+    assert values.startswith("http 127.0.0.1:")
+    assert values.endswith(" 127.0.0.1")
 
 
 def test_trusted_proxy_sets_scheme_host_and_client(start: Start) -> None:
     served = start(CHALK_TRUSTED_PROXY="127.0.0.1")
-    seen = served.get(X_Forwarded_Proto="https", X_Forwarded_Host="roster.example.org", X_Forwarded_For="192.0.2.1")
-    assert seen == "https roster.example.org 192.0.2.1"
+    values = served.get(X_Forwarded_Proto="https", X_Forwarded_Host="roster.example.org", X_Forwarded_For="192.0.2.1")
+    assert values == "https roster.example.org 192.0.2.1"
 
 
 def test_server_header_does_not_name_the_library(server: ServerProcess) -> None:
@@ -226,8 +226,8 @@ def test_server_header_does_not_name_the_library(server: ServerProcess) -> None:
 
 
 def test_port_in_use_is_an_error_that_names_the_settings() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(BindError, match=rf"host 127.0.0.1, port {port}: Address already in use.*CHALK_PORT"):
             serve(_nothing, load_settings({"port": port}, {}))
 
@@ -287,10 +287,10 @@ def test_app_py_prints_why_it_cannot_serve(tmp_path: Path, variable: str, value:
 def test_app_py_exports_the_wsgi_application(tmp_path: Path) -> None:
     program = "import app; print(app.app.test_client().get('/ims/oneroster/v1p1/orgs').status_code)"
     environ = os.environ | {"CHALK_STORAGE": f"sqlite:///{tmp_path}/chalk.db"}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
     )
-    assert (done.stdout, done.stderr) == ("401\n", "")
+    assert (completed.stdout, completed.stderr) == ("401\n", "")
 
 
 def _nothing(*_: object) -> list[bytes]:

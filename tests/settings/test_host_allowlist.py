@@ -1,4 +1,4 @@
-"""Host allowlist: strict parsing of hosts, and what entries allow."""
+"""Host allowlist: strict parsing of hosts, and the targets that entries allow."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def create_full_tenant(store: Backend, name: str, demographics: bool = False) ->
     TenantStore(store).create(name, demographics)
     fill(store, name)
     with store.write(name) as transaction:
-        for each in store.collections.values():
-            transaction.put(each.name, [Record(f"of-{name}", b'{"status":"active"}')])
+        for collection in store.collections.values():
+            transaction.put(collection.name, [Record(f"of-{name}", b'{"status":"active"}')])
     token, _ = TokenStore(store).create(f"of {name}", ALL, name)
     assert token is not None
     with store.write(CONTROL) as transaction:
@@ -66,7 +66,7 @@ def test_new_tenant_is_listed_without_demographics(tenants: TenantStore) -> None
     tenants.create("south", demographics=True)
     tenant = tenants.create("east.2_b-c")
     assert tenant == Tenant(name="east.2_b-c", created="2031-05-02T08:00:00.000Z", demographics=False)
-    assert [each.name for each in tenants.list()] == ["default", "east.2_b-c", "south"]
+    assert [tenant.name for tenant in tenants.list()] == ["default", "east.2_b-c", "south"]
     assert tenants.get("east.2_b-c") == tenant
 
 
@@ -107,7 +107,7 @@ def test_update_changes_the_opt_in_of_any_tenant(tenants: TenantStore) -> None:
         for demographics in (True, False, False, True):
             assert tenants.update(name, demographics=demographics).demographics is demographics
             assert tenants.get(name).demographics is demographics
-    assert [(each.name, each.created) for each in tenants.list()] == [
+    assert [(tenant.name, tenant.created) for tenant in tenants.list()] == [
         ("default", None),
         ("north", "2031-05-02T08:00:00.000Z"),
     ]

@@ -1,4 +1,4 @@
-"""Webhooks page of the documentation: its code works with real deliveries, and its numbers are those of the code."""
+"""Webhooks page of the documentation: its code works with real deliveries, and its numbers match the code."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def test_both_verifications_accept_deliveries_and_nothing_else(
 def test_receiver_of_the_quick_start_receives(definitions: dict[str, Any], deliveries: tuple[str, Receiver]) -> None:
     client = definitions["app"].test_client()
     for _, headers, body in deliveries[1].requests:
-        sent = {name: value for name, value in headers.items() if name != "host"}
-        assert client.post("/hooks", data=body, headers=sent).status_code == 204
+        forwarded = {name: value for name, value in headers.items() if name != "host"}
+        assert client.post("/hooks", data=body, headers=forwarded).status_code == 204
         assert definitions["events"].get_nowait() == json.loads(body)
 
 
@@ -117,11 +117,11 @@ def test_example_body_has_the_members_of_a_delivery(deliveries: tuple[str, Recei
     assert [*example["data"]["single"], "entity"] == list(body["data"]["single"])
 
 
-def test_numbers_of_the_page_are_those_of_the_code() -> None:
+def test_numbers_of_the_page_match_the_code() -> None:
     text = " ".join(TEXT.split())
     assert (5, 300, 1800, *(hours * 3600 for hours in (2, 5, 10, 14, 20, 24))) == RETRY_DELAYS_SECONDS
     assert "5 seconds, 5 minutes, 30 minutes, 2, 5, 10, 14, 20 and 24 hours, each 10 % earlier or later" in text
     assert (RetryPolicy().jitter, RetryPolicy().disable_after) == (0.1, 5 * 86_400)
     assert f"within {TIMEOUT_SECONDS:g} seconds" in text
-    assert f"kept for {RETENTION_DAYS} days" in text
+    assert f"stored for {RETENTION_DAYS} days" in text
     assert f"up to {MAX_WEBHOOKS} webhooks" in text

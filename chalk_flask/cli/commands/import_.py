@@ -37,8 +37,8 @@ def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **opti
     The whole package is validated first. A package with errors is rejected: every problem is listed, nothing is changed
     and the exit code is 1. Records that are missing from a bulk file are marked as deleted.
 
-    A package that exceeds a change threshold is held: nothing is changed and the exit code is 3. Apply it
-    with `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. The default thresholds hold a
+    A package that exceeds a change threshold is held: nothing is changed and the exit code is 3. Apply it with
+    `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. The default thresholds hold a
     package that would delete more than 10 % and more than 10 of a file's records. They also hold a package that would
     change more than 75 % of a file with more than 100 records.
     """

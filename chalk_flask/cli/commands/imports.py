@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backends import Transaction
+    from chalk_flask.roster.imports import ImportOptions, OnCommit
     from chalk_flask.roster.imports.history import ImportRun
     from chalk_flask.roster.imports.report import ImportReport, State
     from chalk_flask.settings import Settings
@@ -77,7 +78,7 @@ def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
             ExistingTenantStore(store),
             tenant,
             run,
-            _options(folder),
+            _import_options(folder),
             requested_by=user,
             progress=progress,
             on_commit=_record_approval(user),
@@ -101,7 +102,7 @@ def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
             ExistingTenantStore(store),
             tenant,
             run,
-            _options(folder),
+            _import_options(folder),
             requested_by=current_user(),
             on_commit=_record_discard,
         )
@@ -126,7 +127,7 @@ def _open_store(settings: Settings, tenant: str) -> Iterator[tuple[RosterStore, 
             raise CommandError(str(error)) from error
 
 
-def _options(folder: Path) -> Any:
+def _import_options(folder: Path) -> ImportOptions:
     from chalk_flask.roster.imports.options import ImportOptions
 
     return ImportOptions(folder=folder)
@@ -151,7 +152,7 @@ def _find_run(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[
         return stored_run, stored_run.state_at(datetime.now(UTC), snapshot.revision)
 
 
-def _record_approval(user: str) -> Any:
+def _record_approval(user: str) -> OnCommit:
     from chalk_flask.audit.events import record_event
     from chalk_flask.cli.package_import import record_commit
 

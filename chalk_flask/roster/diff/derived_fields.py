@@ -21,7 +21,7 @@ __all__ = [
     "children_by_parent",
     "group_pairs",
     "link_sources",
-    "records_with_other_links",
+    "records_with_changed_links",
     "stored_links",
     "stored_pairs",
     "stored_parents",
@@ -96,7 +96,7 @@ def with_derived_field(row: ParsedRow, name: str, element: RefListField, keys: l
     return ParsedRow(row.key, body, values, encode(body))
 
 
-def records_with_other_links(
+def records_with_changed_links(
     stored: Snapshot, resource: ResourceType, name: str, links: Mapping[str, list[str]]
 ) -> Iterator[Record]:
     """Yield the stored active records whose derived field differs from `links`, with the new value."""

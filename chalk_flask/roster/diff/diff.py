@@ -120,7 +120,7 @@ class RosterDiff:
     def _update_derived_field(self, resource: ResourceType, name: str, links: derived_fields.Links) -> None:
         """Add the stored records outside the package whose derived field changes."""
         ids = self.reader.ids.get(resource.name, ())
-        for record in derived_fields.records_with_other_links(self._stored, resource, name, links):
+        for record in derived_fields.records_with_changed_links(self._stored, resource, name, links):
             if record.key not in ids:
                 self.changes[resource.name].add(record, "updated")
 

@@ -22,7 +22,7 @@ __all__ = ["store_changes", "store_unchanged"]
 def store_changes(job: ImportJob, report: ImportReport, diff: RosterDiff, revision: int) -> None:
     """Write the changed records and the run, and return once the timestamp of the records has passed.
 
-    Raises RosterChanged if the roster no longer has this revision, AlreadyDecided and StorageError.
+    Raises RosterChangedError if the roster no longer has this revision, AlreadyDecidedError and StorageError.
     """
     report.timestamp = _write_records(job, report, diff, revision)
     report.state = "committed"
@@ -32,7 +32,7 @@ def store_changes(job: ImportJob, report: ImportReport, diff: RosterDiff, revisi
 def store_unchanged(job: ImportJob, report: ImportReport, diff: RosterDiff | None, revision: int) -> None:
     """Store the run of a package that changes nothing. Without `diff`, an earlier run had imported the same package.
 
-    Raises RosterChanged, AlreadyDecided and StorageError.
+    Raises RosterChangedError, AlreadyDecidedError and StorageError.
     """
     if diff is not None and diff.provenance_keys:
         _claim_provenance(job, diff, revision)

@@ -25,7 +25,7 @@ from chalk_flask.roster.imports.job import (
     OnCommit,
     Progress,
     RosterChangedError,
-    low_memory_mode,
+    interpreter_settings_for_import,
     throttled,
 )
 from chalk_flask.roster.imports.options import ImportOptions
@@ -106,7 +106,7 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack, _collect_rejection(report.problems):
-        stack.enter_context(low_memory_mode(job.options.limits.field))
+        stack.enter_context(interpreter_settings_for_import(job.options.limits.field))
         package = stack.enter_context(open_package(job.path, job.options.limits, report.problems))
         checksum = _checksum(job, report)
         with job.store.read(job.tenant) as stored:

@@ -27,7 +27,7 @@ __all__ = [
     "OnCommit",
     "Progress",
     "RosterChangedError",
-    "low_memory_mode",
+    "interpreter_settings_for_import",
     "no_callback",
     "throttled",
 ]
@@ -125,7 +125,7 @@ def throttled(progress: Progress) -> Progress:
 
 
 @contextlib.contextmanager
-def low_memory_mode(max_cell_bytes: int) -> Iterator[None]:
+def interpreter_settings_for_import(max_cell_bytes: int) -> Iterator[None]:
     """Set the maximum size of a CSV cell, and disable Python's garbage collector, until the end of the block.
 
     An import creates millions of small objects without cycles. A search for cycles would take a tenth of the time.

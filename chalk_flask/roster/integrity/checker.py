@@ -168,7 +168,7 @@ class _CollectionCheck:
         except ValueError as error:
             self._add_problem(key, f"not JSON: {error}")
             return None
-        problem = None if self._form.is_certain(body, data) else self._form.problem(body)
+        problem = None if self._form.is_certainly_canonical(body, data) else self._form.problem(body)
         if problem is None and data["sourcedId"] != key:
             problem = f"the sourcedId of the record is {data['sourcedId']!r}"
         if problem is not None:

@@ -16,7 +16,7 @@ from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem
 
-__all__ = ["ReferenceCheck", "ReferenceChecker"]
+__all__ = ["ReferenceChecker"]
 
 BATCH_SIZE = 1000
 

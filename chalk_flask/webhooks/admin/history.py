@@ -32,14 +32,14 @@ class DeliveryHistory:
     """Number of deliveries by state, the last attempts (newest first), and the time of the next attempt."""
 
     counts: Mapping[State, int]
-    last: Sequence[RecentAttempt]
+    latest_attempts: Sequence[RecentAttempt]
     next_due: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `webhook show --json`."""
         attempts = [
             {"event_id": recent.event_id, "event_type": recent.event_type, **asdict(recent.attempt)}
-            for recent in self.last
+            for recent in self.latest_attempts
         ]
         return {"deliveries": dict(self.counts), "next_due": self.next_due, "last_attempts": attempts}
 

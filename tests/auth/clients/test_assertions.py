@@ -1,4 +1,4 @@
-"""Client assertions: an OAuth client with a key authenticates by what it signs, once."""
+"""Client assertions: an OAuth client with a key authenticates once with each signed assertion."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_secret_of_another_client_is_rejected(clients: ClientStore) -> None:
     assert clients.authenticate(other.id, secret) is None
 
 
-def test_unknown_id_reads_the_store_as_often_as_a_known_id(counting_store: CountingBackend) -> None:
+def test_unknown_id_reads_the_store_as_often_as_a_stored_id(counting_store: CountingBackend) -> None:
     clients = ClientStore(counting_store)
     _, client = create_client(clients)
     counts = []
@@ -109,7 +109,7 @@ def test_revoked_client_ends_in_every_process_and_stays_listed(store: Backend, c
     revoked = clock.now
     there.revoke(client.id)
     assert here.authenticate(client.id, secret) is None
-    assert [each.state for each in here.list()] == ["revoked"]
+    assert [client.state for client in here.list()] == ["revoked"]
     clock.advance(hours=1)
     assert there.revoke(client.id).revoked == revoked
 
@@ -204,8 +204,8 @@ def test_stored_client_equals_the_original() -> None:
         revoked=TIME,
     )
     secrets = (StoredSecret.from_text("new", "encrypted"), StoredSecret("0" * 64, valid_until=TIME))
-    for each in (client, replace(client, jwks=None, secrets=secrets)):
-        assert OAuthClient.parse(each.to_record(each.id).body) == each
+    for variant in (client, replace(client, jwks=None, secrets=secrets)):
+        assert OAuthClient.parse(variant.to_record(variant.id).body) == variant
 
 
 def test_client_of_an_earlier_version_is_parsed() -> None:

@@ -32,7 +32,7 @@ def test_keys_are_matched_by_algorithm_and_id() -> None:
 
 def test_stored_set_has_public_members_only() -> None:
     keys = parse_jwk_set(as_jwks(public_key(use="sig", alg="RS256", x5c=["text"], other=1)), strict=True)
-    assert [sorted(each) for each in keys.to_dict()["keys"]] == [["e", "kid", "kty", "n"]]
+    assert [sorted(key) for key in keys.to_dict()["keys"]] == [["e", "kid", "kty", "n"]]
 
 
 @pytest.mark.reading("J-06")

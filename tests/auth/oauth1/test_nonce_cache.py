@@ -1,4 +1,4 @@
-"""Nonces of signed requests: remembered while valid, within a limit per client."""
+"""Nonces of signed requests: stored while valid, within a limit per client."""
 
 from __future__ import annotations
 

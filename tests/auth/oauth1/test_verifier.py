@@ -289,7 +289,7 @@ def as_header(parameters: dict[str, str]) -> str:
 @pytest.mark.parametrize("empty", [True, False])
 def test_missing_parameter_is_named(verifier: OAuth1Verifier, name: str, empty: bool) -> None:
     parameters = (
-        VALID_PARAMS | {name: ""} if empty else {each: VALID_PARAMS[each] for each in VALID_PARAMS if each != name}
+        VALID_PARAMS | {name: ""} if empty else {param: VALID_PARAMS[param] for param in VALID_PARAMS if param != name}
     )
     with pytest.raises(MalformedRequestError, match=f"requires {name}"):
         verifier.authenticate(make_request(as_header(parameters)))
@@ -361,10 +361,10 @@ def test_revoked_client_and_deleted_tenant_are_rejected_at_once(
     for tenant in ("default", "north"):
         secret, client = clients.create("a signer", DEFAULT, tenant, oauth1=True)
         signers.append(Signer(client.id, secret or "", clock))
-    assert all(is_accepted(verifier, each.request()) for each in signers)
+    assert all(is_accepted(verifier, signer.request()) for signer in signers)
     clients.revoke(signers[0].key)
     TenantStore(store).delete("north")
-    assert not any(is_accepted(verifier, each.request()) for each in signers)
+    assert not any(is_accepted(verifier, signer.request()) for signer in signers)
 
 
 def test_former_secret_signs_during_the_overlap_of_a_rotation(
@@ -386,7 +386,7 @@ def test_missing_key_file_is_logged_once_and_rejects_until_restored(
     (folder / KEY_FILE_NAME).unlink()
     with caplog.at_level(logging.DEBUG):
         assert not any(is_accepted(verifier, signer.request()) for _ in range(3))
-    [line] = [each.getMessage() for each in caplog.records if each.name.startswith("chalk_flask")]
+    [line] = [record.getMessage() for record in caplog.records if record.name.startswith("chalk_flask")]
     assert line.startswith(f"requests of client {signer.key} with OAuth 1.0a are rejected")
     assert signer.secret not in line
     (folder / KEY_FILE_NAME).write_bytes(key)
@@ -413,5 +413,5 @@ def test_unknown_key_takes_as_long_as_a_wrong_signature(
             start = time.perf_counter()
             assert not is_accepted(verifier, request)
             times.append(time.perf_counter() - start)
-    known, unknown = map(median, durations.values())
-    assert 0.5 < known / unknown < 2
+    known_client, unknown_client = map(median, durations.values())
+    assert 0.5 < known_client / unknown_client < 2

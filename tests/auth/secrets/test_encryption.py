@@ -62,7 +62,7 @@ def test_same_secret_is_encrypted_differently_each_time(folder: Path) -> None:
 def test_threads_agree_on_a_new_key(folder: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         encrypted = list(pool.map(lambda _: SecretCipher(folder).encrypt(SECRET), range(24)))
-    assert {SecretCipher(folder).decrypt(each) for each in encrypted} == {SECRET}
+    assert {SecretCipher(folder).decrypt(text) for text in encrypted} == {SECRET}
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_processes_agree_on_a_new_key(folder: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Manager() as shared, context.Pool(3) as pool:
         encrypted = pool.starmap(encrypt_after, [(folder, shared.Barrier(3))] * 3)
-    assert {SecretCipher(folder).decrypt(each) for each in encrypted} == {SECRET}
+    assert {SecretCipher(folder).decrypt(text) for text in encrypted} == {SECRET}
 
 
 def test_decryption_creates_no_key(folder: Path) -> None:

@@ -23,7 +23,7 @@ def test_key_is_private_and_permanent(tmp_path: Path) -> None:
     assert len(key) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert [each.name for each in path.parent.iterdir()] == ["key"], "no temporary file remains"
+    assert [file.name for file in path.parent.iterdir()] == ["key"], "no temporary file remains"
     assert KeyFile(path).read_or_create() == key_file.read() == key
 
 

@@ -72,7 +72,7 @@ def test_foreign_token_is_registered_by_its_hash(tokens: TokenStore, shape: str)
     assert principal_of(tokens, token) == record.principal
 
 
-def test_known_hash_is_rejected_so_that_revoked_stays_revoked(tokens: TokenStore) -> None:
+def test_stored_hash_is_rejected_so_that_revoked_stays_revoked(tokens: TokenStore) -> None:
     digest = sha256(b"chk_0123").hexdigest()
     _, record = tokens.create("registered", DEFAULT, sha256=digest)
     tokens.revoke(record.id)

@@ -17,6 +17,8 @@ from backends.testing import COLLECTIONS, BackendConformance
 
 
 class TestJSON(BackendConformance):
+    """Conformance suite on the JSON backend."""
+
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"json:///{tmp_path}/chalk"

@@ -5,6 +5,8 @@ from backends.testing import COLLECTIONS, BackendConformance
 
 
 class TestMemory(BackendConformance):
+    """Conformance suite on the memory backend."""
+
     durable = False
     shared = False
     # The memory backend is compared with itself, so a few examples are enough.
@@ -17,8 +19,8 @@ class TestMemory(BackendConformance):
 
 
 def test_each_open_creates_a_separate_empty_store() -> None:
-    with open_store("memory:", COLLECTIONS) as one, open_store("MEMORY:", COLLECTIONS) as two:
-        assert one is not two
+    with open_store("memory:", COLLECTIONS) as first, open_store("MEMORY:", COLLECTIONS) as second:
+        assert first is not second
     assert not store_exists("memory:")
 
 

@@ -28,6 +28,8 @@ from backends.testing import BackendConformance
 
 
 class TestSQLite(BackendConformance):
+    """Conformance suite on the SQLite backend."""
+
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/chalk.db"

@@ -81,7 +81,7 @@ def test_commit_lead_grows_with_record_count(count: int, min_lead: float, max_le
 
 
 class SlowStore:
-    """Store whose first commit is delayed by `seconds`. Calls `after` when it is done."""
+    """Store whose first commit is delayed by `seconds`. Calls `after` after the commit."""
 
     def __init__(self, store: Backend, seconds: float, after: Callable[[], object] = lambda: None) -> None:
         self._store = store
@@ -186,6 +186,6 @@ def test_polling_with_own_clock_misses_no_change(kind: str, tmp_path: Path) -> N
                 assert report.state == "committed"
         finally:
             follower.stop()
-        stored = {(name, key): each for name in FILES for key, each in objects(store, name).items()}
+        stored = {(name, key): data for name in FILES for key, data in objects(store, name).items()}
     assert follower.records == stored
     assert follower.reads > IMPORT_COUNT

@@ -41,8 +41,8 @@ def export(store: Backend, path: Path, **options: Any) -> ExportResult:
 def active_bodies(store: Backend) -> dict[str, dict[str, bytes]]:
     """Return the active records without timestamps, by collection and id."""
     return {
-        name: {key: without_timestamp(body) for key, body in each.items() if ResourceType.is_active(body)}
-        for name, each in bodies(store).items()
+        name: {key: without_timestamp(body) for key, body in records.items() if ResourceType.is_active(body)}
+        for name, records in bodies(store).items()
     }
 
 
@@ -95,8 +95,8 @@ def test_delta_export_updates_an_older_copy(store: Backend, load: Load, tmp_path
         package.rows["orgs"].append({"sourcedId": "new", "name": "New", "type": "school", "parentSourcedId": "org-1"})
         load(store, package)
         second = load(store, package.set("users", "pupil-1", givenName="Ada"))
-        done = export(store, tmp_path / "delta.zip", since=first.timestamp)
-        assert done.rows["users"] > 1
+        result = export(store, tmp_path / "delta.zip", since=first.timestamp)
+        assert result.rows["users"] > 1
         load(copy, tmp_path / "delta.zip")
         assert bodies_without_timestamps(copy) == bodies_without_timestamps(store)
         assert export(
@@ -114,7 +114,9 @@ def millisecond_before(stamp: str | None) -> str:
 
 
 def bodies_without_timestamps(store: Backend) -> dict[str, dict[str, bytes]]:
-    return {name: {key: without_timestamp(body) for key, body in each.items()} for name, each in bodies(store).items()}
+    return {
+        name: {key: without_timestamp(body) for key, body in records.items()} for name, records in bodies(store).items()
+    }
 
 
 def test_bulk_export_skips_deleted_records_and_empty_files(store: Backend, load: Load, tmp_path: Path) -> None:
@@ -123,11 +125,11 @@ def test_bulk_export_skips_deleted_records_and_empty_files(store: Backend, load:
     package.rows["results"].clear()
     package.rows["enrollments"].pop()
     load(store, package)
-    done = export(store, tmp_path / "all.zip")
-    assert "results" not in done.rows
-    assert done.rows["enrollments"] == len(package.rows["enrollments"])
+    result = export(store, tmp_path / "all.zip")
+    assert "results" not in result.rows
+    assert result.rows["enrollments"] == len(package.rows["enrollments"])
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
-        assert set(archive.namelist()) == {"manifest.csv", *(f"{name}.csv" for name in done.rows)}
+        assert set(archive.namelist()) == {"manifest.csv", *(f"{name}.csv" for name in result.rows)}
         assert b"file.results,absent\r\n" in archive.read("manifest.csv")
 
 
@@ -202,9 +204,9 @@ def test_export_command_writes_private_file_and_counts(tmp_path: Path) -> None:
     assert early.returncode == 1
     assert "nothing to export" in json.loads(early.stdout)["message"]
     assert run("import", str(DEMO)).returncode == 0
-    done = run("export", str(tmp_path / "all.zip"), "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"]["users"] == 77
+    result = run("export", str(tmp_path / "all.zip"), "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["rows"]["users"] == 77
     assert (tmp_path / "all.zip").stat().st_mode & 0o777 == 0o600
     since = run("export", str(tmp_path / "delta.zip"), "--json", "--delta-since", "2020-01-01")
     assert json.loads(since.stdout)["total"] == 399

@@ -97,8 +97,8 @@ def test_export_leaves_out_records_that_require_deleted_ones(store: Backend, loa
     assert [line[0] for line in read_csv(tmp_path / "all.zip", "lineItems")] == ["sourcedId", "item-1"]
     exported = check_round_trip(store, load, tmp_path)
     assert exported["results"].keys() == {"result-1"}
-    before = {key for each in active_bodies(store).values() for key in each}
-    assert before - {key for each in exported.values() for key in each} == {"tool-1", "tool-2", "tool-3"}
+    before = {key for keys in active_bodies(store).values() for key in keys}
+    assert before - {key for keys in exported.values() for key in keys} == {"tool-1", "tool-2", "tool-3"}
 
 
 def test_export_leaves_out_optional_references_to_deleted(store: Backend, load: Load, tmp_path: Path) -> None:
@@ -171,11 +171,11 @@ class RandomChanges:
         self.draw.choice(self.steps)()
 
     def bulk(self) -> None:
-        made = PackageBuilder()
+        package = PackageBuilder()
         for name in ("results", "enrollments", "classResources"):
-            made.rows[name] = [each for each in made.rows[name] if self.draw.random() < 0.6]
-        made.set("users", "pupil-1", givenName=self.draw.choice(["Ada", "Bo"]))
-        self.import_package(made)
+            package.rows[name] = [row for row in package.rows[name] if self.draw.random() < 0.6]
+        package.set("users", "pupil-1", givenName=self.draw.choice(["Ada", "Bo"]))
+        self.import_package(package)
 
     def some_files(self) -> None:
         """Import a single file, perhaps without a record that other records refer to."""
@@ -188,24 +188,24 @@ class RandomChanges:
 
     def delta(self) -> None:
         name = self.draw.choice(list(FILES))
-        rows = [dict(each) for each in PackageBuilder().rows[name]]
+        rows = [dict(row) for row in PackageBuilder().rows[name]]
         self.import_package(
             delta_package(
-                **{name: [each if self.draw.random() < 0.5 else deleted_row(each["sourcedId"]) for each in rows]}
+                **{name: [row if self.draw.random() < 0.5 else deleted_row(row["sourcedId"]) for row in rows]}
             )
         )
 
-    def import_package(self, made: PackageBuilder) -> None:
+    def import_package(self, package: PackageBuilder) -> None:
         """Import a package; it may be rejected or change nothing."""
-        import_package(self.store, "default", made.folder(self.folder / "next"), ImportOptions())
+        import_package(self.store, "default", package.folder(self.folder / "next"), ImportOptions())
 
     def grade(self) -> None:
         item, number = f"tool-{self.draw.randrange(3)}", self.draw.randrange(4)
         klass, student = f"class-{self.draw.randrange(1, 3)}", f"pupil-{self.draw.randrange(1, 3)}"
         put(self.store, "lineItems", item, ITEM_WITHOUT_DEFAULTS | {"class": {"sourcedId": klass}, "dueDate": WHEN})
-        sent = EXEMPT if self.draw.random() < 0.5 else RESULT | {"score": self.draw.random() * 10}
+        payload = EXEMPT if self.draw.random() < 0.5 else RESULT | {"score": self.draw.random() * 10}
         to = {"lineItem": {"sourcedId": item}, "student": {"sourcedId": student}, "metadata": {"try": number, "x": ""}}
-        put(self.store, "results", f"score-{number}", sent | to)
+        put(self.store, "results", f"score-{number}", payload | to)
 
     def ungrade(self) -> None:
         name, key = self.draw.choice([("lineItems", "tool-0"), ("results", "score-1"), ("results", "result-1")])
@@ -242,6 +242,6 @@ def test_delta_export_contains_gradebook_and_tombstones(store: Backend, load: Lo
         assert result.rows == {"enrollments": 1, "lineItems": 1, "results": 3}
         load(copy, tmp_path / "delta.zip")
         here, there = bodies(store), bodies(copy)
-        assert {n: {k: without_timestamp(b) for k, b in each.items()} for n, each in here.items()} == {
-            n: {k: without_timestamp(b) for k, b in each.items()} for n, each in there.items()
+        assert {n: {k: without_timestamp(b) for k, b in records.items()} for n, records in here.items()} == {
+            n: {k: without_timestamp(b) for k, b in records.items()} for n, records in there.items()
         }

@@ -1,4 +1,4 @@
-"""Gradebook writes: stored bytes, timestamps, defaults, validation, and protection from imports."""
+"""Gradebook writes: stored bytes, timestamps, deletions, visibility, and protection from imports."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_put_stores_same_bytes_as_import(roster: Backend) -> None:
     put(roster, "lineItems", "item-2", {**ITEM, "title": "Sheet 1"})
     put(roster, "results", "result-2", RESULT)
     after = bodies(roster)
-    for name, imported, sent in (
+    for name, imported, written in (
         ("categories", "cat-1", "cat-2"),
         ("lineItems", "item-1", "item-2"),
         ("results", "result-1", "result-2"),
     ):
         imported_id = f'"sourcedId":"{imported}","status"'.encode()
-        sent_id = imported_id.replace(imported.encode(), sent.encode())
-        assert without_timestamp(after[name][sent]) == without_timestamp(before[name][imported]).replace(
+        sent_id = imported_id.replace(imported.encode(), written.encode())
+        assert without_timestamp(after[name][written]) == without_timestamp(before[name][imported]).replace(
             imported_id, sent_id
         )
     assert check_store(roster).problems == []
@@ -147,8 +147,8 @@ def test_delete_of_line_item_deletes_its_results(roster: Backend) -> None:
     delete(roster, "lineItems", "i")
     assert changed_ids(before, bodies(roster)) == {"i", "r-1", "r-2"}
     deleted = [get(roster, "lineItems", "i"), get(roster, "results", "r-1"), get(roster, "results", "r-2")]
-    assert {each["status"] for each in deleted} == {"tobedeleted"}
-    assert len({each["dateLastModified"] for each in deleted}) == 1
+    assert {record["status"] for record in deleted} == {"tobedeleted"}
+    assert len({record["dateLastModified"] for record in deleted}) == 1
     assert note_keys(roster) == set()
     assert check_store(roster).problems == []
     assert put(roster, "lineItems", "i", ITEM).created is True
@@ -177,8 +177,8 @@ def test_put_with_status_tobedeleted_deletes(roster: Backend, status: str) -> No
     previous = get(roster, "lineItems", "i")
     result = put(roster, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "title": "Void", "status": status})
     assert result.created is False
-    found = get(roster, "lineItems", "i")
-    assert {name for name in found if found[name] != previous[name]} == {"status", "title", "dateLastModified"}
+    stored = get(roster, "lineItems", "i")
+    assert {name for name in stored if stored[name] != previous[name]} == {"status", "title", "dateLastModified"}
     assert get(roster, "results", "r")["status"] == "tobedeleted"
     assert note_keys(roster) == {"categories/uncategorized"}
     assert put(roster, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "title": "Void", "status": status}) == result
@@ -306,7 +306,7 @@ def test_package_cannot_refer_to_deleted_tool_records(roster: Backend, load: Loa
     delete(roster, "lineItems", "i")
     package = PackageBuilder()
     package.rows["results"].append({**package.row("results"), "sourcedId": "r", "lineItemSourcedId": "i"})
-    assert [each.code for each in load(roster, package, "refused").problems.errors] == ["dangling_reference"]
+    assert [error.code for error in load(roster, package, "refused").problems.errors] == ["dangling_reference"]
 
 
 @pytest.mark.slow
@@ -324,10 +324,10 @@ def test_concurrent_writers_lose_no_write(tmp_path: Path, load: Load) -> None:
             writer.start()
         for writer in writers:
             writer.join(60)
-        found = objects(store, "results")
-        assert {key: found[key]["score"] for key in found if key[0].isdigit()} == {
+        stored = objects(store, "results")
+        assert {key: stored[key]["score"] for key in stored if key[0].isdigit()} == {
             f"{number}-{turn}": turn for number in range(8) for turn in range(10)
         }
-        stamps = [each["dateLastModified"] for each in found.values()]
+        stamps = [record["dateLastModified"] for record in stored.values()]
         assert len(stamps) == len(set(stamps)) == 91
         assert check_store(store).problems == []

@@ -98,12 +98,12 @@ class ForkServer:
         return sorted(path.name for path in folder.iterdir() if path.name != ".lock") if folder.is_dir() else []
 
     def save(self) -> None:
-        """Save the store and its folder for `reset`, and replace what was saved before."""
+        """Save the store and its folder for `reset`, and replace the previous copy."""
         shutil.rmtree(self.home / "saved", ignore_errors=True)
         shutil.copytree(self.home / "current", self.home / "saved")
 
     def reset(self) -> None:
-        """Restore what `save` saved."""
+        """Restore the state of the last `save`."""
         shutil.rmtree(self.home / "current")
         shutil.copytree(self.home / "saved", self.home / "current")
 

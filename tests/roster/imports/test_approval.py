@@ -43,19 +43,19 @@ def test_approval_equals_import_without_thresholds(
     )
     path = second.zip(tmp_path / "second.zip") if is_zip else second.folder(tmp_path / "second")
     import_package(store, "default", first, options)
-    held = import_package(store, "default", path, options)
-    assert held.state == "held"
+    held_report = import_package(store, "default", path, options)
+    assert held_report.state == "held"
     with open_store("memory:", COLLECTIONS) as other:
         import_package(other, "default", first, ImportOptions())
         expected = import_package(other, "default", path, ImportOptions(thresholds=DISABLED))
         digest = check_store(other).digest
-    approved = approve(store, "default", held.run, options, requested_by="sam")
-    assert (approved.state, approved.run, approved.package) == ("committed", held.run, path.name)
-    assert approved.counts() == expected.counts() == held.counts()
+    approved = approve(store, "default", held_report.run, options, requested_by="sam")
+    assert (approved.state, approved.run, approved.package) == ("committed", held_report.run, path.name)
+    assert approved.counts() == expected.counts() == held_report.counts()
     assert check_store(store).digest == digest
     assert held_packages(options) == []
     again = import_package(store, "default", path, options)
-    assert (again.state, again.earlier) == ("unchanged", held.run)
+    assert (again.state, again.earlier) == ("unchanged", held_report.run)
 
 
 def test_approval_uses_the_options_of_the_hold(store: Backend, options: ImportOptions, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ PIECES = [*b'",\r\n\0\xff\xef\xbb\xbf\\ {}:;', *b"0a-"]
 
 @pytest.fixture(scope="module")
 def filled() -> Iterator[Backend]:
-    """Store with the small roster, or with what a damaged package changed in it."""
+    """Store with the small roster, possibly changed by a damaged package."""
     with open_store("memory:", COLLECTIONS) as store, tempfile.TemporaryDirectory() as folder:
         import_package(store, "default", PackageBuilder().folder(Path(folder) / "package"), ImportOptions())
         yield store

@@ -1,4 +1,4 @@
-"""Hold of a package: the stored copy, and what happens if it cannot be stored."""
+"""Hold of a package: the stored copy, and the rejection if it cannot be stored."""
 
 from __future__ import annotations
 

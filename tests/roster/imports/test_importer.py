@@ -1,4 +1,4 @@
-"""Imports into an empty store: the stored records are those of the package. Peak memory of an import."""
+"""Imports into an empty store: the store has the records of the package. Peak memory of an import."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def test_counts_exclude_tombstones_and_other_tenants(store: Backend) -> None:
 def test_record_not_in_canonical_form_is_a_problem(record: Record, problem: str, store: Backend) -> None:
     checked = put(store, "users", record)
     assert not checked.ok
-    assert any(problem in each for each in checked.problems), checked.problems
+    assert any(problem in text for text in checked.problems), checked.problems
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_record_not_in_canonical_form_is_a_problem(record: Record, problem: str,
 def test_reference_to_missing_record_is_a_problem(name: str, key: str, problem: str, store: Backend) -> None:
     with store.write("default") as transaction:
         transaction.delete(name, [key])
-    assert any(each.startswith(problem) for each in check_store(store).problems)
+    assert any(text.startswith(problem) for text in check_store(store).problems)
 
 
 def test_reference_to_tombstone_is_valid(store: Backend) -> None:
@@ -298,7 +298,7 @@ def test_reference_to_tombstone_is_valid(store: Backend) -> None:
 )
 def test_wrong_derived_field_is_a_problem(name: str, changed: dict[str, Any], problem: str, store: Backend) -> None:
     checked = put(store, name, FILES[name].record({**BASE, **changed}))
-    assert [each for each in checked.problems if each.startswith(problem)], checked.problems
+    assert [text for text in checked.problems if text.startswith(problem)], checked.problems
 
 
 def test_report_lists_a_hundred_problems_and_counts_the_rest(store: Backend) -> None:
@@ -338,7 +338,7 @@ def test_is_certain_accepts_every_valid_record(name: str) -> None:
     form = CanonicalForm(FILES[name])
     for record in records(name):
         assert form.problem(record.body) is None
-        is_certain = form.is_certain(record.body, orjson.loads(record.body))
+        is_certain = form.is_certainly_canonical(record.body, orjson.loads(record.body))
         # A metadata member `href` looks like that of a reference and needs the full comparison.
         assert is_certain or b'"metadata":{"a"' in record.body
 
@@ -355,7 +355,7 @@ ALTERNATIVE_VALUES: list[Any] = [
 def test_is_certain_never_accepts_noncanonical_bodies(name: str) -> None:
     form, certain_count = CanonicalForm(FILES[name]), 0
     for body in body_variants(name):
-        is_certain = form.is_certain(body, orjson.loads(body))
+        is_certain = form.is_certainly_canonical(body, orjson.loads(body))
         certain_count += is_certain
         assert not is_certain or form.problem(body) is None, body
     assert certain_count

@@ -18,7 +18,7 @@ from tests.support.packages import HEADERS, PackageBuilder
 
 
 def import_output(path: Path) -> str:
-    """Return what `import` prints for a package that is rejected."""
+    """Return the text that `import` prints for a package that is rejected."""
     result = CliRunner().invoke(main, ["import", str(path), "--storage", "memory:", "--data", str(path.parent)])
     assert result.exit_code == 1
     return result.output

@@ -19,8 +19,10 @@ def test_history_counts_deliveries_and_lists_the_last_attempts(webhooks: Webhook
     assert shown == webhook
     assert history.counts == {"pending": 3, "delivered": 12, "failed": 2}
     assert history.next_due == format_epoch_seconds(1000.0)
-    assert len(history.last) == 7, "attempts of the ten latest deliveries, of which three are pending"
-    assert {(recent.attempt.status, recent.attempt.answer) for recent in history.last} == {(200, "well\nmore")}
+    assert len(history.latest_attempts) == 7, "attempts of the ten latest deliveries, of which three are pending"
+    assert {(recent.attempt.status, recent.attempt.answer) for recent in history.latest_attempts} == {
+        (200, "well\nmore")
+    }
 
 
 def test_history_lists_attempts_of_a_receiver_that_is_down(webhooks: WebhookStore, store: Backend) -> None:
@@ -30,4 +32,4 @@ def test_history_lists_attempts_of_a_receiver_that_is_down(webhooks: WebhookStor
     with store.write("default") as transaction:
         transaction.put(DELIVERIES, [failed.to_record()])
     _, history = webhooks.show("default", webhook.id)
-    assert [recent.attempt.error for recent in history.last] == ["connection reset"]
+    assert [recent.attempt.error for recent in history.latest_attempts] == ["connection reset"]

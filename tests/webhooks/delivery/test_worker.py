@@ -1,4 +1,4 @@
-"""Worker on real stores and sockets: which deliveries it sends, in which order, and what delays them."""
+"""Worker on real stores and sockets: selection, order and delays of deliveries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.support.deliveries import (
 from tests.support.receiver import Receiver, read_request, respond, run_receiver
 
 
-def all_finished(store: Backend) -> bool:
+def is_finished(store: Backend) -> bool:
     return all(delivery.state != "pending" for delivery in list_deliveries(store))
 
 
@@ -49,7 +49,7 @@ def test_events_arrive_in_order_once_and_unchanged(store: Backend, tmp_path: Pat
     with run_receiver(respond()) as receiver, running_worker(store, tmp_path):
         add_webhook(store, tmp_path, receiver.url)
         expected = [*queue_events(store, 150), *queue_events(store, 150)]
-        wait_until(lambda: all_finished(store))
+        wait_until(lambda: is_finished(store))
         assert event_ids(receiver) == expected
         assert receiver.connections == 1
         deliveries = list_deliveries(store)
@@ -67,7 +67,7 @@ def test_failed_delivery_is_sent_again_with_a_new_timestamp(store: Backend, tmp_
     with run_receiver(handler) as receiver, running_worker(store, tmp_path, slow):
         add_webhook(store, tmp_path, receiver.url)
         [event] = queue_events(store, 1)
-        wait_until(lambda: all_finished(store))
+        wait_until(lambda: is_finished(store))
     (_, first, first_body), (_, second, second_body) = receiver.requests
     assert (first["webhook-id"], first_body) == (second["webhook-id"], second_body) == (event, first_body)
     assert int(second["webhook-timestamp"]) > int(first["webhook-timestamp"])
@@ -102,13 +102,13 @@ FAILING = (never_respond, drip, reset, flood, *(respond(http_response(status)) f
 def test_failing_receivers_do_not_delay_others(store: Backend, tmp_path: Path) -> None:
     arrivals: list[float] = []
 
-    def note_arrival(receiver: Receiver, stream: socket.socket) -> None:
+    def record_arrival(receiver: Receiver, stream: socket.socket) -> None:
         while read_request(receiver, stream):
             arrivals.append(time.time())
             stream.sendall(http_response(200))
 
     with ExitStack() as stack:
-        working, *failing = (stack.enter_context(run_receiver(handle)) for handle in (note_arrival, *FAILING))
+        working, *failing = (stack.enter_context(run_receiver(handle)) for handle in (record_arrival, *FAILING))
         stack.enter_context(running_worker(store, tmp_path, replace(FAST_RETRIES, delays=(60.0,))))
         add_webhook(store, tmp_path, working.url, "working")
         urls = [*(receiver.url for receiver in failing), working.url.replace("http:", "https:")]
@@ -149,7 +149,7 @@ def test_paused_webhook_keeps_its_deliveries_for_later(store: Backend, tmp_path:
         time.sleep(0.5)
         assert receiver.connections == 0
         put_webhook(store, replace(paused, state="active"))
-        wait_until(lambda: all_finished(store))
+        wait_until(lambda: is_finished(store))
         assert event_ids(receiver) == expected
 
 
@@ -157,7 +157,7 @@ def test_deleted_webhook_gets_no_more_deliveries(store: Backend, tmp_path: Path)
     with run_receiver(respond()) as receiver, running_worker(store, tmp_path):
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, 1)
-        wait_until(lambda: all_finished(store))
+        wait_until(lambda: is_finished(store))
         with store.write(TENANT) as transaction:
             transaction.delete(WEBHOOKS, ["wh-1"])
         queue_events(store, 1)
@@ -183,7 +183,7 @@ def test_delivery_fails_after_its_last_attempt(store: Backend, tmp_path: Path) -
     with run_receiver(redirect) as receiver, running_worker(store, tmp_path):
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, 1)
-        wait_until(lambda: all_finished(store))
+        wait_until(lambda: is_finished(store))
         time.sleep(0.3)
         assert len(receiver.requests) == 3
     [delivery] = list_deliveries(store)
@@ -239,7 +239,7 @@ def test_deliveries_are_sent_once_while_another_writer_holds_the_lock(store: Bac
         wait_until(lambda: len(receiver.requests) > 10)
         with store.write("elsewhere"):
             time.sleep(1.0)
-        wait_until(lambda: all_finished(store))
+        wait_until(lambda: is_finished(store))
         assert event_ids(receiver) == expected
 
 
@@ -264,7 +264,7 @@ def test_deliveries_are_sent_once_while_the_disk_is_full(tmp_path: Path, caplog:
             time.sleep(0.5)
             assert len(receiver.requests) == MAX_UNSAVED_RESULTS
             store.full = False
-            wait_until(lambda: all_finished(store))
+            wait_until(lambda: is_finished(store))
     assert event_ids(receiver) == expected
     assert "no space left" in caplog.text
     assert "hush" not in caplog.text
@@ -276,7 +276,7 @@ def test_idle_worker_takes_little_cpu_time(store: Backend, tmp_path: Path) -> No
     with run_receiver(respond()) as receiver, running_worker(store, tmp_path):
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, 1)
-        wait_until(lambda: all_finished(store))
+        wait_until(lambda: is_finished(store))
         time.sleep(1.5)
         before = time.process_time()
         time.sleep(1.5)

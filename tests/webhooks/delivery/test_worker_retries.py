@@ -40,11 +40,11 @@ def clock() -> FakeClock:
     return FakeClock(START)
 
 
-def attempted(store: Backend, count: int) -> Callable[[], bool]:
+def has_attempts(store: Backend, count: int) -> Callable[[], bool]:
     return lambda: len(list_deliveries(store)[0].attempts) == count
 
 
-def test_ten_attempts_are_made_at_their_due_times(store: Backend, tmp_path: Path, clock: FakeClock) -> None:
+def test_ten_attempts_are_sent_at_their_due_times(store: Backend, tmp_path: Path, clock: FakeClock) -> None:
     with (
         run_receiver(respond(http_response(500))) as receiver,
         running_worker(store, tmp_path, NO_BACKOFF, now=clock.time),
@@ -52,10 +52,10 @@ def test_ten_attempts_are_made_at_their_due_times(store: Backend, tmp_path: Path
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, 1, due=START)
         for number, delay in enumerate(RETRY_DELAYS_SECONDS, 1):
-            wait_until(attempted(store, number))
+            wait_until(has_attempts(store, number))
             assert list_deliveries(store)[0].due == clock.time() + delay
             clock.advance(delay)
-        wait_until(attempted(store, 10))
+        wait_until(has_attempts(store, 10))
         [delivery] = list_deliveries(store)
         assert (delivery.state, delivery.due) == ("failed", None)
         assert [attempt.time for attempt in delivery.attempts] == [
@@ -77,7 +77,7 @@ def test_delivery_is_not_sent_before_it_is_due(store: Backend, tmp_path: Path, c
         time.sleep(0.4)
         assert receiver.connections == 0
         clock.set(START + 5)
-        wait_until(attempted(store, 1))
+        wait_until(has_attempts(store, 1))
 
 
 @pytest.mark.parametrize(("status", "delay"), [(429, 3600.0), (503, 3600.0), (500, 5.0)])
@@ -90,7 +90,7 @@ def test_retry_after_counts_for_429_and_503_only(
     ):
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, 1, due=START)
-        wait_until(attempted(store, 1))
+        wait_until(has_attempts(store, 1))
     assert list_deliveries(store)[0].due == START + delay
 
 
@@ -101,10 +101,10 @@ def test_webhook_is_disabled_after_five_days_of_failures(store: Backend, tmp_pat
     ):
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, 1, due=START)
-        wait_until(attempted(store, 1))
+        wait_until(has_attempts(store, 1))
         assert get_webhook(store).failing_since == format_epoch_seconds(START)
         clock.set(START + 5 * DAY_SECONDS - 1)
-        wait_until(attempted(store, 2))
+        wait_until(has_attempts(store, 2))
         assert get_webhook(store).state == "active"
         clock.set(START + 6 * DAY_SECONDS)
         wait_until(lambda: get_webhook(store).state == "disabled")
@@ -126,7 +126,7 @@ def test_rotated_secrets_both_sign_until_the_previous_one_ends(store: Backend, t
         new, old = webhook.secrets
         put_webhook(store, replace(webhook, secrets=(new, replace(old, until=format_epoch_seconds(1_900_000_000.0)))))
         queue_events(store, 1)
-        wait_until(attempted(store, 1))
+        wait_until(has_attempts(store, 1))
         put_webhook(store, replace(webhook, secrets=(new, replace(old, until=format_epoch_seconds(1000.0)))))
         queue_events(store, 1)
         wait_until(lambda: len(receiver.requests) == 2)
@@ -143,12 +143,12 @@ def test_replayed_delivery_gets_all_its_attempts_again(store: Backend, tmp_path:
     with run_receiver(handler) as receiver, running_worker(store, tmp_path, one_retry, now=clock.time):
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, 1, due=START)
-        wait_until(attempted(store, 1))
+        wait_until(has_attempts(store, 1))
         clock.set(START + 1)
         wait_until(lambda: list_deliveries(store)[0].state == "failed")
         with store.write(TENANT) as transaction:
             transaction.put(DELIVERIES, [list_deliveries(store)[0].requeued(START + 1).to_record()])
-        wait_until(attempted(store, 3))
+        wait_until(has_attempts(store, 3))
         clock.set(START + 2)
         wait_until(lambda: list_deliveries(store)[0].state == "delivered")
     assert len({(headers["webhook-id"], body) for _, headers, body in receiver.requests}) == 1

@@ -45,9 +45,9 @@ def test_request_is_a_plain_post_of_the_exact_bytes(client: WebhookClient) -> No
         response = client.post(receiver.url, HEADERS, body)
     assert (response.status, response.error, response.text, response.delivered) == (200, None, "ok", True)
     assert 0 <= response.duration_ms < 5000
-    first, headers, sent = receiver.requests[0]
+    first, headers, sent_body = receiver.requests[0]
     assert first == "POST /hooks?key=hush HTTP/1.1"
-    assert sent == body
+    assert sent_body == body
     assert headers == {
         "host": f"127.0.0.1:{receiver.port}",
         "accept-encoding": "identity",

@@ -37,18 +37,18 @@ def mutated_response(chance: random.Random) -> bytes:
 def test_mutated_response_is_read_or_rejected() -> None:
     chance = random.Random(0)
     for _ in range(1000):
-        sent = mutated_response(chance)
+        response_bytes = mutated_response(chance)
         here, there = socket.socketpair()
         with here, there:
-            there.sendall(sent)
+            there.sendall(response_bytes)
             there.shutdown(socket.SHUT_WR)
             connection = Connection(here)
             try:
                 response = connection.exchange(b"POST", MAX_TEXT_BYTES, Deadline(5))
             except (InvalidResponseError, HTTPException, OSError):
                 continue
-            assert len(response.body) <= MAX_TEXT_BYTES, sent
-            assert 100 <= response.status <= 999, sent
+            assert len(response.body) <= MAX_TEXT_BYTES, response_bytes
+            assert 100 <= response.status <= 999, response_bytes
             assert connection.response_started
 
 

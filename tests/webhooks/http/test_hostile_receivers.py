@@ -208,15 +208,15 @@ def test_receiver_that_reads_a_large_body_slowly_times_out() -> None:
     ],
 )
 def test_one_kilobyte_of_a_gigabyte_is_read(head: bytes) -> None:
-    sent = 0
+    sent_bytes = 0
 
     def handle(receiver: Receiver, stream: socket.socket) -> None:
-        nonlocal sent
+        nonlocal sent_bytes
         read_request(receiver, stream)
         stream.sendall(head)
         piece = b"x" * 65536
-        while sent < 1_000_000_000:
-            sent += stream.send(piece)
+        while sent_bytes < 1_000_000_000:
+            sent_bytes += stream.send(piece)
 
     tracemalloc.start()
     try:
@@ -225,7 +225,7 @@ def test_one_kilobyte_of_a_gigabyte_is_read(head: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert (response.status, response.text) == (200, "x" * MAX_TEXT_BYTES)
-    assert sent < 50_000_000  # what the buffers of the system hold
+    assert sent_bytes < 50_000_000  # the size of the buffers of the system
 
 
 def test_compressed_response_is_not_decompressed() -> None:
@@ -452,9 +452,9 @@ def test_resolver_that_hangs_times_out() -> None:
 
 
 def test_hanging_receiver_does_not_delay_others() -> None:
-    with open_client() as one, open_client() as other, run_receiver(respond()) as quick:
+    with open_client() as client, open_client() as other, run_receiver(respond()) as quick:
         with run_receiver(hang) as slow:
-            stuck = threading.Thread(target=one.post, args=[slow.url, HEADERS, BODY])
+            stuck = threading.Thread(target=client.post, args=[slow.url, HEADERS, BODY])
             stuck.start()
             assert all(other.post(quick.url, HEADERS, BODY).delivered for _ in range(20))
             assert stuck.is_alive()

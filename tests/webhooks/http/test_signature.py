@@ -23,14 +23,14 @@ def headers(
     return signed_headers(secrets or (NEW,), event, webhook, sent_at or datetime.now(UTC), body)
 
 
-def verifies(secret: str, body: bytes, signed: dict[str, str]) -> bool:
+def is_valid_signature(secret: str, body: bytes, signed: dict[str, str]) -> bool:
     try:
         return bool(Webhook(secret).verify(body, signed) == json.loads(body))
     except WebhookVerificationError:
         return False
 
 
-def chalk_verifies(secret: str, body: bytes, signed: dict[str, str]) -> bool:
+def is_valid_chalk_signature(secret: str, body: bytes, signed: dict[str, str]) -> bool:
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(signed["X-Chalk-Signature"], f"sha256={expected}")
 
@@ -43,8 +43,8 @@ def test_secret_is_a_prefix_and_32_random_bytes() -> None:
 
 def test_delivery_verifies_with_the_library_and_both_hmacs() -> None:
     signed = headers()
-    assert verifies(NEW, BODY, signed)
-    assert chalk_verifies(NEW, BODY, signed)
+    assert is_valid_signature(NEW, BODY, signed)
+    assert is_valid_chalk_signature(NEW, BODY, signed)
     content = f"evt_1.{signed['webhook-timestamp']}.".encode() + BODY
     expected = hmac.new(base64.b64decode(NEW[6:]), content, hashlib.sha256).digest()
     assert signed["webhook-signature"] == f"v1,{base64.b64encode(expected).decode()}"
@@ -52,17 +52,17 @@ def test_delivery_verifies_with_the_library_and_both_hmacs() -> None:
 
 def test_both_secrets_verify_during_a_rotation() -> None:
     signed = headers(NEW, OLD)
-    assert verifies(NEW, BODY, signed)
-    assert verifies(OLD, BODY, signed)
+    assert is_valid_signature(NEW, BODY, signed)
+    assert is_valid_signature(OLD, BODY, signed)
     assert len(signed["webhook-signature"].split(" ")) == 2
-    assert chalk_verifies(NEW, BODY, signed)
-    assert not chalk_verifies(OLD, BODY, signed)
+    assert is_valid_chalk_signature(NEW, BODY, signed)
+    assert not is_valid_chalk_signature(OLD, BODY, signed)
 
 
 def test_ended_secret_does_not_verify() -> None:
     signed = headers(NEW)
-    assert not verifies(OLD, BODY, signed)
-    assert not chalk_verifies(OLD, BODY, signed)
+    assert not is_valid_signature(OLD, BODY, signed)
+    assert not is_valid_chalk_signature(OLD, BODY, signed)
 
 
 @pytest.mark.parametrize("index", [2, len(BODY) // 2, len(BODY) - 2])
@@ -71,14 +71,14 @@ def test_changed_byte_does_not_verify(index: int) -> None:
     signed = headers()
     with pytest.raises((WebhookVerificationError, UnicodeDecodeError)):
         Webhook(NEW).verify(changed, signed)
-    assert not chalk_verifies(NEW, changed, signed)
+    assert not is_valid_chalk_signature(NEW, changed, signed)
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp"])
 def test_changed_id_or_timestamp_does_not_verify(name: str) -> None:
     signed = headers()
     other = {"webhook-id": "evt_2", "webhook-timestamp": str(int(signed["webhook-timestamp"]) + 1)}
-    assert not verifies(NEW, BODY, signed | {name: other[name]})
+    assert not is_valid_signature(NEW, BODY, signed | {name: other[name]})
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])
@@ -94,7 +94,7 @@ def test_timestamp_is_sent_in_utc() -> None:
     assert signed["X-Chalk-Timestamp"] == "2026-03-02T06:30:15.987Z"
     assert signed["webhook-timestamp"] == str(int(sent_at.timestamp()))
     now = datetime.now(timezone(timedelta(hours=9)))
-    assert verifies(NEW, BODY, headers(sent_at=now))
+    assert is_valid_signature(NEW, BODY, headers(sent_at=now))
 
 
 def test_chalk_headers_contain_event_webhook_and_mode() -> None:

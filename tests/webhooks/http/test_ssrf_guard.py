@@ -275,7 +275,7 @@ ALLOWED = [
 
 @pytest.mark.parametrize(("entry", "url", "allowed"), ALLOWED)
 def test_allowlist_allows_private_and_plain_http_targets(entry: str, url: str, allowed: bool) -> None:
-    guard = SsrfGuard([entry, " "], resolving_to("10.0.0.7"))
+    guard = SsrfGuard([entry, " "], make_resolver("10.0.0.7"))
     if allowed:
         assert guard.resolve_target(guard.check_url(url))[0][1] == guard.check_url(url).port
     else:
@@ -321,7 +321,7 @@ def test_allowed_hosts_setting_is_a_comma_separated_list() -> None:
         load_settings({"webhook_allowed_hosts": "hooks.lan,10.0.0.1/8"}, {})
 
 
-def resolving_to(*addresses: str) -> Callable[[str, int], Sequence[str]]:
+def make_resolver(*addresses: str) -> Callable[[str, int], Sequence[str]]:
     return lambda host, port: addresses
 
 
@@ -330,7 +330,7 @@ def addresses(guard: SsrfGuard, url: str = "https://hooks.example.org:8443/") ->
 
 
 def test_all_public_addresses_of_a_name_are_returned() -> None:
-    guard = SsrfGuard(resolve=resolving_to("8.8.8.8", "2606:4700::1111"))
+    guard = SsrfGuard(resolve=make_resolver("8.8.8.8", "2606:4700::1111"))
     assert addresses(guard) == [("8.8.8.8", 8443), ("2606:4700::1111", 8443)]
 
 
@@ -359,29 +359,29 @@ def test_all_public_addresses_of_a_name_are_returned() -> None:
 def test_name_with_one_private_address_is_rejected(private: str) -> None:
     for resolved in ([private], ["8.8.8.8", private], [private, "8.8.8.8"]):
         with pytest.raises(ForbiddenTargetError, match="is not public"):
-            addresses(SsrfGuard(resolve=resolving_to(*resolved)))
+            addresses(SsrfGuard(resolve=make_resolver(*resolved)))
 
 
 def test_allowed_name_or_allowed_address_is_enough() -> None:
-    assert addresses(SsrfGuard(["hooks.example.org"], resolving_to("10.0.0.7")))
-    assert addresses(SsrfGuard(["10.0.0.0/24"], resolving_to("10.0.0.7", "8.8.8.8")))
-    assert addresses(SsrfGuard(["10.0.0.7:8443"], resolving_to("10.0.0.7")))
+    assert addresses(SsrfGuard(["hooks.example.org"], make_resolver("10.0.0.7")))
+    assert addresses(SsrfGuard(["10.0.0.0/24"], make_resolver("10.0.0.7", "8.8.8.8")))
+    assert addresses(SsrfGuard(["10.0.0.7:8443"], make_resolver("10.0.0.7")))
     for other in ("hooks.example.org:443", "10.0.0.7:443", "10.0.1.0/24", "other.example.org"):
         with pytest.raises(ForbiddenTargetError):
-            addresses(SsrfGuard([other], resolving_to("10.0.0.7")))
+            addresses(SsrfGuard([other], make_resolver("10.0.0.7")))
 
 
 def test_unresolvable_name_is_a_resolution_error() -> None:
-    def failing(host: str, port: int) -> Sequence[str]:
+    def fail(host: str, port: int) -> Sequence[str]:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    for resolve in (failing, resolving_to(), resolving_to("nonsense")):
+    for resolve in (fail, make_resolver(), make_resolver("nonsense")):
         with pytest.raises(ResolutionError):
             addresses(SsrfGuard(resolve=resolve))
 
 
 def test_address_is_not_resolved() -> None:
-    guard = SsrfGuard(resolve=resolving_to())
+    guard = SsrfGuard(resolve=make_resolver())
     assert addresses(guard, "https://8.8.8.8/") == [("8.8.8.8", 443)]
     assert addresses(guard, "https://[2606:4700::1111]/") == [("2606:4700::1111", 443)]
 
