@@ -18,7 +18,7 @@ from backends.records import Collection
 from backends.sqlite.connection import WriteLock, connect, driver_errors
 from backends.sqlite.pool import ConnectionPool, ReadConnection
 from backends.sqlite.query_cache import QueryCache
-from backends.sqlite.schema import has_our_schema, prepare_database
+from backends.sqlite.schema import is_empty_or_own, prepare_database
 from backends.sqlite.snapshot import PooledSnapshot
 from backends.sqlite.transaction import SQLiteTransaction
 from backends.validation import file_path
@@ -104,7 +104,7 @@ class SQLiteBackend(Backend):
         """Run SQLite's integrity check and look for values without a record."""
         self._check_open()
         with driver_errors("checking"), contextlib.closing(connect(self._path)) as connection:
-            if not has_our_schema(connection):
+            if not is_empty_or_own(connection):
                 return [f"{self._path.name} is not a Chalk Flask store"]
             problems = [text for (text,) in connection.execute("PRAGMA integrity_check(20)") if text != "ok"]
             return problems + self._orphaned_values(connection)

@@ -26,7 +26,7 @@ class CachedQuery:
     """Compiled query at one revision of one tenant, with its results so far."""
 
     revision: int
-    with_: Fragment
+    prefix: Fragment
     rows: Fragment
     order: Fragment
     range_rows: Fragment | None = None

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 __all__ = [
-    "MANY_INDEX",
-    "has_our_schema",
+    "SIDE_TABLE_INDEX",
     "indexes",
+    "is_empty_or_own",
     "key_index",
     "prepare_database",
     "scalar_paths",
@@ -43,7 +43,7 @@ _SCHEMA = {
 
 _LOCK_TIMEOUT_SECONDS = 60
 
-MANY_INDEX = 'CREATE INDEX IF NOT EXISTS "_many:value" ON _many (value, path)'
+SIDE_TABLE_INDEX = 'CREATE INDEX IF NOT EXISTS "_many:value" ON _many (value, path)'
 
 
 def prepare_database(path: Path, collections: Iterable[Collection], lock: WriteLock) -> None:
@@ -81,7 +81,7 @@ def _missing_columns(path: Path, collections: Iterable[Collection]) -> dict[Coll
     Raises StorageUnavailableError for the database of another program.
     """
     with contextlib.closing(connect(path)) as connection:
-        if not has_our_schema(connection):
+        if not is_empty_or_own(connection):
             raise StorageUnavailableError(f"{path.name} is a SQLite database of another program: name another file")
         present = _columns(connection)
     incomplete = not present.keys() >= _SCHEMA.keys()
@@ -89,7 +89,7 @@ def _missing_columns(path: Path, collections: Iterable[Collection]) -> dict[Coll
     return {c: paths for c, paths in missing.items() if paths or incomplete}
 
 
-def has_our_schema(connection: sqlite3.Connection) -> bool:
+def is_empty_or_own(connection: sqlite3.Connection) -> bool:
     """Return True if the database is empty or a store of this program."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -113,7 +113,7 @@ def _add_missing(connection: sqlite3.Connection, missing: Mapping[Collection, li
         database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         for name, columns in _SCHEMA.items():
             database.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns}")
-        database.execute(MANY_INDEX)
+        database.execute(SIDE_TABLE_INDEX)
         for collection, paths in missing.items():
             _extend_table(database, collection, paths)
 

@@ -81,8 +81,8 @@ class SQLiteSnapshot(Snapshot):
         validate_where(where, owner, self._collections)
         compiler = self._compiler()
         rows = compiler.rows(owner, where, by_range=uses_range_index(owner, where) is not None)
-        with_ = compiler.prefix()
-        sql = Fragment(f"{with_.text}SELECT EXISTS (SELECT 1 {rows.text})", with_.params + rows.params)
+        prefix = compiler.prefix()
+        sql = Fragment(f"{prefix.text}SELECT EXISTS (SELECT 1 {rows.text})", prefix.params + rows.params)
         return bool(self._execute(sql).fetchone()[0])
 
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
@@ -101,9 +101,9 @@ class SQLiteSnapshot(Snapshot):
         validate_where(where, owner, self._collections)
         compiler = self._compiler()
         rows = compiler.rows(owner, where)
-        with_ = compiler.prefix()
+        prefix = compiler.prefix()
         batches = self._fetch(
-            Fragment(f"{with_.text}SELECT _key {rows.text} ORDER BY _key", with_.params + rows.params)
+            Fragment(f"{prefix.text}SELECT _key {rows.text} ORDER BY _key", prefix.params + rows.params)
         )
         return (key for batch in batches for (key,) in batch)
 
@@ -151,8 +151,8 @@ class SQLiteSnapshot(Snapshot):
         owner = validate(query, self._collections)
         compiler = self._compiler()
         rows = compiler.rows(owner, query.where)
-        with_ = compiler.prefix()
-        sql = Fragment(f"{with_.text}SELECT _body {rows.text}", with_.params + rows.params)
+        prefix = compiler.prefix()
+        sql = Fragment(f"{prefix.text}SELECT _body {rows.text}", prefix.params + rows.params)
         bodies = [body for (body,) in self._execute(sql).fetchall()]
         end = len(bodies) if query.limit is None else query.offset + query.limit
         return Page(self._while_open(bodies[query.offset : end]), len(bodies))
@@ -162,9 +162,9 @@ class SQLiteSnapshot(Snapshot):
         if query.offset >= total or not query.limit:
             return Page(iter(()), total)
         page = Fragment(
-            f"{cached.with_.text}SELECT CAST(group_concat(_body) AS BLOB) FROM"
+            f"{cached.prefix.text}SELECT CAST(group_concat(_body) AS BLOB) FROM"
             f" (SELECT _body {cached.rows.text} {cached.order.text} LIMIT ? OFFSET ?)",
-            (*cached.with_.params, *cached.rows.params, *cached.order.params, query.limit, query.offset),
+            (*cached.prefix.params, *cached.rows.params, *cached.order.params, query.limit, query.offset),
         )
         return Page(self._while_open(row[0] for row in self._execute(page).fetchall()), total)
 
@@ -172,7 +172,7 @@ class SQLiteSnapshot(Snapshot):
         """Return the number of matching rows, and choose the faster way to read them from now on."""
         if cached.total is None:
             rows = cached.range_rows or cached.rows
-            counting = Fragment(f"{cached.with_.text}SELECT count(*) {rows.text}", cached.with_.params + rows.params)
+            counting = Fragment(f"{cached.prefix.text}SELECT count(*) {rows.text}", cached.prefix.params + rows.params)
             cached.total = int(self._execute(counting).fetchone()[0])
             if cached.range_is_ordered or cached.total <= _MAX_SORTED_RANGE_ROWS:
                 cached.rows = rows
@@ -191,9 +191,9 @@ class SQLiteSnapshot(Snapshot):
     def _read_ids(self, cached: CachedQuery) -> array[int]:
         if cached.range_rows is not None:
             self._total(cached)
-        params = cached.with_.params + cached.rows.params + cached.order.params
+        params = cached.prefix.params + cached.rows.params + cached.order.params
         cursor = self._execute(
-            Fragment(f"{cached.with_.text}SELECT _id {cached.rows.text} {cached.order.text}", params)
+            Fragment(f"{cached.prefix.text}SELECT _id {cached.rows.text} {cached.order.text}", params)
         )
         ids = array("q")
         with driver_errors("reading"):

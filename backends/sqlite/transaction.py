@@ -22,7 +22,7 @@ from backends.sqlite.bulk_insert import background_inserts
 from backends.sqlite.compiler import quote_identifier
 from backends.sqlite.connection import driver_errors
 from backends.sqlite.pool import ReadConnection
-from backends.sqlite.schema import MANY_INDEX, indexes, key_index, scalar_paths
+from backends.sqlite.schema import SIDE_TABLE_INDEX, indexes, key_index, scalar_paths
 from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.validation import check_record, get_collection
 
@@ -188,7 +188,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         connection = self._open()
         postponed = indexes(owner)
         if self._should_rebuild_values_index():
-            postponed[quote_identifier("_many:value")] = MANY_INDEX
+            postponed[quote_identifier("_many:value")] = SIDE_TABLE_INDEX
         for name, sql in postponed.items():
             connection.execute(f"DROP INDEX IF EXISTS {name}")
             self._postponed_sql[sql] = None

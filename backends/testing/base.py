@@ -27,13 +27,13 @@ __all__ = [
     "TENANT",
     "Conformance",
     "SimulatedError",
-    "break_off",
-    "documents",
+    "document_keys",
     "fill",
-    "found",
+    "find_keys",
     "needs",
     "person",
     "record",
+    "roll_back",
 ]
 
 TENANT = "default"
@@ -120,7 +120,7 @@ class SimulatedError(Exception):
     """Error of the caller's own code during a transaction."""
 
 
-def break_off(store: Backend, work: Callable[[Transaction], None]) -> None:
+def roll_back(store: Backend, work: Callable[[Transaction], None]) -> None:
     """Run `work` in a transaction that then fails with SimulatedError."""
     with pytest.raises(SimulatedError):
         _write_and_fail(store, work)
@@ -132,21 +132,21 @@ def _write_and_fail(store: Backend, work: Callable[[Transaction], None]) -> None
         raise SimulatedError
 
 
-def found(at: Snapshot, where: Where = MATCH_ALL, collection: str = "people") -> list[str]:
+def find_keys(snapshot: Snapshot, where: Where = MATCH_ALL, collection: str = "people") -> list[str]:
     """Return the keys of the records that `find` returns; assert that `keys` and `exists` agree."""
-    page = at.find(Query(collection, where))
-    keys = documents(page.body())
+    page = snapshot.find(Query(collection, where))
+    keys = document_keys(page.body())
     assert page.total == len(keys)
-    assert keys == list(at.keys(collection, where))
-    assert at.exists(collection, where) == bool(keys)
+    assert keys == list(snapshot.keys(collection, where))
+    assert snapshot.exists(collection, where) == bool(keys)
     return keys
 
 
-def documents(body: bytes) -> list[str]:
+def document_keys(body: bytes) -> list[str]:
     """Return the keys of the documents of a page that `record` created."""
     return [document["key"] for document in json.loads(b"[" + body + b"]")]
 
 
-def shown(value: object) -> str:
+def parameter_id(value: object) -> str:
     """Return a parameter as a short, printable part of a test id."""
     return ascii(value)[:100]

@@ -20,7 +20,7 @@ from backends import (
     open_store,
     store_exists,
 )
-from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record
+from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, find_keys, needs, person, record
 from backends.testing.worker_process import WorkerProcess, count_up
 
 __all__ = ["ConcurrencyConformance"]
@@ -56,8 +56,8 @@ class ConcurrencyConformance(Conformance):
             start.wait()
             snapshots = 0
             while not snapshots or not finished.is_set():
-                with store.read(TENANT) as at:
-                    assert_complete_commits(at)
+                with store.read(TENANT) as snapshot:
+                    assert_complete_commits(snapshot)
                 snapshots += 1
             return snapshots
 
@@ -70,18 +70,18 @@ class ConcurrencyConformance(Conformance):
             finally:
                 finished.set()
             assert all(reader.result() > 0 for reader in readers)
-        with store.read(TENANT) as at:
-            assert_complete_commits(at)
-            assert len(found(at)) == 2 * WRITERS * ROUNDS
-            assert json.loads(at.get_many("notes", ["counter"])["counter"]) == str(WRITERS * ROUNDS)
+        with store.read(TENANT) as snapshot:
+            assert_complete_commits(snapshot)
+            assert len(find_keys(snapshot)) == 2 * WRITERS * ROUNDS
+            assert json.loads(snapshot.get_many("notes", ["counter"])["counter"]) == str(WRITERS * ROUNDS)
 
     def test_snapshot_can_be_read_by_another_thread(self, store: Backend) -> None:
         fill(store, "people", [person(number) for number in range(600)])
-        with store.read(TENANT) as at, ThreadPoolExecutor(1) as other_thread:
-            page = at.find(Query("people"))
+        with store.read(TENANT) as snapshot, ThreadPoolExecutor(1) as other_thread:
+            page = snapshot.find(Query("people"))
             assert other_thread.submit(page.body).result() == b",".join(person(number).body for number in range(600))
-            assert other_thread.submit(found, at).result() == [f"p{number:03}" for number in range(600)]
-            other_thread.submit(at.close).result()
+            assert other_thread.submit(find_keys, snapshot).result() == [f"p{number:03}" for number in range(600)]
+            other_thread.submit(snapshot.close).result()
 
     def test_writer_times_out_with_storage_busy_error(self, store: Backend) -> None:
         with ThreadPoolExecutor(1) as other_thread:
@@ -92,8 +92,8 @@ class ConcurrencyConformance(Conformance):
                         other_thread.submit(store.write, TENANT, wait).result(timeout=10)
             with store.write(TENANT, wait=0):
                 pass
-        with store.read(TENANT) as at:
-            assert found(at) == ["p001"]
+        with store.read(TENANT) as snapshot:
+            assert find_keys(snapshot) == ["p001"]
 
     def test_waiting_writer_gets_the_lock(self, store: Backend) -> None:
         with ThreadPoolExecutor(1) as other_thread:
@@ -103,8 +103,8 @@ class ConcurrencyConformance(Conformance):
                 with pytest.raises(TimeoutError):
                     pending.result(timeout=0.1)
             pending.result(timeout=10)
-        with store.read(TENANT) as at:
-            assert found(at) == ["p001", "p002"]
+        with store.read(TENANT) as snapshot:
+            assert find_keys(snapshot) == ["p001", "p002"]
 
     @needs("durable")
     def test_committed_records_survive_reopening(self, url: str) -> None:
@@ -118,9 +118,9 @@ class ConcurrencyConformance(Conformance):
             assert contents(store) == before
             assert store.check() == []
             fill(store, "people", [person(300)])
-            with store.read(TENANT) as at:
-                assert at.revision > before[1]
-                assert len(found(at, Compare("tags", "=", "all"))) == 301
+            with store.read(TENANT) as snapshot:
+                assert snapshot.revision > before[1]
+                assert len(find_keys(snapshot, Compare("tags", "=", "all"))) == 301
 
     @needs("durable")
     def test_uncommitted_records_do_not_survive_reopening(self, url: str) -> None:
@@ -129,8 +129,8 @@ class ConcurrencyConformance(Conformance):
             transaction = store.write(TENANT)
             transaction.put("people", [person(2)])
             transaction.close()
-        with open_store(url, COLLECTIONS) as store, store.read(TENANT) as at:
-            assert found(at) == ["p001"]
+        with open_store(url, COLLECTIONS) as store, store.read(TENANT) as snapshot:
+            assert find_keys(snapshot) == ["p001"]
 
     @needs("durable")
     def test_store_exists_creates_no_store(self, url: str) -> None:
@@ -147,32 +147,38 @@ class ConcurrencyConformance(Conformance):
             assert store.check() == []
             fill(store, "people", [record("p003", name="new", nick="trey", tries=(1, 2))])
             fill(store, "rooms", [record("r", title="gym")])
-            with store.read(TENANT) as at:
-                assert found(at, Compare("nick", "=", "trey")) == found(at, Compare("tries", ">", 1)) == ["p003"]
-                assert len(found(at, Not(Compare("nick", "~", "")))) == 19
-                assert found(at, Compare("title", "=", "gym"), "rooms") == ["r"]
-        with open_store(url, COLLECTIONS) as store, store.read(TENANT) as at:
-            assert found(at, Compare("name", "=", "new")) == ["p003"]
+            with store.read(TENANT) as snapshot:
+                assert (
+                    find_keys(snapshot, Compare("nick", "=", "trey"))
+                    == find_keys(snapshot, Compare("tries", ">", 1))
+                    == ["p003"]
+                )
+                assert len(find_keys(snapshot, Not(Compare("nick", "~", "")))) == 19
+                assert find_keys(snapshot, Compare("title", "=", "gym"), "rooms") == ["r"]
+        with open_store(url, COLLECTIONS) as store, store.read(TENANT) as snapshot:
+            assert find_keys(snapshot, Compare("name", "=", "new")) == ["p003"]
 
     @needs("shared")
     def test_processes_see_commits_of_each_other(self, store: Backend, url: str) -> None:
         fill(store, "people", [person(number) for number in range(600)])
         with WorkerProcess(url) as process:
             for turn in range(5):
-                with store.read(TENANT) as at:
-                    before = at.revision
-                    assert process.ask("find") == found(at)
-                    assert process.ask("revision") == at.revision
-                    assert process.ask("deep", 590) == at.find(Query("people", offset=590, limit=5)).body().decode()
+                with store.read(TENANT) as snapshot:
+                    before = snapshot.revision
+                    assert process.ask("find") == find_keys(snapshot)
+                    assert process.ask("revision") == snapshot.revision
+                    assert (
+                        process.ask("deep", 590) == snapshot.find(Query("people", offset=590, limit=5)).body().decode()
+                    )
                 versions = store.version(TENANT), process.ask("version")
                 assert process.ask("hold", f"a{turn}") == "done"
-                with store.read(TENANT) as at:
-                    assert f"a{turn}" not in found(at)
+                with store.read(TENANT) as snapshot:
+                    assert f"a{turn}" not in find_keys(snapshot)
                     assert process.ask("commit") == "done"
-                    assert f"a{turn}" not in found(at)
-                with store.read(TENANT) as at:
-                    assert found(at)[: turn + 1] == [f"a{number}" for number in range(turn + 1)]
-                    assert at.revision > before
+                    assert f"a{turn}" not in find_keys(snapshot)
+                with store.read(TENANT) as snapshot:
+                    assert find_keys(snapshot)[: turn + 1] == [f"a{number}" for number in range(turn + 1)]
+                    assert snapshot.revision > before
                 assert store.version(TENANT) != versions[0]
                 fill(store, "people", [record("p000", name=f"turn {turn}")])
                 assert process.ask("version") != versions[1]
@@ -180,12 +186,12 @@ class ConcurrencyConformance(Conformance):
     @needs("shared")
     def test_processes_write_one_after_the_other(self, store: Backend, url: str) -> None:
         with WorkerProcess(url) as process:
-            process.tell("count", 25)
+            process.send("count", 25)
             for _ in range(25):
                 count_up(store)
             assert process.response() == "done"
-        with store.read(TENANT) as at:
-            assert json.loads(at.get_many("notes", ["counter"])["counter"]) == "50"
+        with store.read(TENANT) as snapshot:
+            assert json.loads(snapshot.get_many("notes", ["counter"])["counter"]) == "50"
 
     @needs("shared")
     def test_store_can_be_opened_and_read_while_another_process_writes(self, store: Backend, url: str) -> None:
@@ -209,16 +215,16 @@ class ConcurrencyConformance(Conformance):
                 store.write(TENANT, wait=0.05)
             assert process.ask("commit") == "done"
             with store.write(TENANT, wait=5) as transaction:
-                assert found(transaction) == ["p001", "p002"]
+                assert find_keys(transaction) == ["p001", "p002"]
 
 
-def assert_complete_commits(at: Snapshot) -> None:
+def assert_complete_commits(snapshot: Snapshot) -> None:
     """Assert that every commit is visible completely or not at all."""
-    sides = [found(at, Compare("tags", "=", side)) for side in ("left", "right")]
+    sides = [find_keys(snapshot, Compare("tags", "=", side)) for side in ("left", "right")]
     assert [key.partition("-")[2] for key in sides[0]] == [key.partition("-")[2] for key in sides[1]]
 
 
 def contents(store: Backend) -> tuple[bytes, int, list[str]]:
     """Return the people, the revision, and the notes of another tenant."""
-    with store.read(TENANT) as at, store.read("_control") as control:
-        return at.find(Query("people")).body(), at.revision, found(control, collection="notes")
+    with store.read(TENANT) as snapshot, store.read("_control") as control:
+        return snapshot.find(Query("people")).body(), snapshot.revision, find_keys(control, collection="notes")

@@ -26,7 +26,7 @@ from backends import (
     Where,
     open_store,
 )
-from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, needs, person, record
+from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, find_keys, needs, person, record
 
 __all__ = ["ErrorConformance"]
 
@@ -103,65 +103,65 @@ class ErrorConformance(Conformance):
     """Tests that invalid input raises an error of the contract and leaves the store intact."""
 
     def test_invalid_condition_is_rejected(self, store: Backend) -> None:
-        with store.read(TENANT) as at:
+        with store.read(TENANT) as snapshot:
             for where in BAD_CONDITIONS:
                 for call in (
-                    lambda where: at.find(Query("people", where)),
-                    lambda where: list(at.keys("people", where)),
-                    lambda where: at.exists("people", where),
+                    lambda where: snapshot.find(Query("people", where)),
+                    lambda where: list(snapshot.keys("people", where)),
+                    lambda where: snapshot.exists("people", where),
                 ):
                     assert is_rejected(partial(call, where)), where
 
     def test_invalid_query_is_rejected(self, store: Backend) -> None:
-        with store.read(TENANT) as at:
+        with store.read(TENANT) as snapshot:
             for query in BAD_QUERIES:
-                assert is_rejected(partial(at.find, query)), query
+                assert is_rejected(partial(snapshot.find, query)), query
 
     def test_invalid_record_rolls_back_its_transaction(self, store: Backend) -> None:
         for bad in BAD_RECORDS:
             assert is_rejected(partial(fill, store, "people", [person(1), bad, person(2)])), bad
         fill(store, "people", [person(3)])
-        with store.read(TENANT) as at:
-            assert found(at) == ["p003"]
+        with store.read(TENANT) as snapshot:
+            assert find_keys(snapshot) == ["p003"]
 
     def test_unknown_collection_is_rejected_by_every_method(self, store: Backend) -> None:
-        with store.read(TENANT) as at:
+        with store.read(TENANT) as snapshot:
             with pytest.raises(InvalidQueryError):
-                at.get_many("no such collection", ["a"])
+                snapshot.get_many("no such collection", ["a"])
             with pytest.raises(InvalidQueryError):
-                list(at.keys("no such collection"))
+                list(snapshot.keys("no such collection"))
             with pytest.raises(InvalidQueryError):
-                at.exists("no such collection")
+                snapshot.exists("no such collection")
             with pytest.raises(InvalidQueryError):
-                list(at.scan("no such collection"))
+                list(snapshot.scan("no such collection"))
         with pytest.raises(InvalidQueryError):
             fill(store, "no such collection", [])
         with pytest.raises(InvalidQueryError):
             remove(store, "no such collection", [])
 
     def test_error_message_names_the_field(self, store: Backend) -> None:
-        with store.read(TENANT) as at, pytest.raises(InvalidQueryError, match=r"people.*shoeSize"):
-            at.find(Query("people", Compare("shoeSize", "=", 1)))
+        with store.read(TENANT) as snapshot, pytest.raises(InvalidQueryError, match=r"people.*shoeSize"):
+            snapshot.find(Query("people", Compare("shoeSize", "=", 1)))
 
     def test_keys_without_utf8_form_are_unknown_or_rejected(self, store: Backend) -> None:
         fill(store, "people", [person(1)])
-        with store.read(TENANT) as at:
-            assert result_or_empty(lambda: at.get_many("people", [LONE_SURROGATE])) == {}
+        with store.read(TENANT) as snapshot:
+            assert result_or_empty(lambda: snapshot.get_many("people", [LONE_SURROGATE])) == {}
         result_or_empty(lambda: remove(store, "people", [LONE_SURROGATE]))
-        with store.read(TENANT) as at:
-            assert found(at) == ["p001"]
+        with store.read(TENANT) as snapshot:
+            assert find_keys(snapshot) == ["p001"]
 
     def test_closed_snapshot_raises_storage_unavailable_error(self, store: Backend) -> None:
-        with store.read(TENANT) as at:
+        with store.read(TENANT) as snapshot:
             pass
-        at.close()
+        snapshot.close()
         for call in (
-            lambda: at.revision,
-            lambda: at.find(Query("people")),
-            lambda: at.exists("people"),
-            lambda: at.get_many("people", ["a"]),
-            lambda: list(at.keys("people")),
-            lambda: list(at.scan("people")),
+            lambda: snapshot.revision,
+            lambda: snapshot.find(Query("people")),
+            lambda: snapshot.exists("people"),
+            lambda: snapshot.get_many("people", ["a"]),
+            lambda: list(snapshot.keys("people")),
+            lambda: list(snapshot.scan("people")),
         ):
             with pytest.raises(StorageUnavailableError):
                 call()
@@ -175,8 +175,8 @@ class ErrorConformance(Conformance):
             for call in method_calls(transaction):
                 with pytest.raises(StorageUnavailableError):
                     call()
-        with store.read(TENANT) as at:
-            assert found(at) == ["p001"]
+        with store.read(TENANT) as snapshot:
+            assert find_keys(snapshot) == ["p001"]
 
     def test_closed_store_raises_storage_unavailable_error(self, url: str) -> None:
         store = open_store(url, COLLECTIONS)
@@ -239,5 +239,5 @@ def result_or_empty(call: Callable[[], Any]) -> Any:
 
 def use(url: str) -> None:
     """Open the store and read from it."""
-    with open_store(url, COLLECTIONS) as store, store.read(TENANT) as at:
-        at.find(Query("people")).body()
+    with open_store(url, COLLECTIONS) as store, store.read(TENANT) as snapshot:
+        snapshot.find(Query("people")).body()

@@ -21,7 +21,17 @@ from backends import (
     Transaction,
     Where,
 )
-from backends.testing.base import TENANT, Conformance, break_off, documents, fill, found, person, record, shown
+from backends.testing.base import (
+    TENANT,
+    Conformance,
+    document_keys,
+    fill,
+    find_keys,
+    parameter_id,
+    person,
+    record,
+    roll_back,
+)
 
 __all__ = ["PagingConformance"]
 
@@ -51,64 +61,64 @@ class PagingConformance(Conformance):
             (Compare("tags", "=", "t1"), (OrderBy("age", descending=True),), None),
             (Not(Compare("age", ">", 0)), (), KEYS[::5]),
         ],
-        ids=shown,
+        ids=parameter_id,
     )
     def test_consecutive_pages_contain_every_record_once(
         self, filled: Backend, where: Where, order: tuple[OrderBy, ...], expected: list[str] | None
     ) -> None:
-        with filled.read(TENANT) as at:
-            complete = at.find(Query("people", where, order))
+        with filled.read(TENANT) as snapshot:
+            complete = snapshot.find(Query("people", where, order))
             bodies = complete.body()
-            keys = documents(bodies)
+            keys = document_keys(bodies)
             assert complete.total == len(keys) == len(set(keys))
             assert expected is None or keys == expected
             for size in 1, 99, 256, 257, 700, 701:
                 starts = range(0, len(keys), size) if size > 1 else [0, 1, len(keys) - 1]
                 for start in starts:
-                    page = at.find(Query("people", where, order, start, size))
-                    assert documents(page.body()) == keys[start : start + size]
+                    page = snapshot.find(Query("people", where, order, start, size))
+                    assert document_keys(page.body()) == keys[start : start + size]
                     assert page.total == len(keys)
 
     def test_offset_and_limit_may_exceed_the_number_of_records(self, filled: Backend) -> None:
         for offset, limit in product([0, 1, 350, 699, 700, 701, HUGE], [None, 0, 1, 2, 256, HUGE]):
-            with filled.read(TENANT) as at:
-                page = at.find(Query("people", offset=offset, limit=limit))
+            with filled.read(TENANT) as snapshot:
+                page = snapshot.find(Query("people", offset=offset, limit=limit))
                 end = None if limit is None else offset + limit
-                assert documents(page.body()) == KEYS[offset:end]
+                assert document_keys(page.body()) == KEYS[offset:end]
                 assert page.total == 700
 
     def test_empty_page_has_no_chunks_and_each_chunk_has_a_document(self, filled: Backend) -> None:
-        with filled.read(TENANT) as at:
+        with filled.read(TENANT) as snapshot:
             for empty in (
                 Query("people", limit=0),
                 Query("people", offset=700),
                 Query("people", Compare("name", "=", "unknown")),
                 Query("groups"),
             ):
-                assert list(at.find(empty).chunks) == []
-            chunks = list(at.find(Query("people")).chunks)
-            assert all(documents(chunk) for chunk in chunks)
+                assert list(snapshot.find(empty).chunks) == []
+            chunks = list(snapshot.find(Query("people")).chunks)
+            assert all(document_keys(chunk) for chunk in chunks)
             assert b",".join(chunks) == b",".join(one.body for one in PEOPLE)
 
     def test_unfinished_page_does_not_block_writers_or_readers(self, filled: Backend) -> None:
         for _ in range(20):
-            with filled.read(TENANT) as at:
-                assert next(at.find(Query("people")).chunks).startswith(PEOPLE[0].body)
-                assert next(at.keys("people")) == "p000"
+            with filled.read(TENANT) as snapshot:
+                assert next(snapshot.find(Query("people")).chunks).startswith(PEOPLE[0].body)
+                assert next(snapshot.keys("people")) == "p000"
         fill(filled, "people", [person(700)])
-        with filled.read(TENANT) as at:
-            assert at.find(Query("people", limit=1)).total == 701
+        with filled.read(TENANT) as snapshot:
+            assert snapshot.find(Query("people", limit=1)).total == 701
 
     def test_pages_of_one_snapshot_can_be_read_alternately(self, filled: Backend) -> None:
-        with filled.read(TENANT) as at:
-            one, two = (at.find(Query("people", order=(OrderBy("name"),))).chunks for _ in range(2))
-            turns = list(zip(one, two, at.keys("people"), strict=False))
+        with filled.read(TENANT) as snapshot:
+            one, two = (snapshot.find(Query("people", order=(OrderBy("name"),))).chunks for _ in range(2))
+            turns = list(zip(one, two, snapshot.keys("people"), strict=False))
             assert all(left == right for left, right, _ in turns)
             assert [key for *_, key in turns] == KEYS[: len(turns)]
 
     def test_closed_snapshot_ends_its_pages(self, filled: Backend) -> None:
-        with filled.read(TENANT) as at:
-            page, keys = at.find(Query("people")), at.keys("people")
+        with filled.read(TENANT) as snapshot:
+            page, keys = snapshot.find(Query("people")), snapshot.keys("people")
         with pytest.raises(StorageUnavailableError):
             list(page.chunks)
         with pytest.raises(StorageUnavailableError):
@@ -122,7 +132,7 @@ class PagingConformance(Conformance):
             (Compare("tags", "=", "all"), ()),
             (Not(Compare("name", "=", "unknown")), (OrderBy("age"),)),
         ],
-        ids=shown,
+        ids=parameter_id,
     )
     def test_repeated_deep_pages_are_correct_after_each_write(
         self, filled: Backend, where: Where, order: tuple[OrderBy, ...]
@@ -132,7 +142,7 @@ class PagingConformance(Conformance):
             before = repeat(old, query)
             with filled.write(TENANT) as transaction:
                 assert repeat(transaction, query) == before
-                first = documents(transaction.find(Query("people", where, order, 0, 1)).body())
+                first = document_keys(transaction.find(Query("people", where, order, 0, 1)).body())
                 transaction.delete("people", first)
                 within = repeat(transaction, query)
                 assert within == (before[0] - 1, before[1][1:] + within[1][-1:])
@@ -142,16 +152,16 @@ class PagingConformance(Conformance):
 
     def test_deep_pages_of_a_failed_transaction_are_not_cached(self, filled: Backend) -> None:
         query = Query("people", Compare("tags", "=", "all"), (OrderBy("age"),), 500, 50)
-        with filled.read(TENANT) as at:
-            before = repeat(at, query)
+        with filled.read(TENANT) as snapshot:
+            before = repeat(snapshot, query)
 
         def work(transaction: Transaction) -> None:
             transaction.delete("people", KEYS[:200])
             assert repeat(transaction, query)[0] == 500
 
-        break_off(filled, work)
-        with filled.read(TENANT) as at:
-            assert repeat(at, query) == before
+        roll_back(filled, work)
+        with filled.read(TENANT) as snapshot:
+            assert repeat(snapshot, query) == before
 
     def test_deep_pages_are_correct_without_a_new_revision(self, filled: Backend) -> None:
         fill(filled, "notes", [record(key, state="open") for key in KEYS])
@@ -159,42 +169,42 @@ class PagingConformance(Conformance):
             Query("notes", Compare("state", "=", "open"), (), 500, 10),
             Query("people", In(KEY, Subquery("notes", KEY, Compare("state", "=", "open"))), (), 500, 10),
         ):
-            with filled.read(TENANT) as at:
-                assert repeat(at, query)[1][0] == first_key(at, query)
-                total, keys = repeat(at, query)
+            with filled.read(TENANT) as snapshot:
+                assert repeat(snapshot, query)[1][0] == first_key(snapshot, query)
+                total, keys = repeat(snapshot, query)
             with filled.write(TENANT) as transaction:
                 transaction.delete("notes", [next(transaction.keys("notes"))])
-            with filled.read(TENANT) as at:
-                assert repeat(at, query)[0] == total - 1
-                assert repeat(at, query)[1][:-1] == keys[1:]
+            with filled.read(TENANT) as snapshot:
+                assert repeat(snapshot, query)[0] == total - 1
+                assert repeat(snapshot, query)[1][:-1] == keys[1:]
 
     def test_keys_come_in_order_and_allow_writes_during_iteration(self, filled: Backend) -> None:
         third = Compare("tags", "=", "t0")
         with filled.write(TENANT) as transaction:
             transaction.delete("people", transaction.keys("people", third))
-            assert found(transaction) == [key for number, key in enumerate(KEYS) if number % 3]
+            assert find_keys(transaction) == [key for number, key in enumerate(KEYS) if number % 3]
             transaction.put("people", (record(key, name="all of you") for key in transaction.keys("people")))
-        with filled.read(TENANT) as at:
-            assert at.find(Query("people", Compare("name", "=", "all of you"), limit=0)).total == 466
+        with filled.read(TENANT) as snapshot:
+            assert snapshot.find(Query("people", Compare("name", "=", "all of you"), limit=0)).total == 466
 
     def test_get_many_accepts_thousands_of_unknown_or_repeated_keys(self, filled: Backend) -> None:
         keys = [f"unknown {number}" for number in range(4000)] + KEYS + KEYS[:300]
-        with filled.read(TENANT) as at:
-            assert at.get_many("people", keys) == {one.key: one.body for one in PEOPLE}
-            assert at.get_many("people", []) == {}
-            assert at.get_many("groups", keys) == {}
+        with filled.read(TENANT) as snapshot:
+            assert snapshot.get_many("people", keys) == {one.key: one.body for one in PEOPLE}
+            assert snapshot.get_many("people", []) == {}
+            assert snapshot.get_many("groups", keys) == {}
 
 
-def repeat(at: Snapshot, query: Query) -> tuple[int, list[str]]:
+def repeat(snapshot: Snapshot, query: Query) -> tuple[int, list[str]]:
     """Return total and keys of the page after four equal results. Caches fill with the second query."""
     results = []
     for _ in range(4):
-        page = at.find(query)
-        results.append((page.total, documents(page.body())))
+        page = snapshot.find(query)
+        results.append((page.total, document_keys(page.body())))
     assert results[1:] == results[:1] * 3
     return results[0]
 
 
-def first_key(at: Snapshot, query: Query) -> str:
+def first_key(snapshot: Snapshot, query: Query) -> str:
     """Return the first key of the page, found with `keys`."""
-    return list(at.keys(query.collection, query.where))[query.offset]
+    return list(snapshot.keys(query.collection, query.where))[query.offset]

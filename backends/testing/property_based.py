@@ -136,9 +136,9 @@ class PropertyConformance(Conformance):
                 tenant = f"data set {query_count}"
                 for one in store, memory:
                     put_all(one, tenant, data)
-                with store.read(tenant) as at, memory.read(tenant) as expected:
+                with store.read(tenant) as snapshot, memory.read(tenant) as expected:
                     for query in queries:
-                        assert results(at, query) == results(expected, query)
+                        assert results(snapshot, query) == results(expected, query)
                 query_count += len(queries)
 
             agree()
@@ -160,12 +160,12 @@ def with_body(key: str, values: dict[str, Value]) -> Record:
     return Record(key, record(key, **values).body, values)
 
 
-def results(at: Snapshot, query: Query) -> tuple[bytes, int, list[str], bool]:
+def results(snapshot: Snapshot, query: Query) -> tuple[bytes, int, list[str], bool]:
     """Return the results of all read methods for one query."""
-    page = at.find(query)
+    page = snapshot.find(query)
     return (
         page.body(),
         page.total,
-        list(at.keys(query.collection, query.where)),
-        at.exists(query.collection, query.where),
+        list(snapshot.keys(query.collection, query.where)),
+        snapshot.exists(query.collection, query.where),
     )

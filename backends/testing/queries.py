@@ -19,7 +19,7 @@ from backends import (
     Subquery,
     Where,
 )
-from backends.testing.base import TENANT, Conformance, documents, fill, found, record
+from backends.testing.base import TENANT, Conformance, document_keys, fill, find_keys, record
 
 __all__ = ["QueryConformance"]
 
@@ -167,56 +167,56 @@ class QueryConformance(Conformance):
     @pytest.mark.parametrize("conditions", [LEAVES, SUBQUERIES, TREES], ids=["leaves", "subqueries", "trees"])
     def test_condition_finds_the_matching_records(self, sample: Backend, conditions: list[tuple[Where, str]]) -> None:
         for where, keys in conditions:
-            with sample.read(TENANT) as at:
-                assert found(at, where) == list(keys), where
+            with sample.read(TENANT) as snapshot:
+                assert find_keys(snapshot, where) == list(keys), where
 
     @pytest.mark.parametrize("conditions", [LEAVES, SUBQUERIES, TREES], ids=["leaves", "subqueries", "trees"])
     def test_not_is_the_complement_and_matches_missing_fields(
         self, sample: Backend, conditions: list[tuple[Where, str]]
     ) -> None:
         for where, keys in conditions:
-            with sample.read(TENANT) as at:
-                assert found(at, Not(where)) == [key for key in "abcde" if key not in keys], where
+            with sample.read(TENANT) as snapshot:
+                assert find_keys(snapshot, Not(where)) == [key for key in "abcde" if key not in keys], where
 
     def test_order_sorts_missing_values_and_breaks_ties_by_key(self, sample: Backend) -> None:
         for order, keys in ORDERS:
-            with sample.read(TENANT) as at:
-                assert documents(at.find(Query("people", order=order)).body()) == list(keys), order
+            with sample.read(TENANT) as snapshot:
+                assert document_keys(snapshot.find(Query("people", order=order)).body()) == list(keys), order
 
     def test_record_with_several_matches_is_returned_once(self, sample: Backend) -> None:
         fill(sample, "groups", [record(f"x{number}", members=("a", "b", "a")) for number in range(5)])
-        with sample.read(TENANT) as at:
-            assert found(at, In(KEY, Subquery("groups", "members", MATCH_ALL))) == ["a", "b", "c"]
-            assert found(at, Compare("tags", "~", "")) == ["a", "b", "d"]
+        with sample.read(TENANT) as snapshot:
+            assert find_keys(snapshot, In(KEY, Subquery("groups", "members", MATCH_ALL))) == ["a", "b", "c"]
+            assert find_keys(snapshot, Compare("tags", "~", "")) == ["a", "b", "d"]
 
     def test_tree_of_200_levels_is_evaluated(self, sample: Backend) -> None:
-        with sample.read(TENANT) as at:
-            assert found(at, nested(200)) == ["a", "b"]
+        with sample.read(TENANT) as snapshot:
+            assert find_keys(snapshot, nested(200)) == ["a", "b"]
 
     def test_twelve_nested_subqueries_are_evaluated(self, sample: Backend) -> None:
         where: Where = Compare("tags", "=", "math")
         for _ in range(12):
             both = (Compare("name", "~", ""), In("tags", Subquery("people", "tags", where)))
             where = And((Not(Not(Compare("name", "~", ""))), And(both)))
-        with sample.read(TENANT) as at:
-            assert found(at, where) == ["a", "b"]
+        with sample.read(TENANT) as snapshot:
+            assert find_keys(snapshot, where) == ["a", "b"]
 
     def test_2000_terms_are_evaluated(self, sample: Backend) -> None:
         terms = tuple(Compare("name", "=", f"name {number}") for number in range(2000))
-        with sample.read(TENANT) as at:
-            assert found(at, Or((*terms, Compare("tags", "=", "first")))) == ["a"]
-            assert found(at, And((*map(Not, terms), Compare("tags", "=", "math")))) == ["a", "b"]
+        with sample.read(TENANT) as snapshot:
+            assert find_keys(snapshot, Or((*terms, Compare("tags", "=", "first")))) == ["a"]
+            assert find_keys(snapshot, And((*map(Not, terms), Compare("tags", "=", "math")))) == ["a", "b"]
 
     @pytest.mark.parametrize("field", ["name", "tags", "metadata.house", KEY])
     def test_in_accepts_50000_text_values(self, sample: Backend, field: str) -> None:
         unknown = tuple(f"unknown {number}" for number in range(50_000))
-        with sample.read(TENANT) as at:
-            assert found(at, In(field, (*unknown, "ada", "math", "red", "a"))) == [
+        with sample.read(TENANT) as snapshot:
+            assert find_keys(snapshot, In(field, (*unknown, "ada", "math", "red", "a"))) == [
                 key for key in "abc" if key == "a" or (field == "tags" and key == "b")
             ]
-            assert found(at, In(field, unknown)) == []
+            assert find_keys(snapshot, In(field, unknown)) == []
 
     def test_in_accepts_50000_numbers(self, sample: Backend) -> None:
-        with sample.read(TENANT) as at:
-            assert found(at, In("age", tuple(range(50_000)))) == ["a", "b"]
-            assert found(at, In("scores", tuple(number + 0.25 for number in range(50_000)))) == ["c"]
+        with sample.read(TENANT) as snapshot:
+            assert find_keys(snapshot, In("age", tuple(range(50_000)))) == ["a", "b"]
+            assert find_keys(snapshot, In("scores", tuple(number + 0.25 for number in range(50_000)))) == ["c"]

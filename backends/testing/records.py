@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from backends import Backend, Collection, Query, Record, open_store
 from backends.base import normalize
-from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, found, person, record
+from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, find_keys, person, record
 from backends.testing.property_based import DATA, QUERY_LISTS, Data, results, with_body
 
 __all__ = ["RecordsConformance"]
@@ -19,21 +19,21 @@ class RecordsConformance(Conformance):
     """Tests of the methods that a copy of a store uses."""
 
     copies: ClassVar[int] = 60
-    """Number of generated data count that are copied to memory and back."""
+    """Number of generated data sets that are copied to memory and back."""
 
     def test_scan_returns_whole_records_in_key_order(self, store: Backend) -> None:
         people = [person(number) for number in range(2500)]
         fill(store, "people", reversed(people))
-        with store.read(TENANT) as at:
-            assert list(at.scan("people")) == sorted(_normalized(people), key=lambda each: each.key)
-            assert list(at.scan("groups")) == []
-            assert [type(each.values.get("age", 0.0)) for each in at.scan("people")] == [float] * 2500
+        with store.read(TENANT) as snapshot:
+            assert list(snapshot.scan("people")) == sorted(_normalized(people), key=lambda each: each.key)
+            assert list(snapshot.scan("groups")) == []
+            assert [type(each.values.get("age", 0.0)) for each in snapshot.scan("people")] == [float] * 2500
 
     def test_scan_returns_normalized_values(self, store: Backend) -> None:
         first = record("a", name="", age=-0.0, tags=("b", "a", "b"), scores=(2, 1.5, 2), metadata__x="one")
         fill(store, "people", [first, record("b", name=None, tags=(), metadata__y=("z", "y")), Record("c", b"1")])
-        with store.read(TENANT) as at:
-            assert [(each.key, each.body, dict(each.values)) for each in at.scan("people")] == [
+        with store.read(TENANT) as snapshot:
+            assert [(each.key, each.body, dict(each.values)) for each in snapshot.scan("people")] == [
                 (
                     "a",
                     first.body,
@@ -53,30 +53,30 @@ class RecordsConformance(Conformance):
     def test_scan_shows_one_point_in_time_and_one_tenant(self, store: Backend) -> None:
         fill(store, "people", [person(number) for number in range(1500)])
         fill(store, "people", [record("other", tags=("x",))], "another")
-        with store.read(TENANT) as at:
-            records = at.scan("people")
+        with store.read(TENANT) as snapshot:
+            records = snapshot.scan("people")
             first = next(records)
             with store.write(TENANT) as transaction:
                 transaction.delete("people", [person(number).key for number in range(1500)])
             assert [first, *records] == sorted(_normalized(map(person, range(1500))), key=lambda each: each.key)
-        with store.read(TENANT) as at:
-            assert list(at.scan("people")) == []
+        with store.read(TENANT) as snapshot:
+            assert list(snapshot.scan("people")) == []
 
     def test_unfinished_scan_does_not_block_writers_or_readers(self, store: Backend) -> None:
         fill(store, "people", [person(number) for number in range(1500)])
-        with store.read(TENANT) as at:
-            next(at.scan("people"))
+        with store.read(TENANT) as snapshot:
+            next(snapshot.scan("people"))
         fill(store, "people", [record("later")])
-        with store.read(TENANT) as at:
-            assert len(found(at)) == 1501
+        with store.read(TENANT) as snapshot:
+            assert len(find_keys(snapshot)) == 1501
 
     def test_tenants_with_records_are_listed(self, store: Backend) -> None:
         assert store.tenants() == []
         names = ["default", "Default", "_control", "", "..", "a/b", "a%2Fb", "ü 李'\"%_\0", "x" * 60]
         for name in names:
             fill(store, "notes", [record("n")], name)
-        with store.read("stranger") as at:
-            assert found(at) == []
+        with store.read("stranger") as snapshot:
+            assert find_keys(snapshot) == []
         assert store.tenants() == sorted(names)
 
     def test_generated_records_survive_a_copy_to_memory_and_back(self, store: Backend) -> None:
@@ -110,9 +110,9 @@ def _put(store: Backend, tenant: str, data: Data) -> None:
 
 
 def _copy(source: Backend, tenant: str, target: Backend, name: str) -> None:
-    with source.read(tenant) as at, target.write(name) as transaction:
+    with source.read(tenant) as snapshot, target.write(name) as transaction:
         for one in COLLECTIONS:
-            transaction.put(one.name, at.scan(one.name))
+            transaction.put(one.name, snapshot.scan(one.name))
 
 
 def _normalized(records: Iterable[Record], owner: Collection = COLLECTIONS[0]) -> list[Record]:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backends import Backend, Query, Record, StorageBusyError, Transaction, open_store
-from backends.testing.base import COLLECTIONS, TENANT, found, record
+from backends.testing.base import COLLECTIONS, TENANT, find_keys, record
 
 __all__ = ["WorkerProcess", "count_up"]
 
@@ -37,10 +37,10 @@ class WorkerProcess:
 
     def ask(self, command: str, argument: Any = None) -> Any:
         """Send a command and return the response. Raises AssertionError if the process has ended."""
-        self.tell(command, argument)
+        self.send(command, argument)
         return self.response()
 
-    def tell(self, command: str, argument: Any = None) -> None:
+    def send(self, command: str, argument: Any = None) -> None:
         """Send a command without waiting for the response."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([command, argument]) + "\n")
@@ -77,14 +77,14 @@ def run_command(store: Backend, transactions: list[Transaction], command: str, a
     """Run one command and return the response."""
     match command:
         case "find":
-            with store.read(TENANT) as at:
-                return found(at)
+            with store.read(TENANT) as snapshot:
+                return find_keys(snapshot)
         case "deep":
-            with store.read(TENANT) as at:
-                return [at.find(Query("people", offset=argument, limit=5)).body().decode() for _ in range(3)][-1]
+            with store.read(TENANT) as snapshot:
+                return [snapshot.find(Query("people", offset=argument, limit=5)).body().decode() for _ in range(3)][-1]
         case "revision":
-            with store.read(TENANT) as at:
-                return at.revision
+            with store.read(TENANT) as snapshot:
+                return snapshot.revision
         case "version":
             return repr(store.version(TENANT))
         case "hold":
