@@ -1,4 +1,4 @@
-"""The filter language of OneRoster 1.1: parse a text into clauses, compile clauses into a condition.
+"""Filter language of OneRoster 1.1: parse a text into clauses, compile clauses into a condition.
 
 filter = clause [ SP ("AND" / "OR") SP clause ]
 clause = field predicate "'" value "'"
@@ -12,27 +12,27 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
 from backends import MATCH_ALL, MATCH_NONE, And, Compare, Not, Operator, Or, Where
-from chalk_flask.oneroster.fields.base import FilterPath, Typing, fold, printable
+from chalk_flask.oneroster.fields.base import FilterPath, ValueType, fold, printable
 from chalk_flask.oneroster.fields.composites import split_list
 from chalk_flask.oneroster.resource_type import ResourceType
-from chalk_flask.oneroster.vocabularies import TRUTH, parse_date, parse_instant, parse_number
+from chalk_flask.oneroster.vocabularies import TRUTH, parse_date, parse_date_time, parse_number
 
 __all__ = ["Clause", "Filter", "FilterError", "compile_filter", "parse_filter"]
 
 Predicate: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "~"]
 
 MAX_VALUES = 100
-"""Values in a comparison with a multi-valued field. Databases limit the length of conditions."""
+"""Maximum number of values in a comparison with a multi-valued field. Databases limit the length of conditions."""
 
 _CLAUSE = re.compile(r"([A-Za-z][\w:-]*(?:\.[\w:-]+)*)\s*(!=|>=|<=|=|>|<|~)\s*")
-_LOGICAL = re.compile(r" (AND|OR) (?=\S)")
+_LOGICAL_OPERATOR = re.compile(r" (AND|OR) (?=\S)")
 # Text that can only be a further clause, even if the word before it is not AND or OR.
-_FURTHER = re.compile(rf"\s+(?:and|or)\s+{_CLAUSE.pattern}|[^\w']*(?:\w+[^\w']+)?{_CLAUSE.pattern}'", re.IGNORECASE)
-_BARE = re.compile(r"[^\s']+")
+_NEXT_CLAUSE = re.compile(rf"\s+(?:and|or)\s+{_CLAUSE.pattern}|[^\w']*(?:\w+[^\w']+)?{_CLAUSE.pattern}'", re.IGNORECASE)
+_BARE_VALUE = re.compile(r"[^\s']+")
 
 
 class FilterError(Exception):
-    """Raised for an invalid filter. `unknown_field` is True if the resource type has no such field."""
+    """Error of an invalid filter. `unknown_field` is True if the resource type has no such field."""
 
     def __init__(self, message: str, unknown_field: bool = False) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class FilterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A comparison. The value is without quotes."""
+    """Comparison of a field with a value. The value is without quotes."""
 
     field: str
     predicate: Predicate
@@ -57,27 +57,27 @@ class Filter:
 
     @property
     def fields(self) -> frozenset[str]:
-        """Return the fields of the clauses."""
+        """Fields of the clauses."""
         return frozenset(clause.field for clause in self.clauses)
 
 
 def parse_filter(text: str) -> Filter | None:
     """Return the clauses of a filter text, or None if it is blank. Raises FilterError if it is malformed.
 
-    A quote inside a value is doubled. A single one is accepted if the text after it cannot follow a value.
+    A quote inside a value is doubled. A single quote is accepted too if the text after it cannot follow a value.
     """
     text = text.strip()
     if not text:
         return None
-    first, rest = _clause(text)
+    first, rest = _parse_clause(text)
     if not rest:
         return Filter((first,))
-    logical = _LOGICAL.match(rest)
+    logical = _LOGICAL_OPERATOR.match(rest)
     if not logical:
         raise FilterError(
             f"{printable(rest)} cannot follow the first clause: write AND or OR in capitals, between single spaces"
         )
-    second, rest = _clause(rest[logical.end() :])
+    second, rest = _parse_clause(rest[logical.end() :])
     if rest:
         raise FilterError(f"{printable(rest)} is a third clause: a filter has at most two clauses")
     return Filter((first, second), cast('Literal["AND", "OR"]', logical[1]))
@@ -94,16 +94,20 @@ def compile_filter(parsed: Filter, resource: ResourceType) -> Where:
     return And(terms) if parsed.logical == "AND" else Or(terms)
 
 
-def _clause(text: str) -> tuple[Clause, str]:
+def _parse_clause(text: str) -> tuple[Clause, str]:
     """Return the clause at the start of the text, and the rest of the text."""
     head = _CLAUSE.match(text)
     if not head:
         raise FilterError(f"{printable(text)} is not a filter: write field='value', with = != < <= > >= or ~")
-    value, end = _quoted(text, head.end() + 1) if text.startswith("'", head.end()) else _bare(text, head.end())
+    value, end = (
+        _parse_quoted_value(text, head.end() + 1)
+        if text.startswith("'", head.end())
+        else _parse_bare_value(text, head.end())
+    )
     return Clause(head[1], cast(Predicate, head[2]), value), text[end:]
 
 
-def _quoted(text: str, start: int) -> tuple[str, int]:
+def _parse_quoted_value(text: str, start: int) -> tuple[str, int]:
     """Return the quoted value that starts at `start`, and the position after its closing quote."""
     value: list[str] = []
     position = start
@@ -112,15 +116,15 @@ def _quoted(text: str, start: int) -> tuple[str, int]:
         position = quote + 1
         if text.startswith("'", position):
             position += 1
-        elif position == len(text) or _FURTHER.match(text, position):
+        elif position == len(text) or _NEXT_CLAUSE.match(text, position):
             return "".join(value), position
         value.append("'")
     raise FilterError(f"the value {printable(text[start:])} does not end with a single quote")
 
 
-def _bare(text: str, start: int) -> tuple[str, int]:
+def _parse_bare_value(text: str, start: int) -> tuple[str, int]:
     """Return a number or boolean without quotes, and the position after it."""
-    match = _BARE.match(text, start)
+    match = _BARE_VALUE.match(text, start)
     if not match or not (match[0].lower() in TRUTH or _is_number(match[0])):
         raise FilterError(f"{printable(text[start:])} is not a value: write it in single quotes (')")
     return match[0], match.end()
@@ -135,17 +139,17 @@ def _is_number(text: str) -> bool:
 
 
 def _compile_clause(clause: Clause, resource: ResourceType) -> Where:
-    path = _path(clause.field, resource)
+    path = _find_path(clause.field, resource)
     try:
         clause.value.encode()
     except UnicodeEncodeError:
         raise FilterError(f"the value of {clause.field} is not text in UTF-8") from None
     if clause.predicate == "!=":
-        return _not(_compare(path, "=", clause.value))
+        return _negate(_compare(path, "=", clause.value))
     return _compare(path, clause.predicate, clause.value)
 
 
-def _path(name: str, resource: ResourceType) -> FilterPath:
+def _find_path(name: str, resource: ResourceType) -> FilterPath:
     if name in resource.ignored or (name.split(".")[-1] == "href" and not name.startswith("metadata.")):
         raise FilterError(f"{name} cannot be used in a filter")
     path = resource.filter_path(name)
@@ -154,26 +158,28 @@ def _path(name: str, resource: ResourceType) -> FilterPath:
     return path
 
 
-def _not(where: Where) -> Where:
+def _negate(where: Where) -> Where:
     return MATCH_ALL if where == MATCH_NONE else Not(where)
 
 
 def _compare(path: FilterPath, operator: Operator, value: str) -> Where:
-    if path.many:
+    if path.multi_valued:
         return _compare_list(path, operator, value)
     if operator == "~":
-        return Compare(path.text or path.field, "~", _text(path, value))
+        return Compare(path.text or path.field, "~", _fold_value(path, value))
     try:
-        return _TYPINGS[path.typing](path, operator, value)
+        return _COMPARE_BY_TYPE[path.value_type](path, operator, value)
     except ValueError:
-        raise FilterError(f"{printable(value)} is not a value for {path.name}: {_EXPECTED[path.typing]}") from None
+        raise FilterError(
+            f"{printable(value)} is not a value for {path.name}: {_FORMAT_HINTS[path.value_type]}"
+        ) from None
 
 
 def _compare_list(path: FilterPath, operator: Operator, value: str) -> Where:
-    """Compare a list: `=` requires every value, `~` any of them (docs/conformance, A-05)."""
+    """Compare a list: `=` requires every value, `~` any of them (docs/conformance.md, A-05)."""
     if operator not in ("=", "~"):
-        return Compare(path.field, operator, _text(path, value))
-    items = dict.fromkeys(_text(path, item) for item in split_list(value) or [""])
+        return Compare(path.field, operator, _fold_value(path, value))
+    items = dict.fromkeys(_fold_value(path, item) for item in split_list(value) or [""])
     if len(items) > MAX_VALUES:
         raise FilterError(f"{path.name} is compared with {len(items)} values: at most {MAX_VALUES} are allowed")
     terms = tuple(Compare(path.field, operator, item) for item in items)
@@ -182,24 +188,24 @@ def _compare_list(path: FilterPath, operator: Operator, value: str) -> Where:
     return And(terms) if operator == "=" else Or(terms)
 
 
-def _text(path: FilterPath, value: str) -> str:
-    return value if path.typing == "exact" else fold(value)
+def _fold_value(path: FilterPath, value: str) -> str:
+    return value if path.value_type == "exact" else fold(value)
 
 
-def _as_text(path: FilterPath, operator: Operator, value: str) -> Where:
-    return Compare(path.field, operator, _text(path, value))
+def _compare_text(path: FilterPath, operator: Operator, value: str) -> Where:
+    return Compare(path.field, operator, _fold_value(path, value))
 
 
-def _as_date(path: FilterPath, operator: Operator, value: str) -> Where:
+def _compare_date(path: FilterPath, operator: Operator, value: str) -> Where:
     """Compare dates. The time of a date-time is ignored."""
     if len(value) > 10:
-        parse_instant(value)
+        parse_date_time(value)
     return Compare(path.field, operator, parse_date(value[:10]))
 
 
-def _as_instant(path: FilterPath, operator: Operator, value: str) -> Where:
+def _compare_date_time(path: FilterPath, operator: Operator, value: str) -> Where:
     """Compare date-times. Stored ones have milliseconds, so a value between two of them equals none."""
-    text, exact = parse_instant(value)
+    text, exact = parse_date_time(value)
     if not exact:
         if operator == "=":
             return MATCH_NONE
@@ -207,33 +213,35 @@ def _as_instant(path: FilterPath, operator: Operator, value: str) -> Where:
     return Compare(path.field, operator, fold(text))
 
 
-def _as_number(path: FilterPath, operator: Operator, value: str) -> Where:
+def _compare_number(path: FilterPath, operator: Operator, value: str) -> Where:
     return Compare(path.field, operator, parse_number(value))
 
 
-def _as_year(path: FilterPath, operator: Operator, value: str) -> Where:
+def _compare_year(path: FilterPath, operator: Operator, value: str) -> Where:
     return (
-        _as_text(path, operator, value) if operator == "=" else Compare(path.ordered_by, operator, parse_number(value))
+        _compare_text(path, operator, value)
+        if operator == "="
+        else Compare(path.ordered_by, operator, parse_number(value))
     )
 
 
-def _as_flag(path: FilterPath, operator: Operator, value: str) -> Where:
+def _compare_flag(path: FilterPath, operator: Operator, value: str) -> Where:
     if operator == "=" and value.lower() not in TRUTH:
         raise ValueError(value)
-    return _as_text(path, operator, value)
+    return _compare_text(path, operator, value)
 
 
-_TYPINGS: dict[Typing, Callable[[FilterPath, Operator, str], Where]] = {
-    "text": _as_text,
-    "exact": _as_text,
-    "date": _as_date,
-    "datetime": _as_instant,
-    "number": _as_number,
-    "flag": _as_flag,
-    "year": _as_year,
+_COMPARE_BY_TYPE: dict[ValueType, Callable[[FilterPath, Operator, str], Where]] = {
+    "text": _compare_text,
+    "exact": _compare_text,
+    "date": _compare_date,
+    "datetime": _compare_date_time,
+    "number": _compare_number,
+    "flag": _compare_flag,
+    "year": _compare_year,
 }
 
-_EXPECTED: dict[Typing, str] = {
+_FORMAT_HINTS: dict[ValueType, str] = {
     "date": "write YYYY-MM-DD",
     "datetime": "write YYYY-MM-DDTHH:MM:SS.sssZ or YYYY-MM-DD",
     "number": "write a base-10 number such as 87.5",

@@ -61,7 +61,7 @@ def without_timestamp(body: bytes) -> bytes:
 
 
 class Column(NamedTuple):
-    """A CSV column: header, JSON name and field. A column without a field is ignored."""
+    """CSV column: header, JSON name and field. A column without a field is ignored."""
 
     header: str
     name: str
@@ -69,7 +69,7 @@ class Column(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A field that refers to other records: JSON name, path of the stored field, target collection, field type."""
+    """Field that refers to other records: JSON name, path of the stored field, target collection, field type."""
 
     name: str
     field: str
@@ -79,7 +79,7 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class ResourceType:
-    """One class of the standard. `name` is its collection and CSV file, `singular_name` the key of a single object.
+    """Class of the standard. `name` is its collection and CSV file, `singular_name` the key of a single object.
 
     `served` is False for link files, which no client reads. `shares_ids_with` is the collection with the same ids.
     `ignored` are CSV columns that are not stored. `former_columns` are pairs of headers in OneRoster 1.0 and 1.1.
@@ -95,14 +95,14 @@ class ResourceType:
 
     @cached_property
     def fields(self) -> dict[str, OneRosterField]:
-        """Return the fields by JSON name in the order of a body: base fields, own fields in CSV order, metadata."""
+        """Fields by JSON name in the order of a body: base fields, own fields in CSV order, metadata."""
         named = {cast(str, f.data_key): cast(OneRosterField, f) for f in self.schema.load_fields.values()}
         extension = named.pop("metadata")
         return named | {"metadata": extension}
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """Return the CSV columns in the order of the standard."""
+        """CSV columns in the order of the standard."""
         columns = [
             Column(header, name, field)
             for name, field in self.fields.items()
@@ -112,7 +112,7 @@ class ResourceType:
 
     @cached_property
     def filter_paths(self) -> dict[str, FilterPath]:
-        """Return the filter paths by name. A dynamic path ends in `.*`."""
+        """Filter paths by name. A dynamic path ends in `.*`."""
         return {path.name: path for name, field in self.fields.items() for path in field.filter_paths(name)}
 
     def filter_path(self, name: str) -> FilterPath | None:
@@ -126,7 +126,7 @@ class ResourceType:
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
-        """Return the references to other records, including derived ones."""
+        """References to other records, including derived ones."""
         return tuple(
             Reference(name, field.storage_fields(name)[0].path, field.target, field)
             for name, field in self.fields.items()
@@ -135,7 +135,7 @@ class ResourceType:
 
     @cached_property
     def derived_fields(self) -> dict[str, RefListField]:
-        """Return the fields without a CSV column, which are derived from other rows, by JSON name."""
+        """Fields without a CSV column, which are derived from other rows, by JSON name."""
         return {
             name: field
             for name, field in self.fields.items()
@@ -145,18 +145,18 @@ class ResourceType:
     def missing_required(self, data: Mapping[str, JSON]) -> str:
         """Return the JSON name of a missing field that is required by other values; an empty text if there is none."""
         for name, field in self.fields.items():
-            if field.unless and name not in data and data.get(field.unless[0]) != field.unless[1]:
+            if field.optional_if and name not in data and data.get(field.optional_if[0]) != field.optional_if[1]:
                 return name
         return ""
 
     @cached_property
     def always_present(self) -> tuple[str, ...]:
-        """Return the arrays that are sent even if they are empty."""
-        return tuple(name for name, field in self.fields.items() if field.always)
+        """Names of the arrays that are sent even if they are empty."""
+        return tuple(name for name, field in self.fields.items() if field.always_present)
 
     @cached_property
     def collection(self) -> Collection:
-        """Return the collection for storage."""
+        """Collection that stores the records."""
         stored: Iterable[Field] = (f for name, field in self.fields.items() for f in field.storage_fields(name))
         return Collection(self.name, tuple(stored), bumps_revision=self.served)
 
@@ -171,7 +171,7 @@ class ResourceType:
             if value not in (None, "", [], {}):
                 body[name] = field.to_json(value)
                 values.update(self.comparison_keys(name, field, value))
-            elif field.always:
+            elif field.always_present:
                 body[name] = []
         return Record(cast(str, data["sourcedId"]), orjson.dumps(body), values)
 

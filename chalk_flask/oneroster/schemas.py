@@ -1,4 +1,4 @@
-"""Every class of OneRoster 1.1 as a marshmallow Schema, with fields in the order of the CSV columns.
+"""Classes of OneRoster 1.1 as marshmallow Schemas, with fields in the order of the CSV columns.
 
 Storage collections, filter paths, CSV headers, required values and references are derived from them (OneRoster 1.1
 specification, section 4; CSV tables 1.1). `RESOURCES` has the resource types by collection, `FILES` those with a CSV
@@ -23,8 +23,8 @@ from chalk_flask.oneroster.fields.composites import (
 from chalk_flask.oneroster.fields.scalars import (
     BooleanField,
     DateField,
+    DateOrDateTimeField,
     DateTimeField,
-    DayOrInstantField,
     EnumField,
     GuidField,
     NumberField,
@@ -54,7 +54,7 @@ class Base(Schema):
 
 
 class OrgSchema(Base):
-    """An organization, from a department to a nation."""
+    """Organization, from a department to a nation."""
 
     name = TextField(required=True)
     type = EnumField(vocabularies.ORG_TYPES, required=True, indexed=True)
@@ -64,7 +64,7 @@ class OrgSchema(Base):
 
 
 class AcademicSessionSchema(Base):
-    """A span of time: a school year, semester, term or grading period."""
+    """Span of time: a school year, semester, term or grading period."""
 
     title = TextField(required=True)
     type = EnumField(vocabularies.SESSION_TYPES, required=True, indexed=True)
@@ -76,40 +76,40 @@ class AcademicSessionSchema(Base):
 
 
 class CourseSchema(Base):
-    """A course of study, taught in classes."""
+    """Course of study, taught in classes."""
 
     school_year = RefField("academicSessions", "academicSession")
     title = TextField(required=True)
     course_code = TextField(fallback="title")
-    grades = TextListField(always=True, expected=vocabularies.GRADES)
-    org = RefField("orgs", "org", in_csv=True)
-    subjects = TextListField(always=True)
+    grades = TextListField(always_present=True, expected=vocabularies.GRADES)
+    org = RefField("orgs", "org", required_in_csv=True)
+    subjects = TextListField(always_present=True)
     subject_codes = TextListField()
     resources = RefListField("resources", "resource", column=None, link="courseResources")
 
 
 class ClassSchema(Base):
-    """A course taught to certain people in certain terms."""
+    """Course taught to certain people in certain terms."""
 
     title = TextField(required=True)
-    grades = TextListField(always=True, expected=vocabularies.GRADES)
+    grades = TextListField(always_present=True, expected=vocabularies.GRADES)
     course = RefField("courses", "course", required=True)
     class_code = TextField()
-    class_type = EnumField(vocabularies.CLASS_TYPES, in_csv=True)
+    class_type = EnumField(vocabularies.CLASS_TYPES, required_in_csv=True)
     location = TextField()
     school = RefField("orgs", "org", required=True)
-    terms = RefListField("academicSessions", "academicSession", required=True, always=True)
-    subjects = TextListField(always=True)
+    terms = RefListField("academicSessions", "academicSession", required=True, always_present=True)
+    subjects = TextListField(always_present=True)
     subject_codes = TextListField()
     periods = TextListField()
     resources = RefListField("resources", "resource", column=None, link="classResources")
 
 
 class UserSchema(Base):
-    """A person. The CSV column `password` is not a field, because it is neither stored nor served."""
+    """Person. The CSV column `password` is not a field, because it is neither stored nor served."""
 
     enabled_user = BooleanField(required=True)
-    orgs = RefListField("orgs", "org", required=True, always=True)
+    orgs = RefListField("orgs", "org", required=True, always_present=True)
     role = EnumField(vocabularies.ROLES, required=True, indexed=True)
     username = TextField(required=True, indexed=True)
     user_ids = UserIdsField()
@@ -120,8 +120,8 @@ class UserSchema(Base):
     email = TextField(indexed=True)
     sms = TextField()
     phone = TextField()
-    agents = RefListField("users", "user", always=True)
-    grades = TextListField(always=True, expected=vocabularies.GRADES)
+    agents = RefListField("users", "user", always_present=True)
+    grades = TextListField(always_present=True, expected=vocabularies.GRADES)
 
 
 class DemographicsSchema(Base):
@@ -143,7 +143,7 @@ class DemographicsSchema(Base):
 
 
 class EnrollmentSchema(Base):
-    """The role of a person in a class."""
+    """Role of a person in a class."""
 
     class_ = RefField("classes", "class", required=True)
     school = RefField("orgs", "org", required=True)
@@ -166,7 +166,7 @@ class ResourceSchema(Base):
 
 
 class ClassResourceSchema(Base):
-    """A link between a class and a resource. It is served only as `resources` of the class."""
+    """Link between a class and a resource. It is served only as `resources` of the class."""
 
     title = TextField()
     class_ = RefField("classes", "class", required=True)
@@ -174,7 +174,7 @@ class ClassResourceSchema(Base):
 
 
 class CourseResourceSchema(Base):
-    """A link between a course and a resource. It is served only as `resources` of the course."""
+    """Link between a course and a resource. It is served only as `resources` of the course."""
 
     title = TextField()
     course = RefField("courses", "course", required=True)
@@ -182,18 +182,18 @@ class CourseResourceSchema(Base):
 
 
 class CategorySchema(Base):
-    """A kind of line item."""
+    """Kind of line item."""
 
     title = TextField(required=True)
 
 
 class LineItemSchema(Base):
-    """A piece of work that is graded."""
+    """Piece of work that is graded."""
 
     title = TextField(required=True)
     description = TextField()
-    assign_date = DayOrInstantField(required=True)
-    due_date = DayOrInstantField(required=True)
+    assign_date = DateOrDateTimeField(required=True)
+    due_date = DateOrDateTimeField(required=True)
     class_ = RefField("classes", "class", required=True)
     category = RefField("categories", "category", required=True)
     grading_period = RefField("academicSessions", "academicSession")
@@ -202,12 +202,12 @@ class LineItemSchema(Base):
 
 
 class ResultSchema(Base):
-    """A student's grade for a line item."""
+    """Student's grade for a line item."""
 
     line_item = RefField("lineItems", "lineItem", required=True)
     student = RefField("users", "user", required=True)
     score_status = EnumField(vocabularies.SCORE_STATUS, required=True)
-    score = NumberField(unless=("scoreStatus", "exempt"))
+    score = NumberField(optional_if=("scoreStatus", "exempt"))
     score_date = DateField(required=True)
     comment = TextField()
 
@@ -236,7 +236,7 @@ FILES: dict[str, ResourceType] = {
         ResourceType("results", "result", ResultSchema()),
     )
 }
-"""The thirteen data files of a CSV package by name. Link files come before the files that they extend."""
+"""Resource types of the thirteen data files of a CSV package, by name. Link files precede the files they extend."""
 
 RESOURCES: dict[str, ResourceType] = {name: resource for name, resource in FILES.items() if resource.served}
-"""The eleven resource types that the API serves, by collection."""
+"""Resource types that the API serves, eleven in total, by collection."""

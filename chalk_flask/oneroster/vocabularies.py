@@ -20,7 +20,7 @@ IMPORTANCE = ("primary", "secondary")
 SCORE_STATUS = ("exempt", "fully graded", "not submitted", "partially graded", "submitted")
 TRUTH = ("true", "false")
 
-# CEDS codes. Local codes are stored, with a warning (docs/conformance, V-02).
+# CEDS codes. Local codes are stored, with a warning (docs/conformance.md, V-02).
 GRADES = ("IT", "PR", "PK", "TK", "KG", *(f"{n:02}" for n in range(1, 14)), "PS", "UG", "Other")
 
 # OneRoster 1.0 has `inactive` instead of `tobedeleted`. It is accepted and never written.
@@ -46,7 +46,7 @@ def parse_date(text: str) -> str:
     return text
 
 
-def parse_instant(text: str) -> tuple[str, bool]:
+def parse_date_time(text: str) -> tuple[str, bool]:
     """Return an ISO 8601 date-time or date as `YYYY-MM-DDTHH:MM:SS.sssZ`, and True if no digit was cut off.
 
     Digits after the millisecond are cut off. A date means midnight, a text without zone means UTC. A space before the

@@ -22,10 +22,10 @@ __all__ = ["export_command"]
 
 def _parse_since(ctx: click.Context, option: click.Parameter, text: str | None) -> str:
     """Return the time of the option in the form of `dateLastModified`; an empty text without the option."""
-    from chalk_flask.oneroster.vocabularies import parse_instant
+    from chalk_flask.oneroster.vocabularies import parse_date_time
 
     try:
-        return parse_instant(text.strip())[0] if text is not None else ""
+        return parse_date_time(text.strip())[0] if text is not None else ""
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a time: use YYYY-MM-DDTHH:MM:SSZ or YYYY-MM-DD") from None
 

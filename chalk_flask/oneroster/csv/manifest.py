@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["HEADER", "MANIFEST", "ManifestError", "file_modes", "manifest_errors", "manifest_rows"]
+__all__ = ["HEADER", "MANIFEST", "ManifestProblem", "file_modes", "manifest_problems", "manifest_rows"]
 
 MANIFEST = "manifest.csv"
 HEADER = ["propertyName", "value"]
@@ -17,8 +17,8 @@ ACCEPTED_VERSIONS = {"manifest.version": ("1.0", "1"), "oneroster.version": ("1.
 OPTIONAL_PROPERTIES = ("source.systemName", "source.systemCode")
 
 
-class ManifestError(NamedTuple):
-    """One error or warning about a property."""
+class ManifestProblem(NamedTuple):
+    """Error or warning about a property."""
 
     code: str
     message: str
@@ -34,7 +34,7 @@ def file_modes(properties: Mapping[str, str]) -> dict[str, str]:
 
 
 def manifest_rows(mode: str, present: Container[str], system: str) -> Iterator[tuple[str, str]]:
-    """Yield the properties of a package that has the data files in `present`, all in one mode.
+    """Yield the properties of a package that contains the data files in `present`, all in the same mode.
 
     The order is that of the standard. `system` is the name of the source system.
     """
@@ -46,39 +46,43 @@ def manifest_rows(mode: str, present: Container[str], system: str) -> Iterator[t
     yield OPTIONAL_PROPERTIES[0], system
 
 
-def manifest_errors(properties: Mapping[str, str], data_files: Container[str]) -> Iterator[ManifestError]:
+def manifest_problems(properties: Mapping[str, str], data_files: Container[str]) -> Iterator[ManifestProblem]:
     """Yield the errors and warnings about the properties. `data_files` are the names of the files in the package."""
-    yield from _version_errors(properties)
+    yield from _version_problems(properties)
     for name in FILES:
-        yield from _mode_errors(name, properties.get(f"file.{name}"), is_present=name in data_files)
+        yield from _mode_problems(name, properties.get(f"file.{name}"), is_present=name in data_files)
     if {"bulk", "delta"} <= set(properties.values()):
         message = "some files are bulk and some are delta"
-        yield ManifestError("mixed_modes", message, "Each file was read in its own mode.", "", is_warning=True)
+        yield ManifestProblem("mixed_modes", message, "Each file was read in its own mode.", "", is_warning=True)
     known_names = {*ACCEPTED_VERSIONS, *OPTIONAL_PROPERTIES, *(f"file.{name}" for name in FILES)}
     for name in properties:
         if name not in known_names:
             message = f"unknown property {name!r}"
-            yield ManifestError("unknown_property", message, "It was ignored.", name, is_warning=True)
+            yield ManifestProblem("unknown_property", message, "It was ignored.", name, is_warning=True)
 
 
-def _version_errors(properties: Mapping[str, str]) -> Iterator[ManifestError]:
+def _version_problems(properties: Mapping[str, str]) -> Iterator[ManifestProblem]:
     for name, accepted in ACCEPTED_VERSIONS.items():
         value = properties.get(name)
         if value not in accepted:
             message = f"{name} is missing" if value is None else f"{name} is not supported"
-            yield ManifestError("bad_version", message, f"Export a package whose {name} is {accepted[0]}.", name, value)
+            yield ManifestProblem(
+                "bad_version", message, f"Export a package whose {name} is {accepted[0]}.", name, value
+            )
 
 
-def _mode_errors(name: str, mode: str | None, *, is_present: bool) -> Iterator[ManifestError]:
+def _mode_problems(name: str, mode: str | None, *, is_present: bool) -> Iterator[ManifestProblem]:
     label = f"file.{name}"
     if mode is None:
         hint = f"Add {label} with absent, bulk or delta."
-        yield ManifestError("missing_property", f"{label} is missing", hint, label)
+        yield ManifestProblem("missing_property", f"{label} is missing", hint, label)
     elif mode not in MODES:
-        yield ManifestError("bad_mode", f"{label} has an unknown mode", f"Use one of: {', '.join(MODES)}.", label, mode)
+        yield ManifestProblem(
+            "bad_mode", f"{label} has an unknown mode", f"Use one of: {', '.join(MODES)}.", label, mode
+        )
     if mode == "absent" and is_present:
         hint = f"Declare {label} as bulk or delta, or remove the file."
-        yield ManifestError("undeclared_file", f"{name}.csv is in the package but declared absent", hint, label, mode)
+        yield ManifestProblem("undeclared_file", f"{name}.csv is in the package but declared absent", hint, label, mode)
     if mode in ("bulk", "delta") and not is_present:
         hint = f"Add {name}.csv or declare {label} as absent."
-        yield ManifestError("missing_file", f"{name}.csv is declared but not in the package", hint, label, mode)
+        yield ManifestProblem("missing_file", f"{name}.csv is declared but not in the package", hint, label, mode)

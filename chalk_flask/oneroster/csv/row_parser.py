@@ -1,7 +1,7 @@
 """Parser of CSV rows.
 
-`RowParser.parse` is the fast path: checks compiled from the schemas that only tell valid rows from invalid ones.
-`RowParser.errors_in` is the slow path for an invalid row: it tests cell by cell and yields each error.
+`RowParser.parse` is the fast path. Its checks, compiled from the schemas, only separate valid rows from invalid ones.
+`RowParser.problems_in` is the slow path for an invalid row. It tests cell by cell and yields every error.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import orjson
 from marshmallow import ValidationError
 
 from backends import Value
-from chalk_flask.oneroster import vocabularies as words
+from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.fields.composites import TextListField, split_list
 from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, GuidField, fold
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType
 
 __all__ = [
     "BASE_COLUMNS",
-    "CellError",
-    "HeaderError",
+    "CellProblem",
+    "HeaderProblem",
     "InvalidRowError",
     "ParsedRow",
     "RowParser",
     "encode",
-    "header_errors",
+    "header_problems",
     "standard_names",
 ]
 
@@ -38,15 +38,15 @@ BASE_COLUMNS = ("sourcedId", *STATE_COLUMNS)
 """Columns and members that every class has."""
 MAX_COLUMNS = 1000
 MAX_CACHED_CELLS = 10_000
-"""Cells of a column that are remembered as checked for codes that the standard does not list."""
+"""Maximum number of cells per column that are checked, once each, for codes that the standard does not list."""
 
 
 class InvalidRowError(Exception):
-    """Raised when a row fails a check. `RowParser.errors_in` yields the details."""
+    """Error of a row that fails a check. `RowParser.problems_in` yields the details."""
 
 
 class ParsedRow(NamedTuple):
-    """Valid row: sourcedId, body with `NO_TIMESTAMP`, comparison values, and the body encoded as JSON.
+    """Valid row: sourcedId, body with `NO_TIMESTAMP`, comparison keys, and the body encoded as JSON.
 
     The row of a delta file that deletes a record has an empty body, and `encoded` is empty.
     """
@@ -65,7 +65,7 @@ def encode(body: dict[str, JSON]) -> bytes:
         raise InvalidRowError from None
 
 
-class CellError(NamedTuple):
+class CellProblem(NamedTuple):
     """Error of a row. `column` is None if the whole row is invalid; a confidential `value` is None."""
 
     code: str
@@ -75,8 +75,8 @@ class CellError(NamedTuple):
     value: str | None = None
 
 
-class HeaderError(NamedTuple):
-    """One error or warning about a header."""
+class HeaderProblem(NamedTuple):
+    """Error or warning about a header."""
 
     code: str
     message: str
@@ -86,23 +86,23 @@ class HeaderError(NamedTuple):
 
 
 CellStep: TypeAlias = tuple[int, str, FastParser, str, tuple[str, ...], str | None]
-"""How to parse one cell: index, JSON name, parser, stored field, further stored fields, and the value of an empty cell.
+"""Parsing step of a cell: index, JSON name, parser, stored field, further stored fields, and value of an empty cell.
 
 The last item is None (no value), "" (an empty list), or the JSON name of the field whose value is copied.
 """
 
 
-def header_errors(resource: ResourceType, header: Sequence[str]) -> Iterator[HeaderError]:
+def header_problems(resource: ResourceType, header: Sequence[str]) -> Iterator[HeaderProblem]:
     """Yield the errors and warnings about the header of a file.
 
     Every column of the standard is required, see the table of columns in CSV Tables 1.1.
     """
     if len(header) > MAX_COLUMNS:
-        message = f"{len(header)} columns; the limit is {MAX_COLUMNS}"
-        yield HeaderError("too_many_columns", message, "Remove the columns that are not OneRoster.")
+        message = f"the header has {len(header)} columns; at most {MAX_COLUMNS} are allowed"
+        yield HeaderProblem("too_many_columns", message, "Remove the columns that the standard does not list.")
         return
     if any("\0" in name or _has_undecoded_bytes(name) for name in header):
-        yield HeaderError("bad_text", "the header contains NULs or bytes that are not UTF-8", "Export as UTF-8.")
+        yield HeaderProblem("bad_text", "the header contains NULs or bytes that are not UTF-8", "Export as UTF-8.")
         return
     names = standard_names(resource, header)
     standard_columns = [column.header for column in resource.columns]
@@ -110,12 +110,12 @@ def header_errors(resource: ResourceType, header: Sequence[str]) -> Iterator[Hea
     for name in standard_columns:
         if name not in names:
             hint = "Add it: every column of the standard is required, even if it is empty."
-            yield HeaderError("missing_column", f"the column {name} is missing", hint, name)
+            yield HeaderProblem("missing_column", f"the column {name} is missing", hint, name)
     for name in sorted(name for name in used_names if names.count(name) > 1):
-        yield HeaderError("repeated_column", "the column occurs twice", "Remove one of them.", name)
+        yield HeaderProblem("repeated_column", "the column occurs twice", "Remove one of them.", name)
     for name in dict.fromkeys(names):
         if name not in used_names:
-            yield HeaderError("unknown_column", "not a column of the standard", "It was ignored.", name, True)
+            yield HeaderProblem("unknown_column", "not a column of the standard", "It was ignored.", name, True)
 
 
 def _is_metadata(name: str) -> bool:
@@ -137,8 +137,9 @@ def standard_names(resource: ResourceType, header: Sequence[str]) -> list[str]:
 class RowParser:
     """Parser of the rows of one file.
 
-    `map_roles` maps unknown roles of enrollments to `teacher`, not primary (docs/conformance, A-10). Rows of a
-    `delta` file must have status and dateLastModified; a row that deletes needs no other value than its sourcedId.
+    `map_roles` maps unknown roles of enrollments to `teacher`, not primary (docs/conformance.md, A-10). Rows of a
+    `delta` file must have status and dateLastModified. A row that deletes a record must have its sourcedId too, but
+    no other value.
     """
 
     resource: ResourceType
@@ -158,8 +159,8 @@ class RowParser:
         self._steps = [self._cell_step(column) for column in own_columns if column.field is not None]
         required = [self._index[column.header] for column in self.resource.columns if self._is_required(column)]
         self._required_indexes = frozenset(required)
-        self._has_conditional_fields = any(element.unless for element in self.resource.fields.values())
-        # The first index is given twice because itemgetter with one index returns no tuple.
+        self._has_conditional_fields = any(element.optional_if for element in self.resource.fields.values())
+        # The first index is repeated because itemgetter with one index returns no tuple.
         self._required_cells = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*required, required[0]))
         self._metadata = [
             (index, name[len(METADATA_PREFIX) :]) for name, index in self._index.items() if _is_metadata(name)
@@ -167,17 +168,17 @@ class RowParser:
         self._base_cells = itemgetter(*(self._index[name] for name in BASE_COLUMNS))
 
     def parse(self, row: list[str]) -> ParsedRow:
-        """Return the record of a row. Raises InvalidRowError or ValidationError; see `errors_in` for the details."""
+        """Return the record of a row. Raises InvalidRowError or ValidationError; see `problems_in` for the details."""
         if self.delta and self._deletes(row):
             return self._parse_deletion(row)
         if self.map_roles:
-            row = self._with_known_role(row)
+            row = self._map_unknown_role(row)
         if len(row) != len(self._names) or "" in self._required_cells(row) or "\0" in "".join(row):
             raise InvalidRowError
         key, status, date = self._base_cells(row)
         if len(key) > MAX_GUID_LENGTH:
             raise InvalidRowError
-        status = self._parse_state(status, date) if status or date else words.ACTIVE
+        status = self._parse_state(status, date) if status or date else vocabularies.ACTIVE
         body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": NO_TIMESTAMP}
         values: dict[str, Value] = {"status": status}
         self._parse_cells(row, body, values)
@@ -208,18 +209,20 @@ class RowParser:
             values.update((METADATA_PREFIX + name, (fold(cell),)) for name, cell in metadata.items())
 
     def _is_required(self, column: Column) -> bool:
-        return (self.delta and column.name in STATE_COLUMNS) or (column.field is not None and column.field.in_csv)
+        return (self.delta and column.name in STATE_COLUMNS) or (
+            column.field is not None and column.field.required_in_csv
+        )
 
     def _deletes(self, row: list[str]) -> bool:
         index = self._index["status"]
-        return index < len(row) and row[index] in words.DELETED
+        return index < len(row) and row[index] in vocabularies.DELETED
 
     def _parse_deletion(self, row: list[str]) -> ParsedRow:
         key, _, date = self._base_cells(row) if len(row) == len(self._names) else ("", "", "")
         if not (key and date) or len(key) > MAX_GUID_LENGTH or "\0" in key:
             raise InvalidRowError
         self._base_value("dateLastModified", date)
-        return ParsedRow(key, {}, {"status": words.TO_BE_DELETED}, b"")
+        return ParsedRow(key, {}, {"status": vocabularies.TO_BE_DELETED}, b"")
 
     def key(self, row: list[str]) -> str:
         """Return the sourcedId of a row that may be invalid; empty if it has none."""
@@ -230,7 +233,7 @@ class RowParser:
         self.rows_with_state += 1
         if date:
             self._base_value("dateLastModified", date)
-        return str(self._base_value("status", status)) if status else words.ACTIVE
+        return str(self._base_value("status", status)) if status else vocabularies.ACTIVE
 
     def _base_value(self, name: str, cell: str) -> JSON:
         element = self._columns[name].field
@@ -242,12 +245,12 @@ class RowParser:
         assert element is not None
         parse = element.fast_parser()
         if isinstance(element, TextListField) and element.expected:
-            parse = self._collecting_local_codes(column.header, element, parse)
-        default = "" if element.always else element.fallback or None
+            parse = self._collect_local_codes(column.header, element, parse)
+        default = "" if element.always_present else element.fallback or None
         path, *more_paths = (stored_field.path for stored_field in element.storage_fields(column.name))
         return self._index[column.header], column.name, parse, path, tuple(more_paths), default
 
-    def _collecting_local_codes(self, header: str, element: TextListField, parse: FastParser) -> FastParser:
+    def _collect_local_codes(self, header: str, element: TextListField, parse: FastParser) -> FastParser:
         checked: set[str] = set()
 
         def parse_and_collect(cell: str) -> tuple[JSON, tuple[Value, ...]]:
@@ -259,53 +262,53 @@ class RowParser:
 
         return parse_and_collect
 
-    def _with_known_role(self, row: list[str]) -> list[str]:
+    def _map_unknown_role(self, row: list[str]) -> list[str]:
         index = self._index["role"]
-        if len(row) == len(self._names) and row[index] and row[index] not in words.ENROLLMENT_ROLES:
+        if len(row) == len(self._names) and row[index] and row[index] not in vocabularies.ENROLLMENT_ROLES:
             row = list(row)
             row[index], row[self._index["primary"]] = "teacher", "false"
         return row
 
-    def errors_in(self, row: list[str]) -> Iterator[CellError]:
+    def problems_in(self, row: list[str]) -> Iterator[CellProblem]:
         """Yield the errors of a row, cell by cell; nothing for a valid row."""
         if len(row) != len(self._names):
             message = f"the row has {len(row)} cells, the header {len(self._names)}"
-            yield CellError("bad_row", message, "Quote cells that contain commas, quotes or line breaks.")
+            yield CellProblem("bad_row", message, "Quote cells that contain commas, quotes or line breaks.")
             return
         deletes = self.delta and self._deletes(row)
         for name, cell in zip(self._names, row, strict=True):
             if not deletes or name in BASE_COLUMNS:
-                yield from self._cell_errors(name, cell)
+                yield from self._cell_problems(name, cell)
         if not deletes and self._has_conditional_fields:
-            yield from self._conditional_errors(row)
+            yield from self._conditional_problems(row)
 
-    def _conditional_errors(self, row: list[str]) -> Iterator[CellError]:
+    def _conditional_problems(self, row: list[str]) -> Iterator[CellProblem]:
         cells = {column.name: row[self._index[column.header]] for column in self.resource.columns}
         if name := self.resource.missing_required({name: cell for name, cell in cells.items() if cell}):
-            other_name, value = cast(tuple[str, str], self.resource.fields[name].unless)
+            other_name, value = cast(tuple[str, str], self.resource.fields[name].optional_if)
             message = f"a value is required unless {other_name} is {value}"
-            yield CellError("missing_value", message, "Fill the cell.", name, "")
+            yield CellProblem("missing_value", message, "Fill the cell.", name, "")
 
-    def _cell_errors(self, name: str, cell: str) -> Iterator[CellError]:
+    def _cell_problems(self, name: str, cell: str) -> Iterator[CellProblem]:
         column = self._columns.get(name)
         element = column.field if column else None
         printed_value = None if name in self.resource.ignored else cell
         if "\0" in cell or _has_undecoded_bytes(cell):
             message = "the cell contains a NUL or bytes that are not UTF-8"
-            yield CellError("bad_text", message, "Export the file as UTF-8.", name, printed_value)
+            yield CellProblem("bad_text", message, "Export the file as UTF-8.", name, printed_value)
         elif column is None or element is None:
             return
         elif not cell and self._is_required(column):
-            yield CellError("missing_value", "a value is required", "Fill the cell.", name, "")
+            yield CellProblem("missing_value", "a value is required", "Fill the cell.", name, "")
         elif cell:
             try:
                 is_empty = element.from_cell(cell) in ([], "")
             except ValidationError as error:
                 message = "; ".join(map(str, error.messages))
-                yield CellError("bad_value", message, _value_hint(element), name, printed_value)
+                yield CellProblem("bad_value", message, _value_hint(element), name, printed_value)
             else:
-                if is_empty and element.in_csv:
-                    yield CellError("missing_value", "a value is required", "Fill the cell.", name, cell)
+                if is_empty and element.required_in_csv:
+                    yield CellProblem("missing_value", "a value is required", "Fill the cell.", name, cell)
 
 
 def _set_default(name: str, default: str | None, body: dict[str, JSON], values: dict[str, Value]) -> None:

@@ -1,4 +1,4 @@
-"""Base class of all field types: a marshmallow field that also knows its CSV cells and comparison keys.
+"""Base class of all field types: a marshmallow field that also converts CSV cells and returns comparison keys.
 
 A field is declared once, in a Schema of `schemas`. It serves three bindings: JSON (`_deserialize` of marshmallow), CSV
 (`from_cell`, `to_cell`) and storage (`storage_fields`, `comparison_keys`).
@@ -21,47 +21,47 @@ __all__ = [
     "FastParser",
     "FilterPath",
     "OneRosterField",
-    "Typing",
+    "ValueType",
     "fold",
     "plain_text",
     "printable",
 ]
 
 JSON: TypeAlias = Any
-"""A JSON value as a Python object."""
+"""JSON value as a Python object."""
 
-Typing: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "flag", "year"]
+ValueType: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "flag", "year"]
 
 FastParser: TypeAlias = Callable[[str], tuple[JSON, tuple[Value, ...]]]
 """Function from a CSV cell to the value for the JSON encoder (None: an empty list) and its comparison keys."""
 
 CACHE_SIZE = 65_536
-"""Parsed cells that are cached per column. A larger cache costs more memory than it saves time."""
+"""Maximum number of parsed cells that are cached per column. A larger cache uses more memory and is hardly faster."""
 
 fold = str.casefold
 
 
 @dataclass(frozen=True, slots=True)
 class FilterPath:
-    """A path that clients can filter and sort by, and the stored field for it.
+    """Path that clients can filter and sort by, and the stored field for it.
 
     `ordered_by` is the field for `<` and `>`, `text` the field for `~`, if they differ from `field`.
     """
 
     name: str
     field: str
-    typing: Typing = "text"
-    many: bool = False
+    value_type: ValueType = "text"
+    multi_valued: bool = False
     ordered_by: str = ""
     text: str = ""
 
 
 class OneRosterField(fields.Field[JSON]):
-    """One field of a resource type.
+    """Field of a resource type.
 
-    `column` is the CSV header (None: not in CSV). With `in_csv` every CSV row must have a value. With `always` an empty
-    list is sent. `fallback` names the field whose value is used if this one is absent. `unless` is another field and a
-    value of it: only with that value this field can be missing.
+    `column` is the CSV header (None: not in CSV). With `required_in_csv` every CSV row must have a value. With
+    `always_present` an empty list is sent. `fallback` names the field whose value replaces a missing one. `optional_if`
+    is another field and its value: the field can be missing only if the other one has that value.
     """
 
     repeats = False
@@ -71,23 +71,23 @@ class OneRosterField(fields.Field[JSON]):
         self,
         *,
         column: str | None = "",
-        in_csv: bool = False,
+        required_in_csv: bool = False,
         indexed: bool = False,
-        always: bool = False,
+        always_present: bool = False,
         fallback: str = "",
         required: bool = False,
         data_key: str | None = None,
         repeats: bool = False,
-        unless: tuple[str, str] | None = None,
+        optional_if: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(required=required, data_key=data_key)
         self.column = column
-        self.in_csv = in_csv or required
+        self.required_in_csv = required_in_csv or required
         self.indexed = indexed
-        self.always = always
+        self.always_present = always_present
         self.fallback = fallback
         self.repeats = repeats or type(self).repeats
-        self.unless = unless
+        self.optional_if = optional_if
 
     def column_name(self, name: str) -> str | None:
         """Return the CSV header of the field called `name` in JSON, or None if it is not in CSV."""

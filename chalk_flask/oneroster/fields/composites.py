@@ -46,7 +46,7 @@ def split_list(cell: str) -> list[str]:
 
 
 class TextListField(OneRosterField):
-    """A list of texts, separated by commas in CSV."""
+    """List of texts, separated by commas in CSV."""
 
     repeats = True
 
@@ -71,7 +71,7 @@ class TextListField(OneRosterField):
         return plain_text(value)
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
-        return (FilterPath(name, name, many=True),)
+        return (FilterPath(name, name, multi_valued=True),)
 
     def storage_fields(self, name: str) -> tuple[Field, ...]:
         return (Field(name, multi_valued=True, indexed=self.indexed),)
@@ -81,7 +81,7 @@ class TextListField(OneRosterField):
 
 
 class EnumListField(TextListField):
-    """A list of tokens of a closed vocabulary."""
+    """List of tokens of a closed vocabulary."""
 
     def __init__(self, vocabulary: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
@@ -103,7 +103,7 @@ def _reference(collection: str, token: str, key: str) -> orjson.Fragment:
 
 
 class RefField(GuidField):
-    """A reference (GUIDRef) to a record of `target`. `token` is its type (docs/conformance, A-20)."""
+    """Reference (GUIDRef) to a record of `target`. `token` is its type (docs/conformance.md, A-20)."""
 
     repeats = True
 
@@ -155,7 +155,10 @@ class RefField(GuidField):
 
 
 class RefListField(RefField):
-    """A list of references. Without a column it is derived: from `inverse`, a field of `target`, or from `link`."""
+    """List of references.
+
+    Without a column it is derived: from `inverse`, a field of `target`, or from the link file `link`.
+    """
 
     def __init__(self, target: str, token: str, *, inverse: str = "", link: str = "", **options: Any) -> None:
         super().__init__(target, token, **options)
@@ -184,7 +187,7 @@ class RefListField(RefField):
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         field = f"{name}.sourcedId"
-        return FilterPath(field, field, "exact", many=True), FilterPath(name, field, "exact", many=True)
+        return FilterPath(field, field, "exact", multi_valued=True), FilterPath(name, field, "exact", multi_valued=True)
 
     def storage_fields(self, name: str) -> tuple[Field, ...]:
         return (Field(f"{name}.sourcedId", multi_valued=True, indexed=True),)
@@ -217,7 +220,9 @@ class UserIdsField(OneRosterField):
         return [{part: plain_text(item.get(part)) for part in ("type", "identifier")} for item in value]
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
-        return tuple(FilterPath(f"{name}.{part}", f"{name}.{part}", many=True) for part in ("type", "identifier"))
+        return tuple(
+            FilterPath(f"{name}.{part}", f"{name}.{part}", multi_valued=True) for part in ("type", "identifier")
+        )
 
     def storage_fields(self, name: str) -> tuple[Field, ...]:
         return tuple(Field(f"{name}.{part}", multi_valued=True, indexed=True) for part in ("type", "identifier"))
@@ -227,7 +232,7 @@ class UserIdsField(OneRosterField):
 
 
 class MetadataField(OneRosterField):
-    """The extension object with any names and values. In CSV each name is a column `metadata.<name>`."""
+    """Extension object with any names and values. In CSV every name is a column `metadata.<name>`."""
 
     def __init__(self) -> None:
         super().__init__(column=None)
@@ -245,7 +250,7 @@ class MetadataField(OneRosterField):
 
 
 def flatten(prefix: str, value: JSON) -> Iterable[tuple[str, Key]]:
-    """Yield path and comparison key of each value in a metadata value. Items of a list share a path."""
+    """Yield path and comparison key of every value in a metadata value. Items of a list share a path."""
     match value:
         case dict():
             for name, member in value.items():

@@ -17,8 +17,8 @@ __all__ = [
     "MAX_GUID_LENGTH",
     "BooleanField",
     "DateField",
+    "DateOrDateTimeField",
     "DateTimeField",
-    "DayOrInstantField",
     "EnumField",
     "FastParser",
     "FilterPath",
@@ -36,7 +36,7 @@ MAX_GUID_LENGTH = 255
 
 
 class TextField(OneRosterField):
-    """Any text. An empty text counts as absent."""
+    """Text of any content. An empty text counts as absent."""
 
     def normalize(self, value: JSON) -> JSON:
         return plain_text(value)
@@ -48,7 +48,7 @@ class TextField(OneRosterField):
 
 
 class GuidField(OneRosterField):
-    """An identifier (sourcedId): compared exactly, at most 255 characters (CSV tables 1.1.1)."""
+    """Identifier (sourcedId): compared exactly, at most 255 characters (CSV tables 1.1.1)."""
 
     def normalize(self, value: JSON) -> JSON:
         if len(plain_text(value)) > MAX_GUID_LENGTH:
@@ -68,7 +68,7 @@ class GuidField(OneRosterField):
 
 
 class EnumField(OneRosterField):
-    """A token of a closed vocabulary. `former` maps tokens of OneRoster 1.0 to those of 1.1."""
+    """Token of a closed vocabulary. `former` maps tokens of OneRoster 1.0 to those of 1.1."""
 
     repeats = True
 
@@ -88,7 +88,7 @@ class EnumField(OneRosterField):
 
 
 class BooleanField(OneRosterField):
-    """A boolean: the string "true" or "false" in JSON (docs/conformance, A-02). Accepts any case and JSON booleans."""
+    """Boolean: the string "true" or "false" in JSON (docs/conformance.md, A-02). Accepts any case and JSON booleans."""
 
     repeats = True
 
@@ -103,7 +103,7 @@ class BooleanField(OneRosterField):
 
 
 class DateField(OneRosterField):
-    """A date, `YYYY-MM-DD`. The time of a date-time in JSON is dropped."""
+    """Date, `YYYY-MM-DD`. The time of a date-time in JSON is dropped."""
 
     repeats = True
 
@@ -121,13 +121,13 @@ class DateField(OneRosterField):
 
 
 class DateTimeField(OneRosterField):
-    """A date-time, stored in UTC with milliseconds. A date means its midnight (docs/conformance, A-18)."""
+    """Date-time, stored in UTC with milliseconds. A date means its midnight (docs/conformance.md, A-18)."""
 
     repeats = True
 
     def normalize(self, value: JSON) -> JSON:
         try:
-            return vocabularies.parse_instant(plain_text(value))[0]
+            return vocabularies.parse_date_time(plain_text(value))[0]
         except ValueError:
             raise ValidationError(
                 f"{printable(value)} is not a date-time written YYYY-MM-DDTHH:MM:SS.sssZ or YYYY-MM-DD"
@@ -137,15 +137,15 @@ class DateTimeField(OneRosterField):
         return (FilterPath(name, name, "datetime"),)
 
 
-class DayOrInstantField(DateTimeField):
-    """A date-time with a CSV column of dates. A midnight is written as its date (docs/conformance, A-18)."""
+class DateOrDateTimeField(DateTimeField):
+    """Date-time with a CSV column of dates. A midnight is written as its date (docs/conformance.md, A-18)."""
 
     def to_cell(self, value: JSON) -> str:
         return str(value).removesuffix("T00:00:00.000Z")
 
 
 class YearField(OneRosterField):
-    """A year, `YYYY`. Equality compares text, order compares numbers."""
+    """Year, `YYYY`. Equality compares text, order compares numbers."""
 
     repeats = True
 
@@ -166,7 +166,7 @@ class YearField(OneRosterField):
 
 
 class NumberField(OneRosterField):
-    """A finite number. Accepts numeric strings, writes JSON numbers (docs/conformance, A-19)."""
+    """Finite number. Accepts numeric strings, writes JSON numbers (docs/conformance.md, A-19)."""
 
     def normalize(self, value: JSON) -> JSON:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):

@@ -94,7 +94,7 @@ def _add_dangling(
         ids = {each for ids in referenced.values() for each in ids}
         present = set(snapshot.keys(target, And((ACTIVE_ONLY, In(KEY, tuple(ids)))))) - dangling.excluded[target]
         dangling.targets[target] |= ids - present
-        if reference is None or reference.field_type.in_csv:
+        if reference is None or reference.field_type.required_in_csv:
             dangling.excluded[resource.name] |= {key for key, ids in referenced.items() if present.isdisjoint(ids)}
 
 

@@ -83,7 +83,7 @@ def _value_check(element: OneRosterField) -> Callable[[JSON], bool]:
     """Return a function that returns True if a value is exactly as the field would write it."""
     if isinstance(element, RefListField):
         is_canonical_item = _reference_check(element)
-        can_be_empty = element.always
+        can_be_empty = element.always_present
         return lambda value: (
             isinstance(value, list) and (can_be_empty or bool(value)) and all(map(is_canonical_item, value))
         )
@@ -124,7 +124,7 @@ def _scalar_check(element: OneRosterField) -> Callable[[JSON], bool]:
     def is_canonical(value: JSON) -> bool:
         if isinstance(value, str):
             return is_canonical_text(value)
-        if value == [] and element.always:
+        if value == [] and element.always_present:
             return True
         # Compare the bytes: 87 equals 87.0, and objects are equal regardless of the order of their members.
         return value not in (None, [], {}) and orjson.dumps(element.to_json(element.normalize(value))) == orjson.dumps(

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, file_modes, manifest_errors
+from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, file_modes, manifest_problems
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejected
 
@@ -86,7 +86,7 @@ def _properties(rows: list[Row]) -> dict[str, _Property]:
 
 def _property_problems(properties: dict[str, _Property], data_files: list[str]) -> Iterator[ImportProblem]:
     values = {name: entry.value for name, entry in properties.items()}
-    for error in manifest_errors(values, data_files):
+    for error in manifest_problems(values, data_files):
         if error.is_warning:
             yield ImportProblem(error.code, error.message, error.hint, file=MANIFEST, is_warning=True)
         else:

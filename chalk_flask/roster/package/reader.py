@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from marshmallow import ValidationError
 
 from backends import KEY, Snapshot
-from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow, RowParser, header_errors, standard_names
+from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow, RowParser, header_problems, standard_names
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
@@ -156,18 +156,18 @@ def _header_problems(resource: ResourceType, header: list[str] | None) -> Iterat
         hint = "Write the header row, or declare the file as absent in manifest.csv."
         yield ImportProblem("empty_file", "the file is empty", hint, file)
         return
-    for error in header_errors(resource, header):
+    for error in header_problems(resource, header):
         row = None if error.is_warning else 1
         yield ImportProblem(error.code, error.message, error.hint, file, row, error.column, is_warning=error.is_warning)
 
 
 def _row_errors(resource: ResourceType, parser: RowParser, number: int, row: list[str]) -> Iterator[ImportProblem]:
     error = None
-    for error in parser.errors_in(row):
+    for error in parser.problems_in(row):
         file = f"{resource.name}.csv"
         yield ImportProblem(error.code, error.message, error.hint, file, number, error.column, error.value)
     if error is None:
-        raise AssertionError(f"row {number} of {resource.name} is invalid, but RowParser.errors_in yields nothing")
+        raise AssertionError(f"row {number} of {resource.name} is invalid, but RowParser.problems_in yields nothing")
 
 
 def _repeated_id(resource: ResourceType, row: int, key: str) -> ImportProblem:

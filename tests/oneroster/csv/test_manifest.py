@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalk_flask.oneroster.csv.manifest import file_modes, manifest_errors, manifest_rows
+from chalk_flask.oneroster.csv.manifest import file_modes, manifest_problems, manifest_rows
 from chalk_flask.oneroster.schemas import FILES
 
 PROPERTIES = {"manifest.version": "1.0", "oneroster.version": "1.1"} | dict.fromkeys(
@@ -17,7 +17,8 @@ def errors(changes: dict[str, str | None], missing_file: str = "") -> list[tuple
     properties = {name: value for name, value in (PROPERTIES | changes).items() if value is not None}
     data_files = [name for name in FILES if name != missing_file]
     return [
-        (error.code, error.property, error.value, error.is_warning) for error in manifest_errors(properties, data_files)
+        (error.code, error.property, error.value, error.is_warning)
+        for error in manifest_problems(properties, data_files)
     ]
 
 
@@ -64,7 +65,7 @@ def test_modes_default_to_absent() -> None:
 
 def test_written_manifest_is_valid_and_in_order_of_the_standard() -> None:
     properties = dict(manifest_rows("bulk", {"users", "orgs"}, "Chalk Flask"))
-    assert list(manifest_errors(properties, ["users", "orgs"])) == []
+    assert list(manifest_problems(properties, ["users", "orgs"])) == []
     names = [name.removeprefix("file.") for name in properties if name.startswith("file.")]
     assert names[:6] == ["academicSessions", "categories", "classes", "classResources", "courses", "courseResources"]
     assert {name for name, mode in file_modes(properties).items() if mode == "bulk"} == {"users", "orgs"}

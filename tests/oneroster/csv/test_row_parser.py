@@ -9,7 +9,8 @@ import orjson
 import pytest
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.csv.row_parser import CellError, InvalidRowError, RowParser, header_errors
+from chalk_flask.oneroster.csv import row_parser
+from chalk_flask.oneroster.csv.row_parser import CellProblem, InvalidRowError, RowParser
 from chalk_flask.oneroster.fields.composites import EnumListField, RefListField
 from chalk_flask.oneroster.fields.scalars import BooleanField, EnumField, GuidField
 from chalk_flask.oneroster.schemas import FILES
@@ -35,11 +36,11 @@ def body_of(name: str, **cells: str) -> dict[str, Any]:
     return body
 
 
-def errors_of(parser: RowParser, row: list[str]) -> list[CellError]:
+def errors_of(parser: RowParser, row: list[str]) -> list[CellProblem]:
     """Return the errors of an invalid row, and assert that the fast path rejects it too."""
     with pytest.raises((InvalidRowError, ValidationError)):
         parser.parse(row)
-    return list(parser.errors_in(row))
+    return list(parser.problems_in(row))
 
 
 class InvalidCell(NamedTuple):
@@ -62,7 +63,7 @@ def invalid_cells_of_each_column() -> Iterator[InvalidCell]:
                 yield InvalidCell(name, header, "yes")
             if isinstance(element, GuidField):
                 yield InvalidCell(name, header, "x" * 256)
-            if element is not None and element.in_csv:
+            if element is not None and element.required_in_csv:
                 yield InvalidCell(name, header, "", "missing_value")
                 if isinstance(element, RefListField):
                     yield InvalidCell(name, header, " , ,", "missing_value")
@@ -145,7 +146,7 @@ def test_delta_row_that_deletes_needs_no_other_cells(status: str) -> None:
     parsed = parser.parse(row)
     assert (parsed.key, parsed.body, parsed.encoded) == ("pupil-1", {}, b"")
     assert parsed.values == {"status": "tobedeleted"}
-    assert list(parser.errors_in(row)) == []
+    assert list(parser.problems_in(row)) == []
 
 
 @pytest.mark.parametrize("count", [-1, 1])
@@ -242,7 +243,7 @@ def test_key_is_found_in_invalid_rows() -> None:
 
 def header_problems(name: str, header: list[str]) -> list[tuple[str, str | None, bool]]:
     """Return code, column and severity of the errors of a header."""
-    return [(error.code, error.column, error.is_warning) for error in header_errors(FILES[name], header)]
+    return [(error.code, error.column, error.is_warning) for error in row_parser.header_problems(FILES[name], header)]
 
 
 CATEGORIES = HEADERS["categories"]
