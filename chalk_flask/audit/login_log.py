@@ -55,11 +55,11 @@ class LoginLog:
         self._stored: dict[_Login, float] = {}
         self._writer = BatchWriter("login log", self._write_due, delay=interval, flush_at_exit=True)
 
-    def succeeded(self, tenant: str, client: str) -> None:
+    def record_success(self, tenant: str, client: str) -> None:
         """Count a login of a client that received a token."""
         self._count(_Login(tenant, "login.succeeded", client, None))
 
-    def failed(self, tenant: str | None, client: str | None, address: str) -> None:
+    def record_failure(self, tenant: str | None, client: str | None, address: str) -> None:
         """Count a failed login from an address. Pass None for tenant and client if the client is unknown.
 
         Never pass an unknown client id: it may be a secret that was sent in the wrong place.

@@ -11,26 +11,27 @@ from backends import CONTROL, Backend
 from chalk_flask.audit.access_log import read_entries
 from chalk_flask.audit.events import read_events
 
-__all__ = ["timeline"]
+__all__ = ["read_timeline"]
 
 
-def timeline(
-    store: Backend | None, access_log: Path, tenants: Iterable[str], since: str = "", only: str | None = None
+def read_timeline(
+    store: Backend | None, access_log: Path, tenants: Iterable[str], since: str = "", tenant: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield the audit events of these tenants and of CONTROL and the access log's entries, oldest first.
 
-    Each has the members `time`, `tenant` and `event`; the event of an access log entry is `read`. `access_log` is the
-    folder of the access log, `since` the earliest time (as `times.format_precise_timestamp` returns it), `only` the
-    tenant to which the output is restricted. Without a store there is only the access log. Memory use is constant.
-    Raises StorageError and OSError.
+    Every entry has the members `time`, `tenant` and `event`; the event of an access log entry is `read`.
+
+    `access_log` is the folder of the access log. `since` is the earliest time, as `times.format_precise_timestamp`
+    returns it. `tenant` restricts the output to one tenant. Without a store there is only the access log. Memory use is
+    constant. Raises StorageError and OSError.
     """
     sources = [read_entries(access_log, since)]
     if store is not None:
         sources += [read_events(store, name, since) for name in sorted({CONTROL, *tenants})]
-    filtered = [_of_tenant(entries, only) for entries in sources]
+    filtered = [_select_tenant(entries, tenant) for entries in sources]
     return heapq.merge(*filtered, key=lambda entry: str(entry["time"]))
 
 
-def _of_tenant(entries: Iterator[dict[str, Any]], tenant: str | None) -> Iterator[dict[str, Any]]:
-    # An entry without a tenant (lines that were dropped) concerns every tenant.
-    return (each for each in entries if tenant is None or each.get("tenant", tenant) == tenant)
+def _select_tenant(entries: Iterator[dict[str, Any]], tenant: str | None) -> Iterator[dict[str, Any]]:
+    # The entry that counts dropped lines has no tenant. It concerns every tenant.
+    return (entry for entry in entries if tenant is None or entry.get("tenant", tenant) == tenant)

@@ -110,9 +110,9 @@ def _org_condition(subscription: Subscription, collection: str) -> Where | None:
         return None
     if collection == "enrollments":
         # Only the enrollment's own school counts, because the same run may delete its user or class. The double
-        # negation makes SQLite test the few candidates: see AccessPolicy.rows_hinted.
+        # negation makes SQLite test the few candidates: see AccessPolicy.rows_as_filter.
         return Not(Or((Not(In("school.sourcedId", tuple(sorted(subscription.orgs)))),)))
-    return policy_for_restrictions(AccessRestrictions(orgs=subscription.orgs)).rows_hinted(collection)
+    return policy_for_restrictions(AccessRestrictions(orgs=subscription.orgs)).rows_as_filter(collection)
 
 
 def _excluded_fields(subscription: Subscription, entity: str) -> frozenset[str]:

@@ -147,7 +147,7 @@ class AccessPolicy:
         for name, rule in ROW_RULES.items():
             self._rows[name] = MATCH_NONE if name in restrictions.denied else rule.condition(restrictions)
             self._resource_types[name] = self._redacted_type(RESOURCES[name])
-        self._rows_hinted = {
+        self._rows_as_filter = {
             name: where if where in (MATCH_ALL, MATCH_NONE) else Not(Or((Not(where),)))
             for name, where in self._rows.items()
         }
@@ -162,20 +162,20 @@ class AccessPolicy:
         """Return the condition that the visible records of a collection match."""
         return self._rows[collection]
 
-    def rows_hinted(self, collection: str) -> Where:
+    def rows_as_filter(self, collection: str) -> Where:
         """Return the condition of `rows` in a form that is fast when another condition finds few records.
 
         The double negation makes SQLite test these few records instead of joining them with all visible rows: 20 ms
         instead of 1.6 seconds for 100 keys among 50,000 rows.
         """
-        return self._rows_hinted[collection]
+        return self._rows_as_filter[collection]
 
     def restrict(self, condition: Where, collection: str, *, is_selective: bool = False) -> Where:
         """Return the condition of a read, narrowed to the visible records of the collection.
 
         `is_selective` states that the condition itself selects few records. The visible rows are then only a filter.
         """
-        return and_(condition, self.rows_hinted(collection) if is_selective else self.rows(collection))
+        return and_(condition, self.rows_as_filter(collection) if is_selective else self.rows(collection))
 
     def resource_type(self, name: str) -> ResourceType:
         """Return the resource type without its redacted fields."""
@@ -190,7 +190,8 @@ class AccessPolicy:
         match where:
             case In(path, Subquery(collection, of, inner)):
                 return In(
-                    path, Subquery(collection, of, and_(self.restrict_subqueries(inner), self.rows_hinted(collection)))
+                    path,
+                    Subquery(collection, of, and_(self.restrict_subqueries(inner), self.rows_as_filter(collection))),
                 )
             case Not(term):
                 return Not(self.restrict_subqueries(term))

@@ -17,8 +17,8 @@ __all__ = [
     "ROSTER_CORE",
     "SATISFIED_BY",
     "UnknownScopeError",
+    "includes_scope",
     "parse_scopes",
-    "scope_satisfied",
     "sort_scopes",
 ]
 
@@ -50,7 +50,7 @@ class UnknownScopeError(ValueError):
     """Unknown scope; the message quotes it and lists the scopes."""
 
 
-def scope_satisfied(granted: frozenset[str], required: str) -> bool:
+def includes_scope(granted: frozenset[str], required: str) -> bool:
     """Return True if the granted scopes include the required one."""
     return not granted.isdisjoint(SATISFIED_BY[required])
 

@@ -1,8 +1,8 @@
 """Dispatcher that runs short requests one after the other, and long ones in parallel.
 
-The SQLite driver releases the interpreter's lock around every step of a statement. 16 threads that work on requests of
-0.3 ms at once therefore spend most of their time passing the lock on, and a read then takes 1 ms. So a request waits
-for the one before it, but only briefly: that one may stream to a slow client or sort a large collection.
+The SQLite driver releases the interpreter's lock around every step of a statement. If sixteen threads work on requests
+of 0.3 ms at once, they spend most of their time passing that lock on. A read then takes 1 ms. So a request waits until
+the request before it ends, but only briefly: a long request may stream to a slow client or sort a large collection.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SHORT_REQUEST_SECONDS = 0.01
 class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
     """Dispatcher of waitress that wakes a thread only if no other thread works on a short request.
 
-    A thread that finishes takes the next request at once. While `waiting`, the server calls `relieve` at least every
-    SHORT_REQUEST_SECONDS; it wakes another thread if all active requests have become long.
+    A thread that finishes takes the next request at once. While requests are queued, the server must call
+    `wake_if_all_long` at least every SHORT_REQUEST_SECONDS.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
         self._idle: list[tuple[int, threading.Lock]] = []
 
     @property
-    def waiting(self) -> bool:
+    def has_queued_requests(self) -> bool:
         """True if requests are queued."""
         return bool(self.queue)
 
@@ -44,7 +44,7 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
             self.queue.append(task)
             self._wake()
 
-    def relieve(self) -> None:
+    def wake_if_all_long(self) -> None:
         """Wake a thread if requests are queued and all active requests are long."""
         with self.lock:
             self._wake()

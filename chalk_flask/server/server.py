@@ -160,13 +160,13 @@ def _signals(sockets: dict[int, Any]) -> Iterator[list[int]]:
 
 def _run_once(sockets: dict[int, Any], dispatcher: ShortRequestFirstDispatcher, timeout: float = 1) -> None:
     wasyncore.loop(
-        timeout=min(timeout, SHORT_REQUEST_SECONDS) if dispatcher.waiting else timeout,
+        timeout=min(timeout, SHORT_REQUEST_SECONDS) if dispatcher.has_queued_requests else timeout,
         use_poll=True,
         map=sockets,
         count=1,
     )
-    if dispatcher.waiting:
-        dispatcher.relieve()
+    if dispatcher.has_queued_requests:
+        dispatcher.wake_if_all_long()
 
 
 def _close_stalled(sockets: dict[int, Any], seconds: float) -> None:

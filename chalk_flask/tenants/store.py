@@ -86,7 +86,7 @@ class TenantStore:
         with self._store.read(CONTROL) as control:
             return require_tenant(control, name)
 
-    def show(self, name: str) -> TenantSummary:
+    def summarize(self, name: str) -> TenantSummary:
         """Return the tenant and the numbers of its records and credentials. Raises TenantError for an unknown name."""
         with self._store.read(CONTROL) as control:
             tenant = require_tenant(control, name)

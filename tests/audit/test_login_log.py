@@ -24,13 +24,13 @@ def test_logins_are_stored_once_and_then_counted_for_a_minute(store: Backend) ->
     clock = FakeClock(0.0)
     log = LoginLog(store, find_audit_tenant, interval=3600, now=clock.time)
     for _ in range(3):
-        log.succeeded("default", "c-1")
-    log.failed("default", "c-1", ADDRESS)
+        log.record_success("default", "c-1")
+    log.record_failure("default", "c-1", ADDRESS)
     log._write_due()
     assert logins_of(store) == [("login.succeeded", "c-1", None, 3), ("login.failed", "c-1", ADDRESS, 1)]
     for seconds in (10.0, 59.0):
         clock.set(seconds)
-        log.failed("default", "c-1", ADDRESS)
+        log.record_failure("default", "c-1", ADDRESS)
         log._write_due()
     assert len(logins_of(store)) == 2
     clock.set(61.0)
@@ -41,7 +41,7 @@ def test_logins_are_stored_once_and_then_counted_for_a_minute(store: Backend) ->
 
 def test_close_stores_what_is_pending(store: Backend) -> None:
     log = LoginLog(store, find_audit_tenant, interval=3600)
-    log.failed("default", "c-1", ADDRESS)
+    log.record_failure("default", "c-1", ADDRESS)
     log.close()
     log.close()
     assert logins_of(store) == [("login.failed", "c-1", ADDRESS, 1)]
@@ -49,7 +49,7 @@ def test_close_stores_what_is_pending(store: Backend) -> None:
 
 def test_logins_are_stored_in_the_background(store: Backend) -> None:
     log = LoginLog(store, find_audit_tenant, interval=0.01)
-    log.succeeded("default", "c-1")
+    log.record_success("default", "c-1")
     deadline = time.monotonic() + 10
     while not logins_of(store) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -59,7 +59,7 @@ def test_logins_are_stored_in_the_background(store: Backend) -> None:
 
 def test_login_of_an_unknown_client_is_stored_without_its_id(store: Backend) -> None:
     log = LoginLog(store, find_audit_tenant, interval=3600)
-    log.failed(None, None, ADDRESS)
+    log.record_failure(None, None, ADDRESS)
     log.close()
     assert logins_of(store, CONTROL) == [("login.failed", None, ADDRESS, 1)]
 
@@ -70,7 +70,7 @@ def test_logins_from_many_addresses_make_a_bounded_number_of_events(store: Backe
     for second in range(50):
         clock.set(second)
         for number in range(20):
-            log.failed(None, None, f"192.0.{second}.{number}")
+            log.record_failure(None, None, f"192.0.{second}.{number}")
         log._write_due()
     log.close()
     events = logins_of(store, CONTROL)
@@ -83,7 +83,7 @@ def test_logins_wait_for_a_locked_store(lockable_store: LockableStore) -> None:
     log = LoginLog(lockable_store, find_audit_tenant, interval=3600)
     lockable_store.is_locked = True
     for _ in range(5):
-        log.failed("default", "c-1", ADDRESS)
+        log.record_failure("default", "c-1", ADDRESS)
     assert log._write_due() == 3600
     lockable_store.is_locked = False
     log.close()

@@ -9,7 +9,7 @@ from backends import Backend
 from chalk_flask.audit.access_log import AccessLog
 from chalk_flask.audit.events import record_event
 from chalk_flask.audit.log import AuditLog
-from chalk_flask.audit.timeline import timeline
+from chalk_flask.audit.timeline import read_timeline
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.tenants.store import TenantStore, find_audit_tenant
 
@@ -25,9 +25,9 @@ def test_timeline_merges_events_and_access_log_by_time(store: Backend, tmp_path:
     with store.write("default") as transaction:
         for hours in (0, 2):
             record_event(transaction, "default", "gradebook.put", MORNING + timedelta(hours=hours), hours=hours)
-    assert [each["hours"] for each in timeline(store, tmp_path, ["default"])] == [0, 1, 2, 3]
-    assert [each["hours"] for each in timeline(None, tmp_path, [])] == [1, 3]
-    assert [each["hours"] for each in timeline(store, tmp_path, ["default"], "2031-05-02T10")] == [2, 3]
+    assert [each["hours"] for each in read_timeline(store, tmp_path, ["default"])] == [0, 1, 2, 3]
+    assert [each["hours"] for each in read_timeline(None, tmp_path, [])] == [1, 3]
+    assert [each["hours"] for each in read_timeline(store, tmp_path, ["default"], "2031-05-02T10")] == [2, 3]
 
 
 def test_timeline_of_a_deleted_tenant_survives_it(store: Backend, tmp_path: Path) -> None:
@@ -35,14 +35,14 @@ def test_timeline_of_a_deleted_tenant_survives_it(store: Backend, tmp_path: Path
     tenants.create("north")
     TokenStore(store).create("a test", [], "north")
     tenants.update("north", demographics=True)
-    assert [each["event"] for each in timeline(store, tmp_path, ["north"], only="north")] == [
+    assert [each["event"] for each in read_timeline(store, tmp_path, ["north"], tenant="north")] == [
         "tenant.created",
         "token.created",
         "tenant.changed",
     ]
     tenants.delete("north")
     AuditLog(store, find_audit_tenant).record("north", "token.revoked", id="5f0c")
-    assert [each["event"] for each in timeline(store, tmp_path, ["north"], only="north")] == [
+    assert [each["event"] for each in read_timeline(store, tmp_path, ["north"], tenant="north")] == [
         "tenant.created",
         "tenant.changed",
         "tenant.deleted",
@@ -55,11 +55,11 @@ def test_timeline_of_one_tenant_has_no_events_of_others(store: Backend, tmp_path
     TenantStore(store).create("north")
     for tenant in ("north", "default", "north"):
         AuditLog(store, find_audit_tenant).record(tenant, "import.committed", rows=1)
-    events = [(each["tenant"], each["event"]) for each in timeline(store, tmp_path, ["default", "north"])]
+    events = [(each["tenant"], each["event"]) for each in read_timeline(store, tmp_path, ["default", "north"])]
     assert events == [
         ("north", "tenant.created"),
         ("north", "import.committed"),
         ("default", "import.committed"),
         ("north", "import.committed"),
     ]
-    assert [each["tenant"] for each in timeline(store, tmp_path, ["north"], only="north")] == ["north"] * 3
+    assert [each["tenant"] for each in read_timeline(store, tmp_path, ["north"], tenant="north")] == ["north"] * 3

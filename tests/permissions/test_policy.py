@@ -74,7 +74,7 @@ def test_rows_are_those_that_the_restrictions_allow(
 ) -> None:
     policy = policy_for_restrictions(AccessRestrictions.parse(**restrictions))
     assert keys(snapshot, collection, policy.rows(collection)) == visible
-    assert keys(snapshot, collection, policy.rows_hinted(collection)) == visible
+    assert keys(snapshot, collection, policy.rows_as_filter(collection)) == visible
     selective = policy.restrict(MATCH_ALL, collection, is_selective=True)
     assert keys(snapshot, collection, policy.restrict(MATCH_ALL, collection)) == visible
     assert keys(snapshot, collection, selective) == visible
@@ -88,7 +88,7 @@ def test_empty_restriction_allows_nothing(snapshot: Snapshot) -> None:
 def test_denied_collection_is_matched_by_nothing() -> None:
     policy = policy_for_restrictions(AccessRestrictions.parse(denied=["results"]))
     assert policy.rows("results") is MATCH_NONE
-    assert policy.rows_hinted("results") is MATCH_NONE
+    assert policy.rows_as_filter("results") is MATCH_NONE
 
 
 def test_resource_type_has_no_redacted_fields_and_paths() -> None:

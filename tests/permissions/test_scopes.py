@@ -15,30 +15,30 @@ from chalk_flask.permissions.scopes import (
     ROSTER,
     ROSTER_CORE,
     UnknownScopeError,
+    includes_scope,
     parse_scopes,
-    scope_satisfied,
 )
 
 
 @pytest.mark.parametrize("scope", ALL)
 def test_each_scope_satisfies_itself(scope: str) -> None:
-    assert scope_satisfied(frozenset({scope}), scope)
-    assert not scope_satisfied(frozenset(), scope)
+    assert includes_scope(frozenset({scope}), scope)
+    assert not includes_scope(frozenset(), scope)
 
 
 def test_roster_scope_includes_roster_core_only_in_that_direction() -> None:
-    assert scope_satisfied(frozenset({ROSTER}), ROSTER_CORE)
-    assert not scope_satisfied(frozenset({ROSTER_CORE}), ROSTER)
+    assert includes_scope(frozenset({ROSTER}), ROSTER_CORE)
+    assert not includes_scope(frozenset({ROSTER_CORE}), ROSTER)
 
 
 def test_demographics_require_their_own_scope() -> None:
-    assert not scope_satisfied(frozenset(ALL) - {DEMOGRAPHICS}, DEMOGRAPHICS)
-    assert scope_satisfied(frozenset(ALL), DEMOGRAPHICS)
+    assert not includes_scope(frozenset(ALL) - {DEMOGRAPHICS}, DEMOGRAPHICS)
+    assert includes_scope(frozenset(ALL), DEMOGRAPHICS)
 
 
 def test_gradebook_write_scopes_include_no_reads() -> None:
     granted = frozenset({GRADEBOOK_WRITE, GRADEBOOK_DELETE})
-    assert not any(scope_satisfied(granted, scope) for scope in (ROSTER_CORE, ROSTER, RESOURCE, GRADEBOOK))
+    assert not any(includes_scope(granted, scope) for scope in (ROSTER_CORE, ROSTER, RESOURCE, GRADEBOOK))
 
 
 def test_parse_scopes_defaults_to_reads_without_demographics() -> None:

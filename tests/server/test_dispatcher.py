@@ -64,8 +64,8 @@ class RunningDispatcher:
 
     def _relieve(self) -> None:
         while not self._stopped.wait(SHORT_REQUEST_SECONDS):
-            if self.dispatcher.waiting:
-                self.dispatcher.relieve()
+            if self.dispatcher.has_queued_requests:
+                self.dispatcher.wake_if_all_long()
 
     def add(self, tasks: list[Task]) -> None:
         for task in tasks:
@@ -186,7 +186,7 @@ def test_shutdown_ends_threads_and_cancels_waiting_requests_once(caplog: pytest.
         threading.Timer(0.3, go_on.set).start()
         assert running.dispatcher.shutdown(timeout=10)
         assert not running.dispatcher.threads
-        assert not running.dispatcher.waiting
+        assert not running.dispatcher.has_queued_requests
     assert {(task.served, task.cancelled) for task in busy} == {(1, 0)}
     assert {task.served + task.cancelled for task in waiting} == {1}
     assert "still running" not in caplog.text

@@ -57,7 +57,7 @@ def stored_keys(store: Backend, tenant: str) -> dict[str, list[str]]:
 
 def test_default_tenant_exists_in_an_empty_store(tenants: TenantStore, store: Backend) -> None:
     assert tenants.list() == [DEFAULT_TENANT]
-    assert tenants.get("default") == tenants.show("default").tenant == DEFAULT_TENANT
+    assert tenants.get("default") == tenants.summarize("default").tenant == DEFAULT_TENANT
     assert stored_keys(store, CONTROL) == {}
 
 
@@ -86,7 +86,7 @@ def test_invalid_name_is_rejected_everywhere(tenants: TenantStore, store: Backen
     with pytest.raises(TenantError, match="cannot be the name of a tenant") as caught:
         tenants.create(name)
     assert len(str(caught.value)) < 700
-    for call in (tenants.get, tenants.show, tenants.delete, lambda name: tenants.update(name, demographics=True)):
+    for call in (tenants.get, tenants.summarize, tenants.delete, lambda name: tenants.update(name, demographics=True)):
         with pytest.raises(TenantError, match="there is no tenant"):
             call(name)
     assert stored_keys(store, CONTROL) == {}
@@ -122,11 +122,11 @@ def test_show_counts_active_records_and_all_credentials(tenants: TenantStore, st
     TokenStore(store).create("of north", DEFAULT, "north")
     with store.write(CONTROL) as transaction:
         transaction.put("clients", [Record("k", b"{}", {"tenant": "north"}), Record("o", b"{}", {"tenant": "south"})])
-    shown = tenants.show("north").to_dict()
+    shown = tenants.summarize("north").to_dict()
     active = {name: sum(row["status"] == "active" for row in rows) for name, rows in ROSTER.items()}
     assert shown["counts"] == active
     assert {"name": "north", "demographics": False, "tokens": 2, "clients": 1, "issuers": 0}.items() <= shown.items()
-    assert tenants.show("south").to_dict()["counts"] == {}
+    assert tenants.summarize("south").to_dict()["counts"] == {}
 
 
 @pytest.mark.every_backend
@@ -164,14 +164,14 @@ def test_name_of_a_deleted_tenant_can_be_used_again(tenants: TenantStore, store:
         with pytest.raises(TenantError, match="there is no tenant 'north'"):
             tenants.delete("north")
     assert tenants.create("north").demographics is False
-    assert tenants.show("north").records == {}
+    assert tenants.summarize("north").records == {}
 
 
 def test_default_tenant_cannot_be_deleted(tenants: TenantStore, store: Backend) -> None:
     fill(store)
     with pytest.raises(TenantError, match="always exists: it can be changed, but not deleted"):
         tenants.delete("default")
-    assert tenants.show("default").records["users"] == 8
+    assert tenants.summarize("default").records["users"] == 8
 
 
 def test_delete_works_in_batches(tenants: TenantStore, store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

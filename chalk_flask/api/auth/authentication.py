@@ -8,7 +8,7 @@ from flask import Response, g, request
 from flask_httpauth import HTTPTokenAuth
 from werkzeug.datastructures import Authorization
 
-from chalk_flask.api.auth.oauth1_request import SCHEME, is_signed, signed_request
+from chalk_flask.api.auth.oauth1_request import SCHEME, is_signed, parse_signed_request
 from chalk_flask.api.auth.rate_limits import Auth, FailedAuthLimiter
 from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.auth.authenticator import Authenticator
@@ -59,7 +59,7 @@ class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library s
 
     def _authenticate_signature(self) -> tuple[Principal | None, object]:
         try:
-            return self._oauth1.authenticate(signed_request(request, self._public_url))
+            return self._oauth1.authenticate(parse_signed_request(request, self._public_url))
         except MalformedRequestError as error:
             raise ApiError(400, str(error)) from error
 
@@ -80,7 +80,7 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, public_url: 
     @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
     def reject(status: int) -> Response:
         if status == 401:
-            failed_auth.token_rejected()
+            failed_auth.count_rejected_token()
         if is_signed(request.environ):
             return error_response(status, OAUTH1_MESSAGES[status], headers=[("WWW-Authenticate", OAUTH1_CHALLENGE)])
         challenge = INVALID_TOKEN_CHALLENGE if status == 401 and _has_bearer_token() else BEARER_CHALLENGES[status]

@@ -14,7 +14,7 @@ from chalk_flask.auth.oauth1.verifier import MalformedRequestError, SignedReques
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-__all__ = ["SCHEME", "is_signed", "signed_request"]
+__all__ = ["SCHEME", "is_signed", "parse_signed_request"]
 
 SCHEME = "OAuth"
 
@@ -30,7 +30,7 @@ def is_signed(environ: WSGIEnvironment) -> bool:
     return header[:5].lower() == "oauth" and header[5:6] in ("", " ", "\t")
 
 
-def signed_request(request: Request, public_url: str) -> SignedRequest:
+def parse_signed_request(request: Request, public_url: str) -> SignedRequest:
     """Return the signed parts of a request for which `is_signed` is true.
 
     The signature covers a form body, but no other body. Raises MalformedRequestError if the form or the number of

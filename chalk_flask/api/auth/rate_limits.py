@@ -88,7 +88,7 @@ class FailedAuthLimiter:
         self._logins = FailureCounter(MAX_FAILED_LOGINS)
         self._clients = FailureCounter(MAX_FAILED_LOGINS)
 
-    def token_rejected(self) -> None:
+    def count_rejected_token(self) -> None:
         """Count a rejected bearer token or signature. A request without credentials does not count."""
         if "HTTP_AUTHORIZATION" in request.environ:
             address = client_network(request.remote_addr)
@@ -96,11 +96,11 @@ class FailedAuthLimiter:
             self._tokens.count(address)
             _reject_for(seconds)
 
-    def login_succeeded(self, client: str) -> None:
+    def check_valid_login(self, client: str) -> None:
         """Reject a valid login of a client that has failed too often from this address."""
         _reject_for(self._clients.seconds_until_allowed((client_network(request.remote_addr), client)))
 
-    def login_failed(self, client: str | None) -> None:
+    def count_failed_login(self, client: str | None) -> None:
         """Count a failed login. `client` is None if no client has the id that the request names.
 
         The response depends on the address only, so that it does not reveal which clients exist.

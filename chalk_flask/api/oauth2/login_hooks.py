@@ -17,14 +17,14 @@ def register_login_hooks(endpoint: TokenEndpoint, services: Services) -> None:
     failed_auth = FailedAuthLimiter()
 
     def on_success(client: OAuthClient) -> None:
-        failed_auth.login_succeeded(client.id)
-        services.login_log.succeeded(client.tenant, client.id)
+        failed_auth.check_valid_login(client.id)
+        services.login_log.record_success(client.tenant, client.id)
 
     def on_failure(client: OAuthClient | None) -> None:
         address = request.remote_addr or "unknown"
         tenant, client_id = (client.tenant, client.id) if client else (None, None)
-        services.login_log.failed(tenant, client_id, address)
-        failed_auth.login_failed(client_id)
+        services.login_log.record_failure(tenant, client_id, address)
+        failed_auth.count_failed_login(client_id)
 
     endpoint.on_success = on_success
     endpoint.on_failure = on_failure

@@ -28,7 +28,7 @@ from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.clients.assertions import ClientAssertionVerifier
 from chalk_flask.auth.clients.record import OAuthClient
 from chalk_flask.auth.secrets.key_file import KeyFileError
-from chalk_flask.permissions.scopes import ALL, scope_satisfied, sort_scopes
+from chalk_flask.permissions.scopes import ALL, includes_scope, sort_scopes
 from chalk_flask.services import Services
 
 __all__ = ["TokenEndpoint"]
@@ -118,7 +118,7 @@ class TokenEndpoint:
         """
         record, requested = client.record, frozenset((scope or "").split())
         # A client with the whole roster may request the core scope alone, which the wider scope includes (C-02).
-        granted = frozenset(name for name in requested.intersection(ALL) if scope_satisfied(record.scopes, name))
+        granted = frozenset(name for name in requested.intersection(ALL) if includes_scope(record.scopes, name))
         if requested and not granted:
             raise InvalidScopeError("The client may not have any of the requested scopes.")
         granted = granted or record.scopes

@@ -28,7 +28,7 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS
-from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, scope_satisfied
+from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, includes_scope
 from chalk_flask.roster.changes import sequence
 from chalk_flask.services import Services
 
@@ -257,7 +257,7 @@ def _readable_collections(principal: Principal) -> tuple[str, ...]:
     return tuple(
         name
         for name, scope in scopes.items()
-        if scope_satisfied(principal.scopes, scope) and name not in principal.restrictions.denied
+        if includes_scope(principal.scopes, scope) and name not in principal.restrictions.denied
     )
 
 

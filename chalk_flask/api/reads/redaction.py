@@ -108,7 +108,7 @@ class Redactor:
             self._members[member] = self._rules.strip_hidden(member, [key in visible_keys for key in keys])
 
     def _visible_keys(self, collection: str, keys: set[str]) -> set[str]:
-        rows = self._policy.rows_hinted(collection)
+        rows = self._policy.rows_as_filter(collection)
         if rows is MATCH_NONE:
             return set()
         return set(self._snapshot.keys(collection, and_(In(KEY, tuple(sorted(keys))), rows)))

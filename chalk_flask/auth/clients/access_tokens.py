@@ -22,7 +22,7 @@ from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import token_hash
 from chalk_flask.caching import LRUCache
 from chalk_flask.permissions.principal import Principal
-from chalk_flask.permissions.scopes import scope_satisfied, sort_scopes
+from chalk_flask.permissions.scopes import includes_scope, sort_scopes
 from chalk_flask.times import utc_now
 
 __all__ = ["KEY_FILE_NAME", "AccessTokenIssuer"]
@@ -126,7 +126,7 @@ class AccessTokenIssuer:
         _, principal = self._clients.find_at_version(claims.client_id, version)
         if principal is None or principal.tenant != claims.tenant:
             return None
-        scopes = frozenset(scope for scope in claims.scopes if scope_satisfied(principal.scopes, scope))
+        scopes = frozenset(scope for scope in claims.scopes if includes_scope(principal.scopes, scope))
         return replace(principal, scopes=scopes)
 
     def _verify(self, token: str, key: bytes | None) -> _Claims | None:

@@ -65,7 +65,7 @@ def _read_events(
     stack: ExitStack, settings: Settings, since: datetime | None, tenant: str | None
 ) -> Iterator[dict[str, Any]]:
     from backends import store_exists
-    from chalk_flask.audit.timeline import timeline
+    from chalk_flask.audit.timeline import read_timeline
     from chalk_flask.tenants.store import TenantStore
     from chalk_flask.times import format_precise_timestamp
 
@@ -73,7 +73,7 @@ def _read_events(
     everyone = [each.name for each in TenantStore(store).list()] if store is not None and tenant is None else []
     tenants = [tenant] if tenant is not None else everyone
     earliest = format_precise_timestamp(since) if since else ""
-    return timeline(store, Path(settings.data) / "reads", tenants, earliest, only=tenant)
+    return read_timeline(store, Path(settings.data) / "reads", tenants, earliest, tenant=tenant)
 
 
 def _event_text(event: dict[str, Any]) -> str:

@@ -74,7 +74,7 @@ def show(name: str, as_json: bool, **options: Any) -> None:
     Revoked and expired tokens are included.
     """
     with _tenant_store(settings_from_options(options)) as tenants:
-        summary = tenants.show(name)
+        summary = tenants.summarize(name)
     echo_result(as_json, summary.to_dict(), _summary_text(summary))
 
 

@@ -9,7 +9,7 @@ from flask import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
-from chalk_flask.api.auth.oauth1_request import is_signed, signed_request
+from chalk_flask.api.auth.oauth1_request import is_signed, parse_signed_request
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError
 
 
@@ -33,22 +33,25 @@ def request(path: str = "/x", target: str | None = None, **options: Any) -> Requ
     ],
 )
 def test_path_is_signed_as_it_was_sent(path: str, target: str, signed: str) -> None:
-    assert signed_request(request(path, target), "").uri == signed
+    assert parse_signed_request(request(path, target), "").uri == signed
 
 
 def test_path_of_a_mounted_application_follows_the_public_url() -> None:
     mounted = request("/a/b", "/the%20mount/a%2Fb", base_url="http://host/the mount/")
-    assert signed_request(mounted, "https://roster.example.org/mount").uri == "https://roster.example.org/mount/a%2Fb"
+    assert (
+        parse_signed_request(mounted, "https://roster.example.org/mount").uri
+        == "https://roster.example.org/mount/a%2Fb"
+    )
 
 
 def test_invalid_host_header_is_rejected() -> None:
     with pytest.raises(HTTPException, match="Host header"):
-        signed_request(request(headers={"Authorization": "OAuth a=1", "Host": "a/b"}), "")
+        parse_signed_request(request(headers={"Authorization": "OAuth a=1", "Host": "a/b"}), "")
 
 
 def test_names_and_values_are_decoded_to_bytes() -> None:
     encoded = request(query_string="a=1%202&b=1+2&%C3%B6=%ff&c&d=&a=1%2B2&=e")
-    assert signed_request(encoded, "").parameters == [
+    assert parse_signed_request(encoded, "").parameters == [
         (b"a", b"1 2"),
         (b"b", b"1 2"),
         ("ö".encode(), b"\xff"),
@@ -62,18 +65,18 @@ def test_names_and_values_are_decoded_to_bytes() -> None:
 def test_form_is_signed_and_another_body_is_not() -> None:
     body: dict[str, Any] = {"method": "POST", "query_string": "a=1", "data": b"b=2"}
     form = request(content_type="application/x-www-form-urlencoded; charset=utf-8", **body)
-    assert signed_request(form, "").parameters == [(b"a", b"1"), (b"b", b"2")]
+    assert parse_signed_request(form, "").parameters == [(b"a", b"1"), (b"b", b"2")]
     assert form.get_data() == b"b=2"
-    assert signed_request(request(content_type="application/json", **body), "").parameters == [(b"a", b"1")]
+    assert parse_signed_request(request(content_type="application/json", **body), "").parameters == [(b"a", b"1")]
 
 
 def test_too_many_parameters_are_malformed() -> None:
     form = "application/x-www-form-urlencoded"
     for options in ({"query_string": "a&" * 1001}, {"data": b"a&" * 1001, "content_type": form}):
         with pytest.raises(MalformedRequestError, match="1000 parameters"):
-            signed_request(request(method="POST", **options), "")
+            parse_signed_request(request(method="POST", **options), "")
     with pytest.raises(MalformedRequestError, match="65536 bytes"):
-        signed_request(request(method="POST", data=b"a" * 65537, content_type=form), "")
+        parse_signed_request(request(method="POST", data=b"a" * 65537, content_type=form), "")
 
 
 @pytest.mark.parametrize(
