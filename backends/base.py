@@ -175,7 +175,7 @@ class Backend(Closeable):
 
         The snapshot contains every commit that ended before this call. With `at_least`, a value that `version`
         returned for any tenant, it may be older: it contains every commit that ended before that `version` call.
-        A caller that just called `version` passes the value to save the backend a second look at the newest state.
+        A caller that just called `version` passes its result, so that the backend need not look for newer commits.
         A backend may ignore `at_least`.
         """
 

@@ -1,6 +1,6 @@
-"""Copy of a whole store into an empty one. An incomplete copy is never mistaken for a complete one.
+"""Copy of a whole store into an empty one. An incomplete copy cannot be opened as a store.
 
-A marker in the target says that a copy has started. `open_store` rejects a store with a marker. Each tenant is copied
+A marker in the target shows that a copy has started. `open_store` rejects a store with a marker. Each tenant is copied
 in its own transaction. The tenant CONTROL comes last, in the transaction that deletes the marker. A process that
 already had the target open therefore finds no credentials, and accepts no request, before the copy is complete.
 """
@@ -32,7 +32,7 @@ Counts: TypeAlias = dict[str, dict[str, int]]
 """Number of records by tenant and collection, without zeros."""
 
 OnProgress: TypeAlias = Callable[[str, int], None]
-"""Callback with a collection and the number of its records copied so far."""
+"""Callback that receives a collection and the number of its records that are copied so far."""
 
 _MARKER_KEY = "copy"
 _PROGRESS_INTERVAL_RECORDS = 1000
@@ -59,14 +59,14 @@ def copy_store(
 
 def check_complete(store: Backend) -> None:
     """Raise IncompleteCopyError if the store is the target of a copy that has not finished."""
-    if _marker(store) is not None:
+    if _read_marker(store) is not None:
         raise IncompleteCopyError(
             "this store is a copy that is not finished: wait until it is; if the copy was interrupted, start it again"
             " with `chalk-flask copy FROM TO --restart`"
         )
 
 
-def _marker(store: Backend) -> bytes | None:
+def _read_marker(store: Backend) -> bytes | None:
     with store.read(CONTROL) as control:
         return control.get_many(COPY_MARKER.name, [_MARKER_KEY]).get(_MARKER_KEY)
 
@@ -81,7 +81,7 @@ class _Copy:
     def start(self, restart: bool) -> None:
         """Check that the target is empty and store the marker; with `restart`, delete an incomplete copy."""
         with self.target.write(CONTROL) as control:
-            incomplete = _marker(self.target) is not None
+            incomplete = _read_marker(self.target) is not None
             if incomplete and not restart:
                 check_complete(self.target)
             if not incomplete:
@@ -120,7 +120,7 @@ class _Copy:
 
     def _check_marker(self) -> None:
         """Raise StorageBusyError if another copy has taken over the target. The caller holds the write lock."""
-        if _marker(self.target) != self.marker.body:
+        if _read_marker(self.target) != self.marker.body:
             raise StorageBusyError("another copy into this store was started in the meantime")
 
     def _check_target_empty(self) -> None:

@@ -3,7 +3,7 @@
 StorageError
 |-- InvalidStorageURLError    no backend for the URL, or a malformed URL
 |-- InvalidQueryError         undeclared collection or field, or a value of the wrong type
-|-- StorageBusyError          another writer held the write lock longer than the caller waited
+|-- StorageBusyError          another writer had the write lock for longer than the caller waited
 |-- StoreNotEmptyError        the target of a copy contains records
 |-- IncompleteCopyError       the store is the target of a copy that has not finished
 `-- StorageUnavailableError   the medium failed, or contains data of another program
@@ -27,24 +27,24 @@ class StorageError(Exception):
 
 
 class InvalidStorageURLError(StorageError):
-    """The URL is malformed, or no installed backend has its scheme."""
+    """Malformed storage URL, or no installed backend for its scheme."""
 
 
 class InvalidQueryError(StorageError):
-    """A query or record names an undeclared collection or field, or contains a value that the field cannot hold."""
+    """Undeclared collection or field in a query or record, or a value that the field cannot store."""
 
 
 class StorageBusyError(StorageError):
-    """Another writer held the write lock longer than the caller was willing to wait. Nothing was written."""
+    """Timeout while waiting for the write lock, which another writer has. Nothing was written."""
 
 
 class StoreNotEmptyError(StorageError):
-    """The target of a copy already contains records. Nothing was written."""
+    """Target of a copy that already contains records. Nothing was written."""
 
 
 class IncompleteCopyError(StorageError):
-    """The store is the target of a copy that has started but not finished. Its contents are incomplete."""
+    """Store with incomplete contents: a copy into it has started but not finished."""
 
 
 class StorageUnavailableError(StorageError):
-    """The medium failed, contains data of another program, or was closed."""
+    """Failure of the medium, data of another program, or use of a closed store."""

@@ -14,15 +14,15 @@ from backends.query import KEY, Key
 __all__ = ["Collection", "Field", "Record", "Value", "normalize", "normalize_value"]
 
 Value: TypeAlias = Key | tuple[Key, ...] | None
-"""Comparison keys of a field: a tuple for a multi-valued field, None for a missing one."""
+"""Comparison key of a field; a tuple of keys for a multi-valued field, None for a missing one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Declared path of a collection that queries can compare.
+    """Path that a collection declares, so that queries can compare its values.
 
     A path that ends in `.*` is dynamic: it declares every path with that prefix as text with any number of values.
-    `indexed` asks the backend for fast equality. `low_cardinality` announces that many records share each value: a
+    `indexed` requests fast equality from the backend. `low_cardinality` means that many records share a value: a
     backend should then return them in key order without sorting.
     """
 

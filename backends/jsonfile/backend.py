@@ -187,7 +187,7 @@ def tenant_name(folder: str) -> str:
 
 
 def _busy(wait: float) -> StorageBusyError:
-    return StorageBusyError(f"another writer held the store for more than {wait:g} seconds: try again")
+    return StorageBusyError(f"another writer locked the store for more than {wait:g} seconds: try again")
 
 
 @contextmanager

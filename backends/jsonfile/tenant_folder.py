@@ -127,7 +127,9 @@ class Folder:
                 return version, head
         except orjson.JSONDecodeError as error:
             raise StorageUnavailableError(f"{path}: not JSON: {error}") from error
-        raise StorageUnavailableError(f"{path}: not a valid list of live files with their revision")
+        raise StorageUnavailableError(
+            f"{path}: not a valid list of live files with their revision: restore the folder from a backup"
+        )
 
     def _delete_unused(self, live: Iterable[str]) -> None:
         """Delete data files that are not live, such as those of a killed writer. Other files are left alone.

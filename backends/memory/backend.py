@@ -72,7 +72,7 @@ class MemoryBackend(Backend):
         """Take the write lock of the store. Raises StorageBusyError after `wait` seconds."""
         self._check_open()
         if not self._writing.acquire(timeout=max(wait, 0)):
-            raise StorageBusyError(f"another writer held the store for more than {wait:g} seconds: try again")
+            raise StorageBusyError(f"another writer locked the store for more than {wait:g} seconds: try again")
 
         def commit(state: State, _written: set[str]) -> None:
             self._states[tenant] = state

@@ -165,7 +165,7 @@ def _any_value(field: str, matches: Callable[[Key], bool]) -> Predicate:
     def test(record: Record) -> bool:
         value = record.values.get(field)
         if isinstance(value, tuple):
-            return any(matches(each) for each in value)
+            return any(map(matches, value))
         return value is not None and matches(value)
 
     return test

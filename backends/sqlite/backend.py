@@ -1,7 +1,7 @@
 """Storage in one SQLite file in WAL mode: `sqlite:///relative.db` or `sqlite:////absolute.db`.
 
-Readers never wait. One write lock for all processes covers writes and checkpoints, because SQLite up to 3.51.2 can
-corrupt a WAL if one connection writes while another checkpoints.
+Readers never wait. One write lock for all processes covers writes and checkpoints. Without it, SQLite up to 3.51.2 can
+corrupt a WAL when one connection writes while another one runs a checkpoint.
 """
 
 from __future__ import annotations

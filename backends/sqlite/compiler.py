@@ -170,8 +170,8 @@ class Compiler:
         if not terms:
             return Fragment(empty)
         conditions = [self._where(owner, term, depth + 1) for term in terms]
-        text = _join_as_tree([each.text for each in conditions], operator)
-        return Fragment(f"({text})", tuple(value for each in conditions for value in each.params))
+        text = _join_as_tree([condition.text for condition in conditions], operator)
+        return Fragment(f"({text})", tuple(value for condition in conditions for value in condition.params))
 
     def _compare(self, owner: Collection, field: str, operator: str, value: Key) -> Fragment:
         def test(name: str) -> str:

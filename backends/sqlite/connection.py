@@ -56,6 +56,7 @@ class WriteLock:
     """Exclusive lock for the writers of all threads and processes."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._threads = threading.Lock()
         self._processes = FileLock(path, mode=0o600, thread_local=False)
 
@@ -71,17 +72,19 @@ class WriteLock:
     def acquire(self, wait: float) -> None:
         """Take the lock. Raises StorageBusyError if it is not free within `wait` seconds."""
         if not self._threads.acquire(timeout=max(wait, 0)):
-            raise StorageBusyError(f"another thread held the store for more than {wait:g} seconds: try again")
+            raise StorageBusyError(f"another thread locked the store for more than {wait:g} seconds: try again")
         try:
             self._processes.acquire(timeout=max(wait, 0), poll_interval=_LOCK_POLL_SECONDS)
         except BaseException as error:
             self._threads.release()
             if isinstance(error, Timeout):
                 raise StorageBusyError(
-                    f"another process held the store for more than {wait:g} seconds: try again"
+                    f"another process locked the store for more than {wait:g} seconds: try again"
                 ) from None
             if isinstance(error, OSError):
-                raise StorageUnavailableError(f"the lock file cannot be used: {error}") from error
+                raise StorageUnavailableError(
+                    f"cannot use the lock file {self._path}: {error.strerror or error}; check its owner and permissions"
+                ) from error
             raise
 
     def release(self) -> None:

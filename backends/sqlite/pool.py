@@ -77,7 +77,7 @@ class ConnectionPool:
     """Pool of read connections. Thread-safe.
 
     As long as no process commits, the last transaction of a connection shows the newest state and is used again. This
-    saves statements on each request. A statement is fast, but releases the interpreter lock several times.
+    saves statements on every request. A statement is fast, but it releases the interpreter lock several times.
 
     `on_idle` is called in a background thread after all unused transactions have been ended.
     """

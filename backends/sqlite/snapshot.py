@@ -239,7 +239,7 @@ class SQLiteSnapshot(Snapshot):
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise StorageUnavailableError("the snapshot is closed")
+            raise StorageUnavailableError("the snapshot is closed: read again to see the store")
         return self._connection
 
 
@@ -308,7 +308,7 @@ class _RecordLoader:
 
     def side_values(self, rows: Sequence[Sequence[Any]], paths: Mapping[int, str]) -> Fragment:
         """Return the query for the side-table values of these rows and paths: row id, path id and value, ascending."""
-        row_ids, path_ids = (orjson.dumps(each).decode() for each in ([row[0] for row in rows], list(paths)))
+        row_ids, path_ids = (orjson.dumps(ids).decode() for ids in ([row[0] for row in rows], list(paths)))
         return Fragment(
             "SELECT id, path, value FROM _many WHERE id IN (SELECT value FROM json_each(?))"
             " AND path IN (SELECT value FROM json_each(?)) ORDER BY id, path, value",

@@ -64,7 +64,7 @@ def needs(attribute: str) -> Callable[[Test], Test]:
     """Mark a test that runs only if the class attribute is true: `durable`, `shared` or `broken_url`."""
 
     def mark(test: Test) -> Test:
-        test.needs = attribute  # type: ignore[attr-defined]  # functions take attributes; their type does not say so
+        test.needs = attribute  # type: ignore[attr-defined]  # functions accept attributes, but their type does not declare it
         return test
 
     return mark

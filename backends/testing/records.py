@@ -25,15 +25,15 @@ class RecordsConformance(Conformance):
         people = [person(number) for number in range(2500)]
         fill(store, "people", reversed(people))
         with store.read(TENANT) as snapshot:
-            assert list(snapshot.scan("people")) == sorted(_normalized(people), key=lambda each: each.key)
+            assert list(snapshot.scan("people")) == sorted(_normalized(people), key=lambda one: one.key)
             assert list(snapshot.scan("groups")) == []
-            assert [type(each.values.get("age", 0.0)) for each in snapshot.scan("people")] == [float] * 2500
+            assert [type(one.values.get("age", 0.0)) for one in snapshot.scan("people")] == [float] * 2500
 
     def test_scan_returns_normalized_values(self, store: Backend) -> None:
         first = record("a", name="", age=-0.0, tags=("b", "a", "b"), scores=(2, 1.5, 2), metadata__x="one")
         fill(store, "people", [first, record("b", name=None, tags=(), metadata__y=("z", "y")), Record("c", b"1")])
         with store.read(TENANT) as snapshot:
-            assert [(each.key, each.body, dict(each.values)) for each in snapshot.scan("people")] == [
+            assert [(one.key, one.body, dict(one.values)) for one in snapshot.scan("people")] == [
                 (
                     "a",
                     first.body,
@@ -58,7 +58,7 @@ class RecordsConformance(Conformance):
             first = next(records)
             with store.write(TENANT) as transaction:
                 transaction.delete("people", [person(number).key for number in range(1500)])
-            assert [first, *records] == sorted(_normalized(map(person, range(1500))), key=lambda each: each.key)
+            assert [first, *records] == sorted(_normalized(map(person, range(1500))), key=lambda one: one.key)
         with store.read(TENANT) as snapshot:
             assert list(snapshot.scan("people")) == []
 
@@ -116,4 +116,4 @@ def _copy(source: Backend, tenant: str, target: Backend, name: str) -> None:
 
 
 def _normalized(records: Iterable[Record], owner: Collection = COLLECTIONS[0]) -> list[Record]:
-    return [normalize(each, owner) for each in records]
+    return [normalize(one, owner) for one in records]

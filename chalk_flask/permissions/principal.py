@@ -14,7 +14,7 @@ __all__ = ["Principal"]
 class Principal:
     """Authenticated caller: its tenant, scopes and access restrictions, and the credential that it used.
 
-    `credential_id` is the id of the API token, OAuth client or trusted issuer; `credential_type` says which of them.
+    `credential_id` is the id of an API token, an OAuth client or a trusted issuer, as `credential_type` states.
     """
 
     tenant: str

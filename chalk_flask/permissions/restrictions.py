@@ -1,4 +1,4 @@
-"""Access restrictions: the limits of rows and fields that are stored with a credential."""
+"""Access restrictions: the rows and fields to which a stored credential is restricted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["NO_RESTRICTIONS", "AccessRestrictions", "InvalidRestrictionError", "
 
 _BASE_FIELDS = frozenset({"sourcedId", "status", "dateLastModified"})
 _ROW_KINDS = ("orgs", "grades", "classes")
-# Fields whose values the URL paths reveal, even if the body hides them.
+# Fields whose values are revealed by URL paths, even if the body omits them.
 _REVEALED_BY = {"role": "paths such as /students and /teachers", "type": "paths such as /schools and /terms"}
 _TEXT_FORMATS = {
     "orgs": "orgs {}",
@@ -26,7 +26,7 @@ _TEXT_FORMATS = {
 
 
 class InvalidRestrictionError(ValueError):
-    """Invalid restriction; the message quotes it and lists what is possible."""
+    """Invalid restriction; the message quotes it and lists the valid ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class AccessRestrictions:
 
 
 NO_RESTRICTIONS = AccessRestrictions()
-"""The restrictions that restrict nothing; every parser returns this instance for them."""
+"""Empty restrictions. Parsers always return this instance for them, so that callers can compare with `is`."""
 
 
 def is_redacted(redacted: Iterable[str], path: str) -> bool:
@@ -111,7 +111,7 @@ def _parse_collection(name: str) -> str:
 
 
 def _parse_path(name: str) -> str:
-    """Return the path in its stored form, if at least one class has it and can do without it."""
+    """Return the path in its stored form. Raises InvalidRestrictionError if no class has it or it is required."""
     path = name.removesuffix(".*")
     member, _, part = path.partition(".")
     if member in _BASE_FIELDS:

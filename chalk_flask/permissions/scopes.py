@@ -1,4 +1,4 @@
-"""The OAuth 2.0 scopes of OneRoster 1.1, and which of them include another one."""
+"""OAuth 2.0 scopes of OneRoster 1.1, and the scopes that include another scope."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DEFAULT = frozenset({ROSTER_CORE, ROSTER, RESOURCE, GRADEBOOK})
 SATISFIED_BY: Mapping[str, frozenset[str]] = MappingProxyType(
     {scope: frozenset({scope}) for scope in ALL} | {ROSTER_CORE: frozenset({ROSTER_CORE, ROSTER})}
 )
-"""Maps the scope that a route requires to the scopes of which the principal must have one."""
+"""Map from the scope that a route requires to the scopes of which the principal must have one."""
 
 
 class UnknownScopeError(ValueError):

@@ -1,4 +1,4 @@
-"""Sending of responses: the head together with the first block, and blocks without a copy."""
+"""Channel that sends the head of a response together with its first block, and blocks without a copy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ class SendingChannel(HTTPChannel):
 
 
 class Task(WSGITask):
-    """Response that sends its head with the first block of the body, and keeps connections of responses without one."""
+    """Response that sends its head with the first block of the body.
+
+    The connection stays open after a response without a body.
+    """
 
     channel: SendingChannel
     _has_length = False

@@ -1,4 +1,4 @@
-"""Parsing of requests: unescaped targets are accepted, other invalid requests rejected with a JSON error."""
+"""Parser of requests: it accepts unescaped targets and rejects other invalid requests with a JSON error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Parser(HTTPRequestParser):
         line, end, headers = header_plus.partition(b"\r\n")
         if _TRANSFER_ENCODING.search(header_plus) and _CONTENT_LENGTH.search(header_plus):
             # A proxy and this server could disagree where the request ends (request smuggling, RFC 9112, section 6.1).
-            raise ParsingError("Content-Length and Transfer-Encoding are both given")
+            raise ParsingError("the request has both Content-Length and Transfer-Encoding")
         super().parse_header(_escape_target(line.rstrip()) + end + headers)
 
 

@@ -28,8 +28,11 @@ SHUTDOWN_SECONDS = 30.0
 """Maximum time for active requests to finish after a stop signal."""
 
 THREAD_SWITCH_SECONDS = 0.0005
-"""Interval at which Python switches threads. Its default is ten times longer: the thread that reads sockets would then
-delay a short request until it looks like a long one."""
+"""Interval at which Python switches threads.
+
+Python's default is ten times longer. The thread that reads sockets would then delay a short request until the
+dispatcher treats it as a long one.
+"""
 
 BACKLOG = 1024
 MAX_REQUEST_BODY_BYTES = 1048576
@@ -40,7 +43,7 @@ LOCAL_ADDRESSES = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 class BindError(Exception):
-    """Host or port on which the server cannot listen; the message says why and what to change."""
+    """Error of listening on a host and port; the message contains the reason and the settings to change."""
 
 
 def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None] | None = None) -> None:
@@ -52,14 +55,13 @@ def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None]
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = _listen(settings.host, settings.port)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every queued request
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # otherwise it warns of every queued request
     sockets: dict[int, Any] = {}
     dispatcher = ShortRequestFirstDispatcher()
     dispatcher.set_thread_count(settings.threads)
     server = create_server(app, map=sockets, sockets=listeners, _dispatcher=dispatcher, **_adjustments(settings))
-    for each in sockets.values():
-        if isinstance(each, BaseWSGIServer):
-            each.channel_class = Channel
+    for listener in _listening_servers(sockets):
+        listener.channel_class = Channel
     try:
         with _signals(sockets) as received:
             if ready:
@@ -95,9 +97,9 @@ def _adjustments(settings: Settings) -> dict[str, Any]:
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
-    """Return a listening socket for each address of the host.
+    """Return a listening socket for each address of the host. Raises BindError if there is none.
 
-    One is enough: a machine without IPv6 may still resolve its own name to ::1. Raises BindError.
+    One socket is enough, because a machine without IPv6 may still resolve its own name to ::1.
     """
     listeners: list[socket.socket] = []
     failure: OSError | None = None
@@ -143,12 +145,12 @@ def _url(host: str, port: int) -> str:
 def _signals(sockets: dict[int, Any]) -> Iterator[list[int]]:
     """Yield a list to which SIGTERM and SIGINT are appended when they arrive; restore their handlers at the end."""
     received: list[int] = []
-    server = next(each for each in sockets.values() if isinstance(each, BaseWSGIServer))
+    server = _listening_servers(sockets)[0]
 
     def on_signal(number: int, _: object) -> None:
         received.append(number)
         with suppress(OSError):
-            server.pull_trigger()  # wake the loop: a signal handler that does not raise does not
+            server.pull_trigger()  # wake the loop, which a signal does not interrupt
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -170,9 +172,9 @@ def _run_once(sockets: dict[int, Any], dispatcher: ShortRequestFirstDispatcher, 
 
 
 def _close_stalled(sockets: dict[int, Any], seconds: float) -> None:
-    """Close connections whose client has read nothing for that long, because each occupies a thread and a snapshot.
+    """Close connections whose client has read nothing for that long. Each of them occupies a thread and a snapshot.
 
-    waitress itself closes only connections without an active request.
+    Without this, waitress closes only connections without an active request.
     """
     limit = time.time() - seconds
     for channel in _channels(sockets):
@@ -183,10 +185,10 @@ def _close_stalled(sockets: dict[int, Any], seconds: float) -> None:
 def _drain(sockets: dict[int, Any], dispatcher: ShortRequestFirstDispatcher, received: list[int]) -> None:
     """Stop accepting, close idle connections and finish the active requests, at most until the deadline.
 
-    A second signal ends this at once. The `run` of waitress leaves its loop first, which would cut off every response
-    that is larger than a socket buffer.
+    A second signal ends this at once. The method `run` of waitress is not used, because it leaves its loop first. That
+    would cut off every response that is larger than a socket buffer.
     """
-    for server in [each for each in sockets.values() if isinstance(each, BaseWSGIServer)]:
+    for server in _listening_servers(sockets):
         wasyncore.dispatcher.close(server)  # the listening socket alone: the threads still use the trigger
     _run_once(sockets, dispatcher, timeout=0)  # reads requests that have already arrived
     deadline = time.monotonic() + SHUTDOWN_SECONDS
@@ -198,5 +200,9 @@ def _drain(sockets: dict[int, Any], dispatcher: ShortRequestFirstDispatcher, rec
         channel.handle_close()
 
 
+def _listening_servers(sockets: dict[int, Any]) -> list[BaseWSGIServer]:
+    return [server for server in sockets.values() if isinstance(server, BaseWSGIServer)]
+
+
 def _channels(sockets: dict[int, Any]) -> list[HTTPChannel]:
-    return [each for each in sockets.values() if isinstance(each, HTTPChannel)]
+    return [channel for channel in sockets.values() if isinstance(channel, HTTPChannel)]

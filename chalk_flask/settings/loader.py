@@ -169,7 +169,7 @@ def load_settings(arguments: Mapping[str, object] | None = None, environ: Mappin
         for raw in layer:
             values[raw.setting.name] = _parse(raw)
             sources[raw.setting.name] = source
-    # Each setting parses to the type of its own field, which the type checker cannot follow.
+    # Every setting is parsed to the type of its own field, which the type checker cannot verify.
     return Settings(**values, sources=MappingProxyType(sources))  # type: ignore[arg-type]  # see above
 
 
@@ -185,7 +185,9 @@ def example_toml() -> str:
         " --config or CHALK_CONFIG. Environment variables take precedence: CHALK_PORT over port. CHALK_PORT_FILE"
         " names a file that contains the value of port."
     )
-    entries = (f"\n{_comment(_long_help(each))}\n# {each.name} = {_to_toml(each.default)}" for each in SETTINGS)
+    entries = (
+        f"\n{_comment(_long_help(setting))}\n# {setting.name} = {_to_toml(setting.default)}" for setting in SETTINGS
+    )
     return "\n".join([_comment(head), *entries, ""])
 
 

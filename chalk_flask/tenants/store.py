@@ -1,4 +1,4 @@
-"""Store of the tenants: districts that share a service, each with its own roster, credentials and settings."""
+"""Store of the tenants: districts that share a service and have separate rosters, credentials and settings."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _BATCH_SIZE = 50_000
 
 
 class TenantError(Exception):
-    """Unknown tenant, invalid name, or rejected change; the message says why and what to do."""
+    """Unknown tenant, invalid name, or rejected change; the message contains the reason and a remedy."""
 
 
 class TenantStore:
-    """Tenants of a store. Safe for use by many threads and processes."""
+    """Tenants of a store. Safe for use by several threads and processes."""
 
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
@@ -78,8 +78,8 @@ class TenantStore:
         """Return all tenants, sorted by name; the default tenant is always one of them."""
         with self._store.read(CONTROL) as control:
             body = control.find(Query(COLLECTION)).body()
-        records = {each.name: each for each in map(Tenant.from_dict, orjson.loads(b"[%s]" % body))}
-        return sorted({DEFAULT_TENANT: _INITIAL_DEFAULT, **records}.values(), key=lambda each: each.name)
+        stored = {tenant.name: tenant for tenant in map(Tenant.from_dict, orjson.loads(b"[%s]" % body))}
+        return sorted({DEFAULT_TENANT: _INITIAL_DEFAULT, **stored}.values(), key=lambda tenant: tenant.name)
 
     def get(self, name: str) -> Tenant:
         """Return the tenant of that name. Raises TenantError for an unknown name."""
@@ -87,14 +87,15 @@ class TenantStore:
             return require_tenant(control, name)
 
     def summarize(self, name: str) -> TenantSummary:
-        """Return the tenant and the numbers of its records and credentials. Raises TenantError for an unknown name."""
+        """Count the records and credentials of a tenant. Raises TenantError for an unknown name."""
         with self._store.read(CONTROL) as control:
             tenant = require_tenant(control, name)
             credentials = {kind: _count(control, kind, _owned_by(name)) for kind in self._credential_collections}
         with self._store.read(name) as snapshot:
-            served = [each.name for each in self._store.collections.values() if each.bumps_revision]
-            active = {each: _count(snapshot, each, Compare("status", "=", ACTIVE)) for each in served}
-        return TenantSummary(tenant, {each: count for each, count in active.items() if count}, credentials)
+            served = [collection.name for collection in self._store.collections.values() if collection.bumps_revision]
+            counts = {collection: _count(snapshot, collection, Compare("status", "=", ACTIVE)) for collection in served}
+        active = {collection: count for collection, count in counts.items() if count}
+        return TenantSummary(tenant, active, credentials)
 
     def update(
         self,
@@ -107,8 +108,9 @@ class TenantStore:
         """Change the settings of a tenant that are not None, from the next request or import on.
 
         `demographics` is the opt-in; `max_deleted` and `max_changed` are change thresholds of imports, "" for the
-        default. Raises TenantError for an unknown name. This does not notify webhooks; `outbox.opt_out.change_tenant`
-        does both.
+        default. Raises TenantError for an unknown name.
+
+        This does not notify webhooks. `outbox.opt_out.change_tenant` changes the tenant and notifies them.
         """
         options = {"demographics": demographics, "maxDeleted": max_deleted, "maxChanged": max_changed}
         changes = {name: None if value == "" else value for name, value in options.items() if value is not None}
@@ -129,7 +131,7 @@ class TenantStore:
         return DeletedTenant(name, self._delete_records(name), credentials)
 
     def check_deletable(self, name: str) -> None:
-        """Raise TenantError for the default tenant and for a name of which the store has nothing."""
+        """Raise TenantError for the default tenant, and for a name without a tenant, records and credentials."""
         if name == DEFAULT_TENANT:
             raise TenantError(f"the tenant {DEFAULT_TENANT!r} always exists: it can be changed, but not deleted")
         with self._store.read(CONTROL) as control:
@@ -139,7 +141,8 @@ class TenantStore:
     @property
     def _credential_collections(self) -> Sequence[str]:
         """Collections of CONTROL whose records belong to a tenant."""
-        return [each.name for each in self._store.collections.values() if "tenant" in each.fields_by_path]
+        collections = self._store.collections.values()
+        return [collection.name for collection in collections if "tenant" in collection.fields_by_path]
 
     def _delete_credentials(self, name: str) -> Mapping[str, int]:
         with self._store.write(CONTROL) as control:
@@ -149,7 +152,7 @@ class TenantStore:
             return credentials
 
     def _has_leftovers(self, control: Snapshot, name: str) -> bool:
-        """Return True if the store has records or credentials of a tenant, which itself may not exist."""
+        """Return True if the store contains records or credentials of a tenant, even if the tenant does not exist."""
         if not _NAME.fullmatch(name):
             return False
         with self._store.read(name) as snapshot:
@@ -160,8 +163,9 @@ class TenantStore:
         with self._store.write(name) as transaction:
             with self._store.read(CONTROL) as control:
                 if find_tenant(control, name) is not None:
-                    return 0  # it was created again meanwhile, which requires that nothing is left of it
-            return sum(_delete_all(transaction, each, MATCH_ALL) for each in self._store.collections)
+                    # Another process created the tenant again, which it can do only after all records are deleted.
+                    return 0
+            return sum(_delete_all(transaction, collection, MATCH_ALL) for collection in self._store.collections)
 
 
 def validate_new_name(name: str) -> str:

@@ -109,8 +109,11 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
             if not client.secrets:
                 raise ClientError(f"the client {client.id} has no secret: create another one with its new key")
             new = self._encrypt(transaction, secret) if client.uses_oauth1 else StoredSecret.from_text(secret)
-            former = [replace(each, valid_until=min(each.valid_until or end, end)) for each in client.secrets]
-            valid = [each for each in former if each.is_valid_at(now)]
+            former = [
+                replace(secret_record, valid_until=min(secret_record.valid_until or end, end))
+                for secret_record in client.secrets
+            ]
+            valid = [secret_record for secret_record in former if secret_record.is_valid_at(now)]
             client = replace(client, secrets=(new, *valid), rotated=now)
             transaction.put(COLLECTION, [client.to_record(client.id)])
         self._record("client.rotated", client)

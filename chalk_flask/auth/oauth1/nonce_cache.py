@@ -72,5 +72,5 @@ class _ClientNonces:
 
     def remove_before(self, timestamp: int) -> None:
         self.last_removed = max(self.last_removed, timestamp - 1)
-        for second in [each for each in self.by_second if each < timestamp]:
+        for second in [second for second in self.by_second if second < timestamp]:
             self.count -= len(self.by_second.pop(second))
