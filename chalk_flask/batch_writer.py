@@ -1,4 +1,4 @@
-"""Writes that requests leave to a background thread."""
+"""Background thread that writes, in batches, what requests have queued."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["BatchWriter"]
 class BatchWriter:
     """Background thread that calls a `write` function while there is work. Thread-safe.
 
-    `write` writes the waiting work. It returns the seconds until the next call, or None if nothing waits any more: the
-    thread then ends, and the next `wake` starts another one. Calls never overlap. The first call comes `delay` seconds
-    after the `wake` that started the thread.
+    `write` writes the queued work. It returns the seconds until the next call, or None if the queue is empty. After
+    None the thread ends, and the next `wake` starts another one. Calls never overlap. The first call comes `delay`
+    seconds after the `wake` that started the thread.
 
     The writer survives a fork and an exception of `write`: the next `wake` starts a new thread. With `flush_at_exit`
     it is closed when the interpreter exits.
@@ -36,22 +36,22 @@ class BatchWriter:
 
     @property
     def is_closing(self) -> bool:
-        """True once `close` was called: the present call of `write` is the last one."""
+        """True once `close` was called: the current call of `write` is the last one."""
         return self._closing.is_set()
 
     def wake(self) -> None:
-        """Make sure that `write` is called. Call it after each piece of work was queued; it never waits."""
-        # The thread clears the flag before it calls `write`, which then sees the work. Requests mostly end here.
+        """Schedule a call of `write`. Call this whenever work was queued. It never waits."""
+        # The thread clears the flag before it calls `write`, which then sees the work. Most calls return here.
         if self._woken and self._process_id == os.getpid():
             return
         with self._lock:
             self._woken = True
-            # A process that was forked has the thread object of its parent, but no thread.
+            # A forked process has the thread object of its parent, but no running thread.
             if (self._thread is None or not self._thread.is_alive()) and not self._closing.is_set():
                 self._start()
 
     def close(self, timeout: float | None = 5.0) -> None:
-        """Cut the present pause short, have `write` called for the last time, and end the thread.
+        """End the current pause, call `write` for the last time, and end the thread.
 
         Waits at most `timeout` seconds for the thread. Without a thread `write` is called here, and its exceptions come
         through. Closing again is harmless; `wake` starts no thread any more.
@@ -72,7 +72,7 @@ class BatchWriter:
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # no more threads at present: the next wake tries again
+        except RuntimeError:  # the system has no more threads: the next `wake` tries again
             self._woken = False
         else:
             self._thread = thread

@@ -48,7 +48,7 @@ class LRUCache(Generic[K, V]):
             self._put(key, value)
 
     def get_or_create(self, key: K, create: Callable[[], V]) -> V:
-        """Return the value of a key; a missing one is created and stored first.
+        """Return the value of a key. A missing value is created and stored first.
 
         `create` runs under the lock of the cache, so it must be quick and must not use the cache.
         """
@@ -58,7 +58,7 @@ class LRUCache(Generic[K, V]):
             return value
 
     def update(self, key: K, change: Callable[[V | None], V]) -> None:
-        """Store what `change` returns for the present value (None if there is none), in one step.
+        """Replace the value of a key (None if there is none) by the result of `change`, in one step.
 
         `change` runs under the lock of the cache, so it must be quick and must not use the cache.
         """
@@ -73,7 +73,7 @@ class LRUCache(Generic[K, V]):
 
 
 class VersionedCache(Generic[K, V]):
-    """LRU cache of values that were read from a store, each valid for one version of the store only. Thread-safe.
+    """LRU cache of values that were read from a store. A value is valid for one version of the store. Thread-safe.
 
     Take the version before you read the value: a commit in between then makes the entry too old, never too new.
     """
@@ -90,5 +90,5 @@ class VersionedCache(Generic[K, V]):
         return entry[1] if entry is not None and entry[0] == version else None
 
     def put(self, key: K, version: object, value: V) -> None:
-        """Store a value that was read at this version or after it; it replaces the value of another version."""
+        """Store a value that was read at this version or later. It replaces the value of another version."""
         self._entries.put(key, (version, value))

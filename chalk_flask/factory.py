@@ -62,7 +62,7 @@ def _create_services(settings: Settings) -> Services:
 
 def _create_access_log(settings: Settings, data: Path) -> AccessLog:
     access_log = AccessLog(data / "reads", settings.audit_days)
-    # With the default, only `chalk-flask serve` starts it: creating an application creates no folder.
+    # With the default folder, only `chalk-flask serve` starts it, so that creating an application creates no folder.
     if settings.sources.get("data") != "default":
         access_log.start()
     return access_log

@@ -1,6 +1,6 @@
-"""Private files that appear on the disk in full or not at all.
+"""Private files that are written to disk completely or not at all.
 
-Every file and folder that is created here is accessible to its owner alone. All functions raise OSError.
+Only the owner can access the files and folders that this module creates. All functions raise OSError.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create a folder and its missing parents, all durable; a folder that exists stays as it is."""
+    """Create a folder and its missing parents, and sync them to disk. An existing folder stays unchanged."""
     if not folder.is_dir():
         make_private_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -32,18 +32,18 @@ def make_private_folder(folder: Path) -> None:
 
 
 def open_exclusive(path: Path) -> BinaryIO:
-    """Create a new file and open it for writing and reading. Raises FileExistsError if there is one."""
+    """Create a file and open it for writing and reading. Raises FileExistsError if it exists."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Return once the content of an open file is on the disk."""
+    """Flush the content of an open file to disk, and wait for it."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Return once the names of the files in a folder are on the disk."""
+    """Flush the names of the files in a folder to disk, and wait for it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -52,7 +52,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def move_into_place(source: Path, target: Path) -> None:
-    """Rename a synced file within a folder, replacing an existing target, and return once that is on the disk."""
+    """Rename a synced file within a folder, and sync the folder. An existing target is replaced."""
     source.replace(target)
     sync_folder(target.parent)
 
@@ -61,8 +61,8 @@ def move_into_place(source: Path, target: Path) -> None:
 def atomic_write(path: Path, part: Path | None = None, *, sync_parent: bool = True) -> Iterator[BinaryIO]:
     """Yield a new file that replaces `path` when the block ends; an exception in the block leaves `path` untouched.
 
-    The file is called `part` until then: by default a hidden name with a random part, next to `path`. Without
-    `sync_parent` a crash of the machine may bring the former file back.
+    Until then the file is called `part`, by default a hidden name with random digits, next to `path`. Without
+    `sync_parent`, the former file may reappear after a crash of the machine.
     """
     part = part or path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     file = open_exclusive(part)
@@ -81,7 +81,7 @@ def atomic_write(path: Path, part: Path | None = None, *, sync_parent: bool = Tr
 def create_once(path: Path, content: bytes) -> None:
     """Create a file with this content unless it exists.
 
-    Of several processes that do so at once, the first one decides the content. No reader sees a part of it.
+    If several processes do so at once, the first one decides the content. No reader sees an incomplete file.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

@@ -1,4 +1,4 @@
-"""Labels: the one-line notes of operators on credentials and webhooks."""
+"""Labels of credentials and webhooks: one line of text each, for operators."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ MAX_LABEL_LENGTH = 200
 
 
 class LabelError(ValueError):
-    """Invalid label; the message quotes it and says what a label must be."""
+    """Invalid label; the message quotes it and states the rule."""
 
 
 def parse_label(text: str, *, required: bool = True) -> str:
     """Return the label without blanks around it. Raises LabelError."""
     label = text.strip()
     if (required and not label) or len(label) > MAX_LABEL_LENGTH or not label.isprintable():
-        least = 1 if required else 0
+        min_length = 1 if required else 0
         quoted = f"{label[:MAX_LABEL_LENGTH]!r}" + ("..." if len(label) > MAX_LABEL_LENGTH else "")
         raise LabelError(
-            f"a label must be one line of {least} to {MAX_LABEL_LENGTH} printable characters, not {quoted}"
+            f"a label must be one line of {min_length} to {MAX_LABEL_LENGTH} printable characters, not {quoted}"
         )
     return label

@@ -1,4 +1,4 @@
-"""Services that the parts of a running application share."""
+"""Container of the services that the parts of a running application share."""
 
 from __future__ import annotations
 

@@ -61,9 +61,9 @@ class RosterStore(Protocol):
 
 
 class LazyStore(Closeable):
-    """Context manager for the store at a URL that is created by the first write, and is empty before that.
+    """Context manager for a store that the first write creates. Before that, reads find an empty store.
 
-    The first read of an existing store, or the first write, raises what `open_store` raises.
+    The first read of an existing store and the first write raise the errors of `open_store`.
     """
 
     def __init__(self, url: str) -> None:

@@ -45,7 +45,7 @@ def parse_timestamp(text: None) -> None: ...
 @overload
 def parse_timestamp(text: str | None) -> datetime | None: ...
 def parse_timestamp(text: str | None) -> datetime | None:
-    """Return the time of a text that this module wrote; None for None. Raises ValueError for another text."""
+    """Return the time of a text in one of these forms; None for None. Raises ValueError for another text."""
     return None if text is None else datetime.fromisoformat(text)
 
 

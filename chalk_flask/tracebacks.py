@@ -1,4 +1,4 @@
-"""Locations of errors for logs that must not contain personal data or secrets."""
+"""Locations of errors, for logs, which must not contain personal data or secrets."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def error_location(error: BaseException, max_frames: int = 1) -> str:
 
 
 def _short(filename: str) -> str:
-    """Return the part of a path that tells modules of the same name apart."""
+    """Return the last three parts of a path, which distinguish modules of the same name."""
     return "/".join(Path(filename).parts[-3:])

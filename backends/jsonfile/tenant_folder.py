@@ -127,9 +127,7 @@ class Folder:
                 return version, head
         except orjson.JSONDecodeError as error:
             raise StorageUnavailableError(f"{path}: not JSON: {error}") from error
-        raise StorageUnavailableError(
-            f"{path}: not a valid list of live files with their revision: restore the folder from a backup"
-        )
+        raise StorageUnavailableError(f"{path}: not a valid list of live files with their revision")
 
     def _delete_unused(self, live: Iterable[str]) -> None:
         """Delete data files that are not live, such as those of a killed writer. Other files are left alone.

@@ -1,7 +1,7 @@
-"""The HTTP API of OneRoster 1.1: reads, gradebook writes, the change feed and the OAuth 2 token endpoint.
+"""HTTP API of OneRoster 1.1: reads, gradebook writes, the change feed and the OAuth 2 token endpoint.
 
-Requests come in through Flask. JSON responses go out, and every error has one body. `register` is the entry point: it
-adds everything to an application.
+Requests come in through Flask. JSON responses go out, and all error responses have the same format. `register` is the
+entry point: it adds everything to an application.
 """
 
 from __future__ import annotations

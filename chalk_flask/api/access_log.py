@@ -27,7 +27,7 @@ _DEFAULT_LIMITS = {root.path: root.default_limit for root in ROOTS}
 
 
 def register(app: Flask, access_log: AccessLog) -> None:
-    """Record every authenticated request of the application while `access_log` is on.
+    """Record every authenticated request of the application while `access_log` is enabled.
 
     Requests that fail authentication are not recorded.
     """

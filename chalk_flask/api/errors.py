@@ -1,4 +1,4 @@
-"""Error responses, in one body that clients of Chalk and of OneRoster both understand (docs/conformance, A-01)."""
+"""Error responses in a single format, for clients of Chalk and of OneRoster (docs/conformance.md, A-01)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RETRY_AFTER_SECONDS = "5"
 """Value of the Retry-After header while the store is busy."""
 
 MAX_LOGGED_FRAMES = 6
-"""Innermost frames of an error that the log shows."""
+"""Maximum number of innermost frames that the log shows of an error."""
 
 
 class ErrorType(NamedTuple):
@@ -58,7 +58,7 @@ class ApiError(HTTPException):
 
 
 def register(app: Flask) -> None:
-    """Render every error of the application, on any path, with the one error body."""
+    """Render every error of the application, on any path, in the error format of the API."""
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(StorageBusyError, _on_busy_store)
     app.register_error_handler(Exception, _on_failure)
@@ -89,7 +89,7 @@ def error_response(
 
 
 def status_entry(code_major: str, severity: str, description: str, code_minor: str) -> dict[str, str]:
-    """Return one entry of a statusInfoSet about the current operation (docs/conformance, A-01)."""
+    """Return an entry of a statusInfoSet about the current operation (docs/conformance.md, A-01)."""
     operation = (request.endpoint or "").partition(".")[2]
     return {
         "imsx_codeMajor": code_major,

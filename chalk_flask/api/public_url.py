@@ -1,4 +1,4 @@
-"""The base URL of a request, taken from the setting `public_url` or from the request itself."""
+"""Base URL of a request, taken from the setting `public_url` or from the request itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from flask import Request
 from chalk_flask.api.errors import ApiError
 
 __all__ = ["request_base_url"]
+
+MAX_QUOTED_CHARACTERS = 80
 
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 
@@ -27,7 +29,9 @@ def request_base_url(request: Request, public_url: str) -> str:
 def _base_url(scheme: str, host: str, mount: str) -> str:
     # The host becomes part of JSON and of headers, so no other characters are accepted.
     if not _HOST.fullmatch(host):
-        raise ApiError(400, "The Host header is not a valid host name.")
+        raise ApiError(
+            400, f"The Host header {host[:MAX_QUOTED_CHARACTERS]!r} is invalid. Send a host name or address."
+        )
     return f"{scheme}://{host}{mount.rstrip('/')}"
 
 

@@ -1,4 +1,4 @@
-"""The tables of routes: one row per operation of OneRoster 1.1, reads in `ROUTES` and writes in `WRITES`.
+"""Tables of routes: one row per operation of OneRoster 1.1, reads in `ROUTES` and writes in `WRITES`.
 
 docs/reference/api.md lists the same operations.
 """
@@ -47,8 +47,8 @@ __all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "WRITES", "ApiRoot", "Rou
 class ApiRoot:
     """Path under which every route is served.
 
-    `default_limit` is the page size of requests without `limit` (0: the whole collection). A `read_only` root answers
-    405 to writes of callers without a write scope (docs/conformance, W-01).
+    `default_limit` is the page size of requests without `limit` (0: the whole collection). On a `read_only`
+    root, writes of callers without a write scope get 405 (docs/conformance.md, W-01).
     """
 
     name: str
@@ -62,9 +62,9 @@ ROOTS = (ApiRoot("chalk", "/api/oneroster/v1p1", 0, read_only=True), ApiRoot("im
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One read operation.
+    """Read operation.
 
-    Each id in the path names one of `parents`, in their order. The last id of a single read names the object itself.
+    The ids in the path are those of `parents`, in the same order. The last id of a single read is that of the object.
     """
 
     operation: str
@@ -124,7 +124,7 @@ CLASS_IN_SCHOOL = (*SCHOOL_PARENT, PathParent("classes", within="school.sourcedI
 LINE_ITEM_IN_CLASS = (*CLASS_PARENT, PathParent("lineItems", within="class.sourcedId"))
 CLASS_AND_STUDENT = (*CLASS_PARENT, *STUDENT_PARENT)
 
-# One line per route, or two for a nested read, so that it reads as a table.
+# One line per route, or two for a nested read, so that the code is readable as a table.
 # fmt: off
 ROUTES = (
     Route("getAllAcademicSessions", "/academicSessions", SESSIONS, ROSTER_CORE),
@@ -214,7 +214,7 @@ ROUTES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WriteRoute:
-    """One operation that changes the gradebook."""
+    """Write operation, which changes the gradebook."""
 
     operation: str
     method: Literal["PUT", "DELETE"]

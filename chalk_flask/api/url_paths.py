@@ -47,7 +47,7 @@ class _EncodedSlashMiddleware:
 
 
 def _mark_encoded_slashes(target: str, script_name: str) -> str:
-    """Return the PATH_INFO of a raw request target, in WSGI's latin-1 form, with a mark for each encoded slash."""
+    """Return the PATH_INFO of a raw request target in WSGI's latin-1 form, with marks instead of encoded slashes."""
     if not target.startswith("/"):
         target = urlsplit(target).path
     raw = target.replace("%2f", _SLASH_MARK_QUOTED).replace("%2F", _SLASH_MARK_QUOTED).encode("latin-1", "replace")

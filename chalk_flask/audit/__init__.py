@@ -1,7 +1,8 @@
-"""Audit: who changed what (events in the store) and who read what (access log in files).
+"""Audit: changes as events in the store, and authenticated requests as lines of the access log.
 
-`record_event` stores an event within a transaction, `AuditLog` and `LoginLog` afterwards; `AccessLog` records requests.
-`read_timeline` merges all of them for `chalk-flask audit`.
+Events and requests go in. `record_event` stores an event within the transaction that causes it; `AuditLog` and
+`LoginLog` store events after it. `AccessLog` records requests. `read_timeline` returns all of them, merged by time, for
+`chalk-flask audit`.
 """
 
 from chalk_flask.audit.access_log import AccessLog

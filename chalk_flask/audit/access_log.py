@@ -1,7 +1,7 @@
 """Access log: one JSON line for each authenticated request, in one file for each day (UTC).
 
-A line says who read what: tenant, credential, route and number of rows. It contains no parameter value, no id of a
-record and no personal data. `docs/reference/audit.md` lists the members.
+A line names the tenant, the credential, the route and the number of rows. It contains no parameter value, no record id
+and no personal data. `docs/reference/audit.md` lists the members.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["MAX_PENDING_LINES", "AccessLog", "read_entries"]
 log = logging.getLogger(__name__)
 
 MAX_PENDING_LINES = 16384
-"""Maximum number of lines that wait to be written; further ones are dropped and counted."""
+"""Maximum number of lines in the queue. Further lines are dropped and counted."""
 WRITE_INTERVAL_SECONDS = 0.5
 
 _BATCH_SIZE = 1000
@@ -41,8 +41,8 @@ _FILE_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.jsonl")
 class AccessLog:
     """Access log in a folder of files such as `2026-01-31.jsonl`, which are deleted after `days` days. Thread-safe.
 
-    Several processes can write to the same folder. Before `start`, nothing is written. If the folder cannot be
-    written, this is logged once and the lines are lost.
+    Several processes can write to the same folder. Nothing is written before `start`. If writing fails, the first
+    failure is logged and the lines are lost.
     """
 
     is_enabled = False
@@ -57,7 +57,7 @@ class AccessLog:
         self._dropped = 0
         self._current_day = ""
         self._is_failing = False
-        self._is_torn = False
+        self._ends_incomplete = False
         self._writer = BatchWriter("access log", self._write_pending, delay=interval, flush_at_exit=True)
 
     def start(self) -> None:
@@ -67,8 +67,8 @@ class AccessLog:
     def record(self, time: float, members: str) -> None:
         """Add a line: `time` (seconds since the epoch) and `members`, the members of a JSON object as text.
 
-        Takes microseconds and never waits: a background thread writes. The queue holds bytes, because Python's garbage
-        collector would traverse objects again and again.
+        Takes microseconds and never waits, because a background thread writes the lines. The queue contains bytes,
+        which Python's garbage collector does not traverse.
         """
         if len(self._pending) >= MAX_PENDING_LINES:
             with self._lock:
@@ -93,7 +93,7 @@ class AccessLog:
                 batch.append((day, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)))
             for day, group in groupby(batch, key=itemgetter(0)):
                 self._write(day, b"".join(line for _, line in group))
-        return self._interval  # the thread goes on: starting one would slow down a request
+        return self._interval  # the thread never ends, because starting a new one would slow down a request
 
     def _write(self, day: str, lines: bytes) -> None:
         try:
@@ -110,17 +110,17 @@ class AccessLog:
             self._current_day = ""
 
     def _append(self, path: Path, lines: bytes) -> None:
-        """Append the lines in one call, which the system never mixes with that of another process."""
+        """Append the lines in one system call, so that lines of other processes never mix with them."""
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            # A full disk cut the last line short; the next line must not be part of it.
-            lines = b"\n" + lines if self._is_torn else lines
-            self._is_torn = os.write(file, lines) < len(lines)
+            # A full disk may have cut off the last line. The next line must not continue it.
+            lines = b"\n" + lines if self._ends_incomplete else lines
+            self._ends_incomplete = os.write(file, lines) < len(lines)
         finally:
             os.close(file)
 
     def _begin_day(self, day: str) -> None:
-        """Create the folder and delete the files that have expired."""
+        """Create the folder and delete the expired files."""
         make_private_folder(self._folder)
         newest_expired = (date.fromisoformat(day) - timedelta(days=self._days)).isoformat()
         for path in self._folder.iterdir():
@@ -130,15 +130,15 @@ class AccessLog:
 
 
 def read_entries(folder: Path, since: str = "") -> Iterator[dict[str, Any]]:
-    """Yield the entries in a folder, oldest first; torn lines are left out.
+    """Yield the entries in a folder, oldest first. Incomplete lines are skipped.
 
-    `since` is the earliest time, as `times.format_precise_timestamp` returns it. A missing folder has no entries. Holds
-    MAX_PENDING_LINES entries in memory. Raises OSError.
+    `since` is the earliest time, as `times.format_precise_timestamp` returns it. A missing folder has no entries. At
+    most MAX_PENDING_LINES entries are in memory at once. Raises OSError.
     """
     if not folder.is_dir():
         return
     entries = _read_lines(folder, since)
-    # Several processes write in batches, so a line can be some thousands of lines too late.
+    # Several processes write in batches, so a line can come thousands of lines after its place in the order of time.
     window = [(entry["time"], number, entry) for number, entry in enumerate(islice(entries, MAX_PENDING_LINES))]
     heapq.heapify(window)
     for number, entry in enumerate(entries, MAX_PENDING_LINES):

@@ -1,7 +1,7 @@
-"""Audit events: what changed credentials, tenants, webhooks, imports or the gradebook, stored in the tenant for good.
+"""Audit events: changes of credentials, tenants, webhooks, imports and the gradebook. They are kept as long as the tenant.
 
-An event says when something happened, what it was, and to which ids. It never contains a secret, a name, an e-mail
-address or the content of a record. `docs/reference/audit.md` lists the events and their members.
+An event contains the time, the name of the change and the ids of the changed objects. It never contains a secret,
+a name, an e-mail address or the content of a record. `docs/reference/audit.md` lists the events and their members.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def record_event(
 ) -> None:
     """Store an event in the transaction that causes it, so that both are committed or neither.
 
-    `time` is now by default. Raises ValueError for an event that is not in EVENTS.
+    `time` defaults to the current time. Raises ValueError for an event that is not in EVENTS.
     """
     if event not in EVENTS:
         raise ValueError(f"unknown audit event {event!r}; the events are {', '.join(sorted(EVENTS))}")
@@ -55,8 +55,8 @@ def record_event(
 def read_events(store: Backend, tenant: str, since: str = "") -> Iterator[dict[str, Any]]:
     """Yield the events that are stored in a tenant or in CONTROL, oldest first. Raises StorageError.
 
-    `since` is the earliest time, as `times.format_precise_timestamp` returns it. Each page is read from a snapshot of
-    its own, so that a slow caller keeps no snapshot open.
+    `since` is the earliest time, as `times.format_precise_timestamp` returns it. Every page is read from a new
+    snapshot, so that a slow caller keeps no snapshot open.
     """
     last = since
     while True:

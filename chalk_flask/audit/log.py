@@ -16,10 +16,10 @@ __all__ = ["AuditLog", "FindAuditTenant"]
 log = logging.getLogger(__name__)
 
 FindAuditTenant: TypeAlias = Callable[[Backend, str], str]
-"""Returns the tenant that stores the events of a tenant: itself, or CONTROL if it does not exist."""
+"""Function that returns the tenant that stores the events of a tenant: itself, or CONTROL if it does not exist."""
 
 LOCK_TIMEOUT_SECONDS = 10.0
-"""Maximum wait for another writer before an event is dropped."""
+"""Maximum time to wait for another writer before an event is dropped."""
 
 
 class AuditLog:
@@ -33,14 +33,14 @@ class AuditLog:
         self._now = now
 
     def record(self, tenant: str, event: str, **members: AuditValue) -> None:
-        """Store an event in its tenant, after what it reports is committed.
+        """Store an event in its tenant. Call this after the reported change is committed.
 
         A StorageError is logged instead of raised, because the caller cannot undo the commit. Events `tenant.*` are
         stored in CONTROL, where they outlive the tenant. Raises ValueError for an event that is not in EVENTS.
         """
         try:
-            home = CONTROL if event.startswith("tenant.") else self._find_audit_tenant(self._store, tenant)
-            with self._store.write(home, wait=LOCK_TIMEOUT_SECONDS) as transaction:
+            owner = CONTROL if event.startswith("tenant.") else self._find_audit_tenant(self._store, tenant)
+            with self._store.write(owner, wait=LOCK_TIMEOUT_SECONDS) as transaction:
                 record_event(transaction, tenant, event, self._now(), **members)
         except StorageError as error:
             log.error("the audit event %s of tenant %s was not stored: %s", event, tenant, type(error).__name__)

@@ -19,9 +19,12 @@ __all__ = ["MAX_TRACKED_LOGINS", "LoginLog"]
 log = logging.getLogger(__name__)
 
 EVENT_INTERVAL_SECONDS = 60.0
-"""Minimum time between two events of the same client, address and result; logins in between are counted."""
+"""Minimum time between two events of the same client, address and result. Logins in between are counted."""
 MAX_TRACKED_LOGINS = 256
-"""Maximum number of clients and addresses within EVENT_INTERVAL_SECONDS; one event without names counts the others."""
+"""Maximum number of clients and addresses within EVENT_INTERVAL_SECONDS.
+
+Further logins are counted in a single event without client and address.
+"""
 LOCK_TIMEOUT_SECONDS = 1.0
 
 
@@ -35,8 +38,8 @@ class _Login(NamedTuple):
 class LoginLog:
     """Log of successful and failed logins. Thread-safe; a background thread stores the events.
 
-    The member `count` of an event is the number of logins that it stands for. Events that cannot be stored because an
-    import locks the store are stored later.
+    The member `count` of an event is the number of logins that it represents. While an import locks the store, events
+    stay in memory and are stored later.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class LoginLog:
         self._count(_Login(tenant or CONTROL, "login.failed", client, address))
 
     def close(self) -> None:
-        """Store the pending events and end the thread. Call it before the store is closed; again is harmless."""
+        """Store the pending events and end the thread. Call this before the store is closed; again is harmless."""
         self._writer.close()
 
     def _count(self, login: _Login) -> None:
@@ -83,8 +86,8 @@ class LoginLog:
         return len(self._stored.keys() | self._pending.keys()) >= MAX_TRACKED_LOGINS
 
     def _expire(self) -> None:
-        limit = self._now() - EVENT_INTERVAL_SECONDS
-        self._stored = {login: stored for login, stored in self._stored.items() if stored > limit}
+        oldest = self._now() - EVENT_INTERVAL_SECONDS
+        self._stored = {login: stored for login, stored in self._stored.items() if stored > oldest}
 
     def _write_due(self) -> float | None:
         self._write(self._take_due())
@@ -104,8 +107,8 @@ class LoginLog:
             by_tenant[login.tenant].append(login)
         for tenant, group in by_tenant.items():
             try:
-                home = self._find_audit_tenant(self._store, tenant)
-                with self._store.write(home, wait=LOCK_TIMEOUT_SECONDS) as transaction:
+                owner = self._find_audit_tenant(self._store, tenant)
+                with self._store.write(owner, wait=LOCK_TIMEOUT_SECONDS) as transaction:
                     for login in group:
                         names = {"client": login.client, "address": login.address}
                         members: dict[str, Any] = {**names, "count": logins[login]}

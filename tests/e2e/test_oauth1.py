@@ -151,7 +151,7 @@ def test_space_is_signed_the_same_in_both_encodings(signing: SigningClient, spac
 
 def test_invalid_parameter_of_a_signed_request_is_reported(signing: SigningClient, session: requests.Session) -> None:
     response = session.get(signing.site + USERS, params=[("limit", "1"), ("limit", "2")])
-    assert (response.status_code, response.json()["message"]) == (400, "limit is given more than once.")
+    assert (response.status_code, response.json()["message"]) == (400, "The parameter limit is repeated. Send it once.")
 
 
 def test_percent_encoded_id_is_signed_as_sent(signing: SigningClient, session: requests.Session) -> None:

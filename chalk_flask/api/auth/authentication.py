@@ -68,7 +68,7 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, public_url: 
     """Return the guard of the views: `login_required(role=scopes)` requires a principal with one of the scopes.
 
     The scheme is compared case-insensitively. Responses with 401 and 403 have the common error body and the header
-    `WWW-Authenticate`. A malformed signed request is answered with 400.
+    `WWW-Authenticate`. The response to a malformed signed request is 400.
     """
     auth = _BearerOrOAuth1Auth(authenticator, oauth1, public_url)
     failed_auth = FailedAuthLimiter()

@@ -21,7 +21,10 @@ SCHEME = "OAuth"
 FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 65536
 MAX_PARAMETERS = 1000
-"""Limits on work before authentication: all parameters are sorted and hashed (docs/conformance, O-02)."""
+"""Maximum size of a signed request, because all parameters are sorted and hashed before authentication.
+
+See docs/conformance.md, O-02.
+"""
 
 
 def is_signed(environ: WSGIEnvironment) -> bool:

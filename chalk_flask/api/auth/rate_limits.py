@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["Auth", "FailedAuthLimiter", "with_rate_limits"]
 
 MAX_REJECTED_TOKENS = 300
-"""Rejected bearer tokens per window and address. Further ones get 429 instead of 401, valid tokens still work."""
+"""Maximum rejected bearer tokens per window and address. Further ones get 429 instead of 401; valid ones still work."""
 MAX_FAILED_LOGINS = 30
-"""Failed logins per window and address, and per address and client.
+"""Maximum failed logins per window and address, and per window, address and client.
 
 At the address limit, further failures get 429 instead of 401. At the client limit, the client is rejected from that
 address even with the right secret, so that guessing cannot continue.
 """
 WINDOW_SECONDS = 60.0
 MAX_KEYS = 8192
-"""Number of keys that a counter keeps. It drops the key whose last failure is oldest."""
+"""Maximum number of keys in a counter. It drops the key whose last failure is oldest."""
 
 View: TypeAlias = Callable[..., Any]
 
@@ -78,9 +78,9 @@ class FailureCounter:
 
 
 class FailedAuthLimiter:
-    """Limits on failed authentication of the current request.
+    """Limiter of failed authentication, per address and client.
 
-    Each method raises TooManyRequests, with Retry-After, once a limit is reached.
+    Its methods refer to the current request. They raise TooManyRequests, with Retry-After, once a limit is reached.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ def with_rate_limits(app: Flask, auth: Auth, settings: Settings) -> Auth:
         return auth
     from flask_limiter import ApplicationLimit, Limiter
 
-    logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # it logs each rejected request
+    logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # otherwise it logs every rejected request
     limiters: list[Limiter] = []
     app.after_request(lambda response: _add_headers(limiters, response))
     if settings.rate_limit_address:

@@ -1,4 +1,4 @@
-"""The OAuth 2 token endpoint: client credentials come in, access tokens go out (RFC 6749, section 4.4).
+"""OAuth 2 token endpoint: client credentials come in, access tokens go out (RFC 6749, section 4.4).
 
 `TokenEndpoint` is the entry point. `register_login_hooks` adds the login log and the limit on failed attempts to it.
 """

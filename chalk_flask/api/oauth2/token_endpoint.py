@@ -1,6 +1,6 @@
-"""The OAuth 2 token endpoint for client credentials, built with Authlib (RFC 6749, section 4.4).
+"""OAuth 2 token endpoint for client credentials, built with Authlib (RFC 6749, section 4.4).
 
-docs/conformance, C-01 to C-06, defines its behavior.
+docs/conformance.md, C-01 to C-06, describes its behavior.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PATHS = (
     "/oauth/token",
     *(parent + "/token" for root in ROOTS for parent in (root.path, root.path.rpartition("/")[0])),
 )
-"""Paths of the endpoint: one of its own, and one beside each API root, where clients look for it (C-01)."""
+"""Paths of the endpoint: a fixed one, and two beside every API root, where clients expect it (C-01)."""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REALM = "chalk-flask"
@@ -48,8 +48,8 @@ REALM = "chalk-flask"
 class TokenEndpoint:
     """Endpoint that issues access tokens to OAuth clients.
 
-    `on_success` is called with each client whose credentials are valid, before it gets a token. `on_failure` is called
-    for invalid credentials, with the client that they name or None. Both may reject the request by raising an
+    `on_success` is called with the client if its credentials are valid, before it gets a token. `on_failure` is called
+    if they are invalid, with the client that they name or None. Both may reject the request by raising an
     HTTPException such as TooManyRequests.
     """
 
@@ -63,7 +63,7 @@ class TokenEndpoint:
         logging.getLogger("authlib").setLevel(logging.INFO)
 
     def blueprint(self) -> Blueprint:
-        """Return a blueprint with the endpoint at each of its paths."""
+        """Return a blueprint with the endpoint at all of its paths."""
         blueprint = Blueprint("oauth", __name__)
         for path in PATHS:
             blueprint.add_url_rule(path, "token", self.respond, methods=METHODS, provide_automatic_options=False)
@@ -84,7 +84,7 @@ class TokenEndpoint:
             return self._server.error_response(OAuth2Error(message, status_code=500, error="server_error"))
 
     def _on_http_error(self, error: HTTPException) -> Response:
-        """Return an error of another origin, such as a rate limit, as an error of RFC 6749."""
+        """Return the response to an error that is not from Authlib, such as a rate limit, in the format of RFC 6749."""
         status = error.code or 500
         if status in (429, 503):
             name = "temporarily_unavailable"
@@ -112,7 +112,7 @@ class TokenEndpoint:
         return _AuthlibClient(client)
 
     def issue_token(self, client: _AuthlibClient, scope: str | None) -> dict[str, Any]:
-        """Return the token response for the requested scopes, without those that the client may not have.
+        """Return the token response for those of the requested scopes that the client is allowed to have.
 
         Raises InvalidScopeError if no scope remains.
         """
@@ -120,7 +120,7 @@ class TokenEndpoint:
         # A client with the whole roster may request the core scope alone, which the wider scope includes (C-02).
         granted = frozenset(name for name in requested.intersection(ALL) if includes_scope(record.scopes, name))
         if requested and not granted:
-            raise InvalidScopeError("The client may not have any of the requested scopes.")
+            raise InvalidScopeError("The client is not allowed any of the requested scopes.")
         granted = granted or record.scopes
         return {
             "access_token": self._services.access_tokens.issue(record.id, record.tenant, granted),

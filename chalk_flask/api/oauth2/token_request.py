@@ -26,7 +26,7 @@ _CREDENTIAL_PARAMETERS = ("client_id", "client_secret", "client_assertion", "cli
 
 @dataclass(frozen=True, slots=True)
 class SecretCredentials:
-    """Id and secret of a client, as the request has them. Either may be empty."""
+    """Id and secret of a client, as they were sent. Either may be empty."""
 
     client_id: str
     secret: str = field(repr=False)
@@ -34,7 +34,7 @@ class SecretCredentials:
 
 @dataclass(frozen=True, slots=True)
 class AssertionCredentials:
-    """JWT that a client has signed, and the client id that it claims. The claim is not verified."""
+    """JWT of a client, and the client id that it claims. Signature and claim are not verified."""
 
     client_id: str
     assertion: str = field(repr=False)
@@ -97,14 +97,14 @@ def _parse_form(request: Request) -> dict[str, str]:
     try:
         return _unique(request.form, (*_GRANT_PARAMETERS, *_CREDENTIAL_PARAMETERS))
     except RequestEntityTooLarge as error:
-        raise InvalidRequestError("The body is too large.") from error
+        raise InvalidRequestError(f"The body must have at most {MAX_BODY_BYTES} bytes.") from error
 
 
 def _unique(params: MultiDict[str, str], names: tuple[str, ...]) -> dict[str, str]:
     """Return those of the named parameters that have a value."""
     for name in names:
         if len(params.getlist(name)) > 1:
-            raise InvalidRequestError(f"The parameter {name} is repeated.")
+            raise InvalidRequestError(f"The parameter {name} is repeated. Send it once.")
     return {name: params[name] for name in names if params.get(name)}
 
 

@@ -1,6 +1,6 @@
-"""The change feed under Chalk's root: records that changed after a sequence number, in the order of their changes.
+"""Change feed under Chalk's root: records that changed after a sequence number, in the order of their changes.
 
-docs/conformance, F-01 to F-06, defines its behavior.
+docs/conformance.md, F-01 to F-06, describes its behavior.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
 from chalk_flask.api.reads.serialization import DocumentSerializer
 from chalk_flask.api.routes import ROOTS, ROUTES
+from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import policy_for
 from chalk_flask.permissions.principal import Principal
@@ -40,9 +41,9 @@ PATH = f"{ROOT.path}/changes"
 DEFAULT_LIMIT, MAX_LIMIT = 500, 10_000
 MAX_WAIT_SECONDS = 30
 POLL_INTERVAL_SECONDS = 0.1
-"""Time between two looks at the store version while a request waits."""
+"""Interval at which a waiting request compares the store version."""
 MAX_WAITING_REQUESTS = 8
-"""Requests that may wait at the same time, as each occupies a thread. Further ones are answered immediately."""
+"""Maximum number of waiting requests, each of which occupies a thread. Further requests do not wait."""
 MAX_SEQUENCE = 10**15
 MAX_QUOTED_CHARACTERS = 80
 
@@ -50,7 +51,7 @@ PARAMETERS = ("since", "limit", "wait", "include", "began")
 EMPTY = "empty"
 """Value of `began` in the `next` link of a tenant without a roster.
 
-A follower that continues from there has not read the first load, and gets 410 once there is one.
+A follower that continues from there has not read the first load. It gets 410 after the first load.
 """
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
@@ -108,7 +109,7 @@ class _ChangesView:
         return Response(body, headers=[*headers, ("Link", f'<{page["next"]}>; rel="next"')])
 
     def _wait_for_page(self, principal: Principal, params: FeedParams, base_url: str) -> dict[str, Any]:
-        """Return the page as soon as it has a change, or an empty page when the time is over."""
+        """Return the page as soon as it has a change, or an empty page after the wait time."""
         deadline = time.monotonic() + params.wait_seconds
         while True:
             version = self._store.version(principal.tenant)
@@ -132,13 +133,13 @@ class _ChangesView:
                 )
             notes = _read_notes(snapshot, principal, since, last, params.limit)
             changes = list(self._changes(snapshot, notes, principal, base_url + ROOT.path, params.include_records))
-        reached = notes[-1]["sequence"] if len(notes) == params.limit else last
-        other_params = "".join(f"&{name}={value}" for name, value in _link_params(params.next_page(reached)).items())
+        page_end = notes[-1]["sequence"] if len(notes) == params.limit else last
+        other_params = "".join(f"&{name}={value}" for name, value in _link_params(params.next_page(page_end)).items())
         return {
             "changes": changes,
-            "sequence": reached,
-            "more": reached < last,
-            "next": f"{base_url}{PATH}?since={reached}{other_params}",
+            "sequence": page_end,
+            "more": page_end < last,
+            "next": f"{base_url}{PATH}?since={page_end}{other_params}",
         }
 
     def _changes(
@@ -173,15 +174,15 @@ class _ChangesView:
 
 
 def _require_unrestricted(principal: Principal) -> None:
-    """Raise ApiError (403) if the principal sees some records or fields only (docs/conformance, F-05).
+    """Raise ApiError (403) if the principal is restricted to some records or fields (docs/conformance.md, F-05).
 
-    It could not learn that a record left the visible part.
+    The feed could not report that a record is no longer visible to it.
     """
     access = principal.restrictions
     if access.redacted or (access.orgs, access.grades, access.classes) != (NO_RESTRICTIONS.orgs,) * 3:
         raise ApiError(
             403,
-            "A token that is limited to some records or fields cannot use the change feed. Read the collections"
+            "A credential that is restricted to some records or fields cannot use the change feed. Read the collections"
             " instead.",
         )
 
@@ -194,12 +195,12 @@ def _parse_params(current: Request) -> FeedParams:
                 400, f"Unknown parameter {name[:MAX_QUOTED_CHARACTERS]!r}. Use one of {', '.join(PARAMETERS)}."
             )
         if name in params:
-            raise ApiError(400, f"{name} is given more than once.")
+            raise ApiError(400, f"The parameter {name} is repeated. Send it once.")
         params[name] = value
     if params.get("include", "records") not in ("records", "ids"):
-        raise ApiError(400, "include must be records or ids.")
+        raise ApiError(400, f"include must be records or ids, not {printable(params['include'])}.")
     if params.get("began", EMPTY) != EMPTY:
-        raise ApiError(400, f"began must be {EMPTY}, as in the next link.")
+        raise ApiError(400, f"began must be {EMPTY}, as in the next link, not {printable(params['began'])}.")
     since = None if params.get("since") == "latest" else _parse_number(params, "since", 0, None, MAX_SEQUENCE)
     wait_seconds = _parse_number(params, "wait", 0, 0, MAX_WAIT_SECONDS)
     limit = _parse_number(params, "limit", 1, DEFAULT_LIMIT, MAX_LIMIT)
@@ -212,15 +213,16 @@ def _parse_number(params: Mapping[str, str], name: str, minimum: int, default: i
         return default
     if text is None or not _NUMBER.fullmatch(text) or not minimum <= int(text) <= maximum:
         alternative = ", or latest" if name == "since" else ""
-        raise ApiError(400, f"{name} must be a whole number from {minimum} to {maximum}{alternative}.")
+        actual = "" if text is None else f", not {printable(text)}"
+        raise ApiError(400, f"{name} must be a whole number from {minimum} to {maximum}{alternative}{actual}.")
     return int(text)
 
 
 def _oldest_sequence(snapshot: Snapshot, params: FeedParams) -> int:
-    """Return the oldest sequence number after which all changes are known.
+    """Return the oldest sequence number after which the feed has all changes.
 
-    A full read includes the first load, so 0 is as good as the number of the first load. It is not if the follower
-    started on an empty tenant.
+    A full read includes the first load, so a follower may continue after 0. If it started on an empty tenant, it did
+    not read the first load, and must start again.
     """
     oldest = sequence.oldest_known(snapshot)
     return 0 if oldest == sequence.FIRST_LOAD and not params.began_empty else oldest
@@ -252,7 +254,7 @@ def _read_notes(snapshot: Snapshot, principal: Principal, since: int, last: int,
 
 
 def _readable_collections(principal: Principal) -> tuple[str, ...]:
-    """Return the collections that the scopes of the principal open as a whole."""
+    """Return the collections that the principal may read."""
     scopes = {route.resource_type.name: route.scope for route in ROUTES if route.path == f"/{route.resource_type.name}"}
     return tuple(
         name

@@ -26,10 +26,10 @@ COLLECTION_PARAMETERS = ("limit", "offset", "sort", "orderBy", "filter", "fields
 SINGLE_PARAMETERS = ("fields",)
 
 MAX_CACHED_QUERY_BYTES = 1024
-"""Longest query string that is cached."""
+"""Maximum length of a query string that is cached."""
 
 MAX_QUOTED_CHARACTERS = 200
-"""Characters of an unknown name that a warning quotes."""
+"""Maximum number of characters of an unknown name that a warning quotes."""
 
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _FIELDS_THAT_SELECT_DELETED = frozenset({"status", "dateLastModified"})
@@ -94,7 +94,7 @@ def _unique(pairs: list[tuple[str, str]], names: tuple[str, ...]) -> Mapping[str
     params: dict[str, str] = {}
     for name, value in pairs:
         if name in params:
-            raise ApiError(400, f"{name} is given more than once.")
+            raise ApiError(400, f"The parameter {name} is repeated. Send it once.")
         if name in names:
             params[name] = value
     return params
@@ -105,9 +105,9 @@ def _parse_limit(text: str | None, root: ApiRoot, max_limit: int) -> int | None:
         return min(root.default_limit, max_limit or root.default_limit) or None
     limit = _parse_whole_number("limit", text)
     if limit == 0:
-        raise ApiError(400, "limit must be at least 1.")
+        raise ApiError(400, "limit must be at least 1, not 0.")
     if max_limit and limit > max_limit:
-        raise ApiError(400, f"limit must be at most {max_limit} here.")
+        raise ApiError(400, f"limit must be at most {max_limit}, not {limit}.")
     return limit
 
 

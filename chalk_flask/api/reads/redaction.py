@@ -57,7 +57,7 @@ class RedactionCache:
 
 
 class ReferenceLookup(NamedTuple):
-    """Source of reference visibility: a snapshot of the tenant, and the cache of earlier results."""
+    """Snapshot of a tenant in which referenced records are looked up, and the cache of earlier results."""
 
     snapshot: Snapshot
     tenant: str
@@ -148,7 +148,7 @@ class _RedactionRules:
 
     @property
     def is_empty(self) -> bool:
-        """True if no field or reference is ever removed."""
+        """True if the policy removes no field and no reference."""
         return not (self._references or self._removed_fields or self._removed_parts)
 
     def reference(self, member: bytes) -> Reference:
@@ -194,7 +194,7 @@ def _rules(collection: str, policy: AccessPolicy) -> _RedactionRules | None:
 def _without(value: JSON, path: str) -> JSON:
     """Return the value without the part at the path. Names may contain dots, and lists are not a step of a path.
 
-    Objects and lists that become empty are removed. Those that were empty before stay.
+    Objects and lists that become empty are removed. Those that were already empty stay.
     """
     match value:
         case list():

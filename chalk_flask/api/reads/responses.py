@@ -25,7 +25,7 @@ __all__ = ["HeaderList", "cache_headers", "make_etag", "not_modified", "ok_respo
 HeaderList: TypeAlias = list[tuple[str, str]]
 
 MIN_COMPRESSED_BYTES = 1024
-"""Smallest body that is compressed. Below it, compression costs more than it saves."""
+"""Minimum size of a body that is compressed. For smaller bodies, compression takes more time than it saves."""
 
 _COMPRESSION_LEVEL = 1
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
@@ -61,7 +61,7 @@ def cache_headers(etag: str) -> HeaderList:
 def not_modified(request: Request, etag: str) -> Response | None:
     """Return a 304 response if the client already has the response with this ETag, else None."""
     condition = request.environ.get("HTTP_IF_NONE_MATCH")
-    # `*` matches any existing response. Whether one exists is unknown before the store is read.
+    # `*` matches any existing response. Before the store is read, it is unknown whether there is one.
     if condition and condition != "*" and parse_etags(condition).contains_raw(etag):
         return Response(status=304, headers=cache_headers(etag))
     return None

@@ -23,7 +23,7 @@ __all__ = ["DocumentSerializer", "collection_envelope", "single_envelope", "stre
 BLOCK_BYTES = 256 * 1024
 """Size at which a block is yielded."""
 MAX_BLOCK_BYTES = 768 * 1024
-"""Largest block. Larger ones are split into blocks of `BLOCK_BYTES`."""
+"""Maximum size of a block. Larger ones are split into blocks of `BLOCK_BYTES`."""
 
 
 class DocumentSerializer:
@@ -101,7 +101,7 @@ def _split_block(block: bytes) -> Iterator[bytes]:
 
 
 def _select_fields(chunk: bytes, fields: tuple[str, ...]) -> bytes:
-    """Return the selected members of each document. Their values are copied as bytes and not parsed."""
+    """Return the documents with their selected members only. Values are copied as bytes and not parsed."""
     decoder, encoder = _field_selector(fields)
     return encoder.encode(decoder.decode(b"[%b]" % chunk))[1:-1]
 
@@ -110,7 +110,7 @@ def _select_fields(chunk: bytes, fields: tuple[str, ...]) -> bytes:
 def _field_selector(fields: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Encoder]:
     members = [(f"m{n}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for n in range(len(fields))]
     selected = msgspec.defstruct("Selected", members, rename={f"m{n}": name for n, name in enumerate(fields)})
-    return msgspec.json.Decoder(list[selected]), msgspec.json.Encoder()  # type: ignore[valid-type]  # made just now
+    return msgspec.json.Decoder(list[selected]), msgspec.json.Encoder()  # type: ignore[valid-type]  # created at run time
 
 
 def _closing(warnings: tuple[ParameterWarning, ...]) -> bytes:

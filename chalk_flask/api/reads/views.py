@@ -27,7 +27,7 @@ __all__ = ["read_blueprint"]
 
 
 def read_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
-    """Return a blueprint with every read route under one root, each also below `/sis` (as DataSync expects)."""
+    """Return a blueprint with every read route under one root, with an alias below `/sis` that DataSync expects."""
     redaction_cache = RedactionCache()
     blueprint = Blueprint(root.name, __name__, url_prefix=root.path)
     for route in ROUTES:
@@ -41,7 +41,7 @@ def read_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """One read request, parsed before the store is opened. `base_url` is the URL of the mounted application."""
+    """Read request, parsed before the store is read. `base_url` is the URL of the mounted application."""
 
     request: Request
     ids: Ids
@@ -52,7 +52,7 @@ class ReadRequest:
 
 
 class _ReadView:
-    """View of one route under one root, with the caches that live as long as the application."""
+    """View of one route under one root. Its caches last as long as the application."""
 
     def __init__(self, services: Services, root: ApiRoot, route: Route, redaction_cache: RedactionCache) -> None:
         self._store = services.store
@@ -139,7 +139,7 @@ _NOT_CACHED = _NotCached()
 
 
 class PathConditionCache:
-    """Cache of the conditions that paths of one route select, so that parents are not looked up again. Thread-safe.
+    """Cache of the conditions for the paths of one route, so that parents are not looked up again. Thread-safe.
 
     An entry is valid for one revision of a tenant and one policy.
     """

@@ -1,4 +1,4 @@
-"""JSON request bodies, parsed under limits: plain values, of limited depth, without repeated names."""
+"""Parser of JSON request bodies with limited size and depth, and without repeated names."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from chalk_flask.api.errors import ApiError
 __all__ = ["parse_enveloped_object"]
 
 MAX_BODY_BYTES = 1 << 20
-"""Largest body that is read. The server rejects a larger one as soon as it knows the length."""
+"""Maximum size of a body. A larger body is rejected as soon as its length is known."""
 
 MAX_DEPTH = 32
-"""Deepest nesting of objects and lists. Only `metadata` is deeper than three levels."""
+"""Maximum nesting of objects and lists. Only `metadata` is deeper than three levels."""
 
-TOO_DEEP_MESSAGE = f"The body is nested deeper than {MAX_DEPTH} objects and lists."
+TOO_DEEP_MESSAGE = f"The body must not be nested deeper than {MAX_DEPTH} objects and lists."
 
 
 def parse_enveloped_object(request: Request, name: str) -> dict[str, Any]:
     """Return the object in the envelope of that name (docs/conformance, W-12).
 
     Raises ApiError (413) for more than MAX_BODY_BYTES. Raises ApiError (400) for a body that is not JSON (RFC 8259),
-    contains NUL or has no such envelope. The same holds for repeated names and for nesting deeper than MAX_DEPTH.
+    contains NUL or has no such envelope, and for repeated names and nesting deeper than MAX_DEPTH.
     """
     document = _parse(_read(request))
     enveloped = document.get(name) if isinstance(document, dict) else None
@@ -49,9 +49,9 @@ def _read(request: Request) -> bytes:
     except RequestEntityTooLarge:
         raise ApiError(413, f"The body must not be larger than {MAX_BODY_BYTES} bytes.") from None
     except ClientDisconnected:
-        raise ApiError(400, "The body is shorter than its Content-Length.") from None
+        raise ApiError(400, "The body is shorter than its Content-Length. Send all of it.") from None
     if not raw.strip():
-        raise ApiError(400, "The body is empty.")
+        raise ApiError(400, "The body is empty. Send a JSON object.")
     return raw
 
 
@@ -71,7 +71,7 @@ def _parse(raw: bytes) -> Any:
 def _reject_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise ApiError(400, "An object in the body contains the same name twice.")
+        raise ApiError(400, "An object in the body contains the same name more than once. Send every name once.")
     return members
 
 
@@ -80,7 +80,7 @@ def _check_depth_and_text(document: Any) -> None:
     level = [document]
     for _ in range(MAX_DEPTH + 1):
         if any("\0" in value for value in level if isinstance(value, str)):
-            raise ApiError(400, "A text in the body contains NUL.")
+            raise ApiError(400, "A text in the body contains NUL (U+0000). Remove it.")
         level = [child for value in level for child in _children(value)]
         if not level:
             return

@@ -21,6 +21,7 @@ from chalk_flask.api.routes import WRITES, ApiRoot, WriteRoute
 from chalk_flask.api.url_paths import url_rule
 from chalk_flask.api.writes.json_body import parse_enveloped_object
 from chalk_flask.audit.events import record_event
+from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.permissions.policy import UNRESTRICTED, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
@@ -36,7 +37,7 @@ _REPLACEMENT_CHARACTER = "\ufffd"
 
 
 def write_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
-    """Return a blueprint with every write route under one root, each also below `/sis` (as DataSync expects)."""
+    """Return a blueprint with every write route under one root, with an alias below `/sis` that DataSync expects."""
     blueprint = Blueprint(f"{root.name}-writes", __name__, url_prefix=root.path)
     for route in WRITES:
         guarded = auth.login_required(role=[route.scope])(_VIEWS[route.method](services, root, route))
@@ -51,7 +52,10 @@ def write_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
 
 
 def _hide_from_readers(guarded: View) -> View:
-    """Return a view that answers 405 instead of 403 to callers without a write scope (docs/conformance, W-01)."""
+    """Return a view whose response to callers without a write scope is 405 instead of 403.
+
+    See docs/conformance.md, W-01.
+    """
 
     def view(**ids: str) -> Response:
         response = guarded(**ids)
@@ -110,14 +114,16 @@ _VIEWS: dict[str, Callable[[Services, ApiRoot, WriteRoute], View]] = {"PUT": _pu
 def _record_key(path_id: str, payload: dict[str, Any]) -> str:
     """Return the id of the record: from the path, else from the body, else a new UUID (docs/conformance, W-02)."""
     if _REPLACEMENT_CHARACTER in path_id:
-        raise ApiError(400, "The id in the path is not UTF-8.")
+        raise ApiError(400, "The id in the path is not UTF-8. Percent-encode it as UTF-8.")
     body_id = payload.get("sourcedId")
     if body_id is None:
         return path_id or str(uuid4())
     if not isinstance(body_id, str) or not body_id:
         raise ApiError(400, "sourcedId in the body must be a text that is not empty.")
     if path_id and body_id != path_id:
-        raise ApiError(400, "sourcedId in the body must be the id in the path.")
+        raise ApiError(
+            400, f"sourcedId in the body is {printable(body_id)}, but the id in the path is {printable(path_id)}."
+        )
     return body_id
 
 

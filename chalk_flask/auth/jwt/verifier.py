@@ -199,7 +199,7 @@ def _requested_scopes(claims: Mapping[str, Any], issuer: TrustedIssuer) -> froze
     scope = claims["scope"]
     names = scope.split() if isinstance(scope, str) else scope
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _RejectedToken("its scope is neither text nor a list of texts")
+        raise _RejectedTokenError("its scope is neither text nor a list of texts")
     return frozenset(name for name in names if name in SATISFIED_BY and includes_scope(issuer.scopes, name))
 
 

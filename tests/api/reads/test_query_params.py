@@ -133,7 +133,10 @@ def test_zero_is_an_offset_and_no_limit(consumer: Consumer) -> None:
 @pytest.mark.parametrize("name", ["limit", "offset", "sort", "orderBy", "filter", "fields"])
 def test_repeated_parameter_is_rejected(consumer: Consumer, name: str) -> None:
     response = consumer.get(f"/users?{name}=1&{name}=1")
-    assert error_message(response, 400, "invalid_data", "invalid data") == f"{name} is given more than once."
+    assert (
+        error_message(response, 400, "invalid_data", "invalid data")
+        == f"The parameter {name} is repeated. Send it once."
+    )
 
 
 @pytest.mark.reading("Q-04")
