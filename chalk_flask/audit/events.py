@@ -1,4 +1,4 @@
-"""Audit events: changes of credentials, tenants, webhooks, imports and the gradebook. They are kept as long as the tenant.
+"""Audit events: changes of credentials, tenants, webhooks, imports and the gradebook, kept as long as their tenant.
 
 An event contains the time, the name of the change and the ids of the changed objects. It never contains a secret,
 a name, an e-mail address or the content of a record. `docs/reference/audit.md` lists the events and their members.

@@ -1,7 +1,7 @@
-"""Authentication: bearer tokens and signed requests in, principals out. Free of HTTP.
+"""Authentication: bearer tokens and signed requests come in, principals go out. Independent of HTTP.
 
-`Authenticator` returns the `Principal` of a bearer token, `oauth1.OAuth1Verifier` that of a signed request. The
-subpackages hold one kind of credential each, with its store and its verifier.
+`Authenticator` is the entry point: it returns the `Principal` of a bearer token. `oauth1.OAuth1Verifier` returns the
+principal of a signed request. Every subpackage contains one kind of credential, with its store and its verifier.
 """
 
 from chalk_flask.auth.authenticator import Authenticator

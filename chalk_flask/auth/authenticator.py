@@ -18,7 +18,7 @@ class TokenVerifier(Protocol):
         ...
 
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
-        """Return the principal of a valid token, else None, and the version of the control tenant that decided.
+        """Return the principal of a valid token, else None, and the version of the control tenant that was read.
 
         The version is None if the store was not read. Raises StorageError.
         """

@@ -68,6 +68,6 @@ class Credential(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocableCredential(Credential):
-    """Credential that stays in the store when it is revoked. `revoked` is the time of that, or None."""
+    """Credential that stays in the store when it is revoked. `revoked` is the time of revocation, or None."""
 
     revoked: datetime | None = None

@@ -24,14 +24,14 @@ R = TypeVar("R", bound=RevocableCredential)
 
 
 class CredentialStore(ABC, Generic[C]):
-    """Store of one kind of credential, those of all tenants in one collection of the control tenant. Thread-safe.
+    """Store of one kind of credential, in a collection of the control tenant. Thread-safe.
 
-    Each change is recorded in the audit log of the tenant after it was stored.
+    A change is stored first and then recorded in the audit log of the tenant.
     """
 
     collection: ClassVar[str]
     kind: ClassVar[str]
-    """The kind of credential in messages, in audit event names and on the command line."""
+    """Kind of credential in messages, in audit event names and on the command line."""
     error: ClassVar[type[Exception]]
     credential_class: type[C]
 
@@ -41,7 +41,7 @@ class CredentialStore(ABC, Generic[C]):
         self._audit = AuditLog(store, find_audit_tenant, now)
 
     def list(self, tenant: str | None = None) -> Sequence[C]:
-        """Return the credentials of a tenant, or of all tenants, the oldest first; expired and revoked ones too."""
+        """Return the credentials of a tenant, or of all tenants, oldest first, including expired and revoked ones."""
         where = MATCH_ALL if tenant is None else Compare("tenant", "=", tenant)
         with self._store.read(CONTROL) as snapshot:
             bodies = snapshot.find(Query(self.collection, where)).body()
@@ -76,8 +76,8 @@ class CredentialStore(ABC, Generic[C]):
     def _record_created(self, event: str, credential: C) -> None:
         self._record(event, credential, scopes=sort_scopes(credential.scopes))
 
-    def _record(self, event: str, credential: C, **facts: AuditValue) -> None:
-        self._audit.record(credential.tenant, event, id=credential.id, label=credential.label, **facts)
+    def _record(self, event: str, credential: C, **members: AuditValue) -> None:
+        self._audit.record(credential.tenant, event, id=credential.id, label=credential.label, **members)
 
 
 class RevocableCredentialStore(CredentialStore[R]):

@@ -1,7 +1,7 @@
-"""Permissions of an authenticated caller.
+"""Permissions of an authenticated caller: a `Principal` goes in, its `AccessPolicy` comes out.
 
-Scopes decide which routes a `Principal` may call; access restrictions decide which rows and fields it can see there.
-`policy_for` turns a principal into the `AccessPolicy` that queries and serialization apply.
+Scopes define the routes that a principal may call. Access restrictions define the rows and fields that it can see
+there. `policy_for` is the entry point. Queries and serialization apply the policy that it returns.
 """
 
 from chalk_flask.permissions.policy import AccessPolicy, policy_for

@@ -1,7 +1,7 @@
-"""Settings of an operator, from command line arguments, environment variables and a TOML file.
+"""Settings of the operator. Command line arguments, environment variables and a TOML file go in.
 
-`load_settings` reads all of them into a `Settings` object. The table SETTINGS describes each setting; command line
-options, `config show` and the example file are generated from it.
+`load_settings` is the entry point and returns a `Settings` object. The table SETTINGS describes every setting. Command
+line options, `config show` and the example file are generated from it.
 """
 
 from chalk_flask.settings.loader import (

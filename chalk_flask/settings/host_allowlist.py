@@ -1,4 +1,4 @@
-"""Strict parsing of host names and addresses, and the allowlist of hosts that an operator configures."""
+"""Strict parser of host names and addresses, and the allowlist of hosts that an operator configures."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _SIX_TO_FOUR = IPv6Network("2002::/16")
 
 
 class InvalidHostError(ValueError):
-    """Invalid or ambiguous host; the message quotes it and says why."""
+    """Invalid or ambiguous host; the message quotes it and contains the reason."""
 
 
 class InvalidAllowlistEntryError(ValueError):
-    """Invalid entry of an allowlist; the message quotes it and says why."""
+    """Invalid entry of an allowlist; the message quotes it and contains the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostAllowlist:
-    """Allowed hosts, each with one port or (None) all ports, and allowed networks."""
+    """Allowed hosts and networks. A host has one port, or None for all ports."""
 
     hosts: frozenset[tuple[Host, int | None]] = frozenset()
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -83,9 +83,9 @@ def validate_allowlist(value: str) -> str | None:
 def parse_authority(text: str) -> tuple[Host, int | None]:
     """Return host and port (None if missing) of `host`, `host:port`, `[IPv6]` or `[IPv6]:port`.
 
-    Names are returned in ASCII. Raises InvalidHostError for an invalid text, and for one that another program may
-    read differently: numbers other than four decimal ones, escapes, zones, look-alikes of letters and dots, and a dot
-    at the end.
+    Names are returned in ASCII. Raises InvalidHostError for an invalid text, and for a text that another
+    program may parse differently. Examples are numbers other than four decimal ones, escapes, zones, look-alikes of
+    letters and dots, and a dot at the end.
     """
     parts = _AUTHORITY.fullmatch(text)
     if parts is None:
@@ -157,7 +157,7 @@ def _to_ascii(text: str) -> str:
         is_reversible = False
     if not is_reversible:
         raise InvalidHostError(
-            f"the host {text!r} contains letters that are not allowed; write its ASCII form (xn--...)"
+            f"the host {text!r} contains letters that are not allowed: write its ASCII form (xn--...)"
         )
     return ascii_form.decode("ascii")
 

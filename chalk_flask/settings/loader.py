@@ -1,4 +1,4 @@
-"""Table of the settings, as fields of `Settings`, and the sources from which they are loaded.
+"""Table of the settings, as fields of `Settings`, and loading of their values from all sources.
 
 The setting `x_y` has this name as an argument and in the TOML file, and CHALK_X_Y in the environment. CHALK_X_Y_FILE
 names a file that contains its value. Arguments take precedence over the environment, the environment over the file,
@@ -19,7 +19,14 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from chalk_flask.settings.host_allowlist import validate_allowlist
-from chalk_flask.settings.setting import Setting, Value, address_or_any, not_empty, valid_origin, valid_rate
+from chalk_flask.settings.setting import (
+    Setting,
+    Value,
+    validate_address,
+    validate_not_empty,
+    validate_origin,
+    validate_rate,
+)
 
 __all__ = [
     "SETTINGS",
@@ -56,16 +63,16 @@ class Settings:
         "URL of the store: memory:, json:///folder or sqlite:///file. Three slashes begin a path relative to the"
         " working directory, four an absolute path.",
         secret=True,
-        check=not_empty,
+        check=validate_not_empty,
     )
     data: str = _setting(
         "chalk-data",
         "Folder for files outside of the store: access log, key files, held packages. It is created when needed,"
         " accessible to its owner only.",
-        check=not_empty,
+        check=validate_not_empty,
     )
     host: str = _setting(
-        "127.0.0.1", "Host name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=not_empty
+        "127.0.0.1", "Host name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=validate_not_empty
     )
     port: int = _setting(8080, "TCP port to listen on; 0 chooses a free one.", maximum=65535)
     threads: int = _setting(16, "Maximum number of requests that are processed at once.", minimum=1, maximum=1000)
@@ -73,7 +80,7 @@ class Settings:
         "",
         "Public URL of this service without a trailing slash, for example https://roster.example.org; hrefs and links"
         " begin with it. Empty: derived from each request.",
-        check=valid_origin,
+        check=validate_origin,
     )
     max_limit: int = _setting(0, "Maximum `limit` of a request; a larger one is answered with 400. 0: no maximum.")
     lenient_parent: bool = _setting(False, "Return an empty 200 instead of 404 for paths below an unknown parent.")
@@ -105,18 +112,18 @@ class Settings:
         "",
         "Address of the reverse proxy whose X-Forwarded-For, -Proto, -Host and -Port headers are trusted; * trusts any"
         " client. Empty: these headers are ignored.",
-        check=address_or_any,
+        check=validate_address,
     )
     rate_limit_token: str = _setting(
         "",
         "Maximum request rate of a token, a client or an issuer, for example 600/minute; requests above it are answered"
         " with 429. Each process counts separately. Empty: no limit.",
-        check=valid_rate,
+        check=validate_rate,
     )
     rate_limit_address: str = _setting(
         "",
         "Maximum request rate of an address (IPv6: of its /64 network), for example 600/minute. Empty: no limit.",
-        check=valid_rate,
+        check=validate_rate,
     )
     audit_days: int = _setting(
         90,

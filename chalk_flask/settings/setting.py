@@ -1,4 +1,4 @@
-"""Setting: its type and rules, parsing, and display without passwords."""
+"""Description of a setting: its type and rules, the parser of its values, and their display without passwords."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["Setting", "Value", "address_or_any", "not_empty", "valid_origin", "valid_rate", "without_passwords"]
+__all__ = [
+    "Setting",
+    "Value",
+    "validate_address",
+    "validate_not_empty",
+    "validate_origin",
+    "validate_rate",
+    "without_passwords",
+]
 
 Value: TypeAlias = str | int | bool
 
@@ -86,13 +94,13 @@ class Setting:
         return isinstance(value, bool) or (value >= self.minimum and (self.maximum is None or value <= self.maximum))
 
 
-def not_empty(value: str) -> str | None:
-    """Return the violated rule of a value that must not be empty."""
+def validate_not_empty(value: str) -> str | None:
+    """Return None for a text that is not empty, otherwise the rule."""
     return None if value else "a text that is not empty"
 
 
-def valid_origin(value: str) -> str | None:
-    """Return the violated rule of a value that must be empty or an http(s) URL to which paths can be appended."""
+def validate_origin(value: str) -> str | None:
+    """Return None for an empty text or an http(s) URL to which paths can be appended, otherwise the rule."""
     try:
         parts = urlsplit(value)
         is_origin = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
@@ -103,8 +111,8 @@ def valid_origin(value: str) -> str | None:
     return "an http:// or https:// URL without a trailing slash, or empty"
 
 
-def address_or_any(value: str) -> str | None:
-    """Return the violated rule of a value that must be empty, an IP address, or *."""
+def validate_address(value: str) -> str | None:
+    """Return None for an empty text, an IP address or *, otherwise the rule."""
     try:
         if value not in ("", "*"):
             ipaddress.ip_address(value)
@@ -113,8 +121,8 @@ def address_or_any(value: str) -> str | None:
     return None
 
 
-def valid_rate(value: str) -> str | None:
-    """Return the violated rule of a value that must be empty or a rate."""
+def validate_rate(value: str) -> str | None:
+    """Return None for an empty text or a rate, otherwise the rule."""
     if not value or re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", value):
         return None
     return "a rate such as 600/minute (per second, minute, hour or day), or empty"

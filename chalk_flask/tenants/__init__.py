@@ -1,7 +1,7 @@
-"""Tenants of a store.
+"""Tenants of a store: names and settings go in, `Tenant` records come out.
 
-`TenantStore` creates, changes, lists and deletes them. Their records are in the control tenant, where
-`apply_tenant_rules` reads them to restrict a principal.
+`TenantStore` is the entry point: it creates, changes, lists and deletes tenants. Their records are in the control
+tenant. `store.apply_tenant_rules` reads them to restrict a principal.
 """
 
 from chalk_flask.tenants.record import Tenant

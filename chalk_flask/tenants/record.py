@@ -1,4 +1,4 @@
-"""Records of tenants, and the objects that commands print about them."""
+"""Stored form of tenants, and the summaries that commands print."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Tenant:
 class TenantSummary:
     """Tenant with the numbers of its active records by collection and of its credentials by kind.
 
-    Collections without an active record are left out. Revoked and expired credentials are counted.
+    Collections without an active record are omitted. Revoked and expired credentials are included.
     """
 
     tenant: Tenant
@@ -67,18 +67,18 @@ class TenantSummary:
     credentials: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that is shown."""
+        """Return the JSON object that commands print."""
         return {**self.tenant.to_dict(), "counts": dict(self.records), **self.credentials}
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedTenant:
-    """Numbers of records, and of credentials by kind, that were deleted with a tenant."""
+    """Deleted tenant, with the numbers of its deleted records, and of its deleted credentials by kind."""
 
     name: str
     records: int
     credentials: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that is shown."""
+        """Return the JSON object that commands print."""
         return {"name": self.name, "erased": {"records": self.records, **self.credentials}}

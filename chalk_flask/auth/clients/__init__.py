@@ -1,7 +1,7 @@
-"""OAuth clients: `ClientStore` creates, lists, rotates, revokes and authenticates them.
+"""OAuth clients: credentials of a client come in, the client or an access token goes out.
 
-`access_tokens` issues and verifies the access tokens that clients obtain. `assertions` verifies the client assertions
-of clients with a key.
+`ClientStore` is the entry point: it creates, lists, rotates, revokes and authenticates clients. `access_tokens` issues
+and verifies their access tokens. `assertions` verifies the client assertions of clients with a key.
 """
 
 from chalk_flask.auth.clients.record import OAuthClient

@@ -77,7 +77,7 @@ class AccessTokenIssuer:
         self._cache: LRUCache[str, _CacheEntry] = LRUCache(MAX_CACHED_TOKENS)
 
     def issue(self, client_id: str, tenant: str, scopes: frozenset[str]) -> str:
-        """Return a new token for a client; earlier tokens stay valid.
+        """Create a token for a client. Earlier tokens stay valid.
 
         Creates the key if there is none. Raises KeyFileError.
         """
@@ -107,18 +107,18 @@ class AccessTokenIssuer:
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
         """Return the principal of a token, and the store version at which its client was read.
 
-        The principal is None for a forged or expired token, and for one whose client or tenant ended. Raises
-        StorageError and KeyFileError.
+        The principal is None for a forged or expired token, and if the client is revoked or its tenant was deleted.
+        Raises StorageError and KeyFileError.
         """
         # Take the version before the client is read: a commit in between makes the entry too old, never too new.
-        version, digest, key = self._clients.version(), token_hash(token), self._key_file.read()
-        entry = self._cache.get(digest)
+        version, cache_key, key = self._clients.version(), token_hash(token), self._key_file.read()
+        entry = self._cache.get(cache_key)
         if entry is None or entry.version != version or entry.claims.key != key:
             claims = entry.claims if entry is not None and entry.claims.key == key else self._verify(token, key)
             if claims is None:
                 return None, version
             entry = _CacheEntry(version, claims, self._principal_at(claims, version))
-            self._cache.put(digest, entry)
+            self._cache.put(cache_key, entry)
         return (entry.principal if self._now().timestamp() < entry.claims.expires else None), version
 
     def _principal_at(self, claims: _Claims, version: object) -> Principal | None:

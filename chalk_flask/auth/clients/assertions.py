@@ -33,20 +33,20 @@ JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LEEWAY_SECONDS = 60
 """Tolerated difference between the clocks of client and server."""
 MAX_LIFETIME_SECONDS = 3600
-"""Maximal lifetime of an assertion, counted from now."""
+"""Maximum lifetime of an assertion, counted from now."""
 
 MAX_ASSERTION_LENGTH = 16384
 MAX_JTI_LENGTH = 256
 MAX_USED_PER_CLIENT = 10_000
-"""Used assertions that are remembered per client. While all of them are valid, further ones are rejected."""
+"""Maximum number of used assertions per client in memory. While all of them are valid, further ones are rejected."""
 MIN_RSA_BITS = 2048
 
 
 class ClientAssertionVerifier:
     """Verifier of client assertions. Thread-safe.
 
-    Each assertion is accepted once. The used ones are remembered in this process only: with several processes an
-    assertion can be used once in each, until it expires.
+    An assertion is accepted once per process: the ids of used assertions are in the memory of this process, until they
+    expire.
     """
 
     def __init__(self, clients: ClientStore, now: Callable[[], datetime] = utc_now) -> None:
@@ -70,7 +70,7 @@ class ClientAssertionVerifier:
         return client if self._use(claims, audiences) else None
 
     def _use(self, claims: dict[str, Any], audiences: Sequence[str]) -> bool:
-        """Remember a verified assertion as used. Return False if its claims are invalid or it was used before."""
+        """Mark a verified assertion as used. Return False if its claims are invalid or it was used before."""
         now = int(self._now().timestamp())
         registry = JWTClaimsRegistry(
             now=now,
@@ -91,7 +91,7 @@ class ClientAssertionVerifier:
 
 
 def unverified_client_id(assertion: str) -> str:
-    """Return the client id that an assertion claims, without any verification; empty if there is none."""
+    """Return the client id that an assertion claims, without verifying it; empty if there is none."""
     parts = _parse_unverified(assertion)
     return parts[2]["sub"] if parts is not None else ""
 
@@ -106,7 +106,7 @@ def parse_public_keys(content: bytes) -> dict[str, Any]:
             content = orjson.dumps({"keys": [_parse_pem(content)]})
         return parse_jwk_set(content, strict=True).to_dict()
     except InvalidKeySetError as error:
-        raise ClientError(f"the client's public key cannot be used: {error}") from error
+        raise ClientError(f"invalid public key of the client: {error}") from error
 
 
 def _parse_pem(content: bytes) -> Mapping[str, Any]:
@@ -149,7 +149,7 @@ def _is_signed_by(assertion: str, key: PublicKey, algorithm: str) -> bool:
 
 
 def _find_keys(client: OAuthClient | None, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
-    """Return the client's keys for this algorithm. Without any, return a stand-in, so that verifying takes as long."""
+    """Return the client's keys for this algorithm, or a stand-in if there are none, so that verifying takes as long."""
     jwks = _parse_jwks(orjson.dumps(client.jwks)) if client is not None and client.jwks is not None else JwkSet()
     # All keys belong to the client, so a kid that differs from the stored one is no reason to reject.
     return jwks.matching(algorithm, kid) or jwks.matching(algorithm, None) or [_stand_in_keys()[algorithm]]

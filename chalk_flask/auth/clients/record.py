@@ -1,4 +1,4 @@
-"""OAuth client as it is stored: everything but its secret."""
+"""Stored form of OAuth clients, which contains no readable secret."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["OAuthClient", "StoredSecret"]
 
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """Client secret as it is stored.
+    """Stored form of a client secret.
 
     `sha256` is in hexadecimal digits. `valid_until` is the end of the overlap after a rotation, or None. `encrypted` is
     the secret itself, encrypted with the `SecretCipher`: verifying a signature of OAuth 1.0a requires it.
     """
 
-    # A slow hash protects secrets that people choose. These are 256 random bits, which no number of guesses finds, so a
-    # fast hash is safe and keeps token requests fast.
+    # A slow hash protects secrets that people choose. These secrets are 256 random bits, which cannot be guessed. So a
+    # fast hash is safe, and keeps token requests fast.
     sha256: str = field(repr=False)
     valid_until: datetime | None = None
     encrypted: str | None = field(default=None, repr=False)
@@ -47,11 +47,11 @@ class StoredSecret:
         return {"sha256": self.sha256, "until": format_timestamp(self.valid_until)} | encrypted
 
     def is_valid_at(self, time: datetime) -> bool:
-        """Return True if the secret has not ended at that time."""
+        """Return True if the secret is not expired at that time."""
         return self.valid_until is None or time < self.valid_until
 
 
-# Compared with the text if a client has no secret, so that the time taken reveals nothing about the client.
+# Substitute for a client without a secret, so that the duration of a comparison reveals nothing about the client.
 _NO_SECRET = StoredSecret("-" * 64)
 
 
@@ -83,10 +83,10 @@ class OAuthClient(RevocableCredential):
 
     def verify_secret(self, text: str, time: datetime) -> bool:
         """Return True if the text is a secret of this client that is valid at that time."""
-        digest = _hash(text)
-        # Compare all, even after a match, so that the time taken is the same.
+        text_hash = _hash(text)
+        # Compare all secrets, even after a match, so that the duration is always the same.
         matches = [
-            compare_digest(digest, secret.sha256) and secret.is_valid_at(time)
+            compare_digest(text_hash, secret.sha256) and secret.is_valid_at(time)
             for secret in self.secrets or (_NO_SECRET,)
         ]
         return any(matches)
@@ -119,7 +119,7 @@ class OAuthClient(RevocableCredential):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the client that a stored object describes; members that an earlier version lacked may be missing."""
+        """Return the client that a stored object describes. Objects of earlier versions may lack some members."""
         return cls(
             **cls._common_arguments(data),
             secrets=tuple(map(StoredSecret.from_dict, data.get("secrets", ()))),

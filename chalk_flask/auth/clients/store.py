@@ -33,7 +33,7 @@ MAX_CACHED_CLIENTS = 4096
 
 
 class ClientError(Exception):
-    """Error of creating, changing or revoking a client; the message says why and what to do."""
+    """Error of creating, changing or revoking a client; the message contains the reason and a remedy."""
 
 
 class ClientStore(RevocableCredentialStore[OAuthClient]):
@@ -65,7 +65,7 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
         restrictions: AccessRestrictions = NO_RESTRICTIONS,
         oauth1: bool = False,
     ) -> tuple[str | None, OAuthClient]:
-        """Return the secret of a new client and its stored form.
+        """Create a client, and return its secret and its stored form.
 
         A client with `jwks` (its public keys) has no secret: the first value is None. With `oauth1` the client can also
         sign its requests.
@@ -92,12 +92,12 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
         return secret, client
 
     def rotate(self, client_id: str, overlap: timedelta) -> tuple[str, OAuthClient]:
-        """Return a new secret of a client and its stored form.
+        """Create a new secret of a client, and return the secret and the client.
 
         The former secrets stay valid for the overlap, unless they end earlier. Access tokens stay valid until they
         expire.
 
-        Raises ClientError for an unknown or revoked client, for one that signs with a key, and for a secret that cannot
+        Raises ClientError for an unknown or revoked client, for a client that uses a key, and for a secret that cannot
         be encrypted.
         """
         secret, now = _generate_secret(), self._now()
@@ -155,7 +155,7 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
         if self._cipher is None or secret is None:
             raise ClientError("OAuth 1.0a requires a client with a secret, and a folder for the key that encrypts it")
         try:
-            # Decrypt an existing secret first: a new key in place of a lost one would hide the loss.
+            # Decrypt an existing secret first. Otherwise a new key file could replace a lost one unnoticed.
             for encrypted in encrypted_secrets(control)[:1]:
                 self._cipher.decrypt(encrypted)
             return StoredSecret.from_text(secret, self._cipher.encrypt(secret))

@@ -1,6 +1,7 @@
-"""Store of trusted issuers: whose JWTs are accepted for which audience, in which tenant, with which scopes.
+"""Store of trusted issuers. A trusted issuer defines audience, tenant and scopes of the JWTs that are accepted from it.
 
-A pair of issuer and audience belongs to one tenant only, so a token never has to name its tenant (J-03).
+A pair of issuer and audience belongs to one tenant only, so a token never has to name its tenant (docs/conformance.md,
+J-03).
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ _NAME = re.compile(r"[!-~]{1,1000}")
 
 
 class IssuerError(Exception):
-    """Error of adding or removing an issuer; the message says why and what to do."""
+    """Error of adding or removing an issuer; the message contains the reason and a remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedIssuer(Credential):
     """Trusted issuer: its JWTs for `audience` are accepted in `tenant`, with at most `scopes`.
 
-    Its public keys are at `jwks_url` or in `jwks`, the text of a JWK Set. With `single_use` each JWT is accepted once.
+    Its public keys are at `jwks_url` or in `jwks`, the text of a JWK Set. With `single_use` a JWT is accepted once.
     """
 
     issuer: str
@@ -106,22 +107,22 @@ class IssuerStore(CredentialStore[TrustedIssuer]):
         label: str = "",
         restrictions: AccessRestrictions = NO_RESTRICTIONS,
     ) -> TrustedIssuer:
-        """Trust an issuer, whose keys are at `jwks_url` or in the JWK Set `jwks`: exactly one is required.
+        """Trust an issuer. Its keys are at `jwks_url` or in the JWK Set `jwks`; exactly one of them is required.
 
         Raises IssuerError for an invalid argument, and for an issuer and audience that are already trusted.
         """
         if (jwks_url is None) == (jwks is None):
-            raise IssuerError("an issuer's keys are at a URL or in a file: give one of the two")
+            raise IssuerError("the keys of an issuer are required: give either their URL or a file")
         record = TrustedIssuer(
             id=secrets.token_hex(8),
-            issuer=_checked_name("issuer", issuer),
-            audience=_checked_name("audience", audience),
+            issuer=_validate_name("issuer", issuer),
+            audience=_validate_name("audience", audience),
             tenant=tenant,
             scopes=frozenset(scopes),
             created=self._now(),
             label=self._parse_label(label, required=False),
-            jwks_url=None if jwks_url is None else _checked_url(jwks_url),
-            jwks=None if jwks is None else _checked_keys(jwks),
+            jwks_url=None if jwks_url is None else _validate_url(jwks_url),
+            jwks=None if jwks is None else _validate_keys(jwks),
             single_use=single_use,
             restrictions=restrictions,
         )
@@ -158,7 +159,7 @@ def find_trusted(control: Snapshot, issuer: str, audiences: Iterable[str]) -> li
     return [record for record in records if record.issuer == issuer and record.audience in accepted]
 
 
-def _checked_name(claim: str, text: str) -> str:
+def _validate_name(claim: str, text: str) -> str:
     if not _NAME.fullmatch(text):
         raise IssuerError(f"invalid {claim} {text!r}: it must be 1 to 1000 ASCII characters without spaces")
     if text.startswith(RESERVED_PREFIX):
@@ -166,16 +167,16 @@ def _checked_name(claim: str, text: str) -> str:
     return text
 
 
-def _checked_url(url: str) -> str:
+def _validate_url(url: str) -> str:
     try:
         return validate_jwks_url(url).geturl()
     except InvalidKeySetError as error:
         raise IssuerError(str(error)) from error
 
 
-def _checked_keys(text: bytes) -> str:
+def _validate_keys(text: bytes) -> str:
     if len(text) > MAX_JWKS_BYTES:
-        raise IssuerError(f"the key set is too large: it must have at most {MAX_JWKS_BYTES} bytes")
+        raise IssuerError(f"the key set is too large: it has {len(text)} bytes, at most {MAX_JWKS_BYTES} are allowed")
     try:
         return orjson.dumps(parse_jwk_set(text, strict=True).to_dict()).decode()
     except InvalidKeySetError as error:

@@ -1,4 +1,4 @@
-"""Cache of the ids (`jti` of RFC 7519) of JWTs that are accepted once only (J-04)."""
+"""Cache of the ids (`jti` of RFC 7519) of JWTs that are accepted once only (docs/conformance.md, J-04)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_MAX_TOKENS = 50_000
 
 @dataclass(slots=True)
 class _IssuerJtis:
-    """Hashes of the used ids of one issuer, and the same hashes in a heap by the time at which they expire."""
+    """Hashes of the used ids of one issuer, and the same hashes in a heap by expiry time."""
 
     hashes: set[bytes] = field(default_factory=set)
     expiries: list[tuple[float, bytes]] = field(default_factory=list)
@@ -26,7 +26,7 @@ class _IssuerJtis:
 
 
 class JtiCache:
-    """Cache of the `jti` of used JWTs, each until its token expires; it lasts as long as the process. Thread-safe.
+    """Cache of the ids of used JWTs, in the memory of the process. An id stays until its token expires. Thread-safe.
 
     While an issuer has `max_tokens` used tokens that are still valid, its further tokens are rejected.
     """
@@ -37,7 +37,7 @@ class JtiCache:
         self._issuers: defaultdict[str, _IssuerJtis] = defaultdict(_IssuerJtis)
 
     def check_and_remember(self, issuer_id: str, jti: str, expires: float, now: float) -> bool:
-        """Remember that a verified token is used, and return True if this is its first use.
+        """Mark a verified token as used. Return True if this is its first use.
 
         Both times are in epoch seconds.
         """

@@ -1,6 +1,7 @@
 """Parser of JWK Sets, the public keys of issuers (RFC 7517).
 
-An RSA key verifies RS256 only and a P-256 key ES256 only, so a token cannot choose how it is verified (J-06).
+An RSA key verifies RS256 only and a P-256 key ES256 only, so a token cannot choose how it is verified
+(docs/conformance.md, J-06).
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ _PUBLIC_MEMBERS = ("kty", "kid", "n", "e", "crv", "x", "y")
 
 
 class InvalidKeySetError(Exception):
-    """Error of a key set or its URL; the message says what is invalid."""
+    """Error of a key set or its URL; the message names the invalid part."""
 
 
 @dataclass(frozen=True, slots=True)
 class JwkSet:
-    """Public keys, each a tuple of its id (or None), its only algorithm and the key."""
+    """Set of public keys, as tuples of key id (or None), algorithm and key."""
 
     keys: tuple[tuple[str | None, str, PublicKey], ...] = ()
 

@@ -1,4 +1,7 @@
-"""Cache of the keys that issuers publish: fetched on demand, and still used while a fetch fails (J-05)."""
+"""Cache of the keys that issuers publish: fetched on demand, and used on while fetches fail.
+
+See docs/conformance.md, J-05.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,18 @@ __all__ = ["RemoteJwks", "RemoteJwksCache", "fetch_jwks"]
 log = logging.getLogger(__name__)
 
 FETCH_TIMEOUT_SECONDS = 5.0
-"""Limit for connecting, for reading the response, and for a request that waits for keys."""
+"""Timeout for connecting, for reading the response, and for a request that waits for keys."""
 RETRY_SECONDS = 60.0
 """Pause between two fetches for an unknown key, and after a failed fetch."""
 
 MIN_AGE_SECONDS, DEFAULT_AGE_SECONDS, MAX_AGE_SECONDS = 300.0, 3600.0, 86400.0
 MAX_CACHED_ISSUERS = 1024
 
-# Anybody can send tokens that cause fetches, and these must not occupy all threads of the server: only so many requests
-# wait for the full FETCH_TIMEOUT_SECONDS, all others for a shorter time.
 MAX_LONG_WAITS = 8
+"""Maximum number of requests that wait for the full FETCH_TIMEOUT_SECONDS. Further ones wait SHORT_WAIT_SECONDS.
+
+Any client can send tokens that cause fetches, and these must not occupy all threads of the server.
+"""
 SHORT_WAIT_SECONDS = 1.0
 
 _MAX_AGE = re.compile(r'(?:^|[\s,])max-age="?([0-9]{1,9})', re.IGNORECASE)
@@ -56,7 +61,7 @@ class RemoteJwks:
     """Keys that one issuer publishes, fetched on demand and cached. Thread-safe.
 
     A fetch runs in a thread of its own, one at a time, without a lock. The requests that need its keys wait for at most
-    FETCH_TIMEOUT_SECONDS. The former keys stay in use if it fails.
+    FETCH_TIMEOUT_SECONDS. If the fetch fails, the former keys stay in use.
     """
 
     def __init__(
@@ -82,7 +87,7 @@ class RemoteJwks:
         return self._keys
 
     def keys_for(self, algorithm: str, kid: str | None) -> JwkSet:
-        """Return the keys. Fetch them first if they are expired or, once a minute, if none matches."""
+        """Return the keys. Fetch them first if they are expired, or if none matches (at most once a minute)."""
         if self._clock() >= self._expires and not (self._last_fetch_failed and self._keys.keys):
             self._wait(self._start_fetch(for_unknown_key=False))
         elif not self.current().matching(algorithm, kid):
@@ -90,7 +95,7 @@ class RemoteJwks:
         return self._keys
 
     def _start_fetch(self, *, for_unknown_key: bool) -> threading.Event | None:
-        """Return the event that ends the running fetch, which is started if it is due; None if none runs."""
+        """Start a fetch if it is due. Return the event that is set at the end of the running fetch, or None."""
         with self._lock:
             now = self._clock()
             if self._running is None and now >= self._retry_at and (for_unknown_key or now >= self._expires):
@@ -163,7 +168,7 @@ def _make_connection(parts: SplitResult) -> http.client.HTTPConnection:
 
 @contextmanager
 def _deadline(connection: socket.socket) -> Iterator[None]:
-    """Shut down the connection after FETCH_TIMEOUT_SECONDS: a socket timeout limits each read, not all together."""
+    """Shut down the connection after FETCH_TIMEOUT_SECONDS. A socket timeout applies to single reads only."""
     timer = threading.Timer(FETCH_TIMEOUT_SECONDS, _shut_down, [connection])
     timer.daemon = True
     timer.start()

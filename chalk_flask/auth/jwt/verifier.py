@@ -1,6 +1,6 @@
 """Verifier of the JWTs of trusted issuers as bearer tokens (RFC 7519, RFC 8725), such as those of LTI Advantage tools.
 
-Nothing in a token decides how it is verified. There are two algorithms, and each key has one of them. Keys come only
+A token cannot choose how it is verified. There are two algorithms, and every key has one of them. Keys come only
 from the source that the operator configured. A token whose header contains keys or points to keys is rejected.
 """
 
@@ -39,11 +39,11 @@ __all__ = ["JwtVerifier"]
 log = logging.getLogger(__name__)
 
 MAX_TOKEN_LENGTH = 8 * 1024
-"""Maximal length of a token with header, claims and signature."""
+"""Maximum length of a token with header, claims and signature."""
 LEEWAY_SECONDS = 60
 """Tolerated difference between the clocks of issuer and server."""
 MAX_LIFETIME_SECONDS = 24 * 60 * 60
-"""Maximal time between `iat` and `exp`."""
+"""Maximum time between `iat` and `exp`."""
 MAX_CACHED_TOKENS = 4096
 
 _NO_PRINCIPAL = Principal(DEFAULT_TENANT, frozenset(), "")
@@ -59,13 +59,13 @@ class _HeaderRegistry(JWSRegistry):
 _REGISTRY = _HeaderRegistry(algorithms=(RS256, ES256), strict_check_header=False)
 
 
-class _RejectedTokenError(Exception):
-    """Reason why a token is rejected, for the log. The message contains nothing of the token."""
+class _RejectedToken(Exception):
+    """Reason for the rejection of a token, for the log. The message contains no part of the token."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedToken:
-    """Verified token: the store version and the keys that it was verified with, and its end in epoch seconds."""
+    """Verified token: the store version and the keys that it was verified with. `expires` is in epoch seconds."""
 
     version: object
     principal: Principal
@@ -91,30 +91,33 @@ class JwtVerifier:
         return len(token) <= MAX_TOKEN_LENGTH and _JWT.fullmatch(token) is not None
 
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
-        """Return the principal of a valid token, else None, and the store version that decided. Raises StorageError."""
+        """Return the principal of a valid token, else None, and the store version that was read.
+
+        Raises StorageError.
+        """
         # Take the version before the issuer is read: a commit in between makes the entry too old, never too new.
         version = self._store.version(CONTROL)
-        digest = sha256(token.encode()).digest()
+        token_hash = sha256(token.encode()).digest()
         now = self._now().timestamp()
-        principal = self._find_cached(digest, version, now)
+        principal = self._find_cached(token_hash, version, now)
         if principal is not None:
             return principal, version
         try:
-            return self._verify(token, digest, version, now), version
-        except _RejectedTokenError as error:
+            return self._verify(token, token_hash, version, now), version
+        except _RejectedToken as error:
             log.debug("a JWT is rejected: %s", error)
             return None, version
 
-    def _find_cached(self, digest: bytes, version: object, now: float) -> Principal | None:
-        entry = self._cache.peek(digest)
+    def _find_cached(self, token_hash: bytes, version: object, now: float) -> Principal | None:
+        entry = self._cache.peek(token_hash)
         if entry is None or entry.version != version or now >= entry.expires:
             return None
-        # A key that its issuer withdrew ends the tokens that were verified with it.
+        # If the issuer withdraws a key, the tokens that were verified with it become invalid.
         if entry.remote_jwks is not None and entry.remote_jwks.current() is not entry.keys:
             return None
         return entry.principal
 
-    def _verify(self, token: str, digest: bytes, version: object, now: float) -> Principal:
+    def _verify(self, token: str, token_hash: bytes, version: object, now: float) -> Principal:
         signature = _parse_token(token)
         claims = _parse_claims(signature, now)
         issuer, principal = self._find_issuer(claims)
@@ -131,7 +134,7 @@ class JwtVerifier:
         if issuer.single_use:
             self._use(issuer, claims, expires, now)
         else:
-            self._cache.put(digest, _CachedToken(version, principal, expires, remote_jwks, keys))
+            self._cache.put(token_hash, _CachedToken(version, principal, expires, remote_jwks, keys))
         return principal
 
     def _find_issuer(self, claims: Mapping[str, Any]) -> tuple[TrustedIssuer | None, Principal | None]:
@@ -175,7 +178,10 @@ def _parse_token(token: str) -> CompactSignature:
 
 
 def _parse_claims(signature: CompactSignature, now: float) -> dict[str, Any]:
-    """Return the claims of a token that has all required ones and is valid now; they are not verified yet (J-02)."""
+    """Return the claims of a token if they are complete and valid now. The signature is not verified yet.
+
+    See docs/conformance.md, J-02.
+    """
     try:
         claims = orjson.loads(signature.payload)
         if not isinstance(claims, dict):
@@ -193,7 +199,10 @@ def _parse_claims(signature: CompactSignature, now: float) -> dict[str, Any]:
 
 
 def _requested_scopes(claims: Mapping[str, Any], issuer: TrustedIssuer) -> frozenset[str]:
-    """Return the scopes of the claim `scope` that the issuer has; without the claim, all of the issuer (J-01)."""
+    """Return the scopes of the claim `scope` that the issuer has; without the claim, all scopes of the issuer.
+
+    See docs/conformance.md, J-01.
+    """
     if "scope" not in claims:
         return issuer.scopes
     scope = claims["scope"]

@@ -1,4 +1,7 @@
-"""OAuth 1.0a: `OAuth1Verifier` returns the principal of a request that an OAuth client signed (RFC 5849)."""
+"""OAuth 1.0a (RFC 5849): a request that an OAuth client signed comes in, its principal goes out.
+
+`OAuth1Verifier` is the entry point.
+"""
 
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier, SignedRequest
 

@@ -1,4 +1,7 @@
-"""Cache of the nonces of signed requests, so that each request is accepted once (RFC 5849, section 3.3; O-03)."""
+"""Cache of the nonces of signed requests, so that a request is accepted once.
+
+See RFC 5849, section 3.3, and docs/conformance.md, O-03.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from dataclasses import dataclass, field
 __all__ = ["NonceCache"]
 
 MAX_AGE_SECONDS = 600
-"""Maximal age of a timestamp; clients of OneRoster 1.1 require at least ten minutes."""
+"""Maximum age of a timestamp; clients of OneRoster 1.1 require at least ten minutes."""
 MAX_AHEAD_SECONDS = 300
-"""Maximal distance of a timestamp in the future."""
+"""Maximum distance of a timestamp in the future."""
 DEFAULT_MAX_NONCES = 100_000
 CLEANUP_INTERVAL_SECONDS = 60
 
@@ -29,7 +32,7 @@ class NonceCache:
         self._next_cleanup = 0
 
     def check_and_remember(self, client_id: str, timestamp: int, nonce: str, now: int) -> bool:
-        """Remember a request, and return True if its timestamp is valid and its nonce new.
+        """Store the nonce of a request. Return True if its timestamp is valid and its nonce is new.
 
         Timestamps from MAX_AGE_SECONDS before `now` to MAX_AHEAD_SECONDS after it are valid. All are epoch seconds.
         """

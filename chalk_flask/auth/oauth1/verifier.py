@@ -1,4 +1,4 @@
-"""Verifier of requests that an OAuth client signs with its secret (OAuth 1.0a, RFC 5849). Free of HTTP.
+"""Verifier of requests that an OAuth client signs with its secret (OAuth 1.0a, RFC 5849). Independent of HTTP.
 
 The requests are "two-legged": they have a consumer key and its secret, but no token. The base string is Authlib's.
 HMAC-SHA256 is not in RFC 5849, but clients of OneRoster use it; it differs from HMAC-SHA1 in the hash only.
@@ -41,7 +41,7 @@ HASH_ALGORITHMS: Mapping[str, str] = MappingProxyType({"HMAC-SHA256": "sha256", 
 REQUIRED_PARAMS = ("oauth_consumer_key", "oauth_signature_method", "oauth_signature", "oauth_timestamp", "oauth_nonce")
 
 MAX_HEADER_LENGTH = 8192
-"""Maximal length of the Authorization header."""
+"""Maximum length of the Authorization header."""
 MAX_NONCE_LENGTH = 255
 MAX_CACHED_CLIENTS = 4096
 
@@ -85,7 +85,7 @@ class OAuth1Verifier:
     def authenticate(self, request: SignedRequest) -> tuple[Principal | None, object]:
         """Return the principal of the request, or None, and the store version at which the client was read.
 
-        Each request is accepted once. Raises MalformedRequestError and StorageError.
+        A request is accepted once. Raises MalformedRequestError and StorageError.
         """
         params = _parse(request)
         # Take the version before the client is read: a commit in between makes the entry too old, never too new.
@@ -110,7 +110,7 @@ class OAuth1Verifier:
         return None
 
     def _read_signer(self, client_id: str, version: object) -> _Signer:
-        """Return the client with its secrets. Without one that can sign, return a stand-in without a principal."""
+        """Return the client with its secrets, or a stand-in without a principal if the client cannot sign."""
         with self._store.read(CONTROL) as snapshot:
             body = snapshot.get_many(COLLECTION, [client_id]).get(client_id, self._stand_in)
             client = OAuthClient.parse(body)
@@ -132,7 +132,7 @@ class OAuth1Verifier:
         except SecretUnavailableError as error:
             if client.id and client.id not in self._warned:
                 self._warned.add(client.id)
-                log.warning("client %s cannot sign in with OAuth 1.0a: %s", client.id, error)
+                log.warning("requests of client %s with OAuth 1.0a are rejected: %s", client.id, error)
             return ()
         self._warned.discard(client.id)
         return decrypted
@@ -143,7 +143,7 @@ _RANDOM_SECRETS: tuple[_Secret, ...] = ((secrets.token_hex(32), None),)
 
 @dataclass(frozen=True, slots=True)
 class _Signer:
-    """Client with its decrypted secrets. Without a principal all its signatures are rejected."""
+    """Client with its decrypted secrets. If `principal` is None, all signatures are rejected."""
 
     secrets: tuple[_Secret, ...] = field(repr=False)
     principal: Principal | None
@@ -151,8 +151,8 @@ class _Signer:
     def has_signed(self, params: _ProtocolParams, request: SignedRequest, now: datetime) -> bool:
         text = params.base_string(request)
         valid = [secret for secret, valid_until in self.secrets if valid_until is None or now < valid_until]
-        # Compare all, even after a match, so that the time taken is the same.
-        matches = [hmac.compare_digest(params.signature, _signature(text, secret, params.hash)) for secret in valid]
+        # Compare all secrets, even after a match, so that the duration is always the same.
+        matches = [hmac.compare_digest(params.signature, _sign(text, secret, params.hash)) for secret in valid]
         return any(matches)
 
 
@@ -175,7 +175,7 @@ class _ProtocolParams:
         return "&".join(map(escape, (request.method.upper(), uri, normalize_parameters(parameters))))
 
 
-def _signature(base_string: str, secret: str, hash_name: str) -> bytes:
+def _sign(base_string: str, secret: str, hash_name: str) -> bytes:
     # RFC 5849, section 3.4.2: the key ends with the secret of the token, which is empty without a token.
     return b64encode(hmac.digest(f"{escape(secret)}&".encode(), base_string.encode(), hash_name))
 

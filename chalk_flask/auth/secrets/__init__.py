@@ -1,6 +1,6 @@
-"""Secrets that must be readable again: `SecretCipher` encrypts them for the store and decrypts them.
+"""Encryption of secrets that must be readable again: a secret goes in, an encrypted text for the store comes out.
 
-The key is in a file outside of the store. `KeyFile` reads and creates such files.
+`SecretCipher` is the entry point. The key is in a file outside of the store. `KeyFile` reads and creates such files.
 """
 
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError

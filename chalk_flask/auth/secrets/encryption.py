@@ -21,7 +21,7 @@ KEY_FILE_NAME = "secrets.key"
 class SecretUnavailableError(Exception):
     """Error of encrypting or decrypting a secret.
 
-    The message names the key file and says what to do. It contains no secret.
+    The message names the key file and a remedy. It contains no secret.
     """
 
 
@@ -43,7 +43,7 @@ class SecretCipher:
             raise SecretUnavailableError(str(error)) from error
 
     def decrypt(self, encrypted: str) -> str:
-        """Return the secret. Raises SecretUnavailableError if the key is missing, damaged or another one."""
+        """Return the secret. Raises SecretUnavailableError if the key is missing, damaged or a different one."""
         try:
             key = self._key_file.read()
         except KeyFileError as error:
@@ -56,7 +56,7 @@ class SecretCipher:
             return _fernet(key).decrypt(encrypted.encode()).decode()
         except InvalidToken as error:
             raise SecretUnavailableError(
-                f"the key file {self._path} contains another key than the one that this secret is encrypted with:"
+                f"the key file {self._path} does not contain the key that this secret is encrypted with:"
                 " restore the right file"
             ) from error
 

@@ -1,4 +1,4 @@
-"""Key in a file outside of the store, so that a copy of the database alone signs and decrypts nothing."""
+"""Key in a file outside of the store, so that a copy of the database alone cannot sign or decrypt."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from chalk_flask.files import create_once, make_private_folder
 __all__ = ["KeyFile", "KeyFileError"]
 
 KEY_BYTES = 32
-"""Bytes of a key."""
+"""Length of a key."""
 
 
 class KeyFileError(Exception):
-    """Error of creating or reading a key file; the message names the file and says what to do."""
+    """Error of creating or reading a key file; the message names the file and a remedy."""
 
 
 class KeyFile:

@@ -16,13 +16,13 @@ __all__ = ["LastUsedTracker"]
 log = logging.getLogger(__name__)
 
 MIN_INTERVAL = timedelta(minutes=1)
-"""Time between two writes of the use of one token."""
+"""Minimum time between two writes for the same token."""
 FLUSH_INTERVAL_SECONDS = 5.0
 LOCK_TIMEOUT_SECONDS = 1.0
 
 
 class LastUsedTracker:
-    """Background writer of the last use of each token, at most once per token and minute. Thread-safe.
+    """Background writer of the time of the last use, at most once per token and minute. Thread-safe.
 
     A use is dropped if the store stays locked for a second, for example by a long import.
     """
@@ -33,7 +33,7 @@ class LastUsedTracker:
         self._store = store
         self._tenant = tenant
         self._collection = collection
-        # Each commit makes every process read its tokens again, so later uses are collected and written together.
+        # A commit makes every process read its tokens again, so uses are collected and written together.
         self._flush_interval_seconds = flush_interval_seconds
         self._lock = threading.Lock()
         self._recorded: dict[str, datetime] = {}

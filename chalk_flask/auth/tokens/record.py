@@ -1,4 +1,4 @@
-"""API token as it is stored: everything but the token itself."""
+"""Stored form of API tokens, which does not contain the token itself."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Store of API tokens.
 
-A token is `chk_live_` or `chk_test_`, 32 random hexadecimal digits, and 8 digits with the CRC-32 of all before them.
+A token is `chk_live_` or `chk_test_`, 32 random hexadecimal digits, and the CRC-32 of these parts in 8 digits.
 The checksum rejects a mistyped token without reading the store. Only the SHA-256 of a token is stored. A token of
 another service can be registered by its SHA-256; it begins with `chk_` and may have any other shape.
 """
@@ -38,7 +38,7 @@ _SHA_256 = re.compile(r"[0-9a-f]{64}")
 
 
 class TokenError(Exception):
-    """Error of creating or revoking a token; the message says why and what to do."""
+    """Error of creating or revoking a token; the message contains the reason and a remedy."""
 
 
 class TokenStore(RevocableCredentialStore[ApiToken]):
@@ -64,14 +64,14 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         test: bool = False,
         restrictions: AccessRestrictions = NO_RESTRICTIONS,
     ) -> tuple[str | None, ApiToken]:
-        """Return a new token and its stored form.
+        """Create a token, and return it and its stored form.
 
         With `sha256` a token of another service is registered by its hash, and the first value is None.
 
         Raises TokenError for an invalid label or hash, an unknown tenant, and a hash that is already stored.
         """
         token = None if sha256 is not None else _generate_token(test)
-        key = token_hash(token) if token else _checked_hash(sha256 or "")
+        key = token_hash(token) if token else _parse_hash(sha256 or "")
         record = ApiToken(
             id=secrets.token_hex(8),
             label=self._parse_label(label),
@@ -91,7 +91,7 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         return token.startswith("chk_")
 
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
-        """Return the principal of the token and the store version at which it was valid (None: not read).
+        """Return the principal of the token, and the store version at which it was read (None: not read).
 
         The principal is None for a malformed, unknown, expired or revoked token. Raises StorageError.
         """
@@ -156,8 +156,8 @@ def _checksum(text: str) -> str:
     return f"{crc32(text.encode()):08x}"
 
 
-def _checked_hash(text: str) -> str:
-    digest = text.strip().lower()
-    if not _SHA_256.fullmatch(digest):
+def _parse_hash(text: str) -> str:
+    normalized = text.strip().lower()
+    if not _SHA_256.fullmatch(normalized):
         raise TokenError(f"invalid SHA-256 of {len(text)} characters: it must be 64 hexadecimal digits")
-    return digest
+    return normalized

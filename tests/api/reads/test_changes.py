@@ -180,7 +180,7 @@ def test_feed_contains_what_the_scopes_open(app: Flask, tmp_path: Path) -> None:
     token, _ = tokens.create("grades", [GRADEBOOK])
     error_message(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
     token, _ = tokens.create("school", ALL, restrictions=AccessRestrictions(orgs=frozenset({"org-2"})))
-    assert "limited" in error_message(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
+    assert "restricted" in error_message(Consumer(app, token).get(f"{CHANGES}?since=1"), 403, "forbidden", "forbidden")
     token, _ = tokens.create("no results", ALL, restrictions=AccessRestrictions(denied=frozenset({"results"})))
     assert "result" not in [change["entity"] for change in read_page(Consumer(app, token), "since=1")["changes"]]
 

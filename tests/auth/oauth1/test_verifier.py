@@ -387,7 +387,7 @@ def test_missing_key_file_is_logged_once_and_rejects_until_restored(
     with caplog.at_level(logging.DEBUG):
         assert not any(is_accepted(verifier, signer.request()) for _ in range(3))
     [line] = [each.getMessage() for each in caplog.records if each.name.startswith("chalk_flask")]
-    assert line.startswith(f"client {signer.key} cannot sign in with OAuth 1.0a")
+    assert line.startswith(f"requests of client {signer.key} with OAuth 1.0a are rejected")
     assert signer.secret not in line
     (folder / KEY_FILE_NAME).write_bytes(key)
     assert is_accepted(verifier, signer.request())
