@@ -1,4 +1,4 @@
-"""Error responses in a single format, for clients of Chalk and of OneRoster (docs/conformance.md, A-01)."""
+"""Error responses in a single format, for clients of Chalk and of OneRoster (docs/conformance, A-01)."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def error_response(
 
 
 def status_entry(code_major: str, severity: str, description: str, code_minor: str) -> dict[str, str]:
-    """Return an entry of a statusInfoSet about the current operation (docs/conformance.md, A-01)."""
+    """Return an entry of a statusInfoSet about the current operation (docs/conformance, A-01)."""
     operation = (request.endpoint or "").partition(".")[2]
     return {
         "imsx_codeMajor": code_major,

@@ -48,7 +48,7 @@ class ApiRoot:
     """Path under which every route is served.
 
     `default_limit` is the page size of requests without `limit` (0: the whole collection). On a `read_only`
-    root, writes of callers without a write scope get 405 (docs/conformance.md, W-01).
+    root, writes of callers without a write scope get 405 (docs/conformance, W-01).
     """
 
     name: str

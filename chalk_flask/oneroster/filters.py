@@ -176,7 +176,7 @@ def _compare(path: FilterPath, operator: Operator, value: str) -> Where:
 
 
 def _compare_list(path: FilterPath, operator: Operator, value: str) -> Where:
-    """Compare a list: `=` requires every value, `~` any of them (docs/conformance.md, A-05)."""
+    """Compare a list: `=` requires every value, `~` any of them (docs/conformance, A-05)."""
     if operator not in ("=", "~"):
         return Compare(path.field, operator, _fold_value(path, value))
     items = dict.fromkeys(_fold_value(path, item) for item in split_list(value) or [""])

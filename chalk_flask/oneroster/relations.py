@@ -1,6 +1,6 @@
 """Conditions for the records of nested paths such as `/schools/{id}/students`.
 
-Interpretations A-07 to A-12 and N-01 to N-08 of docs/conformance.md explain them.
+Interpretations A-07 to A-12 and N-01 to N-08 of docs/conformance explain them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
 """Condition that active records meet."""
 
 VISIBLE: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
-"""Condition that gradebook objects meet unless they are deleted (docs/conformance.md, A-04)."""
+"""Condition that gradebook objects meet unless they are deleted (docs/conformance, A-04)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def listed_in(collection: str, field: str) -> Condition:
 def users_enrolled_in_class(role: str) -> Condition:
     """Return the condition for users with an active enrollment of this role in the class.
 
-    See docs/conformance.md, A-09.
+    See docs/conformance, A-09.
     """
 
     def where(_: Snapshot, ids: Ids) -> Where:
@@ -102,12 +102,12 @@ def classes_of_user(role: str = "") -> Condition:
 
 
 def users_of_school(role: str) -> Condition:
-    """Return the condition for users of this role whose orgs contain the school (docs/conformance.md, A-07)."""
+    """Return the condition for users of this role whose orgs contain the school (docs/conformance, A-07)."""
     return lambda _, ids: And((has_type("role", role), Compare("orgs.sourcedId", "=", ids[-1])))
 
 
 def courses_of_school(_: Snapshot, ids: Ids) -> Where:
-    """Return the condition for courses of the school and those taught there (docs/conformance.md, A-08)."""
+    """Return the condition for courses of the school and those taught there (docs/conformance, A-08)."""
     taught = Subquery("classes", "course.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
     return Or((Compare("org.sourcedId", "=", ids[-1]), In(KEY, taught)))
 
@@ -150,7 +150,7 @@ def results_of_student(snapshot: Snapshot, ids: Ids) -> Where:
 def categories_of_class(_: Snapshot, ids: Ids) -> Where:
     """Return the condition for categories that are used by, or assigned to, the class, or assigned to no class.
 
-    See docs/conformance.md, N-08.
+    See docs/conformance, N-08.
     """
     used = And((Compare("class.sourcedId", "=", ids[-1]), VISIBLE))
     return Or(

@@ -20,7 +20,7 @@ IMPORTANCE = ("primary", "secondary")
 SCORE_STATUS = ("exempt", "fully graded", "not submitted", "partially graded", "submitted")
 TRUTH = ("true", "false")
 
-# CEDS codes. Local codes are stored, with a warning (docs/conformance.md, V-02).
+# CEDS codes. Local codes are stored, with a warning (docs/conformance, V-02).
 GRADES = ("IT", "PR", "PK", "TK", "KG", *(f"{n:02}" for n in range(1, 14)), "PS", "UG", "Other")
 
 # OneRoster 1.0 has `inactive` instead of `tobedeleted`. It is accepted and never written.

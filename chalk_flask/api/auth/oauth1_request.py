@@ -23,7 +23,7 @@ MAX_FORM_BYTES = 65536
 MAX_PARAMETERS = 1000
 """Maximum size of a signed request, because all parameters are sorted and hashed before authentication.
 
-See docs/conformance.md, O-02.
+See docs/conformance, O-02.
 """
 
 

@@ -1,6 +1,6 @@
 """OAuth 2 token endpoint for client credentials, built with Authlib (RFC 6749, section 4.4).
 
-docs/conformance.md, C-01 to C-06, describes its behavior.
+docs/conformance, C-01 to C-06, describes its behavior.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Change feed under Chalk's root: records that changed after a sequence number, in the order of their changes.
 
-docs/conformance.md, F-01 to F-06, describes its behavior.
+docs/conformance, F-01 to F-06, describes its behavior.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class _ChangesView:
 
 
 def _require_unrestricted(principal: Principal) -> None:
-    """Raise ApiError (403) if the principal is restricted to some records or fields (docs/conformance.md, F-05).
+    """Raise ApiError (403) if the principal is restricted to some records or fields (docs/conformance, F-05).
 
     The feed could not report that a record is no longer visible to it.
     """

@@ -54,7 +54,7 @@ def write_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
 def _hide_from_readers(guarded: View) -> View:
     """Return a view whose response to callers without a write scope is 405 instead of 403.
 
-    See docs/conformance.md, W-01.
+    See docs/conformance, W-01.
     """
 
     def view(**ids: str) -> Response:

@@ -1,6 +1,6 @@
 """Store of trusted issuers. A trusted issuer defines audience, tenant and scopes of the JWTs that are accepted from it.
 
-A pair of issuer and audience belongs to one tenant only, so a token never has to name its tenant (docs/conformance.md,
+A pair of issuer and audience belongs to one tenant only, so a token never has to name its tenant (docs/conformance,
 J-03).
 """
 

@@ -1,4 +1,4 @@
-"""Cache of the ids (`jti` of RFC 7519) of JWTs that are accepted once only (docs/conformance.md, J-04)."""
+"""Cache of the ids (`jti` of RFC 7519) of JWTs that are accepted once only (docs/conformance, J-04)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Parser of JWK Sets, the public keys of issuers (RFC 7517).
 
 An RSA key verifies RS256 only and a P-256 key ES256 only, so a token cannot choose how it is verified
-(docs/conformance.md, J-06).
+(docs/conformance, J-06).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cache of the keys that issuers publish: fetched on demand, and used on while fetches fail.
 
-See docs/conformance.md, J-05.
+See docs/conformance, J-05.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class _HeaderRegistry(JWSRegistry):
 _REGISTRY = _HeaderRegistry(algorithms=(RS256, ES256), strict_check_header=False)
 
 
-class _RejectedToken(Exception):
+class _RejectedTokenError(Exception):
     """Reason for the rejection of a token, for the log. The message contains no part of the token."""
 
 
@@ -104,7 +104,7 @@ class JwtVerifier:
             return principal, version
         try:
             return self._verify(token, token_hash, version, now), version
-        except _RejectedToken as error:
+        except _RejectedTokenError as error:
             log.debug("a JWT is rejected: %s", error)
             return None, version
 
@@ -180,7 +180,7 @@ def _parse_token(token: str) -> CompactSignature:
 def _parse_claims(signature: CompactSignature, now: float) -> dict[str, Any]:
     """Return the claims of a token if they are complete and valid now. The signature is not verified yet.
 
-    See docs/conformance.md, J-02.
+    See docs/conformance, J-02.
     """
     try:
         claims = orjson.loads(signature.payload)
@@ -201,7 +201,7 @@ def _parse_claims(signature: CompactSignature, now: float) -> dict[str, Any]:
 def _requested_scopes(claims: Mapping[str, Any], issuer: TrustedIssuer) -> frozenset[str]:
     """Return the scopes of the claim `scope` that the issuer has; without the claim, all scopes of the issuer.
 
-    See docs/conformance.md, J-01.
+    See docs/conformance, J-01.
     """
     if "scope" not in claims:
         return issuer.scopes

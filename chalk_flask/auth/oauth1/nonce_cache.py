@@ -1,6 +1,6 @@
 """Cache of the nonces of signed requests, so that a request is accepted once.
 
-See RFC 5849, section 3.3, and docs/conformance.md, O-03.
+See RFC 5849, section 3.3, and docs/conformance, O-03.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def standard_names(resource: ResourceType, header: Sequence[str]) -> list[str]:
 class RowParser:
     """Parser of the rows of one file.
 
-    `map_roles` maps unknown roles of enrollments to `teacher`, not primary (docs/conformance.md, A-10). Rows of a
+    `map_roles` maps unknown roles of enrollments to `teacher`, not primary (docs/conformance, A-10). Rows of a
     `delta` file must have status and dateLastModified. A row that deletes a record must have its sourcedId too, but
     no other value.
     """

@@ -103,7 +103,7 @@ def _reference(collection: str, token: str, key: str) -> orjson.Fragment:
 
 
 class RefField(GuidField):
-    """Reference (GUIDRef) to a record of `target`. `token` is its type (docs/conformance.md, A-20)."""
+    """Reference (GUIDRef) to a record of `target`. `token` is its type (docs/conformance, A-20)."""
 
     repeats = True
 

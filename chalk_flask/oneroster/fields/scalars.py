@@ -88,7 +88,7 @@ class EnumField(OneRosterField):
 
 
 class BooleanField(OneRosterField):
-    """Boolean: the string "true" or "false" in JSON (docs/conformance.md, A-02). Accepts any case and JSON booleans."""
+    """Boolean: the string "true" or "false" in JSON (docs/conformance, A-02). Accepts any case and JSON booleans."""
 
     repeats = True
 
@@ -121,7 +121,7 @@ class DateField(OneRosterField):
 
 
 class DateTimeField(OneRosterField):
-    """Date-time, stored in UTC with milliseconds. A date means its midnight (docs/conformance.md, A-18)."""
+    """Date-time, stored in UTC with milliseconds. A date means its midnight (docs/conformance, A-18)."""
 
     repeats = True
 
@@ -138,7 +138,7 @@ class DateTimeField(OneRosterField):
 
 
 class DateOrDateTimeField(DateTimeField):
-    """Date-time with a CSV column of dates. A midnight is written as its date (docs/conformance.md, A-18)."""
+    """Date-time with a CSV column of dates. A midnight is written as its date (docs/conformance, A-18)."""
 
     def to_cell(self, value: JSON) -> str:
         return str(value).removesuffix("T00:00:00.000Z")
@@ -166,7 +166,7 @@ class YearField(OneRosterField):
 
 
 class NumberField(OneRosterField):
-    """Finite number. Accepts numeric strings, writes JSON numbers (docs/conformance.md, A-19)."""
+    """Finite number. Accepts numeric strings, writes JSON numbers (docs/conformance, A-19)."""
 
     def normalize(self, value: JSON) -> JSON:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
