@@ -92,7 +92,7 @@ def normalize(record: Record, collection: Collection) -> Record:
     """Return the record with its values in canonical form.
 
     Numbers are floats. Multi-valued fields have a sorted tuple without duplicates. Missing, empty and undeclared
-    values are left out.
+    values are omitted.
     """
     values: dict[str, Value] = {}
     for path, value in record.values.items():

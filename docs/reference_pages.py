@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from chalk_flask.api.routes import ROOTS, ROUTES, WRITES
+from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES
 from chalk_flask.cli import main
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.settings import SETTINGS
@@ -153,7 +153,7 @@ def api_page() -> str:
             f"`{route.resource_type.name if route.is_collection else route.resource_type.singular_name}`",
             _scope(route.scope),
         )
-        for route in ROUTES
+        for route in READ_ROUTES
     ]
     writes = [
         (
@@ -162,7 +162,7 @@ def api_page() -> str:
             f"`{write.resource_type.singular_name}`" if write.method == "PUT" else "none",
             _scope(write.scope),
         )
-        for write in WRITES
+        for write in WRITE_ROUTES
     ]
     objects = [(f"`{name}`", ", ".join(f"`{field}`" for field in kind.fields)) for name, kind in RESOURCES.items()]
     lines = [_API_HEAD, *roots, _API_READS + _rows(reads), _API_WRITES + _rows(writes), _API_FEED + _rows(objects), ""]

@@ -130,7 +130,7 @@ class Folder:
         raise StorageUnavailableError(f"{path}: not a valid list of live files with their revision")
 
     def _delete_unused(self, live: Iterable[str]) -> None:
-        """Delete data files that are not live, such as those of a killed writer. Other files are left alone.
+        """Delete data files that are not live, such as those of a killed writer. Other files stay.
 
         Errors are ignored: the commit has already succeeded or failed, and the next commit tries again.
         """

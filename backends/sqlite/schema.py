@@ -105,7 +105,7 @@ def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
 
 
 def _add_missing(connection: sqlite3.Connection, missing: Mapping[Collection, list[str]]) -> None:
-    # The import takes 0.1 seconds, so it is left to stores that need it.
+    # The import takes 0.1 seconds, so only stores with missing tables or columns run it.
     from sqlite_utils import Database
 
     database = Database(connection, execute_plugins=False)

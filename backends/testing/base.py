@@ -61,7 +61,7 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 
 def needs(attribute: str) -> Callable[[Test], Test]:
-    """Mark a test that runs only if the class attribute is true: `durable`, `shared` or `broken_url`."""
+    """Return a decorator for tests that run only if the class attribute `durable`, `shared` or `broken_url` is true."""
 
     def mark(test: Test) -> Test:
         test.needs = attribute  # type: ignore[attr-defined]  # functions accept attributes, but their type does not declare it

@@ -60,7 +60,7 @@ def field_values(field: Field) -> list[tuple[str, st.SearchStrategy[Value]]]:
 
 
 def paths(collection: Collection, kind: str) -> list[str]:
-    """Return the paths of one type that queries can use. One of them never has a value."""
+    """Return the paths of one type that queries can use, including a path that never has a value."""
     fields = [field for field in collection.fields if field.kind == kind]
     plain = [field.path for field in fields if not field.is_dynamic]
     dynamic = [field.path[:-1] + name for field in fields if field.is_dynamic for name in ("x", "y", "z")]

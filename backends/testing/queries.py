@@ -23,7 +23,7 @@ from backends.testing.base import TENANT, Conformance, document_keys, fill, find
 
 __all__ = ["QueryConformance"]
 
-# a and b have everything, c and d have some, e has nothing at all.
+# The records a and b have all fields, c and d have some, and e has none.
 SAMPLE = (
     record("a", name="ada", age=36, tags=("math", "first"), scores=(1.5, -2), metadata__house="red", home__street="x"),
     record("b", name="bob", age=7, tags=("math",), scores=(10,), metadata__house=("blue", "green")),

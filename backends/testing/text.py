@@ -72,7 +72,7 @@ class TextConformance(Conformance):
 
     @pytest.fixture
     def texts(self, store: Backend) -> Backend:
-        """Return a store with a record for each text: as key, scalar, multiple and dynamic value."""
+        """Return a store with one record per text, which is its key and its scalar, multiple and dynamic value."""
         fill(store, "people", [record(t, name=t, tags=(t, "z" + t), metadata__text=(t,)) for t in TEXTS])
         return store
 

@@ -101,7 +101,7 @@ def run_command(store: Backend, transactions: list[Transaction], command: str, a
 
 
 def attempt(store: Backend, wait: float) -> str:
-    """Return "ok" or "busy": the result of a write with a wait of so many seconds."""
+    """Return "ok" if a write gets the lock within `wait` seconds, otherwise "busy"."""
     try:
         with store.write(TENANT, wait):
             return "ok"
@@ -110,7 +110,7 @@ def attempt(store: Backend, wait: float) -> str:
 
 
 def count_up(store: Backend) -> None:
-    """Increment a stored number, which is correct only with an exclusive write lock."""
+    """Increment a stored number. The result is correct only if the write lock is exclusive."""
     with store.write(TENANT) as transaction:
         before = transaction.get_many("notes", ["counter"]).get("counter", b'"0"')
         after = str(int(json.loads(before)) + 1)

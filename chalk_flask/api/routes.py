@@ -1,4 +1,4 @@
-"""Tables of routes: one row per operation of OneRoster 1.1, reads in `ROUTES` and writes in `WRITES`.
+"""Tables of routes: one row per operation of OneRoster 1.1, reads in `READ_ROUTES` and writes in `WRITE_ROUTES`.
 
 docs/reference/api.md lists the same operations.
 """
@@ -40,7 +40,7 @@ from chalk_flask.permissions.scopes import (
     SATISFIED_BY,
 )
 
-__all__ = ["GRADEBOOK_COLLECTIONS", "ROOTS", "ROUTES", "WRITES", "ApiRoot", "Route", "WriteRoute"]
+__all__ = ["GRADEBOOK_COLLECTIONS", "READ_ROUTES", "ROOTS", "WRITE_ROUTES", "ApiRoot", "ReadRoute", "WriteRoute"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ ROOTS = (ApiRoot("chalk", "/api/oneroster/v1p1", 0, read_only=True), ApiRoot("im
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Route:
+class ReadRoute:
     """Read operation.
 
     The ids in the path are those of `parents`, in the same order. The last id of a single read is that of the object.
@@ -126,87 +126,87 @@ CLASS_AND_STUDENT = (*CLASS_PARENT, *STUDENT_PARENT)
 
 # One line per route, or two for a nested read, so that the code is readable as a table.
 # fmt: off
-ROUTES = (
-    Route("getAllAcademicSessions", "/academicSessions", SESSIONS, ROSTER_CORE),
-    Route("getAcademicSession", "/academicSessions/{id}", SESSIONS, ROSTER_CORE),
-    Route("getAllClasses", "/classes", CLASSES, ROSTER_CORE),
-    Route("getClass", "/classes/{id}", CLASSES, ROSTER_CORE),
-    Route("getAllCourses", "/courses", COURSES, ROSTER_CORE),
-    Route("getCourse", "/courses/{id}", COURSES, ROSTER_CORE),
-    Route("getAllGradingPeriods", "/gradingPeriods", SESSIONS, ROSTER_CORE, IS_GRADING_PERIOD),
-    Route("getGradingPeriod", "/gradingPeriods/{id}", SESSIONS, ROSTER_CORE, IS_GRADING_PERIOD),
-    Route("getAllDemographics", "/demographics", DEMOGRAPHICS_TYPE, DEMOGRAPHICS),
-    Route("getDemographics", "/demographics/{id}", DEMOGRAPHICS_TYPE, DEMOGRAPHICS),
-    Route("getAllEnrollments", "/enrollments", ENROLLMENTS, ROSTER_CORE),
-    Route("getEnrollment", "/enrollments/{id}", ENROLLMENTS, ROSTER_CORE),
-    Route("getAllOrgs", "/orgs", ORGS, ROSTER_CORE),
-    Route("getOrg", "/orgs/{id}", ORGS, ROSTER_CORE),
-    Route("getAllSchools", "/schools", ORGS, ROSTER_CORE, IS_SCHOOL),
-    Route("getSchool", "/schools/{id}", ORGS, ROSTER_CORE, IS_SCHOOL),
-    Route("getAllStudents", "/students", USERS, ROSTER_CORE, IS_STUDENT),
-    Route("getStudent", "/students/{id}", USERS, ROSTER_CORE, IS_STUDENT),
-    Route("getAllTeachers", "/teachers", USERS, ROSTER_CORE, IS_TEACHER),
-    Route("getTeacher", "/teachers/{id}", USERS, ROSTER_CORE, IS_TEACHER),
-    Route("getAllTerms", "/terms", SESSIONS, ROSTER_CORE, IS_TERM),
-    Route("getTerm", "/terms/{id}", SESSIONS, ROSTER_CORE, IS_TERM),
-    Route("getAllUsers", "/users", USERS, ROSTER_CORE),
-    Route("getUser", "/users/{id}", USERS, ROSTER_CORE),
-    Route("getCoursesForSchool", "/schools/{id}/courses",
+READ_ROUTES = (
+    ReadRoute("getAllAcademicSessions", "/academicSessions", SESSIONS, ROSTER_CORE),
+    ReadRoute("getAcademicSession", "/academicSessions/{id}", SESSIONS, ROSTER_CORE),
+    ReadRoute("getAllClasses", "/classes", CLASSES, ROSTER_CORE),
+    ReadRoute("getClass", "/classes/{id}", CLASSES, ROSTER_CORE),
+    ReadRoute("getAllCourses", "/courses", COURSES, ROSTER_CORE),
+    ReadRoute("getCourse", "/courses/{id}", COURSES, ROSTER_CORE),
+    ReadRoute("getAllGradingPeriods", "/gradingPeriods", SESSIONS, ROSTER_CORE, IS_GRADING_PERIOD),
+    ReadRoute("getGradingPeriod", "/gradingPeriods/{id}", SESSIONS, ROSTER_CORE, IS_GRADING_PERIOD),
+    ReadRoute("getAllDemographics", "/demographics", DEMOGRAPHICS_TYPE, DEMOGRAPHICS),
+    ReadRoute("getDemographics", "/demographics/{id}", DEMOGRAPHICS_TYPE, DEMOGRAPHICS),
+    ReadRoute("getAllEnrollments", "/enrollments", ENROLLMENTS, ROSTER_CORE),
+    ReadRoute("getEnrollment", "/enrollments/{id}", ENROLLMENTS, ROSTER_CORE),
+    ReadRoute("getAllOrgs", "/orgs", ORGS, ROSTER_CORE),
+    ReadRoute("getOrg", "/orgs/{id}", ORGS, ROSTER_CORE),
+    ReadRoute("getAllSchools", "/schools", ORGS, ROSTER_CORE, IS_SCHOOL),
+    ReadRoute("getSchool", "/schools/{id}", ORGS, ROSTER_CORE, IS_SCHOOL),
+    ReadRoute("getAllStudents", "/students", USERS, ROSTER_CORE, IS_STUDENT),
+    ReadRoute("getStudent", "/students/{id}", USERS, ROSTER_CORE, IS_STUDENT),
+    ReadRoute("getAllTeachers", "/teachers", USERS, ROSTER_CORE, IS_TEACHER),
+    ReadRoute("getTeacher", "/teachers/{id}", USERS, ROSTER_CORE, IS_TEACHER),
+    ReadRoute("getAllTerms", "/terms", SESSIONS, ROSTER_CORE, IS_TERM),
+    ReadRoute("getTerm", "/terms/{id}", SESSIONS, ROSTER_CORE, IS_TERM),
+    ReadRoute("getAllUsers", "/users", USERS, ROSTER_CORE),
+    ReadRoute("getUser", "/users/{id}", USERS, ROSTER_CORE),
+    ReadRoute("getCoursesForSchool", "/schools/{id}/courses",
           COURSES, ROSTER, courses_of_school, SCHOOL_PARENT),
-    Route("getEnrollmentsForClassInSchool", "/schools/{school_id}/classes/{class_id}/enrollments",
+    ReadRoute("getEnrollmentsForClassInSchool", "/schools/{school_id}/classes/{class_id}/enrollments",
           ENROLLMENTS, ROSTER, references("class.sourcedId"), CLASS_IN_SCHOOL),
-    Route("getStudentsForClassInSchool", "/schools/{school_id}/classes/{class_id}/students",
+    ReadRoute("getStudentsForClassInSchool", "/schools/{school_id}/classes/{class_id}/students",
           USERS, ROSTER, users_enrolled_in_class("student"), CLASS_IN_SCHOOL),
-    Route("getTeachersForClassInSchool", "/schools/{school_id}/classes/{class_id}/teachers",
+    ReadRoute("getTeachersForClassInSchool", "/schools/{school_id}/classes/{class_id}/teachers",
           USERS, ROSTER, users_enrolled_in_class("teacher"), CLASS_IN_SCHOOL),
-    Route("getEnrollmentsForSchool", "/schools/{school_id}/enrollments",
+    ReadRoute("getEnrollmentsForSchool", "/schools/{school_id}/enrollments",
           ENROLLMENTS, ROSTER, references("school.sourcedId"), SCHOOL_PARENT),
-    Route("getStudentsForSchool", "/schools/{school_id}/students",
+    ReadRoute("getStudentsForSchool", "/schools/{school_id}/students",
           USERS, ROSTER, users_of_school("student"), SCHOOL_PARENT),
-    Route("getTeachersForSchool", "/schools/{school_id}/teachers",
+    ReadRoute("getTeachersForSchool", "/schools/{school_id}/teachers",
           USERS, ROSTER, users_of_school("teacher"), SCHOOL_PARENT),
-    Route("getTermsForSchool", "/schools/{school_id}/terms",
+    ReadRoute("getTermsForSchool", "/schools/{school_id}/terms",
           SESSIONS, ROSTER, terms_of_school, SCHOOL_PARENT),
-    Route("getClassesForTerm", "/terms/{term_id}/classes",
+    ReadRoute("getClassesForTerm", "/terms/{term_id}/classes",
           CLASSES, ROSTER, references("terms.sourcedId"), TERM_PARENT),
-    Route("getGradingPeriodsForTerm", "/terms/{term_id}/gradingPeriods",
+    ReadRoute("getGradingPeriodsForTerm", "/terms/{term_id}/gradingPeriods",
           SESSIONS, ROSTER, grading_periods_of_term, TERM_PARENT),
-    Route("getClassesForCourse", "/courses/{course_id}/classes",
+    ReadRoute("getClassesForCourse", "/courses/{course_id}/classes",
           CLASSES, ROSTER, references("course.sourcedId"), COURSE_PARENT),
-    Route("getClassesForStudent", "/students/{student_id}/classes",
+    ReadRoute("getClassesForStudent", "/students/{student_id}/classes",
           CLASSES, ROSTER, classes_of_user("student"), STUDENT_PARENT),
-    Route("getClassesForTeacher", "/teachers/{teacher_id}/classes",
+    ReadRoute("getClassesForTeacher", "/teachers/{teacher_id}/classes",
           CLASSES, ROSTER, classes_of_user("teacher"), TEACHER_PARENT),
-    Route("getClassesForSchool", "/schools/{school_id}/classes",
+    ReadRoute("getClassesForSchool", "/schools/{school_id}/classes",
           CLASSES, ROSTER, references("school.sourcedId"), SCHOOL_PARENT),
-    Route("getClassesForUser", "/users/{user_id}/classes",
+    ReadRoute("getClassesForUser", "/users/{user_id}/classes",
           CLASSES, ROSTER, classes_of_user(), USER_PARENT),
-    Route("getStudentsForClass", "/classes/{class_id}/students",
+    ReadRoute("getStudentsForClass", "/classes/{class_id}/students",
           USERS, ROSTER, users_enrolled_in_class("student"), CLASS_PARENT),
-    Route("getTeachersForClass", "/classes/{class_id}/teachers",
+    ReadRoute("getTeachersForClass", "/classes/{class_id}/teachers",
           USERS, ROSTER, users_enrolled_in_class("teacher"), CLASS_PARENT),
-    Route("getAllResources", "/resources", RESOURCES_TYPE, RESOURCE),
-    Route("getResource", "/resources/{id}", RESOURCES_TYPE, RESOURCE),
-    Route("getResourcesForCourse", "/courses/{course_id}/resources",
+    ReadRoute("getAllResources", "/resources", RESOURCES_TYPE, RESOURCE),
+    ReadRoute("getResource", "/resources/{id}", RESOURCES_TYPE, RESOURCE),
+    ReadRoute("getResourcesForCourse", "/courses/{course_id}/resources",
           RESOURCES_TYPE, RESOURCE, listed_in("courses", "resources.sourcedId"), COURSE_PARENT),
-    Route("getResourcesForClass", "/classes/{class_id}/resources",
+    ReadRoute("getResourcesForClass", "/classes/{class_id}/resources",
           RESOURCES_TYPE, RESOURCE, listed_in("classes", "resources.sourcedId"), CLASS_PARENT),
-    Route("getAllCategories", "/categories", CATEGORIES, GRADEBOOK),
-    Route("getCategory", "/categories/{id}", CATEGORIES, GRADEBOOK),
-    Route("getAllLineItems", "/lineItems", LINE_ITEMS, GRADEBOOK),
-    Route("getLineItem", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK),
-    Route("getAllResults", "/results", RESULTS, GRADEBOOK),
-    Route("getResult", "/results/{id}", RESULTS, GRADEBOOK),
-    Route("getResultsForClass", "/classes/{class_id}/results",
+    ReadRoute("getAllCategories", "/categories", CATEGORIES, GRADEBOOK),
+    ReadRoute("getCategory", "/categories/{id}", CATEGORIES, GRADEBOOK),
+    ReadRoute("getAllLineItems", "/lineItems", LINE_ITEMS, GRADEBOOK),
+    ReadRoute("getLineItem", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK),
+    ReadRoute("getAllResults", "/results", RESULTS, GRADEBOOK),
+    ReadRoute("getResult", "/results/{id}", RESULTS, GRADEBOOK),
+    ReadRoute("getResultsForClass", "/classes/{class_id}/results",
           RESULTS, GRADEBOOK, results_of_class, CLASS_PARENT),
-    Route("getLineItemsForClass", "/classes/{class_id}/lineItems",
+    ReadRoute("getLineItemsForClass", "/classes/{class_id}/lineItems",
           LINE_ITEMS, GRADEBOOK, references("class.sourcedId"), CLASS_PARENT),
-    Route("getResultsForLineItemForClass", "/classes/{class_id}/lineItems/{li_id}/results",
+    ReadRoute("getResultsForLineItemForClass", "/classes/{class_id}/lineItems/{li_id}/results",
           RESULTS, GRADEBOOK, references("lineItem.sourcedId"), LINE_ITEM_IN_CLASS),
-    Route("getResultsForStudentForClass", "/classes/{class_id}/students/{student_id}/results",
+    ReadRoute("getResultsForStudentForClass", "/classes/{class_id}/students/{student_id}/results",
           RESULTS, GRADEBOOK, results_of_student, CLASS_AND_STUDENT),
     # An operation of OneRoster 1.2 that clients of 1.1 call too.
-    Route("getCategoriesForClass", "/classes/{class_id}/categories",
+    ReadRoute("getCategoriesForClass", "/classes/{class_id}/categories",
           CATEGORIES, GRADEBOOK, categories_of_class, CLASS_PARENT),
 )
 # fmt: on
@@ -229,7 +229,7 @@ class WriteRoute:
 
 
 # fmt: off
-WRITES = (
+WRITE_ROUTES = (
     WriteRoute("deleteCategory", "DELETE", "/categories/{id}", CATEGORIES, GRADEBOOK_DELETE),
     WriteRoute("putCategory", "PUT", "/categories/{id}", CATEGORIES, GRADEBOOK_WRITE),
     WriteRoute("deleteLineItem", "DELETE", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_DELETE),

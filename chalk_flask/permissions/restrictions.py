@@ -45,7 +45,7 @@ class AccessRestrictions:
     redacted: frozenset[str] = frozenset()
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Return the JSON object that is stored and shown; kinds that restrict nothing are left out."""
+        """Return the JSON object that is stored and shown, without the kinds that restrict nothing."""
         kinds = {name: getattr(self, name) for name in self.__slots__}
         return {
             name: sorted(values)

@@ -2,7 +2,7 @@
 
 The SQLite driver releases the interpreter's lock around every step of a statement. If sixteen threads work on requests
 of 0.3 ms at once, they spend most of their time passing that lock on. A read then takes 1 ms. So a request waits until
-the request before it ends, but only briefly: a long request may stream to a slow client or sort a large collection.
+the request before it ends, but only briefly. A long request may stream to a slow client or sort a large collection.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Settings:
         " begin with it. Empty: derived from each request.",
         check=validate_origin,
     )
-    max_limit: int = _setting(0, "Maximum `limit` of a request; a larger one is answered with 400. 0: no maximum.")
+    max_limit: int = _setting(0, "Maximum `limit` of a request; a larger one is rejected with 400. 0: no maximum.")
     lenient_parent: bool = _setting(False, "Return an empty 200 instead of 404 for paths below an unknown parent.")
     token_seconds: int = _setting(
         3600,
@@ -116,7 +116,7 @@ class Settings:
     )
     rate_limit_token: str = _setting(
         "",
-        "Maximum request rate of a token, a client or an issuer, for example 600/minute; requests above it are answered"
+        "Maximum request rate of a token, a client or an issuer, for example 600/minute; requests above it are rejected"
         " with 429. Each process counts separately. Empty: no limit.",
         check=validate_rate,
     )

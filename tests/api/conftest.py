@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.api.routes import ROUTES
+from chalk_flask.api.routes import READ_ROUTES
 from tests.conftest import services_of, url_in
 from tests.support.api_client import Consumer
 from tests.support.paths import DATA
@@ -58,7 +58,7 @@ def serve() -> Iterator[Callable[..., Flask]]:
 def operation_of(path: str) -> str:
     """Return the operation of a path whose words other than ids match the route."""
     words = path.split("/")
-    for route in ROUTES:
+    for route in READ_ROUTES:
         template = route.path.split("/")
         if len(template) == len(words) and all(
             part.startswith("{") or part == word for part, word in zip(template, words, strict=True)

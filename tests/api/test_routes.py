@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalk_flask.api.routes import ROUTES
+from chalk_flask.api.routes import READ_ROUTES
 from tests.api.conftest import OPERATIONS, envelope_name, operation_of
 from tests.support.api_client import CHALK, IMS, Consumer, error_message, items
 from tests.support.small_roster import COLLECTIONS, EMPTY, SINGLES, UNKNOWN_PARENTS
@@ -20,7 +20,7 @@ def test_routes_are_the_operations_of_the_standard_and_one_more() -> None:
             route.scope,
             route.resource_type.name if route.is_collection else route.resource_type.singular_name,
         )
-        for route in ROUTES
+        for route in READ_ROUTES
     }
     standard = {
         (row["operationId"], row["path"], row["kind"] == "collection", row["scope"], row["envelope"])
@@ -28,14 +28,14 @@ def test_routes_are_the_operations_of_the_standard_and_one_more() -> None:
         if row["method"] == "GET"
     }
     assert len(standard) == 55
-    assert len(ROUTES) == 56
+    assert len(READ_ROUTES) == 56
     assert {row[0] for row in routes - standard} == {"getCategoriesForClass"}
     assert not standard - routes
 
 
 def test_expected_paths_cover_every_operation() -> None:
-    assert {operation_of(path) for path in [*COLLECTIONS, *SINGLES]} == {route.operation for route in ROUTES}
-    nested = {route.operation for route in ROUTES if route.parents}
+    assert {operation_of(path) for path in [*COLLECTIONS, *SINGLES]} == {route.operation for route in READ_ROUTES}
+    nested = {route.operation for route in READ_ROUTES if route.parents}
     assert {operation_of(path) for path in UNKNOWN_PARENTS} == nested
     # The roster has neither a teacher without classes nor a class without categories.
     assert nested - {operation_of(path) for path in EMPTY} == {"getClassesForTeacher", "getCategoriesForClass"}

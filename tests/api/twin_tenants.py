@@ -19,7 +19,7 @@ from urllib.parse import quote
 from flask import Flask
 
 from backends import Backend
-from chalk_flask.api.routes import ROOTS, ROUTES, Route
+from chalk_flask.api.routes import READ_ROUTES, ROOTS, ReadRoute
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL
@@ -203,7 +203,7 @@ class TwinTenants:
 class RoutePath:
     """A path of a route with ids that the host has."""
 
-    route: Route
+    route: ReadRoute
     path: str
     positions: tuple[int, ...]
 
@@ -215,7 +215,7 @@ class RoutePath:
 
 def _places() -> Iterator[RoutePath]:
     paths = [path.split("/") for path in (*COLLECTIONS, *SINGLES)]
-    for route in ROUTES:
+    for route in READ_ROUTES:
         for template in route.paths:
             words = template.split("/")
             ids = tuple(route_path for route_path, word in enumerate(words) if word.startswith("{"))

@@ -23,7 +23,7 @@ from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
 from chalk_flask.api.reads.serialization import DocumentSerializer
-from chalk_flask.api.routes import ROOTS, ROUTES
+from chalk_flask.api.routes import READ_ROUTES, ROOTS
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import policy_for
@@ -255,7 +255,9 @@ def _read_notes(snapshot: Snapshot, principal: Principal, since: int, last: int,
 
 def _readable_collections(principal: Principal) -> tuple[str, ...]:
     """Return the collections that the principal may read."""
-    scopes = {route.resource_type.name: route.scope for route in ROUTES if route.path == f"/{route.resource_type.name}"}
+    scopes = {
+        route.resource_type.name: route.scope for route in READ_ROUTES if route.path == f"/{route.resource_type.name}"
+    }
     return tuple(
         name
         for name, scope in scopes.items()

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from backends import KEY, MATCH_ALL, OrderBy, Where, and_
 from chalk_flask.api.errors import ApiError
-from chalk_flask.api.routes import GRADEBOOK_COLLECTIONS, ApiRoot, Route
+from chalk_flask.api.routes import GRADEBOOK_COLLECTIONS, ApiRoot, ReadRoute
 from chalk_flask.oneroster import filters
 from chalk_flask.oneroster.fields.scalars import printable
 from chalk_flask.oneroster.relations import VISIBLE
@@ -60,7 +60,7 @@ class QueryParams:
 
 
 def parse_query_params(
-    route: Route, root: ApiRoot, query: bytes, max_limit: int, policy: AccessPolicy = UNRESTRICTED
+    route: ReadRoute, root: ApiRoot, query: bytes, max_limit: int, policy: AccessPolicy = UNRESTRICTED
 ) -> QueryParams:
     """Parse the query string of a route under a root. A `max_limit` of 0 means no maximum.
 
@@ -70,7 +70,7 @@ def parse_query_params(
     return parse(route, root, query, max_limit, policy)
 
 
-def _parse(route: Route, root: ApiRoot, query: bytes, max_limit: int, policy: AccessPolicy) -> QueryParams:
+def _parse(route: ReadRoute, root: ApiRoot, query: bytes, max_limit: int, policy: AccessPolicy) -> QueryParams:
     # Bytes that are not UTF-8 become a character that no record contains.
     pairs = parse_qsl(query.decode(errors="replace"), keep_blank_values=True, errors="replace")
     params = _unique(pairs, COLLECTION_PARAMETERS if route.is_collection else SINGLE_PARAMETERS)

@@ -15,7 +15,7 @@ from chalk_flask.api.reads.query_params import QueryParams, link_header, parse_q
 from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
 from chalk_flask.api.reads.responses import HeaderList, cache_headers, make_etag, not_modified, ok_response
 from chalk_flask.api.reads.serialization import DocumentSerializer, collection_envelope, single_envelope
-from chalk_flask.api.routes import ROUTES, ApiRoot, Route
+from chalk_flask.api.routes import READ_ROUTES, ApiRoot, ReadRoute
 from chalk_flask.api.url_paths import quote_path, url_rule
 from chalk_flask.caching import LRUCache
 from chalk_flask.oneroster.relations import Ids
@@ -30,7 +30,7 @@ def read_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
     """Return a blueprint with every read route under one root, with an alias below `/sis` that DataSync expects."""
     redaction_cache = RedactionCache()
     blueprint = Blueprint(root.name, __name__, url_prefix=root.path)
-    for route in ROUTES:
+    for route in READ_ROUTES:
         view = auth.login_required(role=route.scopes)(_ReadView(services, root, route, redaction_cache).respond)
         for path in route.paths:
             for prefix in ("", "/sis"):
@@ -54,7 +54,7 @@ class ReadRequest:
 class _ReadView:
     """View of one route under one root. Its caches last as long as the application."""
 
-    def __init__(self, services: Services, root: ApiRoot, route: Route, redaction_cache: RedactionCache) -> None:
+    def __init__(self, services: Services, root: ApiRoot, route: ReadRoute, redaction_cache: RedactionCache) -> None:
         self._store = services.store
         self._settings = services.settings
         self._root = root
@@ -146,7 +146,7 @@ class PathConditionCache:
 
     MAX_ENTRIES = 2048
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: ReadRoute) -> None:
         self._route = route
         self._conditions: LRUCache[tuple[str, int, Ids, AccessPolicy], Where | None] = LRUCache(self.MAX_ENTRIES)
 

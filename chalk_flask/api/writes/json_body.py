@@ -27,7 +27,7 @@ def parse_enveloped_object(request: Request, name: str) -> dict[str, Any]:
     """Return the object in the envelope of that name (docs/conformance, W-12).
 
     Raises ApiError (413) for more than MAX_BODY_BYTES. Raises ApiError (400) for a body that is not JSON (RFC 8259),
-    contains NUL or has no such envelope, and for repeated names and nesting deeper than MAX_DEPTH.
+    contains NUL or has no such envelope. Raises it too for repeated names and for nesting deeper than MAX_DEPTH.
     """
     document = _parse(_read(request))
     enveloped = document.get(name) if isinstance(document, dict) else None

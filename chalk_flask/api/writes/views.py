@@ -17,7 +17,7 @@ from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
 from chalk_flask.api.reads.serialization import DocumentSerializer, single_envelope
-from chalk_flask.api.routes import WRITES, ApiRoot, WriteRoute
+from chalk_flask.api.routes import WRITE_ROUTES, ApiRoot, WriteRoute
 from chalk_flask.api.url_paths import url_rule
 from chalk_flask.api.writes.json_body import parse_enveloped_object
 from chalk_flask.audit.events import record_event
@@ -39,7 +39,7 @@ _REPLACEMENT_CHARACTER = "\ufffd"
 def write_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
     """Return a blueprint with every write route under one root, with an alias below `/sis` that DataSync expects."""
     blueprint = Blueprint(f"{root.name}-writes", __name__, url_prefix=root.path)
-    for route in WRITES:
+    for route in WRITE_ROUTES:
         guarded = auth.login_required(role=[route.scope])(_VIEWS[route.method](services, root, route))
         view = _hide_from_readers(guarded) if root.read_only else guarded
         for path in route.paths:

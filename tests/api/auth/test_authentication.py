@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from flask import Flask
 
-from chalk_flask.api.routes import ROUTES
+from chalk_flask.api.routes import READ_ROUTES
 from chalk_flask.permissions.scopes import (
     ALL,
     DEFAULT,
@@ -76,7 +76,7 @@ def test_default_scopes_open_everything_but_demographics(serve: Callable[..., Fl
 )
 @pytest.mark.parametrize("root", [CHALK, IMS])
 def test_missing_or_invalid_token_is_401(served: Flask, root: str, header: str | None) -> None:
-    for route in ROUTES[:2]:
+    for route in READ_ROUTES[:2]:
         headers = {} if header is None else {"Authorization": header}
         response = served.test_client().get(root + route.path.replace("{id}", "t-1"), headers=headers)
         assert error_message(response, 401, "invalid_token", "unauthorized") == MISSING

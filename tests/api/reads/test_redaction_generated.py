@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from chalk_flask import create_app
-from chalk_flask.api.routes import ROUTES, Route
+from chalk_flask.api.routes import READ_ROUTES, ReadRoute
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
@@ -107,7 +107,7 @@ RESTRICTIONS = st.builds(
 Params: TypeAlias = dict[str, Any]
 """Query parameters in which field names are separate from the text around them."""
 
-Request: TypeAlias = tuple[Route, str, Params]
+Request: TypeAlias = tuple[ReadRoute, str, Params]
 
 
 def value_of(path: str, record: Row) -> str:
@@ -124,7 +124,7 @@ def value_of(path: str, record: Row) -> str:
 
 
 @st.composite
-def clauses(draw: st.DrawFn, route: Route) -> tuple[str, str]:
+def clauses(draw: st.DrawFn, route: ReadRoute) -> tuple[str, str]:
     """Generate a field and the rest of its clause, with a value of some record, visible or not."""
     name = route.resource_type.name
     references = [path for path in route.resource_type.filter_paths if path.partition(".")[0] in REFERENCES[name]]
@@ -137,7 +137,7 @@ def clauses(draw: st.DrawFn, route: Route) -> tuple[str, str]:
     return field, f"{operator}'{value[: draw(st.integers(1, 30))] if operator == '~' else value}'"
 
 
-def draw_path(draw: st.DrawFn, route: Route, visible: dict[str, list[Row]]) -> str:
+def draw_path(draw: st.DrawFn, route: ReadRoute, visible: dict[str, list[Row]]) -> str:
     """Return a path of the route, in three of four cases through visible records that belong together."""
     targets = [parent.collection for parent in route.parents]
     targets += [] if route.is_collection else [route.resource_type.name]
@@ -159,7 +159,7 @@ def draw_path(draw: st.DrawFn, route: Route, visible: dict[str, list[Row]]) -> s
 @st.composite
 def requests(draw: st.DrawFn, visible: dict[str, list[Row]]) -> Request:
     """Generate a route, a path of it, and parameters."""
-    route = draw(st.sampled_from(ROUTES))
+    route = draw(st.sampled_from(READ_ROUTES))
     path = draw(st.sampled_from([IMS, CHALK])) + draw_path(draw, route, visible)
     params: Params = {}
     fields = st.sampled_from([*route.resource_type.fields, "nonesuch"])
