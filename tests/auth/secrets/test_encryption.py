@@ -97,7 +97,7 @@ def test_other_key_decrypts_nothing_until_the_right_one_is_restored(folder: Path
     key = (folder / KEY_FILE_NAME).read_bytes()
     SecretCipher(tmp_path / "other").encrypt(SECRET)
     (folder / KEY_FILE_NAME).write_bytes((tmp_path / "other" / KEY_FILE_NAME).read_bytes())
-    with pytest.raises(SecretUnavailableError, match="contains another key"):
+    with pytest.raises(SecretUnavailableError, match="does not contain the key"):
         cipher.decrypt(encrypted)
     (folder / KEY_FILE_NAME).write_bytes(key)
     assert cipher.decrypt(encrypted) == SECRET
@@ -160,7 +160,7 @@ def test_wrong_key_is_reported_when_a_client_is_created(clients: ClientStore, fo
     create_client(clients, oauth1=True)
     (folder / KEY_FILE_NAME).unlink()
     SecretCipher(folder).encrypt(SECRET)
-    with pytest.raises(ClientError, match="contains another key"):
+    with pytest.raises(ClientError, match="does not contain the key"):
         clients.create("another", DEFAULT, oauth1=True)
     assert len(clients.list()) == 1
 
