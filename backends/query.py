@@ -18,19 +18,20 @@ __all__ = [
     "And",
     "Compare",
     "In",
-    "Key",
     "Not",
     "Operator",
     "Or",
     "OrderBy",
     "Query",
+    "Scalar",
     "Subquery",
     "Where",
     "and_",
     "leaf_conditions",
 ]
 
-Key: TypeAlias = str | float
+Scalar: TypeAlias = str | float
+"""Comparison key of a field, or one element of it if the field is multi-valued."""
 Operator: TypeAlias = Literal["=", "<", "<=", ">", ">=", "~"]
 
 KEY = "@key"
@@ -47,7 +48,7 @@ class Compare:
 
     field: str
     operator: Operator
-    value: Key
+    value: Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class In:
     """
 
     field: str
-    values: tuple[Key, ...] | Subquery
+    values: tuple[Scalar, ...] | Subquery
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,10 @@ class Query:
 
 
 def leaf_conditions(where: Where) -> Iterator[tuple[str | None, Compare | In]]:
-    """Yield every leaf of the tree with the name of its collection; None means the collection of the query."""
+    """Yield every leaf of the tree with the name of its collection; None means the collection of the query.
+
+    For the field that a subquery selects, a synthetic leaf `In(field, ())` is yielded, with the subquery's collection.
+    """
     match where:
         case Compare():
             yield None, where

@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from backends.errors import InvalidQueryError
-from backends.query import KEY, Key
+from backends.query import KEY, Scalar
 
 __all__ = ["Collection", "Field", "Record", "Value", "normalize", "normalize_value"]
 
-Value: TypeAlias = Key | tuple[Key, ...] | None
+Value: TypeAlias = Scalar | tuple[Scalar, ...] | None
 """Comparison key of a field; a tuple of keys for a multi-valued field, None for a missing one."""
 
 
@@ -106,10 +106,10 @@ def normalize(record: Record, collection: Collection) -> Record:
 
 
 # Any: all values of a field are text, or all are numbers.
-def _normalize_many(values: tuple[Any, ...]) -> tuple[Key, ...]:
+def _normalize_many(values: tuple[Any, ...]) -> tuple[Scalar, ...]:
     return tuple(sorted(set(map(normalize_value, values))))
 
 
-def normalize_value(value: Key) -> Key:
+def normalize_value(value: Scalar) -> Scalar:
     """Return a number as float and text unchanged."""
     return value if isinstance(value, str) else float(value)

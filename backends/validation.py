@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from backends.errors import InvalidQueryError, InvalidStorageURLError
-from backends.query import KEY, Compare, In, Key, Query, Where, leaf_conditions
+from backends.query import KEY, Compare, In, Query, Scalar, Where, leaf_conditions
 from backends.records import Collection, Field, Record
 
 __all__ = ["check_record", "check_text", "file_path", "get_collection", "validate", "validate_where"]
@@ -74,7 +74,7 @@ def _field(path: str, owner: Collection) -> Field:
 def _check_leaf(leaf: Compare | In, owner: Collection, collections: Mapping[str, Collection]) -> None:
     field = _field(leaf.field, owner)
     if isinstance(leaf, Compare):
-        values: tuple[Key, ...] = (leaf.value,)
+        values: tuple[Scalar, ...] = (leaf.value,)
         if leaf.operator == "~" and field.kind == "number":
             raise InvalidQueryError(f"field {field.path!r} holds numbers: the operator '~' requires text")
     elif isinstance(leaf.values, tuple):
@@ -90,7 +90,7 @@ def _check_leaf(leaf: Compare | In, owner: Collection, collections: Mapping[str,
         _check_value(value, field)
 
 
-def _check_value(value: Key, field: Field) -> None:
+def _check_value(value: Scalar, field: Field) -> None:
     """Raise InvalidQueryError unless the value has the field's type and every backend can compare it."""
     kinds: tuple[type, ...] = (int, float) if field.kind == "number" else (str,)
     if not isinstance(value, kinds):
@@ -135,7 +135,7 @@ def check_record(record: Record, owner: Collection) -> None:
             _check_single(value, field)
 
 
-def _check_many(values: tuple[Key, ...], field: Field) -> None:
+def _check_many(values: tuple[Scalar, ...], field: Field) -> None:
     if field.is_scalar:
         raise InvalidQueryError(f"field {field.path!r} holds one value, not {values!r}")
     for value in values:
@@ -143,7 +143,7 @@ def _check_many(values: tuple[Key, ...], field: Field) -> None:
             _check_single(value, field)
 
 
-def _check_single(value: Key, field: Field) -> None:
+def _check_single(value: Scalar, field: Field) -> None:
     _check_value(value, field)
     if isinstance(value, float) and math.isinf(value):
         raise InvalidQueryError(f"field {field.path!r} cannot store {value!r}: JSON has no such number")

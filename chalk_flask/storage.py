@@ -10,7 +10,7 @@ from chalk_flask.oneroster.schemas import FILES
 __all__ = ["COLLECTIONS", "LazyStore", "RosterStore"]
 
 COLLECTIONS: tuple[Collection, ...] = (
-    *(resource.collection for resource in FILES.values()),
+    *(resource_type.collection for resource_type in FILES.values()),
     # Timestamp of the last write transaction; the next one must be later.
     Collection("clock", bumps_revision=False),
     # Provenance: gradebook records that a grade tool wrote, which imports must not change.

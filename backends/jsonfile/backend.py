@@ -34,7 +34,7 @@ from backends.base import (
 )
 from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
-from backends.memory.evaluator import State
+from backends.memory.evaluator import TenantTables
 
 __all__ = ["JSONFileBackend"]
 
@@ -86,7 +86,7 @@ class JSONFileBackend(Backend):
         try:
             current = self._latest(tenant)
 
-            def commit(state: State, written: set[str]) -> None:
+            def commit(state: TenantTables, written: set[str]) -> None:
                 with _os_errors(self._folder(tenant).path):
                     self._loaded[tenant] = self._folder(tenant).save(current, state, written)
 

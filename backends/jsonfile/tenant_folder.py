@@ -15,7 +15,7 @@ from urllib.parse import quote
 import orjson
 
 from backends.base import Record, StorageUnavailableError
-from backends.memory.evaluator import EMPTY_STATE, State, Table
+from backends.memory.evaluator import NO_TABLES, Table, TenantTables
 
 __all__ = ["CURRENT_FILE", "Folder", "LoadedState"]
 
@@ -36,7 +36,7 @@ class LoadedState:
 
     version: FileVersion = None
     files: Mapping[str, str] = field(default_factory=dict)
-    state: State = EMPTY_STATE
+    state: TenantTables = NO_TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Folder:
                     ) from error
         return loaded
 
-    def save(self, before: LoadedState, state: State, written: Iterable[str]) -> LoadedState:
+    def save(self, before: LoadedState, state: TenantTables, written: Iterable[str]) -> LoadedState:
         """Store `state` in one step and return it as loaded. Only the `written` tables differ from `before`."""
         if not self.path.is_dir():
             self.path.mkdir(mode=0o700)
@@ -83,7 +83,7 @@ class Folder:
         self._delete_unused(files.values())
         return LoadedState(self.version(), files, state)
 
-    def _stage(self, before: LoadedState, state: State, written: Iterable[str]) -> dict[str, str]:
+    def _stage(self, before: LoadedState, state: TenantTables, written: Iterable[str]) -> dict[str, str]:
         """Write the new files beside the live ones, and return the new file names by collection."""
         files = dict(before.files)
         for name in sorted(written):
@@ -114,7 +114,7 @@ class Folder:
             )
             for collection, name in files.items()
         }
-        return LoadedState(version, files, State(tables, head["revision"], head["serial"]))
+        return LoadedState(version, files, TenantTables(tables, head["revision"], head["serial"]))
 
     def _head(self) -> tuple[FileVersion, dict[str, Any]]:
         """Return the version and contents of `current.json`, both from one open file."""

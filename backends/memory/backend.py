@@ -27,13 +27,13 @@ from backends.base import (
     validate,
     validate_where,
 )
-from backends.memory.evaluator import EMPTY_STATE, State, Table, evaluate, has_match, join_bodies, matching_keys
+from backends.memory.evaluator import NO_TABLES, Table, TenantTables, evaluate, has_match, join_bodies, matching_keys
 from backends.query import MATCH_ALL, Query, Where
 
 __all__ = ["MemoryBackend", "TableSnapshot", "TableTransaction"]
 """The last two names are for backends that load a tenant into memory (the backend guide)."""
 
-Commit: TypeAlias = Callable[[State, set[str]], None]
+Commit: TypeAlias = Callable[[TenantTables, set[str]], None]
 """Callback that stores a new state; the set contains the names of the collections that were written to."""
 
 _Item = TypeVar("_Item")
@@ -47,7 +47,7 @@ class MemoryBackend(Backend):
 
     def __init__(self, collections: Iterable[Collection]) -> None:
         self.collections: Mapping[str, Collection] = {c.name: c for c in collections}
-        self._states: dict[str, State] = {}
+        self._states: dict[str, TenantTables] = {}
         self._writing = threading.Lock()
         self._closed = False
 
@@ -66,7 +66,7 @@ class MemoryBackend(Backend):
     def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
         """Return a snapshot that refers to the tenant's tables. Committed tables never change."""
         self._check_open()
-        return TableSnapshot(self.collections, self._states.get(tenant, EMPTY_STATE))
+        return TableSnapshot(self.collections, self._states.get(tenant, NO_TABLES))
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         """Take the write lock of the store. Raises StorageBusyError after `wait` seconds."""
@@ -74,10 +74,10 @@ class MemoryBackend(Backend):
         if not self._writing.acquire(timeout=max(wait, 0)):
             raise StorageBusyError(f"another writer locked the store for more than {wait:g} seconds: try again")
 
-        def commit(state: State, _written: set[str]) -> None:
+        def commit(state: TenantTables, _written: set[str]) -> None:
             self._states[tenant] = state
 
-        return TableTransaction(self.collections, self._states.get(tenant, EMPTY_STATE), commit, self._writing.release)
+        return TableTransaction(self.collections, self._states.get(tenant, NO_TABLES), commit, self._writing.release)
 
     def tenants(self) -> list[str]:
         """Return the names of all tenants that were ever written to."""
@@ -87,7 +87,7 @@ class MemoryBackend(Backend):
     def version(self, tenant: str) -> object:
         """Return the serial number of the tenant's last commit."""
         self._check_open()
-        return self._states.get(tenant, EMPTY_STATE).serial
+        return self._states.get(tenant, NO_TABLES).serial
 
     def check(self) -> list[str]:
         """Return an empty list: dictionaries cannot be damaged."""
@@ -107,9 +107,9 @@ class MemoryBackend(Backend):
 class TableSnapshot(Snapshot):
     """Snapshot of tables in memory."""
 
-    def __init__(self, collections: Mapping[str, Collection], state: State) -> None:
+    def __init__(self, collections: Mapping[str, Collection], state: TenantTables) -> None:
         self._collections = collections
-        self._loaded_state: State | None = state
+        self._loaded_state: TenantTables | None = state
 
     @property
     def revision(self) -> int:
@@ -149,7 +149,7 @@ class TableSnapshot(Snapshot):
         """Release the tables."""
         self._loaded_state = None
 
-    def _state(self) -> State:
+    def _state(self) -> TenantTables:
         if self._loaded_state is None:
             raise StorageUnavailableError("the snapshot is closed: read again to see the store")
         return self._loaded_state
@@ -168,7 +168,7 @@ class TableTransaction(TableSnapshot, Transaction):
     """
 
     def __init__(
-        self, collections: Mapping[str, Collection], state: State, commit: Commit, release: Callable[[], None]
+        self, collections: Mapping[str, Collection], state: TenantTables, commit: Commit, release: Callable[[], None]
     ) -> None:
         super().__init__(collections, state)
         self._commit = commit
@@ -212,15 +212,15 @@ class TableTransaction(TableSnapshot, Transaction):
         if collection not in self._written:
             self._written.add(collection)
             tables = {**state.tables, collection: state.table(collection).copy()}
-            self._loaded_state = State(tables, state.revision, state.serial)
+            self._loaded_state = TenantTables(tables, state.revision, state.serial)
         return self._state().tables[collection]
 
-    def _new_state(self) -> State:
+    def _new_state(self) -> TenantTables:
         state = self._state()
         now = time.time_ns() // 1000
         bumps_revision = any(self._collections[name].bumps_revision for name in self._written)
         revision = max(state.revision + 1, now) if bumps_revision else state.revision
-        return State(state.tables, revision, max(state.serial + 1, now))
+        return TenantTables(state.tables, revision, max(state.serial + 1, now))
 
 
 def _check_url(url: str) -> None:

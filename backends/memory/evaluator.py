@@ -13,14 +13,14 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from backends.base import Record, Value
-from backends.query import KEY, MATCH_ALL, And, Compare, In, Key, Not, Or, OrderBy, Query, Subquery, Where
+from backends.query import KEY, MATCH_ALL, And, Compare, In, Not, Or, OrderBy, Query, Scalar, Subquery, Where
 from backends.records import normalize_value
 
 __all__ = [
-    "EMPTY_STATE",
+    "NO_TABLES",
     "Predicate",
-    "State",
     "Table",
+    "TenantTables",
     "compile_condition",
     "evaluate",
     "has_match",
@@ -71,7 +71,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class TenantTables:
     """All records of a tenant at one point in time. Each commit raises `serial`."""
 
     tables: Mapping[str, Table] = field(default_factory=dict)
@@ -84,10 +84,10 @@ class State:
 
 
 _EMPTY_TABLE = Table()
-EMPTY_STATE = State()
+NO_TABLES = TenantTables()
 
 
-def evaluate(state: State, query: Query) -> tuple[int, list[Record]]:
+def evaluate(state: TenantTables, query: Query) -> tuple[int, list[Record]]:
     """Return the number of matching records, and the records of the page in order."""
     records = state.table(query.collection).records
     keys = matching_keys(state, query.collection, query.where)
@@ -96,7 +96,7 @@ def evaluate(state: State, query: Query) -> tuple[int, list[Record]]:
     return len(keys), [records[key] for key in page]
 
 
-def matching_keys(state: State, collection: str, where: Where) -> list[str]:
+def matching_keys(state: TenantTables, collection: str, where: Where) -> list[str]:
     """Return the keys of the matching records in key order."""
     table = state.table(collection)
     if where == MATCH_ALL:
@@ -105,7 +105,7 @@ def matching_keys(state: State, collection: str, where: Where) -> list[str]:
     return [key for key in table.sorted_keys() if matches(records[key])]
 
 
-def has_match(state: State, collection: str, where: Where) -> bool:
+def has_match(state: TenantTables, collection: str, where: Where) -> bool:
     """Return True if a record of the collection matches."""
     return any(map(compile_condition(where, state), state.table(collection).records.values()))
 
@@ -117,7 +117,7 @@ def join_bodies(records: list[Record]) -> Iterator[bytes]:
         yield chunk
 
 
-def compile_condition(where: Where, state: State) -> Predicate:
+def compile_condition(where: Where, state: TenantTables) -> Predicate:
     """Return a predicate that is True for the records that match. Subqueries are evaluated once, now."""
     match where:
         case Compare(field, comparison, value):
@@ -140,7 +140,7 @@ def compile_condition(where: Where, state: State) -> Predicate:
             return lambda record: any(test(record) for test in tests)
 
 
-def _comparison(comparison: str, value: Key) -> Callable[[Key], bool]:
+def _comparison(comparison: str, value: Scalar) -> Callable[[Scalar], bool]:
     if comparison == "~":
         return lambda stored: str(value) in str(stored)
     relation = _RELATIONS[comparison]
@@ -157,7 +157,7 @@ _RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _any_value(field: str, matches: Callable[[Key], bool]) -> Predicate:
+def _any_value(field: str, matches: Callable[[Scalar], bool]) -> Predicate:
     """Return a predicate that is True if a value of the field matches. A missing field has no value."""
     if field == KEY:
         return lambda record: matches(record.key)
@@ -171,13 +171,13 @@ def _any_value(field: str, matches: Callable[[Key], bool]) -> Predicate:
     return test
 
 
-def _subquery_values(subquery: Subquery, state: State) -> frozenset[Key]:
+def _subquery_values(subquery: Subquery, state: TenantTables) -> frozenset[Scalar]:
     records = state.table(subquery.collection).records
     keys = matching_keys(state, subquery.collection, subquery.where)
     return frozenset(value for key in keys for value in _values(records[key], subquery.field))
 
 
-def _values(record: Record, field: str) -> tuple[Key, ...]:
+def _values(record: Record, field: str) -> tuple[Scalar, ...]:
     if field == KEY:
         return (record.key,)
     value = record.values.get(field)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeAlias
 
-__all__ = ["background_inserts"]
+__all__ = ["bulk_inserter"]
 
 _MAX_PARAMS = 30_000
 """Maximum number of parameters in one statement. SQLite's own limit is 32,766."""
@@ -84,11 +84,14 @@ class _BackgroundInserter:
 
 
 @contextlib.contextmanager
-def background_inserts(
-    connection: sqlite3.Connection, *, ahead: bool
+def bulk_inserter(
+    connection: sqlite3.Connection, *, in_background: bool
 ) -> Iterator[Callable[[str, int, list[object]], None]]:
-    """Yield a function that inserts rows: immediately, or with `ahead` in a background thread if SQLite allows it."""
-    if not ahead or sqlite3.threadsafety < _SERIALIZED:
+    """Yield a function that inserts rows.
+
+    With `in_background`, a thread runs the inserts if threads may share a connection.
+    """
+    if not in_background or sqlite3.threadsafety < _SERIALIZED:
         yield partial(_insert, connection)
         return
     interval = sys.getswitchinterval()

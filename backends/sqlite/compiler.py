@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from backends.query import KEY, And, Compare, In, Key, Not, Or, OrderBy, Subquery, Where
+from backends.query import KEY, And, Compare, In, Not, Or, OrderBy, Scalar, Subquery, Where
 from backends.records import Collection
 
 __all__ = ["Compiler", "Fragment", "collections_read", "column", "quote_identifier", "uses_range_index"]
@@ -38,7 +38,7 @@ class Fragment:
     """SQL text with its parameters in order."""
 
     text: str
-    params: tuple[Key, ...] = ()
+    params: tuple[Scalar, ...] = ()
 
 
 def quote_identifier(name: str) -> str:
@@ -64,13 +64,13 @@ def collections_read(where: Where) -> set[str]:
             return set()
 
 
-def uses_range_index(owner: Collection, where: Where) -> str | None:
+def uses_range_index(collection: Collection, where: Where) -> str | None:
     """Return the indexed field of a range comparison, if the condition has no more selective index; otherwise None."""
     range_field = None
     for term in _conjuncts(where):
         if not isinstance(term, Compare | In):
             continue
-        field = owner.field_for(term.field)
+        field = collection.field_for(term.field)
         if term.field == KEY or not field.is_scalar:
             return None
         if field.indexed and isinstance(term, Compare) and term.operator in _RANGE_OPERATORS:
@@ -98,106 +98,108 @@ class Compiler:
         self._tenant = tenant
         self._subtrees: list[Fragment] = []
 
-    def rows(self, owner: Collection, where: Where, *, by_range: bool = False) -> Fragment:
+    def from_where(self, collection: Collection, where: Where, *, use_range_index: bool = False) -> Fragment:
         """Return `FROM ... WHERE ...` for the matching records of the tenant.
 
-        `by_range` makes SQLite use the index of the range comparison instead of the index of the tenant's keys.
+        `use_range_index` makes SQLite use the index of the range comparison instead of the index of the tenant's keys.
         """
-        condition = self._where(owner, where, 0)
-        table = f"FROM {quote_identifier(owner.name)} WHERE {'+' if by_range else ''}_tenant = ?"
+        condition = self._where(collection, where, 0)
+        table = f"FROM {quote_identifier(collection.name)} WHERE {'+' if use_range_index else ''}_tenant = ?"
         return Fragment(f"{table} AND {condition.text}", (self._tenant, *condition.params))
 
-    def prefix(self) -> Fragment:
+    def with_clause(self) -> Fragment:
         """Return `WITH ...` with the subtrees of deep conditions, or empty text. It goes before the SELECT.
 
-        Call it after `rows`.
+        Call it after `from_where`.
         """
         if not self._subtrees:
             return Fragment("")
         text = ", ".join(f"_subtree{n} AS MATERIALIZED ({subtree.text})" for n, subtree in enumerate(self._subtrees))
         return Fragment(f"WITH {text} ", tuple(value for subtree in self._subtrees for value in subtree.params))
 
-    def order(self, owner: Collection, order: Sequence[OrderBy]) -> Fragment:
+    def order_by(self, collection: Collection, order: Sequence[OrderBy]) -> Fragment:
         """Return `ORDER BY ...` with the key as the last criterion."""
         parts: list[str] = []
-        params: list[Key] = []
+        params: list[Scalar] = []
         for criterion in order:
             direction = "DESC NULLS FIRST" if criterion.descending else "ASC NULLS LAST"
             if criterion.field == KEY:
                 parts.append(f"_key {'DESC' if criterion.descending else 'ASC'}")
                 break
-            if self._is_scalar(owner, criterion.field):
+            if self._is_scalar(collection, criterion.field):
                 parts.append(f"{column(criterion.field)} {direction}")
             else:
                 parts.append(f"(SELECT min(value) FROM _many WHERE id = _id AND path = ?) {direction}")
-                params.append(self._path_id(owner.name, criterion.field))
+                params.append(self._path_id(collection.name, criterion.field))
         else:
             parts.append("_key ASC")
         return Fragment("ORDER BY " + ", ".join(parts), tuple(params))
 
-    def _where(self, owner: Collection, where: Where, depth: int) -> Fragment:
+    def _where(self, collection: Collection, where: Where, depth: int) -> Fragment:
         if depth > _MAX_DEPTH and not isinstance(where, Compare):
-            return self._as_subtree(owner, where)
+            return self._as_cte(collection, where)
         match where:
             case Compare(field, operator, value):
-                return self._compare(owner, field, operator, value)
+                return self._compare(collection, field, operator, value)
             case In(field, Subquery() as subquery):
-                return self._in_rows(owner, field, self._subquery(subquery, depth + _SUBQUERY_DEPTH))
+                return self._in_rows(collection, field, self._subquery(subquery, depth + _SUBQUERY_DEPTH))
             case In(field, tuple() as values):
-                return self._in(owner, field, values)
+                return self._in(collection, field, values)
             case Not(Not(term)):
-                return self._where(owner, term, depth)
+                return self._where(collection, term, depth)
             case Not(term):
-                condition = self._where(owner, term, depth + 1)
+                condition = self._where(collection, term, depth + 1)
                 return Fragment(f"NOT ifnull({condition.text}, 0)", condition.params)
             case And(terms):
-                return self._join(owner, terms, " AND ", "1", depth)
+                return self._join(collection, terms, " AND ", "1", depth)
             case Or(terms):
-                return self._join(owner, terms, " OR ", "0", depth)
+                return self._join(collection, terms, " OR ", "0", depth)
         raise TypeError(f"{where!r} is not a condition")
 
-    def _as_subtree(self, owner: Collection, where: Where) -> Fragment:
-        condition = self._where(owner, where, 0)
+    def _as_cte(self, collection: Collection, where: Where) -> Fragment:
+        condition = self._where(collection, where, 0)
         params = (self._tenant, *condition.params)
         self._subtrees.append(
-            Fragment(f"SELECT _id FROM {quote_identifier(owner.name)} WHERE _tenant = ? AND {condition.text}", params)
+            Fragment(
+                f"SELECT _id FROM {quote_identifier(collection.name)} WHERE _tenant = ? AND {condition.text}", params
+            )
         )
         return Fragment(f"_id IN _subtree{len(self._subtrees) - 1}")
 
-    def _join(self, owner: Collection, terms: Sequence[Where], operator: str, empty: str, depth: int) -> Fragment:
+    def _join(self, collection: Collection, terms: Sequence[Where], operator: str, empty: str, depth: int) -> Fragment:
         if len(terms) == 1:
-            return self._where(owner, terms[0], depth)
+            return self._where(collection, terms[0], depth)
         if not terms:
             return Fragment(empty)
-        conditions = [self._where(owner, term, depth + 1) for term in terms]
+        conditions = [self._where(collection, term, depth + 1) for term in terms]
         text = _join_as_tree([condition.text for condition in conditions], operator)
         return Fragment(f"({text})", tuple(value for condition in conditions for value in condition.params))
 
-    def _compare(self, owner: Collection, field: str, operator: str, value: Key) -> Fragment:
+    def _compare(self, collection: Collection, field: str, operator: str, value: Scalar) -> Fragment:
         def test(name: str) -> str:
             return f"instr({name}, ?) > 0" if operator == "~" else f"{name} {operator} ?"
 
         value = _to_param(value)
-        if self._is_scalar(owner, field):
+        if self._is_scalar(collection, field):
             return Fragment(test(column(field)), (value,))
-        path = self._path_id(owner.name, field)
+        path = self._path_id(collection.name, field)
         return Fragment(f"_id IN (SELECT id FROM _many WHERE path = ? AND {test('value')})", (path, value))
 
-    def _in(self, owner: Collection, field: str, values: tuple[Key, ...]) -> Fragment:
+    def _in(self, collection: Collection, field: str, values: tuple[Scalar, ...]) -> Fragment:
         if not values:
             return Fragment("0")
         values = tuple(map(_to_param, values))
         if len(values) <= _MAX_PARAMS:
-            return self._in_rows(owner, field, Fragment(", ".join("?" * len(values)), values))
+            return self._in_rows(collection, field, Fragment(", ".join("?" * len(values)), values))
         # SQLite's JSON functions end a string at a NUL character, so such values are bound one by one.
         plain = [value for value in values if not (isinstance(value, str) and "\0" in value)]
         with_nul = tuple(value for value in values if isinstance(value, str) and "\0" in value)
         rows = Fragment("SELECT value FROM json_each(?)", (orjson.dumps(plain).decode(),))
-        condition = self._in_rows(owner, field, rows)
+        condition = self._in_rows(collection, field, rows)
         if not with_nul:
             return condition
         others = self._join(
-            owner,
+            collection,
             [In(field, with_nul[n : n + _MAX_PARAMS]) for n in range(0, len(with_nul), _MAX_PARAMS)],
             " OR ",
             "0",
@@ -205,10 +207,10 @@ class Compiler:
         )
         return Fragment(f"({condition.text} OR {others.text})", condition.params + others.params)
 
-    def _in_rows(self, owner: Collection, field: str, rows: Fragment) -> Fragment:
-        if self._is_scalar(owner, field):
+    def _in_rows(self, collection: Collection, field: str, rows: Fragment) -> Fragment:
+        if self._is_scalar(collection, field):
             return Fragment(f"{column(field)} IN ({rows.text})", rows.params)
-        path = self._path_id(owner.name, field)
+        path = self._path_id(collection.name, field)
         return Fragment(
             f"_id IN (SELECT id FROM _many WHERE path = ? AND value IN ({rows.text}))", (path, *rows.params)
         )
@@ -224,11 +226,11 @@ class Compiler:
         return Fragment(f"SELECT value FROM _many WHERE path = ? AND id IN (SELECT _id {rows})", (path, *params))
 
     @staticmethod
-    def _is_scalar(owner: Collection, path: str) -> bool:
-        return owner.field_for(path).is_scalar
+    def _is_scalar(collection: Collection, path: str) -> bool:
+        return collection.field_for(path).is_scalar
 
 
-def _to_param(value: Key) -> Key:
+def _to_param(value: Scalar) -> Scalar:
     """Return a number as float, as numbers are stored as REAL. SQLite's integers have only 64 bits."""
     return value if isinstance(value, str) else float(value)
 

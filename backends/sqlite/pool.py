@@ -163,7 +163,8 @@ class ConnectionPool:
                 yield self._idle.popleft()
 
     def _refresh(self, reader: ReadConnection) -> None:
-        # The version is read before the transaction begins: a commit in between makes it too old, never too new.
+        # Read the version before the transaction begins. If a commit comes in between, the version is too old, which
+        # costs one refresh.
         version, is_wal = self._version_and_mode()
         if reader.version != version:
             with driver_errors(f"the database {self._path.name}"):
@@ -200,13 +201,13 @@ class ConnectionPool:
             deadline = time.monotonic() - _MAX_IDLE_SECONDS
             for _ in range(len(self._idle)):
                 with contextlib.suppress(IndexError):
-                    self._sweep_one(self._idle.popleft(), deadline)
+                    self._end_or_requeue(self._idle.popleft(), deadline)
             if not any(reader.version for reader in list(self._idle)):
                 self._sweeper = None
                 self._on_idle()
                 return
 
-    def _sweep_one(self, reader: ReadConnection, deadline: float) -> None:
+    def _end_or_requeue(self, reader: ReadConnection, deadline: float) -> None:
         if reader.version is not None and reader.last_used < deadline:
             self._end_transaction(reader)
         else:

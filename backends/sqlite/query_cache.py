@@ -27,19 +27,20 @@ class CachedQuery:
 
     revision: int
     prefix: Fragment
-    rows: Fragment
-    order: Fragment
-    range_rows: Fragment | None = None
+    from_where: Fragment
+    order_by: Fragment
+    range_from_where: Fragment | None = None
     """The same rows selected by a range index; faster to count, and to read if there are few."""
     range_is_ordered: bool = False
-    """True if `range_rows` come in the order of the query."""
+    """True if `range_from_where` selects rows in the order of the query."""
     total: int | None = None
     """Number of matching records; None if not counted yet."""
     ids: array[int] | None = None
     """Row ids of all matching records in the order of the query; None if not selected yet."""
     ids_ascend: bool = False
     """True if `ids` are in ascending order, which is the order of the table."""
-    uses: int = 0
+    look_ups: int = 0
+    """Number of look-ups."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while `ids` are selected, so that concurrent readers of the same query select them once."""
 

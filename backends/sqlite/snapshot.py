@@ -14,7 +14,7 @@ import orjson
 from backends.base import Page, Snapshot
 from backends.batching import batched
 from backends.errors import StorageUnavailableError
-from backends.query import KEY, MATCH_ALL, And, Compare, Key, Query, Where
+from backends.query import KEY, MATCH_ALL, And, Compare, Query, Scalar, Where
 from backends.records import Collection, Record, Value
 from backends.sqlite.compiler import Compiler, Fragment, collections_read, quote_identifier, uses_range_index
 from backends.sqlite.connection import driver_errors
@@ -80,8 +80,8 @@ class SQLiteSnapshot(Snapshot):
         owner = get_collection(collection, self._collections)
         validate_where(where, owner, self._collections)
         compiler = self._compiler()
-        rows = compiler.rows(owner, where, by_range=uses_range_index(owner, where) is not None)
-        prefix = compiler.prefix()
+        rows = compiler.from_where(owner, where, use_range_index=uses_range_index(owner, where) is not None)
+        prefix = compiler.with_clause()
         sql = Fragment(f"{prefix.text}SELECT EXISTS (SELECT 1 {rows.text})", prefix.params + rows.params)
         return bool(self._execute(sql).fetchone()[0])
 
@@ -100,8 +100,8 @@ class SQLiteSnapshot(Snapshot):
         owner = get_collection(collection, self._collections)
         validate_where(where, owner, self._collections)
         compiler = self._compiler()
-        rows = compiler.rows(owner, where)
-        prefix = compiler.prefix()
+        rows = compiler.from_where(owner, where)
+        prefix = compiler.with_clause()
         batches = self._fetch(
             Fragment(f"{prefix.text}SELECT _key {rows.text} ORDER BY _key", prefix.params + rows.params)
         )
@@ -123,15 +123,15 @@ class SQLiteSnapshot(Snapshot):
         if cached is None:
             owner = validate(query, self._collections)
             compiler = self._compiler()
-            rows, order = compiler.rows(owner, query.where), compiler.order(owner, query.order)
-            cached = CachedQuery(self._revision, compiler.prefix(), rows, order)
+            rows, order = compiler.from_where(owner, query.where), compiler.order_by(owner, query.order)
+            cached = CachedQuery(self._revision, compiler.with_clause(), rows, order)
             if range_field := uses_range_index(owner, query.where):
-                cached.range_rows = compiler.rows(owner, query.where, by_range=True)
+                cached.range_from_where = compiler.from_where(owner, query.where, use_range_index=True)
                 cached.range_is_ordered = bool(query.order) and query.order[0].field == range_field
             self._store(key, cached)
         elif query.offset < 0 or (query.limit is not None and query.limit < 0):
             validate(query, self._collections)
-        cached.uses += 1
+        cached.look_ups += 1
         return cached
 
     def _store(self, key: CacheKey, cached: CachedQuery) -> None:
@@ -150,8 +150,8 @@ class SQLiteSnapshot(Snapshot):
     def _find_by_key(self, query: Query) -> Page:
         owner = validate(query, self._collections)
         compiler = self._compiler()
-        rows = compiler.rows(owner, query.where)
-        prefix = compiler.prefix()
+        rows = compiler.from_where(owner, query.where)
+        prefix = compiler.with_clause()
         sql = Fragment(f"{prefix.text}SELECT _body {rows.text}", prefix.params + rows.params)
         bodies = [body for (body,) in self._execute(sql).fetchall()]
         end = len(bodies) if query.limit is None else query.offset + query.limit
@@ -163,19 +163,19 @@ class SQLiteSnapshot(Snapshot):
             return Page(iter(()), total)
         page = Fragment(
             f"{cached.prefix.text}SELECT CAST(group_concat(_body) AS BLOB) FROM"
-            f" (SELECT _body {cached.rows.text} {cached.order.text} LIMIT ? OFFSET ?)",
-            (*cached.prefix.params, *cached.rows.params, *cached.order.params, query.limit, query.offset),
+            f" (SELECT _body {cached.from_where.text} {cached.order_by.text} LIMIT ? OFFSET ?)",
+            (*cached.prefix.params, *cached.from_where.params, *cached.order_by.params, query.limit, query.offset),
         )
         return Page(self._while_open(row[0] for row in self._execute(page).fetchall()), total)
 
     def _total(self, cached: CachedQuery) -> int:
         """Return the number of matching rows, and choose the faster way to read them from now on."""
         if cached.total is None:
-            rows = cached.range_rows or cached.rows
+            rows = cached.range_from_where or cached.from_where
             counting = Fragment(f"{cached.prefix.text}SELECT count(*) {rows.text}", cached.prefix.params + rows.params)
             cached.total = int(self._execute(counting).fetchone()[0])
             if cached.range_is_ordered or cached.total <= _MAX_SORTED_RANGE_ROWS:
-                cached.rows = rows
+                cached.from_where = rows
         return cached.total
 
     def _select_ids(self, key: CacheKey, cached: CachedQuery) -> None:
@@ -189,11 +189,11 @@ class SQLiteSnapshot(Snapshot):
                 self._store(key, cached)
 
     def _read_ids(self, cached: CachedQuery) -> array[int]:
-        if cached.range_rows is not None:
+        if cached.range_from_where is not None:
             self._total(cached)
-        params = cached.prefix.params + cached.rows.params + cached.order.params
+        params = cached.prefix.params + cached.from_where.params + cached.order_by.params
         cursor = self._execute(
-            Fragment(f"{cached.prefix.text}SELECT _id {cached.rows.text} {cached.order.text}", params)
+            Fragment(f"{cached.prefix.text}SELECT _id {cached.from_where.text} {cached.order_by.text}", params)
         )
         ids = array("q")
         with driver_errors("reading"):
@@ -266,9 +266,9 @@ class PooledSnapshot(SQLiteSnapshot):
 
 
 def _should_select_ids(cached: CachedQuery, query: Query) -> bool:
-    """Return True if repeating the query would skip, sort or search many rows again; a count alone does not."""
+    """Return True if caching row ids pays: the query ran before and skips, sorts or filters rows."""
     return (
-        cached.uses > 1
+        cached.look_ups > 1
         and query.limit != 0
         and (query.offset > _MAX_CHUNK_RECORDS or bool(query.order) or query.where != MATCH_ALL)
     )
@@ -316,10 +316,10 @@ class _RecordLoader:
         )
 
     def records(
-        self, rows: Sequence[Sequence[Any]], side_values: Sequence[tuple[int, int, Key]], paths: Mapping[int, str]
+        self, rows: Sequence[Sequence[Any]], side_values: Sequence[tuple[int, int, Scalar]], paths: Mapping[int, str]
     ) -> Iterator[Record]:
         """Yield the records of the rows, without values of paths that are no longer declared."""
-        multiple: dict[int, dict[str, tuple[Key, ...]]] = {}
+        multiple: dict[int, dict[str, tuple[Scalar, ...]]] = {}
         for row_id, path_id, value in side_values:
             row_values = multiple.setdefault(row_id, {})
             row_values[paths[path_id]] = (*row_values.get(paths[path_id], ()), value)

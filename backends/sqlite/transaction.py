@@ -18,7 +18,7 @@ import orjson
 from backends.base import Transaction
 from backends.batching import batched
 from backends.records import Collection, Record, Value
-from backends.sqlite.bulk_insert import background_inserts
+from backends.sqlite.bulk_insert import bulk_inserter
 from backends.sqlite.compiler import quote_identifier
 from backends.sqlite.connection import driver_errors
 from backends.sqlite.pool import ReadConnection
@@ -60,7 +60,10 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         self._path_ids: dict[tuple[str, str], int] = {}
 
     def put(self, collection: str, records: Iterable[Record]) -> None:
-        """Store the records in batches of 1,000."""
+        """Store the records in batches.
+
+        A large load into an empty collection runs in the background and creates the indexes last.
+        """
         owner = get_collection(collection, self._collections)
         remaining = iter(records)
         first = list(islice(remaining, _MIN_LARGE_LOAD_RECORDS))
@@ -69,7 +72,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
             is_large_load = len(first) == _MIN_LARGE_LOAD_RECORDS and self._is_empty(collection)
             if is_large_load:
                 self._postpone_indexes(owner)
-            with background_inserts(self._open(), ahead=is_large_load) as insert:
+            with bulk_inserter(self._open(), in_background=is_large_load) as insert:
                 for batch in batched(chain(first, remaining), _PUT_BATCH_SIZE):
                     self._written.add(collection)
                     self._put_batch(table, batch, insert, fresh=is_large_load)

@@ -112,10 +112,10 @@ class ConcurrencyConformance(Conformance):
         with open_store(url, COLLECTIONS) as store:
             fill(store, "people", [person(number) for number in range(300)])
             fill(store, "notes", [record("n", state="open")], "_control")
-            before = contents(store)
+            before = store_contents(store)
         assert store_exists(url)
         with open_store(url, COLLECTIONS) as store:
-            assert contents(store) == before
+            assert store_contents(store) == before
             assert store.check() == []
             fill(store, "people", [person(300)])
             with store.read(TENANT) as snapshot:
@@ -141,9 +141,9 @@ class ConcurrencyConformance(Conformance):
     def test_reopening_adds_new_fields_and_collections(self, url: str) -> None:
         with open_store(url, COLLECTIONS) as store:
             fill(store, "people", [person(number) for number in range(20)])
-            before = contents(store)
+            before = store_contents(store)
         with open_store(url, EXTENDED_COLLECTIONS) as store:
-            assert contents(store) == before
+            assert store_contents(store) == before
             assert store.check() == []
             fill(store, "people", [record("p003", name="new", nick="trey", tries=(1, 2))])
             fill(store, "rooms", [record("r", title="gym")])
@@ -224,7 +224,7 @@ def assert_complete_commits(snapshot: Snapshot) -> None:
     assert [key.partition("-")[2] for key in sides[0]] == [key.partition("-")[2] for key in sides[1]]
 
 
-def contents(store: Backend) -> tuple[bytes, int, list[str]]:
+def store_contents(store: Backend) -> tuple[bytes, int, list[str]]:
     """Return the people, the revision, and the notes of another tenant."""
     with store.read(TENANT) as snapshot, store.read("_control") as control:
         return snapshot.find(Query("people")).body(), snapshot.revision, find_keys(control, collection="notes")

@@ -44,7 +44,7 @@ class PagingConformance(Conformance):
     """Tests of pages of 700 records in any order."""
 
     @pytest.fixture
-    def filled(self, store: Backend) -> Backend:
+    def filled_store(self, store: Backend) -> Backend:
         """Return the store with 700 people."""
         fill(store, "people", PEOPLE)
         return store
@@ -64,9 +64,9 @@ class PagingConformance(Conformance):
         ids=parameter_id,
     )
     def test_consecutive_pages_contain_every_record_once(
-        self, filled: Backend, where: Where, order: tuple[OrderBy, ...], expected: list[str] | None
+        self, filled_store: Backend, where: Where, order: tuple[OrderBy, ...], expected: list[str] | None
     ) -> None:
-        with filled.read(TENANT) as snapshot:
+        with filled_store.read(TENANT) as snapshot:
             complete = snapshot.find(Query("people", where, order))
             bodies = complete.body()
             keys = document_keys(bodies)
@@ -79,16 +79,16 @@ class PagingConformance(Conformance):
                     assert document_keys(page.body()) == keys[start : start + size]
                     assert page.total == len(keys)
 
-    def test_offset_and_limit_may_exceed_the_number_of_records(self, filled: Backend) -> None:
+    def test_offset_and_limit_may_exceed_the_number_of_records(self, filled_store: Backend) -> None:
         for offset, limit in product([0, 1, 350, 699, 700, 701, HUGE], [None, 0, 1, 2, 256, HUGE]):
-            with filled.read(TENANT) as snapshot:
+            with filled_store.read(TENANT) as snapshot:
                 page = snapshot.find(Query("people", offset=offset, limit=limit))
                 end = None if limit is None else offset + limit
                 assert document_keys(page.body()) == KEYS[offset:end]
                 assert page.total == 700
 
-    def test_empty_page_has_no_chunks_and_each_chunk_has_a_document(self, filled: Backend) -> None:
-        with filled.read(TENANT) as snapshot:
+    def test_empty_page_has_no_chunks_and_each_chunk_has_a_document(self, filled_store: Backend) -> None:
+        with filled_store.read(TENANT) as snapshot:
             for empty in (
                 Query("people", limit=0),
                 Query("people", offset=700),
@@ -100,24 +100,24 @@ class PagingConformance(Conformance):
             assert all(document_keys(chunk) for chunk in chunks)
             assert b",".join(chunks) == b",".join(one.body for one in PEOPLE)
 
-    def test_unfinished_page_does_not_block_writers_or_readers(self, filled: Backend) -> None:
+    def test_unfinished_page_does_not_block_writers_or_readers(self, filled_store: Backend) -> None:
         for _ in range(20):
-            with filled.read(TENANT) as snapshot:
+            with filled_store.read(TENANT) as snapshot:
                 assert next(snapshot.find(Query("people")).chunks).startswith(PEOPLE[0].body)
                 assert next(snapshot.keys("people")) == "p000"
-        fill(filled, "people", [person(700)])
-        with filled.read(TENANT) as snapshot:
+        fill(filled_store, "people", [person(700)])
+        with filled_store.read(TENANT) as snapshot:
             assert snapshot.find(Query("people", limit=1)).total == 701
 
-    def test_pages_of_one_snapshot_can_be_read_alternately(self, filled: Backend) -> None:
-        with filled.read(TENANT) as snapshot:
+    def test_pages_of_one_snapshot_can_be_read_alternately(self, filled_store: Backend) -> None:
+        with filled_store.read(TENANT) as snapshot:
             one, two = (snapshot.find(Query("people", order=(OrderBy("name"),))).chunks for _ in range(2))
             turns = list(zip(one, two, snapshot.keys("people"), strict=False))
             assert all(left == right for left, right, _ in turns)
             assert [key for *_, key in turns] == KEYS[: len(turns)]
 
-    def test_closed_snapshot_ends_its_pages(self, filled: Backend) -> None:
-        with filled.read(TENANT) as snapshot:
+    def test_closed_snapshot_ends_its_pages(self, filled_store: Backend) -> None:
+        with filled_store.read(TENANT) as snapshot:
             page, keys = snapshot.find(Query("people")), snapshot.keys("people")
         with pytest.raises(StorageUnavailableError):
             list(page.chunks)
@@ -135,61 +135,61 @@ class PagingConformance(Conformance):
         ids=parameter_id,
     )
     def test_repeated_deep_pages_are_correct_after_each_write(
-        self, filled: Backend, where: Where, order: tuple[OrderBy, ...]
+        self, filled_store: Backend, where: Where, order: tuple[OrderBy, ...]
     ) -> None:
         query = Query("people", where, order, 600, 50)
-        with filled.read(TENANT) as old:
+        with filled_store.read(TENANT) as old:
             before = repeat(old, query)
-            with filled.write(TENANT) as transaction:
+            with filled_store.write(TENANT) as transaction:
                 assert repeat(transaction, query) == before
                 first = document_keys(transaction.find(Query("people", where, order, 0, 1)).body())
                 transaction.delete("people", first)
                 within = repeat(transaction, query)
                 assert within == (before[0] - 1, before[1][1:] + within[1][-1:])
             assert repeat(old, query) == before
-        with filled.read(TENANT) as new:
+        with filled_store.read(TENANT) as new:
             assert repeat(new, query) == within
 
-    def test_deep_pages_of_a_failed_transaction_are_not_cached(self, filled: Backend) -> None:
+    def test_deep_pages_of_a_failed_transaction_are_not_cached(self, filled_store: Backend) -> None:
         query = Query("people", Compare("tags", "=", "all"), (OrderBy("age"),), 500, 50)
-        with filled.read(TENANT) as snapshot:
+        with filled_store.read(TENANT) as snapshot:
             before = repeat(snapshot, query)
 
         def work(transaction: Transaction) -> None:
             transaction.delete("people", KEYS[:200])
             assert repeat(transaction, query)[0] == 500
 
-        roll_back(filled, work)
-        with filled.read(TENANT) as snapshot:
+        roll_back(filled_store, work)
+        with filled_store.read(TENANT) as snapshot:
             assert repeat(snapshot, query) == before
 
-    def test_deep_pages_are_correct_without_a_new_revision(self, filled: Backend) -> None:
-        fill(filled, "notes", [record(key, state="open") for key in KEYS])
+    def test_deep_pages_are_correct_without_a_new_revision(self, filled_store: Backend) -> None:
+        fill(filled_store, "notes", [record(key, state="open") for key in KEYS])
         for query in (
             Query("notes", Compare("state", "=", "open"), (), 500, 10),
             Query("people", In(KEY, Subquery("notes", KEY, Compare("state", "=", "open"))), (), 500, 10),
         ):
-            with filled.read(TENANT) as snapshot:
+            with filled_store.read(TENANT) as snapshot:
                 assert repeat(snapshot, query)[1][0] == first_key(snapshot, query)
                 total, keys = repeat(snapshot, query)
-            with filled.write(TENANT) as transaction:
+            with filled_store.write(TENANT) as transaction:
                 transaction.delete("notes", [next(transaction.keys("notes"))])
-            with filled.read(TENANT) as snapshot:
+            with filled_store.read(TENANT) as snapshot:
                 assert repeat(snapshot, query)[0] == total - 1
                 assert repeat(snapshot, query)[1][:-1] == keys[1:]
 
-    def test_keys_come_in_order_and_allow_writes_during_iteration(self, filled: Backend) -> None:
+    def test_keys_come_in_order_and_allow_writes_during_iteration(self, filled_store: Backend) -> None:
         third = Compare("tags", "=", "t0")
-        with filled.write(TENANT) as transaction:
+        with filled_store.write(TENANT) as transaction:
             transaction.delete("people", transaction.keys("people", third))
             assert find_keys(transaction) == [key for number, key in enumerate(KEYS) if number % 3]
             transaction.put("people", (record(key, name="all of you") for key in transaction.keys("people")))
-        with filled.read(TENANT) as snapshot:
+        with filled_store.read(TENANT) as snapshot:
             assert snapshot.find(Query("people", Compare("name", "=", "all of you"), limit=0)).total == 466
 
-    def test_get_many_accepts_thousands_of_unknown_or_repeated_keys(self, filled: Backend) -> None:
+    def test_get_many_accepts_thousands_of_unknown_or_repeated_keys(self, filled_store: Backend) -> None:
         keys = [f"unknown {number}" for number in range(4000)] + KEYS + KEYS[:300]
-        with filled.read(TENANT) as snapshot:
+        with filled_store.read(TENANT) as snapshot:
             assert snapshot.get_many("people", keys) == {one.key: one.body for one in PEOPLE}
             assert snapshot.get_many("people", []) == {}
             assert snapshot.get_many("groups", keys) == {}

@@ -16,12 +16,12 @@ from backends import (
     Compare,
     Field,
     In,
-    Key,
     Not,
     Or,
     OrderBy,
     Query,
     Record,
+    Scalar,
     Snapshot,
     Subquery,
     Value,
@@ -52,7 +52,7 @@ def values(collection: Collection) -> st.SearchStrategy[dict[str, Value]]:
 
 def field_values(field: Field) -> list[tuple[str, st.SearchStrategy[Value]]]:
     """Return the strategies for the values of a field, by path."""
-    single: st.SearchStrategy[Key] = NUMBERS if field.kind == "number" else TEXTS
+    single: st.SearchStrategy[Scalar] = NUMBERS if field.kind == "number" else TEXTS
     several = st.lists(single, max_size=3).map(tuple)
     if field.is_dynamic:
         return [(field.path[:-1] + name, several) for name in ("x", "y")]
@@ -71,7 +71,7 @@ def paths(collection: Collection, kind: str) -> list[str]:
 def leaves(draw: st.DrawFn, collection: Collection, depth: int) -> Where:
     """Generate a comparison, or a semi-join with values or a subquery."""
     kind = draw(st.sampled_from(["text", "text", "number"]))
-    single: st.SearchStrategy[Key] = NUMBERS if kind == "number" else TEXTS | KEYS
+    single: st.SearchStrategy[Scalar] = NUMBERS if kind == "number" else TEXTS | KEYS
     field = draw(st.sampled_from(paths(collection, kind) or [KEY]))
     single = KEYS if field == KEY else single
     form = draw(st.sampled_from(["compare", "compare", "in", "subquery"][: 4 if depth else 3]))

@@ -26,13 +26,13 @@ class TokenVerifier(Protocol):
 
 
 class Authenticator:
-    """Authenticator of bearer tokens: the first verifier that recognizes a token decides about it."""
+    """Registry of token verifiers. The first one that recognizes a token verifies it."""
 
     def __init__(self, verifiers: Sequence[TokenVerifier]) -> None:
         self._verifiers = tuple(verifiers)
 
     def authenticate(self, token: str) -> tuple[Principal | None, object]:
-        """Return principal and store version as `TokenVerifier.authenticate` does, (None, None) for an unknown kind.
+        """Return the principal and the store version. Return (None, None) if no verifier recognizes the token.
 
         Raises StorageError.
         """

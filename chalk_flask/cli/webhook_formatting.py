@@ -24,7 +24,7 @@ def created_text(webhook: Subscription, secret: str) -> str:
 
 def rotated_text(webhook: Subscription, secret: str) -> tuple[Mapping[str, Any], str]:
     """Return the new secret and the end of the former one, as an object and as text."""
-    until = webhook.secrets[1].until if len(webhook.secrets) > 1 else None
+    until = webhook.secrets[1].valid_until if len(webhook.secrets) > 1 else None
     data = {"id": webhook.id, "secret": secret, **({"former_signs_until": until} if until else {})}
     former = f"The former secret signs too until {until}." if until else "The former secret is no longer used."
     return data, "\n".join([f"secret    {secret}", f"id        {webhook.id}", former, "", SECRET_WARNING])

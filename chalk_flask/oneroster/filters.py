@@ -83,12 +83,12 @@ def parse_filter(text: str) -> Filter | None:
     return Filter((first, second), cast('Literal["AND", "OR"]', logical[1]))
 
 
-def compile_filter(parsed: Filter, resource: ResourceType) -> Where:
+def compile_filter(parsed: Filter, resource_type: ResourceType) -> Where:
     """Return the filter as a condition on the records of the resource type.
 
     Raises FilterError for an unknown field and for a value that is invalid for the type of the field.
     """
-    terms = tuple(_compile_clause(clause, resource) for clause in parsed.clauses)
+    terms = tuple(_compile_clause(clause, resource_type) for clause in parsed.clauses)
     if len(terms) == 1:
         return terms[0]
     return And(terms) if parsed.logical == "AND" else Or(terms)
@@ -138,8 +138,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _compile_clause(clause: Clause, resource: ResourceType) -> Where:
-    path = _find_path(clause.field, resource)
+def _compile_clause(clause: Clause, resource_type: ResourceType) -> Where:
+    path = _find_path(clause.field, resource_type)
     try:
         clause.value.encode()
     except UnicodeEncodeError:
@@ -149,10 +149,10 @@ def _compile_clause(clause: Clause, resource: ResourceType) -> Where:
     return _compare(path, clause.predicate, clause.value)
 
 
-def _find_path(name: str, resource: ResourceType) -> FilterPath:
-    if name in resource.ignored or (name.split(".")[-1] == "href" and not name.startswith("metadata.")):
+def _find_path(name: str, resource_type: ResourceType) -> FilterPath:
+    if name in resource_type.ignored or (name.split(".")[-1] == "href" and not name.startswith("metadata.")):
         raise FilterError(f"{name} cannot be used in a filter")
-    path = resource.filter_path(name)
+    path = resource_type.filter_path(name)
     if path is None:
         raise FilterError(f"Unknown filter field: {name[:200]}", unknown_field=True)
     return path
@@ -221,7 +221,7 @@ def _compare_year(path: FilterPath, operator: Operator, value: str) -> Where:
     return (
         _compare_text(path, operator, value)
         if operator == "="
-        else Compare(path.ordered_by, operator, parse_number(value))
+        else Compare(path.order_field, operator, parse_number(value))
     )
 
 
@@ -237,7 +237,7 @@ _COMPARE_BY_TYPE: dict[ValueType, Callable[[FilterPath, Operator, str], Where]] 
     "date": _compare_date,
     "datetime": _compare_date_time,
     "number": _compare_number,
-    "flag": _compare_flag,
+    "boolean": _compare_flag,
     "year": _compare_year,
 }
 
@@ -245,6 +245,6 @@ _FORMAT_HINTS: dict[ValueType, str] = {
     "date": "write YYYY-MM-DD",
     "datetime": "write YYYY-MM-DDTHH:MM:SS.sssZ or YYYY-MM-DD",
     "number": "write a base-10 number such as 87.5",
-    "flag": "write true or false",
+    "boolean": "write true or false",
     "year": "write a year such as 2025",
 }

@@ -11,7 +11,7 @@ import orjson
 from backends import Record, Transaction
 from chalk_flask.outbox.event import Message
 
-__all__ = ["BODIES", "COLLECTION", "RETENTION_DAYS", "Attempt", "Delivery", "State", "enqueue"]
+__all__ = ["BODIES", "COLLECTION", "RETENTION_DAYS", "Attempt", "Delivery", "DeliveryState", "enqueue"]
 
 COLLECTION = "deliveries"
 """Collection of the delivery states, by delivery key."""
@@ -21,7 +21,7 @@ BODIES = "outbox"
 RETENTION_DAYS = 30
 """Days for which a finished delivery is stored and can be replayed."""
 
-State: TypeAlias = Literal["pending", "delivered", "failed"]
+DeliveryState: TypeAlias = Literal["pending", "delivered", "failed"]
 
 _STATE = ":state"
 """Key in BODIES of the record that holds the last delivery number."""
@@ -56,11 +56,11 @@ class Delivery:
     event_type: str
     created: str
     due: float | None
-    state: State = "pending"
+    state: DeliveryState = "pending"
     tries: int = 0
     attempts: tuple[Attempt, ...] = ()
 
-    def with_attempt(self, attempt: Attempt, state: State, due: float | None) -> Delivery:
+    def with_attempt(self, attempt: Attempt, state: DeliveryState, due: float | None) -> Delivery:
         """Return the delivery with one more attempt and its new state."""
         return replace(self, attempts=(*self.attempts, attempt), tries=self.tries + 1, state=state, due=due)
 

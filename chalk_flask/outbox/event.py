@@ -45,7 +45,9 @@ def entity_type(singular_name: str) -> str:
     return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", singular_name).lower()
 
 
-ENTITIES: Mapping[str, str] = {entity_type(resource.singular_name): name for name, resource in RESOURCES.items()}
+ENTITIES: Mapping[str, str] = {
+    entity_type(resource_type.singular_name): name for name, resource_type in RESOURCES.items()
+}
 """Collection by entity type."""
 
 EVENTS: Mapping[str, str] = {

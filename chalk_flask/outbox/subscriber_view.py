@@ -31,11 +31,11 @@ def changed_fields(before: bytes, after: bytes) -> list[str]:
 class SubscriberView:
     """View of one webhook on the records of one collection."""
 
-    def __init__(self, subscription: Subscription, resource: ResourceType) -> None:
+    def __init__(self, subscription: Subscription, resource_type: ResourceType) -> None:
         self._subscription = subscription
-        self._resource = resource
-        self._entity = entity_type(resource.singular_name)
-        self._where = _org_condition(subscription, resource.name)
+        self._resource_type = resource_type
+        self._entity = entity_type(resource_type.singular_name)
+        self._where = _org_condition(subscription, resource_type.name)
         self._excluded = _excluded_fields(subscription, self._entity)
         self._partly_excluded = frozenset(path.partition(".")[0] for path in self._excluded if "." in path)
 
@@ -43,7 +43,7 @@ class SubscriberView:
         """Return the keys whose records belong to the webhook's orgs, or None if it has no org filter."""
         if self._where is None:
             return None
-        return frozenset(snapshot.keys(self._resource.name, And((In(KEY, tuple(keys)), self._where))))
+        return frozenset(snapshot.keys(self._resource_type.name, And((In(KEY, tuple(keys)), self._where))))
 
     def change(
         self, before: bytes | None, record: Record, fields: list[str], number: int, membership: OrgMembership
@@ -53,9 +53,9 @@ class SubscriberView:
         `before` is the body of the record before the write, `fields` the names of the changed members, `number` the
         sequence number.
         """
-        was_visible = before is not None and self._resource.is_active(before) and membership.before(record.key)
+        was_visible = before is not None and self._resource_type.is_active(before) and membership.before(record.key)
         in_orgs = membership.after(record.key)
-        action = self._action(was_visible, self._resource.is_active(record.body) and in_orgs)
+        action = self._action(was_visible, self._resource_type.is_active(record.body) and in_orgs)
         if action is None or not self._subscription.accepts(f"{self._entity}.{action}"):
             return None
         reported = None

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import orjson
 
 from backends import Query, Record, Snapshot
 from chalk_flask.outbox.event import ENTITIES
 
-__all__ = ["COLLECTION", "OPT_IN_ENTITIES", "EncryptedSecret", "Mode", "State", "Subscription", "load_subscriptions"]
+__all__ = [
+    "COLLECTION",
+    "OPT_IN_ENTITIES",
+    "EncryptedSecret",
+    "Mode",
+    "Subscription",
+    "WebhookState",
+    "load_subscriptions",
+]
 
 COLLECTION = "webhooks"
 
 Mode: TypeAlias = Literal["batched", "per_entity"]
-State: TypeAlias = Literal["active", "paused", "disabled"]
+WebhookState: TypeAlias = Literal["active", "paused", "disabled"]
 
 OPT_IN_ENTITIES = frozenset({"demographics"})
 """Entity types that a webhook receives only if it selects them by name and the tenant opted in."""
@@ -24,15 +32,24 @@ OPT_IN_ENTITIES = frozenset({"demographics"})
 
 @dataclass(frozen=True, slots=True)
 class EncryptedSecret:
-    """Encrypted signing secret. `until` is the timestamp of its expiry, None for the current secret."""
+    """Encrypted signing secret. `valid_until` is the timestamp of its expiry, None for the current secret."""
 
-    sealed: str = field(repr=False)
-    until: str | None = None
+    ciphertext: str = field(repr=False)
+    valid_until: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the secret that a stored object describes."""
+        return cls(data["sealed"], data.get("until"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that is stored."""
+        return {"sealed": self.ciphertext, "until": self.valid_until}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """Webhook. `id` is `wh-` and a UUID. Timestamps have the format of `dateLastModified`.
+    """Stored form of a webhook. `id` is `wh-` and a UUID. Timestamps have the format of `dateLastModified`.
 
     Empty `events` or `entities` select all; demographics must be selected by name. `orgs` is None for all orgs.
     `excluded` are fields that are not sent, and whose changes are not reported: `email`, `user.email`,
@@ -47,7 +64,7 @@ class Subscription:
     secrets: tuple[EncryptedSecret, ...]
     root: str
     label: str = ""
-    state: State = "active"
+    state: WebhookState = "active"
     reason: str | None = None
     events: frozenset[str] = frozenset()
     entities: frozenset[str] = frozenset()
@@ -66,7 +83,7 @@ class Subscription:
 
     def active_secrets(self, time: str) -> tuple[EncryptedSecret, ...]:
         """Return the secrets that are not expired at this timestamp, newest first."""
-        return tuple(secret for secret in self.secrets if secret.until is None or time < secret.until)
+        return tuple(secret for secret in self.secrets if secret.valid_until is None or time < secret.valid_until)
 
     def accepts(self, event_type: str) -> bool:
         """Return True if the webhook selects this event type, regardless of `entities`."""
@@ -80,7 +97,7 @@ class Subscription:
 
     def to_record(self) -> Record:
         """Return the record for COLLECTION, with the id as key."""
-        body = self.to_dict() | {"secrets": [asdict(secret) for secret in self.secrets]}
+        body = self.to_dict() | {"secrets": [secret.to_dict() for secret in self.secrets]}
         return Record(self.id, orjson.dumps(body))
 
     @classmethod

@@ -125,10 +125,10 @@ class _SubscriberOutbox:
         accepts = self._subscription.accepts
         return entity in self._subscription.entity_types and any(accepts(f"{entity}.{action}") for action in ACTIONS)
 
-    def view(self, resource: ResourceType) -> SubscriberView:
-        if resource.name not in self._views:
-            self._views[resource.name] = SubscriberView(self._subscription, resource)
-        return self._views[resource.name]
+    def view(self, resource_type: ResourceType) -> SubscriberView:
+        if resource_type.name not in self._views:
+            self._views[resource_type.name] = SubscriberView(self._subscription, resource_type)
+        return self._views[resource_type.name]
 
     def add(self, change: Change) -> None:
         encoded = change.to_json()

@@ -221,19 +221,23 @@ class AccessPolicy:
             case _:
                 return where
 
-    def _redacted_type(self, resource: ResourceType) -> ResourceType:
+    def _redacted_type(self, resource_type: ResourceType) -> ResourceType:
         redacted = self._restrictions.redacted
         if not redacted:
-            return resource
+            return resource_type
         return _RedactedType(
-            resource.name, resource.singular_name, resource.schema, ignored=resource.ignored, redacted=redacted
+            resource_type.name,
+            resource_type.singular_name,
+            resource_type.schema,
+            ignored=resource_type.ignored,
+            redacted=redacted,
         )
 
-    def _hideable_references(self, resource: ResourceType) -> dict[str, Reference]:
-        rule = ROW_RULES[resource.name]
+    def _hideable_references(self, resource_type: ResourceType) -> dict[str, Reference]:
+        rule = ROW_RULES[resource_type.name]
         return {
             reference.field: reference
-            for reference in resource.references
+            for reference in resource_type.references
             if reference.target in self._restrictions.denied
             or not (
                 self._rows[reference.target] is MATCH_ALL

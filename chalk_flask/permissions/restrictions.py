@@ -116,7 +116,7 @@ def _parse_path(name: str) -> str:
     member, _, part = path.partition(".")
     if member in _BASE_FIELDS:
         raise InvalidRestrictionError(f"{member} cannot be redacted: consumers need it to follow changes of a record")
-    fields = [field for resource in RESOURCES.values() if (field := resource.fields.get(member))]
+    fields = [field for resource_type in RESOURCES.values() if (field := resource_type.fields.get(member))]
     if not fields or path.endswith(".") or not all(_has_part(field, part) for field in fields):
         raise InvalidRestrictionError(
             f"unknown field {printable(name)}; the fields that can be redacted are {', '.join(_redactable())},"
@@ -143,6 +143,6 @@ def _has_part(field: OneRosterField, part: str) -> bool:
 
 
 def _redactable() -> list[str]:
-    fields = {name: field for resource in RESOURCES.values() for name, field in resource.fields.items()}
+    fields = {name: field for resource_type in RESOURCES.values() for name, field in resource_type.fields.items()}
     required = {name for name, field in fields.items() if isinstance(field, RefField) and field.required}
     return sorted(fields.keys() - required - _BASE_FIELDS - _REVEALED_BY.keys() - {"metadata"})

@@ -106,9 +106,12 @@ def requests_with_foreign_values() -> Iterator[RequestPair]:
             yield path, path, TwinRequest(query), words
 
 
-def queries_of(resource: ResourceType) -> Iterator[tuple[str, Words]]:
-    keys = {"sourcedId": resource.name, **{reference.name: reference.target for reference in resource.references}}
-    keys |= {f"{reference.name}.sourcedId": reference.target for reference in resource.references}
+def queries_of(resource_type: ResourceType) -> Iterator[tuple[str, Words]]:
+    keys = {
+        "sourcedId": resource_type.name,
+        **{reference.name: reference.target for reference in resource_type.references},
+    }
+    keys |= {f"{reference.name}.sourcedId": reference.target for reference in resource_type.references}
     for field, target in keys.items():
         first = ROSTER[target][0]["sourcedId"]
         for comparison in COMPARISONS:
@@ -117,7 +120,7 @@ def queries_of(resource: ResourceType) -> Iterator[tuple[str, Words]]:
             f"filter={field}='{LINKED_PREFIX}{first}' OR {field}='{first}'&limit=1&sort={field}",
             (LINKED_PREFIX, UNKNOWN_PREFIX),
         )
-    for field, comparison in product(set(resource.filter_paths) - set(keys) - {"metadata.*"}, COMPARISONS):
+    for field, comparison in product(set(resource_type.filter_paths) - set(keys) - {"metadata.*"}, COMPARISONS):
         yield f"filter={field}{comparison}'{GUEST}'", (GUEST, NOWHERE)
     for comparison in COMPARISONS:
         yield f"filter=metadata.{GUEST}Key{comparison}'{GUEST}'", (GUEST, NOWHERE)
@@ -166,32 +169,32 @@ def writable(backend: str, tmp_path: Path) -> Iterator[TwinTenants]:
 def requests_that_write() -> Iterator[RequestPair]:
     """Yield writes with ids of the guest: delete, put, replace, reference, delete again."""
     for name, prefix in product(("categories", "lineItems", "results"), PREFIXES):
-        resource, row = FILES[name], ROSTER[name][0]
+        resource_type, row = FILES[name], ROSTER[name][0]
         key, words = row["sourcedId"], (OWN_PREFIX, UNKNOWN_PREFIX)
         paths = f"{prefix}/{name}/{OWN_PREFIX}{key}", f"{prefix}/{name}/{UNKNOWN_PREFIX}{key}"
         delete, put = (
             TwinRequest(method="DELETE"),
-            TwinRequest(method="PUT", body=put_body(resource, row, key=OWN_PREFIX + key)),
+            TwinRequest(method="PUT", body=put_body(resource_type, row, key=OWN_PREFIX + key)),
         )
         for request in (delete, put, put, PLAIN_REQUEST, delete, PLAIN_REQUEST, delete):
             yield paths[0], paths[1], request, words
-        for reference in resource.references:
+        for reference in resource_type.references:
             strange = put_body(
-                resource, row, key=f"{OWN_PREFIX}strange", **{reference.name: OWN_PREFIX + row[reference.name]}
+                resource_type, row, key=f"{OWN_PREFIX}strange", **{reference.name: OWN_PREFIX + row[reference.name]}
             )
             path, twin = (f"{prefix}/{name}/{foreign_prefix}strange" for foreign_prefix in words)
             yield path, twin, TwinRequest(method="PUT", body=strange), words
 
 
-def put_body(resource: ResourceType, row: Row, key: str, **references: str) -> str:
+def put_body(resource_type: ResourceType, row: Row, key: str, **references: str) -> str:
     """Return the body of a grade tool, which references records by id only."""
     record = {**row, **references, "sourcedId": key}
     named = {
         reference.name: {"sourcedId": record[reference.name]}
-        for reference in resource.references
+        for reference in resource_type.references
         if reference.name in record
     }
-    return json.dumps({resource.singular_name: {**record, **named}})
+    return json.dumps({resource_type.singular_name: {**record, **named}})
 
 
 @pytest.mark.reading("N-09")
@@ -207,13 +210,13 @@ def test_write_with_a_foreign_id_changes_nothing_there(writable: TwinTenants) ->
 
 def requests_for_demographics() -> Iterator[tuple[str, TwinRequest]]:
     """Yield both routes of demographics, with known and unknown ids, in every kind of request and by every field."""
-    resource, record = FILES["demographics"], ROSTER["demographics"][0]
+    resource_type, record = FILES["demographics"], ROSTER["demographics"][0]
     paths = ("/demographics", *(f"/demographics/{key}" for key in (record["sourcedId"], "u-3", "nope")))
     by_field = [
         TwinRequest(f"filter={field}{comparison}'{record.get(field, HOST)}'&sort={field}")
-        for field, comparison in product(set(resource.filter_paths) - {"metadata.*"}, COMPARISONS)
+        for field, comparison in product(set(resource_type.filter_paths) - {"metadata.*"}, COMPARISONS)
     ]
-    selected = [TwinRequest(f"fields={name}") for name in resource.fields]
+    selected = [TwinRequest(f"fields={name}") for name in resource_type.fields]
     for prefix, path in product(PREFIXES, paths):
         for request in (*REQUESTS, *by_field, *selected) if path == paths[0] else REQUESTS:
             yield prefix + path, request

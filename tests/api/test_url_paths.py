@@ -35,12 +35,12 @@ def unusual(store: Backend, app: Flask) -> Flask:
     with store.write("default") as transaction:
         transaction.put("users", [users.record({**ROSTER["users"][0], "sourcedId": key}) for key in UNUSUAL_IDS])
         transaction.put("orgs", [orgs.record({**ROSTER["orgs"][1], "sourcedId": key}) for key in UNUSUAL_IDS])
-        for name, resource in (("classes", classes), ("enrollments", enrollments)):
+        for name, resource_type in (("classes", classes), ("enrollments", enrollments)):
             template = {**ROSTER[name][0], "user": "a b"}
-            template = {key: value for key, value in template.items() if key in resource.fields}
+            template = {key: value for key, value in template.items() if key in resource_type.fields}
             rows = [{**template, "sourcedId": key, "school": key, "class": key} for key in UNUSUAL_IDS]
-            known_rows = [{k: v for k, v in row.items() if k in resource.fields} for row in rows]
-            transaction.put(name, [resource.record(row) for row in known_rows])
+            known_rows = [{k: v for k, v in row.items() if k in resource_type.fields} for row in rows]
+            transaction.put(name, [resource_type.record(row) for row in known_rows])
     return app
 
 

@@ -54,9 +54,9 @@ def with_word_in_texts(row: Row, word: str) -> Row:
     return {**row, **texts, **lists, **more, "metadata": metadata}
 
 
-def with_prefix(resource: ResourceType, row: Row, prefix: str, references: bool) -> Row:
+def with_prefix(resource_type: ResourceType, row: Row, prefix: str, references: bool) -> Row:
     """Return the record with a prefix before its key and, if `references`, before the keys that it references."""
-    names = {reference.name for reference in resource.references} if references else set()
+    names = {reference.name for reference in resource_type.references} if references else set()
     changed = {name: prefixed(row[name], prefix) for name in names if name in row}
     return {**row, **changed, "sourcedId": prefix + row["sourcedId"]}
 
@@ -67,14 +67,14 @@ def prefixed(value: Any, prefix: str) -> Any:
 
 def fill_both(store: Backend) -> None:
     for name, rows in ROSTER.items():
-        resource = FILES[name]
+        resource_type = FILES[name]
         with store.write("host") as transaction:
-            transaction.put(name, [resource.record(with_word_in_texts(row, HOST)) for row in rows])
+            transaction.put(name, [resource_type.record(with_word_in_texts(row, HOST)) for row in rows])
         theirs = [with_word_in_texts(row, GUEST) for row in rows]
-        own = [with_prefix(resource, row, OWN_PREFIX, references=True) for row in theirs]
-        linked = [with_prefix(resource, row, LINKED_PREFIX, references=False) for row in theirs]
+        own = [with_prefix(resource_type, row, OWN_PREFIX, references=True) for row in theirs]
+        linked = [with_prefix(resource_type, row, LINKED_PREFIX, references=False) for row in theirs]
         with store.write("guest") as transaction:
-            transaction.put(name, [resource.record(row) for row in chain(theirs, own, linked)])
+            transaction.put(name, [resource_type.record(row) for row in chain(theirs, own, linked)])
 
 
 Words: TypeAlias = tuple[str, str]

@@ -76,8 +76,8 @@ class Client:
         """Return all records that a client can read, including deleted ones, by class name and id."""
         condition = quote("dateLastModified>'2000-01-01'")
         return {
-            (resource.singular_name, record["sourcedId"]): record
-            for name, resource in RESOURCES.items()
+            (resource_type.singular_name, record["sourcedId"]): record
+            for name, resource_type in RESOURCES.items()
             for record in self.get(f"/{name}?filter={condition}")[name]
         }
 

@@ -153,7 +153,7 @@ def test_sequence_numbers_are_those_of_the_change_feed(app: Flask, tmp_path: Pat
     subscribe(app, "batched", full=True, entities=list(ENTITIES), mode="batched")
     load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada").set("orgs", "org-3", name="Other"), tmp_path)
     load(app, PackageBuilder().drop("results", "result-1").set("demographics", "pupil-1", sex="male"), tmp_path)
-    singles = {resource.singular_name: collection for collection, resource in RESOURCES.items()}
+    singles = {resource_type.singular_name: collection for collection, resource_type in RESOURCES.items()}
     for name in ("one", "batched"):
         numbers = [change["sequence"] for change in sent_changes(app, name)]
         assert numbers == sorted(set(numbers))

@@ -41,9 +41,9 @@ def test_row_rules_exist_for_every_served_collection() -> None:
 
 
 def test_unrestricted_policy_shows_everything() -> None:
-    for name, resource in RESOURCES.items():
+    for name, resource_type in RESOURCES.items():
         assert UNRESTRICTED.rows(name) is MATCH_ALL
-        assert UNRESTRICTED.resource_type(name) is resource
+        assert UNRESTRICTED.resource_type(name) is resource_type
         assert UNRESTRICTED.hideable_references(name) == {}
 
 

@@ -26,12 +26,12 @@ def load(app: Flask, package: PackageBuilder, folder: Path) -> str:
 def read_all(consumer: Consumer) -> dict[tuple[str, str], Any]:
     """Return all records that a client can read, including deleted ones, by class name and id."""
     records = {}
-    for name, resource in RESOURCES.items():
+    for name, resource_type in RESOURCES.items():
         response = consumer.get(f"{CHALK}/{name}?filter=dateLastModified>'2000-01-01'")
         assert response.status_code == 200, response.text
         assert response.json is not None
         for record in response.json[name]:
-            records[resource.singular_name, record["sourcedId"]] = record
+            records[resource_type.singular_name, record["sourcedId"]] = record
     return records
 
 

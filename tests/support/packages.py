@@ -17,7 +17,7 @@ CSV_PACKAGES = DATA / "csv"
 
 Row: TypeAlias = dict[str, str]
 
-HEADERS = {name: [column.header for column in resource.columns] for name, resource in FILES.items()}
+HEADERS = {name: [column.header for column in resource_type.columns] for name, resource_type in FILES.items()}
 
 ROWS: dict[str, list[Row]] = {
     "orgs": [

@@ -13,7 +13,7 @@ from backends import Backend, open_store
 from chalk_flask.audit.events import read_events
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
-from chalk_flask.outbox.delivery import Attempt, Delivery, State, enqueue
+from chalk_flask.outbox.delivery import Attempt, Delivery, DeliveryState, enqueue
 from chalk_flask.outbox.event import build_message
 from chalk_flask.outbox.subscription import Subscription
 from chalk_flask.storage import COLLECTIONS
@@ -64,7 +64,7 @@ def queue_deliveries(
     store: Backend,
     webhook: Subscription,
     count: int = 1,
-    state: State = "pending",
+    state: DeliveryState = "pending",
     created: str = CREATED,
 ) -> list[Delivery]:
     """Store deliveries in that state, with an attempt each unless they are pending."""

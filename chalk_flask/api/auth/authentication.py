@@ -8,7 +8,7 @@ from flask import Response, g, request
 from flask_httpauth import HTTPTokenAuth
 from werkzeug.datastructures import Authorization
 
-from chalk_flask.api.auth.oauth1_request import SCHEME, is_signed, parse_signed_request
+from chalk_flask.api.auth.oauth1_request import SCHEME, has_oauth1_header, parse_signed_request
 from chalk_flask.api.auth.rate_limits import Auth, FailedAuthLimiter
 from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.auth.authenticator import Authenticator
@@ -52,7 +52,7 @@ class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library s
         if auth is not None:
             if auth.token:
                 principal, g.store_version = self._authenticator.authenticate(auth.token)
-        elif is_signed(request.environ):
+        elif has_oauth1_header(request.environ):
             principal, g.store_version = self._authenticate_signature()
         g.principal = principal
         return principal
@@ -81,7 +81,7 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, public_url: 
     def reject(status: int) -> Response:
         if status == 401:
             failed_auth.count_rejected_token()
-        if is_signed(request.environ):
+        if has_oauth1_header(request.environ):
             return error_response(status, OAUTH1_MESSAGES[status], headers=[("WWW-Authenticate", OAUTH1_CHALLENGE)])
         challenge = INVALID_TOKEN_CHALLENGE if status == 401 and _has_bearer_token() else BEARER_CHALLENGES[status]
         return error_response(status, headers=[("WWW-Authenticate", challenge)])

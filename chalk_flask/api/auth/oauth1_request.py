@@ -14,7 +14,7 @@ from chalk_flask.auth.oauth1.verifier import MalformedRequestError, SignedReques
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-__all__ = ["SCHEME", "is_signed", "parse_signed_request"]
+__all__ = ["SCHEME", "has_oauth1_header", "parse_signed_request"]
 
 SCHEME = "OAuth"
 
@@ -27,14 +27,14 @@ See docs/conformance, O-02.
 """
 
 
-def is_signed(environ: WSGIEnvironment) -> bool:
+def has_oauth1_header(environ: WSGIEnvironment) -> bool:
     """Return True if the Authorization header has the OAuth 1.0a scheme, in any letter case."""
     header: str = environ.get("HTTP_AUTHORIZATION", "")
     return header[:5].lower() == "oauth" and header[5:6] in ("", " ", "\t")
 
 
 def parse_signed_request(request: Request, public_url: str) -> SignedRequest:
-    """Return the signed parts of a request for which `is_signed` is true.
+    """Return the signed parts of a request for which `has_oauth1_header` is true.
 
     The signature covers a form body, but no other body. Raises MalformedRequestError if the form or the number of
     parameters is too large, and ApiError (400) if the Host header is invalid.

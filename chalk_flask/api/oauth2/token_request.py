@@ -44,10 +44,11 @@ ClientCredentials: TypeAlias = SecretCredentials | AssertionCredentials
 
 
 def parse_parameters(request: Request) -> Mapping[str, str]:
-    """Return the parameters of a token request: those of the form, and grant_type and scope also from the URL.
+    """Return the parameters of the form, and grant_type and scope also if they are in the URL.
 
-    Parameters without a value are omitted. Raises InvalidRequestError for a body that is not a form or too large, and
-    for a repeated parameter. Credentials in the URL, which would end up in logs, raise it too.
+    Parameters without a value are omitted. Raises InvalidRequestError for a body that is not a form or too large, for a
+    repeated parameter, and for credentials in the URL, as they would be written to logs. It is also raised if URL and
+    form have different values of a parameter.
     """
     form = _parse_form(request)
     query = _unique(request.args, (*_GRANT_PARAMETERS, *_CREDENTIAL_PARAMETERS))
@@ -55,7 +56,9 @@ def parse_parameters(request: Request) -> Mapping[str, str]:
         raise InvalidRequestError("Credentials must be in the Authorization header or the body, not in the URL.")
     for name in form.keys() & query.keys():
         if form[name] != query[name]:
-            raise InvalidRequestError(f"The URL and the body have different values of {name}.")
+            raise InvalidRequestError(
+                f"The URL and the body have different values of {name}. Send it in the body only."
+            )
     if "grant_type" not in form | query:
         raise InvalidRequestError("The parameter grant_type is required. It must be client_credentials.")
     return query | form

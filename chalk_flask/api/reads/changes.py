@@ -131,9 +131,9 @@ class _ChangesView:
                     f"The changes after {since} are no longer available. Request changes?since=latest, read everything"
                     f" again, and continue from the returned sequence.",
                 )
-            notes = _read_notes(snapshot, principal, since, last, params.limit)
-            changes = list(self._changes(snapshot, notes, principal, base_url + ROOT.path, params.include_records))
-        page_end = notes[-1]["sequence"] if len(notes) == params.limit else last
+            entries = _read_entries(snapshot, principal, since, last, params.limit)
+            changes = list(self._changes(snapshot, entries, principal, base_url + ROOT.path, params.include_records))
+        page_end = entries[-1]["sequence"] if len(entries) == params.limit else last
         other_params = "".join(f"&{name}={value}" for name, value in _link_params(params.next_page(page_end)).items())
         return {
             "changes": changes,
@@ -145,7 +145,7 @@ class _ChangesView:
     def _changes(
         self,
         snapshot: Snapshot,
-        notes: list[dict[str, Any]],
+        entries: list[dict[str, Any]],
         principal: Principal,
         root_url: str,
         include_records: bool,
@@ -157,13 +157,13 @@ class _ChangesView:
         def serializer(name: str) -> DocumentSerializer:
             return DocumentSerializer(RESOURCES[name], root_url, None, policy, lookup)
 
-        bodies = _read_bodies(snapshot, notes)
-        for note in notes:
-            name, key = note["collection"], note["sourcedId"]
+        bodies = _read_bodies(snapshot, entries)
+        for entry in entries:
+            name, key = entry["collection"], entry["sourcedId"]
             resource_type, body = RESOURCES[name], bodies[name][key]
             verb = "updated" if resource_type.is_active(body) else "deleted"
             change: dict[str, Any] = {
-                "sequence": note["sequence"],
+                "sequence": entry["sequence"],
                 "type": f"{resource_type.singular_name}.{verb}",
                 "entity": resource_type.singular_name,
                 "sourcedId": key,
@@ -236,21 +236,21 @@ def _link_params(params: FeedParams) -> dict[str, object]:
     return link | ({"began": EMPTY} if params.began_empty else {})
 
 
-def _read_notes(snapshot: Snapshot, principal: Principal, since: int, last: int, limit: int) -> list[dict[str, Any]]:
-    """Return the first `limit` change notes after a sequence number that the principal may read, in order.
+def _read_entries(snapshot: Snapshot, principal: Principal, since: int, last: int, limit: int) -> list[dict[str, Any]]:
+    """Return the first `limit` sequence entries after a sequence number that the principal may read, in order.
 
     Queries cover windows of growing size, because a page counts all matching records.
     """
-    notes: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     collections = _readable_collections(principal)
     window = limit
-    while since < last and len(notes) < limit:
+    while since < last and len(entries) < limit:
         bounds = Compare(sequence.FIELD, ">", float(since)), Compare(sequence.FIELD, "<=", float(since + window))
         where = And((*bounds, In("collection", collections)))
-        query = Query(sequence.COLLECTION, where, (OrderBy(sequence.FIELD),), limit=limit - len(notes))
-        notes += orjson.loads(b"[%b]" % snapshot.find(query).body())
+        query = Query(sequence.COLLECTION, where, (OrderBy(sequence.FIELD),), limit=limit - len(entries))
+        entries += orjson.loads(b"[%b]" % snapshot.find(query).body())
         since, window = since + window, window * 4
-    return notes
+    return entries
 
 
 def _readable_collections(principal: Principal) -> tuple[str, ...]:
@@ -265,9 +265,9 @@ def _readable_collections(principal: Principal) -> tuple[str, ...]:
     )
 
 
-def _read_bodies(snapshot: Snapshot, notes: list[dict[str, Any]]) -> dict[str, Mapping[str, bytes]]:
-    """Return the stored documents of the notes by collection and key."""
+def _read_bodies(snapshot: Snapshot, entries: list[dict[str, Any]]) -> dict[str, Mapping[str, bytes]]:
+    """Return the stored documents of the entries by collection and key."""
     keys: dict[str, list[str]] = {}
-    for note in notes:
-        keys.setdefault(note["collection"], []).append(note["sourcedId"])
+    for entry in entries:
+        keys.setdefault(entry["collection"], []).append(entry["sourcedId"])
     return {name: snapshot.get_many(name, collection_keys) for name, collection_keys in keys.items()}

@@ -155,7 +155,7 @@ def _parse_order(
     # The order of references to hidden records would reveal their ids (docs/conformance, L-05).
     if path is None or path.field in policy.hideable_references(resource_type.name):
         return (), (ParameterWarning("invalid_sort_field", name[:MAX_QUOTED_CHARACTERS]),)
-    return (OrderBy(path.ordered_by or path.field, descending),), ()
+    return (OrderBy(path.order_field or path.field, descending),), ()
 
 
 def _parse_fields(

@@ -65,7 +65,10 @@ class ReferenceLookup(NamedTuple):
 
 
 class Redactor:
-    """Redaction of the documents of one collection in one snapshot, for one policy. `make_redactor` creates it."""
+    """Filter of the documents of one collection, for one snapshot and policy. `make_redactor` creates it.
+
+    Removes hidden references and redacted fields.
+    """
 
     def __init__(
         self, rules: _RedactionRules, policy: AccessPolicy, snapshot: Snapshot, members: RedactedMembers

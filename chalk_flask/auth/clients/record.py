@@ -21,20 +21,20 @@ __all__ = ["OAuthClient", "StoredSecret"]
 class StoredSecret:
     """Stored form of a client secret.
 
-    `sha256` is in hexadecimal digits. `valid_until` is the end of the overlap after a rotation, or None. `encrypted` is
-    the secret itself, encrypted with the `SecretCipher`: verifying a signature of OAuth 1.0a requires it.
+    `sha256` is in hexadecimal digits. `valid_until` is the end of the overlap after a rotation, or None. `ciphertext`
+    is the secret itself, encrypted with the `SecretCipher`: verifying a signature of OAuth 1.0a requires it.
     """
 
     # A slow hash protects secrets that people choose. These secrets are 256 random bits, which cannot be guessed. So a
     # fast hash is safe, and keeps token requests fast.
     sha256: str = field(repr=False)
     valid_until: datetime | None = None
-    encrypted: str | None = field(default=None, repr=False)
+    ciphertext: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_text(cls, secret: str, encrypted: str | None = None) -> Self:
         """Return the stored form of a new secret."""
-        return cls(_hash(secret), encrypted=encrypted)
+        return cls(_hash(secret), ciphertext=encrypted)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -43,7 +43,7 @@ class StoredSecret:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that is stored."""
-        encrypted = {} if self.encrypted is None else {"sealed": self.encrypted}
+        encrypted = {} if self.ciphertext is None else {"sealed": self.ciphertext}
         return {"sha256": self.sha256, "until": format_timestamp(self.valid_until)} | encrypted
 
     def is_valid_at(self, time: datetime) -> bool:
@@ -79,7 +79,7 @@ class OAuthClient(RevocableCredential):
     @property
     def uses_oauth1(self) -> bool:
         """True if the client can sign its requests (OAuth 1.0a)."""
-        return any(secret.encrypted for secret in self.secrets)
+        return any(secret.ciphertext for secret in self.secrets)
 
     def verify_secret(self, text: str, time: datetime) -> bool:
         """Return True if the text is a secret of this client that is valid at that time."""

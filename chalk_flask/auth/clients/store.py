@@ -184,11 +184,11 @@ def encrypted_secrets(control: Snapshot) -> list[str]:
     """Return the encrypted secrets of all clients that are not revoked, from a snapshot of the control tenant."""
     clients = OAuthClient.parse_many(control.find(Query(COLLECTION)).body())
     return [
-        secret.encrypted
+        secret.ciphertext
         for client in clients
         if client.revoked is None
         for secret in client.secrets
-        if secret.encrypted
+        if secret.ciphertext
     ]
 
 

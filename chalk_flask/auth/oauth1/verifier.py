@@ -125,9 +125,9 @@ class OAuth1Verifier:
     def _decrypt_secrets(self, client: OAuthClient) -> tuple[_Secret, ...]:
         try:
             decrypted = tuple(
-                (self._cipher.decrypt(secret.encrypted), secret.valid_until)
+                (self._cipher.decrypt(secret.ciphertext), secret.valid_until)
                 for secret in client.secrets
-                if secret.encrypted
+                if secret.ciphertext
             )
         except SecretUnavailableError as error:
             if client.id and client.id not in self._warned:
@@ -238,7 +238,7 @@ def _decode_text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise MalformedRequestError("A parameter in the Authorization header is not UTF-8.") from error
+        raise MalformedRequestError("A parameter in the Authorization header must be percent-encoded UTF-8.") from error
 
 
 def _make_stand_in() -> bytes:
@@ -250,6 +250,6 @@ def _make_stand_in() -> bytes:
         tenant=DEFAULT_TENANT,
         scopes=frozenset(),
         created=utc_now(),
-        secrets=(StoredSecret("0" * 64, encrypted=encrypted),),
+        secrets=(StoredSecret("0" * 64, ciphertext=encrypted),),
     )
     return client.to_record(client.id).body

@@ -22,7 +22,7 @@ class KeyFileError(Exception):
 class KeyFile:
     """File with 256 random bits that only its owner can read, created on the first use.
 
-    All processes that use the file agree on the key. A replaced or deleted file is noticed at the next call.
+    All processes that use the file agree on the key. Each call checks whether the file was replaced or deleted.
     Thread-safe.
     """
 
@@ -32,7 +32,7 @@ class KeyFile:
         self._cache: tuple[object, bytes] | None = None
 
     def read_or_create(self) -> bytes:
-        """Return the key, which is created if there is none. Raises KeyFileError."""
+        """Return the key. Create the key file if it is missing. Raises KeyFileError."""
         key = self.read()
         if key is None:
             self._create()
@@ -60,7 +60,8 @@ class KeyFile:
             if len(key) == KEY_BYTES:
                 return key
         raise KeyFileError(
-            f"the key file {self._path} contains no key of this service: restore the right file, or delete it"
+            f"the key file {self._path} contains no key of this service: restore it from a backup, or delete it to"
+            " create a new key; access tokens or encrypted secrets of the old key are then invalid"
         )
 
     def _create(self) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backends import Transaction
     from chalk_flask.roster.imports import ImportOptions, OnCommit
     from chalk_flask.roster.imports.history import ImportRun
-    from chalk_flask.roster.imports.report import ImportReport, State
+    from chalk_flask.roster.imports.report import ImportReport, RunState
     from chalk_flask.settings import Settings
     from chalk_flask.storage import RosterStore
 
@@ -133,7 +133,7 @@ def _import_options(folder: Path) -> ImportOptions:
     return ImportOptions(folder=folder)
 
 
-def _list_runs(store: RosterStore, folder: Path, tenant: str) -> list[tuple[ImportRun, State]]:
+def _list_runs(store: RosterStore, folder: Path, tenant: str) -> list[tuple[ImportRun, RunState]]:
     from chalk_flask.roster.imports import history
 
     now = datetime.now(UTC)
@@ -142,7 +142,7 @@ def _list_runs(store: RosterStore, folder: Path, tenant: str) -> list[tuple[Impo
         return [(run, run.state_at(now, snapshot.revision)) for run in runs]
 
 
-def _find_run(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[ImportRun, State]:
+def _find_run(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[ImportRun, RunState]:
     from chalk_flask.roster.imports import history
 
     with store.read(tenant) as snapshot:
@@ -169,7 +169,7 @@ def _record_discard(run: ImportRun, transaction: Transaction) -> None:
     record_event(transaction, run.tenant, "import.discarded", run=run.id, by=run.settled_by)
 
 
-def _run_text(run: ImportRun, state: State) -> str:
+def _run_text(run: ImportRun, state: RunState) -> str:
     from chalk_flask.roster.imports.report import ImportReport
 
     lines = [
@@ -188,7 +188,7 @@ def _run_text(run: ImportRun, state: State) -> str:
     return "\n".join(lines)
 
 
-def _table(runs: Iterable[tuple[ImportRun, State]]) -> str:
+def _table(runs: Iterable[tuple[ImportRun, RunState]]) -> str:
     from chalk_flask.roster.package.problems import to_one_line
 
     rows = []

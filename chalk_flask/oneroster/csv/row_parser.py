@@ -92,7 +92,7 @@ The last item is None (no value), "" (an empty list), or the JSON name of the fi
 """
 
 
-def header_problems(resource: ResourceType, header: Sequence[str]) -> Iterator[HeaderProblem]:
+def header_problems(resource_type: ResourceType, header: Sequence[str]) -> Iterator[HeaderProblem]:
     """Yield the errors and warnings about the header of a file.
 
     Every column of the standard is required, see the table of columns in CSV Tables 1.1.
@@ -104,8 +104,8 @@ def header_problems(resource: ResourceType, header: Sequence[str]) -> Iterator[H
     if any("\0" in name or _has_undecoded_bytes(name) for name in header):
         yield HeaderProblem("bad_text", "the header contains NULs or bytes that are not UTF-8", "Export as UTF-8.")
         return
-    names = standard_names(resource, header)
-    standard_columns = [column.header for column in resource.columns]
+    names = standard_names(resource_type, header)
+    standard_columns = [column.header for column in resource_type.columns]
     used_names = {name for name in names if name in standard_columns or _is_metadata(name)}
     for name in standard_columns:
         if name not in names:
@@ -127,9 +127,9 @@ def _has_undecoded_bytes(text: str) -> bool:
     return any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
-def standard_names(resource: ResourceType, header: Sequence[str]) -> list[str]:
+def standard_names(resource_type: ResourceType, header: Sequence[str]) -> list[str]:
     """Return the stripped column names of a header. Names of OneRoster 1.0 are replaced by those of 1.1."""
-    former = dict(resource.former_columns)
+    former = dict(resource_type.former_columns)
     return [former.get(name.strip(), name.strip()) for name in header]
 
 
@@ -137,14 +137,14 @@ def standard_names(resource: ResourceType, header: Sequence[str]) -> list[str]:
 class RowParser:
     """Parser of the rows of one file.
 
-    `map_roles` maps unknown roles of enrollments to `teacher`, not primary (docs/conformance, A-10). Rows of a
-    `delta` file must have status and dateLastModified. A row that deletes a record must have its sourcedId too, but
+    `map_enrollment_roles` maps unknown roles of enrollments to `teacher`, not primary (docs/conformance, A-10). Rows of
+    a `delta` file must have status and dateLastModified. A row that deletes a record must have its sourcedId too, but
     no other value.
     """
 
-    resource: ResourceType
+    resource_type: ResourceType
     header: Sequence[str]
-    map_roles: bool = False
+    map_enrollment_roles: bool = False
     delta: bool = False
     rows_with_state: int = 0
     """Number of parsed rows that have a status or a dateLastModified."""
@@ -152,14 +152,14 @@ class RowParser:
     """Codes that are not on the list of the standard, by column."""
 
     def __post_init__(self) -> None:
-        self._names = standard_names(self.resource, self.header)
-        self._columns = {column.header: column for column in self.resource.columns}
+        self._names = standard_names(self.resource_type, self.header)
+        self._columns = {column.header: column for column in self.resource_type.columns}
         self._index = {name: index for index, name in enumerate(self._names)}
-        own_columns = [column for column in self.resource.columns if column.name not in BASE_COLUMNS]
+        own_columns = [column for column in self.resource_type.columns if column.name not in BASE_COLUMNS]
         self._steps = [self._cell_step(column) for column in own_columns if column.field is not None]
-        required = [self._index[column.header] for column in self.resource.columns if self._is_required(column)]
+        required = [self._index[column.header] for column in self.resource_type.columns if self._is_required(column)]
         self._required_indexes = frozenset(required)
-        self._has_conditional_fields = any(element.optional_if for element in self.resource.fields.values())
+        self._has_conditional_fields = any(element.optional_if for element in self.resource_type.fields.values())
         # The first index is repeated because itemgetter with one index returns no tuple.
         self._required_cells = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*required, required[0]))
         self._metadata = [
@@ -171,7 +171,7 @@ class RowParser:
         """Return the record of a row. Raises InvalidRowError or ValidationError; see `problems_in` for the details."""
         if self.delta and self._deletes(row):
             return self._parse_deletion(row)
-        if self.map_roles:
+        if self.map_enrollment_roles:
             row = self._map_unknown_role(row)
         if len(row) != len(self._names) or "" in self._required_cells(row) or "\0" in "".join(row):
             raise InvalidRowError
@@ -182,7 +182,7 @@ class RowParser:
         body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": NO_TIMESTAMP}
         values: dict[str, Value] = {"status": status}
         self._parse_cells(row, body, values)
-        if self._has_conditional_fields and self.resource.missing_required(body):
+        if self._has_conditional_fields and self.resource_type.missing_required(body):
             raise InvalidRowError
         if self._metadata:
             self._add_metadata(row, body, values)
@@ -283,16 +283,16 @@ class RowParser:
             yield from self._conditional_problems(row)
 
     def _conditional_problems(self, row: list[str]) -> Iterator[CellProblem]:
-        cells = {column.name: row[self._index[column.header]] for column in self.resource.columns}
-        if name := self.resource.missing_required({name: cell for name, cell in cells.items() if cell}):
-            other_name, value = cast(tuple[str, str], self.resource.fields[name].optional_if)
+        cells = {column.name: row[self._index[column.header]] for column in self.resource_type.columns}
+        if name := self.resource_type.missing_required({name: cell for name, cell in cells.items() if cell}):
+            other_name, value = cast(tuple[str, str], self.resource_type.fields[name].optional_if)
             message = f"a value is required unless {other_name} is {value}"
             yield CellProblem("missing_value", message, "Fill the cell.", name, "")
 
     def _cell_problems(self, name: str, cell: str) -> Iterator[CellProblem]:
         column = self._columns.get(name)
         element = column.field if column else None
-        printed_value = None if name in self.resource.ignored else cell
+        printed_value = None if name in self.resource_type.ignored else cell
         if "\0" in cell or _has_undecoded_bytes(cell):
             message = "the cell contains a NUL or bytes that are not UTF-8"
             yield CellProblem("bad_text", message, "Export the file as UTF-8.", name, printed_value)

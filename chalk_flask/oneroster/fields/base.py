@@ -30,7 +30,7 @@ __all__ = [
 JSON: TypeAlias = Any
 """JSON value as a Python object."""
 
-ValueType: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "flag", "year"]
+ValueType: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "boolean", "year"]
 
 FastParser: TypeAlias = Callable[[str], tuple[JSON, tuple[Value, ...]]]
 """Function from a CSV cell to the value for the JSON encoder (None: an empty list) and its comparison keys."""
@@ -45,14 +45,14 @@ fold = str.casefold
 class FilterPath:
     """Path that clients can filter and sort by, and the stored field for it.
 
-    `ordered_by` is the field for `<` and `>`, `text` the field for `~`, if they differ from `field`.
+    `order_field` is the field for `<` and `>`, `text` the field for `~`, if they differ from `field`.
     """
 
     name: str
     field: str
     value_type: ValueType = "text"
     multi_valued: bool = False
-    ordered_by: str = ""
+    order_field: str = ""
     text: str = ""
 
 

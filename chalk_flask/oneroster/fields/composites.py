@@ -11,7 +11,7 @@ from urllib.parse import quote
 import orjson
 from marshmallow import ValidationError
 
-from backends import Field, Key, Value
+from backends import Field, Scalar, Value
 from chalk_flask.oneroster.fields.base import CACHE_SIZE, FastParser
 from chalk_flask.oneroster.fields.scalars import (
     JSON,
@@ -249,7 +249,7 @@ class MetadataField(OneRosterField):
         return (Field(f"{name}.*", multi_valued=True),)
 
 
-def flatten(prefix: str, value: JSON) -> Iterable[tuple[str, Key]]:
+def flatten(prefix: str, value: JSON) -> Iterable[tuple[str, Scalar]]:
     """Yield path and comparison key of every value in a metadata value. Items of a list share a path."""
     match value:
         case dict():

@@ -99,7 +99,7 @@ class BooleanField(OneRosterField):
         return text
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
-        return (FilterPath(name, name, "flag"),)
+        return (FilterPath(name, name, "boolean"),)
 
 
 class DateField(OneRosterField):
@@ -156,7 +156,7 @@ class YearField(OneRosterField):
             raise ValidationError(f"{printable(value)} is not a year written YYYY") from None
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
-        return (FilterPath(name, name, "year", ordered_by=f"{name}#number"),)
+        return (FilterPath(name, name, "year", order_field=f"{name}#number"),)
 
     def storage_fields(self, name: str) -> tuple[Field, ...]:
         return Field(name, indexed=self.indexed), Field(f"{name}#number", "number")

@@ -73,7 +73,7 @@ def timestamp_record(timestamp: str) -> Record:
 
 
 def record_with_timestamp(record: Record, timestamp: str) -> Record:
-    """Return the record with its timestamp replaced."""
+    """Return a copy of the record with this `dateLastModified`."""
     values = {**record.values, "dateLastModified": fold(timestamp)}
     return Record(record.key, with_timestamp(without_timestamp(record.body), timestamp), values)
 

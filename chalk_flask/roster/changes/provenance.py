@@ -1,6 +1,7 @@
 """Track which gradebook records were written by grade tools rather than by an import (interpretation W-10).
 
-A note is a record of COLLECTION for each active record that a grade tool wrote. The API does not serve notes.
+A provenance note is a record of COLLECTION for each active record that a grade tool wrote. The API does not serve
+provenance notes.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ WRITABLE_COLLECTIONS = ("categories", "lineItems", "results")
 
 
 def note_key(collection: str, key: str) -> str:
-    """Return the key of the note for a record."""
+    """Return the key of the provenance note for a record."""
     return f"{collection}/{key}"
 
 
 def provenance_note(collection: str, key: str) -> Record:
-    """Return the note that a grade tool wrote a record."""
+    """Return the provenance note for a record that a grade tool wrote."""
     values = {"collection": collection, "record": key}
     return Record(note_key(collection, key), orjson.dumps(values), values)
 
 
 def notes_of(collection: str) -> Where:
-    """Return the condition on COLLECTION for the notes about a collection's records."""
+    """Return the condition on COLLECTION for the provenance notes about a collection's records."""
     return Compare("collection", "=", collection)
 
 

@@ -1,8 +1,8 @@
 """Sequence numbers of a tenant. A record whose served bytes change gets the next one in the same transaction.
 
 A client of the change feed requests the records above the last number that it received. It misses none, independent of
-clocks. The number is stored in a note for each record. A record that changed twice has only its last number, so the
-feed returns it once.
+clocks. The number is stored in a sequence entry for each record. A record that changed twice has only its last number,
+so the feed returns it once.
 
 The first load of a tenant gets one number as a whole, and none for each record. A client that followed the empty tenant
 must do a full read then.
@@ -21,13 +21,13 @@ __all__ = ["COLLECTION", "FIELD", "FIRST_LOAD", "ChangeSequence", "last_sequence
 
 COLLECTION = "sequence"
 FIELD = "number"
-"""Field of a note that holds the sequence number."""
+"""Field of a sequence entry that holds the sequence number."""
 
 FIRST_LOAD = 1
 """Sequence number of the first load of a tenant."""
 
 _STATE = ":state"
-"""Key of the record with the last numbers. Keys of notes contain a slash."""
+"""Key of the record with the last numbers. Keys of entries contain a slash."""
 
 
 class ChangeSequence:
@@ -50,7 +50,7 @@ class ChangeSequence:
         """
         before = self._last
         if collection in RESOURCES and not self._first:
-            self._transaction.put(COLLECTION, self._notes(collection, keys))
+            self._transaction.put(COLLECTION, self._entries(collection, keys))
         return range(before + 1, self._last + 1)
 
     @property
@@ -59,13 +59,13 @@ class ChangeSequence:
         return self._last
 
     def remove(self, collection: str, keys: Iterable[str]) -> None:
-        """Delete the notes of purged records.
+        """Delete the sequence entries of purged records.
 
         A client below the current number may have missed their deletion, so it must do a full read.
         """
-        note_keys = [_note_key(collection, key) for key in keys]
-        if note_keys:
-            self._transaction.delete(COLLECTION, note_keys)
+        entry_keys = [_entry_key(collection, key) for key in keys]
+        if entry_keys:
+            self._transaction.delete(COLLECTION, entry_keys)
             self._purged = self._last
 
     def store(self) -> None:
@@ -74,11 +74,11 @@ class ChangeSequence:
             body = orjson.dumps({"last": self._last, "purged": self._purged})
             self._transaction.put(COLLECTION, [Record(_STATE, body)])
 
-    def _notes(self, collection: str, keys: Iterable[str]) -> Iterator[Record]:
+    def _entries(self, collection: str, keys: Iterable[str]) -> Iterator[Record]:
         for key in keys:
             self._last += 1
             body = orjson.dumps({"sequence": self._last, "collection": collection, "sourcedId": key})
-            yield Record(_note_key(collection, key), body, {FIELD: float(self._last), "collection": collection})
+            yield Record(_entry_key(collection, key), body, {FIELD: float(self._last), "collection": collection})
 
 
 def last_sequence(snapshot: Snapshot) -> int:
@@ -102,5 +102,5 @@ def _read_state(snapshot: Snapshot) -> tuple[int, int]:
     return state["last"], state["purged"]
 
 
-def _note_key(collection: str, key: str) -> str:
+def _entry_key(collection: str, key: str) -> str:
     return f"{collection}/{key}"

@@ -94,7 +94,7 @@ class RosterWriter:
         self._outbox.finish(self._sequence.last, counts)
 
     def restamp(self, earlier: RosterWriter) -> None:
-        """Write the records of an earlier writer with this timestamp, except those that were changed since."""
+        """Store the records of an earlier writer again with this later timestamp, except those that changed since."""
         for collection, records in earlier._written:
             for batch in batched(records(earlier.timestamp), BATCH_SIZE):
                 stored = self.transaction.get_many(collection, [record.key for record in batch])

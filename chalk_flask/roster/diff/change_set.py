@@ -20,11 +20,11 @@ Outcome: TypeAlias = Literal["created", "updated", "deleted", "revived", "unchan
 class ChangeSet:
     """Records of one collection that differ from the snapshot `stored`, and the number of records by outcome."""
 
-    def __init__(self, resource: ResourceType, stored: Snapshot) -> None:
-        self.resource = resource
+    def __init__(self, resource_type: ResourceType, stored: Snapshot) -> None:
+        self.resource_type = resource_type
         self.counts: Counter[Outcome] = Counter()
         self._stored = stored
-        self._is_empty = not stored.exists(resource.name)
+        self._is_empty = not stored.exists(resource_type.name)
         self._sorter = ExternalSorter()
 
     @property
@@ -42,12 +42,12 @@ class ChangeSet:
             self.counts["created"] += len(rows)
             self._sorter.add(rows)
             return
-        stored = self._stored.get_many(self.resource.name, [row[0] for row in rows])
+        stored = self._stored.get_many(self.resource_type.name, [row[0] for row in rows])
         changed = []
         for row in rows:
             outcome = _outcome(row[1], stored.get(row[0]))
             if outcome == "deleted" and not row[1]:
-                self.add(self.resource.tombstone(stored[row[0]]), "deleted")
+                self.add(self.resource_type.tombstone(stored[row[0]]), "deleted")
                 continue
             self.counts[outcome] += 1
             if outcome != "unchanged":

@@ -37,9 +37,9 @@ BATCH_SIZE = 1000
 def link_sources() -> dict[str, tuple[str, str]]:
     """Return collection and name of the derived field by link file."""
     return {
-        element.link: (resource.name, name)
-        for resource in FILES.values()
-        for name, element in resource.derived_fields.items()
+        element.link: (resource_type.name, name)
+        for resource_type in FILES.values()
+        for name, element in resource_type.derived_fields.items()
         if element.link
     }
 
@@ -49,11 +49,13 @@ def children_by_parent(parents: Mapping[str, str]) -> Links:
     return group_pairs((parent, key) for key, parent in parents.items())
 
 
-def stored_parents(stored: Snapshot, resource: ResourceType, element: RefListField, excluded: IdSet) -> dict[str, str]:
+def stored_parents(
+    stored: Snapshot, resource_type: ResourceType, element: RefListField, excluded: IdSet
+) -> dict[str, str]:
     """Return the parents of the stored active records, except those with an id in `excluded`."""
     parents = {}
-    for body in _active_bodies(stored, resource.name):
-        data = resource.normalize(body)
+    for body in _active_bodies(stored, resource_type.name):
+        data = resource_type.normalize(body)
         if data["sourcedId"] not in excluded and element.inverse in data:
             parents[data["sourcedId"]] = data[element.inverse]
     return parents
@@ -97,14 +99,14 @@ def with_derived_field(row: ParsedRow, name: str, element: RefListField, keys: l
 
 
 def records_with_changed_links(
-    stored: Snapshot, resource: ResourceType, name: str, links: Mapping[str, list[str]]
+    stored: Snapshot, resource_type: ResourceType, name: str, links: Mapping[str, list[str]]
 ) -> Iterator[Record]:
     """Yield the stored active records whose derived field differs from `links`, with the new value."""
-    for body in _active_bodies(stored, resource.name):
-        data = resource.normalize(body)
+    for body in _active_bodies(stored, resource_type.name):
+        data = resource_type.normalize(body)
         keys = links.get(data["sourcedId"], [])
         if data.get(name, []) != keys:
-            yield resource.record(data | {name: keys})
+            yield resource_type.record(data | {name: keys})
 
 
 def _active_bodies(stored: Snapshot, name: str) -> Iterator[bytes]:

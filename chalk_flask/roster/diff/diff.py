@@ -39,10 +39,10 @@ class RosterDiff:
         package: Package,
         stored: Snapshot,
         problems: ImportProblems,
-        map_roles: bool,
+        map_enrollment_roles: bool,
         progress: Callable[[str, int], None] | None,
     ) -> None:
-        self.reader = PackageReader(package, stored, problems, map_roles, progress)
+        self.reader = PackageReader(package, stored, problems, map_enrollment_roles, progress)
         self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
         self.provenance_keys: list[str] = []
@@ -85,76 +85,78 @@ class RosterDiff:
         for changes in self.changes.values():
             changes.close()
 
-    def _compare_file(self, resource: ResourceType) -> None:
-        changes = self.changes[resource.name]
-        for batch in batched(self._rows(resource), BATCH_SIZE):
+    def _compare_file(self, resource_type: ResourceType) -> None:
+        changes = self.changes[resource_type.name]
+        for batch in batched(self._rows(resource_type), BATCH_SIZE):
             changes.compare([(key, encoded, values) for key, _, values, encoded in batch])
 
-    def _rows(self, resource: ResourceType) -> Iterator[ParsedRow]:
-        rows = self.reader.parse_file(resource.name)
-        for name, element in resource.derived_fields.items():
+    def _rows(self, resource_type: ResourceType) -> Iterator[ParsedRow]:
+        rows = self.reader.parse_file(resource_type.name)
+        for name, element in resource_type.derived_fields.items():
             if element.inverse:
-                rows = self._with_children(resource, name, list(rows))
+                rows = self._with_children(resource_type, name, list(rows))
             else:
-                rows = self._with_links(resource, name, rows)
-        if resource.name in derived_fields.link_sources():
-            rows = self._collect_links(resource, rows)
+                rows = self._with_links(resource_type, name, rows)
+        if resource_type.name in derived_fields.link_sources():
+            rows = self._collect_links(resource_type, rows)
         return rows
 
-    def _with_children(self, resource: ResourceType, name: str, rows: list[ParsedRow]) -> Iterator[ParsedRow]:
+    def _with_children(self, resource_type: ResourceType, name: str, rows: list[ParsedRow]) -> Iterator[ParsedRow]:
         """Yield the rows with their children. Orgs and sessions are few, so all their rows fit in memory."""
-        element = resource.derived_fields[name]
+        element = resource_type.derived_fields[name]
         field = f"{element.inverse}.sourcedId"
         parents = {row.key: str(row.values[field]) for row in rows if row.values.get(field) is not None}
         active = {row.key for row in rows if row.values["status"] == ACTIVE}
-        if resource.name in self._delta:
-            others = derived_fields.stored_parents(self._stored, resource, element, self.reader.ids[resource.name])
+        if resource_type.name in self._delta:
+            others = derived_fields.stored_parents(
+                self._stored, resource_type, element, self.reader.ids[resource_type.name]
+            )
             parents, active = parents | others, active | others.keys()
-        self._check_cycles(resource, parents)
+        self._check_cycles(resource_type, parents)
         children = derived_fields.children_by_parent({key: parents[key] for key in parents if key in active})
         for row in rows:
             yield derived_fields.with_derived_field(row, name, element, children.get(row.key))
-        if resource.name in self._delta:
-            self._update_derived_field(resource, name, children)
+        if resource_type.name in self._delta:
+            self._update_derived_field(resource_type, name, children)
 
-    def _update_derived_field(self, resource: ResourceType, name: str, links: derived_fields.Links) -> None:
+    def _update_derived_field(self, resource_type: ResourceType, name: str, links: derived_fields.Links) -> None:
         """Add the stored records outside the package whose derived field changes."""
-        ids = self.reader.ids.get(resource.name, ())
-        for record in derived_fields.records_with_changed_links(self._stored, resource, name, links):
+        ids = self.reader.ids.get(resource_type.name, ())
+        for record in derived_fields.records_with_changed_links(self._stored, resource_type, name, links):
             if record.key not in ids:
-                self.changes[resource.name].add(record, "updated")
+                self.changes[resource_type.name].add(record, "updated")
 
-    def _check_cycles(self, resource: ResourceType, parents: Mapping[str, str]) -> None:
+    def _check_cycles(self, resource_type: ResourceType, parents: Mapping[str, str]) -> None:
         if not (in_cycle := set(ids_in_cycles(parents))):
             return
-        for row, key in self.reader.row_ids(resource):
+        for row, key in self.reader.row_ids(resource_type):
             if key in in_cycle:
                 message = f"the record {key!r} is its own ancestor"
                 hint = "Correct parentSourcedId so that the chain of parents ends."
-                file = f"{resource.name}.csv"
+                file = f"{resource_type.name}.csv"
                 self.reader.problems.add(
                     ImportProblem("cycle", message, hint, file, row, "parentSourcedId", value=parents[key])
                 )
 
-    def _with_links(self, resource: ResourceType, name: str, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
-        element = resource.derived_fields[name]
+    def _with_links(self, resource_type: ResourceType, name: str, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
+        element = resource_type.derived_fields[name]
         links = self._links.get(element.link)
         if links is None:
             links = self._links[element.link] = derived_fields.stored_links(self._stored, element.link)
         for row in rows:
             yield derived_fields.with_derived_field(row, name, element, links.get(row.key))
 
-    def _collect_links(self, resource: ResourceType, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
-        owner, target = (reference.field for reference in resource.references)
-        is_delta = resource.name in self._delta
-        links = derived_fields.stored_pairs(self._stored, resource.name) if is_delta else {}
+    def _collect_links(self, resource_type: ResourceType, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
+        owner, target = (reference.field for reference in resource_type.references)
+        is_delta = resource_type.name in self._delta
+        links = derived_fields.stored_pairs(self._stored, resource_type.name) if is_delta else {}
         for row in rows:
             if row.values["status"] == ACTIVE:
                 links[row.key] = str(row.values[owner]), str(row.values[target])
             else:
                 links.pop(row.key, None)
             yield row
-        self._links[resource.name] = derived_fields.group_pairs(links.values())
+        self._links[resource_type.name] = derived_fields.group_pairs(links.values())
 
     def _update_linked_records(self) -> None:
         """Update linked classes and courses whose own file is not a bulk file of the package."""
@@ -162,13 +164,13 @@ class RosterDiff:
             if link in self._links and name not in self._bulk and (link in self._bulk or link in self._delta):
                 self._update_derived_field(FILES[name], element, self._links[link])
 
-    def _mark_missing(self, resource: ResourceType) -> None:
-        changes, ids = self.changes[resource.name], self.reader.ids[resource.name]
-        stored = self._stored.keys(resource.name, _written_by_imports(resource.name))
+    def _mark_missing(self, resource_type: ResourceType) -> None:
+        changes, ids = self.changes[resource_type.name], self.reader.ids[resource_type.name]
+        stored = self._stored.keys(resource_type.name, _written_by_imports(resource_type.name))
         missing = (key for key in stored if key not in ids)
         for batch in batched(missing, BATCH_SIZE):
-            for body in self._stored.get_many(resource.name, batch).values():
-                changes.add(resource.tombstone(body), "deleted")
+            for body in self._stored.get_many(resource_type.name, batch).values():
+                changes.add(resource_type.tombstone(body), "deleted")
 
     def _claim_provenance(self, name: str) -> None:
         ids = self.reader.ids[name]
@@ -209,9 +211,9 @@ def _written_by_imports(name: str) -> Where:
 
 def _references_to(name: str) -> Iterator[Where]:
     everything: Where = And(())
-    for resource in FILES.values():
-        for reference in resource.references:
+    for resource_type in FILES.values():
+        for reference in resource_type.references:
             if reference.target == name:
-                yield In(KEY, Subquery(resource.name, reference.field, everything))
-        if resource.shares_ids_with == name:
-            yield In(KEY, Subquery(resource.name, KEY, everything))
+                yield In(KEY, Subquery(resource_type.name, reference.field, everything))
+        if resource_type.shares_ids_with == name:
+            yield In(KEY, Subquery(resource_type.name, KEY, everything))

@@ -14,7 +14,7 @@ from backends import Value
 __all__ = ["ExternalSorter", "SortableRecord"]
 
 SortableRecord: TypeAlias = tuple[str, bytes, dict[str, Value]]
-"""Key, body without timestamp, and comparison values without that of the timestamp."""
+"""Key, body without timestamp, and comparison keys without that of the timestamp."""
 
 RUN_ROWS = 1_000
 """Rows that are sorted in memory at once."""

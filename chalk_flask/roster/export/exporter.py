@@ -103,18 +103,18 @@ class _ExportSource:
     """
 
     snapshot: Snapshot
-    resource: ResourceType
+    resource_type: ResourceType
     where: Compare
     dangling: DanglingReferences
     left_out: int = 0
 
     def __iter__(self) -> Iterator[JSONBody]:
-        self.left_out, targets = 0, self.dangling.targets_by_reference(self.resource)
-        for chunk in self.snapshot.find(Query(self.resource.name, self.where)).chunks:
+        self.left_out, targets = 0, self.dangling.targets_by_reference(self.resource_type)
+        for chunk in self.snapshot.find(Query(self.resource_type.name, self.where)).chunks:
             for body in orjson.loads(b"[%b]" % chunk):
                 if body["status"] != ACTIVE:
                     yield body
-                elif self.dangling.is_excluded(self.resource.name, body):
+                elif self.dangling.is_excluded(self.resource_type.name, body):
                     self.left_out += 1
                 else:
                     yield without_references(body, targets)
@@ -131,21 +131,21 @@ def _write_file(package: zipfile.ZipFile, source: _ExportSource, safe: bool) -> 
         return 0
     names, rows = _metadata_names(source), 0
     with (
-        package.open(_zip_entry(f"{source.resource.name}.csv"), "w") as raw,
+        package.open(_zip_entry(f"{source.resource_type.name}.csv"), "w") as raw,
         io.TextIOWrapper(raw, encoding="utf-8", newline="") as text,
     ):
         write_row = csv.writer(text).writerow
-        write_row([column.header for column in source.resource.columns] + [f"{METADATA}.{name}" for name in names])
+        write_row([column.header for column in source.resource_type.columns] + [f"{METADATA}.{name}" for name in names])
         for body in source:
-            cells = _cells(source.resource, body, source.blank_fields, names)
+            cells = _cells(source.resource_type, body, source.blank_fields, names)
             write_row([_escape_formula(cell) for cell in cells] if safe else cells)
             rows += 1
     return rows
 
 
-def _cells(resource: ResourceType, body: JSONBody, blank: Sequence[str], names: Sequence[str]) -> list[str]:
+def _cells(resource_type: ResourceType, body: JSONBody, blank: Sequence[str], names: Sequence[str]) -> list[str]:
     cells = []
-    for _, name, element in resource.columns:
+    for _, name, element in resource_type.columns:
         value = body.get(name)
         cells.append("" if value is None or element is None or name in blank else element.to_cell(value))
     metadata = body.get(METADATA, {})

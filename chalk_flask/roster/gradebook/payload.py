@@ -27,19 +27,19 @@ class InvalidPayloadError(Exception):
     """Error in the payload of a record. The message names the member and the reason."""
 
 
-def parse_payload(resource: ResourceType, key: str, payload: Mapping[str, JSON]) -> Payload:
+def parse_payload(resource_type: ResourceType, key: str, payload: Mapping[str, JSON]) -> Payload:
     """Return the values of the record that a client sent. References are not resolved here.
 
     Unknown members and the client's `dateLastModified` are ignored; null and empty members count as absent
     (interpretation W-05). Raises InvalidPayloadError with all invalid members.
     """
     members = {
-        name: _without_role_token(name, resource, value)
+        name: _without_role_token(name, resource_type, value)
         for name, value in payload.items()
-        if name in resource.fields and name != "dateLastModified" and value not in (None, "", [])
+        if name in resource_type.fields and name != "dateLastModified" and value not in (None, "", [])
     }
-    data = _load(resource, {"status": ACTIVE, **members, "sourcedId": key})
-    if missing := resource.missing_required(data):  # a result needs a score unless the student is exempt (W-06)
+    data = _load(resource_type, {"status": ACTIVE, **members, "sourcedId": key})
+    if missing := resource_type.missing_required(data):  # a result needs a score unless the student is exempt (W-06)
         raise InvalidPayloadError(f"{missing} is required")
     low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
     if "resultValueMin" in data and low > high:
@@ -47,20 +47,24 @@ def parse_payload(resource: ResourceType, key: str, payload: Mapping[str, JSON])
     return data
 
 
-def _without_role_token(name: str, resource: ResourceType, value: JSON) -> JSON:
+def _without_role_token(name: str, resource_type: ResourceType, value: JSON) -> JSON:
     """Return a reference without a type that repeats its role, such as student, which is valid in 1.1 (W-03)."""
-    if isinstance(resource.fields[name], RefField) and isinstance(value, dict) and value.get("type") in (name, None):
+    if (
+        isinstance(resource_type.fields[name], RefField)
+        and isinstance(value, dict)
+        and value.get("type") in (name, None)
+    ):
         return {"sourcedId": value.get("sourcedId")}
     return value
 
 
-def _load(resource: ResourceType, members: Mapping[str, JSON]) -> Payload:
+def _load(resource_type: ResourceType, members: Mapping[str, JSON]) -> Payload:
     try:
-        data = cast("dict[str, JSON]", resource.schema.load(members, partial=DEFAULTED_FIELDS))
+        data = cast("dict[str, JSON]", resource_type.schema.load(members, partial=DEFAULTED_FIELDS))
     except ValidationError as error:
         messages = cast("dict[str, Sequence[str]]", error.messages)
         raise InvalidPayloadError("; ".join(_message(name, texts[0]) for name, texts in messages.items())) from None
-    return {cast(str, resource.schema.load_fields[name].data_key): value for name, value in data.items()}
+    return {cast(str, resource_type.schema.load_fields[name].data_key): value for name, value in data.items()}
 
 
 def _message(name: str, text: str) -> str:

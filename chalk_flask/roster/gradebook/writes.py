@@ -48,7 +48,7 @@ class WriteResult(NamedTuple):
 def put(
     store: Backend,
     tenant: str,
-    resource: ResourceType,
+    resource_type: ResourceType,
     key: str,
     payload: Mapping[str, JSON],
     visibility: Visibility,
@@ -62,31 +62,33 @@ def put(
     Raises InvalidPayloadError; RecordNotFoundError if the grade tool cannot see the record before or after the write,
     or if it deletes an unknown record; StorageError.
     """
-    data = parse_payload(resource, key, payload)
+    data = parse_payload(resource_type, key, payload)
     is_active = data["status"] == ACTIVE
     with _write(store, tenant) as writer:
         edit = _GradebookEdit(writer, visibility)
-        previous = edit.stored_body(resource, key)
-        record = resource.record({**edit.with_defaults(resource, data, previous), "dateLastModified": NO_TIMESTAMP})
+        previous = edit.find_stored(resource_type, key)
+        record = resource_type.record(
+            {**edit.with_defaults(resource_type, data, previous), "dateLastModified": NO_TIMESTAMP}
+        )
         if (
             previous is not None
             and without_timestamp(previous) == record.body
-            and (not is_active or edit.has_note(resource, key))
+            and (not is_active or edit.has_note(resource_type, key))
         ):
             return WriteResult(previous, False)
         if is_active:
-            edit.store(resource, record)
+            edit.add_record(resource_type, record)
         else:
-            edit.delete(resource, record)
+            edit.add_tombstone(resource_type, record)
         edit.write()
-        edit.stored_body(resource, key)  # rejects a record that the grade tool could not read afterwards
+        edit.find_stored(resource_type, key)  # rejects a record that the grade tool could not read afterwards
         on_commit(writer.transaction)
-    created = is_active and not (previous is not None and resource.is_active(previous))
+    created = is_active and not (previous is not None and resource_type.is_active(previous))
     return WriteResult(clock.record_with_timestamp(record, writer.timestamp).body, created)
 
 
 def delete(
-    store: Backend, tenant: str, resource: ResourceType, key: str, visibility: Visibility, on_commit: OnCommit
+    store: Backend, tenant: str, resource_type: ResourceType, key: str, visibility: Visibility, on_commit: OnCommit
 ) -> None:
     """Replace the record with this id by a tombstone; with a line item, delete its results too.
 
@@ -95,10 +97,10 @@ def delete(
     """
     with _write(store, tenant) as writer:
         edit = _GradebookEdit(writer, visibility)
-        previous = edit.stored_body(resource, key)
-        if previous is None or not resource.is_active(previous):
+        previous = edit.find_stored(resource_type, key)
+        if previous is None or not resource_type.is_active(previous):
             raise RecordNotFoundError
-        edit.delete(resource, resource.tombstone(previous))
+        edit.add_tombstone(resource_type, resource_type.tombstone(previous))
         edit.write()
         on_commit(writer.transaction)
 
@@ -108,7 +110,7 @@ def _write(store: Backend, tenant: str) -> AbstractContextManager[RosterWriter]:
 
 
 class _GradebookEdit:
-    """Changes of one gradebook write, collected by collection and then written together."""
+    """Unit of work of one gradebook write: groups the changes by collection and writes them together."""
 
     def __init__(self, writer: RosterWriter, visibility: Visibility) -> None:
         self._writer = writer
@@ -118,44 +120,44 @@ class _GradebookEdit:
         self._notes: list[Record] = []
         self._obsolete_notes: list[str] = []
 
-    def stored_body(self, resource: ResourceType, key: str) -> bytes | None:
+    def find_stored(self, resource_type: ResourceType, key: str) -> bytes | None:
         """Return the stored body, deleted or not. Raises RecordNotFoundError if it is not visible (W-08)."""
-        body = self._transaction.get_many(resource.name, [key]).get(key)
-        if body is not None and not self._exists(resource.name, key, self._visibility(resource.name)):
+        body = self._transaction.get_many(resource_type.name, [key]).get(key)
+        if body is not None and not self._exists(resource_type.name, key, self._visibility(resource_type.name)):
             raise RecordNotFoundError
         return body
 
-    def with_defaults(self, resource: ResourceType, data: Payload, previous: bytes | None) -> Payload:
+    def with_defaults(self, resource_type: ResourceType, data: Payload, previous: bytes | None) -> Payload:
         """Return the payload with defaults. Raises InvalidPayloadError for an unknown reference."""
         is_active = data["status"] == ACTIVE
         if not is_active and previous is None:
             raise RecordNotFoundError
-        self._check_references(resource, data, is_active)
-        if resource.name != "lineItems":
+        self._check_references(resource_type, data, is_active)
+        if resource_type.name != "lineItems":
             return data
         if not is_active and previous is not None:  # a deletion need not repeat the references
-            stored = resource.normalize(previous)
+            stored = resource_type.normalize(previous)
             return {name: stored[name] for name in ("category", "gradingPeriod") if name in stored} | data
         return {**self._line_item_defaults(data), **data}
 
-    def has_note(self, resource: ResourceType, key: str) -> bool:
-        """Return True if there is a note that a grade tool wrote the record."""
-        note_key = provenance.note_key(resource.name, key)
+    def has_note(self, resource_type: ResourceType, key: str) -> bool:
+        """Return True if the record has a provenance note: a grade tool wrote it."""
+        note_key = provenance.note_key(resource_type.name, key)
         return bool(self._transaction.get_many(provenance.COLLECTION, [note_key]))
 
-    def store(self, resource: ResourceType, record: Record) -> None:
-        """Add an active record and the note that a grade tool wrote it."""
-        self._changed.setdefault(resource.name, []).append(record)
-        self._notes.append(provenance.provenance_note(resource.name, record.key))
+    def add_record(self, resource_type: ResourceType, record: Record) -> None:
+        """Add an active record and its provenance note."""
+        self._changed.setdefault(resource_type.name, []).append(record)
+        self._notes.append(provenance.provenance_note(resource_type.name, record.key))
 
-    def delete(self, resource: ResourceType, tombstone: Record) -> None:
+    def add_tombstone(self, resource_type: ResourceType, tombstone: Record) -> None:
         """Add a tombstone. Raises InvalidPayloadError for a category that a line item uses (W-09)."""
-        if resource.name == "categories" and self._is_used("lineItems", "category.sourcedId", tombstone.key):
+        if resource_type.name == "categories" and self._is_used("lineItems", "category.sourcedId", tombstone.key):
             raise InvalidPayloadError(
-                "the category is in use by line items; give them another category or delete them first"
+                f"line items use the category {tombstone.key!r}: give them another category or delete them first"
             )
-        self._add_tombstones(resource, [tombstone])
-        if resource.name == "lineItems":
+        self._add_tombstones(resource_type, [tombstone])
+        if resource_type.name == "lineItems":
             results = FILES["results"]
             for bodies in self._referring_bodies(results, "lineItem.sourcedId", tombstone.key):
                 self._add_tombstones(results, map(results.tombstone, bodies))
@@ -168,14 +170,14 @@ class _GradebookEdit:
         self._transaction.put(provenance.COLLECTION, self._notes)
         self._transaction.delete(provenance.COLLECTION, self._obsolete_notes)
 
-    def _add_tombstones(self, resource: ResourceType, tombstones: Iterable[Record]) -> None:
+    def _add_tombstones(self, resource_type: ResourceType, tombstones: Iterable[Record]) -> None:
         records = list(tombstones)
-        self._changed.setdefault(resource.name, []).extend(records)
-        self._obsolete_notes += [provenance.note_key(resource.name, record.key) for record in records]
+        self._changed.setdefault(resource_type.name, []).extend(records)
+        self._obsolete_notes += [provenance.note_key(resource_type.name, record.key) for record in records]
 
-    def _check_references(self, resource: ResourceType, data: Payload, is_active: bool) -> None:
+    def _check_references(self, resource_type: ResourceType, data: Payload, is_active: bool) -> None:
         unknown = []
-        for reference in resource.references:
+        for reference in resource_type.references:
             if (key := data.get(reference.name)) is None:
                 continue
             visible = self._visibility(reference.target)
@@ -190,7 +192,7 @@ class _GradebookEdit:
         if "category" not in data:
             defaults["category"], record = default_category(self._transaction, data["class"])
             if record is not None:
-                self.store(FILES["categories"], record)
+                self.add_record(FILES["categories"], record)
         if "gradingPeriod" not in data:
             defaults["gradingPeriod"] = grading_period(self._transaction, data["class"], data["dueDate"])
         return defaults
@@ -201,11 +203,11 @@ class _GradebookEdit:
     def _is_used(self, collection: str, field: str, key: str) -> bool:
         return self._transaction.exists(collection, and_(Compare(field, "=", key), ACTIVE_ONLY))
 
-    def _referring_bodies(self, resource: ResourceType, field: str, key: str) -> Iterator[Iterable[bytes]]:
+    def _referring_bodies(self, resource_type: ResourceType, field: str, key: str) -> Iterator[Iterable[bytes]]:
         # The subquery makes SQLite find the rows by the reference and sort them. Otherwise it would scan all keys.
-        where = In(KEY, Subquery(resource.name, KEY, and_(Compare(field, "=", key), ACTIVE_ONLY)))
-        for batch in batched(list(self._transaction.keys(resource.name, where)), BATCH_SIZE):
-            yield self._transaction.get_many(resource.name, batch).values()
+        where = In(KEY, Subquery(resource_type.name, KEY, and_(Compare(field, "=", key), ACTIVE_ONLY)))
+        for batch in batched(list(self._transaction.keys(resource_type.name, where)), BATCH_SIZE):
+            yield self._transaction.get_many(resource_type.name, batch).values()
 
 
 def _with_timestamp(records: Iterable[Record], timestamp: str) -> Iterator[Record]:

@@ -17,7 +17,7 @@ import orjson
 
 from backends import MATCH_ALL, And, Compare, In, Query, Record, Snapshot, Transaction, Where
 from chalk_flask.roster.imports import run_files
-from chalk_flask.roster.imports.report import ImportReport, State
+from chalk_flask.roster.imports.report import ImportReport, RunState
 from chalk_flask.roster.package.problems import without_values
 from chalk_flask.times import format_timestamp, utc_now
 
@@ -56,7 +56,7 @@ class ImportRun:
 
     id: str
     tenant: str
-    state: State
+    state: RunState
     who: str
     started: str
     options: Mapping[str, Any]
@@ -71,7 +71,7 @@ class ImportRun:
         """Checksum of the package, see `package_checksum`."""
         return cast("str | None", self.report["sha256"])
 
-    def state_at(self, time: datetime, revision: int) -> State:
+    def state_at(self, time: datetime, revision: int) -> RunState:
         """Return the state at a time at which the roster has this revision: a held run may have expired."""
         if self.state != "held":
             return self.state
@@ -79,7 +79,7 @@ class ImportRun:
             return "overtaken"
         return "expired" if self.report["expires"] <= format_timestamp(time) else "held"
 
-    def to_dict(self, state: State) -> dict[str, Any]:
+    def to_dict(self, state: RunState) -> dict[str, Any]:
         """Return the JSON object for users, with the state that `state_at` returned."""
         return {
             **self.report,
@@ -100,18 +100,18 @@ class ImportRun:
         values = {"started": self.started, "state": self.state, "package": self.sha256 or ""}
         return Record(self.id, self.encode(), values)
 
-    def with_result(self, state: State, report: ImportReport, revision: int | None) -> ImportRun:
+    def with_result(self, state: RunState, report: ImportReport, revision: int | None) -> ImportRun:
         """Return the run of an approved package after the import, with its report and the reasons of the hold."""
         new_report = summary(report, state) | {"brake": self.report["brake"]}
         return replace(self, state=state, revision=revision, report=new_report)
 
-    def with_decision(self, state: State, user: str, time: datetime) -> ImportRun:
+    def with_decision(self, state: RunState, user: str, time: datetime) -> ImportRun:
         """Return the held run after a user has approved or discarded it."""
         report = {**self.report, "state": state}
         return replace(self, state=state, settled_by=user, settled=format_timestamp(time), report=report)
 
 
-def summary(report: ImportReport, state: State) -> dict[str, Any]:
+def summary(report: ImportReport, state: RunState) -> dict[str, Any]:
     """Return the JSON object of a report without any cell of the package."""
     data = report.to_dict() | {"state": state}
     return data | {name: [without_values(problem) for problem in data[name]] for name in ("errors", "warnings")}
@@ -129,7 +129,7 @@ def find_rejected_run(folder: Path, tenant: str, run_id: str) -> ImportRun | Non
 
 
 def find_same_package(
-    snapshot: Snapshot, states: Sequence[State], sha256: str, options: Mapping[str, Any]
+    snapshot: Snapshot, states: Sequence[RunState], sha256: str, options: Mapping[str, Any]
 ) -> ImportRun | None:
     """Return a run of the same package and options, in one of these states, after which the roster has not changed."""
     for run in _stored_runs(snapshot, And((Compare("package", "=", sha256), In("state", tuple(states))))):

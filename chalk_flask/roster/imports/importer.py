@@ -182,7 +182,7 @@ def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport)
 @contextlib.contextmanager
 def _compare(package: Package, stored: Snapshot, report: ImportReport, job: ImportJob) -> Iterator[RosterDiff]:
     """Yield the diff of the package and the stored roster; fill in the counts and exceeded thresholds of the report."""
-    diff = RosterDiff(package, stored, report.problems, job.options.map_roles, job.progress)
+    diff = RosterDiff(package, stored, report.problems, job.options.map_enrollment_roles, job.progress)
     with contextlib.closing(diff):
         diff.compare(job.options.tombstone_days)
         report.files = {

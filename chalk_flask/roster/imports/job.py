@@ -16,7 +16,7 @@ from backends import Transaction
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.options import ImportOptions
-from chalk_flask.roster.imports.report import ImportReport, State
+from chalk_flask.roster.imports.report import ImportReport, RunState
 from chalk_flask.roster.package.problems import ImportProblems, escape_undecodable
 from chalk_flask.storage import RosterStore
 from chalk_flask.times import format_timestamp, utc_now
@@ -82,7 +82,7 @@ class ImportJob:
             self.run, "refused", self.tenant, escape_undecodable(self.name), ImportProblems(), self.dry_run
         )
 
-    def to_run(self, state: State, report: ImportReport, revision: int | None = None) -> ImportRun:
+    def to_run(self, state: RunState, report: ImportReport, revision: int | None = None) -> ImportRun:
         """Return the run to store. An approved run keeps its start time and the user who started it."""
         if self.approved:
             decided = self.approved.with_decision(state, self.requested_by, utc_now())

@@ -24,7 +24,7 @@ class ImportOptions:
     """
 
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
-    map_roles: bool = False
+    map_enrollment_roles: bool = False
     tombstone_days: int = 90
     thresholds: ChangeThresholds = field(default_factory=ChangeThresholds)
     folder: Path | None = None
@@ -49,7 +49,7 @@ class ImportOptions:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object stored with a run: the options that affect the result, and the program version."""
         return {
-            "mapRoles": self.map_roles,
+            "mapRoles": self.map_enrollment_roles,
             "tombstoneDays": self.tombstone_days,
             "limits": asdict(self.limits),
             "version": chalk_flask.__version__,
@@ -60,7 +60,7 @@ class ImportOptions:
         return replace(
             self,
             limits=ArchiveLimits(**held_options["limits"]),
-            map_roles=held_options["mapRoles"],
+            map_enrollment_roles=held_options["mapRoles"],
             tombstone_days=held_options["tombstoneDays"],
             thresholds=DISABLED,
         )

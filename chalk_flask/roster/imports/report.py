@@ -11,9 +11,11 @@ from chalk_flask.roster.diff.change_set import Outcome
 from chalk_flask.roster.imports.thresholds import ExceededThreshold
 from chalk_flask.roster.package.problems import ImportProblems, to_one_line
 
-__all__ = ["FileReport", "ImportReport", "State"]
+__all__ = ["FileReport", "ImportReport", "RunState"]
 
-State: TypeAlias = Literal["committed", "unchanged", "held", "refused", "checked", "discarded", "expired", "overtaken"]
+RunState: TypeAlias = Literal[
+    "committed", "unchanged", "held", "refused", "checked", "discarded", "expired", "overtaken"
+]
 """State of an import. Only a held import can reach the last three states.
 
 A rejected import has the state `refused` in stored and printed JSON.
@@ -52,7 +54,7 @@ class ImportReport:
     """
 
     run: str
-    state: State
+    state: RunState
     tenant: str
     package: str
     problems: ImportProblems

@@ -31,10 +31,10 @@ _HREF, _STORED_HREF = b'"href":"/', b'"href":"\\/'
 class CanonicalForm:
     """Canonical form of the bodies of one class."""
 
-    def __init__(self, resource: ResourceType) -> None:
-        self._resource = resource
-        self._required = ALWAYS_PRESENT | {name for name, element in resource.fields.items() if element.required}
-        self._is_canonical = {name: _value_check(element) for name, element in resource.fields.items()}
+    def __init__(self, resource_type: ResourceType) -> None:
+        self._resource_type = resource_type
+        self._required = ALWAYS_PRESENT | {name for name, element in resource_type.fields.items() if element.required}
+        self._is_canonical = {name: _value_check(element) for name, element in resource_type.fields.items()}
         self._layouts: set[tuple[str, ...]] = set()
 
     def is_certainly_canonical(self, body: bytes, parsed: JSON) -> bool:
@@ -51,14 +51,14 @@ class CanonicalForm:
     def problem(self, body: bytes) -> str | None:
         """Return why the body is not in canonical form, or None if it is."""
         try:
-            data = self._resource.normalize(body)
+            data = self._resource_type.normalize(body)
         except ValidationError as error:
             return f"not in canonical form: {error.messages}"
         except ValueError as error:
             return f"not JSON: {error}"
         if missing := sorted(self._required - data.keys()):
             return f"not in canonical form: {', '.join(missing)} missing"
-        if self._resource.record(data).body != body:
+        if self._resource_type.record(data).body != body:
             return "not in canonical form: the same values are stored differently"
         return None
 
@@ -68,10 +68,11 @@ class CanonicalForm:
             return True
         present = set(names)
         is_valid = (
-            names == tuple(name for name in self._resource.fields if name in present)
-            and present >= self._required | set(self._resource.always_present)
+            names == tuple(name for name in self._resource_type.fields if name in present)
+            and present >= self._required | set(self._resource_type.always_present)
             and all(
-                name in present or element.fallback not in present for name, element in self._resource.fields.items()
+                name in present or element.fallback not in present
+                for name, element in self._resource_type.fields.items()
             )
         )
         if is_valid and len(self._layouts) < MAX_CACHED_LAYOUTS:

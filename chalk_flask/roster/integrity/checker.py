@@ -106,50 +106,50 @@ def check_store(store: Backend, tenant: str = "default") -> IntegrityReport:
     for problem in store.check():
         problems.add(problem)
     with store.read(tenant) as snapshot:
-        for _, resource in sorted(FILES.items()):
-            if resource.served:
-                digests.collection(resource.name)
-            _CollectionCheck(snapshot, resource, problems, digests).run()
+        for _, resource_type in sorted(FILES.items()):
+            if resource_type.served:
+                digests.collection(resource_type.name)
+            _CollectionCheck(snapshot, resource_type, problems, digests).run()
     return IntegrityReport(problems.counts, *digests.result(), problems.listed())
 
 
 def empty_report() -> IntegrityReport:
     """Return the report of an empty store, for a store that does not exist yet."""
     digests = _Digests()
-    for _, resource in sorted(FILES.items()):
-        if resource.served:
-            digests.collection(resource.name)
+    for _, resource_type in sorted(FILES.items()):
+        if resource_type.served:
+            digests.collection(resource_type.name)
     return IntegrityReport({}, *digests.result(), [])
 
 
 class _CollectionCheck:
     """Check of one collection in one snapshot."""
 
-    def __init__(self, snapshot: Snapshot, resource: ResourceType, problems: _Problems, digests: _Digests) -> None:
+    def __init__(self, snapshot: Snapshot, resource_type: ResourceType, problems: _Problems, digests: _Digests) -> None:
         self._snapshot = snapshot
-        self._resource = resource
+        self._resource_type = resource_type
         self._problems = problems
         self._digests = digests
-        self._form = CanonicalForm(resource)
+        self._form = CanonicalForm(resource_type)
 
     def run(self) -> None:
         """Check all records, in the order of their keys."""
-        resource, keys, active = self._resource, 0, 0
-        for batch in batched(self._snapshot.keys(resource.name), BATCH_SIZE):
+        resource_type, keys, active = self._resource_type, 0, 0
+        for batch in batched(self._snapshot.keys(resource_type.name), BATCH_SIZE):
             keys += len(batch)
             bodies = self._bodies(batch)
-            active += sum(map(resource.is_active, bodies.values()))
-            if resource.served:
+            active += sum(map(resource_type.is_active, bodies.values()))
+            if resource_type.served:
                 self._digests.records(list(bodies.values()))
             self._check(bodies)
-        if resource.served and active:
-            self._problems.counts[resource.name] = active
-        total = self._snapshot.find(Query(resource.name, limit=0)).total
+        if resource_type.served and active:
+            self._problems.counts[resource_type.name] = active
+        total = self._snapshot.find(Query(resource_type.name, limit=0)).total
         if total != keys:
-            self._problems.add(f"{resource.name}: a query counts {total} records, but there are {keys} keys")
+            self._problems.add(f"{resource_type.name}: a query counts {total} records, but there are {keys} keys")
 
     def _bodies(self, keys: Sequence[str]) -> dict[str, bytes]:
-        bodies = self._snapshot.get_many(self._resource.name, keys)
+        bodies = self._snapshot.get_many(self._resource_type.name, keys)
         for key in keys:
             if key not in bodies:
                 self._add_problem(key, "the key has no record")
@@ -158,7 +158,7 @@ class _CollectionCheck:
     def _check(self, bodies: Mapping[str, bytes]) -> None:
         valid = {key: data for key, body in bodies.items() if (data := self._parse(key, body)) is not None}
         self._check_references(valid)
-        for name, element in self._resource.derived_fields.items():
+        for name, element in self._resource_type.derived_fields.items():
             self._check_derived(valid, name, element)
 
     def _parse(self, key: str, body: bytes) -> Data | None:
@@ -177,13 +177,13 @@ class _CollectionCheck:
         return data
 
     def _check_references(self, valid: Mapping[str, Data]) -> None:
-        resource = self._resource
-        if resource.shares_ids_with:
-            self._check_targets(resource.shares_ids_with, {key: [key] for key in valid}, "it belongs to")
-        for reference in resource.references:
+        resource_type = self._resource_type
+        if resource_type.shares_ids_with:
+            self._check_targets(resource_type.shares_ids_with, {key: [key] for key in valid}, "it belongs to")
+        for reference in resource_type.references:
             referring: dict[str, list[str]] = defaultdict(list)
             for key, data in valid.items():
-                for target in resource.referenced_ids(data.get(reference.name)):
+                for target in resource_type.referenced_ids(data.get(reference.name)):
                     referring[target].append(key)
             self._check_targets(reference.target, referring, f"{reference.name} refers to")
 
@@ -226,10 +226,10 @@ class _CollectionCheck:
             references = {reference.name: reference for reference in FILES[element.target].references}
             return element.target, references[element.inverse], None
         by_target = {reference.target: reference for reference in FILES[element.link].references}
-        return element.link, by_target[self._resource.name], by_target[element.target]
+        return element.link, by_target[self._resource_type.name], by_target[element.target]
 
     def _add_problem(self, key: str, text: str) -> None:
-        self._problems.add(f"{self._resource.name} {key!r}: {text}")
+        self._problems.add(f"{self._resource_type.name} {key!r}: {text}")
 
 
 def _without_timestamp(body: bytes) -> bytes:

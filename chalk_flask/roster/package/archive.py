@@ -60,15 +60,15 @@ class Package(ABC):
         """Return the file names at the root."""
 
     @abstractmethod
-    def raw(self, name: str) -> IO[bytes]:
+    def open_raw(self, name: str) -> IO[bytes]:
         """Return a byte stream of a file."""
 
     @abstractmethod
-    def errors(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
+    def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         """Yield an error for each entry that is not a plain file, and for each exceeded limit. Raises OSError."""
 
     @contextlib.contextmanager
-    def text(self, name: str, row_number: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
+    def open_text(self, name: str, row_number: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
         """Yield a text stream of a file. Bytes that are not UTF-8 are read as lone surrogates.
 
         `row_number` returns the number of the current row. Raises UnreadableFileError, and
@@ -83,7 +83,7 @@ class Package(ABC):
 
     def _open_bytes(self, name: str) -> IO[bytes]:
         try:
-            return self.raw(name)
+            return self.open_raw(name)
         except ValueError as error:  # the name of the ZIP entry is not valid in its declared encoding
             raise UnreadableFileError(_reason(error)) from error
 
@@ -122,10 +122,10 @@ class _ZipPackage(Package):
     def names(self) -> list[str]:
         return self._archive.namelist()
 
-    def raw(self, name: str) -> IO[bytes]:
+    def open_raw(self, name: str) -> IO[bytes]:
         return self._archive.open(name)
 
-    def errors(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
+    def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         entries = self._archive.infolist()
         if not entries:
             yield ImportProblem("empty_package", "the ZIP file is empty", "Export the package again.")
@@ -145,10 +145,10 @@ class _FolderPackage(Package):
     def names(self) -> list[str]:
         return sorted(entry.name for entry in self._path.iterdir() if entry.suffix.lower() == ".csv")
 
-    def raw(self, name: str) -> IO[bytes]:
+    def open_raw(self, name: str) -> IO[bytes]:
         return (self._path / name).open("rb")
 
-    def errors(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
+    def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         paths = [self._path / name for name in self.names()]
         yield from _count_errors(len(paths), limits)
         special = {path for path in paths if path.is_symlink() or not path.is_file()}
@@ -170,7 +170,7 @@ def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) ->
             package: Package = (
                 _FolderPackage(path) if path.is_dir() else _ZipPackage(stack.enter_context(_open_zip(path)))
             )
-            problems.extend(package.errors(limits))
+            problems.extend(package.check_limits(limits))
         except OSError as error:
             message = f"{path.name!r} cannot be read: {_reason(error)}"
             raise PackageRejectedError(ImportProblem("unreadable", message, PATH_HINT)) from error

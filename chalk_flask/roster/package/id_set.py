@@ -33,6 +33,7 @@ class IdSet:
         return len(self.exact) > size_before
 
     def __contains__(self, key: str) -> bool:
+        """Return True if the set has the id. A set of hashes must be sorted first."""
         if self.exact is not None:
             return key in self.exact
         value = hash(key)

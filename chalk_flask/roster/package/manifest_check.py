@@ -48,7 +48,7 @@ def _read_rows(package: Package) -> tuple[list[Row], list[ImportProblem]]:
     """Return the rows that are not blank and, if the file cannot be read to its end, the reason."""
     rows: list[Row] = []
     try:
-        with package.text(MANIFEST, lambda: 0) as text:
+        with package.open_text(MANIFEST, lambda: 0) as text:
             for number, cells in enumerate(csv.reader(text, strict=True), 1):
                 if number > MAX_ROWS:
                     return rows, [_error("too_many_rows", f"more than {MAX_ROWS} rows", EXPORT_HINT)]

@@ -21,7 +21,7 @@ from chalk_flask.roster.package.references import ReferenceChecker
 
 __all__ = ["PackageReader", "ids_in_cycles"]
 
-REFERENCE_TARGETS = {reference.target for resource in FILES.values() for reference in resource.references}
+REFERENCE_TARGETS = {reference.target for resource_type in FILES.values() for reference in resource_type.references}
 
 ROWS_PER_PROGRESS_CALL = 1000
 
@@ -37,7 +37,7 @@ class PackageReader:
     package: Package
     stored: Snapshot
     problems: ImportProblems
-    map_roles: bool = False
+    map_enrollment_roles: bool = False
     progress: Callable[[str, int], None] | None = None
     ids: dict[str, IdSet] = field(default_factory=dict)
     """The ids of each file that was read."""
@@ -56,17 +56,17 @@ class PackageReader:
 
     def parse_file(self, name: str) -> Iterator[ParsedRow]:
         """Yield the valid rows of a data file. Errors of the others go to `problems`."""
-        resource = FILES[name]
+        resource_type = FILES[name]
         self.ids[name] = IdSet(exact=name in REFERENCE_TARGETS)
         self.row_counts[name] = 0
         self._row_number = 0
         try:
-            with self.package.text(f"{name}.csv", lambda: self._row_number) as text:
+            with self.package.open_text(f"{name}.csv", lambda: self._row_number) as text:
                 lines = csv.reader(text, strict=True)
-                if parser := self._make_parser(resource, next(lines, None)):
-                    rows = self._parse_rows(resource, parser, lines)
+                if parser := self._make_parser(resource_type, next(lines, None)):
+                    rows = self._parse_rows(resource_type, parser, lines)
                     yield from _record_state(rows, self.active_after[name]) if parser.delta else rows
-                    self.problems.extend(_file_warnings(resource, parser))
+                    self.problems.extend(_file_warnings(resource_type, parser))
         except csv.Error as error:
             self._incomplete.add(name)
             self.problems.add(self._csv_error(name, str(error)))
@@ -74,7 +74,7 @@ class PackageReader:
             self._incomplete.add(name)
             message = f"the file cannot be read: {error}"
             self.problems.add(ImportProblem("unreadable", message, "Export the package again.", file=f"{name}.csv"))
-        self.problems.extend(self._repeated_id_errors(resource))
+        self.problems.extend(self._repeated_id_errors(resource_type))
         self.problems.extend(self.references.pending_errors(name))
 
     def release_ids(self) -> None:
@@ -83,63 +83,65 @@ class PackageReader:
         self.references.release_ids()
         self.active_after.clear()
 
-    def row_ids(self, resource: ResourceType) -> Iterator[tuple[int, str]]:
+    def row_ids(self, resource_type: ResourceType) -> Iterator[tuple[int, str]]:
         """Read a file again, and yield the row number and id of each record."""
         self._row_number = 0
         with (
             contextlib.suppress(csv.Error, UnreadableFileError),  # reported when the file was read first
-            self.package.text(f"{resource.name}.csv", lambda: self._row_number) as text,
+            self.package.open_text(f"{resource_type.name}.csv", lambda: self._row_number) as text,
         ):
             lines = csv.reader(text, strict=True)
-            index = standard_names(resource, next(lines)).index("sourcedId")
+            index = standard_names(resource_type, next(lines)).index("sourcedId")
             for number, row in enumerate(lines, 2):
                 self._row_number = number
                 if len(row) > index:
                     yield number, row[index]
 
-    def _make_parser(self, resource: ResourceType, header: list[str] | None) -> RowParser | None:
+    def _make_parser(self, resource_type: ResourceType, header: list[str] | None) -> RowParser | None:
         """Return the parser of a file, or None if its header has an error."""
         errors_before = self.problems.total
-        self.problems.extend(_header_problems(resource, header))
+        self.problems.extend(_header_problems(resource_type, header))
         if header is None or self.problems.total > errors_before:
-            self._incomplete.add(resource.name)
+            self._incomplete.add(resource_type.name)
             return None
-        map_roles = self.map_roles and resource.name == "enrollments"
-        return RowParser(resource, header, map_roles, resource.name in self.active_after)
+        map_enrollment_roles = self.map_enrollment_roles and resource_type.name == "enrollments"
+        return RowParser(resource_type, header, map_enrollment_roles, resource_type.name in self.active_after)
 
-    def _parse_rows(self, resource: ResourceType, parser: RowParser, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
-        checks = self.references.checks(resource)
-        add_id, parse, progress = self.ids[resource.name].add, parser.parse, self.progress
+    def _parse_rows(
+        self, resource_type: ResourceType, parser: RowParser, lines: Iterator[list[str]]
+    ) -> Iterator[ParsedRow]:
+        checks = self.references.checks(resource_type)
+        add_id, parse, progress = self.ids[resource_type.name].add, parser.parse, self.progress
         self._row_number = 1
         blank_lines = 0
         for number, row in enumerate(lines, 2):
             self._row_number = number
             if progress and number % ROWS_PER_PROGRESS_CALL == 0:
-                progress(resource.name, number)
+                progress(resource_type.name, number)
             if not row:
                 blank_lines += 1
                 continue
             try:
                 parsed = parse(row)
             except (InvalidRowError, ValidationError):
-                self.problems.extend(_row_errors(resource, parser, number, row))
+                self.problems.extend(_row_errors(resource_type, parser, number, row))
                 if key := parser.key(row):
                     add_id(key)
                 continue
             key, _, values, encoded = parsed
             if not add_id(key):
-                self.problems.add(_repeated_id(resource, number, key))
+                self.problems.add(_repeated_id(resource_type, number, key))
             for path, valid_ids, check_others in checks if encoded else ():  # a row that deletes refers to nothing
                 value = values.get(path, key if path == KEY else None)
                 if value is not None and value not in valid_ids:
                     self.problems.extend(check_others(value, number, values["status"] == ACTIVE))
             yield parsed
-        self.row_counts[resource.name] = self._row_number - 1 - blank_lines
+        self.row_counts[resource_type.name] = self._row_number - 1 - blank_lines
 
-    def _repeated_id_errors(self, resource: ResourceType) -> Iterator[ImportProblem]:
-        if hashes := self.ids[resource.name].sort():
-            for number, key in IdSet.repeated_rows(self.row_ids(resource), hashes):
-                yield _repeated_id(resource, number, key)
+    def _repeated_id_errors(self, resource_type: ResourceType) -> Iterator[ImportProblem]:
+        if hashes := self.ids[resource_type.name].sort():
+            for number, key in IdSet.repeated_rows(self.row_ids(resource_type), hashes):
+                yield _repeated_id(resource_type, number, key)
 
     def _csv_error(self, name: str, message: str) -> ImportProblem:
         file, row = f"{name}.csv", self._row_number + 1
@@ -150,33 +152,35 @@ class PackageReader:
         return ImportProblem("bad_csv", f"the row is not CSV: {message}", hint, file, row)
 
 
-def _header_problems(resource: ResourceType, header: list[str] | None) -> Iterator[ImportProblem]:
-    file = f"{resource.name}.csv"
+def _header_problems(resource_type: ResourceType, header: list[str] | None) -> Iterator[ImportProblem]:
+    file = f"{resource_type.name}.csv"
     if header is None:
         hint = "Write the header row, or declare the file as absent in manifest.csv."
         yield ImportProblem("empty_file", "the file is empty", hint, file)
         return
-    for error in header_problems(resource, header):
+    for error in header_problems(resource_type, header):
         row = None if error.is_warning else 1
         yield ImportProblem(error.code, error.message, error.hint, file, row, error.column, is_warning=error.is_warning)
 
 
-def _row_errors(resource: ResourceType, parser: RowParser, number: int, row: list[str]) -> Iterator[ImportProblem]:
+def _row_errors(resource_type: ResourceType, parser: RowParser, number: int, row: list[str]) -> Iterator[ImportProblem]:
     error = None
     for error in parser.problems_in(row):
-        file = f"{resource.name}.csv"
+        file = f"{resource_type.name}.csv"
         yield ImportProblem(error.code, error.message, error.hint, file, number, error.column, error.value)
     if error is None:
-        raise AssertionError(f"row {number} of {resource.name} is invalid, but RowParser.problems_in yields nothing")
+        raise AssertionError(
+            f"row {number} of {resource_type.name} is invalid, but RowParser.problems_in yields nothing"
+        )
 
 
-def _repeated_id(resource: ResourceType, row: int, key: str) -> ImportProblem:
+def _repeated_id(resource_type: ResourceType, row: int, key: str) -> ImportProblem:
     message, hint = "the sourcedId occurs in an earlier row too", "Use a unique sourcedId or remove one of the rows."
-    return ImportProblem("repeated_id", message, hint, f"{resource.name}.csv", row, "sourcedId", key)
+    return ImportProblem("repeated_id", message, hint, f"{resource_type.name}.csv", row, "sourcedId", key)
 
 
-def _file_warnings(resource: ResourceType, parser: RowParser) -> Iterator[ImportProblem]:
-    file = f"{resource.name}.csv"
+def _file_warnings(resource_type: ResourceType, parser: RowParser) -> Iterator[ImportProblem]:
+    file = f"{resource_type.name}.csv"
     if parser.rows_with_state and not parser.delta:
         yield ImportProblem(
             "filled_state",

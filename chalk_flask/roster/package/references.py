@@ -65,16 +65,16 @@ class ReferenceChecker:
         self._active_ids: dict[str, frozenset[str]] = {}
         self._tool_ids: dict[str, frozenset[str]] = {}
 
-    def checks(self, resource: ResourceType) -> list[ReferenceCheck]:
+    def checks(self, resource_type: ResourceType) -> list[ReferenceCheck]:
         """Return the checks for each row of a file. `ids` must already have an entry for this file."""
-        headers = {column.name: column.header for column in resource.columns}
+        headers = {column.name: column.header for column in resource_type.columns}
         checks = [
-            (reference.field, *self._check(_Source(resource.name, headers[reference.name], reference.target)))
-            for reference in resource.references
+            (reference.field, *self._check(_Source(resource_type.name, headers[reference.name], reference.target)))
+            for reference in resource_type.references
             if reference.name in headers
         ]
-        if resource.shares_ids_with:
-            checks.append((KEY, *self._check(_Source(resource.name, "sourcedId", resource.shares_ids_with))))
+        if resource_type.shares_ids_with:
+            checks.append((KEY, *self._check(_Source(resource_type.name, "sourcedId", resource_type.shares_ids_with))))
         return checks
 
     def pending_errors(self, name: str) -> Iterator[ImportProblem]:

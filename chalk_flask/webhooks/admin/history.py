@@ -9,13 +9,13 @@ from typing import Any, Final, get_args
 import orjson
 
 from backends import Compare, OrderBy, Query, Snapshot, Where, and_
-from chalk_flask.outbox.delivery import COLLECTION, Attempt, Delivery, State
+from chalk_flask.outbox.delivery import COLLECTION, Attempt, Delivery, DeliveryState
 from chalk_flask.times import format_epoch_seconds
 
 __all__ = ["DeliveryHistory", "RecentAttempt", "delivery_history"]
 
 MAX_ATTEMPTS_SHOWN: Final = 10
-PENDING: Final[State] = "pending"
+PENDING: Final[DeliveryState] = "pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RecentAttempt:
 class DeliveryHistory:
     """Number of deliveries by state, the last attempts (newest first), and the time of the next attempt."""
 
-    counts: Mapping[State, int]
+    counts: Mapping[DeliveryState, int]
     latest_attempts: Sequence[RecentAttempt]
     next_due: str | None
 
@@ -49,7 +49,7 @@ def delivery_history(snapshot: Snapshot, webhook: str) -> DeliveryHistory:
     of_webhook = Compare("webhook", "=", webhook)
     counts = {
         state: snapshot.find(Query(COLLECTION, _in_state(of_webhook, state), limit=0)).total
-        for state in get_args(State)
+        for state in get_args(DeliveryState)
     }
     # While a receiver is down, the oldest pending deliveries have attempts and the latest deliveries have none.
     pending = _find(snapshot, Query(COLLECTION, _in_state(of_webhook, PENDING), limit=MAX_ATTEMPTS_SHOWN))
@@ -70,7 +70,7 @@ def _next_due(snapshot: Snapshot, of_webhook: Where) -> str | None:
     return None if not deliveries or deliveries[0].due is None else format_epoch_seconds(deliveries[0].due)
 
 
-def _in_state(of_webhook: Where, state: State) -> Where:
+def _in_state(of_webhook: Where, state: DeliveryState) -> Where:
     return and_(of_webhook, Compare("state", "=", state))
 
 

@@ -127,7 +127,7 @@ class WebhookStore:
             webhook = find_webhook(transaction, tenant, webhook_id)
             end = format_timestamp(now + overlap)
             previous = [
-                replace(encrypted, until=min(encrypted.until or end, end))
+                replace(encrypted, valid_until=min(encrypted.valid_until or end, end))
                 for encrypted in webhook.secrets[:1]
                 if overlap
             ]
@@ -193,7 +193,8 @@ class WebhookStore:
         """Return the secrets that sign now, newest first. Raises WebhookError if they cannot be decrypted."""
         try:
             return [
-                self._cipher.decrypt(secret.sealed) for secret in webhook.active_secrets(format_timestamp(self._now()))
+                self._cipher.decrypt(secret.ciphertext)
+                for secret in webhook.active_secrets(format_timestamp(self._now()))
             ]
         except SecretUnavailableError as error:
             raise WebhookError(f"cannot sign deliveries: {error}") from error
@@ -226,7 +227,7 @@ class WebhookStore:
 
     def _existing_secrets(self, webhooks: Sequence[Subscription]) -> Sequence[str]:
         with self._store.read(CONTROL) as control:
-            of_webhooks = [secret.sealed for webhook in webhooks for secret in webhook.secrets]
+            of_webhooks = [secret.ciphertext for webhook in webhooks for secret in webhook.secrets]
             return [*of_webhooks, *encrypted_secrets(control)]
 
     def _update(

@@ -82,10 +82,10 @@ class DeliveryQueue:
             return frozenset(self._unsaved)
 
     def poll(self, snapshot: Snapshot, unsaved: frozenset[str]) -> float | None:
-        """Start a thread that sends if a delivery is due.
+        """Start a thread that sends, if a delivery is due. Return the time of the next poll.
 
-        Returns the time of the next poll even if the store does not change, or None if there is none. `unsaved` is the
-        result of `unsaved()` from before the snapshot.
+        The time is None if the queue needs no poll before the store changes. `unsaved` is the result of `unsaved()`
+        from before the snapshot.
         """
         now = self._context.now()
         if self.is_busy or self._failed_key is not None:  # saving the failure may disable the webhook

@@ -27,7 +27,7 @@ class SigningSecrets:
         Raises SecretUnavailableError if the key file is missing or wrong.
         """
         active = subscription.active_secrets(format_epoch_seconds(timestamp))
-        return [self._decrypt(secret.sealed) for secret in active]
+        return [self._decrypt(secret.ciphertext) for secret in active]
 
     def _decrypt(self, encrypted: str) -> str:
         return self._cache.get_or_create(encrypted, lambda: self._cipher.decrypt(encrypted))

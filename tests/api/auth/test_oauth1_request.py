@@ -9,7 +9,7 @@ from flask import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 
-from chalk_flask.api.auth.oauth1_request import is_signed, parse_signed_request
+from chalk_flask.api.auth.oauth1_request import has_oauth1_header, parse_signed_request
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError
 
 
@@ -91,8 +91,8 @@ def test_too_many_parameters_are_malformed() -> None:
     ],
 )
 def test_scheme_determines_if_a_request_is_signed(header: str, signed: bool) -> None:
-    assert is_signed({"HTTP_AUTHORIZATION": header}) is signed
+    assert has_oauth1_header({"HTTP_AUTHORIZATION": header}) is signed
 
 
 def test_request_without_a_header_is_not_signed() -> None:
-    assert not is_signed({})
+    assert not has_oauth1_header({})

@@ -75,7 +75,7 @@ def oauth_client(clients: ClientStore) -> OAuthClient:
 
 @pytest.fixture
 def signer(oauth_client: OAuthClient, folder: Path, clock: FakeClock) -> Signer:
-    return Signer(oauth_client.id, SecretCipher(folder).decrypt(oauth_client.secrets[0].encrypted or ""), clock)
+    return Signer(oauth_client.id, SecretCipher(folder).decrypt(oauth_client.secrets[0].ciphertext or ""), clock)
 
 
 @pytest.fixture

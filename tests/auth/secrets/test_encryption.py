@@ -127,13 +127,13 @@ def test_store_contains_the_encrypted_secret_of_signing_clients_only(
     assert plain_secret.encode() not in stored_clients(store)
     assert secret.encode() not in stored_clients(store)
     assert stored_clients(store).count(b'"sealed"') == 1
-    assert SecretCipher(folder).decrypt(signing.secrets[0].encrypted or "") == secret
+    assert SecretCipher(folder).decrypt(signing.secrets[0].ciphertext or "") == secret
     assert OAuthClient.parse(signing.to_record(signing.id).body).secrets == signing.secrets
 
 
 def test_client_shows_no_encrypted_secret(clients: ClientStore) -> None:
     _, client = create_client(clients, oauth1=True)
-    encrypted = client.secrets[0].encrypted
+    encrypted = client.secrets[0].ciphertext
     assert encrypted
     assert encrypted not in repr(client)
     assert encrypted not in str(client.public_dict())

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from flask import Flask
 
-from backends import Backend, Compare, Key, OrderBy, Query, Record, copy_store, open_store
+from backends import Backend, Compare, OrderBy, Query, Record, Scalar, copy_store, open_store
 from backends.base import Snapshot
 from chalk_flask import create_app
 from chalk_flask.roster.changes.sequence import last_sequence
@@ -82,7 +82,7 @@ def random_queries(snapshot: Snapshot, generator: random.Random) -> Iterator[Que
     for _ in range(QUERY_COUNT):
         collection, record = generator.choice(candidates)
         path, value = generator.choice(sorted(record.values.items(), key=lambda item: item[0]))
-        key = cast(Key, value[0] if isinstance(value, tuple) else value)
+        key = cast(Scalar, value[0] if isinstance(value, tuple) else value)
         order = OrderBy(generator.choice(sorted(record.values)), generator.random() < 0.5)
         condition = Compare(path, generator.choice(["=", "<", "<=", ">", ">="]), key)
         yield Query(collection.name, condition, (order,), generator.randrange(3), generator.choice([None, 1, 20]))

@@ -11,7 +11,7 @@ from typing import Any, Self
 from backends import Backend, Collection, Record, Snapshot, StorageBusyError, StorageUnavailableError, Transaction
 from backends.base import file_path
 from backends.memory.backend import TableSnapshot, TableTransaction
-from backends.memory.evaluator import EMPTY_STATE, State, Table
+from backends.memory.evaluator import NO_TABLES, Table, TenantTables
 
 
 class OneFileBackend(Backend):
@@ -43,7 +43,7 @@ class OneFileBackend(Backend):
         if not self._writing.acquire(timeout=wait):
             raise StorageBusyError(f"another writer held {self._path} for more than {wait:g} seconds: try again")
 
-        def commit(state: State, written: set[str]) -> None:
+        def commit(state: TenantTables, written: set[str]) -> None:
             states = self._states | {tenant: state}
             save(self._path, states)
             self._states = states
@@ -68,13 +68,13 @@ class OneFileBackend(Backend):
     def close(self) -> None:
         self._closed = True
 
-    def _state(self, tenant: str) -> State:
+    def _state(self, tenant: str) -> TenantTables:
         if self._closed:
             raise StorageUnavailableError(f"{self._path} is closed")
-        return self._states.get(tenant, EMPTY_STATE)
+        return self._states.get(tenant, NO_TABLES)
 
 
-def load(path: Path) -> dict[str, State]:
+def load(path: Path) -> dict[str, TenantTables]:
     """Return the states of all tenants; none if there is no file. Raises StorageUnavailableError."""
     try:
         return {tenant: from_json(data) for tenant, data in json.loads(path.read_bytes()).items()}
@@ -84,7 +84,7 @@ def load(path: Path) -> dict[str, State]:
         raise StorageUnavailableError(f"{path} cannot be read as a store: {error!r}") from error
 
 
-def save(path: Path, states: dict[str, State]) -> None:
+def save(path: Path, states: dict[str, TenantTables]) -> None:
     """Replace the file atomically. Raises StorageUnavailableError."""
     text = json.dumps({tenant: to_json(state) for tenant, state in states.items()}, indent=1)
     try:
@@ -95,7 +95,7 @@ def save(path: Path, states: dict[str, State]) -> None:
         raise StorageUnavailableError(f"{path} cannot be written: {error}") from error
 
 
-def to_json(state: State) -> dict[str, Any]:
+def to_json(state: TenantTables) -> dict[str, Any]:
     """Return the state of a tenant as JSON. Bodies are strings, so that they are restored byte for byte."""
     collections = {
         name: [[record.key, record.body.decode(), dict(record.values)] for record in table.records.values()]
@@ -104,7 +104,7 @@ def to_json(state: State) -> dict[str, Any]:
     return {"revision": state.revision, "serial": state.serial, "collections": collections}
 
 
-def from_json(data: dict[str, Any]) -> State:
+def from_json(data: dict[str, Any]) -> TenantTables:
     """Return the state of a tenant from its JSON."""
     tables = {name: Table() for name in data["collections"]}
     for name, records in data["collections"].items():
@@ -113,4 +113,4 @@ def from_json(data: dict[str, Any]) -> State:
                 path: tuple(value) if isinstance(value, list) else value for path, value in values.items()
             }
             tables[name].put(Record(key, body.encode(), comparison_keys))
-    return State(tables, data["revision"], data["serial"])
+    return TenantTables(tables, data["revision"], data["serial"])

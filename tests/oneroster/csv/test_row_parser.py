@@ -19,13 +19,15 @@ from tests.support.packages import HEADERS, ROWS
 TIMESTAMP = "2026-09-01T10:00:00.000Z"
 
 
-def parser_for(name: str, *extra_columns: str, map_roles: bool = False, delta: bool = False) -> RowParser:
-    return RowParser(FILES[name], [*HEADERS[name], *extra_columns], map_roles=map_roles, delta=delta)
+def parser_for(name: str, *extra_columns: str, map_enrollment_roles: bool = False, delta: bool = False) -> RowParser:
+    return RowParser(
+        FILES[name], [*HEADERS[name], *extra_columns], map_enrollment_roles=map_enrollment_roles, delta=delta
+    )
 
 
 def row_of(parser: RowParser, **cells: str) -> list[str]:
     """Return the first row of the small package with other cells."""
-    values = ROWS[parser.resource.name][0] | cells
+    values = ROWS[parser.resource_type.name][0] | cells
     return [values.get(column, "") for column in parser.header]
 
 
@@ -54,8 +56,8 @@ class InvalidCell(NamedTuple):
 
 def invalid_cells_of_each_column() -> Iterator[InvalidCell]:
     """Yield cells that no column of their type accepts."""
-    for name, resource in FILES.items():
-        for header, _, element in resource.columns:
+    for name, resource_type in FILES.items():
+        for header, _, element in resource_type.columns:
             if isinstance(element, EnumField | EnumListField):
                 yield InvalidCell(name, header, "nonsense")
                 yield InvalidCell(name, header, "Student" if header == "roles" else capitalized_word(element))
@@ -186,7 +188,7 @@ def test_status_of_a_bulk_row_is_used_and_its_date_is_not() -> None:
 def test_unknown_role_is_mapped_only_on_request() -> None:
     [error] = errors_of(parser_for("enrollments"), row_of(parser_for("enrollments"), role="aide", primary="true"))
     assert (error.code, error.column, error.value) == ("bad_value", "role", "aide")
-    mapping = parser_for("enrollments", map_roles=True)
+    mapping = parser_for("enrollments", map_enrollment_roles=True)
     body = mapping.parse(row_of(mapping, role="aide", primary="true")).body
     assert (body["role"], body["primary"]) == ("teacher", "false")
     assert mapping.parse(row_of(mapping, role="student")).body["role"] == "student"
@@ -276,7 +278,7 @@ def test_header_problems(header: list[str], expected: list[tuple[str, str | None
 
 @pytest.mark.reading("I-03")
 def test_column_names_of_version_1_0_are_accepted() -> None:
-    former = [(name, pair) for name, resource in FILES.items() for pair in resource.former_columns]
+    former = [(name, pair) for name, resource_type in FILES.items() for pair in resource_type.former_columns]
     assert former
     for name, (old, new) in former:
         header = [old if column == new else column for column in HEADERS[name]]

@@ -206,5 +206,5 @@ def test_filter_path_has_the_type_of_the_field(field: OneRosterField, value_type
 
 def test_filter_paths_of_years_and_numbers_name_their_second_field() -> None:
     [year], [number] = YearField().filter_paths("year"), NumberField().filter_paths("score")
-    assert (year.field, year.ordered_by) == ("year", "year#number")
+    assert (year.field, year.order_field) == ("year", "year#number")
     assert (number.field, number.text) == ("score", "score#text")

@@ -61,7 +61,7 @@ def test_approval_equals_import_without_thresholds(
 def test_approval_uses_the_options_of_the_hold(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     import_zip(store, package_with_users(200), options, tmp_path)
     package = package_with_users(150).set("enrollments", "enr-2", role="coach")
-    mapped = ImportOptions(map_roles=True, folder=options.folder)
+    mapped = ImportOptions(map_enrollment_roles=True, folder=options.folder)
     assert import_zip(store, package, options, tmp_path).state == "refused"
     report = import_zip(store, package, mapped, tmp_path)
     assert approve(store, "default", report.run, options).state == "committed"

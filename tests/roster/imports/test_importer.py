@@ -114,7 +114,7 @@ def test_unknown_role_is_mapped_on_request(store: Backend, load: Load) -> None:
     package = PackageBuilder().set("enrollments", "enr-2", role="aide", primary="true")
     [error] = load(store, package, "refused").problems.errors
     assert (error.code, error.row, error.column, error.value) == ("bad_value", 3, "role", "aide")
-    load(store, package, options=ImportOptions(map_roles=True))
+    load(store, package, options=ImportOptions(map_enrollment_roles=True))
     enrollment = objects(store, "enrollments")["enr-2"]
     assert (enrollment["role"], enrollment["primary"]) == ("teacher", "false")
     assert objects(store, "enrollments")["enr-1"]["role"] == "student"

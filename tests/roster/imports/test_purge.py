@@ -24,11 +24,11 @@ def age(store: Backend, days: float) -> None:
     """Set the timestamp of all tombstones to this many days ago."""
     timestamp = format_epoch_seconds(time.time() - days * DAY)
     with store.write("default") as transaction:
-        for name, resource in FILES.items():
+        for name, resource_type in FILES.items():
             keys = list(transaction.keys(name, Compare("status", "=", fold("tobedeleted"))))
             for body in transaction.get_many(name, keys).values():
-                data = resource.normalize(with_timestamp(without_timestamp(body), timestamp))
-                transaction.put(name, [resource.record(data)])
+                data = resource_type.normalize(with_timestamp(without_timestamp(body), timestamp))
+                transaction.put(name, [resource_type.record(data)])
 
 
 def without_pupil() -> PackageBuilder:

@@ -130,7 +130,7 @@ def body_of(name: str, number: int = 0) -> bytes:
 
 
 def damaged_record(name: str, old: str, new: str, number: int = 0) -> Record:
-    """Return a record with `old` replaced in its body but not in its comparison values."""
+    """Return a record with `old` replaced in its body but not in its comparison keys."""
     record = records(name)[number]
     assert old.encode() in record.body
     return Record(record.key, record.body.replace(old.encode(), new.encode()), record.values)

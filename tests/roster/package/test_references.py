@@ -15,8 +15,8 @@ from tests.support.packages import PackageBuilder
 
 def reference_cells() -> Iterator[tuple[str, str, str]]:
     """Yield file, column and invalid cell for each column with references."""
-    for name, resource in FILES.items():
-        for header, _, element in resource.columns:
+    for name, resource_type in FILES.items():
+        for header, _, element in resource_type.columns:
             if isinstance(element, RefField):
                 yield name, header, "unknown"
     yield "demographics", "sourcedId", "unknown"

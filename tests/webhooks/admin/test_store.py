@@ -93,7 +93,7 @@ def test_secret_is_returned_once_and_stored_encrypted(
     assert created.secret.encode() not in body
     assert cipher.decrypt(orjson.loads(body)["secrets"][0]["sealed"]) == created.secret
     assert "secret" not in orjson.dumps(created.subscription.to_dict()).decode()
-    assert created.subscription.secrets[0].sealed not in repr(created.subscription)
+    assert created.subscription.secrets[0].ciphertext not in repr(created.subscription)
     assert webhooks.secrets(created.subscription) == [created.secret]
 
 
@@ -103,7 +103,7 @@ def test_rotated_secret_signs_beside_the_previous_until_its_end(webhooks: Webhoo
     assert webhooks.secrets(webhook) == [second, first.secret]
     third, webhook = webhooks.rotate("default", webhook.id, timedelta(hours=1))
     assert webhooks.secrets(webhook) == [third, second], "two at most"
-    assert webhook.secrets[1].until == "2026-09-01T09:00:00.000Z"
+    assert webhook.secrets[1].valid_until == "2026-09-01T09:00:00.000Z"
     clock.advance(hours=1)
     assert webhooks.secrets(webhook) == [third]
     last, webhook = webhooks.rotate("default", webhook.id, timedelta())

@@ -124,10 +124,12 @@ def test_rotated_secrets_both_sign_until_the_previous_one_ends(store: Backend, t
     with run_receiver(respond()) as receiver, running_worker(store, tmp_path, NO_BACKOFF):
         webhook = add_webhook(store, tmp_path, receiver.url, secrets=(SECRET, previous))
         new, old = webhook.secrets
-        put_webhook(store, replace(webhook, secrets=(new, replace(old, until=format_epoch_seconds(1_900_000_000.0)))))
+        put_webhook(
+            store, replace(webhook, secrets=(new, replace(old, valid_until=format_epoch_seconds(1_900_000_000.0))))
+        )
         queue_events(store, 1)
         wait_until(has_attempts(store, 1))
-        put_webhook(store, replace(webhook, secrets=(new, replace(old, until=format_epoch_seconds(1000.0)))))
+        put_webhook(store, replace(webhook, secrets=(new, replace(old, valid_until=format_epoch_seconds(1000.0)))))
         queue_events(store, 1)
         wait_until(lambda: len(receiver.requests) == 2)
     during, after = receiver.requests

@@ -1,4 +1,7 @@
-"""Stop sending demographics to webhooks after a tenant opts out, and remove them from pending deliveries."""
+"""Stop sending demographics to webhooks after a tenant opts out, and remove them from pending deliveries.
+
+Every change of a tenant's settings passes through `update_tenant`, so that no opt-out misses the webhooks.
+"""
 
 from __future__ import annotations
 
