@@ -34,7 +34,7 @@ MAX_RETRY_INTERVAL_SECONDS: Final = 30.0
 LOCK_TIMEOUT_SECONDS: Final = 5.0
 STOP_LOCK_TIMEOUT_SECONDS: Final = 1.0
 
-GONE_REASON: Final = "the receiver responded 410 Gone"
+GONE_REASON: Final = "the endpoint answered 410 Gone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ def test_status_410_disables_the_webhook_and_is_audited(store: Backend, tmp_path
         wait_until(lambda: get_webhook(store).state == "disabled")
         time.sleep(0.5)
         assert len(receiver.requests) == 1
-    assert get_webhook(store).reason == "the receiver responded 410 Gone"
+    assert get_webhook(store).reason == "the endpoint answered 410 Gone"
     [entry] = read_events(store, TENANT)
     assert (entry["event"], entry["id"]) == ("webhook.disabled", "wh-1")
     assert [delivery.state for delivery in list_deliveries(store)] == ["pending"] * 3
