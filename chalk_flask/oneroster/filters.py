@@ -225,7 +225,7 @@ def _compare_year(path: FilterPath, operator: Operator, value: str) -> Where:
     )
 
 
-def _compare_flag(path: FilterPath, operator: Operator, value: str) -> Where:
+def _compare_boolean(path: FilterPath, operator: Operator, value: str) -> Where:
     if operator == "=" and value.lower() not in TRUTH:
         raise ValueError(value)
     return _compare_text(path, operator, value)
@@ -237,7 +237,7 @@ _COMPARE_BY_TYPE: dict[ValueType, Callable[[FilterPath, Operator, str], Where]] 
     "date": _compare_date,
     "datetime": _compare_date_time,
     "number": _compare_number,
-    "boolean": _compare_flag,
+    "boolean": _compare_boolean,
     "year": _compare_year,
 }
 
