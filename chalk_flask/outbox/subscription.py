@@ -105,7 +105,7 @@ class Subscription:
         """Return the webhook of a stored JSON object."""
         sets = {name: frozenset(data[name]) for name in ("events", "entities", "excluded", "withheld")}
         orgs = None if data["orgs"] is None else frozenset(data["orgs"])
-        secrets = tuple(EncryptedSecret(**secret) for secret in data["secrets"])
+        secrets = tuple(EncryptedSecret.from_dict(secret) for secret in data["secrets"])
         return cls(**{**data, **sets, "orgs": orgs, "secrets": secrets})
 
 

@@ -154,7 +154,7 @@ def test_invalid_payload_is_422(tool: Tool, path: str, payload: object, member: 
 
 @pytest.mark.reading("W-09")
 def test_category_in_use_is_not_deleted(tool: Tool) -> None:
-    assert "in use" in error_message(tool.delete("/categories/cat-1"), 422, "invalid_data", "invalid data")
+    assert "line items use the category" in error_message(tool.delete("/categories/cat-1"), 422, "invalid_data", "invalid data")
     assert tool.delete("/categories/cat-4").status_code == 204
 
 

@@ -192,7 +192,7 @@ def test_delete_of_category_in_use_is_rejected(roster: Backend) -> None:
         lambda: delete(roster, "categories", "c"),
         lambda: put(roster, "categories", "c", {"title": "Quiz", "status": "tobedeleted"}),
     ):
-        with pytest.raises(InvalidPayloadError, match="in use"):
+        with pytest.raises(InvalidPayloadError, match="line items use the category"):
             attempt()
     delete(roster, "lineItems", "i")
     delete(roster, "categories", "c")
