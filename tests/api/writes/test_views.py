@@ -154,7 +154,8 @@ def test_invalid_payload_is_422(tool: Tool, path: str, payload: object, member: 
 
 @pytest.mark.reading("W-09")
 def test_category_in_use_is_not_deleted(tool: Tool) -> None:
-    assert "line items use the category" in error_message(tool.delete("/categories/cat-1"), 422, "invalid_data", "invalid data")
+    message = error_message(tool.delete("/categories/cat-1"), 422, "invalid_data", "invalid data")
+    assert "line items use the category" in message
     assert tool.delete("/categories/cat-4").status_code == 204
 
 

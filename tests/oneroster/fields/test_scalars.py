@@ -191,7 +191,7 @@ def test_stored_fields_of_each_type() -> None:
         (TextField(), "text"),
         (STATUS, "text"),
         (GuidField(), "exact"),
-        (BooleanField(), "flag"),
+        (BooleanField(), "boolean"),
         (DateField(), "date"),
         (DateTimeField(), "datetime"),
         (DateOrDateTimeField(), "datetime"),
