@@ -124,9 +124,11 @@ class SQLiteSnapshot(Snapshot):
             owner = validate(query, self._collections)
             compiler = self._compiler()
             rows, order = compiler.from_where(owner, query.where), compiler.order_by(owner, query.order)
-            cached = CachedQuery(self._revision, compiler.with_clause(), rows, order)
-            if range_field := uses_range_index(owner, query.where):
-                cached.range_from_where = compiler.from_where(owner, query.where, use_range_index=True)
+            range_field = uses_range_index(owner, query.where)
+            range_rows = compiler.from_where(owner, query.where, use_range_index=True) if range_field else None
+            # The WITH clause must have the subtrees of both forms, so it is compiled last.
+            cached = CachedQuery(self._revision, compiler.with_clause(), rows, order, range_rows)
+            if range_field:
                 cached.range_is_ordered = bool(query.order) and query.order[0].field == range_field
             self._store(key, cached)
         elif query.offset < 0 or (query.limit is not None and query.limit < 0):
