@@ -27,7 +27,7 @@ def install(folder: Path, points: str, module: str = "", name: str = "chalk_plug
 
 def test_built_in_backends_are_listed() -> None:
     assert {"json", "memory", "sqlite"} <= set(installed_backends())
-    assert installed_backends()["memory"] == "backends.memory.backend:MemoryBackend"
+    assert installed_backends()["memory"] == "backends.memory:MemoryBackend"
 
 
 def test_unknown_scheme_error_lists_the_installed_backends() -> None:
