@@ -1,12 +1,14 @@
-"""Private files that are written to disk completely or not at all.
+"""Private files that are written to disk completely or not at all, and files of others, read without following links.
 
 Only the owner can access the files and folders that this module creates. All functions raise OSError.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,9 @@ __all__ = [
     "make_private_folder",
     "move_into_place",
     "open_exclusive",
+    "open_regular_file",
+    "open_without_links",
+    "path_without_link",
     "sync_file",
     "sync_folder",
 ]
@@ -34,6 +39,40 @@ def make_private_folder(folder: Path) -> None:
 def open_exclusive(path: Path) -> BinaryIO:
     """Create a file and open it for writing and reading. Raises FileExistsError if it exists."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
+
+
+def path_without_link(path: Path) -> Path:
+    """Return an absolute path whose last name is no link, if the path is one that this user or root made.
+
+    A link of another user stays as it is, so that `open_without_links` rejects it. Otherwise that user could name any
+    file that this process can read.
+    """
+    if not path.name:
+        return Path(os.path.realpath(path))
+    place = Path(os.path.realpath(path.parent)) / path.name
+    try:
+        status = place.lstat()
+    except OSError:
+        return place
+    is_trusted = stat.S_ISLNK(status.st_mode) and status.st_uid in (os.geteuid(), 0)
+    return Path(os.path.realpath(place)) if is_trusted else place
+
+
+def open_without_links(path: Path | str, folder: int | None = None) -> int:
+    """Open a file or folder for reading, and return its descriptor. Never waits for the writer of a pipe.
+
+    A relative path begins at the descriptor `folder`. Raises OSError (ELOOP) if the last name of the path is a link.
+    """
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+
+
+def open_regular_file(path: Path | str, folder: int | None = None) -> BinaryIO:
+    """Open a file as `open_without_links` does. Raises OSError for a folder, a pipe and other special files."""
+    descriptor = open_without_links(path, folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "this is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def sync_file(file: IO[bytes]) -> None:

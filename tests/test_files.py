@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from chalk_flask.files import atomic_write, create_once, make_private_folder, move_into_place, open_exclusive
+from chalk_flask.files import (
+    atomic_write,
+    create_once,
+    make_private_folder,
+    move_into_place,
+    open_exclusive,
+    open_regular_file,
+    open_without_links,
+    path_without_link,
+)
 
 
 def mode(path: Path) -> int:
@@ -93,3 +103,20 @@ def test_create_once_lets_the_first_writer_decide(tmp_path: Path) -> None:
     assert path.read_bytes() == content
     assert mode(path) == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_special_file_is_not_opened_as_a_regular_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(OSError, match="not a regular file"):
+            open_regular_file(path)
+
+
+def test_link_of_this_user_is_resolved_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    assert path_without_link(tmp_path / "link") == (tmp_path / "file").resolve()
+    assert path_without_link(tmp_path / "missing") == tmp_path.resolve() / "missing"
+    assert path_without_link(Path()) == Path.cwd()
+    with pytest.raises(OSError, match="symbolic links"):
+        open_without_links(tmp_path / "link")

@@ -15,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from backends import And, Compare, Query, Snapshot
+from chalk_flask.files import path_without_link
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_counts
@@ -64,7 +65,7 @@ def import_package(
         tenant,
         run=f"run-{uuid.uuid4()}",
         name=path.name or path.resolve().name,
-        path=path,
+        path=path_without_link(path),
         options=options,
         requested_by=requested_by,
         dry_run=dry_run,

@@ -7,8 +7,10 @@ them, and `remove_unused` deletes those that are no longer needed.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import stat
 import zipfile
 from collections.abc import Callable, Iterator, Set
 from hashlib import sha256
@@ -17,8 +19,15 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from chalk_flask.files import atomic_write, make_private_folder, move_into_place, open_exclusive, sync_file
-from chalk_flask.roster.package.checksum import package_files
+from chalk_flask.files import (
+    atomic_write,
+    make_private_folder,
+    move_into_place,
+    open_exclusive,
+    open_without_links,
+    sync_file,
+)
+from chalk_flask.roster.package.checksum import open_package_files
 from chalk_flask.settings import Settings
 from chalk_flask.settings.setting import without_passwords
 
@@ -91,10 +100,11 @@ def copy_package(source: Path, folder: Path, run_id: str) -> Iterator[Path]:
     copy = folder / f".{run_id}.part"
     try:
         with open_exclusive(copy) as target:
-            if source.is_dir():
-                _pack_folder(source, target)
+            descriptor = open_without_links(source)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                _pack_folder(descriptor, target)
             else:
-                with source.open("rb") as stream:
+                with os.fdopen(descriptor, "rb") as stream:
                     shutil.copyfileobj(stream, target, COPY_CHUNK_BYTES)
             sync_file(target)
         yield copy
@@ -144,11 +154,11 @@ def _is_unused(path: Path, run_ids: Set[str], oldest: float) -> bool:
     return _PART.fullmatch(path.name) is not None
 
 
-def _pack_folder(source: Path, target: BinaryIO) -> None:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for file in package_files(source):
-            entry = zipfile.ZipInfo(file.name, _ZIP_EPOCH)
+def _pack_folder(folder: int, target: BinaryIO) -> None:
+    with open_package_files(folder) as files, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, stream in files:
+            entry = zipfile.ZipInfo(name, _ZIP_EPOCH)
             entry.external_attr = 0o600 << 16
-            entry.file_size = file.stat().st_size
-            with file.open("rb") as stream, archive.open(entry, "w") as packed:
+            entry.file_size = os.fstat(stream.fileno()).st_size
+            with archive.open(entry, "w") as packed:
                 shutil.copyfileobj(stream, packed, COPY_CHUNK_BYTES)

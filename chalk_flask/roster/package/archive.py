@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
+import os
 import stat
 import zipfile
 import zlib
@@ -15,8 +17,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, BinaryIO, cast
 
+from chalk_flask.files import open_without_links
 from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
@@ -139,23 +142,59 @@ class _ZipPackage(Package):
 
 
 class _FolderPackage(Package):
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    """Package in an open folder. Each file is opened once, so that a link in its place is never followed."""
+
+    def __init__(self, folder: int, stack: contextlib.ExitStack) -> None:
+        self._names = sorted(name for name in os.listdir(folder) if Path(name).suffix.lower() == ".csv")
+        self._folder, self._stack = folder, stack
+        self._descriptors: dict[str, int] = {}
 
     def names(self) -> list[str]:
-        return sorted(entry.name for entry in self._path.iterdir() if entry.suffix.lower() == ".csv")
+        return self._names
 
     def open_raw(self, name: str) -> IO[bytes]:
-        return (self._path / name).open("rb")
+        return io.BufferedReader(_DescriptorReader(self._descriptors[name]))
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
-        paths = [self._path / name for name in self.names()]
-        yield from _count_errors(len(paths), limits)
-        special = {path for path in paths if path.is_symlink() or not path.is_file()}
-        for path in sorted(special):
-            hint = "Put the file itself into the folder."
-            yield ImportProblem("not_a_file", "this is a link, a folder or another special file", hint, path.name)
-        yield from _size_errors(sum(path.stat().st_size for path in paths if path not in special), limits)
+        yield from _count_errors(len(self._names), limits)
+        for name in self._names[: limits.entries]:
+            if error := self._open(name):
+                yield error
+        yield from _size_errors(sum(os.fstat(file).st_size for file in self._descriptors.values()), limits)
+
+    def _open(self, name: str) -> ImportProblem | None:
+        """Open a file that stays open with the package. Return an error for a link, a folder or a special file."""
+        special = ImportProblem(
+            "not_a_file",
+            "this is a link, a folder or another special file",
+            "Put the file itself into the folder.",
+            name,
+        )
+        try:
+            descriptor = open_without_links(name, self._folder)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+                return special
+            return ImportProblem("unreadable", f"the file cannot be read: {_reason(error)}", PATH_HINT, name)
+        self._stack.callback(os.close, descriptor)
+        self._descriptors[name] = descriptor
+        return None if stat.S_ISREG(os.fstat(descriptor).st_mode) else special
+
+
+class _DescriptorReader(io.RawIOBase):
+    """Reader of an open file from its beginning, with a position of its own. It leaves the file open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = os.preadv(self._descriptor, [buffer], self._position)
+        self._position += count
+        return count
 
 
 @contextlib.contextmanager
@@ -167,9 +206,7 @@ def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) ->
     """
     with contextlib.ExitStack() as stack:
         try:
-            package: Package = (
-                _FolderPackage(path) if path.is_dir() else _ZipPackage(stack.enter_context(_open_zip(path)))
-            )
+            package = _open(path, stack)
             problems.extend(package.check_limits(limits))
         except OSError as error:
             message = f"{path.name!r} cannot be read: {_reason(error)}"
@@ -181,19 +218,34 @@ def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) ->
 
 def _reason(error: Exception) -> str:
     """Return the message of a system error without its path, or of another error as it is."""
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "it is a link, or was replaced by one while it was read"
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
+def _open(path: Path, stack: contextlib.ExitStack) -> Package:
+    """Open a package until the end of the stack. Raises OSError and PackageRejectedError."""
     try:
-        if path.exists() and not path.is_file():
-            raise zipfile.BadZipFile  # a pipe or a device may have no end
-        return zipfile.ZipFile(path)
+        descriptor = open_without_links(path)
     except FileNotFoundError:
-        problem = ImportProblem("not_found", f"there is no file or folder {path.name!r}", PATH_HINT)
+        raise PackageRejectedError(
+            ImportProblem("not_found", f"there is no file or folder {path.name!r}", PATH_HINT)
+        ) from None
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        stack.callback(os.close, descriptor)
+        return _FolderPackage(descriptor, stack)
+    return _ZipPackage(stack.enter_context(_open_zip(path.name, stack.enter_context(os.fdopen(descriptor, "rb")))))
+
+
+def _open_zip(name: str, file: BinaryIO) -> zipfile.ZipFile:
+    try:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise zipfile.BadZipFile  # a pipe or a device may have no end
+        return zipfile.ZipFile(file)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
-        problem = ImportProblem("not_a_zip", f"{path.name!r} is not a readable ZIP file", PATH_HINT)
-    raise PackageRejectedError(problem)
+        raise PackageRejectedError(
+            ImportProblem("not_a_zip", f"{name!r} is not a readable ZIP file", PATH_HINT)
+        ) from None
 
 
 def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: bool) -> ImportProblem | None:

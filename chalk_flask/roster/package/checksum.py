@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from chalk_flask.files import open_regular_file, open_without_links
 from chalk_flask.roster.package.archive import KNOWN_FILE_NAMES
 
-__all__ = ["PackageChecksum", "checksum_of_packed_folder", "package_checksum", "package_files"]
+__all__ = ["PackageChecksum", "checksum_of_packed_folder", "open_package_files", "package_checksum"]
 
 CHUNK_BYTES = 1 << 20
 
@@ -39,28 +42,39 @@ def package_checksum(path: Path, max_bytes: int) -> PackageChecksum | None:
     names. Each file adds its name, a line feed, its size in decimal digits, a line feed, and its bytes.
     """
     try:
-        files = tuple(_file_state(path, file) for file in _files(path))
-        is_folder = path.is_dir()
-        allowed_bytes = max_bytes + (0 if is_folder else MAX_ZIP_OVERHEAD_BYTES)
-        if not (files or is_folder) or sum(size for *_, size in files) > allowed_bytes:
-            return None
-        if is_folder:
-            streams = ((name, size, (path / name).open("rb")) for name, _, _, size in files)
-            return PackageChecksum(_folder_sha256(streams), files)
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
+        descriptor = open_without_links(path)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            with open_package_files(descriptor) as streams:
+                files = tuple(_file_state(name, file) for name, file in streams)
+                if _size(files) > max_bytes:
+                    return None
+                contents = ((name, state[-1], file) for state, (name, file) in zip(files, streams, strict=True))
+                return PackageChecksum(_folder_sha256(contents), files)
+        with os.fdopen(descriptor, "rb") as file:
+            state = _file_state("", file)
+            # A pipe or a device may have no end.
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode) or state[-1] > max_bytes + MAX_ZIP_OVERHEAD_BYTES:
+                return None
+            digest = hashlib.sha256()
             _update(digest, file)
-        return PackageChecksum(digest.hexdigest(), files)
+            return PackageChecksum(digest.hexdigest(), (state,))
     except OSError:
         return None
 
 
-def package_files(folder: Path) -> list[Path]:
-    """Return the OneRoster files of a folder, sorted by name. Links and special files are ignored."""
-    paths = [
-        path for path in folder.iterdir() if path.name in KNOWN_FILE_NAMES and path.is_file() and not path.is_symlink()
-    ]
-    return sorted(paths, key=lambda path: path.name)
+@contextmanager
+def open_package_files(folder: int) -> Iterator[list[tuple[str, IO[bytes]]]]:
+    """Yield names and streams of the OneRoster files of an open folder, sorted by name. Closes files and folder.
+
+    Links and special files are ignored. Raises OSError.
+    """
+    with ExitStack() as stack:
+        stack.callback(os.close, folder)
+        yield [
+            (name, stack.enter_context(file))
+            for name in sorted(KNOWN_FILE_NAMES.intersection(os.listdir(folder)))
+            if (file := _open_if_regular(name, folder)) is not None
+        ]
 
 
 def checksum_of_packed_folder(path: Path) -> str:
@@ -70,16 +84,20 @@ def checksum_of_packed_folder(path: Path) -> str:
         return _folder_sha256((entry.filename, entry.file_size, archive.open(entry)) for entry in entries)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from package_files(path)
-    elif path.is_file():  # a pipe or a device may have no end
-        yield path
+def _open_if_regular(name: str, folder: int) -> IO[bytes] | None:
+    try:
+        return open_regular_file(name, folder)
+    except OSError:
+        return None
 
 
-def _file_state(package: Path, file: Path) -> tuple[str, int, int, int]:
-    status = file.stat()
-    return "" if file is package else file.name, status.st_ino, status.st_mtime_ns, status.st_size
+def _file_state(name: str, file: IO[bytes]) -> tuple[str, int, int, int]:
+    status = os.fstat(file.fileno())
+    return name, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _size(files: Iterable[tuple[str, int, int, int]]) -> int:
+    return sum(size for *_, size in files)
 
 
 def _folder_sha256(files: Iterable[tuple[str, int, IO[bytes]]]) -> str:
