@@ -68,6 +68,14 @@ def test_blank_filter_is_none(text: str) -> None:
         ("f='“x”'", "“x”"),
         ("f='50%_'", "50%_"),
         ("f='a,b'", "a,b"),
+        ('f="x"', "x"),
+        ('f=""', ""),
+        ('f="O\'Brien"', "O'Brien"),
+        ('f="say ""hi"""', 'say "hi"'),
+        ('f="say "hi" to"', 'say "hi" to'),
+        ("f='say \"hi\"'", 'say "hi"'),
+        ("f='it's a=\"b\"'", 'it\'s a="b"'),
+        ('f="this AND that"', "this AND that"),
     ],
 )
 def test_value_can_contain_quotes_and_logical_operators(text: str, value: str) -> None:
@@ -84,6 +92,10 @@ def test_value_can_contain_quotes_and_logical_operators(text: str, value: str) -
         ("f='x' AND g = 'it's'", ["x", "it's"]),
         ("f=5 AND g=true", ["5", "true"]),
         ("f='x' OR g=-1.5e3", ["x", "-1.5e3"]),
+        ('f="x" AND g="y"', ["x", "y"]),
+        ("f=\"x\" OR g='y'", ["x", "y"]),
+        ("f='x' AND g=\"y\"", ["x", "y"]),
+        ('f="O"Brien" AND g=5', ['O"Brien', "5"]),
     ],
 )
 def test_second_clause_begins_after_the_closing_quote(text: str, values: list[str]) -> None:
@@ -104,10 +116,24 @@ def test_number_and_boolean_need_no_quotes(value: str) -> None:
     [
         *("f", "f=", "='x'", "'x'", "f'x'", "f=x", "f=2024-03-01", "f=nan", "f=1e999", "f='x", "f=x'", "f='"),
         *("f==''x'", "f<>'x'", "f=>'x'", "1f='x'", ".f='x'", "f.='x'", "f..g='x'", "f g='x'", "(f='x')", "f='x')"),
-        *("f=‘x’", "f='x’", 'f="x"', "f='x'g='y'", "f='x';g='y'", "f='x' g='y'", "f='x',g='y'", "NOT f='x'"),
+        *(
+            "f=‘x’",
+            "f='x’",
+            "f=\"x'",
+            "f='x\"",
+            'f="x',
+            'f=x"',
+            "f=“x”",
+            "f='x'g='y'",
+            "f='x';g='y'",
+            "f='x' g='y'",
+            "f='x',g='y'",
+            "NOT f='x'",
+        ),
         *("f='x' and g='y'", "f='x' or g='y'", "f='x' And g='y'", "f='x'  AND g='y'", "f='x' AND  g='y'"),
         *("f='x'\tAND\tg='y'", "f='x'AND g='y'", "f='x' AND", "f='x' AND g", "f='x' XOR g='y'", "f='x' AND (g='y')"),
         *("f='1' AND g='2' AND h='3'", "f='1' AND g='2' OR h='3'", "f='1' OR g='2' and h='3'", "f=5 6", "f=5'x'"),
+        *('f="x" and g="y"', 'f="x"g="y"', 'f="x";g="y"', 'f="x" g="y"', 'f=5"x"', 'f="x" AND (g="y")'),
         *("f=5 AND g=6 AND h=7", "f~*", "AND", "f=null", "f=5AND g=6"),
     ],
 )

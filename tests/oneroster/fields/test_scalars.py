@@ -15,9 +15,11 @@ from chalk_flask.oneroster.fields.scalars import (
     DateField,
     DateOrDateTimeField,
     DateTimeField,
+    EmailField,
     EnumField,
     GuidField,
     NumberField,
+    PhoneField,
     TextField,
     YearField,
 )
@@ -188,6 +190,8 @@ def test_stored_fields_of_each_type() -> None:
 @pytest.mark.parametrize(
     ("field", "value_type"),
     [
+        (EmailField(), "email"),
+        (PhoneField(), "phone"),
         (TextField(), "text"),
         (STATUS, "text"),
         (GuidField(), "exact"),
