@@ -11,11 +11,13 @@ from chalk_flask.permissions.scopes import (
     GRADEBOOK,
     GRADEBOOK_DELETE,
     GRADEBOOK_WRITE,
+    PREFIX,
     RESOURCE,
     ROSTER,
     ROSTER_CORE,
     UnknownScopeError,
     includes_scope,
+    known_scopes,
     parse_scopes,
 )
 
@@ -43,6 +45,11 @@ def test_gradebook_write_scopes_include_no_reads() -> None:
 
 def test_parse_scopes_defaults_to_reads_without_demographics() -> None:
     assert parse_scopes([]) == DEFAULT == {ROSTER_CORE, ROSTER, RESOURCE, GRADEBOOK}
+
+
+def test_known_scopes_are_found_by_uri_or_last_part() -> None:
+    names = [ROSTER, "gradebook.readonly", "openid", "", "all", "ROSTER.readonly", PREFIX]
+    assert known_scopes(names) == {ROSTER, GRADEBOOK}
 
 
 def test_parse_scopes_accepts_uris_last_parts_and_all() -> None:

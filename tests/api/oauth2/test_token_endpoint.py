@@ -52,7 +52,30 @@ def test_token_is_issued_at_every_path_and_opens_the_api(client: FlaskClient, se
 @pytest.mark.reading("C-01")
 def test_paths_are_oauth_token_and_beside_both_roots() -> None:
     beside = {f"/{root}/oneroster{version}/token" for root in ("api", "ims") for version in ("", "/v1p1")}
-    assert set(PATHS) == {TOKEN_PATH} | beside
+    assert set(PATHS) == {TOKEN_PATH, "/token"} | beside
+
+
+@pytest.mark.reading("C-01")
+@pytest.mark.parametrize(
+    "path", ["/token", "/Token", "/TOKEN/", "/oauth/Token", "/ims/oneroster/v1p1/TOKEN", "/api/oneroster/tOkEn"]
+)
+def test_last_segment_may_have_any_letter_case(client: FlaskClient, services: Services, path: str) -> None:
+    token = token_body(request_token(client, create_client(services), path))["access_token"]
+    assert read_status(client, token) == 200
+    signed = sign_assertion(create_key_client(services), aud="http://localhost" + path)
+    token_body(request_token_signed(client, signed, path=path))
+    response = client.get(path)
+    assert_oauth_error(response, 405, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "path", ["/OAuth/token", "/tokens", "/token/x", "/oauth/token%2F", "/oauth/tokén", "/IMS/token"]
+)
+def test_other_paths_are_no_token_endpoint(client: FlaskClient, services: Services, path: str) -> None:
+    response = request_token(client, create_client(services), path)
+    assert response.status_code == 404
+    assert response.json is not None
+    assert response.json["error"] == "unknown_object"
 
 
 SCOPES: list[tuple[str, frozenset[str], list[str]]] = [
@@ -67,6 +90,9 @@ SCOPES: list[tuple[str, frozenset[str], list[str]]] = [
     (ROSTER_CORE, frozenset({ROSTER}), [ROSTER_CORE]),
     (f"{ROSTER} {RESOURCE}", frozenset({ROSTER_CORE, RESOURCE}), [RESOURCE]),
     (DEMOGRAPHICS, frozenset(ALL), [DEMOGRAPHICS]),
+    ("roster.readonly", DEFAULT, [ROSTER]),
+    (f"gradebook.readonly {ROSTER} roster-demographics.readonly", DEFAULT, [ROSTER, GRADEBOOK]),
+    ("roster-core.readonly", frozenset({ROSTER}), [ROSTER_CORE]),
 ]
 
 
@@ -161,8 +187,10 @@ def sign_assertion(client_id: str, **claims: Any) -> str:
     return sign_jwt(ec_key("a"), **(defaults | claims))
 
 
-def request_token_signed(client: FlaskClient, text: str, kind: str = JWT_BEARER, **form: str) -> TestResponse:
-    return client.post(TOKEN_PATH, data=GRANT | {"client_assertion": text, "client_assertion_type": kind} | form)
+def request_token_signed(
+    client: FlaskClient, text: str, kind: str = JWT_BEARER, path: str = TOKEN_PATH, **form: str
+) -> TestResponse:
+    return client.post(path, data=GRANT | {"client_assertion": text, "client_assertion_type": kind} | form)
 
 
 @pytest.mark.parametrize("path", PATHS)

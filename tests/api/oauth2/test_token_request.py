@@ -15,6 +15,7 @@ from chalk_flask.auth.clients.assertions import JWT_BEARER, parse_public_keys
 from chalk_flask.permissions.scopes import (
     DEFAULT,
     ROSTER,
+    sort_scopes,
 )
 from chalk_flask.services import Services
 from chalk_flask.tenants.store import TenantStore
@@ -167,6 +168,34 @@ BODIES: dict[str, tuple[str, bytes]] = {
 def test_body_that_is_not_a_form_is_rejected(client: FlaskClient, services: Services, kind: str, body: bytes) -> None:
     response = client.post(TOKEN_PATH, data=body, content_type=kind, auth=create_client(services))
     assert_oauth_error(response, 400, "invalid_request")
+
+
+@pytest.mark.reading("C-03")
+@pytest.mark.parametrize("content_type", [None, "application/x-www-form-urlencoded", "application/json", "text/plain"])
+def test_basic_credentials_with_an_empty_body_get_a_token(
+    client: FlaskClient, services: Services, content_type: str | None
+) -> None:
+    credentials = create_client(services)
+    body = token_body(client.post(TOKEN_PATH, auth=credentials, content_type=content_type))
+    assert body["scope"].split() == sort_scopes(DEFAULT)
+    scoped = client.post(TOKEN_PATH, query_string={"scope": ROSTER}, auth=credentials, content_type=content_type)
+    assert token_body(scoped)["scope"] == ROSTER
+    wrong = client.post(TOKEN_PATH, auth=(credentials[0], "wrong"), content_type=content_type)
+    assert_oauth_error(wrong, 401, "invalid_client")
+
+
+@pytest.mark.reading("C-03")
+def test_other_requests_without_a_grant_type_are_rejected(client: FlaskClient, services: Services) -> None:
+    credentials = create_client(services)
+    form = {"client_id": credentials[0], "client_secret": credentials[1]}
+    for response in (
+        client.post(TOKEN_PATH),
+        client.post(TOKEN_PATH, data=form),
+        client.post(TOKEN_PATH, headers={"Authorization": "Bearer x"}),
+        client.post(TOKEN_PATH, data={"scope": ROSTER}, auth=credentials),
+        client.post(TOKEN_PATH, data={"grant_type": ""}, auth=credentials),
+    ):
+        assert_oauth_error(response, 400, "invalid_request")
 
 
 def test_credentials_may_be_in_the_form(client: FlaskClient, services: Services) -> None:

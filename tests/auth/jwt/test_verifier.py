@@ -78,6 +78,8 @@ def test_tenant_without_opt_in_denies_demographics(store: Backend) -> None:
         (f"{ROSTER} {DEMOGRAPHICS}", {ROSTER}),
         ([ROSTER, GRADEBOOK], {ROSTER}),
         (ROSTER_CORE, {ROSTER_CORE}),
+        ("roster.readonly roster-demographics.readonly", {ROSTER}),
+        (["roster-core.readonly", "roster.readonly.x"], {ROSTER_CORE}),
         ("openid unknown", set()),
         (DEMOGRAPHICS, set()),
         ("", set()),
