@@ -27,7 +27,8 @@ WHEN = "2026-09-01T10:00:00.000Z"
 SEEDS = 3
 STEPS = 4
 
-EXEMPT = {name: value for name, value in RESULT.items() if name != "score"} | {"scoreStatus": "exempt"}
+WITHOUT_SCORE = {name: value for name, value in RESULT.items() if name != "score"}
+EXEMPT = WITHOUT_SCORE | {"scoreStatus": "exempt"}
 
 
 def all_visible(_: str) -> Where:
@@ -64,21 +65,29 @@ def test_round_trip_keeps_missing_score_and_period(store: Backend, load: Load, t
     )
     put(store, "lineItems", "item-2", ITEM_WITHOUT_DEFAULTS)
     put(store, "results", "result-2", EXEMPT)
+    for status in ("not submitted", "submitted"):
+        put(store, "results", status, WITHOUT_SCORE | {"scoreStatus": status})
     assert "score" not in objects(store, "results")["result-2"]
     assert "gradingPeriod" not in objects(store, "lineItems")["item-2"]
     assert check_round_trip(store, load, tmp_path) == active_bodies(store)
 
 
 @pytest.mark.reading("I-29")
-def test_import_requires_score_unless_exempt(store: Backend, load: Load, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["exempt", "not submitted", "submitted"])
+def test_import_requires_score_unless_the_status_has_none(
+    store: Backend, load: Load, tmp_path: Path, status: str
+) -> None:
     load(store, PackageBuilder())
     bare = {"score": ""}
-    (error,) = rejection_errors(store, tmp_path, delta_package(results=[small_row("results", "result-1", **bare)]))
-    assert (error["code"], error["column"], error["row"]) == ("missing_value", "score", 2)
-    assert error["message"] == "a value is required unless scoreStatus is exempt"
-    load(store, delta_package(results=[small_row("results", "result-1", **bare, scoreStatus="exempt")]))
+    for graded in ("fully graded", "partially graded"):
+        row = small_row("results", "result-1", **bare, scoreStatus=graded)
+        (error,) = rejection_errors(store, tmp_path, delta_package(results=[row]))
+        assert (error["code"], error["column"], error["row"]) == ("missing_value", "score", 2)
+        expected = "a value is required unless scoreStatus is exempt or not submitted or submitted"
+        assert error["message"] == expected
+    load(store, delta_package(results=[small_row("results", "result-1", **bare, scoreStatus=status)]))
     assert "score" not in objects(store, "results")["result-1"]
-    load(store, delta_package(results=[small_row("results", "result-1", scoreStatus="exempt")]))
+    load(store, delta_package(results=[small_row("results", "result-1", scoreStatus=status)]))
     assert objects(store, "results")["result-1"]["score"] == 9.25
 
 
