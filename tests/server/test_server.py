@@ -272,7 +272,6 @@ def test_app_py_serves_the_api_with_environment_settings(tmp_path: Path) -> None
     [
         ("CHALK_HOST", "192.0.2.1", "cannot listen on host 192.0.2.1"),
         ("CHALK_PORT", "high", "port cannot be 'high'"),
-        ("CHALK_PROT", "8080", "did you mean CHALK_PORT?"),
         ("CHALK_STORAGE", "redis://db", "no backend for 'redis'"),
     ],
 )

@@ -95,10 +95,25 @@ def test_unknown_argument_is_an_error_with_a_suggestion() -> None:
     assert "did you mean max_limit?" in message
 
 
-def test_unknown_variable_is_an_error_with_a_suggestion() -> None:
-    message = error_of({}, {"CHALK_STORRAGE": "memory:"})
-    assert "CHALK_STORRAGE" in message
-    assert "did you mean CHALK_STORAGE?" in message
+@pytest.mark.parametrize(
+    ("variable", "closest"),
+    [
+        ("CHALK_STORRAGE", "CHALK_STORAGE"),
+        ("CHALK_PROT", "CHALK_PORT"),
+        ("CHALK_PORTFILE", "CHALK_PORT_FILE"),
+        ("CHALK_CONFIG_", "CHALK_CONFIG"),
+        ("CHALK_", "CHALK_"),
+        ("CHALK_ZZZ", "CHALK_"),
+    ],
+)
+def test_unknown_variable_is_ignored_with_a_warning(
+    variable: str, closest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_settings({}, {variable: "hush", "CHALK_PORT": "9"}) == Settings(port=9)
+    [warning] = caplog.records
+    assert warning.levelname == "WARNING"
+    assert f"{variable} is ignored. The closest setting is {closest}" in warning.getMessage()
+    assert "hush" not in caplog.text
 
 
 def test_unknown_key_of_the_file_is_an_error_with_a_suggestion(toml: Path) -> None:
