@@ -15,6 +15,8 @@ from chalk_flask.audit.access_log import read_entries
 from chalk_flask.permissions.scopes import ALL, ROSTER_CORE
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS, Consumer, create_token
+from tests.support.histories import load
+from tests.support.packages import PackageBuilder
 from tests.support.small_roster import fill
 
 Read = Callable[..., dict[str, Any]]
@@ -79,6 +81,13 @@ def test_rows_are_the_records_of_the_page(path: str, rows: int | None, consumer:
     assert entries()[0]["rows"] == len(response.json["users"])
     if rows is not None:
         assert entries()[0]["rows"] == rows
+
+
+def test_rows_of_the_change_feed_are_its_changes(consumer: Consumer, entries: Entries, tmp_path: Path) -> None:
+    load(consumer.app, PackageBuilder(), tmp_path)
+    consumer.get(f"{CHALK}/changes?since=0&limit=3")
+    consumer.get(f"{CHALK}/changes?since=latest")
+    assert [entry["rows"] for entry in entries()] == [3, 0]
 
 
 def test_route_is_recorded_without_ids(consumer: Consumer, entries: Entries) -> None:

@@ -75,6 +75,12 @@ def test_follower_ends_with_the_same_roster_as_a_full_read(app: Flask, tmp_path:
         assert roster == read_all(consumer)
 
 
+def test_parameter_without_a_value_counts_as_absent(app: Flask) -> None:
+    consumer = Consumer(app)
+    assert read_page(consumer, "since=0&limit=&wait=&include=&began=") == read_page(consumer, "since=0")
+    assert "since must be" in error_message(consumer.get(f"{CHANGES}?since="), 400, "invalid_data", "invalid data")
+
+
 @pytest.mark.on_backend("memory", "sqlite")
 def test_first_load_is_410_for_followers_of_an_empty_tenant(tmp_path: Path, backend: str) -> None:
     app = create_app(storage=url_in(tmp_path / "store", backend))

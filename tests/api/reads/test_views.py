@@ -10,13 +10,14 @@ from flask import Flask
 
 from backends import Backend
 from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ROSTER as ROSTER_SCOPE
 from chalk_flask.tenants.store import TenantStore
 from tests.api.conftest import envelope_name
 from tests.api.reads.conftest import LARGE_COLLECTION, put_users, response_blocks
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS, Consumer, error_message, items
-from tests.support.small_roster import EMPTY, ROSTER, UNKNOWN_PARENTS
+from tests.support.small_roster import EMPTY, ROSTER, UNKNOWN_PARENTS, session
 
 UNKNOWN_OBJECT = ("unknown_object", "unknown object")
 
@@ -49,7 +50,7 @@ def test_lenient_parent_turns_unknown_parents_into_empty_collections(serve: Call
 @pytest.mark.parametrize(
     "path",
     [
-        *("/schools/d-1", "/schools/p-1", "/students/u-4", "/teachers/u-1", "/teachers/u-9", "/terms/m-1"),
+        *("/schools/d-1", "/schools/p-1", "/students/u-4", "/teachers/u-1", "/teachers/u-9", "/terms/g-2"),
         *("/terms/g-1", "/gradingPeriods/t-1", "/users/U-1", "/users/nope", "/demographics/u-3"),
         *("/categories/cat-5", "/lineItems/l-3", "/results/x-4"),
     ],
@@ -93,6 +94,81 @@ def test_default_limit_depends_on_the_root(serve: Callable[..., Flask], root: st
     assert len(items(response)) == (default_limit or 250)
     assert response.headers["X-Total-Count"] == "250"
     assert ("Link" in response.headers) is bool(default_limit)
+
+
+@pytest.mark.reading("N-05")
+@pytest.mark.every_backend
+def test_grading_periods_of_a_school_year_belong_to_terms_by_date(app: Flask) -> None:
+    sessions = [
+        session("y", "schoolYear", "2023-08-01", "2024-07-31"),
+        session("s-1", "semester", "2023-08-01", "2024-01-31", parent="y"),
+        session("s-2", "semester", "2024-01-31", "2024-07-31", parent="y"),
+        session("q-1", "gradingPeriod", "2023-08-01", "2023-10-31", parent="y"),
+        session("q-2", "gradingPeriod", "2023-10-31", "2024-01-31", parent="y"),
+        session("q-3", "gradingPeriod", "2024-01-31", "2024-04-30", parent="y"),
+        session("across", "gradingPeriod", "2023-12-01", "2024-02-28", parent="y"),
+        session("late", "gradingPeriod", "2023-08-01", "2024-02-01", parent="s-1"),
+        session("z", "schoolYear", "2023-08-01", "2024-07-31"),
+        session("other", "gradingPeriod", "2023-08-01", "2023-10-31", parent="z"),
+        session("alone", "term", "2023-08-01", "2024-07-31"),
+        session("without", "gradingPeriod", "2023-08-01", "2023-10-31"),
+    ]
+    with services_of(app).store.write("default") as transaction:
+        transaction.put("academicSessions", map(RESOURCES["academicSessions"].record, sessions))
+    consumer = Consumer(app)
+    assert consumer.ids("/terms/s-1/gradingPeriods") == ["late", "q-1", "q-2"]
+    assert consumer.ids("/terms/s-2/gradingPeriods") == ["q-3"]
+    assert consumer.ids("/terms/alone/gradingPeriods") == []
+
+
+@pytest.mark.reading("A-12")
+def test_session_that_only_hidden_classes_refer_to_is_no_term(served: Flask) -> None:
+    restricted, denied = (
+        Consumer(served, services_of(served).tokens.create("x", [ROSTER_SCOPE], restrictions=restrictions)[0])
+        for restrictions in (
+            AccessRestrictions(orgs=frozenset({"s-1"})),
+            AccessRestrictions(denied=frozenset({"classes"})),
+        )
+    )
+    for consumer in (restricted, denied):
+        assert consumer.get("/terms/m-1").status_code == 200
+        for path in ("/terms/y-1", "/terms/y-1/classes", "/terms/y-1/gradingPeriods"):
+            error_message(consumer.get(path), 404, *UNKNOWN_OBJECT)
+
+
+@pytest.mark.reading("Q-22")
+@pytest.mark.parametrize(
+    ("path", "count"),
+    [
+        (f"{IMS}/users", 100),
+        (f"{IMS}/users?limit=40", 40),
+        (f"{IMS}/users?limit=40&offset=240", 19),
+        (f"{IMS}/users?offset=250", 9),
+        (f"{IMS}/users?offset=259", 0),
+        (f"{IMS}/users?offset=1000", 0),
+        (f"{IMS}/users?filter=role='teacher'", 2),
+        (f"{CHALK}/users", 259),
+        (f"{CHALK}/users?offset=200", 59),
+        (f"{CHALK}/users?limit=7&fields=sourcedId", 7),
+        (f"{IMS}/schools/s-2/teachers", 1),
+    ],
+)
+def test_x_count_is_the_number_of_records_in_the_response(serve: Callable[..., Flask], path: str, count: int) -> None:
+    app = serve()
+    put_users(services_of(app).store, 250)
+    response = Consumer(app).get(path)
+    assert len(items(response)) == int(response.headers["X-Count"]) == count
+
+
+@pytest.mark.reading("Q-22")
+def test_x_counts_of_all_pages_add_up_to_the_total(serve: Callable[..., Flask]) -> None:
+    app = serve()
+    put_users(services_of(app).store, 250)
+    consumer, received, total = Consumer(app), 0, 1
+    while received < total:
+        response = consumer.get(f"/users?limit=60&offset={received}")
+        received, total = received + int(response.headers["X-Count"]), int(response.headers["X-Total-Count"])
+    assert received == total == 259
 
 
 @pytest.mark.reading("N-05")

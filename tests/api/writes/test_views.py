@@ -69,6 +69,17 @@ def test_put_creates_or_replaces_and_delete_deletes(tool: Tool, root: str, path:
     assert tool.send(root + path_with_id, PAYLOADS[path]).status_code == 201
 
 
+@pytest.mark.reading("N-07")
+@pytest.mark.parametrize("root", ROOTS)
+def test_lineitems_alias_writes_line_items(tool: Tool, root: str) -> None:
+    created = tool.send(f"{root}/lineitems/i-1", PAYLOADS["/lineItems"])
+    assert created.status_code == 201
+    assert created.headers["Location"] == f"http://localhost{root.removesuffix('/sis')}/lineItems/i-1"
+    assert tool.send(f"{root}/lineitems", PAYLOADS["/lineItems"]).status_code == 201
+    assert tool.get(f"{root}/lineItems/i-1").json == created.json
+    assert tool.delete(f"{root}/lineitems/i-1").status_code == 204
+
+
 @pytest.mark.reading("W-02")
 @pytest.mark.parametrize("path", PAYLOADS)
 def test_put_without_an_id_gets_a_new_id(tool: Tool, path: str) -> None:

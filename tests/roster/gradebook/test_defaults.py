@@ -58,6 +58,25 @@ def session(key: str, kind: str, start: str, end: str, parent: str) -> dict[str,
     }
 
 
+@pytest.mark.every_backend
+@pytest.mark.reading("W-07")
+@pytest.mark.parametrize(("due", "period"), [("2026-10-01", "q-1"), ("2026-12-01", "q-2"), ("2027-02-01", None)])
+def test_default_grading_period_of_a_semester_may_hang_below_the_year(
+    store: Backend, load: Load, due: str, period: str | None
+) -> None:
+    package = PackageBuilder()
+    package.rows["academicSessions"] += [
+        session("semester-1", "semester", "2026-08-17", "2027-01-15", "year-1"),
+        session("q-1", "gradingPeriod", "2026-08-17", "2026-11-01", "year-1"),
+        session("q-2", "gradingPeriod", "2026-11-01", "2027-01-15", "year-1"),
+        session("q-3", "gradingPeriod", "2027-01-15", "2027-06-12", "year-1"),
+    ]
+    package.set("classes", "class-1", termSourcedIds="semester-1")
+    load(store, package)
+    put(store, "lineItems", "i", {**ITEM_WITHOUT_DEFAULTS, "dueDate": due})
+    assert get(store, "lineItems", "i").get("gradingPeriod", {}).get("sourcedId") == period
+
+
 @pytest.mark.reading("W-07")
 @pytest.mark.parametrize(
     ("due", "period"),
