@@ -2,6 +2,8 @@
 
 filter = clause [ SP ("AND" / "OR") SP clause ]
 clause = field predicate "'" value "'"
+
+Double quotes around a value are accepted too (docs/conformance, Q-07).
 """
 
 from __future__ import annotations
@@ -26,9 +28,14 @@ MAX_VALUES = 100
 
 _CLAUSE = re.compile(r"([A-Za-z][\w:-]*(?:\.[\w:-]+)*)\s*(!=|>=|<=|=|>|<|~)\s*")
 _LOGICAL_OPERATOR = re.compile(r" (AND|OR) (?=\S)")
-# Text that can only be a further clause, even if the word before it is not AND or OR.
-_NEXT_CLAUSE = re.compile(rf"\s+(?:and|or)\s+{_CLAUSE.pattern}|[^\w']*(?:\w+[^\w']+)?{_CLAUSE.pattern}'", re.IGNORECASE)
-_BARE_VALUE = re.compile(r"[^\s']+")
+# Text that can only be a further clause after a value in these quotes, even if the word before it is not AND or OR.
+_NEXT_CLAUSE = {
+    quote: re.compile(
+        rf"\s+(?:and|or)\s+{_CLAUSE.pattern}|[^\w{quote}]*(?:\w+[^\w{quote}]+)?{_CLAUSE.pattern}{quote}", re.IGNORECASE
+    )
+    for quote in ("'", '"')
+}
+_BARE_VALUE = re.compile(r"[^\s'\"]+")
 
 
 class FilterError(Exception):
@@ -99,27 +106,29 @@ def _parse_clause(text: str) -> tuple[Clause, str]:
     head = _CLAUSE.match(text)
     if not head:
         raise FilterError(f"{printable(text)} is not a filter: write field='value', with = != < <= > >= or ~")
+    quote = text[head.end() : head.end() + 1]
     value, end = (
-        _parse_quoted_value(text, head.end() + 1)
-        if text.startswith("'", head.end())
+        _parse_quoted_value(text, head.end() + 1, quote)
+        if quote in _NEXT_CLAUSE
         else _parse_bare_value(text, head.end())
     )
     return Clause(head[1], cast(Predicate, head[2]), value), text[end:]
 
 
-def _parse_quoted_value(text: str, start: int) -> tuple[str, int]:
-    """Return the quoted value that starts at `start`, and the position after its closing quote."""
+def _parse_quoted_value(text: str, start: int, quote: str) -> tuple[str, int]:
+    """Return the value in these quotes that starts at `start`, and the position after its closing quote."""
     value: list[str] = []
     position = start
-    while (quote := text.find("'", position)) >= 0:
-        value.append(text[position:quote])
-        position = quote + 1
-        if text.startswith("'", position):
+    while (end := text.find(quote, position)) >= 0:
+        value.append(text[position:end])
+        position = end + 1
+        if text.startswith(quote, position):
             position += 1
-        elif position == len(text) or _NEXT_CLAUSE.match(text, position):
+        elif position == len(text) or _NEXT_CLAUSE[quote].match(text, position):
             return "".join(value), position
-        value.append("'")
-    raise FilterError(f"the value {printable(text[start:])} does not end with a single quote")
+        value.append(quote)
+    kind = "single" if quote == "'" else "double"
+    raise FilterError(f"the value {printable(text[start:])} does not end with a {kind} quote")
 
 
 def _parse_bare_value(text: str, start: int) -> tuple[str, int]:
@@ -165,6 +174,7 @@ def _negate(where: Where) -> Where:
 def _compare(path: FilterPath, operator: Operator, value: str) -> Where:
     if path.multi_valued:
         return _compare_list(path, operator, value)
+    value = _restore_plus(path, operator, value)
     if operator == "~":
         return Compare(path.text or path.field, "~", _fold_value(path, value))
     try:
@@ -190,6 +200,18 @@ def _compare_list(path: FilterPath, operator: Operator, value: str) -> Where:
 
 def _fold_value(path: FilterPath, value: str) -> str:
     return value if path.value_type == "exact" else fold(value)
+
+
+def _restore_plus(path: FilterPath, operator: Operator, value: str) -> str:
+    """Return the value with the plus that a client did not encode, so that it arrived as a blank.
+
+    No blank can occur in an e-mail address, or at the start of a telephone number (docs/conformance, Q-21).
+    """
+    if path.value_type == "email":
+        return value.replace(" ", "+")
+    if path.value_type == "phone" and operator != "~" and value.startswith(" "):
+        return "+" + value[1:]
+    return value
 
 
 def _compare_text(path: FilterPath, operator: Operator, value: str) -> Where:
@@ -234,6 +256,8 @@ def _compare_boolean(path: FilterPath, operator: Operator, value: str) -> Where:
 _COMPARE_BY_TYPE: dict[ValueType, Callable[[FilterPath, Operator, str], Where]] = {
     "text": _compare_text,
     "exact": _compare_text,
+    "email": _compare_text,
+    "phone": _compare_text,
     "date": _compare_date,
     "datetime": _compare_date_time,
     "number": _compare_number,

@@ -145,7 +145,7 @@ class ResourceType:
     def missing_required(self, data: Mapping[str, JSON]) -> str:
         """Return the JSON name of a missing field that is required by other values; an empty text if there is none."""
         for name, field in self.fields.items():
-            if field.optional_if and name not in data and data.get(field.optional_if[0]) != field.optional_if[1]:
+            if field.optional_if and name not in data and data.get(field.optional_if[0]) not in field.optional_if[1]:
                 return name
         return ""
 

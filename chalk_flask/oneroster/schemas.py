@@ -25,9 +25,11 @@ from chalk_flask.oneroster.fields.scalars import (
     DateField,
     DateOrDateTimeField,
     DateTimeField,
+    EmailField,
     EnumField,
     GuidField,
     NumberField,
+    PhoneField,
     TextField,
     YearField,
 )
@@ -117,9 +119,9 @@ class UserSchema(Base):
     family_name = TextField(required=True, repeats=True)
     middle_name = TextField(repeats=True)
     identifier = TextField(indexed=True)
-    email = TextField(indexed=True)
-    sms = TextField()
-    phone = TextField()
+    email = EmailField(indexed=True)
+    sms = PhoneField()
+    phone = PhoneField()
     agents = RefListField("users", "user", always_present=True)
     grades = TextListField(always_present=True, expected=vocabularies.GRADES)
 
@@ -207,7 +209,7 @@ class ResultSchema(Base):
     line_item = RefField("lineItems", "lineItem", required=True)
     student = RefField("users", "user", required=True)
     score_status = EnumField(vocabularies.SCORE_STATUS, required=True)
-    score = NumberField(optional_if=("scoreStatus", "exempt"))
+    score = NumberField(optional_if=("scoreStatus", vocabularies.STATUS_WITHOUT_SCORE))
     score_date = DateField(required=True)
     comment = TextField()
 

@@ -17,7 +17,11 @@ ROLES = ("administrator", "aide", "guardian", "parent", "proctor", "relative", "
 ENROLLMENT_ROLES = ("administrator", "proctor", "student", "teacher")
 GENDERS = ("male", "female")
 IMPORTANCE = ("primary", "secondary")
-SCORE_STATUS = ("exempt", "fully graded", "not submitted", "partially graded", "submitted")
+GRADED = "fully graded"
+NOT_SUBMITTED = "not submitted"
+SCORE_STATUS = ("exempt", GRADED, NOT_SUBMITTED, "partially graded", "submitted")
+STATUS_WITHOUT_SCORE = ("exempt", NOT_SUBMITTED, "submitted")
+"""Score statuses of results that need no score (docs/conformance, I-29 and W-06)."""
 TRUTH = ("true", "false")
 
 # CEDS codes. Local codes are stored, with a warning (docs/conformance, V-02).

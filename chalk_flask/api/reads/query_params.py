@@ -32,6 +32,8 @@ MAX_QUOTED_CHARACTERS = 200
 """Maximum number of characters of an unknown name that a warning quotes."""
 
 _DIGITS = re.compile(r"[0-9]{1,18}")
+_DIRECTIONS = ("", "asc", "acs", "desc")
+"""Values of `orderBy`. A published OpenAPI file of OneRoster spells asc as acs (docs/conformance, Q-16)."""
 _FIELDS_THAT_SELECT_DELETED = frozenset({"status", "dateLastModified"})
 
 
@@ -78,8 +80,8 @@ def _parse(route: ReadRoute, root: ApiRoot, query: bytes, max_limit: int, policy
     if not route.is_collection:
         fields, warnings = _parse_fields(params.get("fields"), resource_type)
         return QueryParams(_parse_filter("", resource_type, policy), fields=fields, warnings=warnings)
-    limit = _parse_limit(params.get("limit"), root, max_limit)
-    offset = _parse_whole_number("offset", params.get("offset", "0"))
+    limit = _parse_limit(params.get("limit", ""), root, max_limit)
+    offset = _parse_whole_number("offset", params.get("offset") or "0")
     where = _parse_filter(params.get("filter", ""), resource_type, policy)
     order, sort_warnings = _parse_order(params.get("sort", ""), params.get("orderBy", ""), resource_type, policy)
     fields, field_warnings = _parse_fields(params.get("fields"), resource_type)
@@ -100,8 +102,8 @@ def _unique(pairs: list[tuple[str, str]], names: tuple[str, ...]) -> Mapping[str
     return params
 
 
-def _parse_limit(text: str | None, root: ApiRoot, max_limit: int) -> int | None:
-    if text is None:
+def _parse_limit(text: str, root: ApiRoot, max_limit: int) -> int | None:
+    if not text:
         return min(root.default_limit, max_limit or root.default_limit) or None
     limit = _parse_whole_number("limit", text)
     if limit == 0:
@@ -146,7 +148,7 @@ def _parse_filter_text(text: str) -> filters.Filter | None:
 def _parse_order(
     name: str, direction: str, resource_type: ResourceType, policy: AccessPolicy
 ) -> tuple[tuple[OrderBy, ...], tuple[ParameterWarning, ...]]:
-    if direction.lower() not in ("", "asc", "desc"):
+    if direction.lower() not in _DIRECTIONS:
         raise ApiError(400, f"orderBy must be asc or desc, not {printable(direction)}.")
     descending, name = direction.lower() == "desc", name.strip()
     if not name:

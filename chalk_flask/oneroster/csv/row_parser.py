@@ -285,8 +285,8 @@ class RowParser:
     def _conditional_problems(self, row: list[str]) -> Iterator[CellProblem]:
         cells = {column.name: row[self._index[column.header]] for column in self.resource_type.columns}
         if name := self.resource_type.missing_required({name: cell for name, cell in cells.items() if cell}):
-            other_name, value = cast(tuple[str, str], self.resource_type.fields[name].optional_if)
-            message = f"a value is required unless {other_name} is {value}"
+            other_name, values = cast(tuple[str, tuple[str, ...]], self.resource_type.fields[name].optional_if)
+            message = f"a value is required unless {other_name} is {' or '.join(values)}"
             yield CellProblem("missing_value", message, "Fill the cell.", name, "")
 
     def _cell_problems(self, name: str, cell: str) -> Iterator[CellProblem]:

@@ -30,7 +30,7 @@ __all__ = [
 JSON: TypeAlias = Any
 """JSON value as a Python object."""
 
-ValueType: TypeAlias = Literal["text", "exact", "date", "datetime", "number", "boolean", "year"]
+ValueType: TypeAlias = Literal["text", "exact", "email", "phone", "date", "datetime", "number", "boolean", "year"]
 
 FastParser: TypeAlias = Callable[[str], tuple[JSON, tuple[Value, ...]]]
 """Function from a CSV cell to the value for the JSON encoder (None: an empty list) and its comparison keys."""
@@ -61,7 +61,7 @@ class OneRosterField(fields.Field[JSON]):
 
     `column` is the CSV header (None: not in CSV). With `required_in_csv` every CSV row must have a value. With
     `always_present` an empty list is sent. `fallback` names the field whose value replaces a missing one. `optional_if`
-    is another field and its value: the field can be missing only if the other one has that value.
+    is another field and its values: the field can be missing only if the other one has one of them.
     """
 
     repeats = False
@@ -78,7 +78,7 @@ class OneRosterField(fields.Field[JSON]):
         required: bool = False,
         data_key: str | None = None,
         repeats: bool = False,
-        optional_if: tuple[str, str] | None = None,
+        optional_if: tuple[str, tuple[str, ...]] | None = None,
     ) -> None:
         super().__init__(required=required, data_key=data_key)
         self.column = column

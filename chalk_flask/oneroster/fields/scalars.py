@@ -19,12 +19,14 @@ __all__ = [
     "DateField",
     "DateOrDateTimeField",
     "DateTimeField",
+    "EmailField",
     "EnumField",
     "FastParser",
     "FilterPath",
     "GuidField",
     "NumberField",
     "OneRosterField",
+    "PhoneField",
     "TextField",
     "YearField",
     "fold",
@@ -45,6 +47,20 @@ class TextField(OneRosterField):
         if self.repeats:
             return super().fast_parser()
         return lambda cell: (cell, (cell.casefold(),))
+
+
+class EmailField(TextField):
+    """E-mail address. A blank in a filter means the plus that the client did not encode."""
+
+    def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
+        return (FilterPath(name, name, "email"),)
+
+
+class PhoneField(TextField):
+    """Telephone number. A blank at its start in a filter means the plus that the client did not encode."""
+
+    def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
+        return (FilterPath(name, name, "phone"),)
 
 
 class GuidField(OneRosterField):

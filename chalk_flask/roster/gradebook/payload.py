@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.resource_type import ResourceType
-from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.oneroster.vocabularies import ACTIVE, GRADED, NOT_SUBMITTED, SCORE_STATUS
 
 __all__ = ["InvalidPayloadError", "Payload", "parse_payload"]
 
@@ -38,13 +38,28 @@ def parse_payload(resource_type: ResourceType, key: str, payload: Mapping[str, J
         for name, value in payload.items()
         if name in resource_type.fields and name != "dateLastModified" and value not in (None, "", [])
     }
+    if resource_type.name == "results":
+        members = _with_score_status(members)
     data = _load(resource_type, {"status": ACTIVE, **members, "sourcedId": key})
-    if missing := resource_type.missing_required(data):  # a result needs a score unless the student is exempt (W-06)
+    if missing := resource_type.missing_required(data):  # a result without a score (W-06)
         raise InvalidPayloadError(f"{missing} is required")
     low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
     if "resultValueMin" in data and low > high:
         raise InvalidPayloadError(f"resultValueMin: {low} is greater than resultValueMax {high}")
     return data
+
+
+def _with_score_status(members: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return the members of a result with its score status, which one LMS sends as `status` (interpretation W-06).
+
+    The default is `fully graded` with a score, and `not submitted` without.
+    """
+    result = dict(members)
+    if result.get("status") in SCORE_STATUS:
+        result.setdefault("scoreStatus", result["status"])
+        del result["status"]
+    result.setdefault("scoreStatus", GRADED if "score" in result else NOT_SUBMITTED)
+    return result
 
 
 def _without_role_token(name: str, resource_type: ResourceType, value: JSON) -> JSON:
