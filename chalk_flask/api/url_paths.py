@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from flask import Flask
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, Map
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["configure_url_map", "quote_path", "url_rule"]
+__all__ = ["any_case_rule", "configure_url_map", "quote_path", "url_rule"]
 
 # A noncharacter, which no id contains. It replaces an encoded slash between the WSGI environment and the converter.
 _SLASH_MARK = "\uffff"
@@ -25,6 +26,14 @@ class _IdConverter(BaseConverter):
 
     def to_python(self, value: str) -> str:
         return value.replace(_SLASH_MARK, "/")
+
+
+class _AnyCaseConverter(BaseConverter):
+    """URL converter for a word in any letter case: `<any_case("token"):segment>`."""
+
+    def __init__(self, url_map: Map, word: str) -> None:
+        super().__init__(url_map)
+        self.regex = f"(?i:{re.escape(word)})"
 
 
 class _EncodedSlashMiddleware:
@@ -65,11 +74,18 @@ def url_rule(path: str) -> str:
     return path.replace("{", "<id:").replace("}", ">")
 
 
+def any_case_rule(path: str) -> str:
+    """Return the Flask rule of a path whose last segment may have any letter case."""
+    parent, _, segment = path.rpartition("/")
+    return f'{parent}/<any_case("{segment}"):segment>'
+
+
 def configure_url_map(app: Flask) -> None:
     """Turn off redirects, ignore one trailing slash, and let ids contain encoded slashes."""
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.url_map.converters["id"] = _IdConverter
+    app.url_map.converters["any_case"] = _AnyCaseConverter
     # Flask's documentation adds middleware by this assignment.
     app.wsgi_app = _EncodedSlashMiddleware(app.wsgi_app)  # type: ignore[method-assign]  # see above

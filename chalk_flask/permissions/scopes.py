@@ -18,6 +18,7 @@ __all__ = [
     "SATISFIED_BY",
     "UnknownScopeError",
     "includes_scope",
+    "known_scopes",
     "parse_scopes",
     "sort_scopes",
 ]
@@ -63,6 +64,11 @@ def parse_scopes(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(scope for text in texts for scope in _parse(text.strip())) or DEFAULT
 
 
+def known_scopes(names: Iterable[str]) -> frozenset[str]:
+    """Return the scopes with these names, URIs or their last parts (`roster.readonly`). Ignores other names."""
+    return frozenset(scope for name in names if (scope := _uri(name)) in SATISFIED_BY)
+
+
 def sort_scopes(granted: Iterable[str]) -> list[str]:
     """Return the granted scopes in the order of ALL."""
     scopes = frozenset(granted)
@@ -72,10 +78,14 @@ def sort_scopes(granted: Iterable[str]) -> list[str]:
 def _parse(text: str) -> tuple[str, ...]:
     if text == "all":
         return ALL
-    scope = text if text.startswith(PREFIX) else PREFIX + text
+    scope = _uri(text)
     if scope not in SATISFIED_BY:
         names = ", ".join(scope.removeprefix(PREFIX) for scope in ALL)
         raise UnknownScopeError(
             f"unknown scope {text!r}; the scopes are {names} (each also with the prefix {PREFIX}), or all"
         )
     return (scope,)
+
+
+def _uri(name: str) -> str:
+    return name if name.startswith(PREFIX) else PREFIX + name

@@ -18,6 +18,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from chalk_flask.api.oauth2.token_request import (
+    CLIENT_CREDENTIALS,
     ClientCredentials,
     SecretCredentials,
     parse_credentials,
@@ -25,10 +26,11 @@ from chalk_flask.api.oauth2.token_request import (
 )
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.routes import ROOTS
+from chalk_flask.api.url_paths import any_case_rule
 from chalk_flask.auth.clients.assertions import ClientAssertionVerifier
 from chalk_flask.auth.clients.record import OAuthClient
 from chalk_flask.auth.secrets.key_file import KeyFileError
-from chalk_flask.permissions.scopes import ALL, includes_scope, sort_scopes
+from chalk_flask.permissions.scopes import includes_scope, known_scopes, sort_scopes
 from chalk_flask.services import Services
 
 __all__ = ["TokenEndpoint"]
@@ -37,9 +39,13 @@ log = logging.getLogger(__name__)
 
 PATHS = (
     "/oauth/token",
+    "/token",
     *(parent + "/token" for root in ROOTS for parent in (root.path, root.path.rpartition("/")[0])),
 )
-"""Paths of the endpoint: a fixed one, and two beside every API root, where clients expect it (C-01)."""
+"""Paths of the endpoint: two fixed ones, and two beside every API root, where clients expect it.
+
+The last segment may have any letter case (docs/conformance, C-01).
+"""
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REALM = "chalk-flask"
@@ -66,12 +72,16 @@ class TokenEndpoint:
         """Return a blueprint with the endpoint at all of its paths."""
         blueprint = Blueprint("oauth", __name__)
         for path in PATHS:
-            blueprint.add_url_rule(path, "token", self.respond, methods=METHODS, provide_automatic_options=False)
+            rule = any_case_rule(path)
+            blueprint.add_url_rule(rule, "token", self.respond, methods=METHODS, provide_automatic_options=False)
         blueprint.register_error_handler(HTTPException, self._on_http_error)
         return blueprint
 
-    def respond(self) -> Response:
-        """Return the response to the current request: a token, or an error (RFC 6749, section 5.2)."""
+    def respond(self, segment: str) -> Response:
+        """Return the response to the current request: a token, or an error (RFC 6749, section 5.2).
+
+        `segment` is the last segment of the path.
+        """
         try:
             if request.method != "POST":
                 raise _MethodError("The token endpoint requires POST.")
@@ -116,9 +126,9 @@ class TokenEndpoint:
 
         Raises InvalidScopeError if no scope remains.
         """
-        record, requested = client.record, frozenset((scope or "").split())
+        record, requested = client.record, (scope or "").split()
         # A client with the whole roster may request the core scope alone, which the wider scope includes (C-02).
-        granted = frozenset(name for name in requested.intersection(ALL) if includes_scope(record.scopes, name))
+        granted = frozenset(name for name in known_scopes(requested) if includes_scope(record.scopes, name))
         if requested and not granted:
             raise InvalidScopeError("The client is not allowed any of the requested scopes.")
         granted = granted or record.scopes
@@ -135,9 +145,9 @@ class TokenEndpoint:
         return self._assertions.authenticate(credentials.assertion, self._audiences())
 
     def _audiences(self) -> list[str]:
-        """Return the accepted audiences of an assertion: every URL of the endpoint."""
+        """Return the accepted audiences of an assertion: every URL of the endpoint, and the one of this request."""
         base_url = request_base_url(request, self._services.settings.public_url)
-        return [base_url + path for path in PATHS]
+        return [base_url + path for path in (*PATHS, request.path)]
 
 
 class _AuthlibClient(ClientMixin):  # type: ignore[misc]  # the library ships no types
@@ -147,7 +157,7 @@ class _AuthlibClient(ClientMixin):  # type: ignore[misc]  # the library ships no
         self.record = record
 
     def check_grant_type(self, grant_type: str) -> bool:
-        return grant_type == "client_credentials"
+        return grant_type == CLIENT_CREDENTIALS
 
 
 class _ClientError(InvalidClientError):  # type: ignore[misc]  # the library ships no types

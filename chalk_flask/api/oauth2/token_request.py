@@ -15,10 +15,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from chalk_flask.auth.clients.assertions import JWT_BEARER, unverified_client_id
 
-__all__ = ["ClientCredentials", "SecretCredentials", "parse_credentials", "parse_parameters"]
+__all__ = ["CLIENT_CREDENTIALS", "ClientCredentials", "SecretCredentials", "parse_credentials", "parse_parameters"]
 
 FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 MAX_BODY_BYTES = 64 * 1024
+CLIENT_CREDENTIALS = "client_credentials"
 
 _GRANT_PARAMETERS = ("grant_type", "scope")
 _CREDENTIAL_PARAMETERS = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
@@ -46,7 +47,8 @@ ClientCredentials: TypeAlias = SecretCredentials | AssertionCredentials
 def parse_parameters(request: Request) -> Mapping[str, str]:
     """Return the parameters of the form, and grant_type and scope also if they are in the URL.
 
-    Parameters without a value are omitted. Raises InvalidRequestError for a body that is not a form or too large, for a
+    Parameters without a value are omitted. Basic credentials with an empty body count as a request with the grant type
+    client_credentials. Raises InvalidRequestError for a body that is not a form or too large, for a
     repeated parameter, and for credentials in the URL, as they would be written to logs. It is also raised if URL and
     form have different values of a parameter.
     """
@@ -59,9 +61,12 @@ def parse_parameters(request: Request) -> Mapping[str, str]:
             raise InvalidRequestError(
                 f"The URL and the body have different values of {name}. Send it in the body only."
             )
-    if "grant_type" not in form | query:
-        raise InvalidRequestError("The parameter grant_type is required. It must be client_credentials.")
-    return query | form
+    params = query | form
+    if "grant_type" not in params and not request.content_length and _has_basic(request):
+        params["grant_type"] = CLIENT_CREDENTIALS
+    if "grant_type" not in params:
+        raise InvalidRequestError(f"The parameter grant_type is required. It must be {CLIENT_CREDENTIALS}.")
+    return params
 
 
 def parse_credentials(authorization: str, params: Mapping[str, str]) -> ClientCredentials | None:
@@ -109,6 +114,10 @@ def _unique(params: MultiDict[str, str], names: tuple[str, ...]) -> dict[str, st
         if len(params.getlist(name)) > 1:
             raise InvalidRequestError(f"The parameter {name} is repeated. Send it once.")
     return {name: params[name] for name in names if params.get(name)}
+
+
+def _has_basic(request: Request) -> bool:
+    return _parse_basic(request.headers.get("Authorization", "")) is not None
 
 
 def _parse_basic(authorization: str) -> SecretCredentials | None:

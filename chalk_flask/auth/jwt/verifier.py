@@ -30,7 +30,7 @@ from chalk_flask.auth.jwt.jwks import ES256, RS256, JwkSet, PublicKey, parse_jwk
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
 from chalk_flask.caching import LRUCache
 from chalk_flask.permissions.principal import Principal
-from chalk_flask.permissions.scopes import SATISFIED_BY, includes_scope
+from chalk_flask.permissions.scopes import includes_scope, known_scopes
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules
 from chalk_flask.times import utc_now
 
@@ -209,7 +209,7 @@ def _requested_scopes(claims: Mapping[str, Any], issuer: TrustedIssuer) -> froze
     names = scope.split() if isinstance(scope, str) else scope
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _RejectedTokenError("its scope is neither text nor a list of texts")
-    return frozenset(name for name in names if name in SATISFIED_BY and includes_scope(issuer.scopes, name))
+    return frozenset(scope for scope in known_scopes(names) if includes_scope(issuer.scopes, scope))
 
 
 def _is_signed_by_any(signature: CompactSignature, keys: JwkSet) -> bool:
