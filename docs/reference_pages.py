@@ -37,7 +37,8 @@ _SETTINGS_HEAD = """\
 
 An option (`--port`) overrides an environment variable (`CHALK_PORT`), which overrides a key of the settings file
 (`port`), which overrides the default. The variable is `CHALK_` and the name of the setting in capitals.
-`CHALK_PORT_FILE` names a file that contains the value of `CHALK_PORT`. `--config` or `CHALK_CONFIG` names the settings
+`CHALK_PORT_FILE` names a file that contains the value of `CHALK_PORT`. An unknown variable that starts with `CHALK_` is
+ignored with a warning, and an unknown key of the settings file is an error. `--config` or `CHALK_CONFIG` names the settings
 file, in TOML. `chalk-flask config show` prints the settings in force and their sources.
 
 `config/chalk.example.toml` in the repository lists all settings with their defaults.
@@ -63,9 +64,9 @@ Send an API token or an access token as `Authorization: Bearer TOKEN`. Scopes st
 | `filter` | `filter=role='teacher' AND status='active'` | one or two conditions; `=`, `!=`, `<`, `<=`, `>`, `>=`, `~` |
 | `fields` | `fields=sourcedId,email` | only these fields |
 
-`X-Total-Count` is the number of matching records, on any page. `Link` has the URLs of the first, previous, next
-and last page. Responses have an `ETag`; `If-None-Match` gets 304 if nothing has changed. gzip is used if the client
-accepts it.
+`X-Count` is the number of records in the response, `X-Total-Count` that of all matching records. `Link` has the URLs
+of the first, previous, next and last page. Responses have an `ETag`; `If-None-Match` gets 304 if nothing has changed.
+gzip is used if the client accepts it.
 
 ## Errors
 

@@ -8,6 +8,7 @@ and the file over the defaults.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import textwrap
@@ -38,6 +39,8 @@ __all__ = [
     "example_toml",
     "load_settings",
 ]
+
+log = logging.getLogger(__name__)
 
 Source: TypeAlias = Literal["argument", "environment", "file", "default"]
 
@@ -163,7 +166,8 @@ def load_settings(arguments: Mapping[str, object] | None = None, environ: Mappin
     """Return the settings from arguments, `CHALK_*` variables, the TOML file and the defaults, in this precedence.
 
     Arguments that are None are ignored; texts are parsed. The argument `config` or CHALK_CONFIG names the file; without
-    them no file is read. `environ` is `os.environ` by default. Raises SettingsError.
+    them no file is read. `environ` is `os.environ` by default. Unknown variables with the prefix `CHALK_` are logged.
+    Raises SettingsError.
     """
     environ = os.environ if environ is None else environ
     present = {name: value for name, value in (arguments or {}).items() if value is not None}
@@ -222,7 +226,9 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[_RawValue]:
         elif name in in_files:
             yield _RawValue(in_files[name], _read_value_file(name, text, environ), f"the file in {name}")
         elif name.startswith(_VARIABLE_PREFIX) and name not in names:
-            raise SettingsError(f"unknown environment variable {name}{_suggest(name, names)}")
+            # Deployments set variables of their own with this prefix, so an unknown one must not stop a command.
+            [closest] = difflib.get_close_matches(name, names, 1, cutoff=0)
+            log.warning("The unknown environment variable %s is ignored. The closest setting is %s.", name, closest)
 
 
 def _from_file(path: Path) -> Iterator[_RawValue]:
