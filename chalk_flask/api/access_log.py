@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 import orjson
 from flask import Flask, Request, Response, g, request
 
-from chalk_flask.api.routes import ROOTS
 from chalk_flask.audit.access_log import AccessLog
 from chalk_flask.permissions.principal import Principal
 
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 START_TIME_KEY = "chalk_flask.started"
-
-_DEFAULT_LIMITS = {root.path: root.default_limit for root in ROOTS}
 
 
 def register(app: Flask, access_log: AccessLog) -> None:
@@ -54,7 +50,7 @@ def _record(access_log: AccessLog, response: Response) -> Response:
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
     environ, rule = current.environ, current.url_rule
     started = environ[START_TIME_KEY]
-    common = (principal, environ["REQUEST_METHOD"], rule.rule if rule else "", environ["QUERY_STRING"], response)
+    common = (principal, environ["REQUEST_METHOD"], rule.rule if rule else "", response)
     if response.is_streamed:
         stream = _CountingIterator(response.iter_encoded())
         response.response = stream
@@ -86,7 +82,7 @@ class _CountingIterator:
 
 
 def _members(
-    principal: Principal, method: str, rule: str, query: str, response: Response, seconds: float, streamed: int | None
+    principal: Principal, method: str, rule: str, response: Response, seconds: float, streamed: int | None
 ) -> str:
     """Return the JSON members of an entry, without its time. `streamed` is the byte count of a stream."""
     status = response.status_code
@@ -95,7 +91,7 @@ def _members(
         byte_count = 0 if method == "HEAD" else int(headers.get("Content-Length") or 0)
     else:
         byte_count = 0 if method == "HEAD" else streamed
-    rows = _row_count(rule, query, headers) if status == 200 and method != "HEAD" else 0
+    rows = headers.get("X-Count", "0") if status == 200 and method != "HEAD" else "0"
     shared = _shared_members(principal.tenant, principal.credential_type, principal.credential_id, method, rule, status)
     return f'{shared},"rows":{rows},"bytes":{byte_count},"ms":{seconds * 1000:.3f}'
 
@@ -118,22 +114,3 @@ def _shared_members(tenant: str, credential_type: str, credential_id: str, metho
 def _route_template(rule: str) -> str:
     """Return a URL rule in the form of the route table: `{id}` instead of `<id:id>`."""
     return re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule)
-
-
-def _row_count(rule: str, query: str, headers: Mapping[str, str]) -> int:
-    """Return the number of records in a response, computed from its headers and the query string."""
-    total = int(headers.get("X-Total-Count", 0))
-    if "X-Count" not in headers:
-        return total  # a single object
-    limit, offset = _page_bounds(rule, query)
-    remaining = max(total - offset, 0)
-    return min(limit, remaining) if limit else remaining
-
-
-@lru_cache(maxsize=1024)
-def _page_bounds(rule: str, query: str) -> tuple[int, int]:
-    """Return limit (0: no limit) and offset of a query string that was accepted."""
-    params = parse_qs(query)
-    default = next((limit for path, limit in _DEFAULT_LIMITS.items() if rule.startswith(path)), 0)
-    limit = int(params["limit"][0]) if "limit" in params else default
-    return limit, int(params["offset"][0]) if "offset" in params else 0

@@ -11,6 +11,7 @@ from typing import Literal
 
 from backends import KEY, MATCH_ALL, Compare, Snapshot, Where, and_
 from chalk_flask.oneroster.relations import (
+    IS_TERM,
     Condition,
     Ids,
     PathParent,
@@ -23,6 +24,7 @@ from chalk_flask.oneroster.relations import (
     references,
     results_of_class,
     results_of_student,
+    term_or_session_of_classes,
     terms_of_school,
     users_enrolled_in_class,
     users_of_school,
@@ -60,6 +62,11 @@ class ApiRoot:
 ROOTS = (ApiRoot("chalk", "/api/oneroster/v1p1", 0, read_only=True), ApiRoot("ims", "/ims/oneroster/v1p1", 100))
 
 
+def _with_alias(path: str) -> tuple[str, ...]:
+    alias = path.replace("/lineItems", "/lineitems")
+    return (path,) if alias == path else (path, alias)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadRoute:
     """Read operation.
@@ -87,18 +94,14 @@ class ReadRoute:
     @property
     def paths(self) -> tuple[str, ...]:
         """Path and its alias with `lineitems` (docs/conformance, N-07)."""
-        alias = self.path.replace("/lineItems", "/lineitems") if self.parents else self.path
-        return (self.path,) if alias == self.path else (self.path, alias)
+        return _with_alias(self.path)
 
     def parents_exist(self, snapshot: Snapshot, ids: Ids, visible_rows: Callable[[str], Where]) -> bool:
         """Return True if every parent is visible, is of its type and belongs to the parent before it.
 
         `visible_rows` returns the row condition of a collection.
         """
-        return all(
-            parent.exists(snapshot, ids, position, visible_rows(parent.collection))
-            for position, parent in enumerate(self.parents)
-        )
+        return all(parent.exists(snapshot, ids, position, visible_rows) for position, parent in enumerate(self.parents))
 
     def condition(self, snapshot: Snapshot, ids: Ids) -> Where:
         """Return the condition that selects the records of the path."""
@@ -114,10 +117,11 @@ CATEGORIES, LINE_ITEMS, RESULTS = RESOURCES["categories"], RESOURCES["lineItems"
 GRADEBOOK_COLLECTIONS = frozenset({"categories", "lineItems", "results"})
 """Collections whose deleted objects are hidden unless the filter selects them (docs/conformance, A-04)."""
 
-IS_GRADING_PERIOD, IS_TERM = has_type("type", "gradingPeriod"), has_type("type", "term")
+IS_GRADING_PERIOD = has_type("type", "gradingPeriod")
 IS_SCHOOL, IS_STUDENT, IS_TEACHER = has_type("type", "school"), has_type("role", "student"), has_type("role", "teacher")
 
-SCHOOL_PARENT, TERM_PARENT = (PathParent("orgs", IS_SCHOOL),), (PathParent("academicSessions", IS_TERM),)
+SCHOOL_PARENT = (PathParent("orgs", IS_SCHOOL),)
+TERM_PARENT = (PathParent("academicSessions", IS_TERM, referring=("classes", "terms.sourcedId")),)
 COURSE_PARENT, CLASS_PARENT, USER_PARENT = (PathParent("courses"),), (PathParent("classes"),), (PathParent("users"),)
 STUDENT_PARENT, TEACHER_PARENT = (PathParent("users", IS_STUDENT),), (PathParent("users", IS_TEACHER),)
 CLASS_IN_SCHOOL = (*SCHOOL_PARENT, PathParent("classes", within="school.sourcedId"))
@@ -148,7 +152,7 @@ READ_ROUTES = (
     ReadRoute("getAllTeachers", "/teachers", USERS, ROSTER_CORE, IS_TEACHER),
     ReadRoute("getTeacher", "/teachers/{id}", USERS, ROSTER_CORE, IS_TEACHER),
     ReadRoute("getAllTerms", "/terms", SESSIONS, ROSTER_CORE, IS_TERM),
-    ReadRoute("getTerm", "/terms/{id}", SESSIONS, ROSTER_CORE, IS_TERM),
+    ReadRoute("getTerm", "/terms/{id}", SESSIONS, ROSTER_CORE, term_or_session_of_classes),
     ReadRoute("getAllUsers", "/users", USERS, ROSTER_CORE),
     ReadRoute("getUser", "/users/{id}", USERS, ROSTER_CORE),
     ReadRoute("getCoursesForSchool", "/schools/{id}/courses",
@@ -224,8 +228,9 @@ class WriteRoute:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Path and, for PUT, the path of the collection (docs/conformance, W-02)."""
-        return (self.path, self.path.removesuffix("/{id}")) if self.method == "PUT" else (self.path,)
+        """Path and, for PUT, the path of the collection, each with its alias (docs/conformance, W-02 and N-07)."""
+        paths = (self.path, self.path.removesuffix("/{id}")) if self.method == "PUT" else (self.path,)
+        return tuple(spelling for path in paths for spelling in _with_alias(path))
 
 
 # fmt: off

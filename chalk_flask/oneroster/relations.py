@@ -5,9 +5,11 @@ Interpretations A-07 to A-12 and N-01 to N-08 of docs/conformance explain them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import orjson
 
 from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Snapshot, Subquery, Where, and_
 from chalk_flask.oneroster.fields.scalars import fold
@@ -15,6 +17,7 @@ from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
 __all__ = [
     "ACTIVE_ONLY",
+    "IS_TERM",
     "VISIBLE",
     "Condition",
     "Ids",
@@ -23,11 +26,13 @@ __all__ = [
     "classes_of_user",
     "courses_of_school",
     "grading_periods_of_term",
+    "grading_periods_of_terms",
     "has_type",
     "listed_in",
     "references",
     "results_of_class",
     "results_of_student",
+    "term_or_session_of_classes",
     "terms_of_school",
     "users_enrolled_in_class",
     "users_of_school",
@@ -46,20 +51,37 @@ VISIBLE: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
 """Condition that gradebook objects meet unless they are deleted (docs/conformance, A-04)."""
 
 
+IS_TERM: Where = In("type", ("semester", "term"))
+"""Condition for the academic sessions that are terms (docs/conformance, A-12)."""
+
+
 @dataclass(frozen=True, slots=True)
 class PathParent:
-    """Requirement on an id in the middle of a path. `within` is the field that must contain the id before it."""
+    """Requirement on an id in the middle of a path. `within` is the field that must contain the id before it.
+
+    `referring` is a collection and its reference field: a record that a visible record of it refers to need not meet
+    `where`.
+    """
 
     collection: str
     where: Where = MATCH_ALL
     within: str = ""
+    referring: tuple[str, str] | None = None
 
-    def exists(self, snapshot: Snapshot, ids: Ids, position: int, visible: Where) -> bool:
-        """Return True if the id at this position belongs to such a record, and the record is visible."""
-        where = and_(and_(Compare(KEY, "=", ids[position]), self.where), visible)
+    def exists(self, snapshot: Snapshot, ids: Ids, position: int, visible_rows: Callable[[str], Where]) -> bool:
+        """Return True if the id at this position belongs to such a record, and the record is visible.
+
+        `visible_rows` returns the row condition of a collection.
+        """
+        where = and_(Compare(KEY, "=", ids[position]), visible_rows(self.collection))
         if self.within:
             where = and_(where, Compare(self.within, "=", ids[position - 1]))
-        return snapshot.exists(self.collection, where)
+        if snapshot.exists(self.collection, and_(where, self.where)):
+            return True
+        if self.referring is None or not snapshot.exists(self.collection, where):
+            return False
+        collection, field = self.referring
+        return snapshot.exists(collection, and_(Compare(field, "=", ids[position]), visible_rows(collection)))
 
 
 def has_type(field: str, token: str) -> Where:
@@ -115,12 +137,53 @@ def courses_of_school(_: Snapshot, ids: Ids) -> Where:
 def terms_of_school(_: Snapshot, ids: Ids) -> Where:
     """Return the condition for terms of the classes of the school."""
     used = Subquery("classes", "terms.sourcedId", Compare("school.sourcedId", "=", ids[-1]))
-    return And((has_type("type", "term"), In(KEY, used)))
+    return And((IS_TERM, In(KEY, used)))
+
+
+def term_or_session_of_classes(_: Snapshot, ids: Ids) -> Where:
+    """Return the condition for terms, and for the session with the last id of the path if a class refers to it.
+
+    See docs/conformance, A-12.
+    """
+    referring = Compare("terms.sourcedId", "=", ids[-1])
+    return Or((IS_TERM, In(KEY, Subquery("classes", "terms.sourcedId", referring))))
 
 
 def grading_periods_of_term(snapshot: Snapshot, ids: Ids) -> Where:
-    """Return the condition for grading periods below the term, at any depth."""
-    return And((has_type("type", "gradingPeriod"), In("parent.sourcedId", with_sessions_below(snapshot, ids[-1:]))))
+    """Return the condition for grading periods of the term with the last id of the path (docs/conformance, N-05)."""
+    return grading_periods_of_terms(snapshot, ids[-1:])
+
+
+def grading_periods_of_terms(snapshot: Snapshot, terms: Iterable[str]) -> Where:
+    """Return the condition for grading periods of any of these terms.
+
+    They hang below a term, at any depth, or below its school year with dates inside the term. A term that is a grading
+    period itself is one of them (docs/conformance, N-05).
+    """
+    ids = tuple(terms)
+    alternatives: list[Where] = [In(KEY, with_sessions_below(snapshot, ids))]
+    for session in _read_sessions(snapshot, ids):
+        if year := _school_year_above(snapshot, session):
+            dates = Compare("startDate", ">=", session["startDate"]), Compare("endDate", "<=", session["endDate"])
+            alternatives.append(And((*dates, In(KEY, with_sessions_below(snapshot, (year,))))))
+    return And((has_type("type", "gradingPeriod"), Or(tuple(alternatives))))
+
+
+def _school_year_above(snapshot: Snapshot, session: Mapping[str, Any]) -> str:
+    """Return the id of the school year that the session hangs below or is; an empty text if there is none."""
+    visited: set[str] = set()
+    while session["type"] != "schoolYear":
+        visited.add(session["sourcedId"])
+        parent = session.get("parent", {}).get("sourcedId", "")
+        found = _read_sessions(snapshot, (parent,)) if parent not in visited else []
+        if not found:
+            return ""
+        [session] = found
+    return str(session["sourcedId"])
+
+
+def _read_sessions(snapshot: Snapshot, ids: Ids) -> list[dict[str, Any]]:
+    return [orjson.loads(body) for body in snapshot.get_many("academicSessions", ids).values()]
 
 
 def with_sessions_below(snapshot: Snapshot, ids: Iterable[str]) -> tuple[str, ...]:

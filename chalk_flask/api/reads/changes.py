@@ -106,6 +106,7 @@ class _ChangesView:
                 self._waiting.release()
         body = orjson.dumps(page)
         headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        headers.append(("X-Count", str(len(page["changes"]))))
         return Response(body, headers=[*headers, ("Link", f'<{page["next"]}>; rel="next"')])
 
     def _wait_for_page(self, principal: Principal, params: FeedParams, base_url: str) -> dict[str, Any]:
@@ -197,6 +198,7 @@ def _parse_params(current: Request) -> FeedParams:
         if name in params:
             raise ApiError(400, f"The parameter {name} is repeated. Send it once.")
         params[name] = value
+    params = {name: value for name, value in params.items() if value or name == "since"}
     if params.get("include", "records") not in ("records", "ids"):
         raise ApiError(400, f"include must be records or ids, not {printable(params['include'])}.")
     if params.get("began", EMPTY) != EMPTY:

@@ -92,7 +92,7 @@ class _ReadView:
         # Below a parent few records match the path, so the policy filters those instead of joining all visible ones.
         where = read.policy.restrict(condition, resource_type.name, is_selective=bool(self._route.parents))
         page = snapshot.find(Query(resource_type.name, where, params.order, params.offset, params.limit))
-        headers += [("X-Total-Count", str(page.total)), ("X-Count", str(page.total))]
+        headers += [("X-Total-Count", str(page.total)), ("X-Count", str(_records_on_page(params, page.total)))]
         if params.limit:
             url = read.base_url + quote_path(read.request.path)
             headers.append(("Link", link_header(url, params, page.total)))
@@ -107,7 +107,7 @@ class _ReadView:
         page = snapshot.find(Query(resource_type.name, where, limit=1))
         if not page.total:
             raise ApiError(404, f"There is no {resource_type.singular_name} with this id here.")
-        headers.append(("X-Total-Count", "1"))
+        headers += [("X-Total-Count", "1"), ("X-Count", "1")]
         documents = self._serializer(read, snapshot).render(page.chunks)
         blocks = single_envelope(resource_type, documents, params.warnings)
         return ok_response(read.request, blocks, headers, self._settings.stream_seconds)
@@ -129,6 +129,12 @@ class _ReadView:
         if self._settings.lenient_parent:
             return MATCH_NONE
         raise ApiError(404, "A parent object in the path is unknown, or does not belong to the object before it.")
+
+
+def _records_on_page(params: QueryParams, total: int) -> int:
+    """Return the number of records in the response, which is `X-Count` (docs/conformance, Q-22)."""
+    remaining = max(total - params.offset, 0)
+    return remaining if params.limit is None else min(params.limit, remaining)
 
 
 class _NotCached:
@@ -153,7 +159,7 @@ class PathConditionCache:
     def condition(self, snapshot: Snapshot, tenant: str, ids: Ids, policy: AccessPolicy) -> Where | None:
         """Return the condition that selects the records of a path, or None if a parent is unknown to the caller."""
         if not self._route.parents:
-            return self._route.condition(snapshot, ids)
+            return policy.restrict_subqueries(self._route.condition(snapshot, ids))
         key = (tenant, snapshot.revision, ids, policy)
         cached = self._conditions.get(key, _NOT_CACHED)
         if not isinstance(cached, _NotCached):

@@ -8,7 +8,7 @@ import orjson
 
 from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Record, Snapshot, Where, and_
 from chalk_flask.oneroster.fields.scalars import JSON, fold
-from chalk_flask.oneroster.relations import ACTIVE_ONLY, with_sessions_below
+from chalk_flask.oneroster.relations import ACTIVE_ONLY, grading_periods_of_terms, with_sessions_below
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
@@ -45,20 +45,17 @@ def default_category(snapshot: Snapshot, class_id: str) -> tuple[str, Record | N
 def grading_period(snapshot: Snapshot, class_id: str, due_date: str) -> str | None:
     """Return the id of the shortest grading period in the terms of a class that contains a date-time, or None.
 
-    The endDate is not part of a period (interpretation A-13). A period belongs to a term at any depth below it (N-05).
+    The endDate is not part of a period (interpretation A-13). If no period hangs below the terms, those of the same
+    school year count that lie inside a term (N-05).
     """
     body = snapshot.get_many("classes", [class_id])[class_id]
     terms = [reference["sourcedId"] for reference in orjson.loads(body)["terms"]]
+    active_periods = And((ACTIVE_ONLY, Compare("type", "=", fold("gradingPeriod"))))
+    of_terms: Where = In(KEY, with_sessions_below(snapshot, terms))
+    if not snapshot.exists("academicSessions", and_(active_periods, of_terms)):
+        of_terms = grading_periods_of_terms(snapshot, terms)
     day = due_date[:10]
-    where = And(
-        (
-            ACTIVE_ONLY,
-            Compare("type", "=", fold("gradingPeriod")),
-            Compare("startDate", "<=", day),
-            Compare("endDate", ">", day),
-            In(KEY, with_sessions_below(snapshot, terms)),
-        )
-    )
+    where = And((active_periods, Compare("startDate", "<=", day), Compare("endDate", ">", day), of_terms))
     periods = orjson.loads(b"[%b]" % snapshot.find(Query("academicSessions", where)).body())
     return _shortest(periods)["sourcedId"] if periods else None
 
