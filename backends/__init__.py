@@ -34,7 +34,7 @@ from backends.base import (
 )
 from backends.batching import batched
 from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
-from backends.errors import IncompleteCopyError, StoreNotEmptyError
+from backends.errors import IncompleteCopyError, QueryTimeoutError, StoreNotEmptyError
 from backends.query import (
     KEY,
     MATCH_ALL,
@@ -77,6 +77,7 @@ __all__ = [
     "OrderBy",
     "Page",
     "Query",
+    "QueryTimeoutError",
     "Record",
     "Scalar",
     "Snapshot",

@@ -4,6 +4,7 @@ StorageError
 |-- InvalidStorageURLError    no backend for the URL, or a malformed URL
 |-- InvalidQueryError         undeclared collection or field, or a value of the wrong type
 |-- StorageBusyError          another writer had the write lock for longer than the caller waited
+|-- QueryTimeoutError         a query took longer than its time limit
 |-- StoreNotEmptyError        the target of a copy contains records
 |-- IncompleteCopyError       the store is the target of a copy that has not finished
 `-- StorageUnavailableError   the medium failed, or contains data of another program
@@ -15,6 +16,7 @@ __all__ = [
     "IncompleteCopyError",
     "InvalidQueryError",
     "InvalidStorageURLError",
+    "QueryTimeoutError",
     "StorageBusyError",
     "StorageError",
     "StorageUnavailableError",
@@ -36,6 +38,10 @@ class InvalidQueryError(StorageError):
 
 class StorageBusyError(StorageError):
     """Timeout while waiting for the write lock, which another writer has. Nothing was written."""
+
+
+class QueryTimeoutError(StorageError):
+    """Query that took longer than the time limit of its snapshot. The same query with less work may succeed."""
 
 
 class StoreNotEmptyError(StorageError):
