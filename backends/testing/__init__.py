@@ -15,6 +15,7 @@ The suite needs pytest and hypothesis, which the other packages do not need.
 
 from backends.testing.base import COLLECTIONS
 from backends.testing.concurrency import ConcurrencyConformance
+from backends.testing.deadlines import DeadlineConformance
 from backends.testing.errors import ErrorConformance
 from backends.testing.paging import PagingConformance
 from backends.testing.property_based import PropertyConformance
@@ -34,6 +35,7 @@ class BackendConformance(
     ConcurrencyConformance,
     RecordsConformance,
     ErrorConformance,
+    DeadlineConformance,
     PropertyConformance,
 ):
     """Tests for every promise of the contract. A subclass defines the fixture `url`: a store that does not exist yet.
