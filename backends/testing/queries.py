@@ -208,6 +208,26 @@ class QueryConformance(Conformance):
             assert find_keys(snapshot, And((*map(Not, terms), Compare("tags", "=", "math")))) == ["a", "b"]
 
     @pytest.mark.parametrize("field", ["name", "tags", "metadata.house", KEY])
+    @pytest.mark.parametrize("count", [199, 200, 201, 401])
+    def test_in_finds_values_with_nul_among_many(self, sample: Backend, field: str, count: int) -> None:
+        with_nul = ("ada\0", "\0", "a\0b")
+        fill(
+            sample,
+            "people",
+            [record(f"{text}!", name=text, tags=(text,), metadata__house=text) for text in with_nul]
+            + [record(text, name="other") for text in with_nul],
+        )
+        expected = list(with_nul) if field == KEY else [f"{text}!" for text in with_nul]
+        plain = tuple(f"unknown {number}" for number in range(count - 3))
+        unknown_nul = tuple(f"unknown\0{number}" for number in range(count - 3))
+        with sample.read(TENANT) as snapshot:
+            for others in plain, unknown_nul, plain + unknown_nul:
+                assert find_keys(snapshot, In(field, (*with_nul, *others))) == sorted(expected)
+                assert find_keys(snapshot, In(field, (*others, with_nul[2]))) == [expected[2]]
+                assert find_keys(snapshot, In(field, others)) == []
+                assert len(find_keys(snapshot, Not(In(field, (*others, *with_nul))))) == len(SAMPLE) + 3
+
+    @pytest.mark.parametrize("field", ["name", "tags", "metadata.house", KEY])
     def test_in_accepts_50000_text_values(self, sample: Backend, field: str) -> None:
         unknown = tuple(f"unknown {number}" for number in range(50_000))
         with sample.read(TENANT) as snapshot:
