@@ -98,10 +98,10 @@ class Snapshot(Closeable):
 
     @abstractmethod
     def find(self, query: Query) -> Page:
-        """Return the page that the query describes. Raises InvalidQueryError."""
+        """Return the page that the query describes. Raises InvalidQueryError or QueryTimeoutError."""
 
     def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
-        """Return True if a record of the collection matches. Raises InvalidQueryError."""
+        """Return True if a record of the collection matches. Raises InvalidQueryError or QueryTimeoutError."""
         return self.find(Query(collection, where, limit=0)).total > 0
 
     @abstractmethod
@@ -170,13 +170,17 @@ class Backend(Closeable):
         """Return True if there is a store at `url`, without creating one. Raises InvalidStorageURLError."""
 
     @abstractmethod
-    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
         """Return a snapshot of the tenant's records. An unknown tenant has no records. Does not wait for writers.
 
         The snapshot contains every commit that ended before this call. With `at_least`, a value that `version`
         returned for any tenant, it may be older: it contains every commit that ended before that `version` call.
         A caller that just called `version` passes its result, so that the backend need not look for newer commits.
         A backend may ignore `at_least`.
+
+        `query_seconds` limits the time of each step on the snapshot: of a call of `find`, `exists` or `get_many`, and
+        of the next chunk, key or record of an iteration. A longer step raises QueryTimeoutError, soon after its limit.
+        The time between two steps does not count, so a page may be read slowly. None means no limit.
         """
 
     @abstractmethod

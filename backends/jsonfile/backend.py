@@ -76,9 +76,9 @@ class JSONFileBackend(Backend):
         with _os_errors(path):
             return any(path.glob(f"*/{CURRENT_FILE}"))
 
-    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
         """Return a snapshot, after reloading the tables that another process has changed."""
-        return TableSnapshot(self.collections, self._latest(tenant).state)
+        return TableSnapshot(self.collections, self._latest(tenant).state, query_seconds)
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         """Take the write lock of all threads and processes. Raises StorageBusyError after `wait` seconds."""

@@ -27,6 +27,7 @@ from backends.base import (
     validate,
     validate_where,
 )
+from backends.deadline import QueryDeadline
 from backends.memory.evaluator import NO_TABLES, Table, TenantTables, evaluate, has_match, join_bodies, matching_keys
 from backends.query import MATCH_ALL, Query, Where
 
@@ -63,10 +64,10 @@ class MemoryBackend(Backend):
         _check_url(url)
         return False
 
-    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
         """Return a snapshot that refers to the tenant's tables. Committed tables never change."""
         self._check_open()
-        return TableSnapshot(self.collections, self._states.get(tenant, NO_TABLES))
+        return TableSnapshot(self.collections, self._states.get(tenant, NO_TABLES), query_seconds)
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         """Take the write lock of the store. Raises StorageBusyError after `wait` seconds."""
@@ -105,11 +106,14 @@ class MemoryBackend(Backend):
 
 
 class TableSnapshot(Snapshot):
-    """Snapshot of tables in memory."""
+    """Snapshot of tables in memory. Each step is limited to `query_seconds`; None means no limit."""
 
-    def __init__(self, collections: Mapping[str, Collection], state: TenantTables) -> None:
+    def __init__(
+        self, collections: Mapping[str, Collection], state: TenantTables, query_seconds: float | None = None
+    ) -> None:
         self._collections = collections
         self._loaded_state: TenantTables | None = state
+        self._deadline = QueryDeadline(query_seconds)
 
     @property
     def revision(self) -> int:
@@ -119,13 +123,15 @@ class TableSnapshot(Snapshot):
     def find(self, query: Query) -> Page:
         """Return the page. Records are selected now; the chunks are joined during iteration."""
         validate(query, self._collections)
-        total, records = evaluate(self._state(), query)
+        self._deadline.start_step()
+        total, records = evaluate(self._state(), query, self._deadline)
         return Page(self._while_open(join_bodies(records)), total)
 
     def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
         """Return True if a record matches, after testing records up to the first match only."""
         validate_where(where, get_collection(collection, self._collections), self._collections)
-        return has_match(self._state(), collection, where)
+        self._deadline.start_step()
+        return has_match(self._state(), collection, where, self._deadline)
 
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the bodies of the existing records among `keys`, by key."""
@@ -136,7 +142,8 @@ class TableSnapshot(Snapshot):
     def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
         """Yield the matching keys, which are selected now. A transaction may write during the iteration."""
         validate_where(where, get_collection(collection, self._collections), self._collections)
-        return self._while_open(matching_keys(self._state(), collection, where))
+        self._deadline.start_step()
+        return self._while_open(matching_keys(self._state(), collection, where, self._deadline))
 
     def scan(self, collection: str) -> Iterator[Record]:
         """Yield the present records in key order."""

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from backends.base import Record, Value
+from backends.deadline import QueryDeadline
 from backends.query import KEY, MATCH_ALL, And, Compare, In, Not, Or, OrderBy, Query, Scalar, Subquery, Where
 from backends.records import normalize_value
 
@@ -87,27 +88,28 @@ _EMPTY_TABLE = Table()
 NO_TABLES = TenantTables()
 
 
-def evaluate(state: TenantTables, query: Query) -> tuple[int, list[Record]]:
-    """Return the number of matching records, and the records of the page in order."""
+def evaluate(state: TenantTables, query: Query, deadline: QueryDeadline) -> tuple[int, list[Record]]:
+    """Return the number of matching records, and the records of the page in order. Raises QueryTimeoutError."""
     records = state.table(query.collection).records
-    keys = matching_keys(state, query.collection, query.where)
+    keys = matching_keys(state, query.collection, query.where, deadline)
     end = None if query.limit is None else query.offset + query.limit
-    page = _sort(keys, records, query.order)[query.offset : end]
+    page = _sort(keys, records, query.order, deadline)[query.offset : end]
     return len(keys), [records[key] for key in page]
 
 
-def matching_keys(state: TenantTables, collection: str, where: Where) -> list[str]:
-    """Return the keys of the matching records in key order."""
+def matching_keys(state: TenantTables, collection: str, where: Where, deadline: QueryDeadline) -> list[str]:
+    """Return the keys of the matching records in key order. Raises QueryTimeoutError."""
     table = state.table(collection)
     if where == MATCH_ALL:
         return table.sorted_keys()
-    matches, records = compile_condition(where, state), table.records
-    return [key for key in table.sorted_keys() if matches(records[key])]
+    matches, records = compile_condition(where, state, deadline), table.records
+    return [key for key in deadline.limit(table.sorted_keys()) if matches(records[key])]
 
 
-def has_match(state: TenantTables, collection: str, where: Where) -> bool:
-    """Return True if a record of the collection matches."""
-    return any(map(compile_condition(where, state), state.table(collection).records.values()))
+def has_match(state: TenantTables, collection: str, where: Where, deadline: QueryDeadline) -> bool:
+    """Return True if a record of the collection matches. Raises QueryTimeoutError."""
+    records = deadline.limit(state.table(collection).records.values())
+    return any(map(compile_condition(where, state, deadline), records))
 
 
 def join_bodies(records: list[Record]) -> Iterator[bytes]:
@@ -117,26 +119,26 @@ def join_bodies(records: list[Record]) -> Iterator[bytes]:
         yield chunk
 
 
-def compile_condition(where: Where, state: TenantTables) -> Predicate:
+def compile_condition(where: Where, state: TenantTables, deadline: QueryDeadline) -> Predicate:
     """Return a predicate that is True for the records that match. Subqueries are evaluated once, now."""
     match where:
         case Compare(field, comparison, value):
             return _any_value(field, _comparison(comparison, normalize_value(value)))
         case In(field, values):
             options = (
-                _subquery_values(values, state)
+                _subquery_values(values, state, deadline)
                 if isinstance(values, Subquery)
                 else frozenset(map(normalize_value, values))
             )
             return _any_value(field, options.__contains__)
         case Not(term):
-            test = compile_condition(term, state)
+            test = compile_condition(term, state, deadline)
             return lambda record: not test(record)
         case And(terms):
-            tests = [compile_condition(term, state) for term in terms]
+            tests = [compile_condition(term, state, deadline) for term in terms]
             return lambda record: all(test(record) for test in tests)
         case Or(terms):
-            tests = [compile_condition(term, state) for term in terms]
+            tests = [compile_condition(term, state, deadline) for term in terms]
             return lambda record: any(test(record) for test in tests)
 
 
@@ -171,9 +173,9 @@ def _any_value(field: str, matches: Callable[[Scalar], bool]) -> Predicate:
     return test
 
 
-def _subquery_values(subquery: Subquery, state: TenantTables) -> frozenset[Scalar]:
+def _subquery_values(subquery: Subquery, state: TenantTables, deadline: QueryDeadline) -> frozenset[Scalar]:
     records = state.table(subquery.collection).records
-    keys = matching_keys(state, subquery.collection, subquery.where)
+    keys = matching_keys(state, subquery.collection, subquery.where, deadline)
     return frozenset(value for key in keys for value in _values(records[key], subquery.field))
 
 
@@ -186,10 +188,12 @@ def _values(record: Record, field: str) -> tuple[Scalar, ...]:
     return () if value is None else (value,)
 
 
-def _sort(keys: list[str], records: Mapping[str, Record], order: Iterable[OrderBy]) -> list[str]:
+def _sort(
+    keys: list[str], records: Mapping[str, Record], order: Iterable[OrderBy], deadline: QueryDeadline
+) -> list[str]:
     """Sort by the last criterion first. Sorting is stable, also in reverse, so the key order decides ties."""
     for criterion in reversed(tuple(order)):
-        sort_keys = {key: _sort_key(_values(records[key], criterion.field)) for key in keys}
+        sort_keys = {key: _sort_key(_values(records[key], criterion.field)) for key in deadline.limit(keys)}
         keys = sorted(keys, key=sort_keys.__getitem__, reverse=criterion.descending)
     return keys
 

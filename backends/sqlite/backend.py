@@ -57,7 +57,7 @@ class SQLiteBackend(Backend):
         """Return True if the file exists."""
         return file_path(url).is_file()
 
-    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
         """Return a snapshot on a pooled connection.
 
         With `at_least`, an open read transaction of that version is reused as it is.
@@ -66,7 +66,9 @@ class SQLiteBackend(Backend):
         reader = self._readers.acquire(at_least)
         try:
             with driver_errors("reading"):
-                return PooledSnapshot(reader, tenant, self.collections, self._query_cache, self._release_reader)
+                return PooledSnapshot(
+                    reader, tenant, self.collections, self._query_cache, self._release_reader, query_seconds
+                )
         except BaseException:
             self._readers.discard(reader)
             raise

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from backends.errors import InvalidQueryError, StorageBusyError, StorageUnavailableError
+from backends.errors import (
+    InvalidQueryError,
+    QueryTimeoutError,
+    StorageBusyError,
+    StorageError,
+    StorageUnavailableError,
+)
 
 __all__ = [
     "WriteLock",
@@ -22,6 +28,13 @@ __all__ = [
 _BUSY_TIMEOUT_SECONDS = 10
 _LOCK_POLL_SECONDS = 0.01
 
+_ERROR_CLASSES: dict[int, type[StorageError]] = {
+    sqlite3.SQLITE_BUSY: StorageBusyError,
+    sqlite3.SQLITE_LOCKED: StorageBusyError,
+    sqlite3.SQLITE_INTERRUPT: QueryTimeoutError,  # only the progress handler of a read connection interrupts
+}
+"""Errors of the contract by primary result code of SQLite. Other codes are a StorageUnavailableError."""
+
 
 @contextlib.contextmanager
 def driver_errors(action: str) -> Iterator[None]:
@@ -29,8 +42,8 @@ def driver_errors(action: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-        raise (StorageBusyError if busy else StorageUnavailableError)(f"{action}: {error}") from error
+        error_class = _ERROR_CLASSES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, StorageUnavailableError)
+        raise error_class(f"{action}: {error}") from error
     except UnicodeEncodeError as error:
         raise InvalidQueryError(f"{action}: {error.object!r} cannot be encoded as UTF-8") from error
     except (sqlite3.Error, sqlite3.Warning, OSError, OverflowError) as error:

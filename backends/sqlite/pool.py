@@ -13,9 +13,16 @@ from itertools import count
 from pathlib import Path
 from typing import TypeAlias
 
+from backends.deadline import QueryDeadline
 from backends.sqlite.connection import connect, driver_errors
 
 __all__ = ["ConnectionPool", "ReadConnection"]
+
+_DEADLINE_CHECK_OPCODES = 100_000
+"""Number of SQLite's virtual machine instructions between two looks at the clock: about 5 milliseconds of work.
+
+Each look takes the interpreter lock. A page of a usual query needs fewer instructions, so it never looks.
+"""
 
 _MAX_IDLE_SECONDS = 1.0
 """Maximum age of an unused read transaction. An open read transaction keeps the WAL from being emptied."""
@@ -39,12 +46,24 @@ class _KeepAliveConnection:
 
 @dataclass(eq=False)
 class ReadConnection:
-    """Connection with an optional read transaction; `version` is the store version at its start."""
+    """Connection with an optional read transaction; `version` is the store version at its start.
+
+    A statement ends with SQLITE_INTERRUPT once `deadline` has passed. None means no time limit.
+    """
 
     connection: sqlite3.Connection
     version: StoreVersion | None = None
     tenants: dict[str, tuple[int, int]] = field(default_factory=dict)
     last_used: float = 0.0
+    deadline: QueryDeadline | None = None
+
+    def watch_deadline(self) -> None:
+        """Install the progress handler that ends statements after `deadline`."""
+        self.connection.set_progress_handler(self._is_overdue, _DEADLINE_CHECK_OPCODES)
+
+    def _is_overdue(self) -> bool:
+        deadline = self.deadline
+        return deadline is not None and deadline.has_passed()
 
     def tenant(self, name: str) -> tuple[int, int]:
         """Return the id and revision of a tenant in this transaction; (-1, 0) for an unknown tenant."""
@@ -112,6 +131,7 @@ class ConnectionPool:
 
     def release(self, reader: ReadConnection, *, clean: bool = True) -> None:
         """Put a connection back; `clean` is True if none of its statements is still running."""
+        reader.deadline = None
         try:
             if not clean or reader.version is None:
                 reader.end()
@@ -154,6 +174,7 @@ class ConnectionPool:
         except IndexError:
             with driver_errors(f"the database {self._path.name}"):
                 reader = ReadConnection(connect(self._path))
+            reader.watch_deadline()
             self._open.add(reader)
             return reader
 

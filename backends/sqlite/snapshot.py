@@ -13,7 +13,8 @@ import orjson
 
 from backends.base import Page, Snapshot
 from backends.batching import batched
-from backends.errors import StorageUnavailableError
+from backends.deadline import QueryDeadline
+from backends.errors import QueryTimeoutError, StorageUnavailableError
 from backends.query import KEY, MATCH_ALL, And, Compare, Query, Scalar, Where
 from backends.records import Collection, Record, Value
 from backends.sqlite.compiler import Compiler, Fragment, collections_read, quote_identifier, uses_range_index
@@ -44,8 +45,10 @@ class SQLiteSnapshot(Snapshot):
         tenant: str,
         collections: Mapping[str, Collection],
         query_cache: QueryCache | None = None,
+        query_seconds: float | None = None,
     ) -> None:
         self._connection: sqlite3.Connection | None = reader.connection
+        self._deadline = reader.deadline = QueryDeadline(query_seconds)
         self._tenant = tenant
         self._collections = collections
         self._query_cache = query_cache
@@ -60,6 +63,7 @@ class SQLiteSnapshot(Snapshot):
 
     def find(self, query: Query) -> Page:
         """Return the page, selected by key, by cached row ids, or directly from an index."""
+        self._deadline.start_step()
         if _selects_by_key(query.where):
             return self._find_by_key(query)
         key = (self._tenant, query.collection, query.where, query.order)
@@ -79,6 +83,7 @@ class SQLiteSnapshot(Snapshot):
         """Return True if a record matches. SQLite stops at the first match; the result is not cached."""
         owner = get_collection(collection, self._collections)
         validate_where(where, owner, self._collections)
+        self._deadline.start_step()
         compiler = self._compiler()
         rows = compiler.from_where(owner, where, use_range_index=uses_range_index(owner, where) is not None)
         prefix = compiler.with_clause()
@@ -88,6 +93,7 @@ class SQLiteSnapshot(Snapshot):
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the bodies of the existing records among `keys`, by key."""
         table = quote_identifier(get_collection(collection, self._collections).name)
+        self._deadline.start_step()
         bodies: dict[str, bytes] = {}
         for batch in batched(keys, _MAX_CHUNK_RECORDS):
             marks = ", ".join("?" * len(batch))
@@ -99,6 +105,7 @@ class SQLiteSnapshot(Snapshot):
         """Yield the matching keys in order; reads 1,000 at a time."""
         owner = get_collection(collection, self._collections)
         validate_where(where, owner, self._collections)
+        self._deadline.start_step()
         compiler = self._compiler()
         rows = compiler.from_where(owner, where)
         prefix = compiler.with_clause()
@@ -113,6 +120,7 @@ class SQLiteSnapshot(Snapshot):
 
     def _scan(self, owner: Collection) -> Iterator[Record]:
         loader = _RecordLoader(owner)
+        self._deadline.start_step()
         paths = {number: path for number, path in self._execute(loader.paths()) if owner.has_field(path)}
         for rows in self._fetch(loader.rows(self._tenant_id)):
             values = self._execute(loader.side_values(rows, paths)).fetchall() if paths else []
@@ -182,13 +190,17 @@ class SQLiteSnapshot(Snapshot):
 
     def _select_ids(self, key: CacheKey, cached: CachedQuery) -> None:
         """Select the row ids once. Concurrent readers of the same query wait instead of sorting too."""
-        with cached.lock:
+        if not cached.lock.acquire(timeout=self._deadline.lock_timeout):
+            raise QueryTimeoutError("reading: another reader sorts the same records for longer than the time limit")
+        try:
             if cached.ids is None:
                 ids = self._read_ids(cached)
                 cached.ids_ascend = all(map(lt, ids, islice(ids, 1, None)))
                 cached.total = len(ids)
                 cached.ids = ids
                 self._store(key, cached)
+        finally:
+            cached.lock.release()
 
     def _read_ids(self, cached: CachedQuery) -> array[int]:
         if cached.range_from_where is not None:
@@ -216,10 +228,12 @@ class SQLiteSnapshot(Snapshot):
                 Fragment(by_range, (part[0], part[-1])) if is_contiguous else Fragment(by_list, (str(part.tolist()),))
             )
             text = f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})"
+            self._deadline.start_step()
             yield self._execute(Fragment(text, rows.params)).fetchone()[0]
 
     def _fetch(self, sql: Fragment) -> Iterator[list[Any]]:
         self._running += 1  # if the caller stops early, the statement keeps running
+        self._deadline.start_step()
         cursor = self._execute(sql)
         while True:
             self._open()
@@ -229,6 +243,7 @@ class SQLiteSnapshot(Snapshot):
                 self._running -= 1
                 return
             yield rows
+            self._deadline.start_step()
 
     def _while_open(self, bodies: Iterator[bytes] | list[bytes]) -> Iterator[bytes]:
         for body in bodies:
@@ -255,8 +270,9 @@ class PooledSnapshot(SQLiteSnapshot):
         collections: Mapping[str, Collection],
         query_cache: QueryCache,
         release: Callable[[ReadConnection, bool], None],
+        query_seconds: float | None,
     ) -> None:
-        super().__init__(reader, tenant, collections, query_cache)
+        super().__init__(reader, tenant, collections, query_cache, query_seconds)
         self._reader = reader
         self._release = release
 

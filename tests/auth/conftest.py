@@ -21,9 +21,9 @@ class CountingBackend(MemoryBackend):
 
     read_count = 0
 
-    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
+    def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
         self.read_count += 1
-        return super().read(tenant, at_least=at_least)
+        return super().read(tenant, at_least=at_least, query_seconds=query_seconds)
 
 
 @pytest.fixture

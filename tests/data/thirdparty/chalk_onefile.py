@@ -35,8 +35,8 @@ class OneFileBackend(Backend):
     def exists(cls, url: str) -> bool:
         return file_path(url).is_file()
 
-    def read(self, tenant: str, *, at_least: object = None) -> Snapshot:
-        return TableSnapshot(self.collections, self._state(tenant))
+    def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
+        return TableSnapshot(self.collections, self._state(tenant), query_seconds)
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         self._state(tenant)
