@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask import Flask
 
-from backends import Backend
+from backends import Backend, Record
+from chalk_flask import create_app
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ROSTER as ROSTER_SCOPE
 from chalk_flask.tenants.store import TenantStore
 from tests.api.conftest import envelope_name
 from tests.api.reads.conftest import LARGE_COLLECTION, put_users, response_blocks
-from tests.conftest import services_of
+from tests.conftest import services_of, url_in
 from tests.support.api_client import CHALK, IMS, Consumer, error_message, items
 from tests.support.small_roster import EMPTY, ROSTER, UNKNOWN_PARENTS, session
 
@@ -209,3 +212,59 @@ def test_abandoned_stream_closes_its_snapshot(store: Backend, app: Flask) -> Non
         stream.close()
     put_users(store, 1, givenName="Changed")
     assert Consumer(app).get("/users/v-00000").status_code == 200
+
+
+ALTERNATIVES = ",".join(f"no-{number}" for number in range(100))
+
+
+@pytest.mark.every_backend
+@pytest.mark.reading("Q-21")
+def test_query_beyond_the_time_limit_is_503(backend: str, tmp_path: Path) -> None:
+    app = create_app(storage=url_in(tmp_path, backend), query_milliseconds=1)
+    put_users_with_identifiers(services_of(app).store, LARGE_COLLECTION)
+    filters = f"filter=userIds.identifier~'{ALTERNATIVES}' OR username~'no'"
+    for query, advice in ((filters, "fewer values"), (f"{filters}&sort=familyName", "leave out sort")):
+        response = Consumer(app).get(f"/users?{query}")
+        message = error_message(response, 503, "server_busy", "server_busy")
+        assert advice in message
+        assert "no-1" not in message
+        assert int(response.headers["Retry-After"]) > 0
+    services_of(app).store.close()
+
+
+def put_users_with_identifiers(store: Backend, number: int) -> None:
+    """Store users with an identifier each, so that a filter compares each of them with all of its values."""
+    template, users = ROSTER["users"][0], RESOURCES["users"]
+    with store.write("default") as transaction:
+        transaction.put(
+            "users",
+            (
+                users.record(
+                    {**template, "sourcedId": f"v-{n:05}", "userIds": [{"type": "sis", "identifier": f"pupil {n}"}]}
+                )
+                for n in range(number)
+            ),
+        )
+
+
+@pytest.mark.reading("Q-21")
+def test_time_limit_of_queries_does_not_end_a_slow_stream(serve: Callable[..., Flask]) -> None:
+    app = serve(query_milliseconds=1000)
+    put_users(services_of(app).store, LARGE_COLLECTION)
+    stream = response_blocks(app, f"{CHALK}/users")
+    blocks = []
+    for _ in range(3):
+        blocks.append(next(stream))
+        time.sleep(0.5)
+    assert len(json.loads(b"".join([*blocks, *stream]))["users"]) == LARGE_COLLECTION + len(ROSTER["users"])
+
+
+@pytest.mark.reading("Q-21")
+def test_change_feed_beyond_the_time_limit_is_503(serve: Callable[..., Flask]) -> None:
+    app = serve(query_milliseconds=1)
+    entries = (Record(f"users/{n}", b"{}", {"number": -1.0, "collection": "users"}) for n in range(50_000))
+    with services_of(app).store.write("default") as transaction:
+        transaction.put("sequence", [Record(":state", b'{"last":5,"purged":0}'), *entries])
+    response = Consumer(app).get(f"{CHALK}/changes?since=0")
+    error_message(response, 503, "server_busy", "server_busy")
+    assert int(response.headers["Retry-After"]) > 0
