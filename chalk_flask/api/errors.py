@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
@@ -11,7 +12,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from backends import StorageBusyError
+from backends import QueryTimeoutError, StorageBusyError
 from chalk_flask.tracebacks import error_location
 
 __all__ = ["ApiError", "error_response", "register", "status_entry"]
@@ -23,6 +24,12 @@ RETRY_AFTER_SECONDS = "5"
 
 MAX_LOGGED_FRAMES = 6
 """Maximum number of innermost frames that the log shows of an error."""
+
+
+_TIMEOUT_ADVICE = {"filter": "compare with fewer values in filter", "sort": "leave out sort"}
+"""Ways to narrow a query that took too long, by the parameter that made it expensive."""
+
+_GENERAL_ADVICE = "request fewer records"
 
 
 class ErrorType(NamedTuple):
@@ -61,6 +68,7 @@ def register(app: Flask) -> None:
     """Render every error of the application, on any path, in the error format of the API."""
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(StorageBusyError, _on_busy_store)
+    app.register_error_handler(QueryTimeoutError, _on_query_timeout)
     app.register_error_handler(Exception, _on_failure)
 
 
@@ -114,6 +122,17 @@ def _on_http_error(error: HTTPException) -> Response | WerkzeugResponse:
 def _on_busy_store(error: StorageBusyError) -> Response:
     log.warning("The store is busy: %s", type(error).__name__)
     return error_response(503, headers=[("Retry-After", RETRY_AFTER_SECONDS)])
+
+
+def _on_query_timeout(_: QueryTimeoutError) -> Response:
+    log.warning("A query of %s took longer than query_milliseconds", request.endpoint)
+    return error_response(503, _timeout_message(request.args), headers=[("Retry-After", RETRY_AFTER_SECONDS)])
+
+
+def _timeout_message(params: Mapping[str, str]) -> str:
+    """Return the message about a query that took too long, with what to narrow (docs/conformance, Q-31)."""
+    advice = [text for name, text in _TIMEOUT_ADVICE.items() if params.get(name, "").strip()]
+    return f"The query took too long. {' and '.join(advice or [_GENERAL_ADVICE]).capitalize()}, or try again later."
 
 
 def _on_failure(error: Exception) -> Response:

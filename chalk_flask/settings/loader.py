@@ -114,6 +114,12 @@ class Settings:
         " occupies nothing.",
         minimum=1,
     )
+    query_milliseconds: int = _setting(
+        2000,
+        "Maximum duration of a database query of a read, in milliseconds; a longer one is answered with 503. A stream"
+        " may take longer in total.",
+        minimum=1,
+    )
     trusted_proxy: str = _setting(
         "",
         "Address of the reverse proxy whose X-Forwarded-For, -Proto, -Host and -Port headers are trusted; * trusts any"
@@ -146,6 +152,11 @@ class Settings:
     channel_timeout: int = _setting(60, "Seconds after which an idle connection is closed.", minimum=1)
     log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def query_seconds(self) -> float:
+        """The setting `query_milliseconds` in seconds, as `Backend.read` takes it."""
+        return self.query_milliseconds / 1000
 
 
 SETTINGS: tuple[Setting, ...] = tuple(

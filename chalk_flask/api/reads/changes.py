@@ -89,6 +89,7 @@ class _ChangesView:
     def __init__(self, services: Services) -> None:
         self._store = services.store
         self._public_url = services.settings.public_url
+        self._query_seconds = services.settings.query_seconds
         self._waiting = threading.BoundedSemaphore(MAX_WAITING_REQUESTS)
         self._redaction_cache = RedactionCache()
 
@@ -123,7 +124,7 @@ class _ChangesView:
                 time.sleep(POLL_INTERVAL_SECONDS)
 
     def _page(self, principal: Principal, params: FeedParams, base_url: str) -> dict[str, Any]:
-        with self._store.read(principal.tenant) as snapshot:
+        with self._store.read(principal.tenant, query_seconds=self._query_seconds) as snapshot:
             last = sequence.last_sequence(snapshot)
             since = last if params.since is None else params.since
             if since < _oldest_sequence(snapshot, params) or since > last:

@@ -73,7 +73,9 @@ class _ReadView:
         params = parse_query_params(self._route, self._root, current.query_string, self._settings.max_limit, policy)
         base_url = request_base_url(current, self._settings.public_url)
         read = ReadRequest(current, tuple(ids.values()), params, base_url, principal, policy)
-        snapshot = self._store.read(principal.tenant, at_least=current_version())
+        snapshot = self._store.read(
+            principal.tenant, at_least=current_version(), query_seconds=self._settings.query_seconds
+        )
         try:
             etag = make_etag(principal, snapshot.revision, base_url, current, self._etag_variant)
             response = not_modified(current, etag) or self._render(read, snapshot, cache_headers(etag))

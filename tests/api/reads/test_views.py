@@ -218,7 +218,7 @@ ALTERNATIVES = ",".join(f"no-{number}" for number in range(100))
 
 
 @pytest.mark.every_backend
-@pytest.mark.reading("Q-21")
+@pytest.mark.reading("Q-31")
 def test_query_beyond_the_time_limit_is_503(backend: str, tmp_path: Path) -> None:
     app = create_app(storage=url_in(tmp_path, backend), query_milliseconds=1)
     put_users_with_identifiers(services_of(app).store, LARGE_COLLECTION)
@@ -247,7 +247,7 @@ def put_users_with_identifiers(store: Backend, number: int) -> None:
         )
 
 
-@pytest.mark.reading("Q-21")
+@pytest.mark.reading("Q-31")
 def test_time_limit_of_queries_does_not_end_a_slow_stream(serve: Callable[..., Flask]) -> None:
     app = serve(query_milliseconds=1000)
     put_users(services_of(app).store, LARGE_COLLECTION)
@@ -259,7 +259,7 @@ def test_time_limit_of_queries_does_not_end_a_slow_stream(serve: Callable[..., F
     assert len(json.loads(b"".join([*blocks, *stream]))["users"]) == LARGE_COLLECTION + len(ROSTER["users"])
 
 
-@pytest.mark.reading("Q-21")
+@pytest.mark.reading("Q-31")
 def test_change_feed_beyond_the_time_limit_is_503(serve: Callable[..., Flask]) -> None:
     app = serve(query_milliseconds=1)
     entries = (Record(f"users/{n}", b"{}", {"number": -1.0, "collection": "users"}) for n in range(50_000))
