@@ -13,6 +13,7 @@ import click
 
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES
 from chalk_flask.cli import main
+from chalk_flask.oneroster.csv.tolerances import SYNONYM_WORDS, TOLERANCES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.settings import SETTINGS, example_toml
 
@@ -124,6 +125,22 @@ secret (HTTP Basic or form) or a signed assertion (RFC 7523). Errors follow RFC 
 |---|---|
 """
 
+_TOLERANCES_HEAD = """\
+# Lenient reading
+
+`chalk-flask import --lenient`, or `chalk-flask tenant set NAME --lenient` for all imports of a tenant, accepts packages
+that deviate from the standard in these ways. Each deviation leads to one warning per file, with the number of rows or
+columns. Without the option, each of them rejects the package.
+"""
+
+_TOLERANCES_ROLES = """
+## Synonyms of roles
+
+Letter case, blanks, hyphens and underscores do not matter. An enrollment whose role is that of an assistant becomes one
+of a teacher with `primary` false. The setting `import_role_map` maps other roles; it takes precedence over the table,
+and also works without lenient reading.
+"""
+
 
 def cli_page() -> str:
     """Return the page with the help text of every command."""
@@ -169,7 +186,33 @@ def api_page() -> str:
     return "\n".join(lines)
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"cli.md": cli_page, "settings.md": settings_page, "api.md": api_page}
+def tolerances_page() -> str:
+    """Return the page with every tolerance of lenient reading, and the synonyms of roles."""
+    rows = [
+        (tolerance.id, f"`{tolerance.code}`", _sentence(tolerance.deviation), tolerance.effect)
+        for tolerance in TOLERANCES
+    ]
+    synonyms = [
+        (f"`{name}.csv`", f"`{role}`", ", ".join(f"`{word}`" for word, target in words.items() if target == role))
+        for name, words in SYNONYM_WORDS.items()
+        for role in dict.fromkeys(words.values())
+    ]
+    lines = [
+        _TOLERANCES_HEAD,
+        *_table(("Id", "Code of the warning", "Deviation", "Effect"), rows),
+        _TOLERANCES_ROLES,
+        *_table(("File", "Role", "Synonyms"), synonyms),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "settings.md": settings_page,
+    "api.md": api_page,
+    "tolerances.md": tolerances_page,
+}
 
 
 def write_pages() -> None:
@@ -195,6 +238,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def _sentence(text: str) -> str:
+    """Return a phrase with a capital, for a cell of a table. A phrase that begins with a code span stays as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def _code(text: str) -> str:

@@ -12,8 +12,8 @@ from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
     from backends import Snapshot, Transaction
+    from chalk_flask.roster.imports import ImportOptions
     from chalk_flask.roster.imports.report import ImportReport
-    from chalk_flask.roster.imports.thresholds import ChangeThresholds
     from chalk_flask.settings import Settings
     from chalk_flask.storage import RosterStore
 
@@ -53,14 +53,16 @@ def load_package(
     tenant: str,
     dry_run: bool = False,
     requested_by: str | None = None,
+    lenient: bool | None = None,
 ) -> ImportReport:
-    """Import a package with the change thresholds of its tenant, and show the progress on a terminal.
+    """Import a package with the settings of its tenant, and show the progress on a terminal.
 
-    Records a commit or a hold in the audit log of the tenant. `requested_by` defaults to the user of this process.
+    Records a commit or a hold in the audit log of the tenant. `requested_by` defaults to the user of this process,
+    `lenient` to the setting of the tenant.
     """
-    from chalk_flask.roster.imports import ImportOptions, import_package
+    from chalk_flask.roster.imports import import_package
 
-    options = ImportOptions.from_settings(settings, _thresholds_of(store, tenant))
+    options = _options_for(store, settings, tenant, lenient)
     with progress_line() as progress:
         return import_package(
             store,
@@ -75,18 +77,21 @@ def load_package(
         )
 
 
-def _thresholds_of(store: RosterStore, tenant: str) -> ChangeThresholds:
-    """Return the change thresholds of a tenant."""
+def _options_for(store: RosterStore, settings: Settings, tenant: str, lenient: bool | None) -> ImportOptions:
+    """Return the options of an import with the settings of its tenant."""
+    from chalk_flask.roster.imports import ImportOptions
     from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, ChangeThresholds, parse_threshold
     from chalk_flask.tenants.store import CONTROL, find_tenant
 
     with store.read(CONTROL) as control:
         stored = find_tenant(control, tenant)
     deleted, changed = (stored.max_deleted, stored.max_changed) if stored else (None, None)
-    return ChangeThresholds(
+    thresholds = ChangeThresholds(
         DELETED if deleted is None else parse_threshold(deleted),
         CHANGED if changed is None else parse_threshold(changed),
     )
+    is_lenient = (stored is not None and stored.lenient) if lenient is None else lenient
+    return ImportOptions.from_settings(settings, thresholds, lenient=is_lenient)
 
 
 def current_user() -> str:

@@ -34,6 +34,7 @@ def update_tenant(
     demographics: bool | None = None,
     max_deleted: str | None = None,
     max_changed: str | None = None,
+    lenient: bool | None = None,
 ) -> Tenant:
     """Update settings of a tenant with `TenantStore.update`; if `demographics` changes, update its webhooks too.
 
@@ -41,7 +42,9 @@ def update_tenant(
     afterwards. If the process stops in between, repeat the call. Raises TenantError.
     """
     tenants = TenantStore(store)
-    tenant = tenants.update(name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed)
+    tenant = tenants.update(
+        name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed, lenient=lenient
+    )
     if demographics is not None:
         with store.write(name) as transaction:
             _set_opted_out(transaction, not demographics)

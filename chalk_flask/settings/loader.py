@@ -104,6 +104,11 @@ class Settings:
     tombstone_days: int = _setting(
         90, "Days for which a deleted record stays visible as tobedeleted; the standard requires 90.", minimum=90
     )
+    import_role_map: str = _setting(
+        "",
+        "Comma-separated roles that the standard does not list, and the role that replaces each in users and"
+        " enrollments, for example aide=teacher, pupil=student.",
+    )
     import_max_entries: int = _setting(64, "Maximum number of files in a package.", minimum=1)
     import_max_mb: int = _setting(512, "Maximum size of an unpacked package, in MiB.", minimum=1)
     import_max_ratio: int = _setting(200, "Maximum compression ratio of a file in a package.", minimum=1)

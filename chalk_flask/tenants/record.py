@@ -20,7 +20,8 @@ class Tenant:
     """Tenant and its settings.
 
     `created` is None for the default tenant. `demographics` is the opt-in. `max_deleted` and `max_changed` are the
-    change thresholds of imports as the operator wrote them; None is the default.
+    change thresholds of imports as the operator wrote them; None is the default. `lenient` is the default for the
+    option `--lenient` of imports.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Tenant:
     demographics: bool = False
     max_deleted: str | None = None
     max_changed: str | None = None
+    lenient: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that is stored and shown."""
@@ -37,6 +39,7 @@ class Tenant:
             "demographics": self.demographics,
             "maxDeleted": self.max_deleted,
             "maxChanged": self.max_changed,
+            "lenient": self.lenient,
         }
 
     def to_record(self) -> Record:
@@ -52,6 +55,7 @@ class Tenant:
             demographics=data["demographics"],
             max_deleted=data.get("maxDeleted"),
             max_changed=data.get("maxChanged"),
+            lenient=data.get("lenient", False),
         )
 
 

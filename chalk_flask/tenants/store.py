@@ -104,15 +104,21 @@ class TenantStore:
         demographics: bool | None = None,
         max_deleted: str | None = None,
         max_changed: str | None = None,
+        lenient: bool | None = None,
     ) -> Tenant:
         """Change the settings of a tenant that are not None, from the next request or import on.
 
         `demographics` is the opt-in; `max_deleted` and `max_changed` are change thresholds of imports, "" for the
-        default. Raises TenantError for an unknown name.
+        default. `lenient` is the default for lenient reading. Raises TenantError for an unknown name.
 
         This does not notify webhooks. `outbox.opt_out.change_tenant` changes the tenant and notifies them.
         """
-        options = {"demographics": demographics, "maxDeleted": max_deleted, "maxChanged": max_changed}
+        options = {
+            "demographics": demographics,
+            "maxDeleted": max_deleted,
+            "maxChanged": max_changed,
+            "lenient": lenient,
+        }
         changes = {name: None if value == "" else value for name, value in options.items() if value is not None}
         with self._store.write(CONTROL) as control:
             tenant = Tenant.from_dict({**require_tenant(control, name).to_dict(), **changes})

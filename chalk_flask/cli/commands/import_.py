@@ -29,9 +29,15 @@ __all__ = ["import_command"]
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @tenant_option
 @click.option("--dry-run", is_flag=True, help="Validate the package and report the changes without applying them.")
+@click.option(
+    "--lenient/--no-lenient",
+    default=None,
+    help="Accept deviations from the standard, each with a warning (tolerances T-01 to T-07).  [default: the setting of"
+    " the tenant]",
+)
 @as_json_option
 @settings_options("data", *IMPORT_SETTINGS)
-def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+def import_command(path: Path, tenant: str, dry_run: bool, lenient: bool | None, as_json: bool, **options: Any) -> None:
     """Import a OneRoster 1.1 CSV package: a ZIP file or a folder.
 
     The whole package is validated first. A package with errors is rejected: every problem is listed, nothing is changed
@@ -47,6 +53,6 @@ def import_command(path: Path, tenant: str, dry_run: bool, as_json: bool, **opti
     settings = settings_from_options(options)
     with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
-        report = load_package(ExistingTenantStore(store), settings, path, tenant, dry_run)
+        report = load_package(ExistingTenantStore(store), settings, path, tenant, dry_run, lenient=lenient)
     echo_result(as_json, report.to_dict(), report.to_text())
     exit_with(report)

@@ -114,6 +114,12 @@ def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: s
     help="Hold imports that update or delete more than this share of a file with more than this number"
     " of stored records; or off, or default (75%,100).",
 )
+@click.option(
+    "--lenient/--no-lenient",
+    default=None,
+    help="Accept deviations from the standard in packages, each with a warning, as `import --lenient` does, or reject"
+    " them.",
+)
 @as_json_option
 @settings_options()
 def change(name: str, as_json: bool, config: str | None, storage: str | None, **changes: Any) -> None:
@@ -125,13 +131,14 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
 
     if all(value is None for value in changes.values()):
         raise click.UsageError(
-            "a change is required: give --demographics, --no-demographics, --max-deleted or --max-changed"
+            "a change is required: give --demographics, --no-demographics, --max-deleted, --max-changed, --lenient or"
+            " --no-lenient"
         )
     settings = settings_from_options({"config": config, "storage": storage})
     # Only the default tenant can be changed before the store exists.
     with _open_store(settings, writes=name == DEFAULT_TENANT) as store:
         changed = update_tenant(store, name, **changes)
-    echo_result(as_json, changed.to_dict(), "\n".join([_demographics_text(changed), *_threshold_lines(changed)]))
+    echo_result(as_json, changed.to_dict(), "\n".join([_demographics_text(changed), *_import_lines(changed)]))
 
 
 @tenant_group.command("delete", epilog="Example: chalk-flask tenant delete north-valley --yes")
@@ -212,13 +219,14 @@ def _demographics_text(tenant: Tenant) -> str:
     return f"Demographics of the tenant {tenant.name} {served}."
 
 
-def _threshold_lines(tenant: Tenant) -> list[str]:
-    """Return a line for each change threshold."""
+def _import_lines(tenant: Tenant) -> list[str]:
+    """Return a line for each setting of imports."""
     from chalk_flask.roster.imports.thresholds import CHANGED, DELETED
 
     return [
         f"max deleted   {tenant.max_deleted or f'{DELETED} (default)'}",
         f"max changed   {tenant.max_changed or f'{CHANGED} (default)'}",
+        f"lenient       {'yes' if tenant.lenient else 'no'}",
     ]
 
 
@@ -233,7 +241,7 @@ def _summary_text(summary: TenantSummary) -> str:
         f"name          {tenant.name}",
         f"created       {tenant.created or 'built in'}",
         f"demographics  {'yes' if tenant.demographics else 'no'}",
-        *_threshold_lines(tenant),
+        *_import_lines(tenant),
         f"records       {_counts_text(summary.records) or 'no active records'}",
         *(f"{kind:<14}{number}" for kind, number in summary.credentials.items()),
     ]

@@ -16,27 +16,23 @@ from marshmallow import ValidationError
 
 from backends import Value
 from chalk_flask.oneroster import vocabularies
+from chalk_flask.oneroster.csv.diagnosis import CellProblem, encoding_problem, length_problem, value_problem
+from chalk_flask.oneroster.csv.header import METADATA_PREFIX, has_undecoded_bytes, is_metadata, standard_names
 from chalk_flask.oneroster.fields.composites import TextListField, split_list
-from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, GuidField, fold
+from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, fold
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType
 
 __all__ = [
     "BASE_COLUMNS",
-    "CellProblem",
-    "HeaderProblem",
     "InvalidRowError",
     "ParsedRow",
     "RowParser",
     "encode",
-    "header_problems",
-    "standard_names",
 ]
 
-METADATA_PREFIX = "metadata."
 STATE_COLUMNS = ("status", "dateLastModified")
 BASE_COLUMNS = ("sourcedId", *STATE_COLUMNS)
 """Columns and members that every class has."""
-MAX_COLUMNS = 1000
 MAX_CACHED_CELLS = 10_000
 """Maximum number of cells per column that are checked, once each, for codes that the standard does not list."""
 
@@ -65,26 +61,6 @@ def encode(body: dict[str, JSON]) -> bytes:
         raise InvalidRowError from None
 
 
-class CellProblem(NamedTuple):
-    """Error of a row. `column` is None if the whole row is invalid; a confidential `value` is None."""
-
-    code: str
-    message: str
-    hint: str
-    column: str | None = None
-    value: str | None = None
-
-
-class HeaderProblem(NamedTuple):
-    """Error or warning about a header."""
-
-    code: str
-    message: str
-    hint: str
-    column: str | None = None
-    is_warning: bool = False
-
-
 CellStep: TypeAlias = tuple[int, str, FastParser, str, tuple[str, ...], str | None]
 """Parsing step of a cell: index, JSON name, parser, stored field, further stored fields, and value of an empty cell.
 
@@ -92,62 +68,21 @@ The last item is None (no value), "" (an empty list), or the JSON name of the fi
 """
 
 
-def header_problems(resource_type: ResourceType, header: Sequence[str]) -> Iterator[HeaderProblem]:
-    """Yield the errors and warnings about the header of a file.
-
-    Every column of the standard is required, see the table of columns in CSV Tables 1.1.
-    """
-    if len(header) > MAX_COLUMNS:
-        message = f"the header has {len(header)} columns; at most {MAX_COLUMNS} are allowed"
-        yield HeaderProblem("too_many_columns", message, "Remove the columns that the standard does not list.")
-        return
-    if any("\0" in name or _has_undecoded_bytes(name) for name in header):
-        yield HeaderProblem("bad_text", "the header contains NULs or bytes that are not UTF-8", "Export as UTF-8.")
-        return
-    names = standard_names(resource_type, header)
-    standard_columns = [column.header for column in resource_type.columns]
-    used_names = {name for name in names if name in standard_columns or _is_metadata(name)}
-    for name in standard_columns:
-        if name not in names:
-            hint = "Add it: every column of the standard is required, even if it is empty."
-            yield HeaderProblem("missing_column", f"the column {name} is missing", hint, name)
-    for name in sorted(name for name in used_names if names.count(name) > 1):
-        yield HeaderProblem("repeated_column", "the column occurs twice", "Remove one of them.", name)
-    for name in dict.fromkeys(names):
-        if name not in used_names:
-            yield HeaderProblem("unknown_column", "not a column of the standard", "It was ignored.", name, True)
-
-
-def _is_metadata(name: str) -> bool:
-    return name.startswith(METADATA_PREFIX) and name != METADATA_PREFIX
-
-
-def _has_undecoded_bytes(text: str) -> bool:
-    """Return True if the text contains lone surrogates, which stand for bytes that are not UTF-8."""
-    return any("\udc80" <= letter <= "\udcff" for letter in text)
-
-
-def standard_names(resource_type: ResourceType, header: Sequence[str]) -> list[str]:
-    """Return the stripped column names of a header. Names of OneRoster 1.0 are replaced by those of 1.1."""
-    former = dict(resource_type.former_columns)
-    return [former.get(name.strip(), name.strip()) for name in header]
-
-
 @dataclass
 class RowParser:
     """Parser of the rows of one file.
 
-    `map_enrollment_roles` maps unknown roles of enrollments to `teacher`, not primary (docs/conformance, A-10). Rows of
-    a `delta` file must have status and dateLastModified. A row that deletes a record must have its sourcedId too, but
-    no other value.
+    The header must have every stored column. Rows of a `delta` file must have status and dateLastModified. A row that
+    deletes a record must have its sourcedId too, but no other value.
     """
 
     resource_type: ResourceType
     header: Sequence[str]
-    map_enrollment_roles: bool = False
     delta: bool = False
     rows_with_state: int = 0
     """Number of parsed rows that have a status or a dateLastModified."""
+    rows_with_invalid_date: int = 0
+    """Number of parsed rows of a bulk file whose dateLastModified is invalid, and ignored (docs/conformance, I-01)."""
     local_codes: dict[str, set[str]] = field(default_factory=dict)
     """Codes that are not on the list of the standard, by column."""
 
@@ -163,7 +98,7 @@ class RowParser:
         # The first index is repeated because itemgetter with one index returns no tuple.
         self._required_cells = cast(Callable[[Sequence[str]], Sequence[str]], itemgetter(*required, required[0]))
         self._metadata = [
-            (index, name[len(METADATA_PREFIX) :]) for name, index in self._index.items() if _is_metadata(name)
+            (index, name[len(METADATA_PREFIX) :]) for name, index in self._index.items() if is_metadata(name)
         ]
         self._base_cells = itemgetter(*(self._index[name] for name in BASE_COLUMNS))
 
@@ -171,14 +106,13 @@ class RowParser:
         """Return the record of a row. Raises InvalidRowError or ValidationError; see `problems_in` for the details."""
         if self.delta and self._deletes(row):
             return self._parse_deletion(row)
-        if self.map_enrollment_roles:
-            row = self._map_unknown_role(row)
         if len(row) != len(self._names) or "" in self._required_cells(row) or "\0" in "".join(row):
             raise InvalidRowError
         key, status, date = self._base_cells(row)
         if len(key) > MAX_GUID_LENGTH:
             raise InvalidRowError
-        status = self._parse_state(status, date) if status or date else vocabularies.ACTIVE
+        has_state = status or date
+        status = self._parse_state(status, date) if has_state else vocabularies.ACTIVE
         body: dict[str, JSON] = {"sourcedId": key, "status": status, "dateLastModified": NO_TIMESTAMP}
         values: dict[str, Value] = {"status": status}
         self._parse_cells(row, body, values)
@@ -186,7 +120,10 @@ class RowParser:
             raise InvalidRowError
         if self._metadata:
             self._add_metadata(row, body, values)
-        return ParsedRow(key, body, values, encode(body))
+        parsed = ParsedRow(key, body, values, encode(body))
+        if has_state:
+            self._count_state(date)
+        return parsed
 
     def _parse_cells(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
         for index, name, parse, path, more_paths, default in self._steps:
@@ -230,10 +167,17 @@ class RowParser:
         return row[index] if index < len(row) else ""
 
     def _parse_state(self, status: str, date: str) -> str:
-        self.rows_with_state += 1
-        if date:
+        if date and (self.delta or has_undecoded_bytes(date)):
             self._base_value("dateLastModified", date)
         return str(self._base_value("status", status)) if status else vocabularies.ACTIVE
+
+    def _count_state(self, date: str) -> None:
+        self.rows_with_state += 1
+        if date and not self.delta:
+            try:
+                self._base_value("dateLastModified", date)
+            except ValidationError:
+                self.rows_with_invalid_date += 1
 
     def _base_value(self, name: str, cell: str) -> JSON:
         element = self._columns[name].field
@@ -262,18 +206,10 @@ class RowParser:
 
         return parse_and_collect
 
-    def _map_unknown_role(self, row: list[str]) -> list[str]:
-        index = self._index["role"]
-        if len(row) == len(self._names) and row[index] and row[index] not in vocabularies.ENROLLMENT_ROLES:
-            row = list(row)
-            row[index], row[self._index["primary"]] = "teacher", "false"
-        return row
-
     def problems_in(self, row: list[str]) -> Iterator[CellProblem]:
         """Yield the errors of a row, cell by cell; nothing for a valid row."""
         if len(row) != len(self._names):
-            message = f"the row has {len(row)} cells, the header {len(self._names)}"
-            yield CellProblem("bad_row", message, "Quote cells that contain commas, quotes or line breaks.")
+            yield length_problem(self._names, row)
             return
         deletes = self.delta and self._deletes(row)
         for name, cell in zip(self._names, row, strict=True):
@@ -283,7 +219,7 @@ class RowParser:
             yield from self._conditional_problems(row)
 
     def _conditional_problems(self, row: list[str]) -> Iterator[CellProblem]:
-        cells = {column.name: row[self._index[column.header]] for column in self.resource_type.columns}
+        cells = {column.name: row[self._index[column.header]] for column in self._columns.values() if column.field}
         if name := self.resource_type.missing_required({name: cell for name, cell in cells.items() if cell}):
             other_name, values = cast(tuple[str, tuple[str, ...]], self.resource_type.fields[name].optional_if)
             message = f"a value is required unless {other_name} is {' or '.join(values)}"
@@ -293,10 +229,9 @@ class RowParser:
         column = self._columns.get(name)
         element = column.field if column else None
         printed_value = None if name in self.resource_type.ignored else cell
-        if "\0" in cell or _has_undecoded_bytes(cell):
-            message = "the cell contains a NUL or bytes that are not UTF-8"
-            yield CellProblem("bad_text", message, "Export the file as UTF-8.", name, printed_value)
-        elif column is None or element is None:
+        if "\0" in cell or has_undecoded_bytes(cell):
+            yield encoding_problem(cell, name, printed_value)
+        elif column is None or element is None or (name == "dateLastModified" and not self.delta):
             return
         elif not cell and self._is_required(column):
             yield CellProblem("missing_value", "a value is required", "Fill the cell.", name, "")
@@ -304,8 +239,7 @@ class RowParser:
             try:
                 is_empty = element.from_cell(cell) in ([], "")
             except ValidationError as error:
-                message = "; ".join(map(str, error.messages))
-                yield CellProblem("bad_value", message, _value_hint(element), name, printed_value)
+                yield value_problem(element, name, cell, printed_value, error)
             else:
                 if is_empty and element.required_in_csv:
                     yield CellProblem("missing_value", "a value is required", "Fill the cell.", name, cell)
@@ -317,7 +251,3 @@ def _set_default(name: str, default: str | None, body: dict[str, JSON], values: 
         body[name] = []
     elif default is not None:
         body[name], values[name] = body[default], values[default]
-
-
-def _value_hint(element: object) -> str:
-    return "Shorten the identifier." if isinstance(element, GuidField) else "Correct the cell."

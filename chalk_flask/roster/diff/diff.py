@@ -16,6 +16,7 @@ from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.diff import derived_fields
 from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.package.archive import Package
+from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.reader import PackageReader, ids_in_cycles
 from chalk_flask.times import format_epoch_seconds
@@ -39,10 +40,10 @@ class RosterDiff:
         package: Package,
         stored: Snapshot,
         problems: ImportProblems,
-        map_enrollment_roles: bool,
+        options: ReadingOptions,
         progress: Callable[[str, int], None] | None,
     ) -> None:
-        self.reader = PackageReader(package, stored, problems, map_enrollment_roles, progress)
+        self.reader = PackageReader(package, stored, problems, options, progress)
         self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
         self.provenance_keys: list[str] = []

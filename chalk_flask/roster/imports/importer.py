@@ -115,7 +115,7 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
             _check_revision(job, revision)
             diff = None
             if not _copy_earlier_result(job, stored, report):
-                package.modes = declared_modes(package, report.problems)
+                package.modes = declared_modes(package, report.problems, lenient=job.options.reading.lenient)
                 diff = stack.enter_context(_compare(package, stored, report, job))
         _check_unchanged(job, report.problems, checksum)
         report.seconds = time.monotonic() - start
@@ -183,7 +183,7 @@ def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport)
 @contextlib.contextmanager
 def _compare(package: Package, stored: Snapshot, report: ImportReport, job: ImportJob) -> Iterator[RosterDiff]:
     """Yield the diff of the package and the stored roster; fill in the counts and exceeded thresholds of the report."""
-    diff = RosterDiff(package, stored, report.problems, job.options.map_enrollment_roles, job.progress)
+    diff = RosterDiff(package, stored, report.problems, job.options.reading, job.progress)
     with contextlib.closing(diff):
         diff.compare(job.options.tombstone_days)
         report.files = {

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import chalk_flask
+from chalk_flask.oneroster.csv.tolerances import parse_role_map
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds
 from chalk_flask.roster.package.archive import ArchiveLimits
-from chalk_flask.settings import Settings
+from chalk_flask.roster.package.data_file import ReadingOptions
+from chalk_flask.settings import Settings, SettingsError
 
 __all__ = ["ImportOptions"]
 
@@ -24,14 +26,16 @@ class ImportOptions:
     """
 
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
-    map_enrollment_roles: bool = False
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
     tombstone_days: int = 90
     thresholds: ChangeThresholds = field(default_factory=ChangeThresholds)
     folder: Path | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings, thresholds: ChangeThresholds | None = None) -> ImportOptions:
-        """Return the options of the settings, with the thresholds of a tenant (default: the standard ones)."""
+    def from_settings(
+        cls, settings: Settings, thresholds: ChangeThresholds | None = None, *, lenient: bool = False
+    ) -> ImportOptions:
+        """Return the options of the settings, with thresholds (default: the standard ones) and lenient reading."""
         limits = ArchiveLimits(
             settings.import_max_entries,
             settings.import_max_mb << 20,
@@ -40,7 +44,7 @@ class ImportOptions:
         )
         return cls(
             limits,
-            settings.map_enrollment_roles,
+            ReadingOptions(lenient, settings.map_enrollment_roles, _role_map(settings)),
             settings.tombstone_days,
             thresholds or ChangeThresholds(),
             store_folder(settings),
@@ -49,7 +53,9 @@ class ImportOptions:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object stored with a run: the options that affect the result, and the program version."""
         return {
-            "mapRoles": self.map_enrollment_roles,
+            "mapRoles": self.reading.map_enrollment_roles,
+            "roleMap": dict(self.reading.role_map),
+            "lenient": self.reading.lenient,
             "tombstoneDays": self.tombstone_days,
             "limits": asdict(self.limits),
             "version": chalk_flask.__version__,
@@ -60,7 +66,17 @@ class ImportOptions:
         return replace(
             self,
             limits=ArchiveLimits(**held_options["limits"]),
-            map_enrollment_roles=held_options["mapRoles"],
+            reading=ReadingOptions(
+                held_options.get("lenient", False), held_options["mapRoles"], held_options.get("roleMap", {})
+            ),
             tombstone_days=held_options["tombstoneDays"],
             thresholds=DISABLED,
         )
+
+
+def _role_map(settings: Settings) -> Mapping[str, str]:
+    try:
+        return parse_role_map(settings.import_role_map)
+    except ValueError as error:
+        message = f"import_role_map cannot be {settings.import_role_map!r}: it must be {error}"
+        raise SettingsError(message) from error

@@ -22,6 +22,7 @@ from typing import IO, Any, BinaryIO, cast
 from chalk_flask.files import open_without_links
 from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.roster.package.file_format import HEAD_BYTES
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 
 __all__ = ["KNOWN_FILE_NAMES", "ArchiveLimits", "Package", "UnreadableFileError", "open_package"]
@@ -53,6 +54,10 @@ class UnreadableFileError(Exception):
     """Error for a file whose bytes cannot be read: a damaged ZIP entry or a disk error."""
 
 
+READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+"""Errors that reading a file of a package raises."""
+
+
 class Package(ABC):
     """Files of a package. `modes` holds the mode of each data file, and is set once the manifest is read."""
 
@@ -81,8 +86,16 @@ class Package(ABC):
             with self._open_bytes(name) as raw:
                 limited = cast(IO[bytes], _RowLimitedStream(raw, row_number))
                 yield io.TextIOWrapper(limited, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        except READ_ERRORS as error:
             raise UnreadableFileError(_reason(error)) from error
+
+    def read_head(self, name: str) -> bytes:
+        """Return the first `HEAD_BYTES` bytes of a file; nothing if they cannot be read, which `open_text` reports."""
+        try:
+            with self._open_bytes(name) as raw:
+                return raw.read(HEAD_BYTES)
+        except (*READ_ERRORS, UnreadableFileError):
+            return b""
 
     def _open_bytes(self, name: str) -> IO[bytes]:
         try:

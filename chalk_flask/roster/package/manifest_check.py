@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, file_modes, manifest_problems
+from chalk_flask.oneroster.csv.row_repair import decode_windows_1252
+from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
+from chalk_flask.roster.package.data_file import count_of, delimiter_problem, tolerance_warning
+from chalk_flask.roster.package.file_format import COMMA, DELIMITER_NAMES, find_delimiter, find_problem
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 
 __all__ = ["declared_modes"]
@@ -25,15 +29,21 @@ class _Property(NamedTuple):
     row: int
 
 
-def declared_modes(package: Package, problems: ImportProblems) -> dict[str, str]:
+def declared_modes(package: Package, problems: ImportProblems, *, lenient: bool = False) -> dict[str, str]:
     """Return the mode of each data file, by name.
 
-    Adds errors and warnings to `problems`. Raises PackageRejectedError if there is an error.
+    Adds errors and warnings to `problems`. With `lenient` the deviations of TOLERANCES are accepted. Raises
+    PackageRejectedError if there is an error.
     """
     if MANIFEST not in package.names():
-        hint = "Add manifest.csv, which OneRoster 1.1 requires, at the root of the package."
-        raise PackageRejectedError(_error("missing_manifest", "the package has no manifest.csv", hint))
-    rows, read_errors = _read_rows(package)
+        return _modes_without_manifest(package, problems, lenient=lenient)
+    head = package.read_head(MANIFEST)
+    delimiter = find_delimiter(head, HEADER)
+    if error := find_problem(head) or delimiter_problem(delimiter, lenient=lenient):
+        raise PackageRejectedError(_error(*error))
+    rows, read_errors = _read_rows(package, delimiter)
+    if lenient:
+        rows = list(_with_tolerance(rows, delimiter, problems))
     if rows or not read_errors:
         problems.extend(_row_errors(rows))
     problems.extend(read_errors)
@@ -44,12 +54,39 @@ def declared_modes(package: Package, problems: ImportProblems) -> dict[str, str]
     return file_modes({name: entry.value for name, entry in properties.items()})
 
 
-def _read_rows(package: Package) -> tuple[list[Row], list[ImportProblem]]:
+def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenient: bool) -> dict[str, str]:
+    data_files = package.data_files()
+    if not (lenient and data_files):
+        hint = "Add manifest.csv, which OneRoster 1.1 requires, at the root of the package."
+        raise PackageRejectedError(_error("missing_manifest", "the package has no manifest.csv", hint))
+    message = f"manifest.csv is missing; {count_of(len(data_files), 'file')} in the package"
+    problems.add(tolerance_warning(MISSING_MANIFEST, message, MANIFEST))
+    return file_modes({f"file.{name}": "bulk" for name in data_files})
+
+
+def _with_tolerance(rows: list[Row], delimiter: str, problems: ImportProblems) -> Iterator[Row]:
+    """Yield the rows decoded and with the header of the standard, and add a warning for each deviation."""
+    if delimiter != COMMA:
+        message = f"the file is separated by {DELIMITER_NAMES[delimiter]}"
+        problems.add(tolerance_warning(DELIMITER, message, MANIFEST))
+    decoded = [(number, decode_windows_1252(cells)) for number, cells in rows]
+    if count := sum(new is not old for (_, new), (_, old) in zip(decoded, rows, strict=True)):
+        problems.add(tolerance_warning(WINDOWS_1252, f"{count_of(count, 'row')}", MANIFEST))
+    for number, cells in decoded:
+        is_header_in_other_case = number == 1 and [cell.strip() for cell in cells] != HEADER
+        if is_header_in_other_case and [cell.strip().casefold() for cell in cells] == [*map(str.casefold, HEADER)]:
+            problems.add(tolerance_warning(HEADER_CASE, f"the header is {','.join(cells)}", MANIFEST))
+            yield number, HEADER
+        else:
+            yield number, cells
+
+
+def _read_rows(package: Package, delimiter: str) -> tuple[list[Row], list[ImportProblem]]:
     """Return the rows that are not blank and, if the file cannot be read to its end, the reason."""
     rows: list[Row] = []
     try:
         with package.open_text(MANIFEST, lambda: 0) as text:
-            for number, cells in enumerate(csv.reader(text, strict=True), 1):
+            for number, cells in enumerate(csv.reader(text, delimiter=delimiter, strict=True), 1):
                 if number > MAX_ROWS:
                     return rows, [_error("too_many_rows", f"more than {MAX_ROWS} rows", EXPORT_HINT)]
                 if cells or number == 1:

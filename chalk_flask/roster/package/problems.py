@@ -29,7 +29,10 @@ _QUOTED = re.compile(r"(?<!\w)(['\"])(?:.*\1|.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class ImportProblem:
-    """Error or warning with its place, a message and a hint. `row` counts records; the header is row 1."""
+    """Error or warning with its place, a message and a hint. `row` counts records; the header is row 1.
+
+    A problem with `is_follow_on` is a consequence of another error. It is counted, but not listed.
+    """
 
     code: str
     message: str
@@ -39,6 +42,7 @@ class ImportProblem:
     column: str | None = None
     value: str | None = None
     is_warning: bool = False
+    is_follow_on: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the problem. Its list, `errors` or `warnings`, tells the severity."""
@@ -99,13 +103,21 @@ class ImportProblems:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Number of errors by file ("" for the package itself) and code, including those that are not listed."""
 
-    def add(self, problem: ImportProblem) -> None:
-        """Add a problem. Only the first `MAX_LISTED_PROBLEMS` errors and warnings are listed."""
+    def add(self, problem: ImportProblem) -> ImportProblem | None:
+        """Add a problem. Return it as it is listed, or None: only `MAX_LISTED_PROBLEMS` errors and warnings are."""
         if not problem.is_warning:
             self.counts[problem.file or "", problem.code] += 1
         problems = self.warnings if problem.is_warning else self.errors
-        if len(problems) < MAX_LISTED_PROBLEMS:
-            problems.append(problem.truncated())
+        if problem.is_follow_on or len(problems) >= MAX_LISTED_PROBLEMS:
+            return None
+        listed = problem.truncated()
+        problems.append(listed)
+        return listed
+
+    def replace_message(self, listed: ImportProblem, message: str) -> None:
+        """Give another message to an error that `add` returned."""
+        index = next(index for index, error in enumerate(self.errors) if error is listed)
+        self.errors[index] = replace(listed, message=message).truncated()
 
     def extend(self, problems: Iterable[ImportProblem]) -> None:
         """Add all problems, for example those that a check yields."""

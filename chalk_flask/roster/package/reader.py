@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from marshmallow import ValidationError
 
 from backends import KEY, Snapshot
-from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow, RowParser, header_problems, standard_names
+from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
+from chalk_flask.roster.package.data_file import DataFile, ReadingOptions
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.references import ReferenceChecker
@@ -37,7 +38,7 @@ class PackageReader:
     package: Package
     stored: Snapshot
     problems: ImportProblems
-    map_enrollment_roles: bool = False
+    options: ReadingOptions = field(default_factory=ReadingOptions)
     progress: Callable[[str, int], None] | None = None
     ids: dict[str, IdSet] = field(default_factory=dict)
     """The ids of each file that was read."""
@@ -47,6 +48,7 @@ class PackageReader:
     """For each delta file, True by id if the record is active after the import."""
     _incomplete: set[str] = field(default_factory=set)
     """Files that could not be read to their end. References to them are not checked, because some ids are missing."""
+    _files: dict[str, DataFile] = field(default_factory=dict)
     _row_number: int = 0
     """Number of the last row that was read. The header is row 1, and blank lines count."""
 
@@ -60,13 +62,14 @@ class PackageReader:
         self.ids[name] = IdSet(exact=name in REFERENCE_TARGETS)
         self.row_counts[name] = 0
         self._row_number = 0
+        is_delta = name in self.active_after
+        file = self._files[name] = DataFile(self.package, resource_type, self.options, self.problems, delta=is_delta)
         try:
-            with self.package.open_text(f"{name}.csv", lambda: self._row_number) as text:
-                lines = csv.reader(text, strict=True)
-                if parser := self._make_parser(resource_type, next(lines, None)):
-                    rows = self._parse_rows(resource_type, parser, lines)
-                    yield from _record_state(rows, self.active_after[name]) if parser.delta else rows
-                    self.problems.extend(_file_warnings(resource_type, parser))
+            with file.open(lambda: self._row_number) as lines:
+                if self._read_header(file, lines):
+                    rows = self._parse_rows(file, file.rows(lines))
+                    yield from _record_state(rows, self.active_after[name]) if is_delta else rows
+                    self.problems.extend(file.warnings())
         except csv.Error as error:
             self._incomplete.add(name)
             self.problems.add(self._csv_error(name, str(error)))
@@ -86,48 +89,40 @@ class PackageReader:
     def row_ids(self, resource_type: ResourceType) -> Iterator[tuple[int, str]]:
         """Read a file again, and yield the row number and id of each record."""
         self._row_number = 0
+        file = self._files[resource_type.name]
         with (
             contextlib.suppress(csv.Error, UnreadableFileError),  # reported when the file was read first
-            self.package.open_text(f"{resource_type.name}.csv", lambda: self._row_number) as text,
+            file.open(lambda: self._row_number) as lines,
         ):
-            lines = csv.reader(text, strict=True)
-            index = standard_names(resource_type, next(lines)).index("sourcedId")
-            for number, row in enumerate(lines, 2):
+            for number, key in file.ids(lines):
                 self._row_number = number
-                if len(row) > index:
-                    yield number, row[index]
+                yield number, key
 
-    def _make_parser(self, resource_type: ResourceType, header: list[str] | None) -> RowParser | None:
-        """Return the parser of a file, or None if its header has an error."""
+    def _read_header(self, file: DataFile, lines: Iterator[list[str]]) -> bool:
+        """Read the header of a file. Return False if the file or its header has an error."""
         errors_before = self.problems.total
-        self.problems.extend(_header_problems(resource_type, header))
-        if header is None or self.problems.total > errors_before:
-            self._incomplete.add(resource_type.name)
-            return None
-        map_enrollment_roles = self.map_enrollment_roles and resource_type.name == "enrollments"
-        return RowParser(resource_type, header, map_enrollment_roles, resource_type.name in self.active_after)
+        self.problems.extend(file.read_header(None if file.error else next(lines, None)))
+        is_valid = self.problems.total == errors_before
+        if not is_valid:
+            self._incomplete.add(file.resource_type.name)
+        return is_valid
 
-    def _parse_rows(
-        self, resource_type: ResourceType, parser: RowParser, lines: Iterator[list[str]]
-    ) -> Iterator[ParsedRow]:
+    def _parse_rows(self, file: DataFile, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
+        resource_type = file.resource_type
         checks = self.references.checks(resource_type)
-        add_id, parse, progress = self.ids[resource_type.name].add, parser.parse, self.progress
+        add_id, parse, progress = self.ids[resource_type.name].add, file.parser.parse, self.progress
         self._row_number = 1
-        blank_lines = 0
         for number, row in enumerate(lines, 2):
             self._row_number = number
             if progress and number % ROWS_PER_PROGRESS_CALL == 0:
                 progress(resource_type.name, number)
-            if not row:
-                blank_lines += 1
-                continue
             try:
                 parsed = parse(row)
             except (InvalidRowError, ValidationError):
-                self.problems.extend(_row_errors(resource_type, parser, number, row))
-                if key := parser.key(row):
-                    add_id(key)
-                continue
+                repaired = self._parse_invalid(file, number, row)
+                if repaired is None:
+                    continue
+                parsed = repaired
             key, _, values, encoded = parsed
             if not add_id(key):
                 self.problems.add(_repeated_id(resource_type, number, key))
@@ -136,7 +131,27 @@ class PackageReader:
                 if value is not None and value not in valid_ids:
                     self.problems.extend(check_others(value, number, values["status"] == ACTIVE))
             yield parsed
-        self.row_counts[resource_type.name] = self._row_number - 1 - blank_lines
+        self.row_counts[resource_type.name] = self._row_number - 1 - file.blank_lines - file.empty_rows
+        file.row_problems.finish()
+
+    def _parse_invalid(self, file: DataFile, number: int, row: list[str]) -> ParsedRow | None:
+        """Return the record of an invalid row after its repair. If it stays invalid, add its errors and return None."""
+        if not "".join(row).strip():
+            file.count_empty_row(row)
+            return None
+        parser, repaired = file.parser, file.repair.repair(row)
+        if repaired is not row:
+            with contextlib.suppress(InvalidRowError, ValidationError):
+                return parser.parse(repaired)
+        errors = list(parser.problems_in(repaired))
+        if not errors:
+            raise AssertionError(f"row {number} of {file.name} is invalid, but RowParser.problems_in yields nothing")
+        file.row_problems.add(number, errors)
+        if any(error.column in (None, "sourcedId") for error in errors):
+            self.references.targets_with_lost_ids.add(file.resource_type.name)
+        if key := parser.key(repaired):
+            self.ids[file.resource_type.name].add(key)
+        return None
 
     def _repeated_id_errors(self, resource_type: ResourceType) -> Iterator[ImportProblem]:
         if hashes := self.ids[resource_type.name].sort():
@@ -146,52 +161,21 @@ class PackageReader:
     def _csv_error(self, name: str, message: str) -> ImportProblem:
         file, row = f"{name}.csv", self._row_number + 1
         if "field larger" in message:
-            hint = "Raise import_max_field_kb if the cell is genuine."
+            hint = "Close the quote of the cell if it is open. Raise import_max_field_kb if the cell is genuine."
             return ImportProblem("too_large_cell", "a cell is longer than the limit", hint, file, row)
+        if "unexpected end of data" in message:
+            message = "a quote that this row opens is not closed until the end of the file"
+            return ImportProblem("bad_csv", message, "Close it. Write a quote within a cell twice.", file, row)
+        if "expected after" in message:
+            message, hint = "text follows the closing quote of a cell", "Write a quote within a quoted cell twice."
+            return ImportProblem("bad_csv", message, hint, file, row)
         hint = "Quote cells that contain quotes or line breaks."
         return ImportProblem("bad_csv", f"the row is not CSV: {message}", hint, file, row)
-
-
-def _header_problems(resource_type: ResourceType, header: list[str] | None) -> Iterator[ImportProblem]:
-    file = f"{resource_type.name}.csv"
-    if header is None:
-        hint = "Write the header row, or declare the file as absent in manifest.csv."
-        yield ImportProblem("empty_file", "the file is empty", hint, file)
-        return
-    for error in header_problems(resource_type, header):
-        row = None if error.is_warning else 1
-        yield ImportProblem(error.code, error.message, error.hint, file, row, error.column, is_warning=error.is_warning)
-
-
-def _row_errors(resource_type: ResourceType, parser: RowParser, number: int, row: list[str]) -> Iterator[ImportProblem]:
-    error = None
-    for error in parser.problems_in(row):
-        file = f"{resource_type.name}.csv"
-        yield ImportProblem(error.code, error.message, error.hint, file, number, error.column, error.value)
-    if error is None:
-        raise AssertionError(
-            f"row {number} of {resource_type.name} is invalid, but RowParser.problems_in yields nothing"
-        )
 
 
 def _repeated_id(resource_type: ResourceType, row: int, key: str) -> ImportProblem:
     message, hint = "the sourcedId occurs in an earlier row too", "Use a unique sourcedId or remove one of the rows."
     return ImportProblem("repeated_id", message, hint, f"{resource_type.name}.csv", row, "sourcedId", key)
-
-
-def _file_warnings(resource_type: ResourceType, parser: RowParser) -> Iterator[ImportProblem]:
-    file = f"{resource_type.name}.csv"
-    if parser.rows_with_state and not parser.delta:
-        yield ImportProblem(
-            "filled_state",
-            f"{parser.rows_with_state} rows of a bulk file have a status or dateLastModified",
-            "The status was used and the date ignored. The standard leaves both blank.",
-            file,
-            is_warning=True,
-        )
-    for column, codes in parser.local_codes.items():
-        message = f"{len(codes)} codes are not on the list of the standard"
-        yield ImportProblem("local_code", message, "They were stored.", file, column=column, is_warning=True)
 
 
 def _record_state(rows: Iterator[ParsedRow], active_after: dict[str, bool]) -> Iterator[ParsedRow]:

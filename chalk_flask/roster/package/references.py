@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from typing import NamedTuple, TypeAlias
 
 from backends import KEY, And, In, Snapshot, batched
+from chalk_flask.oneroster.csv.diagnosis import stray_blank_hint
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.roster.changes import provenance
@@ -55,6 +56,8 @@ class ReferenceChecker:
     ) -> None:
         self.referenced_by_deleted: set[tuple[str, str]] = set()
         """Collection and id of the stored records that a deleted row refers to."""
+        self.targets_with_lost_ids: set[str] = set()
+        """Files with an invalid row whose id may be unknown. References to them may be consequences of that error."""
         self._modes = package.modes
         self._stored = stored
         self._ids = ids
@@ -180,9 +183,10 @@ class ReferenceChecker:
         yield ImportProblem(
             "dangling_reference",
             f"refers to a record that is not in {place}",
-            f"Add the record to {target}.csv or correct the reference.",
+            stray_blank_hint(key) or f"Add the record to {target}.csv or correct the reference.",
             file=f"{file}.csv",
             row=row,
             column=header,
             value=key,
+            is_follow_on=target in self.targets_with_lost_ids,
         )

@@ -258,3 +258,15 @@ def test_unusable_key_file_is_a_logged_server_error(tmp_path: Path, caplog: pyte
     assert response.json["error"] == "server_error"
     assert "access-tokens.key contains no key of this service" in caplog.text
     assert "spoilt" not in caplog.text
+
+
+def test_token_takes_less_than_five_milliseconds(client: FlaskClient, services: Services) -> None:
+    credentials = create_client(services)
+
+    def seconds_per_token() -> float:
+        start = time.process_time()
+        for _ in range(20):
+            token_body(request_token(client, credentials))
+        return (time.process_time() - start) / 20
+
+    assert min(seconds_per_token() for _ in range(5)) < 5e-3

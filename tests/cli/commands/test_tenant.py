@@ -17,7 +17,14 @@ from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import TenantError, TenantStore
 from tests.cli.conftest import SAMPLE, CommandResult, RunCommand
 
-DEFAULT_TENANT = {"name": "default", "created": None, "demographics": True, "maxDeleted": None, "maxChanged": None}
+DEFAULT_TENANT = {
+    "name": "default",
+    "created": None,
+    "demographics": True,
+    "maxDeleted": None,
+    "maxChanged": None,
+    "lenient": False,
+}
 
 RunWithInput = Callable[..., CommandResult]
 
@@ -188,10 +195,10 @@ def test_tenant_deleted_during_an_import_gets_no_roster(
     create(run, "north")
     url = f"sqlite:///{tmp_path}/chalk.db"
 
-    def load_after_deletion(*load_args: object) -> object:
+    def load_after_deletion(*load_args: object, **options: object) -> object:
         with open_store(url, COLLECTIONS) as other:
             TenantStore(other).delete("north")
-        return load_package(*load_args)  # type: ignore[arg-type]  # the arguments of the caller
+        return load_package(*load_args, **options)  # type: ignore[arg-type]  # the arguments of the caller
 
     monkeypatch.setattr("chalk_flask.cli.commands.import_.load_package", load_after_deletion)
     result = run("import", SAMPLE, "--tenant", "north", "--json")

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.csv import row_parser
-from chalk_flask.oneroster.csv.row_parser import CellProblem, InvalidRowError, RowParser
+from chalk_flask.oneroster.csv.diagnosis import CellProblem
+from chalk_flask.oneroster.csv.row_parser import InvalidRowError, RowParser
 from chalk_flask.oneroster.fields.composites import EnumListField, RefListField
 from chalk_flask.oneroster.fields.scalars import BooleanField, EnumField, GuidField
 from chalk_flask.oneroster.schemas import FILES
@@ -19,10 +19,8 @@ from tests.support.packages import HEADERS, ROWS
 TIMESTAMP = "2026-09-01T10:00:00.000Z"
 
 
-def parser_for(name: str, *extra_columns: str, map_enrollment_roles: bool = False, delta: bool = False) -> RowParser:
-    return RowParser(
-        FILES[name], [*HEADERS[name], *extra_columns], map_enrollment_roles=map_enrollment_roles, delta=delta
-    )
+def parser_for(name: str, *extra_columns: str, delta: bool = False) -> RowParser:
+    return RowParser(FILES[name], [*HEADERS[name], *extra_columns], delta=delta)
 
 
 def row_of(parser: RowParser, **cells: str) -> list[str]:
@@ -102,7 +100,6 @@ INVALID_CELLS = [
     *invalid_cells_of_each_column(),
     *(InvalidCell(name, column, value) for name, column in DATE_COLUMNS for value in INVALID_DATES),
     *(InvalidCell("lineItems", "dueDate", value) for value in INVALID_TIMES),
-    *(InvalidCell("users", "dateLastModified", value) for value in INVALID_TIMES),
     *(InvalidCell("academicSessions", "schoolYear", value) for value in INVALID_YEARS),
     *(InvalidCell("results", "score", value) for value in INVALID_NUMBERS),
     *(InvalidCell("lineItems", "resultValueMax", value) for value in INVALID_NUMBERS),
@@ -184,16 +181,20 @@ def test_status_of_a_bulk_row_is_used_and_its_date_is_not() -> None:
     assert parser.rows_with_state == 1
 
 
-@pytest.mark.reading("A-10")
-def test_unknown_role_is_mapped_only_on_request() -> None:
-    [error] = errors_of(parser_for("enrollments"), row_of(parser_for("enrollments"), role="aide", primary="true"))
-    assert (error.code, error.column, error.value) == ("bad_value", "role", "aide")
-    mapping = parser_for("enrollments", map_enrollment_roles=True)
-    body = mapping.parse(row_of(mapping, role="aide", primary="true")).body
-    assert (body["role"], body["primary"]) == ("teacher", "false")
-    assert mapping.parse(row_of(mapping, role="student")).body["role"] == "student"
-    [error] = errors_of(mapping, row_of(mapping, role=""))
-    assert error.code == "missing_value"
+@pytest.mark.reading("I-01")
+@pytest.mark.parametrize("date", INVALID_TIMES)
+def test_invalid_date_of_a_bulk_row_is_ignored_and_counted(date: str) -> None:
+    parser = parser_for("orgs")
+    row = row_of(parser, dateLastModified=date)
+    assert parser.parse(row).body == parser.parse(row_of(parser)).body
+    assert (parser.rows_with_state, parser.rows_with_invalid_date) == (1, 1)
+    assert list(parser.problems_in(row)) == []
+
+
+@pytest.mark.parametrize("date", ["caf\udce9", "A\0B"])
+def test_ignored_date_of_a_bulk_row_must_be_text(date: str) -> None:
+    [error] = errors_of(parser_for("orgs"), row_of(parser_for("orgs"), dateLastModified=date))
+    assert (error.code, error.column) == ("bad_text", "dateLastModified")
 
 
 @pytest.mark.reading("V-02")
@@ -241,45 +242,3 @@ def test_metadata_columns_are_stored_with_comparison_values() -> None:
 def test_key_is_found_in_invalid_rows() -> None:
     parser = parser_for("categories")
     assert (parser.key(["cat-1"]), parser.key([])) == ("cat-1", "")
-
-
-def header_problems(name: str, header: list[str]) -> list[tuple[str, str | None, bool]]:
-    """Return code, column and severity of the errors of a header."""
-    return [(error.code, error.column, error.is_warning) for error in row_parser.header_problems(FILES[name], header)]
-
-
-CATEGORIES = HEADERS["categories"]
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (CATEGORIES, []),
-        ([f" {name} " for name in reversed(CATEGORIES)], []),
-        (CATEGORIES[:2] + CATEGORIES[3:], [("missing_column", "dateLastModified", False)]),
-        ([*CATEGORIES, "title"], [("repeated_column", "title", False)]),
-        ([*CATEGORIES, "metadata.a", "metadata.a"], [("repeated_column", "metadata.a", False)]),
-        ([*CATEGORIES, "metadata.größe\udce9"], [("bad_text", None, False)]),
-        ([*CATEGORIES, "metadata.a\0"], [("bad_text", None, False)]),
-        (
-            [*CATEGORIES, "color", "metadata."],
-            [("unknown_column", "color", True), ("unknown_column", "metadata.", True)],
-        ),
-        ([";".join(CATEGORIES)], [("missing_column", name, False) for name in CATEGORIES]),
-        ([*CATEGORIES, *("x" for _ in range(1000))], [("too_many_columns", None, False)]),
-    ],
-    ids=["valid", "reversed", "missing", "repeated", "metadata", "bytes", "NUL", "unknown", "separator", "many"],
-)
-def test_header_problems(header: list[str], expected: list[tuple[str, str | None, bool]]) -> None:
-    problems = header_problems("categories", header)
-    assert [problem for problem in problems if problem in expected] == expected
-    assert [problem for problem in problems if not problem[2]] == [problem for problem in expected if not problem[2]]
-
-
-@pytest.mark.reading("I-03")
-def test_column_names_of_version_1_0_are_accepted() -> None:
-    former = [(name, pair) for name, resource_type in FILES.items() for pair in resource_type.former_columns]
-    assert former
-    for name, (old, new) in former:
-        header = [old if column == new else column for column in HEADERS[name]]
-        assert header_problems(name, header) == []

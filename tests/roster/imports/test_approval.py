@@ -15,6 +15,7 @@ from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.thresholds import DISABLED
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.roster.package.archive import ArchiveLimits
+from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
 from tests.roster.imports.conftest import held_packages, hold_package, import_zip, revision
@@ -61,7 +62,7 @@ def test_approval_equals_import_without_thresholds(
 def test_approval_uses_the_options_of_the_hold(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     import_zip(store, package_with_users(200), options, tmp_path)
     package = package_with_users(150).set("enrollments", "enr-2", role="coach")
-    mapped = ImportOptions(map_enrollment_roles=True, folder=options.folder)
+    mapped = ImportOptions(reading=ReadingOptions(map_enrollment_roles=True), folder=options.folder)
     assert import_zip(store, package, options, tmp_path).state == "refused"
     report = import_zip(store, package, mapped, tmp_path)
     assert approve(store, "default", report.run, options).state == "committed"

@@ -19,6 +19,7 @@ from chalk_flask.roster.imports import ImportOptions, history, import_package, r
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.settings import Settings
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_timestamp
@@ -124,7 +125,7 @@ def test_same_package_again_is_not_read(store: Backend, options: ImportOptions, 
         assert (report.state, report.earlier, phases) == ("unchanged", first.run, [])
         assert "already imported this package" in report.to_text()
         assert report.total()["unchanged"] == first.total()["created"]
-    mapped = again(replace(options, map_enrollment_roles=True))
+    mapped = again(replace(options, reading=ReadingOptions(map_enrollment_roles=True)))
     assert (mapped.state, mapped.earlier, phases) == ("unchanged", None, ["users"])
     import_zip(store, package_with_extra_users(range(1496), renamed=[1]), options, tmp_path / "..")
     package_with_users(1500).zip(path)

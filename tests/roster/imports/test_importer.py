@@ -16,6 +16,7 @@ from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.roster.imports import ImportOptions
 from chalk_flask.roster.integrity.checker import check_store
+from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, objects
@@ -114,7 +115,7 @@ def test_unknown_role_is_mapped_on_request(store: Backend, load: Load) -> None:
     package = PackageBuilder().set("enrollments", "enr-2", role="aide", primary="true")
     [error] = load(store, package, "refused").problems.errors
     assert (error.code, error.row, error.column, error.value) == ("bad_value", 3, "role", "aide")
-    load(store, package, options=ImportOptions(map_enrollment_roles=True))
+    load(store, package, options=ImportOptions(reading=ReadingOptions(map_enrollment_roles=True)))
     enrollment = objects(store, "enrollments")["enr-2"]
     assert (enrollment["role"], enrollment["primary"]) == ("teacher", "false")
     assert objects(store, "enrollments")["enr-1"]["role"] == "student"

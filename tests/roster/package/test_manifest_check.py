@@ -40,11 +40,11 @@ def test_invalid_property_is_reported_with_its_row(filled: FilledStore, tmp_path
 CONTENTS: dict[str, tuple[bytes, str, int | None]] = {
     "nothing": (b"", "bad_header", 1),
     "another header": (b"name,value\n", "bad_header", 1),
-    "another separator": (b"propertyName;value\n", "bad_header", 1),
+    "another separator": (b"propertyName;value\n", "wrong_delimiter", None),
     "a blank line first": (b"\npropertyName,value\n", "bad_header", 1),
     "a row of three cells": (b"propertyName,value\n\nmanifest.version,1.0,x\n", "bad_row", 3),
     "an open quote": (b'propertyName,value\n"manifest', "bad_csv", None),
-    "UTF-16": ("propertyName,value\n".encode("utf-16"), "bad_header", 1),
+    "UTF-16": ("propertyName,value\n".encode("utf-16"), "bad_text", None),
     "two modes of a file": (b"propertyName,value\nfile.users,bulk\nfile.users,absent\n", "repeated_property", 3),
     "too many rows": (b"propertyName,value\n" + b"x,y\n" * 2000, "too_many_rows", None),
     "a row without end": (b"," * (17 << 20), "bad_csv", None),

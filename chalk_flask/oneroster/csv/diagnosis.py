@@ -1,0 +1,155 @@
+"""Causes of invalid rows: messages and hints that name what a spreadsheet or an export script did."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from marshmallow import ValidationError
+
+from chalk_flask.oneroster.csv.tolerances import ROLE_MAP_EXAMPLE
+from chalk_flask.oneroster.fields.composites import UserIdsField
+from chalk_flask.oneroster.fields.scalars import (
+    MAX_GUID_LENGTH,
+    BooleanField,
+    DateField,
+    DateTimeField,
+    EnumField,
+    GuidField,
+    NumberField,
+    OneRosterField,
+    YearField,
+)
+
+__all__ = ["UNNAMED_COLUMN", "CellProblem", "encoding_problem", "length_problem", "stray_blank_hint", "value_problem"]
+
+UNNAMED_COLUMN = "unnamed column"
+"""Cause of rows that are shorter than a header whose last column has no name."""
+
+EMPTY_WORDS = frozenset({"null", "(null)", "none", "nil", "n/a", "#n/a", "na", "nan", "undefined", "-", "\\n"})
+"""Words that other systems write for an empty cell, in lower case."""
+
+TYPOGRAPHIC_QUOTES = tuple("“”„«»")
+
+_BLANK_BEFORE_QUOTE = re.compile(r'\s+"')
+_OTHER_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{2}|[0-9]{4})(?:[ T].*)?")
+_DAY_NUMBER = re.compile(r"[1-6][0-9]{4}")
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*")
+_SCHOOL_YEARS = re.compile(r"([0-9]{4}) ?[-/] ?([0-9]{2}|[0-9]{4})")
+
+
+class CellProblem(NamedTuple):
+    """Error of a row. `column` is None if the whole row is invalid; a confidential `value` is None.
+
+    Problems of a file with the same `cause` are reported once, with their number. It is empty for other problems.
+    """
+
+    code: str
+    message: str
+    hint: str
+    column: str | None = None
+    value: str | None = None
+    cause: str = ""
+
+
+def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
+    """Return the error of a row whose number of cells is not that of the header."""
+    counts = f"the row has {len(row)} cells, the header {len(names)}"
+    surplus = len(row) - len(names)
+
+    def problem(message: str, hint: str, cause: str = "") -> CellProblem:
+        return CellProblem("bad_row", message, hint, cause=cause)
+
+    if any(map(_BLANK_BEFORE_QUOTE.match, row)):
+        message = f"a blank before a quote: {counts}"
+        return problem(message, "Remove the blank between the comma and the quote.", "blank")
+    if any(cell.lstrip().startswith(TYPOGRAPHIC_QUOTES) for cell in row):
+        message = f"cells are quoted with typographic quotes: {counts}"
+        return problem(message, 'Use straight quotes (").', "quotes")
+    if not names[-1] and len(row) == len(names) - 1:
+        message = f"the header ends with a column without a name: {counts}"
+        return problem(message, "Remove the comma at the end of the header.", UNNAMED_COLUMN)
+    if surplus > 0 and not any(row[len(names) :]):
+        message = f"rows end with commas that the header does not have: {counts}"
+        return problem(message, "Remove the commas at the end of the rows.", "commas")
+    if any("\n" in cell or "\r" in cell for cell in row):
+        message = f"a cell with line breaks, possibly because a quote is not closed: {counts}"
+        return problem(message, "Close the quote. Write a quote within a quoted cell twice.")
+    if len(row) == 1 and (";" in row[0] or "\t" in row[0]):
+        return problem(
+            f"the row is separated by another character than the header: {counts}", "Use commas.", "delimiter"
+        )
+    return problem(counts, "Quote cells that contain commas, quotes or line breaks.")
+
+
+def encoding_problem(cell: str, column: str, value: str | None) -> CellProblem:
+    """Return the error of a cell with NULs or bytes that are not UTF-8."""
+    if "\0" in cell:
+        return CellProblem("bad_text", "the cell contains a NUL", "Remove it, or export the file again.", column, value)
+    try:
+        cell.encode("utf-8", "surrogateescape").decode("cp1252")
+    except ValueError:
+        message = "the cell contains bytes that are not UTF-8"
+        return CellProblem("bad_text", message, "Export the file as CSV UTF-8.", column, value, "encoding")
+    message = "the file is not UTF-8, it looks like Windows-1252"
+    return CellProblem("bad_text", message, "Save it as CSV UTF-8.", column, value, "encoding")
+
+
+def value_problem(
+    element: OneRosterField, column: str, cell: str, value: str | None, error: ValidationError
+) -> CellProblem:
+    """Return the error of a cell that its field rejects. `value` is the cell, or None if it is confidential."""
+    message = "; ".join(map(str, error.messages))
+    hint, cause = _hint_and_cause(element, column, cell)
+    return CellProblem("bad_value", message, hint, column, value, cause and f"{column}: {cause}")
+
+
+def stray_blank_hint(cell: str) -> str:
+    """Return a hint if the cell begins or ends with a blank, a quote or a word for an empty cell; else nothing."""
+    if cell.strip().lower() in EMPTY_WORDS:
+        return f"{cell.strip()} is not an empty cell: write a value, or nothing if there is none."
+    if cell.strip(" \t\xa0\ufeff\u200b\u200c\u200d") != cell:
+        return "Remove the blanks or invisible characters at its beginning and end."
+    return ""
+
+
+def _hint_and_cause(element: OneRosterField, column: str, cell: str) -> tuple[str, str]:
+    if hint := stray_blank_hint(cell):
+        return hint, hint
+    match element:
+        case DateField() | DateTimeField():
+            return _date_hint(column, cell)
+        case BooleanField():
+            return "Write true or false.", "boolean"
+        case YearField() if years := _SCHOOL_YEARS.fullmatch(cell):
+            return f"Write the year in which the school year ends: {years[1][: -len(years[2])]}{years[2]}.", "years"
+        case NumberField() if "," in cell:
+            return "Write a point as decimal separator.", "decimal comma"
+        case UserIdsField():
+            return "Write {type:id}, for example {SIS:1001}.", "form"
+        case EnumField():
+            return _word_hint(element, column, cell), f"word {cell}"
+        case GuidField() if len(cell) > MAX_GUID_LENGTH:
+            return "Shorten the identifier.", ""
+    return "Correct the cell.", ""
+
+
+def _date_hint(column: str, cell: str) -> tuple[str, str]:
+    if _OTHER_DATE.fullmatch(cell):
+        return f"Write YYYY-MM-DD: in a spreadsheet, give the column {column} this date format.", "date format"
+    if _DAY_NUMBER.fullmatch(cell):
+        hint = f"This is how a spreadsheet counts days: give the column {column} the date format YYYY-MM-DD."
+        return hint, "day number"
+    if _DATE_AND_TIME.fullmatch(cell):
+        return "Write the date without the time.", "time"
+    return "Write YYYY-MM-DD.", ""
+
+
+def _word_hint(element: EnumField, column: str, cell: str) -> str:
+    words = [word for word in element.vocabulary if word.casefold() == cell.casefold()]
+    if words:
+        return f"Write {words[0]}: letter case counts."
+    if column == "role":
+        return f"Use one of these roles, or map it with the setting import_role_map, for example {ROLE_MAP_EXAMPLE}."
+    return "Use one of these words."

@@ -1,0 +1,167 @@
+"""Header of a data file: the names of its columns, and what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence, Set
+from typing import NamedTuple
+
+from chalk_flask.oneroster.resource_type import Column, ResourceType
+
+__all__ = [
+    "METADATA_PREFIX",
+    "HeaderProblem",
+    "has_undecoded_bytes",
+    "header_problems",
+    "is_metadata",
+    "is_optional",
+    "missing_optional_columns",
+    "standard_names",
+    "with_standard_case",
+]
+
+METADATA_PREFIX = "metadata."
+MAX_COLUMNS = 1000
+MIN_SIMILARITY = 0.85
+"""Share of equal letters, from 0 to 1, from which a name counts as a misspelling of another."""
+
+_KEY_COLUMN = "sourcedId"
+_BYTE_ORDER_MARK = "\ufeff"
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+
+
+class HeaderProblem(NamedTuple):
+    """Error or warning about a header."""
+
+    code: str
+    message: str
+    hint: str
+    column: str | None = None
+    is_warning: bool = False
+
+
+def header_problems(
+    resource_type: ResourceType, header: Sequence[str], optional: Set[str] = frozenset()
+) -> Iterator[HeaderProblem]:
+    """Yield the errors and warnings about the header of a file.
+
+    Every column of the standard is required, see the table of columns in CSV Tables 1.1. Those that are not stored may
+    be missing, with a warning. Those in `optional` may be missing without one.
+    """
+    if error := _unusable_header(resource_type, header):
+        yield error
+        return
+    names = standard_names(resource_type, header)
+    known_names = {column.header for column in resource_type.columns}
+    used_names = {name for name in names if name in known_names or is_metadata(name)}
+    missing = [column for column in resource_type.columns if column.header not in names]
+    misspelled = _misspelled(missing, [name for name in dict.fromkeys(names) if name and name not in used_names])
+    unnamed = [number for number, name in enumerate(names, 1) if not name]
+    missing = [column for column in missing if column.header not in optional or column.header in misspelled]
+    for column in missing:
+        yield _missing_column(column, misspelled.get(column.header), unnamed)
+    for name in sorted(name for name in used_names if names.count(name) > 1):
+        yield HeaderProblem("repeated_column", "the column occurs twice", "Remove one of them.", name)
+    for name in dict.fromkeys(names):
+        if name and name not in used_names and name not in misspelled.values():
+            yield HeaderProblem("unknown_column", "not a column of the standard", "It was ignored.", name, True)
+    if unnamed and all(column.field is None for column in missing):
+        message = f"column {', '.join(map(str, unnamed))} of the header has no name"
+        yield HeaderProblem("unnamed_column", message, "It was ignored. Name or remove it.", None, True)
+
+
+def _unusable_header(resource_type: ResourceType, header: Sequence[str]) -> HeaderProblem | None:
+    """Return the one error of a header that is not the header of this file at all."""
+    if len(header) > MAX_COLUMNS:
+        message = f"the header has {len(header)} columns; at most {MAX_COLUMNS} are allowed"
+        return HeaderProblem("too_many_columns", message, "Remove the columns that the standard does not list.")
+    if any("\0" in name or has_undecoded_bytes(name) for name in header):
+        return HeaderProblem("bad_text", "the header contains NULs or bytes that are not UTF-8", "Export as UTF-8.")
+    columns = [column.header for column in resource_type.columns]
+    hint = f"Write the names of the columns into the first row: {','.join(columns[:4])},..."
+    if not any(map(str.strip, header)):
+        return HeaderProblem("bad_header", "the first row is empty", hint)
+    if header[0].strip().lower().startswith("sep="):
+        return HeaderProblem("bad_header", "the first row is an instruction for Excel, not the header", hint)
+    if not {_folded(name) for name in standard_names(resource_type, header)} & set(map(_folded, columns)):
+        return HeaderProblem("bad_header", "the first row has none of the columns of this file", hint)
+    return None
+
+
+def _missing_column(column: Column, misspelled: str | None, unnamed: Sequence[int]) -> HeaderProblem:
+    name = column.header
+    if column.field is None:
+        return HeaderProblem("missing_column", "the column is missing", "It is not needed.", name, True)
+    if misspelled is not None and _BYTE_ORDER_MARK in misspelled:
+        message = f"the name {name} begins with a byte order mark that does not belong there"
+        return HeaderProblem("misspelled_column", message, "Save the file again as CSV UTF-8.", name)
+    if misspelled is not None:
+        message = f"the column {name} is called {misspelled!r}"
+        return HeaderProblem("misspelled_column", message, f"Rename {misspelled} to {name}.", name)
+    if unnamed:
+        message = f"the column {name} is missing, and column {', '.join(map(str, unnamed))} has no name"
+        return HeaderProblem("missing_column", message, f"Write {name} into the header of its column.", name)
+    hint = "Add it: every column of the standard is required, even if it is empty."
+    return HeaderProblem("missing_column", f"the column {name} is missing", hint, name)
+
+
+def _misspelled(missing: Sequence[Column], unknown: Sequence[str]) -> dict[str, str]:
+    """Return the unknown name that is most likely a misspelling, by missing column."""
+    by_key = {_folded(name): name for name in reversed(unknown)}
+    found = {column.header: by_key.pop(key) for column in missing if (key := _folded(column.header)) in by_key}
+    for column in missing:
+        if column.header not in found:
+            for match in difflib.get_close_matches(_folded(column.header), by_key, 1, MIN_SIMILARITY):
+                found[column.header] = by_key.pop(match)
+    return found
+
+
+def _folded(name: str) -> str:
+    """Return a name without letter case, blanks, marks and underscores."""
+    return _NOT_ALPHANUMERIC.sub("", name).casefold()
+
+
+def with_standard_case(resource_type: ResourceType, header: Sequence[str]) -> list[str]:
+    """Return the header with each name of the standard that is written in another letter case replaced."""
+    names = standard_names(resource_type, header)
+    former = (old for old, _ in resource_type.former_columns)
+    by_folded_name = {name.casefold(): name for name in (*former, *(column.header for column in resource_type.columns))}
+    present = set(names)
+    replaced: list[str] = []
+    for original, name in zip(header, names, strict=True):
+        standard = by_folded_name.get(name.casefold(), name)
+        replaced.append(original if name == standard or standard in present else standard)
+    return replaced
+
+
+def missing_optional_columns(resource_type: ResourceType, header: Sequence[str], *, delta: bool) -> list[str]:
+    """Return the stored columns that the header lacks and that need no value in any row."""
+    names = set(standard_names(resource_type, header))
+    missing = (column for column in resource_type.columns if column.header not in names)
+    return [column.header for column in missing if column.field is not None and is_optional(column, delta=delta)]
+
+
+def is_optional(column: Column, *, delta: bool) -> bool:
+    """Return True if the cells of a column can be empty in every row."""
+    element = column.field
+    if element is None:
+        return True
+    is_state = column.name in ("status", "dateLastModified")
+    return column.name != _KEY_COLUMN and not (element.required_in_csv or element.optional_if or (delta and is_state))
+
+
+def is_metadata(name: str) -> bool:
+    """Return True for the name of a metadata column. A name that is only the prefix is none."""
+    return name.startswith(METADATA_PREFIX) and name != METADATA_PREFIX
+
+
+def has_undecoded_bytes(text: str) -> bool:
+    """Return True if the text contains lone surrogates, which stand for bytes that are not UTF-8."""
+    return any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
+def standard_names(resource_type: ResourceType, header: Sequence[str]) -> list[str]:
+    """Return the stripped column names of a header. Names of OneRoster 1.0 are replaced by those of 1.1."""
+    former = dict(resource_type.former_columns)
+    return [former.get(name.strip(), name.strip()) for name in header]

@@ -1,0 +1,130 @@
+"""Repair of rows that the parser rejects, by the tolerances of lenient reading and the operator's map of roles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from marshmallow import ValidationError
+
+from chalk_flask.oneroster import vocabularies
+from chalk_flask.oneroster.csv.header import has_undecoded_bytes, standard_names
+from chalk_flask.oneroster.csv.tolerances import (
+    ASSISTANT_ROLES,
+    ROLE_SYNONYM,
+    ROLE_SYNONYMS,
+    USER_IDS,
+    WINDOWS_1252,
+    Tolerance,
+    role_key,
+)
+from chalk_flask.oneroster.fields.composites import RefListField, TextListField, UserIdsField
+from chalk_flask.oneroster.resource_type import ResourceType
+
+__all__ = ["RowRepair", "decode_windows_1252", "with_comma_lists"]
+
+
+@dataclass
+class RowRepair:
+    """Repair of invalid rows of one file. Valid rows never pass here, so it costs them nothing.
+
+    `role_map` holds the roles of the operator by `role_key`. `map_enrollment_roles` maps other unknown roles of
+    enrollments to `teacher`, not primary (docs/conformance, A-10). Both are applied even if reading is not `lenient`.
+    """
+
+    resource_type: ResourceType
+    header: Sequence[str]
+    lenient: bool = False
+    role_map: Mapping[str, str] = field(default_factory=dict)
+    map_enrollment_roles: bool = False
+    counts: Counter[Tolerance] = field(default_factory=Counter)
+    """Number of repaired rows by tolerance."""
+    mapped_roles: int = 0
+    """Number of rows whose role the operator's map replaced."""
+
+    def __post_init__(self) -> None:
+        self._index = {name: index for index, name in enumerate(standard_names(self.resource_type, self.header))}
+        self._roles = vocabularies.ENROLLMENT_ROLES if self.resource_type.name == "enrollments" else vocabularies.ROLES
+
+    def repair(self, row: list[str]) -> list[str]:
+        """Return the repaired row; the row itself if there is nothing to repair."""
+        repaired = self._with_text(row) if self.lenient else row
+        if len(row) == len(self._index):
+            repaired = self._with_role(repaired)
+            repaired = self._with_user_ids(repaired) if self.lenient else repaired
+        return repaired
+
+    def _with_text(self, row: list[str]) -> list[str]:
+        decoded = decode_windows_1252(row)
+        self.counts[WINDOWS_1252] += decoded is not row
+        return decoded
+
+    def _with_role(self, row: list[str]) -> list[str]:
+        index = self._index.get("role")
+        if index is None or not row[index] or row[index] in self._roles:
+            return row
+        key, name = role_key(row[index]), self.resource_type.name
+        if (mapped := self.role_map.get(key, "")) in self._roles:
+            self.mapped_roles += 1
+            return self._replaced(row, role=mapped)
+        if self.lenient and (synonym := ROLE_SYNONYMS[name].get(key)):
+            self.counts[ROLE_SYNONYM] += 1
+            is_assistant = name == "enrollments" and key in ASSISTANT_ROLES
+            return self._replaced(row, role=synonym, **({"primary": "false"} if is_assistant else {}))
+        if self.map_enrollment_roles and name == "enrollments":
+            return self._replaced(row, role="teacher", primary="false")
+        return row
+
+    def _with_user_ids(self, row: list[str]) -> list[str]:
+        index = self._index.get("userIds")
+        if index is None or not row[index]:
+            return row
+        try:
+            UserIdsField().from_cell(row[index])
+        except ValidationError:
+            self.counts[USER_IDS] += 1
+            return self._replaced(row, userIds="")
+        return row
+
+    def _replaced(self, row: list[str], **cells: str) -> list[str]:
+        replaced = list(row)
+        for name, cell in cells.items():
+            if (index := self._index.get(name)) is not None:
+                replaced[index] = cell
+        return replaced
+
+
+def decode_windows_1252(row: list[str]) -> list[str]:
+    """Return the row with each cell that is not UTF-8 decoded as Windows-1252.
+
+    Return the row itself if all cells are UTF-8, or if one cannot be decoded.
+    """
+    if not any(map(has_undecoded_bytes, row)):
+        return row
+    try:
+        return [_decode(cell) if has_undecoded_bytes(cell) else cell for cell in row]
+    except ValueError:
+        return row
+
+
+def _decode(cell: str) -> str:
+    return cell.encode("utf-8", "surrogateescape").decode("cp1252")
+
+
+def with_comma_lists(
+    resource_type: ResourceType, header: Sequence[str], rows: Iterator[list[str]]
+) -> Iterator[list[str]]:
+    """Yield the rows of a file separated by semicolons, with commas between the items of lists."""
+    names = standard_names(resource_type, header)
+    lists = {
+        column.header
+        for column in resource_type.columns
+        if isinstance(column.field, TextListField | RefListField | UserIdsField)
+    }
+    indexes = [index for index, name in enumerate(names) if name in lists]
+    for row in rows:
+        for index in indexes:
+            if index < len(row) and ";" in row[index]:
+                row[index] = row[index].replace(";", ",")
+        yield row
