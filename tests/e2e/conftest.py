@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-__all__ = ["ROOT", "Response", "RunningService", "run_command", "serve"]
+__all__ = ["ROOT", "Response", "RunningService", "free_port", "run_command", "serve"]
 
 DEMO = ROOT / "chalk_flask" / "demo"
 CLEAN_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
@@ -79,14 +80,24 @@ def run_command(folder: Path, *args: str | Path) -> str:
     return done.stdout
 
 
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 on which no program listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @contextmanager
-def serve(folder: Path, token: str, *args: str | Path) -> Iterator[RunningService]:
+def serve(folder: Path, token: str, *args: str | Path, is_public: bool = False) -> Iterator[RunningService]:
     """Run `chalk-flask serve` on a free port until the block ends; then SIGTERM must end it with exit code 0.
 
-    An empty token requires a store in memory: the server prints the token that it creates.
+    An empty token requires a store in memory: the server prints the token that it creates. With `is_public` the setting
+    `public_url` is its own address, which client assertions and OAuth 1.0a require.
     """
+    port = free_port() if is_public else 0
+    public = ("--public-url", f"http://127.0.0.1:{port}") if is_public else ()
     with subprocess.Popen(
-        [sys.executable, "-m", "chalk_flask", "serve", "--port", "0", *map(str, args)],
+        [sys.executable, "-m", "chalk_flask", "serve", "--port", str(port), *public, *map(str, args)],
         cwd=folder,
         env=CLEAN_ENVIRON | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
         stderr=subprocess.PIPE,

@@ -96,7 +96,7 @@ def create_token(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def signing(folder: Path) -> Iterator[SigningClient]:
     key, secret = create_client(folder, "--oauth1")
-    with serve(folder, create_token(folder)) as service:
+    with serve(folder, create_token(folder), is_public=True) as service:
         yield SigningClient(service, key, secret)
 
 
@@ -394,11 +394,39 @@ def test_public_url_is_signed(folder: Path) -> None:
 
 
 @pytest.mark.reading("O-01")
-def test_host_from_a_trusted_proxy_is_signed(folder: Path) -> None:
+def test_signature_for_a_host_that_is_not_configured_is_rejected(folder: Path) -> None:
     key, secret = create_client(folder, "--oauth1")
+    forwarded = {"X_Forwarded_Proto": "https", "X_Forwarded_Host": "roster.example.org", "X_Forwarded_Port": "443"}
     with serve(folder, "none", "--trusted-proxy", "127.0.0.1") as service:
         signing = SigningClient(service, key, secret)
-        forwarded = {"X_Forwarded_Proto": "https", "X_Forwarded_Host": "roster.example.org", "X_Forwarded_Port": "443"}
+        for site, headers in {
+            signing.site: {},
+            "http://other.example.org": {"Host": "other.example.org"},
+            "https://roster.example.org": forwarded,
+        }.items():
+            header = signing.header(USERS, site=site)
+            message = rejection_message(service.request(USERS, Authorization=header, **headers))
+            assert "the service has no public_url" in message
+    with serve(folder, "none", "--trusted-proxy", "127.0.0.1", is_public=True) as service:
+        signing = SigningClient(service, key, secret)
         header = signing.header(USERS, site="https://roster.example.org")
-        assert service.request(USERS, Authorization=header, **forwarded).status == 200
-        assert service.request(USERS, Authorization=signing.header(USERS)).status == 200
+        assert rejection_message(service.request(USERS, Authorization=header, **forwarded)) == INVALID_SIGNATURE
+        assert service.request(USERS, Authorization=signing.header(USERS), **forwarded).status == 200
+
+
+@pytest.mark.reading("O-02")
+@pytest.mark.parametrize("method", [SHA_1, SHA_256])
+def test_json_body_must_have_the_hash_that_the_client_sent(
+    signing: SigningClient, folder: Path, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, secret = create_client(folder, "--oauth1", "--scope", "all")
+    path, headers = f"{IMS}/categories/hashed", {"Content-Type": "application/json"}
+    body = json.dumps({"category": {"sourcedId": "hashed", "title": "Hashed"}})
+    for sent, status in ((body.replace("Hashed", "Forged"), 401), (body, 201)):
+        client = Client(key, secret, signature_method=method)
+        _, signed, _ = client.sign(signing.site + path, "PUT", body, headers)
+        assert "oauth_body_hash" in signed["Authorization"]
+        response = requests.put(signing.site + path, data=sent, headers=signed, timeout=30)
+        assert response.status_code == status, response.text
+    signed_delete = signing.header(path, "DELETE", key=key, client_secret=secret)
+    assert signing.service.request(path, "DELETE", Authorization=signed_delete).status == 204

@@ -54,7 +54,7 @@ class District:
 def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
     folder = tmp_path_factory.mktemp("clients")
     run_command(folder, "import", DEMO)
-    with serve(folder, "none") as service:
+    with serve(folder, "none", is_public=True) as service:
         yield District(folder, service)
 
 

@@ -24,7 +24,7 @@ from requests_oauthlib import OAuth1Session
 from standardwebhooks import Webhook
 
 from chalk_flask.auth.clients.assertions import JWT_BEARER
-from tests.e2e.conftest import DEMO
+from tests.e2e.conftest import DEMO, free_port
 from tests.e2e.services import (
     API,
     CANARY,
@@ -88,7 +88,9 @@ def create_credentials(service: ServiceFolder) -> None:
 def serve(service: ServiceFolder) -> Iterator[None]:
     """Run `chalk-flask serve`, with its output in two files of the folder."""
     with (service.folder / "out.txt").open("wb") as out, (service.folder / "err.txt").open("wb") as err:
-        command = [sys.executable, "-m", "chalk_flask", "serve", "--port", "0"]
+        port = str(free_port())
+        command = [sys.executable, "-m", "chalk_flask", "serve", "--port", port]
+        command += ["--public-url", f"http://127.0.0.1:{port}"]
         with subprocess.Popen(command, cwd=service.folder, env=service.environ, stdout=out, stderr=err) as process:
             try:
                 service.url = wait_for_url(service.folder / "err.txt")

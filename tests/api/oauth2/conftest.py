@@ -17,6 +17,7 @@ from chalk_flask.services import Services
 from tests.conftest import services_of
 
 TOKEN_PATH = "/oauth/token"
+PUBLIC_URL = "https://roster.example.org"
 GRANT = {"grant_type": "client_credentials"}
 
 counter = itertools.count(1)
@@ -26,7 +27,7 @@ counter = itertools.count(1)
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """Application with an empty store."""
-    app = create_app(storage="memory:", data=str(tmp_path_factory.mktemp("data")))
+    app = create_app(storage="memory:", data=str(tmp_path_factory.mktemp("data")), public_url=PUBLIC_URL)
     yield app
     services_of(app).login_log.close()
     services_of(app).store.close()

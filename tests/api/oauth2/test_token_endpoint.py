@@ -31,6 +31,7 @@ from chalk_flask.permissions.scopes import (
 from chalk_flask.services import Services
 from tests.api.oauth2.conftest import (
     GRANT,
+    PUBLIC_URL,
     TOKEN_PATH,
     assert_oauth_error,
     create_client,
@@ -180,7 +181,7 @@ def sign_assertion(client_id: str, **claims: Any) -> str:
     defaults: dict[str, Any] = {
         "iss": client_id,
         "sub": client_id,
-        "aud": "http://localhost" + TOKEN_PATH,
+        "aud": PUBLIC_URL + TOKEN_PATH,
         "exp": now + 60,
         "jti": str(uuid.uuid4()),
     }
@@ -196,9 +197,7 @@ def request_token_signed(
 @pytest.mark.parametrize("path", PATHS)
 def test_client_with_a_key_logs_in_with_an_assertion(client: FlaskClient, services: Services, path: str) -> None:
     client_id = create_key_client(services)
-    body = token_body(
-        request_token_signed(client, sign_assertion(client_id, aud="http://localhost" + path), scope=ROSTER)
-    )
+    body = token_body(request_token_signed(client, sign_assertion(client_id, aud=PUBLIC_URL + path), scope=ROSTER))
     assert body["scope"] == ROSTER
     assert read_status(client, body["access_token"]) == 200
 
@@ -209,6 +208,31 @@ def test_audience_of_an_assertion_is_the_public_url(tmp_path: Path) -> None:
     for_public_url = sign_assertion(client_id, aud="https://roster.example.org/x" + TOKEN_PATH)
     token_body(request_token_signed(app.test_client(), for_public_url))
     assert_oauth_error(request_token_signed(app.test_client(), sign_assertion(client_id)), 401, "invalid_client")
+
+
+@pytest.mark.reading("C-04")
+@pytest.mark.parametrize("host", ["localhost", "other.example.org", "a/b"])
+def test_assertion_without_a_public_url_is_rejected_whatever_host_it_names(
+    tmp_path: Path, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(storage="memory:", data=str(tmp_path))
+    text = sign_assertion(create_key_client(services_of(app)), aud=f"http://{host}{TOKEN_PATH}")
+    form = GRANT | {"client_assertion": text, "client_assertion_type": JWT_BEARER}
+    for _ in range(2):
+        response = app.test_client().post(TOKEN_PATH, data=form, headers={"Host": host})
+        assert_oauth_error(response, 401, "invalid_client")
+        assert response.json is not None
+        assert "the service has no public_url" in response.json["error_description"]
+    assert caplog.text.count("set CHALK_PUBLIC_URL") == 1
+    token_body(request_token(app.test_client(), create_client(services_of(app))))
+
+
+@pytest.mark.reading("C-04")
+def test_host_header_does_not_choose_the_audience(client: FlaskClient, services: Services) -> None:
+    text = sign_assertion(create_key_client(services), aud=f"http://other.example.org{TOKEN_PATH}")
+    form = GRANT | {"client_assertion": text, "client_assertion_type": JWT_BEARER}
+    response = client.post(TOKEN_PATH, data=form, headers={"Host": "other.example.org"})
+    assert_oauth_error(response, 401, "invalid_client")
 
 
 @pytest.mark.reading("C-04")

@@ -74,6 +74,15 @@ def test_client_with_a_key_has_no_secret_and_cannot_rotate(run: RunCommand, tmp_
     assert (result.code, result.json["error"]) == (1, "refused")
 
 
+def test_create_with_a_key_names_the_audience(run: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(ec_key("a").as_pem(private=False))
+    assert (
+        "The service rejects this client unless it runs with public_url" in create(run, "--public-key", "key.pem").err
+    )
+    named = create(run, "--public-key", "key.pem", "--public-url", "https://roster.example.org")
+    assert named.err == "Audience of its assertions: https://roster.example.org/oauth/token.\n"
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", ec_key("a").as_pem(private=True), b" " * (1024 * 1024 + 1)], ids=len)
 def test_key_file_without_a_public_key_is_rejected(content: bytes, run: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)

@@ -25,6 +25,13 @@ def test_create_and_list_report_whether_a_client_can_sign(run: RunCommand) -> No
     assert signing["client_secret"] not in result.out
 
 
+def test_create_says_that_the_service_needs_public_url(run: RunCommand) -> None:
+    assert "The service rejects this client unless it runs with public_url" in create(run).err
+    named = create(run, "--public-url", "https://roster.example.org", "--json")
+    assert named.err == "It signs URLs that begin with https://roster.example.org/.\n"
+    assert run("client", "create", "--label", "Newer platform").err == ""
+
+
 def test_rotated_client_can_still_sign(run: RunCommand) -> None:
     rotated = run("client", "rotate", create(run, "--json").json["client_id"], "--json")
     assert rotated.json["oauth1"] is True
