@@ -74,3 +74,14 @@ def test_versioned_cache_keeps_one_value_for_a_key() -> None:
     cache.put("c", 2, "third")
     assert cache.get("b", 1) is None
     assert len(cache) == 2
+
+
+def test_values_of_an_earlier_version_are_dropped() -> None:
+    """A cached value may be the secret of a client that was revoked since."""
+    cache: VersionedCache[str, str] = VersionedCache(10)
+    cache.put("revoked", 1, "secret")
+    cache.put("other", 1, "another")
+    assert cache.get("another", 2) is None
+    assert len(cache) == 0
+    cache.put("other", 2, "another")
+    assert cache.get("other", 2) == "another"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import logging
 import threading
 import time
+import uuid
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -140,6 +145,76 @@ def test_base_string_of_the_example_in_rfc_5849() -> None:
 def test_query_is_signed_in_any_encoding(verifier: OAuth1Verifier, signer: Signer, query: str) -> None:
     assert is_accepted(verifier, signer.request(f"{URL}?{query}"))
     assert not is_accepted(verifier, make_request(signer.header(f"{URL}?{query}"), f"{URL}?{query}x"))
+
+
+def escape_tilde(text: str) -> str:
+    return quote(text, safe="").replace("~", "%7E")
+
+
+def escape_correctly(text: str) -> str:
+    return quote(text, safe="~")
+
+
+def sign_by_hand(signer: Signer, uri: str, query: str, inner: Any, outer: Any, secret: str = "") -> SignedRequest:
+    """Return a request signed by a client that escapes parameters with `inner` and the base string with `outer`."""
+    parameters = VALID_PARAMS | {
+        "oauth_consumer_key": signer.key, "oauth_timestamp": signer.timestamp(), "oauth_nonce": uuid.uuid4().hex,
+    }  # fmt: skip
+    del parameters["oauth_signature"]
+    pairs = sorted((inner(name), inner(value)) for name, value in [*parse_qsl(query), *parameters.items()])
+    text = "&".join(map(outer, ("GET", uri, "&".join(f"{name}={value}" for name, value in pairs))))
+    digest = hmac.digest(f"{secret or signer.secret}&".encode(), text.encode(), "sha1")
+    header = as_header(parameters | {"oauth_signature": base64.b64encode(digest).decode()})
+    return make_request(header, f"{URL}/a~b?{query}")
+
+
+@pytest.mark.reading("O-07")
+@pytest.mark.parametrize("path", ["a~b", "a%7Eb"])
+@pytest.mark.parametrize("inner", [escape_correctly, escape_tilde])
+@pytest.mark.parametrize("outer", [escape_correctly, escape_tilde])
+def test_tilde_may_be_escaped_in_the_base_string(
+    verifier: OAuth1Verifier, signer: Signer, path: str, inner: Any, outer: Any
+) -> None:
+    query = "filter=familyName~'M'&a~=1&a0=2"  # the escaped name is sorted before a0, the other one after it
+    assert is_accepted(verifier, sign_by_hand(signer, f"{URL}/{path}", query, inner, outer))
+    assert not is_accepted(verifier, sign_by_hand(signer, f"{URL}/{path}", query, inner, outer, secret="wrong"))
+    assert not is_accepted(verifier, sign_by_hand(signer, f"{URL}/a-b", query, inner, outer))
+
+
+@pytest.mark.reading("O-02")
+@pytest.mark.parametrize("method", [SIGNATURE_HMAC, SIGNATURE_HMAC_SHA256])
+@pytest.mark.parametrize("body", ['{"result": {"score": 90}}', ""])
+def test_body_must_have_the_hash_that_the_client_sent(
+    verifier: OAuth1Verifier, signer: Signer, method: str, body: str
+) -> None:
+    """The library sends the SHA-1 with both methods. A client may send the SHA-256 with HMAC-SHA256."""
+    kind = {"Content-Type": "application/json"}
+
+    def send(received: bytes, **parameters: str) -> bool:
+        client = Client(signer.key, signer.secret, signature_method=method, timestamp=signer.timestamp())
+        _, headers, _ = client.sign(URL, "PUT", body, kind)
+        assert "oauth_body_hash" in headers["Authorization"]
+        request = make_request(headers["Authorization"].removeprefix("OAuth "), URL, "PUT")
+        return is_accepted(verifier, replace(request, read_body=lambda: received))
+
+    assert send(body.encode())
+    assert not send(body.encode() + b" ")
+    assert not send(body.replace("90", "91").encode() if body else b"x")
+
+
+@pytest.mark.reading("O-02")
+@pytest.mark.parametrize(("method", "accepted"), [(SIGNATURE_HMAC, False), (SIGNATURE_HMAC_SHA256, True)])
+def test_body_hash_may_be_of_the_signature_method(
+    verifier: OAuth1Verifier, signer: Signer, method: str, accepted: bool
+) -> None:
+    class ClientWithSha256(Client):  # type: ignore[misc]  # the library ships no types
+        def get_oauth_params(self, request: Any) -> Any:
+            digest = base64.b64encode(hashlib.sha256(b"{}").digest()).decode()
+            return [*super().get_oauth_params(request), ("oauth_body_hash", digest)]
+
+    client = ClientWithSha256(signer.key, signer.secret, signature_method=method, timestamp=signer.timestamp())
+    request = make_request(client.sign(URL, "PUT")[1]["Authorization"].removeprefix("OAuth "), URL, "PUT")
+    assert is_accepted(verifier, replace(request, read_body=lambda: b"{}")) is accepted
 
 
 def test_realm_in_the_header_is_not_signed(verifier: OAuth1Verifier, signer: Signer) -> None:
