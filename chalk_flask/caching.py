@@ -47,6 +47,11 @@ class LRUCache(Generic[K, V]):
         with self._lock:
             self._put(key, value)
 
+    def clear(self) -> None:
+        """Remove all entries."""
+        with self._lock:
+            self._entries.clear()
+
     def get_or_create(self, key: K, create: Callable[[], V]) -> V:
         """Return the value of a key. A missing value is created and stored first.
 
@@ -75,20 +80,29 @@ class LRUCache(Generic[K, V]):
 class VersionedCache(Generic[K, V]):
     """LRU cache of values that were read from a store. A value is valid for one version of the store. Thread-safe.
 
-    Take the version before you read the value: a commit in between then makes the entry too old, never too new.
+    The first use at another version drops all values, so that a revoked secret does not stay in memory. Take the
+    version before you read the value: a commit in between then makes the entry too old, never too new.
     """
 
     def __init__(self, max_entries: int) -> None:
         self._entries: LRUCache[K, tuple[object, V]] = LRUCache(max_entries)
+        self._version: object = None
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: K, version: object) -> V | None:
         """Return the value of a key at this version, or None."""
+        self._drop_other_versions(version)
         entry = self._entries.get(key)
         return entry[1] if entry is not None and entry[0] == version else None
 
     def put(self, key: K, version: object, value: V) -> None:
-        """Store a value that was read at this version or later. It replaces the value of another version."""
+        """Store a value that was read at this version or later."""
+        self._drop_other_versions(version)
         self._entries.put(key, (version, value))
+
+    def _drop_other_versions(self, version: object) -> None:
+        if version != self._version:
+            self._version = version
+            self._entries.clear()

@@ -20,7 +20,7 @@ from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
-from chalk_flask.services import Services
+from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import find_audit_tenant
@@ -47,6 +47,7 @@ def _create_services(settings: Settings) -> Services:
     access_tokens = AccessTokenIssuer(clients, KeyFile(data / KEY_FILE_NAME), settings.token_seconds)
     return Services(
         settings=settings,
+        address=ServiceAddress(settings.public_url),
         store=store,
         tokens=tokens,
         clients=clients,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 
 from backends import Backend
 from chalk_flask.audit.access_log import AccessLog
@@ -15,7 +16,28 @@ from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.settings import Settings
 from chalk_flask.webhooks import Worker
 
-__all__ = ["Services"]
+__all__ = ["ServiceAddress", "Services"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ServiceAddress:
+    """URL of the service, to which client assertions and OAuth 1.0a signatures are bound.
+
+    It is configured and never taken from a request: a client could otherwise present a credential that it received for
+    another service. An empty `url` means that it is unknown.
+    """
+
+    url: str
+    _warned: set[str] = field(default_factory=set)
+
+    def is_known_for(self, credentials: str) -> bool:
+        """Return True if the URL is known. If it is unknown, log once that these credentials are rejected."""
+        if not self.url and credentials not in self._warned:
+            self._warned.add(credentials)
+            log.warning("%s are rejected, because public_url is not set: set CHALK_PUBLIC_URL", credentials)
+        return bool(self.url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +45,7 @@ class Services:
     """Services of an application, in `app.extensions["chalk"]`. All of them are thread-safe."""
 
     settings: Settings
+    address: ServiceAddress
     store: Backend
     tokens: TokenStore
     clients: ClientStore

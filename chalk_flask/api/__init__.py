@@ -23,7 +23,7 @@ def register(app: Flask, services: Services) -> None:
     """Add every route under both API roots, the token endpoint and the error handlers to the application."""
     url_paths.configure_url_map(app)
     settings = services.settings
-    auth = with_rate_limits(app, make_auth(services.authenticator, services.oauth1, settings.public_url), settings)
+    auth = with_rate_limits(app, make_auth(services.authenticator, services.oauth1, services.address), settings)
     for root in ROOTS:
         app.register_blueprint(read_blueprint(services, root, auth))
         app.register_blueprint(write_blueprint(services, root, auth))

@@ -85,7 +85,7 @@ class Settings:
     public_url: str = _setting(
         "",
         "Public URL of this service without a trailing slash, for example https://roster.example.org; hrefs and links"
-        " begin with it. Empty: derived from each request.",
+        " begin with it. Empty: derived from each request; client assertions and OAuth 1.0a are then rejected.",
         check=validate_origin,
     )
     max_limit: int = _setting(0, "Maximum `limit` of a request; a larger one is rejected with 400. 0: no maximum.")

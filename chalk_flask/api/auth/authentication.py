@@ -14,6 +14,7 @@ from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier
 from chalk_flask.permissions.principal import Principal
+from chalk_flask.services import ServiceAddress
 
 __all__ = ["current_principal", "current_version", "make_auth"]
 
@@ -25,6 +26,10 @@ OAUTH1_MESSAGES = {
     401: "The OAuth 1.0a signature is invalid, expired or already used.",
     403: "The client does not have the required scope.",
 }
+NO_ADDRESS_MESSAGE = (
+    "Requests with an OAuth 1.0a signature are rejected, because the service has no public_url, which they must sign."
+    " Ask its operator to set it."
+)
 
 
 class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library ships no types
@@ -33,11 +38,11 @@ class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library s
     MultiAuth of Flask-HTTPAuth would wrap the view anew for each request and compares schemes case-sensitively.
     """
 
-    def __init__(self, authenticator: Authenticator, oauth1: OAuth1Verifier, public_url: str) -> None:
+    def __init__(self, authenticator: Authenticator, oauth1: OAuth1Verifier, address: ServiceAddress) -> None:
         super().__init__(scheme="Bearer")
         self._authenticator = authenticator
         self._oauth1 = oauth1
-        self._public_url = public_url
+        self._address = address
 
     def ensure_sync(self, f: Any) -> Any:
         """Return the callback unchanged. Flask-HTTPAuth would test it for a coroutine in every request."""
@@ -52,25 +57,25 @@ class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library s
         if auth is not None:
             if auth.token:
                 principal, g.store_version = self._authenticator.authenticate(auth.token)
-        elif has_oauth1_header(request.environ):
+        elif has_oauth1_header(request.environ) and self._address.is_known_for("requests with OAuth 1.0a signatures"):
             principal, g.store_version = self._authenticate_signature()
         g.principal = principal
         return principal
 
     def _authenticate_signature(self) -> tuple[Principal | None, object]:
         try:
-            return self._oauth1.authenticate(parse_signed_request(request, self._public_url))
+            return self._oauth1.authenticate(parse_signed_request(request, self._address.url))
         except MalformedRequestError as error:
             raise ApiError(400, str(error)) from error
 
 
-def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, public_url: str) -> Auth:
+def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, address: ServiceAddress) -> Auth:
     """Return the guard of the views: `login_required(role=scopes)` requires a principal with one of the scopes.
 
     The scheme is compared case-insensitively. Responses with 401 and 403 have the common error body and the header
     `WWW-Authenticate`. The response to a malformed signed request is 400.
     """
-    auth = _BearerOrOAuth1Auth(authenticator, oauth1, public_url)
+    auth = _BearerOrOAuth1Auth(authenticator, oauth1, address)
     failed_auth = FailedAuthLimiter()
 
     @auth.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
@@ -82,7 +87,8 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, public_url: 
         if status == 401:
             failed_auth.count_rejected_token()
         if has_oauth1_header(request.environ):
-            return error_response(status, OAUTH1_MESSAGES[status], headers=[("WWW-Authenticate", OAUTH1_CHALLENGE)])
+            message = OAUTH1_MESSAGES[status] if address.url else NO_ADDRESS_MESSAGE
+            return error_response(status, message, headers=[("WWW-Authenticate", OAUTH1_CHALLENGE)])
         challenge = INVALID_TOKEN_CHALLENGE if status == 401 and _has_bearer_token() else BEARER_CHALLENGES[status]
         return error_response(status, headers=[("WWW-Authenticate", challenge)])
 

@@ -7,7 +7,6 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from flask import Request
 
-from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.url_paths import quote_path
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, SignedRequest
 
@@ -36,8 +35,9 @@ def has_oauth1_header(environ: WSGIEnvironment) -> bool:
 def parse_signed_request(request: Request, public_url: str) -> SignedRequest:
     """Return the signed parts of a request for which `has_oauth1_header` is true.
 
-    The signature covers a form body, but no other body. Raises MalformedRequestError if the form or the number of
-    parameters is too large, and ApiError (400) if the Host header is invalid.
+    The signed address is `public_url` with the path of the request, never its Host header. The signature covers a form
+    body, and the hash of another body if the client sends it. Raises MalformedRequestError if the form or the number of
+    parameters is too large.
     """
     parameters = _parse_pairs(request.query_string)
     if request.mimetype == FORM_CONTENT_TYPE:
@@ -45,8 +45,8 @@ def parse_signed_request(request: Request, public_url: str) -> SignedRequest:
             raise MalformedRequestError(f"A form of a signed request must have at most {MAX_FORM_BYTES} bytes.")
         parameters += _parse_pairs(request.get_data())
     authorization: str = request.environ["HTTP_AUTHORIZATION"]
-    uri = request_base_url(request, public_url) + _raw_path(request)
-    return SignedRequest(request.method, uri, parameters, authorization[len(SCHEME) :].strip())
+    uri = public_url + _raw_path(request)
+    return SignedRequest(request.method, uri, parameters, authorization[len(SCHEME) :].strip(), request.get_data)
 
 
 def _raw_path(request: Request) -> str:

@@ -24,7 +24,6 @@ from chalk_flask.api.oauth2.token_request import (
     parse_credentials,
     parse_parameters,
 )
-from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.api.url_paths import any_case_rule
 from chalk_flask.auth.clients.assertions import ClientAssertionVerifier
@@ -46,6 +45,11 @@ PATHS = (
 
 The last segment may have any letter case (docs/conformance, C-01).
 """
+
+NO_ADDRESS_MESSAGE = (
+    "Client assertions are rejected, because the service has no public_url, which is their audience. Ask its operator"
+    " to set it."
+)
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REALM = "chalk-flask"
@@ -142,12 +146,16 @@ class TokenEndpoint:
     def _verify_credentials(self, credentials: ClientCredentials) -> OAuthClient | None:
         if isinstance(credentials, SecretCredentials):
             return self._services.clients.authenticate(credentials.client_id, credentials.secret)
+        if not self._services.address.is_known_for("client assertions"):
+            raise _ClientError(NO_ADDRESS_MESSAGE, status_code=401)
         return self._assertions.authenticate(credentials.assertion, self._audiences())
 
     def _audiences(self) -> list[str]:
-        """Return the accepted audiences of an assertion: every URL of the endpoint, and the one of this request."""
-        base_url = request_base_url(request, self._services.settings.public_url)
-        return [base_url + path for path in (*PATHS, request.path)]
+        """Return the accepted audiences: every URL of the endpoint, and the path of this request at `public_url`.
+
+        The Host header never counts.
+        """
+        return [self._services.address.url + path for path in (*PATHS, request.path)]
 
 
 class _AuthlibClient(ClientMixin):  # type: ignore[misc]  # the library ships no types

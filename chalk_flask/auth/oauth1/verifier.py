@@ -1,17 +1,19 @@
 """Verifier of requests that an OAuth client signs with its secret (OAuth 1.0a, RFC 5849). Independent of HTTP.
 
 The requests are "two-legged": they have a consumer key and its secret, but no token. The base string is Authlib's.
-HMAC-SHA256 is not in RFC 5849, but clients of OneRoster use it; it differs from HMAC-SHA1 in the hash only.
+HMAC-SHA256 is not in RFC 5849, but clients of OneRoster use it; it differs from HMAC-SHA1 in the hash only. Two other
+deviations are accepted (docs/conformance, O-02 and O-07): `~` as `%7E`, and a body hash that is always SHA-1.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -46,6 +48,7 @@ MAX_NONCE_LENGTH = 255
 MAX_CACHED_CLIENTS = 4096
 
 _TIMESTAMP = re.compile(r"[0-9]{1,18}")
+_ESCAPED_TILDE = re.compile("%7e", re.IGNORECASE)
 
 Pair: TypeAlias = tuple[bytes, bytes]
 _Secret: TypeAlias = tuple[str, datetime | None]
@@ -61,13 +64,14 @@ class SignedRequest:
 
     `uri` is the URL without a query by which the client addresses the resource, its path as it was sent. `parameters`
     are the decoded names and values of query and form. `authorization` is the header after its scheme, one character
-    per byte.
+    per byte. `read_body` returns the body, which is read only if the client sent its hash.
     """
 
     method: str
     uri: str
     parameters: Sequence[Pair]
     authorization: str
+    read_body: Callable[[], bytes] = bytes
 
 
 class OAuth1Verifier:
@@ -92,7 +96,7 @@ class OAuth1Verifier:
         version = self._store.version(CONTROL)
         now = self._now()
         principal = self._verify(params, request, version, now)
-        if principal is None or params.token:
+        if principal is None or params.token or not params.has_hash_of_body(request):
             return None, version
         is_new = self._nonces.check_and_remember(params.key, params.timestamp, params.nonce, int(now.timestamp()))
         return (principal if is_new else None), version
@@ -149,10 +153,14 @@ class _Signer:
     principal: Principal | None
 
     def has_signed(self, params: _ProtocolParams, request: SignedRequest, now: datetime) -> bool:
-        text = params.base_string(request)
+        texts = list(params.base_strings(request))
         valid = [secret for secret, valid_until in self.secrets if valid_until is None or now < valid_until]
         # Compare all secrets, even after a match, so that the duration is always the same.
-        matches = [hmac.compare_digest(params.signature, _sign(text, secret, params.hash)) for secret in valid]
+        matches = [
+            hmac.compare_digest(params.signature, _sign(text, secret, params.hash))
+            for secret in valid
+            for text in texts
+        ]
         return any(matches)
 
 
@@ -166,6 +174,7 @@ class _ProtocolParams:
     timestamp: int
     nonce: str
     token: str
+    body_hash: str | None
     header: tuple[Pair, ...]
 
     def base_string(self, request: SignedRequest) -> str:
@@ -173,6 +182,41 @@ class _ProtocolParams:
         # Authlib's own function omits a `realm` of the query, which is signed, and decodes the header twice.
         uri, parameters = normalize_base_string_uri(request.uri), [*request.parameters, *self.header]
         return "&".join(map(escape, (request.method.upper(), uri, normalize_parameters(parameters))))
+
+    def base_strings(self, request: SignedRequest) -> Iterator[str]:
+        """Yield the signature base string, and then the forms of it that are accepted too (docs/conformance, O-07)."""
+        text = self.base_string(request)
+        yield text
+        if "~" in text or "%257E" in text.upper():
+            yield from self._forms_with_escaped_tilde(request)
+
+    def _forms_with_escaped_tilde(self, request: SignedRequest) -> Iterator[str]:
+        """Yield the base strings of clients that escape `~` in parameters, in the whole text, or in the path."""
+        uri, parameters = normalize_base_string_uri(request.uri), [*request.parameters, *self.header]
+        uris = dict.fromkeys((uri, _ESCAPED_TILDE.sub("~", uri), uri.replace("~", "%7E")))
+        lists = [
+            "&".join(
+                f"{name}={value}" for name, value in sorted((quote(name), quote(value)) for name, value in parameters)
+            )
+            for quote in (escape, _escape_with_tilde)
+        ]
+        for quote in (escape, _escape_with_tilde):
+            for each_uri in uris:
+                for each_list in lists:
+                    yield "&".join(map(quote, (request.method.upper(), each_uri, each_list)))
+
+    def has_hash_of_body(self, request: SignedRequest) -> bool:
+        """Return True if the body has the hash that the client sent, or if it sent none (docs/conformance, O-02)."""
+        if self.body_hash is None:
+            return True
+        body = request.read_body()
+        hashes = [b64encode(hashlib.new(name, body).digest()) for name in (self.hash, "sha1")]
+        return any(hmac.compare_digest(self.body_hash.encode(), each) for each in hashes)
+
+
+def _escape_with_tilde(text: str | bytes) -> str:
+    escaped: str = escape(text)
+    return escaped.replace("~", "%7E")
 
 
 def _sign(base_string: str, secret: str, hash_name: str) -> bytes:
@@ -210,6 +254,7 @@ def _check_params(params: Mapping[str, str], signed: tuple[Pair, ...]) -> _Proto
         timestamp=int(params["oauth_timestamp"]),
         nonce=params["oauth_nonce"],
         token=params.get("oauth_token", ""),
+        body_hash=params.get("oauth_body_hash"),
         header=signed,
     )
 

@@ -41,7 +41,11 @@ __all__ = ["client_group"]
 
 OAUTH1_HELP = (
     "Allow the client to sign requests with OAuth 1.0a; its id is the consumer key. Its secret is stored encrypted,"
-    " with a key in the folder `data`."
+    " with a key in the folder `data`. The service must run with public_url."
+)
+JWKS_HELP = (
+    "Public keys of a client that signs assertions, as a JWK Set. The service must run with public_url; their"
+    " audience begins with it."
 )
 MAX_KEY_FILE_BYTES = 1024 * 1024
 
@@ -59,12 +63,12 @@ def client_group() -> None:
 @click.option("--label", required=True, help="Name of the client, shown in the list.")
 @scope_option("The client can")
 @tenant_option
-@click.option("--jwks-file", metavar="FILE", help="Public keys of a client that signs assertions, as a JWK Set.")
+@click.option("--jwks-file", metavar="FILE", help=JWKS_HELP)
 @click.option("--public-key", metavar="FILE", help="One public key (RSA or P-256) of such a client, in PEM.")
 @click.option("--oauth1", is_flag=True, help=OAUTH1_HELP)
 @restriction_options
 @as_json_option
-@settings_options("data")
+@settings_options("data", "public_url")
 def create(
     label: str,
     scopes: tuple[str, ...],
@@ -88,6 +92,8 @@ def create(
     with _client_store(settings) as clients:
         secret, record = clients.create(label, scope_set, tenant, jwks, restrictions, oauth1)
     echo_result(as_json, _created_data(secret, record), _created_text(secret, record))
+    if jwks is not None or oauth1:
+        click.echo(_address_note(settings.public_url, oauth1), err=True)
 
 
 @client_group.command("list", epilog="Example: chalk-flask client list --json")
@@ -187,6 +193,22 @@ def _created_text(secret: str | None, record: OAuthClient) -> str:
     if secret:
         lines += ["", "The secret is shown only this once: store it safely."]
     return "\n".join(lines)
+
+
+def _address_note(public_url: str, oauth1: bool) -> str:
+    """Return a note on the address to which the credentials of the client are bound."""
+    base_url = public_url or "{public_url}"
+    use = (
+        f"It signs URLs that begin with {base_url}/"
+        if oauth1
+        else f"Audience of its assertions: {base_url}/oauth/token"
+    )
+    if public_url:
+        return f"{use}."
+    return (
+        f"{use}. public_url is not set here. The service rejects this client unless it runs with public_url"
+        " (CHALK_PUBLIC_URL), the address at which clients reach it."
+    )
 
 
 def _row(record: OAuthClient) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def _serve(options: dict[str, Any]) -> None:
         report = _load(services.store, services.settings)
 
         def print_example(url: str) -> None:
+            services.address.url = services.address.url or url
             token = create_day_token(services.store, "demo")
             click.echo(
                 f"Loaded the sample district into {_storage_text(services.settings)} ({report.state}).\n"
