@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
@@ -21,6 +22,24 @@ from tests.support.paths import DATA
 
 OPERATIONS = json.loads((DATA / "operations.json").read_text())["operations"]
 ROOTS = (IMS, CHALK, f"{IMS}/sis", f"{CHALK}/sis")
+
+
+@pytest.mark.reading("A-22")
+@pytest.mark.parametrize(
+    "character", ["\0", "\t", "\n", "\x1f", "\x7f", "\x85", "\ufdd0", "\ufffe", "\uffff", "\U0010ffff"]
+)
+@pytest.mark.parametrize("path", list(PAYLOADS))
+def test_id_with_a_control_character_or_a_noncharacter_is_rejected(tool: Tool, path: str, character: str) -> None:
+    response = tool.send(f"{path}/{quote(f'a{character}b', safe='')}", PAYLOADS[path])
+    assert "sourcedId" in error_message(response, 422, "invalid_data", "invalid data")
+    assert tool.get(f"{path}/a%2Fb").status_code == 404
+
+
+@pytest.mark.reading("A-22")
+def test_reference_with_a_control_character_is_rejected(tool: Tool) -> None:
+    payload = {"lineItem": PAYLOADS["/lineItems"]["lineItem"] | {"class": {"sourcedId": "c-1\n"}}}
+    response = tool.send("/lineItems/new", payload)
+    assert "control character" in error_message(response, 422, "invalid_data", "invalid data")
 
 
 @pytest.mark.reading("A-21")

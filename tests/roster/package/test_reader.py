@@ -24,6 +24,21 @@ def import_output(path: Path) -> str:
     return result.output
 
 
+@pytest.mark.reading("A-22")
+@pytest.mark.parametrize("character", ["\t", "\n", "\x1f", "\x7f", "\x85", "\ufdd0", "\uffff", "\U0010ffff"])
+@pytest.mark.parametrize(
+    ("file", "row", "column"),
+    [("classes", "class-1", "sourcedId"), ("enrollments", "", "userSourcedId"), ("users", "pupil-1", "orgSourcedIds")],
+)
+def test_id_with_a_control_character_or_a_noncharacter_is_rejected(
+    filled: FilledStore, tmp_path: Path, file: str, row: str, column: str, character: str
+) -> None:
+    package = PackageBuilder().set(file, row, **{column: f"a{character}b"})
+    report = filled.reject(package.folder(tmp_path / "package"))
+    errors = [error for error in report["errors"] if (error["code"], error["column"]) == ("bad_value", column)]
+    assert "contains a control character or a noncharacter" in errors[0]["message"]
+
+
 @pytest.mark.reading("I-19")
 def test_password_is_never_reported(filled: FilledStore, tmp_path: Path) -> None:
     package = PackageBuilder().set("users", "pupil-1", role="?")
