@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from backends import Backend
@@ -49,6 +51,18 @@ def create_client(
 
 def principal_of(issuer: AccessTokenIssuer, token: str) -> Principal | None:
     return issuer.authenticate(token)[0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, JoseError, ValueError, TypeError, UnsupportedAlgorithm])
+def test_signature_check_that_raises_rejects_the_token(
+    issuer: AccessTokenIssuer, clients: ClientStore, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("of the library")
+
+    token = issuer.issue(create_client(clients), "default", DEFAULT)
+    monkeypatch.setattr(jwt, "decode", fail)
+    assert principal_of(issuer, token) is None
 
 
 @pytest.mark.every_backend

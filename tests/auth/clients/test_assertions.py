@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from joserfc import jwt
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import JWSRegistry
 from joserfc.registry import HeaderParameter
@@ -104,6 +106,18 @@ def test_audience_must_be_one_of_the_token_endpoints(service: Service, aud: obje
 def test_clocks_may_differ_by_a_minute(service: Service, changes: dict[str, Any]) -> None:
     client_id = service.create_client(ec_key("a"))
     assert service.authenticate(sign(ec_key("a"), make_claims(client_id, **changes))) == client_id
+
+
+@pytest.mark.parametrize("error", [RuntimeError, JoseError, ValueError, TypeError, UnsupportedAlgorithm])
+def test_signature_check_that_raises_rejects_the_assertion(
+    service: Service, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("of the library")
+
+    client_id = service.create_client(ec_key("a"))
+    monkeypatch.setattr(jws, "deserialize_compact", fail)
+    assert service.authenticate(sign(ec_key("a"), make_claims(client_id))) is None
 
 
 INVALID_CLAIMS: dict[str, list[Any]] = {

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -22,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from chalk_flask.auth.jwt import jwks_cache
 from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES, InvalidKeySetError
-from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache, fetch_jwks
+from chalk_flask.auth.jwt.jwks_cache import MAX_OVERDUE_SECONDS, RemoteJwks, RemoteJwksCache, fetch_jwks
 from tests.auth.conftest import wait_until
 from tests.support.clock import FakeClock
 from tests.support.keys import JwksServer, make_jwks, rsa_key, serve_jwks
@@ -44,6 +45,21 @@ class FakeFetch:
         if self.body is None:
             raise ConnectionRefusedError(111, "Connection refused")
         return self.body, self.age
+
+
+def has_key(remote: RemoteJwks, kid: str) -> bool:
+    """Request a key as the verifier of a token does; the request never waits."""
+    return bool(remote.keys_for("RS256", kid).matching("RS256", kid))
+
+
+def arrives(remote: RemoteJwks, kid: str) -> bool:
+    """Wait for a key that is fetched in the background."""
+    return wait_until(lambda: has_key(remote, kid))
+
+
+def is_settled(remote: RemoteJwks) -> bool:
+    """Wait for the end of the running fetch, if there is one."""
+    return wait_until(lambda: not remote.is_fetching)
 
 
 @pytest.fixture
@@ -111,7 +127,10 @@ def test_https_requires_a_certificate_for_the_name(tmp_path: Path, monkeypatch: 
     with serve_jwks(OLD, tls=context) as tool:
         with pytest.raises(ssl.SSLCertVerificationError):
             fetch_jwks(tool.url)
-        assert not RemoteJwks("tool", tool.url).keys_for("RS256", "old").keys
+        remote = RemoteJwks("tool", tool.url)
+        assert not has_key(remote, "old")
+        assert is_settled(remote)
+        assert not has_key(remote, "old")
         assert tool.request_count == 0
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
         assert fetch_jwks(tool.url)[0] == make_jwks(OLD)
@@ -143,42 +162,74 @@ def test_slow_response_is_cut_off(start: bytes, monkeypatch: pytest.MonkeyPatch)
 
         thread = threading.Thread(target=send_slowly, daemon=True)
         thread.start()
-        started = time.monotonic()
         remote = RemoteJwks("tool", f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        assert not remote.keys_for("RS256", "old").keys
+        assert not has_key(remote, "old")
         thread.join(5)
         assert not thread.is_alive()
-        assert time.monotonic() - started < 3
+        assert is_settled(remote)
+        assert not has_key(remote, "old")
+
+
+@pytest.mark.reading("J-05")
+def test_unknown_key_is_rejected_until_the_new_set_has_arrived(server: JwksServer) -> None:
+    release = threading.Event()
+    server.before_response = lambda: release.wait(10)
+    remote = RemoteJwksCache().get("slow", server.url)
+    started = time.monotonic()
+    assert not any(has_key(remote, "old") for _ in range(100))
+    assert remote.is_fetching
+    assert time.monotonic() - started < 5, "a request waited for the server of the issuer"
+    release.set()
+    assert arrives(remote, "old")
+    assert server.request_count == 1
 
 
 def test_keys_are_fetched_once_and_cached_until_they_expire(clock: FakeClock) -> None:
     fetch = FakeFetch(make_jwks(OLD))
     remote = RemoteJwks("tool", URL, fetch, clock.time)
-    for _ in range(3):
-        assert remote.keys_for("RS256", "old").matching("RS256", "old")
+    assert arrives(remote, "old")
     clock.advance(3599)
-    assert remote.keys_for("RS256", "old").keys
+    assert has_key(remote, "old")
     assert fetch.call_count == 1
     clock.advance(1)
     fetch.body = make_jwks(NEW)
-    assert not remote.keys_for("RS256", "old").matching("RS256", "old")
+    assert has_key(remote, "old"), "expired keys are used until the new ones have arrived"
+    assert wait_until(lambda: not has_key(remote, "old"))
+    assert has_key(remote, "new")
     assert fetch.call_count == 2
+
+
+@pytest.mark.reading("J-05")
+def test_keys_that_expired_long_ago_are_not_used_before_a_fetch(clock: FakeClock) -> None:
+    """No request came for hours, and the issuer may have withdrawn a key meanwhile."""
+    fetch = FakeFetch(make_jwks(OLD))
+    remote = RemoteJwks("tool", URL, fetch, clock.time)
+    assert arrives(remote, "old")
+    clock.advance(3600 + MAX_OVERDUE_SECONDS)
+    fetch.body = make_jwks(NEW)
+    assert not remote.current().keys
+    assert arrives(remote, "new")
+    assert not has_key(remote, "old")
 
 
 @pytest.mark.reading("J-05")
 def test_unknown_key_causes_at_most_one_fetch_per_minute(clock: FakeClock) -> None:
     fetch = FakeFetch(make_jwks(OLD))
     remote = RemoteJwks("tool", URL, fetch, clock.time)
-    assert remote.keys_for("RS256", "old").keys
+    assert arrives(remote, "old")
     fetch.body = make_jwks(OLD, NEW)
-    assert remote.keys_for("RS256", "new").matching("RS256", "new")
+    assert not has_key(remote, "new")
+    assert arrives(remote, "new")
     assert fetch.call_count == 2
     for number in range(50):
-        remote.keys_for("RS256", f"unknown {number}")
+        assert not has_key(remote, f"unknown {number}")
+    assert is_settled(remote)
     assert fetch.call_count == 2
     clock.advance(60)
-    remote.keys_for("RS256", "unknown")
-    remote.keys_for("RS256", "unknown 2")
+    assert not has_key(remote, "unknown")
+    assert is_settled(remote)
+    assert not has_key(remote, "unknown 2")
+    assert is_settled(remote)
     assert fetch.call_count == 3
 
 
@@ -187,84 +238,61 @@ def test_failed_fetch_leaves_the_old_keys_and_is_retried_after_a_minute(
 ) -> None:
     fetch = FakeFetch(make_jwks(OLD))
     remote = RemoteJwks("tool", "https://tool.example.org/secret-path", fetch, clock.time)
-    remote.keys_for("RS256", "old")
+    assert arrives(remote, "old")
     fetch.body = None
-    clock.advance(4000)
     with caplog.at_level(logging.WARNING):
-        for _ in range(5):
-            assert remote.keys_for("RS256", "old").matching("RS256", "old")
-    assert fetch.call_count == 2
+        for _ in range(3):
+            clock.advance(4000)
+            remote.current()
+            assert is_settled(remote)
+            for _ in range(5):
+                assert has_key(remote, "old")
+    assert fetch.call_count == 4
     assert [record.getMessage() for record in caplog.records] == [
         "cannot fetch the keys of the issuer tool: [Errno 111] Connection refused"
-    ]
+    ], "a failure that lasts is logged once"
     clock.advance(60)
     fetch.body = make_jwks(NEW)
-    assert remote.current().matching("RS256", "old"), "no request waits after a failed fetch"
+    assert has_key(remote, "old")
     assert wait_until(lambda: bool(remote.current().matching("RS256", "new")))
-    assert fetch.call_count == 3
+    assert fetch.call_count == 5
 
 
 def test_failed_fetch_without_keys_is_retried_after_a_minute(clock: FakeClock) -> None:
     fetch = FakeFetch(None)
     remote = RemoteJwks("tool", URL, fetch, clock.time)
     for _ in range(5):
-        assert not remote.keys_for("RS256", "old").keys
+        assert not has_key(remote, "old")
+        assert is_settled(remote)
     assert fetch.call_count == 1
     clock.advance(60)
     fetch.body = make_jwks(OLD)
-    assert remote.keys_for("RS256", "old").keys
+    assert arrives(remote, "old")
 
 
 def test_set_without_a_usable_key_leaves_the_old_keys(clock: FakeClock) -> None:
     fetch = FakeFetch(make_jwks(OLD))
     remote = RemoteJwks("tool", URL, fetch, clock.time)
-    remote.keys_for("RS256", "old")
+    assert arrives(remote, "old")
     fetch.body = b'{"keys": []}'
-    assert remote.keys_for("RS256", "new").matching("RS256", "old")
+    assert not has_key(remote, "new")
+    assert is_settled(remote)
+    assert fetch.call_count == 2
+    assert has_key(remote, "old")
 
 
 def test_many_requests_share_a_fetch_and_do_not_delay_other_issuers(server: JwksServer) -> None:
     release = threading.Event()
-    server.before_response = lambda: release.wait(5)
+    server.before_response = lambda: release.wait(10)
     cache = RemoteJwksCache()
     slow = cache.get("slow", server.url)
-    results: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(bool(slow.keys_for("RS256", "old").keys))) for _ in range(6)
-    ]
-    for thread in threads:
-        thread.start()
+    with ThreadPoolExecutor(6) as pool:
+        assert not any(pool.map(lambda _: has_key(slow, "old"), range(12)))
     with serve_jwks(NEW) as other:
-        started = time.monotonic()
-        assert cache.get("quick", other.url).keys_for("RS256", "new").keys
-        assert time.monotonic() - started < 2
+        assert arrives(cache.get("quick", other.url), "new")
     release.set()
-    for thread in threads:
-        thread.join(10)
-    assert (results, server.request_count) == ([True] * 6, 1)
-
-
-def test_at_most_eight_requests_wait_long_for_a_slow_server(
-    server: JwksServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jwks_cache, "SHORT_WAIT_SECONDS", 0.05)
-    release = threading.Event()
-    server.before_response = lambda: release.wait(10)
-    remote = RemoteJwksCache().get("slow", server.url)
-    finished: list[float] = []
-
-    def request_keys() -> None:
-        remote.keys_for("RS256", "old")
-        finished.append(time.monotonic())
-
-    threads = [threading.Thread(target=request_keys) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    assert wait_until(lambda: len(finished) == 4)
-    release.set()
-    for thread in threads:
-        thread.join(10)
-    assert len(finished) == 12
+    assert arrives(slow, "old")
+    assert server.request_count == 1
 
 
 def test_cache_has_one_entry_per_issuer_and_url() -> None:

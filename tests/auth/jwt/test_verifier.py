@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
+from joserfc.errors import JoseError
 
-from backends import Backend
+from backends import Backend, StorageUnavailableError
+from backends.memory.backend import MemoryBackend
+from chalk_flask.auth.jwt import verifier as verifier_module
 from chalk_flask.auth.jwt.issuers import IssuerStore
 from chalk_flask.auth.jwt.verifier import MAX_LIFETIME_SECONDS, MAX_TOKEN_LENGTH, JwtVerifier
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
+from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import COLLECTION as TENANTS
 from chalk_flask.tenants.store import CONTROL, TenantStore
-from tests.auth.conftest import best_cpu_seconds
+from tests.auth.conftest import best_cpu_seconds, wait_until
 from tests.support.clock import FakeClock
 from tests.support.keys import AUDIENCE, ec_key, make_jwks, rsa_key, serve_jwks, sign_jwt, trust_issuer
 
@@ -224,13 +230,55 @@ def test_removing_an_issuer_ends_cached_tokens(store: Backend) -> None:
 def test_withdrawing_a_key_ends_cached_tokens(store: Backend) -> None:
     with serve_jwks(OLD) as server:
         trust_issuer(store, jwks=None, jwks_url=server.url)
-        verifier, token = JwtVerifier(store), sign_jwt(OLD)
-        assert principal_of(verifier, token)
+        verifier, token, new_token = JwtVerifier(store), sign_jwt(OLD), sign_jwt(NEW)
+        assert wait_until(lambda: principal_of(verifier, token) is not None)
         server.body = make_jwks(NEW)
         assert principal_of(verifier, token)
-        assert principal_of(verifier, sign_jwt(NEW))  # its kid is unknown, so keys are fetched again
+        assert principal_of(verifier, new_token) is None, "its kid is unknown, so keys are fetched in the background"
+        assert wait_until(lambda: principal_of(verifier, new_token) is not None)
         assert principal_of(verifier, token) is None
         assert server.request_count == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError, JoseError, ValueError, TypeError, UnsupportedAlgorithm])
+def test_signature_check_that_raises_rejects_the_token(
+    store: Backend, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> bool:
+        raise error("of the library")
+
+    trust_issuer(store)
+    monkeypatch.setattr(verifier_module, "validate_compact", fail)
+    assert principal_of(JwtVerifier(store), sign_jwt(OLD)) is None
+
+
+def test_keys_are_fetched_before_the_first_token(store: Backend) -> None:
+    with serve_jwks(OLD) as server:
+        verifier = JwtVerifier(store)
+        with closing(verifier):
+            verifier.start()
+            trust_issuer(store, jwks=None, jwks_url=server.url)
+            assert wait_until(lambda: server.request_count == 1)
+            assert wait_until(lambda: principal_of(verifier, sign_jwt(OLD)) is not None)
+        assert server.request_count == 1
+
+
+def test_refresh_goes_on_after_a_failure_of_the_store(store: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    class FailingBackend(MemoryBackend):
+        is_failing = True
+
+        def version(self, tenant: str) -> object:
+            if self.is_failing:
+                raise StorageUnavailableError("the disk is gone")
+            return super().version(tenant)
+
+    failing = FailingBackend.open("memory:", COLLECTIONS)
+    with serve_jwks(OLD) as server, closing(JwtVerifier(failing)) as verifier:
+        verifier.start()
+        assert wait_until(lambda: "the disk is gone" in caplog.text)
+        failing.is_failing = False
+        trust_issuer(failing, jwks=None, jwks_url=server.url)
+        assert wait_until(lambda: server.request_count == 1)
 
 
 @pytest.mark.reading("J-04")
