@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["any_case_rule", "configure_url_map", "quote_path", "url_rule"]
 
 # A noncharacter, which no id contains. It replaces an encoded slash between the WSGI environment and the converter.
-_SLASH_MARK = "\uffff"
+# In the path of a client another noncharacter replaces it, so that it stays an id that no record has.
+_SLASH_MARK, _OTHER_NONCHARACTER = "\uffff", "\ufffe"
 _SLASH_MARK_AS_WSGI = _SLASH_MARK.encode().decode("latin-1")
+_OTHER_AS_WSGI = _OTHER_NONCHARACTER.encode().decode("latin-1")
 _SLASH_MARK_QUOTED = quote(_SLASH_MARK)
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
 
 class _IdConverter(BaseConverter):
@@ -46,6 +49,8 @@ class _EncodedSlashMiddleware:
         self.app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if _SLASH_MARK_AS_WSGI in environ["PATH_INFO"]:
+            environ["PATH_INFO"] = environ["PATH_INFO"].replace(_SLASH_MARK_AS_WSGI, _OTHER_AS_WSGI)
         target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
         if "%2" in target and "%2f" in (raw_path := target.partition("?")[0]).lower():
             path = _mark_encoded_slashes(raw_path, environ.get("SCRIPT_NAME", ""))
@@ -59,8 +64,13 @@ def _mark_encoded_slashes(target: str, script_name: str) -> str:
     """Return the PATH_INFO of a raw request target in WSGI's latin-1 form, with marks instead of encoded slashes."""
     if not target.startswith("/"):
         target = urlsplit(target).path
-    raw = target.replace("%2f", _SLASH_MARK_QUOTED).replace("%2F", _SLASH_MARK_QUOTED).encode("latin-1", "replace")
-    path = "/" + unquote_to_bytes(raw).decode("latin-1").lstrip("/")
+    segments = [
+        unquote_to_bytes(part.encode("latin-1", "replace"))
+        .decode("latin-1")
+        .replace(_SLASH_MARK_AS_WSGI, _OTHER_AS_WSGI)
+        for part in _ENCODED_SLASH.split(target)
+    ]
+    path = "/" + _SLASH_MARK_AS_WSGI.join(segments).lstrip("/")
     return path.removeprefix(script_name)
 
 

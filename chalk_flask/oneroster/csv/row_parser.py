@@ -19,7 +19,7 @@ from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.csv.diagnosis import CellProblem, encoding_problem, length_problem, value_problem
 from chalk_flask.oneroster.csv.header import METADATA_PREFIX, has_undecoded_bytes, is_metadata, standard_names
 from chalk_flask.oneroster.fields.composites import TextListField, split_list
-from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, fold
+from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, fold, is_valid_guid
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType
 
 __all__ = [
@@ -109,7 +109,7 @@ class RowParser:
         if len(row) != len(self._names) or "" in self._required_cells(row) or "\0" in "".join(row):
             raise InvalidRowError
         key, status, date = self._base_cells(row)
-        if len(key) > MAX_GUID_LENGTH:
+        if not is_valid_guid(key):
             raise InvalidRowError
         has_state = status or date
         status = self._parse_state(status, date) if has_state else vocabularies.ACTIVE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,11 +31,21 @@ __all__ = [
     "TextField",
     "YearField",
     "fold",
+    "is_valid_guid",
     "plain_text",
     "printable",
 ]
 
 MAX_GUID_LENGTH = 255
+
+_NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_NOT_IN_GUIDS = re.compile(f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_NONCHARACTERS}]")
+
+
+def is_valid_guid(text: str) -> bool:
+    """Return True if a text that is not empty can be a sourcedId (docs/conformance, A-22)."""
+    # Nearly all ids are printable, which takes less time to find out.
+    return len(text) <= MAX_GUID_LENGTH and (text.isprintable() or not _NOT_IN_GUIDS.search(text))
 
 
 class TextField(OneRosterField):
@@ -64,11 +75,16 @@ class PhoneField(TextField):
 
 
 class GuidField(OneRosterField):
-    """Identifier (sourcedId): compared exactly, at most 255 characters (CSV tables 1.1.1)."""
+    """Identifier (sourcedId): compared exactly, at most 255 characters (CSV tables 1.1.1), without control characters.
+
+    Noncharacters such as U+FFFF are invalid too (docs/conformance, A-22).
+    """
 
     def normalize(self, value: JSON) -> JSON:
         if len(plain_text(value)) > MAX_GUID_LENGTH:
             raise ValidationError(f"{printable(value)} is longer than {MAX_GUID_LENGTH} characters")
+        if not is_valid_guid(value):
+            raise ValidationError(f"{printable(value)} contains a control character or a noncharacter")
         if not value:
             raise ValidationError("an identifier must not be empty")
         return value
