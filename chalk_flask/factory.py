@@ -44,6 +44,7 @@ def _create_services(settings: Settings) -> Services:
     cipher = SecretCipher(data)
     tokens = TokenStore(store)
     clients = ClientStore(store, cipher=cipher)
+    jwt_verifier = JwtVerifier(store)
     access_tokens = AccessTokenIssuer(clients, KeyFile(data / KEY_FILE_NAME), settings.token_seconds)
     return Services(
         settings=settings,
@@ -53,7 +54,8 @@ def _create_services(settings: Settings) -> Services:
         clients=clients,
         access_tokens=access_tokens,
         # Access tokens are JWTs too, so their verifier precedes that of trusted issuers.
-        authenticator=Authenticator((tokens, access_tokens, JwtVerifier(store))),
+        jwt_verifier=jwt_verifier,
+        authenticator=Authenticator((tokens, access_tokens, jwt_verifier)),
         oauth1=OAuth1Verifier(store, cipher),
         login_log=LoginLog(store, find_audit_tenant),
         access_log=_create_access_log(settings, data),

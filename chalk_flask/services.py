@@ -11,6 +11,7 @@ from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.clients.access_tokens import AccessTokenIssuer
 from chalk_flask.auth.clients.store import ClientStore
+from chalk_flask.auth.jwt.verifier import JwtVerifier
 from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.settings import Settings
@@ -50,6 +51,7 @@ class Services:
     tokens: TokenStore
     clients: ClientStore
     access_tokens: AccessTokenIssuer
+    jwt_verifier: JwtVerifier
     authenticator: Authenticator
     oauth1: OAuth1Verifier
     login_log: LoginLog

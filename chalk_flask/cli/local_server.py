@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +51,13 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
     logging.basicConfig(stream=sys.stderr, level=services.settings.log_level.upper(), format=LOG_FORMAT)
-    with services.store, closing(services.login_log), closing(services.access_log), closing(services.worker):
+    background = (services.login_log, services.access_log, services.jwt_verifier, services.worker)
+    with services.store, ExitStack() as stack:
+        for service in background:
+            stack.enter_context(closing(service))
         if services.store.durable:
             services.access_log.start()
+        services.jwt_verifier.start()
         services.worker.start()
         yield app, services
 

@@ -1,4 +1,4 @@
-"""Cache of the keys that issuers publish: fetched on demand, and used on while fetches fail.
+"""Cache of the keys that issuers publish: fetched in the background, and used on while fetches fail.
 
 See docs/conformance, J-05.
 """
@@ -24,20 +24,16 @@ __all__ = ["RemoteJwks", "RemoteJwksCache", "fetch_jwks"]
 log = logging.getLogger(__name__)
 
 FETCH_TIMEOUT_SECONDS = 5.0
-"""Timeout for connecting, for reading the response, and for a request that waits for keys."""
+"""Timeout for connecting, and for reading the response."""
 RETRY_SECONDS = 60.0
 """Pause between two fetches for an unknown key, and after a failed fetch."""
 
 MIN_AGE_SECONDS, DEFAULT_AGE_SECONDS, MAX_AGE_SECONDS = 300.0, 3600.0, 86400.0
+MAX_OVERDUE_SECONDS = 300.0
+"""Time for which expired keys are used while no fetch has been tried, as after hours without a request."""
 MAX_CACHED_ISSUERS = 1024
 
-MAX_LONG_WAITS = 8
-"""Maximum number of requests that wait for the full FETCH_TIMEOUT_SECONDS. Further ones wait SHORT_WAIT_SECONDS.
-
-Any client can send tokens that cause fetches, and these must not occupy all threads of the server.
-"""
-SHORT_WAIT_SECONDS = 1.0
-
+_NO_KEYS = JwkSet()
 _MAX_AGE = re.compile(r'(?:^|[\s,])max-age="?([0-9]{1,9})', re.IGNORECASE)
 
 
@@ -58,10 +54,10 @@ def fetch_jwks(url: str) -> tuple[bytes, float]:
 
 
 class RemoteJwks:
-    """Keys that one issuer publishes, fetched on demand and cached. Thread-safe.
+    """Keys that one issuer publishes, fetched in the background and cached. Thread-safe.
 
-    A fetch runs in a thread of its own, one at a time, without a lock. The requests that need its keys wait for at most
-    FETCH_TIMEOUT_SECONDS. If the fetch fails, the former keys stay in use.
+    A fetch runs in a thread of its own, one at a time. No request waits for it: until the new keys have arrived, the
+    former ones are used, and tokens with an unknown key are rejected. If the fetch fails, the former keys stay in use.
     """
 
     def __init__(
@@ -70,73 +66,69 @@ class RemoteJwks:
         url: str,
         fetch: Callable[[str], tuple[bytes, float]] = fetch_jwks,
         clock: Callable[[], float] = time.monotonic,
-        long_waits: threading.Semaphore | None = None,
     ) -> None:
         self._issuer_id, self._url, self._fetch, self._clock = issuer_id, url, fetch, clock
-        self._long_waits = long_waits or threading.Semaphore(MAX_LONG_WAITS)
         self._lock = threading.Lock()
         self._keys = JwkSet()
         self._expires = self._retry_at = float("-inf")
         self._last_fetch_failed = False
-        self._running: threading.Event | None = None
+        self._is_fetching = False
+
+    @property
+    def is_fetching(self) -> bool:
+        """True while a fetch is running."""
+        return self._is_fetching
 
     def current(self) -> JwkSet:
-        """Return the cached keys without waiting; expired ones are fetched again in the background."""
-        if self._clock() >= self._expires:
+        """Return the cached keys without waiting; expired ones are fetched again in the background.
+
+        Returns an empty set if the keys expired more than MAX_OVERDUE_SECONDS ago without an attempt to fetch them.
+        """
+        overdue_seconds = self._clock() - self._expires
+        if overdue_seconds >= 0:
             self._start_fetch(for_unknown_key=False)
-        return self._keys
+        is_usable = overdue_seconds < MAX_OVERDUE_SECONDS or self._last_fetch_failed
+        return self._keys if is_usable else _NO_KEYS
 
     def keys_for(self, algorithm: str, kid: str | None) -> JwkSet:
-        """Return the keys. Fetch them first if they are expired, or if none matches (at most once a minute)."""
-        if self._clock() >= self._expires and not (self._last_fetch_failed and self._keys.keys):
-            self._wait(self._start_fetch(for_unknown_key=False))
-        elif not self.current().matching(algorithm, kid):
-            self._wait(self._start_fetch(for_unknown_key=True))
-        return self._keys
+        """Return the cached keys without waiting. If none matches, fetch them again (at most once a minute)."""
+        keys = self.current()
+        # The fetch that `current` started may have ended already.
+        if not keys.matching(algorithm, kid) and not self._keys.matching(algorithm, kid):
+            self._start_fetch(for_unknown_key=True)
+        return keys
 
-    def _start_fetch(self, *, for_unknown_key: bool) -> threading.Event | None:
-        """Start a fetch if it is due. Return the event that is set at the end of the running fetch, or None."""
+    def _start_fetch(self, *, for_unknown_key: bool) -> None:
+        """Start a fetch if it is due and none is running."""
         with self._lock:
             now = self._clock()
-            if self._running is None and now >= self._retry_at and (for_unknown_key or now >= self._expires):
-                if for_unknown_key:
-                    self._retry_at = now + RETRY_SECONDS
-                self._running = threading.Event()
-                self._start_thread(self._running)
-            return self._running
+            if self._is_fetching or now < self._retry_at or not (for_unknown_key or now >= self._expires):
+                return
+            if for_unknown_key:
+                self._retry_at = now + RETRY_SECONDS
+            self._is_fetching = True
+            try:
+                threading.Thread(target=self._run_fetch, name="keys of an issuer", daemon=True).start()
+            except RuntimeError:  # the system has no more threads
+                self._is_fetching, self._retry_at = False, now + RETRY_SECONDS
 
-    def _start_thread(self, done: threading.Event) -> None:
-        try:
-            threading.Thread(target=self._run_fetch, args=[done], name="keys of an issuer", daemon=True).start()
-        except RuntimeError:  # the system has no more threads
-            self._running, self._retry_at = None, self._clock() + RETRY_SECONDS
-
-    def _wait(self, done: threading.Event | None) -> None:
-        if done is None:
-            return
-        may_wait_long = self._long_waits.acquire(blocking=False)
-        try:
-            done.wait(FETCH_TIMEOUT_SECONDS if may_wait_long else SHORT_WAIT_SECONDS)
-        finally:
-            if may_wait_long:
-                self._long_waits.release()
-
-    def _run_fetch(self, done: threading.Event) -> None:
+    def _run_fetch(self) -> None:
         keys, age = None, 0.0
+        # A failure that lasts is logged once: the next attempt comes after a minute.
+        level = logging.DEBUG if self._last_fetch_failed else logging.WARNING
         try:
             body, age = self._fetch(self._url)
             keys = parse_jwk_set(body, strict=False)
         except http.client.HTTPException as error:  # its text comes from the other server: log the type only
-            log.warning("cannot fetch the keys of the issuer %s: %s", self._issuer_id, type(error).__name__)
+            log.log(level, "cannot fetch the keys of the issuer %s: %s", self._issuer_id, type(error).__name__)
         except (InvalidKeySetError, OSError, ValueError) as error:
-            log.warning("cannot fetch the keys of the issuer %s: %s", self._issuer_id, error)
+            log.log(level, "cannot fetch the keys of the issuer %s: %s", self._issuer_id, error)
         finally:
             self._finish_fetch(keys, age)
-            done.set()
 
     def _finish_fetch(self, keys: JwkSet | None, age: float) -> None:
         with self._lock:
-            self._running = None
+            self._is_fetching = False
             self._last_fetch_failed = keys is None
             if keys is None:
                 self._retry_at = self._clock() + RETRY_SECONDS
@@ -148,14 +140,11 @@ class RemoteJwksCache:
     """Cache of the `RemoteJwks` of all issuers, limited to the most recently used ones. Thread-safe."""
 
     def __init__(self) -> None:
-        self._long_waits = threading.Semaphore(MAX_LONG_WAITS)
         self._cache: LRUCache[tuple[str, str], RemoteJwks] = LRUCache(MAX_CACHED_ISSUERS)
 
     def get(self, issuer_id: str, url: str) -> RemoteJwks:
         """Return the keys of the issuer with this id, published at this URL."""
-        return self._cache.get_or_create(
-            (issuer_id, url), lambda: RemoteJwks(issuer_id, url, long_waits=self._long_waits)
-        )
+        return self._cache.get_or_create((issuer_id, url), lambda: RemoteJwks(issuer_id, url))
 
 
 def _make_connection(parts: SplitResult) -> http.client.HTTPConnection:

@@ -28,6 +28,7 @@ from chalk_flask.auth.jwt.issuers import TrustedIssuer, find_trusted
 from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.jwt.jwks import ES256, RS256, JwkSet, PublicKey, parse_jwk_set
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
+from chalk_flask.auth.jwt.jwks_refresher import JwksRefresher
 from chalk_flask.caching import LRUCache
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import includes_scope, known_scopes
@@ -75,7 +76,11 @@ class _CachedToken:
 
 
 class JwtVerifier:
-    """Verifier of the JWTs of the trusted issuers of a store. Thread-safe."""
+    """Verifier of the JWTs of the trusted issuers of a store. Thread-safe.
+
+    From `start` to `close` a thread keeps the published keys of all issuers up to date. Without it, keys are fetched
+    when the first token needs them, which is rejected.
+    """
 
     def __init__(
         self, store: Backend, now: Callable[[], datetime] = utc_now, jwks_cache: RemoteJwksCache | None = None
@@ -85,6 +90,15 @@ class JwtVerifier:
         self._jwks_cache = jwks_cache or RemoteJwksCache()
         self._used_jtis = JtiCache()
         self._cache: LRUCache[bytes, _CachedToken] = LRUCache(MAX_CACHED_TOKENS)
+        self._refresher = JwksRefresher(store, self._jwks_cache)
+
+    def start(self) -> None:
+        """Start to fetch the keys of issuers in the background. Call it once."""
+        self._refresher.start()
+
+    def close(self) -> None:
+        """Stop to fetch keys."""
+        self._refresher.close()
 
     def can_verify(self, token: str) -> bool:
         """Return True if the token has the shape of a signed JWT: three parts of base64url, at most 8 KiB."""
@@ -220,7 +234,8 @@ def _is_signed_by_any(signature: CompactSignature, keys: JwkSet) -> bool:
 def _is_signed_by(signature: CompactSignature, key: PublicKey) -> bool:
     try:
         return validate_compact(signature, key, registry=_REGISTRY)
-    except (JoseError, ValueError):
+    except Exception as error:  # noqa: BLE001 - a check that fails for any reason has not verified the token
+        log.debug("the check of a signature failed: %s", type(error).__name__)
         return False
 
 
