@@ -16,6 +16,7 @@ from joserfc import jws
 
 from chalk_flask.permissions.scopes import DEMOGRAPHICS, RESOURCE, ROSTER
 from tests.e2e.conftest import DEMO, Response, RunningService, run_command, serve
+from tests.support.deliveries import wait_until
 from tests.support.keys import AUDIENCE, ISSUER, ec_key, make_jwks, rsa_key, serve_jwks, sign_jwt
 
 OLD, NEW, CURVE, FOREIGN = rsa_key("old"), rsa_key("new"), ec_key("curve"), rsa_key("foreign")
@@ -55,7 +56,10 @@ def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
         add_issuer(folder, "--iss", FILE_ISSUER, "--aud", AUDIENCE, "--jwks-file", keys, "--scope", "roster.readonly")
         add_issuer(folder, "--iss", SINGLE_USE_ISSUER, "--aud", AUDIENCE, "--jwks-file", keys, "--replay")
         with serve(folder, sign_jwt(OLD)) as service:
-            yield District(service, folder)
+            district = District(service, folder)
+            wait_until(lambda: district.request(sign_jwt(OLD)).status == 200)
+            wait_until(lambda: district.request(sign_jwt(OLD, aud=NORTH)).status == 200)
+            yield district
 
 
 def encode_part(data: object) -> str:
@@ -220,11 +224,12 @@ def test_rotated_keys_are_fetched_once_and_used_while_their_server_is_down(distr
     iss = "https://rotating.example.org"
     with serve_jwks(OLD) as tool:
         add_issuer(district.folder, "--iss", iss, "--aud", AUDIENCE, "--jwks-url", tool.url)
-        assert district.request(sign_jwt(OLD, iss=iss)).status == 200
+        wait_until(lambda: district.request(sign_jwt(OLD, iss=iss)).status == 200)
         assert district.request(sign_jwt(OLD, iss=iss, sub="again")).status == 200
         assert tool.request_count == 1
         tool.body = make_jwks(NEW)
-        assert district.request(sign_jwt(NEW, iss=iss)).status == 200
+        assert district.request(sign_jwt(NEW, iss=iss)).status == 401, "the new set has not arrived"
+        wait_until(lambda: district.request(sign_jwt(NEW, iss=iss)).status == 200)
         assert district.request(sign_jwt(OLD, iss=iss)).status == 401
         for number in range(5):
             assert district.request(sign_jwt(FOREIGN, {"kid": f"unknown {number}"}, iss=iss)).status == 401
