@@ -34,7 +34,14 @@ from backends.base import (
 )
 from backends.batching import batched
 from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
-from backends.errors import IncompleteCopyError, QueryTimeoutError, StoreNotEmptyError
+from backends.errors import (
+    DamagedStoreError,
+    IncompleteCopyError,
+    NewerStoreError,
+    QueryTimeoutError,
+    StorageFullError,
+    StoreNotEmptyError,
+)
 from backends.query import (
     KEY,
     MATCH_ALL,
@@ -52,6 +59,7 @@ from backends.query import (
     Where,
     and_,
 )
+from backends.repair import rebuild_values, value_problems
 
 __all__ = [
     "BUILT_IN_BACKENDS",
@@ -66,11 +74,13 @@ __all__ = [
     "Closeable",
     "Collection",
     "Compare",
+    "DamagedStoreError",
     "Field",
     "In",
     "IncompleteCopyError",
     "InvalidQueryError",
     "InvalidStorageURLError",
+    "NewerStoreError",
     "Not",
     "Operator",
     "Or",
@@ -83,6 +93,7 @@ __all__ = [
     "Snapshot",
     "StorageBusyError",
     "StorageError",
+    "StorageFullError",
     "StorageUnavailableError",
     "StoreNotEmptyError",
     "Subquery",
@@ -95,7 +106,10 @@ __all__ = [
     "copy_store",
     "installed_backends",
     "open_store",
+    "rebuild_values",
+    "repair_store",
     "store_exists",
+    "value_problems",
 ]
 
 ENTRY_POINT_GROUP = "chalk_flask.backends"
@@ -145,6 +159,14 @@ def open_store(url: str, collections: Iterable[Collection], *, allow_incomplete:
             store.close()
             raise
     return store
+
+
+def repair_store(url: str, collections: Iterable[Collection]) -> list[str]:
+    """Rebuild what the bodies of the records determine in the store at `url`; return what was done, see `Backend`.
+
+    Raises InvalidStorageURLError and StorageUnavailableError.
+    """
+    return backend_class(url).repair(url, collections)
 
 
 def store_exists(url: str) -> bool:

@@ -13,10 +13,13 @@ from types import TracebackType
 from typing import Self
 
 from backends.errors import (
+    DamagedStoreError,
     InvalidQueryError,
     InvalidStorageURLError,
+    NewerStoreError,
     StorageBusyError,
     StorageError,
+    StorageFullError,
     StorageUnavailableError,
 )
 from backends.query import MATCH_ALL, Query, Where
@@ -27,14 +30,17 @@ __all__ = [
     "Backend",
     "Closeable",
     "Collection",
+    "DamagedStoreError",
     "Field",
     "InvalidQueryError",
     "InvalidStorageURLError",
+    "NewerStoreError",
     "Page",
     "Record",
     "Snapshot",
     "StorageBusyError",
     "StorageError",
+    "StorageFullError",
     "StorageUnavailableError",
     "Transaction",
     "Value",
@@ -153,6 +159,9 @@ class Backend(Closeable):
     shared: bool = True
     """True if several processes may use the store at the same time."""
 
+    store_id: str = ""
+    """Random id that the store got when it was created; empty if the backend or the store has none."""
+
     collections: Mapping[str, Collection]
     """Declared collections by name."""
 
@@ -167,7 +176,22 @@ class Backend(Closeable):
     @classmethod
     @abstractmethod
     def exists(cls, url: str) -> bool:
-        """Return True if there is a store at `url`, without creating one. Raises InvalidStorageURLError."""
+        """Return True if there is a store at `url`, without creating one. Raises InvalidStorageURLError.
+
+        A damaged store exists: opening it raises DamagedStoreError.
+        """
+
+    @classmethod
+    def repair(cls, url: str, collections: Iterable[Collection]) -> list[str]:
+        """Rebuild what the bodies of the records determine, and return what was done, one sentence each.
+
+        The bodies stay as they are. An intact store is not changed. Raises DamagedStoreError if the store cannot be
+        repaired. This method rebuilds values; a backend that can lose other parts restores them first.
+        """
+        from backends.repair import rebuild_values
+
+        with cls.open(url, collections) as store:
+            return rebuild_values(store)
 
     @abstractmethod
     def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:

@@ -8,17 +8,26 @@ StorageError
 |-- StoreNotEmptyError        the target of a copy contains records
 |-- IncompleteCopyError       the store is the target of a copy that has not finished
 `-- StorageUnavailableError   the medium failed, or contains data of another program
+    |-- StorageFullError      no space is left for a write
+    |-- DamagedStoreError     a part of the store is missing or unreadable
+    `-- NewerStoreError       a newer version of the program wrote the store
+
+Messages of StorageUnavailableError and its subclasses contain the reason, and no key, value or body of a record. A
+service can therefore log them.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "DamagedStoreError",
     "IncompleteCopyError",
     "InvalidQueryError",
     "InvalidStorageURLError",
+    "NewerStoreError",
     "QueryTimeoutError",
     "StorageBusyError",
     "StorageError",
+    "StorageFullError",
     "StorageUnavailableError",
     "StoreNotEmptyError",
 ]
@@ -54,3 +63,15 @@ class IncompleteCopyError(StorageError):
 
 class StorageUnavailableError(StorageError):
     """Failure of the medium, data of another program, or use of a closed store."""
+
+
+class StorageFullError(StorageUnavailableError):
+    """Write for which the disk or the database has no space left. Nothing was written; reads go on."""
+
+
+class DamagedStoreError(StorageUnavailableError):
+    """Store with a part that is missing or unreadable. The message names the part and the remedy."""
+
+
+class NewerStoreError(StorageUnavailableError):
+    """Store that a newer version of the program wrote. The message names both schema versions."""

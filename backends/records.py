@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -47,12 +47,15 @@ class Field:
 class Collection:
     """Declaration of a named set of records.
 
-    A commit that writes to a collection with `bumps_revision` raises the tenant's revision.
+    A commit that writes to a collection with `bumps_revision` raises the tenant's revision. `values_of` returns the
+    values of a record with this body. It raises ValueError for a body that it cannot read. With it, a store can compare
+    the values with the bodies, and rebuild them (`backends.repair`). None means that the body does not determine them.
     """
 
     name: str
     fields: tuple[Field, ...] = ()
     bumps_revision: bool = True
+    values_of: Callable[[bytes], Mapping[str, Value]] | None = field(default=None, compare=False)
 
     @cached_property
     def fields_by_path(self) -> Mapping[str, Field]:

@@ -2,23 +2,92 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-from backends import COPY_MARKER, Backend, Closeable, Collection, Field, Snapshot, Transaction, open_store, store_exists
+import orjson
+
+from backends import (
+    COPY_MARKER,
+    Backend,
+    Closeable,
+    Collection,
+    Field,
+    Snapshot,
+    Transaction,
+    Value,
+    open_store,
+    store_exists,
+)
 from chalk_flask.oneroster.schemas import FILES
 
 __all__ = ["COLLECTIONS", "LazyStore", "RosterStore"]
+
+
+def _members(**paths: str) -> Callable[[bytes], Mapping[str, Value]]:
+    """Return the function `values_of` of a collection whose fields repeat members of the body.
+
+    It takes the path of the member in the body by field. A missing member is a missing value.
+    """
+
+    def values_of(body: bytes) -> dict[str, Value]:
+        data = _object(body)
+        return {field: _member(data, path) for field, path in paths.items()}
+
+    return values_of
+
+
+def _delivery_values(body: bytes) -> dict[str, Value]:
+    data = _object(body)
+    names = {"webhook": "webhook", "event": "event_id", "time": "created", "state": "state", "due": "due"}
+    values: dict[str, Value] = {field: _member(data, name) for field, name in names.items()}
+    return values | {"queue": None if values["due"] is None else values["webhook"]}
+
+
+def _import_values(body: bytes) -> dict[str, Value]:
+    data = _object(body)
+    values = {"started": _member(data, "started"), "state": _member(data, "state")}
+    return values | {"package": _member(data, "report.sha256") or ""}
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    data = orjson.loads(body)
+    if not isinstance(data, dict):
+        raise ValueError("not an object")
+    return data
+
+
+def _member(data: Any, path: str) -> Value:
+    for name in path.split("."):
+        data = data.get(name) if isinstance(data, dict) else None
+    return data if isinstance(data, (str, int, float)) else None
+
 
 COLLECTIONS: tuple[Collection, ...] = (
     *(resource_type.collection for resource_type in FILES.values()),
     # Timestamp of the last write transaction; the next one must be later.
     Collection("clock", bumps_revision=False),
     # Provenance: gradebook records that a grade tool wrote, which imports must not change.
-    Collection("origins", (Field("collection"), Field("record", indexed=True)), bumps_revision=False),
+    Collection(
+        "origins",
+        (Field("collection"), Field("record", indexed=True)),
+        bumps_revision=False,
+        values_of=_members(collection="collection", record="record"),
+    ),
     # Sequence number of the last change of each record, for the change feed.
-    Collection("sequence", (Field("number", "number", indexed=True), Field("collection")), bumps_revision=False),
+    Collection(
+        "sequence",
+        (Field("number", "number", indexed=True), Field("collection")),
+        bumps_revision=False,
+        values_of=_members(number="sequence", collection="collection"),
+    ),
     # Import runs, by id.
-    Collection("imports", (Field("started", indexed=True), Field("state"), Field("package")), bumps_revision=False),
+    Collection(
+        "imports",
+        (Field("started", indexed=True), Field("state"), Field("package")),
+        bumps_revision=False,
+        values_of=_import_values,
+    ),
     # Webhook subscriptions by id, their events and their deliveries by number.
     Collection("webhooks", bumps_revision=False),
     Collection("outbox", bumps_revision=False),
@@ -33,17 +102,33 @@ COLLECTIONS: tuple[Collection, ...] = (
             Field("state"),
         ),
         bumps_revision=False,
+        values_of=_delivery_values,
     ),
     # The following collections are in the control tenant. Marker of an unfinished copy into this store:
     COPY_MARKER,
     # API tokens, by their SHA-256.
-    Collection("tokens", (Field("id", indexed=True), Field("tenant", indexed=True)), bumps_revision=False),
+    Collection(
+        "tokens",
+        (Field("id", indexed=True), Field("tenant", indexed=True)),
+        bumps_revision=False,
+        values_of=_members(id="id", tenant="tenant"),
+    ),
     # Tenants by name, OAuth clients and trusted issuers by id.
     Collection("tenants", bumps_revision=False),
-    Collection("clients", (Field("tenant", indexed=True),), bumps_revision=False),
-    Collection("issuers", (Field("tenant", indexed=True), Field("issuer", indexed=True)), bumps_revision=False),
+    Collection("clients", (Field("tenant", indexed=True),), bumps_revision=False, values_of=_members(tenant="tenant")),
+    Collection(
+        "issuers",
+        (Field("tenant", indexed=True), Field("issuer", indexed=True)),
+        bumps_revision=False,
+        values_of=_members(tenant="tenant", issuer="iss"),
+    ),
     # Audit events by time, in their tenant or in the control tenant.
-    Collection("audit", (Field("time", indexed=True), Field("event")), bumps_revision=False),
+    Collection(
+        "audit",
+        (Field("time", indexed=True), Field("event")),
+        bumps_revision=False,
+        values_of=_members(time="time", event="event"),
+    ),
 )
 """All collections, for `backends.open_store`."""
 

@@ -1,6 +1,7 @@
 """Storage in a folder of readable JSON files: `json:///relative/dir` or `json:////absolute/dir`.
 
     <dir>/.lock                          write lock; readers do not take it
+    <dir>/store.json                     schema version, store id and tenants
     <dir>/<tenant>/current.json          names the live files and the revision; its replacement is the commit
     <dir>/<tenant>/<collection>.<n>.json JSON array in key order, one record per line; a live file never changes
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
@@ -24,7 +25,9 @@ from filelock import FileLock, Timeout
 from backends.base import (
     Backend,
     Collection,
+    DamagedStoreError,
     InvalidStorageURLError,
+    NewerStoreError,
     Snapshot,
     StorageBusyError,
     StorageUnavailableError,
@@ -32,11 +35,15 @@ from backends.base import (
     check_text,
     file_path,
 )
+from backends.jsonfile.store_file import STORE_FILE, StoreFile
 from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
 from backends.memory.evaluator import TenantTables
+from backends.os_errors import check_lock_file, lock_file_error, storage_error
 
 __all__ = ["JSONFileBackend"]
+
+_OPEN_LOCK_TIMEOUT_SECONDS = 60.0
 
 
 class JSONFileBackend(Backend):
@@ -49,6 +56,8 @@ class JSONFileBackend(Backend):
         self.collections: Mapping[str, Collection] = {c.name: c for c in collections}
         self._path = path
         self._loaded: dict[str, LoadedState] = {}
+        self._description: StoreFile | None = None
+        self._known_tenants: set[str] = set()
         self._load_lock = threading.Lock()
         self._thread_lock = threading.Lock()
         self._closed = False
@@ -57,16 +66,27 @@ class JSONFileBackend(Backend):
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
         """Open the folder; create it if it is missing.
 
-        Raises InvalidStorageURLError or StorageUnavailableError.
+        Raises InvalidStorageURLError and StorageUnavailableError. Raises DamagedStoreError if a tenant has data files,
+        but no `current.json`.
         """
         path = file_path(url).absolute()
+        store = cls(path, collections)
         with _os_errors(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(path, collections)
+            description = StoreFile.read(path)
+            if description is None and not _tenant_folders(path):
+                with _releasing(store._lock(_OPEN_LOCK_TIMEOUT_SECONDS)):
+                    description = StoreFile.read(path)
+                    if description is None:
+                        description = StoreFile()
+                        description.write(path)
+            store._set_description(description)
+            store._check_tenants()
+        return store
 
     @classmethod
     def exists(cls, url: str) -> bool:
-        """Return True if the folder contains a tenant's `current.json`.
+        """Return True if the folder contains `store.json`, or a tenant's `current.json` or data file.
 
         Raises InvalidStorageURLError or StorageUnavailableError.
         """
@@ -74,7 +94,16 @@ class JSONFileBackend(Backend):
         if path.exists() and not path.is_dir():
             raise InvalidStorageURLError(f"{path} is a file, not a folder: name a folder, or use sqlite:/// for a file")
         with _os_errors(path):
-            return any(path.glob(f"*/{CURRENT_FILE}"))
+            return path.is_dir() and ((path / STORE_FILE).exists() or bool(_tenant_folders(path)))
+
+    @classmethod
+    def repair(cls, url: str, collections: Iterable[Collection]) -> list[str]:
+        """Write missing or invalid `current.json` and `store.json` files, and rebuild the values of all records."""
+        path = file_path(url).absolute()
+        store = cls(path, collections)
+        with _os_errors(path), _releasing(store._lock(_OPEN_LOCK_TIMEOUT_SECONDS)):
+            repaired = store._restore_files()
+        return repaired + super().repair(url, store.collections.values())
 
     def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
         """Return a snapshot, after reloading the tables that another process has changed."""
@@ -89,6 +118,7 @@ class JSONFileBackend(Backend):
             def commit(state: TenantTables, written: set[str]) -> None:
                 with _os_errors(self._folder(tenant).path):
                     self._loaded[tenant] = self._folder(tenant).save(current, state, written)
+                self._add_tenant(tenant)
 
             return TableTransaction(self.collections, current.state, commit, release)
         except BaseException:
@@ -104,7 +134,10 @@ class JSONFileBackend(Backend):
         self._check_open()
         folder = self._folder(tenant)
         with _os_errors(folder.path):
-            return folder.version()
+            version = folder.version()
+        if version is None:
+            self._check_not_vanished(tenant)
+        return version
 
     def check(self) -> list[str]:
         """Read every file of every tenant and return the damage found."""
@@ -119,8 +152,72 @@ class JSONFileBackend(Backend):
         self._check_open()
         folder = self._folder(tenant)
         with self._load_lock, _os_errors(folder.path):
-            latest = self._loaded[tenant] = folder.load(self._loaded.get(tenant, LoadedState()))
+            latest = folder.load(self._loaded.get(tenant, LoadedState()))
+            if latest.version is None:
+                self._check_not_vanished(tenant)
+            else:
+                self._known_tenants.add(tenant)
+            self._loaded[tenant] = latest
             return latest
+
+    def _check_not_vanished(self, tenant: str) -> None:
+        """Raise StorageUnavailableError if the files of the tenant, or the whole store, have vanished."""
+        if tenant in self._known_tenants or not self._path.is_dir():
+            path = self._folder(tenant).path / CURRENT_FILE
+            raise StorageUnavailableError(f"{path} is missing: put it back, or stop the service and restore a backup")
+
+    def _set_description(self, description: StoreFile | None) -> None:
+        self._description = description
+        if description is not None:
+            self.store_id = description.store_id
+            self._known_tenants.update(description.tenants)
+
+    def _add_tenant(self, tenant: str) -> None:
+        """List a tenant in `store.json` after a commit. An error only postpones this to the next commit."""
+        if self._description is not None and tenant in self._description.tenants:
+            return
+        with suppress(OSError, StorageUnavailableError):
+            description = (StoreFile.read(self._path) or StoreFile()).with_tenants([*self.tenants(), tenant])
+            description.write(self._path)
+            self._set_description(description)
+
+    def _check_tenants(self) -> None:
+        """Raise DamagedStoreError if the `current.json` of a tenant is missing.
+
+        In a store without description, every folder with data files belongs to a tenant. In others, such a folder that
+        is not listed is from the first commit of a tenant, which did not finish.
+        """
+        folders = {folder.name for folder in _tenant_folders(self._path)}
+        listed = self._description.tenants if self._description else frozenset(map(tenant_name, folders))
+        for tenant in sorted(listed):
+            folder = self._folder(tenant)
+            if not folder.has_pointer():
+                raise DamagedStoreError(
+                    f"{folder.path / CURRENT_FILE} is missing, which names the files of tenant {tenant!r}: put it back,"
+                    " or stop the service, make a copy of the store, and run `chalk-flask check --repair`"
+                )
+
+    def _restore_files(self) -> list[str]:
+        repaired = []
+        for path in _tenant_folders(self._path):
+            if names := Folder(path).restore_pointer():
+                repaired.append(f"wrote {path / CURRENT_FILE}, which names {', '.join(names)}")
+        try:
+            description = StoreFile.read(self._path)
+        except NewerStoreError:
+            raise
+        except DamagedStoreError:
+            description = None
+            repaired.append(f"wrote {self._path / STORE_FILE} with a new store id")
+        tenants = [tenant_name(path.name) for path in _tenant_folders(self._path)]
+        if description is None:
+            StoreFile().with_tenants(tenants).write(self._path)
+        elif lost := sorted(description.tenants.difference(tenants)):
+            raise DamagedStoreError(
+                f"the records of tenant {lost[0]!r} are lost: restore the folder from a backup, or remove the name from"
+                f" {self._path / STORE_FILE}"
+            )
+        return repaired
 
     def _folders(self) -> list[Path]:
         self._check_open()
@@ -139,13 +236,14 @@ class JSONFileBackend(Backend):
         # A new lock object each time: one that was created before a fork does not work after it.
         lock = FileLock(self._path / ".lock", mode=0o600, thread_local=False)
         try:
-            with _os_errors(self._path / ".lock"):
-                lock.acquire(timeout=max(deadline - time.monotonic(), 0), poll_interval=0.005)
-        except Timeout:
+            check_lock_file(self._path / ".lock")
+            lock.acquire(timeout=max(deadline - time.monotonic(), 0), poll_interval=0.005)
+        except BaseException as error:
             self._thread_lock.release()
-            raise _busy(wait) from None
-        except BaseException:
-            self._thread_lock.release()
+            if isinstance(error, Timeout):
+                raise _busy(wait) from None
+            if isinstance(error, OSError):
+                raise lock_file_error(error, self._path / ".lock") from error
             raise
 
         def release() -> None:
@@ -159,6 +257,21 @@ class JSONFileBackend(Backend):
     def _check_open(self) -> None:
         if self._closed:
             raise StorageUnavailableError("the store is closed: open it again to use it")
+
+
+@contextmanager
+def _releasing(release: Callable[[], None]) -> Iterator[None]:
+    """Call `release` at the end of a `with` block."""
+    try:
+        yield
+    finally:
+        release()
+
+
+def _tenant_folders(path: Path) -> list[Path]:
+    """Return the folders in a store that have a `current.json` or a data file, sorted."""
+    folders = (Folder(entry) for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else ()
+    return sorted(folder.path for folder in folders if folder.has_pointer() or folder.has_data())
 
 
 def folder_name(tenant: str) -> str:
@@ -195,7 +308,5 @@ def _os_errors(path: Path) -> Iterator[None]:
     """Convert OSError into a StorageUnavailableError that names the file."""
     try:
         yield
-    except Timeout:
-        raise
     except OSError as error:
-        raise StorageUnavailableError(f"{error.filename or path}: {error.strerror or error}") from error
+        raise storage_error(error, path) from error

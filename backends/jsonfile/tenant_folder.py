@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import orjson
 
-from backends.base import Record, StorageUnavailableError
+from backends.base import DamagedStoreError, Record, StorageUnavailableError
+from backends.jsonfile.files import sync_folder, write_file
 from backends.memory.evaluator import NO_TABLES, Table, TenantTables
 
 __all__ = ["CURRENT_FILE", "Folder", "LoadedState"]
 
 CURRENT_FILE = "current.json"
 _NEXT_FILE = "current.json.next"
-_DATA_FILE = re.compile(r".+\.[0-9]+\.json")
+_DATA_FILE = re.compile(r"(.+)\.([0-9]+)\.json")
 
 # The head of a line is compact JSON, in which a tab is always written as \t. So the first raw tab ends the head.
 _SEPARATOR = b',\t"body":'
+
+_HEAD_MEMBERS = ("revision", "serial", "files")
 
 FileVersion: TypeAlias = tuple[int, int, int] | None
 """Inode, modification time in nanoseconds and size of a file; None if there is no file."""
@@ -32,11 +36,15 @@ FileVersion: TypeAlias = tuple[int, int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """State of a tenant, the file names of its collections, and the version of the `current.json` that named them."""
+    """State of a tenant, the file names of its collections, and the version of the `current.json` that named them.
+
+    `other` are the members of `current.json` that this program does not know. They stay in the file.
+    """
 
     version: FileVersion = None
     files: Mapping[str, str] = field(default_factory=dict)
     state: TenantTables = NO_TABLES
+    other: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Folder:
             except FileNotFoundError as error:
                 # A missing file is normal if a writer has just replaced `current.json` and deleted the old files.
                 if self.version() == version:
-                    raise StorageUnavailableError(
+                    raise DamagedStoreError(
                         f"{error.filename}: {CURRENT_FILE} names this file, but it is missing"
                     ) from error
         return loaded
@@ -71,7 +79,7 @@ class Folder:
         """Store `state` in one step and return it as loaded. Only the `written` tables differ from `before`."""
         if not self.path.is_dir():
             self.path.mkdir(mode=0o700)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         try:
             files = self._stage(before, state, written)
         except OSError:
@@ -79,20 +87,19 @@ class Folder:
             self._delete_unused(before.files.values())
             raise
         (self.path / _NEXT_FILE).replace(self.path / CURRENT_FILE)
-        _sync_folder(self.path)
+        sync_folder(self.path)
         self._delete_unused(files.values())
-        return LoadedState(self.version(), files, state)
+        return LoadedState(self.version(), files, state, before.other)
 
     def _stage(self, before: LoadedState, state: TenantTables, written: Iterable[str]) -> dict[str, str]:
         """Write the new files beside the live ones, and return the new file names by collection."""
         files = dict(before.files)
         for name in sorted(written):
             files[name] = f"{quote(name, safe='')}.{state.serial}.json"
-            _write(self.path / files[name], _lines(state.table(name)))
-        head = {"revision": state.revision, "serial": state.serial, "files": files}
-        # The serial number rises with each commit, so a modification time made from it never repeats.
-        _write(self.path / _NEXT_FILE, [orjson.dumps(head, option=orjson.OPT_INDENT_2), b"\n"], state.serial * 1000)
-        _sync_folder(self.path)
+            write_file(self.path / files[name], _lines(state.table(name)))
+        head = {"revision": state.revision, "serial": state.serial, "files": files, **before.other}
+        self._write_head(head)
+        sync_folder(self.path)
         return files
 
     def problems(self) -> list[str]:
@@ -102,6 +109,37 @@ class Folder:
         except (OSError, StorageUnavailableError) as error:
             return [str(error)]
         return [problem for name in head["files"].values() for problem in _file_problems(self.path / name)]
+
+    def has_pointer(self) -> bool:
+        """Return True if there is a `current.json`, valid or not."""
+        return (self.path / CURRENT_FILE).exists()
+
+    def has_data(self) -> bool:
+        """Return True if there is a data file."""
+        return any(_DATA_FILE.fullmatch(path.name) for path in self.path.iterdir())
+
+    def restore_pointer(self) -> list[str]:
+        """Write a missing or invalid `current.json` that names the newest complete files; return the names.
+
+        A valid one stays, and the result is empty. Raises DamagedStoreError if a file is not complete.
+        """
+        try:
+            self._head()
+        except (FileNotFoundError, DamagedStoreError):
+            files = _live_files(path.name for path in self.path.iterdir())
+            for name in files.values():
+                _load_table(self.path / name)
+            now = time.time_ns() // 1000
+            self._write_head({"revision": now, "serial": now, "files": files})
+            (self.path / _NEXT_FILE).replace(self.path / CURRENT_FILE)
+            sync_folder(self.path)
+            return sorted(files.values())
+        return []
+
+    def _write_head(self, head: Mapping[str, Any]) -> None:
+        # The serial number rises with each commit, so a modification time made from it never repeats.
+        text = orjson.dumps(head, option=orjson.OPT_INDENT_2)
+        write_file(self.path / _NEXT_FILE, [text, b"\n"], head["serial"] * 1000)
 
     def _read(self, loaded: LoadedState) -> LoadedState:
         version, head = self._head()
@@ -114,7 +152,8 @@ class Folder:
             )
             for collection, name in files.items()
         }
-        return LoadedState(version, files, TenantTables(tables, head["revision"], head["serial"]))
+        other = {name: value for name, value in head.items() if name not in _HEAD_MEMBERS}
+        return LoadedState(version, files, TenantTables(tables, head["revision"], head["serial"]), other)
 
     def _head(self) -> tuple[FileVersion, dict[str, Any]]:
         """Return the version and contents of `current.json`, both from one open file."""
@@ -126,8 +165,8 @@ class Folder:
             if _is_valid_head(head):
                 return version, head
         except orjson.JSONDecodeError as error:
-            raise StorageUnavailableError(f"{path}: not JSON: {error}") from error
-        raise StorageUnavailableError(f"{path}: not a valid list of live files with their revision")
+            raise DamagedStoreError(f"{path}: not JSON: {error}") from error
+        raise DamagedStoreError(f"{path}: not a valid list of live files with their revision")
 
     def _delete_unused(self, live: Iterable[str]) -> None:
         """Delete data files that are not live, such as those of a killed writer. Other files stay.
@@ -139,6 +178,24 @@ class Folder:
             for path in self.path.iterdir():
                 if _DATA_FILE.fullmatch(path.name) and path.name not in keep:
                     path.unlink(missing_ok=True)
+
+
+def _live_files(names: Iterable[str]) -> dict[str, str]:
+    """Return the newest data file of each collection, by collection.
+
+    The files of the newest commit may be incomplete if a writer was killed. A commit deletes the files that it
+    replaces, so it is ignored if all of its collections have older files too.
+    """
+    serials: dict[str, list[int]] = {}
+    for name in names:
+        if match := _DATA_FILE.fullmatch(name):
+            serials.setdefault(match[1], []).append(int(match[2]))
+    newest = max((serial for found in serials.values() for serial in found), default=0)
+    last_commit = [found for found in serials.values() if newest in found]
+    if last_commit and all(len(found) > 1 for found in last_commit):
+        for found in last_commit:
+            found.remove(newest)
+    return {unquote(quoted): f"{quoted}.{max(found)}.json" for quoted, found in serials.items()}
 
 
 def _file_version(status: os.stat_result) -> FileVersion:
@@ -166,30 +223,6 @@ def _lines(table: Table) -> Iterator[bytes]:
     yield b"\n]\n"
 
 
-def _write(path: Path, parts: Iterable[bytes], time_ns: int | None = None) -> None:
-    with open(path, "wb", buffering=1 << 20, opener=_open_private) as file:
-        file.writelines(parts)
-        file.flush()
-        if time_ns is not None:
-            os.utime(path, ns=(time_ns, time_ns))
-        os.fsync(file.fileno())
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the file names of a folder to disk. Does nothing on Windows, where folders cannot be opened."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _load_table(path: Path) -> Table:
     return Table({record.key: record for record in _records(path)})
 
@@ -197,7 +230,7 @@ def _load_table(path: Path) -> Table:
 def _records(path: Path) -> Iterator[Record]:
     lines = path.read_bytes().split(b"\n")
     if lines[0] != b"[" or lines[-2:] != [b"]", b""]:
-        raise StorageUnavailableError(f"{path}: not a JSON array with one record per line, or truncated")
+        raise DamagedStoreError(f"{path}: not a JSON array with one record per line, or truncated")
     for number, line in enumerate(lines[1:-2], 2):
         yield _record(path, number, line.removesuffix(b","))
 
@@ -210,8 +243,8 @@ def _record(path: Path, number: int, line: bytes) -> Record:
             case {"key": str(key), "values": dict(values)}:
                 return Record(key, body[:-1], {p: tuple(v) if isinstance(v, list) else v for p, v in values.items()})
     except orjson.JSONDecodeError as error:
-        raise StorageUnavailableError(f"{path}, line {number}: not JSON: {error}") from error
-    raise StorageUnavailableError(f"{path}, line {number}: not a record with key, values, and a tab before the body")
+        raise DamagedStoreError(f"{path}, line {number}: not JSON: {error}") from error
+    raise DamagedStoreError(f"{path}, line {number}: not a record with key, values, and a tab before the body")
 
 
 def _file_problems(path: Path) -> Iterator[str]:

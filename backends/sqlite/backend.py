@@ -7,6 +7,7 @@ corrupt a WAL when one connection writes while another one runs a checkpoint.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Self
 from backends.base import Backend, Snapshot, Transaction
 from backends.errors import StorageBusyError, StorageError, StorageUnavailableError
 from backends.records import Collection
+from backends.repair import rebuild_values
 from backends.sqlite.connection import WriteLock, connect, driver_errors
 from backends.sqlite.pool import ConnectionPool, ReadConnection
 from backends.sqlite.query_cache import QueryCache
-from backends.sqlite.schema import is_empty_or_own, prepare_database
+from backends.sqlite.schema import describe, prepare_database, read_schema, restore_parts
 from backends.sqlite.snapshot import PooledSnapshot
 from backends.sqlite.transaction import SQLiteTransaction
 from backends.validation import file_path
@@ -38,24 +40,39 @@ class SQLiteBackend(Backend):
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
         self.collections = {collection.name: collection for collection in collections}
         self._path = path
-        self._lock = WriteLock(path.with_name(path.name + ".lock"))
+        self._lock = WriteLock(_lock_path(path))
         self._readers = ConnectionPool(path, self._checkpoint_when_idle)
         self._query_cache = QueryCache()
+        self._is_described = False
         self._closed = False
 
     @classmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
-        """Open the file; create it (mode 0600), its folder and its tables if they are missing."""
+        """Open the file; create it (mode 0600), its folder and its tables if they are missing.
+
+        New columns get their values from the bodies of the records.
+        """
         path = file_path(url)
         store = cls(path, collections)
-        prepare_database(path, store.collections.values(), store._lock)
+        schema, extended = prepare_database(path, store.collections.values(), store._lock)
+        store.store_id, store._is_described = schema.store_id, schema.is_described(store.collections.values())
         store._readers.version()
+        if extended:
+            rebuild_values(store, extended)
         return store
 
     @classmethod
     def exists(cls, url: str) -> bool:
-        """Return True if the file exists."""
-        return file_path(url).is_file()
+        """Return True if there is a file, or something else in its place."""
+        return os.path.lexists(file_path(url))
+
+    @classmethod
+    def repair(cls, url: str, collections: Iterable[Collection]) -> list[str]:
+        """Create missing tables, columns and indexes, and rebuild the values of all records."""
+        path = file_path(url)
+        declared = list(collections)
+        restored = restore_parts(path, declared, WriteLock(_lock_path(path)))
+        return [*(f"created {part}" for part in restored), *super().repair(url, declared)]
 
     def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
         """Return a snapshot on a pooled connection.
@@ -81,6 +98,8 @@ class SQLiteBackend(Backend):
         try:
             with driver_errors("writing"):
                 connection = connect(self._path, writes=True)
+                if not self._is_described:
+                    self._describe(connection)
                 if not tenant.startswith("_"):  # tenants of the service itself have few records
                     self._disable_wal_for_first_load(connection)
                 connection.execute("BEGIN IMMEDIATE")
@@ -103,11 +122,14 @@ class SQLiteBackend(Backend):
         return self._readers.version()
 
     def check(self) -> list[str]:
-        """Run SQLite's integrity check and look for values without a record."""
+        """Look for missing parts and for values without a record, and run SQLite's integrity check."""
         self._check_open()
         with driver_errors("checking"), contextlib.closing(connect(self._path)) as connection:
-            if not is_empty_or_own(connection):
+            schema = read_schema(connection)
+            if not schema.is_own:
                 return [f"{self._path.name} is not a Chalk Flask store"]
+            if missing := schema.damage(self.collections.values()):
+                return [f"{part} is missing: run `chalk-flask check --repair`" for part in missing]
             problems = [text for (text,) in connection.execute("PRAGMA integrity_check(20)") if text != "ok"]
             return problems + self._orphaned_values(connection)
 
@@ -123,6 +145,14 @@ class SQLiteBackend(Backend):
             with contextlib.suppress(StorageBusyError):
                 stack.enter_context(self._lock.hold(_CLOSE_LOCK_TIMEOUT_SECONDS))
             self._readers.close()
+
+    def _describe(self, connection: sqlite3.Connection) -> None:
+        """Describe a store of an earlier version of the program, before its first write."""
+        connection.execute("BEGIN IMMEDIATE")
+        describe(connection, self.collections.values())
+        connection.execute("COMMIT")
+        schema = read_schema(connection)
+        self.store_id, self._is_described = schema.store_id, True
 
     def _orphaned_values(self, connection: sqlite3.Connection) -> list[str]:
         problems = []
@@ -189,3 +219,7 @@ class SQLiteBackend(Backend):
     def _check_open(self) -> None:
         if self._closed:
             raise StorageUnavailableError("the store is closed: open it again to use it")
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")

@@ -7,16 +7,20 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 from backends.errors import (
+    DamagedStoreError,
     InvalidQueryError,
     QueryTimeoutError,
     StorageBusyError,
     StorageError,
+    StorageFullError,
     StorageUnavailableError,
 )
+from backends.os_errors import check_lock_file, lock_file_error, storage_error
 
 __all__ = [
     "WriteLock",
@@ -33,7 +37,7 @@ _ERROR_CLASSES: dict[int, type[StorageError]] = {
     sqlite3.SQLITE_LOCKED: StorageBusyError,
     sqlite3.SQLITE_INTERRUPT: QueryTimeoutError,  # only the progress handler of a read connection interrupts
 }
-"""Errors of the contract by primary result code of SQLite. Other codes are a StorageUnavailableError."""
+"""Errors of the contract by primary result code of SQLite, for codes that do not mean a failure of the storage."""
 
 
 @contextlib.contextmanager
@@ -41,19 +45,51 @@ def driver_errors(action: str) -> Iterator[None]:
     """Convert every driver error into a StorageError whose message starts with `action`."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        error_class = _ERROR_CLASSES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, StorageUnavailableError)
-        raise error_class(f"{action}: {error}") from error
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise _storage_error(error, action) from error
     except UnicodeEncodeError as error:
         raise InvalidQueryError(f"{action}: {error.object!r} cannot be encoded as UTF-8") from error
-    except (sqlite3.Error, sqlite3.Warning, OSError, OverflowError) as error:
+    except OSError as error:
+        raise storage_error(error, action) from error
+    except OverflowError as error:
         raise StorageUnavailableError(f"{action}: {error}") from error
 
 
+def _storage_error(error: Exception, action: str) -> StorageError:
+    """Return the storage error for a driver error. SQLite's own messages contain no values."""
+    code, name = getattr(error, "sqlite_errorcode", 0), getattr(error, "sqlite_errorname", "")
+    if error_class := _ERROR_CLASSES.get(code & 0xFF):
+        return error_class(f"{action}: {error}")
+    match code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return StorageFullError(f"{action}: the disk is full")
+        case sqlite3.SQLITE_READONLY:
+            return StorageUnavailableError(f"{action}: the database file or its folder is read-only")
+        case sqlite3.SQLITE_CANTOPEN:
+            return StorageUnavailableError(
+                f"{action}: the database file cannot be opened: it is missing, or its permissions forbid it"
+            )
+        case sqlite3.SQLITE_IOERR if code != sqlite3.SQLITE_IOERR_READ:
+            return StorageUnavailableError(
+                f"{action}: disk I/O error ({name}); the disk fails, or a quota or file size limit is reached"
+            )
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return DamagedStoreError(f"{action}: {error}; run `chalk-flask check`, and restore a backup")
+    return StorageUnavailableError(f"{action}: {error}")
+
+
 def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
-    """Return a connection in autocommit mode, read-only unless `writes`. It never runs a checkpoint by itself."""
+    """Return a connection in autocommit mode, read-only unless `writes`. It never runs a checkpoint by itself.
+
+    The file must exist: a store that has vanished is not created again.
+    """
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=_BUSY_TIMEOUT_SECONDS
+        f"file:{quote(str(path))}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        timeout=_BUSY_TIMEOUT_SECONDS,
     )
     try:
         for pragma in ("wal_autocheckpoint = 0", "synchronous = FULL", "secure_delete = ON"):
@@ -87,6 +123,7 @@ class WriteLock:
         if not self._threads.acquire(timeout=max(wait, 0)):
             raise StorageBusyError(f"another thread locked the store for more than {wait:g} seconds: try again")
         try:
+            check_lock_file(self._path)
             self._processes.acquire(timeout=max(wait, 0), poll_interval=_LOCK_POLL_SECONDS)
         except BaseException as error:
             self._threads.release()
@@ -95,9 +132,7 @@ class WriteLock:
                     f"another process locked the store for more than {wait:g} seconds: try again"
                 ) from None
             if isinstance(error, OSError):
-                raise StorageUnavailableError(
-                    f"cannot use the lock file {self._path}: {error.strerror or error}; check its owner and permissions"
-                ) from error
+                raise lock_file_error(error, self._path) from error
             raise
 
     def release(self) -> None:

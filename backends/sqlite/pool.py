@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from backends.deadline import QueryDeadline
+from backends.errors import StorageUnavailableError
 from backends.sqlite.connection import connect, driver_errors
 
 __all__ = ["ConnectionPool", "ReadConnection"]
@@ -110,6 +112,8 @@ class ConnectionPool:
         self._keep_alive: _KeepAliveConnection | None = None
         self._numbers = count()
         self._sweeper: threading.Thread | None = None
+        self._file_name = str(path)
+        self._identity: tuple[int, int] | None = None
 
     def version(self) -> StoreVersion:
         """Return a value that changes with every commit of any process. Raises StorageUnavailableError."""
@@ -193,11 +197,30 @@ class ConnectionPool:
 
     def _version_and_mode(self) -> tuple[StoreVersion, bool]:
         with self._lock, driver_errors(f"the database {self._path.name}"):
+            self._check_file()
             keep_alive = self._keep_alive
             if keep_alive is None:
                 keep_alive = self._keep_alive = self._connect_keep_alive()
             (version,) = keep_alive.connection.execute("PRAGMA data_version").fetchone()
             return (keep_alive.number, version), keep_alive.is_wal
+
+    def _check_file(self) -> None:
+        """Raise StorageUnavailableError if the file is no longer the one that was opened first.
+
+        Open connections still show the contents of a deleted file.
+        """
+        try:
+            status = os.stat(self._file_name)  # noqa: PTH116 - twice as fast, and run for each request
+        except FileNotFoundError as error:
+            raise StorageUnavailableError(
+                f"the database {self._path} is missing: put it back, or stop the service and restore a backup"
+            ) from error
+        identity = (status.st_dev, status.st_ino)
+        self._identity = self._identity or identity
+        if identity != self._identity:
+            raise StorageUnavailableError(
+                f"the database {self._path} was replaced by another file: start the service again"
+            )
 
     def _connect_keep_alive(self) -> _KeepAliveConnection:
         connection = connect(self._path)

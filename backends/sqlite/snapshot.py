@@ -14,7 +14,7 @@ import orjson
 from backends.base import Page, Snapshot
 from backends.batching import batched
 from backends.deadline import QueryDeadline
-from backends.errors import QueryTimeoutError, StorageUnavailableError
+from backends.errors import DamagedStoreError, QueryTimeoutError, StorageUnavailableError
 from backends.query import KEY, MATCH_ALL, And, Compare, Query, Scalar, Where
 from backends.records import Collection, Record, Value
 from backends.sqlite.compiler import Compiler, Fragment, collections_read, quote_identifier, uses_range_index
@@ -88,7 +88,7 @@ class SQLiteSnapshot(Snapshot):
         rows = compiler.from_where(owner, where, use_range_index=uses_range_index(owner, where) is not None)
         prefix = compiler.with_clause()
         sql = Fragment(f"{prefix.text}SELECT EXISTS (SELECT 1 {rows.text})", prefix.params + rows.params)
-        return bool(self._execute(sql).fetchone()[0])
+        return bool(self._fetch_one(sql)[0])
 
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the bodies of the existing records among `keys`, by key."""
@@ -98,7 +98,7 @@ class SQLiteSnapshot(Snapshot):
         for batch in batched(keys, _MAX_CHUNK_RECORDS):
             marks = ", ".join("?" * len(batch))
             sql = f"SELECT _key, _body FROM {table} WHERE _tenant = ? AND _key IN ({marks})"
-            bodies.update(self._execute(Fragment(sql, (self._tenant_id, *batch))).fetchall())
+            bodies.update(self._fetch_all(Fragment(sql, (self._tenant_id, *batch))))
         return bodies
 
     def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
@@ -121,9 +121,9 @@ class SQLiteSnapshot(Snapshot):
     def _scan(self, owner: Collection) -> Iterator[Record]:
         loader = _RecordLoader(owner)
         self._deadline.start_step()
-        paths = {number: path for number, path in self._execute(loader.paths()) if owner.has_field(path)}
+        paths = {number: path for number, path in self._fetch_all(loader.paths()) if owner.has_field(path)}
         for rows in self._fetch(loader.rows(self._tenant_id)):
-            values = self._execute(loader.side_values(rows, paths)).fetchall() if paths else []
+            values = self._fetch_all(loader.side_values(rows, paths)) if paths else []
             yield from loader.records(rows, values, paths)
 
     def _compiled(self, key: CacheKey, query: Query) -> CachedQuery:
@@ -154,7 +154,7 @@ class SQLiteSnapshot(Snapshot):
 
     def _path_id(self, collection: str, path: str) -> int:
         sql = Fragment("SELECT id FROM _paths WHERE collection = ? AND path = ?", (collection, path))
-        row = self._execute(sql).fetchone()
+        row = self._fetch_one(sql)
         return int(row[0]) if row else -1
 
     def _find_by_key(self, query: Query) -> Page:
@@ -163,7 +163,7 @@ class SQLiteSnapshot(Snapshot):
         rows = compiler.from_where(owner, query.where)
         prefix = compiler.with_clause()
         sql = Fragment(f"{prefix.text}SELECT _body {rows.text}", prefix.params + rows.params)
-        bodies = [body for (body,) in self._execute(sql).fetchall()]
+        bodies = [body for (body,) in self._fetch_all(sql)]
         end = len(bodies) if query.limit is None else query.offset + query.limit
         return Page(self._while_open(bodies[query.offset : end]), len(bodies))
 
@@ -176,14 +176,14 @@ class SQLiteSnapshot(Snapshot):
             f" (SELECT _body {cached.from_where.text} {cached.order_by.text} LIMIT ? OFFSET ?)",
             (*cached.prefix.params, *cached.from_where.params, *cached.order_by.params, query.limit, query.offset),
         )
-        return Page(self._while_open(row[0] for row in self._execute(page).fetchall()), total)
+        return Page(self._while_open(row[0] for row in self._fetch_all(page)), total)
 
     def _total(self, cached: CachedQuery) -> int:
         """Return the number of matching rows, and choose the faster way to read them from now on."""
         if cached.total is None:
             rows = cached.range_from_where or cached.from_where
             counting = Fragment(f"{cached.prefix.text}SELECT count(*) {rows.text}", cached.prefix.params + rows.params)
-            cached.total = int(self._execute(counting).fetchone()[0])
+            cached.total = int(self._fetch_one(counting)[0])
             if cached.range_is_ordered or cached.total <= _MAX_SORTED_RANGE_ROWS:
                 cached.from_where = rows
         return cached.total
@@ -229,7 +229,7 @@ class SQLiteSnapshot(Snapshot):
             )
             text = f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})"
             self._deadline.start_step()
-            yield self._execute(Fragment(text, rows.params)).fetchone()[0]
+            yield self._fetch_one(Fragment(text, rows.params))[0]
 
     def _fetch(self, sql: Fragment) -> Iterator[list[Any]]:
         self._running += 1  # if the caller stops early, the statement keeps running
@@ -253,6 +253,14 @@ class SQLiteSnapshot(Snapshot):
     def _execute(self, sql: Fragment) -> sqlite3.Cursor:
         with driver_errors("reading"):
             return self._open().execute(sql.text, sql.params)
+
+    def _fetch_all(self, sql: Fragment) -> list[Any]:
+        with driver_errors("reading"):
+            return self._open().execute(sql.text, sql.params).fetchall()
+
+    def _fetch_one(self, sql: Fragment) -> Any:
+        with driver_errors("reading"):
+            return self._open().execute(sql.text, sql.params).fetchone()
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -345,4 +353,8 @@ class _RecordLoader:
             values: dict[str, Value] = {
                 path: value for path, value in zip(self._scalars, scalars, strict=True) if value is not None
             }
-            yield Record(key, bytes(body), values | multiple.get(row_id, {}))
+            if not isinstance(body, bytes):
+                raise DamagedStoreError(
+                    f"a body of {self._owner.name} is not bytes: run `chalk-flask check`, and restore a backup"
+                )
+            yield Record(key, body, values | multiple.get(row_id, {}))

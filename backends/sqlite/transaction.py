@@ -17,6 +17,7 @@ import orjson
 
 from backends.base import Transaction
 from backends.batching import batched
+from backends.errors import DamagedStoreError
 from backends.records import Collection, Record, Value
 from backends.sqlite.bulk_insert import bulk_inserter
 from backends.sqlite.compiler import quote_identifier
@@ -283,6 +284,10 @@ def _update_table_rows(
         f"SELECT _id, {names} FROM {table} WHERE _id IN (SELECT value FROM json_each(?))", (row_ids,)
     )
     stored = {row[0]: row for row in cursor}
+    if len(stored) < len(rows):
+        raise DamagedStoreError(
+            f"the index of the keys of {table} refers to missing rows: run `chalk-flask check`, and restore a backup"
+        )
     rows_by_changes: dict[tuple[int, ...], list[list[object]]] = {}
     for row in rows:
         old = stored[row[0]]

@@ -12,15 +12,21 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from backends import QueryTimeoutError, StorageBusyError
+from backends import QueryTimeoutError, StorageBusyError, StorageUnavailableError
+from chalk_flask.auth.secrets.key_file import KeyFileError
 from chalk_flask.tracebacks import error_location
 
-__all__ = ["ApiError", "error_response", "register", "status_entry"]
+__all__ = ["RETRY_AFTER_SECONDS", "STORAGE_ERRORS", "ApiError", "error_response", "register", "status_entry"]
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = "5"
-"""Value of the Retry-After header while the store is busy."""
+"""Value of the Retry-After header while the store is busy or not available."""
+
+STORAGE_ERRORS = (StorageUnavailableError, KeyFileError)
+"""Errors of the disk and of files of the service. Their messages contain the reason and no personal data."""
+
+STORAGE_MESSAGE = "The storage of the service is not available. Try again later; the log of the server has the reason."
 
 MAX_LOGGED_FRAMES = 6
 """Maximum number of innermost frames that the log shows of an error."""
@@ -69,6 +75,8 @@ def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(StorageBusyError, _on_busy_store)
     app.register_error_handler(QueryTimeoutError, _on_query_timeout)
+    for kind in STORAGE_ERRORS:
+        app.register_error_handler(kind, _on_storage_failure)
     app.register_error_handler(Exception, _on_failure)
 
 
@@ -133,6 +141,12 @@ def _timeout_message(params: Mapping[str, str]) -> str:
     """Return the message about a query that took too long, with what to narrow (docs/conformance, Q-31)."""
     advice = [text for name, text in _TIMEOUT_ADVICE.items() if params.get(name, "").strip()]
     return f"The query took too long. {' and '.join(advice or [_GENERAL_ADVICE]).capitalize()}, or try again later."
+
+
+def _on_storage_failure(error: Exception) -> Response:
+    reference = str(uuid.uuid4())
+    log.error("%s failed (%s): %s", request.endpoint or "a request", reference, error)
+    return error_response(503, STORAGE_MESSAGE, headers=[("Retry-After", RETRY_AFTER_SECONDS)], reference=reference)
 
 
 def _on_failure(error: Exception) -> Response:

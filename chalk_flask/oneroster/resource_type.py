@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NamedTuple, cast
 
 import orjson
-from marshmallow import Schema
+from marshmallow import Schema, ValidationError
 
 from backends import Collection, Field, Record, Value
 from chalk_flask.oneroster.fields.composites import MetadataField, RefField, RefListField, flatten
@@ -158,7 +158,19 @@ class ResourceType:
     def collection(self) -> Collection:
         """Collection that stores the records."""
         stored: Iterable[Field] = (f for name, field in self.fields.items() for f in field.storage_fields(name))
-        return Collection(self.name, tuple(stored), bumps_revision=self.served)
+        return Collection(self.name, tuple(stored), bumps_revision=self.served, values_of=self.values_of)
+
+    def values_of(self, body: bytes) -> dict[str, Value]:
+        """Return the comparison keys of a stored body, as `record` computes them. Raises ValueError."""
+        values: dict[str, Value] = {}
+        try:
+            for name, value in orjson.loads(body).items():
+                field = self.fields.get(name)
+                if field is not None and value not in ("", [], {}):
+                    values.update(self.comparison_keys(name, field, field.normalize(value)))
+        except (ValidationError, AttributeError, TypeError, KeyError) as error:
+            raise ValueError(f"not a record of {self.name}") from error
+        return values
 
     def record(self, data: Mapping[str, JSON]) -> Record:
         """Return the record of an object with normalized values. References are ids or lists of ids."""

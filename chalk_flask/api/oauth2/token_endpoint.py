@@ -17,6 +17,8 @@ from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
+from backends import StorageBusyError
+from chalk_flask.api.errors import RETRY_AFTER_SECONDS, STORAGE_ERRORS
 from chalk_flask.api.oauth2.token_request import (
     CLIENT_CREDENTIALS,
     ClientCredentials,
@@ -28,7 +30,6 @@ from chalk_flask.api.routes import ROOTS
 from chalk_flask.api.url_paths import any_case_rule
 from chalk_flask.auth.clients.assertions import ClientAssertionVerifier
 from chalk_flask.auth.clients.record import OAuthClient
-from chalk_flask.auth.secrets.key_file import KeyFileError
 from chalk_flask.permissions.scopes import includes_scope, known_scopes, sort_scopes
 from chalk_flask.services import Services
 
@@ -92,10 +93,15 @@ class TokenEndpoint:
             return self._server.token_response(parse_parameters(request))
         except OAuth2Error as error:
             return self._server.error_response(error)
-        except KeyFileError as error:
+        except (StorageBusyError, *STORAGE_ERRORS) as error:
             log.error("No access token can be issued: %s", error)
-            message = "The server cannot issue tokens. Its log has the details."
-            return self._server.error_response(OAuth2Error(message, status_code=500, error="server_error"))
+            return self._unavailable_response()
+
+    def _unavailable_response(self) -> Response:
+        message = "The server cannot issue tokens at present. Its log has the details."
+        response = self._server.error_response(OAuth2Error(message, status_code=503, error="temporarily_unavailable"))
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+        return response
 
     def _on_http_error(self, error: HTTPException) -> Response:
         """Return the response to an error that is not from Authlib, such as a rate limit, in the format of RFC 6749."""

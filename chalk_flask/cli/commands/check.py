@@ -25,19 +25,29 @@ __all__ = ["check_command"]
     epilog="Example: chalk-flask check --storage sqlite:///chalk.db --json",
 )
 @tenant_option
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="First rebuild what the records determine: missing tables, columns, indexes, values and current.json files."
+    " Stop the service and copy the store before.",
+)
 @as_json_option
 @settings_options()
-def check_command(tenant: str, as_json: bool, **options: Any) -> None:
-    """Verify a store: its files, the form of every record, references, derived lists and counts.
+def check_command(tenant: str, repair: bool, as_json: bool, **options: Any) -> None:
+    """Verify a store: its files, the form of every record, comparison keys, references, derived lists and counts.
 
     Prints the number of active records and two digests that depend only on the roster, not on the backend. `digest`
     ignores dateLastModified, `state` includes it. The exit code is 1 if there is a problem. A store that does not exist
     counts as valid and is not created.
     """
-    from backends import store_exists
+    from backends import repair_store, store_exists
     from chalk_flask.roster.integrity.checker import check_store, empty_report
+    from chalk_flask.storage import COLLECTIONS
 
     settings = settings_from_options(options)
+    if repair and store_exists(settings.storage):
+        for action in repair_store(settings.storage, COLLECTIONS) or ["nothing to repair"]:
+            click.echo(action, err=True)
     check_configured_tenant(settings, tenant)
     if store_exists(settings.storage):
         with open_configured_store(settings) as store:

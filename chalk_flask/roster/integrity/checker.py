@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from backends import KEY, And, Backend, Compare, In, Query, Snapshot, batched
+from backends import KEY, And, Backend, Compare, In, Query, Snapshot, batched, value_problems
 from chalk_flask.oneroster.fields.composites import RefListField
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.resource_type import Reference, ResourceType, without_timestamp
@@ -101,9 +101,12 @@ class _Digests:
 
 
 def check_store(store: Backend, tenant: str = "default") -> IntegrityReport:
-    """Check every record of the tenant, in batches. Raises StorageError if the store cannot be read."""
+    """Check the store, the comparison keys of all tenants, and every record of the tenant, in batches.
+
+    Raises StorageError if the store cannot be read.
+    """
     problems, digests = _Problems(), _Digests()
-    for problem in store.check():
+    for problem in (*store.check(), *value_problems(store)):
         problems.add(problem)
     with store.read(tenant) as snapshot:
         for _, resource_type in sorted(FILES.items()):
