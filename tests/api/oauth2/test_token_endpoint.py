@@ -273,13 +273,13 @@ def test_no_token_is_logged(client: FlaskClient, services: Services, caplog: pyt
     assert credentials[1] not in caplog.text
 
 
-def test_unusable_key_file_is_a_logged_server_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_key_file_is_503_with_a_log_entry(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "access-tokens.key").write_text("spoilt")
     app = create_app(storage="memory:", data=str(tmp_path))
     response = request_token(app.test_client(), create_client(services_of(app)))
-    assert (response.status_code, response.content_type) == (500, "application/json")
+    assert (response.status_code, response.content_type) == (503, "application/json")
     assert response.json is not None
-    assert response.json["error"] == "server_error"
+    assert response.json["error"] == "temporarily_unavailable"
     assert "access-tokens.key contains no key of this service" in caplog.text
     assert "spoilt" not in caplog.text
 
