@@ -1,0 +1,313 @@
+"""Writes of restricted grade tools: hidden members stay as they are, and no effect reaches a hidden record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.permissions.restrictions import AccessRestrictions
+from chalk_flask.permissions.scopes import ALL
+from tests.api.writes.conftest import LINE_ITEM, RESULT, Tool
+from tests.conftest import services_of
+from tests.support.api_client import error_message, items
+from tests.support.small_roster import ROSTER, Row
+
+FORBIDDEN = ("forbidden", "forbidden")
+INVALID = ("invalid_data", "invalid data")
+UNKNOWN = ("unknown_object", "unknown object")
+
+
+def restricted_tool(app: Flask, **restrictions: list[str]) -> Tool:
+    """Return a tool whose token has restrictions, given as on the command line."""
+    token, _ = services_of(app).tokens.create("restricted", ALL, restrictions=AccessRestrictions.parse(**restrictions))
+    assert token is not None
+    return Tool(app, token)
+
+
+def stored(app: Flask, path: str) -> Row:
+    """Return the record at a path as an unrestricted client sees it."""
+    response = Tool(app).get(path)
+    assert response.status_code == 200, (path, response.text)
+    [record] = (response.json or {}).values()
+    return dict(record)
+
+
+def store(app: Flask, name: str, key: str, **changes: Any) -> None:
+    """Store a record of the small roster with changes."""
+    record = next(record for record in ROSTER[name] if record["sourcedId"] == key) | changes
+    with services_of(app).store.write("default") as transaction:
+        transaction.put(name, [FILES[name].record(record)])
+
+
+def record_of(response: TestResponse) -> Row:
+    assert response.status_code in (200, 201), response.text
+    [record] = (response.json or {}).values()
+    return dict(record)
+
+
+@pytest.mark.reading("W-14")
+@pytest.mark.parametrize("sent", [{}, {"comment": "Bad"}, {"comment": ""}, {"comment": None}])
+def test_put_keeps_a_redacted_member(filled: Flask, sent: dict[str, Any]) -> None:
+    tool = restricted_tool(filled, redacted=["comment"])
+    result = {name: value for name, value in RESULT.items() if name != "comment"}
+    assert "comment" not in record_of(tool.send("/results/x-1", {"result": {**result, "score": 12, **sent}}))
+    assert (stored(filled, "/results/x-1")["comment"], stored(filled, "/results/x-1")["score"]) == ("Good", 12)
+
+
+@pytest.mark.reading("W-14")
+def test_new_record_has_no_redacted_member(filled: Flask) -> None:
+    tool = restricted_tool(filled, redacted=["comment"])
+    record_of(tool.send("/results/new", {"result": {**RESULT, "comment": "Sent"}}))
+    assert "comment" not in stored(filled, "/results/new")
+
+
+@pytest.mark.reading("W-14")
+def test_guess_of_a_redacted_value_is_not_confirmed(filled: Flask) -> None:
+    """The response must not depend on the guess, and neither must the timestamp afterwards."""
+    tool = restricted_tool(filled, redacted=["comment"])
+    payload = {**RESULT, "score": 87.5, "scoreDate": "2023-10-10"}
+    record_of(tool.send("/results/x-1", {"result": {**payload, "comment": "Bad"}}))
+    first = stored(filled, "/results/x-1")
+    for guess in ("Bad", "Good", "", "good"):
+        response = tool.send("/results/x-1", {"result": {**payload, "comment": guess}})
+        assert record_of(response)["dateLastModified"] == first["dateLastModified"]
+    assert stored(filled, "/results/x-1") == first
+
+
+@pytest.mark.reading("W-14")
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ({}, {"private": {"note": "x"}, "list": [{"note": 1}], "private.note": 2}),
+        ({"color": "red"}, {"color": "red", "private": {"note": "x"}, "list": [{"note": 1}], "private.note": 2}),
+        (
+            {"private": {"note": "y", "shared": 5}, "list": [{"note": 9, "open": 2}], "private.note": 0},
+            {"private": {"note": "x", "shared": 5}, "list": [{"note": 1, "open": 2}], "private.note": 2},
+        ),
+        (
+            {"private": "y", "list": "z"},
+            {"private": {"note": "x", "shared": 1}, "list": [{"note": 1, "open": 2}], "private.note": 2},
+        ),
+        (
+            {"list": {"note": 1, "open": 3}},
+            {"private": {"note": "x"}, "list": [{"note": 1, "open": 2}], "private.note": 2},
+        ),
+    ],
+)
+def test_put_keeps_redacted_parts_of_metadata(filled: Flask, sent: Row, expected: Row) -> None:
+    metadata = {
+        "private": {"note": "x", "shared": 1},
+        "color": "blue",
+        "list": [{"note": 1, "open": 2}],
+        "private.note": 2,
+    }
+    store(filled, "results", "x-2", metadata=metadata)
+    tool = restricted_tool(filled, redacted=["metadata.private.note", "metadata.list.note"])
+    payload = {**RESULT, "student": {"sourcedId": "u-2"}, "metadata": sent}
+    record_of(tool.send("/results/x-2", {"result": payload}))
+    assert stored(filled, "/results/x-2")["metadata"] == expected
+
+
+@pytest.mark.reading("W-14")
+def test_put_keeps_all_metadata_if_it_is_redacted(filled: Flask) -> None:
+    store(filled, "categories", "cat-3", metadata={"a": 1})
+    tool = restricted_tool(filled, redacted=["metadata.*"])
+    for metadata in ({}, {"b": 2}, None):
+        record_of(tool.send("/categories/cat-3", {"category": {"title": "Renamed", "metadata": metadata}}))
+        assert stored(filled, "/categories/cat-3")["metadata"] == {"a": 1}
+
+
+@pytest.mark.reading("W-14")
+def test_put_keeps_a_redacted_reference(filled: Flask) -> None:
+    tool = restricted_tool(filled, redacted=["gradingPeriod"])
+    for sent in ({}, {"gradingPeriod": {"sourcedId": "g-3"}}, {"gradingPeriod": {"sourcedId": "none"}}):
+        record_of(tool.send("/lineItems/l-1", {"lineItem": {**LINE_ITEM, "category": {"sourcedId": "cat-1"}, **sent}}))
+        assert stored(filled, "/lineItems/l-1")["gradingPeriod"]["sourcedId"] == "g-1"
+
+
+@pytest.mark.reading("W-14")
+@pytest.mark.parametrize(
+    ("denied", "path", "member"),
+    [
+        ("users", "/results/x-1", "student"),
+        ("lineItems", "/results/x-1", "lineItem"),
+        ("classes", "/lineItems/l-1", "class"),
+        ("categories", "/lineItems/l-1", "category"),
+        ("academicSessions", "/lineItems/l-1", "gradingPeriod"),
+    ],
+)
+def test_put_keeps_references_to_denied_collections(filled: Flask, denied: str, path: str, member: str) -> None:
+    tool = restricted_tool(filled, denied=[denied])
+    before = stored(filled, path)
+    name = "result" if path.startswith("/results") else "lineItem"
+    seen = record_of(tool.get(path))
+    assert member not in seen
+    changed = {"score": 1} if name == "result" else {"title": "Other"}
+    assert member not in record_of(tool.send(path, {name: {**seen, **changed}}))
+    assert stored(filled, path) == before | changed | {"dateLastModified": stored(filled, path)["dateLastModified"]}
+    messages = {
+        error_message(tool.send(path, {name: {**seen, member: {"sourcedId": key}}}), 422, *INVALID).replace(key, "")
+        for key in (before[member]["sourcedId"], "none")
+    }
+    assert len(messages) == 1
+
+
+@pytest.mark.reading("W-14")
+def test_put_keeps_a_required_member_that_is_redacted(filled: Flask) -> None:
+    tool = restricted_tool(filled, redacted=["title", "scoreDate"])
+    seen = record_of(tool.get("/lineItems/l-1"))
+    record_of(tool.send("/lineItems/l-1", {"lineItem": {**seen, "description": "Chapter 2"}}))
+    after = stored(filled, "/lineItems/l-1")
+    assert (after["title"], after["description"]) == ("Item l-1", "Chapter 2")
+    for path, name, payload, member in (
+        ("/lineItems/new", "lineItem", LINE_ITEM, "title"),
+        ("/results/new", "result", RESULT, "scoreDate"),
+        ("/categories/new", "category", {"title": "Quiz"}, "title"),
+    ):
+        assert member in error_message(tool.send(path, {name: payload}), 403, *FORBIDDEN)
+        assert Tool(filled).get(path).status_code == 404
+
+
+@pytest.mark.reading("W-14")
+def test_deletion_keeps_hidden_members_of_the_tombstone(filled: Flask) -> None:
+    tool = restricted_tool(filled, redacted=["comment"], denied=["users"])
+    seen = record_of(tool.get("/results/x-1"))
+    record_of(tool.send("/results/x-1", {"result": {**seen, "status": "tobedeleted"}}))
+    [after] = items(Tool(filled).get("/results?filter=status='tobedeleted' AND sourcedId='x-1'"))
+    assert (after["comment"], after["student"]["sourcedId"]) == ("Good", "u-1")
+
+
+@pytest.mark.reading("W-14")
+@pytest.mark.parametrize(
+    ("redacted", "member", "values"),
+    [("resultValueMax", "resultValueMin", [1, 99, 101]), ("resultValueMin", "resultValueMax", [50, 1, -1])],
+)
+def test_limits_do_not_reveal_a_redacted_limit(filled: Flask, redacted: str, member: str, values: list[int]) -> None:
+    tool = restricted_tool(filled, redacted=[redacted])
+    seen = record_of(tool.get("/lineItems/l-1"))
+    messages = {
+        error_message(tool.send("/lineItems/l-1", {"lineItem": {**seen, member: value}}), 403, *FORBIDDEN)
+        for value in values
+    }
+    assert len(messages) == 1
+    assert member in messages.pop()
+    record_of(tool.send("/lineItems/l-1", {"lineItem": {**seen, "description": "Same limits"}}))
+
+
+@pytest.mark.reading("W-14")
+def test_score_status_does_not_reveal_a_redacted_score(filled: Flask) -> None:
+    store(filled, "results", "x-2", scoreStatus="exempt", score=None)
+    tool = restricted_tool(filled, redacted=["score"])
+    for key in ("x-1", "x-2"):
+        seen = record_of(tool.get(f"/results/{key}"))
+        response = tool.send(f"/results/{key}", {"result": {**seen, "scoreStatus": "submitted"}})
+        assert "scoreStatus" in error_message(response, 403, *FORBIDDEN)
+
+
+@pytest.mark.reading("W-15")
+@pytest.mark.parametrize(
+    "restrictions", [{"grades": ["09"]}, {"denied": ["results"]}, {"orgs": ["s-1"]}, {"classes": ["c-1"]}]
+)
+def test_line_item_with_hidden_results_is_not_deleted(filled: Flask, restrictions: dict[str, list[str]]) -> None:
+    if set(restrictions) & {"orgs", "classes"}:
+        store(filled, "results", "x-2", student="u-3")
+    tool = restricted_tool(filled, **restrictions)
+    before = Tool(filled).get("/results").json
+    payload = {**record_of(tool.get("/lineItems/l-1")), "status": "tobedeleted"}
+    for response in (tool.delete("/lineItems/l-1"), tool.send("/lineItems/l-1", {"lineItem": payload})):
+        error_message(response, 403, *FORBIDDEN)
+    assert Tool(filled).get("/results").json == before
+    assert stored(filled, "/lineItems/l-1")["status"] == "active"
+    assert tool.delete("/lineItems/l-4").status_code == 204
+
+
+@pytest.mark.reading("W-15")
+def test_line_item_with_hidden_results_does_not_change_class(filled: Flask) -> None:
+    tool = restricted_tool(filled, grades=["09"])
+    seen = record_of(tool.get("/lineItems/l-1"))
+    moved = {**seen, "class": {"sourcedId": "c-2"}}
+    error_message(tool.send("/lineItems/l-1", {"lineItem": moved}), 403, *FORBIDDEN)
+    record_of(tool.send("/lineItems/l-1", {"lineItem": {**seen, "title": "Renamed"}}))
+    record_of(tool.send("/lineItems/l-4", {"lineItem": {**moved, "sourcedId": "l-4"}}))
+
+
+CATEGORY_WRITES = [
+    lambda tool, key: tool.delete(f"/categories/{key}"),
+    lambda tool, key: tool.send(f"/categories/{key}", {"category": {"title": "Renamed"}}),
+    lambda tool, key: tool.send(f"/categories/{key}", {"category": {"title": "Tests", "status": "tobedeleted"}}),
+    lambda tool, key: tool.send("/categories", {"category": {"title": "Renamed", "sourcedId": key}}),
+]
+
+
+@pytest.mark.reading("W-15")
+@pytest.mark.parametrize("restrictions", [{"classes": ["c-3"]}, {"orgs": ["s-2"]}, {"denied": ["lineItems"]}])
+@pytest.mark.parametrize("write", CATEGORY_WRITES)
+def test_shared_category_is_not_changed(filled: Flask, restrictions: dict[str, list[str]], write: Any) -> None:
+    """Cat-2 is used by a hidden class, cat-3 too, cat-4 by no class: the responses are the same."""
+    tool = restricted_tool(filled, **restrictions)
+    before = Tool(filled).get("/categories").json
+    messages = {error_message(write(tool, key), 403, *FORBIDDEN) for key in ("cat-2", "cat-3", "cat-4")}
+    assert len(messages) == 1
+    assert Tool(filled).get("/categories").json == before
+    error_message(tool.delete("/categories/none"), 404, *UNKNOWN)
+
+
+@pytest.mark.reading("W-15")
+def test_put_of_an_unchanged_shared_category_changes_nothing(filled: Flask) -> None:
+    tool = restricted_tool(filled, classes=["c-3"])
+    seen = record_of(tool.get("/categories/cat-3"))
+    assert record_of(tool.send("/categories/cat-3", {"category": seen})) == seen
+    error_message(tool.send("/categories/cat-3", {"category": {"title": "Mine"}}), 403, *FORBIDDEN)
+
+
+@pytest.mark.reading("W-15")
+def test_tool_changes_and_deletes_its_own_category(filled: Flask) -> None:
+    tool, other = restricted_tool(filled, classes=["c-3"]), restricted_tool(filled, classes=["c-3"])
+    assert tool.send("/categories/mine", {"category": {"title": "Quiz"}}).status_code == 201
+    error_message(other.send("/categories/mine", {"category": {"title": "Taken"}}), 403, *FORBIDDEN)
+    assert tool.send("/categories/mine", {"category": {"title": "Quizzes"}}).status_code == 200
+    item = {**LINE_ITEM, "class": {"sourcedId": "c-3"}, "category": {"sourcedId": "mine"}}
+    assert tool.send("/lineItems/i", {"lineItem": item}).status_code == 201
+    error_message(tool.delete("/categories/mine"), 422, *INVALID)
+    assert tool.send("/categories/mine", {"category": {"title": "Tests"}}).status_code == 200
+    assert tool.delete("/lineItems/i").status_code == 204
+    Tool(filled).send("/lineItems/hidden", {"lineItem": {**LINE_ITEM, "category": {"sourcedId": "mine"}}})
+    error_message(tool.delete("/categories/mine"), 403, *FORBIDDEN)
+    error_message(tool.send("/categories/mine", {"category": {"title": "Quiz"}}), 403, *FORBIDDEN)
+    assert Tool(filled).delete("/lineItems/hidden").status_code == 204
+    assert tool.delete("/categories/mine").status_code == 204
+
+
+@pytest.mark.reading("W-15")
+def test_default_category_is_shared(filled: Flask) -> None:
+    tool = restricted_tool(filled, classes=["c-3"])
+    assert tool.send("/lineItems/i", {"lineItem": {**LINE_ITEM, "class": {"sourcedId": "c-3"}}}).status_code == 201
+    error_message(tool.send("/categories/uncategorized", {"category": {"title": "Mine"}}), 403, *FORBIDDEN)
+
+
+@pytest.mark.reading("W-15")
+def test_line_item_without_visible_categories_is_not_created(filled: Flask) -> None:
+    """Its default would be created in a denied collection. The response does not depend on that collection."""
+    tool = restricted_tool(filled, denied=["categories"])
+    first = error_message(tool.send("/lineItems/i", {"lineItem": LINE_ITEM}), 403, *FORBIDDEN)
+    assert "category" in first
+    store(filled, "categories", "cat-3", title="Uncategorized")
+    assert error_message(tool.send("/lineItems/i", {"lineItem": LINE_ITEM}), 403, *FORBIDDEN) == first
+
+
+@pytest.mark.reading("W-08")
+@pytest.mark.parametrize("restrictions", [{"orgs": ["s-2"]}, {"classes": ["c-3"]}, {"grades": ["11"]}])
+def test_write_of_a_hidden_record_is_404(filled: Flask, restrictions: dict[str, list[str]]) -> None:
+    tool = restricted_tool(filled, **restrictions)
+    before = {path: Tool(filled).get(path).json for path in ("/lineItems", "/results")}
+    unknown = error_message(tool.delete("/results/none"), 404, *UNKNOWN)
+    for key in ("x-1", "x-2", "x-4"):
+        assert error_message(tool.delete(f"/results/{key}"), 404, *UNKNOWN) == unknown
+        assert error_message(tool.send(f"/results/{key}", {"result": RESULT}), 404, *UNKNOWN) == unknown
+        deletion = {**RESULT, "status": "tobedeleted"}
+        assert error_message(tool.send(f"/results/{key}", {"result": deletion}), 404, *UNKNOWN) == unknown
+    assert {path: Tool(filled).get(path).json for path in before} == before
