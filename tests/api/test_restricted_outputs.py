@@ -1,0 +1,159 @@
+"""Outputs to restricted credentials other than plain reads: change feed, webhooks, nested paths and messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from chalk_flask.permissions.restrictions import AccessRestrictions
+from chalk_flask.permissions.scopes import ALL, GRADEBOOK, ROSTER_CORE
+from tests.api.writes.conftest import Tool
+from tests.conftest import services_of
+from tests.outbox.conftest import sent_changes, subscribe
+from tests.support.api_client import CHALK, Consumer, create_token, error_message
+from tests.support.small_roster import ROSTER, fill
+
+
+@pytest.fixture
+def filled(app: Flask) -> Flask:
+    """Application with the small roster."""
+    fill(services_of(app).store)
+    return app
+
+
+def restricted_tool(app: Flask, **restrictions: list[str]) -> Tool:
+    """Return a tool whose token has restrictions, given as on the command line."""
+    token, _ = services_of(app).tokens.create("restricted", ALL, restrictions=AccessRestrictions.parse(**restrictions))
+    assert token is not None
+    return Tool(app, token)
+
+
+def change_everything(app: Flask) -> None:
+    """Write each visible gradebook record again, and delete some, so that the change feed lists them."""
+    tool = Tool(app)
+    for name in ("categories", "lineItems", "results"):
+        for record in (tool.get(f"/{name}").json or {})[name]:
+            singular = {"categories": "category", "lineItems": "lineItem", "results": "result"}[name]
+            assert tool.send(f"/{name}/{record['sourcedId']}", {singular: record}).status_code == 200
+    assert tool.delete("/results/x-2").status_code == 204
+    assert tool.delete("/lineItems/l-4").status_code == 204
+
+
+@pytest.mark.reading("F-05", "L-06")
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    ("denied", "member", "entity"),
+    [
+        ("users", "student", "result"),
+        ("lineItems", "lineItem", "result"),
+        ("classes", "class", "lineItem"),
+        ("categories", "category", "lineItem"),
+        ("academicSessions", "gradingPeriod", "lineItem"),
+    ],
+)
+def test_feed_omits_references_to_denied_collections(filled: Flask, denied: str, member: str, entity: str) -> None:
+    change_everything(filled)
+    page: Any = restricted_tool(filled, denied=[denied]).get(f"{CHALK}/changes?since=0").json
+    records = [change["record"] for change in page["changes"] if change["entity"] == entity]
+    assert {record["status"] for record in records} == {"active", "tobedeleted"}
+    assert not [record for record in records if member in record]
+    whole: Any = Consumer(filled).get(f"{CHALK}/changes?since=0").json
+    assert all(member in change["record"] for change in whole["changes"] if change["entity"] == entity)
+
+
+@pytest.mark.reading("V-01")
+def test_webhook_with_an_org_filter_hides_other_orgs(filled: Flask) -> None:
+    subscribe(filled, orgs=["s-1"], entities=["user", "org", "course"], full=True)
+    reimport(filled, "orgs", "courses", "users")
+    records = {(change["entity_type"], change["sourced_id"]): change["entity"] for change in sent_changes(filled)}
+    consumer = restricted_tool(filled, orgs=["s-1"])
+    for (entity, key), record in records.items():
+        if entity == "course" and key != "k-1":
+            assert "org" not in record or record["org"]["sourcedId"] in ("s-1", "d-1")
+            continue
+        path = {"user": "users", "org": "orgs", "course": "courses"}[entity]
+        assert {entity: record} == consumer.get(f"{CHALK}/{path}/{key}").json
+    assert [org["sourcedId"] for org in records["user", "u-2"]["orgs"]] == ["s-1"]
+    assert [org["sourcedId"] for org in records["org", "d-1"]["children"]] == ["s-1"]
+
+
+@pytest.mark.reading("V-02")
+def test_change_of_hidden_references_alone_is_not_sent(filled: Flask) -> None:
+    subscribe(filled, orgs=["s-1"], entities=["user"], full=False)
+    reimport(filled, "users", changes={"u-2": {"orgs": ["s-1", "d-1"]}, "u-1": {"agents": ["u-5"]}})
+    assert [(change["sourced_id"], change["changedFields"]) for change in sent_changes(filled)] == [("u-1", ["agents"])]
+
+
+@pytest.mark.reading("V-01")
+def test_webhook_without_a_user_identifier_excludes_it(filled: Flask) -> None:
+    subscribe(filled, entities=["user"], excluded=["userIds.identifier"], full=True)
+    reimport(filled, "users", changes={"u-1": {"givenName": "Eda"}})
+    [change] = [change for change in sent_changes(filled) if change["sourced_id"] == "u-1"]
+    assert change["entity"]["userIds"] == [{"type": "LDAP"}, {"type": "SIS"}]
+
+
+@pytest.mark.reading("V-01")
+def test_webhook_excludes_metadata_in_lists(filled: Flask) -> None:
+    subscribe(filled, entities=["user"], excluded=["metadata.seats.lead"], full=True)
+    reimport(filled, "users", changes={"u-1": {"metadata": {"seats": [{"lead": "Cy", "row": 1}, {"lead": "Di"}]}}})
+    [change] = [change for change in sent_changes(filled) if change["sourced_id"] == "u-1"]
+    assert change["entity"]["metadata"] == {"seats": [{"row": 1}]}
+
+
+def reimport(app: Flask, *names: str, changes: dict[str, dict[str, Any]] | None = None) -> None:
+    """Write records of these collections as an import does, with changes, or all of them with a new identifier."""
+    from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
+    from chalk_flask.oneroster.schemas import FILES
+    from chalk_flask.roster.changes.clock import record_with_timestamp
+    from chalk_flask.roster.changes.writer import RosterWriter
+
+    with services_of(app).store.write("default") as transaction:
+        writer = RosterWriter(transaction, "default", 0, run="run-1")
+        for name in names:
+            rows = [row for row in ROSTER[name] if changes is None or row["sourcedId"] in changes]
+            default = {"metadata": {"round": 2}}
+            records = [
+                FILES[name].record({**row, **(changes or {}).get(row["sourcedId"], default)})
+                for row in rows
+            ]
+            records = [FILES[name].record({**FILES[name].normalize(r.body), "dateLastModified": NO_TIMESTAMP}) for r in records]
+
+            def stamped(timestamp: str, records: Any = records) -> Any:
+                return [record_with_timestamp(record, timestamp) for record in records]
+
+            writer.put(name, stamped, lambda records=records: [record.key for record in records])
+        writer.finish()
+
+
+@pytest.mark.reading("L-07")
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    ("redacted", "path", "ids"),
+    [
+        ("resources", "/classes/c-1/resources", []),
+        ("resources", "/courses/k-1/resources", []),
+        ("parent", "/terms/t-1/gradingPeriods", []),
+        ("org", "/schools/s-1/courses", ["k-1"]),
+        ("metadata.classId", "/classes/c-1/categories", ["cat-1", "cat-2", "cat-3", "cat-4", "cat-6"]),
+        ("metadata.*", "/classes/c-1/categories", ["cat-1", "cat-2", "cat-3", "cat-4", "cat-6"]),
+    ],
+)
+def test_nested_path_does_not_reveal_a_redacted_field(filled: Flask, redacted: str, path: str, ids: list[str]) -> None:
+    assert restricted_tool(filled, redacted=[redacted]).ids(path) == ids
+
+
+def test_missing_scope_is_named(filled: Flask) -> None:
+    reader = Tool(filled, create_token(filled, (ROSTER_CORE,)))
+    for response, scopes in (
+        (reader.get("/results"), "gradebook.readonly"),
+        (reader.get("/demographics"), "roster-demographics.readonly"),
+        (reader.get("/schools/s-1/students"), "roster.readonly"),
+        (reader.send("/results/x", {}), "gradebook.createput"),
+        (reader.delete("/results/x"), "gradebook.delete"),
+    ):
+        assert error_message(response, 403, "forbidden", "forbidden").endswith(f"required scope: {scopes}.")
+    grades = Tool(filled, create_token(filled, (GRADEBOOK,)))
+    message = error_message(grades.get("/users"), 403, "forbidden", "forbidden")
+    assert message.endswith("required scope: roster-core.readonly or roster.readonly.")
