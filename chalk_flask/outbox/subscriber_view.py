@@ -1,20 +1,24 @@
-"""Changes as one webhook receives them: filtered by its orgs and events, without its excluded fields."""
+"""Changes as one webhook receives them: filtered by its orgs and events, without what these and its fields exclude.
+
+Interpretations L-09 to L-11 of docs/conformance.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import orjson
 
 from backends import KEY, And, In, Not, Or, Record, Snapshot, Where
-from chalk_flask.oneroster.resource_type import ResourceType, resolve_hrefs
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.outbox.event import ENTITIES, Action, Change, entity_type
 from chalk_flask.outbox.subscription import Subscription
-from chalk_flask.permissions.policy import policy_for_restrictions
+from chalk_flask.permissions.policy import AccessPolicy, policy_for_restrictions
 from chalk_flask.permissions.restrictions import AccessRestrictions
+from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
 
-__all__ = ["OrgMembership", "SubscriberView", "changed_fields"]
+__all__ = ["OrgMembership", "PendingChange", "SubscriberView", "changed_fields"]
 
 TIMESTAMP = "dateLastModified"
 
@@ -28,16 +32,38 @@ def changed_fields(before: bytes, after: bytes) -> list[str]:
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
 
 
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """Change whose record is not rendered yet.
+
+    `before` is the body before an update if it is needed to find the changed members that the webhook receives.
+    `after` is None if the webhook does not receive the record.
+    """
+
+    change: Change
+    before: bytes | None = None
+    after: bytes | None = None
+
+
 class SubscriberView:
-    """View of one webhook on the records of one collection."""
+    """View of one webhook on the records of one collection.
+
+    `waits_for_collection` is True if records refer to others of the same collection that may be hidden. Their changes
+    are rendered when the whole collection is written.
+    """
 
     def __init__(self, subscription: Subscription, resource_type: ResourceType) -> None:
+        self.collection = resource_type.name
         self._subscription = subscription
         self._resource_type = resource_type
         self._entity = entity_type(resource_type.singular_name)
         self._where = _org_condition(subscription, resource_type.name)
-        self._excluded = _excluded_fields(subscription, self._entity)
-        self._partly_excluded = frozenset(path.partition(".")[0] for path in self._excluded if "." in path)
+        self._policy = _policy(subscription, self._entity)
+        hideable = self._policy.hideable_references(resource_type.name).values()
+        self.waits_for_collection = any(reference.target == resource_type.name for reference in hideable)
+        hidden = self._policy.hidden_names(resource_type.name)
+        self._excluded = hidden.redacted
+        self._partly_hidden = {*hidden.redacted_parts, *(reference.name for reference in hideable)} - hidden.redacted
 
     def members(self, snapshot: Snapshot, keys: Iterable[str]) -> frozenset[str] | None:
         """Return the keys whose records belong to the webhook's orgs, or None if it has no org filter."""
@@ -47,7 +73,7 @@ class SubscriberView:
 
     def change(
         self, before: bytes | None, record: Record, fields: list[str], number: int, membership: OrgMembership
-    ) -> Change | None:
+    ) -> PendingChange | None:
         """Return the change that the webhook receives, or None if it receives none.
 
         `before` is the body of the record before the write, `fields` the names of the changed members, `number` the
@@ -58,13 +84,29 @@ class SubscriberView:
         action = self._action(was_visible, self._resource_type.is_active(record.body) and in_orgs)
         if action is None or not self._subscription.accepts(f"{self._entity}.{action}"):
             return None
-        reported = None
-        if action == "updated" and before is not None:
-            reported = self._reported_fields(fields, before, record.body)
+        reported, compared = None, False
+        if action == "updated":
+            reported = self._reported_fields(fields)
+            compared = not self._partly_hidden.isdisjoint(reported)
             if not reported:
                 return None
-        entity = self._entity_json(record.body) if self._subscription.full and in_orgs else None
-        return Change(self._entity, action, record.key, number, reported, entity)
+        has_record = self._subscription.full and in_orgs
+        return PendingChange(
+            Change(self._entity, action, record.key, number, reported),
+            before if compared else None,
+            record.body if has_record or compared else None,
+        )
+
+    def render(self, snapshot: Snapshot, pending: Sequence[PendingChange]) -> Iterator[Change]:
+        """Yield the changes with their records and changed members, as the webhook sees them in the snapshot."""
+        after = self._render_each(snapshot, [item.after for item in pending])
+        before = self._render_each(snapshot, [item.before for item in pending])
+        for item, old, new in zip(pending, before, after, strict=True):
+            change = replace(item.change, entity=new if self._subscription.full else None)
+            if item.before is None or old is None or new is None:
+                yield change
+            elif fields := [name for name in changed_fields(old, new) if name != TIMESTAMP]:
+                yield replace(change, changed=fields)
 
     @staticmethod
     def _action(was_visible: bool, is_visible: bool) -> Action | None:
@@ -72,22 +114,17 @@ class SubscriberView:
             return "updated" if is_visible else "deleted"
         return "created" if is_visible else None
 
-    def _reported_fields(self, fields: list[str], before: bytes, after: bytes) -> list[str]:
+    def _reported_fields(self, fields: list[str]) -> list[str]:
         """Return the changed fields to report. Only webhooks with full records get a change of the timestamp alone."""
-        if not self._partly_excluded.isdisjoint(fields):
-            fields = changed_fields(self._without_excluded(before), self._without_excluded(after))
         reported = [name for name in fields if name != TIMESTAMP and name not in self._excluded]
         return reported or ([TIMESTAMP] if fields == [TIMESTAMP] and self._subscription.full else [])
 
-    def _entity_json(self, body: bytes) -> bytes:
-        resolved = resolve_hrefs(body, self._subscription.root)
-        return self._without_excluded(resolved) if self._excluded else resolved
-
-    def _without_excluded(self, body: bytes) -> bytes:
-        data = orjson.loads(body)
-        for path in self._excluded:
-            _remove_path(data, path)
-        return orjson.dumps(data)
+    def _render_each(self, snapshot: Snapshot, bodies: Sequence[bytes | None]) -> Iterator[bytes | None]:
+        # Visibility changes with each write of the transaction, so no result of an earlier lookup is valid.
+        lookup = ReferenceLookup(snapshot, self._subscription.tenant, RedactionCache())
+        serializer = DocumentSerializer(self._resource_type, self._subscription.root, self._policy, lookup)
+        rendered = serializer.render_each([body for body in bodies if body is not None])
+        return (None if body is None else next(rendered) for body in bodies)
 
 
 class OrgMembership:
@@ -115,24 +152,13 @@ def _org_condition(subscription: Subscription, collection: str) -> Where | None:
     return policy_for_restrictions(AccessRestrictions(orgs=subscription.orgs)).rows_as_filter(collection)
 
 
-def _excluded_fields(subscription: Subscription, entity: str) -> frozenset[str]:
-    """Return the excluded field paths of an entity type, without the type in front."""
-    paths = set()
+def _policy(subscription: Subscription, entity: str) -> AccessPolicy:
+    """Return the access policy of a webhook for the records of an entity type."""
+    redacted = set()
     for path in subscription.excluded:
         first, _, rest = path.partition(".")
         if not rest or first not in ENTITIES:
-            paths.add(path)
+            redacted.add(path)
         elif first == entity:
-            paths.add(rest)
-    return frozenset(paths)
-
-
-def _remove_path(data: Any, path: str) -> None:
-    """Remove a member, and each object that is empty then. A name in metadata may contain dots itself."""
-    if not isinstance(data, dict) or data.pop(path, None) is not None:
-        return
-    first, _, rest = path.partition(".")
-    if rest and first in data:
-        _remove_path(data[first], rest)
-        if data[first] == {}:
-            del data[first]
+            redacted.add(rest)
+    return policy_for_restrictions(AccessRestrictions(orgs=subscription.orgs, redacted=frozenset(redacted)))

@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 
-from backends import Record, Transaction
+from backends import Record, Transaction, batched
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Message, build_message, entity_type
-from chalk_flask.outbox.subscriber_view import OrgMembership, SubscriberView, changed_fields
+from chalk_flask.outbox.subscriber_view import OrgMembership, PendingChange, SubscriberView, changed_fields
 from chalk_flask.outbox.subscription import Subscription, load_subscriptions
 from chalk_flask.times import format_epoch_seconds
 
@@ -24,6 +24,9 @@ __all__ = ["MAX_MESSAGE_BYTES", "Outbox"]
 MAX_MESSAGE_BYTES = 512_000
 """Size limit of a request body."""
 
+BATCH_SIZE = 1000
+"""Waiting changes that are rendered at once."""
+
 MAX_CHANGES_BYTES = MAX_MESSAGE_BYTES - 4_096
 """Size limit of the changes in a body; the rest is for the envelope."""
 
@@ -31,9 +34,9 @@ MAX_CHANGES_BYTES = MAX_MESSAGE_BYTES - 4_096
 class Outbox:
     """Queue of the webhook events of one transaction.
 
-    Wrap each batch of writes in `batch` and call `finish` last. `run` is the id of an import, None for a gradebook
-    write. If `first` is True, this is the first import of the tenant, and only webhooks with `initial` get its records.
-    Without subscriptions, the only cost is one query.
+    Wrap each batch of writes in `batch`, call `end_collection` after the last one of a collection and `finish` last.
+    `run` is the id of an import, None for a gradebook write. If `first` is True, this is the first import of the
+    tenant, and only webhooks with `initial` get its records. Without subscriptions, the only cost is one query.
     """
 
     def __init__(self, transaction: Transaction, tenant: str, run: str | None, *, first: bool) -> None:
@@ -65,10 +68,17 @@ class Outbox:
         fields = {record.key: _changed_fields(previous.get(record.key), record) for record in records}
         for (subscriber, view), before in zip(subscribers, members_before, strict=True):
             membership = OrgMembership(before, view.members(self._transaction, keys))
-            for record, number in zip(records, batch.numbers, strict=True):
-                change = view.change(previous.get(record.key), record, fields[record.key], number, membership)
-                if change is not None:
-                    subscriber.add(change)
+            changes = (
+                view.change(previous.get(record.key), record, fields[record.key], number, membership)
+                for record, number in zip(records, batch.numbers, strict=True)
+            )
+            subscriber.add_pending(view, [change for change in changes if change is not None], self._transaction)
+        self._enqueue()
+
+    def end_collection(self, collection: str) -> None:
+        """Queue the events that waited for the last batch of a collection."""
+        for subscriber in self._subscribers_of(collection):
+            subscriber.add_waiting(subscriber.view(RESOURCES[collection]), self._transaction)
         self._enqueue()
 
     def finish(self, sequence: int, counts: Mapping[str, Any] | None = None) -> None:
@@ -117,6 +127,7 @@ class _SubscriberOutbox:
         self._subscription = subscription
         self._tenant, self._created, self._run = tenant, created, run
         self._views: dict[str, SubscriberView] = {}
+        self._waiting: list[PendingChange] = []
         self._messages: list[Message] = []
         self._batch: list[bytes] = []
         self._size = self._sequence = 0
@@ -129,6 +140,26 @@ class _SubscriberOutbox:
         if resource_type.name not in self._views:
             self._views[resource_type.name] = SubscriberView(self._subscription, resource_type)
         return self._views[resource_type.name]
+
+    def add_pending(self, view: SubscriberView, pending: list[PendingChange], transaction: Transaction) -> None:
+        """Add the changes of a batch, or let them wait for the rest of the collection, without their bodies."""
+        if view.waits_for_collection:
+            self._waiting += [replace(item, after=None if item.after is None else b"") for item in pending]
+            return
+        for change in view.render(transaction, pending):
+            self.add(change)
+
+    def add_waiting(self, view: SubscriberView, transaction: Transaction) -> None:
+        """Add the changes that waited for the rest of the collection."""
+        waiting, self._waiting = self._waiting, []
+        for batch in batched(waiting, BATCH_SIZE):
+            keys = [item.change.sourced_id for item in batch if item.after is not None]
+            bodies = transaction.get_many(view.collection, keys)
+            pending = [
+                item if item.after is None else replace(item, after=bodies[item.change.sourced_id]) for item in batch
+            ]
+            for change in view.render(transaction, pending):
+                self.add(change)
 
     def add(self, change: Change) -> None:
         encoded = change.to_json()

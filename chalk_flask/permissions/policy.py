@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from backends import KEY, MATCH_ALL, MATCH_NONE, And, Compare, In, Not, Or, Subquery, Where, and_
 from chalk_flask.oneroster.fields.scalars import FilterPath, OneRosterField, fold
@@ -19,7 +19,15 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions, is_redacted
 
-__all__ = ["ROW_RULES", "UNRESTRICTED", "AccessPolicy", "RowRule", "policy_for", "policy_for_restrictions"]
+__all__ = [
+    "ROW_RULES",
+    "UNRESTRICTED",
+    "AccessPolicy",
+    "HiddenNames",
+    "RowRule",
+    "policy_for",
+    "policy_for_restrictions",
+]
 
 Ids: TypeAlias = tuple[str, ...]
 RowCondition: TypeAlias = Callable[[Ids], Where]
@@ -136,6 +144,18 @@ class _RedactedType(ResourceType):
         return None if is_redacted(self.redacted, name) else super().filter_path(name)
 
 
+class HiddenNames(NamedTuple):
+    """Members of a class that no record shows to a principal.
+
+    `redacted` are redacted as a whole, `redacted_parts` map members to paths below them. `denied_references` refer to
+    denied collections.
+    """
+
+    redacted: frozenset[str]
+    redacted_parts: Mapping[str, tuple[str, ...]]
+    denied_references: frozenset[str]
+
+
 class AccessPolicy:
     """Row and field visibility for a set of restrictions.
 
@@ -154,11 +174,15 @@ class AccessPolicy:
             for name, where in self._rows.items()
         }
         self._hideable = {name: self._hideable_references(RESOURCES[name]) for name in ROW_RULES}
+        self._hidden_names = {name: self._names_hidden_in(RESOURCES[name]) for name in ROW_RULES}
 
-    @property
-    def redacted(self) -> frozenset[str]:
-        """Redacted paths, as in AccessRestrictions."""
-        return self._restrictions.redacted
+    def is_redacted(self, path: str) -> bool:
+        """Return True if the principal cannot see the value at this path of any record."""
+        return is_redacted(self._restrictions.redacted, path)
+
+    def hidden_names(self, collection: str) -> HiddenNames:
+        """Return the members that no record of the collection shows."""
+        return self._hidden_names[collection]
 
     def rows(self, collection: str) -> Where:
         """Return the condition that the visible records of a collection match."""
@@ -187,22 +211,25 @@ class AccessPolicy:
         """Return the references, by stored field, of visible records that may lead to invisible records."""
         return self._hideable[collection]
 
-    def restrict_subqueries(self, where: Where) -> Where:
-        """Return the condition of a URL path with subqueries that select visible records only."""
+    def restrict_path(self, where: Where) -> Where:
+        """Return the condition of a URL path as if hidden records and redacted fields did not exist.
+
+        Its subqueries select visible records only. Comparisons with redacted fields do not match.
+        """
         match where:
             case In(path, Subquery(collection, of, inner)):
-                return In(
-                    path,
-                    Subquery(collection, of, and_(self.restrict_subqueries(inner), self.rows_as_filter(collection))),
-                )
+                if self.is_redacted(path) or self.is_redacted(of):
+                    return MATCH_NONE
+                visible = and_(self.restrict_path(inner), self.rows_as_filter(collection))
+                return In(path, Subquery(collection, of, visible))
+            case In(path) | Compare(path):
+                return MATCH_NONE if self.is_redacted(path) else where
             case Not(term):
-                return Not(self.restrict_subqueries(term))
+                return Not(self.restrict_path(term))
             case And(terms):
-                return And(tuple(map(self.restrict_subqueries, terms)))
+                return And(tuple(map(self.restrict_path, terms)))
             case Or(terms):
-                return Or(tuple(map(self.restrict_subqueries, terms)))
-            case _:
-                return where
+                return Or(tuple(map(self.restrict_path, terms)))
 
     def restrict_filter(self, where: Where, collection: str) -> Where:
         """Return the condition of a filter in which references to invisible records do not match."""
@@ -232,6 +259,16 @@ class AccessPolicy:
             ignored=resource_type.ignored,
             redacted=redacted,
         )
+
+    def _names_hidden_in(self, resource_type: ResourceType) -> HiddenNames:
+        redacted = frozenset(name for name in resource_type.fields if self.is_redacted(name))
+        parts: dict[str, tuple[str, ...]] = {}
+        for path in sorted(path.removesuffix(".*") for path in self._restrictions.redacted):
+            name, _, part = path.partition(".")
+            if part and name in resource_type.fields and name not in redacted:
+                parts[name] = (*parts.get(name, ()), part)
+        denied = (reference for reference in resource_type.references if reference.target in self._restrictions.denied)
+        return HiddenNames(redacted, parts, frozenset(reference.name for reference in denied) - redacted)
 
     def _hideable_references(self, resource_type: ResourceType) -> dict[str, Reference]:
         rule = ROW_RULES[resource_type.name]

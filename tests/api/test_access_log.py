@@ -121,7 +121,7 @@ def test_403_is_recorded_and_401_is_not(app: Flask, entries: Entries) -> None:
 def test_stream_is_recorded_with_its_sent_bytes(
     consumer: Consumer, entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chalk_flask.api.reads.serialization.BLOCK_BYTES", 1)
+    monkeypatch.setattr("chalk_flask.api.reads.envelopes.BLOCK_BYTES", 1)
     response = consumer.get(f"{CHALK}/users", {"Accept-Encoding": "gzip"})
     assert "Content-Length" not in response.headers
     body_bytes = len(response.data)

@@ -328,7 +328,7 @@ def test_missing_scope_is_forbidden(signing: SigningClient, folder: Path) -> Non
     assert signing.request(f"{IMS}/results", key=key, client_secret=secret).status == 200
     response = signing.request(USERS, key=key, client_secret=secret)
     assert (response.status, response.json["error"]) == (403, "forbidden")
-    assert response.json["message"] == "The client does not have the required scope."
+    assert response.json["message"].endswith("the required scope: roster-core.readonly or roster.readonly.")
 
 
 @pytest.mark.reading("O-05")

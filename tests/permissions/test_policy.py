@@ -116,4 +116,4 @@ def test_path_condition_selects_through_visible_records_only(snapshot: Snapshot)
     policy = policy_for_restrictions(AccessRestrictions.parse(classes=["c-1"]))
     students = In(KEY, Subquery("enrollments", "user.sourcedId", Compare("school.sourcedId", "=", "s-1")))
     assert keys(snapshot, "users", students) == "u-1 u-2 u-4 u-7 u-8 u-9"
-    assert keys(snapshot, "users", policy.restrict_subqueries(students)) == "u-1 u-2 u-4 u-8"
+    assert keys(snapshot, "users", policy.restrict_path(students)) == "u-1 u-2 u-4 u-8"

@@ -14,6 +14,7 @@ from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier
 from chalk_flask.permissions.principal import Principal
+from chalk_flask.permissions.scopes import PREFIX, sort_scopes
 from chalk_flask.services import ServiceAddress
 
 __all__ = ["current_principal", "current_version", "make_auth"]
@@ -21,10 +22,11 @@ __all__ = ["current_principal", "current_version", "make_auth"]
 BEARER_CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
 INVALID_TOKEN_CHALLENGE = 'Bearer error="invalid_token"'
 """Challenge for an invalid token. A request without a token gets no error code (RFC 6750, section 3.1)."""
+BEARER_SCOPE_MESSAGE = "The bearer token does not have the required scope"
 OAUTH1_CHALLENGE = f'{SCHEME} realm="OneRoster"'
 OAUTH1_MESSAGES = {
     401: "The OAuth 1.0a signature is invalid, expired or already used.",
-    403: "The client does not have the required scope.",
+    403: "The client does not have the required scope",
 }
 NO_ADDRESS_MESSAGE = (
     "Requests with an OAuth 1.0a signature are rejected, because the service has no public_url, which they must sign."
@@ -62,6 +64,11 @@ class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library s
         g.principal = principal
         return principal
 
+    def authorize(self, role: list[str], user: Principal, auth: Authorization | None) -> bool:
+        """Return True if the principal has one of the scopes. Sets `g.required_scopes` for the message."""
+        g.required_scopes = role
+        return not user.scopes.isdisjoint(role)
+
     def _authenticate_signature(self) -> tuple[Principal | None, object]:
         try:
             return self._oauth1.authenticate(parse_signed_request(request, self._address.url))
@@ -78,22 +85,26 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, address: Ser
     auth = _BearerOrOAuth1Auth(authenticator, oauth1, address)
     failed_auth = FailedAuthLimiter()
 
-    @auth.get_user_roles  # type: ignore[untyped-decorator]  # the library ships no types
-    def scopes(principal: Principal) -> tuple[str, ...]:
-        return tuple(principal.scopes)
-
     @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
     def reject(status: int) -> Response:
         if status == 401:
             failed_auth.count_rejected_token()
         if has_oauth1_header(request.environ):
-            message = OAUTH1_MESSAGES[status] if address.url else NO_ADDRESS_MESSAGE
-            return error_response(status, message, headers=[("WWW-Authenticate", OAUTH1_CHALLENGE)])
-        challenge = INVALID_TOKEN_CHALLENGE if status == 401 and _has_bearer_token() else BEARER_CHALLENGES[status]
-        return error_response(status, headers=[("WWW-Authenticate", challenge)])
+            message, challenge = OAUTH1_MESSAGES[status] if address.url else NO_ADDRESS_MESSAGE, OAUTH1_CHALLENGE
+        else:
+            is_invalid = status == 401 and _has_bearer_token()
+            message, challenge = "", INVALID_TOKEN_CHALLENGE if is_invalid else BEARER_CHALLENGES[status]
+        if status == 403:
+            message = f"{message or BEARER_SCOPE_MESSAGE}: {_required_scopes()}."
+        return error_response(status, message, headers=[("WWW-Authenticate", challenge)])
 
     guard: Auth = auth
     return guard
+
+
+def _required_scopes() -> str:
+    """Return the short names of the scopes of which the current request needs one."""
+    return " or ".join(scope.removeprefix(PREFIX) for scope in sort_scopes(g.required_scopes))
 
 
 def _has_bearer_token() -> bool:

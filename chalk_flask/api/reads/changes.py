@@ -21,8 +21,6 @@ from chalk_flask.api.auth.authentication import current_principal
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
-from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
-from chalk_flask.api.reads.serialization import DocumentSerializer
 from chalk_flask.api.routes import READ_ROUTES, ROOTS
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
@@ -31,6 +29,7 @@ from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS
 from chalk_flask.permissions.scopes import ROSTER, ROSTER_CORE, includes_scope
 from chalk_flask.roster.changes import sequence
+from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
 from chalk_flask.services import Services
 
 __all__ = ["changes_blueprint"]
@@ -157,7 +156,7 @@ class _ChangesView:
 
         @cache
         def serializer(name: str) -> DocumentSerializer:
-            return DocumentSerializer(RESOURCES[name], root_url, None, policy, lookup)
+            return DocumentSerializer(RESOURCES[name], root_url, policy, lookup)
 
         bodies = _read_bodies(snapshot, entries)
         for entry in entries:

@@ -11,16 +11,16 @@ from chalk_flask.api.auth.authentication import current_principal, current_versi
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
+from chalk_flask.api.reads.envelopes import collection_envelope, single_envelope
 from chalk_flask.api.reads.query_params import QueryParams, link_header, parse_query_params
-from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
 from chalk_flask.api.reads.responses import HeaderList, cache_headers, make_etag, not_modified, ok_response
-from chalk_flask.api.reads.serialization import DocumentSerializer, collection_envelope, single_envelope
 from chalk_flask.api.routes import READ_ROUTES, ApiRoot, ReadRoute
 from chalk_flask.api.url_paths import quote_path, url_rule
 from chalk_flask.caching import LRUCache
 from chalk_flask.oneroster.relations import Ids
 from chalk_flask.permissions.policy import AccessPolicy, policy_for
 from chalk_flask.permissions.principal import Principal
+from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
 from chalk_flask.services import Services
 
 __all__ = ["read_blueprint"]
@@ -117,7 +117,7 @@ class _ReadView:
     def _serializer(self, read: ReadRequest, snapshot: Snapshot) -> DocumentSerializer:
         root_url = read.base_url + self._root.path
         lookup = ReferenceLookup(snapshot, read.principal.tenant, self._redaction_cache)
-        return DocumentSerializer(self._route.resource_type, root_url, read.params.fields, read.policy, lookup)
+        return DocumentSerializer(self._route.resource_type, root_url, read.policy, lookup, read.params.fields)
 
     def _path_condition(self, read: ReadRequest, snapshot: Snapshot) -> Where:
         """Return the condition that selects the records of the path.
@@ -168,6 +168,6 @@ class PathConditionCache:
             return cached
         condition = None
         if self._route.parents_exist(snapshot, ids, policy.rows):
-            condition = policy.restrict_subqueries(self._route.condition(snapshot, ids))
+            condition = policy.restrict_path(self._route.condition(snapshot, ids))
         self._conditions.put(key, condition)
         return condition

@@ -15,8 +15,7 @@ from chalk_flask.api.auth.authentication import current_principal
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.api.public_url import request_base_url
-from chalk_flask.api.reads.redaction import RedactionCache, ReferenceLookup
-from chalk_flask.api.reads.serialization import DocumentSerializer, single_envelope
+from chalk_flask.api.reads.envelopes import single_envelope
 from chalk_flask.api.routes import WRITE_ROUTES, ApiRoot, WriteRoute
 from chalk_flask.api.url_paths import url_rule
 from chalk_flask.api.writes.json_body import parse_enveloped_object
@@ -26,6 +25,7 @@ from chalk_flask.permissions.policy import UNRESTRICTED, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
 from chalk_flask.roster.gradebook import writes
+from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
 from chalk_flask.services import Services
 
 __all__ = ["write_blueprint"]
@@ -75,9 +75,9 @@ def _put_view(services: Services, root: ApiRoot, route: WriteRoute) -> View:
         principal = current_principal()
         payload = parse_enveloped_object(current, resource_type.singular_name)
         key = _record_key(id, payload)
-        visible_rows, on_commit = policy_for(principal).rows, _audit_on_commit(route, key, principal)
+        tool, on_commit = _grade_tool(principal), _audit_on_commit(route, key, principal)
         with _gradebook_errors_as_responses(route):
-            stored = writes.put(services.store, principal.tenant, resource_type, key, payload, visible_rows, on_commit)
+            stored = writes.put(services.store, principal.tenant, resource_type, key, payload, tool, on_commit)
         document = _render_for(services, route, root_url, principal, stored.body)
         return _put_response(route, root_url, key, document, stored.created)
 
@@ -87,9 +87,9 @@ def _put_view(services: Services, root: ApiRoot, route: WriteRoute) -> View:
 def _delete_view(services: Services, _: ApiRoot, route: WriteRoute) -> View:
     def delete(id: str) -> Response:  # noqa: A002 - name of the id in the path
         principal = current_principal()
-        visible_rows, on_commit = policy_for(principal).rows, _audit_on_commit(route, id, principal)
+        tool, on_commit = _grade_tool(principal), _audit_on_commit(route, id, principal)
         with _gradebook_errors_as_responses(route):
-            writes.delete(services.store, principal.tenant, route.resource_type, id, visible_rows, on_commit)
+            writes.delete(services.store, principal.tenant, route.resource_type, id, tool, on_commit)
         response = Response(status=204)
         del response.headers["Content-Type"]
         return response
@@ -99,13 +99,22 @@ def _delete_view(services: Services, _: ApiRoot, route: WriteRoute) -> View:
 
 @contextmanager
 def _gradebook_errors_as_responses(route: WriteRoute) -> Iterator[None]:
-    """Convert errors of the gradebook into ApiError: 422 for an invalid payload, 404 for an unknown record."""
+    """Convert errors of the gradebook into ApiError.
+
+    422 for an invalid payload, 404 for an unknown record, 403 for effects on hidden ones.
+    """
     try:
         yield
     except writes.InvalidPayloadError as error:
         raise ApiError(422, f"{error}.") from None
     except writes.RecordNotFoundError:
         raise ApiError(404, f"There is no {route.resource_type.singular_name} with this id here.") from None
+    except writes.ForbiddenWriteError as error:
+        raise ApiError(403, f"{error}.") from None
+
+
+def _grade_tool(principal: Principal) -> writes.GradeTool:
+    return writes.GradeTool(policy_for(principal), f"{principal.credential_type}:{principal.credential_id}")
 
 
 _VIEWS: dict[str, Callable[[Services, ApiRoot, WriteRoute], View]] = {"PUT": _put_view, "DELETE": _delete_view}
@@ -149,10 +158,10 @@ def _render_for(services: Services, route: WriteRoute, root_url: str, principal:
     """Return the stored document as a read would show it to the principal (docs/conformance, W-08)."""
     resource_type, policy = route.resource_type, policy_for(principal)
     if policy is UNRESTRICTED:
-        return b"".join(DocumentSerializer(resource_type, root_url).render([stored]))
+        return b"".join(DocumentSerializer(resource_type, root_url, policy).render([stored]))
     with services.store.read(principal.tenant) as snapshot:
         lookup = ReferenceLookup(snapshot, principal.tenant, RedactionCache())
-        return b"".join(DocumentSerializer(resource_type, root_url, None, policy, lookup).render([stored]))
+        return b"".join(DocumentSerializer(resource_type, root_url, policy, lookup).render([stored]))
 
 
 def _put_response(route: WriteRoute, root_url: str, key: str, document: bytes, created: bool) -> Response:

@@ -94,7 +94,7 @@ class EnumListField(TextListField):
 
 
 def _reference(collection: str, token: str, key: str) -> orjson.Fragment:
-    # The escaped solidus marks where `resolve_hrefs` inserts the root URL. No encoder here writes it elsewhere.
+    # The escaped solidus marks where the serializer inserts the root URL. No encoder here writes it elsewhere.
     if _PLAIN.fullmatch(key):
         text = f'{{"href":"\\/{collection}/{key}","sourcedId":"{key}","type":"{token}"}}'
         return orjson.Fragment(text)

@@ -127,6 +127,7 @@ class RosterWriter:
                 self.transaction.put(collection, batch)
                 numbers = self._sequence.assign(collection, _keys(batch))
                 events.assign(numbers or [self._sequence.last] * len(batch))
+        self._outbox.end_collection(collection)
 
 
 def _keys(records: Iterable[Record]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backends import MATCH_ALL, Backend, Transaction, Where, open_store
+from backends import Backend, open_store
 from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook import writes
@@ -20,7 +20,7 @@ from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import Load, bodies, objects, rejection_errors
 from tests.roster.export.test_exporter import active_bodies, export, read_csv
-from tests.roster.gradebook.conftest import ITEM, ITEM_WITHOUT_DEFAULTS, RESULT
+from tests.roster.gradebook.conftest import ITEM, ITEM_WITHOUT_DEFAULTS, RESULT, all_visible, no_callback
 from tests.support.packages import PackageBuilder, deleted_row, delta_package, small_row
 
 WHEN = "2026-09-01T10:00:00.000Z"
@@ -29,14 +29,6 @@ STEPS = 4
 
 WITHOUT_SCORE = {name: value for name, value in RESULT.items() if name != "score"}
 EXEMPT = WITHOUT_SCORE | {"scoreStatus": "exempt"}
-
-
-def all_visible(_: str) -> Where:
-    return MATCH_ALL
-
-
-def no_callback(_: Transaction) -> None:
-    pass
 
 
 def put(store: Backend, name: str, key: str, payload: dict[str, Any]) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from backends import MATCH_ALL, Backend, Transaction, Where
+from backends import Backend, Transaction
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.gradebook import writes
-from chalk_flask.roster.gradebook.writes import WriteResult
+from chalk_flask.permissions.policy import UNRESTRICTED
+from chalk_flask.roster.gradebook import GradeTool, WriteResult, writes
 from tests.roster.conftest import Load, objects
 from tests.support.packages import PackageBuilder
 
@@ -34,22 +34,20 @@ PAYLOADS: dict[str, dict[str, Any]] = {"lineItems": ITEM, "results": RESULT, "ca
 ITEM_WITHOUT_DEFAULTS = {name: value for name, value in ITEM.items() if name not in ("category", "gradingPeriod")}
 
 
-def all_visible(_: str) -> Where:
-    return MATCH_ALL
+all_visible = GradeTool(UNRESTRICTED, "token:test")
+"""Grade tool without restrictions."""
 
 
 def no_callback(_: Transaction) -> None:
     pass
 
 
-def put(
-    store: Backend, name: str, key: str, payload: dict[str, Any], visibility: writes.Visibility = all_visible
-) -> WriteResult:
-    return writes.put(store, "default", FILES[name], key, payload, visibility, no_callback)
+def put(store: Backend, name: str, key: str, payload: dict[str, Any], tool: GradeTool = all_visible) -> WriteResult:
+    return writes.put(store, "default", FILES[name], key, payload, tool, no_callback)
 
 
-def delete(store: Backend, name: str, key: str, visibility: writes.Visibility = all_visible) -> None:
-    writes.delete(store, "default", FILES[name], key, visibility, no_callback)
+def delete(store: Backend, name: str, key: str, tool: GradeTool = all_visible) -> None:
+    writes.delete(store, "default", FILES[name], key, tool, no_callback)
 
 
 def get(store: Backend, name: str, key: str) -> dict[str, Any]:

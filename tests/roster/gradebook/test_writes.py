@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from backends import MATCH_ALL, Backend, Compare, Not, Or, StorageBusyError, Transaction, Where, open_store
+from backends import Backend, StorageBusyError, Transaction, open_store
 from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.gradebook import writes
+from chalk_flask.permissions.policy import policy_for_restrictions
+from chalk_flask.permissions.restrictions import AccessRestrictions
+from chalk_flask.roster.gradebook import GradeTool, writes
 from chalk_flask.roster.gradebook.writes import InvalidPayloadError, RecordNotFoundError, WriteResult
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
@@ -29,6 +31,12 @@ from tests.roster.gradebook.conftest import (
     put,
 )
 from tests.support.packages import PackageBuilder
+
+
+def limited_tool(**restrictions: set[str]) -> GradeTool:
+    """Return a grade tool with access restrictions."""
+    sets = {name: frozenset(values) for name, values in restrictions.items()}
+    return GradeTool(policy_for_restrictions(AccessRestrictions(**sets)), "token:limited")
 
 
 class CallbackError(Exception):
@@ -201,24 +209,20 @@ def test_delete_of_category_in_use_is_rejected(roster: Backend) -> None:
 
 @pytest.mark.reading("W-08")
 def test_invisible_records_are_not_referenced_or_replaced(roster: Backend) -> None:
-    hidden = {"classes": "class-1", "users": "pupil-1", "lineItems": "item-1", "results": "result-1"}
-
-    def visible(name: str) -> Where:
-        return Not(Compare("@key", "=", hidden[name])) if name in hidden else MATCH_ALL
-
+    tool, denied = limited_tool(orgs={"org-3"}), limited_tool(denied={"results", "categories"})
     before = bodies(roster)
     with pytest.raises(InvalidPayloadError, match="class: there is no class with the id 'class-1'"):
-        put(roster, "lineItems", "x", ITEM, visible)
+        put(roster, "lineItems", "x", ITEM, tool)
     with pytest.raises(InvalidPayloadError, match=r"lineItem: .*; student: "):
-        put(roster, "results", "x", RESULT, visible)
+        put(roster, "results", "x", RESULT, tool)
     with pytest.raises(RecordNotFoundError):
-        put(roster, "lineItems", "item-1", {**ITEM, "class": {"sourcedId": "class-2"}}, visible)
+        put(roster, "lineItems", "item-1", {**ITEM, "class": {"sourcedId": "class-2"}}, tool)
     with pytest.raises(RecordNotFoundError):
-        delete(roster, "results", "result-1", visible)
+        delete(roster, "results", "result-1", tool)
     with pytest.raises(RecordNotFoundError):
-        put(roster, "results", "result-1", {**RESULT, "status": "tobedeleted"}, lambda _: Or(()))
+        put(roster, "results", "result-1", {**RESULT, "status": "tobedeleted"}, denied)
     with pytest.raises(RecordNotFoundError):
-        put(roster, "categories", "new", {"title": "Quiz"}, lambda _: Or(()))
+        put(roster, "categories", "new", {"title": "Quiz"}, denied)
     assert bodies(roster) == before
 
 

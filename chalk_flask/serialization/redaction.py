@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -21,7 +21,15 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import AccessPolicy
 from chalk_flask.permissions.restrictions import is_redacted
 
-__all__ = ["RedactionCache", "Redactor", "ReferenceLookup", "make_redactor"]
+__all__ = [
+    "RedactionCache",
+    "Redactor",
+    "ReferenceLookup",
+    "is_emptied",
+    "make_redactor",
+    "paths_below",
+    "without_parts",
+]
 
 # In stored bodies an escaped solidus marks the start of a reference's address and occurs nowhere else.
 _REFERENCE = rb'\{"href":"\\/[^"]*","sourcedId":"[^"\\]*(?:\\.[^"\\]*)*","type":"[^"]*"\}'
@@ -78,14 +86,19 @@ class Redactor:
         self._snapshot = snapshot
         self._members = members
 
+    def look_up(self, chunks: Iterable[bytes]) -> None:
+        """Look up the references of stored documents, so that `strip_references` needs no query for them."""
+        pattern = self._rules.member_pattern
+        if pattern is not None:
+            self._add_members(member for chunk in chunks for member in pattern.findall(chunk))
+
     def strip_references(self, chunk: bytes) -> bytes:
         """Return stored documents without references to hidden records."""
         if self._rules.member_pattern is None:
             return chunk
         parts = self._rules.member_pattern.split(chunk)
         members = parts[1::2]
-        if uncached := {member for member in members if member not in self._members}:
-            self._redact_members(uncached)
+        self._add_members(members)
         redacted = [self._members[member] for member in members]
         if redacted == members:
             return chunk
@@ -95,6 +108,10 @@ class Redactor:
     def strip_fields(self, chunk: bytes) -> bytes:
         """Return documents without redacted fields."""
         return self._rules.strip_fields(chunk)
+
+    def _add_members(self, members: Iterable[bytes]) -> None:
+        if uncached := {member for member in members if member not in self._members}:
+            self._redact_members(uncached)
 
     def _redact_members(self, members: set[bytes]) -> None:
         """Add the members to the cache, with one query per referenced collection."""
@@ -130,15 +147,10 @@ class _RedactionRules:
     """Fields and references that a policy removes from the documents of a collection."""
 
     def __init__(self, collection: str, policy: AccessPolicy) -> None:
-        resource_type, redacted = RESOURCES[collection], policy.redacted
-        self._removed_fields = [name for name in resource_type.fields if is_redacted(redacted, name)]
-        splits = (path.removesuffix(".*").split(".", 1) for path in redacted if "." in path.removesuffix(".*"))
-        self._removed_parts = [
-            (name, part) for name, part in splits if name in resource_type.fields and name not in self._removed_fields
-        ]
-        self._markers = [
-            f'"{name}":'.encode() for name in (*self._removed_fields, *(name for name, _ in self._removed_parts))
-        ]
+        resource_type, hidden = RESOURCES[collection], policy.hidden_names(collection)
+        self._removed_fields = hidden.redacted
+        self._removed_parts = hidden.redacted_parts
+        self._markers = [f'"{name}":'.encode() for name in (*self._removed_fields, *self._removed_parts)]
         self._always_present = frozenset(resource_type.always_present)
         self._references: Mapping[bytes, Reference] = {
             reference.name.encode(): reference
@@ -180,9 +192,9 @@ class _RedactionRules:
         for document in documents:
             for name in self._removed_fields:
                 document.pop(name, None)
-            for name, part in self._removed_parts:
+            for name, paths in self._removed_parts.items():
                 if name in document:
-                    document[name] = _without(document[name], part)
+                    document[name] = without_parts(document[name], paths)
                     if not document[name]:
                         del document[name]
         return orjson.dumps(documents)[1:-1]
@@ -194,22 +206,33 @@ def _rules(collection: str, policy: AccessPolicy) -> _RedactionRules | None:
     return None if rules.is_empty else rules
 
 
-def _without(value: JSON, path: str) -> JSON:
-    """Return the value without the part at the path. Names may contain dots, and lists are not a step of a path.
+def without_parts(value: JSON, paths: Sequence[str]) -> JSON:
+    """Return the value without the parts at the paths. Names may contain dots, and lists are not a step of a path.
 
     Objects and lists that become empty are removed. Those that were already empty stay.
     """
     match value:
         case list():
-            return [rest for item in value if (rest := _without(item, path)) not in ({}, []) or rest == item]
+            return [rest for item in value if not is_emptied(rest := without_parts(item, paths), item)]
         case dict():
             members = {}
             for name, member in value.items():
-                if is_redacted((path,), name):
+                if is_redacted(paths, name):
                     continue
-                rest = _without(member, path[len(name) + 1 :]) if path.startswith(name + ".") else member
-                if rest not in ({}, []) or rest == member:
+                below = paths_below(paths, name)
+                rest = without_parts(member, below) if below else member
+                if not is_emptied(rest, member):
                     members[name] = rest
             return members
         case _:
             return value
+
+
+def paths_below(paths: Sequence[str], name: str) -> tuple[str, ...]:
+    """Return the rest of the paths that lead through a member."""
+    return tuple(path[len(name) + 1 :] for path in paths if path.startswith(name + "."))
+
+
+def is_emptied(rest: JSON, value: JSON) -> bool:
+    """Return True if nothing is left of an object or a list that was not empty."""
+    return rest in ({}, []) and rest != value

@@ -8,10 +8,7 @@ import pytest
 from flask import Flask
 
 from backends import Backend
-from chalk_flask.api.reads.serialization import DocumentSerializer
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.permissions.policy import policy_for_restrictions
-from chalk_flask.permissions.restrictions import AccessRestrictions
 from tests.api.reads.conftest import LARGE_COLLECTION, put_users, response_blocks
 from tests.support.api_client import CHALK, IMS, Consumer, items
 from tests.support.small_roster import COLLECTIONS, ROSTER
@@ -49,22 +46,6 @@ def test_due_dates_are_date_times_and_scores_are_numbers(consumer: Consumer) -> 
     assert items(consumer.get("/lineItems?fields=dueDate&limit=1")) == [{"dueDate": "2023-10-09T00:00:00.000Z"}]
     assert b'"score":87.5,' in consumer.get("/results/x-1").data
     assert b'"score":300,' in consumer.get("/results/x-2").data
-
-
-def test_serializer_renders_each_chunk_with_absolute_references() -> None:
-    orgs = RESOURCES["orgs"]
-    chunks = [orgs.record(row).body for row in ROSTER["orgs"][1:3]]
-    rendered = list(DocumentSerializer(orgs, "https://x.example/root", ("sourcedId", "parent")).render(chunks))
-    assert rendered == [
-        b'{"sourcedId":"%b","parent":{"href":"https://x.example/root/orgs/d-1","sourcedId":"d-1","type":"org"}}' % key
-        for key in (b"s-1", b"s-2")
-    ]
-
-
-def test_serializer_of_a_restricted_policy_requires_a_lookup() -> None:
-    policy = policy_for_restrictions(AccessRestrictions.parse(orgs=["s-1"]))
-    with pytest.raises(ValueError, match="requires a reference lookup"):
-        DocumentSerializer(RESOURCES["users"], "https://x.example", None, policy)
 
 
 def test_stream_blocks_have_bounded_sizes(store: Backend, app: Flask) -> None:

@@ -1,0 +1,89 @@
+"""Serialization of stored documents for a caller: redaction, absolute references and field selection.
+
+Documents are only parsed if the caller selects fields or a policy redacts fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import orjson
+
+from chalk_flask.oneroster.resource_type import ResourceType
+from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy
+from chalk_flask.serialization.redaction import ReferenceLookup, make_redactor
+
+__all__ = ["DocumentSerializer"]
+
+# Stored bodies have an escaped solidus where the root URL belongs. The encoder writes none elsewhere.
+_HREF_START = b'"href":"\\/'
+_OTHER_ESCAPE = re.compile(rb"\\[^/]")
+
+
+class DocumentSerializer:
+    """Renderer of stored documents of one type for one caller.
+
+    The documents have absolute references below `root_url`, only the selected `fields` (None: all), and nothing that
+    `policy` hides. `lookup` is required for any policy but UNRESTRICTED.
+    """
+
+    def __init__(
+        self,
+        resource_type: ResourceType,
+        root_url: str,
+        policy: AccessPolicy,
+        lookup: ReferenceLookup | None = None,
+        fields: tuple[str, ...] | None = None,
+    ) -> None:
+        self._root_url = root_url
+        self._fields = fields
+        self._redactor = None
+        if policy is not UNRESTRICTED:
+            if lookup is None:
+                raise ValueError("A restricted policy requires a reference lookup.")
+            self._redactor = make_redactor(resource_type.name, policy, lookup)
+
+    def render(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Render chunks of stored documents. A chunk holds one or more documents, joined by commas."""
+        root_url, fields, redactor = self._root_url, self._fields, self._redactor
+        for chunk in chunks:
+            visible = chunk if redactor is None else redactor.strip_references(chunk)
+            # References are stripped from stored bytes, before their addresses change.
+            rendered = _resolve_hrefs(visible, root_url)
+            if fields is not None:
+                rendered = _select_fields(rendered, fields)
+            yield rendered if redactor is None else redactor.strip_fields(rendered)
+
+    def render_each(self, documents: Sequence[bytes]) -> Iterator[bytes]:
+        """Render documents one by one, as `render` does, but look up all their references at once."""
+        if self._redactor is not None:
+            self._redactor.look_up(documents)
+        return self.render(documents)
+
+
+def _resolve_hrefs(chunk: bytes, root: str) -> bytes:
+    """Return stored bodies with the root URL inserted in every href.
+
+    Bodies without other escapes are ten times faster, because a single byte marks the places.
+    """
+    start = orjson.dumps(root)[1:-1]
+    if _OTHER_ESCAPE.search(chunk) is None:
+        return chunk.replace(b"\\", start)
+    return (b'"href":"' + start + b"/").join(chunk.split(_HREF_START))
+
+
+def _select_fields(chunk: bytes, fields: tuple[str, ...]) -> bytes:
+    """Return the documents with their selected members only. Values are copied as bytes and not parsed."""
+    decoder, encoder = _field_selector(fields)
+    return encoder.encode(decoder.decode(b"[%b]" % chunk))[1:-1]
+
+
+@lru_cache(maxsize=256)
+def _field_selector(fields: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Encoder]:
+    members = [(f"m{n}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for n in range(len(fields))]
+    selected = msgspec.defstruct("Selected", members, rename={f"m{n}": name for n, name in enumerate(fields)})
+    return msgspec.json.Decoder(list[selected]), msgspec.json.Encoder()  # type: ignore[valid-type]  # created at run time
