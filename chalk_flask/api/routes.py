@@ -72,6 +72,7 @@ class ReadRoute:
     """Read operation.
 
     The ids in the path are those of `parents`, in the same order. The last id of a single read is that of the object.
+    `follows` is a field that `where` reads beforehand: a caller that cannot see it finds nothing (L-07).
     """
 
     operation: str
@@ -80,6 +81,7 @@ class ReadRoute:
     scope: str
     where: Condition | Where = MATCH_ALL
     parents: tuple[PathParent, ...] = ()
+    follows: str = ""
 
     @property
     def is_collection(self) -> bool:
@@ -174,7 +176,7 @@ READ_ROUTES = (
     ReadRoute("getClassesForTerm", "/terms/{term_id}/classes",
           CLASSES, ROSTER, references("terms.sourcedId"), TERM_PARENT),
     ReadRoute("getGradingPeriodsForTerm", "/terms/{term_id}/gradingPeriods",
-          SESSIONS, ROSTER, grading_periods_of_term, TERM_PARENT),
+          SESSIONS, ROSTER, grading_periods_of_term, TERM_PARENT, follows="parent"),
     ReadRoute("getClassesForCourse", "/courses/{course_id}/classes",
           CLASSES, ROSTER, references("course.sourcedId"), COURSE_PARENT),
     ReadRoute("getClassesForStudent", "/students/{student_id}/classes",

@@ -161,13 +161,18 @@ class PathConditionCache:
     def condition(self, snapshot: Snapshot, tenant: str, ids: Ids, policy: AccessPolicy) -> Where | None:
         """Return the condition that selects the records of a path, or None if a parent is unknown to the caller."""
         if not self._route.parents:
-            return policy.restrict_subqueries(self._route.condition(snapshot, ids))
+            return self._restricted_condition(snapshot, ids, policy)
         key = (tenant, snapshot.revision, ids, policy)
         cached = self._conditions.get(key, _NOT_CACHED)
         if not isinstance(cached, _NotCached):
             return cached
         condition = None
         if self._route.parents_exist(snapshot, ids, policy.rows):
-            condition = policy.restrict_path(self._route.condition(snapshot, ids))
+            condition = self._restricted_condition(snapshot, ids, policy)
         self._conditions.put(key, condition)
         return condition
+
+    def _restricted_condition(self, snapshot: Snapshot, ids: Ids, policy: AccessPolicy) -> Where:
+        if self._route.follows and policy.is_redacted(self._route.follows):
+            return MATCH_NONE
+        return policy.restrict_path(self._route.condition(snapshot, ids))
