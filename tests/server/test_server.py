@@ -196,7 +196,7 @@ def test_second_signal_closes_connections_of_stalled_clients(start: Start) -> No
 
 
 def test_stalled_client_is_disconnected_and_its_response_closed(start: Start) -> None:
-    served = start(CHALK_CHANNEL_TIMEOUT="1")
+    served = start(CHALK_SEND_TIMEOUT="1")
     with socket.create_connection(("127.0.0.1", served.port)) as reader:
         reader.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         assert served.line() == "begun"

@@ -1,0 +1,157 @@
+"""Request parser: requests are rejected whose head or end a proxy could understand in another way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.server_process import ServerProcess, read_all, read_response, server_process
+
+pytestmark = pytest.mark.slow
+
+# Application that returns the method and the body of a request, as JSON.
+ECHO = """
+import json
+
+def app(environ, start_response):
+    body = environ["wsgi.input"].read().decode("latin-1")
+    answer = json.dumps([environ["REQUEST_METHOD"], environ["PATH_INFO"], body]).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
+    return [answer]
+"""
+
+FOLLOWER = b"GET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with server_process(ECHO) as started:
+        yield started
+
+
+def head(*lines: bytes, start: bytes = b"POST /first HTTP/1.1", host: bytes = b"Host: x") -> bytes:
+    return b"\r\n".join([start, *([host] if host else []), *lines, b"", b""])
+
+
+INVALID = {
+    "repeated Transfer-Encoding": head(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
+    "chunked, chunked": head(b"Transfer-Encoding: chunked, chunked") + b"0\r\n\r\n",
+    "chunked then identity": head(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity") + b"0\r\n\r\n",
+    "unknown transfer coding": head(b"Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n",
+    "xchunked": head(b"Transfer-Encoding: xchunked") + b"0\r\n\r\n",
+    "empty Transfer-Encoding": head(b"Transfer-Encoding:"),
+    "Transfer-Encoding with a blank before the colon": head(b"Transfer-Encoding : chunked") + b"0\r\n\r\n",
+    "Transfer-Encoding in HTTP/1.0": head(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0") + b"0\r\n\r\n",
+    "Transfer-Encoding and Content-Length": head(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
+    "repeated Content-Length": head(b"Content-Length: 0", b"Content-Length: 0"),
+    "conflicting Content-Length": head(b"Content-Length: 0", b"Content-Length: 40"),
+    "Content-Length list": head(b"Content-Length: 0, 0"),
+    "Content-Length with a sign": head(b"Content-Length: +0"),
+    "hexadecimal Content-Length": head(b"Content-Length: 0x10"),
+    "Content-Length of 5,000 digits": head(b"Content-Length: " + b"0" * 4_999 + b"1"),
+    "folded header": head(b"X-Note: one", b" two"),
+    "header folded with a tab": head(b"X-Note: one", b"\ttwo"),
+    "first header folded": head(b" Host: x", host=b""),
+    "missing Host": head(host=b""),
+    "repeated Host": head(b"Host: x"),
+    "another Host": head(b"Host: y"),
+    "Host list": head(host=b"Host: x, y"),
+    "header without a name": head(b": value"),
+    "header without a colon": head(b"Header"),
+    "bare CR in a header": head(b"X-Note: one\rTransfer-Encoding: chunked"),
+    "bare LF in a header": head(b"X-Note: one\nTransfer-Encoding: chunked"),
+    "NUL in a header": head(b"X-Note: one\0two"),
+    "control character in a header": head(b"X-Note: one\x01two"),
+    "DEL in a header": head(b"X-Note: one\x7ftwo"),
+    "bare CR in the target": head(start=b"GET /a\rb HTTP/1.1"),
+    "bare LF in the target": head(start=b"GET /a\nb HTTP/1.1"),
+    "NUL in the target": head(start=b"GET /a\0b HTTP/1.1"),
+    "tab in the target": head(start=b"GET /a\tb HTTP/1.1"),
+    "two tokens": head(start=b"GET /first"),
+    "HTTP/2.0": head(start=b"GET /first HTTP/2.0"),
+    "HTTP/1.2 with Transfer-Encoding": head(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.2") + b"0\r\n\r\n",
+    "lower-case version": head(start=b"GET /first http/1.1"),
+    "invalid IPv6 target": head(start=b"GET http://[::1/first HTTP/1.1"),
+    "lower-case method": head(start=b"get /first HTTP/1.1"),
+    "thousand blanks before a value": head(b"X-Note:" + b" " * 1_000 + b"a"),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_ambiguous_request_is_rejected_and_the_rest_unread(server: ServerProcess, name: str) -> None:
+    with server.connect() as connection:
+        connection.sendall(INVALID[name] + FOLLOWER)
+        answer = read_all(connection)
+    status, _, body = answer.partition(b"\r\n\r\n")
+    assert status.split()[1] == b"400", answer
+    assert answer.count(b"Content-Type:") == 1
+    assert json.loads(body)["statusInfoSet"][0]["imsx_codeMinor"] == "invalid data"
+
+
+def test_rejection_names_the_reason_and_quotes_no_header(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.sendall(head(b"Authorization: Bearer secret", b" folded"))
+        message = json.loads(read_all(connection).partition(b"\r\n\r\n")[2])["message"]
+    assert "folded: send it in one line" in message
+    assert "secret" not in message
+
+
+VALID = {
+    "no body": (head(), b""),
+    "empty Content-Length 0": (head(b"Content-Length: 0"), b""),
+    "Content-Length": (head(b"Content-Length: 3") + b"abc", b"abc"),
+    "chunked": (head(b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+    "chunked in capitals": (head(b"TRANSFER-ENCODING:\tCHUNKED") + b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+    "header about transfer encodings": (head(b"X-Transfer-Encoding: none", b"Content-Length: 3") + b"abc", b"abc"),
+    "blank line before": (b"\r\n" + head(b"Content-Length: 3") + b"abc", b"abc"),
+    "tabs and letters in a header": (head(b"X-Note: a\tb \xc3\xa9", b"Content-Length: 3") + b"abc", b"abc"),
+    "Expect without a body": (head(b"Expect: 100-continue"), b""),
+    "Expect with an empty body": (head(b"Expect: 100-continue", b"Content-Length: 0"), b""),
+}
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_valid_request_is_served_and_the_next_one_too(server: ServerProcess, name: str) -> None:
+    sent, body = VALID[name]
+    with server.connect() as connection:
+        connection.settimeout(5)
+        connection.sendall(sent)
+        answer = read_response(connection)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == ["POST", "/first", body.decode()]
+        connection.sendall(FOLLOWER)
+        assert json.loads(read_response(connection).partition(b"\r\n\r\n")[2])[1] == "/second"
+
+
+def test_host_may_be_missing_in_http_1_0(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"GET /first HTTP/1.0\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.0 200 ")
+
+
+@pytest.mark.parametrize("body", [b"Content-Length: 3", b"Transfer-Encoding: chunked"])
+def test_client_that_expects_100_gets_it_before_its_body(server: ServerProcess, body: bytes) -> None:
+    with server.connect() as connection:
+        connection.settimeout(5)
+        connection.sendall(head(b"Expect: 100-continue", body))
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"abc" if b"Length" in body else b"3\r\nabc\r\n0\r\n\r\n")
+        assert json.loads(read_response(connection).partition(b"\r\n\r\n")[2])[2] == "abc"
+
+
+def test_client_that_expects_100_for_too_large_a_body_gets_413(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.settimeout(5)
+        connection.sendall(head(b"Expect: 100-continue", b"Content-Length: 50000000"))
+        assert b" 413 " in connection.recv(1000)
+
+
+def test_blanks_in_a_head_do_not_keep_the_server_busy(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.sendall(head(b"X-Note:" + b" " * 60_000 + b"a"))
+        began = time.monotonic()
+        assert json.loads(server.get("/other"))[1] == "/other"
+    assert time.monotonic() - began < 3

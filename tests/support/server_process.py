@@ -1,0 +1,117 @@
+"""Server process that serves a WSGI program on a free port, and raw connections to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support.paths import ROOT
+
+__all__ = ["ServerProcess", "read_all", "read_response", "server_process", "wait_until_closed"]
+
+SERVE = """
+from chalk_flask.server import serve
+from chalk_flask.settings import load_settings
+serve(app, load_settings(), lambda url: print(url.rpartition(":")[2], flush=True))
+"""
+
+
+class ServerProcess:
+    """Running server. The program prints lines, which `line` returns."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.port = int(self.line())
+
+    def line(self) -> str:
+        """Return the next line that the program printed."""
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def connect(self, *, source: str = "127.0.0.1", buffer: int = 0) -> socket.socket:
+        """Return a connection from a loopback address, with a small receive buffer if `buffer` is set."""
+        connection = socket.socket()
+        if buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.settimeout(20)
+        connection.bind((source, 0))
+        connection.connect(("127.0.0.1", self.port))
+        return connection
+
+    def get(self, path: str, *headers: str, source: str = "127.0.0.1") -> bytes:
+        """Return the body of a GET over a new connection, which must be answered with 200."""
+        with self.connect(source=source) as connection:
+            send_get(connection, path, *headers, "Connection: close")
+            head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        return body
+
+
+@contextmanager
+def server_process(app_source: str, **environ: str) -> Iterator[ServerProcess]:
+    """Run a server whose program defines `app`, with settings as CHALK variables, and kill it at the end."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", app_source + SERVE],
+        cwd=ROOT,
+        env=clean | {"CHALK_PORT": "0"} | environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield ServerProcess(process)
+        finally:
+            process.kill()
+
+
+def send_get(connection: socket.socket, path: str, *headers: str) -> None:
+    """Send a GET."""
+    lines = [f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]
+    connection.sendall("\r\n".join(lines).encode())
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Return everything until the server closes the connection. A reset counts as the end."""
+    data = b""
+    try:
+        while part := connection.recv(65536):
+            data += part
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def read_response(connection: socket.socket) -> bytes:
+    """Return head and body of one response with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = connection.recv(65536)
+        assert part, data
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+    while len(body) < length:
+        part = connection.recv(65536)
+        assert part, data
+        body += part
+    return head + b"\r\n\r\n" + body
+
+
+def wait_until_closed(connection: socket.socket, seconds: float) -> bool:
+    """Return True if the server closes the connection within that time. What it sends is dropped."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        connection.settimeout(left)
+        try:
+            if not connection.recv(65536):
+                return True
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+    return False
