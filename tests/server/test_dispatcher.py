@@ -31,6 +31,7 @@ class Task:
         self.work = work
         self.served = 0
         self.cancelled = 0
+        self.rejected = 0
         self.done = threading.Event()
 
     def service(self) -> None:
@@ -39,6 +40,9 @@ class Task:
             self.work()
         finally:
             self.done.set()
+
+    def reject_overload(self) -> None:
+        self.rejected += 1
 
     def cancel(self) -> None:
         self.cancelled += 1
@@ -392,3 +396,69 @@ def test_stop_finishes_requests_that_were_begun(process: subprocess.Popen[str]) 
     assert len(set(answered)) == len(answered) > 8
     # One response for each of the eight clients may have been sent when its connection was closed.
     assert len(answered) + 10 <= total <= len(answered) + 10 + 8
+
+
+def test_client_uses_no_more_threads_than_its_share_and_others_pass_it() -> None:
+    go_on, lock, running, most = threading.Event(), threading.Lock(), 0, 0
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        go_on.wait(20)
+        with lock:
+            running -= 1
+
+    with RunningDispatcher(8) as server:
+        greedy, others = [Task(work) for _ in range(30)], [Task() for _ in range(30)]
+        for task in greedy:
+            server.dispatcher.add_task(task, (("greedy", 3),))
+        for task in others:
+            server.dispatcher.add_task(task, (("other", 3),))
+        assert all_done(others)
+        assert not any(task.done.is_set() for task in greedy)
+        go_on.set()
+        assert all_done(greedy)
+    assert most == 3
+    assert {task.served for task in greedy + others} == {1}
+
+
+def test_no_request_is_left_waiting_for_a_share() -> None:
+    rng = random.Random(7)
+    with RunningDispatcher(6) as server:
+        tasks = [Task(lambda: time.sleep(0.001)) for _ in range(600)]
+        for task in tasks:
+            address, credential, is_search = rng.randrange(2), rng.randrange(3), rng.random() < 0.5
+            shares = (("address", address), 3), (("credential", credential), 2), ("search", 1)
+            server.dispatcher.add_task(task, shares if is_search else shares[:2])
+        assert all_done(tasks)
+    assert {task.served for task in tasks} == {1}
+
+
+def test_parked_responses_leave_a_quarter_of_the_threads() -> None:
+    go_on = threading.Event()
+    with RunningDispatcher(8) as server:
+        parked = [Task(lambda: go_on.wait(20)) for _ in range(20)]
+        for task in parked:
+            server.dispatcher.resume_task(task)
+        time.sleep(0.5)
+        assert len(server.dispatcher._started) == 6
+        together = threading.Barrier(2)
+        requests = [Task(lambda: together.wait(10)) for _ in range(2)]
+        server.add(requests)
+        assert all_done(requests)
+        go_on.set()
+        assert all_done(parked)
+
+
+def test_request_that_waited_too_long_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "MAX_QUEUE_SECONDS", 0.2)
+    go_on = threading.Event()
+    with RunningDispatcher(1) as server:
+        busy, late = Task(lambda: go_on.wait(20)), Task()
+        server.add([busy, late])
+        time.sleep(0.5)
+        go_on.set()
+        assert all_done([busy, late])
+    assert (busy.rejected, late.rejected) == (0, 1)

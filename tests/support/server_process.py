@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tests.support.paths import ROOT
 
-__all__ = ["ServerProcess", "read_all", "read_response", "server_process", "wait_until_closed"]
+__all__ = ["ServerProcess", "read_all", "read_response", "send_get", "server_process", "wait_until_closed"]
 
 SERVE = """
 from chalk_flask.server import serve
@@ -77,13 +77,11 @@ def send_get(connection: socket.socket, path: str, *headers: str) -> None:
 
 def read_all(connection: socket.socket) -> bytes:
     """Return everything until the server closes the connection. A reset counts as the end."""
-    data = b""
-    try:
-        while part := connection.recv(65536):
-            data += part
-    except ConnectionResetError:
-        pass
-    return data
+    parts = []
+    with suppress(ConnectionResetError):
+        while part := connection.recv(1 << 18):
+            parts.append(part)
+    return b"".join(parts)
 
 
 def read_response(connection: socket.socket) -> bytes:

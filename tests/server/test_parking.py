@@ -1,0 +1,152 @@
+"""Parked responses: streams to slow clients and waiting requests leave the threads to others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.server_process import ServerProcess, read_all, read_response, send_get, server_process
+
+pytestmark = pytest.mark.slow
+
+# Application that streams 16 MB for /stream and fails after 8 MB for /fail. /wait/SECONDS is answered after that
+# time, and yields b"" until then. /threads returns the number of threads that run this application.
+APP = """
+import threading, time
+
+running = 0
+lock = threading.Lock()
+
+def stream(count, fails):
+    try:
+        for number in range(count):
+            yield (b"%07d\\n" % number) * 8192
+        if fails:
+            raise ValueError
+    finally:
+        print("closed", flush=True)
+
+def wait(seconds, start_response):
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            yield b""
+        start_response("200 OK", [("Content-Length", "5")])
+        yield b"ready"
+    finally:
+        print("closed", flush=True)
+
+def app(environ, start_response):
+    kind, _, argument = environ["PATH_INFO"][1:].partition("/")
+    if kind == "wait":
+        assert environ["chalk_flask.waits_without_thread"]
+        return wait(float(argument), start_response)
+    if kind in ("stream", "fail"):
+        start_response("200 OK", [])
+        return stream(256 if kind == "stream" else 128, kind == "fail")
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"quick"]
+"""
+
+STREAM = b"".join(b"%07d\n" % number * 8192 for number in range(256))
+
+
+@pytest.fixture
+def server() -> Iterator[ServerProcess]:
+    with server_process(APP, CHALK_THREADS="2") as started:
+        yield started
+
+
+def unchunk(body: bytes) -> bytes:
+    """Return the content of a chunked body, which must be complete."""
+    parts, start = [], 0
+    while True:
+        line_end = body.index(b"\r\n", start)
+        size, start = int(body[start:line_end], 16), line_end + 2
+        if not size:
+            assert body[start:] == b"\r\n"
+            return b"".join(parts)
+        parts.append(body[start : start + size])
+        start += size + 2
+
+
+def test_slow_readers_occupy_no_thread_and_lose_nothing(server: ServerProcess) -> None:
+    with ExitStack() as stack:
+        readers = [stack.enter_context(server.connect(buffer=65536)) for _ in range(8)]
+        for reader in readers:
+            send_get(reader, "/stream")
+        for _ in range(20):
+            assert server.get("/quick") == b"quick"
+        answers: list[bytes] = []
+        threads = [
+            threading.Thread(target=lambda reader=reader: answers.append(read_all(reader))) for reader in readers
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert len(answers) == 8
+    for answer in answers:
+        assert unchunk(answer.partition(b"\r\n\r\n")[2]) == STREAM
+    assert [server.line() for _ in range(8)] == ["closed"] * 8
+
+
+def test_stream_of_a_client_that_disconnects_is_closed(server: ServerProcess) -> None:
+    for _ in range(3):
+        with server.connect(buffer=4096) as reader:
+            send_get(reader, "/stream")
+            assert reader.recv(10)
+        assert server.line() == "closed"
+    assert server.get("/quick") == b"quick"
+
+
+def test_stream_that_fails_is_cut_off_and_closed(server: ServerProcess) -> None:
+    with server.connect() as reader:
+        send_get(reader, "/fail")
+        answer = read_all(reader)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert server.line() == "closed"
+
+
+def test_waiting_requests_occupy_no_thread_and_keep_their_connection(server: ServerProcess) -> None:
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(server.connect()) for _ in range(20)]
+        began = time.monotonic()
+        for connection in waiting:
+            send_get(connection, "/wait/2")
+        for _ in range(10):
+            assert server.get("/quick") == b"quick"
+        assert time.monotonic() - began < 2
+        for connection in waiting:
+            assert read_response(connection).endswith(b"\r\n\r\nready")
+            send_get(connection, "/quick")
+            assert read_response(connection).endswith(b"\r\n\r\nquick")
+        assert time.monotonic() - began > 2
+    assert [server.line() for _ in range(20)] == ["closed"] * 20
+
+
+def test_pipelined_request_follows_a_parked_one(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        send_get(connection, "/wait/0.3")
+        send_get(connection, "/quick")
+        answers = read_response(connection)
+        while not answers.endswith(b"quick"):
+            answers += read_response(connection)
+    assert answers.index(b"\r\n\r\nready") < answers.index(b"\r\n\r\nquick")
+
+
+def test_shutdown_completes_parked_responses(server: ServerProcess) -> None:
+    with server.connect() as waiting, server.connect(buffer=65536) as reader:
+        send_get(waiting, "/wait/2")
+        send_get(reader, "/stream")
+        assert reader.recv(10)
+        server.process.terminate()
+        time.sleep(0.3)
+        assert read_response(waiting).endswith(b"ready")
+        assert read_all(reader).endswith(b"0\r\n\r\n")
+    assert server.process.wait(20) == 0
