@@ -62,12 +62,16 @@ ERROR_TYPES = {
 
 
 class ApiError(HTTPException):
-    """Exception that becomes an error response. `code_minor` replaces the default codeMinor of the status."""
+    """Exception that becomes an error response. `code_minor` replaces the default codeMinor of the status.
 
-    def __init__(self, status: int, message: str = "", code_minor: str = "") -> None:
+    `retry_after` is the number of seconds in the header Retry-After; None omits it.
+    """
+
+    def __init__(self, status: int, message: str = "", code_minor: str = "", retry_after: int | None = None) -> None:
         super().__init__(message or None)
         self.code = status
         self.code_minor = code_minor
+        self.retry_after = retry_after
 
 
 def register(app: Flask) -> None:
@@ -121,7 +125,8 @@ def _on_http_error(error: HTTPException) -> Response | WerkzeugResponse:
     if status < 400:
         return error.get_response()
     if isinstance(error, ApiError):
-        return error_response(status, error.description or "", error.code_minor)
+        retry = [] if error.retry_after is None else [("Retry-After", str(error.retry_after))]
+        return error_response(status, error.description or "", error.code_minor, retry)
     # Errors of Werkzeug itself keep their headers, but not their HTML and texts.
     headers = [(name, value) for name, value in error.get_headers() if name in ("Allow", "Retry-After")]
     return error_response(status, headers=headers)

@@ -1,17 +1,30 @@
-"""Channel that sends the head of a response together with its first block, and blocks without a copy."""
+"""Channel that sends the head of a response together with its first block, and parks responses.
+
+Its times are those of `time.monotonic`, in seconds. The server loop reads them to enforce the deadlines.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import WSGITask
 
-__all__ = ["SendingChannel", "Task"]
+from chalk_flask.server.dispatcher import Shares
+from chalk_flask.server.parking import OUTPUT_BUFFER_BYTES, TASK_KEY, Parked, abandon
+from chalk_flask.server.request_parser import JsonErrorTask, OverloadError, Parser
+
+if TYPE_CHECKING:
+    from chalk_flask.server.listener import Listener
+
+__all__ = ["Channel", "SendingChannel", "Task"]
 
 MAX_JOINED_BYTES = 262144
 """Size up to which it is cheaper to append a block to the head than to make another system call."""
+
+RESUME_BYTES = OUTPUT_BUFFER_BYTES // 2
+"""Size of buffered output below which a parked stream goes on."""
 
 
 class SendingChannel(HTTPChannel):
@@ -21,6 +34,10 @@ class SendingChannel(HTTPChannel):
     """
 
     head: bytes = b""
+    sending_since: float = 0.0
+    """Time at which output of the current response was buffered first; 0 if there was none."""
+    last_sent: float = 0.0
+    """Time at which the client last accepted output that was buffered, or at which it was buffered."""
 
     def write_soon(self, data: Any) -> int:
         """Send a block and return its length. Raises ClientDisconnected.
@@ -49,6 +66,8 @@ class SendingChannel(HTTPChannel):
                 self.last_activity = time.time()
             if sent == len(data):
                 return
+            self.last_sent = time.monotonic()
+            self.sending_since = self.sending_since or self.last_sent
         super().write_soon(data[sent:])
 
 
@@ -58,8 +77,23 @@ class Task(WSGITask):
     The connection stays open after a response without a body.
     """
 
-    channel: SendingChannel
+    channel: Channel
+    environ: dict[str, Any] | None
     _has_length = False
+
+    def service(self) -> None:
+        """Run the response or its rest. Raises Parked if it goes on later."""
+        try:
+            super().service()
+        except Parked:
+            self.channel.interrupted = self
+            raise
+
+    def get_environment(self) -> dict[str, Any]:
+        """Return the WSGI environment, which is the same for the rest of the response."""
+        environ = super().get_environment()
+        environ[TASK_KEY] = self
+        return environ
 
     @property
     def has_body(self) -> bool:
@@ -95,3 +129,113 @@ class Task(WSGITask):
         super().finish()
         if self.channel.head:
             self.channel.write_soon(b"")
+
+
+class Channel(SendingChannel):
+    """Connection that can park its response, and whose times the server loop compares with the deadlines.
+
+    It is closed or resumed by the server loop. A thread of the dispatcher runs `service`.
+    """
+
+    parser_class: Any = Parser
+    error_task_class: Any = JsonErrorTask
+    server: Listener
+    request: Parser | None
+    socket: Any
+
+    interrupted: Task | None = None
+    """Response whose rest `service` runs next."""
+    network: str = ""
+    """Address or network of the client; empty if the other end is a proxy of many clients."""
+    credential: str = ""
+    """Key of the credential of the last request; empty without one."""
+    shares: Shares = ()
+    """Keys of the client of the last request, each with the threads that it can use."""
+    response_count = 0
+    idle_since: float = 0.0
+    """Time of the last response, or of the connection."""
+    _is_parked = False
+
+    def task_class(self, _channel: object, request: Any) -> Task:  # type: ignore[override]  # see below
+        """Return the interrupted response of the request, or a new one. waitress calls this as a class."""
+        task, self.interrupted = self.interrupted, None
+        return task or Task(self, request)
+
+    def must_park(self) -> bool:
+        """Return True if a stream must make room: the client does not read, or other streams are queued."""
+        return self.total_outbufs_len > OUTPUT_BUFFER_BYTES or self.server.task_dispatcher.has_resumed_requests
+
+    def service(self) -> None:
+        """Run a request, or the rest of a response, until it ends or is parked."""
+        if self.interrupted and not self.connected:
+            abandon(self.interrupted.environ)
+            self.interrupted = None
+        try:
+            super().service()
+        except Parked as parked:
+            self._park(is_waiting=parked.is_waiting)
+        else:
+            self._end_response()
+
+    def reject_overload(self) -> None:
+        """Answer the next request with 503 instead of running it."""
+        self.requests[0].error = OverloadError("no thread was free in time")
+
+    def _end_response(self) -> None:
+        self.response_count += 1
+        self.idle_since = time.monotonic()
+        if not self.total_outbufs_len:
+            self.sending_since = 0.0
+        if (request := self.request) is not None:
+            request.started = self.idle_since  # until now the client could not send its rest
+
+    def _park(self, *, is_waiting: bool) -> None:
+        with self.outbuf_lock:
+            self._is_parked = True
+            if is_waiting:
+                self.server.wait_for_application(self)
+            elif self.total_outbufs_len > RESUME_BYTES and self.connected:
+                self.server.pull_trigger()  # the loop sends the rest and resumes the response
+            else:
+                self.resume()
+            if not self.connected:
+                self.resume()
+
+    def resume(self) -> None:
+        """Queue the rest of a parked response; does nothing if it is not parked."""
+        with self.outbuf_lock:
+            is_parked, self._is_parked = self._is_parked, False
+        if is_parked:
+            self.server.task_dispatcher.resume_task(self, self.shares)
+
+    def handle_write(self) -> None:
+        """Send buffered output, and resume the response once little is left."""
+        before = self.total_outbufs_len
+        super().handle_write()
+        if self.total_outbufs_len < before:
+            self.last_sent = time.monotonic()
+        if not self.total_outbufs_len and not self.requests:
+            self.sending_since = 0.0
+        if self._is_parked and self.total_outbufs_len <= RESUME_BYTES:
+            self.resume()
+
+    def handle_close(self) -> None:
+        """Close the connection. A thread ends its parked response."""
+        super().handle_close()
+        self.resume()
+
+    def cancel(self) -> None:
+        """End the connection and its response, because the server stops."""
+        super().cancel()
+        if self.interrupted:
+            abandon(self.interrupted.environ)
+
+    def add_channel(self, map: Any = None) -> None:  # noqa: A002 - as in waitress
+        """Open the connection. The listener counts it, once its address is known."""
+        super().add_channel(map)
+        self.idle_since = time.monotonic()
+
+    def del_channel(self, map: Any = None) -> None:  # noqa: A002 - as in waitress
+        """Stop counting the connection."""
+        super().del_channel(map)
+        self.server.connections.remove(self)

@@ -3,69 +3,156 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import orjson
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
+from waitress.utilities import Error
 
-from chalk_flask.server.channel import SendingChannel, Task
+__all__ = ["JsonErrorTask", "OverloadError", "Parser"]
 
-__all__ = ["Channel"]
+MAX_BLANKS = 128
+"""Maximum number of blanks in sequence in a head. waitress needs quadratic time for the blanks before a value."""
+MAX_LENGTH_DIGITS = 18
+RETRY_AFTER_SECONDS = "5"
 
-_UNESCAPED = re.compile(rb"[^\x21-\x7e]")
-_CONTENT_LENGTH = re.compile(rb"(?i)\ncontent-length[ \t]*:")
-_TRANSFER_ENCODING = re.compile(rb"(?i)\ntransfer-encoding[ \t]*:")
+_ALLOWED_IN_HEAD = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_UNESCAPED = re.compile(rb"[ \x80-\xff]")
+_VERSIONS = (b" HTTP/1.1", b" HTTP/1.0")
 
 
 class Parser(HTTPRequestParser):
-    """Parser that accepts unescaped blanks and non-ASCII bytes in the target: `?filter=familyName='Müller'`."""
+    """Parser that accepts unescaped blanks and non-ASCII bytes in the target: `?filter=familyName='Müller'`.
+
+    It is stricter than waitress where a proxy and this server could disagree about the request or its end.
+    """
+
+    reason = ""
+    """Reason why the request is invalid, for the client. It quotes nothing from the request."""
+
+    def __init__(self, adj: Any) -> None:
+        super().__init__(adj)
+        self.started = time.monotonic()
+        """Time of the first byte, or of the moment from which the client can send more."""
+
+    @property
+    def has_begun(self) -> bool:
+        """True if a byte of the request has arrived; blank lines do not count."""
+        return self.headers_finished or bool(self.header_plus.strip())
+
+    def received(self, data: bytes) -> int:
+        """Parse data and return the number of bytes that belong to this request."""
+        consumed = super().received(data)
+        if self.completed:
+            # waitress would wait for a body that does not exist, or that is rejected already.
+            self.expect_continue = False
+        return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the request line and the headers. Raises ParsingError."""
+        self._check_bytes(header_plus)
         line, end, headers = header_plus.partition(b"\r\n")
-        if _TRANSFER_ENCODING.search(header_plus) and _CONTENT_LENGTH.search(header_plus):
-            # A proxy and this server could disagree where the request ends (request smuggling, RFC 9112, section 6.1).
-            raise ParsingError("the request has both Content-Length and Transfer-Encoding")
-        super().parse_header(_escape_target(line.rstrip()) + end + headers)
+        line = line.rstrip(b" \t")
+        if not line.endswith(_VERSIONS):
+            self._reject("the request line must end with HTTP/1.1 or HTTP/1.0")
+        if b"\t" in line:
+            self._reject("the request line contains a tab")
+        lowered = headers.lower()
+        if b"transfer-encoding" in lowered:
+            self._check_transfer_encoding(lowered, line)
+        try:
+            super().parse_header(_escape_target(line) + end + headers)
+        except ParsingError:
+            raise
+        except ValueError:  # an address in brackets that is not IPv6, or a Content-Length of thousands of digits
+            self._reject("its target or its Content-Length is invalid")
+        self._check_headers()
+
+    def _check_bytes(self, head: bytes) -> None:
+        if head.translate(None, _ALLOWED_IN_HEAD):
+            self._reject("its head contains a control character")
+        blanks = head.replace(b"\t", b" ")
+        if b"\r\n " in blanks:
+            self._reject("a header is folded: send it in one line")
+        if b" " * MAX_BLANKS in blanks:
+            self._reject(f"its head contains {MAX_BLANKS} blanks in sequence")
+
+    def _check_transfer_encoding(self, headers: bytes, line: bytes) -> None:
+        """Raise ParsingError unless there is one Transfer-Encoding, `chunked`, and no Content-Length.
+
+        A proxy and this server could disagree where any other request ends (request smuggling, RFC 9112, section 6.1).
+        """
+        fields = [field.partition(b":") for field in headers.split(b"\r\n")]
+        encodings = [value.strip(b" \t") for name, _, value in fields if name.strip(b" \t") == b"transfer-encoding"]
+        if encodings and any(name.strip(b" \t") == b"content-length" for name, _, _ in fields):
+            self._reject("it has both Content-Length and Transfer-Encoding")
+        if encodings and (encodings != [b"chunked"] or not line.endswith(b"1.1")):
+            self._reject("Transfer-Encoding must be chunked, once, in HTTP/1.1")
+
+    def _check_headers(self) -> None:
+        host = self.headers.get("HOST")
+        if host is None and self.version == "1.1":
+            self._reject("the Host header is missing")
+        if host is not None and "," in host:  # waitress joins repeated headers with a comma
+            self._reject("the Host header is repeated or invalid")
+        if len(self.headers.get("CONTENT_LENGTH", "")) > MAX_LENGTH_DIGITS:
+            self._reject("its Content-Length is invalid")
+
+    def _reject(self, reason: str) -> None:
+        self.reason = reason
+        raise ParsingError(reason)
 
 
 def _escape_target(line: bytes) -> bytes:
     method, _, rest = line.partition(b" ")
     target, _, version = rest.rpartition(b" ")
-    if not target or not version.startswith(b"HTTP/") or not _UNESCAPED.search(target):
+    if not target or not _UNESCAPED.search(target):
         return line
     return b"%s %s %s" % (method, _UNESCAPED.sub(lambda match: b"%%%02X" % match[0][0], target), version)
 
 
+class OverloadError(Error):
+    """Error for a request that no thread could serve in time."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
 class JsonErrorTask(ErrorTask):
-    """Error response, in the JSON format of the API, to a request that cannot be parsed."""
+    """Error response, in the JSON format of the API, to a request that cannot be parsed or served."""
 
     def execute(self) -> None:
         """Send the error and close the connection."""
         request: Any = self.request
         status, _, _ = request.error.to_response(self.channel.server.adj.ident)
-        is_server_error = status.startswith("5")
-        message = f"The server cannot parse this request ({status})."
-        entry = {
-            "imsx_codeMajor": "failure",
-            "imsx_severity": "error",
-            "imsx_description": message,
-            "imsx_codeMinor": "internal_server_error" if is_server_error else "invalid data",
-        }
-        error = "server_error" if is_server_error else "invalid_data"
-        body = orjson.dumps({"error": error, "message": message, "statusInfoSet": [entry]})
         self.status = status
         self.response_headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        if status.startswith("503"):
+            self.response_headers.append(("Retry-After", RETRY_AFTER_SECONDS))
+        body = error_body(status, request.reason)
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
 
 
-class Channel(SendingChannel):
-    """Connection with the parser and the error responses of this module."""
-
-    task_class: Any = Task
-
-    parser_class: Any = Parser
-    error_task_class: Any = JsonErrorTask
+def error_body(status: str, reason: str = "") -> bytes:
+    """Return the JSON body of an error with a status line such as `400 Bad Request`."""
+    match status[:1], status[:3]:
+        case _, "503":
+            error, minor = "server_busy", "server_busy"
+            message = "The server is busy. Try again later."
+        case "5", _:
+            error, minor = "server_error", "internal_server_error"
+            message = f"The server failed ({status}). Its log has the details."
+        case _:
+            error, minor = "invalid_data", "invalid data"
+            message = f"The server cannot parse this request ({status}){': ' + reason if reason else ''}."
+    entry = {
+        "imsx_codeMajor": "failure",
+        "imsx_severity": "error",
+        "imsx_description": message,
+        "imsx_codeMinor": minor,
+    }
+    return orjson.dumps({"error": error, "message": message, "statusInfoSet": [entry]})

@@ -15,11 +15,14 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.server import BaseWSGIServer, create_server
+from waitress.adjustments import Adjustments
 
+from chalk_flask.server.channel import Channel
+from chalk_flask.server.connections import Connections
+from chalk_flask.server.descriptors import reserve_descriptors
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
-from chalk_flask.server.request_parser import Channel
+from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, WaitingResponses
+from chalk_flask.server.parking import OUTPUT_BUFFER_BYTES
 from chalk_flask.settings import Settings
 
 __all__ = ["BindError", "serve"]
@@ -36,7 +39,8 @@ dispatcher treats it as a long one.
 
 BACKLOG = 1024
 MAX_REQUEST_BODY_BYTES = 1048576
-OUTPUT_BUFFER_BYTES = 262144
+MAX_REQUEST_HEAD_BYTES = 65536
+DEADLINE_CHECK_SECONDS = 1.0
 FORWARDED_HEADERS = "x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port"
 UNAVAILABLE_ERRNOS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 LOCAL_ADDRESSES = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
@@ -56,37 +60,61 @@ def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None]
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = _listen(settings.host, settings.port)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # otherwise it warns of every queued request
-    sockets: dict[int, Any] = {}
+    connections = Connections(settings, reserve_descriptors(settings.connection_limit))
     dispatcher = ShortRequestFirstDispatcher()
     dispatcher.set_thread_count(settings.threads)
-    server = create_server(app, map=sockets, sockets=listeners, _dispatcher=dispatcher, **_adjustments(settings))
-    for listener in _listening_servers(sockets):
-        listener.channel_class = Channel
+    loop = _Loop(dispatcher, connections)
+    adjustments = Adjustments(**_adjustments(settings))
+    for listener in listeners:
+        Listener(app, settings, listener, adjustments, loop.sockets, dispatcher, connections, loop.waiting)
     try:
-        with _signals(sockets) as received:
+        with _signals(loop.sockets) as received:
             if ready:
                 ready(_url(settings.host, listeners[0].getsockname()[1]))
-            next_check = 0.0
             while not received:
-                _run_once(sockets, dispatcher)
-                if time.monotonic() >= next_check:
-                    _close_stalled(sockets, settings.channel_timeout)
-                    next_check = time.monotonic() + 1
-            _drain(sockets, dispatcher, received)
+                loop.run_once()
+            _drain(loop, received)
     finally:
-        server.task_dispatcher.shutdown()
-        wasyncore.close_all(sockets)
+        dispatcher.shutdown()
+        wasyncore.close_all(loop.sockets)
+
+
+class _Loop:
+    """Loop over all sockets: it receives and sends, enforces deadlines and limits, and resumes parked responses."""
+
+    def __init__(self, dispatcher: ShortRequestFirstDispatcher, connections: Connections) -> None:
+        self.sockets: dict[int, Any] = {}
+        self.waiting = WaitingResponses()
+        self._dispatcher = dispatcher
+        self._connections = connections
+        self._next_check = 0.0
+
+    def run_once(self, timeout: float = DEADLINE_CHECK_SECONDS) -> None:
+        """Wait for events, at most for `timeout` seconds, and handle them."""
+        if self.waiting:
+            timeout = min(timeout, APPLICATION_POLL_SECONDS)
+        if self._dispatcher.has_queued_requests:
+            timeout = min(timeout, SHORT_REQUEST_SECONDS)
+        wasyncore.loop(timeout=timeout, use_poll=True, map=self.sockets, count=1)
+        if self._connections.has_crowded_groups:
+            self._connections.make_room()
+        if self.waiting:
+            self.waiting.resume_due()
+        if self._dispatcher.has_queued_requests:
+            self._dispatcher.wake_if_all_long()
+        if time.monotonic() >= self._next_check:
+            self._connections.close_overdue()
+            self._next_check = time.monotonic() + DEADLINE_CHECK_SECONDS
 
 
 def _adjustments(settings: Settings) -> dict[str, Any]:
     proxy = {"trusted_proxy": settings.trusted_proxy, "trusted_proxy_headers": FORWARDED_HEADERS}
     return {
         "threads": settings.threads,
-        "connection_limit": settings.connection_limit,
-        "channel_timeout": settings.channel_timeout,
         "backlog": BACKLOG,
         # The rest of a large response waits in SQLite, not in memory, until the client has read what was sent.
         "outbuf_high_watermark": OUTPUT_BUFFER_BYTES,
+        "max_request_header_size": MAX_REQUEST_HEAD_BYTES,
         "max_request_body_size": MAX_REQUEST_BODY_BYTES,  # waitress accepts 1 GiB by default
         "asyncore_use_poll": True,  # select() is limited to 1024 descriptors
         # The application does not read X-Forwarded-* headers, so without a trusted proxy they can stay.
@@ -145,7 +173,7 @@ def _url(host: str, port: int) -> str:
 def _signals(sockets: dict[int, Any]) -> Iterator[list[int]]:
     """Yield a list to which SIGTERM and SIGINT are appended when they arrive; restore their handlers at the end."""
     received: list[int] = []
-    server = _listening_servers(sockets)[0]
+    server = _listeners(sockets)[0]
 
     def on_signal(number: int, _: object) -> None:
         received.append(number)
@@ -160,49 +188,27 @@ def _signals(sockets: dict[int, Any]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _run_once(sockets: dict[int, Any], dispatcher: ShortRequestFirstDispatcher, timeout: float = 1) -> None:
-    wasyncore.loop(
-        timeout=min(timeout, SHORT_REQUEST_SECONDS) if dispatcher.has_queued_requests else timeout,
-        use_poll=True,
-        map=sockets,
-        count=1,
-    )
-    if dispatcher.has_queued_requests:
-        dispatcher.wake_if_all_long()
-
-
-def _close_stalled(sockets: dict[int, Any], seconds: float) -> None:
-    """Close connections whose client has read nothing for that long. Each of them occupies a thread and a snapshot.
-
-    Without this, waitress closes only connections without an active request.
-    """
-    limit = time.time() - seconds
-    for channel in _channels(sockets):
-        if channel.total_outbufs_len and channel.last_activity < limit:
-            channel.handle_close()
-
-
-def _drain(sockets: dict[int, Any], dispatcher: ShortRequestFirstDispatcher, received: list[int]) -> None:
+def _drain(loop: _Loop, received: list[int]) -> None:
     """Stop accepting, close idle connections and finish the active requests, at most until the deadline.
 
     A second signal ends this at once. The method `run` of waitress is not used, because it leaves its loop first. That
     would cut off every response that is larger than a socket buffer.
     """
-    for server in _listening_servers(sockets):
+    for server in _listeners(loop.sockets):
         wasyncore.dispatcher.close(server)  # the listening socket alone: the threads still use the trigger
-    _run_once(sockets, dispatcher, timeout=0)  # reads requests that have already arrived
+    loop.run_once(timeout=0)  # reads requests that have already arrived
     deadline = time.monotonic() + SHUTDOWN_SECONDS
-    while (channels := _channels(sockets)) and time.monotonic() < deadline and len(received) < 2:
+    while (channels := _channels(loop.sockets)) and time.monotonic() < deadline and len(received) < 2:
         for channel in channels:
             channel.will_close = channel.will_close or not (channel.requests or channel.total_outbufs_len)
-        _run_once(sockets, dispatcher)
-    for channel in _channels(sockets):
+        loop.run_once()
+    for channel in _channels(loop.sockets):
         channel.handle_close()
 
 
-def _listening_servers(sockets: dict[int, Any]) -> list[BaseWSGIServer]:
-    return [server for server in sockets.values() if isinstance(server, BaseWSGIServer)]
+def _listeners(sockets: dict[int, Any]) -> list[Listener]:
+    return [server for server in sockets.values() if isinstance(server, Listener)]
 
 
-def _channels(sockets: dict[int, Any]) -> list[HTTPChannel]:
-    return [channel for channel in sockets.values() if isinstance(channel, HTTPChannel)]
+def _channels(sockets: dict[int, Any]) -> list[Channel]:
+    return [channel for channel in sockets.values() if isinstance(channel, Channel)]

@@ -153,8 +153,59 @@ class Settings:
         " plain http, for example hooks.lan:8080, 10.1.0.0/16. Empty: public https addresses only.",
         check=validate_allowlist,
     )
-    connection_limit: int = _setting(1000, "Maximum number of open connections.", minimum=1)
-    channel_timeout: int = _setting(60, "Seconds after which an idle connection is closed.", minimum=1)
+    connection_limit: int = _setting(
+        1000,
+        "Maximum number of open connections. If there are more, the ones that are idle or slow are closed.",
+        minimum=1,
+    )
+    connection_limit_address: int = _setting(
+        256,
+        "Maximum number of open connections of an address (IPv6: of its /64 network). It does not apply to"
+        " connections of `trusted_proxy`.",
+        minimum=1,
+    )
+    connection_limit_credential: int = _setting(
+        64, "Maximum number of open connections whose last request had the same token or client.", minimum=1
+    )
+    request_limit_address: int = _setting(
+        12, "Maximum number of threads that work on requests of an address at once; further requests wait.", minimum=1
+    )
+    request_limit_credential: int = _setting(
+        4,
+        "Maximum number of threads that work on requests with the same token or client at once; further requests wait.",
+        minimum=1,
+    )
+    stream_limit_address: int = _setting(
+        32, "Maximum number of streamed responses to an address at once; more are rejected with 429.", minimum=1
+    )
+    stream_limit_credential: int = _setting(
+        8,
+        "Maximum number of streamed responses to a token, a client or an issuer at once; more are rejected with 429.",
+        minimum=1,
+    )
+    long_poll_limit_address: int = _setting(
+        32, "Maximum number of waiting requests of the change feed from an address; more are rejected with 429."
+    )
+    long_poll_limit_credential: int = _setting(
+        8,
+        "Maximum number of waiting requests of the change feed from a token, a client or an issuer; more are rejected"
+        " with 429.",
+    )
+    channel_timeout: int = _setting(
+        60, "Seconds after which a connection that waits for its next request is closed.", minimum=1
+    )
+    head_timeout: int = _setting(
+        10,
+        "Seconds within which the head of a request must arrive, and the first request of a connection begin.",
+        minimum=1,
+    )
+    body_timeout: int = _setting(60, "Seconds within which the body of a request must arrive.", minimum=1)
+    body_min_rate: int = _setting(
+        1024, "Minimum rate at which the body of a request must arrive after `head_timeout`, in bytes per second."
+    )
+    send_timeout: int = _setting(
+        30, "Seconds after which a connection is closed whose client accepts nothing of a response.", minimum=1
+    )
     log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
 

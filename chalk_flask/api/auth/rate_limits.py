@@ -5,7 +5,6 @@ Each server process counts separately. An IPv6 client is identified by its /64 n
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import math
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import TooManyRequests
 
+from chalk_flask.addresses import client_network
 from chalk_flask.caching import LRUCache
 from chalk_flask.settings import Settings
 
@@ -175,14 +175,3 @@ def _credential_key() -> str:
 def _reject_for(seconds: int) -> None:
     if seconds:
         raise TooManyRequests(retry_after=seconds)
-
-
-def client_network(address: str | None) -> str:
-    """Return an IPv4 address unchanged and an IPv6 address as its /64 network, which one client can use as a whole."""
-    if not address or ":" not in address:
-        return address or "unknown"
-    try:
-        ipv6 = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return str(ipv6.ipv4_mapped or ipaddress.IPv6Network((int(ipv6) >> 64 << 64, 64)))

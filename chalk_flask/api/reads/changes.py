@@ -6,7 +6,6 @@ docs/conformance, F-01 to F-06, describes its behavior.
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,9 +17,11 @@ from flask import Blueprint, Request, Response, request
 
 from backends import And, Compare, In, OrderBy, Query, Snapshot
 from chalk_flask.api.auth.authentication import current_principal
+from chalk_flask.api.auth.concurrency import ConcurrencyLimiter
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
+from chalk_flask.api.reads.waiting import WaitingResponse
 from chalk_flask.api.routes import READ_ROUTES, ROOTS
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
@@ -39,10 +40,6 @@ PATH = f"{ROOT.path}/changes"
 
 DEFAULT_LIMIT, MAX_LIMIT = 500, 10_000
 MAX_WAIT_SECONDS = 30
-POLL_INTERVAL_SECONDS = 0.1
-"""Interval at which a waiting request compares the store version."""
-MAX_WAITING_REQUESTS = 8
-"""Maximum number of waiting requests, each of which occupies a thread. Further requests do not wait."""
 MAX_SEQUENCE = 10**15
 MAX_QUOTED_CHARACTERS = 80
 
@@ -89,7 +86,11 @@ class _ChangesView:
         self._store = services.store
         self._public_url = services.settings.public_url
         self._query_seconds = services.settings.query_seconds
-        self._waiting = threading.BoundedSemaphore(MAX_WAITING_REQUESTS)
+        self._long_polls = ConcurrencyLimiter(
+            "waiting requests",
+            per_credential=services.settings.long_poll_limit_credential,
+            per_address=services.settings.long_poll_limit_address,
+        )
         self._redaction_cache = RedactionCache()
 
     def respond(self) -> Response:
@@ -99,28 +100,25 @@ class _ChangesView:
         params = _parse_params(request)
         base_url = request_base_url(request, self._public_url)
         page = self._page(principal, params, base_url)
-        if not page["changes"] and params.wait_seconds and self._waiting.acquire(blocking=False):
-            try:
-                page = self._wait_for_page(principal, params.next_page(page["sequence"]), base_url)
-            finally:
-                self._waiting.release()
-        body = orjson.dumps(page)
-        headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
-        headers.append(("X-Count", str(len(page["changes"]))))
-        return Response(body, headers=[*headers, ("Link", f'<{page["next"]}>; rel="next"')])
+        if page["changes"] or not params.wait_seconds:
+            return _page_response(page)
+        release = self._long_polls.acquire(principal, request)
+        response = WaitingResponse(self._attempts(principal, params.next_page(page["sequence"]), base_url))
+        response.call_on_close(release)
+        return response
 
-    def _wait_for_page(self, principal: Principal, params: FeedParams, base_url: str) -> dict[str, Any]:
-        """Return the page as soon as it has a change, or an empty page after the wait time."""
+    def _attempts(self, principal: Principal, params: FeedParams, base_url: str) -> Iterator[Response | None]:
+        """Yield the page as soon as it has a change, or an empty page after the wait time; until then None."""
         deadline = time.monotonic() + params.wait_seconds
         while True:
             version = self._store.version(principal.tenant)
             page = self._page(principal, params, base_url)
             if page["changes"]:
-                return page
+                yield _page_response(page)
             while self._store.version(principal.tenant) == version:
                 if time.monotonic() >= deadline:
-                    return page
-                time.sleep(POLL_INTERVAL_SECONDS)
+                    yield _page_response(page)
+                yield None
 
     def _page(self, principal: Principal, params: FeedParams, base_url: str) -> dict[str, Any]:
         with self._store.read(principal.tenant, query_seconds=self._query_seconds) as snapshot:
@@ -172,6 +170,12 @@ class _ChangesView:
             if include_records:
                 change["record"] = orjson.Fragment(b"".join(serializer(name).render([body])))
             yield change
+
+
+def _page_response(page: dict[str, Any]) -> Response:
+    headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    headers.append(("X-Count", str(len(page["changes"]))))
+    return Response(orjson.dumps(page), headers=[*headers, ("Link", f'<{page["next"]}>; rel="next"')])
 
 
 def _require_unrestricted(principal: Principal) -> None:

@@ -8,6 +8,7 @@ from flask import Blueprint, Request, Response, request
 
 from backends import MATCH_NONE, Query, Snapshot, Where, and_
 from chalk_flask.api.auth.authentication import current_principal, current_version
+from chalk_flask.api.auth.concurrency import ConcurrencyLimiter
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
@@ -29,9 +30,17 @@ __all__ = ["read_blueprint"]
 def read_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
     """Return a blueprint with every read route under one root, with an alias below `/sis` that DataSync expects."""
     redaction_cache = RedactionCache()
+    settings = services.settings
+    streams = ConcurrencyLimiter(
+        "streamed responses",
+        per_credential=settings.stream_limit_credential,
+        per_address=settings.stream_limit_address,
+    )
     blueprint = Blueprint(root.name, __name__, url_prefix=root.path)
     for route in READ_ROUTES:
-        view = auth.login_required(role=route.scopes)(_ReadView(services, root, route, redaction_cache).respond)
+        view = auth.login_required(role=route.scopes)(
+            _ReadView(services, root, route, redaction_cache, streams).respond
+        )
         for path in route.paths:
             for prefix in ("", "/sis"):
                 rule = prefix + url_rule(path)
@@ -54,12 +63,20 @@ class ReadRequest:
 class _ReadView:
     """View of one route under one root. Its caches last as long as the application."""
 
-    def __init__(self, services: Services, root: ApiRoot, route: ReadRoute, redaction_cache: RedactionCache) -> None:
+    def __init__(
+        self,
+        services: Services,
+        root: ApiRoot,
+        route: ReadRoute,
+        redaction_cache: RedactionCache,
+        streams: ConcurrencyLimiter,
+    ) -> None:
         self._store = services.store
         self._settings = services.settings
         self._root = root
         self._route = route
         self._redaction_cache = redaction_cache
+        self._streams = streams
         self._path_conditions = PathConditionCache(route)
         self._etag_variant = str(services.settings.lenient_parent)
         self._render = self._collection if route.is_collection else self._single
@@ -79,6 +96,8 @@ class _ReadView:
         try:
             etag = make_etag(principal, snapshot.revision, base_url, current, self._etag_variant)
             response = not_modified(current, etag) or self._render(read, snapshot, cache_headers(etag))
+            if response.is_streamed:
+                response.call_on_close(self._streams.acquire(principal, current))
         except BaseException:
             snapshot.close()
             raise

@@ -1,0 +1,65 @@
+"""Caps on responses that last: streams and waiting requests, per credential and per address of the client."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+
+from flask import Request
+
+from chalk_flask.addresses import client_network
+from chalk_flask.api.errors import ApiError
+from chalk_flask.permissions.principal import Principal
+
+__all__ = ["ConcurrencyLimiter"]
+
+RETRY_AFTER_SECONDS = 5
+
+
+class ConcurrencyLimiter:
+    """Counter of responses of one kind that are in progress, with caps. Thread-safe.
+
+    `noun` is the plural that names them in messages.
+    """
+
+    def __init__(self, noun: str, *, per_credential: int, per_address: int) -> None:
+        self._noun = noun
+        self._per_credential = per_credential
+        self._per_address = per_address
+        self._counts: dict[Hashable, int] = {}
+        self._lock = threading.Lock()
+
+    def acquire(self, principal: Principal, request: Request) -> Callable[[], None]:
+        """Count one more response. Return a function that ends it; further calls of it do nothing.
+
+        Raises ApiError (429) if the credential or the address of the request has reached its cap.
+        """
+        credential = (principal.tenant, principal.credential_type, principal.credential_id)
+        address = client_network(request.remote_addr)
+        with self._lock:
+            self._check(credential, self._per_credential, "credential")
+            self._check(address, self._per_address, "address")
+            for key in (credential, address):
+                self._counts[key] = self._counts.get(key, 0) + 1
+        return self._make_release(credential, address)
+
+    def _check(self, key: Hashable, limit: int, owner: str) -> None:
+        if self._counts.get(key, 0) >= limit:
+            raise ApiError(
+                429,
+                f"This {owner} has {limit} {self._noun} in progress. Finish one, or try again later.",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
+
+    def _make_release(self, *keys: Hashable) -> Callable[[], None]:
+        pending = list(keys)
+
+        def release() -> None:
+            with self._lock:
+                while pending:
+                    key = pending.pop()
+                    self._counts[key] -= 1
+                    if not self._counts[key]:
+                        del self._counts[key]
+
+        return release

@@ -1,0 +1,140 @@
+"""Listening socket: it accepts every connection, and queues requests with the shares of their client."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from waitress.server import TcpWSGIServer
+
+from chalk_flask.server.channel import Channel
+from chalk_flask.server.clients import ClientAddresses, credential_key
+from chalk_flask.server.parking import ParkingApplication
+
+if TYPE_CHECKING:
+    import socket
+    from wsgiref.types import WSGIApplication
+
+    from waitress.adjustments import Adjustments
+
+    from chalk_flask.server.connections import Connections
+    from chalk_flask.server.dispatcher import ShortRequestFirstDispatcher
+    from chalk_flask.settings import Settings
+
+__all__ = ["APPLICATION_POLL_SECONDS", "Listener", "WaitingResponses"]
+
+APPLICATION_POLL_SECONDS = 0.1
+"""Interval at which a response that waits for the application is asked again."""
+
+_SEARCHES = ("filter", "")
+"""Key of all requests with a filter. Half of the threads remain for pages and single reads, which take less time."""
+
+MAX_ACCEPTED = 64
+"""Maximum number of connections that are accepted before other sockets have their turn."""
+
+
+class WaitingResponses:
+    """Connections whose parked response waits for the application. Any thread adds; the server loop resumes."""
+
+    def __init__(self) -> None:
+        self._channels: deque[tuple[float, Channel]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._channels)
+
+    def add(self, channel: Channel) -> None:
+        """Add a connection. All wait equally long, so they are in the order in which they are resumed."""
+        self._channels.append((time.monotonic() + APPLICATION_POLL_SECONDS, channel))
+
+    def resume_due(self) -> None:
+        """Resume the responses whose time has come."""
+        now = time.monotonic()
+        while self._channels and self._channels[0][0] <= now:
+            self._channels.popleft()[1].resume()
+
+
+class Listener(TcpWSGIServer):
+    """Server on one listening socket. All listeners share their dispatcher and their connections."""
+
+    channel_class = Channel
+    task_dispatcher: ShortRequestFirstDispatcher
+    _map: dict[int, Any]
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        settings: Settings,
+        listener: socket.socket,
+        adjustments: Adjustments,
+        sockets: dict[int, Any],
+        dispatcher: ShortRequestFirstDispatcher,
+        connections: Connections,
+        waiting: WaitingResponses,
+    ) -> None:
+        address = (listener.family, listener.type, listener.proto, listener.getsockname())
+        super().__init__(
+            app,
+            map=sockets,
+            _sock=listener,
+            dispatcher=dispatcher,
+            adj=adjustments,
+            bind_socket=False,
+            sockinfo=address,
+        )
+        self.application = ParkingApplication(self.application)
+        self.connections = connections
+        self._waiting = waiting
+        self._addresses = ClientAddresses(settings.trusted_proxy)
+        self._address_share = settings.request_limit_address
+        self._credential_share = settings.request_limit_credential
+        self._search_share = max(1, settings.threads // 2)
+
+    def readable(self) -> bool:
+        """Return True while connections are accepted. Too many connections do not stop that: others are closed."""
+        return self.accepting
+
+    def handle_accept(self) -> None:
+        """Accept connections that are waiting."""
+        for _ in range(MAX_ACCEPTED):
+            try:
+                accepted = self.accept()
+                if accepted is None:
+                    return
+                connection, address = accepted
+                self.set_socket_options(connection)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self.connections.free_descriptors()
+                return
+            self._open(connection, address)
+
+    def _open(self, connection: socket.socket, address: Any) -> None:
+        channel = Channel(self, connection, address, self.adj, map=self._map)
+        if not self._addresses.is_proxy(address[0]):
+            channel.network = self._addresses.network(address[0], {})
+        self.connections.add(channel)
+
+    def add_task(self, task: Channel) -> None:  # type: ignore[override]  # every task is a channel
+        """Queue the next request of a connection."""
+        request = task.requests[0]
+        headers = request.headers
+        credential = credential_key(headers)
+        if credential != task.credential:
+            self.connections.assign(task, credential)
+        address = task.network or self._addresses.network(task.addr[0], headers)
+        shares = [(("address", address), self._address_share)]
+        if credential:
+            shares.append((("credential", credential), self._credential_share))
+        if "filter=" in getattr(request, "query", ""):  # a request that cannot be parsed has none
+            shares.append((_SEARCHES, self._search_share))
+        task.shares = tuple(shares)
+        self.task_dispatcher.add_task(task, task.shares)
+
+    def wait_for_application(self, channel: Channel) -> None:
+        """Resume the parked response of a connection a little later."""
+        is_first = not self._waiting
+        self._waiting.add(channel)
+        if is_first:
+            self.pull_trigger()  # the loop may sleep for longer
