@@ -63,7 +63,8 @@ def server() -> Iterator[ServerProcess]:
 
 def unchunk(body: bytes) -> bytes:
     """Return the content of a chunked body, which must be complete."""
-    parts, start = [], 0
+    parts: list[bytes] = []
+    start = 0
     while True:
         line_end = body.index(b"\r\n", start)
         size, start = int(body[start:line_end], 16), line_end + 2
