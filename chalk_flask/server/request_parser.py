@@ -35,7 +35,7 @@ class Parser(HTTPRequestParser):
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
         self.started = time.monotonic()
-        """Time of the first byte, or of the moment from which the client can send more."""
+        """Time of the first byte, or time from which the client can send more."""
 
     @property
     def has_begun(self) -> bool:
