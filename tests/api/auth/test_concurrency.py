@@ -22,7 +22,7 @@ CHANGES = f"{CHALK}/changes?since=1"
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    monkeypatch.setattr("chalk_flask.api.reads.serialization.BLOCK_BYTES", 1)  # every collection is a stream
+    monkeypatch.setattr("chalk_flask.api.reads.envelopes.BLOCK_BYTES", 1)  # every collection is a stream
     app = create_app(
         storage="memory:",
         stream_limit_credential=2,
