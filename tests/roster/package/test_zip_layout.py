@@ -1,0 +1,193 @@
+"""Packages as ZIP tools, operating systems and uploads make them: what is accepted, and what the message names."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backends import open_store
+from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
+from chalk_flask.storage import COLLECTIONS
+from tests.support.packages import PackageBuilder
+
+Entries = dict[str, bytes]
+
+
+def import_path(path: Path) -> ImportReport:
+    """Import a package into an empty store."""
+    with open_store("memory:", COLLECTIONS) as store:
+        return import_package(store, "default", path, ImportOptions())
+
+
+def import_entries(tmp_path: Path, entries: Entries) -> ImportReport:
+    """Import a ZIP with these entries. An entry whose name ends with a slash is a folder."""
+    with zipfile.ZipFile(tmp_path / "package.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return import_path(tmp_path / "package.zip")
+
+
+def moved_into(folder: str) -> Entries:
+    """Return the files of the small package in a folder."""
+    return {f"{folder}{name}": content for name, content in PackageBuilder().files().items()}
+
+
+def renamed(old: str, new: str) -> Entries:
+    """Return the files of the small package with another name of one of them."""
+    return {new if name == old else name: content for name, content in PackageBuilder().files().items()}
+
+
+ACCEPTED: dict[str, tuple[Entries, str]] = {
+    "files of macOS": (
+        moved_into("") | {"__MACOSX/._users.csv": b"\0\5\x16\7", ".DS_Store": b"\0\0\0\1Bud1", "__MACOSX/": b""},
+        "ignored_entry",
+    ),
+    "files of macOS at the root": (moved_into("") | {"._users.csv": b"\0", "._orgs.csv": b"\0"}, "ignored_entry"),
+    "files of Windows": (moved_into("") | {"Thumbs.db": b"", "desktop.ini": b""}, "ignored_entry"),
+    "an empty folder": (moved_into("") | {"roster/": b""}, "ignored_entry"),
+    "a folder without OneRoster files": (moved_into("") | {"docs/": b"", "docs/notes.txt": b"x"}, "ignored_folder"),
+    "a common folder": (moved_into("export/"), "top_folder"),
+    "a common folder with an entry": ({"export/": b""} | moved_into("export/"), "top_folder"),
+    "a common folder in a folder": (moved_into("home/sis/"), "top_folder"),
+}
+
+
+@pytest.mark.reading("I-13")
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_harmless_entries_are_accepted_with_one_warning(tmp_path: Path, case: str) -> None:
+    entries, code = ACCEPTED[case]
+    report = import_entries(tmp_path, entries)
+    assert report.state == "committed", report.to_text()
+    assert [warning.code for warning in report.problems.warnings] == [code]
+    assert report.files["users"].rows == 4
+
+
+def test_paths_with_a_leading_dot_are_accepted(tmp_path: Path) -> None:
+    report = import_entries(tmp_path, moved_into("./"))
+    assert (report.state, report.problems.warnings) == ("committed", [])
+
+
+def test_files_of_macos_in_a_common_folder_are_accepted(tmp_path: Path) -> None:
+    system = {"export/.DS_Store": b"", "__MACOSX/export/._users.csv": b""}
+    report = import_entries(tmp_path, moved_into("export/") | system)
+    assert [warning.code for warning in report.problems.warnings] == ["top_folder", "ignored_entry"]
+
+
+def test_ignored_entries_do_not_count_toward_the_limit(tmp_path: Path) -> None:
+    report = import_entries(tmp_path, moved_into("") | {f"__MACOSX/._{number}": b"" for number in range(100)})
+    assert report.state == "committed"
+
+
+@pytest.mark.reading("I-13")
+def test_subfolder_of_a_folder_is_accepted_with_a_warning(tmp_path: Path) -> None:
+    PackageBuilder().folder(tmp_path / "package" / "export")
+    (tmp_path / "package" / "docs").mkdir()
+    report = import_path(tmp_path / "package")
+    assert (report.state, report.package) == ("committed", "package")
+    assert [warning.code for warning in report.problems.warnings] == ["top_folder"]
+
+
+def test_two_subfolders_with_packages_are_rejected(tmp_path: Path) -> None:
+    for name in ("monday", "tuesday"):
+        PackageBuilder().folder(tmp_path / "package" / name)
+    assert [error.code for error in import_path(tmp_path / "package").problems.errors] == ["missing_manifest"]
+
+
+def inner_zip() -> bytes:
+    """Return a ZIP with the small package."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in PackageBuilder().files().items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def with_bulk_users_named(name: str) -> Entries:
+    return renamed("users.csv", name)
+
+
+REJECTED: dict[str, tuple[Entries, str]] = {
+    "two folders": (
+        moved_into("") | {"old/users.csv": b""},
+        "in the root of the ZIP and in the folder",
+    ),
+    "a ZIP in the ZIP": ({"export.zip": inner_zip()}, "Unpack it, and import the inner ZIP."),
+    "a workbook": ({"[Content_Types].xml": b"", "xl/workbook.xml": b""}, "this is an Excel workbook"),
+    "backslashes": (moved_into("export\\"), "the path of the entry has a backslash"),
+    "a singular name": (with_bulk_users_named("user.csv"), "Rename user.csv to users.csv."),
+    "a capital": (with_bulk_users_named("Users.CSV"), "Rename Users.CSV to users.csv."),
+    "a copy": (with_bulk_users_named("users (1).csv"), "Rename users (1).csv to users.csv."),
+    "a text file": (with_bulk_users_named("users.txt"), "Rename users.txt to users.csv."),
+    "another suffix": (with_bulk_users_named("users.csv.csv"), "Rename users.csv.csv to users.csv."),
+    "a date": (with_bulk_users_named("users_2026-09-01.csv"), "Rename users_2026-09-01.csv to users.csv."),
+    "a class": (renamed("classes.csv", "class.csv"), "Rename class.csv to classes.csv."),
+    "another manifest": (renamed("manifest.csv", "Manifest.csv"), "Rename Manifest.csv to manifest.csv."),
+}
+
+
+@pytest.mark.parametrize("case", REJECTED)
+def test_cause_of_a_wrong_zip_is_named_once(tmp_path: Path, case: str) -> None:
+    entries, expected = REJECTED[case]
+    report = import_entries(tmp_path, entries)
+    assert (report.state, len(report.problems.to_text())) == ("refused", 1), report.to_text()
+    assert expected in report.to_text()
+
+
+def test_misnamed_file_that_is_declared_absent_is_a_warning(tmp_path: Path) -> None:
+    package = PackageBuilder().only("orgs")
+    package.raw["Users.csv"] = b""
+    report = import_path(package.zip(tmp_path / "package.zip"))
+    assert report.state == "committed"
+    assert [(warning.file, warning.hint) for warning in report.problems.warnings] == [
+        ("Users.csv", "Rename it to users.csv to import it.")
+    ]
+
+
+def with_flags(content: bytes, offset: int, value: bytes) -> bytes:
+    """Return the ZIP with bytes of each record in its central directory replaced."""
+    changed, position = bytearray(content), 0
+    while (position := content.find(b"PK\x01\x02", position)) >= 0:
+        changed[position + offset : position + offset + len(value)] = value
+        position += 4
+    return bytes(changed)
+
+
+def tar_of(content: bytes) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("users.csv"), io.BytesIO(content))
+    return archive.getvalue()
+
+
+FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "a truncated upload": (lambda content: content[:-400], "it was not uploaded completely"),
+    "the first bytes": (lambda content: content[:100], "it was not uploaded completely"),
+    "an empty upload": (lambda content: b"", "'package.zip' is empty"),
+    "encryption": (lambda content: with_flags(content, 8, b"\x01\x00"), "encrypted with a password (14 entries)"),
+    "Deflate64": (
+        lambda content: with_flags(content, 10, b"\x09\x00"),
+        "Deflate64 is not supported (14 entries)",
+    ),
+    "a RAR archive": (lambda content: b"Rar!\x1a\x07\x01\x00" + content[:50], "is a RAR archive"),
+    "a 7-Zip archive": (lambda content: b"7z\xbc\xaf\x27\x1c" + content[:50], "is a 7-Zip archive"),
+    "gzip": (gzip.compress, "is a gzip file"),
+    "a tar archive": (tar_of, "is a tar archive"),
+    "an HTML page": (lambda content: b"<html><body>Please log in</body></html>", "is an HTML page"),
+    "a CSV file": (lambda content: b"sourcedId,status\n", "is a text file, not a ZIP file"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_file_that_is_no_readable_zip_is_identified(tmp_path: Path, case: str) -> None:
+    change, expected = FILES[case]
+    path = tmp_path / "package.zip"
+    path.write_bytes(change(inner_zip()))
+    report = import_path(path)
+    assert (report.state, len(report.problems.to_text())) == ("refused", 1), report.to_text()
+    assert expected in report.to_text()
