@@ -31,10 +31,15 @@ from chalk_flask.roster.imports.job import (
 )
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import FileReport, ImportReport
-from chalk_flask.roster.package.archive import Package, open_package
+from chalk_flask.roster.package.archive import Package, find_package_folder, open_package
 from chalk_flask.roster.package.checksum import PackageChecksum, package_checksum
 from chalk_flask.roster.package.manifest_check import declared_modes
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
+from chalk_flask.roster.package.problems import (
+    ImportProblem,
+    ImportProblems,
+    PackageRejectedError,
+    escape_undecodable,
+)
 from chalk_flask.storage import RosterStore
 
 __all__ = ["import_package", "run_once"]
@@ -60,18 +65,21 @@ def import_package(
     `requested_by` is the user whose name is stored with the run. Raises StorageError.
     """
     start = time.monotonic()
+    root = path_without_link(path)
+    folder = find_package_folder(root)
     job = ImportJob(
         store,
         tenant,
         run=f"run-{uuid.uuid4()}",
         name=path.name or path.resolve().name,
-        path=path_without_link(path),
+        path=folder,
         options=options,
         requested_by=requested_by,
         dry_run=dry_run,
         progress=progress and throttled(progress),
         on_commit=on_commit,
         on_hold=on_hold,
+        warnings=() if folder == root else (_subfolder_warning(folder.name),),
     )
     report = _run_until_current(job)
     report.seconds = time.monotonic() - start
@@ -79,6 +87,11 @@ def import_package(
         hold.store_rejected(job, report)
         hold.remove_expired(store, options.folder)
     return report
+
+
+def _subfolder_warning(name: str) -> ImportProblem:
+    message = f"all OneRoster files are in the folder {escape_undecodable(name)!r}"
+    return ImportProblem("top_folder", message, "They were read. Give the path of that folder.", is_warning=True)
 
 
 def _run_until_current(job: ImportJob) -> ImportReport:

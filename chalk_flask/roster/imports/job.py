@@ -17,7 +17,7 @@ from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport, RunState
-from chalk_flask.roster.package.problems import ImportProblems, escape_undecodable
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, escape_undecodable
 from chalk_flask.storage import RosterStore
 from chalk_flask.times import format_timestamp, utc_now
 
@@ -57,7 +57,7 @@ class ImportJob:
     checksum of a package that was a folder before it was copied.
 
     `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
-    `approved` is the held run to apply.
+    `approved` is the held run to apply. `warnings` are about the path, before the package is opened.
     """
 
     store: RosterStore
@@ -75,12 +75,13 @@ class ImportJob:
     is_copy: bool = False
     package_sha256: str | None = None
     approved: ImportRun | None = None
+    warnings: tuple[ImportProblem, ...] = ()
 
     def new_report(self) -> ImportReport:
         """Return an empty report."""
-        return ImportReport(
-            self.run, "refused", self.tenant, escape_undecodable(self.name), ImportProblems(), self.dry_run
-        )
+        problems = ImportProblems()
+        problems.extend(self.warnings)
+        return ImportReport(self.run, "refused", self.tenant, escape_undecodable(self.name), problems, self.dry_run)
 
     def to_run(self, state: RunState, report: ImportReport, revision: int | None = None) -> ImportRun:
         """Return the run to store. An approved run keeps its start time and the user who started it."""

@@ -14,18 +14,26 @@ import stat
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from chalk_flask.files import open_without_links
 from chalk_flask.oneroster.csv import manifest
+from chalk_flask.oneroster.csv.file_format import HEAD_BYTES, describe_content
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.package.file_format import HEAD_BYTES
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
+from chalk_flask.roster.package.zip_layout import APPLE_DOUBLE_PREFIX, SYSTEM_FOLDER, ZipLayout, entry_path
 
-__all__ = ["KNOWN_FILE_NAMES", "ArchiveLimits", "Package", "UnreadableFileError", "open_package"]
+__all__ = [
+    "KNOWN_FILE_NAMES",
+    "ArchiveLimits",
+    "Package",
+    "UnreadableFileError",
+    "find_package_folder",
+    "open_package",
+]
 
 MIN_RATIO_CHECK_BYTES = 1 << 20
 """Unpacked size up to which the compression ratio is not checked: a short repetitive file compresses very well."""
@@ -34,10 +42,20 @@ MAX_ROW_BYTES = 16 << 20
 """Maximum size of a row, or of the whole manifest."""
 
 ACCEPTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+COMPRESSION_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+"""Names of other compression methods that ZIP tools offer."""
 
 PATH_HINT = "Give the path of a OneRoster CSV package: a ZIP or a folder."
 
 KNOWN_FILE_NAMES = {manifest.MANIFEST, *(f"{name}.csv" for name in FILES)}
+
+_NAMES_BY_LETTERS = {
+    **{resource_type.singular_name.lower(): f"{name}.csv" for name, resource_type in FILES.items()},
+    **{name.partition(".")[0].lower(): name for name in KNOWN_FILE_NAMES},
+}
+
+ZIP_START, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
+"""Signatures of the first entry, and of the record at the end of every ZIP file."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,20 @@ class Package(ABC):
     @abstractmethod
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         """Yield an error for each entry that is not a plain file, and for each exceeded limit. Raises OSError."""
+
+    def warnings(self) -> Iterator[ImportProblem]:
+        """Yield a warning for each file that is not read, except those in `misnamed_files`."""
+        misnamed = set(self.misnamed_files().values())
+        for name in self.names():
+            if name not in KNOWN_FILE_NAMES and name not in misnamed:
+                message = "not a file of OneRoster 1.1"
+                yield ImportProblem("unknown_file", message, "It was ignored.", file=name, is_warning=True)
+
+    def misnamed_files(self) -> dict[str, str]:
+        """Return the file that most likely should have this name, by the name of each missing file."""
+        names = self.names()
+        similar = {similar_name(name): name for name in reversed(names) if name not in KNOWN_FILE_NAMES}
+        return {name: similar[name] for name in KNOWN_FILE_NAMES.intersection(similar).difference(names)}
 
     @contextlib.contextmanager
     def open_text(self, name: str, row_number: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
@@ -134,31 +166,41 @@ class _RowLimitedStream(io.BufferedIOBase):
 class _ZipPackage(Package):
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
+        self._layout = ZipLayout(archive.infolist(), KNOWN_FILE_NAMES)
 
     def names(self) -> list[str]:
-        return self._archive.namelist()
+        return list(self._layout.files)
 
     def open_raw(self, name: str) -> IO[bytes]:
-        return self._archive.open(name)
+        return self._archive.open(self._layout.files[name])
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
-        entries = self._archive.infolist()
-        if not entries:
+        if not self._archive.infolist():
             yield ImportProblem("empty_package", "the ZIP file is empty", "Export the package again.")
+        entries = self._layout.candidates
         yield from _count_errors(len(entries), limits)
         yield from _size_errors(sum(entry.file_size for entry in entries), limits)
+        errors = list(self._entry_errors(entries[: limits.entries], limits))
+        yield from _once_per_message(errors) if errors else self._layout.errors()
+
+    def _entry_errors(self, entries: Sequence[zipfile.ZipInfo], limits: ArchiveLimits) -> Iterator[ImportProblem]:
         previous: set[str] = set()
-        for entry in entries[: limits.entries]:
-            if error := _entry_error(entry, limits, is_repeated=entry.filename in previous):
+        for entry in entries:
+            path = entry_path(entry)
+            if error := _entry_error(entry, limits, is_repeated=path in previous):
                 yield error
-            previous.add(entry.filename)
+            previous.add(path)
+
+    def warnings(self) -> Iterator[ImportProblem]:
+        yield from self._layout.warnings()
+        yield from super().warnings()
 
 
 class _FolderPackage(Package):
     """Package in an open folder. Each file is opened once, so that a link in its place is never followed."""
 
     def __init__(self, folder: int, stack: contextlib.ExitStack) -> None:
-        self._names = sorted(name for name in os.listdir(folder) if Path(name).suffix.lower() == ".csv")
+        self._names = sorted(name for name in os.listdir(folder) if _is_csv_file(name))
         self._folder, self._stack = folder, stack
         self._descriptors: dict[str, int] = {}
 
@@ -225,7 +267,7 @@ def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) ->
             message = f"{path.name!r} cannot be read: {_reason(error)}"
             raise PackageRejectedError(ImportProblem("unreadable", message, PATH_HINT)) from error
         problems.raise_if_errors()
-        problems.extend(_unknown_files(package))
+        problems.extend(package.warnings())
         yield package
 
 
@@ -251,14 +293,35 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Package:
 
 
 def _open_zip(name: str, file: BinaryIO) -> zipfile.ZipFile:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe or a device may have no end
+        problem = ImportProblem("not_a_zip", f"{name!r} is a special file, not a ZIP file", PATH_HINT)
+        raise PackageRejectedError(problem)
     try:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise zipfile.BadZipFile  # a pipe or a device may have no end
         return zipfile.ZipFile(file)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
-        raise PackageRejectedError(
-            ImportProblem("not_a_zip", f"{name!r} is not a readable ZIP file", PATH_HINT)
-        ) from None
+        raise PackageRejectedError(_not_a_zip(name, file)) from None
+
+
+def _not_a_zip(name: str, file: BinaryIO) -> ImportProblem:
+    """Return the error that says what the file is instead of a readable ZIP file. Raises OSError."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    file.seek(max(0, size - HEAD_BYTES))
+    if not size:
+        hint = "Upload it again, and import it once it is complete."
+        return ImportProblem("not_a_zip", f"{name!r} is empty", hint)
+    if head.startswith(ZIP_START) and ZIP_END not in file.read():
+        message = f"the end of the ZIP file {name!r} is missing: it was not uploaded completely"
+        return ImportProblem("truncated", message, "Upload it again, and import it once it is complete.")
+    if head.startswith(ZIP_START):
+        return ImportProblem("not_a_zip", f"the ZIP file {name!r} is damaged", "Export or upload it again.")
+    if kind := describe_content(head):
+        return ImportProblem("not_a_zip", f"{name!r} is {kind}, not a ZIP file", PATH_HINT)
+    if b"\0" not in head and b"," in head:
+        hint = "Give the folder with manifest.csv and the other files, or a ZIP of it."
+        return ImportProblem("not_a_zip", f"{name!r} is a text file, not a ZIP file", hint)
+    return ImportProblem("not_a_zip", f"{name!r} is not a readable ZIP file", PATH_HINT)
 
 
 def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: bool) -> ImportProblem | None:
@@ -267,16 +330,19 @@ def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: 
     def error(code: str, message: str, hint: str) -> ImportProblem:
         return ImportProblem(code, message, hint, file=name)
 
-    if ".." in name.split("/") or name.startswith("/") or "\\" in entry.orig_filename or ":" in name:
+    if ".." in name.split("/") or name.startswith("/") or ":" in name:
         return error("bad_path", "the path of the entry is invalid", "Use plain file names at the root of the ZIP.")
-    if "/" in name:
-        return error("nested_folder", "the entry is in a folder", "Put all files at the root of the ZIP.")
+    if "\\" in entry.orig_filename:
+        hint = "Put all files at the root of the ZIP, or create it with another tool."
+        return error("bad_path", "the path of the entry has a backslash, where a ZIP has a slash", hint)
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
         return error("not_a_file", "the entry is a link or another special file", "Put the file itself into the ZIP.")
     if entry.flag_bits & 0x1:
-        return error("encrypted", "the entry is encrypted", "Export the package without a password.")
+        return error("encrypted", "the ZIP is encrypted with a password", "Export the package without a password.")
     if entry.compress_type not in ACCEPTED_COMPRESSION:
-        return error("unknown_compression", "the compression method is unknown", "Compress the entry with deflate.")
+        method = COMPRESSION_NAMES.get(entry.compress_type, str(entry.compress_type))
+        message = f"the compression method {method} is not supported"
+        return error("unknown_compression", message, "Create the ZIP with the method deflate.")
     if is_repeated:
         return error("repeated_file", "the ZIP has two entries with this name", "Remove one of them.")
     if entry.file_size > MIN_RATIO_CHECK_BYTES and entry.file_size > limits.ratio * max(entry.compress_size, 1):
@@ -297,10 +363,36 @@ def _size_errors(size: int, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         yield ImportProblem("too_large", message, "Raise import_max_mb if the package is genuine.")
 
 
-def _unknown_files(package: Package) -> Iterator[ImportProblem]:
-    by_lower_name = {name.lower(): name for name in KNOWN_FILE_NAMES}
-    for name in package.names():
-        if name not in KNOWN_FILE_NAMES:
-            similar = by_lower_name.get(name.lower())
-            hint = f"Rename it to {similar} to import it." if similar else "It was ignored."
-            yield ImportProblem("unknown_file", "not a file of OneRoster 1.1", hint, file=name, is_warning=True)
+def _once_per_message(errors: Iterable[ImportProblem]) -> Iterator[ImportProblem]:
+    """Yield the first error of each code and message, with the number of entries that have it."""
+    groups: dict[tuple[str, str], list[ImportProblem]] = {}
+    for error in errors:
+        groups.setdefault((error.code, error.message), []).append(error)
+    for first, *others in groups.values():
+        yield replace(first, message=f"{first.message} ({len(others) + 1} entries)") if others else first
+
+
+def _is_csv_file(name: str) -> bool:
+    return Path(name).suffix.lower() == ".csv" and not name.startswith(APPLE_DOUBLE_PREFIX)
+
+
+def similar_name(name: str) -> str | None:
+    """Return the file name of the standard that another name stands for, such as `users.csv` for `User (1).CSV`."""
+    letters = "".join(letter for letter in name.partition(".")[0].lower() if letter.isalpha())
+    return _NAMES_BY_LETTERS.get(letters) or _NAMES_BY_LETTERS.get(letters.removesuffix("copy"))
+
+
+def find_package_folder(path: Path) -> Path:
+    """Return the only subfolder with OneRoster files of a folder that has none itself; else the path."""
+    try:
+        if not path.is_dir() or _has_roster_file(path):
+            return path
+        folders = [folder for folder in path.iterdir() if folder.is_dir() and not folder.is_symlink()]
+        with_files = [folder for folder in folders if folder.name != SYSTEM_FOLDER and _has_roster_file(folder)]
+    except OSError:
+        return path  # opening it reports the reason
+    return with_files[0] if len(with_files) == 1 else path
+
+
+def _has_roster_file(folder: Path) -> bool:
+    return not KNOWN_FILE_NAMES.isdisjoint(entry.name for entry in folder.iterdir())

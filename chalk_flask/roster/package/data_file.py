@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chalk_flask.oneroster.csv.diagnosis import UNNAMED_COLUMN
+from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, FormatProblem, find_delimiter, find_problem
 from chalk_flask.oneroster.csv.header import (
     header_problems,
     missing_optional_columns,
@@ -19,7 +20,6 @@ from chalk_flask.oneroster.csv.row_repair import RowRepair, decode_windows_1252,
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_COLUMN, Tolerance
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.roster.package.archive import Package
-from chalk_flask.roster.package.file_format import COMMA, DELIMITER_NAMES, FormatProblem, find_delimiter, find_problem
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.row_problems import RowProblems
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
+from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, find_delimiter, find_problem
 from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, file_modes, manifest_problems
 from chalk_flask.oneroster.csv.row_repair import decode_windows_1252
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.data_file import count_of, delimiter_problem, tolerance_warning
-from chalk_flask.roster.package.file_format import COMMA, DELIMITER_NAMES, find_delimiter, find_problem
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 
 __all__ = ["declared_modes"]
@@ -49,16 +49,28 @@ def declared_modes(package: Package, problems: ImportProblems, *, lenient: bool 
     problems.extend(read_errors)
     problems.raise_if_errors()
     properties = _properties(rows)
-    problems.extend(_property_problems(properties, package.data_files()))
+    problems.extend(_property_problems(properties, package))
     problems.raise_if_errors()
-    return file_modes({name: entry.value for name, entry in properties.items()})
+    modes = file_modes({name: entry.value for name, entry in properties.items()})
+    problems.extend(_misnamed_warnings(package, modes))
+    return modes
+
+
+def _misnamed_warnings(package: Package, modes: Mapping[str, str]) -> Iterator[ImportProblem]:
+    """Yield a warning for each file with a wrong name that the manifest declares as absent."""
+    for name, actual in package.misnamed_files().items():
+        if modes.get(name.removesuffix(".csv"), "absent") == "absent":
+            hint = f"Rename it to {name} to import it."
+            yield ImportProblem("unknown_file", "not a file of OneRoster 1.1", hint, file=actual, is_warning=True)
 
 
 def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenient: bool) -> dict[str, str]:
     data_files = package.data_files()
     if not (lenient and data_files):
-        hint = "Add manifest.csv, which OneRoster 1.1 requires, at the root of the package."
+        misnamed = package.misnamed_files().get(MANIFEST)
+        hint = f"Rename {misnamed} to {MANIFEST}." if misnamed else "Add manifest.csv, which OneRoster 1.1 requires."
         raise PackageRejectedError(_error("missing_manifest", "the package has no manifest.csv", hint))
+    problems.extend(_misnamed_warnings(package, {}))
     message = f"manifest.csv is missing; {count_of(len(data_files), 'file')} in the package"
     problems.add(tolerance_warning(MISSING_MANIFEST, message, MANIFEST))
     return file_modes({f"file.{name}": "bulk" for name in data_files})
@@ -121,15 +133,19 @@ def _properties(rows: list[Row]) -> dict[str, _Property]:
     return properties
 
 
-def _property_problems(properties: dict[str, _Property], data_files: list[str]) -> Iterator[ImportProblem]:
+def _property_problems(properties: dict[str, _Property], package: Package) -> Iterator[ImportProblem]:
     values = {name: entry.value for name, entry in properties.items()}
-    for error in manifest_problems(values, data_files):
+    misnamed = {f"file.{name.removesuffix('.csv')}": actual for name, actual in package.misnamed_files().items()}
+    for error in manifest_problems(values, package.data_files()):
         if error.is_warning:
             yield ImportProblem(error.code, error.message, error.hint, file=MANIFEST, is_warning=True)
         else:
             row = properties[error.property].row if error.property in properties else None
             column = None if row is None else "value"
-            yield _error(error.code, error.message, error.hint, row=row, column=column, value=error.value)
+            hint = error.hint
+            if error.code == "missing_file" and (actual := misnamed.get(error.property)):
+                hint = f"Rename {actual} to {error.property.removeprefix('file.')}.csv."
+            yield _error(error.code, error.message, hint, row=row, column=column, value=error.value)
 
 
 def _error(

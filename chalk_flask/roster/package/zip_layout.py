@@ -1,0 +1,99 @@
+"""Layout of a ZIP package: its files, the folder that holds them, and entries that are left out (docs, I-13)."""
+
+from __future__ import annotations
+
+import posixpath
+import zipfile
+from collections.abc import Iterator, Sequence, Set
+
+from chalk_flask.roster.package.problems import ImportProblem
+
+__all__ = ["APPLE_DOUBLE_PREFIX", "SYSTEM_FOLDER", "ZipLayout", "entry_path"]
+
+SYSTEM_FOLDER = "__MACOSX"
+SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+"""Files that operating systems add to folders, in lower case."""
+APPLE_DOUBLE_PREFIX = "._"
+ZIP_SUFFIX = ".zip"
+OFFICE_CONTENT_TYPES = "[Content_Types].xml"
+
+
+class ZipLayout:
+    """Layout of a ZIP. `files` holds the entries of the folder with the OneRoster files, by name without folder.
+
+    Names of files that are not in that folder, and entries that operating systems add, are left out.
+    """
+
+    def __init__(self, entries: Sequence[zipfile.ZipInfo], known_names: Set[str]) -> None:
+        self.candidates = [entry for entry in entries if not _is_ignored(entry)]
+        """Entries that may be files of the package."""
+        self._known_names = {name.lower() for name in known_names}
+        self._ignored = [entry for entry in entries if _is_ignored(entry)]
+        self._paths = {entry_path(entry): entry for entry in self.candidates}
+        folders = (posixpath.dirname(path) for path in self._paths if self._is_roster_file(path))
+        self._roster_folders = sorted(set(folders))
+        self._folder = self._roster_folders[0] if self._roster_folders else ""
+        self.files = {
+            posixpath.basename(path): entry
+            for path, entry in self._paths.items()
+            if posixpath.dirname(path) == self._folder
+        }
+
+    def _is_roster_file(self, path: str) -> bool:
+        return posixpath.basename(path).lower() in self._known_names
+
+    def errors(self) -> Iterator[ImportProblem]:
+        """Yield an error for each further folder with OneRoster files, or the reason why there is none at all."""
+        for folder in self._roster_folders[1:]:
+            first = next(p for p in self._paths if posixpath.dirname(p) == folder and self._is_roster_file(p))
+            message = f"there are OneRoster files in {_label(self._folder)} and in {_label(folder)}"
+            yield ImportProblem("nested_folder", message, "Put all files into one folder.", first)
+        if self._roster_folders:
+            return
+        if OFFICE_CONTENT_TYPES in self._paths:
+            message = "this is an Excel workbook or another Office document, not a ZIP of CSV files"
+            yield ImportProblem("not_a_package", message, "Save each sheet as CSV UTF-8.")
+        elif inner := next((path for path in self._paths if path.lower().endswith(ZIP_SUFFIX)), None):
+            message = "the ZIP contains another ZIP and no OneRoster file"
+            yield ImportProblem("not_a_package", message, "Unpack it, and import the inner ZIP.", inner)
+
+    def warnings(self) -> Iterator[ImportProblem]:
+        """Yield one warning for a common folder, one for all ignored entries, and one per folder without a roster."""
+        if self._folder:
+            message = f"all OneRoster files are in {_label(self._folder)}"
+            yield _warning("top_folder", message, "They were read. Put them at the root of the ZIP.")
+        used_folders = {folder for path in self._paths for folder in _parents(path)}
+        ignored = [entry.filename for entry in self._ignored if entry.filename.rstrip("/") not in used_folders]
+        if ignored:
+            others = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
+            message = f"the ZIP has entries of an operating system or empty folders: {ignored[0]!r}{others}"
+            yield _warning("ignored_entry", message, "They were ignored.")
+        outside = [path for path in self._paths if posixpath.dirname(path) != self._folder]
+        for folder in sorted({posixpath.dirname(path) for path in outside}):
+            yield _warning("ignored_folder", f"{_label(folder)} has no OneRoster file", "It was ignored.")
+
+
+def entry_path(entry: zipfile.ZipInfo) -> str:
+    """Return the path of an entry without leading `./`."""
+    return posixpath.normpath(entry.filename) if entry.filename.startswith("./") else entry.filename
+
+
+def _is_ignored(entry: zipfile.ZipInfo) -> bool:
+    """Return True for a folder, and for an entry that an operating system adds."""
+    *folders, name = entry.filename.split("/")
+    is_system_file = name.lower() in SYSTEM_FILES or name.startswith(APPLE_DOUBLE_PREFIX)
+    return not name or is_system_file or SYSTEM_FOLDER in folders
+
+
+def _parents(path: str) -> set[str]:
+    """Return the folders above a path."""
+    parts = path.split("/")[:-1]
+    return {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
+
+
+def _label(folder: str) -> str:
+    return f"the folder {folder!r}" if folder else "the root of the ZIP"
+
+
+def _warning(code: str, message: str, hint: str) -> ImportProblem:
+    return ImportProblem(code, message, hint, is_warning=True)
