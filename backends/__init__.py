@@ -59,6 +59,7 @@ from backends.query import (
     Where,
     and_,
 )
+from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES
 from backends.repair import rebuild_values, value_problems
 
 __all__ = [
@@ -69,6 +70,8 @@ __all__ = [
     "KEY",
     "MATCH_ALL",
     "MATCH_NONE",
+    "MAX_DYNAMIC_PATH_LENGTH",
+    "MAX_DYNAMIC_VALUES",
     "And",
     "Backend",
     "Closeable",

@@ -11,7 +11,22 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from backends.errors import InvalidQueryError
 from backends.query import KEY, Scalar
 
-__all__ = ["Collection", "Field", "Record", "Value", "normalize", "normalize_value"]
+__all__ = [
+    "MAX_DYNAMIC_PATH_LENGTH",
+    "MAX_DYNAMIC_VALUES",
+    "Collection",
+    "Field",
+    "Record",
+    "Value",
+    "normalize",
+    "normalize_value",
+]
+
+MAX_DYNAMIC_VALUES = 500
+"""Maximum number of values of one record in dynamic fields. Each value takes a row or an index entry of its own."""
+
+MAX_DYNAMIC_PATH_LENGTH = 32_768
+"""Maximum length in characters of all paths of one record in dynamic fields together. A backend stores each path."""
 
 Value: TypeAlias = Scalar | tuple[Scalar, ...] | None
 """Comparison key of a field; a tuple of keys for a multi-valued field, None for a missing one."""

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
-from backends import Backend, Collection, Query, Record, open_store
+from backends import (
+    MAX_DYNAMIC_PATH_LENGTH,
+    MAX_DYNAMIC_VALUES,
+    Backend,
+    Collection,
+    Compare,
+    InvalidQueryError,
+    Query,
+    Record,
+    Value,
+    open_store,
+)
 from backends.base import normalize
 from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, find_keys, person, record
 from backends.testing.property_based import DATA, QUERY_LISTS, Data, results, with_body
@@ -79,6 +91,28 @@ class RecordsConformance(Conformance):
             assert find_keys(snapshot) == []
         assert store.tenants() == sorted(names)
 
+    def test_values_of_dynamic_fields_are_limited_in_number(self, store: Backend) -> None:
+        separate = {f"metadata.{number:03}": f"value {number}" for number in range(MAX_DYNAMIC_VALUES)}
+        in_one_path = {"metadata.x": tuple(f"value {number}" for number in range(MAX_DYNAMIC_VALUES))}
+        fill(store, "people", [_with_values("a", separate), _with_values("b", in_one_path)])
+        for values in separate | {"metadata.x": "one more"}, in_one_path | {"metadata.y": "one more"}:
+            with pytest.raises(InvalidQueryError, match=f"{MAX_DYNAMIC_VALUES}"):
+                fill(store, "people", [_with_values("c", values)])
+        with store.read(TENANT) as snapshot:
+            assert find_keys(snapshot, Compare("metadata.499", "=", "value 499")) == ["a"]
+            assert find_keys(snapshot, Compare("metadata.x", "=", "value 499")) == ["b"]
+            assert find_keys(snapshot, Compare("metadata.x", "=", "one more")) == []
+
+    def test_paths_of_dynamic_fields_are_limited_in_length(self, store: Backend) -> None:
+        first = "metadata." + "a" * 20_000
+        rest = MAX_DYNAMIC_PATH_LENGTH - len(first) - len("metadata.")
+        fill(store, "people", [_with_values("a", {first: "x", "metadata." + "b" * rest: "y"})])
+        with pytest.raises(InvalidQueryError, match=f"{MAX_DYNAMIC_PATH_LENGTH}"):
+            fill(store, "people", [_with_values("b", {first: "x", "metadata." + "b" * (rest + 1): "y"})])
+        with store.read(TENANT) as snapshot:
+            assert find_keys(snapshot, Compare(first, "=", "x")) == ["a"]
+            assert find_keys(snapshot, Compare("metadata." + "b" * rest, "=", "y")) == ["a"]
+
     def test_generated_records_survive_a_copy_to_memory_and_back(self, store: Backend) -> None:
         count = 0
 
@@ -101,6 +135,10 @@ class RecordsConformance(Conformance):
                     assert results(before, query) == results(after, query)
 
         agree()
+
+
+def _with_values(key: str, values: dict[str, Value]) -> Record:
+    return Record(key, record(key).body, values)
 
 
 def _put(store: Backend, tenant: str, data: Data) -> None:
