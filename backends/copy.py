@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from backends.base import Backend, Snapshot
 from backends.errors import IncompleteCopyError, StorageBusyError, StoreNotEmptyError
-from backends.records import Collection, Record
+from backends.records import Collection, Record, limit_dynamic_values
 
 __all__ = ["CONTROL", "COPY_MARKER", "Counts", "check_complete", "copy_store"]
 
@@ -104,8 +104,9 @@ class _Copy:
         return dict(counts)
 
     def _count(self, collection: str, records: Iterator[Record], counts: Counter[str]) -> Iterator[Record]:
+        owner = self.target.collections[collection]
         for record in records:
-            yield record
+            yield record._replace(values=limit_dynamic_values(record.values, owner))
             counts[collection] += 1
             if self.progress and counts[collection] % _PROGRESS_INTERVAL_RECORDS == 0:
                 self.progress(collection, counts[collection])

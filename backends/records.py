@@ -18,6 +18,7 @@ __all__ = [
     "Field",
     "Record",
     "Value",
+    "limit_dynamic_values",
     "normalize",
     "normalize_value",
 ]
@@ -74,8 +75,9 @@ class Collection:
 
     @cached_property
     def fields_by_path(self) -> Mapping[str, Field]:
-        """Fields by path, including `KEY`."""
-        return {KEY: Field(KEY, indexed=True)} | {field.path: field for field in self.fields}
+        """Fields by path, including `KEY`, without dynamic fields."""
+        static = {field.path: field for field in self.fields if not field.is_dynamic}
+        return {KEY: Field(KEY, indexed=True)} | static
 
     def has_field(self, path: str) -> bool:
         """Return True if a field declares the path."""
@@ -104,6 +106,26 @@ class Record(NamedTuple):
     key: str
     body: bytes
     values: Mapping[str, Value] = MappingProxyType({})
+
+
+def limit_dynamic_values(values: Mapping[str, Value], owner: Collection) -> dict[str, Value]:
+    """Return the values without those of dynamic fields that exceed the limits of a record.
+
+    Records of earlier versions may exceed them. The first values are kept, in the order of the mapping. Queries do not
+    find the others, which are still in the body.
+    """
+    limited: dict[str, Value] = {}
+    count, length = MAX_DYNAMIC_VALUES, MAX_DYNAMIC_PATH_LENGTH
+    for path, value in values.items():
+        if path in owner.fields_by_path or value is None:
+            limited[path] = value
+            continue
+        kept = (value if isinstance(value, tuple) else (value,))[:count]
+        if kept and len(path) <= length:
+            limited[path] = kept
+            count -= len(kept)
+            length -= len(path)
+    return limited
 
 
 def normalize(record: Record, collection: Collection) -> Record:

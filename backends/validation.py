@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Collection as Sized
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
 from backends.errors import InvalidQueryError, InvalidStorageURLError
 from backends.query import KEY, Compare, In, Query, Scalar, Where, leaf_conditions
-from backends.records import Collection, Field, Record
+from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, Collection, Field, Record, Value
 
-__all__ = ["check_record", "check_text", "file_path", "get_collection", "validate", "validate_where"]
+__all__ = [
+    "check_dynamic_values",
+    "check_record",
+    "check_text",
+    "file_path",
+    "get_collection",
+    "validate",
+    "validate_where",
+]
 
 _FILE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:///([^?#]+)")
 
@@ -114,7 +123,8 @@ def check_text(value: str) -> None:
 def check_record(record: Record, owner: Collection) -> None:
     """Raise InvalidQueryError unless every backend can store the record.
 
-    Values must have declared paths and the field's type. The body must be a single line without tabs.
+    Values must have declared paths and the field's type. Those of dynamic fields are limited in number and in the
+    length of their paths. The body must be a single line without tabs.
     """
     check_text(record.key)
     if not record.body or b"\n" in record.body or b"\r" in record.body or b"\t" in record.body:
@@ -124,6 +134,8 @@ def check_record(record: Record, owner: Collection) -> None:
     if KEY in record.values:
         raise InvalidQueryError(f"{KEY!r} is the record's key and cannot be a path of its values")
     fields = owner.fields_by_path
+    if dynamic := record.values.keys() - fields.keys():
+        check_dynamic_values(record.key, record.values, dynamic)
     for path, value in record.values.items():
         field = fields.get(path) or _field(path, owner)
         # An import puts millions of values, most of them ASCII text: the common case skips the function calls.
@@ -133,6 +145,20 @@ def check_record(record: Record, owner: Collection) -> None:
             _check_many(value, field)
         elif value is not None:
             _check_single(value, field)
+
+
+def check_dynamic_values(key: str, values: Mapping[str, Value], paths: Sized[str]) -> None:
+    """Raise InvalidQueryError if the values of the dynamic `paths` exceed the limits of a record."""
+    count = sum(len(value) if isinstance(value := values[path], tuple) else value is not None for path in paths)
+    if count > MAX_DYNAMIC_VALUES:
+        raise InvalidQueryError(
+            f"the record {key!r} has {count} values in dynamic fields: at most {MAX_DYNAMIC_VALUES} are allowed"
+        )
+    if (length := sum(map(len, paths))) > MAX_DYNAMIC_PATH_LENGTH:
+        raise InvalidQueryError(
+            f"the paths of the record {key!r} in dynamic fields have {length} characters:"
+            f" at most {MAX_DYNAMIC_PATH_LENGTH} are allowed"
+        )
 
 
 def _check_many(values: tuple[Scalar, ...], field: Field) -> None:

@@ -18,6 +18,7 @@ from backends.errors import StorageBusyError, StorageError, StorageUnavailableEr
 from backends.records import Collection
 from backends.repair import rebuild_values
 from backends.sqlite.connection import WriteLock, connect, driver_errors
+from backends.sqlite.path_cleaner import PathCleaner
 from backends.sqlite.pool import ConnectionPool, ReadConnection
 from backends.sqlite.query_cache import QueryCache
 from backends.sqlite.schema import describe, prepare_database, read_schema, restore_parts
@@ -43,6 +44,7 @@ class SQLiteBackend(Backend):
         self._lock = WriteLock(_lock_path(path))
         self._readers = ConnectionPool(path, self._checkpoint_when_idle)
         self._query_cache = QueryCache()
+        self._path_cleaner = PathCleaner()
         self._is_described = False
         self._closed = False
 
@@ -103,7 +105,7 @@ class SQLiteBackend(Backend):
                 if not tenant.startswith("_"):  # tenants of the service itself have few records
                     self._disable_wal_for_first_load(connection)
                 connection.execute("BEGIN IMMEDIATE")
-                return SQLiteTransaction(connection, tenant, self.collections, self._finish_write)
+                return SQLiteTransaction(connection, tenant, self.collections, self._finish_write, self._path_cleaner)
         except BaseException:
             if connection is not None:
                 connection.close()

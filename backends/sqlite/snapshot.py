@@ -337,7 +337,7 @@ class _RecordLoader:
         row_ids, path_ids = (orjson.dumps(ids).decode() for ids in ([row[0] for row in rows], list(paths)))
         return Fragment(
             "SELECT id, path, value FROM _many WHERE id IN (SELECT value FROM json_each(?))"
-            " AND path IN (SELECT value FROM json_each(?)) ORDER BY id, path, value",
+            " AND +path IN (SELECT value FROM json_each(?)) ORDER BY id, path, value",
             (row_ids, path_ids),
         )
 

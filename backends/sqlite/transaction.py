@@ -22,10 +22,11 @@ from backends.records import Collection, Record, Value
 from backends.sqlite.bulk_insert import bulk_inserter
 from backends.sqlite.compiler import quote_identifier
 from backends.sqlite.connection import driver_errors
+from backends.sqlite.path_cleaner import PathCleaner
 from backends.sqlite.pool import ReadConnection
 from backends.sqlite.schema import SIDE_TABLE_INDEX, indexes, key_index, scalar_paths
 from backends.sqlite.snapshot import SQLiteSnapshot
-from backends.validation import check_record, get_collection
+from backends.validation import check_dynamic_values, check_record, get_collection
 
 __all__ = ["SQLiteTransaction"]
 
@@ -35,6 +36,10 @@ _DELETE_BATCH_SIZE = 500
 _MIN_LARGE_LOAD_RECORDS = 5_000
 """Number of records from which an empty table is loaded without its secondary indexes."""
 
+
+# Row ids of different collections overlap. The plus sign keeps SQLite from a look-up for each pair of id and path.
+_OWN_SIDE_ROWS = "id IN (SELECT value FROM json_each(?)) AND +path IN (SELECT id FROM _paths WHERE collection = ?)"
+"""Condition for the side-table rows of these row ids (a JSON array) of one collection."""
 
 _MAX_REBUILT_VALUES = 250_000
 """Up to this number of values in the side table, a new index is faster than updates of the old one."""
@@ -52,10 +57,14 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         tenant: str,
         collections: Mapping[str, Collection],
         on_finish: Callable[[sqlite3.Connection, bool], None],
+        path_cleaner: PathCleaner,
     ) -> None:
         connection.execute("INSERT OR IGNORE INTO _tenants (name) VALUES (?)", (tenant,))
         super().__init__(ReadConnection(connection), tenant, collections)
         self._on_finish = on_finish
+        self._path_cleaner = path_cleaner
+        self._frees_paths = False
+        """True if this transaction may leave dynamic paths without values."""
         self._written: set[str] = set()
         self._postponed_sql: dict[str, None] = {}
         self._path_ids: dict[tuple[str, str], int] = {}
@@ -108,6 +117,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         with driver_errors("committing"):
             for sql in self._postponed_sql:
                 connection.execute(sql)
+            self._path_cleaner.run_if_due(connection, self._frees_paths)
             if any(self._collections[name].bumps_revision for name in self._written):
                 revision = max(self.revision + 1, time.time_ns() // 1000)
                 connection.execute("UPDATE _tenants SET revision = ? WHERE id = ?", (revision, self._tenant_id))
@@ -139,17 +149,19 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         for row_id, record in records:
             table.add(row_id, record, rows, side_rows)
         width = table.width
-        _update_rows(
+        removed = _update_rows(
             self._open(),
-            table.name,
+            table.owner,
             table.columns[1:],
             [rows[start : start + width] for start in range(0, len(rows), width)],
             list(zip(*[iter(side_rows)] * 3, strict=True)),
-            self._path_ids_of(table.owner),
         )
+        self._frees_paths = self._frees_paths or (bool(removed) and self._has_dynamic_path(table.owner, removed))
 
-    def _path_ids_of(self, owner: Collection) -> list[int]:
-        return [row[0] for row in self._open().execute("SELECT id FROM _paths WHERE collection = ?", (owner.name,))]
+    def _has_dynamic_path(self, owner: Collection, path_ids: Iterable[int]) -> bool:
+        ids = orjson.dumps([*path_ids]).decode()
+        rows = self._open().execute("SELECT path FROM _paths WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+        return any(path not in owner.fields_by_path for (path,) in rows)
 
     def _max_row_id(self, table: str) -> int:
         (last,) = self._open().execute(f"SELECT ifnull(max(_id), 0) FROM {table}").fetchone()
@@ -173,12 +185,9 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
 
     def _delete_rows(self, owner: Collection, ids: list[int]) -> None:
         connection, rows = self._open(), [(row_id,) for row_id in ids]
-        if paths := self._path_ids_of(owner):
-            marks = ", ".join("?" * len(paths))
-            connection.executemany(
-                f"DELETE FROM _many WHERE id = ? AND path IN ({marks})", [(row_id, *paths) for row_id in ids]
-            )
+        connection.execute(f"DELETE FROM _many WHERE {_OWN_SIDE_ROWS}", (orjson.dumps(ids).decode(), owner.name))
         connection.executemany(f"DELETE FROM {quote_identifier(owner.name)} WHERE _id = ?", rows)
+        self._frees_paths = self._frees_paths or any(field.is_dynamic for field in owner.fields)
 
     def _path_id_for(self, collection: str, path: str) -> int:
         path_id = self._path_ids.get((collection, path))
@@ -225,6 +234,7 @@ class _RowBuilder:
         self._path_id = path_id
         self._scalars = scalar_paths(owner)
         self._scalar_set = frozenset(self._scalars)
+        self._static_paths = owner.fields_by_path.keys()
         kinds = {field.kind for field in owner.fields if field.is_scalar}
         # If all scalar fields are text, their types show that the values are valid. Otherwise each record is checked.
         self._unchecked_types = frozenset({str, type(None)}) if kinds <= {"text"} else frozenset()
@@ -246,10 +256,13 @@ class _RowBuilder:
             scalars = [float(value) if isinstance(value, (int, float)) else value for value in scalars]
         rows += (row_id, self._tenant, record.key, record.body, *scalars)
         if len(values) != len(scalars) - scalars.count(None):
-            self._add_side_rows(row_id, values, side_rows)
+            self._add_side_rows(row_id, record.key, values, side_rows)
 
-    def _add_side_rows(self, row_id: int, values: Mapping[str, Value], side_rows: list[object]) -> None:
-        for path in values.keys() - self._scalar_set:
+    def _add_side_rows(self, row_id: int, key: str, values: Mapping[str, Value], side_rows: list[object]) -> None:
+        paths = values.keys() - self._scalar_set
+        if dynamic := paths - self._static_paths:
+            check_dynamic_values(key, values, dynamic)
+        for path in paths:
             value = values[path]
             if value is not None:
                 path_id = self._path_id(self.owner.name, path)
@@ -259,21 +272,19 @@ class _RowBuilder:
 
 def _update_rows(
     connection: sqlite3.Connection,
-    table: str,
+    owner: Collection,
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
     side_rows: Sequence[tuple[int, int, object]],
-    paths: Sequence[int],
-) -> None:
+) -> set[int]:
     """Update stored rows to `rows`: row id first, then the values of `columns`.
 
-    `side_rows` (row id, path id, value) replace all side-table rows of these rows under `paths`, the path ids of their
-    collection.
+    `side_rows` (row id, path id, value) replace all side-table rows of these rows in their collection. Returns the ids
+    of the paths that these rows no longer have.
     """
     row_ids = orjson.dumps([row[0] for row in rows]).decode()
-    _update_table_rows(connection, table, columns, rows, row_ids)
-    if paths:
-        _update_side_rows(connection, set(side_rows), paths, row_ids)
+    _update_table_rows(connection, quote_identifier(owner.name), columns, rows, row_ids)
+    return _update_side_rows(connection, owner, set(side_rows), row_ids)
 
 
 def _update_table_rows(
@@ -302,14 +313,9 @@ def _update_table_rows(
 
 
 def _update_side_rows(
-    connection: sqlite3.Connection, side_rows: set[tuple[int, int, object]], paths: Sequence[int], row_ids: str
-) -> None:
-    marks = ", ".join("?" * len(paths))
-    stored = set(
-        connection.execute(
-            f"SELECT id, path, value FROM _many WHERE id IN (SELECT value FROM json_each(?)) AND path IN ({marks})",
-            (row_ids, *paths),
-        )
-    )
+    connection: sqlite3.Connection, owner: Collection, side_rows: set[tuple[int, int, object]], row_ids: str
+) -> set[int]:
+    stored = set(connection.execute(f"SELECT id, path, value FROM _many WHERE {_OWN_SIDE_ROWS}", (row_ids, owner.name)))
     connection.executemany("DELETE FROM _many WHERE id = ? AND path = ? AND value = ?", stored - side_rows)
     connection.executemany("INSERT INTO _many (id, path, value) VALUES (?, ?, ?)", side_rows - stored)
+    return {path for _, path, _ in stored} - {path for _, path, _ in side_rows}

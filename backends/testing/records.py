@@ -92,8 +92,9 @@ class RecordsConformance(Conformance):
         assert store.tenants() == sorted(names)
 
     def test_values_of_dynamic_fields_are_limited_in_number(self, store: Backend) -> None:
-        separate = {f"metadata.{number:03}": f"value {number}" for number in range(MAX_DYNAMIC_VALUES)}
-        in_one_path = {"metadata.x": tuple(f"value {number}" for number in range(MAX_DYNAMIC_VALUES))}
+        texts = tuple(f"value {number}" for number in range(MAX_DYNAMIC_VALUES))
+        separate: dict[str, Value] = {f"metadata.{number:03}": text for number, text in enumerate(texts)}
+        in_one_path: dict[str, Value] = {"metadata.x": texts}
         fill(store, "people", [_with_values("a", separate), _with_values("b", in_one_path)])
         for values in separate | {"metadata.x": "one more"}, in_one_path | {"metadata.y": "one more"}:
             with pytest.raises(InvalidQueryError, match=f"{MAX_DYNAMIC_VALUES}"):

@@ -102,7 +102,6 @@ def test_records_with_many_thousand_paths_can_be_changed(file: Path) -> None:
         with store.write("default") as transaction:
             transaction.delete("people", [key])
             assert find_keys(transaction, last) == []
-        with store.write("default") as transaction:
             transaction.delete("people", transaction.keys("people"))
     assert stored_paths(file) == set()
 
