@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,9 @@ DEEP = b'{"category": {"title": "x", "metadata": %s%s}}'
         (b'{"category": {"title": NaN}}', "not JSON"),
         (b'{"category": {"title": "x", "metadata": {"a": -Infinity}}}', "not JSON"),
         (b'{"category": {"title": "x", "metadata": {"a": 1e999}}}', "not JSON"),
+        (b'{"category": {"title": "x", "metadata": {"a": 123456789012345678901}}}', "123456789012345678901"),
+        (b'{"category": {"title": "x", "metadata": {"a": [-98765432109876543211]}}}', "-98765432109876543211"),
+        (b'{"category": {"title": "x", "metadata": {"a": 1%s1}}}' % (b"0" * 250), "10000"),
         (b'{"category": {"title": "\xff"}}', "not JSON"),
         (b'{"category": {"title": "\\ud800"}}', "not JSON"),
         ('{"category": {"title": "Quiz"}}'.encode("utf-16"), "not JSON"),
@@ -106,3 +111,39 @@ def test_body_of_maximum_size_is_accepted(tool: Tool) -> None:
 )
 def test_content_type_is_json_or_absent(tool: Tool, content_type: str, status: int) -> None:
     assert tool.send("/categories/x", PAYLOADS["/categories"], content_type=content_type).status_code == status
+
+
+@pytest.mark.reading("W-05", "W-12")
+@pytest.mark.parametrize("number", ["18446744073709551615", "-9223372036854775808", "1" + "0" * 22, "0.1", "1e300"])
+def test_number_is_stored_as_it_was_sent(tool: Tool, number: str) -> None:
+    body = b'{"category": {"title": "x", "metadata": {"a": %s}}}' % number.encode()
+    assert tool.send("/categories/x", body).status_code == 201
+    stored = tool.get("/categories/x").json
+    assert stored is not None
+    assert stored["category"]["metadata"]["a"] == json.loads(number)
+
+
+def attack(names: int, leaves: int) -> bytes:
+    """Return a body whose metadata has long names around many members."""
+    path = b"".join(b'{"%s":' % (b"%d" % n * 500) for n in range(10, 10 + names))
+    members = b",".join(b'"k%d":1' % n for n in range(leaves))
+    return DEEP % (path, b"{%s}" % members + b"}" * names)
+
+
+@pytest.mark.on_backend("sqlite")
+@pytest.mark.reading("W-05")
+@pytest.mark.parametrize(("names", "leaves"), [(28, 3_000), (28, 90_000), (1, 501), (28, 2)])
+def test_nested_metadata_cannot_fill_the_disk(tool: Tool, tmp_path: Path, names: int, leaves: int) -> None:
+    body = attack(names, leaves)
+    assert len(body) <= MAX_BODY_BYTES
+    message = error_message(tool.send("/categories/x", body), 422, "invalid_data", "invalid data")
+    assert message.startswith("metadata: ")
+    assert sum(file.stat().st_size for file in tmp_path.rglob("chalk.db*")) < 2 << 20
+
+
+@pytest.mark.on_backend("sqlite")
+def test_replaced_metadata_leaves_nothing_in_the_store(tool: Tool, tmp_path: Path) -> None:
+    for number in range(30):
+        metadata = {f"{number}-{name}-{'x' * 50}": "x" for name in range(400)}
+        assert tool.send("/categories/x", {"category": {"title": "x", "metadata": metadata}}).status_code < 300
+    assert sum(file.stat().st_size for file in tmp_path.rglob("chalk.db")) < 2 << 20

@@ -32,6 +32,9 @@ CATEGORIES = HEADERS["categories"]
             [*CATEGORIES, "color", "metadata."],
             [("unknown_column", "color", True), ("unknown_column", "metadata.", True)],
         ),
+        (["metadata.a", *CATEGORIES, "metadata.b"], [("metadata_order", "metadata.a", True)]),
+        ([*CATEGORIES[:3], "metadata.a", "metadata.b", *CATEGORIES[3:]], [("metadata_order", "metadata.a", True)]),
+        ([*CATEGORIES, "metadata.a", "color"], [("unknown_column", "color", True)]),
         ([";".join(CATEGORIES)], [("bad_header", None, False)]),
         (["", " "], [("bad_header", None, False)]),
         (["sep=;"], [("bad_header", None, False)]),
@@ -45,7 +48,8 @@ CATEGORIES = HEADERS["categories"]
         ([*CATEGORIES, *("x" for _ in range(1000))], [("too_many_columns", None, False)]),
     ],
     ids=[
-        *("valid", "reversed", "missing", "repeated", "metadata", "bytes", "NUL", "unknown", "separator"),
+        *("valid", "reversed", "missing", "repeated", "metadata", "bytes", "NUL", "unknown"),
+        *("metadata first", "metadata between", "metadata last", "separator"),
         *("empty", "Excel", "data", "unnamed", "lost name", "case", "byte order mark", "blank", "typo", "many"),
     ],
 )

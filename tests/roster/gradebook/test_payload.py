@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from backends import Backend
+from backends import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, Backend
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook.writes import InvalidPayloadError
 from chalk_flask.roster.integrity.checker import check_store
-from tests.roster.conftest import bodies
-from tests.roster.gradebook.conftest import ITEM, RESULT, get, put
+from tests.roster.conftest import bodies, objects
+from tests.roster.gradebook.conftest import ITEM, RESULT, delete, get, put
 
 
 @pytest.mark.reading("W-03", "W-04", "W-06")
@@ -92,3 +93,67 @@ def test_lenient_payload_is_normalized(roster: Backend, members: dict[str, Any],
     assert {name: record.get(name) for name in expected} == expected
     assert record["dateLastModified"] not in ("yesterday", NO_TIMESTAMP)
     assert check_store(roster).problems == []
+
+
+def nested(value: Any, *names: str) -> dict[str, Any]:
+    """Return metadata in which objects with these names surround the value."""
+    for name in reversed(names):
+        value = {name: value}
+    metadata: dict[str, Any] = value
+    return metadata
+
+
+TEXTS = [f"value {number}" for number in range(MAX_DYNAMIC_VALUES)]
+LONG_NAME = "x" * (MAX_DYNAMIC_PATH_LENGTH - len("metadata."))
+
+
+@pytest.mark.reading("W-05")
+@pytest.mark.parametrize(
+    ("metadata", "limit"),
+    [
+        (dict.fromkeys((*TEXTS, "more"), "x"), MAX_DYNAMIC_VALUES),
+        ({"list": [*TEXTS, "more"]}, MAX_DYNAMIC_VALUES),
+        ({"list": ["same"] * (MAX_DYNAMIC_VALUES + 1)}, MAX_DYNAMIC_VALUES),
+        ({"rows": [{"a": text, "b": text} for text in TEXTS]}, MAX_DYNAMIC_VALUES),
+        (nested([[[TEXTS, "more"]]], "a", "b"), MAX_DYNAMIC_VALUES),
+        ({LONG_NAME + "x": True}, MAX_DYNAMIC_PATH_LENGTH),
+        (nested({"a": 1, "b": 2}, "x" * 20_000), MAX_DYNAMIC_PATH_LENGTH),
+        (nested({str(n): n for n in range(100)}, *("x" * 100,) * 10), MAX_DYNAMIC_PATH_LENGTH),
+    ],
+    ids=["members", "list", "repeated", "rows", "nested list", "name", "nested name", "many names"],
+)
+def test_metadata_beyond_a_limit_is_rejected(roster: Backend, metadata: dict[str, Any], limit: int) -> None:
+    with pytest.raises(InvalidPayloadError, match=f"metadata: .* {limit} "):
+        put(roster, "categories", "x", {"title": "x", "metadata": metadata})
+    assert "x" not in objects(roster, "categories")
+
+
+@pytest.mark.every_backend
+@pytest.mark.reading("W-05")
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        dict.fromkeys(TEXTS, "x"),
+        {"list": TEXTS},
+        {LONG_NAME: "x"},
+        {"rows": [{"a" * 3_000: text, "b" * 3_000: text} for text in TEXTS[:250]]},
+        {"nothing": [None, {}, []] * 2000},
+        {"text": "x" * 200_000},
+    ],
+    ids=["members", "list", "name", "rows", "empty", "long text"],
+)
+def test_metadata_within_the_limits_is_stored_unchanged(roster: Backend, metadata: dict[str, Any]) -> None:
+    put(roster, "categories", "x", {"title": "x", "metadata": metadata})
+    assert get(roster, "categories", "x")["metadata"] == metadata
+    assert check_store(roster).problems == []
+
+
+@pytest.mark.every_backend
+def test_stored_metadata_beyond_the_limits_does_not_prevent_a_deletion(roster: Backend) -> None:
+    metadata = dict.fromkeys((*TEXTS, "more"), "x")  # earlier versions stored any number
+    data = {"sourcedId": "x", "status": "active", "dateLastModified": NO_TIMESTAMP, "title": "x", "metadata": metadata}
+    with roster.write("default") as transaction:
+        transaction.put("categories", [FILES["categories"].record(data)])
+    delete(roster, "categories", "x")
+    assert get(roster, "categories", "x")["status"] == "tobedeleted"
+    assert get(roster, "categories", "x")["metadata"] == metadata
