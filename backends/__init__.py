@@ -59,7 +59,7 @@ from backends.query import (
     Where,
     and_,
 )
-from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES
+from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, limit_dynamic_values
 from backends.repair import rebuild_values, value_problems
 
 __all__ = [
@@ -108,6 +108,7 @@ __all__ = [
     "batched",
     "copy_store",
     "installed_backends",
+    "limit_dynamic_values",
     "open_store",
     "rebuild_values",
     "repair_store",

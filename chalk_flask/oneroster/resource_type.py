@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 import orjson
 from marshmallow import Schema, ValidationError
 
-from backends import Collection, Field, Record, Value
+from backends import Collection, Field, Record, Value, limit_dynamic_values
 from chalk_flask.oneroster.fields.composites import MetadataField, RefField, RefListField, flatten
 from chalk_flask.oneroster.fields.scalars import JSON, FilterPath, OneRosterField
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
@@ -168,7 +168,8 @@ class ResourceType:
                 values.update(self.comparison_keys(name, field, value))
             elif field.always_present:
                 body[name] = []
-        return Record(cast(str, data["sourcedId"]), orjson.dumps(body), values)
+        limited = limit_dynamic_values(values, self.collection) if "metadata" in body else values
+        return Record(cast(str, data["sourcedId"]), orjson.dumps(body), limited)
 
     def comparison_keys(self, name: str, field: OneRosterField, value: JSON) -> Iterator[tuple[str, Value]]:
         """Yield stored field and comparison key of a normalized value of one field."""

@@ -11,6 +11,7 @@ from flask import Request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from chalk_flask.api.errors import ApiError
+from chalk_flask.oneroster.fields.base import printable
 
 __all__ = ["parse_enveloped_object"]
 
@@ -20,6 +21,9 @@ MAX_BODY_BYTES = 1 << 20
 MAX_DEPTH = 32
 """Maximum nesting of objects and lists. Only `metadata` is deeper than three levels."""
 
+_MIN_ROUNDED_DIGITS = 19
+"""Minimum number of characters of an integer that orjson may round."""
+
 TOO_DEEP_MESSAGE = f"The body must not be nested deeper than {MAX_DEPTH} objects and lists."
 
 
@@ -27,7 +31,8 @@ def parse_enveloped_object(request: Request, name: str) -> dict[str, Any]:
     """Return the object in the envelope of that name (docs/conformance, W-12).
 
     Raises ApiError (413) for more than MAX_BODY_BYTES. Raises ApiError (400) for a body that is not JSON (RFC 8259),
-    contains NUL or has no such envelope. Raises it too for repeated names and for nesting deeper than MAX_DEPTH.
+    contains NUL or has no such envelope. Raises it too for repeated names, for integers that would be rounded, and for
+    nesting deeper than MAX_DEPTH.
     """
     document = _parse(_read(request))
     enveloped = document.get(name) if isinstance(document, dict) else None
@@ -59,7 +64,7 @@ def _parse(raw: bytes) -> Any:
     try:
         document = orjson.loads(raw)
         # orjson accepts repeated names and keeps the last one, so the standard library checks them.
-        json.loads(raw, object_pairs_hook=_reject_repeated_names, parse_int=len, parse_float=len)
+        json.loads(raw, object_pairs_hook=_reject_repeated_names, parse_int=_check_integer, parse_float=len)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, f"The body is not JSON in UTF-8: {error}.") from None
     except RecursionError:
@@ -73,6 +78,13 @@ def _reject_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         raise ApiError(400, "An object in the body contains the same name more than once. Send every name once.")
     return members
+
+
+def _check_integer(text: str) -> int:
+    """Raise ApiError (400) for an integer that orjson rounds. It has 64 bits, and stores larger ones as floats."""
+    if len(text) >= _MIN_ROUNDED_DIGITS and int(float(text)) != int(text) and not -(2**63) <= int(text) < 2**64:
+        raise ApiError(400, f"The integer {printable(text)} is too large to be stored unchanged. Send it as text.")
+    return 0
 
 
 def _check_depth_and_text(document: Any) -> None:

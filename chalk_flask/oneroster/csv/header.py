@@ -63,6 +63,7 @@ def header_problems(
         yield _missing_column(column, misspelled.get(column.header), unnamed)
     for name in sorted(name for name in used_names if names.count(name) > 1):
         yield HeaderProblem("repeated_column", "the column occurs twice", "Remove one of them.", name)
+    yield from _early_metadata(names, known_names)
     for name in dict.fromkeys(names):
         if name and name not in used_names and name not in misspelled.values():
             yield HeaderProblem("unknown_column", "not a column of the standard", "It was ignored.", name, True)
@@ -87,6 +88,14 @@ def _unusable_header(resource_type: ResourceType, header: Sequence[str]) -> Head
     if not {_folded(name) for name in standard_names(resource_type, header)} & set(map(_folded, columns)):
         return HeaderProblem("bad_header", "the first row has none of the columns of this file", hint)
     return None
+
+
+def _early_metadata(names: Sequence[str], known_names: Set[str]) -> Iterator[HeaderProblem]:
+    """Yield a warning if metadata precedes columns of the standard, which all come first (CSV Tables 1.1)."""
+    last_known = max((index for index, name in enumerate(names) if name in known_names), default=0)
+    if early := [name for name in names[:last_known] if is_metadata(name)]:
+        hint = "It was imported. Put metadata columns after all columns of the standard."
+        yield HeaderProblem("metadata_order", "a metadata column precedes standard columns", hint, early[0], True)
 
 
 def _missing_column(column: Column, misspelled: str | None, unnamed: Sequence[int]) -> HeaderProblem:

@@ -18,7 +18,7 @@ from backends import Value
 from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.csv.diagnosis import CellProblem, encoding_problem, length_problem, value_problem
 from chalk_flask.oneroster.csv.header import METADATA_PREFIX, has_undecoded_bytes, is_metadata, standard_names
-from chalk_flask.oneroster.fields.composites import TextListField, split_list
+from chalk_flask.oneroster.fields.composites import TextListField, exceeded_limit, split_list
 from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, fold, is_valid_guid
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType
 
@@ -100,6 +100,8 @@ class RowParser:
         self._metadata = [
             (index, name[len(METADATA_PREFIX) :]) for name, index in self._index.items() if is_metadata(name)
         ]
+        # If all columns together are within the limits, each row is.
+        self._may_exceed_limits = bool(exceeded_limit(METADATA_PREFIX + name for _, name in self._metadata))
         self._base_cells = itemgetter(*(self._index[name] for name in BASE_COLUMNS))
 
     def parse(self, row: list[str]) -> ParsedRow:
@@ -142,8 +144,13 @@ class RowParser:
 
     def _add_metadata(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
         if metadata := {name: row[index] for index, name in self._metadata if row[index]}:
+            if self._may_exceed_limits and self._exceeded_limit(row):
+                raise InvalidRowError
             body["metadata"] = metadata
             values.update((METADATA_PREFIX + name, (fold(cell),)) for name, cell in metadata.items())
+
+    def _exceeded_limit(self, row: list[str]) -> str:
+        return exceeded_limit(METADATA_PREFIX + name for index, name in self._metadata if row[index])
 
     def _is_required(self, column: Column) -> bool:
         return (self.delta and column.name in STATE_COLUMNS) or (
@@ -217,6 +224,9 @@ class RowParser:
                 yield from self._cell_problems(name, cell)
         if not deletes and self._has_conditional_fields:
             yield from self._conditional_problems(row)
+        if not deletes and (limit := self._exceeded_limit(row)):
+            message = f"the row has too much metadata: {limit}"
+            yield CellProblem("too_much_metadata", message, "Leave out metadata columns that no consumer reads.")
 
     def _conditional_problems(self, row: list[str]) -> Iterator[CellProblem]:
         cells = {column.name: row[self._index[column.header]] for column in self._columns.values() if column.field}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import orjson
 from marshmallow import ValidationError
 
-from backends import Field, Scalar, Value
+from backends import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, Field, Scalar, Value
 from chalk_flask.oneroster.fields.base import CACHE_SIZE, FastParser
 from chalk_flask.oneroster.fields.scalars import (
     JSON,
@@ -31,6 +31,8 @@ __all__ = [
     "RefListField",
     "TextListField",
     "UserIdsField",
+    "exceeded_limit",
+    "exceeded_metadata_limit",
     "flatten",
     "split_list",
 ]
@@ -249,18 +251,45 @@ class MetadataField(OneRosterField):
         return (Field(f"{name}.*", multi_valued=True),)
 
 
-def flatten(prefix: str, value: JSON) -> Iterable[tuple[str, Scalar]]:
+def flatten(prefix: str, value: JSON) -> Iterator[tuple[str, Scalar]]:
     """Yield path and comparison key of every value in a metadata value. Items of a list share a path."""
-    match value:
-        case dict():
-            for name, member in value.items():
-                yield from flatten(f"{prefix}.{name}", member)
-        case list():
-            for member in value:
-                yield from flatten(prefix, member)
-        case str():
-            yield prefix, fold(value)
-        case None:
-            return
-        case _:
-            yield prefix, fold(orjson.dumps(value).decode())
+    for names, single in _single_values((prefix,), value):
+        yield ".".join(names), fold(single if isinstance(single, str) else orjson.dumps(single).decode())
+
+
+def exceeded_metadata_limit(value: JSON) -> str:
+    """Return the limit of a record that its metadata exceeds, as a rule for the sender; empty if it exceeds none."""
+    return exceeded_limit(".".join(names) for names, _ in _single_values(("metadata",), value))
+
+
+def exceeded_limit(paths: Iterable[str]) -> str:
+    """Return the limit that metadata with these paths exceeds; empty if none. A path repeats for each of its values.
+
+    Reads only as many paths as it needs, because all paths of deeply nested metadata may take gigabytes.
+    """
+    different: set[str] = set()
+    length = 0
+    for count, path in enumerate(paths, 1):
+        if count > MAX_DYNAMIC_VALUES:
+            return f"at most {MAX_DYNAMIC_VALUES} values are allowed"
+        if path not in different:
+            different.add(path)
+            length += len(path)
+        if length > MAX_DYNAMIC_PATH_LENGTH:
+            return (
+                f"at most {MAX_DYNAMIC_PATH_LENGTH} characters are allowed in the paths of all values together;"
+                " a path contains the names of all objects around a value"
+            )
+    return ""
+
+
+def _single_values(names: tuple[str, ...], value: JSON) -> Iterator[tuple[tuple[str, ...], JSON]]:
+    """Yield every value that is not an object, a list or null, with the names that lead to it."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from _single_values((*names, name), member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _single_values(names, member)
+    elif value is not None:
+        yield names, value

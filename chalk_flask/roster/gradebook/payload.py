@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.fields.composites import RefField
+from chalk_flask.oneroster.fields.composites import RefField, exceeded_metadata_limit
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import ACTIVE, GRADED, NOT_SUBMITTED, SCORE_STATUS
@@ -43,6 +43,9 @@ def parse_payload(resource_type: ResourceType, key: str, payload: Mapping[str, J
     data = _load(resource_type, {"status": ACTIVE, **members, "sourcedId": key})
     if missing := resource_type.missing_required(data):  # a result without a score (W-06)
         raise InvalidPayloadError(f"{missing} is required")
+    # Stored metadata may exceed the limits, so they are not rules of the field.
+    if limit := exceeded_metadata_limit(data.get("metadata")):
+        raise InvalidPayloadError(f"metadata: {limit}")
     low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
     if "resultValueMin" in data and low > high:
         raise InvalidPayloadError(f"resultValueMin: {low} is greater than resultValueMax {high}")

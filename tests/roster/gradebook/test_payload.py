@@ -104,6 +104,7 @@ def nested(value: Any, *names: str) -> dict[str, Any]:
 
 
 TEXTS = [f"value {number}" for number in range(MAX_DYNAMIC_VALUES)]
+TIMESTAMP = "2026-09-01T10:00:00.000Z"
 LONG_NAME = "x" * (MAX_DYNAMIC_PATH_LENGTH - len("metadata."))
 
 
@@ -151,7 +152,7 @@ def test_metadata_within_the_limits_is_stored_unchanged(roster: Backend, metadat
 @pytest.mark.every_backend
 def test_stored_metadata_beyond_the_limits_does_not_prevent_a_deletion(roster: Backend) -> None:
     metadata = dict.fromkeys((*TEXTS, "more"), "x")  # earlier versions stored any number
-    data = {"sourcedId": "x", "status": "active", "dateLastModified": NO_TIMESTAMP, "title": "x", "metadata": metadata}
+    data = {"sourcedId": "x", "status": "active", "dateLastModified": TIMESTAMP, "title": "x", "metadata": metadata}
     with roster.write("default") as transaction:
         transaction.put("categories", [FILES["categories"].record(data)])
     delete(roster, "categories", "x")
