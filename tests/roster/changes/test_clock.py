@@ -14,8 +14,9 @@ import pytest
 
 from backends import Backend, Compare, Query, Snapshot, Transaction, open_store
 from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.changes import clock
+from chalk_flask.roster.changes import clock, write_with_final_timestamp
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_epoch_seconds
@@ -78,6 +79,37 @@ def test_timestamp_rises_after_clock_was_put_back(store: Backend, load: Load) ->
 @pytest.mark.parametrize(("count", "min_lead", "max_lead"), [(1, 0.05, 0.06), (8_000, 0.5, 1.3), (50_001, 0.0, 0.0)])
 def test_commit_lead_grows_with_record_count(count: int, min_lead: float, max_lead: float) -> None:
     assert min_lead <= clock.commit_lead(count) <= max_lead
+
+
+@pytest.mark.reading("I-05")
+@pytest.mark.parametrize(("tries", "factor"), [(1, 1.25), (2, 4), (3, 8), (4, 16), (10, 1024)])
+def test_next_lead_grows_exponentially_with_the_tries(tries: int, factor: float) -> None:
+    assert clock.next_lead(0.5, -0.25, tries) == pytest.approx(0.75 * factor)
+    assert clock.next_lead(0.5, 0.5, tries) == pytest.approx(clock.RESOLUTION_SECONDS * factor)
+
+
+@pytest.mark.reading("I-05")
+def test_lead_grows_over_late_commits_until_one_is_in_time(store: Backend) -> None:
+    delays = [0.05, 0.1, 0.3]
+    started: list[int] = []
+
+    @contextmanager
+    def begin() -> Iterator[Transaction]:
+        started.append(len(started))
+        with store.write("default") as transaction:
+            yield transaction
+            time.sleep(delays[started[-1]] if started[-1] < len(delays) else 0.3)
+
+    org = FILES["orgs"].record({"sourcedId": "o", "status": "active", "dateLastModified": NO_TIMESTAMP})
+    lead = 0.01
+    with write_with_final_timestamp(begin, "default", lead) as writer:  # type: ignore[arg-type]  # a context manager
+        writer.put("orgs", lambda timestamp: [clock.record_with_timestamp(org, timestamp)], lambda: ["o"])
+        writer.finish()
+    # The second commit takes twice as long as the first, the third six times. Its lead is four times the second.
+    assert len(started) == len(delays)
+    assert writer.lead >= 0.4
+    assert writer.margin >= clock.RESOLUTION_SECONDS
+    assert objects(store, "orgs")["o"]["dateLastModified"] == writer.timestamp
 
 
 class SlowStore:
