@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
 
 from backends import (
     COPY_MARKER,
+    MATCH_ALL,
     Backend,
     Closeable,
     Collection,
     Field,
+    Page,
+    Query,
+    Record,
     Snapshot,
     Transaction,
     Value,
+    Where,
     open_store,
     store_exists,
 )
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["COLLECTIONS", "LazyStore", "RosterStore"]
+__all__ = ["COLLECTIONS", "LazyStore", "LockedStore", "RosterStore"]
 
 
 def _members(**paths: str) -> Callable[[bytes], Mapping[str, Value]]:
@@ -170,3 +175,61 @@ class LazyStore(Closeable):
         self._empty.close()
         if self._store is not None:
             self._store.close()
+
+
+class LockedStore(Closeable):
+    """Context manager for a store whose write lock is held from the beginning to the first write of one tenant.
+
+    Reads of the tenant before that are in the same transaction. `close` releases the lock if there was no write.
+    """
+
+    def __init__(self, store: RosterStore, tenant: str) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._transaction: Transaction | None = store.write(tenant)
+
+    def read(self, tenant: str) -> Snapshot:
+        """Return a snapshot. Closing it keeps the transaction."""
+        if tenant == self._tenant and self._transaction is not None:
+            return _TransactionView(self._transaction)
+        return self._store.read(tenant)
+
+    def write(self, tenant: str) -> Transaction:
+        """Return the open transaction of the tenant at the first call, and a new one later."""
+        if tenant == self._tenant and self._transaction is not None:
+            transaction, self._transaction = self._transaction, None
+            return transaction
+        return self._store.write(tenant)
+
+    def close(self) -> None:
+        if self._transaction is not None:
+            self._transaction.close()
+
+
+class _TransactionView(Snapshot):
+    """Snapshot that reads from a transaction, and leaves it open when it is closed."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    @property
+    def revision(self) -> int:
+        return self._transaction.revision
+
+    def find(self, query: Query) -> Page:
+        return self._transaction.find(query)
+
+    def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
+        return self._transaction.exists(collection, where)
+
+    def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
+        return self._transaction.get_many(collection, keys)
+
+    def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
+        return self._transaction.keys(collection, where)
+
+    def scan(self, collection: str) -> Iterator[Record]:
+        return self._transaction.scan(collection)
+
+    def close(self) -> None:
+        """Do nothing: the owner of the transaction ends it."""

@@ -139,7 +139,7 @@ def _list_runs(store: RosterStore, folder: Path, tenant: str) -> list[tuple[Impo
     now = datetime.now(UTC)
     with store.read(tenant) as snapshot:
         runs = history.list_runs(snapshot, folder, tenant)
-        return [(run, run.state_at(now, snapshot.revision)) for run in runs]
+        return [(run, run.current_state(now, snapshot)) for run in runs]
 
 
 def _find_run(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[ImportRun, RunState]:
@@ -149,7 +149,7 @@ def _find_run(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[
         stored_run = history.find_run(snapshot, run) or history.find_rejected_run(folder, tenant, run)
         if stored_run is None:
             raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows all imports")
-        return stored_run, stored_run.state_at(datetime.now(UTC), snapshot.revision)
+        return stored_run, stored_run.current_state(datetime.now(UTC), snapshot)
 
 
 def _record_approval(user: str) -> OnCommit:

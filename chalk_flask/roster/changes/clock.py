@@ -22,6 +22,8 @@ __all__ = [
     "COLLECTION",
     "RESOLUTION_SECONDS",
     "commit_lead",
+    "import_timestamp_record",
+    "latest_timestamps",
     "margin",
     "next_lead",
     "next_timestamp",
@@ -44,6 +46,7 @@ RESOLUTION_SECONDS = 0.001
 """Resolution of a timestamp. A consumer may round its own clock up by as much."""
 
 _KEY = "clock"
+_IMPORT_KEY = "import"
 
 
 def commit_lead(record_count: int) -> float:
@@ -62,14 +65,28 @@ def next_lead(lead: float, margin: float, tries: int) -> float:
 
 def next_timestamp(snapshot: Snapshot, lead: float) -> str:
     """Return the timestamp `lead` seconds from now, or a millisecond above the tenant's latest one if that is later."""
-    stored = snapshot.get_many(COLLECTION, [_KEY]).get(_KEY)
-    latest = to_epoch_seconds(cast(str, orjson.loads(stored)["stamp"])) if stored else 0.0
+    stored, _ = latest_timestamps(snapshot)
+    latest = to_epoch_seconds(stored) if stored else 0.0
     return format_epoch_seconds(max(time.time() + lead, latest + RESOLUTION_SECONDS))
+
+
+def latest_timestamps(snapshot: Snapshot) -> tuple[str, str]:
+    """Return the latest timestamp of the tenant, and that of its latest import. Empty texts if there is none."""
+    stored = snapshot.get_many(COLLECTION, [_KEY, _IMPORT_KEY])
+    latest, latest_import = (
+        cast(str, orjson.loads(stored[key])["stamp"]) if key in stored else "" for key in (_KEY, _IMPORT_KEY)
+    )
+    return latest, latest_import
 
 
 def timestamp_record(timestamp: str) -> Record:
     """Return the record of COLLECTION for the latest timestamp."""
     return Record(_KEY, orjson.dumps({"stamp": timestamp}))
+
+
+def import_timestamp_record(timestamp: str) -> Record:
+    """Return the record of COLLECTION for the timestamp of the latest write that is not a grade tool's."""
+    return Record(_IMPORT_KEY, orjson.dumps({"stamp": timestamp}))
 
 
 def record_with_timestamp(record: Record, timestamp: str) -> Record:

@@ -14,10 +14,18 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from backends import Record, Snapshot, Transaction
+from backends import Compare, Query, Record, Snapshot, Transaction
 from chalk_flask.oneroster.schemas import RESOURCES
 
-__all__ = ["COLLECTION", "FIELD", "FIRST_LOAD", "ChangeSequence", "last_sequence", "oldest_resumable_sequence"]
+__all__ = [
+    "COLLECTION",
+    "FIELD",
+    "FIRST_LOAD",
+    "ChangeSequence",
+    "changed_since",
+    "last_sequence",
+    "oldest_resumable_sequence",
+]
 
 COLLECTION = "sequence"
 FIELD = "number"
@@ -84,6 +92,15 @@ class ChangeSequence:
 def last_sequence(snapshot: Snapshot) -> int:
     """Return the last assigned number; 0 if there is none."""
     return _read_state(snapshot)[0]
+
+
+def changed_since(snapshot: Snapshot, number: int) -> dict[str, list[str]]:
+    """Return the ids of the records with a sequence number above this one, by collection."""
+    changed: dict[str, list[str]] = {}
+    for chunk in snapshot.find(Query(COLLECTION, Compare(FIELD, ">", float(number)))).chunks:
+        for entry in orjson.loads(b"[%b]" % chunk):
+            changed.setdefault(entry["collection"], []).append(entry["sourcedId"])
+    return changed
 
 
 def oldest_resumable_sequence(snapshot: Snapshot) -> int:

@@ -22,7 +22,13 @@ RecordsWithTimestamp: TypeAlias = Callable[[str], Iterable[Record]]
 
 @contextmanager
 def write_with_final_timestamp(
-    begin: Callable[[], Transaction], tenant: str, lead: float, *, first: bool = False, run: str | None = None
+    begin: Callable[[], Transaction],
+    tenant: str,
+    lead: float,
+    *,
+    first: bool = False,
+    run: str | None = None,
+    by_tool: bool = False,
 ) -> Iterator[RosterWriter]:
     """Begin a transaction, yield its writer, and commit. The timestamp does not lie before the commit.
 
@@ -31,14 +37,14 @@ def write_with_final_timestamp(
     is not moved. Afterwards the writer's `timestamp` is the final one.
     """
     with begin() as transaction:
-        writer = RosterWriter(transaction, tenant, lead, first=first, run=run)
+        writer = RosterWriter(transaction, tenant, lead, first=first, run=run, by_tool=by_tool)
         yield writer
     tries = 0
     while writer.is_late:
         tries += 1
         next_lead = clock.next_lead(writer.lead, writer.margin, tries)
         with begin() as transaction:
-            later = RosterWriter(transaction, tenant, next_lead, first=first)
+            later = RosterWriter(transaction, tenant, next_lead, first=first, by_tool=by_tool)
             later.restamp(writer)
             later.finish()
         writer.move_to(later)
@@ -48,17 +54,25 @@ class RosterWriter:
     """Writer of all roster records of one transaction. Call `finish` last.
 
     `lead` is the expected time until the commit, in seconds. `first` is True if the tenant has no roster yet.
-    `run` is the id of the import.
+    `run` is the id of the import. `by_tool` is True for the write of a grade tool.
     """
 
     def __init__(
-        self, transaction: Transaction, tenant: str, lead: float, *, first: bool = False, run: str | None = None
+        self,
+        transaction: Transaction,
+        tenant: str,
+        lead: float,
+        *,
+        first: bool = False,
+        run: str | None = None,
+        by_tool: bool = False,
     ) -> None:
         self.transaction = transaction
         self.lead = lead
         self._tenant = tenant
         self._first = first
         self._run = run
+        self._by_tool = by_tool
         self._written: list[tuple[str, RecordsWithTimestamp]] = []
 
     @cached_property
@@ -91,6 +105,8 @@ class RosterWriter:
         """Store the timestamp and the sequence, and complete the events; `counts` are the counts of an import."""
         self._sequence.store()
         self.transaction.put(clock.COLLECTION, [clock.timestamp_record(self.timestamp)])
+        if not self._by_tool:
+            self.transaction.put(clock.COLLECTION, [clock.import_timestamp_record(self.timestamp)])
         self._outbox.finish(self._sequence.last, counts)
 
     def restamp(self, earlier: RosterWriter) -> None:

@@ -57,6 +57,10 @@ class RosterDiff:
         """The number of records to write."""
         return sum(changes.changed_count for changes in self.changes.values())
 
+    def changed_keys(self, name: str) -> set[str]:
+        """Return the ids of the records of a collection that the import writes or purges."""
+        return {*self.changes[name].keys(), *self.purged.get(name, ())}
+
     def compare(self, tombstone_days: int) -> None:
         """Read the whole package. Tombstones older than `tombstone_days` are purged if no record refers to them.
 

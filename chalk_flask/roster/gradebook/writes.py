@@ -113,7 +113,8 @@ def delete(
 
 
 def _write(store: Backend, tenant: str) -> AbstractContextManager[RosterWriter]:
-    return write_with_final_timestamp(partial(store.write, tenant, LOCK_TIMEOUT_SECONDS), tenant, COMMIT_LEAD_SECONDS)
+    begin = partial(store.write, tenant, LOCK_TIMEOUT_SECONDS)
+    return write_with_final_timestamp(begin, tenant, COMMIT_LEAD_SECONDS, by_tool=True)
 
 
 class _GradebookEdit:

@@ -11,7 +11,7 @@ from pathlib import Path
 from backends import Transaction
 from chalk_flask.roster.imports import history, hold, run_files
 from chalk_flask.roster.imports.history import ImportRun
-from chalk_flask.roster.imports.importer import run_once
+from chalk_flask.roster.imports.importer import run_locked, run_once
 from chalk_flask.roster.imports.job import (
     AlreadyDecidedError,
     ImportJob,
@@ -48,9 +48,9 @@ def approve(
 ) -> ImportReport:
     """Import the package of a held run with the options of the hold, but without thresholds.
 
-    Only `options.folder` is used. The roster must be the one with which the package was compared, and the run must not
-    have expired. The transaction that writes the roster also ends the hold and calls `on_commit`, so that concurrent
-    approvals apply the package once. Raises ApprovalError, StorageError and OSError.
+    Only `options.folder` is used. The roster must be the one with which the package was compared, apart from writes of
+    grade tools, and the run must not have expired. The transaction that writes the roster also ends the hold and calls
+    `on_commit`, so that concurrent approvals apply the package once. Raises ApprovalError, StorageError and OSError.
     """
     start = time.monotonic()
     folder = _folder(options)
@@ -71,9 +71,8 @@ def approve(
         package_sha256=run.sha256,
         approved=run,
     )
-    report = job.new_report()
     try:
-        run_once(job, report)
+        report = _run(job)
     except RosterChangedError as error:
         raise ApprovalError(_roster_changed_message(run_id)) from error
     except AlreadyDecidedError as error:
@@ -112,6 +111,17 @@ def discard(
     return run
 
 
+def _run(job: ImportJob) -> ImportReport:
+    """Run the job, under the write lock if a grade tool makes a change that conflicts. Return the report."""
+    report = job.new_report()
+    try:
+        run_once(job, report)
+    except RosterChangedError:
+        report = job.new_report()
+        run_locked(job, report)
+    return report
+
+
 def _folder(options: ImportOptions) -> Path:
     if options.folder is None:
         raise ApprovalError("there is no folder for held packages")
@@ -121,7 +131,7 @@ def _folder(options: ImportOptions) -> Path:
 def _approvable_run(store: RosterStore, tenant: str, run_id: str, now: datetime, options: ImportOptions) -> ImportRun:
     with store.read(tenant) as snapshot:
         run = _require_held(history.find_run(snapshot, run_id), run_id)
-        state = run.state_at(now, snapshot.revision)
+        state = run.current_state(now, snapshot)
     if state == "expired":
         raise ApprovalError(f"{run_id} expired at {run.report['expires']}: {IMPORT_AGAIN_HINT}")
     if state == "overtaken":

@@ -9,6 +9,7 @@ from backends import StorageError, Transaction
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import clock, provenance
 from chalk_flask.roster.changes.sequence import last_sequence
+from chalk_flask.roster.changes.version import RosterVersion, ToolWrites, find_tool_writes, has_conflicts
 from chalk_flask.roster.changes.writer import write_with_final_timestamp
 from chalk_flask.roster.diff.diff import RosterDiff
 from chalk_flask.roster.imports import history
@@ -19,50 +20,73 @@ from chalk_flask.times import utc_now
 __all__ = ["store_changes", "store_unchanged"]
 
 
-def store_changes(job: ImportJob, report: ImportReport, diff: RosterDiff, revision: int) -> None:
+def store_changes(job: ImportJob, report: ImportReport, diff: RosterDiff, version: RosterVersion) -> None:
     """Write the changed records and the run, and return once the timestamp of the records has passed.
 
-    Raises RosterChangedError if the roster no longer has this revision, AlreadyDecidedError and StorageError.
+    Raises RosterChangedError if the roster changed after this version and the change concerns the diff. Raises
+    AlreadyDecidedError and StorageError.
     """
-    report.timestamp = _write_records(job, report, diff, revision)
+    report.timestamp, is_current = _write_records(job, report, diff, version)
     report.state = "committed"
-    _store_final_revision(job, report)
+    if is_current:
+        _store_final_revision(job, report)
 
 
-def store_unchanged(job: ImportJob, report: ImportReport, diff: RosterDiff | None, revision: int) -> None:
+def store_unchanged(job: ImportJob, report: ImportReport, diff: RosterDiff | None, version: RosterVersion) -> None:
     """Store the run of a package that changes nothing. Without `diff`, an earlier run had imported the same package.
 
     Raises RosterChangedError, AlreadyDecidedError and StorageError.
     """
     if diff is not None and diff.provenance_keys:
-        _claim_provenance(job, diff, revision)
+        _claim_provenance(job, diff, version)
     with job.store.write(job.tenant) as transaction:
         job.check_still_held(transaction)
-        run = job.to_run("unchanged", report, revision if transaction.revision == revision else None)
+        run = job.to_run("unchanged", report, version.revision if transaction.revision == version.revision else None)
         history.store_run(transaction, run, utc_now())
         Outbox(transaction, job.tenant, report.run, first=False).finish(last_sequence(transaction), report.counts())
     report.state = "unchanged"
 
 
-def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, revision: int) -> str:
-    """Write all changes with one timestamp that does not lie before the commit. Return it once it has passed."""
+def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, version: RosterVersion) -> tuple[str, bool]:
+    """Write all changes with one timestamp that does not lie before the commit. Return it once it has passed.
+
+    Also return True if no grade tool wrote after the version.
+    """
     begin = partial(job.store.write, job.tenant)
     lead = clock.commit_lead(diff.changed_count)
-    with write_with_final_timestamp(begin, job.tenant, lead, first=revision == 0, run=report.run) as writer:
-        if writer.transaction.revision != revision:
-            raise RosterChangedError
+    with write_with_final_timestamp(begin, job.tenant, lead, first=version.revision == 0, run=report.run) as writer:
+        written = _tool_writes_beside(diff, writer.transaction, version)
         for name, keys in diff.purged.items():
             writer.purge(name, keys)
-        writer.transaction.delete(provenance.COLLECTION, diff.provenance_keys)
+        _release_notes(diff, writer.transaction, written)
         for name, changes in diff.changes.items():
             if job.progress:
                 job.progress(f"writing {name}", changes.changed_count)
             if changes.changed_count:
                 writer.put(name, changes.records, changes.keys)
+        if has_conflicts(writer.transaction, written):
+            raise RosterChangedError
         writer.finish(report.counts())
         _store_run(job, report, writer.transaction)
     clock.wait_until(writer.timestamp, writer.lead)
-    return writer.timestamp
+    return writer.timestamp, not written
+
+
+def _tool_writes_beside(diff: RosterDiff, transaction: Transaction, version: RosterVersion) -> ToolWrites:
+    """Return the records that grade tools wrote after the diff, none of which it changes (interpretation I-32).
+
+    Raises RosterChangedError if the diff changes one of them, or if an import changed the roster.
+    """
+    written = find_tool_writes(transaction, version)
+    if written is None or any(not diff.changed_keys(name).isdisjoint(keys) for name, keys in written.items()):
+        raise RosterChangedError
+    return written
+
+
+def _release_notes(diff: RosterDiff, transaction: Transaction, written: ToolWrites) -> None:
+    """Store that the package owns the records which it contains, except those that a tool has written since."""
+    kept = {provenance.note_key(name, key) for name, keys in written.items() for key in keys}
+    transaction.delete(provenance.COLLECTION, [note for note in diff.provenance_keys if note not in kept])
 
 
 def _store_run(job: ImportJob, report: ImportReport, transaction: Transaction) -> None:
@@ -84,9 +108,7 @@ def _store_final_revision(job: ImportJob, report: ImportReport) -> None:
         history.store_run(transaction, run, utc_now())
 
 
-def _claim_provenance(job: ImportJob, diff: RosterDiff, revision: int) -> None:
+def _claim_provenance(job: ImportJob, diff: RosterDiff, version: RosterVersion) -> None:
     """Store that the package, and no longer a grade tool, owns records which it contains without a difference."""
     with job.store.write(job.tenant) as transaction:
-        if transaction.revision != revision:
-            raise RosterChangedError
-        transaction.delete(provenance.COLLECTION, diff.provenance_keys)
+        _release_notes(diff, transaction, _tool_writes_beside(diff, transaction, version))

@@ -16,6 +16,7 @@ from typing import Any, cast
 import orjson
 
 from backends import MATCH_ALL, And, Compare, In, Query, Record, Snapshot, Transaction, Where
+from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, roster_version
 from chalk_flask.roster.imports import run_files
 from chalk_flask.roster.imports.report import ImportReport, RunState
 from chalk_flask.roster.package.problems import without_values
@@ -47,11 +48,12 @@ HOLD_PERIOD = timedelta(days=7)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportRun:
-    """One import of a tenant. `state` is the stored state; `state_at` returns the current one.
+    """One import of a tenant. `state` is the stored state; `current_state` returns the current one.
 
     `who` is the user who started it. `options` has the form of `ImportOptions.to_dict`. `revision` is the revision of
-    the roster after the run, or None if it is unknown. `held_sha256` is the checksum of the held file. `settled_by` and
-    `settled` are the user who approved or discarded a held run, and the time.
+    the roster after the run, or None if it is unknown. `held_sha256` is the checksum of the held file, and
+    `roster_version` the RosterVersion with which a held package was compared. `settled_by` and `settled` are the user
+    who approved or discarded a held run, and the time.
     """
 
     id: str
@@ -65,6 +67,7 @@ class ImportRun:
     held_sha256: str | None = None
     settled_by: str | None = None
     settled: str | None = None
+    roster_version: Sequence[Any] | None = None
 
     @property
     def sha256(self) -> str | None:
@@ -78,6 +81,17 @@ class ImportRun:
         if self.revision != revision:
             return "overtaken"
         return "expired" if self.report["expires"] <= format_timestamp(time) else "held"
+
+    def current_state(self, time: datetime, snapshot: Snapshot) -> RunState:
+        """Return the state at a time, with the roster of this snapshot. Writes of grade tools do not overtake a run."""
+        is_current = self.revision is not None and self.belongs_to(snapshot)
+        return self.state_at(time, cast(int, self.revision) if is_current else snapshot.revision)
+
+    def belongs_to(self, snapshot: Snapshot) -> bool:
+        """Return True if the roster has not changed since the run; a held run allows writes of grade tools."""
+        if self.roster_version is None:
+            return self.revision == snapshot.revision
+        return only_tools_wrote(RosterVersion(*self.roster_version), roster_version(snapshot))
 
     def to_dict(self, state: RunState) -> dict[str, Any]:
         """Return the JSON object for users, with the state that `state_at` returned."""
@@ -103,7 +117,7 @@ class ImportRun:
     def with_result(self, state: RunState, report: ImportReport, revision: int | None) -> ImportRun:
         """Return the run of an approved package after the import, with its report and the reasons of the hold."""
         new_report = summary(report, state) | {"brake": self.report["brake"]}
-        return replace(self, state=state, revision=revision, report=new_report)
+        return replace(self, state=state, revision=revision, report=new_report, roster_version=None)
 
     def with_decision(self, state: RunState, user: str, time: datetime) -> ImportRun:
         """Return the held run after a user has approved or discarded it."""
@@ -133,7 +147,7 @@ def find_same_package(
 ) -> ImportRun | None:
     """Return a run of the same package and options, in one of these states, after which the roster has not changed."""
     for run in _stored_runs(snapshot, And((Compare("package", "=", sha256), In("state", tuple(states))))):
-        if run.revision == snapshot.revision and _without_limits(run.options) == _without_limits(options):
+        if run.belongs_to(snapshot) and _without_limits(run.options) == _without_limits(options):
             return run
     return None
 
@@ -166,7 +180,7 @@ def list_runs(snapshot: Snapshot, folder: Path, tenant: str) -> list[ImportRun]:
 def runs_to_keep(snapshot: Snapshot, time: datetime) -> set[str]:
     """Return the ids of the held runs that can be approved."""
     runs = _stored_runs(snapshot, Compare("state", "=", "held"))
-    return {run.id for run in runs if run.state_at(time, snapshot.revision) == "held"}
+    return {run.id for run in runs if run.current_state(time, snapshot) == "held"}
 
 
 def _stored_runs(snapshot: Snapshot, where: Where) -> Iterator[ImportRun]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backends import StorageError
+from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, roster_version
 from chalk_flask.roster.imports import history, run_files
 from chalk_flask.roster.imports.job import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
@@ -39,7 +40,7 @@ def job_on_copy(job: ImportJob) -> Iterator[ImportJob]:
         yield replace(job, path=copy, is_copy=True, package_sha256=sha256)
 
 
-def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, revision: int) -> None:
+def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, version: RosterVersion) -> None:
     """Store the run of the copied package as held, unless the same package is held already.
 
     Raises RosterChangedError, PackageRejectedError and StorageError. `remove_expired` deletes a copy whose run
@@ -47,16 +48,17 @@ def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, revisi
     """
     now, options = utc_now(), job.options.to_dict()
     with job.store.write(job.tenant) as transaction:
-        if transaction.revision != revision:
+        if not only_tools_wrote(version, roster_version(transaction)):
             raise RosterChangedError
         same = history.find_same_package(transaction, ["held"], report.sha256 or "", options)
-        if same and same.state_at(now, revision) == "held" and _path_of_copy(job, same.id).is_file():
+        if same and same.current_state(now, transaction) == "held" and _path_of_copy(job, same.id).is_file():
             report.earlier = report.run = same.id
             report.expires = same.report["expires"]
         else:
             report.expires = format_timestamp(now + history.HOLD_PERIOD)
             _place_copy(job, report)
-            run = replace(job.to_run("held", report, revision), held_sha256=checksum.sha256)
+            run = job.to_run("held", report, version.revision)
+            run = replace(run, held_sha256=checksum.sha256, roster_version=tuple(version))
             history.store_run(transaction, run, now)
             (job.on_hold or no_callback)(report, transaction)
     report.state = "held"

@@ -1,8 +1,8 @@
 """Import of a OneRoster CSV package.
 
 The steps, from the top down: `import_package` creates the job and records a rejection. `_run_until_current` repeats
-the run if the roster changes in the meantime, or if the package must be copied because it will be held. `run_once`
-reads the package, compares it with the stored roster, and then holds it, or applies it with `commit`.
+the run if another writer makes a change that conflicts, or if the package must be copied because it will be held.
+`run_once` reads the package, compares it with the stored roster, and then holds it, or applies it with `commit`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from backends import And, Compare, Query, Snapshot
 from chalk_flask.files import path_without_link
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.roster.changes.version import RosterVersion, roster_version
 from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_counts
 from chalk_flask.roster.imports import commit, history, hold
 from chalk_flask.roster.imports.job import (
@@ -40,9 +42,12 @@ from chalk_flask.roster.package.problems import (
     PackageRejectedError,
     escape_undecodable,
 )
-from chalk_flask.storage import RosterStore
+from chalk_flask.storage import LockedStore, RosterStore
 
-__all__ = ["import_package", "run_once"]
+__all__ = ["import_package", "run_locked", "run_once"]
+
+MAX_CONFLICTS = 2
+"""Number of conflicts with other writers after which an import takes the write lock before it reads."""
 
 
 def import_package(
@@ -60,9 +65,10 @@ def import_package(
     """Import a package into the roster of a tenant, and return the report.
 
     A package is rejected if it has an error, held if it exceeds a change threshold, or else applied in full in one
-    transaction. The import reads and compares without the write lock, and repeats this if another writer changes the
-    roster. `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
-    `requested_by` is the user whose name is stored with the run. Raises StorageError.
+    transaction. The import reads and compares without the write lock. If another writer makes a change that conflicts,
+    it repeats this once, and then once more under the write lock (interpretation I-32). `on_commit` is called in the
+    transaction that changes the roster, `on_hold` in the one that stores the hold. `requested_by` is the user whose
+    name is stored with the run. Raises StorageError.
     """
     start = time.monotonic()
     root = path_without_link(path)
@@ -95,13 +101,14 @@ def _subfolder_warning(name: str) -> ImportProblem:
 
 
 def _run_until_current(job: ImportJob) -> ImportReport:
+    conflicts = 0
     with contextlib.ExitStack() as stack:
         while True:
             report = job.new_report()
             try:
-                run_once(job, report)
+                (run_once if conflicts < MAX_CONFLICTS else run_locked)(job, report)
             except RosterChangedError:
-                continue
+                conflicts += 1
             except hold.HoldRequiredError:
                 try:
                     job = stack.enter_context(hold.job_on_copy(job))
@@ -110,6 +117,16 @@ def _run_until_current(job: ImportJob) -> ImportReport:
                     return report
             else:
                 return report
+
+
+def run_locked(job: ImportJob, report: ImportReport) -> None:
+    """Do the same as `run_once` under the write lock, so that no other writer can change the roster.
+
+    Raises HoldRequiredError and AlreadyDecidedError. Raises RosterChangedError if an approved run no longer belongs to
+    the present roster.
+    """
+    with LockedStore(job.store, job.tenant) as store:
+        run_once(replace(job, store=store), report)
 
 
 def run_once(job: ImportJob, report: ImportReport) -> None:
@@ -124,15 +141,15 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
         package = stack.enter_context(open_package(job.path, job.options.limits, report.problems))
         checksum = _checksum(job, report)
         with job.store.read(job.tenant) as stored:
-            revision = stored.revision
-            _check_revision(job, revision)
+            version = roster_version(stored)
+            _check_approved_roster(job, stored)
             diff = None
             if not _copy_earlier_result(job, stored, report):
                 package.modes = declared_modes(package, report.problems, lenient=job.options.reading.lenient)
                 diff = stack.enter_context(_compare(package, stored, report, job))
         _check_unchanged(job, report.problems, checksum)
         report.seconds = time.monotonic() - start
-        _finish(job, report, diff, revision, checksum)
+        _finish(job, report, diff, version, checksum)
 
 
 @contextlib.contextmanager
@@ -157,8 +174,8 @@ def _checksum(job: ImportJob, report: ImportReport) -> PackageChecksum:
     return checksum
 
 
-def _check_revision(job: ImportJob, revision: int) -> None:
-    if job.approved and job.approved.revision != revision:
+def _check_approved_roster(job: ImportJob, stored: Snapshot) -> None:
+    if job.approved and not job.approved.belongs_to(stored):
         raise RosterChangedError
 
 
@@ -225,16 +242,16 @@ def _count_active(stored: Snapshot, name: str) -> int:
 
 
 def _finish(
-    job: ImportJob, report: ImportReport, diff: RosterDiff | None, revision: int, checksum: PackageChecksum
+    job: ImportJob, report: ImportReport, diff: RosterDiff | None, version: RosterVersion, checksum: PackageChecksum
 ) -> None:
     """Set the state of the report: only checked, held, unchanged, or committed."""
     if report.dry_run:
         report.state = "checked"
     elif report.exceeded and job.is_copy:
-        hold.hold(job, report, checksum, revision)
+        hold.hold(job, report, checksum, version)
     elif report.exceeded:
         raise hold.HoldRequiredError
     elif diff is None or (not diff.changed_count and not report.purged):
-        commit.store_unchanged(job, report, diff, revision)
+        commit.store_unchanged(job, report, diff, version)
     else:
-        commit.store_changes(job, report, diff, revision)
+        commit.store_changes(job, report, diff, version)

@@ -172,7 +172,6 @@ CONFLICTS: dict[str, tuple[Callable[[], PackageBuilder], Callable[[Backend], obj
 }
 
 
-@pytest.mark.every_backend
 @pytest.mark.reading("I-32")
 @pytest.mark.parametrize(("package", "write"), CONFLICTS.values(), ids=CONFLICTS)
 def test_conflict_has_the_result_of_the_write_before_the_import(
@@ -236,7 +235,6 @@ def other_roster(number: int) -> PackageBuilder:
     return delta_package(orgs=[small_row("orgs", "org-3", identifier=f"N-{number}")])
 
 
-@pytest.mark.every_backend
 @pytest.mark.reading("I-32")
 @pytest.mark.parametrize("change", ["import", "import of results", "purge", "unknown writer"])
 def test_any_other_change_repeats_the_import(
@@ -282,7 +280,6 @@ def test_purge_spares_a_tombstone_that_a_tool_wrote_again(store: Backend, load: 
     assert objects(store, "results")["result-1"]["status"] == "active"
 
 
-@pytest.mark.every_backend
 @pytest.mark.reading("I-32")
 def test_purge_spares_what_a_deleted_record_refers_to(store: Backend, load: Load, tmp_path: Path) -> None:
     load(store, PackageBuilder())
