@@ -42,10 +42,10 @@ def roster_version(snapshot: Snapshot) -> RosterVersion:
 
 
 def only_tools_wrote(before: RosterVersion, after: RosterVersion) -> bool:
-    """Return True if nobody but grade tools has changed the roster between two versions."""
+    """Return True if only grade tools have changed the roster between two versions."""
     if before.revision == after.revision:
         return True
-    # The first load starts from an empty roster. A write with no timestamp of its own is neither a tool's nor known.
+    # The first load starts from an empty roster. A write without a new timestamp comes from an unknown writer.
     is_known = before.revision != 0 and before.timestamp != after.timestamp
     return is_known and before.import_timestamp == after.import_timestamp and before.sequence <= after.sequence
 
