@@ -22,6 +22,7 @@ from chalk_flask.cli.commands.issuer import issuer_group
 from chalk_flask.cli.commands.serve import serve_command
 from chalk_flask.cli.commands.tenant import tenant_group
 from chalk_flask.cli.commands.token import token_group
+from chalk_flask.cli.commands.validate import validate_command
 from chalk_flask.cli.commands.version import show_version
 from chalk_flask.cli.commands.webhook import webhook_group
 from chalk_flask.cli.errors import ErrorHandlingGroup
@@ -55,6 +56,7 @@ def main() -> None:
 
 main.add_command(demo_command)
 main.add_command(serve_command)
+main.add_command(validate_command)
 main.add_command(import_command)
 main.add_command(imports_group)
 main.add_command(export_command)

@@ -15,6 +15,7 @@ from chalk_flask.settings import SETTINGS, Setting, Settings, load_settings
 __all__ = [
     "DEFAULT_TENANT",
     "IMPORT_SETTINGS",
+    "READING_SETTINGS",
     "SERVICE_SETTINGS",
     "as_json_option",
     "check_configured_tenant",
@@ -41,16 +42,19 @@ IMPORT_SETTINGS = tuple(
     setting.name for setting in SETTINGS if setting.name in _IMPORT_ONLY or setting.name.startswith("import_")
 )
 """Names of the settings that affect an import."""
+READING_SETTINGS = tuple(name for name in IMPORT_SETTINGS if name != "tombstone_days")
+"""Names of the settings that affect how a package is read."""
 SERVICE_SETTINGS = tuple(setting.name for setting in SETTINGS if setting.name not in (STORAGE, *IMPORT_SETTINGS))
 """Names of the settings that affect a running service."""
 
 
-def settings_options(*names: str) -> Callable[[Function], Function]:
+def settings_options(*names: str, with_storage: bool = True) -> Callable[[Function], Function]:
     """Return a decorator that adds --config, --storage and one option for each named setting.
 
-    The command passes the values to `settings_from_options`. They are validated there, as values of every source are.
+    A command that needs no store has no --storage. The command passes the values to `settings_from_options`. They are
+    validated there, as values of every source are.
     """
-    chosen = [setting for setting in SETTINGS if setting.name in (STORAGE, *names)]
+    chosen = [setting for setting in SETTINGS if setting.name in names or (with_storage and setting.name == STORAGE)]
 
     def decorate(function: Function) -> Function:
         for setting in reversed(chosen):

@@ -40,6 +40,7 @@ def test_commands_are_complete() -> None:
         "demo",
         "serve",
         "import",
+        "validate",
         *("imports list", "imports show", "imports approve", "imports discard"),
         "export",
         "token create",
@@ -78,7 +79,7 @@ def test_help_has_an_example_of_the_command(args: tuple[str, ...], run: RunComma
 
 def test_commands_accept_a_settings_file_and_a_store() -> None:
     accepting = {args for args in COMMANDS if {"--config", "--storage"} <= option_names(COMMANDS[args])}
-    assert set(COMMANDS) - accepting == {("backends",), ("copy",)}
+    assert set(COMMANDS) - accepting == {("backends",), ("copy",), ("validate",)}
 
 
 def test_commands_accept_json() -> None:

@@ -47,12 +47,14 @@ class PackageReader:
     active_after: dict[str, dict[str, bool]] = field(init=False)
     """For each delta file, True by id if the record is active after the import."""
     _incomplete: set[str] = field(default_factory=set)
-    """Files that could not be read to their end. References to them are not checked, because some ids are missing."""
+    """Files of which some ids are unknown, for example because of an error. References to them are not checked."""
     _files: dict[str, DataFile] = field(default_factory=dict)
     _row_number: int = 0
     """Number of the last row that was read. The header is row 1, and blank lines count."""
 
     def __post_init__(self) -> None:
+        if self.options.is_standalone:
+            self._incomplete.update(name for name in FILES if self.package.modes.get(name) != "bulk")
         self.active_after = {name: {} for name, mode in self.package.modes.items() if mode == "delta"}
         self.references = ReferenceChecker(self.package, self.stored, self.ids, self.active_after, self._incomplete)
 
