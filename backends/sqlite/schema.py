@@ -155,7 +155,7 @@ def restore_parts(path: Path, collections: Iterable[Collection], lock: WriteLock
         _check_file(path)
         with contextlib.closing(connect(path, writes=True)) as connection:
             schema = read_schema(connection)
-            _check_version(path, schema)
+            _check_origin(path, schema)
             missing = schema.damage(declared)
             if lost := [part for part in missing if part.holds_records]:
                 raise DamagedStoreError(
@@ -214,9 +214,7 @@ def _checked_schema(path: Path, collections: Iterable[Collection]) -> DatabaseSc
     _check_file(path)
     with contextlib.closing(connect(path)) as connection:
         schema = read_schema(connection)
-    if not schema.is_own:
-        raise StorageUnavailableError(f"{path.name} is a SQLite database of another program: name another file")
-    _check_version(path, schema)
+    _check_origin(path, schema)
     if damage := schema.damage(collections):
         raise DamagedStoreError(
             f"{path.name} is damaged: {_listed(damage)} is missing; stop the service, make a copy of the file, and run"
@@ -235,7 +233,10 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _check_version(path: Path, schema: DatabaseSchema) -> None:
+def _check_origin(path: Path, schema: DatabaseSchema) -> None:
+    """Raise StorageUnavailableError for the database of another program or of a later version."""
+    if not schema.is_own:
+        raise StorageUnavailableError(f"{path.name} is a SQLite database of another program: name another file")
     if schema.version > SCHEMA_VERSION:
         raise NewerStoreError(
             f"{path.name} has schema version {schema.version}, but this program supports versions up to"
