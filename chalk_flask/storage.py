@@ -26,7 +26,7 @@ from backends import (
 )
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["COLLECTIONS", "LazyStore", "LockedStore", "RosterStore"]
+__all__ = ["COLLECTIONS", "LazyStore", "LockedStore", "RosterStore", "check_readable"]
 
 
 def _members(**paths: str) -> Callable[[bytes], Mapping[str, Value]]:
@@ -148,6 +148,17 @@ class RosterStore(Protocol):
     def write(self, tenant: str) -> Transaction:
         """Return a write transaction of a tenant."""
         ...
+
+
+def check_readable(store: Backend) -> None:
+    """Read from every collection of every tenant. Raises StorageError if that fails.
+
+    A backend may open a store without reading it.
+    """
+    for tenant in store.tenants():
+        with store.read(tenant) as snapshot:
+            for name in store.collections:
+                snapshot.exists(name)
 
 
 class LazyStore(Closeable):

@@ -12,7 +12,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from backends import QueryTimeoutError, StorageBusyError, StorageUnavailableError
+from backends import DamagedStoreError, QueryTimeoutError, StorageBusyError, StorageUnavailableError
 from chalk_flask.auth.secrets.key_file import KeyFileError
 from chalk_flask.tracebacks import error_location
 
@@ -81,6 +81,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(QueryTimeoutError, _on_query_timeout)
     for kind in STORAGE_ERRORS:
         app.register_error_handler(kind, _on_storage_failure)
+    app.register_error_handler(orjson.JSONDecodeError, _on_invalid_record)
     app.register_error_handler(Exception, _on_failure)
 
 
@@ -152,6 +153,11 @@ def _on_storage_failure(error: Exception) -> Response:
     reference = str(uuid.uuid4())
     log.error("%s failed (%s): %s", request.endpoint or "a request", reference, error)
     return error_response(503, STORAGE_MESSAGE, headers=[("Retry-After", RETRY_AFTER_SECONDS)], reference=reference)
+
+
+def _on_invalid_record(_: orjson.JSONDecodeError) -> Response:
+    # Bodies of requests are parsed elsewhere, with an error of their own.
+    return _on_storage_failure(DamagedStoreError("a record of the store is not valid JSON: run `chalk-flask check`"))
 
 
 def _on_failure(error: Exception) -> Response:

@@ -8,11 +8,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+import orjson
 
 from backends import StorageError
 from chalk_flask.settings import SettingsError
+from chalk_flask.tracebacks import error_location
 
 __all__ = ["CommandError", "ErrorHandlingGroup", "echo_result"]
+
+MAX_FRAMES = 4
+"""Number of innermost frames that the message about an unexpected error shows."""
+
+_UNEXPECTED_ADVICE = "If the store is damaged, `chalk-flask check` says so; otherwise please report this error."
+
+_INVALID_RECORD = "a record of the store is not valid JSON: run `chalk-flask check`, and restore a backup"
 
 _JSON_REQUESTED = "chalk_flask.json"
 
@@ -49,6 +58,16 @@ class ErrorHandlingGroup(click.Group):
                 raise  # the reader of the output has closed the pipe, so a message cannot arrive
             message = _error_message(error)
             _echo_json_error(ctx, _error_code(error), message)
+            raise _ExitOne(message) from error
+        except orjson.JSONDecodeError as error:  # input of users is parsed elsewhere, with its own messages
+            _echo_json_error(ctx, "storage_failed", _INVALID_RECORD)
+            raise _ExitOne(_INVALID_RECORD) from error
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            # Messages of unexpected errors may quote personal data, so only the location is shown.
+            message = f"the command failed: {error_location(error, MAX_FRAMES)}. {_UNEXPECTED_ADVICE}"
+            _echo_json_error(ctx, "failed", message)
             raise _ExitOne(message) from error
 
 

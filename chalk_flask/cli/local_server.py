@@ -45,8 +45,12 @@ def curl_command(token: str, url: str) -> str:
 
 @contextmanager
 def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
-    """Create the application, log to stderr, and deliver webhooks until the block ends. Closes the store."""
+    """Create the application, log to stderr, and deliver webhooks until the block ends. Closes the store.
+
+    Raises StorageError if the store cannot be read.
+    """
     from chalk_flask import create_app
+    from chalk_flask.storage import check_readable
 
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
@@ -55,6 +59,7 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     with services.store, ExitStack() as stack:
         for service in background:
             stack.enter_context(closing(service))
+        check_readable(services.store)
         if services.store.durable:
             services.access_log.start()
         services.jwt_verifier.start()

@@ -214,7 +214,7 @@ class _CollectionCheck:
         where = And((In(owner.field, tuple(keys)), Compare("status", "=", ACTIVE)))
         derived: dict[str, set[str]] = defaultdict(set)
         for chunk in self._snapshot.find(Query(source, where)).chunks:
-            for data in orjson.loads(b"[%s]" % chunk):
+            for data in _parse_readable(chunk):
                 ids = ResourceType.referenced_ids(data.get(target.name)) if target else [data["sourcedId"]]
                 for key in ResourceType.referenced_ids(data.get(owner.name)):
                     derived[key].update(ids)
@@ -233,6 +233,15 @@ class _CollectionCheck:
 
     def _add_problem(self, key: str, text: str) -> None:
         self._problems.add(f"{self._resource_type.name} {key!r}: {text}")
+
+
+def _parse_readable(chunk: bytes) -> list[Data]:
+    """Return the records of a chunk; none if one of them is not JSON, which is a problem of its own."""
+    try:
+        records: list[Data] = orjson.loads(b"[%s]" % chunk)
+    except ValueError:
+        return []
+    return records
 
 
 def _without_timestamp(body: bytes) -> bytes:
