@@ -5,20 +5,25 @@ Its times are those of `time.monotonic`, in seconds. The server loop reads them 
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import WSGITask
 
+from backends import StorageError
 from chalk_flask.server.dispatcher import Shares
 from chalk_flask.server.parking import OUTPUT_BUFFER_BYTES, TASK_KEY, Parked, abandon
 from chalk_flask.server.request_parser import JsonErrorTask, OverloadError, Parser
+from chalk_flask.tracebacks import error_location
 
 if TYPE_CHECKING:
     from chalk_flask.server.listener import Listener
 
 __all__ = ["Channel", "SendingChannel", "Task"]
+
+log = logging.getLogger(__name__)
 
 MAX_JOINED_BYTES = 262144
 """Size up to which it is cheaper to append a block to the head than to make another system call."""
@@ -82,12 +87,24 @@ class Task(WSGITask):
     _has_length = False
 
     def service(self) -> None:
-        """Run the response or its rest. Raises Parked if it goes on later."""
+        """Run the response or its rest. Raises Parked if it goes on later.
+
+        An error after the head ends the connection without an end of the body, so that the client notices it.
+        """
         try:
             super().service()
         except Parked:
             self.channel.interrupted = self
             raise
+        except ClientDisconnected:
+            raise
+        except Exception as error:
+            if not self.wrote_header:
+                raise
+            # Messages of other errors may quote personal data.
+            is_safe = isinstance(error, (StorageError, TimeoutError))
+            log.error("a response broke off: %s", error if is_safe else error_location(error))
+            raise ClientDisconnected from error
 
     def get_environment(self) -> dict[str, Any]:
         """Return the WSGI environment, which is the same for the rest of the response."""
