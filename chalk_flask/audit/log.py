@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeAlias
 
-from backends import CONTROL, Backend, StorageError
+from backends import CONTROL, Backend, StorageError, StorageUnavailableError
 from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.times import utc_now
 
@@ -43,4 +43,5 @@ class AuditLog:
             with self._store.write(owner, wait=LOCK_TIMEOUT_SECONDS) as transaction:
                 record_event(transaction, tenant, event, self._now(), **members)
         except StorageError as error:
-            log.error("the audit event %s of tenant %s was not stored: %s", event, tenant, type(error).__name__)
+            reason = error if isinstance(error, StorageUnavailableError) else type(error).__name__
+            log.error("the audit event %s of tenant %s was not stored: %s", event, tenant, reason)

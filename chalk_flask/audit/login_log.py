@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from backends import CONTROL, Backend, StorageError
+from backends import CONTROL, Backend, StorageError, StorageUnavailableError
 from chalk_flask.audit.events import record_event
 from chalk_flask.audit.log import FindAuditTenant
 from chalk_flask.batch_writer import BatchWriter
@@ -56,6 +56,7 @@ class LoginLog:
         self._lock = threading.Lock()
         self._pending: Counter[_Login] = Counter()
         self._stored: dict[_Login, float] = {}
+        self._last_error = ""
         self._writer = BatchWriter("login log", self._write_due, delay=interval, flush_at_exit=True)
 
     def record_success(self, tenant: str, client: str) -> None:
@@ -113,9 +114,17 @@ class LoginLog:
                         names = {"client": login.client, "address": login.address}
                         members: dict[str, Any] = {**names, "count": logins[login]}
                         record_event(transaction, tenant, login.event, **members)
+                self._last_error = ""
             except StorageError as error:
                 self._put_back(group, logins)
-                log.debug("%d login events are stored later: %s", len(group), type(error).__name__)
+                self._log_error(len(group), error)
+
+    def _log_error(self, count: int, error: StorageError) -> None:
+        """Log a failure of the storage as a warning, repeated ones and a busy store at level debug."""
+        message = str(error) if isinstance(error, StorageUnavailableError) else ""
+        level = logging.WARNING if message and message != self._last_error else logging.DEBUG
+        log.log(level, "%d login events are stored later: %s", count, message or type(error).__name__)
+        self._last_error = message or self._last_error
 
     def _put_back(self, group: list[_Login], logins: Counter[_Login]) -> None:
         with self._lock:

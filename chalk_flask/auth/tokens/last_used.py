@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from backends import Backend, StorageError, Transaction
+from backends import Backend, StorageError, StorageUnavailableError, Transaction
 from chalk_flask.auth.tokens.record import ApiToken
 from chalk_flask.batch_writer import BatchWriter
 
@@ -38,6 +38,7 @@ class LastUsedTracker:
         self._lock = threading.Lock()
         self._recorded: dict[str, datetime] = {}
         self._pending: dict[str, datetime] = {}
+        self._last_error = ""
         self._writer = BatchWriter("tokens last used", self._flush, delay=0)
 
     def record(self, token_hash: str, last_used: datetime | None, now: datetime) -> None:
@@ -59,8 +60,16 @@ class LastUsedTracker:
         try:
             with self._store.write(self._tenant, wait=LOCK_TIMEOUT_SECONDS) as transaction:
                 self._write(transaction, uses)
+            self._last_error = ""
         except StorageError as error:
-            log.debug("the last use of %d tokens is not written: %s", len(uses), error)
+            is_new = isinstance(error, StorageUnavailableError) and str(error) != self._last_error
+            log.log(
+                logging.WARNING if is_new else logging.DEBUG,
+                "the last use of %d tokens is not written: %s",
+                len(uses),
+                error,
+            )
+            self._last_error = str(error)
         return self._flush_interval_seconds
 
     def _take_pending(self) -> dict[str, datetime]:
