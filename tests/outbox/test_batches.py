@@ -148,6 +148,21 @@ def test_oversized_record_is_sent_as_id_only(app: Flask, tmp_path: Path, mode: s
     assert max(body_sizes(app)) <= MAX_MESSAGE_BYTES
 
 
+@pytest.mark.parametrize("mode", ["batched", "per_entity"])
+def test_changes_of_hundreds_of_kilobytes_never_exceed_the_limit(app: Flask, tmp_path: Path, mode: str) -> None:
+    subscribe(app, mode=mode, full=True)
+    package = package_with_more_users(12)
+    package.extra["users"] = [f"metadata.m{n}" for n in range(4)]
+    for number in range(12):  # 200 to 400 KB each, so that no two or only two fit into a body
+        cells = {f"metadata.m{n}": "x" * (50_000 + number * 5_000) for n in range(4)}
+        package.set("users", f"more-{number:05}", **cells)
+    load(app, package, tmp_path)
+    assert max(body_sizes(app)) <= MAX_MESSAGE_BYTES
+    created = [change for change in sent_changes(app) if change["action"] == "created"]
+    assert [change["sourced_id"] for change in created] == [f"more-{n:05}" for n in range(12)]
+    assert all("entity" in change for change in created)
+
+
 def test_sequence_numbers_are_those_of_the_change_feed(app: Flask, tmp_path: Path) -> None:
     subscribe(app, full=True, entities=list(ENTITIES))
     subscribe(app, "batched", full=True, entities=list(ENTITIES), mode="batched")
