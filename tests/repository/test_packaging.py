@@ -32,7 +32,8 @@ def text(name: str) -> str:
 
 
 PIN = re.compile(
-    r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[0-9][0-9.]*)(?P<marker> ; [^\\]+)?(?P<hashes>( \\\n    --hash=\S+)*)"
+    r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[0-9][0-9.]*)(?P<marker> ; [^\\\n]*[^\\\s])?"
+    r"(?P<hashes>( \\\n    --hash=\S+)*)"
 )
 
 
