@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,13 @@ from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.e2e.conftest import CLEAN_ENVIRON, ROOT
 from tests.support.deliveries import add_webhook, event_ids, list_deliveries, queue_events, wait_until
-from tests.support.receiver import respond, run_receiver
+from tests.support.receiver import Receiver, respond, run_receiver
+from tests.support.small_roster import fill
 
 pytestmark = pytest.mark.slow
 
 KILLS = 20
-EVENTS = 1000
+EVENTS_PER_LIFE = 50
 EVENTS_PER_SECOND = 50
 
 WORKER = """
@@ -42,44 +44,46 @@ time.sleep(600)
 """
 
 
-def start_worker(url: str, data: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, url, str(data)], env=CLEAN_ENVIRON | {"PYTHONPATH": str(ROOT)}
-    )
-
-
-def queue_steadily(store: Backend, queued: list[str]) -> None:
-    """Queue EVENTS events, each in a transaction of its own as a PUT does, 50 per second."""
-    started = time.monotonic()
-    for number in range(EVENTS):
-        time.sleep(max(0.0, started + number / EVENTS_PER_SECOND - time.monotonic()))
-        queued += queue_events(store, 1)
-
-
-@pytest.mark.parametrize("backend_name", ["sqlite"])
-def test_less_than_one_percent_is_repeated_over_twenty_kills(backend_name: str, tmp_path: Path) -> None:
-    url, data, queued = url_in(tmp_path, backend_name), tmp_path / "data", list[str]()
-    choice = random.Random(20)
-    with open_store(url, COLLECTIONS) as store, run_receiver(respond()) as receiver:
-        add_webhook(store, data, receiver.url)
-        queueing = threading.Thread(target=queue_steadily, args=[store, queued])
-        queueing.start()
+@contextmanager
+def running_process(url: str, data: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process with a worker until the block ends, and kill it then."""
+    environ = CLEAN_ENVIRON | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", WORKER, url, str(data)], env=environ) as process:
         try:
-            for _ in range(KILLS):
-                received = len(receiver.requests)
-                with start_worker(url, data) as worker:
-                    wait_until(lambda received=received: len(receiver.requests) > received, 60)
-                    time.sleep(choice.uniform(0.1, 0.5))
-                    worker.send_signal(signal.SIGKILL)
-            queueing.join()
-            with start_worker(url, data) as worker:
-                wait_until(lambda: all(delivery.state == "delivered" for delivery in list_deliveries(store)), 60)
-                worker.kill()
+            yield process
         finally:
-            queueing.join()
+            process.kill()
+
+
+def is_received(receiver: Receiver, event: str) -> bool:
+    return event in event_ids(receiver)
+
+
+def is_finished(store: Backend) -> bool:
+    return all(delivery.state == "delivered" for delivery in list_deliveries(store))
+
+
+def test_less_than_one_percent_is_repeated_over_twenty_kills(tmp_path: Path) -> None:
+    """Each event is queued in a transaction of its own, as a PUT does."""
+    url, data, queued, choice = url_in(tmp_path, "sqlite"), tmp_path / "data", list[str](), random.Random(20)
+    with open_store(url, COLLECTIONS) as store, run_receiver(respond()) as receiver:
+        fill(store)
+        add_webhook(store, data, receiver.url)
+        for _ in range(KILLS):
+            with running_process(url, data) as process:
+                queued += queue_events(store, 1)
+                wait_until(partial(is_received, receiver, queued[-1]), 60)
+                last = choice.randrange(5, EVENTS_PER_LIFE)
+                for number in range(1, EVENTS_PER_LIFE):
+                    if number == last:
+                        process.kill()
+                    time.sleep(1 / EVENTS_PER_SECOND)
+                    queued += queue_events(store, 1)
+        with running_process(url, data):
+            wait_until(partial(is_finished, store), 60)
     counts = Counter(event_ids(receiver))
     repeated = sum(counts.values()) - len(counts)
-    print(f"{repeated} of {EVENTS} deliveries were repeated over {KILLS} kills")  # noqa: T201 - the figure of the test
+    print(f"{repeated} of {len(queued)} deliveries were repeated over {KILLS} kills")  # noqa: T201 - the figure
     assert set(counts) == set(queued)
-    assert len(queued) == EVENTS
-    assert repeated < EVENTS / 100
+    assert len(queued) == KILLS * EVENTS_PER_LIFE
+    assert repeated < len(queued) / 100

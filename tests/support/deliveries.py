@@ -79,9 +79,10 @@ def running_worker(
     retry_policy: RetryPolicy = FAST_RETRIES,
     leader_lock: LeaderLock | None = None,
     now: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
     allowed: Sequence[str] = ("127.0.0.1",),
 ) -> Iterator[Worker]:
-    """Run a worker over the store until the block ends."""
+    """Run a worker over the store until the block ends. `now` is the system time, `monotonic` the time for waits."""
     guard = SsrfGuard(allowed)
     worker = Worker(
         store,
@@ -90,6 +91,7 @@ def running_worker(
         lambda: WebhookClient(guard, timeout=2.0),
         retry_policy,
         now,
+        monotonic,
     )
     worker.start()
     try:

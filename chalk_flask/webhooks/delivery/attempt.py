@@ -16,9 +16,11 @@ from chalk_flask.outbox import Attempt, Delivery, Subscription
 from chalk_flask.times import format_epoch_seconds
 from chalk_flask.tracebacks import error_location
 from chalk_flask.webhooks.delivery.rate_limiter import RateLimiter
-from chalk_flask.webhooks.delivery.recorder import AttemptResult, Recorder
+from chalk_flask.webhooks.delivery.recorder import Recorder
+from chalk_flask.webhooks.delivery.result import AttemptResult
 from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
 from chalk_flask.webhooks.delivery.signing_secrets import SigningSecrets
+from chalk_flask.webhooks.delivery.steady_clock import SteadyClock
 from chalk_flask.webhooks.http.client import AttemptResponse
 from chalk_flask.webhooks.http.signature import signed_headers
 
@@ -41,7 +43,10 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """Objects that all delivery queues of a worker share."""
+    """Objects that all delivery queues of a worker share.
+
+    `now` returns the system time, with which deliveries are signed. Waits and stored times use `clock`.
+    """
 
     store: Backend
     secrets: SigningSecrets
@@ -49,6 +54,7 @@ class DeliveryContext:
     retry_policy: RetryPolicy
     make_sender: Callable[[], Sender]
     now: Callable[[], float]
+    clock: SteadyClock
     stopping: threading.Event
     rate_limiter: RateLimiter
 
@@ -59,15 +65,15 @@ def attempt(
     subscription: Subscription,
     delivery: Delivery,
     body: bytes | None,
-    on_saved: Callable[[AttemptResult], None],
+    on_saved: Callable[[AttemptResult, Delivery | None], None],
 ) -> AttemptResult:
     """Send a delivery once and return the result; the recorder calls `on_saved` once it has stored the result.
 
     An internal error becomes a failed attempt too, so that it never ends the worker.
     """
     context.rate_limiter.wait()
-    started_at = context.now()
-    response = _send(context, sender, subscription, delivery, body, started_at)
+    started_at = context.clock.now()
+    response = _send(context, sender, subscription, delivery, body)
     return AttemptResult(
         tenant=subscription.tenant,
         webhook=subscription.id,
@@ -76,7 +82,7 @@ def attempt(
         attempt=Attempt(
             format_epoch_seconds(started_at), response.duration_ms, response.status, response.error, response.text
         ),
-        ended_at=context.now(),
+        ended_at=context.clock.now(),
         delivered=response.delivered,
         on_saved=on_saved,
         is_gone=response.status == HTTPStatus.GONE,
@@ -90,15 +96,15 @@ def _send(
     subscription: Subscription,
     delivery: Delivery,
     body: bytes | None,
-    started_at: float,
 ) -> AttemptResponse:
     if body is None:
         return AttemptResponse(None, 0, "the body is missing in the store")
     try:
-        secrets = context.secrets.active(subscription, started_at)
+        now = context.now()
+        secrets = context.secrets.active(subscription, now)
         if not secrets:
             return AttemptResponse(None, 0, "the webhook has no active secret: run `webhook rotate`")
-        sent_at = datetime.fromtimestamp(started_at, UTC)
+        sent_at = datetime.fromtimestamp(now, UTC)
         headers = signed_headers(secrets, delivery.event_id, subscription.id, sent_at, body)
         return sender.post(subscription.url, headers, body)
     except SecretUnavailableError as error:

@@ -29,6 +29,11 @@ class LeaderLock:
         self._next_try = 0.0
 
     @property
+    def journal_path(self) -> Path | None:
+        """File for the results of the process that holds the lock; None for a store in memory."""
+        return None if self._path is None else self._path.with_suffix(".results")
+
+    @property
     def is_held(self) -> bool:
         """True if this process holds the lock."""
         return self._lock is None or self._lock.is_locked

@@ -12,15 +12,16 @@ from typing import Final
 
 import orjson
 
-from backends import Compare, OrderBy, Query, Snapshot, StorageError, and_
+from backends import Compare, OrderBy, Query, Snapshot, StorageError, and_, batched
 from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import BODIES, COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
+from chalk_flask.times import parse_timestamp
 from chalk_flask.tracebacks import error_location
 from chalk_flask.webhooks.delivery.attempt import DeliveryContext, attempt
-from chalk_flask.webhooks.delivery.recorder import AttemptResult
+from chalk_flask.webhooks.delivery.result import AttemptResult
 
-__all__ = ["DeliveryQueue"]
+__all__ = ["DeliveryQueue", "latest_time"]
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,10 @@ class DeliveryQueue:
 
     In the store a delivery stays due until its result is saved. The queue keeps the keys of unsaved results, so that it
     never sends such a delivery twice. `poll`, `reset_backoff`, `join` and `close` must be called by the worker's
-    thread only.
+    thread only. All times are those of the `SteadyClock`, unless they are said to be monotonic.
+
+    After a failure the queue backs off, but the first retry of each delivery comes at its due time nevertheless. A
+    Retry-After of the receiver delays all attempts.
     """
 
     def __init__(self, context: DeliveryContext, tenant: str, webhook: str) -> None:
@@ -60,7 +64,9 @@ class DeliveryQueue:
         self._unsaved_changed = threading.Condition()
         self._unsaved: set[str] = set()
         self._failed_key: str | None = None
-        self._failures, self._backoff_until = 0, 0.0
+        self._failures, self._backoff_until, self._requested_pause_until = 0, 0.0, 0.0
+        self._first_retries: dict[str, float] = {}
+        """Due time of each delivery that failed once, by key."""
         self._batch_size = INITIAL_BATCH_SIZE
         self._thread: threading.Thread | None = None
         self.last_active = time.monotonic()
@@ -74,7 +80,7 @@ class DeliveryQueue:
     @property
     def is_idle(self) -> bool:
         """True if the queue can be discarded: it is not busy, all results are saved, and it does not back off."""
-        return not self.is_busy and not self._unsaved and self._backoff_until <= self._context.now()
+        return not self.is_busy and not self._unsaved and self._backoff_until <= self._context.clock.now()
 
     def unsaved(self) -> frozenset[str]:
         """Return the keys of the deliveries whose results are not saved yet."""
@@ -87,12 +93,12 @@ class DeliveryQueue:
         The time is None if the queue needs no poll before the store changes. `unsaved` is the result of `unsaved()`
         from before the snapshot.
         """
-        now = self._context.now()
+        now = self._context.clock.now()
         if self.is_busy or self._failed_key is not None:  # saving the failure may disable the webhook
             return now
-        if self._backoff_until > now:
-            return self._backoff_until
-        if next(self._due_keys(snapshot, unsaved), None) is None:
+        if self._backoff_until > now and not self._due_first_retries(now):
+            return self._next_attempt_at()
+        if self._backoff_until <= now and next(self._due_keys(snapshot, unsaved), None) is None:
             # A save may change nothing, and so not trigger a poll: another event may have the key by now.
             return now if unsaved else _next_due(snapshot, self._webhook)
         self._thread = threading.Thread(target=self._run, name=f"webhooks: {self._webhook}", daemon=True)
@@ -101,7 +107,7 @@ class DeliveryQueue:
 
     def reset_backoff(self) -> None:
         """Reset the number of consecutive failures, so that a resumed webhook gets an attempt at once."""
-        self._failures, self._backoff_until = 0, 0.0
+        self._failures, self._backoff_until, self._requested_pause_until = 0, 0.0, 0.0
 
     def close(self) -> None:
         """Close the connection; a busy queue closes it when its thread ends."""
@@ -139,16 +145,32 @@ class DeliveryQueue:
             subscription = _active_subscription(snapshot, self._webhook)
             if subscription is None:
                 return None
-            keys = list(islice(self._due_keys(snapshot, unsaved), self._batch_size))
+            now = self._context.clock.now()
+            due_keys = self._due_first_retries(now) if self._backoff_until > now else self._due_keys(snapshot, unsaved)
+            keys = list(islice(due_keys, self._batch_size))
             stored = snapshot.get_many(COLLECTION, keys)
             bodies = snapshot.get_many(BODIES, keys)
         self._adjust_batch_size(sum(map(len, bodies.values())))
-        deliveries = [Delivery.from_dict(orjson.loads(stored[key])) for key in keys if key in stored]
+        for key in keys:
+            self._first_retries.pop(key, None)
+        parsed = [Delivery.from_dict(orjson.loads(stored[key])) for key in keys if key in stored]
+        deliveries = [delivery for delivery in parsed if delivery.due is not None and delivery.due <= now]
         return _Batch(subscription, deliveries, bodies, read_at) if deliveries else None
 
     def _due_keys(self, snapshot: Snapshot, unsaved: frozenset[str]) -> Iterator[str]:
-        due = and_(Compare("queue", "=", self._webhook), Compare("due", "<=", self._context.now()))
+        due = and_(Compare("queue", "=", self._webhook), Compare("due", "<=", self._context.clock.now()))
         return (key for key in snapshot.keys(COLLECTION, due) if key not in unsaved)
+
+    def _due_first_retries(self, now: float) -> Sequence[str]:
+        """Return the keys of the deliveries whose first retry is due although the queue backs off."""
+        if self._requested_pause_until > now:
+            return []
+        return sorted(key for key, due in list(self._first_retries.items()) if due <= now)
+
+    def _next_attempt_at(self) -> float:
+        """Return the time of the next attempt of a queue that backs off."""
+        first_retry = min(self._first_retries.values(), default=self._backoff_until)
+        return min(self._backoff_until, max(first_retry, self._requested_pause_until))
 
     def _adjust_batch_size(self, batch_bytes: int) -> None:
         if batch_bytes > MAX_BATCH_BYTES:
@@ -181,7 +203,7 @@ class DeliveryQueue:
         with self._unsaved_changed:
             self._unsaved.add(result.key)
         if result.delivered:
-            self._failures = 0
+            self._failures, self._backoff_until = 0, 0.0
         else:
             self._failed_key = result.key
             self._back_off(result.retry_after)
@@ -189,9 +211,14 @@ class DeliveryQueue:
 
     def _back_off(self, retry_after: float | None) -> None:
         self._failures += 1
-        self._backoff_until = self._context.retry_policy.backoff_until(self._failures, self._context.now(), retry_after)
+        now, policy = self._context.clock.now(), self._context.retry_policy
+        self._backoff_until = policy.backoff_until(self._failures, now, retry_after)
+        if retry_after is not None:
+            self._requested_pause_until = now + min(retry_after, policy.retry_after_max)
 
-    def _on_saved(self, result: AttemptResult) -> None:
+    def _on_saved(self, result: AttemptResult, delivery: Delivery | None) -> None:
+        if delivery is not None and delivery.tries == 1 and delivery.due is not None:
+            self._first_retries[delivery.key] = delivery.due
         with self._unsaved_changed:
             self._unsaved.discard(result.key)
             self._unsaved_changed.notify_all()
@@ -212,3 +239,18 @@ def _next_due(snapshot: Snapshot, webhook: str) -> float | None:
     query = Query(COLLECTION, Compare("queue", "=", webhook), (OrderBy("due"),), limit=1)
     body = snapshot.find(query).body()
     return float(orjson.loads(body)["due"]) if body else None
+
+
+def latest_time(snapshot: Snapshot, now: float) -> float:
+    """Return the latest time at which a pending delivery was created or attempted, or `now` if that is later.
+
+    It is later than `now` if the system clock was set back while no worker was running.
+    """
+    latest = now
+    future = and_(Compare("state", "=", "pending"), Compare("due", ">", now))
+    for keys in batched(list(snapshot.keys(COLLECTION, future)), MAX_BATCH_SIZE):
+        for body in snapshot.get_many(COLLECTION, keys).values():
+            delivery = Delivery.from_dict(orjson.loads(body))
+            times = [delivery.created, *(attempt.time for attempt in delivery.attempts)]
+            latest = max(latest, *(parse_timestamp(time).timestamp() for time in times))
+    return latest

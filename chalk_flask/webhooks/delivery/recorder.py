@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -15,14 +15,16 @@ import orjson
 from backends import Backend, Compare, StorageBusyError, StorageError, Transaction, and_
 from chalk_flask.audit.events import record_event
 from chalk_flask.batch_writer import BatchWriter
-from chalk_flask.outbox import Attempt, Delivery, Subscription
+from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.times import format_epoch_seconds
 from chalk_flask.tracebacks import error_location
+from chalk_flask.webhooks.delivery.journal import ResultJournal
+from chalk_flask.webhooks.delivery.result import AttemptResult
 from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
 
-__all__ = ["AttemptResult", "Recorder"]
+__all__ = ["Recorder"]
 
 log = logging.getLogger(__name__)
 
@@ -37,37 +39,22 @@ STOP_LOCK_TIMEOUT_SECONDS: Final = 1.0
 GONE_REASON: Final = "the endpoint answered 410 Gone"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
-    """Result of one attempt for the delivery `key` of the event `event_id`.
-
-    `ended_at` is in seconds since the epoch. `is_gone` is True if the receiver responded 410. The recorder calls
-    `on_saved` once the result is stored.
-    """
-
-    tenant: str
-    webhook: str
-    key: str
-    event_id: str
-    attempt: Attempt
-    ended_at: float
-    delivered: bool
-    on_saved: Callable[[AttemptResult], None]
-    is_gone: bool = False
-    retry_after: float | None = None
-
-
 class Recorder:
     """Queue of attempt results, written in order by a background thread, one transaction per tenant. Thread-safe.
 
     Results that cannot be written stay in the queue and are tried again. The senders bound the number of unsaved
-    results.
+    results. Until a result is in the store it is in the journal, from which `recover` writes it after a sudden end.
     """
 
     def __init__(
-        self, store: Backend, retry_policy: RetryPolicy, min_flush_interval: float = MIN_FLUSH_INTERVAL_SECONDS
+        self,
+        store: Backend,
+        retry_policy: RetryPolicy,
+        journal: ResultJournal,
+        min_flush_interval: float = MIN_FLUSH_INTERVAL_SECONDS,
     ) -> None:
         self._store, self._retry_policy, self._min_flush_interval = store, retry_policy, min_flush_interval
+        self._journal = journal
         self._lock = threading.Lock()
         self._pending: dict[str, list[AttemptResult]] = {}
         self._commit_seconds = 0.0
@@ -77,15 +64,29 @@ class Recorder:
     def record(self, result: AttemptResult) -> None:
         """Queue a result; return at once."""
         with self._lock:
+            self._journal.append(result)
             self._pending.setdefault(result.tenant, []).append(result)
         self._writer.wake()
+
+    def recover(self) -> None:
+        """Write the results that a killed process left in the journal. Call it before the first `record`.
+
+        Raises StorageError and OSError.
+        """
+        results = self._journal.read()
+        for tenant in dict.fromkeys(result.tenant for result in results):
+            with self._store.write(tenant, wait=LOCK_TIMEOUT_SECONDS) as transaction:
+                self._write(transaction, tenant, [result for result in results if result.tenant == tenant])
+        self._journal.clear()
 
     def stop(self, timeout: float) -> None:
         """Write the queued results and end the background thread within about `timeout` seconds.
 
-        Deliveries whose results are not written are sent again later.
+        Results that are not written stay in the journal.
         """
         self._writer.close(timeout)
+        with self._lock:
+            self._journal.close()
 
     def _flush(self) -> float | None:
         """Write the queued results; return the seconds until the next call, or None if there were none."""
@@ -96,6 +97,8 @@ class Recorder:
         lock_timeout = STOP_LOCK_TIMEOUT_SECONDS if self._writer.is_closing else LOCK_TIMEOUT_SECONDS
         self._commit_seconds = 0.0
         saved = [self._save(tenant, results, lock_timeout) for tenant, results in batches.items()]
+        with self._lock:
+            self._journal.remove_stored([result for results in self._pending.values() for result in results])
         if all(saved):
             self._pause = max(self._min_flush_interval, FLUSH_INTERVAL_FACTOR * self._commit_seconds)
         else:
@@ -107,7 +110,7 @@ class Recorder:
         try:
             with self._store.write(tenant, wait=lock_timeout) as transaction:
                 started = time.monotonic()  # the wait for another writer does not count
-                self._write(transaction, tenant, results)
+                deliveries = self._write(transaction, tenant, results)
             self._commit_seconds += time.monotonic() - started
         except StorageBusyError:  # a long import holds the write lock: the timeout was pause enough
             self._requeue(tenant, results)
@@ -121,16 +124,17 @@ class Recorder:
             log.error("cannot write the results of %d attempts: %s", len(results), error_location(error))
             return False
         for result in results:
-            result.on_saved(result)
+            result.on_saved(result, deliveries.get(result.key))
         return True
 
     def _requeue(self, tenant: str, results: list[AttemptResult]) -> None:
         with self._lock:
             self._pending[tenant] = results + self._pending.get(tenant, [])
 
-    def _write(self, transaction: Transaction, tenant: str, results: Sequence[AttemptResult]) -> None:
-        """Apply the results to the present records: the webhook and its deliveries may have been deleted.
+    def _write(self, transaction: Transaction, tenant: str, results: Sequence[AttemptResult]) -> Mapping[str, Delivery]:
+        """Apply the results to the present records, and return the changed deliveries by key.
 
+        The webhook and its deliveries may have been deleted.
         The key may belong to another event by now: the tenant was created again, or an opt-out replaced the event.
         """
         bodies = transaction.get_many(COLLECTION, [result.key for result in results])
@@ -140,7 +144,8 @@ class Recorder:
         deliveries = [
             _delivery_after(delivery, result, self._retry_policy)
             for delivery, result in stored
-            if delivery.event_id == result.event_id
+            # A result from the journal may be in the store already.
+            if delivery.event_id == result.event_id and result.attempt not in delivery.attempts
         ]
         transaction.put(COLLECTION, [delivery.to_record() for delivery in deliveries])
         webhooks = transaction.get_many(WEBHOOKS, list({result.webhook for result in results}))
@@ -157,6 +162,7 @@ class Recorder:
                 record_event(
                     transaction, tenant, "webhook.disabled", id=after.id, label=after.label, reason=after.reason
                 )
+        return {delivery.key: delivery for delivery in deliveries}
 
 
 def _clear_failing_if_idle(transaction: Transaction, subscription: Subscription) -> Subscription:

@@ -18,13 +18,15 @@ from chalk_flask.outbox import load_subscriptions
 from chalk_flask.tenants.store import CONTROL, TenantStore
 from chalk_flask.tracebacks import error_location
 from chalk_flask.webhooks.delivery.attempt import DeliveryContext, Sender
+from chalk_flask.webhooks.delivery.journal import ResultJournal
 from chalk_flask.webhooks.delivery.leader_lock import LeaderLock
-from chalk_flask.webhooks.delivery.queue import DeliveryQueue
+from chalk_flask.webhooks.delivery.queue import DeliveryQueue, latest_time
 from chalk_flask.webhooks.delivery.rate_limiter import RateLimiter
 from chalk_flask.webhooks.delivery.recorder import Recorder
 from chalk_flask.webhooks.delivery.retention import purge
 from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
 from chalk_flask.webhooks.delivery.signing_secrets import SigningSecrets
+from chalk_flask.webhooks.delivery.steady_clock import SteadyClock
 
 __all__ = ["Worker"]
 
@@ -58,9 +60,9 @@ class _TenantState:
 class Worker:
     """Background delivery of the outboxes of a store, from `start` to `close`, in threads of its own.
 
-    `make_sender` returns a new HTTP client, one per webhook. `now` returns the time in seconds since the epoch. A store
-    without webhooks costs a few microseconds ten times per second. While another process holds the leader lock, the
-    worker waits for it.
+    `make_sender` returns a new HTTP client, one per webhook. `now` returns the system time in seconds since the epoch,
+    `monotonic` the time for waits, which no change of the system time affects. A store without webhooks costs a few
+    microseconds ten times per second. While another process holds the leader lock, the worker waits for it.
     """
 
     def __init__(
@@ -71,11 +73,14 @@ class Worker:
         make_sender: Callable[[], Sender],
         retry_policy: RetryPolicy | None = None,
         now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._leader_lock, self._now = store, leader_lock, now
         self._stopping = threading.Event()
         retry_policy = retry_policy or RetryPolicy()
-        self._recorder = Recorder(store, retry_policy)
+        self._clock = SteadyClock(now, monotonic)
+        self._recorder = Recorder(store, retry_policy, ResultJournal(leader_lock.journal_path))
+        self._has_recovered = False
         self._context = DeliveryContext(
             store,
             SigningSecrets(cipher),
@@ -83,6 +88,7 @@ class Worker:
             retry_policy,
             make_sender,
             now,
+            self._clock,
             self._stopping,
             RateLimiter(),
         )
@@ -138,6 +144,9 @@ class Worker:
 
     def _poll(self) -> bool:
         """Poll the tenants that changed or have due deliveries; return True if the store was read."""
+        if self._leader_lock.is_held and not self._has_recovered:
+            self._recorder.recover()
+            self._has_recovered = True
         store_was_read = self._refresh_tenants()
         for name in self._tenant_names:
             tenant = self._tenants.setdefault(name, _TenantState())
@@ -158,15 +167,17 @@ class Worker:
 
     def _poll_tenant(self, name: str, tenant: _TenantState) -> bool:
         version = self._store.version(name)
-        if version == tenant.version and (tenant.next_due is None or tenant.next_due > self._now()):
+        if version == tenant.version and (tenant.next_due is None or tenant.next_due > self._clock.now()):
             return False
         unsaved = {webhook: queue.unsaved() for webhook, queue in tenant.queues.items()}
         with self._store.read(name) as snapshot:
             active = [
                 subscription.id for subscription in load_subscriptions(snapshot) if subscription.state == "active"
             ]
-            if active and not self._leader_lock.try_acquire():
+            if active and not self._lead():
                 return True  # the version is not remembered, so that the next poll reads this tenant again
+            if tenant.version is _NEVER_READ:
+                self._clock.advance_to(latest_time(snapshot, self._clock.now()))
             for webhook in tenant.queues.keys() - set(active):
                 tenant.queues[webhook].reset_backoff()
             for webhook in set(active) - tenant.queues.keys():
@@ -175,6 +186,10 @@ class Worker:
         tenant.version = version
         tenant.next_due = min((due for due in due_times if due is not None), default=None)
         return True
+
+    def _lead(self) -> bool:
+        """Return True if this process delivers: it holds the lock, and the results of a killed one are in the store."""
+        return self._leader_lock.try_acquire() and self._has_recovered
 
     def _start_purge(self) -> None:
         """Delete old deliveries in a thread of its own, once per hour: there may be many."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ from tests.support.deliveries import (
 from tests.support.receiver import respond, run_receiver
 
 RETRY_SOON = RetryPolicy(delays=(1.0, 1.0), jitter=0.0, backoff_base=0.1, backoff_max=0.1)
+
+
+def has_attempts(store: Backend, count: int) -> bool:
+    return len(list_deliveries(store)[0].attempts) >= count
 
 
 def attempt_seconds(delivery: Delivery) -> list[float]:
@@ -52,7 +57,7 @@ def test_clock_set_back_before_a_restart_does_not_delay_retries(store: Backend, 
         queue_events(store, 1, due=system.time())
         for attempts in (1, 2):
             with running_worker(store, tmp_path, RETRY_SOON, now=system.time):
-                wait_until(lambda attempts=attempts: len(list_deliveries(store)[0].attempts) >= attempts)
+                wait_until(partial(has_attempts, store, attempts))
                 system.advance(-DAY_SECONDS)
         with running_worker(store, tmp_path, RETRY_SOON, now=system.time):
             wait_until(lambda: list_deliveries(store)[0].state == "failed")
