@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.access import measure_bearer, measure_grade_writes, measure_restricted_page, measure_token_requests
+from bench.availability import DEFAULT_HOLD_SECONDS, measure_availability
 from bench.district import MIN_USERS, write_package
 from bench.figures import Figure, describe_machine, format_row, format_table, missed_targets
 from bench.imports import measure_imports
@@ -26,7 +27,7 @@ from bench.reads import LoadSettings, measure_growth, measure_reads, measure_str
 from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, run_command
 from bench.webhooks import measure_webhooks
 
-PARTS: Final = ("import", "reads", "stream", "walk", "access", "webhooks")
+PARTS: Final = ("import", "reads", "stream", "walk", "access", "webhooks", "availability")
 FORMER_PART_NAMES: Final = {"ways-in": "access"}
 
 
@@ -67,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         metavar="{" + ",".join(PARTS) + "}",
         help="measure only this part; may be repeated",
+    )
+    parser.add_argument(
+        "--hold",
+        type=float,
+        default=DEFAULT_HOLD_SECONDS,
+        help="seconds for which each kind of slow client stays [default: 40]",
     )
     parser.add_argument(
         "--load", choices=("auto", "wrk", "python"), default="auto", help="load generator [default: wrk if installed]"
@@ -137,6 +144,8 @@ def _measure_parts(
             yield from measure_grade_writes(server)
     if "webhooks" in parts:
         yield from measure_webhooks(storage, options.users // 10, load)
+    if "availability" in parts:
+        yield from measure_availability(storage, options.hold)
 
 
 def _import_district(users: int, folder: Path) -> str:

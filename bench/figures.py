@@ -50,6 +50,16 @@ TARGETS: Final = {
     "webhooks.per_second": Target("≥", 300),
     "webhooks.p99_ratio": Target("≤", 2),
     "webhooks.rss_mb": Target("≤", 50),
+    "availability.calm": Target("≤", 60),
+    "availability.silent": Target("≤", 1),
+    "availability.head": Target("≤", 1),
+    "availability.body": Target("≤", 1),
+    "availability.unread": Target("≤", 1),
+    "availability.sockets": Target("≤", 1),
+    "availability.dripping": Target("≤", 0),
+    "availability.stream": Target("≤", 60),
+    "availability.filter": Target("≤", 100),
+    "availability.failed": Target("≤", 0),
 }
 GROWTH_TARGET: Final = Target("≤", 1.5)
 

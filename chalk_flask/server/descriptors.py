@@ -17,7 +17,10 @@ RESERVED_DESCRIPTORS = 512
 def reserve_descriptors(connection_limit: int) -> int:
     """Raise the soft limit of file descriptors as far as needed and possible. Return how many connections fit."""
     needed = connection_limit + RESERVED_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:  # a sandbox can forbid it
+        return connection_limit
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return connection_limit
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)

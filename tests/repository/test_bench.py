@@ -39,7 +39,7 @@ def run_benchmark(folder: Path, *args: str) -> tuple[str, dict[str, float]]:
 
 @pytest.mark.slow
 def test_benchmark_measures_every_figure_and_finds_every_record(tmp_path: Path) -> None:
-    output, figures = run_benchmark(tmp_path, "--users", "500", "--imports", "1")
+    output, figures = run_benchmark(tmp_path, "--users", "500", "--imports", "1", "--hold", "0.3")
     assert set(figures) == {*TARGETS, "sort"}
     assert (figures["walk.missing"], figures["import.again.changed"], figures["put.lost"]) == (0, 0, 0)
     # A hundredth of 500 users is 5, of 60 classes 1, of 20 courses 1. Enrollments are created, updated and deleted.
@@ -73,7 +73,7 @@ def test_help_lists_every_part_in_plain_names(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["--help"])
     output = capsys.readouterr().out
-    assert "{import,reads,stream,walk,access,webhooks}" in output
+    assert "{import,reads,stream,walk,access,webhooks,availability}" in output
     assert "ways-in" not in output, "a former name that is still accepted"
 
 
