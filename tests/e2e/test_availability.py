@@ -19,7 +19,7 @@ MAX_RATIO, MAX_MILLISECONDS = 30.0, 2000.0
 
 @pytest.mark.slow
 def test_honest_clients_are_served_beside_clients_that_misuse(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench", "--users", "4000", "--only", "availability", "--load", "python"]
+    command = [sys.executable, "-m", "bench", "--users", "1000", "--only", "availability", "--load", "python"]
     completed = subprocess.run(
         [*command, "--hold", str(HOLD_SECONDS), "--json", tmp_path / "figures.json"],
         cwd=ROOT,
@@ -28,7 +28,7 @@ def test_honest_clients_are_served_beside_clients_that_misuse(tmp_path: Path) ->
         timeout=400,
     )
     assert completed.returncode == 0, completed.stderr
-    print(completed.stdout)
+    sys.stdout.write(completed.stdout)  # the figures, which pytest shows with -s
     figures: dict[str, float] = json.loads((tmp_path / "figures.json").read_text())
     assert figures["availability.failed"] == 0
     assert figures["availability.dripping"] == 0
