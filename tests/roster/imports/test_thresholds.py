@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -17,7 +18,14 @@ from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds, Th
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import objects
 from tests.roster.imports.conftest import held_packages, import_zip
-from tests.support.packages import SMALL_PACKAGE_USERS, package_with_extra_users, package_with_users
+from tests.support.packages import (
+    SMALL_PACKAGE_USERS,
+    PackageBuilder,
+    delta_package,
+    package_with_extra_users,
+    package_with_users,
+    small_row,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +61,52 @@ def test_changing_above_both_limits_is_held(
     assert [reason.what for reason in report.exceeded] == (["changed"] if state == "held" else [])
 
 
+@pytest.mark.parametrize(
+    ("stored", "deleted", "state"),
+    [(5, 5, "held"), (5, 3, "held"), (5, 2, "committed"), (2, 2, "held"), (4, 2, "committed")],
+)
+def test_deleting_more_than_half_of_a_small_file_is_held(
+    store: Backend, options: ImportOptions, tmp_path: Path, stored: int, deleted: int, state: str
+) -> None:
+    package = PackageBuilder()
+    package.rows["resources"] = [
+        {"sourcedId": f"r-{number}", "vendorResourceId": f"urn:{number}"} for number in range(stored)
+    ]
+    package.rows["classResources"] = package.rows["courseResources"] = []
+    assert import_zip(store, package, options, tmp_path).state == "committed"
+    package.rows["resources"] = package.rows["resources"][deleted:] or [
+        {"sourcedId": "r-new", "vendorResourceId": "urn:x"}
+    ]
+    report = import_zip(store, package, options, tmp_path)
+    assert (report.state, report.total()["deleted"]) == (state, deleted)
+    assert [(reason.file, reason.what, reason.count, reason.stored) for reason in report.exceeded] == (
+        [("resources", "half", deleted, stored)] if state == "held" else []
+    )
+
+
+def test_bulk_file_with_only_a_header_is_held(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    assert import_zip(store, PackageBuilder(), options, tmp_path).state == "committed"
+    package = PackageBuilder().drop("results", "result-1")
+    report = import_zip(store, package, options, tmp_path)
+    assert report.state == "held"
+    assert [reason.to_text() for reason in report.exceeded] == [
+        "results: has only a header and would delete 1 of 1 stored records"
+    ]
+    empty_delta = delta_package(results=[], users=[small_row("users", "pupil-2", givenName="Ada")])
+    assert import_zip(store, empty_delta, options, tmp_path).state == "committed"
+    unlimited = replace(options, thresholds=ChangeThresholds(deleted=None))
+    assert import_zip(store, package, unlimited, tmp_path).state == "committed"
+    later = import_zip(store, PackageBuilder().drop("results", "result-1"), options, tmp_path)
+    assert later.state == "unchanged"  # no record of the file is active any more
+
+
+def test_dependents_of_deleted_records_count(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    assert import_zip(store, PackageBuilder(), options, tmp_path).state == "committed"
+    package = PackageBuilder().only("classes").drop("classes", "class-1")
+    report = import_zip(store, package, options, tmp_path)
+    assert (report.state, [reason.file for reason in report.exceeded]) == ("held", ["classResources", "enrollments"])
+
+
 @given(
     counts=st.fixed_dictionaries(
         {name: st.integers(0, 60) for name in ("created", "updated", "deleted", "revived", "unchanged")}
@@ -70,8 +124,11 @@ def test_threshold_is_exceeded_above_both_limits_only(
     }
     written = counts["updated"] + counts["deleted"]
     deletes = counts["deleted"] > Fraction(deleted.percent, 100) * active and counts["deleted"] > deleted.rows
+    half = counts["deleted"] > Fraction(max(50, deleted.percent), 100) * active and active >= 2 and not deletes
     changes = written > Fraction(changed.percent, 100) * active and active > changed.rows
-    assert exceeded == {name for name, is_above in (("deleted", deletes), ("changed", changes)) if is_above}
+    assert exceeded == {
+        name for name, is_above in (("deleted", deletes), ("half", half), ("changed", changes)) if is_above
+    }
     assert not list(DISABLED.find_exceeded("users", outcomes, lambda: active))
 
 
@@ -112,8 +169,10 @@ def test_random_imports_have_the_expected_state(packages: list[tuple[set[int], s
             names = {row["sourcedId"]: row["givenName"] for row in package.rows["users"]}
             deleted = len(stored.keys() - names.keys())
             changed = deleted + sum(stored.get(key, name) != name for key, name in names.items())
-            is_held = (deleted > 2 and deleted * 10 > len(stored)) or (
-                len(stored) > 6 and changed * 4 > 3 * len(stored)
+            is_held = (
+                (deleted > 2 and deleted * 10 > len(stored))
+                or (len(stored) >= 2 and deleted * 2 > len(stored))
+                or (len(stored) > 6 and changed * 4 > 3 * len(stored))
             )
             expected = (
                 "refused" if not is_valid else "held" if is_held else "committed" if names != stored else "unchanged"
