@@ -13,10 +13,14 @@ from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.roster.imports.thresholds import DISABLED
 from chalk_flask.storage import COLLECTIONS
 from tests.support.packages import PackageBuilder
 
 Load: TypeAlias = Callable[..., ImportReport]
+
+UNLIMITED = ImportOptions(thresholds=DISABLED)
+"""Options without thresholds: the small package has few records, so a test deletes more than half of a file easily."""
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def load(tmp_path: Path) -> Load:
         **more: Any,
     ) -> ImportReport:
         path = package if isinstance(package, Path) else package.folder(tmp_path / "package")
-        report = import_package(store, "default", path, options or ImportOptions(), **more)
+        report = import_package(store, "default", path, options or UNLIMITED, **more)
         assert report.state == state, report.to_text()
         return report
 
@@ -69,7 +73,7 @@ def changed_ids(before: dict[str, dict[str, bytes]], after: dict[str, dict[str, 
 def rejection_errors(store: Backend, tmp_path: Path, package: PackageBuilder) -> list[dict[str, Any]]:
     """Return the errors of a package that must be rejected and change nothing."""
     before = bodies(store)
-    report = import_package(store, "default", package.folder(tmp_path / "rejected"), ImportOptions())
+    report = import_package(store, "default", package.folder(tmp_path / "rejected"), UNLIMITED)
     assert report.state == "refused"
     assert bodies(store) == before
     errors: list[dict[str, Any]] = report.to_dict()["errors"]
