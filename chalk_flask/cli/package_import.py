@@ -13,6 +13,7 @@ from chalk_flask.cli.progress import progress_line
 if TYPE_CHECKING:
     from backends import Snapshot, Transaction
     from chalk_flask.roster.imports import ImportOptions
+    from chalk_flask.roster.imports.options import InvalidRows
     from chalk_flask.roster.imports.report import ImportReport
     from chalk_flask.settings import Settings
     from chalk_flask.storage import RosterStore
@@ -54,15 +55,18 @@ def load_package(
     dry_run: bool = False,
     requested_by: str | None = None,
     lenient: bool | None = None,
+    invalid_rows: InvalidRows | None = None,
+    strict: bool = False,
+    csv_file: Path | None = None,
 ) -> ImportReport:
     """Import a package with the settings of its tenant, and show the progress on a terminal.
 
     Records a commit or a hold in the audit log of the tenant. `requested_by` defaults to the user of this process,
-    `lenient` to the setting of the tenant.
+    `lenient` and `invalid_rows` to the settings of the tenant. `csv_file` is the file for quarantined rows.
     """
     from chalk_flask.roster.imports import import_package
 
-    options = _options_for(store, settings, tenant, lenient)
+    options = _options_for(store, settings, tenant, lenient=lenient, invalid_rows=invalid_rows, strict=strict)
     with progress_line() as progress:
         return import_package(
             store,
@@ -74,24 +78,39 @@ def load_package(
             progress=progress,
             on_commit=record_commit,
             on_hold=_record_hold,
+            csv_file=csv_file,
         )
 
 
-def _options_for(store: RosterStore, settings: Settings, tenant: str, lenient: bool | None) -> ImportOptions:
+def _options_for(
+    store: RosterStore,
+    settings: Settings,
+    tenant: str,
+    *,
+    lenient: bool | None,
+    invalid_rows: InvalidRows | None,
+    strict: bool,
+) -> ImportOptions:
     """Return the options of an import with the settings of its tenant."""
     from chalk_flask.roster.imports import ImportOptions
-    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, ChangeThresholds, parse_threshold
-    from chalk_flask.tenants.store import CONTROL, find_tenant
+    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, QUARANTINED, ChangeThresholds, parse_threshold
+    from chalk_flask.tenants.store import CONTROL, Tenant, find_tenant
 
     with store.read(CONTROL) as control:
-        stored = find_tenant(control, tenant)
-    deleted, changed = (stored.max_deleted, stored.max_changed) if stored else (None, None)
+        stored = find_tenant(control, tenant) or Tenant(name=tenant)
     thresholds = ChangeThresholds(
-        DELETED if deleted is None else parse_threshold(deleted),
-        CHANGED if changed is None else parse_threshold(changed),
+        DELETED if stored.max_deleted is None else parse_threshold(stored.max_deleted),
+        CHANGED if stored.max_changed is None else parse_threshold(stored.max_changed),
+        QUARANTINED if stored.max_quarantined is None else parse_threshold(stored.max_quarantined),
     )
-    is_lenient = (stored is not None and stored.lenient) if lenient is None else lenient
-    return ImportOptions.from_settings(settings, thresholds, lenient=is_lenient)
+    is_quarantine = (invalid_rows or stored.invalid_rows) == "quarantine"
+    return ImportOptions.from_settings(
+        settings,
+        thresholds,
+        lenient=stored.lenient if lenient is None else lenient,
+        invalid_rows="quarantine" if is_quarantine else "reject",
+        strict=strict,
+    )
 
 
 def current_user() -> str:
@@ -118,7 +137,8 @@ def record_commit(report: ImportReport, transaction: Transaction) -> None:
     from chalk_flask.audit.events import record_event
 
     counts: dict[str, Any] = report.to_dict()["total"]
-    record_event(transaction, report.tenant, "import.committed", **counts, purged=report.purged, run=report.run)
+    counts |= {"purged": report.purged, "quarantined": sum(report.quarantined.values())}
+    record_event(transaction, report.tenant, "import.committed", **counts, run=report.run)
 
 
 def _record_hold(report: ImportReport, transaction: Transaction) -> None:

@@ -35,6 +35,8 @@ def update_tenant(
     max_deleted: str | None = None,
     max_changed: str | None = None,
     lenient: bool | None = None,
+    max_quarantined: str | None = None,
+    invalid_rows: str | None = None,
 ) -> Tenant:
     """Update settings of a tenant with `TenantStore.update`; if `demographics` changes, update its webhooks too.
 
@@ -43,7 +45,13 @@ def update_tenant(
     """
     tenants = TenantStore(store)
     tenant = tenants.update(
-        name, demographics=demographics, max_deleted=max_deleted, max_changed=max_changed, lenient=lenient
+        name,
+        demographics=demographics,
+        max_deleted=max_deleted,
+        max_changed=max_changed,
+        lenient=lenient,
+        max_quarantined=max_quarantined,
+        invalid_rows=invalid_rows,
     )
     if demographics is not None:
         with store.write(name) as transaction:

@@ -19,9 +19,10 @@ COLLECTION = "tenants"
 class Tenant:
     """Tenant and its settings.
 
-    `created` is None for the default tenant. `demographics` is the opt-in. `max_deleted` and `max_changed` are the
-    change thresholds of imports as the operator wrote them; None is the default. `lenient` is the default for the
-    option `--lenient` of imports.
+    `created` is None for the default tenant. `demographics` is the opt-in. `max_deleted`, `max_changed` and
+    `max_quarantined` are the change thresholds of imports as the operator wrote them. `invalid_rows` is the treatment
+    of invalid rows by imports, `reject` or `quarantine`. None is the default. `lenient` is the default for the option
+    `--lenient` of imports.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Tenant:
     max_deleted: str | None = None
     max_changed: str | None = None
     lenient: bool = False
+    max_quarantined: str | None = None
+    invalid_rows: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that is stored and shown."""
@@ -40,6 +43,8 @@ class Tenant:
             "maxDeleted": self.max_deleted,
             "maxChanged": self.max_changed,
             "lenient": self.lenient,
+            "maxQuarantined": self.max_quarantined,
+            "invalidRows": self.invalid_rows,
         }
 
     def to_record(self) -> Record:
@@ -56,6 +61,8 @@ class Tenant:
             max_deleted=data.get("maxDeleted"),
             max_changed=data.get("maxChanged"),
             lenient=data.get("lenient", False),
+            max_quarantined=data.get("maxQuarantined"),
+            invalid_rows=data.get("invalidRows"),
         )
 
 

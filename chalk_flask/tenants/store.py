@@ -105,11 +105,14 @@ class TenantStore:
         max_deleted: str | None = None,
         max_changed: str | None = None,
         lenient: bool | None = None,
+        max_quarantined: str | None = None,
+        invalid_rows: str | None = None,
     ) -> Tenant:
         """Change the settings of a tenant that are not None, from the next request or import on.
 
-        `demographics` is the opt-in; `max_deleted` and `max_changed` are change thresholds of imports, "" for the
-        default. `lenient` is the default for lenient reading. Raises TenantError for an unknown name.
+        `demographics` is the opt-in. `max_deleted`, `max_changed` and `max_quarantined` are change thresholds of
+        imports, `invalid_rows` is the treatment of invalid rows; "" is the default. `lenient` is the default for
+        lenient reading. Raises TenantError for an unknown name.
 
         This does not notify webhooks. `outbox.opt_out.change_tenant` changes the tenant and notifies them.
         """
@@ -118,6 +121,8 @@ class TenantStore:
             "maxDeleted": max_deleted,
             "maxChanged": max_changed,
             "lenient": lenient,
+            "maxQuarantined": max_quarantined,
+            "invalidRows": invalid_rows,
         }
         changes = {name: None if value == "" else value for name, value in options.items() if value is not None}
         with self._store.write(CONTROL) as control:

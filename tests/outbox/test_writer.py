@@ -12,9 +12,10 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.policy import UNRESTRICTED
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.gradebook import GradeTool, writes
-from chalk_flask.roster.imports import ImportOptions, import_package
+from chalk_flask.roster.imports import import_package
 from tests.conftest import services_of
 from tests.outbox.conftest import clear_outbox, count_outbox_records, sent_actions, sent_changes, sent_events, subscribe
+from tests.roster.conftest import UNLIMITED
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import PackageBuilder
@@ -212,7 +213,7 @@ def test_rejected_or_failed_write_stores_no_delivery(app: Flask, tmp_path: Path)
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="gone"):
-        import_package(store, "default", lost, ImportOptions(), on_commit=fail)
+        import_package(store, "default", lost, UNLIMITED, on_commit=fail)
     with pytest.raises(OSError, match="gone"):
         writes.delete(store, "default", FILES["results"], "result-1", GradeTool(UNRESTRICTED, "token:test"), fail)
     assert count_outbox_records(app) == {"deliveries": 0, "outbox": 0}

@@ -10,16 +10,19 @@ from flask import Flask
 
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.roster.imports import ImportOptions, import_package
+from chalk_flask.roster.imports.thresholds import DISABLED
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, Consumer
 from tests.support.packages import PackageBuilder
+
+UNLIMITED = ImportOptions(thresholds=DISABLED)
 
 CHANGE_TIME = "2026-09-01T10:00:00.000Z"
 
 
 def load(app: Flask, package: PackageBuilder, folder: Path) -> str:
     """Import a package into the store of an application and return the state of the import."""
-    report = import_package(services_of(app).store, "default", package.folder(folder / "package"), ImportOptions())
+    report = import_package(services_of(app).store, "default", package.folder(folder / "package"), UNLIMITED)
     return report.state
 
 

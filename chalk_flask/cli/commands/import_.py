@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from chalk_flask.cli.options import (
     tenant_option,
 )
 from chalk_flask.cli.package_import import ExistingTenantStore, exit_with, load_package
+
+if TYPE_CHECKING:
+    from chalk_flask.roster.imports.options import InvalidRows
 
 __all__ = ["import_command"]
 
@@ -35,24 +38,64 @@ __all__ = ["import_command"]
     help="Accept deviations from the standard, each with a warning (tolerances T-01 to T-07).  [default: the setting of"
     " the tenant]",
 )
+@click.option(
+    "--invalid-rows",
+    type=click.Choice(["reject", "quarantine"]),
+    help="What to do with invalid rows: reject the package, or set them aside and apply the others.  [default: the"
+    " setting of the tenant, reject]",
+)
+@click.option("--strict", is_flag=True, help="Treat references to the wrong type and contradictions as errors.")
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the quarantined rows with their reasons to this file. It contains personal data: only its owner can"
+    " read it.",
+)
 @as_json_option
 @settings_options("data", *IMPORT_SETTINGS)
-def import_command(path: Path, tenant: str, dry_run: bool, lenient: bool | None, as_json: bool, **options: Any) -> None:
+def import_command(
+    path: Path,
+    tenant: str,
+    dry_run: bool,
+    lenient: bool | None,
+    invalid_rows: InvalidRows | None,
+    strict: bool,
+    csv_file: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Import a OneRoster 1.1 CSV package: a ZIP file or a folder.
 
     The whole package is validated first. A package with errors is rejected: every problem is listed, nothing is changed
-    and the exit code is 1. Records that are missing from a bulk file are marked as deleted.
+    and the exit code is 1. Records that are missing from a bulk file are marked as deleted, and records that require
+    them too.
+
+    With `--invalid-rows quarantine`, invalid rows are set aside, and so are rows that refer to nothing. The others are
+    applied. If a valid version of a quarantined record is stored, it stays.
 
     A package that exceeds a change threshold is held: nothing is changed and the exit code is 3. Apply it with
     `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. The default thresholds hold a
     package that would delete more than 10 % and more than 10 of a file's records. They also hold a package that would
-    change more than 75 % of a file with more than 100 records.
+    change more than 75 % of a file with more than 100 records, delete more than half of a file, or quarantine more than
+    1 % and more than 10 of a file's rows.
     """
     from chalk_flask.storage import LazyStore
 
     settings = settings_from_options(options)
     with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
-        report = load_package(ExistingTenantStore(store), settings, path, tenant, dry_run, lenient=lenient)
+        report = load_package(
+            ExistingTenantStore(store),
+            settings,
+            path,
+            tenant,
+            dry_run,
+            lenient=lenient,
+            invalid_rows=invalid_rows,
+            strict=strict,
+            csv_file=csv_file,
+        )
     echo_result(as_json, report.to_dict(), report.to_text())
     exit_with(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +17,6 @@ from chalk_flask.cli.progress import progress_line
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from backends import Transaction
     from chalk_flask.roster.imports import ImportOptions, OnCommit
     from chalk_flask.roster.imports.history import ImportRun
@@ -51,12 +50,25 @@ def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
 @imports_group.command("show", epilog="Example: chalk-flask imports show run-6f1d2c3b-...")
 @click.argument("run", metavar="RUN")
 @tenant_option
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the listed quarantined rows with their reasons to this file, without cell values.",
+)
 @as_json_option
 @settings_options("data")
-def show(run: str, tenant: str, as_json: bool, **options: Any) -> None:
-    """Show an import: its report, its start time and the user who started it. Cell values are not stored."""
+def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options: Any) -> None:
+    """Show an import: its report, its start time and the user who started it. Cell values are not stored.
+
+    At most 1,000 problems of quarantined rows are stored. `chalk-flask import PACKAGE --dry-run --csv FILE` writes all
+    of them, with the values.
+    """
     with _open_store(settings_from_options(options), tenant) as (store, folder):
         stored_run, state = _find_run(store, folder, tenant, run)
+    if csv_file is not None:
+        _write_quarantined_rows(csv_file, stored_run)
     echo_result(as_json, stored_run.to_dict(state), _run_text(stored_run, state))
 
 
@@ -150,6 +162,13 @@ def _find_run(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[
         if stored_run is None:
             raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows all imports")
         return stored_run, stored_run.current_state(datetime.now(UTC), snapshot)
+
+
+def _write_quarantined_rows(path: Path, run: ImportRun) -> None:
+    from chalk_flask.roster.imports.report import ImportReport
+    from chalk_flask.roster.package.quarantine import write_csv
+
+    write_csv(path, ImportReport.from_dict(run.report).quarantined_rows)
 
 
 def _record_approval(user: str) -> OnCommit:

@@ -120,6 +120,18 @@ def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: s
     help="Accept deviations from the standard in packages, each with a warning, as `import --lenient` does, or reject"
     " them.",
 )
+@click.option(
+    "--max-quarantined",
+    metavar="PERCENT,ROWS",
+    callback=_parse_threshold_option,
+    help="Hold imports that quarantine more than this share and this number of a file's rows; or off, or default"
+    " (1%,10).",
+)
+@click.option(
+    "--invalid-rows",
+    type=click.Choice(["reject", "quarantine"]),
+    help="What imports do with invalid rows: reject the package, or set them aside and apply the others.",
+)
 @as_json_option
 @settings_options()
 def change(name: str, as_json: bool, config: str | None, storage: str | None, **changes: Any) -> None:
@@ -131,8 +143,8 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
 
     if all(value is None for value in changes.values()):
         raise click.UsageError(
-            "a change is required: give --demographics, --no-demographics, --max-deleted, --max-changed, --lenient or"
-            " --no-lenient"
+            "a change is required: give --demographics, --no-demographics, --max-deleted, --max-changed,"
+            " --max-quarantined, --invalid-rows, --lenient or --no-lenient"
         )
     settings = settings_from_options({"config": config, "storage": storage})
     # Only the default tenant can be changed before the store exists.
@@ -221,12 +233,14 @@ def _demographics_text(tenant: Tenant) -> str:
 
 def _import_lines(tenant: Tenant) -> list[str]:
     """Return a line for each setting of imports."""
-    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED
+    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, QUARANTINED
 
     return [
         f"max deleted   {tenant.max_deleted or f'{DELETED} (default)'}",
         f"max changed   {tenant.max_changed or f'{CHANGED} (default)'}",
         f"lenient       {'yes' if tenant.lenient else 'no'}",
+        f"quarantined   {tenant.max_quarantined or f'{QUARANTINED} (default)'}",
+        f"invalid rows  {tenant.invalid_rows or 'reject (default)'}",
     ]
 
 

@@ -18,11 +18,16 @@ Outcome: TypeAlias = Literal["created", "updated", "deleted", "revived", "unchan
 
 
 class ChangeSet:
-    """Records of one collection that differ from the snapshot `stored`, and the number of records by outcome."""
+    """Records of one collection that differ from the snapshot `stored`, and the number of records by outcome.
 
-    def __init__(self, resource_type: ResourceType, stored: Snapshot) -> None:
+    With `records_deletions`, `deleted_ids` holds the ids of the records that the import deletes.
+    """
+
+    def __init__(self, resource_type: ResourceType, stored: Snapshot, *, records_deletions: bool = False) -> None:
         self.resource_type = resource_type
         self.counts: Counter[Outcome] = Counter()
+        self.deleted_ids: set[str] = set()
+        self._records_deletions = records_deletions
         self._stored = stored
         self._is_empty = not stored.exists(resource_type.name)
         self._sorter = ExternalSorter()
@@ -52,11 +57,15 @@ class ChangeSet:
             self.counts[outcome] += 1
             if outcome != "unchanged":
                 changed.append(row)
+                if outcome == "deleted":
+                    self._record_deletion(row[0])
         self._sorter.add(changed)
 
     def add(self, record: Record, outcome: Outcome) -> None:
         """Add a record without comparing it, for example a tombstone."""
         self.counts[outcome] += 1
+        if outcome == "deleted":
+            self._record_deletion(record.key)
         values = {path: value for path, value in record.values.items() if path != "dateLastModified"}
         self._sorter.add([(record.key, without_timestamp(record.body), values)])
 
@@ -74,6 +83,10 @@ class ChangeSet:
     def close(self) -> None:
         """Delete the temporary file."""
         self._sorter.close()
+
+    def _record_deletion(self, key: str) -> None:
+        if self._records_deletions:
+            self.deleted_ids.add(key)
 
 
 def _outcome(body: bytes, stored: bytes | None) -> Outcome:

@@ -5,24 +5,22 @@ No CSV column carries them. They follow from the parents and from the link files
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from backends import Record, Snapshot, batched
+from backends import Snapshot, batched
 from chalk_flask.oneroster.csv.row_parser import ParsedRow, encode
 from chalk_flask.oneroster.fields.composites import RefListField
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.package.id_set import IdSet
 
 __all__ = [
     "Links",
+    "changed_links",
     "children_by_parent",
     "group_pairs",
     "link_sources",
-    "records_with_changed_links",
-    "stored_links",
     "stored_pairs",
     "stored_parents",
     "with_derived_field",
@@ -50,13 +48,13 @@ def children_by_parent(parents: Mapping[str, str]) -> Links:
 
 
 def stored_parents(
-    stored: Snapshot, resource_type: ResourceType, element: RefListField, excluded: IdSet
+    stored: Snapshot, resource_type: ResourceType, element: RefListField, stays: Callable[[str], bool]
 ) -> dict[str, str]:
-    """Return the parents of the stored active records, except those with an id in `excluded`."""
+    """Return the parents of the stored active records whose ids meet the condition."""
     parents = {}
     for body in _active_bodies(stored, resource_type.name):
         data = resource_type.normalize(body)
-        if data["sourcedId"] not in excluded and element.inverse in data:
+        if element.inverse in data and stays(data["sourcedId"]):
             parents[data["sourcedId"]] = data[element.inverse]
     return parents
 
@@ -69,11 +67,6 @@ def stored_pairs(stored: Snapshot, name: str) -> dict[str, tuple[str, str]]:
         owner, target = (data[reference.name] for reference in FILES[name].references)
         pairs[data["sourcedId"]] = owner, target
     return pairs
-
-
-def stored_links(stored: Snapshot, name: str) -> Links:
-    """Return the targets of the stored active links of a link file, by owner."""
-    return group_pairs(stored_pairs(stored, name).values())
 
 
 def group_pairs(pairs: Iterable[tuple[str, str]]) -> Links:
@@ -98,15 +91,15 @@ def with_derived_field(row: ParsedRow, name: str, element: RefListField, keys: l
     return ParsedRow(row.key, body, values, encode(body))
 
 
-def records_with_changed_links(
+def changed_links(
     stored: Snapshot, resource_type: ResourceType, name: str, links: Mapping[str, list[str]]
-) -> Iterator[Record]:
-    """Yield the stored active records whose derived field differs from `links`, with the new value."""
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield id and new value of the stored active records whose derived field differs from `links`."""
     for body in _active_bodies(stored, resource_type.name):
         data = resource_type.normalize(body)
         keys = links.get(data["sourcedId"], [])
         if data.get(name, []) != keys:
-            yield resource_type.record(data | {name: keys})
+            yield data["sourcedId"], keys
 
 
 def _active_bodies(stored: Snapshot, name: str) -> Iterator[bytes]:

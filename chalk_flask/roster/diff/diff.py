@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from backends import KEY, And, Compare, In, Not, Or, Query, Snapshot, Subquery, Where, batched
 from chalk_flask.oneroster.csv.row_parser import ParsedRow
-from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.fields.scalars import JSON, fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.diff import derived_fields
+from chalk_flask.roster.diff.category_deletions import CategoryDeletions
 from chalk_flask.roster.diff.change_set import ChangeSet
+from chalk_flask.roster.diff.dependents import Dependency, Dependent, dependencies, find_dependents
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
-from chalk_flask.roster.package.reader import PackageReader, ids_in_cycles
+from chalk_flask.roster.package.quarantine import Quarantine
+from chalk_flask.roster.package.reader import REFERENCE_TARGETS, PackageReader, ids_in_cycles
 from chalk_flask.times import format_epoch_seconds
 
 __all__ = ["RosterDiff", "old_tombstone_counts"]
 
 DAY_SECONDS = 86_400
 BATCH_SIZE = 250
+
+CATEGORIES, LINE_ITEMS = "categories", "lineItems"
 
 
 class RosterDiff:
@@ -42,15 +47,21 @@ class RosterDiff:
         problems: ImportProblems,
         options: ReadingOptions,
         progress: Callable[[str, int], None] | None,
+        quarantine: Quarantine | None = None,
+        strict: bool = False,
     ) -> None:
-        self.reader = PackageReader(package, stored, problems, options, progress)
+        self.reader = PackageReader(package, stored, problems, options, progress, quarantine, strict)
         self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
         self.provenance_keys: list[str] = []
         self._stored = stored
         self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
         self._delta = [name for name in FILES if package.modes.get(name) == "delta"]
+        self._quarantine = quarantine
+        self._pairs: dict[str, dict[str, tuple[str, str]]] = {}
         self._links: dict[str, derived_fields.Links] = {}
+        self._amended: dict[str, dict[str, dict[str, JSON]]] = {name: {} for name in FILES}
+        self._categories = CategoryDeletions(stored)
 
     @property
     def changed_count(self) -> int:
@@ -64,24 +75,30 @@ class RosterDiff:
     def compare(self, tombstone_days: int) -> None:
         """Read the whole package. Tombstones older than `tombstone_days` are purged if no record refers to them.
 
-        If the package has errors, `reader.problems` holds them and the other results are incomplete.
+        If the package has errors, `reader.problems` holds them and the other results are incomplete. Raises
+        RowsExcludedError if the caller must compare the package again, without rows that were quarantined too late.
         """
-        for name in FILES:
-            self.changes[name] = ChangeSet(FILES[name], self._stored)
+        for name, resource_type in FILES.items():
+            has_dependents = name in REFERENCE_TARGETS or name in derived_fields.link_sources()
+            self.changes[name] = ChangeSet(resource_type, self._stored, records_deletions=has_dependents)
+            self.reader.references.deleted_ids[name] = self.changes[name].deleted_ids
             if name in self._bulk or name in self._delta:
-                self._compare_file(FILES[name])
+                self._compare_file(resource_type)
+            if not self.reader.problems.total:
+                self._delete_stored(resource_type)
+            self.reader.finish_file(name)
         if self._bulk and not any(self.reader.row_counts.values()) and not self.reader.problems.total:
             hint = "Export the package again. Importing it would delete all records of its collections."
             problem = ImportProblem("no_rows", "all files of the package are empty", hint, file="manifest.csv")
             self.reader.problems.add(problem)
         if self.reader.problems.total:
             return
-        for name in self._bulk:
-            self._mark_missing(FILES[name])
         for name in provenance.WRITABLE_COLLECTIONS:
             if name in self._bulk or name in self._delta:
                 self._claim_provenance(name)
         self._update_linked_records()
+        for name, amended in self._amended.items():
+            self._write_amended(FILES[name], amended)
         self._find_old_tombstones(tombstone_days)
         self.reader.release_ids()
 
@@ -93,7 +110,8 @@ class RosterDiff:
     def _compare_file(self, resource_type: ResourceType) -> None:
         changes = self.changes[resource_type.name]
         for batch in batched(self._rows(resource_type), BATCH_SIZE):
-            changes.compare([(key, encoded, values) for key, _, values, encoded in batch])
+            rows = [(key, encoded, values) for key, _, values, encoded in batch]
+            changes.compare(self._categories.hold_deletions(rows) if resource_type.name == CATEGORIES else rows)
 
     def _rows(self, resource_type: ResourceType) -> Iterator[ParsedRow]:
         rows = self.reader.parse_file(resource_type.name)
@@ -112,24 +130,50 @@ class RosterDiff:
         field = f"{element.inverse}.sourcedId"
         parents = {row.key: str(row.values[field]) for row in rows if row.values.get(field) is not None}
         active = {row.key for row in rows if row.values["status"] == ACTIVE}
-        if resource_type.name in self._delta:
-            others = derived_fields.stored_parents(
-                self._stored, resource_type, element, self.reader.ids[resource_type.name]
-            )
+        if self._has_others(resource_type.name):
+            others = derived_fields.stored_parents(self._stored, resource_type, element, self._stays(resource_type))
             parents, active = parents | others, active | others.keys()
         self._check_cycles(resource_type, parents)
         children = derived_fields.children_by_parent({key: parents[key] for key in parents if key in active})
         for row in rows:
             yield derived_fields.with_derived_field(row, name, element, children.get(row.key))
-        if resource_type.name in self._delta:
+        if self._has_others(resource_type.name):
             self._update_derived_field(resource_type, name, children)
 
+    def _has_others(self, name: str) -> bool:
+        """Return True if stored records can stay active that the package does not contain. See `_stays`."""
+        return name not in self._bulk or (self._quarantine is not None and self._quarantine.has_rows(name))
+
+    def _stays(self, resource_type: ResourceType) -> Callable[[str], bool]:
+        """Return the condition for the ids of stored active records that stay although the package has no row.
+
+        These are all other records of delta and absent files, and those of quarantined rows of bulk files. Call it
+        after the end of the file. It does not cover gradebook records of grade tools.
+        """
+        name = resource_type.name
+        ids, deleted_ids = self.reader.ids.get(name, ()), self.changes[name].deleted_ids
+        if name not in self._bulk:
+            return lambda key: key not in ids and key not in deleted_ids
+        quarantined = self._quarantine.contains if self._quarantine else lambda name, key: False
+        return lambda key: key not in ids and key not in deleted_ids and quarantined(name, key)
+
     def _update_derived_field(self, resource_type: ResourceType, name: str, links: derived_fields.Links) -> None:
-        """Add the stored records outside the package whose derived field changes."""
-        ids = self.reader.ids.get(resource_type.name, ())
-        for record in derived_fields.records_with_changed_links(self._stored, resource_type, name, links):
-            if record.key not in ids:
-                self.changes[resource_type.name].add(record, "updated")
+        """Amend the stored records outside the package whose derived field changes."""
+        stays = self._stays(resource_type)
+        for key, ids in derived_fields.changed_links(self._stored, resource_type, name, links):
+            if stays(key):
+                self._amend(resource_type.name, key, {name: ids})
+
+    def _amend(self, name: str, key: str, members: Mapping[str, JSON]) -> None:
+        """Change members of a stored record that the package does not contain."""
+        self._amended[name].setdefault(key, {}).update(members)
+
+    def _write_amended(self, resource_type: ResourceType, amended: Mapping[str, dict[str, JSON]]) -> None:
+        changes = self.changes[resource_type.name]
+        keys = [key for key in amended if key not in changes.deleted_ids]
+        for batch in batched(keys, BATCH_SIZE):
+            for key, body in self._stored.get_many(resource_type.name, batch).items():
+                changes.add(resource_type.record(resource_type.normalize(body) | amended[key]), "updated")
 
     def _check_cycles(self, resource_type: ResourceType, parents: Mapping[str, str]) -> None:
         if not (in_cycle := set(ids_in_cycles(parents))):
@@ -139,42 +183,133 @@ class RosterDiff:
                 message = f"the record {key!r} is its own ancestor"
                 hint = "Correct parentSourcedId so that the chain of parents ends."
                 file = f"{resource_type.name}.csv"
-                self.reader.problems.add(
-                    ImportProblem("cycle", message, hint, file, row, "parentSourcedId", value=parents[key])
-                )
+                error = ImportProblem("cycle", message, hint, file, row, "parentSourcedId", value=parents[key])
+                self.reader.reject_yielded(resource_type.name, error, [key])
 
     def _with_links(self, resource_type: ResourceType, name: str, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
         element = resource_type.derived_fields[name]
-        links = self._links.get(element.link)
-        if links is None:
-            links = self._links[element.link] = derived_fields.stored_links(self._stored, element.link)
+        links = self._links_of(element.link)
         for row in rows:
             yield derived_fields.with_derived_field(row, name, element, links.get(row.key))
 
+    def _links_of(self, link: str) -> derived_fields.Links:
+        """Return the links of a link file as they are after the import."""
+        if link not in self._links:
+            pairs = self._pairs.pop(link, None)
+            if pairs is None:
+                pairs = derived_fields.stored_pairs(self._stored, link)
+            deleted_ids = self.changes[link].deleted_ids
+            self._links[link] = derived_fields.group_pairs(
+                pair for key, pair in pairs.items() if key not in deleted_ids
+            )
+        return self._links[link]
+
     def _collect_links(self, resource_type: ResourceType, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
+        name = resource_type.name
         owner, target = (reference.field for reference in resource_type.references)
-        is_delta = resource_type.name in self._delta
-        links = derived_fields.stored_pairs(self._stored, resource_type.name) if is_delta else {}
+        links: dict[str, tuple[str, str]] = {}
         for row in rows:
             if row.values["status"] == ACTIVE:
                 links[row.key] = str(row.values[owner]), str(row.values[target])
-            else:
-                links.pop(row.key, None)
             yield row
-        self._links[resource_type.name] = derived_fields.group_pairs(links.values())
+        if self._has_others(name):
+            stays = self._stays(resource_type)
+            stored = derived_fields.stored_pairs(self._stored, name).items()
+            links |= {key: pair for key, pair in stored if stays(key)}
+        self._pairs[name] = links
 
     def _update_linked_records(self) -> None:
-        """Update linked classes and courses whose own file is not a bulk file of the package."""
+        """Amend linked classes and courses that the package does not contain."""
         for link, (name, element) in derived_fields.link_sources().items():
-            if link in self._links and name not in self._bulk and (link in self._bulk or link in self._delta):
-                self._update_derived_field(FILES[name], element, self._links[link])
+            is_changed = link in self._bulk or link in self._delta or self.changes[link].deleted_ids
+            if is_changed and self._has_others(name):
+                self._update_derived_field(FILES[name], element, self._links_of(link))
+
+    def _delete_stored(self, resource_type: ResourceType) -> None:
+        """Delete the stored records that are missing from a bulk file, and those that require a deleted record.
+
+        Then complete the active ids of the file with those of records that stay although their row is quarantined.
+        """
+        name = resource_type.name
+        if name in self._bulk:
+            self._mark_missing(resource_type)
+        earlier = [reference for reference in dependencies(resource_type) if reference.target in self._earlier(name)]
+        self._delete_dependents(resource_type, earlier)
+        own = [reference for reference in dependencies(resource_type) if reference.target == name]
+        self._delete_dependents(resource_type, own)
+        for link, (owner, _) in derived_fields.link_sources().items():
+            if owner == name:
+                later = [reference for reference in dependencies(FILES[link]) if reference.target == name]
+                self._delete_dependents(FILES[link], later)
+        if name == LINE_ITEMS:
+            self._delete_categories()
+        if self._quarantine and name in self._bulk:
+            quarantined = self._quarantine.exact_ids(name) - (self.reader.ids[name].exact or set())
+            stored_active = self.reader.references.stored_active(name, quarantined)
+            self.reader.references.active_ids.setdefault(name, set()).update(stored_active)
+
+    @staticmethod
+    def _earlier(name: str) -> list[str]:
+        """Return the files that are read before this one."""
+        names = list(FILES)
+        return names[: names.index(name)]
 
     def _mark_missing(self, resource_type: ResourceType) -> None:
-        changes, ids = self.changes[resource_type.name], self.reader.ids[resource_type.name]
-        stored = self._stored.keys(resource_type.name, _written_by_imports(resource_type.name))
-        missing = (key for key in stored if key not in ids)
+        name = resource_type.name
+        changes, ids = self.changes[name], self.reader.ids[name]
+        quarantined = self._quarantine.contains if self._quarantine else lambda name, key: False
+        stored = self._stored.keys(name, _written_by_imports(name))
+        missing = (key for key in stored if key not in ids and not quarantined(name, key))
+        if name == CATEGORIES:
+            self._categories.missing += missing
+            return
         for batch in batched(missing, BATCH_SIZE):
-            for body in self._stored.get_many(resource_type.name, batch).values():
+            for body in self._stored.get_many(name, batch).values():
+                changes.add(resource_type.tombstone(body), "deleted")
+
+    def _delete_dependents(self, resource_type: ResourceType, references: Sequence[Dependency]) -> None:
+        """Delete the records that lose a required reference, and remove other references to deleted records."""
+        name = resource_type.name
+        if not self._has_others(name) and name not in provenance.WRITABLE_COLLECTIONS:
+            return
+        deleted_ids = self.reader.references.deleted_ids
+        for batch in batched(find_dependents(self._stored, name, references, deleted_ids), BATCH_SIZE):
+            staying = self._staying(resource_type, [dependent.key for dependent in batch])
+            for dependent in batch:
+                if dependent.key in staying:
+                    self._change_dependent(resource_type, dependent)
+
+    def _staying(self, resource_type: ResourceType, keys: Sequence[str]) -> set[str]:
+        """Return the ids of stored active records that stay although the package has no row, see `_stays`."""
+        name = resource_type.name
+        staying = set(filter(self._stays(resource_type), keys))
+        if name in self._bulk and name in provenance.WRITABLE_COLLECTIONS:
+            of_tools = self._stored.keys(name, And((In(KEY, tuple(keys)), provenance.written_by_tools(name))))
+            staying.update(key for key in of_tools if key not in self.reader.ids[name])
+        return staying - self.changes[name].deleted_ids
+
+    def _change_dependent(self, resource_type: ResourceType, dependent: Dependent) -> None:
+        name = resource_type.name
+        if not dependent.is_deleted:
+            self._amend(name, dependent.key, dependent.remaining)
+            return
+        self.changes[name].add(resource_type.tombstone(dependent.body), "deleted")
+        if name in provenance.WRITABLE_COLLECTIONS:
+            self.provenance_keys.append(provenance.note_key(name, dependent.key))
+
+    def _delete_categories(self) -> None:
+        """Delete the categories that the package deletes, except those that remaining line items use (W-09)."""
+        resource_type, changes = FILES[CATEGORIES], self.changes[CATEGORIES]
+        used = self._categories.find_used(lambda keys: self._staying(FILES[LINE_ITEMS], keys))
+        if used:
+            message = f"{len(used):,} categories are missing or deleted, but line items use them"
+            hint = "They stay active. Delete the line items first."
+            self.reader.problems.add(
+                ImportProblem("used_category", message, hint, f"{CATEGORIES}.csv", is_warning=True)
+            )
+        changes.compare(self._categories.rows_without(used))
+        for batch in batched(self._categories.missing_without(used), BATCH_SIZE):
+            for body in self._stored.get_many(CATEGORIES, batch).values():
                 changes.add(resource_type.tombstone(body), "deleted")
 
     def _claim_provenance(self, name: str) -> None:

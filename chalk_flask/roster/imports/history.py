@@ -128,7 +128,8 @@ class ImportRun:
 def summary(report: ImportReport, state: RunState) -> dict[str, Any]:
     """Return the JSON object of a report without any cell of the package."""
     data = report.to_dict() | {"state": state}
-    return data | {name: [without_values(problem) for problem in data[name]] for name in ("errors", "warnings")}
+    lists = ("errors", "warnings", "quarantinedRows")
+    return data | {name: [without_values(problem) for problem in data[name]] for name in lists}
 
 
 def find_run(snapshot: Snapshot, run_id: str) -> ImportRun | None:

@@ -33,6 +33,7 @@ from chalk_flask.roster.imports.job import (
 )
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import FileReport, ImportReport
+from chalk_flask.roster.imports.thresholds import ChangeThresholds, ExceededThreshold
 from chalk_flask.roster.package.archive import Package, find_package_folder, open_package
 from chalk_flask.roster.package.checksum import PackageChecksum, package_checksum
 from chalk_flask.roster.package.manifest_check import declared_modes
@@ -42,6 +43,7 @@ from chalk_flask.roster.package.problems import (
     PackageRejectedError,
     escape_undecodable,
 )
+from chalk_flask.roster.package.quarantine import Quarantine, RowsExcludedError, write_csv
 from chalk_flask.storage import LockedStore, RosterStore
 
 __all__ = ["import_package", "run_locked", "run_once"]
@@ -61,6 +63,7 @@ def import_package(
     progress: Progress | None = None,
     on_commit: OnCommit | None = None,
     on_hold: OnCommit | None = None,
+    csv_file: Path | None = None,
 ) -> ImportReport:
     """Import a package into the roster of a tenant, and return the report.
 
@@ -68,7 +71,8 @@ def import_package(
     transaction. The import reads and compares without the write lock. If another writer makes a change that conflicts,
     it repeats this once, and then once more under the write lock (interpretation I-32). `on_commit` is called in the
     transaction that changes the roster, `on_hold` in the one that stores the hold. `requested_by` is the user whose
-    name is stored with the run. Raises StorageError.
+    name is stored with the run. `csv_file` is the file for quarantined rows; it contains personal data. Raises
+    StorageError, and OSError if that file cannot be written.
     """
     start = time.monotonic()
     root = path_without_link(path)
@@ -86,6 +90,7 @@ def import_package(
         on_commit=on_commit,
         on_hold=on_hold,
         warnings=() if folder == root else (_subfolder_warning(folder.name),),
+        csv_file=csv_file,
     )
     report = _run_until_current(job)
     report.seconds = time.monotonic() - start
@@ -192,7 +197,7 @@ def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport)
 
     This is the case if the same package led to the present roster, and no tombstone has become old enough to purge.
     """
-    if job.dry_run or job.approved or job.is_copy or report.sha256 is None:
+    if job.dry_run or job.approved or job.is_copy or job.csv_file or report.sha256 is None:
         return False
     run = history.find_same_package(stored, ["committed", "unchanged"], report.sha256, job.options.to_dict())
     if run is None or any(
@@ -206,6 +211,7 @@ def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport)
         if file.mode
     }
     report.problems.warnings = earlier.problems.warnings
+    report.quarantined, report.quarantined_rows = earlier.quarantined, earlier.quarantined_rows
     report.earlier = earlier.earlier or run.id
     return True
 
@@ -213,9 +219,11 @@ def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport)
 @contextlib.contextmanager
 def _compare(package: Package, stored: Snapshot, report: ImportReport, job: ImportJob) -> Iterator[RosterDiff]:
     """Yield the diff of the package and the stored roster; fill in the counts and exceeded thresholds of the report."""
-    diff = RosterDiff(package, stored, report.problems, job.options.reading, job.progress)
-    with contextlib.closing(diff):
-        diff.compare(job.options.tombstone_days)
+    with contextlib.ExitStack() as stack:
+        quarantine = None
+        if job.options.invalid_rows == "quarantine":
+            quarantine = stack.enter_context(contextlib.closing(Quarantine()))
+        diff = stack.enter_context(contextlib.closing(_diff(package, stored, report.problems, job, quarantine)))
         report.files = {
             name: FileReport(
                 diff.reader.row_counts.get(name, 0), dict(diff.changes[name].counts), package.modes.get(name)
@@ -224,15 +232,41 @@ def _compare(package: Package, stored: Snapshot, report: ImportReport, job: Impo
             if name in diff.reader.row_counts or diff.changes[name].changed_count
         }
         report.purged = sum(map(len, diff.purged.values()))
+        if quarantine:
+            report.quarantined, report.quarantined_rows = dict(quarantine.counts), quarantine.listed
         if not report.problems.total:
-            report.exceeded = [
-                threshold
-                for name, file in report.files.items()
-                for threshold in job.options.thresholds.find_exceeded(
-                    name, file.counts, cache(partial(_count_active, stored, name))
-                )
-            ]
+            report.exceeded = list(_exceeded(stored, report, job.options.thresholds))
+            if job.csv_file:
+                (quarantine.write_csv if quarantine else partial(write_csv, problems=()))(job.csv_file)
         yield diff
+
+
+def _diff(
+    package: Package, stored: Snapshot, problems: ImportProblems, job: ImportJob, quarantine: Quarantine | None
+) -> RosterDiff:
+    """Return the finished diff. Compare again if rows turn out to be invalid after they were compared."""
+    options, earlier_problems = job.options, problems.copy()
+    while True:
+        diff = RosterDiff(package, stored, problems, options.reading, job.progress, quarantine, options.strict)
+        with contextlib.ExitStack() as stack:
+            stack.callback(diff.close)
+            try:
+                diff.compare(options.tombstone_days)
+            except RowsExcludedError:
+                assert quarantine is not None
+                quarantine.start_again()
+                problems.reset(earlier_problems)
+            else:
+                stack.pop_all()
+                return diff
+
+
+def _exceeded(stored: Snapshot, report: ImportReport, thresholds: ChangeThresholds) -> Iterator[ExceededThreshold]:
+    for name, file in report.files.items():
+        is_empty = file.mode == "bulk" and not file.rows
+        count_active = cache(partial(_count_active, stored, name))
+        yield from thresholds.find_exceeded(name, file.counts, count_active, is_empty=is_empty)
+        yield from thresholds.find_quarantined(name, report.quarantined.get(name, 0), file.rows)
 
 
 def _count_active(stored: Snapshot, name: str) -> int:

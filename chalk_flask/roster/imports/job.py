@@ -57,7 +57,8 @@ class ImportJob:
     checksum of a package that was a folder before it was copied.
 
     `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
-    `approved` is the held run to apply. `warnings` are about the path, before the package is opened.
+    `approved` is the held run to apply. `warnings` are about the path, before the package is opened. `csv_file` is the
+    file for quarantined rows.
     """
 
     store: RosterStore
@@ -76,6 +77,7 @@ class ImportJob:
     package_sha256: str | None = None
     approved: ImportRun | None = None
     warnings: tuple[ImportProblem, ...] = ()
+    csv_file: Path | None = None
 
     def new_report(self) -> ImportReport:
         """Return an empty report."""

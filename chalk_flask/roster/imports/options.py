@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import chalk_flask
 from chalk_flask.oneroster.csv.tolerances import parse_role_map
@@ -15,14 +15,18 @@ from chalk_flask.roster.package.archive import ArchiveLimits
 from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.settings import Settings, SettingsError
 
-__all__ = ["ImportOptions"]
+__all__ = ["ImportOptions", "InvalidRows"]
+
+InvalidRows: TypeAlias = Literal["reject", "quarantine"]
+"""Treatment of invalid rows: they reject the package, or they are set aside and the others are applied."""
 
 
 @dataclass(frozen=True)
 class ImportOptions:
     """Limits, interpretation of the package, thresholds, and the folder for held packages.
 
-    Without `folder`, a package that exceeds a threshold is rejected.
+    Without `folder`, a package that exceeds a threshold is rejected. With `strict`, references to records of the wrong
+    type and similar contradictions are errors.
     """
 
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)
@@ -30,12 +34,20 @@ class ImportOptions:
     tombstone_days: int = 90
     thresholds: ChangeThresholds = field(default_factory=ChangeThresholds)
     folder: Path | None = None
+    invalid_rows: InvalidRows = "reject"
+    strict: bool = False
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, thresholds: ChangeThresholds | None = None, *, lenient: bool = False
+        cls,
+        settings: Settings,
+        thresholds: ChangeThresholds | None = None,
+        *,
+        lenient: bool = False,
+        invalid_rows: InvalidRows = "reject",
+        strict: bool = False,
     ) -> ImportOptions:
-        """Return the options of the settings, with thresholds (default: the standard ones) and lenient reading."""
+        """Return the options of the settings, with thresholds (default: the standard ones) and those of a tenant."""
         limits = ArchiveLimits(
             settings.import_max_entries,
             settings.import_max_mb << 20,
@@ -48,6 +60,8 @@ class ImportOptions:
             settings.tombstone_days,
             thresholds or ChangeThresholds(),
             store_folder(settings),
+            invalid_rows,
+            strict,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,6 +71,8 @@ class ImportOptions:
             "roleMap": dict(self.reading.role_map),
             "lenient": self.reading.lenient,
             "tombstoneDays": self.tombstone_days,
+            "invalidRows": self.invalid_rows,
+            "strict": self.strict,
             "limits": asdict(self.limits),
             "version": chalk_flask.__version__,
         }
@@ -70,6 +86,8 @@ class ImportOptions:
                 held_options.get("lenient", False), held_options["mapRoles"], held_options.get("roleMap", {})
             ),
             tombstone_days=held_options["tombstoneDays"],
+            invalid_rows=held_options.get("invalidRows", "reject"),
+            strict=held_options.get("strict", False),
             thresholds=DISABLED,
         )
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from chalk_flask.roster.diff.change_set import Outcome
 from chalk_flask.roster.imports.thresholds import ExceededThreshold
-from chalk_flask.roster.package.problems import ImportProblems, to_one_line
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, to_one_line
 
 __all__ = ["FileReport", "ImportReport", "RunState"]
 
@@ -22,6 +22,9 @@ A rejected import has the state `refused` in stored and printed JSON.
 """
 
 OUTCOMES: tuple[Outcome, ...] = ("created", "updated", "deleted", "revived", "unchanged")
+
+MAX_PRINTED_ROWS = 100
+"""Problems of quarantined rows that the text of a report lists."""
 
 HEADLINES = {
     "committed": "Imported.",
@@ -51,6 +54,7 @@ class ImportReport:
     `timestamp` is the `dateLastModified` of the changed records. `sha256` identifies the package, see
     `package_checksum`. `exceeded` lists why the package is held, or would be held. `earlier` is the id of the run that
     imported or held the same package before, if this run had nothing to do. `purged` counts deleted tombstones.
+    `quarantined` is the number of quarantined rows by file, and `quarantined_rows` lists the first of their problems.
     """
 
     run: str
@@ -67,6 +71,8 @@ class ImportReport:
     exceeded: list[ExceededThreshold] = field(default_factory=list)
     expires: str | None = None
     earlier: str | None = None
+    quarantined: dict[str, int] = field(default_factory=dict)
+    quarantined_rows: list[ImportProblem] = field(default_factory=list)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of records by file and outcome."""
@@ -100,6 +106,8 @@ class ImportReport:
             "brake": [threshold.to_dict() for threshold in self.exceeded],
             "expires": self.expires,
             "earlier": self.earlier,
+            "quarantined": dict(self.quarantined),
+            "quarantinedRows": [problem.to_dict() for problem in self.quarantined_rows],
         } | self.problems.to_dict()
 
     @classmethod
@@ -120,6 +128,10 @@ class ImportReport:
             exceeded=[ExceededThreshold(**threshold) for threshold in data["brake"]],
             expires=data["expires"],
             earlier=data["earlier"],
+            quarantined=dict(data.get("quarantined", {})),
+            quarantined_rows=[
+                ImportProblem.from_dict(problem, is_warning=False) for problem in data.get("quarantinedRows", ())
+            ],
         )
 
     def to_text(self) -> str:
@@ -127,7 +139,7 @@ class ImportReport:
         lines = [f"{to_one_line(self.package)}: {HEADLINES[self.state]}"]
         if self.state == "refused":
             lines.append(f"{self.problems.total} problem{'s' if self.problems.total != 1 else ''}:")
-        lines += [*self._earlier_run(), *self._reasons(), *self.problems.to_text()]
+        lines += [*self._earlier_run(), *self._reasons(), *self._quarantined_rows(), *self.problems.to_text()]
         if self.state != "refused":
             lines += self._table()
         return "\n".join([*lines, *self._next_steps()])
@@ -144,6 +156,16 @@ class ImportReport:
         if reasons and self.state == "checked":
             return ["It would be held, because it exceeds a change threshold:", *reasons]
         return ["It exceeds a change threshold:", *reasons] if reasons and self.state == "held" else []
+
+    def _quarantined_rows(self) -> list[str]:
+        if not self.quarantined:
+            return []
+        files = ", ".join(f"{count:,} of {name}.csv" for name, count in self.quarantined.items())
+        lines = [f"Quarantined rows: {files}. They are not imported; stored versions of their records stay."]
+        lines += [f"  {problem.to_text()}" for problem in self.quarantined_rows[:MAX_PRINTED_ROWS]]
+        if len(self.quarantined_rows) > MAX_PRINTED_ROWS:
+            lines.append("  ... and more: --csv FILE writes them to a file.")
+        return lines
 
     def _next_steps(self) -> list[str]:
         if self.state != "held":

@@ -1,7 +1,8 @@
 """Change thresholds: an import that would delete or change too much of the roster is held for approval.
 
 A threshold has a percentage and a number. Only an import that is above both exceeds it. So the first import of a
-file never exceeds one, and small files can change freely.
+file never exceeds one, and small files can change freely. Two more limits protect small files from being deleted: the
+half of a file, and a bulk file that has only a header.
 """
 
 from __future__ import annotations
@@ -13,9 +14,18 @@ from typing import Any, Literal, TypeAlias
 
 from chalk_flask.roster.diff.change_set import Outcome
 
-__all__ = ["CHANGED", "DELETED", "DISABLED", "ChangeThresholds", "ExceededThreshold", "Threshold", "parse_threshold"]
+__all__ = [
+    "CHANGED",
+    "DELETED",
+    "DISABLED",
+    "QUARANTINED",
+    "ChangeThresholds",
+    "ExceededThreshold",
+    "Threshold",
+    "parse_threshold",
+]
 
-ChangeKind: TypeAlias = Literal["deleted", "changed"]
+ChangeKind: TypeAlias = Literal["deleted", "half", "emptied", "changed", "quarantined"]
 
 _THRESHOLD = re.compile(r"([0-9]{1,4}) *%? *, *([0-9]{1,9})")
 
@@ -36,14 +46,19 @@ DELETED = Threshold(10, 10)
 """Default: hold an import that deletes more than 10 % and more than 10 of the stored records of a file."""
 CHANGED = Threshold(75, 100)
 """Default: hold an import that changes more than 75 % of a file with more than 100 stored records."""
+QUARANTINED = Threshold(1, 10)
+"""Default: hold an import that quarantines more than 1 % and more than 10 of the rows of a file."""
+HALF = Threshold(50, 2)
+"""Hold an import that deletes more than 50 % of a file with at least 2 active stored records."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExceededThreshold:
     """One reason to hold an import.
 
-    `count` of the `stored` active records of `file` would be deleted, or for "changed" updated or deleted. `percent`
-    and `rows` are the limits of the threshold.
+    `count` of the `stored` active records of `file` would be deleted, or for "changed" updated or deleted. For
+    "emptied", the file has only a header. For "quarantined", `count` of the rows of the file are quarantined, and
+    `stored` is the number of its rows. `percent` and `rows` are the limits of the threshold.
     """
 
     file: str
@@ -60,10 +75,21 @@ class ExceededThreshold:
     def to_text(self) -> str:
         """Return one sentence without a period."""
         records = f"{self.count:,} of {self.stored:,} stored records"
-        if self.what == "deleted":
-            return f"{self.file}: would delete {records} (threshold: {self.percent} % and {self.rows:,} records)"
-        threshold = f"{self.percent} % of more than {self.rows:,} records"
-        return f"{self.file}: would change or delete {records} (threshold: {threshold})"
+        limits = f"{self.percent} % and {self.rows:,} records"
+        share = f"{self.percent} % of more than {self.rows:,} records"
+        match self.what:
+            case "deleted":
+                return f"{self.file}: would delete {records} (threshold: {limits})"
+            case "half":
+                limits = f"{self.percent} % of at least {self.rows} records"
+                return f"{self.file}: would delete {records} (threshold: {limits})"
+            case "emptied":
+                return f"{self.file}: has only a header and would delete {records}"
+            case "changed":
+                return f"{self.file}: would change or delete {records} (threshold: {share})"
+            case "quarantined":
+                limits = f"{self.percent} % and {self.rows:,} rows"
+                return f"{self.file}: {self.count:,} of {self.stored:,} rows are quarantined (threshold: {limits})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +97,52 @@ class ChangeThresholds:
     """Thresholds of a tenant; None means no threshold.
 
     `deleted` counts deleted records, `changed` counts updated and deleted records. Created records do not count: a new
-    school year or a new school adds many.
+    school year or a new school adds many. `quarantined` counts quarantined rows.
     """
 
     deleted: Threshold | None = DELETED
     changed: Threshold | None = CHANGED
+    quarantined: Threshold | None = QUARANTINED
 
     def find_exceeded(
-        self, file: str, counts: Mapping[Outcome, int], count_active: Callable[[], int]
+        self, file: str, counts: Mapping[Outcome, int], count_active: Callable[[], int], *, is_empty: bool = False
     ) -> Iterator[ExceededThreshold]:
         """Yield the thresholds that the counts of a file exceed.
 
         `count_active` returns the number of active stored records. It is slow, so it is called only if necessary.
+        `is_empty` is True for a bulk file that has only a header.
         """
         deleted = counts.get("deleted", 0)
         changed = deleted + counts.get("updated", 0)
-        if (limit := self.deleted) and deleted > limit.rows:
-            active = count_active()
-            if deleted * 100 > limit.percent * active:
-                yield ExceededThreshold(file, "deleted", deleted, active, limit.percent, limit.rows)
+        if self.deleted and deleted:
+            yield from self._exceeded_by_deletions(file, deleted, count_active, is_empty, self.deleted)
         if (limit := self.changed) and changed * 100 > limit.percent * limit.rows:
             active = count_active()
             if active > limit.rows and changed * 100 > limit.percent * active:
                 yield ExceededThreshold(file, "changed", changed, active, limit.percent, limit.rows)
 
+    def find_quarantined(self, file: str, quarantined: int, rows: int) -> Iterator[ExceededThreshold]:
+        """Yield the threshold that the number of quarantined rows among the rows of a file exceeds."""
+        limit = self.quarantined
+        if limit and quarantined > limit.rows and quarantined * 100 > limit.percent * rows:
+            yield ExceededThreshold(file, "quarantined", quarantined, rows, limit.percent, limit.rows)
 
-DISABLED = ChangeThresholds(None, None)
+    @staticmethod
+    def _exceeded_by_deletions(
+        file: str, deleted: int, count_active: Callable[[], int], is_empty: bool, limit: Threshold
+    ) -> Iterator[ExceededThreshold]:
+        """Yield at most one threshold: the one that says most about the deletions."""
+        active = count_active()
+        half = max(HALF.percent, limit.percent)
+        if is_empty:
+            yield ExceededThreshold(file, "emptied", deleted, active, 0, 0)
+        elif deleted > limit.rows and deleted * 100 > limit.percent * active:
+            yield ExceededThreshold(file, "deleted", deleted, active, limit.percent, limit.rows)
+        elif active >= HALF.rows and deleted * 100 > half * active:
+            yield ExceededThreshold(file, "half", deleted, active, half, HALF.rows)
+
+
+DISABLED = ChangeThresholds(None, None, None)
 """No threshold, for a package that was approved."""
 
 

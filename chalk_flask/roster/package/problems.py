@@ -124,6 +124,15 @@ class ImportProblems:
         for problem in problems:
             self.add(problem)
 
+    def copy(self) -> ImportProblems:
+        """Return a copy that later problems do not change."""
+        return ImportProblems(list(self.errors), list(self.warnings), self.counts.copy())
+
+    def reset(self, earlier: ImportProblems) -> None:
+        """Return to the problems of a copy."""
+        self.errors[:], self.warnings[:] = earlier.errors, earlier.warnings
+        self.counts = earlier.counts.copy()
+
     def raise_if_errors(self) -> None:
         """Raise PackageRejectedError if there is an error."""
         if self.total:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from marshmallow import ValidationError
 
 from backends import KEY, Snapshot
+from chalk_flask.oneroster.csv.diagnosis import CellProblem
 from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
+from chalk_flask.roster.package.consistency import ConsistencyChecker
 from chalk_flask.roster.package.data_file import DataFile, ReadingOptions
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
+from chalk_flask.roster.package.quarantine import STRUCTURAL_CODES, Quarantine
 from chalk_flask.roster.package.references import ReferenceChecker
 
 __all__ = ["PackageReader", "ids_in_cycles"]
@@ -31,8 +34,9 @@ ROWS_PER_PROGRESS_CALL = 1000
 class PackageReader:
     """Parser of the files of a package, in one pass. Collects the problems of all checks in `problems`.
 
-    `stored` is a snapshot of the roster. `progress` is called with the name of the file and the row number.
-    Not thread-safe.
+    `stored` is a snapshot of the roster. `progress` is called with the name of the file and the row number. With a
+    `quarantine`, rows with errors go there instead of to `problems`. With `strict`, references to the wrong type are
+    errors. Call `finish_file` for every file of the standard, in the order of FILES. Not thread-safe.
     """
 
     package: Package
@@ -40,6 +44,8 @@ class PackageReader:
     problems: ImportProblems
     options: ReadingOptions = field(default_factory=ReadingOptions)
     progress: Callable[[str, int], None] | None = None
+    quarantine: Quarantine | None = None
+    strict: bool = False
     ids: dict[str, IdSet] = field(default_factory=dict)
     """The ids of each file that was read."""
     row_counts: dict[str, int] = field(default_factory=dict)
@@ -51,17 +57,29 @@ class PackageReader:
     _files: dict[str, DataFile] = field(default_factory=dict)
     _row_number: int = 0
     """Number of the last row that was read. The header is row 1, and blank lines count."""
+    _referring: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """For each file, the ids of the rows that refer to a record of the same file, by the id of that record."""
 
     def __post_init__(self) -> None:
         if self.options.is_standalone:
             self._incomplete.update(name for name in FILES if self.package.modes.get(name) != "bulk")
         self.active_after = {name: {} for name, mode in self.package.modes.items() if mode == "delta"}
-        self.references = ReferenceChecker(self.package, self.stored, self.ids, self.active_after, self._incomplete)
+        self.references = ReferenceChecker(
+            self.package,
+            self.stored,
+            self.ids,
+            self.active_after,
+            self._incomplete,
+            collects_rows=self.quarantine is not None,
+        )
+        self.consistency = ConsistencyChecker(self.package.modes, self.stored, self.problems, strict=self.strict)
 
     def parse_file(self, name: str) -> Iterator[ParsedRow]:
         """Yield the valid rows of a data file. Errors of the others go to `problems`."""
         resource_type = FILES[name]
         self.ids[name] = IdSet(exact=name in REFERENCE_TARGETS)
+        if self.quarantine:
+            self.quarantine.start_file(name, exact=name in REFERENCE_TARGETS)
         self.row_counts[name] = 0
         self._row_number = 0
         is_delta = name in self.active_after
@@ -79,8 +97,52 @@ class PackageReader:
             self._incomplete.add(name)
             message = f"the file cannot be read: {error}"
             self.problems.add(ImportProblem("unreadable", message, "Export the package again.", file=f"{name}.csv"))
-        self.problems.extend(self._repeated_id_errors(resource_type))
-        self.problems.extend(self.references.pending_errors(name))
+        for problem in self._repeated_id_errors(resource_type):
+            self.reject_yielded(name, problem, [str(problem.value)])
+        if self.quarantine:
+            self.quarantine.end_file(name)
+
+    def finish_file(self, name: str) -> None:
+        """Check the references that were left for later. Raises RowsExcludedError.
+
+        Before, the caller completes `active_ids` and `deleted_ids` of `references` for this file.
+        """
+        for dangling in self.references.finish(name):
+            self.reject_yielded(dangling.file, dangling.error, dangling.keys)
+        for error, key in self.consistency.finish(name, self.ids.get(name), self.references):
+            if key:
+                self.reject_yielded(name, error, [key])
+            else:
+                self.problems.add(error)
+        if self.quarantine:
+            self._exclude_referring_rows(name)
+            self.quarantine.raise_if_excluded()
+
+    def reject_yielded(self, name: str, error: ImportProblem, keys: Iterable[str]) -> None:
+        """Quarantine the rows with these ids, which were yielded already; without quarantine, add the error."""
+        if self.quarantine is None:
+            self.problems.add(error)
+            return
+        for key in keys:
+            self.quarantine.exclude(name, key, error)
+
+    def _exclude_referring_rows(self, name: str) -> None:
+        """Exclude the rows of a file that refer to one of its excluded rows, transitively.
+
+        If a version of the excluded record is stored, it stays, and rows may refer to it.
+        """
+        assert self.quarantine is not None
+        referring = self._referring.pop(name, {})
+        header = next((header for _, header in _own_references(FILES[name])), "")
+        queue = set(self.quarantine.excluded(name)) if referring else set()
+        while queue:
+            rejected = queue - self.references.stored_active(name, queue)
+            queue = set()
+            for target in rejected:
+                for key in referring.pop(target, ()):
+                    error = self.references.dangling_reference(name, header, name, target, None)
+                    if self.quarantine.exclude(name, key, error):
+                        queue.add(key)
 
     def release_ids(self) -> None:
         """Release the memory of all ids, before the changes are written."""
@@ -111,13 +173,13 @@ class PackageReader:
 
     def _parse_rows(self, file: DataFile, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
         resource_type = file.resource_type
-        checks = self.references.checks(resource_type)
-        add_id, parse, progress = self.ids[resource_type.name].add, file.parser.parse, self.progress
+        name, parse, progress = resource_type.name, file.parser.parse, self.progress
+        accept = self._acceptance(resource_type)
         self._row_number = 1
         for number, row in enumerate(lines, 2):
             self._row_number = number
             if progress and number % ROWS_PER_PROGRESS_CALL == 0:
-                progress(resource_type.name, number)
+                progress(name, number)
             try:
                 parsed = parse(row)
             except (InvalidRowError, ValidationError):
@@ -125,19 +187,13 @@ class PackageReader:
                 if repaired is None:
                     continue
                 parsed = repaired
-            key, _, values, encoded = parsed
-            if not add_id(key):
-                self.problems.add(_repeated_id(resource_type, number, key))
-            for path, valid_ids, check_others in checks if encoded else ():  # a row that deletes refers to nothing
-                value = values.get(path, key if path == KEY else None)
-                if value is not None and value not in valid_ids:
-                    self.problems.extend(check_others(value, number, values["status"] == ACTIVE))
-            yield parsed
-        self.row_counts[resource_type.name] = self._row_number - 1 - file.blank_lines - file.empty_rows
+            if accept(parsed, number):
+                yield parsed
+        self.row_counts[name] = self._row_number - 1 - file.blank_lines - file.empty_rows
         file.row_problems.finish()
 
     def _parse_invalid(self, file: DataFile, number: int, row: list[str]) -> ParsedRow | None:
-        """Return the record of an invalid row after its repair. If it stays invalid, add its errors and return None."""
+        """Return the record of an invalid row after its repair. If it stays invalid, reject it and return None."""
         if not "".join(row).strip():
             file.count_empty_row(row)
             return None
@@ -148,12 +204,77 @@ class PackageReader:
         errors = list(parser.problems_in(repaired))
         if not errors:
             raise AssertionError(f"row {number} of {file.name} is invalid, but RowParser.problems_in yields nothing")
+        self._reject_invalid(file, number, parser.key(repaired), errors)
+        return None
+
+    def _reject_invalid(self, file: DataFile, number: int, key: str, errors: list[CellProblem]) -> None:
+        name = file.resource_type.name
+        if self.quarantine and not any(error.code in STRUCTURAL_CODES for error in errors):
+            self.quarantine.add(name, key, [_row_problem(file, number, error) for error in errors])
+            return
         file.row_problems.add(number, errors)
         if any(error.column in (None, "sourcedId") for error in errors):
-            self.references.targets_with_lost_ids.add(file.resource_type.name)
-        if key := parser.key(repaired):
-            self.ids[file.resource_type.name].add(key)
-        return None
+            self.references.targets_with_lost_ids.add(name)
+        if key:
+            self.ids[name].add(key)
+            self.references.active_ids.setdefault(name, set()).add(key)
+
+    def _acceptance(self, resource_type: ResourceType) -> Callable[[ParsedRow, int], bool]:
+        """Return a function that checks a parsed row with its number. It returns False for a quarantined row."""
+        name = resource_type.name
+        add_id, errors_of = self.ids[name].add, self._row_checks(resource_type)
+        active_ids = self.references.active_ids.setdefault(name, set()) if name in REFERENCE_TARGETS else None
+        excluded = self.quarantine.excluded(name) if self.quarantine else {}
+        own_references = _own_references(resource_type) if self.quarantine else ()
+
+        def accept(parsed: ParsedRow, number: int) -> bool:
+            key, _, values, encoded = parsed
+            if key in excluded:
+                return not self._reject(name, key, [replace(excluded[key], row=number)])
+            # A row that deletes refers to nothing.
+            if encoded and (errors := errors_of(parsed, number)) and self._reject(name, key, errors):
+                return False
+            if not add_id(key):
+                self.reject_yielded(name, _repeated_id(resource_type, number, key), [key])
+            if active_ids is not None and values["status"] == ACTIVE:
+                active_ids.add(key)
+            for path, _ in own_references:
+                self._add_referring(name, key, values.get(path))
+            return True
+
+        return accept
+
+    def _row_checks(self, resource_type: ResourceType) -> Callable[[ParsedRow, int], Sequence[ImportProblem]]:
+        """Return a function that returns the errors of a parsed row: of its references, else contradictions."""
+        checks, check_consistency = self.references.checks(resource_type), self.consistency.check(resource_type.name)
+
+        def errors_of(parsed: ParsedRow, number: int) -> Sequence[ImportProblem]:
+            key, _, values, _ = parsed
+            is_active = values["status"] == ACTIVE
+            errors: list[ImportProblem] = []
+            for path, valid_ids, check_others in checks:
+                value = values.get(path, key if path == KEY else None)
+                if value is not None and value not in valid_ids:
+                    errors += check_others(value, number, key, is_active)
+            if errors or check_consistency is None or not is_active:
+                return errors
+            return check_consistency(key, values, number)
+
+        return errors_of
+
+    def _reject(self, name: str, key: str, errors: Sequence[ImportProblem]) -> bool:
+        """Quarantine a row with errors and return True. If the errors reject the package, add them and return False."""
+        if self.quarantine is None or any(error.code in STRUCTURAL_CODES for error in errors):
+            self.problems.extend(errors)
+            return False
+        self.quarantine.add(name, key, errors)
+        return True
+
+    def _add_referring(self, name: str, key: str, value: object) -> None:
+        referring = self._referring.setdefault(name, {})
+        for target in value if isinstance(value, tuple) else (value,):
+            if target is not None:
+                referring.setdefault(str(target), []).append(key)
 
     def _repeated_id_errors(self, resource_type: ResourceType) -> Iterator[ImportProblem]:
         if hashes := self.ids[resource_type.name].sort():
@@ -173,6 +294,20 @@ class PackageReader:
             return ImportProblem("bad_csv", message, hint, file, row)
         hint = "Quote cells that contain quotes or line breaks."
         return ImportProblem("bad_csv", f"the row is not CSV: {message}", hint, file, row)
+
+
+def _row_problem(file: DataFile, row: int, error: CellProblem) -> ImportProblem:
+    return ImportProblem(error.code, error.message, error.hint, file.name, row, error.column, error.value)
+
+
+def _own_references(resource_type: ResourceType) -> Sequence[tuple[str, str]]:
+    """Return stored field and CSV header of the references to records of the same file."""
+    headers = {column.name: column.header for column in resource_type.columns}
+    return [
+        (reference.field, headers[reference.name])
+        for reference in resource_type.references
+        if reference.target == resource_type.name and reference.name in headers
+    ]
 
 
 def _repeated_id(resource_type: ResourceType, row: int, key: str) -> ImportProblem:

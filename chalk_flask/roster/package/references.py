@@ -1,4 +1,4 @@
-"""Check that each reference of a package leads to a record of the package or of the store.
+"""Check that each reference of a package leads to a record that is active after the import.
 
 docs/conformance, I-07, states which references are allowed.
 """
@@ -17,18 +17,34 @@ from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem
 
-__all__ = ["ReferenceChecker"]
+__all__ = ["DanglingRows", "ReferenceChecker"]
 
 BATCH_SIZE = 1000
 
-OtherIdsCheck: TypeAlias = Callable[[object, int, bool], Iterator[ImportProblem]]
-"""Function that yields the errors of ids that are not yet valid, from the id or ids, row number, and active state."""
+_NO_KEYS: list[str] = []
+
+OtherIdsCheck: TypeAlias = Callable[[object, int, str, bool], Iterator[ImportProblem]]
+"""Function that yields the errors of ids that are not yet valid.
+
+Its arguments are the id or ids, and the row number, id and active state of the row.
+"""
 
 ReferenceCheck: TypeAlias = tuple[str, Set[object], OtherIdsCheck]
 """Stored field that refers to records, the valid ids so far, and the check of other ids."""
 
-PendingReferences: TypeAlias = dict[tuple[str, bool], tuple[int, str]]
-"""References that are decided later: (id, True if the row is active) to (row number, target collection)."""
+PendingReferences: TypeAlias = dict[tuple[str, bool], tuple[int, str, list[str]]]
+"""References that are decided later, by id and active state of the row.
+
+The values are the first row number, the target collection, and the ids of the rows if `collects_rows`, else nothing.
+"""
+
+
+class DanglingRows(NamedTuple):
+    """Error of a reference without an active target, with the file and the ids of the rows, if they are collected."""
+
+    file: str
+    error: ImportProblem
+    keys: list[str]
 
 
 class _Source(NamedTuple):
@@ -43,7 +59,8 @@ class ReferenceChecker:
     """Checker of the references of one package.
 
     The reader fills `ids` with the ids of each file. For delta files it fills `active_after`: True by id if the
-    record is active after the import. `incomplete` names the files that could not be read to their end.
+    record is active after the import. For bulk files it fills `active_ids` with the ids of active rows. `incomplete`
+    names the files that could not be read to their end. With `collects_rows`, dangling rows have all their ids.
     """
 
     def __init__(
@@ -53,19 +70,26 @@ class ReferenceChecker:
         ids: Mapping[str, IdSet],
         active_after: Mapping[str, Mapping[str, bool]],
         incomplete: Set[str],
+        *,
+        collects_rows: bool = False,
     ) -> None:
         self.referenced_by_deleted: set[tuple[str, str]] = set()
         """Collection and id of the stored records that a deleted row refers to."""
         self.targets_with_lost_ids: set[str] = set()
         """Files with an invalid row whose id may be unknown. References to them may be consequences of that error."""
+        self.active_ids: dict[str, set[str]] = {}
+        """For each bulk file that others refer to, the ids of the records that are active after the import."""
+        self.deleted_ids: dict[str, Set[str]] = {}
+        """For each file that others refer to, the ids of the stored active records that the import deletes."""
         self._modes = package.modes
         self._stored = stored
         self._ids = ids
         self._active_after = active_after
         self._incomplete = incomplete
+        self._collects_rows = collects_rows
         self._pending: dict[tuple[str, str], PendingReferences] = {}
-        self._files_read: set[str] = set()
-        self._active_ids: dict[str, frozenset[str]] = {}
+        self._finished: set[str] = set()
+        self._active_stored_ids: dict[str, frozenset[str]] = {}
         self._tool_ids: dict[str, frozenset[str]] = {}
 
     def checks(self, resource_type: ResourceType) -> list[ReferenceCheck]:
@@ -80,109 +104,45 @@ class ReferenceChecker:
             checks.append((KEY, *self._check(_Source(resource_type.name, "sourcedId", resource_type.shares_ids_with))))
         return checks
 
-    def pending_errors(self, name: str) -> Iterator[ImportProblem]:
-        """Yield the errors of pending references from and to this file, which was just read to its end.
+    def finish(self, name: str) -> Iterator[DanglingRows]:
+        """Yield the errors of pending references from and to this file.
 
-        References to a file that is still unread stay pending.
+        Call it for every file of the standard, in the order of FILES, once `active_ids` and `deleted_ids` are complete
+        for it. References to a file that is not finished stay pending.
         """
-        self._files_read.add(name)
+        self._finished.add(name)
         for (file, header), pending in self._pending.items():
-            if file not in self._files_read:
+            if file not in self._finished:
                 continue
             decidable = {
-                key: (row, target)
-                for key, (row, target) in pending.items()
-                if name in (file, target) and self._is_readable(target)
+                reference: place
+                for reference, place in pending.items()
+                if name in (file, place[1]) and place[1] in self._finished and place[1] not in self._incomplete
             }
             dangling = self._dangling(decidable)
-            for (key, is_active), (row, target) in decidable.items():
+            for (key, is_active), (row, target, keys) in decidable.items():
                 if (target, key) in dangling:
-                    yield from self._errors(_Source(file, header, target), row, key, is_active)
+                    for error in self._errors(_Source(file, header, target), row, key, is_active):
+                        yield DanglingRows(file, error, keys)
 
-    def _is_readable(self, target: str) -> bool:
-        is_final = target in self._files_read or self._modes.get(target) not in ("bulk", "delta")
-        return is_final and target not in self._incomplete
+    def stored_active(self, name: str, keys: Set[str]) -> set[str]:
+        """Return the ids among `keys` of stored records that are active, and that the import does not delete."""
+        existing: set[str] = set()
+        for batch in batched(keys, BATCH_SIZE):
+            existing.update(self._stored.keys(name, And((In(KEY, tuple(batch)), ACTIVE_ONLY))))
+        return existing - self.deleted_ids.get(name, frozenset())
 
-    def _dangling(self, references: PendingReferences) -> set[tuple[str, str]]:
-        """Return (collection, id) of the references that lead to no active record of the package or the store."""
-        ids_by_target: dict[str, set[str]] = {}
-        for (key, _), (_, target) in references.items():
-            ids_by_target.setdefault(target, set()).add(key)
-        return {(target, key) for target, keys in ids_by_target.items() for key in keys - self._existing(target, keys)}
-
-    def _existing(self, target: str, keys: Set[str]) -> set[str]:
-        if self._modes.get(target) == "bulk":
-            return {key for key in keys if key in self._ids[target]}
-        active_after = self._active_after.get(target, {})
-        existing = {key for key in keys if active_after.get(key)}
-        unlisted = [key for key in keys if key not in active_after]
-        for batch in batched(unlisted, BATCH_SIZE):
-            existing.update(self._stored.keys(target, And((In(KEY, tuple(batch)), ACTIVE_ONLY))))
-        return existing
-
-    def release_ids(self) -> None:
-        """Release the memory of all ids."""
-        self._pending.clear()
-        self._active_ids.clear()
-        self._tool_ids.clear()
-        self.referenced_by_deleted.clear()
-
-    def _check(self, source: _Source) -> tuple[Set[object], OtherIdsCheck]:
-        valid_ids, pending = self._valid_ids(source)
-
-        def check_others(value: object, row: int, is_active: bool) -> Iterator[ImportProblem]:
-            for key in value if isinstance(value, tuple) else (value,):
-                if key in valid_ids or source.target in self._incomplete:
-                    continue
-                if pending is None:
-                    yield from self._errors(source, row, str(key), is_active)
-                else:
-                    pending.setdefault((str(key), is_active), (row, source.target))
-
-        return valid_ids, check_others
-
-    def _valid_ids(self, source: _Source) -> tuple[Set[object], PendingReferences | None]:
-        """Return the ids that rows may refer to, and the place for other ids if they are decided later."""
-        file, header, target = source
-        if self._modes.get(target) == "bulk":
-            ids = self._ids.get(target)
-            valid_ids: Set[object] = set() if ids is None or ids.exact is None else ids.exact
-            is_incomplete = ids is None or target == file
-            return valid_ids, self._pending.setdefault((file, header), {}) if is_incomplete else None
-        if "delta" in (self._modes.get(target), self._modes.get(file)):
-            # Decided later, in batches, because a delta file refers to few of the stored records. A reference may also
-            # come before the row of its own file that deletes its target.
-            return set(), self._pending.setdefault((file, header), {})
-        return self._stored_active_ids(target), None
-
-    def _stored_active_ids(self, name: str) -> frozenset[str]:
-        if name not in self._active_ids:
-            self._active_ids[name] = frozenset(self._stored.keys(name, ACTIVE_ONLY))
-        return self._active_ids[name]
-
-    def _ids_of_tools(self, name: str) -> frozenset[str]:
-        """Return the ids of records of grade tools. No bulk file deletes them, so a package may refer to them."""
-        if name not in self._tool_ids:
-            self._tool_ids[name] = frozenset(
-                self._stored.keys(name, And((ACTIVE_ONLY, provenance.written_by_tools(name))))
-            )
-        return self._tool_ids[name]
-
-    def _errors(self, source: _Source, row: int, key: str, is_active: bool) -> Iterator[ImportProblem]:
-        """Yield the error of a reference without an active target, unless the reference is allowed anyway."""
-        file, header, target = source
-        if not is_active and self._stored.get_many(target, [key]):
-            self.referenced_by_deleted.add((target, key))
-            return
-        if target in provenance.WRITABLE_COLLECTIONS and key in self._ids_of_tools(target):
-            return
+    def dangling_reference(self, file: str, header: str, target: str, key: str, row: int | None) -> ImportProblem:
+        """Return the error of a reference to a record that is not active after the import."""
         place = {
             "bulk": f"{target}.csv",
             "delta": f"{target}.csv or active in the store",
         }.get(self._modes.get(target, ""), f"the active {target} of the store")
-        yield ImportProblem(
+        return ImportProblem(
             "dangling_reference",
-            f"refers to a record that is not in {place}",
+            "refers to a record that this package deletes"
+            if self._is_deleted(target, key)
+            else f"refers to a record that is not in {place}",
             stray_blank_hint(key) or f"Add the record to {target}.csv or correct the reference.",
             file=f"{file}.csv",
             row=row,
@@ -190,3 +150,89 @@ class ReferenceChecker:
             value=key,
             is_follow_on=target in self.targets_with_lost_ids,
         )
+
+    def release_ids(self) -> None:
+        """Release the memory of all ids."""
+        self._pending.clear()
+        self._active_stored_ids.clear()
+        self._tool_ids.clear()
+        self.referenced_by_deleted.clear()
+        self.active_ids.clear()
+        self.deleted_ids.clear()
+
+    def _dangling(self, references: PendingReferences) -> set[tuple[str, str]]:
+        """Return (collection, id) of the references that lead to no active record of the package or the store."""
+        ids_by_target: dict[str, set[str]] = {}
+        for (key, _), (_, target, _) in references.items():
+            ids_by_target.setdefault(target, set()).add(key)
+        return {(target, key) for target, keys in ids_by_target.items() for key in keys - self._existing(target, keys)}
+
+    def _existing(self, target: str, keys: Set[str]) -> set[str]:
+        if self._modes.get(target) == "bulk":
+            return self.active_ids[target].intersection(keys)
+        active_after = self._active_after.get(target, {})
+        unlisted = {key for key in keys if key not in active_after}
+        return {key for key in keys if active_after.get(key)} | self.stored_active(target, unlisted)
+
+    def _is_deleted(self, target: str, key: str) -> bool:
+        listed = self._modes.get(target) == "bulk" and target in self._ids and self._ids[target].exact is not None
+        return key in self.deleted_ids.get(target, ()) or (listed and key in self._ids[target])
+
+    def _check(self, source: _Source) -> tuple[Set[object], OtherIdsCheck]:
+        valid_ids, pending = self._valid_ids(source)
+
+        def check_others(value: object, row: int, row_key: str, is_active: bool) -> Iterator[ImportProblem]:
+            for key in value if isinstance(value, tuple) else (value,):
+                if key in valid_ids or source.target in self._incomplete:
+                    continue
+                if pending is None:
+                    yield from self._errors(source, row, str(key), is_active)
+                else:
+                    keys = [] if self._collects_rows else _NO_KEYS
+                    *_, keys = pending.setdefault((str(key), is_active), (row, source.target, keys))
+                    if self._collects_rows:
+                        keys.append(row_key)
+
+        return valid_ids, check_others
+
+    def _valid_ids(self, source: _Source) -> tuple[Set[object], PendingReferences | None]:
+        """Return the ids that rows may refer to, and the place for other ids if they are decided later."""
+        file, header, target = source
+        is_decided_later = target not in self._finished
+        if self._modes.get(target) == "bulk":
+            valid_ids: Set[object] = self.active_ids.setdefault(target, set())
+            return valid_ids, self._pending.setdefault((file, header), {}) if is_decided_later else None
+        if is_decided_later or "delta" in (self._modes.get(target), self._modes.get(file)):
+            # Decided in batches, because a delta file refers to few of the stored records. A reference may also
+            # come before the row of its own file that deletes its target.
+            return set(), self._pending.setdefault((file, header), {})
+        return self._active_stored(target), None
+
+    def _active_stored(self, name: str) -> frozenset[str]:
+        if name not in self._active_stored_ids:
+            active = frozenset(self._stored.keys(name, ACTIVE_ONLY))
+            self._active_stored_ids[name] = active - self.deleted_ids.get(name, frozenset())
+        return self._active_stored_ids[name]
+
+    def _ids_of_tools(self, name: str) -> frozenset[str]:
+        """Return the ids of records of grade tools that stay, although their bulk file does not have them."""
+        if name not in self._tool_ids:
+            tools = frozenset(self._stored.keys(name, And((ACTIVE_ONLY, provenance.written_by_tools(name)))))
+            self._tool_ids[name] = tools - self.deleted_ids.get(name, frozenset())
+        return self._tool_ids[name]
+
+    def _errors(self, source: _Source, row: int, key: str, is_active: bool) -> Iterator[ImportProblem]:
+        """Yield the error of a reference without an active target, unless the reference is allowed anyway."""
+        file, header, target = source
+        if not is_active and self._is_known(target, key):
+            return
+        if target in provenance.WRITABLE_COLLECTIONS and key in self._ids_of_tools(target):
+            return
+        yield self.dangling_reference(file, header, target, key, row)
+
+    def _is_known(self, target: str, key: str) -> bool:
+        """Return True if the record exists after the import, deleted or not."""
+        if self._stored.get_many(target, [key]):
+            self.referenced_by_deleted.add((target, key))
+            return True
+        return self._modes.get(target) == "bulk" and target in self._ids and key in self._ids[target]

@@ -17,11 +17,11 @@ from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.changes import clock, write_with_final_timestamp
-from chalk_flask.roster.imports import ImportOptions, import_package
+from chalk_flask.roster.imports import import_package
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_epoch_seconds
 from tests.conftest import url_in
-from tests.roster.conftest import Load, bodies, changed_ids, objects, timestamp_of
+from tests.roster.conftest import UNLIMITED, Load, bodies, changed_ids, objects, timestamp_of
 from tests.support.packages import PackageBuilder
 
 
@@ -141,7 +141,7 @@ class SlowStore:
 def test_late_commit_gets_a_later_timestamp(store: Backend, tmp_path: Path) -> None:
     commit_times: list[str] = []
     slow = SlowStore(store, 0.3, lambda: commit_times.append(format_epoch_seconds(time.time())))
-    report = import_package(slow, "default", PackageBuilder().folder(tmp_path / "p"), ImportOptions())
+    report = import_package(slow, "default", PackageBuilder().folder(tmp_path / "p"), UNLIMITED)
     assert report.timestamp is not None
     assert report.timestamp >= commit_times[0]
     assert {timestamp_of(body) for named in bodies(store).values() for body in named.values()} == {report.timestamp}
@@ -150,10 +150,10 @@ def test_late_commit_gets_a_later_timestamp(store: Backend, tmp_path: Path) -> N
 def test_restamping_skips_records_changed_by_others(store: Backend, tmp_path: Path) -> None:
     def import_other() -> None:
         package = PackageBuilder().set("users", "pupil-1", givenName="Theirs").drop("results", "result-1")
-        import_package(store, "default", package.folder(tmp_path / "theirs"), ImportOptions())
+        import_package(store, "default", package.folder(tmp_path / "theirs"), UNLIMITED)
 
     slow = SlowStore(store, 0.3, import_other)
-    report = import_package(slow, "default", PackageBuilder().folder(tmp_path / "ours"), ImportOptions())
+    report = import_package(slow, "default", PackageBuilder().folder(tmp_path / "ours"), UNLIMITED)
     assert objects(store, "users")["pupil-1"]["givenName"] == "Theirs"
     assert objects(store, "results")["result-1"]["status"] == "tobedeleted"
     assert report.timestamp is not None
@@ -214,7 +214,7 @@ def test_polling_with_own_clock_misses_no_change(kind: str, tmp_path: Path) -> N
                 if number % 3 == 0:
                     package.drop("results", "result-1")
                     package.set("users", "pupil-2", orgSourcedIds="org-2,org-3")
-                report = import_package(store, "default", package.folder(tmp_path / "package"), ImportOptions())
+                report = import_package(store, "default", package.folder(tmp_path / "package"), UNLIMITED)
                 assert report.state == "committed"
         finally:
             follower.stop()

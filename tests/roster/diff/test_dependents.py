@@ -14,14 +14,11 @@ from backends import MATCH_ALL, Backend, open_store
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster import gradebook
-from chalk_flask.roster.imports import ImportOptions, import_package
-from chalk_flask.roster.imports.thresholds import DISABLED
+from chalk_flask.roster.imports import import_package
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.conftest import Load, bodies, changed_ids, objects, referenced_ids
+from tests.roster.conftest import UNLIMITED, Load, bodies, changed_ids, objects, referenced_ids
 from tests.support.packages import PackageBuilder, deleted_row, delta_package, small_row
-
-UNLIMITED = ImportOptions(thresholds=DISABLED)
 
 
 def dangling_references(store: Backend) -> Iterator[str]:
@@ -104,7 +101,7 @@ def test_deletion_reaches_every_dependent(
     )
     if file == "academicSessions" and mode == "bulk":
         package.set("academicSessions", "period-1", parentSourcedId="")
-    load(store, package, "committed", UNLIMITED)
+    load(store, package)
     assert {name for name in FILES if deleted(store, name)} == names
     assert_sound(store)
 
@@ -116,7 +113,7 @@ def test_optional_references_to_deleted_records_are_removed(store: Backend, load
         orgs=[deleted_row("org-3")],
         academicSessions=[deleted_row("period-1"), deleted_row("year-1")],
     )
-    load(store, package, "committed", UNLIMITED)
+    load(store, package)
     users = objects(store, "users")
     assert (users["pupil-1"]["status"], users["pupil-1"]["agents"]) == ("active", [])
     assert referenced_ids(users["pupil-2"]["orgs"]) == ["org-2"]
@@ -129,7 +126,7 @@ def test_optional_references_to_deleted_records_are_removed(store: Backend, load
 
 def test_resources_of_a_class_lose_a_deleted_resource(store: Backend, load: Load) -> None:
     load(store, PackageBuilder())
-    load(store, delta_package(resources=[deleted_row("res-1")]), "committed", UNLIMITED)
+    load(store, delta_package(resources=[deleted_row("res-1")]))
     assert referenced_ids(objects(store, "classes")["class-1"]["resources"]) == ["res-2"]
     assert "resources" not in objects(store, "courses")["course-1"]
     assert_sound(store)
@@ -141,10 +138,10 @@ def test_category_in_use_stays_with_a_warning(store: Backend, load: Load) -> Non
     more = {"sourcedId": "cat-2", "title": "Tests"}
     package = PackageBuilder().only("categories")
     package.rows["categories"] = [more]
-    report = load(store, package, "committed", UNLIMITED)
+    report = load(store, package)
     assert deleted(store, "categories") == set()
     assert [warning.code for warning in report.problems.warnings] == ["used_category"]
-    load(store, delta_package(categories=[deleted_row("cat-1"), deleted_row("cat-2")]), "committed", UNLIMITED)
+    load(store, delta_package(categories=[deleted_row("cat-1"), deleted_row("cat-2")]))
     assert deleted(store, "categories") == {"cat-2"}
     load(
         store,
@@ -166,7 +163,7 @@ def test_records_of_grade_tools_follow_their_class(store: Backend, load: Load) -
     package = PackageBuilder().drop("classes", "class-1").drop("classResources", "kr-1", "kr-2")
     for name in ("enrollments", "lineItems", "results"):
         package.rows[name] = []
-    load(store, package, "committed", UNLIMITED)
+    load(store, package)
     assert deleted(store, "lineItems") == {"item-1", "tool-1"}
     assert deleted(store, "results") == {"result-1", "tool-2"}
     with store.read("default") as snapshot:
@@ -183,7 +180,7 @@ def test_row_cannot_refer_to_a_record_that_the_package_deletes(store: Backend, l
     load(store, PackageBuilder())
     package = PackageBuilder().only("courses", "enrollments").drop("courses", "course-1")
     package.rows["courses"] = [small_row("courses", "course-1", sourcedId="course-2")]
-    report = load(store, package, "refused", UNLIMITED)
+    report = load(store, package, "refused")
     assert {(error.file, error.value) for error in report.problems.errors} == {("enrollments.csv", "class-1")}
 
 

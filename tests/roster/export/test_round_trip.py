@@ -15,10 +15,10 @@ from backends import Backend, open_store
 from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook import writes
-from chalk_flask.roster.imports import ImportOptions, import_package
+from chalk_flask.roster.imports import import_package
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.conftest import Load, bodies, objects, rejection_errors
+from tests.roster.conftest import UNLIMITED, Load, bodies, objects, rejection_errors
 from tests.roster.export.test_exporter import active_bodies, export, read_csv
 from tests.roster.gradebook.conftest import ITEM, ITEM_WITHOUT_DEFAULTS, RESULT, all_visible, no_callback
 from tests.support.packages import PackageBuilder, deleted_row, delta_package, small_row
@@ -198,7 +198,7 @@ class RandomChanges:
 
     def import_package(self, package: PackageBuilder) -> None:
         """Import a package; it may be rejected or change nothing."""
-        import_package(self.store, "default", package.folder(self.folder / "next"), ImportOptions())
+        import_package(self.store, "default", package.folder(self.folder / "next"), UNLIMITED)
 
     def grade(self) -> None:
         item, number = f"tool-{self.draw.randrange(3)}", self.draw.randrange(4)

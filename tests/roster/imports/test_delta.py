@@ -10,10 +10,10 @@ import pytest
 from backends import Backend, open_store
 from chalk_flask.oneroster.resource_type import without_timestamp
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports import ImportOptions, import_package
+from chalk_flask.roster.imports import import_package
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.conftest import Load, bodies, changed_ids, objects, rejection_errors
+from tests.roster.conftest import UNLIMITED, Load, bodies, changed_ids, objects, rejection_errors
 from tests.support.packages import ROWS, PackageBuilder, Row, deleted_row, delta_package, small_row
 
 
@@ -187,6 +187,6 @@ def test_delta_between_two_rosters_gives_the_second(store: Backend, load: Load, 
         if any(step.rows.values()):
             load(store, step)
         load(expected, first)
-        import_package(expected, "default", second.folder(tmp_path / "second"), ImportOptions())
+        import_package(expected, "default", second.folder(tmp_path / "second"), UNLIMITED)
         assert bodies_without_timestamp(store) == bodies_without_timestamp(expected)
         assert check_store(store, "default").ok

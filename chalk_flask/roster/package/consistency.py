@@ -1,0 +1,187 @@
+"""Check values that are valid each, but contradict each other or refer to a record of the wrong type.
+
+docs/conformance, I-33, lists the checks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, cast
+
+import orjson
+
+from backends import And, Compare, In, Snapshot, Value, batched
+from chalk_flask.oneroster.fields.scalars import fold
+from chalk_flask.oneroster.relations import ACTIVE_ONLY
+from chalk_flask.roster.package.id_set import IdSet
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
+from chalk_flask.roster.package.references import ReferenceChecker
+
+__all__ = ["ConsistencyChecker", "InconsistentRow", "RowCheck"]
+
+MAX_LISTED_ROWS = 10
+"""Rows that are listed for each kind of warning. Further rows are counted."""
+
+BATCH_SIZE = 500
+
+SCHOOL, SCHOOL_YEAR, GRADING_PERIOD = map(fold, ("school", "schoolYear", "gradingPeriod"))
+
+RowCheck: TypeAlias = Callable[[str, Mapping[str, Value], int], Sequence[ImportProblem]]
+"""Function that returns the errors of an active row, from its id, comparison keys and row number."""
+
+
+class InconsistentRow(NamedTuple):
+    """Error that is found after the row was yielded; `key` is the id of the row, or empty for the whole file."""
+
+    error: ImportProblem
+    key: str
+
+
+class ConsistencyChecker:
+    """Checker of one package. It adds warnings to `problems`; with `strict`, it returns errors instead."""
+
+    def __init__(
+        self, modes: Mapping[str, str], stored: Snapshot, problems: ImportProblems, *, strict: bool = False
+    ) -> None:
+        self._modes = modes
+        self._stored = stored
+        self._problems = problems
+        self._strict = strict
+        self._types: dict[str, dict[str, str]] = {"orgs": {}, "academicSessions": {}}
+        self._class_schools: dict[str, str] = {}
+        self._primary_teachers: dict[str, tuple[int, str]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def check(self, name: str) -> RowCheck | None:
+        """Return the check for each active row of a file, or None if there is none."""
+        checks: dict[str, RowCheck] = {
+            "orgs": self._check_org,
+            "academicSessions": self._check_session,
+            "courses": self._check_course,
+            "classes": self._check_class,
+            "enrollments": self._check_enrollment,
+        }
+        return checks.get(name)
+
+    def finish(self, name: str, ids: IdSet | None, references: ReferenceChecker) -> Iterator[InconsistentRow]:
+        """Yield the errors that depend on the whole file, and add the number of warnings that were not listed."""
+        if ids is not None and name == "orgs" and not self._has_school(ids, references):
+            message, hint = "no active org is a school", "Set the type of the schools in orgs.csv to school."
+            yield from self._late("no_school", "", message, hint, "orgs.csv")
+        if ids is not None and name == "enrollments" and self._modes.get(name) == "delta":
+            yield from self._stored_primary_teachers(ids)
+        for code, count in self._counts.items():
+            if count > MAX_LISTED_ROWS:
+                more = count - MAX_LISTED_ROWS
+                message = f"{more:,} more rows have the problem {code}"
+                self._problems.add(ImportProblem(code, message, "Correct them too.", f"{name}.csv", is_warning=True))
+        self._counts.clear()
+
+    def _check_org(self, key: str, values: Mapping[str, Value], row: int) -> Sequence[ImportProblem]:
+        self._types["orgs"][key] = str(values["type"])
+        return ()
+
+    def _check_session(self, key: str, values: Mapping[str, Value], row: int) -> Sequence[ImportProblem]:
+        self._types["academicSessions"][key] = str(values["type"])
+        if str(values["endDate"]) >= str(values["startDate"]):
+            return ()
+        message = "the session ends before it begins"
+        hint = "Correct startDate or endDate."
+        return self._found(
+            "ends_before_it_begins", message, hint, "academicSessions.csv", row, "endDate", str(values["endDate"])
+        )
+
+    def _check_course(self, key: str, values: Mapping[str, Value], row: int) -> Sequence[ImportProblem]:
+        year = values.get("schoolYear.sourcedId")
+        if year is None or self._type_of("academicSessions", str(year)) in (None, SCHOOL_YEAR):
+            return ()
+        message, hint = "refers to a session that is not a school year", "Refer to a session of the type schoolYear."
+        return self._found("not_a_school_year", message, hint, "courses.csv", row, "schoolYearSourcedId", str(year))
+
+    def _check_class(self, key: str, values: Mapping[str, Value], row: int) -> Sequence[ImportProblem]:
+        school = self._class_schools[key] = str(values["school.sourcedId"])
+        problems: list[ImportProblem] = []
+        if self._type_of("orgs", school) not in (None, SCHOOL):
+            message, hint = "refers to an org that is not a school", "Refer to an org of the type school."
+            problems += self._found("not_a_school", message, hint, "classes.csv", row, "schoolSourcedId", school)
+        for term in cast("tuple[str, ...]", values["terms.sourcedId"]):
+            if self._type_of("academicSessions", term) == GRADING_PERIOD:
+                message = "refers to a grading period, not to a term"
+                hint = "Refer to sessions of the type term, semester or schoolYear."
+                problems += self._found("not_a_term", message, hint, "classes.csv", row, "termSourcedIds", term)
+        return problems
+
+    def _check_enrollment(self, key: str, values: Mapping[str, Value], row: int) -> Sequence[ImportProblem]:
+        problems: Sequence[ImportProblem] = ()
+        class_id, school = values["class.sourcedId"], values["school.sourcedId"]
+        if self._class_schools.get(class_id) != school:  # type: ignore[arg-type]  # an id is a text
+            problems = self._check_school_of_class(str(class_id), str(school), row)
+        if values.get("primary") == "true" and values["role"] == "teacher":
+            problems = [*problems, *self._check_primary(key, str(class_id), row)]
+        return problems
+
+    def _check_school_of_class(self, class_id: str, school: str, row: int) -> Sequence[ImportProblem]:
+        if class_id not in self._class_schools:
+            body = self._stored.get_many("classes", [class_id]).get(class_id)
+            self._class_schools[class_id] = "" if body is None else orjson.loads(body)["school"]["sourcedId"]
+        if self._class_schools[class_id] in ("", school):
+            return ()
+        message, hint = "the class belongs to another school", "Refer to the school of the class."
+        return self._found("other_school", message, hint, "enrollments.csv", row, "schoolSourcedId", school)
+
+    def _check_primary(self, key: str, class_id: str, row: int) -> Sequence[ImportProblem]:
+        first_row, _ = self._primary_teachers.setdefault(class_id, (row, key))
+        return () if first_row == row else self._second_primary(class_id, row)
+
+    def _second_primary(self, class_id: str, row: int) -> Sequence[ImportProblem]:
+        message, hint = "the class has another primary teacher", "Set primary to true for one teacher of the class."
+        return self._found("two_primary_teachers", message, hint, "enrollments.csv", row, "classSourcedId", class_id)
+
+    def _stored_primary_teachers(self, ids: IdSet) -> Iterator[InconsistentRow]:
+        """Yield the rows with a primary teacher whose class keeps a stored primary teacher too."""
+        is_primary = (Compare("role", "=", "teacher"), Compare("primary", "=", "true"), ACTIVE_ONLY)
+        for batch in batched(self._primary_teachers, BATCH_SIZE):
+            keys = list(self._stored.keys("enrollments", And((In("class.sourcedId", tuple(batch)), *is_primary))))
+            others = self._stored.get_many("enrollments", [key for key in keys if key not in ids])
+            for class_id in {orjson.loads(body)["class"]["sourcedId"] for body in others.values()}:
+                row, key = self._primary_teachers[class_id]
+                for error in self._second_primary(class_id, row):
+                    yield InconsistentRow(error, key)
+
+    def _has_school(self, ids: IdSet, references: ReferenceChecker) -> bool:
+        if SCHOOL in self._types["orgs"].values():
+            return True
+        schools = set(self._stored.keys("orgs", And((Compare("type", "=", SCHOOL), ACTIVE_ONLY))))
+        return bool(references.stored_active("orgs", {key for key in schools if key not in ids}))
+
+    def _type_of(self, name: str, key: str) -> str | None:
+        """Return the type of an org or a session, or None if it is unknown."""
+        types = self._types[name]
+        if key not in types:
+            body = self._stored.get_many(name, [key]).get(key)
+            types[key] = "" if body is None else fold(orjson.loads(body)["type"])
+        return types[key] or None
+
+    def _late(self, code: str, key: str, message: str, hint: str, file: str) -> Iterator[InconsistentRow]:
+        for error in self._found(code, message, hint, file):
+            yield InconsistentRow(error, key)
+
+    def _found(
+        self,
+        code: str,
+        message: str,
+        hint: str,
+        file: str,
+        row: int | None = None,
+        column: str | None = None,
+        value: str | None = None,
+    ) -> Sequence[ImportProblem]:
+        """Return the error if it is one; else add a warning."""
+        problem = ImportProblem(code, message, hint, file, row, column, value, is_warning=not self._strict)
+        if self._strict:
+            return [problem]
+        self._counts[code] += 1
+        if self._counts[code] <= MAX_LISTED_ROWS:
+            self._problems.add(problem)
+        return ()
