@@ -100,9 +100,11 @@ class ConsistencyChecker:
         return self._found("not_a_school_year", message, hint, "courses.csv", row, "schoolYearSourcedId", str(year))
 
     def _check_class(self, key: str, values: Mapping[str, Value], row: int) -> Sequence[ImportProblem]:
-        school = self._class_schools[key] = str(values["school.sourcedId"])
+        school = str(values["school.sourcedId"])
+        is_school = self._type_of("orgs", school) in (None, SCHOOL)
+        self._class_schools[key] = school if is_school else ""
         problems: list[ImportProblem] = []
-        if self._type_of("orgs", school) not in (None, SCHOOL):
+        if not is_school:
             message, hint = "refers to an org that is not a school", "Refer to an org of the type school."
             problems += self._found("not_a_school", message, hint, "classes.csv", row, "schoolSourcedId", school)
         for term in cast("tuple[str, ...]", values["terms.sourcedId"]):

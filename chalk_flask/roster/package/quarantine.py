@@ -1,6 +1,6 @@
 """Quarantine: rows of a package that an import sets aside, so that it can apply the others.
 
-docs/conformance, I-32, states which rows are quarantined.
+docs/conformance, I-34, states which rows are quarantined.
 """
 
 from __future__ import annotations
@@ -93,6 +93,10 @@ class Quarantine:
         """Return the ids of the quarantined rows of a file that others refer to."""
         ids = self._ids.get(name)
         return (ids.exact if ids else None) or set()
+
+    def has_id(self, name: str, key: str) -> bool:
+        """Return True if a row with this id, in a file that others refer to, is quarantined or excluded."""
+        return key in self.exact_ids(name) or key in self._excluded.get(name, ())
 
     def has_rows(self, name: str) -> bool:
         """Return True if a row of this file was quarantined."""

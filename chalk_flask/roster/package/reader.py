@@ -70,7 +70,7 @@ class PackageReader:
             self.ids,
             self.active_after,
             self._incomplete,
-            collects_rows=self.quarantine is not None,
+            self.quarantine,
         )
         self.consistency = ConsistencyChecker(self.package.modes, self.stored, self.problems, strict=self.strict)
 

@@ -16,6 +16,7 @@ from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem
+from chalk_flask.roster.package.quarantine import Quarantine
 
 __all__ = ["DanglingRows", "ReferenceChecker"]
 
@@ -35,7 +36,7 @@ ReferenceCheck: TypeAlias = tuple[str, Set[object], OtherIdsCheck]
 PendingReferences: TypeAlias = dict[tuple[str, bool], tuple[int, str, list[str]]]
 """References that are decided later, by id and active state of the row.
 
-The values are the first row number, the target collection, and the ids of the rows if `collects_rows`, else nothing.
+The values are the first row number, the target collection and, with a quarantine, the ids of the rows.
 """
 
 
@@ -60,7 +61,7 @@ class ReferenceChecker:
 
     The reader fills `ids` with the ids of each file. For delta files it fills `active_after`: True by id if the
     record is active after the import. For bulk files it fills `active_ids` with the ids of active rows. `incomplete`
-    names the files that could not be read to their end. With `collects_rows`, dangling rows have all their ids.
+    names the files that could not be read to their end. With a `quarantine`, dangling rows have all their ids.
     """
 
     def __init__(
@@ -70,8 +71,7 @@ class ReferenceChecker:
         ids: Mapping[str, IdSet],
         active_after: Mapping[str, Mapping[str, bool]],
         incomplete: Set[str],
-        *,
-        collects_rows: bool = False,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self.referenced_by_deleted: set[tuple[str, str]] = set()
         """Collection and id of the stored records that a deleted row refers to."""
@@ -86,7 +86,7 @@ class ReferenceChecker:
         self._ids = ids
         self._active_after = active_after
         self._incomplete = incomplete
-        self._collects_rows = collects_rows
+        self._quarantine = quarantine
         self._pending: dict[tuple[str, str], PendingReferences] = {}
         self._finished: set[str] = set()
         self._active_stored_ids: dict[str, frozenset[str]] = {}
@@ -134,22 +134,29 @@ class ReferenceChecker:
 
     def dangling_reference(self, file: str, header: str, target: str, key: str, row: int | None) -> ImportProblem:
         """Return the error of a reference to a record that is not active after the import."""
-        place = {
-            "bulk": f"{target}.csv",
-            "delta": f"{target}.csv or active in the store",
-        }.get(self._modes.get(target, ""), f"the active {target} of the store")
+        message, hint = self._dangling_message(target, key)
         return ImportProblem(
             "dangling_reference",
-            "refers to a record that this package deletes"
-            if self._is_deleted(target, key)
-            else f"refers to a record that is not in {place}",
-            stray_blank_hint(key) or f"Add the record to {target}.csv or correct the reference.",
+            message,
+            hint,
             file=f"{file}.csv",
             row=row,
             column=header,
             value=key,
             is_follow_on=target in self.targets_with_lost_ids,
         )
+
+    def _dangling_message(self, target: str, key: str) -> tuple[str, str]:
+        if self._quarantine and self._quarantine.has_id(target, key):
+            return f"refers to a record whose row in {target}.csv is quarantined", "Correct that row."
+        hint = stray_blank_hint(key) or f"Add the record to {target}.csv or correct the reference."
+        if self._is_deleted(target, key):
+            return "refers to a record that this package deletes", hint
+        place = {
+            "bulk": f"{target}.csv",
+            "delta": f"{target}.csv or active in the store",
+        }.get(self._modes.get(target, ""), f"the active {target} of the store")
+        return f"refers to a record that is not in {place}", hint
 
     def release_ids(self) -> None:
         """Release the memory of all ids."""
@@ -188,9 +195,9 @@ class ReferenceChecker:
                 if pending is None:
                     yield from self._errors(source, row, str(key), is_active)
                 else:
-                    keys = [] if self._collects_rows else _NO_KEYS
+                    keys = [] if self._quarantine else _NO_KEYS
                     *_, keys = pending.setdefault((str(key), is_active), (row, source.target, keys))
-                    if self._collects_rows:
+                    if self._quarantine:
                         keys.append(row_key)
 
         return valid_ids, check_others

@@ -33,7 +33,7 @@ def quarantined(report: ImportReport) -> dict[tuple[str, int | None], str]:
 
 
 @pytest.mark.every_backend
-@pytest.mark.reading("I-32")
+@pytest.mark.reading("I-34")
 def test_invalid_row_and_rows_that_refer_to_it_are_set_aside(store: Backend, load: Load) -> None:
     package = PackageBuilder().set("users", "pupil-1", enabledUser="perhaps")
     report = load(store, package, options=QUARANTINE)
@@ -51,7 +51,7 @@ def test_invalid_row_and_rows_that_refer_to_it_are_set_aside(store: Backend, loa
 
 
 @pytest.mark.every_backend
-@pytest.mark.reading("I-32")
+@pytest.mark.reading("I-34")
 def test_stored_version_of_an_invalid_row_stays(store: Backend, load: Load) -> None:
     load(store, PackageBuilder())
     before = bodies(store)
