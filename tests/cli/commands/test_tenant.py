@@ -23,6 +23,8 @@ DEFAULT_TENANT = {
     "demographics": True,
     "maxDeleted": None,
     "maxChanged": None,
+    "maxQuarantined": None,
+    "invalidRows": None,
     "lenient": False,
 }
 

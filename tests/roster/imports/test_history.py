@@ -19,6 +19,7 @@ from chalk_flask.roster.imports import ImportOptions, history, import_package, r
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.roster.imports.thresholds import DISABLED
 from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.settings import Settings
 from chalk_flask.storage import COLLECTIONS
@@ -134,6 +135,7 @@ def test_same_package_again_is_not_read(store: Backend, options: ImportOptions, 
 
 
 def test_same_package_again_purges_old_tombstones(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    options = replace(options, thresholds=DISABLED)
     import_zip(store, PackageBuilder(), options, tmp_path)
     short = PackageBuilder().drop("results", "result-1")
     import_zip(store, short, options, tmp_path)

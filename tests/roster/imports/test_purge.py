@@ -71,7 +71,9 @@ def test_referenced_tombstone_stays_at_any_age(store: Backend, load: Load) -> No
     package = PackageBuilder().only("users").drop("users", "pupil-1").set("users", "parent-1", agentSourcedIds="")
     load(store, package)
     age(store, 4000)
-    load(store, package, "unchanged")
+    assert load(store, package).purged == 3  # those of its enrollment, result and demographics
+    assert objects(store, "users")["pupil-1"]["status"] == "tobedeleted"
+    assert load(store, package).purged == 1
     assert check_store(store).problems == []
 
 
