@@ -5,19 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
-from backends import MATCH_ALL, Backend, open_store
+from backends import Backend, open_store
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster import gradebook
 from chalk_flask.roster.imports import import_package
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import UNLIMITED, Load, bodies, changed_ids, objects, referenced_ids
+from tests.roster.gradebook.conftest import ITEM_WITHOUT_DEFAULTS, RESULT, put
 from tests.support.packages import PackageBuilder, deleted_row, delta_package, small_row
 
 
@@ -46,11 +45,6 @@ def assert_sound(store: Backend) -> None:
 def deleted(store: Backend, name: str) -> set[str]:
     """Return the ids of the deleted records of a collection."""
     return {key for key, record in objects(store, name).items() if record["status"] != "active"}
-
-
-def put(store: Backend, name: str, key: str, **members: Any) -> None:
-    """Write a record as a grade tool does."""
-    gradebook.put(store, "default", FILES[name], key, members, lambda _: MATCH_ALL, lambda _: None)
 
 
 @pytest.mark.every_backend
@@ -156,10 +150,10 @@ def test_category_in_use_stays_with_a_warning(store: Backend, load: Load) -> Non
 @pytest.mark.reading("W-10")
 def test_records_of_grade_tools_follow_their_class(store: Backend, load: Load) -> None:
     load(store, PackageBuilder())
-    days = {"assignDate": "2026-09-01", "dueDate": "2026-09-02", "resultValueMin": 0, "resultValueMax": 9}
-    put(store, "lineItems", "tool-1", title="Quiz", **{"class": {"sourcedId": "class-1"}}, **days)
-    score = {"scoreStatus": "fully graded", "score": 7, "scoreDate": "2026-09-03"}
-    put(store, "results", "tool-2", lineItem={"sourcedId": "tool-1"}, student={"sourcedId": "pupil-2"}, **score)
+    put(store, "lineItems", "tool-1", ITEM_WITHOUT_DEFAULTS)
+    put(
+        store, "results", "tool-2", {**RESULT, "lineItem": {"sourcedId": "tool-1"}, "student": {"sourcedId": "pupil-2"}}
+    )
     package = PackageBuilder().drop("classes", "class-1").drop("classResources", "kr-1", "kr-2")
     for name in ("enrollments", "lineItems", "results"):
         package.rows[name] = []

@@ -14,7 +14,7 @@ from chalk_flask.roster.imports import ImportOptions, ImportReport, import_packa
 from chalk_flask.roster.imports.approval import approve
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.conftest import Load, objects
+from tests.roster.conftest import UNLIMITED, Load, objects
 from tests.roster.gradebook.conftest import ITEM, RESULT, delete, note_keys, put
 from tests.roster.imports.conftest import held_packages, hold_package, import_zip
 from tests.roster.imports.test_purge import age
@@ -59,7 +59,7 @@ def import_interrupted(
 ) -> tuple[ImportReport, int]:
     """Import a package while another client writes. Return the report, and how often the roster was compared."""
     busy = InterruptedStore(store, write, times)
-    report = import_package(busy, "default", package.folder(folder / "package"), ImportOptions())
+    report = import_package(busy, "default", package.folder(folder / "package"), UNLIMITED)
     assert check_store(store).problems == []
     return report, busy.reads
 
@@ -188,7 +188,7 @@ def test_conflict_has_the_result_of_the_write_before_the_import(
     with open_store("memory:", COLLECTIONS) as other:
         load(other, PackageBuilder())
         write(other)
-        expected = import_package(other, "default", package().folder(tmp_path / "package"), ImportOptions())
+        expected = import_package(other, "default", package().folder(tmp_path / "package"), UNLIMITED)
         assert result == ({name: untimed(other, name) for name in FILES}, note_keys(other), expected.state)
 
 
@@ -215,7 +215,7 @@ def test_locked_import_ends_in_every_state(store: Backend, options: ImportOption
     names = iter(range(100))
 
     def import_other() -> None:
-        import_package(store, "default", other_roster(next(names)).folder(tmp_path / "other"), ImportOptions())
+        import_package(store, "default", other_roster(next(names)).folder(tmp_path / "other"), UNLIMITED)
 
     def outcome(package: PackageBuilder) -> str:
         busy = InterruptedStore(store, import_other, times=WITHOUT_LOCK)
