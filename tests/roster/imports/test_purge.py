@@ -18,6 +18,8 @@ from tests.roster.conftest import Load, bodies, objects
 from tests.support.packages import PackageBuilder
 
 DAY = 86_400
+MARGIN_SECONDS = 120.0
+"""Difference between the age of a tombstone and `tombstone_days`; longer than a test takes."""
 
 
 def age(store: Backend, days: float) -> None:
@@ -105,6 +107,20 @@ def test_tombstone_days_decides_when_to_purge(store: Backend, load: Load, days: 
     package = PackageBuilder().drop("results", "result-1")
     load(store, package)
     age(store, 100)
+    state = "committed" if purged else "unchanged"
+    assert load(store, package, state, ImportOptions(tombstone_days=days)).purged == purged
+
+
+@pytest.mark.reading("I-11")
+@pytest.mark.parametrize("days", [90, 200])
+@pytest.mark.parametrize(("difference_seconds", "purged"), [(-MARGIN_SECONDS, 0), (MARGIN_SECONDS, 1)])
+def test_tombstone_is_purged_just_after_its_days(
+    store: Backend, load: Load, days: int, difference_seconds: float, purged: int
+) -> None:
+    load(store, PackageBuilder())
+    package = PackageBuilder().drop("results", "result-1")
+    load(store, package)
+    age(store, days + difference_seconds / DAY)
     state = "committed" if purged else "unchanged"
     assert load(store, package, state, ImportOptions(tombstone_days=days)).purged == purged
 
