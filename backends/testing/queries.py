@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 
 from backends import (
@@ -12,6 +14,7 @@ from backends import (
     Compare,
     In,
     Not,
+    Operator,
     Or,
     OrderBy,
     Query,
@@ -206,6 +209,18 @@ class QueryConformance(Conformance):
         with sample.read(TENANT) as snapshot:
             assert find_keys(snapshot, Or((*terms, Compare("tags", "=", "first")))) == ["a"]
             assert find_keys(snapshot, And((*map(Not, terms), Compare("tags", "=", "math")))) == ["a", "b"]
+
+    @pytest.mark.parametrize("field", ["tags", "metadata.house", "scores", "name"])
+    def test_alternatives_on_one_field_match_as_each_of_them_alone(self, sample: Backend, field: str) -> None:
+        values = (-2, 1.5, 10) if field == "scores" else ("math", "e", "")
+        operators: tuple[Operator, ...] = ("=", "<", ">=") if field == "scores" else ("=", "<", ">=", "~")
+        leaves = [Compare(field, operator, value) for operator in operators for value in values]
+        with sample.read(TENANT) as snapshot:
+            found = [set(snapshot.keys("people", leaf)) for leaf in leaves]
+            for (one, first), (two, second) in combinations(zip(leaves, found, strict=True), 2):
+                alternatives = Or((one, Compare(KEY, "=", "e"), two))
+                assert set(snapshot.keys("people", alternatives)) == first | second | {"e"}, alternatives
+            assert find_keys(snapshot, Not(Or(tuple(leaves)))) == sorted(set("abcde").difference(*found))
 
     @pytest.mark.parametrize("field", ["name", "tags", "metadata.house", KEY])
     @pytest.mark.parametrize("count", [199, 200, 201, 401])

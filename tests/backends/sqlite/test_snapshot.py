@@ -7,8 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from backends import And, Backend, Compare, Not, OrderBy, Query, QueryTimeoutError, Where, open_store
+from backends import (
+    And,
+    Backend,
+    Compare,
+    Not,
+    Operator,
+    Or,
+    OrderBy,
+    Query,
+    QueryTimeoutError,
+    Where,
+    open_store,
+)
 from backends.sqlite.backend import SQLiteBackend
+from backends.sqlite.compiler import Compiler
 from backends.sqlite.query_cache import CachedQuery
 from backends.testing.base import COLLECTIONS, record
 
@@ -48,3 +61,25 @@ def cached_query(store: Backend, query: Query, revision: int) -> CachedQuery:
     cached = store._query_cache.get(("default", query.collection, query.where, query.order), revision)
     assert cached is not None
     return cached
+
+
+@pytest.mark.parametrize("operator", ["~", "="])
+def test_alternatives_on_one_field_read_its_values_once(operator: Operator) -> None:
+    people = {collection.name: collection for collection in COLLECTIONS}
+    alternatives = Or(tuple(Compare("tags", operator, f"tag {number}") for number in range(100)))
+    compiler = Compiler(people, lambda _collection, _path: 1, tenant=1)
+    condition = compiler.from_where(people["people"], And((alternatives, Compare("name", "=", "x"))))
+    assert condition.text.count("FROM _many") == 1
+
+
+def test_condition_with_many_values_is_evaluated_once_per_query(tmp_path: Path) -> None:
+    alternatives = Or(tuple(Compare("tags", "~", f"tag {number}") for number in range(100)))
+    query = Query("people", alternatives, (OrderBy("name"),), limit=1)
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
+        with store.write("default") as transaction:
+            transaction.put("people", [record(f"{number}", tags=(f"tag {number}",)) for number in range(3)])
+        with store.read("default") as snapshot:
+            assert snapshot.find(query).total == 3
+            ids = cached_query(store, query, snapshot.revision).ids
+            assert ids is not None
+            assert len(ids) == 3
