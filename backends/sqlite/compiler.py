@@ -151,9 +151,9 @@ class Compiler:
                 condition = self._where(collection, term, depth + 1)
                 return Fragment(f"NOT ifnull({condition.text}, 0)", condition.params)
             case And(terms):
-                return self._join(collection, terms, " AND ", "1", depth)
+                return _join(self._each(collection, terms, _depth_below(terms, depth)), " AND ", "1")
             case Or(terms):
-                return self._join(collection, terms, " OR ", "0", depth)
+                return _join(self._alternatives(collection, terms, _depth_below(terms, depth)), " OR ", "0")
         raise TypeError(f"{where!r} is not a condition")
 
     def _as_cte(self, collection: Collection, where: Where) -> Fragment:
@@ -166,24 +166,38 @@ class Compiler:
         )
         return Fragment(f"_id IN _subtree{len(self._subtrees) - 1}")
 
-    def _join(self, collection: Collection, terms: Sequence[Where], operator: str, empty: str, depth: int) -> Fragment:
-        if len(terms) == 1:
-            return self._where(collection, terms[0], depth)
-        if not terms:
-            return Fragment(empty)
-        conditions = [self._where(collection, term, depth + 1) for term in terms]
-        text = _join_as_tree([condition.text for condition in conditions], operator)
-        return Fragment(f"({text})", tuple(value for condition in conditions for value in condition.params))
+    def _each(self, collection: Collection, terms: Sequence[Where], depth: int) -> list[Fragment]:
+        return [self._where(collection, term, depth) for term in terms]
+
+    def _alternatives(self, collection: Collection, terms: Sequence[Where], depth: int) -> list[Fragment]:
+        """Return one condition for all comparisons of a side-table field, and one for each other term.
+
+        A condition on the side table reads all values of the field. A filter may have a hundred alternatives.
+        """
+        others: list[Where] = []
+        by_field: dict[str, list[Compare]] = {}
+        for term in terms:
+            if isinstance(term, Compare) and not self._is_scalar(collection, term.field):
+                by_field.setdefault(term.field, []).append(term)
+            else:
+                others.append(term)
+        merged = [self._any_of(collection, field, comparisons) for field, comparisons in by_field.items()]
+        return merged + self._each(collection, others, depth)
+
+    def _any_of(self, collection: Collection, field: str, comparisons: Sequence[Compare]) -> Fragment:
+        if all(comparison.operator == "=" for comparison in comparisons):
+            return self._in(collection, field, tuple(comparison.value for comparison in comparisons))
+        path = self._path_id(collection.name, field)
+        tests = _join_as_tree([_test("value", comparison.operator) for comparison in comparisons], " OR ")
+        values = (_to_param(comparison.value) for comparison in comparisons)
+        return Fragment(f"_id IN (SELECT id FROM _many WHERE path = ? AND ({tests}))", (path, *values))
 
     def _compare(self, collection: Collection, field: str, operator: str, value: Scalar) -> Fragment:
-        def test(name: str) -> str:
-            return f"instr({name}, ?) > 0" if operator == "~" else f"{name} {operator} ?"
-
         value = _to_param(value)
         if self._is_scalar(collection, field):
-            return Fragment(test(column(field)), (value,))
+            return Fragment(_test(column(field), operator), (value,))
         path = self._path_id(collection.name, field)
-        return Fragment(f"_id IN (SELECT id FROM _many WHERE path = ? AND {test('value')})", (path, value))
+        return Fragment(f"_id IN (SELECT id FROM _many WHERE path = ? AND {_test('value', operator)})", (path, value))
 
     def _in(self, collection: Collection, field: str, values: tuple[Scalar, ...]) -> Fragment:
         if not values:
@@ -198,13 +212,8 @@ class Compiler:
         condition = self._in_rows(collection, field, rows)
         if not with_nul:
             return condition
-        others = self._join(
-            collection,
-            [In(field, with_nul[n : n + _MAX_PARAMS]) for n in range(0, len(with_nul), _MAX_PARAMS)],
-            " OR ",
-            "0",
-            0,
-        )
+        batches = [with_nul[n : n + _MAX_PARAMS] for n in range(0, len(with_nul), _MAX_PARAMS)]
+        others = _join([self._in(collection, field, batch) for batch in batches], " OR ", "0")
         return Fragment(f"({condition.text} OR {others.text})", condition.params + others.params)
 
     def _in_rows(self, collection: Collection, field: str, rows: Fragment) -> Fragment:
@@ -228,6 +237,24 @@ class Compiler:
     @staticmethod
     def _is_scalar(collection: Collection, path: str) -> bool:
         return collection.field_for(path).is_scalar
+
+
+def _test(name: str, operator: str) -> str:
+    """Return the comparison of a column with a parameter."""
+    return f"instr({name}, ?) > 0" if operator == "~" else f"{name} {operator} ?"
+
+
+def _depth_below(terms: Sequence[Where], depth: int) -> int:
+    return depth if len(terms) == 1 else depth + 1
+
+
+def _join(conditions: Sequence[Fragment], operator: str, empty: str) -> Fragment:
+    if len(conditions) == 1:
+        return conditions[0]
+    if not conditions:
+        return Fragment(empty)
+    text = _join_as_tree([condition.text for condition in conditions], operator)
+    return Fragment(f"({text})", tuple(value for condition in conditions for value in condition.params))
 
 
 def _to_param(value: Scalar) -> Scalar:

@@ -29,6 +29,9 @@ __all__ = ["PooledSnapshot", "SQLiteSnapshot"]
 _MAX_CHUNK_RECORDS = 512
 """Maximum number of documents in one chunk, which has about 64 to 800 KiB."""
 
+_MAX_CHEAP_PARAMS = 50
+"""Number of parameters above which a condition is costly. It is then evaluated once, not for the total and the page."""
+
 _FETCH_ROWS = 1000
 _FETCH_IDS = 8192
 
@@ -292,9 +295,9 @@ class PooledSnapshot(SQLiteSnapshot):
 
 
 def _should_select_ids(cached: CachedQuery, query: Query) -> bool:
-    """Return True if caching row ids pays: the query ran before and skips, sorts or filters rows."""
+    """Return True if caching row ids pays: the query skips, sorts or filters rows, and ran before or is costly."""
     return (
-        cached.look_ups > 1
+        (cached.look_ups > 1 or len(cached.from_where.params) > _MAX_CHEAP_PARAMS)
         and query.limit != 0
         and (query.offset > _MAX_CHUNK_RECORDS or bool(query.order) or query.where != MATCH_ALL)
     )
