@@ -47,6 +47,11 @@ def test_unrestricted_policy_shows_everything() -> None:
         assert UNRESTRICTED.hideable_references(name) == {}
 
 
+def test_path_without_a_condition_stays_without_one() -> None:
+    for policy in (UNRESTRICTED, policy_for_restrictions(AccessRestrictions.parse(orgs=["s-1"]))):
+        assert policy.restrict_path(MATCH_ALL) is MATCH_ALL  # a copy would be compared for each record
+
+
 @pytest.mark.parametrize(
     ("restrictions", "collection", "visible"),
     [
