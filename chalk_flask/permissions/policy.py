@@ -216,6 +216,8 @@ class AccessPolicy:
 
         Its subqueries select visible records only. Comparisons with redacted fields do not match.
         """
+        if where is MATCH_ALL:  # `and_` omits this object
+            return where
         match where:
             case In(path, Subquery(collection, of, inner)):
                 if self.is_redacted(path) or self.is_redacted(of):

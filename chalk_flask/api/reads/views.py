@@ -19,7 +19,7 @@ from chalk_flask.api.routes import READ_ROUTES, ApiRoot, ReadRoute
 from chalk_flask.api.url_paths import quote_path, url_rule
 from chalk_flask.caching import LRUCache
 from chalk_flask.oneroster.relations import Ids
-from chalk_flask.permissions.policy import AccessPolicy, policy_for
+from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
 from chalk_flask.services import Services
@@ -194,4 +194,5 @@ class PathConditionCache:
     def _restricted_condition(self, snapshot: Snapshot, ids: Ids, policy: AccessPolicy) -> Where:
         if self._route.follows and policy.is_redacted(self._route.follows):
             return MATCH_NONE
-        return policy.restrict_path(self._route.condition(snapshot, ids))
+        condition = self._route.condition(snapshot, ids)
+        return condition if policy is UNRESTRICTED else policy.restrict_path(condition)
