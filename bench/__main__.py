@@ -21,7 +21,7 @@ from bench.access import measure_bearer, measure_grade_writes, measure_restricte
 from bench.availability import DEFAULT_HOLD_SECONDS, measure_availability
 from bench.district import MIN_USERS, write_package
 from bench.figures import Figure, describe_machine, format_row, format_table, missed_targets
-from bench.imports import measure_imports
+from bench.imports import measure_imports, measure_imports_beside_writes
 from bench.load_generator import choose_load_tool
 from bench.reads import LoadSettings, measure_growth, measure_reads, measure_stream, measure_walk, save_bodies
 from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, run_command
@@ -126,6 +126,7 @@ def _measure_parts(
     if "import" in parts:
         storage, figures = measure_imports(options.users, folder, options.imports)
         yield from figures
+        yield from measure_imports_beside_writes(storage, options.users, folder)
     else:
         storage = _import_district(options.users, folder)
     with chalk_server(storage) as server:

@@ -21,7 +21,13 @@ from bench.servers import CHALK, BenchmarkError, Server, baseline_server, run_co
 from chalk_flask import create_app
 from chalk_flask.services import Services
 
-__all__ = ["measure_bearer", "measure_grade_writes", "measure_restricted_page", "measure_token_requests"]
+__all__ = [
+    "create_line_item",
+    "measure_bearer",
+    "measure_grade_writes",
+    "measure_restricted_page",
+    "measure_token_requests",
+]
 
 RESTRICTED_ORGS: Final = 3
 TOKEN_CHECKS: Final = 20_000
@@ -81,7 +87,7 @@ def measure_token_requests(storage: str, server: Server) -> Iterator[Figure]:
 
 def measure_grade_writes(server: Server) -> Iterator[Figure]:
     """Yield the time of one PUT of a result, and the number of results lost with concurrent clients."""
-    put_result, results_path = _create_line_item(server)
+    put_result, results_path = create_line_item(server)
     durations = _time_requests(server, put_result, SEQUENTIAL_REQUESTS, (200, 201))
     yield Figure("put", median(durations) * 1e3, f"ms per PUT of a result, {SEQUENTIAL_REQUESTS} in sequence")
     started = time.perf_counter()
@@ -103,8 +109,8 @@ def measure_grade_writes(server: Server) -> Iterator[Figure]:
     yield Figure("put.lost", lost, note)
 
 
-def _create_line_item(server: Server) -> tuple[Callable[[http.client.HTTPConnection, int], int], str]:
-    """Create a line item; return a function that writes one of its results by number, and the path of all results."""
+def create_line_item(server: Server) -> tuple[Callable[[http.client.HTTPConnection, int], int], str]:
+    """Create a line item. Return a function that writes one of its results by number, and the path of all results."""
     klass = json.loads(server.get("/classes?limit=1&offset=7")[1])["classes"][0]["sourcedId"]
     students = [user["sourcedId"] for user in json.loads(server.get(f"/classes/{klass}/students")[1])["users"]]
     item = str(uuid.uuid4())

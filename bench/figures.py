@@ -42,6 +42,8 @@ TARGETS: Final = {
     "import.again.changed": Target("≤", 0),
     "import.delta": Target("≤", 0.15),
     "import.sequence": Target("≤", 1.1),
+    "import.beside": Target("≤", 1.5),
+    "import.beside.put": Target("≤", 2),
     "bearer": Target("≤", 20),
     "limited": Target("≥", 0.2),
     "token": Target("≤", 5),

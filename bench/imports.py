@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from bench.access import create_line_item
 from bench.district import write_delta, write_package
 from bench.figures import Figure
-from bench.servers import BASELINE, CHALK, CompletedCommand, run_command
+from bench.servers import BASELINE, CHALK, BenchmarkError, CompletedCommand, Server, chalk_server, run_command
 
-__all__ = ["measure_imports"]
+__all__ = ["measure_imports", "measure_imports_beside_writes"]
+
+WRITES_PER_SECOND = 10
 
 
 class ImportRound(NamedTuple):
@@ -38,6 +44,56 @@ def measure_imports(users: int, folder: Path, rounds: int) -> tuple[str, list[Fi
     write_delta(users, delta)
     results = [_run_round(package, later, delta, folder / f"store{number}.db", number) for number in range(rounds)]
     return f"sqlite:///{folder}/store{rounds - 1}.db", _figures(results)
+
+
+def measure_imports_beside_writes(storage: str, users: int, folder: Path) -> Iterator[Figure]:
+    """Yield the time of imports while a grade tool writes over that of the same imports alone, and its longest write.
+
+    The delta of `measure_imports` and the whole district are imported in turn, so that each import changes records.
+    """
+    store = folder / "beside.db"
+    shutil.copyfile(storage.removeprefix("sqlite:///"), store)
+    rounds = [[folder / "delta.zip", folder / f"day{day}.zip"] for day in (3, 4)]
+    for day, (_, package) in enumerate(rounds, 3):
+        write_package(users, package, day=day)
+    with chalk_server(f"sqlite:///{store}") as server:
+        seconds = [_import_all(rounds[0], store)]
+        with _writing(server) as waits:
+            seconds.append(_import_all(rounds[1], store))
+    note = f"{seconds[1]:.1f} s beside {WRITES_PER_SECOND} PUTs a second, over {seconds[0]:.1f} s alone"
+    yield Figure("import.beside", seconds[1] / seconds[0], note)
+    yield Figure("import.beside.put", max(waits), f"s for the longest of {len(waits)} PUTs meanwhile")
+
+
+def _import_all(packages: Iterable[Path], store: Path) -> float:
+    arguments = ("--json", "--storage", f"sqlite:///{store}")
+    return sum(run_command(*CHALK, "import", package, *arguments).seconds for package in packages)
+
+
+@contextmanager
+def _writing(server: Server) -> Iterator[list[float]]:
+    """Write results until the end of the block, and yield the list of durations in seconds."""
+    put_result, _ = create_line_item(server)
+    stopped, waits, statuses = threading.Event(), [0.0], set[int]()
+
+    def write() -> None:
+        connection, number = server.connect(), 0
+        while not stopped.wait(1 / WRITES_PER_SECOND):
+            start = time.perf_counter()
+            statuses.add(put_result(connection, number))
+            waits.append(time.perf_counter() - start)
+            number += 1
+        connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        stopped.set()
+        thread.join()
+    if not statuses <= {200, 201}:
+        raise BenchmarkError(f"PUTs beside an import were answered with {sorted(statuses)}")
 
 
 def _run_round(package: Path, later: Path, delta: Path, store: Path, number: int) -> ImportRound:
