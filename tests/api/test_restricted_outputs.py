@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from backends import Record
-from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
-from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, GRADEBOOK, ROSTER_CORE
-from chalk_flask.roster.changes.clock import record_with_timestamp
-from chalk_flask.roster.changes.writer import RosterWriter
 from tests.api.writes.conftest import Tool
 from tests.conftest import services_of
 from tests.outbox.conftest import sent_changes, subscribe
 from tests.support.api_client import CHALK, Consumer, create_token, error_message
+from tests.support.roster_writes import write_rows
 from tests.support.small_roster import ROSTER, Row, fill
 
 
@@ -85,6 +80,19 @@ def test_webhook_with_an_org_filter_hides_other_orgs(filled: Flask) -> None:
     assert [org["sourcedId"] for org in records["org", "d-1"]["children"]] == ["s-1"]
 
 
+@pytest.mark.reading("L-11")
+@pytest.mark.parametrize(("school", "later", "agents"), [("s-2", "s-1", ["u-6"]), ("s-1", "s-2", [])])
+def test_webhook_sees_references_at_the_end_of_the_transaction(
+    filled: Flask, monkeypatch: pytest.MonkeyPatch, school: str, later: str, agents: list[str]
+) -> None:
+    monkeypatch.setattr("chalk_flask.roster.changes.writer.BATCH_SIZE", 1)
+    reimport(filled, "users", changes={"u-6": {"orgs": [school]}})
+    subscribe(filled, orgs=["s-1"], entities=["user"], full=True)
+    reimport(filled, "users", changes={"u-1": {"givenName": "Eda"}, "u-6": {"orgs": [later]}})
+    [entity] = [change["entity"] for change in sent_changes(filled) if change["sourced_id"] == "u-1"]
+    assert [agent["sourcedId"] for agent in entity["agents"]] == agents
+
+
 @pytest.mark.reading("L-10")
 def test_change_of_hidden_references_alone_is_not_sent(filled: Flask) -> None:
     subscribe(filled, orgs=["s-1"], entities=["user"], full=False)
@@ -102,22 +110,15 @@ def test_webhook_excludes_metadata_in_lists(filled: Flask) -> None:
 
 def reimport(app: Flask, *names: str, changes: dict[str, Row] | None = None) -> None:
     """Write records of these collections as an import does: some with changes, or all of them with other metadata."""
-    with services_of(app).store.write("default") as transaction:
-        writer = RosterWriter(transaction, "default", 0, run="run-1")
-        for name in names:
-            rows = [row for row in ROSTER[name] if changes is None or row["sourcedId"] in changes]
-            changed = [row | (changes or {}).get(row["sourcedId"], {"metadata": {"round": 2}}) for row in rows]
-            records = [FILES[name].record(row | {"dateLastModified": NO_TIMESTAMP}) for row in changed]
-            writer.put(name, partial(with_timestamps, records), partial(keys_of, records))
-        writer.finish()
-
-
-def with_timestamps(records: list[Record], timestamp: str) -> list[Record]:
-    return [record_with_timestamp(record, timestamp) for record in records]
-
-
-def keys_of(records: list[Record]) -> list[str]:
-    return [record.key for record in records]
+    rows = {
+        name: [
+            row | (changes or {}).get(row["sourcedId"], {"metadata": {"round": 2}})
+            for row in ROSTER[name]
+            if changes is None or row["sourcedId"] in changes
+        ]
+        for name in names
+    }
+    write_rows(app, rows)
 
 
 @pytest.mark.reading("L-07")

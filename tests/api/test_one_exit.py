@@ -1,0 +1,367 @@
+"""Exits for records: outputs and writes under every kind of restriction reveal and change nothing that is hidden.
+
+The requests are generated from the routes of the application, so a new route takes part at once. A module that reads
+stored records fails the test of its source until it is listed with the serializer that it uses.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import orjson
+import pytest
+from flask import Flask, Response
+
+from chalk_flask import create_app
+from chalk_flask.api.routes import WRITE_ROUTES
+from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.outbox.event import ENTITIES
+from tests.api.reads.restricted_reads import REFERENCES, Restrictions, Row, redact, visible_roster
+from tests.api.restricted_exits import (
+    KINDS,
+    WHOLE,
+    differing,
+    hidden_words,
+    leaks,
+    paths_of,
+    redacted_members,
+    restricted_tool,
+    rules_of,
+    seen_rows,
+    store_roster,
+    stored_bodies,
+    stored_roster,
+    words_in,
+)
+from tests.api.writes.conftest import Tool
+from tests.conftest import services_of
+from tests.outbox.conftest import sent_events, subscribe
+from tests.support.paths import ROOT
+from tests.support.roster_writes import write_rows
+
+SOURCES = ROOT / "chalk_flask"
+OUTPUTS = ("api", "outbox", "server", "webhooks")
+"""Packages that send data to clients and receivers."""
+
+SERIALIZED = {
+    "api/reads/changes.py": "the records of the change feed",
+    "api/reads/views.py": "reads",
+    "outbox/subscriber_view.py": "the records in webhook events",
+    "api/writes/views.py": "responses to writes",
+}
+"""Modules that render records, each with `DocumentSerializer`."""
+
+WITHOUT_RECORDS = {
+    "outbox/delivery.py": "deliveries",
+    "outbox/demographics_opt_out.py": "deliveries",
+    "outbox/subscription.py": "webhooks",
+    "outbox/writer.py": "passes stored records to SubscriberView only",
+    "webhooks/admin/history.py": "deliveries",
+    "webhooks/admin/replay.py": "deliveries",
+    "webhooks/admin/store.py": "webhooks",
+    "webhooks/delivery/queue.py": "deliveries, whose bodies SubscriberView rendered",
+    "webhooks/delivery/recorder.py": "deliveries",
+    "webhooks/delivery/retention.py": "deliveries",
+    "webhooks/delivery/worker.py": "webhooks",
+}
+"""Modules that read other collections, or that render nothing themselves."""
+
+
+def modules_that_read(*packages: str) -> Iterator[str]:
+    """Yield the modules that open a snapshot or read stored bodies."""
+    for package in packages:
+        for path in sorted((SOURCES / package).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            calls = {node.func.attr for node in ast.walk(tree) if _is_method_call(node)}  # type: ignore[attr-defined]
+            if "get_many" in calls or "find" in calls or _opens_snapshot(tree):
+                yield path.relative_to(SOURCES).as_posix()
+
+
+def _is_method_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+
+
+def _opens_snapshot(tree: ast.AST) -> bool:
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return any(isinstance(f, ast.Attribute) and f.attr == "read" and "store" in ast.unparse(f.value) for f in calls)
+
+
+def test_modules_that_read_records_use_the_serializer() -> None:
+    readers = set(modules_that_read(*OUTPUTS))
+    assert readers <= SERIALIZED.keys() | WITHOUT_RECORDS.keys(), (
+        "render records with DocumentSerializer, and list the module"
+    )
+    for name in SERIALIZED:
+        assert "DocumentSerializer(" in (SOURCES / name).read_text(encoding="utf-8"), name
+    for name in WITHOUT_RECORDS:
+        assert (SOURCES / name).exists(), name
+
+
+def test_only_the_serializer_resolves_references() -> None:
+    """Stored bodies have unfinished addresses, so that nothing else can serve them."""
+    resolving = [
+        path.relative_to(SOURCES).as_posix()
+        for path in sorted(SOURCES.rglob("*.py"))
+        if '"href":"' in path.read_text(encoding="utf-8")
+    ]
+    allowed = {
+        "serialization/serializer.py",
+        "serialization/redaction.py",  # removes stored references
+        "oneroster/fields/composites.py",  # writes stored references
+        "roster/integrity/canonical_form.py",
+    }
+    assert set(resolving) <= allowed
+
+
+@pytest.fixture
+def whole() -> Iterator[Flask]:
+    """Application with the roster of unique words."""
+    app = create_app(storage="memory:")
+    store_roster(app)
+    yield app
+    services_of(app).store.close()
+
+
+def find_leaks(app: Flask, kinds: dict[str, Restrictions]) -> tuple[int, list[str]]:
+    """Request every route under every kind of restriction. Return the number of responses and descriptions of leaks."""
+    roster, number, found = stored_roster(app), 0, []
+    for turn, (kind, restrictions) in enumerate(kinds.items()):
+        tool, hidden = restricted_tool(app, restrictions), hidden_words(roster, restrictions)
+        for place, rule in enumerate(rules_of(app)):
+            if ("chalk." in rule.endpoint and turn % 2) or ("ims." in rule.endpoint and not turn % 2):
+                continue  # both roots have the same routes
+            for path in paths_of(rule, place + turn):
+                for method in ("GET", "HEAD")[: 1 + (place % 7 == 0)]:
+                    response = tool.client.open(path, method=method, headers={"Authorization": f"Bearer {tool.token}"})
+                    number += 1
+                    assert response.status_code < 500, (kind, path)
+                    if leaked := leaks(response, restrictions, hidden):
+                        found.append(f"{kind}: {method} {path}: {sorted(leaked)[:3]}")
+    return number, found
+
+
+def change_gradebook(app: Flask) -> None:
+    """Change every gradebook record, so that the change feed lists all of them, and delete some."""
+    tool = Tool(app)
+    for route in WRITE_ROUTES:
+        if route.method == "PUT":
+            name, singular = route.resource_type.name, route.resource_type.singular_name
+            for record in (tool.get(f"/{name}").json or {})[name]:
+                assert tool.send(f"/{name}/{record['sourcedId']}", {singular: record}).status_code == 200
+    assert tool.delete(f"/results/{WHOLE['results'][1]['sourcedId']}").status_code == 204
+
+
+@pytest.mark.reading("L-01", "L-05", "L-06", "L-07", "F-05")
+def test_no_route_reveals_what_restrictions_hide(whole: Flask) -> None:
+    change_gradebook(whole)
+    requests, found = find_leaks(whole, KINDS)
+    assert found == []
+    assert requests > 2000
+
+
+def test_output_without_the_serializer_is_detected(whole: Flask) -> None:
+    store = services_of(whole).store
+
+    def respond(key: str) -> Response:
+        with store.read("default") as snapshot:
+            return Response(snapshot.get_many("users", [key])[key], headers=[("Content-Type", "application/json")])
+
+    whole.add_url_rule("/ims/oneroster/v1p1/cards/users/<key>", "card", respond)
+    for kind in ("orgs", "grades", "denied users", "contacts"):
+        assert find_leaks(whole, {kind: KINDS[kind]})[1], kind
+
+
+def sent_by_webhooks(app: Flask, restrictions: Restrictions) -> Iterator[Row]:
+    """Yield the events for webhooks with these orgs and fields, after a change and the deletion of every record."""
+    fields = [path.removesuffix(".*") for path in restrictions.redacted]
+    entities = list(ENTITIES)
+    for mode in ("per_entity", "batched"):
+        orgs = restrictions.orgs and list(restrictions.orgs)
+        subscribe(app, mode, orgs=orgs, excluded=fields, entities=entities, mode=mode, full=True)
+    for status in ("active", "tobedeleted"):
+        write_rows(app, {name: [row | {"metadata": {}, "status": status} for row in WHOLE[name]] for name in RESOURCES})
+    write_rows(app, WHOLE)
+    yield from sent_events(app, "per_entity")
+    yield from sent_events(app, "batched")
+
+
+def seen_by_webhook(restrictions: Restrictions) -> Any:
+    """Return the rows that a webhook sees: also all courses, and enrollments by their own school (L-09)."""
+    seen = seen_rows(WHOLE, restrictions)
+    courses = [row if row.get("org") in seen["orgs"] else without(row, "org") for row in WHOLE["courses"]]
+    schools = restrictions.orgs
+    enrollments = [row for row in WHOLE["enrollments"] if schools is None or row["school"] in schools]
+    return seen, [redact(row, restrictions) for row in (*courses, *enrollments)]
+
+
+def without(row: Row, member: str) -> Row:
+    return {name: value for name, value in row.items() if name != member}
+
+
+@pytest.mark.reading("L-09")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind].orgs or KINDS[kind].redacted])
+def test_no_webhook_reveals_what_restrictions_hide(whole: Flask, kind: str) -> None:
+    restrictions = KINDS[kind]
+    hidden = words_in(WHOLE) - words_in(seen_by_webhook(restrictions))
+    events = list(sent_by_webhooks(whole, restrictions))
+    assert [sorted(words_in(event) & hidden) for event in events if words_in(event) & hidden] == []
+    assert list(redacted_members(events, restrictions)) == []
+    assert words_in(events) & words_in(WHOLE)
+
+
+def writes_of(tool: Tool, seen: dict[str, dict[str, Row]]) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield method, collection, id and payload of writes to every gradebook record, visible or not, and to new ones.
+
+    Visible records are sent as they are seen, with one change. Hidden ones are sent whole, as a guess.
+    """
+    for name, singular in (("categories", "category"), ("lineItems", "lineItem"), ("results", "result")):
+        for row in [*WHOLE[name], {**WHOLE[name][0], "sourcedId": "new"}]:
+            key = row["sourcedId"]
+            body = tool.get(f"/{name}/{key}").json if key in seen[name] else None
+            record = (body or {}).get(singular) or with_references(name, seen[name].get(key, row))
+            change = {"scoreDate": "2024-01-01"} if name == "results" else {"title": "Changed"}
+            guesses = {member: row[member] for member in ("comment", "description", "metadata") if member in row}
+            yield "PUT", name, key, {singular: record | change}
+            yield "PUT", name, key, {singular: with_references(name, row) | guesses}
+            yield "PUT", name, key, {singular: record | {"metadata": {"plain": 1, "secret": {"open": 2}}}}
+            yield "PUT", name, key, {singular: record | {"status": "tobedeleted"}}
+            if name == "lineItems":
+                moved = {"class": {"sourcedId": WHOLE["classes"][1]["sourcedId"]}}
+                yield "PUT", name, key, {singular: with_references(name, row) | moved}
+            yield "DELETE", name, key, None
+
+
+def with_references(name: str, row: Row) -> Row:
+    return {member: {"sourcedId": value} if member in REFERENCES[name] else value for member, value in row.items()}
+
+
+def check_effects(before: dict[str, list[Row]], after: dict[str, list[Row]], restrictions: Restrictions) -> int:
+    """Check that only visible records changed, and nothing hidden in them. Return the number of changed records."""
+    visible_before, visible_after = visible_roster(before, restrictions), visible_roster(after, restrictions)
+    visible_items = {row["sourcedId"] for row in visible_before["lineItems"]}
+    shared = {row["category"] for row in before["lineItems"] if row["sourcedId"] not in visible_items}
+    changes = 0
+    for name in RESOURCES:
+        keys = [{row["sourcedId"] for row in visible[name]} for visible in (visible_before, visible_after)]
+        for old, new in differing(before[name], after[name]):
+            assert new is not None
+            assert old is None or new["sourcedId"] in keys[0], (name, old, new)
+            assert name != "categories" or new["sourcedId"] not in shared, (old, new)
+            assert new["sourcedId"] in keys[1], (name, old, new)
+            default = {"gradingPeriod"} if old is None else set()  # the service chooses it for a new record (W-07)
+            assert hidden_values(name, new, restrictions, default) == hidden_values(name, old or {}, restrictions)
+            changes += 1
+    return changes
+
+
+def hidden_values(name: str, row: Row, restrictions: Restrictions, ignored: Collection[str] = ()) -> Row:
+    """Return the redacted values and the references to denied collections of a row."""
+    denied = {member for member, target in REFERENCES[name].items() if target in restrictions.denied}
+    hidden = {member: row[member] for member in row if member in denied or restrictions.redacts(member)}
+    for path in restrictions.redacted:
+        member, _, part = path.partition(".")
+        if part and not restrictions.redacts(member) and member in row:
+            hidden[path] = list(values_at(row[member], part.removesuffix(".*")))
+    return {path: value for path, value in hidden.items() if value != [] and path not in ignored}
+
+
+def values_at(value: Any, path: str) -> Iterator[Any]:
+    """Yield the values at a path, also in each element of lists."""
+    if isinstance(value, list):
+        for element in value:
+            yield from values_at(element, path)
+    elif isinstance(value, dict):
+        name, _, rest = path.partition(".")
+        if name in value:
+            yield from values_at(value[name], rest) if rest else [value[name]]
+
+
+@pytest.mark.reading("W-04", "W-08", "W-14", "W-15")
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_write_changes_or_reveals_what_restrictions_hide(whole: Flask, kind: str) -> None:
+    restrictions = KINDS[kind]
+    tool, seen = restricted_tool(whole, restrictions), seen_rows(WHOLE, restrictions)
+    before, bodies, hidden = stored_roster(whole), stored_bodies(whole), hidden_words(WHOLE, restrictions)
+    unknown = {name: comparable(tool.delete(f"/{name}/unknown")) for name in ("categories", "lineItems", "results")}
+    changed = 0
+    for method, name, key, payload in list(writes_of(tool, seen)):
+        response = tool.send(f"/{name}/{key}", payload or {}, method) if payload else tool.delete(f"/{name}/{key}")
+        context = (kind, method, name, key, payload, response.text)
+        assert response.status_code in (200, 201, 204, 403, 404, 422), context
+        sent = words_in(orjson.dumps(payload).decode())
+        assert leaks(response, restrictions, hidden - sent) == set(), context
+        exists = key != "new"
+        if exists and key not in seen[name]:
+            assert comparable(response) == unknown[name], context
+        if stored_bodies(whole) != bodies:
+            assert response.status_code < 300, context
+            changed += check_effects(before, stored_roster(whole), restrictions)
+            store_roster(whole)
+    assert changed > 0 or kind in ("no orgs",), "the writes have effects"
+
+
+def comparable(response: Any) -> tuple[int, str]:
+    return response.status_code, (response.json or {}).get("message", "")
+
+
+@pytest.mark.reading("L-07", "W-14")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind].redacted and not KINDS[kind].orgs])
+def test_responses_to_writes_do_not_depend_on_redacted_values(whole: Flask, kind: str) -> None:
+    """A second service stores other words in the redacted members. Both respond alike to the same writes."""
+    restrictions = KINDS[kind]
+    other = create_app(storage="memory:")
+    twin = {name: [with_other_values(row, restrictions) for row in rows] for name, rows in WHOLE.items()}
+    store_roster(other, twin)
+    tool, second = restricted_tool(whole, restrictions), restricted_tool(other, restrictions)
+    seen = seen_rows(WHOLE, restrictions)
+    for method, name, key, payload in list(writes_of(tool, seen)):
+        responses = [
+            (one.send(f"/{name}/{key}", payload, method) if payload else one.delete(f"/{name}/{key}"))
+            for one in (tool, second)
+        ]
+        assert without_varying(responses[0]) == without_varying(responses[1]), (method, name, key, payload)
+    assert twin != WHOLE or kind == "references"
+    services_of(other).store.close()
+
+
+def without_varying(response: Any) -> tuple[Any, ...]:
+    """Return what is the same in two services: not the timestamp of a write, nor the id of a message."""
+    body = response.json or {}
+    records = {name: value for name, value in body.items() if name != "statusInfoSet"}
+    for record in records.values():
+        if isinstance(record, dict):
+            stamp = record.pop("dateLastModified", "")
+            record["is_new"] = not stamp.startswith("2024")
+    return response.status_code, records, response.headers.get("Content-Length") if not records else ""
+
+
+def with_other_values(row: Row, restrictions: Restrictions) -> Row:
+    """Return the row with other words in its redacted members, except references."""
+    text = orjson.dumps({name: value for name, value in row.items() if name != "sourcedId"}).decode()
+    changed = orjson.loads(text)
+    for path in restrictions.redacted:
+        member, _, part = path.partition(".")
+        if member in changed and isinstance(changed[member], (str, float, dict, list)) and member not in ALL_REFERENCES:
+            changed[member] = replaced(changed[member], part.removesuffix("*").removesuffix("."))
+    return {"sourcedId": row["sourcedId"], **changed}
+
+
+ALL_REFERENCES = frozenset(member for members in REFERENCES.values() for member in members)
+
+
+def replaced(value: Any, path: str) -> Any:
+    """Return the value with other words and numbers at a path."""
+    name, _, rest = path.partition(".")
+    match value:
+        case list():
+            return [replaced(element, path) for element in value]
+        case dict():
+            return {key: replaced(member, rest) if not path or key == name else member for key, member in value.items()}
+        case str():
+            return value.replace("word", "term") if not path else value
+        case float() | int():
+            return value + 1 if not path else value
+        case _:
+            return value
