@@ -54,6 +54,20 @@ def test_invalid_key_file_is_named(tmp_path: Path, content: bytes) -> None:
         KeyFile(path).read_or_create()
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o660, 0o666])
+def test_key_file_that_others_can_access_is_rejected(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a key"
+    key = KeyFile(path).read_or_create()
+    key_file = KeyFile(path)
+    assert key_file.read() == key
+    path.chmod(mode)
+    for each in (key_file, KeyFile(path)):
+        with pytest.raises(KeyFileError, match=f"other users can access the key file .*: run chmod 600 '{path}'"):
+            each.read_or_create()
+    path.chmod(0o400)
+    assert key_file.read() == key
+
+
 def test_unusable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(KeyFileError, match=r"cannot (read|create) the key file .*file/key"):

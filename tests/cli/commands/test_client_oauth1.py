@@ -56,6 +56,15 @@ def test_missing_key_file_is_reported_and_changes_nothing(run: RunCommand, tmp_p
     assert not (tmp_path / "chalk-data" / KEY_FILE_NAME).exists()
 
 
+def test_key_file_that_others_can_read_stops_commands_and_the_service(run: RunCommand, tmp_path: Path) -> None:
+    create(run)
+    key_file = tmp_path / "chalk-data" / KEY_FILE_NAME
+    key_file.chmod(0o644)
+    for result in (create(run), run("serve", "--port", "0")):
+        assert result.code == 1
+        assert f"chalk-data/{KEY_FILE_NAME}: run chmod 600 " in result.err
+
+
 def test_client_with_a_key_cannot_use_oauth1(run: RunCommand) -> None:
     rejected = create(run, "--jwks-file", "keys.json")
     assert rejected.code == 2
