@@ -83,6 +83,7 @@ def register(app: Flask) -> None:
         app.register_error_handler(kind, _on_storage_failure)
     app.register_error_handler(orjson.JSONDecodeError, _on_invalid_record)
     app.register_error_handler(Exception, _on_failure)
+    app.after_request(_forbid_sniffing)
 
 
 def error_response(
@@ -158,6 +159,12 @@ def _on_storage_failure(error: Exception) -> Response:
 def _on_invalid_record(_: orjson.JSONDecodeError) -> Response:
     # Bodies of requests are parsed elsewhere, with an error of their own.
     return _on_storage_failure(DamagedStoreError("a record of the store is not valid JSON: run `chalk-flask check`"))
+
+
+def _forbid_sniffing(response: Response) -> Response:
+    """Add the header with which browsers never treat a response as another type than it declares."""
+    response.headers.add("X-Content-Type-Options", "nosniff")
+    return response
 
 
 def _on_failure(error: Exception) -> Response:

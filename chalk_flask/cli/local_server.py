@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chalk_flask.cli.errors import CommandError
@@ -54,6 +55,7 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
 
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
+    _check_key_files(Path(services.settings.data))
     logging.basicConfig(stream=sys.stderr, level=services.settings.log_level.upper(), format=LOG_FORMAT)
     background = (services.login_log, services.access_log, services.jwt_verifier, services.worker)
     with services.store, ExitStack() as stack:
@@ -65,6 +67,19 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
         services.jwt_verifier.start()
         services.worker.start()
         yield app, services
+
+
+def _check_key_files(folder: Path) -> None:
+    """Raise CommandError for a key file that is damaged or that other users can access."""
+    from chalk_flask.auth.clients.access_tokens import KEY_FILE_NAME as ACCESS_TOKEN_KEY
+    from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME as SECRETS_KEY
+    from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
+
+    try:
+        for name in (ACCESS_TOKEN_KEY, SECRETS_KEY):
+            KeyFile(folder / name).read()
+    except KeyFileError as error:
+        raise CommandError(str(error)) from error
 
 
 def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) -> None:

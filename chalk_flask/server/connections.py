@@ -171,6 +171,7 @@ def _reject(channel: Channel, status: str) -> None:
         body = error_body(status)
         head = (
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nRetry-After: 5\r\n"
+            "X-Content-Type-Options: nosniff\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         with suppress(OSError):

@@ -128,7 +128,11 @@ class JsonErrorTask(ErrorTask):
         request: Any = self.request
         status, _, _ = request.error.to_response(self.channel.server.adj.ident)
         self.status = status
-        self.response_headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+        self.response_headers = [
+            ("Content-Type", "application/json"),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
         if status.startswith("503"):
             self.response_headers.append(("Retry-After", RETRY_AFTER_SECONDS))
         body = error_body(status, request.reason)

@@ -173,7 +173,7 @@ class _ChangesView:
 
 
 def _page_response(page: dict[str, Any]) -> Response:
-    headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    headers = [("Content-Type", "application/json"), ("Cache-Control", "private, no-store")]
     headers.append(("X-Count", str(len(page["changes"]))))
     return Response(orjson.dumps(page), headers=[*headers, ("Link", f'<{page["next"]}>; rel="next"')])
 

@@ -166,7 +166,7 @@ def _render_for(services: Services, route: WriteRoute, root_url: str, principal:
 
 def _put_response(route: WriteRoute, root_url: str, key: str, document: bytes, created: bool) -> Response:
     body = b"".join(single_envelope(route.resource_type, [document]))
-    headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    headers = [("Content-Type", "application/json"), ("Cache-Control", "private, no-store")]
     if created:
         headers.append(("Location", f"{root_url}/{route.resource_type.name}/{quote(key, safe='')}"))
     return Response(body, 201 if created else 200, headers=headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,9 @@ __all__ = ["KeyFile", "KeyFileError"]
 
 KEY_BYTES = 32
 """Length of a key."""
+
+MODE_OF_OTHERS = 0o077
+"""Permissions of the group and of all others, none of which a key file may give."""
 
 
 class KeyFileError(Exception):
@@ -45,6 +49,10 @@ class KeyFile:
         """Return the key, or None if there is no key file. Raises KeyFileError."""
         try:
             cache, status = self._cache, os.stat(self._name)  # noqa: PTH116 - twice as fast, and run for each request
+            if status.st_mode & MODE_OF_OTHERS:
+                raise KeyFileError(
+                    f"other users can access the key file {self._path}: run chmod 600 {shlex.quote(self._name)}"
+                )
             identity = (status.st_ino, status.st_mtime_ns, status.st_size)
             if cache is None or cache[0] != identity:
                 self._cache = cache = (identity, self._parse(self._path.read_bytes()))
