@@ -105,10 +105,30 @@ def test_changelog_has_a_section_for_the_version() -> None:
     assert f"\n## [{PROJECT['version']}]" in text("CHANGELOG.md")
 
 
-@pytest.mark.parametrize("name", ["config/chalk-flask.service", "config/Caddyfile", "run", ".ci/run"])
+@pytest.mark.parametrize(
+    "name", ["config/chalk-flask.service", "config/Caddyfile", "config/nginx.conf", "run", ".ci/run"]
+)
 def test_environment_variables_outside_the_code_are_settings(name: str) -> None:
     variables = {setting.variable for setting in SETTINGS} | {"CHALK_CONFIG"}
     assert set(re.findall(r"CHALK_[A-Z_]+\b", text(name))) <= variables
+
+
+@pytest.mark.parametrize("name", ["config/chalk-flask.service", "config/Caddyfile", "config/nginx.conf"])
+def test_examples_of_a_proxy_make_the_service_trust_it(name: str) -> None:
+    assert "CHALK_TRUSTED_PROXY=127.0.0.1" in text(name)
+    assert "CHALK_PUBLIC_URL=https://roster.example.org" in text(name)
+
+
+def test_nginx_example_replaces_what_a_client_may_forge() -> None:
+    sent = dict(re.findall(r"^\s*proxy_set_header (X-Forwarded-\w+) (\S+);", text("config/nginx.conf"), re.MULTILINE))
+    assert sent == {
+        "X-Forwarded-For": "$remote_addr",
+        "X-Forwarded-Proto": "$scheme",
+        "X-Forwarded-Host": "$host",
+        "X-Forwarded-Port": "$server_port",
+    }
+    how_to = text("docs/how-to/reverse-proxy.md")
+    assert all(f"proxy_set_header {name} {value};" in how_to for name, value in sent.items())
 
 
 def test_systemd_unit_waits_for_requests_to_finish() -> None:

@@ -96,6 +96,20 @@ def test_unknown_argument_is_an_error_with_a_suggestion() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("*", "*"),
+        ("", ""),
+    ],
+)
+def test_trusted_proxy_is_recognized_in_any_notation(text: str, address: str) -> None:
+    assert load_settings({"trusted_proxy": text}, {}).trusted_proxy == address
+
+
+@pytest.mark.parametrize(
     ("variable", "closest"),
     [
         ("CHALK_STORRAGE", "CHALK_STORAGE"),
