@@ -23,6 +23,7 @@ from chalk_flask.settings.host_allowlist import validate_allowlist
 from chalk_flask.settings.setting import (
     Setting,
     Value,
+    normalize_address,
     validate_address,
     validate_not_empty,
     validate_origin,
@@ -130,6 +131,7 @@ class Settings:
         "Address of the reverse proxy whose X-Forwarded-For, -Proto, -Host and -Port headers are trusted; * trusts any"
         " client. Empty: these headers are ignored.",
         check=validate_address,
+        normalize=normalize_address,
     )
     rate_limit_token: str = _setting(
         "",

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 __all__ = [
     "Setting",
     "Value",
+    "normalize_address",
     "validate_address",
     "validate_not_empty",
     "validate_origin",
@@ -28,8 +29,8 @@ _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "
 class Setting:
     """Description of a setting; the type of the default is the type of its values.
 
-    `check` returns None for a valid text, otherwise the rule that continues "it must be". `secret` values are shown
-    without passwords. `minimum` and `maximum` restrict numbers.
+    `check` returns None for a valid text, otherwise the rule that continues "it must be". `normalize` returns the usual
+    form of a valid text. `secret` values are shown without passwords. `minimum` and `maximum` restrict numbers.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Setting:
     maximum: int | None = None
     choices: tuple[str, ...] = ()
     check: Callable[[str], str | None] | None = None
+    normalize: Callable[[str], str] | None = None
 
     @property
     def variable(self) -> str:
@@ -68,7 +70,7 @@ class Setting:
             raise ValueError(self.allowed)
         if self.check and (rule := self.check(str(value))):
             raise ValueError(rule)
-        return value
+        return self.normalize(value) if self.normalize and isinstance(value, str) else value
 
     def to_text(self, value: object) -> str:
         """Return the value as text, with *** in place of passwords."""
@@ -119,6 +121,14 @@ def validate_address(value: str) -> str | None:
     except ValueError:
         return "an IP address, * for any address, or empty"
     return None
+
+
+def normalize_address(value: str) -> str:
+    """Return the usual notation of an address, in which a connection names its other end; other texts unchanged."""
+    if value in ("", "*"):
+        return value
+    address = ipaddress.ip_address(value)
+    return str((address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address)
 
 
 def validate_rate(value: str) -> str | None:

@@ -31,6 +31,8 @@ def text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+PROXY_EXAMPLES = ("config/chalk-flask.service", "config/Caddyfile", "config/nginx.conf")
+
 PIN = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[0-9][0-9.]*)(?P<marker> ; [^\\\n]*[^\\\s])?"
     r"(?P<hashes>( \\\n    --hash=\S+)*)"
@@ -113,7 +115,7 @@ def test_environment_variables_outside_the_code_are_settings(name: str) -> None:
     assert set(re.findall(r"CHALK_[A-Z_]+\b", text(name))) <= variables
 
 
-@pytest.mark.parametrize("name", ["config/chalk-flask.service", "config/Caddyfile", "config/nginx.conf"])
+@pytest.mark.parametrize("name", PROXY_EXAMPLES)
 def test_examples_of_a_proxy_make_the_service_trust_it(name: str) -> None:
     assert "CHALK_TRUSTED_PROXY=127.0.0.1" in text(name)
     assert "CHALK_PUBLIC_URL=https://roster.example.org" in text(name)
