@@ -41,6 +41,7 @@ from tests.api.oauth2.conftest import (
 )
 from tests.conftest import services_of
 from tests.support.keys import ec_key, make_jwks, rsa_key, sign_jwt
+from tests.support.private_files import write_private
 
 
 @pytest.mark.parametrize("path", [*PATHS, TOKEN_PATH + "/"])
@@ -274,7 +275,7 @@ def test_no_token_is_logged(client: FlaskClient, services: Services, caplog: pyt
 
 
 def test_unusable_key_file_is_503_with_a_log_entry(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "access-tokens.key").write_text("spoilt")
+    write_private(tmp_path / "access-tokens.key", b"spoilt")
     app = create_app(storage="memory:", data=str(tmp_path))
     response = request_token(app.test_client(), create_client(services_of(app)))
     assert (response.status_code, response.content_type) == (503, "application/json")

@@ -31,6 +31,7 @@ from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.tenants.store import CONTROL, TenantStore
 from tests.support.clock import FakeClock
+from tests.support.private_files import write_private
 
 URL = "https://roster.example.org/ims/oneroster/v1p1/users"
 UNKNOWN_KEY = "chk_client_" + "0" * 16
@@ -465,7 +466,7 @@ def test_missing_key_file_is_logged_once_and_rejects_until_restored(
     [line] = [record.getMessage() for record in caplog.records if record.name.startswith("chalk_flask")]
     assert line.startswith(f"requests of client {signer.key} with OAuth 1.0a are rejected")
     assert signer.secret not in line
-    (folder / KEY_FILE_NAME).write_bytes(key)
+    write_private(folder / KEY_FILE_NAME, key)
     assert is_accepted(verifier, signer.request())
 
 

@@ -17,6 +17,7 @@ from chalk_flask.auth.clients.store import COLLECTION, ClientError, ClientStore
 from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher, SecretUnavailableError
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.tenants.store import CONTROL
+from tests.support.private_files import write_private
 
 SECRET = "a secret that no store contains"
 
@@ -83,7 +84,7 @@ def test_decryption_creates_no_key(folder: Path) -> None:
 def test_damaged_key_file_is_named(folder: Path, content: str) -> None:
     cipher = SecretCipher(folder)
     encrypted = cipher.encrypt(SECRET)
-    (folder / KEY_FILE_NAME).write_text(content)
+    write_private(folder / KEY_FILE_NAME, content.encode())
     attempts: list[Callable[[], str]] = [partial(cipher.decrypt, encrypted), partial(cipher.encrypt, SECRET)]
     for attempt in attempts:
         with pytest.raises(SecretUnavailableError, match=KEY_FILE_NAME) as error:

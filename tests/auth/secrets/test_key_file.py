@@ -13,6 +13,7 @@ import pytest
 
 from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
 from tests.support.paths import ROOT
+from tests.support.private_files import write_private
 
 
 def test_key_is_private_and_permanent(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_processes_that_start_at_once_agree_on_the_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"0" * 62, b"0" * 66, b"g" * 64])
 def test_invalid_key_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
-    path.write_bytes(content)
+    write_private(path, content)
     with pytest.raises(KeyFileError, match=f"the key file {path} contains no key of this service"):
         KeyFile(path).read_or_create()
 
