@@ -226,7 +226,11 @@ class _SlowClient:
                 return b"GET / HTTP/1.1\r\n" + host + b"X-Slow: "
             case "body":
                 return b"POST /oauth/token HTTP/1.1\r\n" + host + b"Content-Length: 1000\r\n\r\n"
-        path = "/users" if self._kind != "filter" else f"/users?limit=100&sort=familyName&filter={self._filter()}"
+        path = (
+            "/users?limit=1000000"
+            if self._kind != "filter"
+            else f"/users?limit=100&sort=familyName&filter={self._filter()}"
+        )
         return f"GET {API_ROOT}{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._token}\r\n\r\n".encode()
 
     def _filter(self) -> str:

@@ -105,6 +105,8 @@ class Task(WSGITask):
             is_safe = isinstance(error, (StorageError, TimeoutError))
             log.error("a response broke off: %s", error if is_safe else error_location(error))
             raise ClientDisconnected from error
+        if self.status[0] in "23":
+            self.channel.is_proven = True
 
     def get_environment(self) -> dict[str, Any]:
         """Return the WSGI environment, which is the same for the rest of the response."""
@@ -168,6 +170,8 @@ class Channel(SendingChannel):
     """Key of the credential of the last request; empty without one."""
     shares: Shares = ()
     """Keys of the client of the last request, each with the threads that it can use."""
+    is_proven = False
+    """True if a request was successful, so the client has a credential."""
     response_count = 0
     idle_since: float = 0.0
     """Time of the last response, or of the connection."""
@@ -184,14 +188,14 @@ class Channel(SendingChannel):
 
     def service(self) -> None:
         """Run a request, or the rest of a response, until it ends or is parked."""
-        if self.interrupted and not self.connected:
-            abandon(self.interrupted.environ)
-            self.interrupted = None
+        interrupted = self.interrupted
         try:
             super().service()
         except Parked as parked:
             self._park(is_waiting=parked.is_waiting)
         else:
+            if interrupted:
+                abandon(interrupted.environ)  # it did not go on if the client has disconnected
             self._end_response()
 
     def reject_overload(self) -> None:

@@ -71,7 +71,7 @@ class Connections:
                 self._join(("credential", credential), channel)
 
     def make_room(self) -> None:
-        """Close connections of groups that are larger than their limit: first those that have not sent a request."""
+        """Close connections of groups that are larger than their limit: first those without a successful request."""
         with self._lock:
             crowded = [(group, list(self._groups.get(group, ()))) for group in self._crowded]
             self._crowded.clear()
@@ -129,7 +129,7 @@ class Connections:
             return (3, channel.last_sent) if is_slow else None
         if channel.requests:
             return None
-        if not channel.response_count:
+        if not channel.is_proven:
             return (0, channel.idle_since)
         if (request := channel.request) is not None and request.has_begun:
             return (2, request.started)

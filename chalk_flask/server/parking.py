@@ -78,9 +78,10 @@ class Blocks:
                 close()
 
     def abandon(self) -> None:
-        """Close the response of the application while it is parked."""
-        self._is_parked = False
-        self.close()
+        """Close the response of the application if it is parked."""
+        if self._is_parked:
+            self._is_parked = False
+            self.close()
 
 
 class ParkingApplication:

@@ -37,6 +37,9 @@ def app(environ, start_response):
     if environ["PATH_INFO"] == "/endless":
         start_response("200 OK", [])
         return endless()
+    if environ["PATH_INFO"] == "/401":
+        start_response("401 Unauthorized", [("Content-Length", "2")])
+        return [b"no"]
     body = environ["wsgi.input"].read()
     answer = b"%d" % len(body) if environ["REQUEST_METHOD"] == "POST" else environ["REMOTE_ADDR"].encode()
     start_response("200 OK", [("Content-Length", str(len(answer)))])
@@ -155,6 +158,19 @@ def test_connections_above_the_limit_replace_silent_ones() -> None:
         send_get(kept, "/")
         assert read_response(kept).endswith(b"127.0.0.1")
         assert sum(wait_until_closed(connection, 0.05) for connection in silent) >= 40
+
+
+def test_connections_with_rejected_requests_make_room_for_proven_ones() -> None:
+    with server_process(APP, CHALK_CONNECTION_LIMIT="20") as server, ExitStack() as stack:
+        kept = stack.enter_context(server.connect())
+        send_get(kept, "/")
+        read_response(kept)
+        for _ in range(60):
+            connection = stack.enter_context(server.connect())
+            send_get(connection, "/401")
+            read_response(connection)
+        send_get(kept, "/")
+        assert read_response(kept).endswith(b"127.0.0.1")
 
 
 def test_address_above_its_limit_does_not_close_connections_of_others() -> None:
