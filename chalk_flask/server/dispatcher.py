@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from waitress.task import ThreadedTaskDispatcher
@@ -32,14 +31,16 @@ Shares: TypeAlias = tuple[tuple[Hashable, int], ...]
 """Keys of a client, such as its address, each with the number of threads that it can use at once."""
 
 
-@dataclass(slots=True)
 class _Entry:
     """Queued request, or the rest of a parked response."""
 
-    task: Any
-    shares: Shares
-    is_resumed: bool
-    queued_at: float = field(default_factory=time.monotonic)
+    __slots__ = ("is_resumed", "queued_at", "shares", "task")
+
+    def __init__(self, task: Any, shares: Shares, *, is_resumed: bool) -> None:
+        self.task = task
+        self.shares = shares
+        self.is_resumed = is_resumed
+        self.queued_at = time.monotonic()
 
     def service(self) -> None:
         """Run it, or reject a request that has waited too long: its client has probably given up."""
@@ -172,18 +173,25 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
 
     def _take(self) -> _Entry | None:
         """Return the next entry whose client has a free share; the others wait for a share."""
+        running = self._running
         while (entry := self._pop()) is not None:
-            full = next((key for key, limit in entry.shares if self._running.get(key, 0) >= limit), None)
-            if full is None:
+            for key, limit in entry.shares:
+                if running.get(key, 0) >= limit:
+                    self._wait_for_share(entry, key)
+                    break
+            else:
                 for key, _ in entry.shares:
-                    self._running[key] = self._running.get(key, 0) + 1
+                    running[key] = running.get(key, 0) + 1
                 self._running_resumed += entry.is_resumed
                 return entry
-            self._waiting.setdefault(full, deque()).append(entry)
-            for key, limit in entry.shares:
-                if self._running.get(key, 0) < limit:
-                    self._requeue_one(key)
         return None
+
+    def _wait_for_share(self, entry: _Entry, full: Hashable) -> None:
+        """Let an entry wait for a key without free shares. Its other keys may have shares for other entries."""
+        self._waiting.setdefault(full, deque()).append(entry)
+        for key, limit in entry.shares:
+            if self._running.get(key, 0) < limit:
+                self._requeue_one(key)
 
     def _pop(self) -> _Entry | None:
         can_resume = self._resumed and self._running_resumed < self._max_resumed
@@ -200,7 +208,8 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
                 self._running[key] = count
             else:
                 del self._running[key]
-            self._requeue_one(key)
+            if self._waiting:
+                self._requeue_one(key)
 
     def _requeue_one(self, key: Hashable) -> None:
         """Queue the entry that has waited longest for a share of this key."""

@@ -206,6 +206,30 @@ def test_credential_above_its_limit_loses_its_longest_idle_connections() -> None
         assert not wait_until_closed(other, 0.5)
 
 
+BUSY = """
+import time
+from chalk_flask.server import dispatcher
+dispatcher.MAX_QUEUE_SECONDS = 0.3
+
+def app(environ, start_response):
+    time.sleep(1)
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"done"]
+"""
+
+
+def test_request_without_a_free_thread_is_503_with_retry_after() -> None:
+    with server_process(BUSY, CHALK_THREADS="1") as server, server.connect() as first, server.connect() as second:
+        send_get(first, "/")
+        time.sleep(0.3)
+        send_get(second, "/")
+        assert read_response(first).endswith(b"done")
+        head, _, body = read_all(second).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 5" in head
+    assert json.loads(body)["error"] == "server_busy"
+
+
 # The limit of file descriptors is set in the process itself: the application needs a few, and connections the rest.
 FEW_DESCRIPTORS = APP + "\nimport resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\n"
 
