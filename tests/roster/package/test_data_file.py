@@ -80,6 +80,22 @@ def test_password_column_may_be_missing_with_one_warning(tmp_path: Path) -> None
     ]
 
 
+def test_empty_rows_of_the_manifest_are_ignored(tmp_path: Path) -> None:
+    assert accepted_warnings(replaced("manifest", lambda content: content + b",\r\n , \r\n"), tmp_path) == []
+
+
+def test_end_mark_of_old_programs_is_ignored_with_a_warning(tmp_path: Path) -> None:
+    package = replaced("users", lambda content: content + b"\x1a")
+    assert [text.partition(".csv: ")[2][:5] for text in accepted_warnings(package, tmp_path)] == ["1 row"]
+
+
+def test_grades_without_leading_zeros_are_named(tmp_path: Path) -> None:
+    [warning] = accepted_warnings(PackageBuilder().set("courses", "course-1", grades="5"), tmp_path)
+    assert "removed leading zeros" in warning
+    [warning] = accepted_warnings(PackageBuilder().set("courses", "course-1", grades="fifth"), tmp_path)
+    assert "leading zeros" not in warning
+
+
 @pytest.mark.parametrize("ending", ["\r", "\n", "\r\n"])
 def test_each_line_ending_is_accepted(tmp_path: Path, ending: str) -> None:
     package = replaced("users", lambda content: content.replace(b"\r\n", b"\n").replace(b"\n", ending.encode()) + b"\n")
@@ -137,7 +153,7 @@ def test_windows_1252_is_named_once_with_the_number_of_rows(tmp_path: Path) -> N
     package.raw["users.csv"] = package.files()["users.csv"].decode().encode("cp1252")
     [text] = rejection_texts(package, tmp_path)
     assert text == (
-        "users.csv, row 2, column givenName: the file is not UTF-8, it looks like Windows-1252 (4 rows)."
+        "users.csv, row 2, column givenName: the file is not UTF-8, it looks like Windows-1252 (4 rows: 2, 3, 4, 5)."
         " Save it as CSV UTF-8."
     )
 
@@ -157,19 +173,19 @@ def with_lines(name: str, *lines: str) -> PackageBuilder:
 CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
     "a blank before a quote": (
         lambda: with_lines("classes", *['c-1,,,A,05,course-1,,scheduled,,org-2, "term-1,year-1",,,'] * 3),
-        ["classes.csv, row 4: a blank before a quote", "(3 rows)", "Remove the blank"],
+        ["classes.csv, row 4: a blank before a quote", "(3 rows: ", "Remove the blank"],
     ),
     "typographic quotes": (
         lambda: with_lines("classes", *["c-1,,,A,05,course-1,,scheduled,,org-2,“term-1,year-1”,,,"] * 2),
-        ["classes.csv, row 4: cells are quoted with typographic quotes", "(2 rows)", "Use straight quotes"],
+        ["classes.csv, row 4: cells are quoted with typographic quotes", "(2 rows: ", "Use straight quotes"],
     ),
     "commas at the end": (
         lambda: with_lines("categories", "c-1,,,A,", "c-2,,,B,"),
-        ["categories.csv, row 3: rows end with commas", "(2 rows)"],
+        ["categories.csv, row 3: rows end with commas", "(2 rows: "],
     ),
     "a header with a comma at its end": (
         lambda: replaced("users", lambda content: content.replace(b",password", b",password,")),
-        ["users.csv, row 2: the header ends with a column without a name", "(4 rows)"],
+        ["users.csv, row 2: the header ends with a column without a name", "(4 rows: "],
     ),
     "US dates": (
         lambda: PackageBuilder().set("enrollments", "enr-1", beginDate="08/17/2026"),
@@ -181,15 +197,15 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
     ),
     "an unknown role": (
         lambda: add_users(PackageBuilder(), role="tutor"),
-        ["users.csv, row 6, column role: 'tutor' is not one of", "(3 rows)", "import_role_map"],
+        ["users.csv, row 6, column role: 'tutor' is not one of", "(3 rows: ", "import_role_map"],
     ),
     "a role with a capital": (
         lambda: add_users(PackageBuilder(), role="Student"),
-        ["column role: 'Student' is not one of", "(3 rows)", "Write student: letter case counts."],
+        ["column role: 'Student' is not one of", "(3 rows: ", "Write student: letter case counts."],
     ),
     "user ids": (
         lambda: add_users(PackageBuilder(), userIds="1001"),
-        ["column userIds: '1001' is not written", "(3 rows)", "Write {type:id}, for example {SIS:1001}."],
+        ["column userIds: '1001' is not written", "(3 rows: ", "Write {type:id}, for example {SIS:1001}."],
     ),
     "a word for an empty cell": (
         lambda: PackageBuilder().set("results", "result-1", score="NULL"),
@@ -205,11 +221,62 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
     ),
     "yes for true": (
         lambda: add_users(PackageBuilder(), enabledUser="Y"),
-        ["column enabledUser: 'Y'", "(3 rows)", "Write true or false."],
+        ["column enabledUser: 'Y'", "(3 rows: ", "Write true or false."],
     ),
     "a blank around an id": (
         lambda: PackageBuilder().set("enrollments", "enr-1", userSourcedId="pupil-1 "),
         ["enrollments.csv, row 2, column userSourcedId: refers to", "Remove the blanks"],
+    ),
+    "a row of another length": (
+        lambda: with_lines("users", *["u-1,,,true"] * 7),
+        ["users.csv, row 6: the row has 4 cells, the header 18 (7 rows: 6, 7, 8, 9, 10, ...)"],
+    ),
+    "an empty cell in a column": (
+        lambda: add_users(PackageBuilder(), givenName=""),
+        ["users.csv, row 6, column givenName: a value is required (3 rows: 6, 7, 8)"],
+    ),
+    "a missing record": (
+        lambda: add_users(PackageBuilder(), orgSourcedIds="org-9"),
+        ["users.csv, row 6, column orgSourcedIds: refers to", "(3 rows: 6, 7, 8) (value 'org-9')"],
+    ),
+    "a list with semicolons": (
+        lambda: PackageBuilder().set("users", "pupil-1", orgSourcedIds="org-2;org-3"),
+        ["users.csv, row 2, column orgSourcedIds", "separate its items by commas"],
+    ),
+    "a rounded number": (
+        lambda: PackageBuilder().set("orgs", "org-3", parentSourcedId="1.23457E+12"),
+        ["orgs.csv, row 4, column parentSourcedId", "A spreadsheet rounded this number"],
+    ),
+    "a repeated header": (
+        lambda: with_lines("users", "\ufeff" + ",".join(HEADERS["users"])),
+        ["users.csv, row 6: the row repeats the header", "Remove the row."],
+    ),
+    "a message of the exporting program": (
+        lambda: with_lines("users", "(4 rows affected)"),
+        ["users.csv, row 6: the row is a message of the exporting program"],
+    ),
+    "single quotes": (
+        lambda: with_lines("classes", "c-1,,,A,05,course-1,,scheduled,,org-2,'term-1,year-1',,,"),
+        ["classes.csv, row 4: cells are quoted with single quotes", "Use double quotes"],
+    ),
+    "many missing columns": (
+        lambda: replaced("users", lambda content: b"sourcedId,givenName,familyName\r\nu-1,Ada,Lee\r\n"),
+        ["users.csv, row 1: 14 columns are missing: status, dateLastModified, enabledUser, "],
+    ),
+    "the content of another file": (
+        lambda: replaced("courses", lambda content: PackageBuilder().files()["orgs.csv"]),
+        ["courses.csv, row 1: the columns are those of orgs.csv"],
+    ),
+    "a manifest with another letter case": (
+        lambda: replaced("manifest", lambda content: content.replace(b",bulk", b",Bulk")),
+        [
+            "manifest.csv, row 4, column value: file.orgs has an unknown mode; 12 more",
+            "Write bulk: letter case counts.",
+        ],
+    ),
+    "a manifest with commas at the end": (
+        lambda: replaced("manifest", lambda content: content.replace(b"bulk", b"bulk,")),
+        ["manifest.csv, row 4: the row has 3 cells, not 2; 12 more"],
     ),
     "a reference to N/A": (
         lambda: PackageBuilder().set("orgs", "org-3", parentSourcedId="N/A"),
