@@ -51,7 +51,9 @@ def validate_command(path: Path, profile: str | None, html_file: Path | None, as
     from chalk_flask.roster.imports.validation import validate_package
     from chalk_flask.times import format_timestamp, utc_now
 
-    import_options = ImportOptions.from_settings(settings_from_options(options), lenient=profile == "lenient")
+    import_options = ImportOptions.from_settings(
+        settings_from_options(options), lenient=profile == "lenient", strict=profile == "strict"
+    )
     with progress_line() as progress:
         report = validate_package(path, import_options, progress)
     profile_name = profile or DEFAULT_PROFILE

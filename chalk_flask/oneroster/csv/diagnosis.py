@@ -22,7 +22,16 @@ from chalk_flask.oneroster.fields.scalars import (
     YearField,
 )
 
-__all__ = ["UNNAMED_COLUMN", "CellProblem", "encoding_problem", "length_problem", "stray_blank_hint", "value_problem"]
+__all__ = [
+    "UNNAMED_COLUMN",
+    "CellProblem",
+    "encoding_problem",
+    "identifier_hint",
+    "length_problem",
+    "missing_value_problem",
+    "repeated_header_problem",
+    "value_problem",
+]
 
 UNNAMED_COLUMN = "unnamed column"
 """Cause of rows that are shorter than a header whose last column has no name."""
@@ -34,6 +43,8 @@ TYPOGRAPHIC_QUOTES = tuple("“”„«»")
 
 _BLANK_BEFORE_QUOTE = re.compile(r'\s+"')
 _OTHER_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{2}|[0-9]{4})(?:[ T].*)?")
+_ROUNDED_NUMBER = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+", re.IGNORECASE)
+_PROGRAM_MESSAGE = re.compile(r"\(?[0-9]+ (?:rows?|records?)(?: (?:affected|selected|exported|returned))?\)?\.?")
 _DAY_NUMBER = re.compile(r"[1-6][0-9]{4}")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*")
 _SCHOOL_YEARS = re.compile(r"([0-9]{4}) ?[-/] ?([0-9]{2}|[0-9]{4})")
@@ -55,7 +66,7 @@ class CellProblem(NamedTuple):
 
 def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
     """Return the error of a row whose number of cells is not that of the header."""
-    counts = f"the row has {len(row)} cells, the header {len(names)}"
+    counts = f"the row has {len(row)} cell{'' if len(row) == 1 else 's'}, the header {len(names)}"
     surplus = len(row) - len(names)
 
     def problem(message: str, hint: str, cause: str = "") -> CellProblem:
@@ -67,6 +78,10 @@ def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
     if any(cell.lstrip().startswith(TYPOGRAPHIC_QUOTES) for cell in row):
         message = f"cells are quoted with typographic quotes: {counts}"
         return problem(message, 'Use straight quotes (").', "quotes")
+    if any(cell.startswith("'") for cell in row) and any(cell.endswith("'") for cell in row):
+        return problem(f"cells are quoted with single quotes: {counts}", 'Use double quotes (").', "single quotes")
+    if _PROGRAM_MESSAGE.fullmatch(",".join(row).strip()):
+        return problem("the row is a message of the exporting program", "Remove it.", "message")
     if not names[-1] and len(row) == len(names) - 1:
         message = f"the header ends with a column without a name: {counts}"
         return problem(message, "Remove the comma at the end of the header.", UNNAMED_COLUMN)
@@ -80,7 +95,18 @@ def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
         return problem(
             f"the row is separated by another character than the header: {counts}", "Use commas.", "delimiter"
         )
-    return problem(counts, "Quote cells that contain commas, quotes or line breaks.")
+    return problem(counts, "Quote cells that contain commas, quotes or line breaks.", f"{len(row)} cells")
+
+
+def repeated_header_problem() -> CellProblem:
+    """Return the error of a row that repeats the header."""
+    message = "the row repeats the header: the file was joined from several"
+    return CellProblem("bad_row", message, "Remove the row.", cause="header")
+
+
+def missing_value_problem(column: str, cell: str) -> CellProblem:
+    """Return the error of an empty cell that must have a value."""
+    return CellProblem("missing_value", "a value is required", "Fill the cell.", column, cell, f"{column}: empty")
 
 
 def encoding_problem(cell: str, column: str, value: str | None) -> CellProblem:
@@ -105,8 +131,19 @@ def value_problem(
     return CellProblem("bad_value", message, hint, column, value, cause and f"{column}: {cause}")
 
 
+def identifier_hint(cell: str) -> str:
+    """Return a hint if an id is what a spreadsheet or a script made of another text; else an empty text."""
+    if hint := stray_blank_hint(cell):
+        return hint
+    if _ROUNDED_NUMBER.fullmatch(cell):
+        return "A spreadsheet rounded this number: format the column as text, and export it again."
+    if ";" in cell or "|" in cell:
+        return "If it is a list, separate its items by commas and quote the cell."
+    return ""
+
+
 def stray_blank_hint(cell: str) -> str:
-    """Return a hint if the cell begins or ends with a blank, a quote or a word for an empty cell; else nothing."""
+    """Return a hint if the cell has blanks around it, or is a word for an empty cell; else an empty text."""
     if cell.strip().lower() in EMPTY_WORDS:
         return f"{cell.strip()} is not an empty cell: write a value, or nothing if there is none."
     if cell.strip(" \t\xa0\ufeff\u200b\u200c\u200d") != cell:

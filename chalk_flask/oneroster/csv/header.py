@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
 from chalk_flask.oneroster.resource_type import Column, ResourceType
+from chalk_flask.oneroster.schemas import FILES
 
 __all__ = [
     "METADATA_PREFIX",
@@ -23,6 +24,9 @@ __all__ = [
 
 METADATA_PREFIX = "metadata."
 MAX_COLUMNS = 1000
+MAX_SEPARATE_COLUMNS = 3
+"""Number of missing columns up to which each has a problem of its own."""
+ADD_COLUMN_HINT = "Add what is missing: every column of the standard is required, even if it is empty."
 MIN_SIMILARITY = 0.85
 """Share of equal letters, from 0 to 1, from which a name counts as a misspelling of another."""
 
@@ -59,8 +63,13 @@ def header_problems(
     misspelled = _misspelled(missing, [name for name in dict.fromkeys(names) if name and name not in used_names])
     unnamed = [number for number, name in enumerate(names, 1) if not name]
     missing = [column for column in missing if column.header not in optional or column.header in misspelled]
+    lost = [column.header for column in missing if column.field and column.header not in misspelled]
+    if len(lost) > MAX_SEPARATE_COLUMNS:
+        yield HeaderProblem("missing_column", f"{len(lost)} columns are missing: {', '.join(lost)}", ADD_COLUMN_HINT)
     for column in missing:
-        yield _missing_column(column, misspelled.get(column.header), unnamed)
+        is_listed = len(lost) <= MAX_SEPARATE_COLUMNS if column.header in lost else bool(column.field) or not lost
+        if is_listed:
+            yield _missing_column(column, misspelled.get(column.header), unnamed)
     for name in sorted(name for name in used_names if names.count(name) > 1):
         yield HeaderProblem("repeated_column", "the column occurs twice", "Remove one of them.", name)
     yield from _early_metadata(names, known_names)
@@ -87,7 +96,23 @@ def _unusable_header(resource_type: ResourceType, header: Sequence[str]) -> Head
         return HeaderProblem("bad_header", "the first row is an instruction for Excel, not the header", hint)
     if not {_folded(name) for name in standard_names(resource_type, header)} & set(map(_folded, columns)):
         return HeaderProblem("bad_header", "the first row has none of the columns of this file", hint)
+    if other := _file_with_header(resource_type, header):
+        message = f"the columns are those of {other}.csv"
+        return HeaderProblem("bad_header", message, f"Export the content of {resource_type.name}.csv into this file.")
     return None
+
+
+def _file_with_header(resource_type: ResourceType, header: Sequence[str]) -> str | None:
+    """Return the name of the other file whose columns are all in a header; None if the header fits this file."""
+
+    def lacks(other: ResourceType) -> bool:
+        names = standard_names(other, header)
+        return any(column.field and column.header not in names for column in other.columns)
+
+    if not lacks(resource_type):
+        return None
+    others = [name for name, other in FILES.items() if other is not resource_type and not lacks(other)]
+    return max(others, key=lambda name: len(FILES[name].columns), default=None)
 
 
 def _early_metadata(names: Sequence[str], known_names: Set[str]) -> Iterator[HeaderProblem]:
@@ -111,8 +136,7 @@ def _missing_column(column: Column, misspelled: str | None, unnamed: Sequence[in
     if unnamed:
         message = f"the column {name} is missing, and column {', '.join(map(str, unnamed))} has no name"
         return HeaderProblem("missing_column", message, f"Write {name} into the header of its column.", name)
-    hint = "Add it: every column of the standard is required, even if it is empty."
-    return HeaderProblem("missing_column", f"the column {name} is missing", hint, name)
+    return HeaderProblem("missing_column", f"the column {name} is missing", ADD_COLUMN_HINT, name)
 
 
 def _misspelled(missing: Sequence[Column], unknown: Sequence[str]) -> dict[str, str]:

@@ -77,9 +77,9 @@ def _mode_problems(name: str, mode: str | None, *, is_present: bool) -> Iterator
         hint = f"Add {label} with absent, bulk or delta."
         yield ManifestProblem("missing_property", f"{label} is missing", hint, label)
     elif mode not in MODES:
-        yield ManifestProblem(
-            "bad_mode", f"{label} has an unknown mode", f"Use one of: {', '.join(MODES)}.", label, mode
-        )
+        words = [word for word in MODES if word == mode.lower()]
+        hint = f"Write {words[0]}: letter case counts." if words else f"Use one of: {', '.join(MODES)}."
+        yield ManifestProblem("bad_mode", f"{label} has an unknown mode", hint, label, mode)
     if mode == "absent" and is_present:
         hint = f"Declare {label} as bulk or delta, or remove the file."
         yield ManifestProblem("undeclared_file", f"{name}.csv is in the package but declared absent", hint, label, mode)

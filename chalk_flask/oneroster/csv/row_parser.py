@@ -16,7 +16,14 @@ from marshmallow import ValidationError
 
 from backends import Value
 from chalk_flask.oneroster import vocabularies
-from chalk_flask.oneroster.csv.diagnosis import CellProblem, encoding_problem, length_problem, value_problem
+from chalk_flask.oneroster.csv.diagnosis import (
+    CellProblem,
+    encoding_problem,
+    length_problem,
+    missing_value_problem,
+    repeated_header_problem,
+    value_problem,
+)
 from chalk_flask.oneroster.csv.header import METADATA_PREFIX, has_undecoded_bytes, is_metadata, standard_names
 from chalk_flask.oneroster.fields.composites import TextListField, exceeded_limit, split_list
 from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, fold, is_valid_guid
@@ -215,6 +222,9 @@ class RowParser:
 
     def problems_in(self, row: list[str]) -> Iterator[CellProblem]:
         """Yield the errors of a row, cell by cell; nothing for a valid row."""
+        if [cell.strip(" \ufeff") for cell in row] == self._names:
+            yield repeated_header_problem()
+            return
         if len(row) != len(self._names):
             yield length_problem(self._names, row)
             return
@@ -244,7 +254,7 @@ class RowParser:
         elif column is None or element is None or (name == "dateLastModified" and not self.delta):
             return
         elif not cell and self._is_required(column):
-            yield CellProblem("missing_value", "a value is required", "Fill the cell.", name, "")
+            yield missing_value_problem(name, "")
         elif cell:
             try:
                 is_empty = element.from_cell(cell) in ([], "")
@@ -252,7 +262,7 @@ class RowParser:
                 yield value_problem(element, name, cell, printed_value, error)
             else:
                 if is_empty and element.required_in_csv:
-                    yield CellProblem("missing_value", "a value is required", "Fill the cell.", name, cell)
+                    yield missing_value_problem(name, cell)
 
 
 def _set_default(name: str, default: str | None, body: dict[str, JSON], values: dict[str, Value]) -> None:

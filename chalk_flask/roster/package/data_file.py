@@ -19,6 +19,7 @@ from chalk_flask.oneroster.csv.row_parser import RowParser
 from chalk_flask.oneroster.csv.row_repair import RowRepair, decode_windows_1252, with_comma_lists
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_COLUMN, Tolerance
 from chalk_flask.oneroster.resource_type import ResourceType
+from chalk_flask.oneroster.vocabularies import GRADES
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.row_problems import RowProblems
@@ -26,6 +27,7 @@ from chalk_flask.roster.package.row_problems import RowProblems
 __all__ = ["DataFile", "ReadingOptions", "count_of", "delimiter_problem", "tolerance_warning"]
 
 TOLERATED_DELIMITERS = (COMMA, ";", "\t")
+STORED_HINT = "They were stored."
 LENIENT_HINT = "Export it with commas, or read it with --lenient."
 
 
@@ -181,7 +183,9 @@ class DataFile:
             yield ImportProblem("filled_state", message, hint, self.name, is_warning=True)
         for column, codes in parser.local_codes.items():
             message = f"{count_of(len(codes), 'code')} not on the list of the standard"
-            yield ImportProblem("local_code", message, "They were stored.", self.name, column=column, is_warning=True)
+            has_lost_zeros = any(code.isdigit() and code.zfill(2) in GRADES for code in codes)
+            hint = "They were stored. A spreadsheet may have removed leading zeros." if has_lost_zeros else STORED_HINT
+            yield ImportProblem("local_code", message, hint, self.name, column=column, is_warning=True)
 
 
 def delimiter_problem(delimiter: str, *, lenient: bool) -> FormatProblem | None:

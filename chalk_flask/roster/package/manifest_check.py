@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, find_delimiter, find_problem
@@ -17,6 +18,7 @@ from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, P
 __all__ = ["declared_modes"]
 
 MAX_ROWS = 1000
+MAX_ERRORS_PER_CODE = 3
 
 EXPORT_HINT = "Export the package again."
 
@@ -45,11 +47,11 @@ def declared_modes(package: Package, problems: ImportProblems, *, lenient: bool 
     if lenient:
         rows = list(_with_tolerance(rows, delimiter, problems))
     if rows or not read_errors:
-        problems.extend(_row_errors(rows))
+        problems.extend(_once_per_code(_row_errors(rows)))
     problems.extend(read_errors)
     problems.raise_if_errors()
     properties = _properties(rows)
-    problems.extend(_property_problems(properties, package))
+    problems.extend(_once_per_code(_property_problems(properties, package)))
     problems.raise_if_errors()
     modes = file_modes({name: entry.value for name, entry in properties.items()})
     problems.extend(_misnamed_warnings(package, modes))
@@ -101,7 +103,7 @@ def _read_rows(package: Package, delimiter: str) -> tuple[list[Row], list[Import
             for number, cells in enumerate(csv.reader(text, delimiter=delimiter, strict=True), 1):
                 if number > MAX_ROWS:
                     return rows, [_error("too_many_rows", f"more than {MAX_ROWS} rows", EXPORT_HINT)]
-                if cells or number == 1:
+                if any(map(str.strip, cells)) or number == 1:
                     rows.append((number, cells))
     except csv.Error as error:
         return rows, [_error("bad_csv", f"the file is not CSV: {error}", EXPORT_HINT)]
@@ -146,6 +148,18 @@ def _property_problems(properties: dict[str, _Property], package: Package) -> It
             if error.code == "missing_file" and (actual := misnamed.get(error.property)):
                 hint = f"Rename {actual} to {error.property.removeprefix('file.')}.csv."
             yield _error(error.code, error.message, hint, row=row, column=column, value=error.value)
+
+
+def _once_per_code(errors: Iterable[ImportProblem]) -> Iterator[ImportProblem]:
+    """Yield the errors; of more than `MAX_ERRORS_PER_CODE` with one code, yield the first with their number."""
+    groups: dict[str, list[ImportProblem]] = {}
+    for error in errors:
+        groups.setdefault(error.code, []).append(error)
+    for first, *others in groups.values():
+        if len(others) < MAX_ERRORS_PER_CODE:
+            yield from (first, *others)
+        else:
+            yield replace(first, message=f"{first.message}; {len(others)} more rows or properties are like this")
 
 
 def _error(

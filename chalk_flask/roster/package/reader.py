@@ -29,6 +29,9 @@ REFERENCE_TARGETS = {reference.target for resource_type in FILES.values() for re
 
 ROWS_PER_PROGRESS_CALL = 1000
 
+EMPTY_CHARACTERS = " \t\r\n\xa0\x1a"
+"""Characters of a row without values: blanks, and the end mark (Ctrl-Z) of old programs."""
+
 
 @dataclass
 class PackageReader:
@@ -194,7 +197,7 @@ class PackageReader:
 
     def _parse_invalid(self, file: DataFile, number: int, row: list[str]) -> ParsedRow | None:
         """Return the record of an invalid row after its repair. If it stays invalid, reject it and return None."""
-        if not "".join(row).strip():
+        if not "".join(row).strip(EMPTY_CHARACTERS):
             file.count_empty_row(row)
             return None
         parser, repaired = file.parser, file.repair.repair(row)
@@ -230,9 +233,9 @@ class PackageReader:
         def accept(parsed: ParsedRow, number: int) -> bool:
             key, _, values, encoded = parsed
             if key in excluded:
-                return not self._reject(name, key, [replace(excluded[key], row=number)])
+                return not self._reject(name, key, number, [replace(excluded[key], row=number)])
             # A row that deletes refers to nothing.
-            if encoded and (errors := errors_of(parsed, number)) and self._reject(name, key, errors):
+            if encoded and (errors := errors_of(parsed, number)) and self._reject(name, key, number, errors):
                 return False
             if not add_id(key):
                 self.reject_yielded(name, _repeated_id(resource_type, number, key), [key])
@@ -262,10 +265,10 @@ class PackageReader:
 
         return errors_of
 
-    def _reject(self, name: str, key: str, errors: Sequence[ImportProblem]) -> bool:
+    def _reject(self, name: str, key: str, row: int, errors: Sequence[ImportProblem]) -> bool:
         """Quarantine a row with errors and return True. If the errors reject the package, add them and return False."""
         if self.quarantine is None or any(error.code in STRUCTURAL_CODES for error in errors):
-            self.problems.extend(errors)
+            self._files[name].row_problems.extend(row, errors)
             return False
         self.quarantine.add(name, key, errors)
         return True

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from typing import NamedTuple, TypeAlias
 
 from backends import KEY, And, In, Snapshot, batched
-from chalk_flask.oneroster.csv.diagnosis import stray_blank_hint
+from chalk_flask.oneroster.csv.diagnosis import identifier_hint
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.roster.changes import provenance
@@ -149,7 +149,7 @@ class ReferenceChecker:
     def _dangling_message(self, target: str, key: str) -> tuple[str, str]:
         if self._quarantine and self._quarantine.has_id(target, key):
             return f"refers to a record whose row in {target}.csv is quarantined", "Correct that row."
-        hint = stray_blank_hint(key) or f"Add the record to {target}.csv or correct the reference."
+        hint = identifier_hint(key) or f"Add the record to {target}.csv or correct the reference."
         if self._is_deleted(target, key):
             return "refers to a record that this package deletes", hint
         place = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from chalk_flask.oneroster.csv.diagnosis import CellProblem
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
@@ -19,12 +19,27 @@ MAX_ERRORS_PER_ROW = 3
 MAX_NAMED_COLUMNS = 5
 
 
+MAX_NAMED_ROWS = 5
+
+
 @dataclass
 class _Cause:
-    """First error with a cause as it is listed, and the number of rows."""
+    """First error with a cause as it is listed, the number of rows, and the first row numbers."""
 
     listed: ImportProblem | None
-    rows: int
+    rows: int = 0
+    numbers: list[int] = field(default_factory=list)
+
+    def count(self, row: int) -> None:
+        self.rows += 1
+        if len(self.numbers) < MAX_NAMED_ROWS:
+            self.numbers.append(row)
+
+    @property
+    def suffix(self) -> str:
+        """Number of rows, with the first row numbers."""
+        more = ", ..." if self.rows > len(self.numbers) else ""
+        return f" ({self.rows} rows: {', '.join(map(str, self.numbers))}{more})"
 
 
 @dataclass
@@ -38,43 +53,44 @@ class RowProblems:
     def add(self, row: int, errors: Sequence[CellProblem]) -> None:
         """Add the errors of one row."""
         is_shifted = len(errors) > MAX_ERRORS_PER_ROW
-        causes = {(error.code, error.cause): error for error in reversed(errors) if error.cause}
+        first_cells = {(error.code, error.cause): error for error in reversed(errors) if error.cause}
         listed = 0
         for error in errors:
-            if error.cause and error is not causes[error.code, error.cause]:
+            if error.cause and error is not first_cells[error.code, error.cause]:
                 continue  # another cell of the same row
-            if self._is_known(error):
-                continue
             hint = f"{error.hint} {_other_columns(errors)}" if is_shifted else error.hint
-            self._list(error, row, hint, is_follow_on=is_shifted and listed > 0)
-            listed += 1
+            value = None if error.code == "bad_text" else error.value
+            is_follow_on = is_shifted and listed > 0
+            problem = ImportProblem(error.code, error.message, hint, self.file, row, error.column, value)
+            listed += self._add(replace(problem, is_follow_on=is_follow_on), row, error.cause)
+
+    def extend(self, row: int, problems: Iterable[ImportProblem]) -> None:
+        """Add errors of a row that parsed well. References to the same missing record have one cause."""
+        for problem in problems:
+            is_reference = problem.code == "dangling_reference" and not problem.is_follow_on
+            self._add(problem, row, f"{problem.column}: {problem.value}" if is_reference else "")
 
     def has(self, code: str, cause: str) -> bool:
         """Return True if a row had an error with this code and cause."""
         return (code, cause) in self._causes
 
-    def _is_known(self, error: CellProblem) -> bool:
-        """Return True if an earlier row had an error with this cause, and count the row."""
-        cause = self._causes.get((error.code, error.cause)) if error.cause else None
-        if cause is not None:
-            cause.rows += 1
-        return cause is not None
-
-    def _list(self, error: CellProblem, row: int, hint: str, *, is_follow_on: bool) -> None:
-        value = None if error.code == "bad_text" else error.value
-        listed = self.problems.add(
-            ImportProblem(
-                error.code, error.message, hint, self.file, row, error.column, value, is_follow_on=is_follow_on
-            )
-        )
-        if error.cause and len(self._causes) < MAX_CAUSES:
-            self._causes[error.code, error.cause] = _Cause(listed, 1)
+    def _add(self, problem: ImportProblem, row: int, cause: str) -> bool:
+        """Add an error, or count its row if an earlier row had an error with this cause. Return True if it is new."""
+        known = self._causes.get((problem.code, cause)) if cause else None
+        if known is not None:
+            known.count(row)
+            return False
+        listed = self.problems.add(problem)
+        if cause and len(self._causes) < MAX_CAUSES:
+            new = self._causes[problem.code, cause] = _Cause(listed)
+            new.count(row)
+        return True
 
     def finish(self) -> None:
         """Write the number of rows into the message of each error that occurs in several rows."""
         for cause in self._causes.values():
             if cause.listed is not None and cause.rows > 1:
-                self.problems.replace_message(cause.listed, f"{cause.listed.message} ({cause.rows} rows)")
+                self.problems.replace_message(cause.listed, cause.listed.message + cause.suffix)
 
 
 def _other_columns(errors: Sequence[CellProblem]) -> str:

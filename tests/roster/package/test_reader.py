@@ -58,7 +58,7 @@ def test_row_number_counts_records_not_lines(filled: FilledStore, tmp_path: Path
     package = PackageBuilder()
     package.raw["categories.csv"] = (
         b'sourcedId,status,dateLastModified,title\r\ncat-1,,,"two\r\nlines"\r\n\r\n'
-        b'cat-2,bad,,Third\n"cat-3\n\n",,,\ncat-4,,,x,y\n'
+        b'cat-2,bad,,Third\ncat-3,,"\n\n",\ncat-4,,,x,y\n'
     )
     assert problem_places(filled.reject(package.folder(tmp_path / "package"))) == [
         ("bad_value", "categories.csv", 4, "status", "bad"),
