@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -19,16 +21,38 @@ from backends import (
     Record,
     Value,
     open_store,
+    repair_store,
+    value_problems,
 )
 from backends.base import normalize
-from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, find_keys, person, record
+from backends.testing.base import COLLECTIONS, TENANT, Conformance, fill, find_keys, needs, person, record
 from backends.testing.property_based import DATA, QUERY_LISTS, Data, results, with_body
 
 __all__ = ["RecordsConformance"]
 
 
+def _values_of(body: bytes) -> Mapping[str, Value]:
+    """Return the values of a person from its body, which has the form of `described_person`."""
+    data = json.loads(body)
+    if "name" not in data:
+        raise ValueError("not a person")
+    return {"name": data["name"], "age": data["age"], "tags": tuple(data["tags"])}
+
+
+DERIVED_COLLECTIONS = (replace(COLLECTIONS[0], values_of=_values_of), *COLLECTIONS[1:])
+"""The collections of the suite. The bodies of the first one determine its values."""
+
+
+def described_person(number: int) -> Record:
+    """Return the record with key `p<number>` whose body contains its values."""
+    key = f"p{number:03}"
+    document = {"key": key, "name": f"name {number % 7}", "age": number, "tags": ["all", f"t{number % 3}"]}
+    body = json.dumps(document).encode()
+    return Record(key, body, _values_of(body))
+
+
 class RecordsConformance(Conformance):
-    """Tests of the methods that a copy of a store uses."""
+    """Tests of the methods that a copy, a check and a repair of a store use."""
 
     copies: ClassVar[int] = 60
     """Number of generated data sets that are copied to memory and back."""
@@ -40,6 +64,42 @@ class RecordsConformance(Conformance):
             assert list(snapshot.scan("people")) == sorted(_normalized(people), key=lambda one: one.key)
             assert list(snapshot.scan("groups")) == []
             assert [type(one.values.get("age", 0.0)) for one in snapshot.scan("people")] == [float] * 2500
+
+    @needs("durable")
+    def test_repair_rebuilds_values_that_differ_from_bodies(self, url: str) -> None:
+        people = [described_person(number) for number in range(30)]
+        stored = [one._replace(values={"name": "other", "tags": ("x",)}) if one.key < "p010" else one for one in people]
+        with open_store(url, DERIVED_COLLECTIONS) as store:
+            fill(store, "people", stored)
+            [problem] = value_problems(store)
+            assert "people: the values of 10 records" in problem
+        [action] = repair_store(url, DERIVED_COLLECTIONS)
+        assert "10 records of people" in action
+        with open_store(url, DERIVED_COLLECTIONS) as store, store.read(TENANT) as snapshot:
+            assert list(snapshot.scan("people")) == _normalized(people)
+            assert find_keys(snapshot, Compare("tags", "=", "t1")) == [
+                one.key for one in people if one.values["age"] in range(1, 30, 3)
+            ]
+            assert value_problems(store) == []
+
+    @needs("durable")
+    def test_repair_changes_nothing_in_an_intact_store(self, url: str) -> None:
+        with open_store(url, DERIVED_COLLECTIONS) as store:
+            fill(store, "people", [described_person(1), Record("unreadable", b"{}", {"name": "x"})])
+            with store.read(TENANT) as snapshot:
+                before = snapshot.revision, list(snapshot.scan("people"))
+        assert repair_store(url, DERIVED_COLLECTIONS) == []
+        with open_store(url, DERIVED_COLLECTIONS) as store, store.read(TENANT) as snapshot:
+            assert (snapshot.revision, list(snapshot.scan("people"))) == before
+
+    @needs("durable")
+    def test_store_id_stays_when_the_store_is_opened_again(self, url: str) -> None:
+        ids = set()
+        for number in range(3):
+            with open_store(url, COLLECTIONS) as store:
+                fill(store, "people", [person(number)])
+                ids.add(store.store_id)
+        assert len(ids) == 1
 
     def test_scan_returns_normalized_values(self, store: Backend) -> None:
         first = record("a", name="", age=-0.0, tags=("b", "a", "b"), scores=(2, 1.5, 2), metadata__x="one")
