@@ -21,7 +21,7 @@ from backends.sqlite.connection import WriteLock, connect, driver_errors
 from backends.sqlite.path_cleaner import PathCleaner
 from backends.sqlite.pool import ConnectionPool, ReadConnection
 from backends.sqlite.query_cache import QueryCache
-from backends.sqlite.schema import describe, prepare_database, read_schema, restore_parts
+from backends.sqlite.schema import declared_parts, describe, prepare_database, read_schema, restore_parts
 from backends.sqlite.snapshot import PooledSnapshot
 from backends.sqlite.transaction import SQLiteTransaction
 from backends.validation import file_path
@@ -57,7 +57,10 @@ class SQLiteBackend(Backend):
         path = file_path(url)
         store = cls(path, collections)
         schema, extended = prepare_database(path, store.collections.values(), store._lock)
-        store.store_id, store._is_described = schema.store_id, schema.is_described(store.collections.values())
+        store.store_id, store._is_described = (
+            schema.store_id,
+            schema.is_described(declared_parts(store.collections.values())),
+        )
         store._readers.version()
         if extended:
             rebuild_values(store, extended)
@@ -130,7 +133,7 @@ class SQLiteBackend(Backend):
             schema = read_schema(connection)
             if not schema.is_own:
                 return [f"{self._path.name} is not a Chalk Flask store"]
-            if missing := schema.damage(self.collections.values()):
+            if missing := schema.damage(declared_parts(self.collections.values())):
                 return [f"{part} is missing: run `chalk-flask check --repair`" for part in missing]
             problems = [text for (text,) in connection.execute("PRAGMA integrity_check(20)") if text != "ok"]
             return problems + self._orphaned_values(connection)

@@ -113,7 +113,7 @@ class ConnectionPool:
         self._numbers = count()
         self._sweeper: threading.Thread | None = None
         self._file_name = str(path)
-        self._identity: tuple[int, int] | None = None
+        self._inode: int | None = None
 
     def version(self) -> StoreVersion:
         """Return a value that changes with every commit of any process. Raises StorageUnavailableError."""
@@ -210,17 +210,17 @@ class ConnectionPool:
         Open connections still show the contents of a deleted file.
         """
         try:
-            status = os.stat(self._file_name)  # noqa: PTH116 - twice as fast, and run for each request
+            inode = os.stat(self._file_name).st_ino  # noqa: PTH116 - twice as fast, and run for each request
         except FileNotFoundError as error:
             raise StorageUnavailableError(
                 f"the database {self._path} is missing: put it back, or stop the service and restore a backup"
             ) from error
-        identity = (status.st_dev, status.st_ino)
-        self._identity = self._identity or identity
-        if identity != self._identity:
-            raise StorageUnavailableError(
-                f"the database {self._path} was replaced by another file: start the service again"
-            )
+        if inode != self._inode:
+            if self._inode is not None:
+                raise StorageUnavailableError(
+                    f"the database {self._path} was replaced by another file: start the service again"
+                )
+            self._inode = inode
 
     def _connect_keep_alive(self) -> _KeepAliveConnection:
         connection = connect(self._path)

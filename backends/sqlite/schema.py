@@ -32,6 +32,7 @@ __all__ = [
     "SIDE_TABLE_INDEX",
     "DatabaseSchema",
     "Part",
+    "declared_parts",
     "describe",
     "indexes",
     "key_index",
@@ -102,21 +103,20 @@ class DatabaseSchema:
     described: frozenset[Part]
     present: frozenset[Part]
 
-    def damage(self, collections: Iterable[Collection]) -> list[Part]:
+    def damage(self, declared: frozenset[Part]) -> list[Part]:
         """Return the missing parts that the store once had, in order."""
         if not self.present:
             return []
         required = _internal_parts(with_description=self.version > 0)
-        return sorted((required | (self.described & _declared_parts(collections))) - self.present)
+        return sorted((required | (self.described & declared)) - self.present)
 
-    def additions(self, collections: Iterable[Collection]) -> list[Part]:
+    def additions(self, declared: frozenset[Part]) -> list[Part]:
         """Return the missing parts that the store never had, in order."""
-        declared = _declared_parts(collections) | _internal_parts(with_description=False)
-        return sorted(declared - self.present - self.described)
+        return sorted((declared | _internal_parts(with_description=False)) - self.present - self.described)
 
-    def is_described(self, collections: Iterable[Collection]) -> bool:
+    def is_described(self, declared: frozenset[Part]) -> bool:
         """Return True if the description is complete."""
-        return self.version == SCHEMA_VERSION and self.described >= _declared_parts(collections)
+        return self.version == SCHEMA_VERSION and self.described >= declared
 
 
 def prepare_database(path: Path, collections: Iterable[Collection], lock: WriteLock) -> tuple[DatabaseSchema, set[str]]:
@@ -127,17 +127,17 @@ def prepare_database(path: Path, collections: Iterable[Collection], lock: WriteL
     part is missing. Raises StorageBusyError if the lock is needed and not free within 60 seconds.
     """
     declared = list(collections)
+    parts = declared_parts(declared)
     with driver_errors(f"the database {path.name}"):
         if path.exists():
-            schema = _checked_schema(path, declared)
-            if not schema.additions(declared):
+            schema = _checked_schema(path, parts)
+            if not schema.additions(parts):
                 return schema, set()
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock.hold(_LOCK_TIMEOUT_SECONDS):
             if not path.exists():
                 _create(path, declared)
-            before = _checked_schema(path, declared)
-            additions = before.additions(declared)
+            additions = _checked_schema(path, parts).additions(parts)
             with contextlib.closing(connect(path, writes=True)) as connection:
                 if additions:
                     connection.execute("PRAGMA journal_mode = WAL")
@@ -156,7 +156,7 @@ def restore_parts(path: Path, collections: Iterable[Collection], lock: WriteLock
         with contextlib.closing(connect(path, writes=True)) as connection:
             schema = read_schema(connection)
             _check_origin(path, schema)
-            missing = schema.damage(declared)
+            missing = schema.damage(declared_parts(declared))
             if lost := [part for part in missing if part.holds_records]:
                 raise DamagedStoreError(
                     f"{path.name} cannot be repaired: {_listed(lost)} is missing, and records with it; restore a backup"
@@ -188,7 +188,7 @@ def read_schema(connection: sqlite3.Connection) -> DatabaseSchema:
 def describe(connection: sqlite3.Connection, collections: Iterable[Collection]) -> None:
     """Store the schema version, an id if there is none, and the declared parts. The caller has a transaction open."""
     schema = read_schema(connection)
-    described = schema.described | (_declared_parts(collections) & schema.present)
+    described = schema.described | (declared_parts(collections) & schema.present)
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_DESCRIPTION} {_DESCRIPTION_COLUMNS}")
     rows = [
         ("id", schema.store_id or secrets.token_hex(16)),
@@ -209,13 +209,13 @@ def _read_description(connection: sqlite3.Connection) -> tuple[str, frozenset[Pa
     return str(rows.get("id", "")), parts
 
 
-def _checked_schema(path: Path, collections: Iterable[Collection]) -> DatabaseSchema:
+def _checked_schema(path: Path, parts: frozenset[Part]) -> DatabaseSchema:
     """Return the schema of a file that this program can use. Raises StorageUnavailableError."""
     _check_file(path)
     with contextlib.closing(connect(path)) as connection:
         schema = read_schema(connection)
     _check_origin(path, schema)
-    if damage := schema.damage(collections):
+    if damage := schema.damage(parts):
         raise DamagedStoreError(
             f"{path.name} is damaged: {_listed(damage)} is missing; stop the service, make a copy of the file, and run"
             " `chalk-flask check --repair`"
@@ -254,7 +254,7 @@ def _create(path: Path, collections: Iterable[Collection]) -> None:
     with contextlib.closing(connect(part, writes=True)) as connection:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
-        _add_parts(connection, sorted(_declared_parts(declared) | _internal_parts(with_description=True)), declared)
+        _add_parts(connection, sorted(declared_parts(declared) | _internal_parts(with_description=True)), declared)
     part.replace(path)
 
 
@@ -288,7 +288,8 @@ def _extend_table(database: Database, collection: Collection, parts: Items[Part]
         database.execute(sql)
 
 
-def _declared_parts(collections: Iterable[Collection]) -> frozenset[Part]:
+def declared_parts(collections: Iterable[Collection]) -> frozenset[Part]:
+    """Return the parts of the collections."""
     parts: set[Part] = set()
     for collection in collections:
         name = collection.name
