@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
 import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
@@ -81,7 +82,8 @@ def register(app: Flask) -> None:
     app.register_error_handler(QueryTimeoutError, _on_query_timeout)
     for kind in STORAGE_ERRORS:
         app.register_error_handler(kind, _on_storage_failure)
-    app.register_error_handler(orjson.JSONDecodeError, _on_invalid_record)
+    for invalid in (orjson.JSONDecodeError, msgspec.DecodeError):
+        app.register_error_handler(invalid, _on_invalid_record)
     app.register_error_handler(Exception, _on_failure)
     app.after_request(_forbid_sniffing)
 
@@ -156,7 +158,7 @@ def _on_storage_failure(error: Exception) -> Response:
     return error_response(503, STORAGE_MESSAGE, headers=[("Retry-After", RETRY_AFTER_SECONDS)], reference=reference)
 
 
-def _on_invalid_record(_: orjson.JSONDecodeError) -> Response:
+def _on_invalid_record(_: Exception) -> Response:
     # Bodies of requests are parsed elsewhere, with an error of their own.
     return _on_storage_failure(DamagedStoreError("a record of the store is not valid JSON: run `chalk-flask check`"))
 
