@@ -41,7 +41,7 @@ from tests.api.oauth2.conftest import (
 )
 from tests.conftest import services_of
 from tests.support.keys import ec_key, make_jwks, rsa_key, sign_jwt
-from tests.support.private_files import write_private
+from tests.support.paths import write_private
 
 
 @pytest.mark.parametrize("path", [*PATHS, TOKEN_PATH + "/"])

@@ -31,7 +31,7 @@ from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.tenants.store import CONTROL, TenantStore
 from tests.support.clock import FakeClock
-from tests.support.private_files import write_private
+from tests.support.paths import write_private
 
 URL = "https://roster.example.org/ims/oneroster/v1p1/users"
 UNKNOWN_KEY = "chk_client_" + "0" * 16

@@ -17,7 +17,7 @@ from chalk_flask.auth.clients.store import COLLECTION, ClientError, ClientStore
 from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher, SecretUnavailableError
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.tenants.store import CONTROL
-from tests.support.private_files import write_private
+from tests.support.paths import write_private
 
 SECRET = "a secret that no store contains"
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
-from tests.support.paths import ROOT
-from tests.support.private_files import write_private
+from tests.support.paths import ROOT, write_private
 
 
 def test_key_is_private_and_permanent(tmp_path: Path) -> None:

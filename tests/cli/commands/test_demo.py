@@ -5,8 +5,11 @@ from __future__ import annotations
 import shlex
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import requests
+from oauthlib.oauth1 import Client
 
 from backends import open_store
 from chalk_flask.auth.tokens.store import TokenStore
@@ -21,6 +24,21 @@ def test_demo_prints_a_working_curl_command_and_exits_with_0(storage: str, start
         _, _, header, url = shlex.split(read_until(process.stdout, r"(curl .*)")[1])
         users = get_json(url, header.removeprefix("Authorization: Bearer "))["users"]
         assert len(users) == 2
+        assert stop_process(process) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.reading("O-01")
+def test_demo_accepts_signatures_for_its_own_address(run: RunCommand, start: StartCommand) -> None:
+    with start("demo", "--port", "0") as process:
+        url = shlex.split(read_until(process.stdout, r"(curl .*)")[1])[-1]
+        created = run("client", "create", "--label", "x", "--oauth1", "--json").json
+        signer = Client(created["client_id"], created["client_secret"])
+        site = url.partition("/ims/")[0]
+        for signed, status in ((url, 200), (url.replace(site, "http://other.example.org"), 401)):
+            header = signer.sign(signed)[1]["Authorization"]
+            response = requests.get(url, headers={"Authorization": header, "Host": urlsplit(signed).netloc}, timeout=30)
+            assert response.status_code == status, response.text
         assert stop_process(process) == 0
 
 
