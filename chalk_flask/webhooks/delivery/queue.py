@@ -151,10 +151,10 @@ class DeliveryQueue:
             stored = snapshot.get_many(COLLECTION, keys)
             bodies = snapshot.get_many(BODIES, keys)
         self._adjust_batch_size(sum(map(len, bodies.values())))
-        for key in keys:
-            self._first_retries.pop(key, None)
         parsed = [Delivery.from_dict(orjson.loads(stored[key])) for key in keys if key in stored]
         deliveries = [delivery for delivery in parsed if delivery.due is not None and delivery.due <= now]
+        for key in set(keys).difference(delivery.key for delivery in deliveries):
+            self._first_retries.pop(key, None)  # it was deleted, or an operator changed when it is due
         return _Batch(subscription, deliveries, bodies, read_at) if deliveries else None
 
     def _due_keys(self, snapshot: Snapshot, unsaved: frozenset[str]) -> Iterator[str]:
@@ -169,7 +169,7 @@ class DeliveryQueue:
 
     def _next_attempt_at(self) -> float:
         """Return the time of the next attempt of a queue that backs off."""
-        first_retry = min(self._first_retries.values(), default=self._backoff_until)
+        first_retry = min(list(self._first_retries.values()), default=self._backoff_until)
         return min(self._backoff_until, max(first_retry, self._requested_pause_until))
 
     def _adjust_batch_size(self, batch_bytes: int) -> None:
@@ -202,6 +202,7 @@ class DeliveryQueue:
     def _record(self, result: AttemptResult) -> None:
         with self._unsaved_changed:
             self._unsaved.add(result.key)
+        self._first_retries.pop(result.key, None)
         if result.delivered:
             self._failures, self._backoff_until = 0, 0.0
         else:
