@@ -11,9 +11,11 @@ import pytest
 
 from backends import Backend
 from chalk_flask.outbox import Delivery
+from chalk_flask.webhooks.delivery.queue import latest_time
 from chalk_flask.webhooks.delivery.retry_policy import DAY_SECONDS, RetryPolicy
 from tests.support.clock import FakeClock
 from tests.support.deliveries import (
+    TENANT,
     add_webhook,
     event_ids,
     http_response,
@@ -106,3 +108,13 @@ def test_first_retry_that_succeeds_ends_the_back_off(store: Backend, tmp_path: P
         first, second = queue_events(store, 2)
         wait_until(lambda: all(delivery.state == "delivered" for delivery in list_deliveries(store)))
         assert event_ids(receiver) == [first, first, second]
+
+
+def test_latest_time_is_that_of_any_pending_delivery(store: Backend) -> None:
+    now = 1_800_000_000.0
+    queue_events(store, 1, due=now + 500)
+    queue_events(store, 1, due=now + 100)
+    queue_events(store, 1, due=now - 900)
+    with store.read(TENANT) as snapshot:
+        assert latest_time(snapshot, now) == now + 500
+        assert latest_time(snapshot, now + 900) == now + 900
