@@ -29,6 +29,11 @@ class QueryDeadline:
         self._end = math.inf
 
     @property
+    def has_no_limit(self) -> bool:
+        """True if steps may take any time."""
+        return self._seconds is None
+
+    @property
     def lock_timeout(self) -> float:
         """Remaining seconds of the step, or -1 without a limit, as `threading.Lock.acquire` takes them."""
         return -1 if self._seconds is None else max(self._end - time.monotonic(), 0)

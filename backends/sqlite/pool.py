@@ -17,6 +17,7 @@ from typing import TypeAlias
 from backends.deadline import QueryDeadline
 from backends.errors import StorageUnavailableError
 from backends.sqlite.connection import connect, driver_errors
+from backends.sqlite.pacing import QueryPacer
 
 __all__ = ["ConnectionPool", "ReadConnection"]
 
@@ -59,13 +60,17 @@ class ReadConnection:
     last_used: float = 0.0
     deadline: QueryDeadline | None = None
 
-    def watch_deadline(self) -> None:
-        """Install the progress handler that ends statements after `deadline`."""
-        self.connection.set_progress_handler(self._is_overdue, _DEADLINE_CHECK_OPCODES)
+    def watch_deadline(self, pacer: QueryPacer) -> None:
+        """Install the progress handler that pauses long statements, and ends them after `deadline`."""
 
-    def _is_overdue(self) -> bool:
-        deadline = self.deadline
-        return deadline is not None and deadline.has_passed()
+        def on_progress() -> bool:
+            deadline = self.deadline
+            if deadline is None or deadline.has_no_limit:
+                return False
+            pacer.pause(self, deadline.lock_timeout)
+            return deadline.has_passed()
+
+        self.connection.set_progress_handler(on_progress, _DEADLINE_CHECK_OPCODES)
 
     def tenant(self, name: str) -> tuple[int, int]:
         """Return the id and revision of a tenant in this transaction; (-1, 0) for an unknown tenant."""
@@ -111,6 +116,7 @@ class ConnectionPool:
         self._lock = threading.Lock()
         self._keep_alive: _KeepAliveConnection | None = None
         self._numbers = count()
+        self._pacer = QueryPacer()
         self._sweeper: threading.Thread | None = None
         self._file_name = str(path)
         self._inode: int | None = None
@@ -136,6 +142,7 @@ class ConnectionPool:
     def release(self, reader: ReadConnection, *, clean: bool = True) -> None:
         """Put a connection back; `clean` is True if none of its statements is still running."""
         reader.deadline = None
+        self._pacer.forget(reader)
         try:
             if not clean or reader.version is None:
                 reader.end()
@@ -154,6 +161,7 @@ class ConnectionPool:
 
     def discard(self, reader: ReadConnection) -> None:
         """Close a connection for good."""
+        self._pacer.forget(reader)
         self._open.discard(reader)
         reader.close()
 
@@ -178,7 +186,7 @@ class ConnectionPool:
         except IndexError:
             with driver_errors(f"the database {self._path.name}"):
                 reader = ReadConnection(connect(self._path))
-            reader.watch_deadline()
+            reader.watch_deadline(self._pacer)
             self._open.add(reader)
             return reader
 
