@@ -13,6 +13,7 @@ from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, ResourceType, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.permissions.policy import UNRESTRICTED
 from chalk_flask.roster.changes import RosterWriter, clock, provenance, write_with_final_timestamp
 from chalk_flask.roster.gradebook.defaults import default_category, grading_period
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, parse_payload
@@ -137,9 +138,10 @@ class _GradebookEdit:
         is_active = data["status"] == ACTIVE
         if not is_active and previous is None:
             raise RecordNotFoundError
-        stored = resource_type.normalize(previous) if previous is not None else {}
         # A deletion need not repeat the references. Defaults must not reveal the hidden members that select them.
         keeps_references = not is_active or self._hidden.hides("class") or self._hidden.hides("dueDate")
+        is_needed = keeps_references or bool(self._hidden)
+        stored = resource_type.normalize(previous) if previous is not None and is_needed else {}
         if resource_type.name == "lineItems" and keeps_references:
             data = {name: stored[name] for name in ("category", "gradingPeriod") if name in stored} | data
         kept = frozenset(name for name in stored if self._hidden.keeps(name, payload))
@@ -150,7 +152,7 @@ class _GradebookEdit:
 
     def check_effects(self, resource_type: ResourceType, record: Record, previous: bytes | None) -> None:
         """Raise ForbiddenWriteError if the write has effects on records that the grade tool cannot see (W-15)."""
-        if previous is None or not resource_type.is_active(previous):
+        if self._tool.policy is UNRESTRICTED or previous is None or not resource_type.is_active(previous):
             return
         if resource_type.name == "categories":
             self.guard.check_category(record.key)

@@ -211,6 +211,15 @@ def field_names(params: Params) -> list[str]:
     return sorted({*fields, params["sort"]} if "sort" in params else fields)
 
 
+PATH_MEMBERS = ("org", "parent", "resources", "metadata")
+"""Members that nested paths use and that can be redacted. The paths find records as if no record had them (L-07)."""
+
+
+def without_path_members(row: Row, restrictions: Restrictions) -> Row:
+    hidden = {name for name in PATH_MEMBERS if restrictions.redacts(name)}
+    return {name: value for name, value in row.items() if name not in hidden}
+
+
 class ServicePair:
     """A service with the whole roster for restricted tokens, and one with what their restrictions leave of it."""
 
@@ -222,7 +231,8 @@ class ServicePair:
 
     def restricted_consumer(self, restrictions: Restrictions) -> Consumer:
         """Return a client with these restrictions, and reduce the roster of the other service to what they leave."""
-        self._store(self.reduced, visible_roster(WHOLE, restrictions))
+        visible = visible_roster(WHOLE, restrictions)
+        self._store(self.reduced, {n: [without_path_members(r, restrictions) for r in visible[n]] for n in visible})
         sets: dict[str, Any] = {
             name: None if (values := getattr(restrictions, name)) is None else frozenset(values)
             for name in ("orgs", "grades", "classes", "denied", "redacted")
