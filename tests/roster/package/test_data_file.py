@@ -231,6 +231,10 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
         lambda: with_lines("users", *["u-1,,,true"] * 7),
         ["users.csv, row 6: the row has 4 cells, the header 18 (7 rows: 6, 7, 8, 9, 10, ...)"],
     ),
+    "a file that is cut off": (
+        lambda: with_lines("users", "u-1,,,true,org-2,stu"),
+        ["users.csv, row 6: the row has 6 cells, the header 18; it is the last row, so the file may be cut off"],
+    ),
     "an empty cell in a column": (
         lambda: add_users(PackageBuilder(), givenName=""),
         ["users.csv, row 6, column givenName: a value is required (3 rows: 6, 7, 8)"],
@@ -255,6 +259,18 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
         lambda: with_lines("users", "(4 rows affected)"),
         ["users.csv, row 6: the row is a message of the exporting program"],
     ),
+    "NULs at the end": (
+        lambda: replaced("users", lambda content: content + bytes(1000)),
+        ["users.csv, row 6: the row contains NULs"],
+    ),
+    "properties that a manifest lacks": (
+        lambda: replaced("manifest", lambda content: b"\r\n".join(content.split(b"\r\n")[:8])),
+        ["manifest.csv: file.courses is missing; file.classes is missing; file.users is missing; "],
+    ),
+    "a line of dashes": (
+        lambda: with_lines("users", ",".join(["---"] * 18)),
+        ["users.csv, row 6: the row is a line of dashes", "Remove the row."],
+    ),
     "single quotes": (
         lambda: with_lines("classes", "c-1,,,A,05,course-1,,scheduled,,org-2,'term-1,year-1',,,"),
         ["classes.csv, row 4: cells are quoted with single quotes", "Use double quotes"],
@@ -270,13 +286,13 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
     "a manifest with another letter case": (
         lambda: replaced("manifest", lambda content: content.replace(b",bulk", b",Bulk")),
         [
-            "manifest.csv, row 4, column value: file.orgs has an unknown mode; 12 more",
+            "manifest.csv, row 4, column value: file.orgs has an unknown mode; file.",
             "Write bulk: letter case counts.",
         ],
     ),
     "a manifest with commas at the end": (
         lambda: replaced("manifest", lambda content: content.replace(b"bulk", b"bulk,")),
-        ["manifest.csv, row 4: the row has 3 cells, not 2; 12 more"],
+        ["manifest.csv, row 4: the row has 3 cells, not 2 (13 rows)"],
     ),
     "a reference to N/A": (
         lambda: PackageBuilder().set("orgs", "org-3", parentSourcedId="N/A"),
