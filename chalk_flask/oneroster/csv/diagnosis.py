@@ -23,6 +23,7 @@ from chalk_flask.oneroster.fields.scalars import (
 )
 
 __all__ = [
+    "TOO_SHORT",
     "UNNAMED_COLUMN",
     "CellProblem",
     "encoding_problem",
@@ -30,11 +31,15 @@ __all__ = [
     "length_problem",
     "missing_value_problem",
     "repeated_header_problem",
+    "rule_problem",
     "value_problem",
 ]
 
 UNNAMED_COLUMN = "unnamed column"
 """Cause of rows that are shorter than a header whose last column has no name."""
+
+TOO_SHORT = "too short: "
+"""Beginning of the cause of rows that are shorter than the header."""
 
 EMPTY_WORDS = frozenset({"null", "(null)", "none", "nil", "n/a", "#n/a", "na", "nan", "undefined", "-", "\\n"})
 """Words that other systems write for an empty cell, in lower case."""
@@ -72,14 +77,12 @@ def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
     def problem(message: str, hint: str, cause: str = "") -> CellProblem:
         return CellProblem("bad_row", message, hint, cause=cause)
 
-    if any(map(_BLANK_BEFORE_QUOTE.match, row)):
-        message = f"a blank before a quote: {counts}"
-        return problem(message, "Remove the blank between the comma and the quote.", "blank")
-    if any(cell.lstrip().startswith(TYPOGRAPHIC_QUOTES) for cell in row):
-        message = f"cells are quoted with typographic quotes: {counts}"
-        return problem(message, 'Use straight quotes (").', "quotes")
-    if any(cell.startswith("'") for cell in row) and any(cell.endswith("'") for cell in row):
-        return problem(f"cells are quoted with single quotes: {counts}", 'Use double quotes (").', "single quotes")
+    if "\0" in "".join(row):
+        message = "the row contains NULs, as a file does that was not written completely"
+        return CellProblem("bad_text", message, "Export or upload the file again.", cause="NUL")
+    if quoting := _quoting_problem(row):
+        message, hint, cause = quoting
+        return problem(f"{message}: {counts}", hint, cause)
     if _PROGRAM_MESSAGE.fullmatch(",".join(row).strip()):
         return problem("the row is a message of the exporting program", "Remove it.", "message")
     if not names[-1] and len(row) == len(names) - 1:
@@ -95,13 +98,30 @@ def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
         return problem(
             f"the row is separated by another character than the header: {counts}", "Use commas.", "delimiter"
         )
-    return problem(counts, "Quote cells that contain commas, quotes or line breaks.", f"{len(row)} cells")
+    cause = f"{len(row)} cells" if surplus > 0 else f"{TOO_SHORT}{len(row)} cells"
+    return problem(counts, "Quote cells that contain commas, quotes or line breaks.", cause)
+
+
+def _quoting_problem(row: Sequence[str]) -> tuple[str, str, str] | None:
+    """Return message, hint and cause if cells are quoted in another way than CSV requires."""
+    if any(map(_BLANK_BEFORE_QUOTE.match, row)):
+        return "a blank before a quote", "Remove the blank between the comma and the quote.", "blank"
+    if any(cell.lstrip().startswith(TYPOGRAPHIC_QUOTES) for cell in row):
+        return "cells are quoted with typographic quotes", 'Use straight quotes (").', "quotes"
+    if any(cell.startswith("'") for cell in row) and any(cell.endswith("'") for cell in row):
+        return "cells are quoted with single quotes", 'Use double quotes (").', "single quotes"
+    return None
 
 
 def repeated_header_problem() -> CellProblem:
     """Return the error of a row that repeats the header."""
     message = "the row repeats the header: the file was joined from several"
     return CellProblem("bad_row", message, "Remove the row.", cause="header")
+
+
+def rule_problem() -> CellProblem:
+    """Return the error of a row that is a line of dashes."""
+    return CellProblem("bad_row", "the row is a line of dashes, not a record", "Remove the row.", cause="rule")
 
 
 def missing_value_problem(column: str, cell: str) -> CellProblem:

@@ -22,6 +22,7 @@ from chalk_flask.oneroster.csv.diagnosis import (
     length_problem,
     missing_value_problem,
     repeated_header_problem,
+    rule_problem,
     value_problem,
 )
 from chalk_flask.oneroster.csv.header import METADATA_PREFIX, has_undecoded_bytes, is_metadata, standard_names
@@ -40,6 +41,8 @@ __all__ = [
 STATE_COLUMNS = ("status", "dateLastModified")
 BASE_COLUMNS = ("sourcedId", *STATE_COLUMNS)
 """Columns and members that every class has."""
+RULE_CHARACTERS = "-=+_ "
+"""Characters of the line that programs print below a header."""
 MAX_CACHED_CELLS = 10_000
 """Maximum number of cells per column that are checked, once each, for codes that the standard does not list."""
 
@@ -224,6 +227,9 @@ class RowParser:
         """Yield the errors of a row, cell by cell; nothing for a valid row."""
         if [cell.strip(" \ufeff") for cell in row] == self._names:
             yield repeated_header_problem()
+            return
+        if not "".join(row).strip(RULE_CHARACTERS):
+            yield rule_problem()
             return
         if len(row) != len(self._names):
             yield length_problem(self._names, row)

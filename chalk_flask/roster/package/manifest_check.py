@@ -151,7 +151,7 @@ def _property_problems(properties: dict[str, _Property], package: Package) -> It
 
 
 def _once_per_code(errors: Iterable[ImportProblem]) -> Iterator[ImportProblem]:
-    """Yield the errors; of more than `MAX_ERRORS_PER_CODE` with one code, yield the first with their number."""
+    """Yield the errors; join the messages of more than `MAX_ERRORS_PER_CODE` with one code."""
     groups: dict[str, list[ImportProblem]] = {}
     for error in errors:
         groups.setdefault(error.code, []).append(error)
@@ -159,7 +159,9 @@ def _once_per_code(errors: Iterable[ImportProblem]) -> Iterator[ImportProblem]:
         if len(others) < MAX_ERRORS_PER_CODE:
             yield from (first, *others)
         else:
-            yield replace(first, message=f"{first.message}; {len(others)} more rows or properties are like this")
+            messages = list(dict.fromkeys(error.message for error in (first, *others)))
+            suffix = f" ({len(others) + 1} rows)" if len(messages) == 1 else ""
+            yield replace(first, message="; ".join(messages) + suffix)
 
 
 def _error(

@@ -193,7 +193,7 @@ class PackageReader:
             if accept(parsed, number):
                 yield parsed
         self.row_counts[name] = self._row_number - 1 - file.blank_lines - file.empty_rows
-        file.row_problems.finish()
+        file.row_problems.finish(self._row_number)
 
     def _parse_invalid(self, file: DataFile, number: int, row: list[str]) -> ParsedRow | None:
         """Return the record of an invalid row after its repair. If it stays invalid, reject it and return None."""
@@ -291,7 +291,8 @@ class PackageReader:
             return ImportProblem("too_large_cell", "a cell is longer than the limit", hint, file, row)
         if "unexpected end of data" in message:
             message = "a quote that this row opens is not closed until the end of the file"
-            return ImportProblem("bad_csv", message, "Close it. Write a quote within a cell twice.", file, row)
+            hint = "Close it. Write a quote within a cell twice. If the file is cut off, upload it again."
+            return ImportProblem("bad_csv", message, hint, file, row)
         if "expected after" in message:
             message, hint = "text follows the closing quote of a cell", "Write a quote within a quoted cell twice."
             return ImportProblem("bad_csv", message, hint, file, row)

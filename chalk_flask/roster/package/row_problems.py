@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from chalk_flask.oneroster.csv.diagnosis import CellProblem
+from chalk_flask.oneroster.csv.diagnosis import TOO_SHORT, CellProblem
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 
 __all__ = ["RowProblems"]
@@ -20,6 +20,8 @@ MAX_NAMED_COLUMNS = 5
 
 
 MAX_NAMED_ROWS = 5
+
+CUT_OFF = "; it is the last row, so the file may be cut off"
 
 
 @dataclass
@@ -86,11 +88,18 @@ class RowProblems:
             new.count(row)
         return True
 
-    def finish(self) -> None:
-        """Write the number of rows into the message of each error that occurs in several rows."""
-        for cause in self._causes.values():
-            if cause.listed is not None and cause.rows > 1:
+    def finish(self, last_row: int) -> None:
+        """Write the number of rows into the message of each error that occurs in several rows.
+
+        If only the last row of the file is too short, the message says that the file may be cut off.
+        """
+        for (_, name), cause in self._causes.items():
+            if cause.listed is None:
+                continue
+            if cause.rows > 1:
                 self.problems.replace_message(cause.listed, cause.listed.message + cause.suffix)
+            elif name.startswith(TOO_SHORT) and cause.listed.row == last_row:
+                self.problems.replace_message(cause.listed, cause.listed.message + CUT_OFF)
 
 
 def _other_columns(errors: Sequence[CellProblem]) -> str:

@@ -14,6 +14,7 @@ from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.integrity.checker import check_store
+from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
 from tests.support.packages import HEADERS, ROWS, PackageBuilder
@@ -37,10 +38,10 @@ def filled() -> Iterator[Backend]:
         yield store
 
 
-def check_import(store: Backend, path: Path) -> None:
+def check_import(store: Backend, path: Path, *, lenient: bool = False) -> None:
     """Import a package that may be invalid, and check the store."""
     before = bodies(store)
-    report = import_package(store, "default", path, ImportOptions())
+    report = import_package(store, "default", path, ImportOptions(reading=ReadingOptions(lenient=lenient)))
     assert report.to_text().encode()
     if report.state == "committed":
         assert check_store(store).problems == []
@@ -66,13 +67,14 @@ kind = st.integers(0, 2)
 @given(
     name=st.sampled_from([*FILES, "manifest"]),
     changes=st.lists(st.tuples(part, kind, st.sampled_from(PIECES)), min_size=1, max_size=4),
+    lenient=st.booleans(),
 )
 def test_file_with_damaged_bytes(
-    filled: Backend, name: str, changes: list[tuple[float, int, int]], tmp_path: Path
+    filled: Backend, name: str, changes: list[tuple[float, int, int]], lenient: bool, tmp_path: Path
 ) -> None:
     package = PackageBuilder()
     package.raw[f"{name}.csv"] = damaged(package.files()[f"{name}.csv"], changes)
-    check_import(filled, package.folder(tmp_path / "package"))
+    check_import(filled, package.folder(tmp_path / "package"), lenient=lenient)
 
 
 @many_examples
@@ -92,9 +94,11 @@ def swaps(draw: st.DrawFn) -> tuple[str, int, str, str]:
 
 
 @many_examples
-@given(changes=st.lists(swaps(), min_size=1, max_size=3))
-def test_changed_cells(filled: Backend, changes: list[tuple[str, int, str, str]], tmp_path: Path) -> None:
+@given(changes=st.lists(swaps(), min_size=1, max_size=3), lenient=st.booleans())
+def test_changed_cells(
+    filled: Backend, changes: list[tuple[str, int, str, str]], lenient: bool, tmp_path: Path
+) -> None:
     package = PackageBuilder()
     for name, row, column, text in changes:
         package.rows[name][row][column] = text.encode("utf-8", "replace").decode()
-    check_import(filled, package.folder(tmp_path / "package"))
+    check_import(filled, package.folder(tmp_path / "package"), lenient=lenient)
