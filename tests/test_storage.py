@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from backends import MATCH_ALL, Query, Record, StorageUnavailableError, open_store
+from backends import MATCH_ALL, Backend, Query, Record, StorageUnavailableError, open_store, value_problems
+from chalk_flask import create_app
+from chalk_flask.permissions.scopes import ALL
 from chalk_flask.storage import COLLECTIONS, LazyStore
+from tests.conftest import services_of
+from tests.support.deliveries import add_webhook, queue_events
+from tests.support.histories import RandomChanges, load
+from tests.support.keys import make_jwks, rsa_key, trust_issuer
+from tests.support.packages import PackageBuilder
 
 
 def test_collections_have_unique_names() -> None:
@@ -53,3 +60,29 @@ def test_lazy_store_raises_errors_of_a_store_at_its_first_read(tmp_path: Path) -
     path.write_text("not a database, but as long as the header of one" * 100)
     with LazyStore(f"sqlite:///{path}") as store, pytest.raises(StorageUnavailableError):
         store.read("default")
+
+
+def test_every_collection_with_fields_derives_its_values_from_bodies() -> None:
+    assert [collection.name for collection in COLLECTIONS if collection.fields and collection.values_of is None] == []
+
+
+def test_values_of_bodies_equal_the_stored_values(tmp_path: Path) -> None:
+    app = create_app(storage="memory:", data=str(tmp_path / "data"))
+    services = services_of(app)
+    with services.store as store:
+        add_webhook(store, tmp_path, "https://example.org/hook")
+        assert load(app, PackageBuilder(), tmp_path) == "committed"
+        changes = RandomChanges(app, tmp_path, 1)
+        for change in (changes.import_bulk, changes.import_delta, changes.put_line_item, changes.delete_line_item):
+            change()
+        queue_events(store, 2)
+        services.clients.create("tool", ALL)
+        trust_issuer(store, jwks=make_jwks(rsa_key("a")))
+        assert value_problems(store) == []
+        compared = {name for tenant in store.tenants() for name in used_collections(store, tenant)}
+    assert compared >= {collection.name for collection in COLLECTIONS if collection.fields}
+
+
+def used_collections(store: Backend, tenant: str) -> set[str]:
+    with store.read(tenant) as snapshot:
+        return {name for name in store.collections if snapshot.exists(name)}
