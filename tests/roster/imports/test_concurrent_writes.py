@@ -231,6 +231,24 @@ def test_locked_import_ends_in_every_state(store: Backend, options: ImportOption
         pass  # the lock is free
 
 
+@pytest.mark.every_backend
+def test_import_that_is_rejected_under_the_lock_releases_it(store: Backend, load: Load, tmp_path: Path) -> None:
+    load(store, PackageBuilder())
+    scores = iter(range(100))
+
+    def write() -> None:
+        if (score := next(scores)) < WITHOUT_LOCK:
+            put(store, "results", "new", {**RESULT, "score": score})
+        else:
+            delete(store, "lineItems", "item-1")
+
+    package = delta_package(results=[small_row("results", "result-1", sourcedId="new")])
+    report, reads = import_interrupted(store, tmp_path, package, write, times=1 + WITHOUT_LOCK)
+    assert (report.state, reads) == ("refused", WITHOUT_LOCK)
+    with store.write("default", 5):
+        assert next(scores) == 1 + WITHOUT_LOCK
+
+
 def other_roster(number: int) -> PackageBuilder:
     return delta_package(orgs=[small_row("orgs", "org-3", identifier=f"N-{number}")])
 
