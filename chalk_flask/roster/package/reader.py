@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from marshmallow import ValidationError
 
-from backends import KEY, Snapshot
+from backends import KEY, Snapshot, Value
 from chalk_flask.oneroster.csv.diagnosis import CellProblem
 from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow
 from chalk_flask.oneroster.resource_type import ResourceType
@@ -225,45 +225,46 @@ class PackageReader:
     def _acceptance(self, resource_type: ResourceType) -> Callable[[ParsedRow, int], bool]:
         """Return a function that checks a parsed row with its number. It returns False for a quarantined row."""
         name = resource_type.name
-        add_id, errors_of = self.ids[name].add, self._row_checks(resource_type)
-        active_ids = self.references.active_ids.setdefault(name, set()) if name in REFERENCE_TARGETS else None
+        checks, check_consistency = self.references.checks(resource_type), self.consistency.check(name)
+        add_id, add_target = self.ids[name].add, self._target_adder(resource_type)
         excluded = self.quarantine.excluded(name) if self.quarantine else {}
-        own_references = _own_references(resource_type) if self.quarantine else ()
 
         def accept(parsed: ParsedRow, number: int) -> bool:
             key, _, values, encoded = parsed
             if key in excluded:
                 return not self._reject(name, key, number, [replace(excluded[key], row=number)])
-            # A row that deletes refers to nothing.
-            if encoded and (errors := errors_of(parsed, number)) and self._reject(name, key, number, errors):
+            is_active = values["status"] == ACTIVE
+            errors: Sequence[ImportProblem] = ()
+            for path, valid_ids, check_others in checks if encoded else ():  # a row that deletes refers to nothing
+                value = values.get(path, key if path == KEY else None)
+                if value is not None and value not in valid_ids:
+                    errors = [*errors, *check_others(value, number, key, is_active)]
+            if check_consistency and is_active and not errors:
+                errors = check_consistency(key, values, number)
+            if errors and self._reject(name, key, number, errors):
                 return False
             if not add_id(key):
                 self.reject_yielded(name, _repeated_id(resource_type, number, key), [key])
-            if active_ids is not None and values["status"] == ACTIVE:
-                active_ids.add(key)
-            for path, _ in own_references:
-                self._add_referring(name, key, values.get(path))
+            if add_target and is_active:
+                add_target(key, values)
             return True
 
         return accept
 
-    def _row_checks(self, resource_type: ResourceType) -> Callable[[ParsedRow, int], Sequence[ImportProblem]]:
-        """Return a function that returns the errors of a parsed row: of its references, else contradictions."""
-        checks, check_consistency = self.references.checks(resource_type), self.consistency.check(resource_type.name)
+    def _target_adder(self, resource_type: ResourceType) -> Callable[[str, Mapping[str, Value]], None] | None:
+        """Return a function that adds an active row of a file that others refer to; None for other files."""
+        name = resource_type.name
+        if name not in REFERENCE_TARGETS:
+            return None
+        active_ids = self.references.active_ids.setdefault(name, set())
+        own_references = _own_references(resource_type) if self.quarantine else ()
 
-        def errors_of(parsed: ParsedRow, number: int) -> Sequence[ImportProblem]:
-            key, _, values, _ = parsed
-            is_active = values["status"] == ACTIVE
-            errors: list[ImportProblem] = []
-            for path, valid_ids, check_others in checks:
-                value = values.get(path, key if path == KEY else None)
-                if value is not None and value not in valid_ids:
-                    errors += check_others(value, number, key, is_active)
-            if errors or check_consistency is None or not is_active:
-                return errors
-            return check_consistency(key, values, number)
+        def add(key: str, values: Mapping[str, Value]) -> None:
+            active_ids.add(key)
+            for path, _ in own_references:
+                self._add_referring(name, key, values.get(path))
 
-        return errors_of
+        return add
 
     def _reject(self, name: str, key: str, row: int, errors: Sequence[ImportProblem]) -> bool:
         """Quarantine a row with errors and return True. If the errors reject the package, add them and return False."""
