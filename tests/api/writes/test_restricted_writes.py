@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from backends import Record
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
+from chalk_flask.roster.changes import provenance
 from tests.api.writes.conftest import LINE_ITEM, RESULT, Tool
 from tests.conftest import services_of
 from tests.support.api_client import error_message, items
@@ -311,3 +314,14 @@ def test_write_of_a_hidden_record_is_404(filled: Flask, restrictions: dict[str, 
         deletion = {**RESULT, "status": "tobedeleted"}
         assert error_message(tool.send(f"/results/{key}", {"result": deletion}), 404, *UNKNOWN) == unknown
     assert {path: Tool(filled).get(path).json for path in before} == before
+
+
+@pytest.mark.reading("W-15")
+def test_category_with_a_note_of_an_earlier_version_has_no_owner(filled: Flask) -> None:
+    tool = restricted_tool(filled, classes=["c-3"])
+    assert tool.send("/categories/mine", {"category": {"title": "Quiz"}}).status_code == 201
+    values = {"collection": "categories", "record": "mine"}
+    with services_of(filled).store.write("default") as transaction:
+        transaction.put(provenance.COLLECTION, [Record("categories/mine", orjson.dumps(values), values)])
+    error_message(tool.send("/categories/mine", {"category": {"title": "Mine"}}), 403, *FORBIDDEN)
+    assert Tool(filled).send("/categories/mine", {"category": {"title": "Ours"}}).status_code == 200
