@@ -1,4 +1,4 @@
-"""Leader lock among the workers of a store. Takeover between processes is proven in tests/e2e/test_webhooks.py."""
+"""Leader lock among the workers of a store. tests/webhooks/test_processes.py proves takeover between processes."""
 
 from __future__ import annotations
 
