@@ -183,8 +183,8 @@ class Channel(SendingChannel):
         return task or Task(self, request)
 
     def must_park(self) -> bool:
-        """Return True if a stream must make room: the client does not read, or other streams are queued."""
-        return self.total_outbufs_len > OUTPUT_BUFFER_BYTES or self.server.task_dispatcher.has_resumed_requests
+        """Return True if a stream must make room: the client does not read, or others wait for a thread."""
+        return self.total_outbufs_len > OUTPUT_BUFFER_BYTES or self.server.task_dispatcher.has_waiting_requests
 
     def service(self) -> None:
         """Run a request, or the rest of a response, until it ends or is parked."""

@@ -80,9 +80,9 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
         return bool(self.queue or (self._resumed and self._running_resumed < self._max_resumed))
 
     @property
-    def has_resumed_requests(self) -> bool:
-        """True if parked responses are queued."""
-        return bool(self._resumed)
+    def has_waiting_requests(self) -> bool:
+        """True if parked responses are queued, or if a request waits for a share of its client."""
+        return bool(self._resumed or self._waiting)
 
     def add_task(self, task: Any, shares: Shares = ()) -> None:
         """Queue a request, and wake a thread unless a busy one is expected to take it soon."""
