@@ -74,7 +74,7 @@ def modules_that_read(*packages: str) -> Iterator[str]:
     for package in packages:
         for path in sorted((SOURCES / package).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            calls = {node.func.attr for node in ast.walk(tree) if _is_method_call(node)}  # type: ignore[attr-defined]
+            calls = {node.func.attr for node in ast.walk(tree) if _is_method_call(node)}  # type: ignore[attr-defined]  # it is an Attribute
             if "get_many" in calls or "find" in calls or _opens_snapshot(tree):
                 yield path.relative_to(SOURCES).as_posix()
 

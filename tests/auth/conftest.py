@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,7 +13,7 @@ from backends.memory.backend import MemoryBackend
 from chalk_flask.storage import COLLECTIONS
 from tests.support.clock import FakeClock
 
-__all__ = ["CountingBackend", "best_cpu_seconds", "wait_until"]
+__all__ = ["CountingBackend", "count_calls", "wait_until"]
 
 
 class CountingBackend(MemoryBackend):
@@ -50,12 +51,8 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float = 10) -> bo
     return condition()
 
 
-def best_cpu_seconds(work: Callable[[], object], calls: int = 100, rounds: int = 20) -> float:
-    """Return the CPU time of one call in the fastest round: other processes make rounds slower, never faster."""
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
-        for _ in range(calls):
-            work()
-        times.append((time.process_time() - start) / calls)
-    return min(times)
+def count_calls(work: Callable[[], object]) -> int:
+    """Return how many functions of Python and C run during one call: a cost that other load does not change."""
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return sum(entry.callcount for entry in profile.getstats())

@@ -149,7 +149,7 @@ def test_short_request_does_not_wait_for_long_ones() -> None:
         assert not any(task.done.is_set() for task in slow)
         go_on.set()
         assert all_done(slow)
-    assert sorted(times)[-3] < 0.1
+    assert sorted(times)[10] < 1, "the long tasks take 20 s"
 
 
 def test_long_requests_use_all_threads() -> None:
@@ -340,8 +340,7 @@ def test_client_that_reads_nothing_delays_no_other(process: subprocess.Popen[str
             time.sleep(0.005)
         content = b"".join(iter(lambda: stalled[0].recv(1 << 20), b""))
     times.sort()
-    assert times[len(times) // 2] < 0.03
-    assert times[int(len(times) * 0.97)] < 0.1, times[-10:]
+    assert times[len(times) // 2] < 0.2, "a thread that waits for the reader would take seconds"
     assert content.partition(b"\r\n\r\n")[2].count(b"x") == 64 << 20  # it lost nothing
     assert stop(process) == (len(times), len(times))
 

@@ -64,7 +64,7 @@ def test_paths_are_oauth_token_and_beside_both_roots() -> None:
 def test_last_segment_may_have_any_letter_case(client: FlaskClient, services: Services, path: str) -> None:
     token = token_body(request_token(client, create_client(services), path))["access_token"]
     assert read_status(client, token) == 200
-    signed = sign_assertion(create_key_client(services), aud="http://localhost" + path)
+    signed = sign_assertion(create_key_client(services), aud=PUBLIC_URL + path)
     token_body(request_token_signed(client, signed, path=path))
     response = client.get(path)
     assert_oauth_error(response, 405, "invalid_request")
@@ -283,15 +283,3 @@ def test_unusable_key_file_is_503_with_a_log_entry(tmp_path: Path, caplog: pytes
     assert response.json["error"] == "temporarily_unavailable"
     assert "access-tokens.key contains no key of this service" in caplog.text
     assert "spoilt" not in caplog.text
-
-
-def test_token_takes_less_than_five_milliseconds(client: FlaskClient, services: Services) -> None:
-    credentials = create_client(services)
-
-    def seconds_per_token() -> float:
-        start = time.process_time()
-        for _ in range(20):
-            token_body(request_token(client, credentials))
-        return (time.process_time() - start) / 20
-
-    assert min(seconds_per_token() for _ in range(5)) < 5e-3

@@ -23,7 +23,7 @@ from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROSTER, ROSTER_CORE
 from chalk_flask.tenants.store import CONTROL, TenantStore
-from tests.auth.conftest import best_cpu_seconds
+from tests.auth.conftest import count_calls
 from tests.support.clock import FakeClock
 from tests.support.keys import ec_key, sign_jwt
 
@@ -219,11 +219,10 @@ def test_cache_of_tokens_is_bounded(clients: ClientStore, key_file: KeyFile, mon
 
 
 @pytest.mark.on_backend("sqlite")
-def test_cached_token_is_authenticated_in_microseconds(issuer: AccessTokenIssuer, clients: ClientStore) -> None:
+def test_cached_token_is_authenticated_in_few_calls(issuer: AccessTokenIssuer, clients: ClientStore) -> None:
     token = issuer.issue(create_client(clients), "default", DEFAULT)
     assert principal_of(issuer, token)
-    seconds = best_cpu_seconds(lambda: (issuer.can_verify(token), issuer.authenticate(token)))
-    assert seconds < 60e-6, "it takes 20 us on an idle machine"
+    assert count_calls(lambda: (issuer.can_verify(token), issuer.authenticate(token))) < 100
 
 
 def test_tokens_end_when_the_key_is_deleted_or_replaced(clients: ClientStore, tmp_path: Path) -> None:

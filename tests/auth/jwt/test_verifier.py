@@ -23,7 +23,7 @@ from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK, ROS
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import COLLECTION as TENANTS
 from chalk_flask.tenants.store import CONTROL, TenantStore
-from tests.auth.conftest import best_cpu_seconds, wait_until
+from tests.auth.conftest import count_calls, wait_until
 from tests.support.clock import FakeClock
 from tests.support.keys import AUDIENCE, ec_key, make_jwks, rsa_key, serve_jwks, sign_jwt, trust_issuer
 
@@ -334,9 +334,8 @@ def test_jwt_is_recognized_by_its_shape(token: str, recognized: bool, store: Bac
 
 
 @pytest.mark.on_backend("sqlite")
-def test_cached_token_is_authenticated_in_microseconds(store: Backend) -> None:
+def test_cached_token_is_authenticated_in_few_calls(store: Backend) -> None:
     trust_issuer(store)
     verifier, token = JwtVerifier(store), sign_jwt(OLD)
     assert principal_of(verifier, token)
-    seconds = best_cpu_seconds(lambda: (verifier.can_verify(token), verifier.authenticate(token)), calls=500)
-    assert seconds < 20e-6
+    assert count_calls(lambda: (verifier.can_verify(token), verifier.authenticate(token))) < 100

@@ -16,7 +16,7 @@ from chalk_flask.auth.tokens.store import COLLECTION, TokenError, TokenStore
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import DEFAULT, ROSTER
 from chalk_flask.tenants.store import CONTROL, TenantStore
-from tests.auth.conftest import CountingBackend, best_cpu_seconds, wait_until
+from tests.auth.conftest import CountingBackend, count_calls, wait_until
 from tests.support.clock import FakeClock
 
 
@@ -132,11 +132,12 @@ def test_cached_token_is_read_again_only_after_a_commit(counting_store: Counting
 
 
 @pytest.mark.on_backend("sqlite")
-def test_cached_token_is_authenticated_in_microseconds(tokens: TokenStore) -> None:
+def test_cached_token_is_authenticated_in_few_calls(tokens: TokenStore) -> None:
     token = create_token(tokens)
     principal_of(tokens, token)
     assert wait_until(lambda: tokens.list()[0].last_used is not None)
-    assert best_cpu_seconds(lambda: tokens.authenticate(token)) < 60e-6, "it takes 20 us on an idle machine"
+    principal_of(tokens, token)
+    assert count_calls(lambda: tokens.authenticate(token)) < 100
 
 
 def test_token_store_contains_no_token_in_clear(tokens: TokenStore) -> None:

@@ -280,7 +280,7 @@ def test_idle_worker_takes_little_cpu_time(store: Backend, tmp_path: Path) -> No
         time.sleep(1.5)
         before = time.process_time()
         time.sleep(1.5)
-        assert time.process_time() - before < 0.045
+        assert time.process_time() - before < 0.5, "a busy loop takes 1.5 s"
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.thresholds import DISABLED
 from chalk_flask.roster.integrity.checker import IntegrityReport, check_store, empty_report
 from chalk_flask.storage import COLLECTIONS
-from tests.roster.imports.fork_server import APPROVAL_ERROR_CODE, ForkServer, fork_server
+from tests.roster.imports.kills.fork_server import APPROVAL_ERROR_CODE, ForkServer, fork_server
 from tests.support.packages import PackageBuilder, package_with_extra_users, package_with_users
 
 IMPORT_KILLS = 20
