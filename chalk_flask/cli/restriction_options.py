@@ -23,7 +23,7 @@ _OPTIONS = (
     ("--restrict-org", "orgs", "ID", f"Show only this org, its records and the orgs above it. {_REPEATABLE}"),
     ("--restrict-grade", "grades", "GRADE", f"Show only students of this grade. {_REPEATABLE}"),
     ("--restrict-class", "classes", "ID", f"Show only this class and the people enrolled in it. {_REPEATABLE}"),
-    ("--deny", "denied", "FAMILY", f"Hide a family of records, such as results or users. {_REPEATABLE}"),
+    ("--deny", "denied", "COLLECTION", f"Hide a collection, such as results or users. {_REPEATABLE}"),
     ("--redact", "redacted", "FIELD", f"Hide a field, such as email or metadata.*. {_REPEATABLE}"),
 )
 _HIDDEN_ALIASES = (("--limit-org", "orgs"), ("--limit-grade", "grades"), ("--limit-class", "classes"))

@@ -184,7 +184,7 @@ class Channel(SendingChannel):
 
     def must_park(self) -> bool:
         """Return True if a stream must make room: the client does not read, or others wait for a thread."""
-        return self.total_outbufs_len > OUTPUT_BUFFER_BYTES or self.server.task_dispatcher.has_waiting_requests
+        return self.total_outbufs_len > OUTPUT_BUFFER_BYTES or self.server.task_dispatcher.must_make_room
 
     def service(self) -> None:
         """Run a request, or the rest of a response, until it ends or is parked."""

@@ -80,7 +80,7 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
         return bool(self.queue or (self._resumed and self._running_resumed < self._max_resumed))
 
     @property
-    def has_waiting_requests(self) -> bool:
+    def must_make_room(self) -> bool:
         """True if parked responses are queued, or if a request waits for a share of its client."""
         return bool(self._resumed or self._waiting)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chalk_flask.server.dispatcher import ShortRequestFirstDispatcher
     from chalk_flask.settings import Settings
 
-__all__ = ["APPLICATION_POLL_SECONDS", "Listener", "WaitingResponses"]
+__all__ = ["APPLICATION_POLL_SECONDS", "Listener", "PolledResponses"]
 
 APPLICATION_POLL_SECONDS = 0.1
 """Interval at which a response that waits for the application is asked again."""
@@ -35,7 +35,7 @@ MAX_ACCEPTED = 64
 """Maximum number of connections that are accepted before other sockets have their turn."""
 
 
-class WaitingResponses:
+class PolledResponses:
     """Connections whose parked response waits for the application. Any thread adds; the server loop resumes."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Listener(TcpWSGIServer):
         sockets: dict[int, Any],
         dispatcher: ShortRequestFirstDispatcher,
         connections: Connections,
-        waiting: WaitingResponses,
+        waiting: PolledResponses,
     ) -> None:
         address = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(

@@ -21,7 +21,7 @@ from chalk_flask.server.channel import Channel
 from chalk_flask.server.connections import Connections
 from chalk_flask.server.descriptors import reserve_descriptors
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
-from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, WaitingResponses
+from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses
 from chalk_flask.server.parking import OUTPUT_BUFFER_BYTES
 from chalk_flask.settings import Settings
 
@@ -84,7 +84,7 @@ class _Loop:
 
     def __init__(self, dispatcher: ShortRequestFirstDispatcher, connections: Connections) -> None:
         self.sockets: dict[int, Any] = {}
-        self.waiting = WaitingResponses()
+        self.waiting = PolledResponses()
         self._dispatcher = dispatcher
         self._connections = connections
         self._next_check = 0.0

@@ -38,8 +38,8 @@ __all__ = [
     "encode",
 ]
 
-STATE_COLUMNS = ("status", "dateLastModified")
-BASE_COLUMNS = ("sourcedId", *STATE_COLUMNS)
+STATUS_AND_DATE = ("status", "dateLastModified")
+BASE_COLUMNS = ("sourcedId", *STATUS_AND_DATE)
 """Columns and members that every class has."""
 RULE_CHARACTERS = "-=+_ "
 """Characters of the line that programs print below a header."""
@@ -89,7 +89,7 @@ class RowParser:
     resource_type: ResourceType
     header: Sequence[str]
     delta: bool = False
-    rows_with_state: int = 0
+    rows_with_status_or_date: int = 0
     """Number of parsed rows that have a status or a dateLastModified."""
     rows_with_invalid_date: int = 0
     """Number of parsed rows of a bulk file whose dateLastModified is invalid, and ignored (docs/conformance, I-01)."""
@@ -163,7 +163,7 @@ class RowParser:
         return exceeded_limit(METADATA_PREFIX + name for index, name in self._metadata if row[index])
 
     def _is_required(self, column: Column) -> bool:
-        return (self.delta and column.name in STATE_COLUMNS) or (
+        return (self.delta and column.name in STATUS_AND_DATE) or (
             column.field is not None and column.field.required_in_csv
         )
 
@@ -189,7 +189,7 @@ class RowParser:
         return str(self._base_value("status", status)) if status else vocabularies.ACTIVE
 
     def _count_state(self, date: str) -> None:
-        self.rows_with_state += 1
+        self.rows_with_status_or_date += 1
         if date and not self.delta:
             try:
                 self._base_value("dateLastModified", date)

@@ -24,7 +24,7 @@ from chalk_flask.roster.package.quarantine import Quarantine
 from chalk_flask.roster.package.reader import REFERENCE_TARGETS, PackageReader, ids_in_cycles
 from chalk_flask.times import format_epoch_seconds
 
-__all__ = ["RosterDiff", "old_tombstone_counts"]
+__all__ = ["RosterDiff", "old_tombstone_queries"]
 
 DAY_SECONDS = 86_400
 BATCH_SIZE = 250
@@ -36,7 +36,7 @@ class RosterDiff:
     """Difference between a package and a snapshot.
 
     `compare` fills three results. `changes` holds the records to write by collection, and `purged` the keys of the
-    tombstones to delete permanently. `provenance_keys` holds the notes about records that the package takes over from
+    tombstones to delete permanently. `notes_to_delete` holds the notes about records that the package takes over from
     grade tools (interpretation W-10). `close` deletes the temporary files.
     """
 
@@ -53,7 +53,7 @@ class RosterDiff:
         self.reader = PackageReader(package, stored, problems, options, progress, quarantine, strict)
         self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
-        self.provenance_keys: list[str] = []
+        self.notes_to_delete: list[str] = []
         self._stored = stored
         self._bulk = [name for name in FILES if package.modes.get(name) == "bulk"]
         self._delta = [name for name in FILES if package.modes.get(name) == "delta"]
@@ -95,7 +95,7 @@ class RosterDiff:
             return
         for name in provenance.WRITABLE_COLLECTIONS:
             if name in self._bulk or name in self._delta:
-                self._claim_provenance(name)
+                self._collect_notes(name)
         self._update_linked_records()
         for name, amended in self._amended.items():
             self._write_amended(FILES[name], amended)
@@ -295,7 +295,7 @@ class RosterDiff:
             return
         self.changes[name].add(resource_type.tombstone(dependent.body), "deleted")
         if name in provenance.WRITABLE_COLLECTIONS:
-            self.provenance_keys.append(provenance.note_key(name, dependent.key))
+            self.notes_to_delete.append(provenance.note_key(name, dependent.key))
 
     def _delete_categories(self) -> None:
         """Delete the categories that the package deletes, except those that remaining line items use (W-09)."""
@@ -312,15 +312,15 @@ class RosterDiff:
             for body in self._stored.get_many(CATEGORIES, batch).values():
                 changes.add(resource_type.tombstone(body), "deleted")
 
-    def _claim_provenance(self, name: str) -> None:
+    def _collect_notes(self, name: str) -> None:
         ids = self.reader.ids[name]
         for note in self._stored.keys(provenance.COLLECTION, provenance.notes_of(name)):
             if note.removeprefix(provenance.note_key(name, "")) in ids:
-                self.provenance_keys.append(note)
+                self.notes_to_delete.append(note)
 
     def _find_old_tombstones(self, days: int) -> None:
         """Find the tombstones to purge: old enough, without references, and not in the package."""
-        for query in old_tombstone_counts(days):
+        for query in old_tombstone_queries(days):
             # Counting is fast and the result is usually 0. The search for references is slow.
             if self._stored.exists(query.collection, query.where):
                 self._find_unreferenced(query.collection, query.where)
@@ -333,7 +333,7 @@ class RosterDiff:
             self.purged[name] = purged
 
 
-def old_tombstone_counts(days: int) -> list[Query]:
+def old_tombstone_queries(days: int) -> list[Query]:
     """Return queries that count the tombstones older than `days` days, one for each collection."""
     cutoff = fold(format_epoch_seconds(time.time() - days * DAY_SECONDS))
     old = And((Compare("status", "=", TO_BE_DELETED), Compare("dateLastModified", "<", cutoff)))

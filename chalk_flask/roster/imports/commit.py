@@ -37,8 +37,8 @@ def store_unchanged(job: ImportJob, report: ImportReport, diff: RosterDiff | Non
 
     Raises RosterChangedError, AlreadyDecidedError and StorageError.
     """
-    if diff is not None and diff.provenance_keys:
-        _claim_provenance(job, diff, version)
+    if diff is not None and diff.notes_to_delete:
+        _delete_notes(job, diff, version)
     with job.store.write(job.tenant) as transaction:
         job.check_still_held(transaction)
         run = job.to_run("unchanged", report, version.revision if transaction.revision == version.revision else None)
@@ -86,7 +86,7 @@ def _tool_writes_beside(diff: RosterDiff, transaction: Transaction, version: Ros
 def _release_notes(diff: RosterDiff, transaction: Transaction, written: ToolWrites) -> None:
     """Store that the package owns the records which it contains, except those that a tool has written since."""
     kept = {provenance.note_key(name, key) for name, keys in written.items() for key in keys}
-    transaction.delete(provenance.COLLECTION, [note for note in diff.provenance_keys if note not in kept])
+    transaction.delete(provenance.COLLECTION, [note for note in diff.notes_to_delete if note not in kept])
 
 
 def _store_run(job: ImportJob, report: ImportReport, transaction: Transaction) -> None:
@@ -108,7 +108,7 @@ def _store_final_revision(job: ImportJob, report: ImportReport) -> None:
         history.store_run(transaction, run, utc_now())
 
 
-def _claim_provenance(job: ImportJob, diff: RosterDiff, version: RosterVersion) -> None:
+def _delete_notes(job: ImportJob, diff: RosterDiff, version: RosterVersion) -> None:
     """Store that the package, and no longer a grade tool, owns records which it contains without a difference."""
     with job.store.write(job.tenant) as transaction:
         _release_notes(diff, transaction, _tool_writes_beside(diff, transaction, version))

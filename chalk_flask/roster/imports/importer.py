@@ -20,7 +20,7 @@ from chalk_flask.files import path_without_link
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.changes.version import RosterVersion, roster_version
-from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_counts
+from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_queries
 from chalk_flask.roster.imports import commit, history, hold
 from chalk_flask.roster.imports.job import (
     AlreadyDecidedError,
@@ -201,7 +201,7 @@ def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport)
         return False
     run = history.find_same_package(stored, ["committed", "unchanged"], report.sha256, job.options.to_dict())
     if run is None or any(
-        stored.exists(query.collection, query.where) for query in old_tombstone_counts(job.options.tombstone_days)
+        stored.exists(query.collection, query.where) for query in old_tombstone_queries(job.options.tombstone_days)
     ):
         return False
     earlier = ImportReport.from_dict(run.report)

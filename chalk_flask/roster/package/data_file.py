@@ -175,9 +175,11 @@ class DataFile:
             message = f"{count_of(self.empty_rows, 'row')} of empty cells"
             hint = "They were ignored. Delete them in the spreadsheet."
             yield ImportProblem("empty_rows", message, hint, self.name, is_warning=True)
-        if parser.rows_with_state and not self._delta:
+        if parser.rows_with_status_or_date and not self._delta:
             invalid = parser.rows_with_invalid_date
-            message = f"{count_of(parser.rows_with_state, 'row')} of a bulk file with a status or dateLastModified"
+            message = (
+                f"{count_of(parser.rows_with_status_or_date, 'row')} of a bulk file with a status or dateLastModified"
+            )
             message += f", {invalid} with an invalid date" if invalid else ""
             hint = "The status was used and the date ignored. The standard leaves both blank."
             yield ImportProblem("filled_state", message, hint, self.name, is_warning=True)

@@ -179,7 +179,7 @@ def test_status_of_a_bulk_row_is_used_and_its_date_is_not() -> None:
     assert parsed.values["status"] == parsed.body["status"] == "tobedeleted"
     assert b"2019" not in parsed.encoded
     parser.parse(row_of(parser))
-    assert parser.rows_with_state == 1
+    assert parser.rows_with_status_or_date == 1
 
 
 @pytest.mark.reading("I-01")
@@ -188,7 +188,7 @@ def test_invalid_date_of_a_bulk_row_is_ignored_and_counted(date: str) -> None:
     parser = parser_for("orgs")
     row = row_of(parser, dateLastModified=date)
     assert parser.parse(row).body == parser.parse(row_of(parser)).body
-    assert (parser.rows_with_state, parser.rows_with_invalid_date) == (1, 1)
+    assert (parser.rows_with_status_or_date, parser.rows_with_invalid_date) == (1, 1)
     assert list(parser.problems_in(row)) == []
 
 
