@@ -86,7 +86,7 @@ class RemoteJwks:
         """
         overdue_seconds = self._clock() - self._expires
         if overdue_seconds >= 0:
-            self._start_fetch(for_unknown_key=False)
+            self._start_fetch()
         is_usable = overdue_seconds < MAX_OVERDUE_SECONDS or self._last_fetch_failed
         return self._keys if is_usable else _NO_KEYS
 
@@ -94,17 +94,22 @@ class RemoteJwks:
         """Return the cached keys without waiting. If none matches, fetch them again (at most once a minute)."""
         keys = self.current()
         # The fetch that `current` started may have ended already.
-        if not keys.matching(algorithm, kid) and not self._keys.matching(algorithm, kid):
-            self._start_fetch(for_unknown_key=True)
+        latest = self._keys
+        if not keys.matching(algorithm, kid) and not latest.matching(algorithm, kid):
+            self._start_fetch(without_match=latest)
         return keys
 
-    def _start_fetch(self, *, for_unknown_key: bool) -> None:
-        """Start a fetch if it is due and none is running."""
+    def _start_fetch(self, *, without_match: JwkSet | None = None) -> None:
+        """Start a fetch if it is due and none is running.
+
+        It is due if the keys expired, or if `without_match`, which lacks a key, is still the latest set.
+        """
         with self._lock:
             now = self._clock()
-            if self._is_fetching or now < self._retry_at or not (for_unknown_key or now >= self._expires):
+            is_due = now >= self._expires or without_match is self._keys
+            if self._is_fetching or now < self._retry_at or not is_due:
                 return
-            if for_unknown_key:
+            if without_match is not None:
                 self._retry_at = now + RETRY_SECONDS
             self._is_fetching = True
             try:
