@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,50 @@ def test_structural_errors_always_reject(store: Backend, load: Load, file: str, 
     package = PackageBuilder()
     package.raw["users.csv"] = package.files()["users.csv"].replace(b"Pupil-1", b"Pup\xefl-1")
     assert [error.code for error in load(store, package, "refused", QUARANTINE).problems.errors] == ["bad_text"]
+
+
+def package_with_users_file(change: Callable[[list[bytes]], list[bytes]]) -> PackageBuilder:
+    """Return the small package with a changed users.csv. `change` maps its lines."""
+    package = PackageBuilder()
+    lines = package.files()["users.csv"].splitlines()
+    package.raw["users.csv"] = b"\r\n".join([*change(lines), b""])
+    return package
+
+
+def cut(line: bytes) -> bytes:
+    """Return the first three cells of a line, and the beginning of the fourth."""
+    return b",".join(line.split(b",")[:4])[:-1]
+
+
+@pytest.mark.reading("I-34")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: [*lines[:-1], cut(lines[-1])], "file may be cut off"),
+        (lambda lines: [*lines[:-2], cut(lines[-2]), b"", b",,"], "file may be cut off"),
+        (lambda lines: [*lines[:-1], cut(lines[-1]), b"(5 rows affected)"], "message of the exporting program"),
+        (lambda lines: [*lines[:-1], cut(lines[-1]), b"Connection lost"], "cell"),
+    ],
+)
+def test_file_that_may_be_cut_off_rejects_the_package(
+    store: Backend, load: Load, change: Callable[[list[bytes]], list[bytes]], message: str
+) -> None:
+    load(store, PackageBuilder())
+    before = bodies(store)
+    report = load(store, package_with_users_file(change), "refused", QUARANTINE)
+    [error] = report.problems.errors
+    assert (error.code, error.file) == ("bad_row", "users.csv")
+    assert message in error.message
+    assert bodies(store) == before
+
+
+def test_short_row_before_the_last_one_is_set_aside(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    before = bodies(store)
+    package = package_with_users_file(lambda lines: [lines[0], cut(lines[1]), cut(lines[2]), *lines[3:]])
+    report = load(store, package, "unchanged", QUARANTINE)
+    assert quarantined(report) == {("users.csv", 2): "bad_row", ("users.csv", 3): "bad_row"}
+    assert bodies(store) == before
 
 
 def package_with_invalid_users(count: int, invalid: int) -> PackageBuilder:
