@@ -70,6 +70,7 @@ class DataFile:
         self.blank_lines = 0
         self.empty_rows = 0
         """Number of rows whose cells are all empty, as a spreadsheet leaves them."""
+        self._last_empty_row = self._last_filled_row = 0
         self._package = package
         self._options = options
         self._delta = delta
@@ -151,10 +152,17 @@ class DataFile:
             if len(row) > index:
                 yield number, decode_windows_1252(row[index : index + 1])[0] if self._options.lenient else row[index]
 
-    def count_empty_row(self, row: list[str]) -> None:
+    def count_empty_row(self, number: int, row: list[str]) -> None:
         """Count a row whose cells are all empty, or a blank line."""
+        if self._last_empty_row != number - 1:
+            self._last_filled_row = number - 1
+        self._last_empty_row = number
         self.blank_lines += not row
         self.empty_rows += bool(row)
+
+    def last_row(self, number: int) -> int:
+        """Return the number of the last row that is not empty, after all rows up to this number were read."""
+        return self._last_filled_row if self._last_empty_row == number else number
 
     def warnings(self) -> Iterator[ImportProblem]:
         """Yield the warnings about tolerated deviations and about the rows, once the file was read."""

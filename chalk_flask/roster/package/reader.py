@@ -6,6 +6,7 @@ import contextlib
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from marshmallow import ValidationError
 
@@ -31,6 +32,14 @@ ROWS_PER_PROGRESS_CALL = 1000
 
 EMPTY_CHARACTERS = " \t\r\n\xa0\x1a"
 """Characters of a row without values: blanks, and the end mark (Ctrl-Z) of old programs."""
+
+
+class _InvalidRow(NamedTuple):
+    """Row number, id and errors of an invalid row."""
+
+    number: int
+    key: str
+    errors: list[CellProblem]
 
 
 @dataclass
@@ -60,6 +69,8 @@ class PackageReader:
     _files: dict[str, DataFile] = field(default_factory=dict)
     _row_number: int = 0
     """Number of the last row that was read. The header is row 1, and blank lines count."""
+    _short_row: _InvalidRow | None = None
+    """Last row with too few cells that waits: it is quarantined unless it turns out to be the last of its file."""
     _referring: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """For each file, the ids of the rows that refer to a record of the same file, by the id of that record."""
 
@@ -84,7 +95,7 @@ class PackageReader:
         if self.quarantine:
             self.quarantine.start_file(name, exact=name in REFERENCE_TARGETS)
         self.row_counts[name] = 0
-        self._row_number = 0
+        self._row_number, self._short_row = 0, None
         is_delta = name in self.active_after
         file = self._files[name] = DataFile(self.package, resource_type, self.options, self.problems, delta=is_delta)
         try:
@@ -193,12 +204,14 @@ class PackageReader:
             if accept(parsed, number):
                 yield parsed
         self.row_counts[name] = self._row_number - 1 - file.blank_lines - file.empty_rows
-        file.row_problems.finish(self._row_number)
+        last_row = file.last_row(self._row_number)
+        self._finish_short_row(file, last_row)
+        file.row_problems.finish(last_row)
 
     def _parse_invalid(self, file: DataFile, number: int, row: list[str]) -> ParsedRow | None:
         """Return the record of an invalid row after its repair. If it stays invalid, reject it and return None."""
         if not "".join(row).strip(EMPTY_CHARACTERS):
-            file.count_empty_row(row)
+            file.count_empty_row(number, row)
             return None
         parser, repaired = file.parser, file.repair.repair(row)
         if repaired is not row:
@@ -207,12 +220,24 @@ class PackageReader:
         errors = list(parser.problems_in(repaired))
         if not errors:
             raise AssertionError(f"row {number} of {file.name} is invalid, but RowParser.problems_in yields nothing")
-        self._reject_invalid(file, number, parser.key(repaired), errors)
+        self._finish_short_row(file)
+        invalid = _InvalidRow(number, parser.key(repaired), errors)
+        if self.quarantine and len(repaired) < len(parser.header):
+            self._short_row = invalid
+        else:
+            self._reject_invalid(file, invalid)
         return None
 
-    def _reject_invalid(self, file: DataFile, number: int, key: str, errors: list[CellProblem]) -> None:
-        name = file.resource_type.name
-        if self.quarantine and not any(error.code in STRUCTURAL_CODES for error in errors):
+    def _finish_short_row(self, file: DataFile, last_row: int = 0) -> None:
+        """Quarantine the row with too few cells that waits. As the last row of its file, it rejects the package."""
+        if self._short_row:
+            invalid, self._short_row = self._short_row, None
+            self._reject_invalid(file, invalid, is_structural=invalid.number == last_row)
+
+    def _reject_invalid(self, file: DataFile, invalid: _InvalidRow, *, is_structural: bool = False) -> None:
+        name, (number, key, errors) = file.resource_type.name, invalid
+        is_structural = is_structural or any(error.code in STRUCTURAL_CODES for error in errors)
+        if self.quarantine and not is_structural:
             self.quarantine.add(name, key, [_row_problem(file, number, error) for error in errors])
             return
         file.row_problems.add(number, errors)
