@@ -178,9 +178,10 @@ def test_repeated_entry_is_rejected(filled: FilledStore, tmp_path: Path) -> None
 
 @pytest.mark.reading("I-13")
 def test_entry_above_compression_ratio_is_rejected(filled: FilledStore, tmp_path: Path) -> None:
-    package = PackageBuilder()
-    package.raw["users.csv"] = b"x" * (3 << 20)
-    assert codes_by_file(filled.reject(package.zip(tmp_path / "package.zip"))) == {("bomb", "users.csv")}
+    path = PackageBuilder().zip(tmp_path / "package.zip")
+    report = filled.reject(overwrite_directory_record(path, 24, struct.pack("<I", 65 << 20)))
+    assert codes_by_file(report) == {("bomb", "manifest.csv")}
+    assert "Delete empty rows" in report["errors"][0]["remedy"]
 
 
 @pytest.mark.reading("I-13")

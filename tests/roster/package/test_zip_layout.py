@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import stat
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -84,6 +85,47 @@ def test_ignored_entries_do_not_count_toward_the_limit(tmp_path: Path) -> None:
     assert report.state == "committed"
 
 
+IGNORED: dict[str, Entries] = {
+    "many files": {f"photos/{number}.jpg": b"" for number in range(80)},
+    "many folders": {f"photos/{number}/face.jpg": b"" for number in range(80)},
+    "a link": {"docs/link": b"/etc/passwd"},
+    "a log that compresses well": {"logs/export.log": b"ok\n" * (2 << 20)},
+    "backslashes": {"docs\\notes.txt": b"x"},
+}
+
+
+@pytest.mark.reading("I-13")
+@pytest.mark.parametrize("case", IGNORED)
+def test_folder_without_oneroster_files_has_no_limits(tmp_path: Path, case: str) -> None:
+    path = PackageBuilder().zip(tmp_path / "package.zip")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in IGNORED[case].items():
+            entry = zipfile.ZipInfo(name)
+            if name == "docs/link":
+                entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
+    report = import_path(path)
+    assert report.state == "committed", report.to_text()
+    assert [warning.code for warning in report.problems.warnings] == ["ignored_folder"]
+
+
+@pytest.mark.reading("I-13")
+def test_zip_with_too_many_entries_in_all_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalk_flask.roster.package.archive.MAX_ZIP_ENTRIES", 90)
+    report = import_entries(tmp_path, moved_into("") | {f"photos/{number}": b"" for number in range(80)})
+    assert [error.code for error in report.problems.errors] == ["too_many_files"]
+
+
+@pytest.mark.reading("I-16")
+def test_empty_rows_of_a_spreadsheet_are_accepted_in_a_zip(tmp_path: Path) -> None:
+    package = PackageBuilder()
+    users = package.files()["users.csv"]
+    package.raw["users.csv"] = users + (b"," * users.partition(b"\r\n")[0].count(b",") + b"\r\n") * 200_000
+    report = import_path(package.zip(tmp_path / "package.zip"))
+    assert (report.state, report.files["users"].rows) == ("committed", 4), report.to_text()
+    assert [warning.code for warning in report.problems.warnings] == ["empty_rows"]
+
+
 @pytest.mark.reading("I-13")
 def test_subfolder_of_a_folder_is_accepted_with_a_warning(tmp_path: Path) -> None:
     PackageBuilder().folder(tmp_path / "package" / "export")
@@ -126,6 +168,19 @@ REJECTED: dict[str, tuple[Entries, str]] = {
     "a text file": (with_bulk_users_named("users.txt"), "Rename users.txt to users.csv."),
     "another suffix": (with_bulk_users_named("users.csv.csv"), "Rename users.csv.csv to users.csv."),
     "a date": (with_bulk_users_named("users_2026-09-01.csv"), "Rename users_2026-09-01.csv to users.csv."),
+    "a sheet of Google": (with_bulk_users_named("roster - users.csv"), "Rename roster - users.csv to users.csv."),
+    "a sheet of LibreOffice": (with_bulk_users_named("roster-users.csv"), "Rename roster-users.csv to users.csv."),
+    "an English copy": (with_bulk_users_named("Copy of users.csv"), "Rename Copy of users.csv to users.csv."),
+    "a German copy": (with_bulk_users_named("users - Kopie.csv"), "Rename users - Kopie.csv to users.csv."),
+    "a name of two words": (
+        renamed("lineItems.csv", "my line items.csv"),
+        "Rename my line items.csv to lineItems.csv.",
+    ),
+    "a sheet of the manifest": (
+        {f"export/roster - {name}": content for name, content in PackageBuilder().files().items()},
+        "Rename roster - manifest.csv to manifest.csv.",
+    ),
+    "a workbook of users": (with_bulk_users_named("users.xlsx"), "Save users.xlsx as CSV UTF-8, named users.csv."),
     "a class": (renamed("classes.csv", "class.csv"), "Rename class.csv to classes.csv."),
     "another manifest": (renamed("manifest.csv", "Manifest.csv"), "Rename Manifest.csv to manifest.csv."),
 }
