@@ -10,6 +10,7 @@ import csv
 import errno
 import io
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -32,11 +33,15 @@ __all__ = [
     "Package",
     "UnreadableFileError",
     "find_package_folder",
+    "naming_hint",
     "open_package",
 ]
 
-MIN_RATIO_CHECK_BYTES = 1 << 20
-"""Unpacked size up to which the compression ratio is not checked: a short repetitive file compresses very well."""
+MIN_RATIO_CHECK_BYTES = 64 << 20
+"""Unpacked size up to which the compression ratio is not checked: a million empty rows compress very well."""
+
+MAX_ZIP_ENTRIES = 100_000
+"""Maximum number of entries of a ZIP, with those that are not read."""
 
 MAX_ROW_BYTES = 16 << 20
 """Maximum size of a row, or of the whole manifest."""
@@ -53,6 +58,8 @@ _NAMES_BY_LETTERS = {
     **{resource_type.singular_name.lower(): f"{name}.csv" for name, resource_type in FILES.items()},
     **{name.partition(".")[0].lower(): name for name in KNOWN_FILE_NAMES},
 }
+
+SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 ZIP_START, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 """Signatures of the first entry, and of the record at the end of every ZIP file."""
@@ -177,10 +184,15 @@ class _ZipPackage(Package):
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         if not self._archive.infolist():
             yield ImportProblem("empty_package", "the ZIP file is empty", "Export the package again.")
-        entries = self._layout.candidates
+        if (count := len(self._archive.infolist())) > MAX_ZIP_ENTRIES:
+            message = f"the ZIP has {count} entries; the limit is {MAX_ZIP_ENTRIES}"
+            yield ImportProblem("too_many_files", message, "Remove the folders without a OneRoster file.")
+            return
+        entries = self._layout.entries
         yield from _count_errors(len(entries), limits)
         yield from _size_errors(sum(entry.file_size for entry in entries), limits)
-        errors = list(self._entry_errors(entries[: limits.entries], limits))
+        checked = (*entries[: limits.entries], *self._layout.misplaced[: limits.entries])
+        errors = list(self._entry_errors(checked, limits))
         yield from _once_per_message(errors) if errors else self._layout.errors()
 
     def _entry_errors(self, entries: Sequence[zipfile.ZipInfo], limits: ArchiveLimits) -> Iterator[ImportProblem]:
@@ -347,7 +359,7 @@ def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: 
         return error("repeated_file", "the ZIP has two entries with this name", "Remove one of them.")
     if entry.file_size > MIN_RATIO_CHECK_BYTES and entry.file_size > limits.ratio * max(entry.compress_size, 1):
         message = f"the entry unpacks to more than {limits.ratio} times its packed size"
-        return error("bomb", message, "Raise import_max_ratio if the package is genuine.")
+        return error("bomb", message, "Delete empty rows at its end. Raise import_max_ratio if it is genuine.")
     return None
 
 
@@ -377,9 +389,28 @@ def _is_csv_file(name: str) -> bool:
 
 
 def similar_name(name: str) -> str | None:
-    """Return the file name of the standard that another name stands for, such as `users.csv` for `User (1).CSV`."""
+    """Return the file name of the standard that another name stands for, such as `users.csv` for `User (1).CSV`.
+
+    Spreadsheet programs add the name of the workbook before that of the sheet, or words such as "Copy of".
+    """
     letters = "".join(letter for letter in name.partition(".")[0].lower() if letter.isalpha())
-    return _NAMES_BY_LETTERS.get(letters) or _NAMES_BY_LETTERS.get(letters.removesuffix("copy"))
+    if similar := _NAMES_BY_LETTERS.get(letters) or _NAMES_BY_LETTERS.get(letters.removesuffix("copy")):
+        return similar
+    file = Path(name.strip().lower())
+    if file.suffix not in (".csv", *SPREADSHEET_SUFFIXES):
+        return None
+    words = re.findall(r"[^\W\d_]+", file.stem)
+    ends = ("".join(words[start:]) for start in range(1, len(words)))
+    starts = ("".join(words[:end]) for end in range(len(words) - 1, 0, -1))
+    return next((_NAMES_BY_LETTERS[part] for part in (*ends, *starts) if part in _NAMES_BY_LETTERS), None)
+
+
+def naming_hint(actual: str, name: str) -> str:
+    """Return how to turn a file with another name into the file of the standard with this name."""
+    quoted = actual if actual.strip() == actual and actual.isprintable() else repr(actual)
+    if actual.strip().lower().endswith(SPREADSHEET_SUFFIXES):
+        return f"Save {quoted} as CSV UTF-8, named {name}."
+    return f"Rename {quoted} to {name}."
 
 
 def find_package_folder(path: Path) -> Path:

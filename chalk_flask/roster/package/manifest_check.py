@@ -11,7 +11,7 @@ from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, find_d
 from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, file_modes, manifest_problems
 from chalk_flask.oneroster.csv.row_repair import decode_windows_1252
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
-from chalk_flask.roster.package.archive import Package, UnreadableFileError
+from chalk_flask.roster.package.archive import Package, UnreadableFileError, naming_hint
 from chalk_flask.roster.package.data_file import count_of, delimiter_problem, tolerance_warning
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 
@@ -62,7 +62,7 @@ def _misnamed_warnings(package: Package, modes: Mapping[str, str]) -> Iterator[I
     """Yield a warning for each file with a wrong name that the manifest declares as absent."""
     for name, actual in package.misnamed_files().items():
         if modes.get(name.removesuffix(".csv"), "absent") == "absent":
-            hint = f"Rename it to {name} to import it."
+            hint = f"{naming_hint(actual, name).removesuffix('.')} to import it."
             yield ImportProblem("unknown_file", "not a file of OneRoster 1.1", hint, file=actual, is_warning=True)
 
 
@@ -70,7 +70,7 @@ def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenie
     data_files = package.data_files()
     if not (lenient and data_files):
         misnamed = package.misnamed_files().get(MANIFEST)
-        hint = f"Rename {misnamed} to {MANIFEST}." if misnamed else "Add manifest.csv, which OneRoster 1.1 requires."
+        hint = naming_hint(misnamed, MANIFEST) if misnamed else "Add manifest.csv, which OneRoster 1.1 requires."
         raise PackageRejectedError(_error("missing_manifest", "the package has no manifest.csv", hint))
     problems.extend(_misnamed_warnings(package, {}))
     message = f"manifest.csv is missing; {count_of(len(data_files), 'file')} in the package"
@@ -146,7 +146,7 @@ def _property_problems(properties: dict[str, _Property], package: Package) -> It
             column = None if row is None else "value"
             hint = error.hint
             if error.code == "missing_file" and (actual := misnamed.get(error.property)):
-                hint = f"Rename {actual} to {error.property.removeprefix('file.')}.csv."
+                hint = naming_hint(actual, f"{error.property.removeprefix('file.')}.csv")
             yield _error(error.code, error.message, hint, row=row, column=column, value=error.value)
 
 

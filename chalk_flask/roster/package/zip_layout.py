@@ -25,19 +25,31 @@ class ZipLayout:
     """
 
     def __init__(self, entries: Sequence[zipfile.ZipInfo], known_names: Set[str]) -> None:
-        self.candidates = [entry for entry in entries if not _is_ignored(entry)]
-        """Entries that may be files of the package."""
+        candidates = [(entry_path(entry), entry) for entry in entries if not _is_ignored(entry)]
         self._known_names = {name.lower() for name in known_names}
         self._ignored = [entry for entry in entries if _is_ignored(entry)]
-        self._paths = {entry_path(entry): entry for entry in self.candidates}
+        self._paths = dict(candidates)
         folders = (posixpath.dirname(path) for path in self._paths if self._is_roster_file(path))
         self._roster_folders = sorted(set(folders))
-        self._folder = self._roster_folders[0] if self._roster_folders else ""
+        self._folder = self._roster_folders[0] if self._roster_folders else self._common_folder()
+        self.entries = [entry for path, entry in candidates if posixpath.dirname(path) == self._folder]
+        """Entries of that folder. Two may have one name."""
+        self.misplaced = [
+            entry
+            for path, entry in candidates
+            if self._is_roster_file(path) and posixpath.dirname(path) != self._folder
+        ]
+        """OneRoster files of other folders."""
         self.files = {
             posixpath.basename(path): entry
             for path, entry in self._paths.items()
             if posixpath.dirname(path) == self._folder
         }
+
+    def _common_folder(self) -> str:
+        """Return the folder of all files, whose names may be misspelled; the root if they are in several."""
+        folders = {posixpath.dirname(path) for path in self._paths}
+        return folders.pop() if len(folders) == 1 else ""
 
     def _is_roster_file(self, path: str) -> bool:
         return posixpath.basename(path).lower() in self._known_names
@@ -58,8 +70,8 @@ class ZipLayout:
             yield ImportProblem("not_a_package", message, "Unpack it, and import the inner ZIP.", inner)
 
     def warnings(self) -> Iterator[ImportProblem]:
-        """Yield one warning for a common folder, one for all ignored entries, and one per folder without a roster."""
-        if self._folder:
+        """Yield one warning for a common folder, one for all ignored entries, and one per outermost other folder."""
+        if self._folder and self._roster_folders:
             message = f"all OneRoster files are in {_label(self._folder)}"
             yield _warning("top_folder", message, "They were read. Put them at the root of the ZIP.")
         used_folders = {folder for path in self._paths for folder in _parents(path)}
@@ -68,19 +80,25 @@ class ZipLayout:
             others = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
             message = f"the ZIP has entries of an operating system or empty folders: {ignored[0]!r}{others}"
             yield _warning("ignored_entry", message, "They were ignored.")
-        outside = [path for path in self._paths if posixpath.dirname(path) != self._folder]
-        for folder in sorted({posixpath.dirname(path) for path in outside}):
+        outside = {posixpath.dirname(path) for path in self._paths}.difference([self._folder])
+        for folder in sorted({self._outer_folder(folder) for folder in outside}):
             yield _warning("ignored_folder", f"{_label(folder)} has no OneRoster file", "It was ignored.")
+
+    def _outer_folder(self, folder: str) -> str:
+        """Return the outermost folder above a folder, or itself, that does not contain the OneRoster files."""
+        above = _parents(f"{folder}/").difference(_parents(f"{self._folder}/"))
+        return min(above, key=len, default=folder)
 
 
 def entry_path(entry: zipfile.ZipInfo) -> str:
-    """Return the path of an entry without leading `./`."""
-    return posixpath.normpath(entry.filename) if entry.filename.startswith("./") else entry.filename
+    """Return the path of an entry without leading `./`, and with slashes instead of backslashes."""
+    path = entry.filename.replace("\\", "/")
+    return posixpath.normpath(path) if path.startswith("./") else path
 
 
 def _is_ignored(entry: zipfile.ZipInfo) -> bool:
     """Return True for a folder, and for an entry that an operating system adds."""
-    *folders, name = entry.filename.split("/")
+    *folders, name = entry.filename.replace("\\", "/").split("/")
     is_system_file = name.lower() in SYSTEM_FILES or name.startswith(APPLE_DOUBLE_PREFIX)
     return not name or is_system_file or SYSTEM_FOLDER in folders
 

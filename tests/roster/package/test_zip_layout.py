@@ -200,7 +200,7 @@ def test_misnamed_file_that_is_declared_absent_is_a_warning(tmp_path: Path) -> N
     report = import_path(package.zip(tmp_path / "package.zip"))
     assert report.state == "committed"
     assert [(warning.file, warning.hint) for warning in report.problems.warnings] == [
-        ("Users.csv", "Rename it to users.csv to import it.")
+        ("Users.csv", "Rename Users.csv to users.csv to import it.")
     ]
 
 
