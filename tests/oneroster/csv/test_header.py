@@ -89,6 +89,53 @@ def test_missing_password_column_is_a_warning() -> None:
     assert header_problems("users", HEADERS["users"][:-1]) == [("missing_column", "password", True)]
 
 
+LOST_LINE_BREAKS = {
+    "bulk": ("categories", [*CATEGORIES, "c-1", "", "", "Ines Barr"]),
+    "delta": ("categories", [*CATEGORIES, "c-1", "active", "2026-09-01T10:00:00Z", "Ines Barr"]),
+    "glued": ("categories", [*CATEGORIES[:3], "titlec-1", "", "", "Ines Barr"]),
+    "glued metadata": ("categories", [*CATEGORIES, "metadata.roomc-1", "", "", "Ines Barr", "12"]),
+    "unknown column": ("categories", [*CATEGORIES, "color", "c-1", "", "", "Ines Barr", "red"]),
+    "several records": ("categories", [*CATEGORIES, *("c-1", "", "", "Ines Barr", "c-2", "", "", "Ida Lee") * 300]),
+    "shorter record": (
+        "users",
+        [*HEADERS["users"], "T01", "", "", "true", "h1,e1", "teacher", "ibarr", "", "Ines", "Barr"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LOST_LINE_BREAKS)
+def test_lost_line_break_after_the_header_is_the_one_error(case: str) -> None:
+    name, header = LOST_LINE_BREAKS[case]
+    [problem] = find_problems(FILES[name], header)
+    assert (problem.code, problem.column, problem.is_warning) == ("bad_header", None, False)
+    assert problem.message == "the first record is in the header row: the line break after the header is missing"
+    assert "Ines" not in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (["color", "Room 2"], ["color", "Room 2"]),
+        (["color", "color"], [None]),
+        (["ines@barr.example"], [None]),
+        (["color", "{SIS:1}"], [None]),
+        (["Ines", "", "Barr"], [None, None]),
+        (["metadata.", "2015-01-31"], ["metadata.", None]),
+    ],
+)
+def test_unknown_column_is_named_only_if_it_is_no_cell(columns: list[str], expected: list[str | None]) -> None:
+    problems = list(find_problems(FILES["categories"], [*CATEGORIES, *columns]))
+    assert [problem.column for problem in problems] == expected
+    assert all(problem.is_warning for problem in problems)
+    text = " ".join(problem.message for problem in problems)
+    assert not any(name in text for name in columns if name)
+
+
+def test_unknown_columns_that_are_not_named_have_their_position() -> None:
+    assert "columns 5, 6 are not columns of the standard" in messages("categories", [*CATEGORIES, "Ines", "i@b.org"])
+    assert "column 5 is not a column of the standard" in messages("categories", [*CATEGORIES, "i@b.example"])
+
+
 def test_letter_case_of_standard_names_is_corrected() -> None:
     header = ["SOURCEDID", " status", "datelastmodified ", "Title", "Metadata.Room", "color"]
     assert with_standard_case(FILES["categories"], header) == [

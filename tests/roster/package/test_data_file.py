@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
+import orjson
 import pytest
 
 from backends import open_store
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
+from chalk_flask.roster.imports.history import summary
+from chalk_flask.roster.imports.options import InvalidRows
 from chalk_flask.storage import COLLECTIONS
 from tests.support.packages import HEADERS, ROWS, PackageBuilder
 
@@ -144,6 +148,20 @@ def test_format_of_a_file_is_named_once(tmp_path: Path, case: str) -> None:
     [text] = rejection_texts(replaced("users", change), tmp_path)
     assert text.startswith("users.csv")
     assert expected in text
+
+
+@pytest.mark.parametrize("invalid_rows", get_args(InvalidRows))
+def test_record_in_the_header_row_rejects_and_is_not_stored(tmp_path: Path, invalid_rows: InvalidRows) -> None:
+    package = replaced("users", lambda content: content.replace(b"\r\n", b",", 1))
+    with open_store("memory:", COLLECTIONS) as store:
+        options = ImportOptions(invalid_rows=invalid_rows)
+        report = import_package(store, "default", package.zip(tmp_path / "package.zip"), options)
+        [text] = report.problems.to_text()
+        assert (report.state, text.partition(". ")[0]) == (
+            "refused",
+            "users.csv, row 1: the first record is in the header row: the line break after the header is missing",
+        )
+        assert b"pupil-1" not in orjson.dumps(summary(report, "refused"))
 
 
 def test_windows_1252_is_named_once_with_the_number_of_rows(tmp_path: Path) -> None:
