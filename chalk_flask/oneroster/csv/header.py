@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from chalk_flask.oneroster.resource_type import Column, ResourceType
 from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.oneroster.vocabularies import ACTIVE, DELETED
 
 __all__ = [
     "METADATA_PREFIX",
@@ -32,6 +33,9 @@ MIN_SIMILARITY = 0.85
 
 _KEY_COLUMN = "sourcedId"
 _BYTE_ORDER_MARK = "\ufeff"
+_COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ .-]{0,40}")
+"""Name that a report may repeat. Other names may be cells with personal data."""
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
@@ -73,16 +77,64 @@ def header_problems(
     for name in sorted(name for name in used_names if names.count(name) > 1):
         yield HeaderProblem("repeated_column", "the column occurs twice", "Remove one of them.", name)
     yield from _early_metadata(names, known_names)
-    for name in dict.fromkeys(names):
-        if name and name not in used_names and name not in misspelled.values():
-            yield HeaderProblem("unknown_column", "not a column of the standard", "It was ignored.", name, True)
+    yield from _unknown_columns(names, used_names | set(misspelled.values()))
     if unnamed and all(column.field is None for column in missing):
         message = f"column {', '.join(map(str, unnamed))} of the header has no name"
         yield HeaderProblem("unnamed_column", message, "It was ignored. Name or remove it.", None, True)
 
 
+def _unknown_columns(names: Sequence[str], used_names: Set[str]) -> Iterator[HeaderProblem]:
+    """Yield the warnings about columns that are ignored.
+
+    Names that may be cells of a record, with personal data, are replaced by their positions.
+    """
+    unknown = {number: name for number, name in enumerate(names, 1) if name and name not in used_names}
+    doubtful = [number for number, name in unknown.items() if name != METADATA_PREFIX]
+    is_damaged = len({unknown[number] for number in doubtful}) < len(doubtful)
+    is_damaged |= bool(doubtful) and "" in names[doubtful[0] : doubtful[-1]]
+    is_damaged |= not all(_COLUMN_NAME.fullmatch(unknown[number]) for number in doubtful)
+    harmless = unknown.keys() - doubtful if is_damaged else unknown.keys()
+    for number in sorted(harmless):
+        message = "not a column of the standard"
+        yield HeaderProblem("unknown_column", message, "It was ignored.", unknown[number], True)
+    if numbers := sorted(unknown.keys() - harmless):
+        one = len(numbers) == 1
+        place = f"column{'' if one else 's'} {', '.join(map(str, numbers))}"
+        message = f"{place} {'is not a column' if one else 'are not columns'} of the standard"
+        yield HeaderProblem("unknown_column", message, f"{'It was' if one else 'They were'} ignored.", None, True)
+
+
+def _has_first_record(resource_type: ResourceType, header: Sequence[str]) -> bool:
+    """Return True if the first record follows the names of the columns, because a line break was lost.
+
+    The line break was replaced by a comma or by nothing. Then the last name and the first id are one cell.
+    """
+    names = standard_names(resource_type, header[:MAX_COLUMNS])
+    known_names = {column.header for column in resource_type.columns}
+    return any(
+        _is_record(names, start)
+        for start, name in enumerate(names)
+        if name and name not in known_names and _KEY_COLUMN in names[:start]
+    )
+
+
+def _is_record(names: Sequence[str], start: int) -> bool:
+    """Return True if the cells from `start` are a record, with its status and date where the names before have them."""
+    columns, record = names[:start], names[start:]
+    cells = dict(zip(columns, record, strict=False))
+    status, date = cells.get("status"), cells.get("dateLastModified")
+    if status is None or date is None or not any(record[1:]) or 2 * len(record) < len(columns):
+        return False
+    if any(name.startswith(METADATA_PREFIX) for name in record[1:]):
+        return False
+    return status in ("", ACTIVE, *DELETED) and (not date or bool(_DATE.match(date)))
+
+
 def _unusable_header(resource_type: ResourceType, header: Sequence[str]) -> HeaderProblem | None:
     """Return the one error of a header that is not the header of this file at all."""
+    if _has_first_record(resource_type, header):
+        message = "the first record is in the header row: the line break after the header is missing"
+        return HeaderProblem("bad_header", message, "Export the file again, or write the first record into a new row.")
     if len(header) > MAX_COLUMNS:
         message = f"the header has {len(header)} columns; at most {MAX_COLUMNS} are allowed"
         return HeaderProblem("too_many_columns", message, "Remove the columns that the standard does not list.")
