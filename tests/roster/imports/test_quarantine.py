@@ -210,6 +210,57 @@ def test_short_row_before_the_last_one_is_set_aside(store: Backend, load: Load) 
     assert bodies(store) == before
 
 
+def without_first_user(lines: list[bytes], *other: bytes) -> list[bytes]:
+    """Return the lines of users.csv with other lines instead of that of pupil-1."""
+    return [lines[0], *other, *lines[2:]]
+
+
+def with_status_first(lines: list[bytes]) -> list[bytes]:
+    """Return the lines with the first column behind the second, and with a surplus cell in the row of pupil-1."""
+    cells = [line.split(b",", 2) for line in lines]
+    swapped = [b",".join((second, first, rest)) for first, second, rest in cells]
+    return [swapped[0], b"x,other" + swapped[1], *swapped[2:]]
+
+
+@pytest.mark.every_backend
+@pytest.mark.reading("I-34")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: without_first_user(lines, lines[1].replace(b"pupil-1", b"", 1)),
+        lambda lines: without_first_user(lines, lines[1].replace(b"pupil-1", b"p" * 256, 1)),
+        lambda lines: without_first_user(lines, lines[1].replace(b",", b";")),
+        lambda lines: without_first_user(lines, lines[1] + lines[2]),
+        with_status_first,
+    ],
+    ids=["empty", "long", "delimiter", "joined", "status first"],
+)
+def test_row_without_a_certain_id_deletes_nothing_of_its_file(
+    store: Backend, load: Load, change: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    load(store, PackageBuilder())
+    before = bodies(store)
+    package = package_with_users_file(
+        lambda lines: [line for line in change(lines) if not line.startswith((b"pupil-2", b",pupil-2"))]
+    )
+    report = load(store, package, "unchanged", QUARANTINE)
+    assert quarantined(report).keys() == {("users.csv", 2)}
+    [warning] = report.problems.warnings
+    assert (warning.code, warning.file) == ("uncertain_id", "users.csv")
+    assert bodies(store) == before
+
+
+@pytest.mark.parametrize("line", [b"pupil-1,active", b"pupil-1" + b"," * 20, b"-------,------", b"(5 rows affected)"])
+def test_row_with_a_certain_id_or_none_deletes_the_missing(store: Backend, load: Load, line: bytes) -> None:
+    load(store, PackageBuilder())
+    is_pupil = line.startswith(b"pupil-1")
+    package = package_with_users_file(lambda lines: [lines[0], line, *lines[1 + is_pupil : 2], *lines[3:]])
+    report = load(store, package, options=QUARANTINE)
+    assert (report.quarantined, report.problems.warnings) == ({"users": 1}, [])
+    status = {key: record["status"] for key, record in objects(store, "users").items()}
+    assert status == {"pupil-1": "active", "pupil-2": "tobedeleted", "teacher-1": "active", "parent-1": "active"}
+
+
 def package_with_invalid_users(count: int, invalid: int) -> PackageBuilder:
     package = package_with_users(count)
     for row in package.rows["users"][-invalid:]:
