@@ -43,6 +43,8 @@ BASE_COLUMNS = ("sourcedId", *STATUS_AND_DATE)
 """Columns and members that every class has."""
 RULE_CHARACTERS = "-=+_ "
 """Characters of the line that programs print below a header."""
+QUOTES = "'“”„«»"
+"""Characters that begin a cell which is quoted in another way than CSV requires."""
 MAX_CACHED_CELLS = 10_000
 """Maximum number of cells per column that are checked, once each, for codes that the standard does not list."""
 
@@ -182,6 +184,20 @@ class RowParser:
         """Return the sourcedId of a row that may be invalid; empty if it has none."""
         index = self._index["sourcedId"]
         return row[index] if index < len(row) else ""
+
+    def is_key_certain(self, row: list[str]) -> bool:
+        """Return True if `key` returns the id of the record, although its row is invalid.
+
+        If a row has too few or too many cells, its id must be in the first column. It must not look like the rest of
+        another row, or like several rows in one.
+        """
+        key, cells = self.key(row), len(self._names)
+        if not key or not is_valid_guid(key) or has_undecoded_bytes(key):
+            return False
+        if len(row) == cells:
+            return True
+        is_one_row = 1 < len(row) < 2 * cells - 1 and not any("\n" in cell or "\r" in cell for cell in row)
+        return is_one_row and self._index["sourcedId"] == 0 and key[0] not in QUOTES
 
     def _parse_state(self, status: str, date: str) -> str:
         if date and (self.delta or has_undecoded_bytes(date)):

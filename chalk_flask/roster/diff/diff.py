@@ -228,7 +228,7 @@ class RosterDiff:
     def _delete_stored(self, resource_type: ResourceType) -> None:
         """Delete the stored records that are missing from a bulk file, and those that require a deleted record.
 
-        Then complete the active ids of the file with those of records that stay although their row is quarantined.
+        Then complete the active ids of the file.
         """
         name = resource_type.name
         if name in self._bulk:
@@ -244,9 +244,16 @@ class RosterDiff:
         if name == LINE_ITEMS:
             self._delete_categories()
         if self._quarantine and name in self._bulk:
-            quarantined = self._quarantine.exact_ids(name) - (self.reader.ids[name].exact or set())
-            stored_active = self.reader.references.stored_active(name, quarantined)
-            self.reader.references.active_ids.setdefault(name, set()).update(stored_active)
+            self._complete_active_ids(name, self._quarantine)
+
+    def _complete_active_ids(self, name: str, quarantine: Quarantine) -> None:
+        """Add the ids of records that stay because their row is quarantined, or may be."""
+        ids, references = self.reader.ids[name].exact, self.reader.references
+        if ids is None:
+            return  # no record refers to this file
+        uncertain = bool(quarantine.uncertain[name])
+        keys = set(self._stored.keys(name, ACTIVE_ONLY)) if uncertain else quarantine.exact_ids(name)
+        references.active_ids.setdefault(name, set()).update(references.stored_active(name, keys - ids))
 
     @staticmethod
     def _earlier(name: str) -> list[str]:

@@ -46,6 +46,8 @@ class Quarantine:
         """Number of quarantined rows by file."""
         self.listed: list[ImportProblem] = []
         """The first problems of quarantined rows."""
+        self.uncertain: Counter[str] = Counter()
+        """Number of quarantined rows by file whose record is unknown, because their id is missing or uncertain."""
         self._ids: dict[str, IdSet] = {}
         self._excluded: dict[str, dict[str, ImportProblem]] = {}
         self._has_new_exclusions = False
@@ -61,13 +63,18 @@ class Quarantine:
         self._ids[name].sort()
 
     def add(self, name: str, key: str, problems: Sequence[ImportProblem]) -> None:
-        """Quarantine a row of a file for these problems. `key` is its id, or empty."""
+        """Quarantine a row of a file for these problems. `key` is its id, or empty if it has none."""
         self.counts[name] += 1
         if key:
             self._ids[name].add(key)
         self._rows.writerows(_cells(problem, key) for problem in problems)
         room = max(MAX_LISTED_PROBLEMS - len(self.listed), 0)
         self.listed += [problem.truncated() for problem in problems[:room]]
+
+    def add_uncertain(self, name: str, problems: Sequence[ImportProblem]) -> None:
+        """Quarantine a row that may be that of any record. From now on `contains` returns True for all ids."""
+        self.uncertain[name] += 1
+        self.add(name, "", problems)
 
     def exclude(self, name: str, key: str, reason: ImportProblem) -> bool:
         """Quarantine all rows with this id when the package is read again. Return False if they were excluded before.
@@ -86,8 +93,8 @@ class Quarantine:
         return self._excluded.setdefault(name, {})
 
     def contains(self, name: str, key: str) -> bool:
-        """Return True if a row with this id was quarantined. Call it after the end of the file."""
-        return name in self._ids and key in self._ids[name]
+        """Return True if a quarantined row has this id, or may have it. Call it after the end of the file."""
+        return name in self._ids and (bool(self.uncertain[name]) or key in self._ids[name])
 
     def exact_ids(self, name: str) -> set[str]:
         """Return the ids of the quarantined rows of a file that others refer to."""
@@ -110,6 +117,7 @@ class Quarantine:
     def start_again(self) -> None:
         """Forget the rows, but not the excluded ids, because the package is read again."""
         self.counts.clear()
+        self.uncertain.clear()
         self.listed.clear()
         self._ids.clear()
         self._has_new_exclusions = False

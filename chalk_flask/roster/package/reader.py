@@ -18,7 +18,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.consistency import ConsistencyChecker
-from chalk_flask.roster.package.data_file import DataFile, ReadingOptions
+from chalk_flask.roster.package.data_file import DataFile, ReadingOptions, count_of
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.quarantine import STRUCTURAL_CODES, Quarantine
@@ -30,16 +30,20 @@ REFERENCE_TARGETS = {reference.target for resource_type in FILES.values() for re
 
 ROWS_PER_PROGRESS_CALL = 1000
 
+CAUSES_WITHOUT_RECORD = frozenset({"header", "rule", "message"})
+"""Causes of invalid rows that are not records, so that no id is lost with them."""
+
 EMPTY_CHARACTERS = " \t\r\n\xa0\x1a"
 """Characters of a row without values: blanks, and the end mark (Ctrl-Z) of old programs."""
 
 
 class _InvalidRow(NamedTuple):
-    """Row number, id and errors of an invalid row."""
+    """Row number, id and errors of an invalid row. `is_certain` is False if the id may be that of another record."""
 
     number: int
     key: str
     errors: list[CellProblem]
+    is_certain: bool
 
 
 @dataclass
@@ -115,6 +119,8 @@ class PackageReader:
             self.reject_yielded(name, problem, [str(problem.value)])
         if self.quarantine:
             self.quarantine.end_file(name)
+            if self.quarantine.uncertain[name] and not is_delta:
+                self.problems.add(_uncertain_ids(file, self.quarantine.uncertain[name]))
 
     def finish_file(self, name: str) -> None:
         """Check the references that were left for later. Raises RowsExcludedError.
@@ -221,7 +227,8 @@ class PackageReader:
         if not errors:
             raise AssertionError(f"row {number} of {file.name} is invalid, but RowParser.problems_in yields nothing")
         self._finish_short_row(file)
-        invalid = _InvalidRow(number, parser.key(repaired), errors)
+        is_certain = parser.is_key_certain(repaired) or errors[0].cause in CAUSES_WITHOUT_RECORD
+        invalid = _InvalidRow(number, parser.key(repaired), errors, is_certain)
         if self.quarantine and len(repaired) < len(parser.header):
             self._short_row = invalid
         else:
@@ -235,10 +242,14 @@ class PackageReader:
             self._reject_invalid(file, invalid, is_structural=invalid.number == last_row)
 
     def _reject_invalid(self, file: DataFile, invalid: _InvalidRow, *, is_structural: bool = False) -> None:
-        name, (number, key, errors) = file.resource_type.name, invalid
+        name, (number, key, errors, is_certain) = file.resource_type.name, invalid
         is_structural = is_structural or any(error.code in STRUCTURAL_CODES for error in errors)
         if self.quarantine and not is_structural:
-            self.quarantine.add(name, key, [_row_problem(file, number, error) for error in errors])
+            problems = [_row_problem(file, number, error) for error in errors]
+            if is_certain:
+                self.quarantine.add(name, key, problems)
+            else:
+                self.quarantine.add_uncertain(name, problems)
             return
         file.row_problems.add(number, errors)
         if any(error.column in (None, "sourcedId") for error in errors):
@@ -328,6 +339,12 @@ class PackageReader:
 
 def _row_problem(file: DataFile, row: int, error: CellProblem) -> ImportProblem:
     return ImportProblem(error.code, error.message, error.hint, file.name, row, error.column, error.value)
+
+
+def _uncertain_ids(file: DataFile, count: int) -> ImportProblem:
+    message = f"{count_of(count, 'quarantined row')} without a certain sourcedId: no missing record was deleted"
+    hint = "Correct the rows, so that the import can delete the records that are missing from the file."
+    return ImportProblem("uncertain_id", message, hint, file.name, is_warning=True)
 
 
 def _own_references(resource_type: ResourceType) -> Sequence[tuple[str, str]]:
