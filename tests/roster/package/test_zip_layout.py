@@ -135,10 +135,53 @@ def test_subfolder_of_a_folder_is_accepted_with_a_warning(tmp_path: Path) -> Non
     assert [warning.code for warning in report.problems.warnings] == ["top_folder"]
 
 
-def test_two_subfolders_with_packages_are_rejected(tmp_path: Path) -> None:
-    for name in ("monday", "tuesday"):
+MISPLACED = {
+    "a copy in a subfolder": (
+        ("", "old/"),
+        "there are OneRoster files in the root of the folder and in the folder 'old'",
+    ),
+    "a copy far below": (("", "old/2025/"), "and in the folder 'old/2025'"),
+    "two subfolders": (
+        ("monday/", "tuesday/"),
+        "there are OneRoster files in the folder 'monday' and in the folder 'tuesday'",
+    ),
+    "a folder in a folder": (("home/sis/",), "all OneRoster files are in the folder 'home/sis'"),
+}
+
+
+@pytest.mark.reading("I-13")
+@pytest.mark.parametrize("case", MISPLACED)
+def test_folder_with_misplaced_packages_is_rejected(tmp_path: Path, case: str) -> None:
+    folders, expected = MISPLACED[case]
+    for name in folders:
         PackageBuilder().folder(tmp_path / "package" / name)
-    assert [error.code for error in import_path(tmp_path / "package").problems.errors] == ["missing_manifest"]
+    report = import_path(tmp_path / "package")
+    assert [error.code for error in report.problems.errors] == ["nested_folder"], report.to_text()
+    assert expected in report.to_text()
+
+
+@pytest.mark.reading("I-13")
+def test_other_files_in_a_folder_give_the_warnings_of_a_zip(tmp_path: Path) -> None:
+    entries = moved_into("") | {"notes.pdf": b"x", ".DS_Store": b"", "docs/a.txt": b"x", "docs/b/c.txt": b"x"}
+    folder = PackageBuilder().folder(tmp_path / "package")
+    (folder / "empty").mkdir()
+    for name, content in entries.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    in_zip, in_folder = import_entries(tmp_path, entries | {"empty/": b""}), import_path(folder)
+    assert (in_zip.state, in_folder.state) == ("committed", "committed"), in_folder.to_text()
+    warnings = [(warning.code, warning.file) for warning in in_zip.problems.warnings]
+    assert warnings == [("ignored_entry", None), ("ignored_folder", None), ("unknown_file", "notes.pdf")]
+    assert [(warning.code, warning.file) for warning in in_folder.problems.warnings] == warnings
+
+
+def test_many_other_files_in_a_folder_are_accepted(tmp_path: Path) -> None:
+    folder = PackageBuilder().folder(tmp_path / "package")
+    for number in range(80):
+        (folder / f"{number}.jpg").touch()
+    (folder / "link.txt").symlink_to("/etc/passwd")
+    report = import_path(folder)
+    assert (report.state, {warning.code for warning in report.problems.warnings}) == ("committed", {"unknown_file"})
 
 
 def inner_zip() -> bytes:
