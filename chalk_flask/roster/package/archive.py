@@ -9,6 +9,7 @@ import contextlib
 import csv
 import errno
 import io
+import itertools
 import os
 import re
 import stat
@@ -24,8 +25,8 @@ from chalk_flask.files import open_without_links
 from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.csv.file_format import HEAD_BYTES, describe_content
 from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.roster.package.layout import APPLE_DOUBLE_PREFIX, SYSTEM_FOLDER, PackageLayout, entry_path
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
-from chalk_flask.roster.package.zip_layout import APPLE_DOUBLE_PREFIX, SYSTEM_FOLDER, ZipLayout, entry_path
 
 __all__ = [
     "KNOWN_FILE_NAMES",
@@ -40,8 +41,8 @@ __all__ = [
 MIN_RATIO_CHECK_BYTES = 64 << 20
 """Unpacked size up to which the compression ratio is not checked: a million empty rows compress very well."""
 
-MAX_ZIP_ENTRIES = 100_000
-"""Maximum number of entries of a ZIP, with those that are not read."""
+MAX_TOTAL_ENTRIES = 100_000
+"""Maximum number of entries of a package with all its subfolders, which are not read."""
 
 MAX_ROW_BYTES = 16 << 20
 """Maximum size of a row, or of the whole manifest."""
@@ -173,25 +174,26 @@ class _RowLimitedStream(io.BufferedIOBase):
 class _ZipPackage(Package):
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
-        self._layout = ZipLayout(archive.infolist(), KNOWN_FILE_NAMES)
+        self._entries = [(entry_path(entry), entry) for entry in archive.infolist()]
+        self._by_path = dict(self._entries)
+        self._layout = PackageLayout([path for path, _ in self._entries], KNOWN_FILE_NAMES, "ZIP")
 
     def names(self) -> list[str]:
         return list(self._layout.files)
 
     def open_raw(self, name: str) -> IO[bytes]:
-        return self._archive.open(self._layout.files[name])
+        return self._archive.open(self._by_path[self._layout.files[name]])
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         if not self._archive.infolist():
             yield ImportProblem("empty_package", "the ZIP file is empty", "Export the package again.")
-        if (count := len(self._archive.infolist())) > MAX_ZIP_ENTRIES:
-            message = f"the ZIP has {count} entries; the limit is {MAX_ZIP_ENTRIES}"
-            yield ImportProblem("too_many_files", message, "Remove the folders without a OneRoster file.")
-            return
-        entries = self._layout.entries
+        yield from _total_errors(len(self._entries), "ZIP")
+        files = set(self._layout.files.values())
+        entries = [entry for path, entry in self._entries if path in files]
         yield from _count_errors(len(entries), limits)
         yield from _size_errors(sum(entry.file_size for entry in entries), limits)
-        checked = (*entries[: limits.entries], *self._layout.misplaced[: limits.entries])
+        misplaced = [entry for path, entry in self._entries if path in self._layout.misplaced]
+        checked = (*entries[: limits.entries], *misplaced[: limits.entries])
         errors = list(self._entry_errors(checked, limits))
         yield from _once_per_message(errors) if errors else self._layout.errors()
 
@@ -212,22 +214,30 @@ class _FolderPackage(Package):
     """Package in an open folder. Each file is opened once, so that a link in its place is never followed."""
 
     def __init__(self, folder: int, stack: contextlib.ExitStack) -> None:
-        self._names = sorted(name for name in os.listdir(folder) if _is_csv_file(name))
+        self._paths = sorted(itertools.islice(_paths_below(folder), MAX_TOTAL_ENTRIES + 1))
+        self._layout = PackageLayout(self._paths, KNOWN_FILE_NAMES, "folder", "")
         self._folder, self._stack = folder, stack
         self._descriptors: dict[str, int] = {}
 
     def names(self) -> list[str]:
-        return self._names
+        return list(self._layout.files)
 
     def open_raw(self, name: str) -> IO[bytes]:
         return io.BufferedReader(_DescriptorReader(self._descriptors[name]))
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
-        yield from _count_errors(len(self._names), limits)
-        for name in self._names[: limits.entries]:
+        yield from _total_errors(len(self._paths), "folder")
+        names = [name for name in self._layout.files if _is_csv_file(name)]  # the others are not opened
+        yield from _count_errors(len(names), limits)
+        for name in names[: limits.entries]:
             if error := self._open(name):
                 yield error
+        yield from self._layout.errors()
         yield from _size_errors(sum(os.fstat(file).st_size for file in self._descriptors.values()), limits)
+
+    def warnings(self) -> Iterator[ImportProblem]:
+        yield from self._layout.warnings()
+        yield from super().warnings()
 
     def _open(self, name: str) -> ImportProblem | None:
         """Open a file that stays open with the package. Return an error for a link, a folder or a special file."""
@@ -246,6 +256,15 @@ class _FolderPackage(Package):
         self._stack.callback(os.close, descriptor)
         self._descriptors[name] = descriptor
         return None if stat.S_ISREG(os.fstat(descriptor).st_mode) else special
+
+
+def _paths_below(folder: int) -> Iterator[str]:
+    """Yield the paths in an open folder and its subfolders, without following links. That of a folder ends with `/`."""
+    for top, folders, files, _ in os.fwalk(".", dir_fd=folder):
+        prefix = f"{top}/".removeprefix("./")
+        yield from (prefix + name for name in files)
+        # A folder in the place of a OneRoster file is an error.
+        yield from (name if not prefix and name in KNOWN_FILE_NAMES else f"{prefix}{name}/" for name in folders)
 
 
 class _DescriptorReader(io.RawIOBase):
@@ -367,6 +386,12 @@ def _count_errors(count: int, limits: ArchiveLimits) -> Iterator[ImportProblem]:
     if count > limits.entries:
         message = f"the package has {count} files; the limit is {limits.entries}"
         yield ImportProblem("too_many_files", message, "Remove the other files or raise import_max_entries.")
+
+
+def _total_errors(count: int, container: str) -> Iterator[ImportProblem]:
+    if count > MAX_TOTAL_ENTRIES:
+        message = f"the {container} has more than {MAX_TOTAL_ENTRIES} entries"
+        yield ImportProblem("too_many_files", message, "Remove the folders without a OneRoster file.")
 
 
 def _size_errors(size: int, limits: ArchiveLimits) -> Iterator[ImportProblem]:

@@ -111,7 +111,7 @@ def test_folder_without_oneroster_files_has_no_limits(tmp_path: Path, case: str)
 
 @pytest.mark.reading("I-13")
 def test_zip_with_too_many_entries_in_all_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalk_flask.roster.package.archive.MAX_ZIP_ENTRIES", 90)
+    monkeypatch.setattr("chalk_flask.roster.package.archive.MAX_TOTAL_ENTRIES", 90)
     report = import_entries(tmp_path, moved_into("") | {f"photos/{number}": b"" for number in range(80)})
     assert [error.code for error in report.problems.errors] == ["too_many_files"]
 

@@ -1,4 +1,4 @@
-"""Layout of a ZIP package: its files, the folder that holds them, and entries that are left out (docs, I-13)."""
+"""Layout of a package: its files, the folder that holds them, and entries that are left out (docs, I-13)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 
 from chalk_flask.roster.package.problems import ImportProblem
 
-__all__ = ["APPLE_DOUBLE_PREFIX", "SYSTEM_FOLDER", "ZipLayout", "entry_path"]
+__all__ = ["APPLE_DOUBLE_PREFIX", "SYSTEM_FOLDER", "PackageLayout", "entry_path"]
 
 SYSTEM_FOLDER = "__MACOSX"
 SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
@@ -18,33 +18,25 @@ ZIP_SUFFIX = ".zip"
 OFFICE_CONTENT_TYPES = "[Content_Types].xml"
 
 
-class ZipLayout:
-    """Layout of a ZIP. `files` holds the entries of the folder with the OneRoster files, by name without folder.
+class PackageLayout:
+    """Layout of the paths in a ZIP or a folder. The path of a folder ends with a slash.
 
-    Names of files that are not in that folder, and entries that operating systems add, are left out.
+    `folder` is the folder with the OneRoster files. If it is not given, it is found. `files` holds the paths in it, by
+    name without folder. Entries that operating systems add are left out.
     """
 
-    def __init__(self, entries: Sequence[zipfile.ZipInfo], known_names: Set[str]) -> None:
-        candidates = [(entry_path(entry), entry) for entry in entries if not _is_ignored(entry)]
+    def __init__(self, paths: Sequence[str], known_names: Set[str], container: str, folder: str | None = None) -> None:
         self._known_names = {name.lower() for name in known_names}
-        self._ignored = [entry for entry in entries if _is_ignored(entry)]
-        self._paths = dict(candidates)
+        self._container = container
+        self._ignored = [path for path in paths if _is_ignored(path)]
+        self._paths = dict.fromkeys(path for path in paths if not _is_ignored(path))
         folders = (posixpath.dirname(path) for path in self._paths if self._is_roster_file(path))
         self._roster_folders = sorted(set(folders))
-        self._folder = self._roster_folders[0] if self._roster_folders else self._common_folder()
-        self.entries = [entry for path, entry in candidates if posixpath.dirname(path) == self._folder]
-        """Entries of that folder. Two may have one name."""
-        self.misplaced = [
-            entry
-            for path, entry in candidates
-            if self._is_roster_file(path) and posixpath.dirname(path) != self._folder
-        ]
+        found = self._roster_folders[0] if self._roster_folders else self._common_folder()
+        self._folder = found if folder is None else folder
+        self.files = {posixpath.basename(path): path for path in self._paths if posixpath.dirname(path) == self._folder}
+        self.misplaced = {path for path in self._paths.keys() - self.files.values() if self._is_roster_file(path)}
         """OneRoster files of other folders."""
-        self.files = {
-            posixpath.basename(path): entry
-            for path, entry in self._paths.items()
-            if posixpath.dirname(path) == self._folder
-        }
 
     def _common_folder(self) -> str:
         """Return the folder of all files, whose names may be misspelled; the root if they are in several."""
@@ -58,8 +50,13 @@ class ZipLayout:
         """Yield an error for each further folder with OneRoster files, or the reason why there is none at all."""
         for folder in self._roster_folders[1:]:
             first = next(p for p in self._paths if posixpath.dirname(p) == folder and self._is_roster_file(p))
-            message = f"there are OneRoster files in {_label(self._folder)} and in {_label(folder)}"
+            message = (
+                f"there are OneRoster files in {self._label(self._roster_folders[0])} and in {self._label(folder)}"
+            )
             yield ImportProblem("nested_folder", message, "Put all files into one folder.", first)
+        if self._roster_folders == [folder := posixpath.dirname(next(iter(self.misplaced), ""))] != [self._folder]:
+            message = f"all OneRoster files are in {self._label(folder)}"
+            yield ImportProblem("nested_folder", message, "Give the path of that folder.")
         if self._roster_folders:
             return
         if OFFICE_CONTENT_TYPES in self._paths:
@@ -72,33 +69,39 @@ class ZipLayout:
     def warnings(self) -> Iterator[ImportProblem]:
         """Yield one warning for a common folder, one for all ignored entries, and one per outermost other folder."""
         if self._folder and self._roster_folders:
-            message = f"all OneRoster files are in {_label(self._folder)}"
+            message = f"all OneRoster files are in {self._label(self._folder)}"
             yield _warning("top_folder", message, "They were read. Put them at the root of the ZIP.")
         used_folders = {folder for path in self._paths for folder in _parents(path)}
-        ignored = [entry.filename for entry in self._ignored if entry.filename.rstrip("/") not in used_folders]
+        ignored = [path for path in self._ignored if path.rstrip("/") not in used_folders]
         if ignored:
             others = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
-            message = f"the ZIP has entries of an operating system or empty folders: {ignored[0]!r}{others}"
+            message = (
+                f"the {self._container} has entries of an operating system or empty folders: {ignored[0]!r}{others}"
+            )
             yield _warning("ignored_entry", message, "They were ignored.")
         outside = {posixpath.dirname(path) for path in self._paths}.difference([self._folder])
         for folder in sorted({self._outer_folder(folder) for folder in outside}):
-            yield _warning("ignored_folder", f"{_label(folder)} has no OneRoster file", "It was ignored.")
+            yield _warning("ignored_folder", f"{self._label(folder)} has no OneRoster file", "It was ignored.")
 
     def _outer_folder(self, folder: str) -> str:
         """Return the outermost folder above a folder, or itself, that does not contain the OneRoster files."""
         above = _parents(f"{folder}/").difference(_parents(f"{self._folder}/"))
         return min(above, key=len, default=folder)
 
+    def _label(self, folder: str) -> str:
+        return f"the folder {folder!r}" if folder else f"the root of the {self._container}"
+
 
 def entry_path(entry: zipfile.ZipInfo) -> str:
     """Return the path of an entry without leading `./`, and with slashes instead of backslashes."""
     path = entry.filename.replace("\\", "/")
-    return posixpath.normpath(path) if path.startswith("./") else path
+    is_file_below_dot = path.startswith("./") and not path.endswith("/")
+    return posixpath.normpath(path) if is_file_below_dot else path.removeprefix("./")
 
 
-def _is_ignored(entry: zipfile.ZipInfo) -> bool:
+def _is_ignored(path: str) -> bool:
     """Return True for a folder, and for an entry that an operating system adds."""
-    *folders, name = entry.filename.replace("\\", "/").split("/")
+    *folders, name = path.split("/")
     is_system_file = name.lower() in SYSTEM_FILES or name.startswith(APPLE_DOUBLE_PREFIX)
     return not name or is_system_file or SYSTEM_FOLDER in folders
 
@@ -107,10 +110,6 @@ def _parents(path: str) -> set[str]:
     """Return the folders above a path."""
     parts = path.split("/")[:-1]
     return {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
-
-
-def _label(folder: str) -> str:
-    return f"the folder {folder!r}" if folder else "the root of the ZIP"
 
 
 def _warning(code: str, message: str, hint: str) -> ImportProblem:
