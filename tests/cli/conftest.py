@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from chalk_flask.cli import main
 from tests.support.paths import ROOT
 
-SAMPLE = Path(str(files("chalk_flask.demo")))
+SAMPLE = Path(str(files("chalk_flask") / "demo"))
 """Package with the sample district."""
 
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")} | {

@@ -24,7 +24,7 @@ from tests.support.packages import CSV_PACKAGES, PackageBuilder
 from tests.support.paths import ROOT
 
 EXPECTED: dict[str, list[dict[str, Any]]] = orjson.loads((CSV_PACKAGES / "quirks.expected.json").read_bytes())
-DEMO = Path(str(files("chalk_flask.demo")))
+DEMO = Path(str(files("chalk_flask") / "demo"))
 
 MANY_USERS = 20_000
 MAX_PEAK_MB = 160
