@@ -14,6 +14,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
 from chalk_flask.roster.imports.history import summary
 from chalk_flask.roster.imports.options import InvalidRows
+from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.storage import COLLECTIONS
 from tests.support.packages import HEADERS, ROWS, PackageBuilder
 
@@ -176,6 +177,29 @@ def test_windows_1252_is_named_once_with_the_number_of_rows(tmp_path: Path) -> N
     )
 
 
+def test_broken_utf8_is_not_decoded_by_lenient_reading(tmp_path: Path) -> None:
+    names = ("Zoë".encode(), b"Zo\xc3")
+    package = replaced("orgs", lambda content: content.replace(b"North", names[0]).replace(b"South", names[1]))
+    with open_store("memory:", COLLECTIONS) as store:
+        options = ImportOptions(reading=ReadingOptions(lenient=True))
+        report = import_package(store, "default", package.zip(tmp_path / "package.zip"), options)
+    [error] = report.problems.errors
+    assert (error.code, error.row) == ("bad_text", 4)
+    assert "broken UTF-8" in error.message
+
+
+def test_windows_1252_header_has_its_own_tolerance(tmp_path: Path) -> None:
+    package = PackageBuilder()
+    package.extra["orgs"] = ["metadata.größe"]
+    package.raw["orgs.csv"] = package.files()["orgs.csv"].decode().encode("cp1252")
+    with open_store("memory:", COLLECTIONS) as store:
+        options = ImportOptions(reading=ReadingOptions(lenient=True))
+        report = import_package(store, "default", package.zip(tmp_path / "package.zip"), options)
+    assert [warning.to_text() for warning in report.problems.warnings] == [
+        "orgs.csv: the header: text is encoded as Windows-1252. It is decoded as Windows-1252 (T-06)."
+    ]
+
+
 def add_users(package: PackageBuilder, count: int = 3, **cells: str) -> PackageBuilder:
     """Add users with these cells to the package."""
     template = package.row("users", "pupil-2")
@@ -200,6 +224,32 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
     "commas at the end": (
         lambda: with_lines("categories", "c-1,,,A,", "c-2,,,B,"),
         ["categories.csv, row 3: rows end with commas", "(2 rows: "],
+    ),
+    "commas in a list before empty cells": (
+        lambda: with_lines("classes", *["c-1,,,A,05,course-1,,scheduled,,org-2,term-1,year-1,,,"] * 2),
+        ["classes.csv, row 4: the row has 15 cells, the header 14 (2 rows: ", ". Quote cells that contain commas"],
+    ),
+    "commas in a name before empty cells": (
+        lambda: with_lines("users", "u-1,,,true,org-2,student,u.1,,Ida,Barr, Jr,,,,,,,,"),
+        ["users.csv, row 6: the row has 19 cells, the header 18", ". Quote cells that contain commas"],
+    ),
+    "commas in a list that shift a required cell": (
+        lambda: with_lines("users", "u-1,,,true,org-2,org-3,student,u.1,,Ida,Barr,,,,,,,,"),
+        ["users.csv, row 6: the row has 19 cells", "Quote cells that contain commas, quotes or line breaks."],
+    ),
+    "a letter that was cut": (
+        lambda: replaced(
+            "orgs", lambda content: content.replace(b"North", "Zoë".encode()).replace(b"South", b"Zo\xc3")
+        ),
+        ["orgs.csv, row 4, column name: the cell contains broken UTF-8", "Correct the cell."],
+    ),
+    "text in MacRoman": (
+        lambda: replaced("orgs", lambda content: content.replace(b"North", b"Ren\x8e")),
+        ["orgs.csv, row 3, column name: the cell contains bytes that are not UTF-8"],
+    ),
+    "text in GB18030": (
+        lambda: replaced("orgs", lambda content: content.replace(b"North", "北京".encode("gb18030"))),
+        ["orgs.csv, row 3, column name: the cell contains bytes that are not UTF-8"],
     ),
     "a header with a comma at its end": (
         lambda: replaced("users", lambda content: content.replace(b",password", b",password,")),
