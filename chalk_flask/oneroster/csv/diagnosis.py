@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
+from types import NoneType
 from typing import NamedTuple
 
 from marshmallow import ValidationError
 
+from chalk_flask.oneroster.csv.encoding import from_windows_1252
 from chalk_flask.oneroster.csv.tolerances import ROLE_MAP_EXAMPLE
-from chalk_flask.oneroster.fields.composites import UserIdsField
+from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField
 from chalk_flask.oneroster.fields.scalars import (
     MAX_GUID_LENGTH,
     BooleanField,
@@ -19,6 +22,7 @@ from chalk_flask.oneroster.fields.scalars import (
     GuidField,
     NumberField,
     OneRosterField,
+    TextField,
     YearField,
 )
 
@@ -46,6 +50,11 @@ EMPTY_WORDS = frozenset({"null", "(null)", "none", "nil", "n/a", "#n/a", "na", "
 
 TYPOGRAPHIC_QUOTES = tuple("“”„«»")
 
+_DIVISIBLE = (TextField, TextListField, RefListField, NoneType)
+"""Types of fields whose cells may contain commas. None is a column that is not checked."""
+_FREE = (TextField, TextListField, GuidField, NoneType)
+"""Types of fields that accept part of a text or of a list."""
+
 _BLANK_BEFORE_QUOTE = re.compile(r'\s+"')
 _OTHER_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{2}|[0-9]{4})(?:[ T].*)?")
 _ROUNDED_NUMBER = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+", re.IGNORECASE)
@@ -69,8 +78,13 @@ class CellProblem(NamedTuple):
     cause: str = ""
 
 
-def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
-    """Return the error of a row whose number of cells is not that of the header."""
+def length_problem(
+    names: Sequence[str], row: Sequence[str], elements: Sequence[OneRosterField | None] | None = None
+) -> CellProblem:
+    """Return the error of a row whose number of cells is not that of the header.
+
+    `elements` are the fields of the columns if the row is valid without the empty cells that it has too many.
+    """
     counts = f"the row has {len(row)} cell{'' if len(row) == 1 else 's'}, the header {len(names)}"
     surplus = len(row) - len(names)
 
@@ -88,7 +102,7 @@ def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
     if not names[-1] and len(row) == len(names) - 1:
         message = f"the header ends with a column without a name: {counts}"
         return problem(message, "Remove the comma at the end of the header.", UNNAMED_COLUMN)
-    if surplus > 0 and not any(row[len(names) :]):
+    if elements is not None and not _may_be_divided(elements, row):
         message = f"rows end with commas that the header does not have: {counts}"
         return problem(message, "Remove the commas at the end of the rows.", "commas")
     if any("\n" in cell or "\r" in cell for cell in row):
@@ -99,7 +113,23 @@ def length_problem(names: Sequence[str], row: Sequence[str]) -> CellProblem:
             f"the row is separated by another character than the header: {counts}", "Use commas.", "delimiter"
         )
     cause = f"{len(row)} cells" if surplus > 0 else f"{TOO_SHORT}{len(row)} cells"
-    return problem(counts, "Quote cells that contain commas, quotes or line breaks.", cause)
+    hint = "Quote cells that contain commas, quotes or line breaks."
+    if elements is not None:
+        hint += " If each cell is in its column, remove the commas at the end of the rows."
+    return problem(counts, hint, cause)
+
+
+def _may_be_divided(elements: Sequence[OneRosterField | None], row: Sequence[str]) -> bool:
+    """Return True if two neighbor cells may be parts of one cell with a comma that is not quoted."""
+    for (element, following), (cell, next_cell) in zip(pairwise(elements), pairwise(row), strict=False):
+        if not cell or not next_cell or isinstance(following, EnumListField):
+            continue
+        if isinstance(element, UserIdsField):
+            if next_cell.lstrip().startswith("{"):
+                return True
+        elif isinstance(element, _DIVISIBLE) and isinstance(following, _FREE):
+            return True
+    return False
 
 
 def _quoting_problem(row: Sequence[str]) -> tuple[str, str, str] | None:
@@ -129,13 +159,15 @@ def missing_value_problem(column: str, cell: str) -> CellProblem:
     return CellProblem("missing_value", "a value is required", "Fill the cell.", column, cell, f"{column}: empty")
 
 
-def encoding_problem(cell: str, column: str, value: str | None) -> CellProblem:
-    """Return the error of a cell with NULs or bytes that are not UTF-8."""
+def encoding_problem(cell: str, column: str, value: str | None, *, is_utf8: bool) -> CellProblem:
+    """Return the error of a cell with NULs or bytes that are not UTF-8. `is_utf8` is True if other text is UTF-8."""
     if "\0" in cell:
         return CellProblem("bad_text", "the cell contains a NUL", "Remove it, or export the file again.", column, value)
-    try:
-        cell.encode("utf-8", "surrogateescape").decode("cp1252")
-    except ValueError:
+    if is_utf8:
+        message = "the cell contains broken UTF-8, and the file has other letters in valid UTF-8"
+        hint = "Correct the cell. If the program cuts long texts, let it count letters instead of bytes."
+        return CellProblem("bad_text", message, hint, column, value, "broken UTF-8")
+    if from_windows_1252(cell) is None:
         message = "the cell contains bytes that are not UTF-8"
         return CellProblem("bad_text", message, "Export the file as CSV UTF-8.", column, value, "encoding")
     message = "the file is not UTF-8, it looks like Windows-1252"

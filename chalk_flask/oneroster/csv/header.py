@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
+from chalk_flask.oneroster.csv.encoding import has_undecoded_bytes
 from chalk_flask.oneroster.resource_type import Column, ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE, DELETED
@@ -14,7 +15,6 @@ from chalk_flask.oneroster.vocabularies import ACTIVE, DELETED
 __all__ = [
     "METADATA_PREFIX",
     "HeaderProblem",
-    "has_undecoded_bytes",
     "header_problems",
     "is_metadata",
     "is_optional",
@@ -239,11 +239,6 @@ def is_optional(column: Column, *, delta: bool) -> bool:
 def is_metadata(name: str) -> bool:
     """Return True for the name of a metadata column. A name that is only the prefix is none."""
     return name.startswith(METADATA_PREFIX) and name != METADATA_PREFIX
-
-
-def has_undecoded_bytes(text: str) -> bool:
-    """Return True if the text contains lone surrogates, which stand for bytes that are not UTF-8."""
-    return any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def standard_names(resource_type: ResourceType, header: Sequence[str]) -> list[str]:

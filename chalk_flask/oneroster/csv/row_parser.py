@@ -25,9 +25,10 @@ from chalk_flask.oneroster.csv.diagnosis import (
     rule_problem,
     value_problem,
 )
-from chalk_flask.oneroster.csv.header import METADATA_PREFIX, has_undecoded_bytes, is_metadata, standard_names
+from chalk_flask.oneroster.csv.encoding import has_undecoded_bytes
+from chalk_flask.oneroster.csv.header import METADATA_PREFIX, is_metadata, standard_names
 from chalk_flask.oneroster.fields.composites import TextListField, exceeded_limit, split_list
-from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, fold, is_valid_guid
+from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, OneRosterField, fold, is_valid_guid
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType
 
 __all__ = [
@@ -91,6 +92,8 @@ class RowParser:
     resource_type: ResourceType
     header: Sequence[str]
     delta: bool = False
+    is_utf8: Callable[[], bool] = bool
+    """Function that returns True if the file has letters beyond ASCII in valid UTF-8."""
     rows_with_status_or_date: int = 0
     """Number of parsed rows that have a status or a dateLastModified."""
     rows_with_invalid_date: int = 0
@@ -248,7 +251,7 @@ class RowParser:
             yield rule_problem()
             return
         if len(row) != len(self._names):
-            yield length_problem(self._names, row)
+            yield length_problem(self._names, row, self._elements_of_longer_row(row))
             return
         deletes = self.delta and self._deletes(row)
         for name, cell in zip(self._names, row, strict=True):
@@ -259,6 +262,14 @@ class RowParser:
         if not deletes and (limit := self._exceeded_limit(row)):
             message = f"the row has too much metadata: {limit}"
             yield CellProblem("too_much_metadata", message, "Leave out metadata columns that no consumer reads.")
+
+    def _elements_of_longer_row(self, row: list[str]) -> list[OneRosterField | None] | None:
+        """Return the fields of the columns if the row is valid without its surplus cells, which are empty."""
+        count = len(self._names)
+        if len(row) < count or any(row[count:]) or any(self.problems_in(row[:count])):
+            return None
+        columns = map(self._columns.get, self._names)
+        return [column.field if column else None for column in columns]
 
     def _conditional_problems(self, row: list[str]) -> Iterator[CellProblem]:
         cells = {column.name: row[self._index[column.header]] for column in self._columns.values() if column.field}
@@ -272,7 +283,7 @@ class RowParser:
         element = column.field if column else None
         printed_value = None if name in self.resource_type.ignored else cell
         if "\0" in cell or has_undecoded_bytes(cell):
-            yield encoding_problem(cell, name, printed_value)
+            yield encoding_problem(cell, name, printed_value, is_utf8="\0" not in cell and self.is_utf8())
         elif column is None or element is None or (name == "dateLastModified" and not self.delta):
             return
         elif not cell and self._is_required(column):

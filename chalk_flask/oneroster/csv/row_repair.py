@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marshmallow import ValidationError
 
 from chalk_flask.oneroster import vocabularies
-from chalk_flask.oneroster.csv.header import has_undecoded_bytes, standard_names
+from chalk_flask.oneroster.csv.encoding import from_windows_1252, has_undecoded_bytes
+from chalk_flask.oneroster.csv.header import standard_names
 from chalk_flask.oneroster.csv.tolerances import (
     ASSISTANT_ROLES,
     ROLE_SYNONYM,
@@ -38,6 +39,8 @@ class RowRepair:
     lenient: bool = False
     role_map: Mapping[str, str] = field(default_factory=dict)
     map_enrollment_roles: bool = False
+    is_utf8: Callable[[], bool] = bool
+    """Function that returns True if the file has letters beyond ASCII in valid UTF-8."""
     counts: Counter[Tolerance] = field(default_factory=Counter)
     """Number of repaired rows by tolerance."""
     mapped_roles: int = 0
@@ -56,7 +59,7 @@ class RowRepair:
         return repaired
 
     def _with_text(self, row: list[str]) -> list[str]:
-        decoded = decode_windows_1252(row)
+        decoded = decode_windows_1252(row, self.is_utf8)
         self.counts[WINDOWS_1252] += decoded is not row
         return decoded
 
@@ -95,21 +98,17 @@ class RowRepair:
         return replaced
 
 
-def decode_windows_1252(row: list[str]) -> list[str]:
+def decode_windows_1252(row: list[str], is_utf8: Callable[[], bool] = bool) -> list[str]:
     """Return the row with each cell that is not UTF-8 decoded as Windows-1252.
 
-    Return the row itself if all cells are UTF-8, or if one cannot be decoded.
+    Return the row itself if all cells are UTF-8, if one does not look like Windows-1252, or if other text of the file
+    `is_utf8`: then the cells are broken UTF-8.
     """
-    if not any(map(has_undecoded_bytes, row)):
+    if not any(map(has_undecoded_bytes, row)) or is_utf8():
         return row
-    try:
-        return [_decode(cell) if has_undecoded_bytes(cell) else cell for cell in row]
-    except ValueError:
-        return row
-
-
-def _decode(cell: str) -> str:
-    return cell.encode("utf-8", "surrogateescape").decode("cp1252")
+    decoded = [from_windows_1252(cell) if has_undecoded_bytes(cell) else cell for cell in row]
+    complete = [cell for cell in decoded if cell is not None]
+    return complete if len(complete) == len(row) else row
 
 
 def with_comma_lists(

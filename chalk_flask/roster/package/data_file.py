@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from chalk_flask.oneroster.csv.diagnosis import UNNAMED_COLUMN
+from chalk_flask.oneroster.csv.encoding import has_utf8_letters
 from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, FormatProblem, find_delimiter, find_problem
 from chalk_flask.oneroster.csv.header import (
     header_problems,
@@ -17,7 +20,7 @@ from chalk_flask.oneroster.csv.header import (
 )
 from chalk_flask.oneroster.csv.row_parser import RowParser
 from chalk_flask.oneroster.csv.row_repair import RowRepair, decode_windows_1252, with_comma_lists
-from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_COLUMN, Tolerance
+from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_COLUMN, WINDOWS_1252, Tolerance
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import GRADES
 from chalk_flask.roster.package.archive import Package
@@ -27,6 +30,7 @@ from chalk_flask.roster.package.row_problems import RowProblems
 __all__ = ["DataFile", "ReadingOptions", "count_of", "delimiter_problem", "tolerance_warning"]
 
 TOLERATED_DELIMITERS = (COMMA, ";", "\t")
+PART_CHARACTERS = 1 << 16
 STORED_HINT = "They were stored."
 LENIENT_HINT = "Export it with commas, or read it with --lenient."
 
@@ -117,10 +121,20 @@ class DataFile:
             self._warn(MISSING_COLUMN, f"{count_of(len(added), 'column')} missing: {', '.join(added)}")
         self._added_columns = added
         options, columns = self._options, [*names, *added]
-        self.parser = RowParser(self.resource_type, columns, self._delta)
+        self.parser = RowParser(self.resource_type, columns, self._delta, self._is_utf8)
         self.repair = RowRepair(
-            self.resource_type, columns, options.lenient, options.role_map, options.map_enrollment_roles
+            self.resource_type, columns, options.lenient, options.role_map, options.map_enrollment_roles, self._is_utf8
         )
+
+    @cached_property
+    def _has_utf8_letters(self) -> bool:
+        numbers = itertools.count()  # the limit of a row applies to each part that is read
+        with self._package.open_text(self.name, lambda: next(numbers)) as text:
+            return has_utf8_letters(iter(lambda: text.read(PART_CHARACTERS), ""))
+
+    def _is_utf8(self) -> bool:
+        """Return True if the file has letters beyond ASCII in valid UTF-8. The first call reads the whole file."""
+        return self._has_utf8_letters
 
     def _missing_columns(self, names: Sequence[str]) -> list[str]:
         if not self._options.lenient:
@@ -130,8 +144,11 @@ class DataFile:
     def _tolerant_names(self, header: list[str]) -> list[str]:
         if self._delimiter != COMMA:
             self._warn(DELIMITER, f"the file is separated by {DELIMITER_NAMES[self._delimiter]}")
-        names = with_standard_case(self.resource_type, decode_windows_1252(header))
-        if other_case := [old for old, new in zip(header, names, strict=True) if old.strip() != new.strip()]:
+        decoded = decode_windows_1252(header, self._is_utf8)
+        if decoded is not header:
+            self._warn(WINDOWS_1252, f"the header: {WINDOWS_1252.deviation}")
+        names = with_standard_case(self.resource_type, decoded)
+        if other_case := [old for old, new in zip(decoded, names, strict=True) if old.strip() != new.strip()]:
             self._warn(HEADER_CASE, f"{count_of(len(other_case), 'column')}: {', '.join(other_case)}")
         return names
 
@@ -150,7 +167,12 @@ class DataFile:
         index = standard_names(self.resource_type, self.parser.header).index("sourcedId")
         for number, row in enumerate(lines, 2):
             if len(row) > index:
-                yield number, decode_windows_1252(row[index : index + 1])[0] if self._options.lenient else row[index]
+                yield (
+                    number,
+                    decode_windows_1252(row[index : index + 1], self._is_utf8)[0]
+                    if self._options.lenient
+                    else row[index],
+                )
 
     def count_empty_row(self, number: int, row: list[str]) -> None:
         """Count a row whose cells are all empty, or a blank line."""
