@@ -334,6 +334,44 @@ def test_csv_file_lists_every_quarantined_row_for_its_owner(store: Backend, tmp_
     assert len(file.read_text(encoding="utf-8").splitlines()) == len(rows) + 1
 
 
+def quarantine_lines(report: ImportReport) -> list[str]:
+    """Return the indented lines of a report: the problems of its quarantined rows."""
+    return [line.strip() for line in report.to_text().splitlines() if line.startswith("  ")]
+
+
+def test_report_lists_a_cause_of_quarantined_rows_once(store: Backend, load: Load) -> None:
+    package = package_with_invalid_users(310, 305)
+    for number in range(300):
+        template = small_row("enrollments", "enr-1", userSourcedId=f"u-{number + 1}")
+        package.rows["enrollments"].append({**template, "sourcedId": f"e-{number}"})
+    shifted = {"status": "x", "enabledUser": "x", "role": "x", "userIds": "x"}
+    package.rows["users"].append(small_row("users", "pupil-2", sourcedId="shifted", **shifted))
+    lines = quarantine_lines(load(store, package, options=QUARANTINE))
+    assert len(lines) == 3
+    assert lines[0].startswith("users.csv, row 7, column role: ")
+    assert "(305 rows: 7, 8, 9, 10, 11, ...)" in lines[0]
+    assert lines[1].startswith("users.csv, row 312, column status: ")
+    assert lines[1].endswith("Other columns of this row are invalid too: enabledUser, role, userIds.")
+    assert "in users.csv is quarantined (300 rows: 4, 5, 6, 7, 8, ...)" in lines[2]
+
+
+def test_rejected_report_begins_with_the_structural_problem(store: Backend, load: Load) -> None:
+    package = package_with_invalid_users(10, 5)
+    package.raw["results.csv"] = b""
+    lines = load(store, package, "refused", QUARANTINE).to_text().splitlines()
+    assert lines[1] == "1 problem:"
+    assert lines[2].startswith("results.csv: the file is empty")
+    assert lines[3] == "Invalid rows that quarantine would set aside: 5 of users.csv."
+
+
+def test_report_says_that_a_dependent_stored_version_goes(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    package = PackageBuilder().drop("courses", "course-1").drop("courseResources", "cr-1")
+    report = load(store, package, options=QUARANTINE)
+    assert objects(store, "classes")["class-1"]["status"] == "tobedeleted"
+    assert "stay, unless they require a deleted record" in report.to_text()
+
+
 def damage(package: PackageBuilder, draw: random.Random) -> PackageBuilder:
     """Damage some rows: invalid values, references to nothing, repeated ids."""
     for name, rows in package.rows.items():
