@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 from chalk_flask.roster.diff.change_set import Outcome
 from chalk_flask.roster.imports.thresholds import ExceededThreshold
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, to_one_line
+from chalk_flask.roster.package.quarantine import MAX_LISTED_PROBLEMS
+from chalk_flask.roster.package.row_problems import group_by_cause
 
 __all__ = ["FileReport", "ImportReport", "RunState"]
 
@@ -24,7 +26,7 @@ A rejected import has the state `refused` in stored and printed JSON.
 OUTCOMES: tuple[Outcome, ...] = ("created", "updated", "deleted", "revived", "unchanged")
 
 MAX_PRINTED_ROWS = 100
-"""Problems of quarantined rows that the text of a report lists."""
+"""Causes of quarantined rows that the text of a report lists."""
 
 HEADLINES = {
     "committed": "Imported.",
@@ -139,9 +141,11 @@ class ImportReport:
         lines = [f"{to_one_line(self.package)}: {HEADLINES[self.state]}"]
         if self.state == "refused":
             lines.append(f"{self.problems.total} problem{'s' if self.problems.total != 1 else ''}:")
-        lines += [*self._earlier_run(), *self._reasons(), *self._quarantined_rows(), *self.problems.to_text()]
-        if self.state != "refused":
-            lines += self._table()
+        lines += [*self._earlier_run(), *self._reasons()]
+        if self.state == "refused":
+            lines += [*self.problems.to_text(), *self._quarantined_rows()]
+        else:
+            lines += [*self._quarantined_rows(), *self.problems.to_text(), *self._table()]
         return "\n".join([*lines, *self._next_steps()])
 
     def _earlier_run(self) -> list[str]:
@@ -161,10 +165,15 @@ class ImportReport:
         if not self.quarantined:
             return []
         files = ", ".join(f"{count:,} of {name}.csv" for name, count in self.quarantined.items())
-        lines = [f"Quarantined rows: {files}. They are not imported; stored versions of their records stay."]
-        lines += [f"  {problem.to_text()}" for problem in self.quarantined_rows[:MAX_PRINTED_ROWS]]
-        if len(self.quarantined_rows) > MAX_PRINTED_ROWS:
-            lines.append("  ... and more: --csv FILE writes them to a file.")
+        if self.state == "refused":
+            heading = f"Invalid rows that quarantine would set aside: {files}."
+        else:
+            stored = "Stored versions of their records stay, unless they require a deleted record."
+            heading = f"Quarantined rows: {files}. They are not imported. {stored}"
+        problems = group_by_cause(self.quarantined_rows)
+        lines = [heading, *(f"  {problem.to_text()}" for problem in problems[:MAX_PRINTED_ROWS])]
+        if len(problems) > MAX_PRINTED_ROWS or len(self.quarantined_rows) >= MAX_LISTED_PROBLEMS:
+            lines.append("  ... and more: --csv FILE writes all of them to a file.")
         return lines
 
     def _next_steps(self) -> list[str]:

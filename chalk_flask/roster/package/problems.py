@@ -31,7 +31,8 @@ _QUOTED = re.compile(r"(?<!\w)(['\"])(?:.*\1|.*)", re.DOTALL)
 class ImportProblem:
     """Error or warning with its place, a message and a hint. `row` counts records; the header is row 1.
 
-    A problem with `is_follow_on` is a consequence of another error. It is counted, but not listed.
+    A problem with `is_follow_on` is a consequence of another error. It is counted, but not listed. Problems of a
+    file with the same `cause` are listed once; it is empty for other problems.
     """
 
     code: str
@@ -43,6 +44,7 @@ class ImportProblem:
     value: str | None = None
     is_warning: bool = False
     is_follow_on: bool = False
+    cause: str = field(default="", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the problem. Its list, `errors` or `warnings`, tells the severity."""

@@ -338,7 +338,8 @@ class PackageReader:
 
 
 def _row_problem(file: DataFile, row: int, error: CellProblem) -> ImportProblem:
-    return ImportProblem(error.code, error.message, error.hint, file.name, row, error.column, error.value)
+    place = file.name, row, error.column
+    return ImportProblem(error.code, error.message, error.hint, *place, error.value, cause=error.cause)
 
 
 def _uncertain_ids(file: DataFile, count: int) -> ImportProblem:

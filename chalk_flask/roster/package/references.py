@@ -135,6 +135,7 @@ class ReferenceChecker:
     def dangling_reference(self, file: str, header: str, target: str, key: str, row: int | None) -> ImportProblem:
         """Return the error of a reference to a record that is not active after the import."""
         message, hint = self._dangling_message(target, key)
+        is_quarantined = self._is_quarantined(target, key)
         return ImportProblem(
             "dangling_reference",
             message,
@@ -143,11 +144,14 @@ class ReferenceChecker:
             row=row,
             column=header,
             value=key,
-            is_follow_on=target in self.targets_with_lost_ids,
+            is_follow_on=is_quarantined or target in self.targets_with_lost_ids,
         )
 
+    def _is_quarantined(self, target: str, key: str) -> bool:
+        return self._quarantine is not None and self._quarantine.has_id(target, key)
+
     def _dangling_message(self, target: str, key: str) -> tuple[str, str]:
-        if self._quarantine and self._quarantine.has_id(target, key):
+        if self._is_quarantined(target, key):
             return f"refers to a record whose row in {target}.csv is quarantined", "Correct that row."
         hint = identifier_hint(key) or f"Add the record to {target}.csv or correct the reference."
         if self._is_deleted(target, key):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from chalk_flask.oneroster.csv.diagnosis import TOO_SHORT, CellProblem
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 
-__all__ = ["RowProblems"]
+__all__ = ["RowProblems", "group_by_cause"]
 
 MAX_CAUSES = 1000
 """Number of causes per file that are remembered. Errors with a further cause are listed one by one."""
@@ -102,7 +103,35 @@ class RowProblems:
                 self.problems.replace_message(cause.listed, cause.listed.message + CUT_OFF)
 
 
-def _other_columns(errors: Sequence[CellProblem]) -> str:
+def group_by_cause(problems: Iterable[ImportProblem]) -> list[ImportProblem]:
+    """Return the problems of rows as `RowProblems` lists them: each cause once, and one problem of a shifted row."""
+    causes: dict[tuple[object, ...], _Cause] = {}
+    for (_, row), errors in groupby(problems, lambda problem: (problem.file, problem.row)):
+        for key, problem in _causes_of_row(list(errors)).items():
+            causes.setdefault(key, _Cause(problem)).count(row or 0)
+    return [_with_suffix(cause.listed, cause) for cause in causes.values() if cause.listed]
+
+
+def _causes_of_row(errors: list[ImportProblem]) -> dict[tuple[object, ...], ImportProblem]:
+    if len(errors) > MAX_ERRORS_PER_ROW:
+        errors = [replace(errors[0], hint=f"{errors[0].hint} {_other_columns(errors)}")]
+    return {_cause_key(error): error for error in reversed(errors)}
+
+
+def _cause_key(error: ImportProblem) -> tuple[object, ...]:
+    value = None if error.is_follow_on else error.value
+    cause = (error.cause,) if error.cause else (error.message, error.hint, value)
+    return error.file, error.code, error.column, *cause
+
+
+def _with_suffix(problem: ImportProblem, cause: _Cause) -> ImportProblem:
+    if cause.rows == 1:
+        return problem
+    value = None if problem.is_follow_on else problem.value
+    return replace(problem, message=problem.message + cause.suffix, value=value)
+
+
+def _other_columns(errors: Sequence[CellProblem | ImportProblem]) -> str:
     columns = [error.column for error in errors[1:] if error.column]
     more = len(columns) - MAX_NAMED_COLUMNS
     suffix = f" and {more} more" if more > 0 else ""
