@@ -120,3 +120,16 @@ def test_link_of_this_user_is_resolved_once(tmp_path: Path) -> None:
     assert path_without_link(Path()) == Path.cwd()
     with pytest.raises(OSError, match="symbolic links"):
         open_without_links(tmp_path / "link")
+
+
+def test_atomic_write_names_the_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, atomic_write(tmp_path / "missing" / "report.html"):
+        pass
+    assert (raised.value.filename, raised.value.strerror) == (str(tmp_path / "missing"), "there is no such folder")
+
+
+def test_atomic_write_names_the_file_that_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as raised, atomic_write(tmp_path / "file" / "report.html"):
+        pass
+    assert raised.value.filename == str(tmp_path / "file" / "report.html")

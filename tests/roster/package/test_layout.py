@@ -175,6 +175,34 @@ def test_other_files_in_a_folder_give_the_warnings_of_a_zip(tmp_path: Path) -> N
     assert [(warning.code, warning.file) for warning in in_folder.problems.warnings] == warnings
 
 
+def test_folder_that_holds_only_a_zip_is_named(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "export.zip").write_bytes(inner_zip())
+    (error,) = import_path(tmp_path / "package").problems.errors
+    assert (error.code, error.file) == ("not_a_package", "export.zip")
+    assert (error.message, error.hint) == (
+        "the folder contains a ZIP and no OneRoster file",
+        "Give the path of that ZIP.",
+    )
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_manifest_with_a_trailing_blank_is_quoted(tmp_path: Path, kind: str) -> None:
+    package = PackageBuilder()
+    entries = renamed("manifest.csv", "manifest.csv ")
+    folder = package.folder(tmp_path / "package")
+    (folder / "manifest.csv").rename(folder / "manifest.csv ")
+    report = import_entries(tmp_path, entries) if kind == "zip" else import_path(folder)
+    assert [error.hint for error in report.problems.errors] == ["Rename 'manifest.csv ' to manifest.csv."]
+
+
+def test_missing_manifest_names_lenient_reading(tmp_path: Path) -> None:
+    entries = moved_into("")
+    del entries["manifest.csv"]
+    (error,) = import_entries(tmp_path, entries).problems.errors
+    assert error.hint == "Add manifest.csv, which OneRoster 1.1 requires, or import with --lenient."
+
+
 def test_many_other_files_in_a_folder_are_accepted(tmp_path: Path) -> None:
     folder = PackageBuilder().folder(tmp_path / "package")
     for number in range(80):
@@ -272,6 +300,18 @@ FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda content: with_flags(content, 10, b"\x09\x00"),
         "Deflate64 is not supported (14 entries)",
     ),
+    "text mode to Windows": (lambda content: content.replace(b"\n", b"\r\n"), "Transfer it again in binary mode."),
+    "text mode from Windows": (lambda content: content.replace(b"\r", b""), "Transfer it again in binary mode."),
+    "a line break in an entry": (
+        lambda content: content[:600] + b"\r" + content[600:],
+        "an entry is not at the place that the directory of the ZIP names",
+    ),
+    "a missing start": (lambda content: content[50:], "Transfer it again in binary mode."),
+    "a damaged directory": (
+        lambda content: content.replace(b"PK\1\2", b"PK\r\n\1"),
+        "Transfer it again in binary mode.",
+    ),
+    "the end alone": (lambda content: content[-200:], "the start of the ZIP file 'package.zip' is missing"),
     "a RAR archive": (lambda content: b"Rar!\x1a\x07\x01\x00" + content[:50], "is a RAR archive"),
     "a 7-Zip archive": (lambda content: b"7z\xbc\xaf\x27\x1c" + content[:50], "is a 7-Zip archive"),
     "gzip": (gzip.compress, "is a gzip file"),
