@@ -101,10 +101,17 @@ def atomic_write(path: Path, part: Path | None = None, *, sync_parent: bool = Tr
     """Yield a new file that replaces `path` when the block ends; an exception in the block leaves `path` untouched.
 
     Until then the file is called `part`, by default a hidden name with random digits, next to `path`. Without
-    `sync_parent`, the former file may reappear after a crash of the machine.
+    `sync_parent`, the former file may reappear after a crash of the machine. An error names `path`, or its folder if
+    that does not exist.
     """
     part = part or path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    file = open_exclusive(part)
+    try:
+        file = open_exclusive(part)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(part.parent)) from None
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         with file:
             yield file

@@ -51,6 +51,8 @@ ACCEPTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 COMPRESSION_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 """Names of other compression methods that ZIP tools offer."""
 
+BINARY_HINT = "Transfer it again in binary mode."
+
 PATH_HINT = "Give the path of a OneRoster CSV package: a ZIP or a folder."
 
 KNOWN_FILE_NAMES = {manifest.MANIFEST, *(f"{name}.csv" for name in FILES)}
@@ -172,8 +174,8 @@ class _RowLimitedStream(io.BufferedIOBase):
 
 
 class _ZipPackage(Package):
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
+    def __init__(self, archive: zipfile.ZipFile, file: BinaryIO) -> None:
+        self._archive, self._file = archive, file
         self._entries = [(entry_path(entry), entry) for entry in archive.infolist()]
         self._by_path = dict(self._entries)
         self._layout = PackageLayout([path for path, _ in self._entries], KNOWN_FILE_NAMES, "ZIP")
@@ -196,6 +198,16 @@ class _ZipPackage(Package):
         checked = (*entries[: limits.entries], *misplaced[: limits.entries])
         errors = list(self._entry_errors(checked, limits))
         yield from _once_per_message(errors) if errors else self._layout.errors()
+        if not errors and not all(map(self._has_header, entries[: limits.entries])):
+            message = "an entry is not at the place that the directory of the ZIP names: it was damaged in transfer"
+            yield ImportProblem("damaged", message, BINARY_HINT)
+
+    def _has_header(self, entry: zipfile.ZipInfo) -> bool:
+        """Return True if the entry begins where it should. Otherwise bytes were lost or added before it."""
+        if entry.header_offset < 0:
+            return False
+        self._file.seek(entry.header_offset)
+        return self._file.read(len(ZIP_START)) == ZIP_START
 
     def _entry_errors(self, entries: Sequence[zipfile.ZipInfo], limits: ArchiveLimits) -> Iterator[ImportProblem]:
         previous: set[str] = set()
@@ -306,6 +318,8 @@ def _reason(error: Exception) -> str:
     """Return the message of a system error without its path, or of another error as it is."""
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
         return "it is a link, or was replaced by one while it was read"
+    if isinstance(error, zlib.error) or str(error).startswith("Bad CRC"):
+        return f"it was damaged, as by a transfer that is not binary ({error})"
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
@@ -320,7 +334,8 @@ def _open(path: Path, stack: contextlib.ExitStack) -> Package:
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         stack.callback(os.close, descriptor)
         return _FolderPackage(descriptor, stack)
-    return _ZipPackage(stack.enter_context(_open_zip(path.name, stack.enter_context(os.fdopen(descriptor, "rb")))))
+    file = stack.enter_context(os.fdopen(descriptor, "rb"))
+    return _ZipPackage(stack.enter_context(_open_zip(path.name, file)), file)
 
 
 def _open_zip(name: str, file: BinaryIO) -> zipfile.ZipFile:
@@ -342,16 +357,20 @@ def _not_a_zip(name: str, file: BinaryIO) -> ImportProblem:
     if not size:
         hint = "Upload it again, and import it once it is complete."
         return ImportProblem("not_a_zip", f"{name!r} is empty", hint)
-    if head.startswith(ZIP_START) and ZIP_END not in file.read():
+    has_end = ZIP_END in file.read()
+    if head.startswith(ZIP_START) and not has_end:
         message = f"the end of the ZIP file {name!r} is missing: it was not uploaded completely"
         return ImportProblem("truncated", message, "Upload it again, and import it once it is complete.")
     if head.startswith(ZIP_START):
-        return ImportProblem("not_a_zip", f"the ZIP file {name!r} is damaged", "Export or upload it again.")
+        message = f"the ZIP file {name!r} is damaged"
+        return ImportProblem("not_a_zip", message, f"{BINARY_HINT} If that does not help, export it again.")
     if kind := describe_content(head):
         return ImportProblem("not_a_zip", f"{name!r} is {kind}, not a ZIP file", PATH_HINT)
     if b"\0" not in head and b"," in head:
         hint = "Give the folder with manifest.csv and the other files, or a ZIP of it."
         return ImportProblem("not_a_zip", f"{name!r} is a text file, not a ZIP file", hint)
+    if has_end:
+        return ImportProblem("not_a_zip", f"the start of the ZIP file {name!r} is missing", BINARY_HINT)
     return ImportProblem("not_a_zip", f"{name!r} is not a readable ZIP file", PATH_HINT)
 
 

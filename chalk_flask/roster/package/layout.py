@@ -63,8 +63,9 @@ class PackageLayout:
             message = "this is an Excel workbook or another Office document, not a ZIP of CSV files"
             yield ImportProblem("not_a_package", message, "Save each sheet as CSV UTF-8.")
         elif inner := next((path for path in self._paths if path.lower().endswith(ZIP_SUFFIX)), None):
-            message = "the ZIP contains another ZIP and no OneRoster file"
-            yield ImportProblem("not_a_package", message, "Unpack it, and import the inner ZIP.", inner)
+            message = f"the {self._container} contains a ZIP and no OneRoster file"
+            hint = "Unpack it, and import the inner ZIP." if self._container == "ZIP" else "Give the path of that ZIP."
+            yield ImportProblem("not_a_package", message, hint, inner)
 
     def warnings(self) -> Iterator[ImportProblem]:
         """Yield one warning for a common folder, one for all ignored entries, and one per outermost other folder."""

@@ -70,7 +70,9 @@ def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenie
     data_files = package.data_files()
     if not (lenient and data_files):
         misnamed = package.misnamed_files().get(MANIFEST)
-        hint = naming_hint(misnamed, MANIFEST) if misnamed else "Add manifest.csv, which OneRoster 1.1 requires."
+        lenient_hint = ", or import with --lenient" if data_files else ""
+        hint = f"Add manifest.csv, which OneRoster 1.1 requires{lenient_hint}."
+        hint = naming_hint(misnamed, MANIFEST) if misnamed else hint
         raise PackageRejectedError(_error("missing_manifest", "the package has no manifest.csv", hint))
     problems.extend(_misnamed_warnings(package, {}))
     message = f"manifest.csv is missing; {count_of(len(data_files), 'file')} in the package"

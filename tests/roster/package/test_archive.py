@@ -155,7 +155,7 @@ def test_entry_with_wrong_crc_is_rejected(filled: FilledStore, tmp_path: Path, n
             archive.writestr(file, content[file])
     report = filled.reject(overwrite_directory_record(path, 16, b"\0\0\0\0"))
     assert codes_by_file(report) == {("unreadable", name)}
-    assert "CRC" in report["errors"][0]["message"]
+    assert "it was damaged, as by a transfer that is not binary (Bad CRC" in report["errors"][0]["message"]
 
 
 def test_entry_with_damaged_bytes_is_rejected(filled: FilledStore, tmp_path: Path) -> None:
@@ -166,7 +166,9 @@ def test_entry_with_damaged_bytes_is_rejected(filled: FilledStore, tmp_path: Pat
     start = entry.header_offset + 30 + len("users.csv")
     content[start : start + 20] = b"\xff" * 20
     path.write_bytes(content)
-    assert codes_by_file(filled.reject(path)) == {("unreadable", "users.csv")}
+    report = filled.reject(path)
+    assert codes_by_file(report) == {("unreadable", "users.csv")}
+    assert "it was damaged, as by a transfer" in report["errors"][0]["message"]
 
 
 def test_repeated_entry_is_rejected(filled: FilledStore, tmp_path: Path) -> None:
