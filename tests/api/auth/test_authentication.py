@@ -72,6 +72,7 @@ def test_default_scopes_open_everything_but_demographics(serve: Callable[..., Fl
     [
         *(None, "", "Bearer", "Bearer ", "Bearer nonsense", "Bearer chk_live_" + "0" * 40, "Basic dTpw", "chk_live_x"),
         *("Bearer a b", "Bearer realm=x", "Token abc", "Bearer é", "bearer " + "x" * 5000),
+        *("Basic é", "bAsIc dTpw\xff", "Digest é", "Bearer é=é", "é", "Bearer\xa0é", "Bearer a*=UTF-8''%ff"),
     ],
 )
 @pytest.mark.parametrize("root", [CHALK, IMS])

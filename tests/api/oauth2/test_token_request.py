@@ -41,6 +41,7 @@ INVALID_HEADERS = {
     "empty": {"Authorization": ""},
     "only a scheme": {"Authorization": "Basic"},
     "no base64": {"Authorization": "Basic !!!"},
+    "no ASCII": {"Authorization": "Basic é"},
     "base64 cut short": {"Authorization": "Basic YWJ"},
     "bytes that are no text": basic(b"\xff\xfe:\xff"),
     "no colon": basic("{id}"),
