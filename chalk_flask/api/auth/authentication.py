@@ -50,6 +50,10 @@ class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library s
         """Return the callback unchanged. Flask-HTTPAuth would test it for a coroutine in every request."""
         return f
 
+    def get_auth(self) -> Authorization | None:
+        """Return the credential of the current request, or None if its scheme is not Bearer."""
+        return _bearer_authorization()
+
     def authenticate(self, auth: Authorization | None, stored_password: None) -> Principal | None:
         """Return the principal of the current request, or None. `auth` is None unless the scheme is Bearer.
 
@@ -107,9 +111,18 @@ def _required_scopes() -> str:
     return " or ".join(scope.removeprefix(PREFIX) for scope in sort_scopes(g.required_scopes))
 
 
+def _bearer_authorization() -> Authorization | None:
+    """Return the Authorization header if its scheme is Bearer.
+
+    Others are not parsed: Werkzeug raises ValueError for a Basic credential with a character that is not ASCII.
+    """
+    scheme, _, _ = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return request.authorization if scheme.lower() == "bearer" else None
+
+
 def _has_bearer_token() -> bool:
-    auth = request.authorization
-    return auth is not None and auth.type == "bearer" and bool(auth.token)
+    auth = _bearer_authorization()
+    return auth is not None and bool(auth.token)
 
 
 def current_principal() -> Principal:
