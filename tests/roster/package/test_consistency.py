@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from backends import Backend
+from chalk_flask.roster.imports.options import InvalidRows
 from chalk_flask.roster.imports.report import ImportReport
 from tests.roster.conftest import UNLIMITED, Load, objects
 from tests.support.packages import PackageBuilder, delta_package, small_row
@@ -35,7 +36,8 @@ def enrollment_at_other_school(package: PackageBuilder) -> PackageBuilder:
 
 def second_primary_teacher(package: PackageBuilder) -> PackageBuilder:
     package.set("enrollments", "enr-2", primary="true")
-    package.rows["enrollments"].append({**package.row("enrollments", "enr-2"), "sourcedId": "enr-3"})
+    other = {"sourcedId": "enr-3", "userSourcedId": "pupil-2"}
+    package.rows["enrollments"].append(package.row("enrollments", "enr-2") | other)
     return package
 
 
@@ -107,6 +109,43 @@ def test_second_primary_teacher_of_a_stored_class_is_found(store: Backend, load:
     assert places(load(store, delta_package(enrollments=[other]), "refused", STRICT), "errors") == [place]
     former = small_row("enrollments", "enr-2", primary="false")
     assert places(load(store, delta_package(enrollments=[other, former]), options=STRICT)) == []
+
+
+def without_readable_orgs(package: PackageBuilder) -> PackageBuilder:
+    package.raw["orgs.csv"] = b"sourcedId,name\r\n"
+    return package
+
+
+def with_invalid_schools(package: PackageBuilder) -> PackageBuilder:
+    return package.set("orgs", "org-2", status="x").set("orgs", "org-3", type="campus")
+
+
+@pytest.mark.parametrize("change", [without_readable_orgs, with_invalid_schools])
+@pytest.mark.parametrize("invalid_rows", ["reject", "quarantine"])
+def test_no_school_is_not_reported_if_its_row_may_be_invalid(
+    store: Backend, load: Load, change: Change, invalid_rows: InvalidRows
+) -> None:
+    options = replace(UNLIMITED, invalid_rows=invalid_rows)
+    is_applied = change is with_invalid_schools and invalid_rows == "quarantine"
+    report = load(store, change(PackageBuilder()), "committed" if is_applied else "refused", options)
+    assert "no_school" not in {warning.code for warning in report.problems.warnings}
+
+
+def test_primary_teacher_who_is_enrolled_twice_is_no_second_one(store: Backend, load: Load) -> None:
+    package = PackageBuilder().set("enrollments", "enr-2", primary="true")
+    again = package.row("enrollments", "enr-2") | {"sourcedId": "enr-3"}
+    package.rows["enrollments"].append(again)
+    assert places(load(store, package, options=STRICT)) == []
+    delta = delta_package(enrollments=[again | {"sourcedId": "enr-4"}])
+    assert places(load(store, delta, options=STRICT)) == []
+
+
+def test_repeated_row_of_a_primary_teacher_is_no_second_one(store: Backend, load: Load) -> None:
+    package = PackageBuilder().set("enrollments", "enr-2", primary="true")
+    package.rows["enrollments"].append(package.row("enrollments", "enr-2") | {"userSourcedId": "pupil-2"})
+    report = load(store, package, "refused")
+    assert places(report) == []
+    assert [error.code for error in report.problems.errors] == ["repeated_id"]
 
 
 def test_many_warnings_are_counted(store: Backend, load: Load) -> None:
