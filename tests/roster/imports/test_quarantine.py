@@ -103,6 +103,20 @@ def test_repeated_ids_are_set_aside_in_every_file(store: Backend, load: Load) ->
     assert objects(store, "results") == {}
 
 
+def test_first_row_of_a_repeated_id_refers_to_a_later_row(store: Backend, load: Load) -> None:
+    package = PackageBuilder()
+    package.rows["users"] += [small_row("users", "pupil-2", givenName=name) for name in ("Other", "Third")]
+    package.rows["results"].append(small_row("results", "result-1", score="1"))
+    report = load(store, package, options=QUARANTINE)
+    assert [(row.file, row.row, row.message) for row in report.quarantined_rows] == [
+        ("users.csv", 3, "the sourcedId occurs in a later row too"),
+        ("users.csv", 6, "the sourcedId occurs in an earlier row too"),
+        ("users.csv", 7, "the sourcedId occurs in an earlier row too"),
+        ("results.csv", 2, "the sourcedId occurs in a later row too"),
+        ("results.csv", 3, "the sourcedId occurs in an earlier row too"),
+    ]
+
+
 def test_cycle_is_set_aside_with_what_refers_to_it(store: Backend, load: Load) -> None:
     package = PackageBuilder().set("orgs", "org-1", parentSourcedId="org-2")
     report = load(store, package, options=QUARANTINE)
