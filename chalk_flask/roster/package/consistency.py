@@ -38,6 +38,14 @@ class InconsistentRow(NamedTuple):
     key: str
 
 
+class _PrimaryTeacher(NamedTuple):
+    """First primary teacher of a class: row number and id of the enrollment, and id of the user."""
+
+    row: int
+    key: str
+    user: str
+
+
 class ConsistencyChecker:
     """Checker of one package. It adds warnings to `problems`; with `strict`, it returns errors instead."""
 
@@ -50,7 +58,7 @@ class ConsistencyChecker:
         self._strict = strict
         self._types: dict[str, dict[str, str]] = {"orgs": {}, "academicSessions": {}}
         self._class_schools: dict[str, str] = {}
-        self._primary_teachers: dict[str, tuple[int, str]] = {}
+        self._primary_teachers: dict[str, _PrimaryTeacher] = {}
         self._counts: Counter[str] = Counter()
 
     def check(self, name: str) -> RowCheck | None:
@@ -64,9 +72,14 @@ class ConsistencyChecker:
         }
         return checks.get(name)
 
-    def finish(self, name: str, ids: IdSet | None, references: ReferenceChecker) -> Iterator[InconsistentRow]:
-        """Yield the errors that depend on the whole file, and add the number of warnings that were not listed."""
-        if ids is not None and name == "orgs" and not self._has_school(ids, references):
+    def finish(
+        self, name: str, ids: IdSet | None, references: ReferenceChecker, *, has_invalid_rows: bool = False
+    ) -> Iterator[InconsistentRow]:
+        """Yield the errors that depend on the whole file, and add the number of warnings that were not listed.
+
+        `ids` is None if the package does not have the file, or if it could not be read to its end.
+        """
+        if ids is not None and name == "orgs" and not has_invalid_rows and not self._has_school(ids, references):
             message, hint = "no active org is a school", "Set the type of the schools in orgs.csv to school."
             yield from self._late("no_school", "", message, hint, "orgs.csv")
         if ids is not None and name == "enrollments" and self._modes.get(name) == "delta":
@@ -120,7 +133,7 @@ class ConsistencyChecker:
         if self._class_schools.get(class_id) != school:  # type: ignore[arg-type]  # an id is a text
             problems = self._check_school_of_class(str(class_id), str(school), row)
         if values.get("primary") == "true" and values["role"] == "teacher":
-            problems = [*problems, *self._check_primary(key, str(class_id), row)]
+            problems = [*problems, *self._check_primary(key, str(class_id), str(values["user.sourcedId"]), row)]
         return problems
 
     def _check_school_of_class(self, class_id: str, school: str, row: int) -> Sequence[ImportProblem]:
@@ -132,9 +145,9 @@ class ConsistencyChecker:
         message, hint = "the class belongs to another school", "Refer to the school of the class."
         return self._found("other_school", message, hint, "enrollments.csv", row, "schoolSourcedId", school)
 
-    def _check_primary(self, key: str, class_id: str, row: int) -> Sequence[ImportProblem]:
-        first_row, _ = self._primary_teachers.setdefault(class_id, (row, key))
-        return () if first_row == row else self._second_primary(class_id, row)
+    def _check_primary(self, key: str, class_id: str, user: str, row: int) -> Sequence[ImportProblem]:
+        first = self._primary_teachers.setdefault(class_id, _PrimaryTeacher(row, key, user))
+        return () if key == first.key or user == first.user else self._second_primary(class_id, row)
 
     def _second_primary(self, class_id: str, row: int) -> Sequence[ImportProblem]:
         message, hint = "the class has another primary teacher", "Set primary to true for one teacher of the class."
@@ -146,8 +159,10 @@ class ConsistencyChecker:
         for batch in batched(self._primary_teachers, BATCH_SIZE):
             keys = list(self._stored.keys("enrollments", And((In("class.sourcedId", tuple(batch)), *is_primary))))
             others = self._stored.get_many("enrollments", [key for key in keys if key not in ids])
-            for class_id in {orjson.loads(body)["class"]["sourcedId"] for body in others.values()}:
-                row, key = self._primary_teachers[class_id]
+            enrollments = map(orjson.loads, others.values())
+            teachers = {(other["class"]["sourcedId"], other["user"]["sourcedId"]) for other in enrollments}
+            for class_id in {class_id for class_id, user in teachers if user != self._primary_teachers[class_id].user}:
+                row, key, _ = self._primary_teachers[class_id]
                 for error in self._second_primary(class_id, row):
                     yield InconsistentRow(error, key)
 

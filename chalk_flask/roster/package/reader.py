@@ -30,6 +30,8 @@ REFERENCE_TARGETS = {reference.target for resource_type in FILES.values() for re
 
 ROWS_PER_PROGRESS_CALL = 1000
 
+REPEATED_LATER = "the sourcedId occurs in a later row too"
+
 CAUSES_WITHOUT_RECORD = frozenset({"header", "rule", "message"})
 """Causes of invalid rows that are not records, so that no id is lost with them."""
 
@@ -129,7 +131,9 @@ class PackageReader:
         """
         for dangling in self.references.finish(name):
             self.reject_yielded(dangling.file, dangling.error, dangling.keys)
-        for error, key in self.consistency.finish(name, self.ids.get(name), self.references):
+        ids = None if name in self._incomplete else self.ids.get(name)
+        has_invalid_rows = self._has_invalid_rows(name)
+        for error, key in self.consistency.finish(name, ids, self.references, has_invalid_rows=has_invalid_rows):
             if key:
                 self.reject_yielded(name, error, [key])
             else:
@@ -137,6 +141,11 @@ class PackageReader:
         if self.quarantine:
             self._exclude_referring_rows(name)
             self.quarantine.raise_if_excluded()
+
+    def _has_invalid_rows(self, name: str) -> bool:
+        if self.quarantine and self.quarantine.has_rows(name):
+            return True
+        return any(file == f"{name}.csv" for file, _ in self.problems.counts)
 
     def reject_yielded(self, name: str, error: ImportProblem, keys: Iterable[str]) -> None:
         """Quarantine the rows with these ids, which were yielded already; without quarantine, add the error."""
@@ -268,7 +277,7 @@ class PackageReader:
         def accept(parsed: ParsedRow, number: int) -> bool:
             key, _, values, encoded = parsed
             if key in excluded:
-                return not self._reject(name, key, number, [replace(excluded[key], row=number)])
+                return not self._reject(name, key, number, [_in_row(excluded[key], number)])
             is_active = values["status"] == ACTIVE
             errors: Sequence[ImportProblem] = ()
             for path, valid_ids, check_others in checks if encoded else ():  # a row that deletes refers to nothing
@@ -361,6 +370,12 @@ def _own_references(resource_type: ResourceType) -> Sequence[tuple[str, str]]:
 def _repeated_id(resource_type: ResourceType, row: int, key: str) -> ImportProblem:
     message, hint = "the sourcedId occurs in an earlier row too", "Use a unique sourcedId or remove one of the rows."
     return ImportProblem("repeated_id", message, hint, f"{resource_type.name}.csv", row, "sourcedId", key)
+
+
+def _in_row(reason: ImportProblem, row: int) -> ImportProblem:
+    """Return the reason of an excluded row as it is in another row with the same id."""
+    is_first = reason.code == "repeated_id" and reason.row is not None and row < reason.row
+    return replace(reason, row=row, message=REPEATED_LATER if is_first else reason.message)
 
 
 def _record_state(rows: Iterator[ParsedRow], active_after: dict[str, bool]) -> Iterator[ParsedRow]:
