@@ -1,0 +1,85 @@
+"""Keys of clients: each spelling of a credential or of a search counts for the same share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from chalk_flask.server.clients import credential_key
+from tests.support.server_process import ServerProcess, server_process
+
+SIGNATURE = 'oauth_version="1.0", oauth_nonce="n1", oauth_signature="abc%3D"'
+
+SPELLINGS = {
+    "bearer": ["Bearer t1", "bearer t1", "BEARER t1", "Bearer   t1", "Bearer t1 "],
+    "signed": [
+        f'OAuth oauth_consumer_key="key-1", {SIGNATURE}',
+        f"OAuth oauth_consumer_key=key-1, {SIGNATURE}",
+        f"OAUTH\t{SIGNATURE},oauth_consumer_key = key-1",
+        f"OAuth {SIGNATURE}, oauth_consumer%5Fkey=key%2D1",
+        f'OAuth realm="oauth_consumer_key=other", oauth_consumer_key=key-1, {SIGNATURE}',
+        'OAuth oauth_nonce="n2", oauth_consumer_key="key-1", oauth_signature="def"',
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_all_spellings_of_a_credential_have_one_key(name: str) -> None:
+    assert len({credential_key({"AUTHORIZATION": text}) for text in SPELLINGS[name]}) == 1
+
+
+def test_different_credentials_have_different_keys() -> None:
+    texts = ["Bearer t1", "Bearer T1", "Basic t1", "OAuth oauth_consumer_key=a", "OAuth oauth_consumer_key=b", ""]
+    assert len({credential_key({"AUTHORIZATION": text}) for text in texts}) == len(texts)
+    assert credential_key({}) == ""
+
+
+def test_signed_requests_without_a_readable_key_share_one() -> None:
+    texts = ["OAuth", "OAuth oauth_nonce=n1", "OAuth oauth_nonce=n2", f"OAuth {'x' * 60_000}"]
+    assert len({credential_key({"AUTHORIZATION": text}) for text in texts}) == 1
+
+
+# Application that takes 0.5 s, and returns the largest number of requests that ran at once with this path.
+APP = """
+import collections, threading, time
+
+running, most, lock = collections.Counter(), collections.Counter(), threading.Lock()
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    with lock:
+        running[path] += 1
+        most[path] = max(most[path], running[path])
+    time.sleep(0.5)
+    with lock:
+        running[path] -= 1
+    answer = b"%d" % most[path]
+    start_response("200 OK", [("Content-Length", str(len(answer)))])
+    return [answer]
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with server_process(APP, CHALK_THREADS="2") as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "most"),
+    [
+        ("/filter", "filter=a", 1),
+        ("/escaped", "limit=1&%66ilter=a", 1),
+        ("/escaped-last", "filte%72=a", 1),
+        ("/sort", "sort=metadata.x1", 1),
+        ("/escaped-sort", "so%72t=a", 1),
+        ("/order", "orderBy=desc", 1),
+        ("/page", "limit=1&fields=a%2Cb", 2),
+    ],
+)
+def test_searches_use_half_of_the_threads(server: ServerProcess, path: str, query: str, most: int) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(server.get, [f"{path}?{query}"] * 3))
+    assert max(map(int, answers)) == most
