@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote
+from urllib.request import parse_http_list
 
 from chalk_flask.addresses import client_network
 
-__all__ = ["ClientAddresses", "credential_key"]
+__all__ = ["ClientAddresses", "credential_key", "is_search"]
 
-_CONSUMER_KEY = re.compile(r'oauth_consumer_key="([^"]*)"')
+MAX_SIGNATURE_LENGTH = 8192
+"""Maximum length of signature parameters that are parsed. The API rejects longer ones."""
+
+SEARCH_PARAMETERS = ("filter=", "sort=", "orderBy=")
+
+_ESCAPED_NAME = re.compile(r"(?:^|&)[^=&%]*%")
 
 
 class ClientAddresses:
@@ -40,8 +47,29 @@ def _last_address(forwarded: str) -> str:
 
 
 def credential_key(headers: Mapping[str, str]) -> str:
-    """Return a text that is the same for all requests with one token, or signed by one OAuth 1.0a client."""
+    """Return a text that is the same for all requests with one token, or signed by one OAuth 1.0a client.
+
+    Letter case of the scheme and blanks make no difference, as they make none for the API.
+    """
     authorization = headers.get("AUTHORIZATION", "")
-    if authorization[:5].lower() == "oauth" and (match := _CONSUMER_KEY.search(authorization)):
-        return f"OAuth {match[1]}"
-    return authorization
+    scheme, _, value = authorization.replace("\t", " ").partition(" ")
+    scheme, value = scheme.lower(), value.strip()
+    if scheme == "oauth":
+        value = _consumer_key(value)
+    return f"{scheme} {value}" if scheme else ""
+
+
+def _consumer_key(parameters: str) -> str:
+    """Return the OAuth 1.0a client that signed a request, or an empty text. The quotes around it are optional."""
+    if len(parameters) > MAX_SIGNATURE_LENGTH:
+        return ""
+    for item in parse_http_list(parameters):
+        name, _, value = item.partition("=")
+        if unquote(name.strip()) == "oauth_consumer_key":
+            return unquote(value.strip().strip('"'), "latin-1")
+    return ""
+
+
+def is_search(query: str) -> bool:
+    """Return True if a query string filters or sorts. No honest client escapes a name, so such a query counts too."""
+    return any(name in query for name in SEARCH_PARAMETERS) or ("%" in query and bool(_ESCAPED_NAME.search(query)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from waitress.server import TcpWSGIServer
 
 from chalk_flask.server.channel import Channel
-from chalk_flask.server.clients import ClientAddresses, credential_key
+from chalk_flask.server.clients import ClientAddresses, credential_key, is_search
 from chalk_flask.server.parking import ParkingApplication
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ __all__ = ["APPLICATION_POLL_SECONDS", "Listener", "PolledResponses"]
 APPLICATION_POLL_SECONDS = 0.1
 """Interval at which a response that waits for the application is asked again."""
 
-_SEARCHES = ("filter", "")
-"""Key of all requests with a filter. Half of the threads remain for pages and single reads, which take less time."""
+_SEARCHES = ("search", "")
+"""Key of all requests that filter or sort. Half of the threads remain for pages and single reads, which are faster."""
 
 MAX_ACCEPTED = 64
 """Maximum number of connections that are accepted before other sockets have their turn."""
@@ -127,7 +127,7 @@ class Listener(TcpWSGIServer):
         shares = [(("address", address), self._address_share)]
         if credential:
             shares.append((("credential", credential), self._credential_share))
-        if "filter=" in getattr(request, "query", ""):  # a request that cannot be parsed has none
+        if is_search(getattr(request, "query", "")):  # a request that cannot be parsed has none
             shares.append((_SEARCHES, self._search_share))
         task.shares = tuple(shares)
         self.task_dispatcher.add_task(task, task.shares)

@@ -41,7 +41,7 @@ def test_signed_requests_without_a_readable_key_share_one() -> None:
     assert len({credential_key({"AUTHORIZATION": text}) for text in texts}) == 1
 
 
-# Application that takes 0.5 s, and returns the largest number of requests that ran at once with this path.
+# Application that takes 0.3 s, and returns the largest number of requests that ran at once with this path.
 APP = """
 import collections, threading, time
 
@@ -52,7 +52,7 @@ def app(environ, start_response):
     with lock:
         running[path] += 1
         most[path] = max(most[path], running[path])
-    time.sleep(0.5)
+    time.sleep(0.3)
     with lock:
         running[path] -= 1
     answer = b"%d" % most[path]
@@ -67,6 +67,7 @@ def server() -> Iterator[ServerProcess]:
         yield started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "query", "most"),
     [
