@@ -325,3 +325,42 @@ def test_category_with_a_note_of_an_earlier_version_has_no_owner(filled: Flask) 
         transaction.put(provenance.COLLECTION, [Record("categories/mine", orjson.dumps(values), values)])
     error_message(tool.send("/categories/mine", {"category": {"title": "Mine"}}), 403, *FORBIDDEN)
     assert Tool(filled).send("/categories/mine", {"category": {"title": "Ours"}}).status_code == 200
+
+
+@pytest.mark.reading("W-07", "W-14")
+@pytest.mark.parametrize(
+    "restrictions",
+    [
+        {"redacted": ["startDate"]},
+        {"redacted": ["endDate"]},
+        {"redacted": ["parent"]},
+        {"redacted": ["terms"]},
+        {"redacted": ["gradingPeriod"]},
+        {"denied": ["academicSessions"]},
+    ],
+)
+def test_no_default_period_depends_on_hidden_values(filled: Flask, restrictions: dict[str, list[str]]) -> None:
+    tool = restricted_tool(filled, **restrictions)
+    payload = {"lineItem": {**LINE_ITEM, "dueDate": "2023-10-09T08:00:00.000Z"}}
+    assert "gradingPeriod" not in record_of(tool.send("/lineItems/new", payload))
+    created = stored(filled, "/lineItems/new")
+    assert ("gradingPeriod" in created, created["category"]["sourcedId"]) == (False, "uncategorized")
+    store(filled, "lineItems", "l-4", gradingPeriod=None)
+    for key, expected in (("l-1", "g-1"), ("l-4", None)):
+        record_of(tool.send(f"/lineItems/{key}", {"lineItem": {**LINE_ITEM, "title": "Renamed"}}))
+        assert stored(filled, f"/lineItems/{key}").get("gradingPeriod", {}).get("sourcedId") == expected
+
+
+@pytest.mark.reading("W-07", "W-14")
+@pytest.mark.parametrize("redacted", ["title", "metadata.classId", "metadata.*"])
+def test_no_default_category_depends_on_hidden_values(filled: Flask, redacted: str) -> None:
+    tool = restricted_tool(filled, redacted=[redacted])
+    for title in ("Global", "Uncategorized"):
+        store(filled, "categories", "cat-3", title=title)
+        record_of(tool.send("/lineItems/l-1", {"lineItem": LINE_ITEM}))
+        assert stored(filled, "/lineItems/l-1")["category"]["sourcedId"] == "cat-1"
+        if redacted != "title":
+            assert "category is required" in error_message(
+                tool.send("/lineItems/new", {"lineItem": LINE_ITEM}), 422, *INVALID
+            )
+    assert Tool(filled).get("/categories/uncategorized").status_code == 404
