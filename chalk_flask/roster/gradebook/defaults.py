@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
 from uuid import uuid4
 
 import orjson
 
-from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Query, Record, Snapshot, Where, and_
+from backends import KEY, MATCH_ALL, MATCH_NONE, And, Compare, In, Not, Or, Query, Record, Snapshot, Where, and_
 from chalk_flask.oneroster.fields.scalars import JSON, fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY, grading_periods_of_terms, with_sessions_below
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.permissions.policy import AccessPolicy
 from chalk_flask.roster.gradebook.payload import Payload
 
-__all__ = ["default_category", "grading_period", "record_exists"]
+__all__ = ["allows_default", "default_category", "grading_period", "record_exists"]
+
+
+class _Sources(NamedTuple):
+    """Collections and paths of fields that select a default."""
+
+    collections: tuple[str, ...]
+    paths: tuple[str, ...]
+
 
 _UNCATEGORIZED = "Uncategorized"
 _CLASS_ID = "metadata.classId"
+
+_SOURCES: Mapping[str, _Sources] = {
+    "category": _Sources(("classes", "categories"), ("title", _CLASS_ID)),
+    "gradingPeriod": _Sources(
+        ("classes", "academicSessions"),
+        ("gradingPeriod.sourcedId", "dueDate", "terms.sourcedId", "parent.sourcedId", "startDate", "endDate"),
+    ),
+}
+"""What the default of a member depends on."""
+
+
+def allows_default(policy: AccessPolicy, name: str) -> bool:
+    """Return True if a writer sees all collections and fields that select the default of a member.
+
+    Otherwise the default would reveal hidden values (interpretation W-14).
+    """
+    collections, paths = _SOURCES[name]
+    return all(policy.rows(collection) is not MATCH_NONE for collection in collections) and not any(
+        map(policy.is_redacted, paths)
+    )
 
 
 def record_exists(snapshot: Snapshot, collection: str, key: str, where: Where = MATCH_ALL) -> bool:

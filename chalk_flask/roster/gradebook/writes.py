@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -15,7 +15,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.permissions.policy import UNRESTRICTED
 from chalk_flask.roster.changes import RosterWriter, clock, provenance, write_with_final_timestamp
-from chalk_flask.roster.gradebook.defaults import default_category, grading_period
+from chalk_flask.roster.gradebook.defaults import allows_default, default_category, grading_period
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, parse_payload
 from chalk_flask.roster.gradebook.write_guard import ForbiddenWriteError, GradeTool, RecordNotFoundError, WriteGuard
 from chalk_flask.serialization import HiddenMembers
@@ -38,6 +38,9 @@ COMMIT_LEAD_SECONDS = 0.02
 """Expected time until the commit of a few records. The commit is rarely later."""
 
 BATCH_SIZE = 500
+
+DEFAULTED = ("category", "gradingPeriod")
+"""Members of a line item that have a default."""
 
 OnCommit: TypeAlias = Callable[[Transaction], None]
 """Function that writes more records in the same transaction, for example an audit event."""
@@ -138,17 +141,22 @@ class _GradebookEdit:
         is_active = data["status"] == ACTIVE
         if not is_active and previous is None:
             raise RecordNotFoundError
-        # A deletion need not repeat the references. Defaults must not reveal the hidden members that select them.
-        keeps_references = not is_active or self._hidden.hides("class") or self._hidden.hides("dueDate")
-        is_needed = keeps_references or bool(self._hidden)
+        is_line_item = resource_type.name == "lineItems"
+        defaulted = [name for name in DEFAULTED if allows_default(self._tool.policy, name)] if is_active else []
+        keeps_stored = is_line_item and len(defaulted) < len(DEFAULTED)
+        is_needed = previous is not None and (not is_active or keeps_stored or bool(self._hidden))
         stored = resource_type.normalize(previous) if previous is not None and is_needed else {}
-        if resource_type.name == "lineItems" and keeps_references:
-            data = {name: stored[name] for name in ("category", "gradingPeriod") if name in stored} | data
+        if is_line_item:  # a deletion need not repeat the references
+            kept_names = (name for name in DEFAULTED if name not in defaulted and name in stored)
+            data = {name: stored[name] for name in kept_names} | data
         kept = frozenset(name for name in stored if self._hidden.keeps(name, payload))
         self.guard.check_references(resource_type, data, kept)
-        if resource_type.name != "lineItems" or keeps_references:
+        if not is_line_item:
             return data
-        return {**self._line_item_defaults(data), **data}
+        data = {**self._line_item_defaults(data, defaulted), **data}
+        if is_active and "category" not in data:
+            raise InvalidPayloadError("category is required, because this credential does not see what selects one")
+        return data
 
     def check_effects(self, resource_type: ResourceType, record: Record, previous: bytes | None) -> None:
         """Raise ForbiddenWriteError if the write has effects on records that the grade tool cannot see (W-15)."""
@@ -195,13 +203,13 @@ class _GradebookEdit:
         self._changed.setdefault(resource_type.name, []).extend(records)
         self._obsolete_notes += [provenance.note_key(resource_type.name, record.key) for record in records]
 
-    def _line_item_defaults(self, data: Payload) -> Payload:
+    def _line_item_defaults(self, data: Payload, names: Sequence[str]) -> Payload:
         defaults: Payload = {}
-        if "category" not in data:
+        if "category" in names and "category" not in data:
             defaults["category"], record = default_category(self._transaction, data["class"])
             if record is not None:
                 self._add_record(FILES["categories"], record, None)  # others use it too
-        if "gradingPeriod" not in data:
+        if "gradingPeriod" in names and "gradingPeriod" not in data:
             defaults["gradingPeriod"] = grading_period(self._transaction, data["class"], data["dueDate"])
         return defaults
 

@@ -334,7 +334,6 @@ def test_category_with_a_note_of_an_earlier_version_has_no_owner(filled: Flask) 
         {"redacted": ["startDate"]},
         {"redacted": ["endDate"]},
         {"redacted": ["parent"]},
-        {"redacted": ["terms"]},
         {"redacted": ["gradingPeriod"]},
         {"denied": ["academicSessions"]},
     ],
