@@ -200,6 +200,22 @@ def test_windows_1252_header_has_its_own_tolerance(tmp_path: Path) -> None:
     ]
 
 
+def with_dates(*cells: str) -> PackageBuilder:
+    """Return the small package with an enrollment for each of these dates."""
+    package = PackageBuilder()
+    rows = package.rows["enrollments"]
+    template = dict(rows[0])
+    rows += [template | {"sourcedId": f"e-{number}", "beginDate": cell} for number, cell in enumerate(cells)]
+    return package
+
+
+def with_changed_ids(stored: str, reference: str) -> PackageBuilder:
+    """Return the small package with an org and three references to it that have another form of its id."""
+    package = PackageBuilder()
+    package.rows["orgs"].append({"sourcedId": stored, "name": "East School", "type": "school"})
+    return add_users(package, orgSourcedIds=reference)
+
+
 def add_users(package: PackageBuilder, count: int = 3, **cells: str) -> PackageBuilder:
     """Add users with these cells to the package."""
     template = package.row("users", "pupil-2")
@@ -250,6 +266,48 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
     "text in GB18030": (
         lambda: replaced("orgs", lambda content: content.replace(b"North", "北京".encode("gb18030"))),
         ["orgs.csv, row 3, column name: the cell contains bytes that are not UTF-8"],
+    ),
+    "dates of spreadsheets": (
+        lambda: with_dates(
+            *("17-Aug-26", "2026/08/17", "20260817", "August 17, 2026", "2026-8-17", "17.8.2026", "17 August 2026")
+        ),
+        ["enrollments.csv, row 4, column beginDate: '17-Aug-26'", "(7 rows: 4, 5, 6, 7, 8, ...)", "this date format"],
+    ),
+    "day numbers with decimals": (
+        lambda: with_dates("46251.0", "46252"),
+        ["row 4, column beginDate: '46251.0'", "(2 rows: 4, 5)", "how a spreadsheet counts days"],
+    ),
+    "dates of zeros": (
+        lambda: with_dates("0000-00-00", "0000-00-00 00:00:00"),
+        ["row 4, column beginDate: '0000-00-00'", "(2 rows: 4, 5)", "leave the cell empty"],
+    ),
+    "a percent sign": (
+        lambda: PackageBuilder().set("results", "result-1", score="90%"),
+        ["column score: '90%'", "without the percent sign"],
+    ),
+    "a year with decimals": (
+        lambda: PackageBuilder().set("academicSessions", "term-1", schoolYear="2027.0"),
+        ["column schoolYear: '2027.0'", "without decimals"],
+    ),
+    "rounded ids": (
+        lambda: with_lines("orgs", *["1.23E+11,,,A,school,,"] * 3, *["1.24E+11,,,A,school,,"] * 2),
+        ["orgs.csv, row 6, column sourcedId: the sourcedId occurs in", "(3 rows: 6, 7, 9)", "A spreadsheet rounded"],
+    ),
+    "rounded ids in a file without references to it": (
+        lambda: with_lines("categories", *["1.23E+11,,,A"] * 3, *["1.24E+11,,,A"] * 2),
+        ["categories.csv, row 4, column sourcedId: the sourcedId occurs", "(3 rows: 4, 5, 7)", "A spreadsheet rounded"],
+    ),
+    "a header in single quotes": (
+        lambda: replaced("categories", lambda content: content.replace(b",", b"','").replace(b"source", b"'source")),
+        ["categories.csv, row 1: the names are quoted with single quotes", 'Use double quotes (").'],
+    ),
+    "a list in brackets": (
+        lambda: add_users(PackageBuilder(), orgSourcedIds='["org-2","org-3"]'),
+        ["users.csv, row 6, column orgSourcedIds: refers to", "(3 rows: 6, 7, 8)", "without brackets and inner quotes"],
+    ),
+    "a list in braces": (
+        lambda: add_users(PackageBuilder(), orgSourcedIds="{org-2,org-3}"),
+        ["users.csv, row 6, column orgSourcedIds: refers to", "(3 rows: 6, 7, 8)", "without brackets and inner quotes"],
     ),
     "a header with a comma at its end": (
         lambda: replaced("users", lambda content: content.replace(b",password", b",password,")),
@@ -374,6 +432,31 @@ def test_cause_of_invalid_rows_is_named_once(tmp_path: Path, case: str) -> None:
     build, expected = CAUSES[case]
     [text] = rejection_texts(build(), tmp_path)
     assert [part for part in expected if part not in text] == [], text
+
+
+@pytest.mark.parametrize(
+    ("stored", "reference", "change"),
+    [
+        ("00841", "841", "leading zeros"),
+        ("8401", "8401.0", "the decimals .0 at its end"),
+        ("S01", "'S01", "an apostrophe at its beginning"),
+        ("S01", '="S01"', 'the form ="..." of a formula'),
+        ("S01", "s01", "letter case"),
+        ("S01\xa0", "S01", "blanks or invisible characters at its ends"),
+    ],
+)
+def test_changed_id_is_named_once_with_its_change(tmp_path: Path, stored: str, reference: str, change: str) -> None:
+    [text] = rejection_texts(with_changed_ids(stored, reference), tmp_path)
+    assert f"row 6, column orgSourcedIds: refers to a record whose id in orgs.csv differs in {change} (3 rows:" in text
+    assert "format the columns as text" in text
+
+
+def test_changed_ids_with_one_change_are_listed_once(tmp_path: Path) -> None:
+    package = with_changed_ids("00841", "841")
+    package.rows["orgs"].append({"sourcedId": "00842", "name": "West School", "type": "school"})
+    package.set("users", "u-1", orgSourcedIds="842").set("users", "u-2", orgSourcedIds="841,842")
+    [text] = rejection_texts(package, tmp_path)
+    assert "differs in leading zeros (3 rows: 6, 7, 8)" in text
 
 
 def test_errors_with_another_value_or_column_are_listed_too(tmp_path: Path) -> None:
