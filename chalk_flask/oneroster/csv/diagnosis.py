@@ -27,15 +27,19 @@ from chalk_flask.oneroster.fields.scalars import (
 )
 
 __all__ = [
+    "LIST_HINT",
+    "ROUNDED_HINT",
     "TOO_SHORT",
     "UNNAMED_COLUMN",
     "CellProblem",
     "encoding_problem",
     "identifier_hint",
+    "is_rounded",
     "length_problem",
     "missing_value_problem",
     "repeated_header_problem",
     "rule_problem",
+    "stray_blank_hint",
     "value_problem",
 ]
 
@@ -50,16 +54,30 @@ EMPTY_WORDS = frozenset({"null", "(null)", "none", "nil", "n/a", "#n/a", "na", "
 
 TYPOGRAPHIC_QUOTES = tuple("“”„«»")
 
+LIST_HINT = 'Write a list as ids and commas, without brackets and inner quotes: "h1,e1".'
+ROUNDED_HINT = "A spreadsheet rounded this number: format the column as text, and export it again."
+
 _DIVISIBLE = (TextField, TextListField, RefListField, NoneType)
 """Types of fields whose cells may contain commas. None is a column that is not checked."""
 _FREE = (TextField, TextListField, GuidField, NoneType)
 """Types of fields that accept part of a text or of a list."""
 
 _BLANK_BEFORE_QUOTE = re.compile(r'\s+"')
-_OTHER_DATE = re.compile(r"([0-9]{1,2})[/.-]([0-9]{1,2})[/.-]([0-9]{2}|[0-9]{4})(?:[ T].*)?")
+_OTHER_DATE = re.compile(
+    r"([0-9]{1,2}[/.-][0-9]{1,2}[/.-]([0-9]{2}|[0-9]{4})"  # 08/17/2026
+    r"|[0-9]{4}[/.][0-9]{1,2}[/.][0-9]{1,2}"  # 2026/08/17
+    r"|[0-9]{4}-([0-9]-[0-9]{1,2}|[0-9]{2}-[0-9])"  # 2026-8-17
+    r"|[12][0-9]{3}[01][0-9][0-3][0-9]"  # 20260817
+    r"|[0-9]{1,2}[ .-]+[A-Za-z]{3,9}[ ,.-]+([0-9]{2}|[0-9]{4})"  # 17-Aug-26
+    r"|[A-Za-z]{3,9}[ .]+[0-9]{1,2},? ?[0-9]{4}"  # August 17, 2026
+    r")([ T].*)?"
+)
 _ROUNDED_NUMBER = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+", re.IGNORECASE)
+_LIST_ITEM = re.compile(r'\[.*|[^\[].*\]|".*|[^=].*"|\{[^}]*|[^{]*\}')
+"""Item of a list in brackets or with inner quotes. A complete {...} may be an id."""
 _PROGRAM_MESSAGE = re.compile(r"\(?[0-9]+ (?:rows?|records?)(?: (?:affected|selected|exported|returned))?\)?\.?")
-_DAY_NUMBER = re.compile(r"[1-6][0-9]{4}")
+_DAY_NUMBER = re.compile(r"[1-6][0-9]{4}(\.[0-9]*)?")
+_NO_DATE = re.compile(r"0000-00-00([ T].*)?")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*")
 _SCHOOL_YEARS = re.compile(r"([0-9]{4}) ?[-/] ?([0-9]{2}|[0-9]{4})")
 
@@ -187,11 +205,18 @@ def identifier_hint(cell: str) -> str:
     """Return a hint if an id is what a spreadsheet or a script made of another text; else an empty text."""
     if hint := stray_blank_hint(cell):
         return hint
-    if _ROUNDED_NUMBER.fullmatch(cell):
-        return "A spreadsheet rounded this number: format the column as text, and export it again."
+    if is_rounded(cell):
+        return ROUNDED_HINT
+    if _LIST_ITEM.fullmatch(cell):
+        return LIST_HINT
     if ";" in cell or "|" in cell:
         return "If it is a list, separate its items by commas and quote the cell."
     return ""
+
+
+def is_rounded(cell: str) -> bool:
+    """Return True if the cell is a number that a spreadsheet rounded, such as 1.23E+11."""
+    return _ROUNDED_NUMBER.fullmatch(cell) is not None
 
 
 def stray_blank_hint(cell: str) -> str:
@@ -211,10 +236,8 @@ def _hint_and_cause(element: OneRosterField, column: str, cell: str) -> tuple[st
             return _date_hint(column, cell)
         case BooleanField():
             return "Write true or false.", "boolean"
-        case YearField() if years := _SCHOOL_YEARS.fullmatch(cell):
-            return f"Write the year in which the school year ends: {years[1][: -len(years[2])]}{years[2]}.", "years"
-        case NumberField() if "," in cell:
-            return "Write a point as decimal separator.", "decimal comma"
+        case YearField() | NumberField():
+            return _number_hint(element, cell)
         case UserIdsField():
             return "Write {type:id}, for example {SIS:1001}.", "form"
         case EnumField():
@@ -224,7 +247,21 @@ def _hint_and_cause(element: OneRosterField, column: str, cell: str) -> tuple[st
     return "Correct the cell.", ""
 
 
+def _number_hint(element: YearField | NumberField, cell: str) -> tuple[str, str]:
+    if isinstance(element, YearField) and (years := _SCHOOL_YEARS.fullmatch(cell)):
+        return f"Write the year in which the school year ends: {years[1][: -len(years[2])]}{years[2]}.", "years"
+    if isinstance(element, YearField) and cell.endswith(".0"):
+        return "Write the year without decimals.", "decimals"
+    if isinstance(element, NumberField) and cell.endswith("%"):
+        return "Write the number without the percent sign.", "percent sign"
+    if isinstance(element, NumberField) and "," in cell:
+        return "Write a point as decimal separator.", "decimal comma"
+    return "Correct the cell.", ""
+
+
 def _date_hint(column: str, cell: str) -> tuple[str, str]:
+    if _NO_DATE.fullmatch(cell):
+        return "This is how some databases write that there is no date: leave the cell empty.", "no date"
     if _OTHER_DATE.fullmatch(cell):
         return f"Write YYYY-MM-DD: in a spreadsheet, give the column {column} this date format.", "date format"
     if _DAY_NUMBER.fullmatch(cell):

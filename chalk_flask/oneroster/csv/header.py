@@ -148,6 +148,8 @@ def _unusable_header(resource_type: ResourceType, header: Sequence[str]) -> Head
         return HeaderProblem("bad_header", "the first row is an instruction for Excel, not the header", hint)
     if not {_folded(name) for name in standard_names(resource_type, header)} & set(map(_folded, columns)):
         return HeaderProblem("bad_header", "the first row has none of the columns of this file", hint)
+    if header[0].strip()[:1] == "'" and header[0].strip(" '") in columns:
+        return HeaderProblem("bad_header", "the names are quoted with single quotes", 'Use double quotes (").')
     if other := _file_with_header(resource_type, header):
         message = f"the columns are those of {other}.csv"
         return HeaderProblem("bad_header", message, f"Export the content of {resource_type.name}.csv into this file.")

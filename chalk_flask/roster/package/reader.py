@@ -11,7 +11,7 @@ from typing import NamedTuple
 from marshmallow import ValidationError
 
 from backends import KEY, Snapshot, Value
-from chalk_flask.oneroster.csv.diagnosis import CellProblem
+from chalk_flask.oneroster.csv.diagnosis import ROUNDED_HINT, CellProblem, is_rounded
 from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
@@ -117,8 +117,10 @@ class PackageReader:
             self._incomplete.add(name)
             message = f"the file cannot be read: {error}"
             self.problems.add(ImportProblem("unreadable", message, "Export the package again.", file=f"{name}.csv"))
+        last_row = file.last_row(self._row_number)
         for problem in self._repeated_id_errors(resource_type):
             self.reject_yielded(name, problem, [str(problem.value)])
+        file.row_problems.finish(last_row)
         if self.quarantine:
             self.quarantine.end_file(name)
             if self.quarantine.uncertain[name] and not is_delta:
@@ -149,6 +151,9 @@ class PackageReader:
 
     def reject_yielded(self, name: str, error: ImportProblem, keys: Iterable[str]) -> None:
         """Quarantine the rows with these ids, which were yielded already; without quarantine, add the error."""
+        if self.quarantine is None and error.code == "repeated_id" and error.row:
+            self._files[name].row_problems.extend(error.row, [error])
+            return
         if self.quarantine is None:
             self.problems.add(error)
             return
@@ -221,7 +226,6 @@ class PackageReader:
         self.row_counts[name] = self._row_number - 1 - file.blank_lines - file.empty_rows
         last_row = file.last_row(self._row_number)
         self._finish_short_row(file, last_row)
-        file.row_problems.finish(last_row)
 
     def _parse_invalid(self, file: DataFile, number: int, row: list[str]) -> ParsedRow | None:
         """Return the record of an invalid row after its repair. If it stays invalid, reject it and return None."""
@@ -369,7 +373,9 @@ def _own_references(resource_type: ResourceType) -> Sequence[tuple[str, str]]:
 
 def _repeated_id(resource_type: ResourceType, row: int, key: str) -> ImportProblem:
     message, hint = "the sourcedId occurs in an earlier row too", "Use a unique sourcedId or remove one of the rows."
-    return ImportProblem("repeated_id", message, hint, f"{resource_type.name}.csv", row, "sourcedId", key)
+    cause = "rounded" if is_rounded(key) else ""
+    hint = ROUNDED_HINT if cause else hint
+    return ImportProblem("repeated_id", message, hint, f"{resource_type.name}.csv", row, "sourcedId", key, cause=cause)
 
 
 def _in_row(reason: ImportProblem, row: int) -> ImportProblem:

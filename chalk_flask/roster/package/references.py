@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from typing import NamedTuple, TypeAlias
 
 from backends import KEY, And, In, Snapshot, batched
-from chalk_flask.oneroster.csv.diagnosis import identifier_hint
+from chalk_flask.oneroster.csv.diagnosis import LIST_HINT, identifier_hint, stray_blank_hint
+from chalk_flask.oneroster.csv.identifiers import CHANGED_ID_HINT, difference, normalized_id
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.roster.changes import provenance
@@ -91,6 +92,7 @@ class ReferenceChecker:
         self._finished: set[str] = set()
         self._active_stored_ids: dict[str, frozenset[str]] = {}
         self._tool_ids: dict[str, frozenset[str]] = {}
+        self._normalized_ids: dict[str, dict[str, str]] = {}
 
     def checks(self, resource_type: ResourceType) -> list[ReferenceCheck]:
         """Return the checks for each row of a file. `ids` must already have an entry for this file."""
@@ -134,7 +136,7 @@ class ReferenceChecker:
 
     def dangling_reference(self, file: str, header: str, target: str, key: str, row: int | None) -> ImportProblem:
         """Return the error of a reference to a record that is not active after the import."""
-        message, hint = self._dangling_message(target, key)
+        message, hint, cause = self._dangling_message(target, key)
         is_quarantined = self._is_quarantined(target, key)
         return ImportProblem(
             "dangling_reference",
@@ -145,28 +147,43 @@ class ReferenceChecker:
             column=header,
             value=key,
             is_follow_on=is_quarantined or target in self.targets_with_lost_ids,
+            cause=cause,
         )
 
     def _is_quarantined(self, target: str, key: str) -> bool:
         return self._quarantine is not None and self._quarantine.has_id(target, key)
 
-    def _dangling_message(self, target: str, key: str) -> tuple[str, str]:
+    def _dangling_message(self, target: str, key: str) -> tuple[str, str, str]:
+        """Return message, hint and cause."""
         if self._is_quarantined(target, key):
-            return f"refers to a record whose row in {target}.csv is quarantined", "Correct that row."
+            return f"refers to a record whose row in {target}.csv is quarantined", "Correct that row.", ""
+        if not self._is_deleted(target, key) and (change := self._change(target, key)):
+            message = f"refers to a record whose id in {target}.csv differs in {change}"
+            return message, stray_blank_hint(key) or CHANGED_ID_HINT, change
         hint = identifier_hint(key) or f"Add the record to {target}.csv or correct the reference."
         if self._is_deleted(target, key):
-            return "refers to a record that this package deletes", hint
+            return "refers to a record that this package deletes", hint, key
         place = {
             "bulk": f"{target}.csv",
             "delta": f"{target}.csv or active in the store",
         }.get(self._modes.get(target, ""), f"the active {target} of the store")
-        return f"refers to a record that is not in {place}", hint
+        return f"refers to a record that is not in {place}", hint, hint if hint == LIST_HINT else key
+
+    def _change(self, target: str, key: str) -> str:
+        """Return how an id of the target's bulk file differs that is equal after normalization; empty if none is."""
+        if self._modes.get(target) != "bulk" or target not in self._finished:
+            return ""
+        if target not in self._normalized_ids:
+            self._normalized_ids[target] = {normalized_id(other): other for other in self.active_ids.get(target, ())}
+        other = self._normalized_ids[target].get(normalized_id(key))
+        return difference(key, other) if other else ""
 
     def release_ids(self) -> None:
         """Release the memory of all ids."""
         self._pending.clear()
         self._active_stored_ids.clear()
         self._tool_ids.clear()
+        self._normalized_ids.clear()
         self.referenced_by_deleted.clear()
         self.active_ids.clear()
         self.deleted_ids.clear()

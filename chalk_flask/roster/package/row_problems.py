@@ -32,8 +32,12 @@ class _Cause:
     listed: ImportProblem | None
     rows: int = 0
     numbers: list[int] = field(default_factory=list)
+    last_row: int = 0
 
     def count(self, row: int) -> None:
+        if row and row == self.last_row:
+            return  # another item of the same cell
+        self.last_row = row
         self.rows += 1
         if len(self.numbers) < MAX_NAMED_ROWS:
             self.numbers.append(row)
@@ -68,10 +72,10 @@ class RowProblems:
             listed += self._add(replace(problem, is_follow_on=is_follow_on), row, error.cause)
 
     def extend(self, row: int, problems: Iterable[ImportProblem]) -> None:
-        """Add errors of a row that parsed well. References to the same missing record have one cause."""
+        """Add errors of a row that parsed well. Errors with the same column and cause are listed once."""
         for problem in problems:
-            is_reference = problem.code == "dangling_reference" and not problem.is_follow_on
-            self._add(problem, row, f"{problem.column}: {problem.value}" if is_reference else "")
+            cause = problem.cause and not problem.is_follow_on
+            self._add(problem, row, f"{problem.column}: {problem.cause}" if cause else "")
 
     def has(self, code: str, cause: str) -> bool:
         """Return True if a row had an error with this code and cause."""
