@@ -122,6 +122,26 @@ def test_link_of_this_user_is_resolved_once(tmp_path: Path) -> None:
         open_without_links(tmp_path / "link")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to another user")
+def test_link_of_another_user_behind_one_of_this_user_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "foreign").symlink_to("file")
+    os.chown(tmp_path / "foreign", 65534, 65534, follow_symlinks=False)
+    (tmp_path / "link").symlink_to("foreign")
+    assert path_without_link(tmp_path / "link") == tmp_path.resolve() / "foreign"
+
+
+def test_links_of_this_user_are_resolved_one_after_another(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "second").symlink_to("folder/.")
+    (tmp_path / "first").symlink_to(tmp_path / "second")
+    (tmp_path / "up").symlink_to("folder/..")
+    (tmp_path / "loop").symlink_to("loop")
+    assert path_without_link(tmp_path / "first") == tmp_path.resolve() / "folder"
+    assert path_without_link(tmp_path / "up") == tmp_path.resolve()
+    assert path_without_link(tmp_path / "loop") == tmp_path.resolve() / "loop"
+
+
 def test_atomic_write_names_the_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised, atomic_write(tmp_path / "missing" / "report.html"):
         pass

@@ -12,6 +12,9 @@ import pytest
 from backends import Backend
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.run_files import copy_package
+from chalk_flask.roster.package.archive import ArchiveLimits, find_subfolder, open_package
+from chalk_flask.roster.package.checksum import package_checksum
+from chalk_flask.roster.package.problems import ImportProblems, PackageRejectedError
 from tests.roster.package.rejections import FilledStore, codes_by_file
 from tests.support.packages import PackageBuilder
 
@@ -79,14 +82,14 @@ def test_file_replaced_by_a_larger_file_is_not_read(store: Backend, tmp_path: Pa
 
 
 @pytest.mark.reading("I-13")
-@pytest.mark.parametrize("is_folder", [True, False])
+@pytest.mark.parametrize("target", ["package", "package.zip", "package/export"])
 def test_link_to_a_package_is_followed_if_a_trusted_user_made_it(
-    filled: FilledStore, store: Backend, tmp_path: Path, is_folder: bool, monkeypatch: pytest.MonkeyPatch
+    filled: FilledStore, store: Backend, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     builder = PackageBuilder()
-    target = builder.folder(tmp_path / "package") if is_folder else builder.zip(tmp_path / "package.zip")
+    (builder.zip if target.endswith(".zip") else builder.folder)(tmp_path / target)
     link = tmp_path / "current"
-    link.symlink_to(target)
+    link.symlink_to(target.partition("/")[0])
     assert import_package(store, "default", link, ImportOptions()).state == "committed"
     if os.geteuid() == 0:
         os.chown(link, 65534, 65534, follow_symlinks=False)
@@ -102,3 +105,20 @@ def test_held_copy_of_a_package_follows_no_link(tmp_path: Path) -> None:
     replace_by_link(package, PackageBuilder().folder(tmp_path / "other"))
     with pytest.raises(OSError, match="symbolic link"), copy_package(package, tmp_path, "run-1"):
         pass
+
+
+@pytest.mark.parametrize("replaced", ["package", "package/export"])
+def test_link_in_place_of_a_subfolder_or_its_parent_is_not_followed(tmp_path: Path, replaced: str) -> None:
+    package = tmp_path / "package"
+    for folder in (package, tmp_path / "other"):
+        PackageBuilder().folder(folder / "export")
+    assert find_subfolder(package) == "export"
+    assert package_checksum(package, 1 << 20, "export")
+    replace_by_link(tmp_path / replaced, tmp_path / replaced.replace("package", "other"))
+    assert find_subfolder(package) == ""
+    assert package_checksum(package, 1 << 20, "export") is None
+    with pytest.raises(OSError, match="symbolic link"), copy_package(package, tmp_path, "run-1", "export"):
+        pass
+    problems = ImportProblems()
+    with pytest.raises(PackageRejectedError, match="it is a link"):
+        open_package(package, ArchiveLimits(), problems, "export").__enter__()
