@@ -19,6 +19,7 @@ __all__ = [
     "create_once",
     "make_private_folder",
     "move_into_place",
+    "open_below",
     "open_exclusive",
     "open_regular_file",
     "open_without_links",
@@ -26,6 +27,9 @@ __all__ = [
     "sync_file",
     "sync_folder",
 ]
+
+MAX_LINKS = 40
+"""Number of links to links that are followed, as in Linux."""
 
 
 def make_private_folder(folder: Path) -> None:
@@ -47,15 +51,22 @@ def path_without_link(path: Path) -> Path:
     A link of another user stays as it is, so that `open_without_links` rejects it. Otherwise that user could name any
     file that this process can read.
     """
-    if not path.name:
+    place = _with_resolved_parent(path)
+    for _ in range(MAX_LINKS):
+        try:
+            status = place.lstat()
+            if not stat.S_ISLNK(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
+                break
+            place = _with_resolved_parent(place.parent / place.readlink())
+        except OSError:
+            break
+    return place
+
+
+def _with_resolved_parent(path: Path) -> Path:
+    if path.name in ("", ".."):
         return Path(os.path.realpath(path))
-    place = Path(os.path.realpath(path.parent)) / path.name
-    try:
-        status = place.lstat()
-    except OSError:
-        return place
-    is_trusted = stat.S_ISLNK(status.st_mode) and status.st_uid in (os.geteuid(), 0)
-    return Path(os.path.realpath(place)) if is_trusted else place
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def open_without_links(path: Path | str, folder: int | None = None) -> int:
@@ -64,6 +75,17 @@ def open_without_links(path: Path | str, folder: int | None = None) -> int:
     A relative path begins at the descriptor `folder`. Raises OSError (ELOOP) if the last name of the path is a link.
     """
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+
+
+def open_below(path: Path, subfolder: str = "") -> int:
+    """Open a file or folder as `open_without_links` does, or the subfolder of a folder, neither of which is a link."""
+    descriptor = open_without_links(path)
+    if not subfolder:
+        return descriptor
+    try:
+        return open_without_links(subfolder, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_regular_file(path: Path | str, folder: int | None = None) -> BinaryIO:

@@ -35,9 +35,12 @@ def job_on_copy(job: ImportJob) -> Iterator[ImportJob]:
     if folder is None:
         raise FileNotFoundError(None, "there is no folder for held packages")
     tenant_folder = run_files.folder_for(folder, job.tenant)
-    with run_files.folder_lock(tenant_folder), run_files.copy_package(job.path, tenant_folder, job.run) as copy:
-        sha256 = checksum_of_packed_folder(copy) if job.path.is_dir() else None
-        yield replace(job, path=copy, is_copy=True, package_sha256=sha256)
+    with (
+        run_files.folder_lock(tenant_folder),
+        run_files.copy_package(job.path, tenant_folder, job.run, job.subfolder) as copy,
+    ):
+        sha256 = checksum_of_packed_folder(copy) if job.subfolder or job.path.is_dir() else None
+        yield replace(job, path=copy, subfolder="", is_copy=True, package_sha256=sha256)
 
 
 def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, version: RosterVersion) -> None:
@@ -90,7 +93,8 @@ def reject_unholdable(report: ImportReport, error: OSError) -> None:
 def store_rejected(job: ImportJob, report: ImportReport) -> None:
     """Store a rejected run. If that fails, add a warning to the report."""
     if report.state == "refused" and job.options.folder is not None:
-        if report.sha256 is None and (checksum := package_checksum(job.path, job.options.limits.size)):
+        max_bytes = job.options.limits.size
+        if report.sha256 is None and (checksum := package_checksum(job.path, max_bytes, job.subfolder)):
             report.sha256 = checksum.sha256
         try:
             history.store_rejected_run(job.options.folder, job.to_run("refused", report))

@@ -34,7 +34,7 @@ from chalk_flask.roster.imports.job import (
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import FileReport, ImportReport
 from chalk_flask.roster.imports.thresholds import ChangeThresholds, ExceededThreshold
-from chalk_flask.roster.package.archive import Package, find_package_folder, open_package
+from chalk_flask.roster.package.archive import Package, find_subfolder, open_package
 from chalk_flask.roster.package.checksum import PackageChecksum, package_checksum
 from chalk_flask.roster.package.manifest_check import declared_modes
 from chalk_flask.roster.package.problems import (
@@ -76,21 +76,22 @@ def import_package(
     """
     start = time.monotonic()
     root = path_without_link(path)
-    folder = find_package_folder(root)
+    subfolder = find_subfolder(root)
     job = ImportJob(
         store,
         tenant,
         run=f"run-{uuid.uuid4()}",
         name=path.name or path.resolve().name,
-        path=folder,
+        path=root,
         options=options,
         requested_by=requested_by,
         dry_run=dry_run,
         progress=progress and throttled(progress),
         on_commit=on_commit,
         on_hold=on_hold,
-        warnings=() if folder == root else (_subfolder_warning(folder.name),),
+        warnings=(_subfolder_warning(subfolder),) if subfolder else (),
         csv_file=csv_file,
+        subfolder=subfolder,
     )
     report = _run_until_current(job)
     report.seconds = time.monotonic() - start
@@ -143,7 +144,7 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
     start = time.monotonic()
     with contextlib.ExitStack() as stack, _collect_rejection(report.problems):
         stack.enter_context(interpreter_settings_for_import(job.options.limits.field))
-        package = stack.enter_context(open_package(job.path, job.options.limits, report.problems))
+        package = stack.enter_context(open_package(job.path, job.options.limits, report.problems, job.subfolder))
         checksum = _checksum(job, report)
         with job.store.read(job.tenant) as stored:
             version = roster_version(stored)
@@ -166,7 +167,7 @@ def _collect_rejection(problems: ImportProblems) -> Iterator[None]:
 
 
 def _checksum(job: ImportJob, report: ImportReport) -> PackageChecksum:
-    checksum = package_checksum(job.path, job.options.limits.size)
+    checksum = package_checksum(job.path, job.options.limits.size, job.subfolder)
     if checksum is None:
         max_mib = job.options.limits.size >> 20
         message = f"the package cannot be read to its end, or is larger than {max_mib} MiB"
@@ -186,7 +187,7 @@ def _check_approved_roster(job: ImportJob, stored: Snapshot) -> None:
 
 def _check_unchanged(job: ImportJob, problems: ImportProblems, checksum: PackageChecksum) -> None:
     """Raise PackageRejectedError if there are errors, or if the package changed since it was read."""
-    if not problems.total and package_checksum(job.path, job.options.limits.size) != checksum:
+    if not problems.total and package_checksum(job.path, job.options.limits.size, job.subfolder) != checksum:
         message = "the package changed while it was read"
         problems.add(ImportProblem("changing", message, "Import it again once it is written completely."))
     problems.raise_if_errors()

@@ -53,7 +53,9 @@ class AlreadyDecidedError(Exception):
 class ImportJob:
     """Parameters of one import.
 
-    `path` is the file or folder to read: the package itself or, if `is_copy`, the copy to hold. `package_sha256` is the
+    `path` is the file or folder to read: the package itself or, if `is_copy`, the copy to hold. If `subfolder` is not
+    empty, the package is this subfolder. `path` and `subfolder` are opened one after the other, so that a link in place
+    of one of them is not followed. `package_sha256` is the
     checksum of a package that was a folder before it was copied.
 
     `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
@@ -78,6 +80,7 @@ class ImportJob:
     approved: ImportRun | None = None
     warnings: tuple[ImportProblem, ...] = ()
     csv_file: Path | None = None
+    subfolder: str = ""
 
     def new_report(self) -> ImportReport:
         """Return an empty report."""

@@ -23,8 +23,8 @@ from chalk_flask.files import (
     atomic_write,
     make_private_folder,
     move_into_place,
+    open_below,
     open_exclusive,
-    open_without_links,
     sync_file,
 )
 from chalk_flask.roster.package.checksum import open_package_files
@@ -91,7 +91,7 @@ def folder_lock(folder: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator
 
 
 @contextlib.contextmanager
-def copy_package(source: Path, folder: Path, run_id: str) -> Iterator[Path]:
+def copy_package(source: Path, folder: Path, run_id: str, subfolder: str = "") -> Iterator[Path]:
     """Copy a package to a temporary file, synced to disk, and delete it at the end unless it was moved into place.
 
     A ZIP is copied byte for byte. A folder is packed: its OneRoster files by name, uncompressed and without dates, so
@@ -100,7 +100,7 @@ def copy_package(source: Path, folder: Path, run_id: str) -> Iterator[Path]:
     copy = folder / f".{run_id}.part"
     try:
         with open_exclusive(copy) as target:
-            descriptor = open_without_links(source)
+            descriptor = open_below(source, subfolder)
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 _pack_folder(descriptor, target)
             else:

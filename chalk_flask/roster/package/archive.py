@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from chalk_flask.files import open_without_links
+from chalk_flask.files import open_below, open_without_links
 from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.csv.file_format import HEAD_BYTES, describe_content
 from chalk_flask.oneroster.schemas import FILES
@@ -33,7 +33,7 @@ __all__ = [
     "ArchiveLimits",
     "Package",
     "UnreadableFileError",
-    "find_package_folder",
+    "find_subfolder",
     "naming_hint",
     "open_package",
 ]
@@ -296,15 +296,15 @@ class _DescriptorReader(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems) -> Iterator[Package]:
-    """Open a package and close it at the end of the block. The caller sets its `modes`.
+def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems, subfolder: str = "") -> Iterator[Package]:
+    """Open a package, or the one in a subfolder, and close it at the end of the block. The caller sets its `modes`.
 
     Adds errors and warnings to `problems`. Raises PackageRejectedError if the package cannot be read or exceeds a
     limit.
     """
     with contextlib.ExitStack() as stack:
         try:
-            package = _open(path, stack)
+            package = _open(path, subfolder, stack)
             problems.extend(package.check_limits(limits))
         except OSError as error:
             message = f"{path.name!r} cannot be read: {_reason(error)}"
@@ -323,10 +323,10 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
-def _open(path: Path, stack: contextlib.ExitStack) -> Package:
+def _open(path: Path, subfolder: str, stack: contextlib.ExitStack) -> Package:
     """Open a package until the end of the stack. Raises OSError and PackageRejectedError."""
     try:
-        descriptor = open_without_links(path)
+        descriptor = open_below(path, subfolder)
     except FileNotFoundError:
         raise PackageRejectedError(
             ImportProblem("not_found", f"there is no file or folder {path.name!r}", PATH_HINT)
@@ -457,17 +457,33 @@ def naming_hint(actual: str, name: str) -> str:
     return f"Rename {quoted} to {name}."
 
 
-def find_package_folder(path: Path) -> Path:
-    """Return the only subfolder with OneRoster files of a folder that has none itself; else the path."""
+def find_subfolder(path: Path) -> str:
+    """Return the name of the only subfolder with OneRoster files of a folder that has none itself; else "".
+
+    Links are not followed: the folder may be one that another user can write to.
+    """
+    with contextlib.suppress(OSError), _open_folder(path) as folder:  # opening it again reports the reason
+        if _has_roster_file(folder):
+            return ""
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        with_files = []
+        for name in names:
+            with _open_folder(name, folder) as subfolder:
+                if name != SYSTEM_FOLDER and _has_roster_file(subfolder):
+                    with_files.append(name)
+        return with_files[0] if len(with_files) == 1 else ""
+    return ""
+
+
+@contextlib.contextmanager
+def _open_folder(path: Path | str, parent: int | None = None) -> Iterator[int]:
+    descriptor = open_without_links(path, parent)
     try:
-        if not path.is_dir() or _has_roster_file(path):
-            return path
-        folders = [folder for folder in path.iterdir() if folder.is_dir() and not folder.is_symlink()]
-        with_files = [folder for folder in folders if folder.name != SYSTEM_FOLDER and _has_roster_file(folder)]
-    except OSError:
-        return path  # opening it reports the reason
-    return with_files[0] if len(with_files) == 1 else path
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _has_roster_file(folder: Path) -> bool:
-    return not KNOWN_FILE_NAMES.isdisjoint(entry.name for entry in folder.iterdir())
+def _has_roster_file(folder: int) -> bool:
+    return not KNOWN_FILE_NAMES.isdisjoint(os.listdir(folder))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from chalk_flask.files import open_regular_file, open_without_links
+from chalk_flask.files import open_below, open_regular_file
 from chalk_flask.roster.package.archive import KNOWN_FILE_NAMES
 
 __all__ = ["PackageChecksum", "checksum_of_packed_folder", "open_package_files", "package_checksum"]
@@ -35,14 +35,14 @@ class PackageChecksum:
     files: tuple[tuple[str, int, int, int], ...]
 
 
-def package_checksum(path: Path, max_bytes: int) -> PackageChecksum | None:
+def package_checksum(path: Path, max_bytes: int, subfolder: str = "") -> PackageChecksum | None:
     """Return the checksum of a package, or None if it cannot be read or is larger than `max_bytes`.
 
     The checksum of a ZIP covers its bytes. The checksum of a folder covers its OneRoster files in the order of their
     names. Each file adds its name, a line feed, its size in decimal digits, a line feed, and its bytes.
     """
     try:
-        descriptor = open_without_links(path)
+        descriptor = open_below(path, subfolder)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             with open_package_files(descriptor) as streams:
                 files = tuple(_file_state(name, file) for name, file in streams)
