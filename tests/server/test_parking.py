@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -129,6 +131,19 @@ def test_waiting_requests_occupy_no_thread_and_keep_their_connection(server: Ser
             assert read_response(connection).endswith(b"\r\n\r\nquick")
         assert time.monotonic() - began > 2
     assert [server.line() for _ in range(20)] == ["closed"] * 20
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_waiting_request_of_a_client_that_has_gone_is_closed(server: ServerProcess, is_reset: bool) -> None:
+    began = time.monotonic()
+    with server.connect() as connection:
+        send_get(connection, "/wait/30")
+        time.sleep(0.3)
+        if is_reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert server.line() == "closed"
+    assert time.monotonic() - began < 15, "the request would wait for 30 s"
+    assert server.get("/quick") == b"quick"
 
 
 def test_pipelined_request_follows_a_parked_one(server: ServerProcess) -> None:
