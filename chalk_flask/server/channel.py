@@ -6,6 +6,7 @@ Its times are those of `time.monotonic`, in seconds. The server loop reads them 
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -221,6 +222,20 @@ class Channel(SendingChannel):
                 self.resume()
             if not self.connected:
                 self.resume()
+
+    def is_abandoned(self) -> bool:
+        """Return True if the response is parked and the client has closed its end of the connection.
+
+        The server does not read from a connection with a request, so it would notice that only when it sends.
+        """
+        if not (self._is_parked and self.connected):
+            return False
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)  # it never waits, because the socket does not block
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def resume(self) -> None:
         """Queue the rest of a parked response; does nothing if it is not parked."""

@@ -49,10 +49,14 @@ class PolledResponses:
         self._channels.append((time.monotonic() + APPLICATION_POLL_SECONDS, channel))
 
     def resume_due(self) -> None:
-        """Resume the responses whose time has come."""
+        """Resume the responses whose time has come, and close the connections whose client has gone."""
         now = time.monotonic()
         while self._channels and self._channels[0][0] <= now:
-            self._channels.popleft()[1].resume()
+            channel = self._channels.popleft()[1]
+            if channel.is_abandoned():
+                channel.handle_close()
+            else:
+                channel.resume()
 
 
 class Listener(TcpWSGIServer):
