@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,21 @@ def test_rejected_or_failed_write_stores_no_delivery(app: Flask, tmp_path: Path)
     with pytest.raises(OSError, match="gone"):
         writes.delete(store, "default", FILES["results"], "result-1", GradeTool(UNRESTRICTED, "token:test"), fail)
     assert count_outbox_records(app) == {"deliveries": 0, "outbox": 0}
+
+
+def test_corrected_timestamp_of_a_hidden_change_is_not_sent(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer = Consumer(app)
+    assert put(consumer, "/categories/cat-9", category={"title": "Quiz", "metadata": {"secret": 1}}) == 201
+    subscribe(app, "full", full=True, excluded=["category.metadata.secret"])
+    monkeypatch.setattr(writes, "COMMIT_LEAD_SECONDS", -0.05)  # the commit comes later than the timestamp
+    time.sleep(0.2)  # until after the timestamp of the first write
+    assert put(consumer, "/categories/cat-9", category={"title": "Quiz", "metadata": {"secret": 2}}) == 200
+    assert sent_changes(app, "full") == []
+    time.sleep(0.3)
+    assert put(consumer, "/categories/cat-9", category={"title": "Exam", "metadata": {"secret": 3}}) == 200
+    changed, *restamped = sent_changes(app, "full")
+    assert changed["changedFields"] == ["title"]
+    assert restamped
 
 
 def test_new_timestamp_alone_is_sent_to_full_webhooks_only(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,3 +363,21 @@ def test_no_default_category_depends_on_hidden_values(filled: Flask, redacted: s
                 tool.send("/lineItems/new", {"lineItem": LINE_ITEM}), 422, *INVALID
             )
     assert Tool(filled).get("/categories/uncategorized").status_code == 404
+
+
+@pytest.mark.reading("W-05", "W-14")
+@pytest.mark.parametrize("hidden", [{"secret": ["x", "y"]}, {"secret": {"n" * 1000: "x"}}])
+def test_limits_of_metadata_do_not_reveal_redacted_parts(filled: Flask, hidden: Row) -> None:
+    store(filled, "results", "x-2", metadata=hidden)
+    tool = restricted_tool(filled, redacted=["metadata.secret"])
+    payload = {**RESULT, "student": {"sourcedId": "u-2"}}
+    shown: Row = {"list": [str(number) for number in range(500)]}
+    long: Row = {"p" * (32_768 - len("metadata.")): "x"}
+    for metadata in (shown, long):
+        record_of(tool.send("/results/x-2", {"result": {**payload, "metadata": metadata}}))
+        assert stored(filled, "/results/x-2")["metadata"] == hidden | metadata
+        too_much = {**metadata, "more": "x"}
+        error_message(tool.send("/results/x-2", {"result": {**payload, "metadata": too_much}}), 422, *INVALID)
+    ignored = {"secret": ["sent"] * 501, "list": ["a"]}
+    record_of(tool.send("/results/x-2", {"result": {**payload, "metadata": ignored}}))
+    assert stored(filled, "/results/x-2")["metadata"] == hidden | {"list": ["a"]}
