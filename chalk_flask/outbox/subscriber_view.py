@@ -5,7 +5,7 @@ Interpretations L-09 to L-11 of docs/conformance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -49,10 +49,15 @@ class SubscriberView:
     """View of one webhook on the records of one collection.
 
     `waits_for_collection` is True if records refer to others of the same collection that may be hidden. Their changes
-    are rendered when the whole collection is written.
+    are rendered when the whole collection is written. `unreported` are the keys of records whose changes were hidden
+    from a webhook with full records. `skipped` are those of an earlier transaction: their timestamp alone is not sent.
     """
 
-    def __init__(self, subscription: Subscription, resource_type: ResourceType) -> None:
+    def __init__(
+        self, subscription: Subscription, resource_type: ResourceType, skipped: Collection[str] = frozenset()
+    ) -> None:
+        self.unreported: set[str] = set()
+        self._skipped = skipped
         self.collection = resource_type.name
         self._subscription = subscription
         self._resource_type = resource_type
@@ -88,7 +93,8 @@ class SubscriberView:
         if action == "updated":
             reported = self._reported_fields(fields)
             compared = not self._partly_hidden.isdisjoint(reported)
-            if not reported:
+            if not reported or (reported == [TIMESTAMP] and record.key in self._skipped):
+                self._add_unreported(record.key)
                 return None
         has_record = self._subscription.full and in_orgs
         return PendingChange(
@@ -107,6 +113,12 @@ class SubscriberView:
                 yield change
             elif fields := [name for name in changed_fields(old, new) if name != TIMESTAMP]:
                 yield replace(change, changed=fields)
+            else:
+                self._add_unreported(change.sourced_id)
+
+    def _add_unreported(self, key: str) -> None:
+        if self._subscription.full:  # others never receive a timestamp alone
+            self.unreported.add(key)
 
     @staticmethod
     def _action(was_visible: bool, is_visible: bool) -> Action | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -46,6 +46,12 @@ class Outbox:
         self._due = time.time()
         self._created = format_epoch_seconds(self._due)
         self._subscribers = [_SubscriberOutbox(webhook, tenant, self._created, run) for webhook in enabled]
+
+    def skip_unreported(self, earlier: Outbox) -> None:
+        """Send a webhook no new timestamp of records whose changes an earlier outbox hid from it."""
+        unreported = {subscriber.id: subscriber.unreported for subscriber in earlier._subscribers}
+        for subscriber in self._subscribers:
+            subscriber.skipped = unreported.get(subscriber.id, {})
 
     def has_subscribers(self, collection: str) -> bool:
         """Return True if a webhook subscribes to changes of the collection's records."""
@@ -126,11 +132,17 @@ class _SubscriberOutbox:
         self.initial = subscription.initial
         self._subscription = subscription
         self._tenant, self._created, self._run = tenant, created, run
+        self.skipped: Mapping[str, Collection[str]] = {}
         self._views: dict[str, SubscriberView] = {}
         self._waiting: list[PendingChange] = []
         self._messages: list[Message] = []
         self._batch: list[bytes] = []
         self._size = self._sequence = 0
+
+    @property
+    def unreported(self) -> Mapping[str, Collection[str]]:
+        """Keys of records whose changes were hidden from the webhook, by collection."""
+        return {name: view.unreported for name, view in self._views.items()}
 
     def selects(self, entity: str) -> bool:
         accepts = self._subscription.accepts
@@ -138,7 +150,8 @@ class _SubscriberOutbox:
 
     def view(self, resource_type: ResourceType) -> SubscriberView:
         if resource_type.name not in self._views:
-            self._views[resource_type.name] = SubscriberView(self._subscription, resource_type)
+            skipped = self.skipped.get(resource_type.name, frozenset())
+            self._views[resource_type.name] = SubscriberView(self._subscription, resource_type, skipped)
         return self._views[resource_type.name]
 
     def add_pending(self, view: SubscriberView, pending: list[PendingChange], transaction: Transaction) -> None:

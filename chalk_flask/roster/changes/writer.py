@@ -111,6 +111,7 @@ class RosterWriter:
 
     def restamp(self, earlier: RosterWriter) -> None:
         """Store the records of an earlier writer again with this later timestamp, except those that changed since."""
+        self._outbox.skip_unreported(earlier._outbox)
         for collection, records in earlier._written:
             for batch in batched(records(earlier.timestamp), BATCH_SIZE):
                 stored = self.transaction.get_many(collection, [record.key for record in batch])
