@@ -48,6 +48,13 @@ class HiddenMembers:
         """Return True if the member stays as stored. A reference that the payload names does not: it is checked."""
         return name in self._redacted or (name in self._denied and _value(payload, name) is None)
 
+    def visible(self, payload: Mapping[str, JSON]) -> Members:
+        """Return the payload without the redacted members and parts, which are ignored."""
+        members = {name: value for name, value in payload.items() if name not in self._redacted}
+        return members | {
+            name: without_parts(members[name], paths) for name, paths in self._parts.items() if name in members
+        }
+
     def complete(self, payload: Mapping[str, JSON], body: bytes | None) -> Members:
         """Return the payload with the hidden members of the stored body; None for a new record.
 

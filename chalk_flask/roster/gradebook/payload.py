@@ -27,11 +27,14 @@ class InvalidPayloadError(Exception):
     """Error in the payload of a record. The message names the member and the reason."""
 
 
-def parse_payload(resource_type: ResourceType, key: str, payload: Mapping[str, JSON]) -> Payload:
+def parse_payload(
+    resource_type: ResourceType, key: str, payload: Mapping[str, JSON], visible: Mapping[str, JSON] | None = None
+) -> Payload:
     """Return the values of the record that a client sent. References are not resolved here.
 
     Unknown members and the client's `dateLastModified` are ignored; null and empty members count as absent
-    (interpretation W-05). Raises InvalidPayloadError with all invalid members.
+    (interpretation W-05). `visible` is the part of a completed payload that the writer sees: only its metadata is
+    limited, so that the limits do not reveal the rest. Raises InvalidPayloadError with all invalid members.
     """
     members = {
         name: _without_role_token(name, resource_type, value)
@@ -44,7 +47,7 @@ def parse_payload(resource_type: ResourceType, key: str, payload: Mapping[str, J
     if missing := resource_type.missing_required(data):  # a result without a score (W-06)
         raise InvalidPayloadError(f"{missing} is required")
     # Stored metadata may exceed the limits, so they are not rules of the field.
-    if limit := exceeded_metadata_limit(data.get("metadata")):
+    if limit := exceeded_metadata_limit((data if visible is None else visible).get("metadata")):
         raise InvalidPayloadError(f"metadata: {limit}")
     low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
     if "resultValueMin" in data and low > high:

@@ -77,7 +77,8 @@ def put(
         edit = _GradebookEdit(writer, tool, hidden)
         previous = edit.guard.find_stored(resource_type, key)
         if data is None:
-            data = parse_payload(resource_type, key, edit.guard.complete(hidden, payload, previous))
+            completed = edit.guard.complete(hidden, payload, previous)
+            data = parse_payload(resource_type, key, completed, hidden.visible(payload))
         data = edit.with_defaults(resource_type, data, previous, payload)
         is_active = data["status"] == ACTIVE
         record = resource_type.record({**data, "dateLastModified": NO_TIMESTAMP})
