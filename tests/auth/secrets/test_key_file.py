@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,24 @@ def test_key_file_that_others_can_access_is_rejected(tmp_path: Path, mode: int) 
             each.read_or_create()
     path.chmod(0o400)
     assert key_file.read() == key
+
+
+@pytest.mark.parametrize("make", [partial(os.mkfifo, mode=0o600), partial(os.mkdir, mode=0o700)])
+def test_special_file_in_place_of_the_key_is_rejected_at_once(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "key"
+    key_file = KeyFile(path)
+    key_file.read_or_create()
+    path.unlink()
+    make(path)
+    for each in (key_file, KeyFile(path)):
+        with pytest.raises(KeyFileError, match=f"the key file {path} is not a regular file: restore it"):
+            each.read_or_create()
+
+
+def test_link_to_a_key_file_is_followed(tmp_path: Path) -> None:
+    key = KeyFile(tmp_path / "mounted").read_or_create()
+    (tmp_path / "key").symlink_to("mounted")
+    assert KeyFile(tmp_path / "key").read() == key
 
 
 def test_unusable_folder_is_named(tmp_path: Path) -> None:
