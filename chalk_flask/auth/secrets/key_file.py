@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,11 @@ KEY_BYTES = 32
 
 MODE_OF_OTHERS = 0o077
 """Permissions of the group and of all others, none of which a key file may give."""
+
+REPLACEMENT_HINT = (
+    "restore it from a backup, or delete it to create a new key; access tokens or encrypted secrets of the old key are"
+    " then invalid"
+)
 
 
 class KeyFileError(Exception):
@@ -49,28 +55,41 @@ class KeyFile:
         """Return the key, or None if there is no key file. Raises KeyFileError."""
         try:
             cache, status = self._cache, os.stat(self._name)  # noqa: PTH116 - twice as fast, and run for each request
-            if status.st_mode & MODE_OF_OTHERS:
-                raise KeyFileError(
-                    f"other users can access the key file {self._path}: run chmod 600 {shlex.quote(self._name)}"
-                )
-            identity = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if cache is None or cache[0] != identity:
-                self._cache = cache = (identity, self._parse(self._path.read_bytes()))
+            self._check(status)
+            if cache is None or cache[0] != _identity(status):
+                self._cache = cache = self._read_file()
             return cache[1]
         except FileNotFoundError:
             return None
         except OSError as error:
             raise KeyFileError(f"cannot read the key file {self._path}: {error.strerror}") from error
 
+    def _check(self, status: os.stat_result) -> None:
+        """Raise KeyFileError for a special file, and for one that others can access."""
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(f"the key file {self._path} is not a regular file: {REPLACEMENT_HINT}")
+        if status.st_mode & MODE_OF_OTHERS:
+            raise KeyFileError(
+                f"other users can access the key file {self._path}: run chmod 600 {shlex.quote(self._name)}"
+            )
+
+    def _read_file(self) -> tuple[object, bytes]:
+        """Return the identity of the file and the key in it. Never waits for the writer of a pipe."""
+        descriptor = os.open(self._name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            self._check(status)
+            with open(descriptor, "rb", closefd=False) as file:
+                return _identity(status), self._parse(file.read())
+        finally:
+            os.close(descriptor)
+
     def _parse(self, content: bytes) -> bytes:
         with suppress(ValueError):
             key = bytes.fromhex(content.decode().strip())
             if len(key) == KEY_BYTES:
                 return key
-        raise KeyFileError(
-            f"the key file {self._path} contains no key of this service: restore it from a backup, or delete it to"
-            " create a new key; access tokens or encrypted secrets of the old key are then invalid"
-        )
+        raise KeyFileError(f"the key file {self._path} contains no key of this service: {REPLACEMENT_HINT}")
 
     def _create(self) -> None:
         try:
@@ -78,3 +97,7 @@ class KeyFile:
             create_once(self._path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
         except OSError as error:
             raise KeyFileError(f"cannot create the key file {self._path}: {error.strerror}") from error
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_mtime_ns, status.st_size
