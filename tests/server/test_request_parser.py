@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -99,6 +100,37 @@ def test_rejection_names_the_reason_and_quotes_no_header(server: ServerProcess) 
     assert "secret" not in message
 
 
+@pytest.mark.parametrize(
+    ("sent", "reason", "other"),
+    [
+        (head(start=b"GET http://[::1/first HTTP/1.1"), "its target is invalid", "Content-Length"),
+        (head(b"Content-Length: " + b"1" * 5_000), "its Content-Length is invalid", "target"),
+    ],
+)
+def test_rejection_names_only_what_is_invalid(server: ServerProcess, sent: bytes, reason: str, other: str) -> None:
+    with server.connect() as connection:
+        connection.sendall(sent)
+        message = json.loads(read_all(connection).partition(b"\r\n\r\n")[2])["message"]
+    assert reason in message
+    assert other not in message
+
+
+@pytest.mark.parametrize("blanks", [b"\r\n", b"\n", b" \r\n\r\n"])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_many_blank_lines_before_a_request_are_rejected(server: ServerProcess, blanks: bytes, is_split: bool) -> None:
+    with server.connect() as connection:
+        for part in [blanks * 10] * 20 if is_split else [blanks * 200]:
+            with suppress(OSError):  # the server closes the connection before it receives all of them
+                connection.sendall(part)
+            time.sleep(0.01 * is_split)
+        answer = read_all(connection)
+    assert is_split or answer.startswith(b"HTTP/1.0 400 ")
+    assert not answer or b"blank" in answer
+    with server.connect() as connection:
+        connection.sendall(blanks * 50)
+        assert read_all(connection).startswith(b"HTTP/1.0 400 ")
+
+
 VALID = {
     "no body": (head(), b""),
     "empty Content-Length 0": (head(b"Content-Length: 0"), b""),
@@ -107,6 +139,7 @@ VALID = {
     "chunked in capitals": (head(b"TRANSFER-ENCODING:\tCHUNKED") + b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
     "header about transfer encodings": (head(b"X-Transfer-Encoding: none", b"Content-Length: 3") + b"abc", b"abc"),
     "blank line before": (b"\r\n" + head(b"Content-Length: 3") + b"abc", b"abc"),
+    "sixteen blank lines before": (b"\r\n" * 16 + head(b"Content-Length: 3") + b"abc", b"abc"),
     "tabs and letters in a header": (head(b"X-Note: a\tb \xc3\xa9", b"Content-Length: 3") + b"abc", b"abc"),
     "Expect without a body": (head(b"Expect: 100-continue"), b""),
     "Expect with an empty body": (head(b"Expect: 100-continue", b"Content-Length: 0"), b""),

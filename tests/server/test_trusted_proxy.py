@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chalk_flask.api.auth.rate_limits import MAX_FAILED_LOGINS
+from chalk_flask.server.forwarded import ForwardedHeaders
 from tests.e2e.conftest import RunningService, serve
 
 pytestmark = pytest.mark.slow
@@ -70,3 +72,35 @@ def test_request_that_cannot_be_parsed_gets_the_protecting_header(behind_proxy: 
     response = exchange(behind_proxy, b"GET / HTTP/1.1\r\nHost: x\r\nbroken header\r\n\r\n")
     assert b" 400 " in response
     assert b"X-Content-Type-Options: nosniff" in response
+
+
+MALFORMED = {
+    "protocol": "X-Forwarded-Proto: secret1",
+    "two protocols": "X-Forwarded-Proto: http, secret1",
+    "unclosed quote": 'X-Forwarded-For: "secret1',
+    "quoted blank": 'X-Forwarded-For: " "',
+    "address that is empty before its port": "X-Forwarded-For: :secret1.0",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_forwarded_header_is_rejected_as_json(behind_proxy: RunningService, name: str) -> None:
+    request = f"GET / HTTP/1.1\r\nHost: x\r\n{MALFORMED[name]}\r\nConnection: close\r\n\r\n"
+    head, _, body = exchange(behind_proxy, request.encode()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 "), head
+    for line in (b"Content-Type: application/json", b"Cache-Control: no-store", b"X-Content-Type-Options: nosniff"):
+        assert line in head.split(b"\r\n")
+    error = json.loads(body)
+    assert error["statusInfoSet"][0]["imsx_codeMinor"] == "invalid data"
+    assert MALFORMED[name].partition(":")[0] in error["message"]
+    assert b"secret1" not in body
+
+
+def test_value_of_a_malformed_forwarded_header_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    app = ForwardedHeaders(lambda _environ, _start: [b"served"], "*")
+    environ = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_PROTO": "secret1"}
+    statuses: list[str] = []
+    assert app(environ, lambda status, _headers, _info=None: statuses.append(status)) != [b"served"]  # type: ignore[arg-type,return-value]  # it writes nothing
+    assert statuses == ["400 Bad Request"]
+    assert "X-Forwarded-Proto" in caplog.text
+    assert "secret1" not in caplog.text
