@@ -11,6 +11,7 @@ from waitress.server import TcpWSGIServer
 
 from chalk_flask.server.channel import Channel
 from chalk_flask.server.clients import ClientAddresses, credential_key, is_search
+from chalk_flask.server.forwarded import ForwardedHeaders
 from chalk_flask.server.parking import ParkingApplication
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Listener(TcpWSGIServer):
             bind_socket=False,
             sockinfo=address,
         )
+        if settings.trusted_proxy:
+            self.application = ForwardedHeaders(self.application, settings.trusted_proxy)
         self.application = ParkingApplication(self.application)
         self.connections = connections
         self._waiting = waiting

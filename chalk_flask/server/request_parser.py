@@ -9,14 +9,21 @@ from typing import Any
 import orjson
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
-from waitress.utilities import Error
+from waitress.utilities import BadRequest, Error
 
-__all__ = ["JsonErrorTask", "OverloadError", "Parser"]
+__all__ = ["ERROR_HEADERS", "JsonErrorTask", "OverloadError", "Parser", "error_body"]
 
 MAX_BLANKS = 128
 """Maximum number of blanks in sequence in a head. waitress needs quadratic time for the blanks before a value."""
+MAX_BLANK_BYTES = 32
+"""Maximum size of the blank lines before a request (RFC 9112, section 2.2). waitress parses each as a request."""
 MAX_LENGTH_DIGITS = 18
 RETRY_AFTER_SECONDS = "5"
+ERROR_HEADERS = (
+    ("Content-Type", "application/json"),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 
 _ALLOWED_IN_HEAD = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _UNESCAPED = re.compile(rb"[ \x80-\xff]")
@@ -34,6 +41,7 @@ class Parser(HTTPRequestParser):
 
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
+        self._blank_bytes = 0
         self.started = time.monotonic()
         """Time of the first byte, or time from which the client can send more."""
 
@@ -44,7 +52,20 @@ class Parser(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         """Parse data and return the number of bytes that belong to this request."""
-        consumed = super().received(data)
+        blank_bytes = 0
+        if not self.header_plus and not self.headers_finished and data[:1].isspace():
+            content = data.lstrip()
+            blank_bytes = len(data) - len(content)
+            self._blank_bytes += blank_bytes
+            if self._blank_bytes > MAX_BLANK_BYTES:
+                self.reason = f"more than {MAX_BLANK_BYTES} blank bytes are before it"
+                self.error = BadRequest(self.reason)
+                self.completed = True
+                return len(data)
+            if not content:
+                return blank_bytes
+            data = content
+        consumed = blank_bytes + super().received(data)
         if self.completed:
             # waitress would wait for a body that does not exist, or that is rejected already.
             self.expect_continue = False
@@ -67,7 +88,8 @@ class Parser(HTTPRequestParser):
         except ParsingError:
             raise
         except ValueError:  # an address in brackets that is not IPv6, or a Content-Length of thousands of digits
-            self._reject("its target or its Content-Length is invalid")
+            self._check_headers()
+            self._reject("its target is invalid")
         self._check_headers()
 
     def _check_bytes(self, head: bytes) -> None:
@@ -128,11 +150,7 @@ class JsonErrorTask(ErrorTask):
         request: Any = self.request
         status, _, _ = request.error.to_response(self.channel.server.adj.ident)
         self.status = status
-        self.response_headers = [
-            ("Content-Type", "application/json"),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-        ]
+        self.response_headers = list(ERROR_HEADERS)
         if status.startswith("503"):
             self.response_headers.append(("Retry-After", RETRY_AFTER_SECONDS))
         body = error_body(status, request.reason)

@@ -41,7 +41,6 @@ BACKLOG = 1024
 MAX_REQUEST_BODY_BYTES = 1048576
 MAX_REQUEST_HEAD_BYTES = 65536
 DEADLINE_CHECK_SECONDS = 1.0
-FORWARDED_HEADERS = "x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port"
 UNAVAILABLE_ERRNOS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 LOCAL_ADDRESSES = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
@@ -108,7 +107,6 @@ class _Loop:
 
 
 def _adjustments(settings: Settings) -> dict[str, Any]:
-    proxy = {"trusted_proxy": settings.trusted_proxy, "trusted_proxy_headers": FORWARDED_HEADERS}
     return {
         "threads": settings.threads,
         "backlog": BACKLOG,
@@ -117,10 +115,9 @@ def _adjustments(settings: Settings) -> dict[str, Any]:
         "max_request_header_size": MAX_REQUEST_HEAD_BYTES,
         "max_request_body_size": MAX_REQUEST_BODY_BYTES,  # waitress accepts 1 GiB by default
         "asyncore_use_poll": True,  # select() is limited to 1024 descriptors
-        # The application does not read X-Forwarded-* headers, so without a trusted proxy they can stay.
-        "clear_untrusted_proxy_headers": bool(settings.trusted_proxy),
+        # ForwardedHeaders does that if there is a trusted proxy. The application does not read X-Forwarded-* headers.
+        "clear_untrusted_proxy_headers": False,
         "ident": "chalk-flask",
-        **(proxy if settings.trusted_proxy else {}),
     }
 
 
