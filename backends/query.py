@@ -15,6 +15,7 @@ __all__ = [
     "KEY",
     "MATCH_ALL",
     "MATCH_NONE",
+    "MAX_SUBSTRING_LENGTH",
     "And",
     "Compare",
     "In",
@@ -33,6 +34,9 @@ __all__ = [
 Scalar: TypeAlias = str | float
 """Comparison key of a field, or one element of it if the field is multi-valued."""
 Operator: TypeAlias = Literal["=", "<", "<=", ">", ">=", "~"]
+
+MAX_SUBSTRING_LENGTH = 768
+"""Maximum length in characters of the value of a comparison with `~`. The time of a search grows with both texts."""
 
 KEY = "@key"
 """Field name of a record's own key."""

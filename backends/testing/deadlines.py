@@ -10,6 +10,7 @@ import pytest
 
 from backends import (
     KEY,
+    MAX_SUBSTRING_LENGTH,
     Backend,
     Compare,
     In,
@@ -29,6 +30,9 @@ __all__ = ["DeadlineConformance"]
 RECORDS = 2000
 TERMS = 300
 MAX_TERMS = 100_000
+LONG_TEXTS = 30
+"""Number of records with a long text, to search which takes longer than `SHORT_SECONDS`."""
+LONG_TEXT = "a" * 300_000
 SHORT_SECONDS = 0.002
 """Time limit that every expensive query exceeds."""
 LONG_SECONDS = 60.0
@@ -85,6 +89,18 @@ class DeadlineConformance(Conformance):
         fill(large_store, "people", [record("p0000", name="changed")])  # ends the validity of cached totals
         limited = seconds_of_find(large_store, Query("people", comparisons(terms), limit=1), SHORT_SECONDS)
         assert limited < seconds / 2
+
+    def test_time_limit_ends_a_search_in_few_long_texts(self, store: Backend) -> None:
+        fill(store, "people", [record(f"p{n:04}", name=LONG_TEXT, tags=(LONG_TEXT,)) for n in range(LONG_TEXTS)])
+        longest = "a" * (MAX_SUBSTRING_LENGTH - 1) + "b"
+        for field in ("name", "tags"):
+            query = Query("people", Compare(field, "~", longest), limit=1)
+            with store.read(TENANT, query_seconds=SHORT_SECONDS) as snapshot:
+                with pytest.raises(QueryTimeoutError):
+                    snapshot.find(query)
+                assert snapshot.get_many("people", ["p9999"]) == {}
+            with store.read(TENANT, query_seconds=LONG_SECONDS) as snapshot:
+                assert snapshot.find(query).total == 0
 
     def test_query_in_a_transaction_has_no_time_limit(self, large_store: Backend) -> None:
         with large_store.write(TENANT) as transaction:

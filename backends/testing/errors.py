@@ -11,6 +11,7 @@ import pytest
 from backends import (
     KEY,
     MATCH_ALL,
+    MAX_SUBSTRING_LENGTH,
     And,
     Backend,
     Compare,
@@ -49,6 +50,8 @@ BAD_CONDITIONS: list[Where] = [
     Compare("age", "<", 10**400),
     Compare("name", "=", LONE_SURROGATE),
     Compare(KEY, "~", LONE_SURROGATE),
+    Compare("name", "~", "x" * (MAX_SUBSTRING_LENGTH + 1)),
+    Compare("tags", "~", "x" * (MAX_SUBSTRING_LENGTH + 1)),
     Compare("metadata." + LONE_SURROGATE, "=", "x"),
     In("no such field", ("x",)),
     In("no such field", ()),

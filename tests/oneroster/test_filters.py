@@ -197,6 +197,15 @@ def test_text_ignores_case_and_id_does_not(resource: str, text: str, condition: 
         assert where(resource, text) == condition
 
 
+@pytest.mark.reading("Q-23")
+@pytest.mark.parametrize("field", ["familyName", "grades", "metadata.x"])
+def test_long_value_is_rejected_only_if_text_is_searched_for_it(field: str) -> None:
+    assert isinstance(where("users", f"{field}~'{'ß' * 256}'"), Compare)
+    assert isinstance(where("users", f"{field}='{'a' * 257}'"), Compare)
+    with pytest.raises(FilterError, match=rf"{field} has 257 characters: with ~ at most 256 are allowed"):
+        where("users", f"{field}~'{'a' * 257}'")
+
+
 @pytest.mark.reading("A-05")
 @pytest.mark.parametrize(
     ("text", "condition"),

@@ -129,6 +129,32 @@ def test_metadata_beyond_a_limit_is_rejected(roster: Backend, metadata: dict[str
     assert "x" not in objects(roster, "categories")
 
 
+LONG_TEXT = "x" * 65_537
+
+
+@pytest.mark.reading("W-16")
+@pytest.mark.parametrize(
+    ("name", "payload", "member"),
+    [
+        ("categories", {"title": LONG_TEXT}, "title"),
+        ("lineItems", {**ITEM, "description": LONG_TEXT}, "description"),
+        ("results", {**RESULT, "comment": LONG_TEXT}, "comment"),
+        ("categories", {"title": "x", "metadata": {"rows": [{"a": "short"}, {"b": LONG_TEXT}]}}, "metadata"),
+    ],
+)
+def test_text_beyond_the_limit_is_rejected(roster: Backend, name: str, payload: dict[str, Any], member: str) -> None:
+    before = bodies(roster)
+    with pytest.raises(InvalidPayloadError, match=f"^{member}: the text has 65537 characters; at most 65536 "):
+        put(roster, name, "x", payload)
+    assert bodies(roster) == before
+
+
+@pytest.mark.reading("W-16")
+def test_text_of_the_maximum_length_is_stored_unchanged(roster: Backend) -> None:
+    put(roster, "categories", "x", {"title": "é" * 65_536})
+    assert get(roster, "categories", "x")["title"] == "é" * 65_536
+
+
 @pytest.mark.every_backend
 @pytest.mark.reading("W-05")
 @pytest.mark.parametrize(
@@ -139,7 +165,7 @@ def test_metadata_beyond_a_limit_is_rejected(roster: Backend, metadata: dict[str
         {LONG_NAME: "x"},
         {"rows": [{"a" * 3_000: text, "b" * 3_000: text} for text in TEXTS[:250]]},
         {"nothing": [None, {}, []] * 2000},
-        {"text": "x" * 200_000},
+        {"text": "x" * 65_536},
     ],
     ids=["members", "list", "name", "rows", "empty", "long text"],
 )
