@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from backends.errors import InvalidQueryError, InvalidStorageURLError
-from backends.query import KEY, Compare, In, Query, Scalar, Where, leaf_conditions
+from backends.query import KEY, MAX_SUBSTRING_LENGTH, Compare, In, Query, Scalar, Where, leaf_conditions
 from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, Collection, Field, Record, Value
 
 __all__ = [
@@ -84,8 +84,8 @@ def _check_leaf(leaf: Compare | In, owner: Collection, collections: Mapping[str,
     field = _field(leaf.field, owner)
     if isinstance(leaf, Compare):
         values: tuple[Scalar, ...] = (leaf.value,)
-        if leaf.operator == "~" and field.kind == "number":
-            raise InvalidQueryError(f"field {field.path!r} holds numbers: the operator '~' requires text")
+        if leaf.operator == "~":
+            _check_substring(leaf.value, field)
     elif isinstance(leaf.values, tuple):
         values = leaf.values
     else:
@@ -97,6 +97,17 @@ def _check_leaf(leaf: Compare | In, owner: Collection, collections: Mapping[str,
             )
     for value in values:
         _check_value(value, field)
+
+
+def _check_substring(value: Scalar, field: Field) -> None:
+    """Raise InvalidQueryError unless the field holds text, and a search for the value takes a limited time."""
+    if field.kind == "number":
+        raise InvalidQueryError(f"field {field.path!r} holds numbers: the operator '~' requires text")
+    if isinstance(value, str) and len(value) > MAX_SUBSTRING_LENGTH:
+        raise InvalidQueryError(
+            f"the value for field {field.path!r} has {len(value)} characters:"
+            f" with '~' at most {MAX_SUBSTRING_LENGTH} are allowed"
+        )
 
 
 def _check_value(value: Scalar, field: Field) -> None:

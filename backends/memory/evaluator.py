@@ -35,6 +35,10 @@ _MAX_CHUNK_RECORDS = 256
 """Maximum number of documents in one chunk of a page."""
 
 
+_LONG_TEXT = 512
+"""Number of characters above which the search in a text looks at the clock."""
+
+
 class Table:
     """Records of one collection by key, with the sorted keys cached."""
 
@@ -123,7 +127,7 @@ def compile_condition(where: Where, state: TenantTables, deadline: QueryDeadline
     """Return a predicate that is True for the records that match. Subqueries are evaluated once, now."""
     match where:
         case Compare(field, comparison, value):
-            return _any_value(field, _comparison(comparison, normalize_value(value)))
+            return _any_value(field, _comparison(comparison, normalize_value(value), deadline))
         case In(field, values):
             options = (
                 _subquery_values(values, state, deadline)
@@ -142,11 +146,24 @@ def compile_condition(where: Where, state: TenantTables, deadline: QueryDeadline
             return lambda record: any(test(record) for test in tests)
 
 
-def _comparison(comparison: str, value: Scalar) -> Callable[[Scalar], bool]:
+def _comparison(comparison: str, value: Scalar, deadline: QueryDeadline) -> Callable[[Scalar], bool]:
     if comparison == "~":
-        return lambda stored: str(value) in str(stored)
+        return _search(str(value), deadline)
     relation = _RELATIONS[comparison]
     return lambda stored: bool(relation(stored, value))
+
+
+def _search(value: str, deadline: QueryDeadline) -> Callable[[Scalar], bool]:
+    """Return a predicate that is True for texts that contain the value. It looks at the clock after each long text."""
+
+    def contains(stored: Scalar) -> bool:
+        text = str(stored)
+        found = value in text
+        if len(text) > _LONG_TEXT:
+            deadline.check()
+        return found
+
+    return contains
 
 
 # Any: both sides are text or both are numbers; `validate` and `check_record` reject anything else.

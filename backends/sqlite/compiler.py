@@ -16,7 +16,15 @@ import orjson
 from backends.query import KEY, And, Compare, In, Not, Or, OrderBy, Scalar, Subquery, Where
 from backends.records import Collection
 
-__all__ = ["Compiler", "Fragment", "collections_read", "column", "quote_identifier", "uses_range_index"]
+__all__ = [
+    "LOOK_AT_CLOCK",
+    "Compiler",
+    "Fragment",
+    "collections_read",
+    "column",
+    "quote_identifier",
+    "uses_range_index",
+]
 
 _MAX_DEPTH = 10
 """Depth above which a subtree becomes a common table expression. SQLite's parser stack has 100 entries."""
@@ -28,6 +36,12 @@ _MAX_TERMS = 200
 """Number of terms above which they are joined as a tree. SQLite limits the depth of an expression to 1,000."""
 
 _RANGE_OPERATORS = ("<", "<=", ">", ">=")
+
+LOOK_AT_CLOCK = "chalk_look_at_clock"
+"""Name of the SQL function that ends the statement after its time limit, and returns 0 otherwise."""
+
+_LONG_TEXT = 512
+"""Number of characters above which the search in a text looks at the clock. It is one instruction of SQLite."""
 
 _MAX_PARAMS = 200
 """Number of values above which they are bound as one JSON array. SQLite limits the number of parameters."""
@@ -241,7 +255,9 @@ class Compiler:
 
 def _test(name: str, operator: str) -> str:
     """Return the comparison of a column with a parameter."""
-    return f"instr({name}, ?) > 0" if operator == "~" else f"{name} {operator} ?"
+    if operator != "~":
+        return f"{name} {operator} ?"
+    return f"instr({name}, ?) > CASE WHEN length({name}) > {_LONG_TEXT} THEN {LOOK_AT_CLOCK}() ELSE 0 END"
 
 
 def _depth_below(terms: Sequence[Where], depth: int) -> int:

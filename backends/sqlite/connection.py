@@ -21,6 +21,7 @@ from backends.errors import (
     StorageUnavailableError,
 )
 from backends.os_errors import check_lock_file, lock_file_error, storage_error
+from backends.sqlite.compiler import LOOK_AT_CLOCK
 
 __all__ = [
     "WriteLock",
@@ -35,7 +36,7 @@ _LOCK_POLL_SECONDS = 0.01
 _ERROR_CLASSES: dict[int, type[StorageError]] = {
     sqlite3.SQLITE_BUSY: StorageBusyError,
     sqlite3.SQLITE_LOCKED: StorageBusyError,
-    sqlite3.SQLITE_INTERRUPT: QueryTimeoutError,  # only the progress handler of a read connection interrupts
+    sqlite3.SQLITE_INTERRUPT: QueryTimeoutError,  # only a read connection interrupts itself
 }
 """Errors of the contract by primary result code of SQLite, for codes that do not mean a failure of the storage."""
 
@@ -94,6 +95,7 @@ def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
     try:
         for pragma in ("wal_autocheckpoint = 0", "synchronous = FULL", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
+        connection.create_function(LOOK_AT_CLOCK, 0, int)  # for connections without a time limit
         connection.execute(f"PRAGMA {'cache_size = -32768' if writes else 'query_only = 1'}")
     except BaseException:
         connection.close()

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from backends.deadline import QueryDeadline
 from backends.errors import StorageUnavailableError
+from backends.sqlite.compiler import LOOK_AT_CLOCK
 from backends.sqlite.connection import connect, driver_errors
 from backends.sqlite.pacing import QueryPacer
 
@@ -61,7 +62,10 @@ class ReadConnection:
     deadline: QueryDeadline | None = None
 
     def watch_deadline(self, pacer: QueryPacer) -> None:
-        """Install the progress handler that pauses long statements, and ends them after `deadline`."""
+        """Install the functions that pause long statements, and end them after `deadline`.
+
+        SQLite calls one after a number of instructions, and the other one after each search in a long text.
+        """
 
         def on_progress() -> bool:
             deadline = self.deadline
@@ -70,6 +74,12 @@ class ReadConnection:
             pacer.pause(self, deadline.lock_timeout)
             return deadline.has_passed()
 
+        def look_at_clock() -> int:
+            if on_progress():
+                self.connection.interrupt()
+            return 0
+
+        self.connection.create_function(LOOK_AT_CLOCK, 0, look_at_clock)
         self.connection.set_progress_handler(on_progress, _DEADLINE_CHECK_OPCODES)
 
     def tenant(self, name: str) -> tuple[int, int]:

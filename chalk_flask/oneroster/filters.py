@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from backends import MATCH_ALL, MATCH_NONE, And, Compare, Not, Operator, Or, Where
+from backends import MATCH_ALL, MATCH_NONE, MAX_SUBSTRING_LENGTH, And, Compare, Not, Operator, Or, Where
 from chalk_flask.oneroster.fields.base import FilterPath, ValueType, fold, printable
 from chalk_flask.oneroster.fields.composites import split_list
 from chalk_flask.oneroster.resource_type import ResourceType
@@ -25,6 +25,9 @@ Predicate: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "~"]
 
 MAX_VALUES = 100
 """Maximum number of values in a comparison with a multi-valued field. Databases limit the length of conditions."""
+
+MAX_SEARCHED_LENGTH = MAX_SUBSTRING_LENGTH // 3
+"""Maximum length in characters of a value of `~`. Case folding makes a text at most three times as long."""
 
 _CLAUSE = re.compile(r"([A-Za-z][\w:-]*(?:\.[\w:-]+)*)\s*(!=|>=|<=|=|>|<|~)\s*")
 _LOGICAL_OPERATOR = re.compile(r" (AND|OR) (?=\S)")
@@ -153,9 +156,20 @@ def _compile_clause(clause: Clause, resource_type: ResourceType) -> Where:
         clause.value.encode()
     except UnicodeEncodeError:
         raise FilterError(f"the value of {clause.field} is not text in UTF-8") from None
+    if clause.predicate == "~":
+        _check_searched_values(path, clause.value)
     if clause.predicate == "!=":
         return _negate(_compare(path, "=", clause.value))
     return _compare(path, clause.predicate, clause.value)
+
+
+def _check_searched_values(path: FilterPath, value: str) -> None:
+    """Raise FilterError for a value that is too long to search for (docs/conformance, Q-23)."""
+    length = max(map(len, split_list(value)), default=0) if path.multi_valued else len(value)
+    if length > MAX_SEARCHED_LENGTH:
+        raise FilterError(
+            f"the value of {path.name} has {length} characters: with ~ at most {MAX_SEARCHED_LENGTH} are allowed"
+        )
 
 
 def _find_path(name: str, resource_type: ResourceType) -> FilterPath:

@@ -34,6 +34,7 @@ __all__ = [
     "exceeded_limit",
     "exceeded_metadata_limit",
     "flatten",
+    "longest_metadata_text",
     "split_list",
 ]
 
@@ -260,6 +261,11 @@ def flatten(prefix: str, value: JSON) -> Iterator[tuple[str, Scalar]]:
 def exceeded_metadata_limit(value: JSON) -> str:
     """Return the limit of a record that its metadata exceeds, as a rule for the sender; empty if it exceeds none."""
     return exceeded_limit(".".join(names) for names, _ in _single_values(("metadata",), value))
+
+
+def longest_metadata_text(value: JSON) -> int:
+    """Return the length of the longest text in metadata that is within its other limits."""
+    return max((len(single) for _, single in _single_values((), value) if isinstance(single, str)), default=0)
 
 
 def exceeded_limit(paths: Iterable[str]) -> str:

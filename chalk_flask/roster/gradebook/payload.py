@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.fields.composites import RefField, exceeded_metadata_limit
+from chalk_flask.oneroster.fields.composites import RefField, exceeded_metadata_limit, longest_metadata_text
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import ACTIVE, GRADED, NOT_SUBMITTED, SCORE_STATUS
@@ -19,6 +19,12 @@ Payload: TypeAlias = dict[str, JSON]
 
 DEFAULTED_FIELDS = ("category",)
 """Required fields for which the gradebook has a default."""
+
+MAX_TEXT_LENGTH = 65_536
+"""Maximum length in characters of a text that a grade tool sends. Packages may contain, and stores keep, longer ones.
+
+The time of a search grows with the length.
+"""
 
 MISSING_FIELD_MESSAGE = "Missing data for required field."
 
@@ -49,10 +55,21 @@ def parse_payload(
     # Stored metadata may exceed the limits, so they are not rules of the field.
     if limit := exceeded_metadata_limit((data if visible is None else visible).get("metadata")):
         raise InvalidPayloadError(f"metadata: {limit}")
+    _check_text_lengths(data)
     low, high = data.get("resultValueMin", 0), data.get("resultValueMax", 0)
     if "resultValueMin" in data and low > high:
         raise InvalidPayloadError(f"resultValueMin: {low} is greater than resultValueMax {high}")
     return data
+
+
+def _check_text_lengths(data: Payload) -> None:
+    """Raise InvalidPayloadError for a text that is too long (interpretation W-16)."""
+    for name, value in data.items():
+        length = len(value) if isinstance(value, str) else longest_metadata_text(value) if name == "metadata" else 0
+        if length > MAX_TEXT_LENGTH:
+            raise InvalidPayloadError(
+                f"{name}: the text has {length} characters; at most {MAX_TEXT_LENGTH} are allowed"
+            )
 
 
 def _with_score_status(members: Mapping[str, JSON]) -> dict[str, JSON]:
