@@ -381,3 +381,18 @@ def test_limits_of_metadata_do_not_reveal_redacted_parts(filled: Flask, hidden: 
     ignored = {"secret": ["sent"] * 501, "list": ["a"]}
     record_of(tool.send("/results/x-2", {"result": {**payload, "metadata": ignored}}))
     assert stored(filled, "/results/x-2")["metadata"] == hidden | {"list": ["a"]}
+
+
+@pytest.mark.reading("W-05", "W-14")
+@pytest.mark.parametrize("hidden", [{}, {"secret": "x"}])
+def test_other_value_than_an_object_does_not_reveal_redacted_parts(filled: Flask, hidden: Row) -> None:
+    tool = restricted_tool(filled, redacted=["metadata.secret"])
+    payload = {**RESULT, "student": {"sourcedId": "u-2"}}
+    store(filled, "results", "x-2", metadata={"color": "blue", **hidden})
+    for invalid in ("text", 5, ["text"], [{"color": "red"}]):
+        response = tool.send("/results/x-2", {"result": {**payload, "metadata": invalid}})
+        assert "metadata" in error_message(response, 422, *INVALID)
+    for absent in ("", [], {}, None):
+        store(filled, "results", "x-2", metadata={"color": "blue", **hidden})
+        record_of(tool.send("/results/x-2", {"result": {**payload, "metadata": absent}}))
+        assert stored(filled, "/results/x-2").get("metadata", {}) == hidden
