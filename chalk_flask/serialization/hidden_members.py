@@ -73,7 +73,10 @@ class HiddenMembers:
     def _with_parts(self, members: Members, stored: Members) -> Members:
         completed = dict(members)
         for name, paths in self._parts.items():
-            value = _merge(stored.get(name), members.get(name), paths)
+            sent = _value(members, name)
+            if sent is not None and not isinstance(sent, dict):
+                continue  # only metadata of writable classes has parts, and validation rejects any other value
+            value = _merge(stored.get(name), sent, paths)
             completed[name] = None if value in ({}, []) else value
         return completed
 
