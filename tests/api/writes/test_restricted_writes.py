@@ -392,7 +392,8 @@ def test_other_value_than_an_object_does_not_reveal_redacted_parts(filled: Flask
     for invalid in ("text", 5, ["text"], [{"color": "red"}]):
         response = tool.send("/results/x-2", {"result": {**payload, "metadata": invalid}})
         assert "metadata" in error_message(response, 422, *INVALID)
-    for absent in ("", [], {}, None):
+    absent_values: tuple[Any, ...] = ("", [], {}, None)
+    for absent in absent_values:
         store(filled, "results", "x-2", metadata={"color": "blue", **hidden})
         record_of(tool.send("/results/x-2", {"result": {**payload, "metadata": absent}}))
         assert stored(filled, "/results/x-2").get("metadata", {}) == hidden
