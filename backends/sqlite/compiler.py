@@ -29,8 +29,8 @@ __all__ = [
 _MAX_DEPTH = 10
 """Depth above which a subtree becomes a common table expression. SQLite's parser stack has 100 entries."""
 
-_SUBQUERY_DEPTH = 4
-"""Depth that a subquery counts for. It takes about 18 entries of the parser stack, other nodes at most 6."""
+_SUBQUERY_DEPTH = 6
+"""Depth that a subquery counts for. One between two multi-valued fields takes most entries of the stack."""
 
 _MAX_TERMS = 200
 """Number of terms above which they are joined as a tree. SQLite limits the depth of an expression to 1,000."""

@@ -11,12 +11,14 @@ from backends import (
     And,
     Backend,
     Compare,
+    In,
     Not,
     Operator,
     Or,
     OrderBy,
     Query,
     QueryTimeoutError,
+    Subquery,
     Where,
     open_store,
 )
@@ -35,6 +37,17 @@ def test_deep_condition_with_a_range_finds_its_records(tmp_path: Path) -> None:
             transaction.put("people", [record("a", name="b")])
         with store.read("default") as snapshot:
             assert snapshot.find(Query("people", And((Compare("name", ">=", ""), deep)))).total == 1
+
+
+def test_subqueries_between_lists_at_any_depth_are_compiled(tmp_path: Path) -> None:
+    same, match_all = Compare("name", "=", "b"), And(())
+    inner = And((same, In("tags", Subquery("people", "tags", Compare("tags", "=", "b")))))
+    deep: Where = And((same, same, In("tags", Subquery("people", "tags", And((match_all, Not(inner)))))))
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store, store.read("default") as snapshot:
+        for _ in range(14):
+            assert not snapshot.exists("people", And((deep, match_all)))
+            assert snapshot.find(Query("people", deep)).total == 0
+            deep = And((same, deep))
 
 
 def test_reader_waits_for_the_sort_of_another_within_its_limit(tmp_path: Path) -> None:
