@@ -27,7 +27,7 @@ def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSe
 
 def log_in(service: RunningService, forwarded_for: str) -> int:
     """Return the status of a failed login that the proxy forwards."""
-    body = b"grant_type=client_credentials&client_id=nobody&client_secret=wrong"
+    body = b"grant_type=client_credentials&client_id=unknown&client_secret=wrong"
     lines = [
         f"POST {TOKEN_PATH} HTTP/1.1", "Host: x", f"X-Forwarded-For: {forwarded_for}", "Connection: close",
         "Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}",

@@ -15,7 +15,7 @@ __all__ = ["FULL_DEVICE", "file_size_limit", "public_folder", "without_root"]
 FULL_DEVICE = Path("/dev/full")
 """Device on which every write fails because no space is left."""
 
-NOBODY = 65534
+UNPRIVILEGED_USER_ID = 65534
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def without_root() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(UNPRIVILEGED_USER_ID)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Versions of a roster: writes of grade tools are told from those of imports and unknown writers."""
+"""Versions of a roster, which distinguish writes of grade tools from those of imports and unknown writers."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_chain_of_agents_is_set_aside_to_its_end(store: Backend, load: Load) -> 
     package = PackageBuilder()
     template = small_row("users", "pupil-2")
     for number in range(300):
-        row = {"sourcedId": f"u-{number}", "agentSourcedIds": f"u-{number - 1}" if number else "nobody"}
+        row = {"sourcedId": f"u-{number}", "agentSourcedIds": f"u-{number - 1}" if number else "unknown"}
         package.rows["users"].append(template | row)
     package.rows["users"].reverse()
     report = load(store, package, options=QUARANTINE)
@@ -146,7 +146,7 @@ def test_delta_rows_are_set_aside_and_the_others_applied(store: Backend, load: L
         users=[
             small_row("users", "pupil-1", enabledUser="perhaps"),
             small_row("users", "pupil-2", givenName="Ada"),
-            small_row("users", "pupil-2", sourcedId="new", agentSourcedIds="nobody"),
+            small_row("users", "pupil-2", sourcedId="new", agentSourcedIds="unknown"),
             deleted_row("parent-1") | {"dateLastModified": ""},
         ],
         enrollments=[
