@@ -83,7 +83,7 @@ class UnreadableFileError(Exception):
 
 
 READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""Errors that reading a file of a package raises."""
+"""Errors that reading a file of a package raises. zipfile raises NotImplementedError for an unknown compression."""
 
 
 class Package(ABC):
@@ -344,7 +344,7 @@ def _open_zip(name: str, file: BinaryIO) -> zipfile.ZipFile:
         raise PackageRejectedError(problem)
     try:
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):  # the third: an unknown version of ZIP
         raise PackageRejectedError(_not_a_zip(name, file)) from None
 
 
