@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 from uuid import uuid4
 
 import orjson
@@ -17,6 +17,7 @@ from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery
 from chalk_flask.outbox.event import COMPLETED
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, load_subscriptions
+from chalk_flask.tenants.record import TenantOptions
 from chalk_flask.tenants.store import Tenant, TenantStore
 
 __all__ = ["update_tenant"]
@@ -27,33 +28,15 @@ BATCH_SIZE = 20
 _ENTITY_MARKERS = [b'"entity_type":"%s"' % entity.encode() for entity in sorted(OPT_IN_ENTITIES)]
 
 
-def update_tenant(
-    store: Backend,
-    name: str,
-    *,
-    demographics: bool | None = None,
-    max_deleted: str | None = None,
-    max_changed: str | None = None,
-    lenient: bool | None = None,
-    max_quarantined: str | None = None,
-    invalid_rows: str | None = None,
-) -> Tenant:
+def update_tenant(store: Backend, name: str, **options: Unpack[TenantOptions]) -> Tenant:
     """Update settings of a tenant with `TenantStore.update`; if `demographics` changes, update its webhooks too.
 
     The tenant is updated first. So a webhook that is created meanwhile either sees the new setting, or is updated
     afterwards. If the process stops in between, repeat the call. Raises TenantError.
     """
     tenants = TenantStore(store)
-    tenant = tenants.update(
-        name,
-        demographics=demographics,
-        max_deleted=max_deleted,
-        max_changed=max_changed,
-        lenient=lenient,
-        max_quarantined=max_quarantined,
-        invalid_rows=invalid_rows,
-    )
-    if demographics is not None:
+    tenant = tenants.update(name, **options)
+    if (demographics := options.get("demographics")) is not None:
         with store.write(name) as transaction:
             _set_opted_out(transaction, not demographics)
     return tenant

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypedDict
 
 import orjson
 
 from backends import Record
 
-__all__ = ["COLLECTION", "DeletedTenant", "Tenant", "TenantSummary"]
+__all__ = ["COLLECTION", "OPTION_MEMBERS", "DeletedTenant", "Tenant", "TenantOptions", "TenantSummary"]
 
 COLLECTION = "tenants"
 
@@ -64,6 +64,32 @@ class Tenant:
             max_quarantined=data.get("maxQuarantined"),
             invalid_rows=data.get("invalidRows"),
         )
+
+
+class TenantOptions(TypedDict, total=False):
+    """Settings of a tenant that can be changed. None changes nothing, and "" restores the default.
+
+    `demographics` is the opt-in. `max_deleted`, `max_changed` and `max_quarantined` are change thresholds of imports.
+    `lenient` is the default for lenient reading, `invalid_rows` the treatment of invalid rows.
+    """
+
+    demographics: bool | None
+    max_deleted: str | None
+    max_changed: str | None
+    lenient: bool | None
+    max_quarantined: str | None
+    invalid_rows: str | None
+
+
+OPTION_MEMBERS: Final[Mapping[str, str]] = {
+    "demographics": "demographics",
+    "max_deleted": "maxDeleted",
+    "max_changed": "maxChanged",
+    "lenient": "lenient",
+    "max_quarantined": "maxQuarantined",
+    "invalid_rows": "invalidRows",
+}
+"""Member of the JSON object of a tenant for each of its options."""
 
 
 @dataclass(frozen=True, slots=True)

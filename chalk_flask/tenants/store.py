@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
+from typing import Unpack, cast
 
 import orjson
 
@@ -15,7 +16,14 @@ from chalk_flask.audit.events import record_event
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import AccessRestrictions
-from chalk_flask.tenants.record import COLLECTION, DeletedTenant, Tenant, TenantSummary
+from chalk_flask.tenants.record import (
+    COLLECTION,
+    OPTION_MEMBERS,
+    DeletedTenant,
+    Tenant,
+    TenantOptions,
+    TenantSummary,
+)
 from chalk_flask.times import format_timestamp, utc_now
 
 __all__ = [
@@ -97,34 +105,17 @@ class TenantStore:
         active = {collection: count for collection, count in counts.items() if count}
         return TenantSummary(tenant, active, credentials)
 
-    def update(
-        self,
-        name: str,
-        *,
-        demographics: bool | None = None,
-        max_deleted: str | None = None,
-        max_changed: str | None = None,
-        lenient: bool | None = None,
-        max_quarantined: str | None = None,
-        invalid_rows: str | None = None,
-    ) -> Tenant:
-        """Change the settings of a tenant that are not None, from the next request or import on.
+    def update(self, name: str, **options: Unpack[TenantOptions]) -> Tenant:
+        """Change the settings of a tenant that are given and not None, from the next request or import on.
 
-        `demographics` is the opt-in. `max_deleted`, `max_changed` and `max_quarantined` are change thresholds of
-        imports, `invalid_rows` is the treatment of invalid rows; "" is the default. `lenient` is the default for
-        lenient reading. Raises TenantError for an unknown name.
-
-        This does not notify webhooks. `outbox.opt_out.change_tenant` changes the tenant and notifies them.
+        Raises TenantError for an unknown name. This does not update the webhooks of the tenant;
+        `outbox.demographics_opt_out.update_tenant` does both.
         """
-        options = {
-            "demographics": demographics,
-            "maxDeleted": max_deleted,
-            "maxChanged": max_changed,
-            "lenient": lenient,
-            "maxQuarantined": max_quarantined,
-            "invalidRows": invalid_rows,
+        changes = {
+            OPTION_MEMBERS[option]: None if value == "" else value
+            for option, value in cast("Mapping[str, bool | str | None]", options).items()
+            if value is not None
         }
-        changes = {name: None if value == "" else value for name, value in options.items() if value is not None}
         with self._store.write(CONTROL) as control:
             tenant = Tenant.from_dict({**require_tenant(control, name).to_dict(), **changes})
             control.put(COLLECTION, [tenant.to_record()])
