@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import collections
 import http.client
-import os
 import random
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +18,7 @@ import pytest
 
 from chalk_flask.server import dispatcher
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
-from tests.support.paths import ROOT
+from tests.support.server_process import ServerProcess, server_process
 
 
 class Task:
@@ -231,8 +228,6 @@ def test_thread_count_can_be_changed() -> None:
 # prints the numbers of different requests and of all requests.
 PROGRAM = """
 import collections, time
-from chalk_flask.server import serve
-from chalk_flask.settings import load_settings
 
 served = collections.Counter()
 
@@ -245,38 +240,21 @@ def app(environ, start_response):
         time.sleep(0.5)
     served[number] += 1
     return [number.encode()]
-
-serve(app, load_settings(), lambda url: print(url.rpartition(":")[2], flush=True))
-print(len(served), sum(served.values()), flush=True)
 """
+AFTER_SERVING = "print(len(served), sum(served.values()), flush=True)"
 
 
 @pytest.fixture
-def process() -> Iterator[subprocess.Popen[str]]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env=environ | {"CHALK_PORT": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as started:
-        yield started
-        if started.poll() is None:
-            started.kill()
+def server() -> Iterator[ServerProcess]:
+    with server_process(PROGRAM, AFTER_SERVING, True) as server:
+        yield server
 
 
-def port_of(process: subprocess.Popen[str]) -> int:
-    assert process.stdout is not None
-    return int(process.stdout.readline())
-
-
-def stop(process: subprocess.Popen[str]) -> tuple[int, int]:
+def stop(server: ServerProcess) -> tuple[int, int]:
     """Stop the server and return its numbers of different requests and of all requests."""
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=45)
-    assert process.returncode == 0, err
+    server.process.send_signal(signal.SIGTERM)
+    out, err = server.process.communicate(timeout=45)
+    assert server.process.returncode == 0, err
     assert err == ""
     different, total = out.split()
     return int(different), int(total)
@@ -296,9 +274,9 @@ def stalled_readers(port: int, count: int) -> Iterator[list[socket.socket]]:
 
 @pytest.mark.slow
 def test_clients_receive_their_own_responses_beside_slow_readers(
-    process: subprocess.Popen[str],
+    server: ServerProcess,
 ) -> None:
-    port = port_of(process)
+    port = server.port
 
     def send_requests(client: int) -> list[float]:
         times = []
@@ -320,12 +298,12 @@ def test_clients_receive_their_own_responses_beside_slow_readers(
         times = [seconds for client in pool.map(send_requests, range(24)) for seconds in client]
         assert list(streams) == [64 << 20] * 2
     assert len(times) == 24 * 60
-    assert stop(process) == (24 * 60, 24 * 60)
+    assert stop(server) == (24 * 60, 24 * 60)
 
 
 @pytest.mark.slow
-def test_client_that_reads_nothing_delays_no_other(process: subprocess.Popen[str]) -> None:
-    port = port_of(process)
+def test_client_that_reads_nothing_delays_no_other(server: ServerProcess) -> None:
+    port = server.port
     times: list[float] = []
     with (
         stalled_readers(port, 8) as stalled,
@@ -342,12 +320,12 @@ def test_client_that_reads_nothing_delays_no_other(process: subprocess.Popen[str
     times.sort()
     assert times[len(times) // 2] < 0.2, "a thread that waits for the reader would take seconds"
     assert content.partition(b"\r\n\r\n")[2].count(b"x") == 64 << 20  # it lost nothing
-    assert stop(process) == (len(times), len(times))
+    assert stop(server) == (len(times), len(times))
 
 
 @pytest.mark.slow
-def test_pipelined_requests_get_one_response_each_in_order(process: subprocess.Popen[str]) -> None:
-    port = port_of(process)
+def test_pipelined_requests_get_one_response_each_in_order(server: ServerProcess) -> None:
+    port = server.port
 
     def pipeline(client: int) -> list[bytes]:
         paths = [f"/{'slow' if turn == 20 else 'n'}/{client}-{turn}" for turn in range(50)]
@@ -361,12 +339,12 @@ def test_pipelined_requests_get_one_response_each_in_order(process: subprocess.P
     with ThreadPoolExecutor(12) as pool:
         for client, answers in enumerate(pool.map(pipeline, range(12))):
             assert answers == [f"{client}-{turn}".encode() for turn in range(50)]
-    assert stop(process) == (600, 600)
+    assert stop(server) == (600, 600)
 
 
 @pytest.mark.slow
-def test_stop_finishes_requests_that_were_begun(process: subprocess.Popen[str]) -> None:
-    port = port_of(process)
+def test_stop_finishes_requests_that_were_begun(server: ServerProcess) -> None:
+    port = server.port
     answered: collections.deque[str] = collections.deque()
 
     def slow(client: int) -> bytes:
@@ -387,7 +365,7 @@ def test_stop_finishes_requests_that_were_begun(process: subprocess.Popen[str]) 
         slow_ones = [pool.submit(slow, client) for client in range(10)]
         busy_ones = [pool.submit(busy, client) for client in range(8)]
         time.sleep(0.25)
-        different, total = stop(process)
+        different, total = stop(server)
         assert [future.result(30) for future in slow_ones] == [f"s{client}".encode() for client in range(10)]
         for future in busy_ones:
             future.result(30)

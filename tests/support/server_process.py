@@ -53,14 +53,20 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(app_source: str, **environ: str) -> Iterator[ServerProcess]:
-    """Run a server whose program defines `app`, with settings as CHALK variables, and kill it at the end."""
+def server_process(
+    app_source: str, after_serving: str = "", captures_log: bool = False, /, **environ: str
+) -> Iterator[ServerProcess]:
+    """Run a server whose program defines `app`, with settings as CHALK variables, and kill it at the end.
+
+    `after_serving` is source that runs when the server has stopped. `captures_log` keeps the standard error.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
     with subprocess.Popen(
-        [sys.executable, "-c", app_source + SERVE],
+        [sys.executable, "-c", app_source + SERVE + after_serving],
         cwd=ROOT,
         env=clean | {"CHALK_PORT": "0"} | environ,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if captures_log else None,
         text=True,
     ) as process:
         try:
