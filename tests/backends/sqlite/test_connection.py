@@ -82,3 +82,14 @@ def test_lock_file_that_cannot_be_created_fails_at_once() -> None:
     with pytest.raises(StorageUnavailableError, match=r"cannot use the lock file /proc/chalk\.db\.lock"):
         open_store("sqlite:////proc/chalk.db", [NOTES])
     assert time.monotonic() - started < 20  # the timeout of the lock is 60 seconds
+
+
+def test_store_closes_its_connections_although_the_lock_file_is_unusable(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/chalk.db", [NOTES])
+    put(store, "kept")
+    assert keys(store) == ["kept"]
+    (tmp_path / "chalk.db.lock").unlink()
+    (tmp_path / "chalk.db.lock").mkdir()
+    store.close()
+    open_files = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert not [path for path in open_files if path.is_relative_to(tmp_path)]
