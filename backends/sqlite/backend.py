@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from backends.base import Backend, Snapshot, Transaction
-from backends.errors import StorageBusyError, StorageError, StorageUnavailableError
+from backends.errors import StorageError, StorageUnavailableError
 from backends.records import Collection
 from backends.repair import rebuild_values
 from backends.sqlite.connection import WriteLock, connect, driver_errors
@@ -146,8 +146,8 @@ class SQLiteBackend(Backend):
         if self._closed:
             return
         self._closed = True
-        with contextlib.ExitStack() as stack, contextlib.suppress(StorageError):
-            with contextlib.suppress(StorageBusyError):
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(StorageError):  # a lock that is busy or unusable keeps no connection open
                 stack.enter_context(self._lock.hold(_CLOSE_LOCK_TIMEOUT_SECONDS))
             self._readers.close()
 
