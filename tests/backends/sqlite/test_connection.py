@@ -18,6 +18,7 @@ from backends import (
 )
 from backends.sqlite.transaction import SQLiteTransaction
 from tests.support.failures import file_size_limit, public_folder, without_root
+from tests.support.paths import open_files_below
 
 NOTES = Collection("notes")
 
@@ -91,5 +92,4 @@ def test_store_closes_its_connections_although_the_lock_file_is_unusable(tmp_pat
     (tmp_path / "chalk.db.lock").unlink()
     (tmp_path / "chalk.db.lock").mkdir()
     store.close()
-    open_files = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()]
-    assert not [path for path in open_files if path.is_relative_to(tmp_path)]
+    assert open_files_below(tmp_path) == []

@@ -8,6 +8,7 @@ import pytest
 
 from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME
 from tests.cli.conftest import CommandResult, RunCommand
+from tests.support.paths import open_files_below
 
 
 def create(run: RunCommand, *args: str | Path) -> CommandResult:
@@ -63,6 +64,7 @@ def test_key_file_that_others_can_read_stops_commands_and_the_service(run: RunCo
     for result in (create(run), run("serve", "--port", "0")):
         assert result.code == 1
         assert f"chalk-data/{KEY_FILE_NAME}: run chmod 600 " in result.err
+    assert open_files_below(tmp_path) == []
 
 
 def test_client_with_a_key_cannot_use_oauth1(run: RunCommand) -> None:
