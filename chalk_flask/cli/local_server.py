@@ -55,10 +55,10 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
 
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
-    _check_key_files(Path(services.settings.data))
-    logging.basicConfig(stream=sys.stderr, level=services.settings.log_level.upper(), format=LOG_FORMAT)
     background = (services.login_log, services.access_log, services.jwt_verifier, services.worker)
     with services.store, ExitStack() as stack:
+        _check_key_files(Path(services.settings.data))
+        logging.basicConfig(stream=sys.stderr, level=services.settings.log_level.upper(), format=LOG_FORMAT)
         for service in background:
             stack.enter_context(closing(service))
         check_readable(services.store)
