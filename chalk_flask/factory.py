@@ -13,7 +13,7 @@ from chalk_flask import api
 from chalk_flask.audit.access_log import AccessLog
 from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.authenticator import Authenticator
-from chalk_flask.auth.clients.access_tokens import KEY_FILE_NAME, AccessTokenIssuer
+from chalk_flask.auth.clients.access_tokens import ACCESS_TOKEN_KEY_FILE, AccessTokenIssuer
 from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.auth.jwt.verifier import JwtVerifier
 from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
@@ -45,7 +45,7 @@ def _create_services(settings: Settings) -> Services:
     tokens = TokenStore(store)
     clients = ClientStore(store, cipher=cipher)
     jwt_verifier = JwtVerifier(store)
-    access_tokens = AccessTokenIssuer(clients, KeyFile(data / KEY_FILE_NAME), settings.token_seconds)
+    access_tokens = AccessTokenIssuer(clients, KeyFile(data / ACCESS_TOKEN_KEY_FILE), settings.token_seconds)
     return Services(
         settings=settings,
         address=ServiceAddress(settings.public_url),

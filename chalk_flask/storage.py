@@ -139,7 +139,7 @@ COLLECTIONS: tuple[Collection, ...] = (
 
 
 class RosterStore(Protocol):
-    """Store from which rosters are read and to which they are written: a `Backend` or a `LazyStore`."""
+    """Store from which rosters are read and to which they are written: a `Backend` or one of the stores below."""
 
     def read(self, tenant: str) -> Snapshot:
         """Return a snapshot of a tenant."""

@@ -12,7 +12,7 @@ def error_location(error: BaseException, max_frames: int = 1) -> str:
     """Return the type of an error and its innermost frames, outermost first; its message is left out.
 
     Messages of errors quote data, which may be a secret or a person's. An example with `max_frames=2`:
-    `KeyError at chalk_flask/api/errors.py:98 in _failed > backends/sqlite/pool.py:41 in take`.
+    `KeyError at chalk_flask/api/errors.py:98 in _on_failure > backends/sqlite/pool.py:41 in acquire`.
     """
     frames = traceback.extract_tb(error.__traceback__)[-max_frames:]
     kind = type(error).__name__

@@ -79,7 +79,7 @@ gzip is used if the client accepts it.
 | 404 | the record, its parent or the path does not exist |
 | 405 | the method is not supported |
 | 422 | the record of a gradebook write is invalid |
-| 429 | a rate limit is exceeded; `Retry-After` has the seconds to wait |
+| 429 | the maximum of requests, streams, long polls or failed logins is exceeded; `Retry-After`: seconds to wait |
 | 503 | the store is busy; try again |
 
 Every body is JSON: `{"error": "...", "message": "...", "statusInfoSet": [...]}`.

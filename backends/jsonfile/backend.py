@@ -35,7 +35,7 @@ from backends.base import (
     check_text,
     file_path,
 )
-from backends.jsonfile.store_file import STORE_FILE, StoreFile
+from backends.jsonfile.store_description import STORE_FILE, StoreFile
 from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
 from backends.memory.evaluator import TenantTables

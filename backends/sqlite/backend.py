@@ -18,12 +18,12 @@ from backends.errors import StorageError, StorageUnavailableError
 from backends.records import Collection
 from backends.repair import rebuild_values
 from backends.sqlite.connection import WriteLock, connect, driver_errors
-from backends.sqlite.path_cleaner import PathCleaner
 from backends.sqlite.pool import ConnectionPool, ReadConnection
 from backends.sqlite.query_cache import QueryCache
 from backends.sqlite.schema import declared_parts, describe, prepare_database, read_schema, restore_parts
 from backends.sqlite.snapshot import PooledSnapshot
 from backends.sqlite.transaction import SQLiteTransaction
+from backends.sqlite.unused_field_paths import PathCleaner
 from backends.validation import file_path
 
 __all__ = ["SQLiteBackend"]

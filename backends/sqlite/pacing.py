@@ -23,16 +23,16 @@ class QueryPacer:
     def __init__(self) -> None:
         self._resumed: dict[object, float] = {}
 
-    def pause(self, query: object, max_seconds: float) -> None:
-        """Sleep while other long queries have their turn. `query` identifies the running statement's connection."""
+    def pause(self, connection: object, max_seconds: float) -> None:
+        """Sleep while other long queries have their turn. `connection` is the one that runs the query."""
         now = time.monotonic()
-        worked = min(now - self._resumed.get(query, now), _MAX_SLICE_SECONDS)
-        self._resumed[query] = now
+        worked = min(now - self._resumed.get(connection, now), _MAX_SLICE_SECONDS)
+        self._resumed[connection] = now
         active = sum(now - resumed < _ACTIVE_SECONDS for resumed in list(self._resumed.values()))
         if active > _PROCESSORS:
             time.sleep(min(worked * (active / _PROCESSORS - 1), max_seconds))
-            self._resumed[query] = time.monotonic()
+            self._resumed[connection] = time.monotonic()
 
-    def forget(self, query: object) -> None:
-        """Forget a query that has ended."""
-        self._resumed.pop(query, None)
+    def forget(self, connection: object) -> None:
+        """Forget the query of a connection, which has ended."""
+        self._resumed.pop(connection, None)

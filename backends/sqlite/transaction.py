@@ -22,10 +22,10 @@ from backends.records import Collection, Record, Value
 from backends.sqlite.bulk_insert import bulk_inserter
 from backends.sqlite.compiler import quote_identifier
 from backends.sqlite.connection import driver_errors
-from backends.sqlite.path_cleaner import PathCleaner
 from backends.sqlite.pool import ReadConnection
 from backends.sqlite.schema import SIDE_TABLE_INDEX, indexes, key_index, scalar_paths
 from backends.sqlite.snapshot import SQLiteSnapshot
+from backends.sqlite.unused_field_paths import PathCleaner
 from backends.validation import check_dynamic_values, check_record, get_collection
 
 __all__ = ["SQLiteTransaction"]

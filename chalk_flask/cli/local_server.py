@@ -71,12 +71,12 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
 
 def _check_key_files(folder: Path) -> None:
     """Raise CommandError for a key file that is damaged or that other users can access."""
-    from chalk_flask.auth.clients.access_tokens import KEY_FILE_NAME as ACCESS_TOKEN_KEY
-    from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME as SECRETS_KEY
+    from chalk_flask.auth.clients.access_tokens import ACCESS_TOKEN_KEY_FILE
+    from chalk_flask.auth.secrets.encryption import SECRETS_KEY_FILE
     from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
 
     try:
-        for name in (ACCESS_TOKEN_KEY, SECRETS_KEY):
+        for name in (ACCESS_TOKEN_KEY_FILE, SECRETS_KEY_FILE):
             KeyFile(folder / name).read()
     except KeyFileError as error:
         raise CommandError(str(error)) from error

@@ -18,7 +18,7 @@ from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 __all__ = [
     "ACTIVE_ONLY",
     "IS_TERM",
-    "VISIBLE",
+    "NOT_DELETED",
     "Condition",
     "Ids",
     "PathParent",
@@ -47,7 +47,7 @@ Condition: TypeAlias = Callable[[Snapshot, Ids], Where]
 ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
 """Condition that active records meet."""
 
-VISIBLE: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
+NOT_DELETED: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
 """Condition that gradebook objects meet unless they are deleted (docs/conformance, A-04)."""
 
 
@@ -215,7 +215,7 @@ def categories_of_class(_: Snapshot, ids: Ids) -> Where:
 
     See docs/conformance, N-08.
     """
-    used = And((Compare("class.sourcedId", "=", ids[-1]), VISIBLE))
+    used = And((Compare("class.sourcedId", "=", ids[-1]), NOT_DELETED))
     return Or(
         (
             In(KEY, Subquery("lineItems", "category.sourcedId", used)),

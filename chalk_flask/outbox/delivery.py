@@ -23,7 +23,7 @@ RETENTION_DAYS = 30
 
 DeliveryState: TypeAlias = Literal["pending", "delivered", "failed"]
 
-_STATE = ":state"
+_LAST_NUMBER_KEY = ":state"
 """Key in BODIES of the record that holds the last delivery number."""
 
 
@@ -100,7 +100,7 @@ def enqueue(
 
     `created` is a timestamp, `due` the time of the first attempt in seconds since the epoch.
     """
-    state = transaction.get_many(BODIES, [_STATE]).get(_STATE)
+    state = transaction.get_many(BODIES, [_LAST_NUMBER_KEY]).get(_LAST_NUMBER_KEY)
     last: int = orjson.loads(state)["last"] if state else 0
     deliveries = [
         Delivery(
@@ -114,6 +114,6 @@ def enqueue(
         for number, (webhook, message) in enumerate(messages, last + 1)
     ]
     bodies = [Record(delivery.key, message.body) for delivery, (_, message) in zip(deliveries, messages, strict=True)]
-    transaction.put(BODIES, [*bodies, Record(_STATE, orjson.dumps({"last": last + len(deliveries)}))])
+    transaction.put(BODIES, [*bodies, Record(_LAST_NUMBER_KEY, orjson.dumps({"last": last + len(deliveries)}))])
     transaction.put(COLLECTION, [delivery.to_record() for delivery in deliveries])
     return deliveries

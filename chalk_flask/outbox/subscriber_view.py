@@ -1,4 +1,4 @@
-"""Changes as one webhook receives them: filtered by its orgs and events, without what these and its fields exclude.
+"""Changes as one webhook receives them: those of its orgs and events, without excluded fields and references.
 
 Interpretations L-09 to L-11 of docs/conformance.
 """

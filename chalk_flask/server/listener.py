@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from waitress.server import TcpWSGIServer
 
-from chalk_flask.server.channel import Channel
-from chalk_flask.server.clients import ClientAddresses, credential_key, is_search
+from chalk_flask.server.client_keys import ClientAddresses, credential_key, is_search
+from chalk_flask.server.connection_channel import Channel
 from chalk_flask.server.forwarded import ForwardedHeaders
 from chalk_flask.server.parking import ParkingApplication
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from waitress.adjustments import Adjustments
 
-    from chalk_flask.server.connections import Connections
+    from chalk_flask.server.connection_limits import Connections
     from chalk_flask.server.dispatcher import ShortRequestFirstDispatcher
     from chalk_flask.settings import Settings
 

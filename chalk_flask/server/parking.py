@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 if TYPE_CHECKING:
-    from chalk_flask.server.channel import Task
+    from chalk_flask.server.connection_channel import Task
 
 __all__ = ["OUTPUT_BUFFER_BYTES", "WAITS_WITHOUT_THREAD", "Blocks", "Parked", "ParkingApplication"]
 

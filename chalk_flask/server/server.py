@@ -17,8 +17,8 @@ from wsgiref.types import WSGIApplication
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 
-from chalk_flask.server.channel import Channel
-from chalk_flask.server.connections import Connections
+from chalk_flask.server.connection_channel import Channel
+from chalk_flask.server.connection_limits import Connections
 from chalk_flask.server.descriptors import reserve_descriptors
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
 from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses

@@ -5,15 +5,14 @@ line options, `config show` and the example file are generated from it.
 """
 
 from chalk_flask.settings.loader import (
-    SETTINGS,
-    Setting,
-    Settings,
     SettingsError,
     SettingValue,
     describe_settings,
     example_toml,
     load_settings,
 )
+from chalk_flask.settings.setting_type import Setting
+from chalk_flask.settings.table import SETTINGS, Settings
 
 __all__ = [
     "SETTINGS",

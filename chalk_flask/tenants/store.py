@@ -109,7 +109,7 @@ class TenantStore:
         """Change the settings of a tenant that are given and not None, from the next request or import on.
 
         Raises TenantError for an unknown name. This does not update the webhooks of the tenant;
-        `outbox.demographics_opt_out.update_tenant` does both.
+        `outbox.tenant_update.update_tenant` does both.
         """
         changes = {
             OPTION_MEMBERS[option]: None if value == "" else value

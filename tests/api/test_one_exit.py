@@ -55,7 +55,7 @@ SERIALIZED = {
 
 WITHOUT_RECORDS = {
     "outbox/delivery.py": "deliveries",
-    "outbox/demographics_opt_out.py": "deliveries",
+    "outbox/tenant_update.py": "deliveries",
     "outbox/subscription.py": "webhooks",
     "outbox/writer.py": "passes stored records to SubscriberView only",
     "webhooks/admin/history.py": "deliveries",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chalk_flask.settings import SETTINGS, Settings, SettingsError, describe_settings, example_toml, load_settings
-from chalk_flask.settings.setting import without_passwords
+from chalk_flask.settings.setting_type import without_passwords
 from tests.support.paths import ROOT
 
 

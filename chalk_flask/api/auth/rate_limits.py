@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import TooManyRequests
 
-from chalk_flask.addresses import client_network
 from chalk_flask.caching import LRUCache
+from chalk_flask.client_network import client_network
 from chalk_flask.settings import Settings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from chalk_flask.api.errors import ApiError
 from chalk_flask.api.routes import GRADEBOOK_COLLECTIONS, ApiRoot, ReadRoute
 from chalk_flask.oneroster import filters
 from chalk_flask.oneroster.fields.scalars import printable
-from chalk_flask.oneroster.relations import VISIBLE
+from chalk_flask.oneroster.relations import NOT_DELETED
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy
 
@@ -128,14 +128,16 @@ def _parse_filter(text: str, resource_type: ResourceType, policy: AccessPolicy) 
     parsed = _parse_filter_text(text)
     excludes_deleted = resource_type.name in GRADEBOOK_COLLECTIONS
     if parsed is None:
-        return VISIBLE if excludes_deleted else MATCH_ALL
+        return NOT_DELETED if excludes_deleted else MATCH_ALL
     try:
         where = filters.compile_filter(parsed, resource_type)
     except filters.FilterError as error:
         raise ApiError(400, str(error), "invalid_filter_field" if error.unknown_field else "") from error
     if policy is not UNRESTRICTED:
         where = policy.restrict_filter(where, resource_type.name)
-    return and_(VISIBLE, where) if excludes_deleted and parsed.fields.isdisjoint(_FIELDS_THAT_SELECT_DELETED) else where
+    if excludes_deleted and parsed.fields.isdisjoint(_FIELDS_THAT_SELECT_DELETED):
+        return and_(NOT_DELETED, where)
+    return where
 
 
 def _parse_filter_text(text: str) -> filters.Filter | None:

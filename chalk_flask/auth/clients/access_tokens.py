@@ -24,12 +24,12 @@ from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import includes_scope, sort_scopes
 from chalk_flask.times import utc_now
 
-__all__ = ["KEY_FILE_NAME", "AccessTokenIssuer"]
+__all__ = ["ACCESS_TOKEN_KEY_FILE", "AccessTokenIssuer"]
 
 ISSUER = "urn:chalk-flask:access-token"
 """Claim `iss` of access tokens. `IssuerStore` accepts no issuer with this prefix."""
 
-KEY_FILE_NAME = "access-tokens.key"
+ACCESS_TOKEN_KEY_FILE = "access-tokens.key"
 """Name of the key file below the setting `data`."""
 
 DEFAULT_LIFETIME_SECONDS = 3600

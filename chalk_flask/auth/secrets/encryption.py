@@ -12,9 +12,9 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
 
-__all__ = ["KEY_FILE_NAME", "SecretCipher", "SecretUnavailableError"]
+__all__ = ["SECRETS_KEY_FILE", "SecretCipher", "SecretUnavailableError"]
 
-KEY_FILE_NAME = "secrets.key"
+SECRETS_KEY_FILE = "secrets.key"
 """Name of the key file below the setting `data`."""
 
 
@@ -32,7 +32,7 @@ class SecretCipher:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self._path = Path(folder) / KEY_FILE_NAME
+        self._path = Path(folder) / SECRETS_KEY_FILE
         self._key_file = KeyFile(self._path)
 
     def encrypt(self, secret: str) -> str:

@@ -139,7 +139,7 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
 
     With --no-demographics webhooks receive no demographics any more, and pending deliveries lose them.
     """
-    from chalk_flask.outbox.demographics_opt_out import update_tenant
+    from chalk_flask.outbox.tenant_update import update_tenant
 
     if all(value is None for value in changes.values()):
         raise click.UsageError(

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from marshmallow import ValidationError
 
-from chalk_flask.oneroster.csv.encoding import from_windows_1252
 from chalk_flask.oneroster.csv.tolerances import ROLE_MAP_EXAMPLE
+from chalk_flask.oneroster.csv.windows_1252 import from_windows_1252
 from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField
 from chalk_flask.oneroster.fields.scalars import (
     MAX_GUID_LENGTH,

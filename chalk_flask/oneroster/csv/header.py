@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
-from chalk_flask.oneroster.csv.encoding import has_undecoded_bytes
+from chalk_flask.oneroster.csv.windows_1252 import has_undecoded_bytes
 from chalk_flask.oneroster.resource_type import Column, ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE, DELETED

@@ -25,8 +25,8 @@ from chalk_flask.oneroster.csv.diagnosis import (
     rule_problem,
     value_problem,
 )
-from chalk_flask.oneroster.csv.encoding import has_undecoded_bytes
 from chalk_flask.oneroster.csv.header import METADATA_PREFIX, is_metadata, standard_names
+from chalk_flask.oneroster.csv.windows_1252 import has_undecoded_bytes
 from chalk_flask.oneroster.fields.composites import TextListField, exceeded_limit, split_list
 from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, OneRosterField, fold, is_valid_guid
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType

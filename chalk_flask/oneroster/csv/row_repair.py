@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from marshmallow import ValidationError
 
 from chalk_flask.oneroster import vocabularies
-from chalk_flask.oneroster.csv.encoding import from_windows_1252, has_undecoded_bytes
 from chalk_flask.oneroster.csv.header import standard_names
 from chalk_flask.oneroster.csv.tolerances import (
     ASSISTANT_ROLES,
@@ -20,6 +19,7 @@ from chalk_flask.oneroster.csv.tolerances import (
     Tolerance,
     role_key,
 )
+from chalk_flask.oneroster.csv.windows_1252 import from_windows_1252, has_undecoded_bytes
 from chalk_flask.oneroster.fields.composites import RefListField, TextListField, UserIdsField
 from chalk_flask.oneroster.resource_type import ResourceType
 

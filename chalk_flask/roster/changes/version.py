@@ -65,7 +65,7 @@ def has_conflicts(snapshot: Snapshot, written: ToolWrites) -> bool:
     refer to a deleted one of these records.
     """
     return any(
-        _refers_to_missing(snapshot, FILES[name], keys) or _is_missed(snapshot, FILES[name], keys)
+        _refers_to_missing(snapshot, FILES[name], keys) or _is_deleted_but_referenced(snapshot, FILES[name], keys)
         for name, keys in written.items()
     )
 
@@ -83,7 +83,8 @@ def _refers_to_missing(snapshot: Snapshot, resource_type: ResourceType, keys: Co
     )
 
 
-def _is_missed(snapshot: Snapshot, resource_type: ResourceType, keys: Collection[str]) -> bool:
+def _is_deleted_but_referenced(snapshot: Snapshot, resource_type: ResourceType, keys: Collection[str]) -> bool:
+    """Return True if an active record refers to one of these records that is deleted."""
     deleted = set(keys) - _existing(snapshot, resource_type.name, keys, active_only=True)
     return any(
         snapshot.exists(other.name, And((In(reference.field, tuple(batch)), ACTIVE_ONLY)))

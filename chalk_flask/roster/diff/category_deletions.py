@@ -25,20 +25,20 @@ class CategoryDeletions:
         self._rows: list[SortableRecord] = []
         self._stored = stored
 
-    def hold_deletions(self, rows: Iterable[SortableRecord]) -> list[SortableRecord]:
-        """Return the rows of active categories, and keep the others for later."""
+    def postpone_deletions(self, rows: Iterable[SortableRecord]) -> list[SortableRecord]:
+        """Return the rows of active categories; postpone the rows that delete one."""
         active: list[SortableRecord] = []
         for row in rows:
             (active if row[2]["status"] == ACTIVE else self._rows).append(row)
         return active
 
-    def find_used(self, staying: Callable[[Sequence[str]], set[str]]) -> set[str]:
-        """Return the ids of deleted categories that line items use; `staying` selects the line items that stay."""
+    def find_used(self, find_kept: Callable[[Sequence[str]], set[str]]) -> set[str]:
+        """Return the ids of deleted categories that line items use; `find_kept` selects line items that stay."""
         deleted_ids = {"categories": {*self.missing, *(row[0] for row in self._rows)}}
         references = [reference for reference in dependencies(FILES["lineItems"]) if reference.target == "categories"]
         used: set[str] = set()
         for batch in batched(find_dependents(self._stored, "lineItems", references, deleted_ids), BATCH_SIZE):
-            keys = staying([dependent.key for dependent in batch])
+            keys = find_kept([dependent.key for dependent in batch])
             used.update(
                 orjson.loads(dependent.body)["category"]["sourcedId"] for dependent in batch if dependent.key in keys
             )

@@ -111,7 +111,7 @@ class RosterDiff:
         changes = self.changes[resource_type.name]
         for batch in batched(self._rows(resource_type), BATCH_SIZE):
             rows = [(key, encoded, values) for key, _, values, encoded in batch]
-            changes.compare(self._categories.hold_deletions(rows) if resource_type.name == CATEGORIES else rows)
+            changes.compare(self._categories.postpone_deletions(rows) if resource_type.name == CATEGORIES else rows)
 
     def _rows(self, resource_type: ResourceType) -> Iterator[ParsedRow]:
         rows = self.reader.parse_file(resource_type.name)
@@ -130,21 +130,22 @@ class RosterDiff:
         field = f"{element.inverse}.sourcedId"
         parents = {row.key: str(row.values[field]) for row in rows if row.values.get(field) is not None}
         active = {row.key for row in rows if row.values["status"] == ACTIVE}
-        if self._has_others(resource_type.name):
-            others = derived_fields.stored_parents(self._stored, resource_type, element, self._stays(resource_type))
+        if self._may_keep_unlisted(resource_type.name):
+            is_kept = self._is_kept_unlisted(resource_type)
+            others = derived_fields.stored_parents(self._stored, resource_type, element, is_kept)
             parents, active = parents | others, active | others.keys()
         self._check_cycles(resource_type, parents)
         children = derived_fields.children_by_parent({key: parents[key] for key in parents if key in active})
         for row in rows:
             yield derived_fields.with_derived_field(row, name, element, children.get(row.key))
-        if self._has_others(resource_type.name):
+        if self._may_keep_unlisted(resource_type.name):
             self._update_derived_field(resource_type, name, children)
 
-    def _has_others(self, name: str) -> bool:
-        """Return True if stored records can stay active that the package does not contain. See `_stays`."""
+    def _may_keep_unlisted(self, name: str) -> bool:
+        """Return True if a stored record may stay active although no row lists it, see `_is_kept_unlisted`."""
         return name not in self._bulk or (self._quarantine is not None and self._quarantine.has_rows(name))
 
-    def _stays(self, resource_type: ResourceType) -> Callable[[str], bool]:
+    def _is_kept_unlisted(self, resource_type: ResourceType) -> Callable[[str], bool]:
         """Return the condition for the ids of stored active records that stay although the package has no row.
 
         These are all other records of delta and absent files, and those of quarantined rows of bulk files. Call it
@@ -159,9 +160,9 @@ class RosterDiff:
 
     def _update_derived_field(self, resource_type: ResourceType, name: str, links: derived_fields.Links) -> None:
         """Amend the stored records outside the package whose derived field changes."""
-        stays = self._stays(resource_type)
+        is_kept = self._is_kept_unlisted(resource_type)
         for key, ids in derived_fields.changed_links(self._stored, resource_type, name, links):
-            if stays(key):
+            if is_kept(key):
                 self._amend(resource_type.name, key, {name: ids})
 
     def _amend(self, name: str, key: str, members: Mapping[str, JSON]) -> None:
@@ -212,17 +213,17 @@ class RosterDiff:
             if row.values["status"] == ACTIVE:
                 links[row.key] = str(row.values[owner]), str(row.values[target])
             yield row
-        if self._has_others(name):
-            stays = self._stays(resource_type)
+        if self._may_keep_unlisted(name):
+            is_kept = self._is_kept_unlisted(resource_type)
             stored = derived_fields.stored_pairs(self._stored, name).items()
-            links |= {key: pair for key, pair in stored if stays(key)}
+            links |= {key: pair for key, pair in stored if is_kept(key)}
         self._pairs[name] = links
 
     def _update_linked_records(self) -> None:
         """Amend linked classes and courses that the package does not contain."""
         for link, (name, element) in derived_fields.link_sources().items():
             is_changed = link in self._bulk or link in self._delta or self.changes[link].deleted_ids
-            if is_changed and self._has_others(name):
+            if is_changed and self._may_keep_unlisted(name):
                 self._update_derived_field(FILES[name], element, self._links_of(link))
 
     def _delete_stored(self, resource_type: ResourceType) -> None:
@@ -277,23 +278,23 @@ class RosterDiff:
     def _delete_dependents(self, resource_type: ResourceType, references: Sequence[Dependency]) -> None:
         """Delete the records that lose a required reference, and remove other references to deleted records."""
         name = resource_type.name
-        if not self._has_others(name) and name not in provenance.WRITABLE_COLLECTIONS:
+        if not self._may_keep_unlisted(name) and name not in provenance.WRITABLE_COLLECTIONS:
             return
         deleted_ids = self.reader.references.deleted_ids
         for batch in batched(find_dependents(self._stored, name, references, deleted_ids), BATCH_SIZE):
-            staying = self._staying(resource_type, [dependent.key for dependent in batch])
+            kept = self._kept_unlisted(resource_type, [dependent.key for dependent in batch])
             for dependent in batch:
-                if dependent.key in staying:
+                if dependent.key in kept:
                     self._change_dependent(resource_type, dependent)
 
-    def _staying(self, resource_type: ResourceType, keys: Sequence[str]) -> set[str]:
-        """Return the ids of stored active records that stay although the package has no row, see `_stays`."""
+    def _kept_unlisted(self, resource_type: ResourceType, keys: Sequence[str]) -> set[str]:
+        """Return those of these ids whose records stay active although no row lists them, see `_is_kept_unlisted`."""
         name = resource_type.name
-        staying = set(filter(self._stays(resource_type), keys))
+        kept = set(filter(self._is_kept_unlisted(resource_type), keys))
         if name in self._bulk and name in provenance.WRITABLE_COLLECTIONS:
             of_tools = self._stored.keys(name, And((In(KEY, tuple(keys)), provenance.written_by_tools(name))))
-            staying.update(key for key in of_tools if key not in self.reader.ids[name])
-        return staying - self.changes[name].deleted_ids
+            kept.update(key for key in of_tools if key not in self.reader.ids[name])
+        return kept - self.changes[name].deleted_ids
 
     def _change_dependent(self, resource_type: ResourceType, dependent: Dependent) -> None:
         name = resource_type.name
@@ -307,7 +308,7 @@ class RosterDiff:
     def _delete_categories(self) -> None:
         """Delete the categories that the package deletes, except those that remaining line items use (W-09)."""
         resource_type, changes = FILES[CATEGORIES], self.changes[CATEGORIES]
-        used = self._categories.find_used(lambda keys: self._staying(FILES[LINE_ITEMS], keys))
+        used = self._categories.find_used(lambda keys: self._kept_unlisted(FILES[LINE_ITEMS], keys))
         if used:
             message = f"{len(used):,} categories are missing or deleted, but line items use them"
             hint = "They stay active. Delete the line items first."
@@ -328,7 +329,7 @@ class RosterDiff:
     def _find_old_tombstones(self, days: int) -> None:
         """Find the tombstones to purge: old enough, without references, and not in the package."""
         for query in old_tombstone_queries(days):
-            # Counting is fast and the result is usually 0. The search for references is slow.
+            # This check is fast and usually finds nothing. The search for references is slow.
             if self._stored.exists(query.collection, query.where):
                 self._find_unreferenced(query.collection, query.where)
 

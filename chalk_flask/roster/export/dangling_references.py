@@ -1,8 +1,8 @@
 """Dangling references: references of active records to deleted ones.
 
-Such a record stays unchanged until its own file is imported (interpretation I-26). A package cannot contain the
-reference, because an import rejects it. Therefore an export leaves out the reference, or the whole record if the
-reference is required (I-31).
+An import removes such references or deletes the record (interpretation I-26), but stores of earlier versions may
+contain them. A package cannot contain the reference, because an import rejects it. Therefore an export leaves out the
+reference, or the whole record if the reference is required (I-31).
 """
 
 from __future__ import annotations

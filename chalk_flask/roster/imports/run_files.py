@@ -29,7 +29,7 @@ from chalk_flask.files import (
 )
 from chalk_flask.roster.package.checksum import open_package_files
 from chalk_flask.settings import Settings
-from chalk_flask.settings.setting import without_passwords
+from chalk_flask.settings.setting_type import without_passwords
 
 __all__ = [
     "copy_package",

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from chalk_flask.oneroster.csv.diagnosis import UNNAMED_COLUMN
-from chalk_flask.oneroster.csv.encoding import has_utf8_letters
 from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, FormatProblem, find_delimiter, find_problem
 from chalk_flask.oneroster.csv.header import (
     header_problems,
@@ -21,6 +20,7 @@ from chalk_flask.oneroster.csv.header import (
 from chalk_flask.oneroster.csv.row_parser import RowParser
 from chalk_flask.oneroster.csv.row_repair import RowRepair, decode_windows_1252, with_comma_lists
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_COLUMN, WINDOWS_1252, Tolerance
+from chalk_flask.oneroster.csv.windows_1252 import has_utf8_letters
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import GRADES
 from chalk_flask.roster.package.archive import Package

@@ -13,8 +13,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
-from chalk_flask.addresses import client_network
 from chalk_flask.api.auth.rate_limits import MAX_REJECTED_TOKENS, FailureCounter
+from chalk_flask.client_network import client_network
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.settings import SettingsError
 from tests.conftest import services_of

@@ -23,7 +23,7 @@ from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.auth.oauth1 import verifier as verifier_module
 from chalk_flask.auth.oauth1.nonce_cache import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier, SignedRequest
-from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher
+from chalk_flask.auth.secrets.encryption import SECRETS_KEY_FILE, SecretCipher
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT
@@ -458,14 +458,14 @@ def test_former_secret_signs_during_the_overlap_of_a_rotation(
 def test_missing_key_file_is_logged_once_and_rejects_until_restored(
     store: Backend, folder: Path, signer: Signer, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    verifier, key = OAuth1Verifier(store, SecretCipher(folder), clock), (folder / KEY_FILE_NAME).read_bytes()
-    (folder / KEY_FILE_NAME).unlink()
+    verifier, key = OAuth1Verifier(store, SecretCipher(folder), clock), (folder / SECRETS_KEY_FILE).read_bytes()
+    (folder / SECRETS_KEY_FILE).unlink()
     with caplog.at_level(logging.DEBUG):
         assert not any(is_accepted(verifier, signer.request()) for _ in range(3))
     [line] = [record.getMessage() for record in caplog.records if record.name.startswith("chalk_flask")]
     assert line.startswith(f"requests of client {signer.key} with OAuth 1.0a are rejected")
     assert signer.secret not in line
-    write_private(folder / KEY_FILE_NAME, key)
+    write_private(folder / SECRETS_KEY_FILE, key)
     assert is_accepted(verifier, signer.request())
 
 

@@ -14,7 +14,7 @@ import pytest
 from backends import Backend, Query
 from chalk_flask.auth.clients.record import OAuthClient
 from chalk_flask.auth.clients.store import COLLECTION, ClientError, ClientStore
-from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher, SecretUnavailableError
+from chalk_flask.auth.secrets.encryption import SECRETS_KEY_FILE, SecretCipher, SecretUnavailableError
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.tenants.store import CONTROL
 from tests.support.paths import write_private
@@ -75,7 +75,7 @@ def test_processes_agree_on_a_new_key(folder: Path) -> None:
 
 
 def test_decryption_creates_no_key(folder: Path) -> None:
-    with pytest.raises(SecretUnavailableError, match=f"{KEY_FILE_NAME}.* is missing: restore it"):
+    with pytest.raises(SecretUnavailableError, match=f"{SECRETS_KEY_FILE}.* is missing: restore it"):
         SecretCipher(folder).decrypt("anything")
     assert not folder.exists()
 
@@ -84,10 +84,10 @@ def test_decryption_creates_no_key(folder: Path) -> None:
 def test_damaged_key_file_is_named(folder: Path, content: str) -> None:
     cipher = SecretCipher(folder)
     encrypted = cipher.encrypt(SECRET)
-    write_private(folder / KEY_FILE_NAME, content.encode())
+    write_private(folder / SECRETS_KEY_FILE, content.encode())
     attempts: list[Callable[[], str]] = [partial(cipher.decrypt, encrypted), partial(cipher.encrypt, SECRET)]
     for attempt in attempts:
-        with pytest.raises(SecretUnavailableError, match=KEY_FILE_NAME) as error:
+        with pytest.raises(SecretUnavailableError, match=SECRETS_KEY_FILE) as error:
             attempt()
         assert SECRET not in str(error.value)
 
@@ -95,12 +95,12 @@ def test_damaged_key_file_is_named(folder: Path, content: str) -> None:
 def test_other_key_decrypts_nothing_until_the_right_one_is_restored(folder: Path, tmp_path: Path) -> None:
     cipher = SecretCipher(folder)
     encrypted = cipher.encrypt(SECRET)
-    key = (folder / KEY_FILE_NAME).read_bytes()
+    key = (folder / SECRETS_KEY_FILE).read_bytes()
     SecretCipher(tmp_path / "other").encrypt(SECRET)
-    (folder / KEY_FILE_NAME).write_bytes((tmp_path / "other" / KEY_FILE_NAME).read_bytes())
+    (folder / SECRETS_KEY_FILE).write_bytes((tmp_path / "other" / SECRETS_KEY_FILE).read_bytes())
     with pytest.raises(SecretUnavailableError, match="does not contain the key"):
         cipher.decrypt(encrypted)
-    (folder / KEY_FILE_NAME).write_bytes(key)
+    (folder / SECRETS_KEY_FILE).write_bytes(key)
     assert cipher.decrypt(encrypted) == SECRET
 
 
@@ -148,10 +148,10 @@ def test_client_without_oauth1_creates_no_key(clients: ClientStore, folder: Path
 
 def test_lost_key_is_reported_and_not_replaced(clients: ClientStore, folder: Path) -> None:
     _, client = create_client(clients, oauth1=True)
-    (folder / KEY_FILE_NAME).unlink()
-    with pytest.raises(ClientError, match=f"{KEY_FILE_NAME}.* is missing"):
+    (folder / SECRETS_KEY_FILE).unlink()
+    with pytest.raises(ClientError, match=f"{SECRETS_KEY_FILE}.* is missing"):
         clients.create("another", DEFAULT, oauth1=True)
-    assert not (folder / KEY_FILE_NAME).exists()
+    assert not (folder / SECRETS_KEY_FILE).exists()
     assert create_client(clients)
     clients.revoke(client.id)
     assert create_client(clients, oauth1=True)[1].uses_oauth1
@@ -159,7 +159,7 @@ def test_lost_key_is_reported_and_not_replaced(clients: ClientStore, folder: Pat
 
 def test_wrong_key_is_reported_when_a_client_is_created(clients: ClientStore, folder: Path) -> None:
     create_client(clients, oauth1=True)
-    (folder / KEY_FILE_NAME).unlink()
+    (folder / SECRETS_KEY_FILE).unlink()
     SecretCipher(folder).encrypt(SECRET)
     with pytest.raises(ClientError, match="does not contain the key"):
         clients.create("another", DEFAULT, oauth1=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME
+from chalk_flask.auth.secrets.encryption import SECRETS_KEY_FILE
 from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.paths import open_files_below
 
@@ -40,7 +40,7 @@ def test_rotated_client_can_still_sign(run: RunCommand) -> None:
 
 def test_key_file_is_in_the_folder_of_the_setting_data(run: RunCommand, tmp_path: Path) -> None:
     assert create(run, "--data", "elsewhere").code == 0
-    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [KEY_FILE_NAME]
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [SECRETS_KEY_FILE]
     assert not (tmp_path / "chalk-data").exists()
 
 
@@ -48,22 +48,22 @@ def test_key_file_is_in_the_folder_of_the_setting_data(run: RunCommand, tmp_path
 def test_missing_key_file_is_reported_and_changes_nothing(run: RunCommand, tmp_path: Path, command: str) -> None:
     created = create(run, "--json").json
     before = run("client", "list", "--json").out
-    (tmp_path / "chalk-data" / KEY_FILE_NAME).unlink()
+    (tmp_path / "chalk-data" / SECRETS_KEY_FILE).unlink()
     rejected = create(run) if command == "create" else run("client", "rotate", created["client_id"])
     assert (rejected.code, rejected.out) == (1, "")
-    assert f"{KEY_FILE_NAME}, which this secret is encrypted with, is missing: restore it" in rejected.err
+    assert f"{SECRETS_KEY_FILE}, which this secret is encrypted with, is missing: restore it" in rejected.err
     assert "revoke the clients that use OAuth 1.0a" in rejected.err
     assert run("client", "list", "--json").out == before
-    assert not (tmp_path / "chalk-data" / KEY_FILE_NAME).exists()
+    assert not (tmp_path / "chalk-data" / SECRETS_KEY_FILE).exists()
 
 
 def test_key_file_that_others_can_read_stops_commands_and_the_service(run: RunCommand, tmp_path: Path) -> None:
     create(run)
-    key_file = tmp_path / "chalk-data" / KEY_FILE_NAME
+    key_file = tmp_path / "chalk-data" / SECRETS_KEY_FILE
     key_file.chmod(0o644)
     for result in (create(run), run("serve", "--port", "0")):
         assert result.code == 1
-        assert f"chalk-data/{KEY_FILE_NAME}: run chmod 600 " in result.err
+        assert f"chalk-data/{SECRETS_KEY_FILE}: run chmod 600 " in result.err
     assert open_files_below(tmp_path) == []
 
 

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from backends import Backend
 from chalk_flask.auth.clients.store import ClientError, ClientStore
-from chalk_flask.auth.secrets.encryption import KEY_FILE_NAME, SecretCipher
+from chalk_flask.auth.secrets.encryption import SECRETS_KEY_FILE, SecretCipher
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION
@@ -113,7 +113,7 @@ def test_rotated_secret_signs_beside_the_previous_until_its_end(webhooks: Webhoo
 
 def test_missing_key_file_is_not_replaced(webhooks: WebhookStore, tmp_path: Path) -> None:
     webhook = create_webhook(webhooks)
-    (tmp_path / "data" / KEY_FILE_NAME).unlink()
+    (tmp_path / "data" / SECRETS_KEY_FILE).unlink()
     for action in (
         lambda: webhooks.create("default", make_request()),
         lambda: webhooks.rotate("default", webhook.id, timedelta()),
@@ -122,7 +122,7 @@ def test_missing_key_file_is_not_replaced(webhooks: WebhookStore, tmp_path: Path
             action()
     with pytest.raises(WebhookError, match=r"cannot sign deliveries: .*secrets\.key"):
         webhooks.secrets(webhook)
-    assert not (tmp_path / "data" / KEY_FILE_NAME).exists()
+    assert not (tmp_path / "data" / SECRETS_KEY_FILE).exists()
     webhooks.delete("default", webhook.id)
     assert create_webhook(webhooks).id != webhook.id, "without webhooks a new key loses nothing"
 
@@ -131,7 +131,7 @@ def test_missing_key_file_of_client_secrets_is_not_replaced(
     webhooks: WebhookStore, store: Backend, cipher: SecretCipher, tmp_path: Path
 ) -> None:
     ClientStore(store, cipher=cipher).create("signs", [], oauth1=True)
-    (tmp_path / "data" / KEY_FILE_NAME).unlink()
+    (tmp_path / "data" / SECRETS_KEY_FILE).unlink()
     with pytest.raises(WebhookError, match="cannot store a secret"):
         webhooks.create("default", make_request())
     with pytest.raises(ClientError):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 from urllib.request import parse_http_list
 
-from chalk_flask.addresses import client_network
+from chalk_flask.client_network import client_network
 
 __all__ = ["ClientAddresses", "credential_key", "is_search"]
 

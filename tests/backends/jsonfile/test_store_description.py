@@ -12,7 +12,7 @@ import pytest
 
 from backends import Backend, DamagedStoreError, NewerStoreError, Record, open_store, store_exists
 from backends.jsonfile import JSONFileBackend
-from backends.jsonfile.store_file import SCHEMA_VERSION
+from backends.jsonfile.store_description import SCHEMA_VERSION
 from backends.testing import COLLECTIONS
 
 

@@ -11,7 +11,7 @@ from flask import Flask
 from chalk_flask.outbox import Attempt, Delivery, load_subscriptions
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
-from chalk_flask.outbox.demographics_opt_out import update_tenant
+from chalk_flask.outbox.tenant_update import update_tenant
 from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of
 from tests.outbox.conftest import clear_outbox, sent_actions, sent_changes, sent_events, subscribe

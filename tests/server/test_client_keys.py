@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from chalk_flask.server.clients import credential_key
+from chalk_flask.server.client_keys import credential_key
 from tests.support.server_process import ServerProcess, server_process
 
 SIGNATURE = 'oauth_version="1.0", oauth_nonce="n1", oauth_signature="abc%3D"'

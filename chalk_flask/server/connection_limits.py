@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from chalk_flask.server.request_parser import error_body
 
 if TYPE_CHECKING:
-    from chalk_flask.server.channel import Channel
+    from chalk_flask.server.connection_channel import Channel
     from chalk_flask.server.request_parser import Parser
     from chalk_flask.settings import Settings
 

@@ -1,0 +1,189 @@
+"""Table of the settings: each is a field of `Settings` with its default, its help and its rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+from chalk_flask.settings.host_allowlist import validate_allowlist
+from chalk_flask.settings.setting_type import (
+    Setting,
+    normalize_address,
+    validate_address,
+    validate_not_empty,
+    validate_origin,
+    validate_rate,
+)
+
+__all__ = ["SETTINGS", "Settings", "Source"]
+
+Source: TypeAlias = Literal["argument", "environment", "file", "default"]
+
+
+def _setting(default: Any, help: str, *, secret: bool = False, **rules: Any) -> Any:  # noqa: A002 - as in click
+    return field(default=default, repr=not secret, metadata={"help": help, "secret": secret, **rules})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Values of all settings, immutable; `load_settings` creates them when the service starts."""
+
+    # The name decides which commands have the option: in `cli/options.py`, settings whose name begins with `import_` or
+    # is in `_IMPORT_ONLY` are IMPORT_SETTINGS, and all others are SERVICE_SETTINGS.
+
+    storage: str = _setting(
+        "sqlite:///chalk.db",
+        "URL of the store: memory:, json:///folder or sqlite:///file. Three slashes begin a path relative to the"
+        " working directory, four an absolute path.",
+        secret=True,
+        check=validate_not_empty,
+    )
+    data: str = _setting(
+        "chalk-data",
+        "Folder for files outside of the store: access log, key files, held packages. It is created when needed,"
+        " accessible to its owner only.",
+        check=validate_not_empty,
+    )
+    host: str = _setting(
+        "127.0.0.1", "Host name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=validate_not_empty
+    )
+    port: int = _setting(8080, "TCP port to listen on; 0 chooses a free one.", maximum=65535)
+    threads: int = _setting(16, "Maximum number of requests that are processed at once.", minimum=1, maximum=1000)
+    public_url: str = _setting(
+        "",
+        "Public URL of this service without a trailing slash, for example https://roster.example.org; hrefs and links"
+        " begin with it. Empty: derived from each request; client assertions and OAuth 1.0a are then rejected.",
+        check=validate_origin,
+    )
+    max_limit: int = _setting(0, "Maximum `limit` of a request; a larger one is rejected with 400. 0: no maximum.")
+    lenient_parent: bool = _setting(False, "Return an empty 200 instead of 404 for paths below an unknown parent.")
+    token_seconds: int = _setting(
+        3600,
+        "Lifetime of access tokens of OAuth clients, in seconds; revoking the client ends them earlier.",
+        minimum=60,
+        maximum=86400,
+    )
+    map_enrollment_roles: bool = _setting(
+        False,
+        "Import an enrollment whose role is not in the standard's list as a teacher with primary=false, instead of"
+        " rejecting it (interpretation A-10).",
+    )
+    tombstone_days: int = _setting(
+        90, "Days for which a deleted record stays visible as tobedeleted; the standard requires 90.", minimum=90
+    )
+    import_role_map: str = _setting(
+        "",
+        "Comma-separated roles that the standard does not list, and the role that replaces each in users and"
+        " enrollments, for example aide=teacher, pupil=student.",
+    )
+    import_max_entries: int = _setting(64, "Maximum number of files in a package.", minimum=1)
+    import_max_mb: int = _setting(512, "Maximum size of an unpacked package, in MiB.", minimum=1)
+    import_max_ratio: int = _setting(200, "Maximum compression ratio of a file in a package.", minimum=1)
+    import_max_field_kb: int = _setting(128, "Maximum size of a cell of a CSV file, in KiB.", minimum=1)
+    stream_seconds: int = _setting(
+        600,
+        "Maximum duration of a streamed response, in seconds; it is cut off after that, so that a stalled client"
+        " occupies nothing.",
+        minimum=1,
+    )
+    query_milliseconds: int = _setting(
+        2000,
+        "Maximum duration of a database query of a read, in milliseconds; a longer one is answered with 503. A stream"
+        " may take longer in total.",
+        minimum=1,
+    )
+    trusted_proxy: str = _setting(
+        "",
+        "Address of the reverse proxy whose X-Forwarded-For, -Proto, -Host and -Port headers are trusted; * trusts any"
+        " client. Empty: these headers are ignored.",
+        check=validate_address,
+        normalize=normalize_address,
+    )
+    rate_limit_token: str = _setting(
+        "",
+        "Maximum request rate of a token, a client or an issuer, for example 600/minute; requests above it are rejected"
+        " with 429. Each process counts separately. Empty: no limit.",
+        check=validate_rate,
+    )
+    rate_limit_address: str = _setting(
+        "",
+        "Maximum request rate of an address (IPv6: of its /64 network), for example 600/minute. Empty: no limit.",
+        check=validate_rate,
+    )
+    audit_days: int = _setting(
+        90,
+        "Days for which the access log in the folder `data` is kept. 0: no access log.",
+        maximum=36500,
+    )
+    webhook_allowed_hosts: str = _setting(
+        "",
+        "Comma-separated hosts, host:port, addresses or networks that webhooks may use although they are private or"
+        " plain http, for example hooks.lan:8080, 10.1.0.0/16. Empty: public https addresses only.",
+        check=validate_allowlist,
+    )
+    connection_limit: int = _setting(
+        1000,
+        "Maximum number of open connections. If there are more, the ones that are idle or slow are closed.",
+        minimum=1,
+    )
+    connection_limit_address: int = _setting(
+        256,
+        "Maximum number of open connections of an address (IPv6: of its /64 network). It does not apply to"
+        " connections of `trusted_proxy`.",
+        minimum=1,
+    )
+    connection_limit_credential: int = _setting(
+        64, "Maximum number of open connections whose last request had the same token or client.", minimum=1
+    )
+    request_limit_address: int = _setting(
+        12, "Maximum number of threads that work on requests of an address at once; further requests wait.", minimum=1
+    )
+    request_limit_credential: int = _setting(
+        4,
+        "Maximum number of threads that work on requests with the same token or client at once; further requests wait.",
+        minimum=1,
+    )
+    stream_limit_address: int = _setting(
+        32, "Maximum number of streamed responses to an address at once; more are rejected with 429.", minimum=1
+    )
+    stream_limit_credential: int = _setting(
+        8,
+        "Maximum number of streamed responses to a token, a client or an issuer at once; more are rejected with 429.",
+        minimum=1,
+    )
+    long_poll_limit_address: int = _setting(
+        32, "Maximum number of waiting requests of the change feed from an address; more are rejected with 429."
+    )
+    long_poll_limit_credential: int = _setting(
+        8,
+        "Maximum number of waiting requests of the change feed from a token, a client or an issuer; more are rejected"
+        " with 429.",
+    )
+    channel_timeout: int = _setting(
+        60, "Seconds after which a connection that waits for its next request is closed.", minimum=1
+    )
+    head_timeout: int = _setting(
+        10,
+        "Seconds within which the head of a request must arrive, and the first request of a connection begin.",
+        minimum=1,
+    )
+    body_timeout: int = _setting(60, "Seconds within which the body of a request must arrive.", minimum=1)
+    body_min_rate: int = _setting(
+        1024, "Minimum rate at which the body of a request must arrive after `head_timeout`, in bytes per second."
+    )
+    send_timeout: int = _setting(
+        30, "Seconds after which a connection is closed whose client accepts nothing of a response.", minimum=1
+    )
+    log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def query_seconds(self) -> float:
+        """The setting `query_milliseconds` in seconds, as `Backend.read` takes it."""
+        return self.query_milliseconds / 1000
+
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    Setting(name=f.name, default=f.default, **f.metadata) for f in fields(Settings) if f.default is not MISSING
+)
