@@ -41,12 +41,8 @@ class Connections:
         }
         self._lock = threading.Lock()
         self._groups: dict[Group, set[Channel]] = {}
-        self._crowded: set[Group] = set()
-
-    @property
-    def has_crowded_groups(self) -> bool:
-        """True if `make_room` has something to do."""
-        return bool(self._crowded)
+        self.crowded: set[Group] = set()
+        """Groups that are larger than their limit. If there are any, call `make_room`."""
 
     def add(self, channel: Channel) -> None:
         """Count a connection. That of a trusted proxy does not count for its address."""
@@ -73,8 +69,8 @@ class Connections:
     def make_room(self) -> None:
         """Close connections of groups that are larger than their limit: first those without a successful request."""
         with self._lock:
-            crowded = [(group, list(self._groups.get(group, ()))) for group in self._crowded]
-            self._crowded.clear()
+            crowded = [(group, list(self._groups.get(group, ()))) for group in self.crowded]
+            self.crowded.clear()
         for (kind, _), channels in crowded:
             self._close_first(channels, len(channels) - self._limits[kind])
 
@@ -101,7 +97,7 @@ class Connections:
         channels = self._groups.setdefault(group, set())
         channels.add(channel)
         if len(channels) > self._limits[group[0]]:
-            self._crowded.add(group)
+            self.crowded.add(group)
 
     def _leave(self, group: Group, channel: Channel) -> None:
         channels = self._groups.get(group)

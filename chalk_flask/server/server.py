@@ -95,7 +95,7 @@ class _Loop:
         if self._dispatcher.has_queued_requests:
             timeout = min(timeout, SHORT_REQUEST_SECONDS)
         wasyncore.loop(timeout=timeout, use_poll=True, map=self.sockets, count=1)
-        if self._connections.has_crowded_groups:
+        if self._connections.crowded:
             self._connections.make_room()
         if self.waiting:
             self.waiting.resume_due()
