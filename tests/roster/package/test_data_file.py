@@ -391,7 +391,7 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
     ),
     "properties that a manifest lacks": (
         lambda: replaced("manifest", lambda content: b"\r\n".join(content.split(b"\r\n")[:8])),
-        ["manifest.csv: file.courses is missing; file.classes is missing; file.users is missing; "],
+        ["manifest.csv: the modes of 8 files are missing: courses, classes, users, "],
     ),
     "a line of dashes": (
         lambda: with_lines("users", ",".join(["---"] * 18)),

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from backends import Backend
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.roster.package.problems import without_values
+from tests.roster.conftest import Load
 from tests.roster.package.rejections import FilledStore, codes_by_file, problem_places
 from tests.support.packages import PackageBuilder
 
@@ -73,3 +77,56 @@ def test_bulk_package_without_rows_is_rejected(filled: FilledStore, tmp_path: Pa
     for rows in package.rows.values():
         rows.clear()
     assert codes_by_file(filled.reject(package.zip(tmp_path / "package.zip"))) == {("no_rows", "manifest.csv")}
+
+
+def test_unnamed_columns_at_the_end_are_ignored_with_one_warning(store: Backend, load: Load) -> None:
+    package = PackageBuilder()
+    package.raw["manifest.csv"] = package.files()["manifest.csv"].replace(b"\r\n", b",, \r\n")
+    report = load(store, package)
+    assert report.state == "committed", report.to_text()
+    assert [warning.to_text() for warning in report.problems.warnings] == [
+        "manifest.csv: 2 columns at the end of the header without a name. They were ignored. Remove them."
+    ]
+
+
+def test_rows_below_an_invalid_header_are_not_reported(filled: FilledStore, tmp_path: Path) -> None:
+    package = PackageBuilder()
+    package.raw["manifest.csv"] = b"familyName,givenName\nBarr,Ida\nBarr,Max\na,b,c\n"
+    report = filled.reject(package.folder(tmp_path / "package"))
+    assert problem_places(report) == [("bad_header", "manifest.csv", 1, None, None)]
+
+
+def test_stored_message_about_a_repeated_property_has_no_cell(filled: FilledStore, tmp_path: Path) -> None:
+    package = PackageBuilder()
+    package.raw["manifest.csv"] = b"propertyName,value\nBarr,Ida\nBarr,Max\n"
+    [error] = filled.reject(package.folder(tmp_path / "package"))["errors"]
+    assert "Barr" in error["message"]
+    assert "Barr" not in str(without_values(error))
+
+
+def test_many_missing_properties_are_one_error_with_all_names(filled: FilledStore, tmp_path: Path) -> None:
+    package = PackageBuilder()
+    for name in FILES:
+        del package.properties[f"file.{name}"]
+    [error] = filled.reject(package.folder(tmp_path / "package"))["errors"]
+    assert error["message"] == f"the modes of 13 files are missing: {', '.join(FILES)}"
+    assert error["remedy"] == "Add file.orgs and so on, each with absent, bulk or delta."
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_all_misnamed_files_are_named_at_once(filled: FilledStore, tmp_path: Path, kind: str) -> None:
+    package = PackageBuilder()
+    files = {name.upper(): content for name, content in package.files().items() if name != "manifest.csv"}
+    renaming = [f"Rename {name.upper()}.CSV to {name}.csv." for name in FILES]
+    package.rows.clear()
+    package.raw.update(files)
+    path = package.zip(tmp_path / "package.zip") if kind == "zip" else package.folder(tmp_path / "package")
+    [error] = filled.reject(path)["errors"]
+    assert error["message"] == f"13 files are declared, but not in the package: {', '.join(FILES)}"
+    assert error["remedy"] == " ".join(renaming)
+    package.raw["MANIFEST.CSV"] = package.files()["manifest.csv"]
+    path = package.folder(tmp_path / "without")
+    (path / "manifest.csv").unlink()
+    [error] = filled.reject(path)["errors"]
+    assert error["code"] == "missing_manifest"
+    assert error["remedy"] == " ".join(["Rename MANIFEST.CSV to manifest.csv.", *renaming])
