@@ -7,10 +7,21 @@ from typing import NamedTuple
 
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["HEADER", "MANIFEST", "ManifestProblem", "file_modes", "manifest_problems", "manifest_rows"]
+__all__ = [
+    "FILE_PREFIX",
+    "HEADER",
+    "MANIFEST",
+    "MODES",
+    "ManifestProblem",
+    "file_modes",
+    "manifest_problems",
+    "manifest_rows",
+]
 
 MANIFEST = "manifest.csv"
 HEADER = ["propertyName", "value"]
+FILE_PREFIX = "file."
+"""Prefix of the properties that declare the mode of a file."""
 MODES = ("absent", "bulk", "delta")
 ACCEPTED_VERSIONS = {"manifest.version": ("1.0", "1"), "oneroster.version": ("1.1",)}
 """Accepted values of each version property; the first one is written."""
@@ -30,7 +41,7 @@ class ManifestProblem(NamedTuple):
 
 def file_modes(properties: Mapping[str, str]) -> dict[str, str]:
     """Return the mode of each data file, by name. A file without a property is absent."""
-    return {name: mode for name in FILES if (mode := properties.get(f"file.{name}", "absent")) in MODES}
+    return {name: mode for name in FILES if (mode := properties.get(f"{FILE_PREFIX}{name}", "absent")) in MODES}
 
 
 def manifest_rows(mode: str, present: Container[str], system: str) -> Iterator[tuple[str, str]]:
@@ -42,7 +53,7 @@ def manifest_rows(mode: str, present: Container[str], system: str) -> Iterator[t
         yield name, current_version
     # The standard sorts by name, except that classResources follows classes and courseResources follows courses.
     for name in sorted(FILES, key=lambda name: name.replace("Resources", "s+")):
-        yield f"file.{name}", mode if name in present else "absent"
+        yield f"{FILE_PREFIX}{name}", mode if name in present else "absent"
     yield OPTIONAL_PROPERTIES[0], system
 
 
@@ -50,11 +61,11 @@ def manifest_problems(properties: Mapping[str, str], data_files: Container[str])
     """Yield the errors and warnings about the properties. `data_files` are the names of the files in the package."""
     yield from _version_problems(properties)
     for name in FILES:
-        yield from _mode_problems(name, properties.get(f"file.{name}"), is_present=name in data_files)
+        yield from _mode_problems(name, properties.get(f"{FILE_PREFIX}{name}"), is_present=name in data_files)
     if {"bulk", "delta"} <= set(properties.values()):
         message = "some files are bulk and some are delta"
         yield ManifestProblem("mixed_modes", message, "Each file was read in its own mode.", "", is_warning=True)
-    known_names = {*ACCEPTED_VERSIONS, *OPTIONAL_PROPERTIES, *(f"file.{name}" for name in FILES)}
+    known_names = {*ACCEPTED_VERSIONS, *OPTIONAL_PROPERTIES, *(f"{FILE_PREFIX}{name}" for name in FILES)}
     for name in properties:
         if name not in known_names:
             message = f"unknown property {name!r}"
@@ -72,7 +83,7 @@ def _version_problems(properties: Mapping[str, str]) -> Iterator[ManifestProblem
 
 
 def _mode_problems(name: str, mode: str | None, *, is_present: bool) -> Iterator[ManifestProblem]:
-    label = f"file.{name}"
+    label = f"{FILE_PREFIX}{name}"
     if mode is None:
         hint = f"Add {label} with absent, bulk or delta."
         yield ManifestProblem("missing_property", f"{label} is missing", hint, label)

@@ -8,9 +8,18 @@ from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, find_delimiter, find_problem
-from chalk_flask.oneroster.csv.manifest import HEADER, MANIFEST, file_modes, manifest_problems
+from chalk_flask.oneroster.csv.manifest import (
+    FILE_PREFIX,
+    HEADER,
+    MANIFEST,
+    MODES,
+    ManifestProblem,
+    file_modes,
+    manifest_problems,
+)
 from chalk_flask.oneroster.csv.row_repair import decode_windows_1252
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
+from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.package.archive import Package, UnreadableFileError, naming_hint
 from chalk_flask.roster.package.data_file import count_of, delimiter_problem, tolerance_warning
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
@@ -21,6 +30,14 @@ MAX_ROWS = 1000
 MAX_ERRORS_PER_CODE = 3
 
 EXPORT_HINT = "Export the package again."
+
+_SUMMARIES = {
+    "missing_property": ("the modes of {} files are missing", "Add file.NAME and so on, each with absent, bulk or delta."),
+    "bad_mode": ("the modes of {} files are unknown", f"Use one of: {', '.join(MODES)}. Letter case counts."),
+    "undeclared_file": ("{} files are declared absent, but in the package", "Declare them as bulk or delta, or remove them."),
+    "missing_file": ("{} files are declared, but not in the package", "Add each file or declare it as absent."),
+}
+"""Message and hint for many files with one problem. NAME stands for the first of them."""
 
 Row: TypeAlias = tuple[int, list[str]]
 """Number and cells of a row."""
@@ -44,6 +61,7 @@ def declared_modes(package: Package, problems: ImportProblems, *, lenient: bool 
     if error := find_problem(head) or delimiter_problem(delimiter, lenient=lenient):
         raise PackageRejectedError(_error(*error))
     rows, read_errors = _read_rows(package, delimiter)
+    rows = _without_unnamed_columns(rows, problems)
     if lenient:
         rows = list(_with_tolerance(rows, delimiter, problems))
     if rows or not read_errors:
@@ -69,15 +87,15 @@ def _misnamed_warnings(package: Package, modes: Mapping[str, str]) -> Iterator[I
 def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenient: bool) -> dict[str, str]:
     data_files = package.data_files()
     if not (lenient and data_files):
-        misnamed = package.misnamed_files().get(MANIFEST)
+        misnamed = package.misnamed_files()
         lenient_hint = ", or import with --lenient" if data_files else ""
         hint = f"Add manifest.csv, which OneRoster 1.1 requires{lenient_hint}."
-        hint = naming_hint(misnamed, MANIFEST) if misnamed else hint
+        hint = _naming_hints(misnamed, (MANIFEST, *_file_names(FILES))) if MANIFEST in misnamed else hint
         raise PackageRejectedError(_error("missing_manifest", "the package has no manifest.csv", hint))
     problems.extend(_misnamed_warnings(package, {}))
     message = f"manifest.csv is missing; {count_of(len(data_files), 'file')} in the package"
     problems.add(tolerance_warning(MISSING_MANIFEST, message, MANIFEST))
-    return file_modes({f"file.{name}": "bulk" for name in data_files})
+    return file_modes({f"{FILE_PREFIX}{name}": "bulk" for name in data_files})
 
 
 def _with_tolerance(rows: list[Row], delimiter: str, problems: ImportProblems) -> Iterator[Row]:
@@ -114,10 +132,26 @@ def _read_rows(package: Package, delimiter: str) -> tuple[list[Row], list[Import
     return rows, []
 
 
+def _without_unnamed_columns(rows: list[Row], problems: ImportProblems) -> list[Row]:
+    """Return the rows without the empty cells of columns that have no name, and add a warning if there are any."""
+    header = rows[0][1] if rows else []
+    surplus = len(header) - len(HEADER)
+    if surplus <= 0 or any(map(str.strip, header[len(HEADER) :])):
+        return rows
+    message = f"{count_of(surplus, 'column')} at the end of the header without a name"
+    problems.add(ImportProblem("unnamed_column", message, "They were ignored. Remove them.", MANIFEST, is_warning=True))
+    return [(number, _without_empty_surplus(cells)) for number, cells in rows]
+
+
+def _without_empty_surplus(cells: list[str]) -> list[str]:
+    return cells if any(map(str.strip, cells[len(HEADER) :])) else cells[: len(HEADER)]
+
+
 def _row_errors(rows: list[Row]) -> Iterator[ImportProblem]:
     header = rows[0][1] if rows else []
     if [cell.strip() for cell in header] != HEADER:
         yield _error("bad_header", "the header is invalid", f"Write {','.join(HEADER)} as the first line.", row=1)
+        return  # the rows are those of another file, whose cells may be personal data
     values: dict[str, str] = {}
     for number, cells in rows[1:]:
         if len(cells) != 2:
@@ -127,7 +161,7 @@ def _row_errors(rows: list[Row]) -> Iterator[ImportProblem]:
         name, value = cells[0].strip(), cells[1].strip()
         if values.setdefault(name, value) != value:
             hint = "Remove one of the two rows."
-            yield _error("repeated_property", f"{name} occurs twice, with different values", hint, row=number)
+            yield _error("repeated_property", f"{name!r} occurs twice, with different values", hint, row=number)
 
 
 def _properties(rows: list[Row]) -> dict[str, _Property]:
@@ -139,17 +173,47 @@ def _properties(rows: list[Row]) -> dict[str, _Property]:
 
 def _property_problems(properties: dict[str, _Property], package: Package) -> Iterator[ImportProblem]:
     values = {name: entry.value for name, entry in properties.items()}
-    misnamed = {f"file.{name.removesuffix('.csv')}": actual for name, actual in package.misnamed_files().items()}
-    for error in manifest_problems(values, package.data_files()):
-        if error.is_warning:
-            yield ImportProblem(error.code, error.message, error.hint, file=MANIFEST, is_warning=True)
+    errors: dict[str, list[ManifestProblem]] = {}
+    for problem in manifest_problems(values, package.data_files()):
+        if problem.is_warning:
+            yield ImportProblem(problem.code, problem.message, problem.hint, file=MANIFEST, is_warning=True)
         else:
-            row = properties[error.property].row if error.property in properties else None
-            column = None if row is None else "value"
-            hint = error.hint
-            if error.code == "missing_file" and (actual := misnamed.get(error.property)):
-                hint = naming_hint(actual, f"{error.property.removeprefix('file.')}.csv")
-            yield _error(error.code, error.message, hint, row=row, column=column, value=error.value)
+            errors.setdefault(problem.code, []).append(problem)
+    misnamed = package.misnamed_files()
+    for code, group in errors.items():
+        if len(group) > MAX_ERRORS_PER_CODE and code in _SUMMARIES:
+            yield _summary(code, [error.property.removeprefix(FILE_PREFIX) for error in group], misnamed)
+        else:
+            yield from (_property_error(error, properties, misnamed) for error in group)
+
+
+def _property_error(
+    error: ManifestProblem, properties: Mapping[str, _Property], misnamed: Mapping[str, str]
+) -> ImportProblem:
+    row = properties[error.property].row if error.property in properties else None
+    column = None if row is None else "value"
+    name = f"{error.property.removeprefix(FILE_PREFIX)}.csv"
+    is_misnamed = error.code == "missing_file" and name in misnamed
+    hint = naming_hint(misnamed[name], name) if is_misnamed else error.hint
+    return _error(error.code, error.message, hint, row=row, column=column, value=error.value)
+
+
+def _summary(code: str, names: list[str], misnamed: Mapping[str, str]) -> ImportProblem:
+    """Return one error for many files with the same problem."""
+    message, hint = _SUMMARIES[code]
+    if code == "missing_file" and (hints := _naming_hints(misnamed, _file_names(names))):
+        is_complete = misnamed.keys() >= set(_file_names(names))
+        hint = hints if is_complete else f"{hints} {hint.replace('each file', 'each other file')}"
+    return _error(code, f"{message.format(len(names))}: {', '.join(names)}", hint.replace("NAME", names[0]))
+
+
+def _file_names(names: Iterable[str]) -> list[str]:
+    return [f"{name}.csv" for name in names]
+
+
+def _naming_hints(misnamed: Mapping[str, str], names: Iterable[str]) -> str:
+    """Return how to name each of these files that has another name."""
+    return " ".join(naming_hint(misnamed[name], name) for name in names if name in misnamed)
 
 
 def _once_per_code(errors: Iterable[ImportProblem]) -> Iterator[ImportProblem]:
