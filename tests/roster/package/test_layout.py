@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import stat
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -212,6 +214,20 @@ def test_many_other_files_in_a_folder_are_accepted(tmp_path: Path) -> None:
     assert (report.state, {warning.code for warning in report.problems.warnings}) == ("committed", {"unknown_file"})
 
 
+@pytest.mark.reading("I-13")
+def test_other_files_in_a_zip_have_no_limits(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("readme")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = PackageBuilder().zip(tmp_path / "package.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "/etc/motd")
+        for number in range(80):
+            archive.writestr(f"{number}.jpg", b"", zipfile.ZIP_BZIP2)
+    report = import_path(path)
+    assert report.state == "committed", report.to_text()
+    assert {warning.code for warning in report.problems.warnings} == {"unknown_file"}
+
+
 def inner_zip() -> bytes:
     """Return a ZIP with the small package."""
     content = io.BytesIO()
@@ -232,6 +248,24 @@ REJECTED: dict[str, tuple[Entries, str]] = {
     ),
     "a ZIP in the ZIP": ({"export.zip": inner_zip()}, "Unpack it, and import the inner ZIP."),
     "a workbook": ({"[Content_Types].xml": b"", "xl/workbook.xml": b""}, "this is an Excel workbook"),
+    "a workbook of LibreOffice": (
+        {"mimetype": b"", "content.xml": b"", "META-INF/manifest.xml": b""},
+        "this is an OpenDocument spreadsheet",
+    ),
+    "a workbook of Numbers": ({"Index/Document.iwa": b"", "preview.jpg": b""}, "this is a Numbers document"),
+    "an old workbook of Numbers": ({"Index.zip": b"", "preview.jpg": b""}, "this is an old Numbers document"),
+    "files of School Data Sync": (
+        {"School.csv": b"", "Section.csv": b"", "Student.csv": b"", "Teacher.csv": b""},
+        "the files are those of School Data Sync, version 1. Export OneRoster 1.1 as CSV instead.",
+    ),
+    "files of Clever": (
+        {"schools.csv": b"", "sections.csv": b"", "students.csv": b"", "enrollments.csv": b""},
+        "the files are those of Clever. Export",
+    ),
+    "files of School Data Sync 2.1": (
+        {"orgs.csv": b"", "users.csv": b"", "roles.csv": b""},
+        "the files are those of OneRoster 1.2 or School Data Sync, version 2.1. Export",
+    ),
     "backslashes": (moved_into("export\\"), "the path of the entry has a backslash"),
     "a singular name": (with_bulk_users_named("user.csv"), "Rename user.csv to users.csv."),
     "a capital": (with_bulk_users_named("Users.CSV"), "Rename Users.CSV to users.csv."),
@@ -252,6 +286,12 @@ REJECTED: dict[str, tuple[Entries, str]] = {
         "Rename roster - manifest.csv to manifest.csv.",
     ),
     "a workbook of users": (with_bulk_users_named("users.xlsx"), "Save users.xlsx as CSV UTF-8, named users.csv."),
+    "an upload that is not finished": (
+        with_bulk_users_named("users.csv.filepart"),
+        "Wait until users.csv.filepart is written completely and called users.csv, or export it again.",
+    ),
+    "a packed file": (with_bulk_users_named("users.csv.gz"), "Unpack users.csv.gz to users.csv."),
+    "an encrypted file": (with_bulk_users_named("users.csv.pgp"), "Decrypt users.csv.pgp to users.csv."),
     "a class": (renamed("classes.csv", "class.csv"), "Rename class.csv to classes.csv."),
     "another manifest": (renamed("manifest.csv", "Manifest.csv"), "Rename Manifest.csv to manifest.csv."),
 }
@@ -291,6 +331,13 @@ def tar_of(content: bytes) -> bytes:
     return archive.getvalue()
 
 
+def last_part(content: bytes) -> bytes:
+    """Return a ZIP whose end says that it is the second part, and whose first entry is in another part."""
+    end = content.rindex(b"PK\5\6")
+    record = content[end : end + 4] + struct.pack("<HH", 1, 1) + content[end + 8 :]
+    return b"x" * 4 + content[4:end] + record
+
+
 FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a truncated upload": (lambda content: content[:-400], "it was not uploaded completely"),
     "the first bytes": (lambda content: content[:100], "it was not uploaded completely"),
@@ -316,6 +363,13 @@ FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a 7-Zip archive": (lambda content: b"7z\xbc\xaf\x27\x1c" + content[:50], "is a 7-Zip archive"),
     "gzip": (gzip.compress, "is a gzip file"),
     "a tar archive": (tar_of, "is a tar archive"),
+    "Zstandard": (lambda content: b"\x28\xb5\x2f\xfd" + content[:50], "is a Zstandard file"),
+    "a cabinet": (lambda content: b"MSCF\0\0\0\0" + content[:50], "is a cabinet file"),
+    "OpenPGP": (lambda content: b"-----BEGIN PGP MESSAGE-----\n\nhQEMA", "is an OpenPGP message, which must be decrypted"),
+    "base64": (base64.encodebytes, "in the encoding base64, which must be decoded"),
+    "the first part": (lambda content: b"PK\x07\x08" + content[:1000], "is one part of a split ZIP file"),
+    "the last part": (lambda content: last_part(content[1000:]), "is one part of a split ZIP file"),
+    "the last part with the whole directory": (last_part, "this is one part of a split ZIP file"),
     "an HTML page": (lambda content: b"<html><body>Please log in</body></html>", "is an HTML page"),
     "a CSV file": (lambda content: b"sourcedId,status\n", "is a text file, not a ZIP file"),
 }
