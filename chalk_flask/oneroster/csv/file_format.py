@@ -30,7 +30,11 @@ _SIGNATURES = (
     (b"\x1f\x8b", "a gzip file"),
     (b"BZh", "a bzip2 file"),
     (b"\xfd7zXZ\x00", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"MSCF\0\0\0\0", "a cabinet file"),
     (b"%PDF-", "a PDF document"),
+    (b"-----BEGIN PGP", "an OpenPGP message, which must be decrypted"),
+    (b"UEsDB", "a ZIP file in the encoding base64, which must be decoded"),
 )
 _TAR_MAGIC = (257, b"ustar")
 _MARKUP = ((b"<!doctype html", "an HTML page"), (b"<html", "an HTML page"), (b"<?xml", "an XML document"))

@@ -11,7 +11,6 @@ import errno
 import io
 import itertools
 import os
-import re
 import stat
 import zipfile
 import zlib
@@ -22,21 +21,13 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from chalk_flask.files import open_below, open_without_links
-from chalk_flask.oneroster.csv import manifest
 from chalk_flask.oneroster.csv.file_format import HEAD_BYTES, describe_content
+from chalk_flask.oneroster.csv.file_names import KNOWN_FILE_NAMES, similar_name
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.package.layout import APPLE_DOUBLE_PREFIX, SYSTEM_FOLDER, PackageLayout, entry_path
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 
-__all__ = [
-    "KNOWN_FILE_NAMES",
-    "ArchiveLimits",
-    "Package",
-    "UnreadableFileError",
-    "find_subfolder",
-    "naming_hint",
-    "open_package",
-]
+__all__ = ["ArchiveLimits", "Package", "UnreadableFileError", "find_subfolder", "open_package"]
 
 MIN_RATIO_CHECK_BYTES = 64 << 20
 """Unpacked size up to which the compression ratio is not checked: a million empty rows compress very well."""
@@ -51,18 +42,14 @@ ACCEPTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 COMPRESSION_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 """Names of other compression methods that ZIP tools offer."""
 
+SPLIT_START = b"PK\x07\x08"
+"""Signature of the first part of a split ZIP file."""
+
+SPLIT_HINT = "Create the ZIP in one part, or join its parts."
+
 BINARY_HINT = "Transfer it again in binary mode."
 
 PATH_HINT = "Give the path of a OneRoster CSV package: a ZIP or a folder."
-
-KNOWN_FILE_NAMES = {manifest.MANIFEST, *(f"{name}.csv" for name in FILES)}
-
-_NAMES_BY_LETTERS = {
-    **{resource_type.singular_name.lower(): f"{name}.csv" for name, resource_type in FILES.items()},
-    **{name.partition(".")[0].lower(): name for name in KNOWN_FILE_NAMES},
-}
-
-SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
 ZIP_START, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 """Signatures of the first entry, and of the record at the end of every ZIP file."""
@@ -190,7 +177,7 @@ class _ZipPackage(Package):
         if not self._archive.infolist():
             yield ImportProblem("empty_package", "the ZIP file is empty", "Export the package again.")
         yield from _total_errors(len(self._entries), "ZIP")
-        files = set(self._layout.files.values())
+        files = {path for name, path in self._layout.files.items() if _is_csv_file(name)}  # the others are not read
         entries = [entry for path, entry in self._entries if path in files]
         yield from _count_errors(len(entries), limits)
         yield from _size_errors(sum(entry.file_size for entry in entries), limits)
@@ -199,8 +186,7 @@ class _ZipPackage(Package):
         errors = list(self._entry_errors(checked, limits))
         yield from _once_per_message(errors) if errors else self._layout.errors()
         if not errors and not all(map(self._has_header, entries[: limits.entries])):
-            message = "an entry is not at the place that the directory of the ZIP names: it was damaged in transfer"
-            yield ImportProblem("damaged", message, BINARY_HINT)
+            yield _misplaced_entry(self._file)
 
     def _has_header(self, entry: zipfile.ZipInfo) -> bool:
         """Return True if the entry begins where it should. Otherwise bytes were lost or added before it."""
@@ -353,11 +339,13 @@ def _not_a_zip(name: str, file: BinaryIO) -> ImportProblem:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(HEAD_BYTES)
-    file.seek(max(0, size - HEAD_BYTES))
     if not size:
         hint = "Upload it again, and import it once it is complete."
         return ImportProblem("not_a_zip", f"{name!r} is empty", hint)
-    has_end = ZIP_END in file.read()
+    end = _last_bytes(file)
+    if head.startswith(SPLIT_START) or _is_part(end):
+        return ImportProblem("not_a_zip", f"{name!r} is one part of a split ZIP file", SPLIT_HINT)
+    has_end = ZIP_END in end
     if head.startswith(ZIP_START) and not has_end:
         message = f"the end of the ZIP file {name!r} is missing: it was not uploaded completely"
         return ImportProblem("truncated", message, "Upload it again, and import it once it is complete.")
@@ -372,6 +360,24 @@ def _not_a_zip(name: str, file: BinaryIO) -> ImportProblem:
     if has_end:
         return ImportProblem("not_a_zip", f"the start of the ZIP file {name!r} is missing", BINARY_HINT)
     return ImportProblem("not_a_zip", f"{name!r} is not a readable ZIP file", PATH_HINT)
+
+
+def _misplaced_entry(file: BinaryIO) -> ImportProblem:
+    if _is_part(_last_bytes(file)):
+        return ImportProblem("not_a_zip", "this is one part of a split ZIP file", SPLIT_HINT)
+    message = "an entry is not at the place that the directory of the ZIP names: it was damaged in transfer"
+    return ImportProblem("damaged", message, BINARY_HINT)
+
+
+def _last_bytes(file: BinaryIO) -> bytes:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - HEAD_BYTES))
+    return file.read()
+
+
+def _is_part(end: bytes) -> bool:
+    """Return True if the record at the end of a ZIP gives it another number than the first part. Zip64 has 0xFFFF."""
+    record = end[end.rfind(ZIP_END) :] if ZIP_END in end else b""
+    return record[4:6] not in (b"", b"\0\0", b"\xff\xff")
 
 
 def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: bool) -> ImportProblem | None:
@@ -430,31 +436,6 @@ def _once_per_message(errors: Iterable[ImportProblem]) -> Iterator[ImportProblem
 
 def _is_csv_file(name: str) -> bool:
     return Path(name).suffix.lower() == ".csv" and not name.startswith(APPLE_DOUBLE_PREFIX)
-
-
-def similar_name(name: str) -> str | None:
-    """Return the file name of the standard that another name stands for, such as `users.csv` for `User (1).CSV`.
-
-    Spreadsheet programs add the name of the workbook before that of the sheet, or words such as "Copy of".
-    """
-    letters = "".join(letter for letter in name.partition(".")[0].lower() if letter.isalpha())
-    if similar := _NAMES_BY_LETTERS.get(letters) or _NAMES_BY_LETTERS.get(letters.removesuffix("copy")):
-        return similar
-    file = Path(name.strip().lower())
-    if file.suffix not in (".csv", *SPREADSHEET_SUFFIXES):
-        return None
-    words = re.findall(r"[^\W\d_]+", file.stem)
-    ends = ("".join(words[start:]) for start in range(1, len(words)))
-    starts = ("".join(words[:end]) for end in range(len(words) - 1, 0, -1))
-    return next((_NAMES_BY_LETTERS[part] for part in (*ends, *starts) if part in _NAMES_BY_LETTERS), None)
-
-
-def naming_hint(actual: str, name: str) -> str:
-    """Return how to turn a file with another name into the file of the standard with this name."""
-    quoted = actual if actual.strip() == actual and actual.isprintable() else repr(actual)
-    if actual.strip().lower().endswith(SPREADSHEET_SUFFIXES):
-        return f"Save {quoted} as CSV UTF-8, named {name}."
-    return f"Rename {quoted} to {name}."
 
 
 def find_subfolder(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from chalk_flask.files import open_below, open_regular_file
-from chalk_flask.roster.package.archive import KNOWN_FILE_NAMES
+from chalk_flask.oneroster.csv.file_names import KNOWN_FILE_NAMES
 
 __all__ = ["PackageChecksum", "checksum_of_packed_folder", "open_package_files", "package_checksum"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from chalk_flask.roster.package.problems import ImportProblem
 
@@ -15,7 +15,13 @@ SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 """Files that operating systems add to folders, in lower case."""
 APPLE_DOUBLE_PREFIX = "._"
 ZIP_SUFFIX = ".zip"
-OFFICE_CONTENT_TYPES = "[Content_Types].xml"
+DOCUMENTS: Mapping[str, Set[str]] = {
+    "an Excel workbook or another Office document": {"[Content_Types].xml"},
+    "an OpenDocument spreadsheet or another document of LibreOffice": {"mimetype", "content.xml"},
+    "a Numbers document": {"Index/Document.iwa"},
+    "an old Numbers document": {"Index.zip"},
+}
+"""Files by which a document of a spreadsheet program is known."""
 
 
 class PackageLayout:
@@ -59,13 +65,17 @@ class PackageLayout:
             yield ImportProblem("nested_folder", message, "Give the path of that folder.")
         if self._roster_folders:
             return
-        if OFFICE_CONTENT_TYPES in self._paths:
-            message = "this is an Excel workbook or another Office document, not a ZIP of CSV files"
+        if document := self._document():
+            message = f"this is {document}, not a ZIP of CSV files"
             yield ImportProblem("not_a_package", message, "Save each sheet as CSV UTF-8.")
         elif inner := next((path for path in self._paths if path.lower().endswith(ZIP_SUFFIX)), None):
             message = f"the {self._container} contains a ZIP and no OneRoster file"
             hint = "Unpack it, and import the inner ZIP." if self._container == "ZIP" else "Give the path of that ZIP."
             yield ImportProblem("not_a_package", message, hint, inner)
+
+    def _document(self) -> str | None:
+        """Return what document of a spreadsheet program the files are; None if they are none."""
+        return next((document for document, parts in DOCUMENTS.items() if self._paths.keys() >= parts), None)
 
     def warnings(self) -> Iterator[ImportProblem]:
         """Yield one warning for a common folder, one for all ignored entries, and one per outermost other folder."""

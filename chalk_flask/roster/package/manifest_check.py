@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, find_delimiter, find_problem
+from chalk_flask.oneroster.csv.file_names import naming_hint, other_format
 from chalk_flask.oneroster.csv.manifest import (
     FILE_PREFIX,
     HEADER,
@@ -20,7 +21,7 @@ from chalk_flask.oneroster.csv.manifest import (
 from chalk_flask.oneroster.csv.row_repair import decode_windows_1252
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.package.archive import Package, UnreadableFileError, naming_hint
+from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.data_file import count_of, delimiter_problem, tolerance_warning
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 
@@ -32,9 +33,15 @@ MAX_ERRORS_PER_CODE = 3
 EXPORT_HINT = "Export the package again."
 
 _SUMMARIES = {
-    "missing_property": ("the modes of {} files are missing", "Add file.NAME and so on, each with absent, bulk or delta."),
+    "missing_property": (
+        "the modes of {} files are missing",
+        "Add file.NAME and so on, each with absent, bulk or delta.",
+    ),
     "bad_mode": ("the modes of {} files are unknown", f"Use one of: {', '.join(MODES)}. Letter case counts."),
-    "undeclared_file": ("{} files are declared absent, but in the package", "Declare them as bulk or delta, or remove them."),
+    "undeclared_file": (
+        "{} files are declared absent, but in the package",
+        "Declare each file as bulk or delta, or remove it.",
+    ),
     "missing_file": ("{} files are declared, but not in the package", "Add each file or declare it as absent."),
 }
 """Message and hint for many files with one problem. NAME stands for the first of them."""
@@ -86,6 +93,9 @@ def _misnamed_warnings(package: Package, modes: Mapping[str, str]) -> Iterator[I
 
 def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenient: bool) -> dict[str, str]:
     data_files = package.data_files()
+    if label := other_format(package.names()):
+        hint = "Export OneRoster 1.1 as CSV instead."
+        raise PackageRejectedError(ImportProblem("other_format", f"the files are those of {label}", hint))
     if not (lenient and data_files):
         misnamed = package.misnamed_files()
         lenient_hint = ", or import with --lenient" if data_files else ""
