@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from marshmallow import ValidationError
 
+from chalk_flask.oneroster.csv.program_messages import is_error_message, is_program_message
 from chalk_flask.oneroster.csv.tolerances import ROLE_MAP_EXAMPLE
 from chalk_flask.oneroster.csv.windows_1252 import from_windows_1252
 from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField
@@ -27,6 +28,7 @@ from chalk_flask.oneroster.fields.scalars import (
 )
 
 __all__ = [
+    "FAILED_EXPORT",
     "LIST_HINT",
     "ROUNDED_HINT",
     "TOO_SHORT",
@@ -36,6 +38,8 @@ __all__ = [
     "identifier_hint",
     "is_rounded",
     "length_problem",
+    "message_problem",
+    "missing_state_problem",
     "missing_value_problem",
     "repeated_header_problem",
     "rule_problem",
@@ -45,6 +49,9 @@ __all__ = [
 
 UNNAMED_COLUMN = "unnamed column"
 """Cause of rows that are shorter than a header whose last column has no name."""
+
+FAILED_EXPORT = "failed_export"
+"""Code, and cause, of rows with an error of the exporting program."""
 
 TOO_SHORT = "too short: "
 """Beginning of the cause of rows that are shorter than the header."""
@@ -75,7 +82,6 @@ _OTHER_DATE = re.compile(
 _ROUNDED_NUMBER = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+", re.IGNORECASE)
 _LIST_ITEM = re.compile(r'\[.*|[^\[].*\]|".*|[^=].*"|\{[^}]*|[^{]*\}')
 """Item of a list in brackets or with inner quotes. A complete {...} may be an id."""
-_PROGRAM_MESSAGE = re.compile(r"\(?[0-9]+ (?:rows?|records?)(?: (?:affected|selected|exported|returned))?\)?\.?")
 _DAY_NUMBER = re.compile(r"[1-6][0-9]{4}(\.[0-9]*)?")
 _NO_DATE = re.compile(r"0000-00-00([ T].*)?")
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*")
@@ -115,8 +121,6 @@ def length_problem(
     if quoting := _quoting_problem(row):
         message, hint, cause = quoting
         return problem(f"{message}: {counts}", hint, cause)
-    if _PROGRAM_MESSAGE.fullmatch(",".join(row).strip()):
-        return problem("the row is a message of the exporting program", "Remove it.", "message")
     if not names[-1] and len(row) == len(names) - 1:
         message = f"the header ends with a column without a name: {counts}"
         return problem(message, "Remove the comma at the end of the header.", UNNAMED_COLUMN)
@@ -170,6 +174,23 @@ def repeated_header_problem() -> CellProblem:
 def rule_problem() -> CellProblem:
     """Return the error of a row that is a line of dashes."""
     return CellProblem("bad_row", "the row is a line of dashes, not a record", "Remove the row.", cause="rule")
+
+
+def message_problem(row: Sequence[str]) -> CellProblem | None:
+    """Return the error of a row that is a message of the exporting program; None for other rows."""
+    if is_program_message(row):
+        return CellProblem("bad_row", "the row is a message of the exporting program", "Remove it.", cause="message")
+    if is_error_message(row):
+        message = "the row is an error message of the exporting program: the file is incomplete"
+        return CellProblem(FAILED_EXPORT, message, "Correct the error, and export the file again.", cause=FAILED_EXPORT)
+    return None
+
+
+def missing_state_problem() -> CellProblem:
+    """Return the error of a row of a delta file without status and dateLastModified."""
+    message = "a row of a delta file requires status and dateLastModified"
+    hint = "Fill both cells. If the file lists all records, declare it as bulk in manifest.csv."
+    return CellProblem("missing_value", message, hint, "status", "", "status and date: empty")
 
 
 def missing_value_problem(column: str, cell: str) -> CellProblem:
@@ -255,7 +276,7 @@ def _number_hint(element: YearField | NumberField, cell: str) -> tuple[str, str]
     if isinstance(element, NumberField) and cell.endswith("%"):
         return "Write the number without the percent sign.", "percent sign"
     if isinstance(element, NumberField) and "," in cell:
-        return "Write a point as decimal separator.", "decimal comma"
+        return "Write a point as decimal separator, and nothing between thousands.", "decimal comma"
     return "Correct the cell.", ""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "describe_content",
     "find_delimiter",
     "find_problem",
+    "one_cell_problem",
 ]
 
 HEAD_BYTES = 64 << 10
@@ -20,6 +22,10 @@ HEAD_BYTES = 64 << 10
 
 COMMA = ","
 DELIMITER_NAMES = {COMMA: "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+_ANY_DELIMITER = re.compile("[,;|\t]")
+MIN_NAMES = 2
+"""Number of names of columns by which a cell is known as a whole header."""
 
 _SIGNATURES = (
     (b"PK\x03\x04", "a ZIP file or an Excel workbook"),
@@ -90,6 +96,14 @@ def _wide_encoding(head: bytes) -> str | None:
     # ASCII letters in UTF-16 without a byte order mark: every second byte is NUL.
     first, second = head[0:64:2], head[1:64:2]
     return "UTF-16" if head.strip(b"\0") and len(head) >= 8 and (not any(first) or not any(second)) else None
+
+
+def one_cell_problem(header: Sequence[str], names: Iterable[str]) -> FormatProblem | None:
+    """Return the error of a file whose rows are one quoted cell each, as a spreadsheet saves undivided rows."""
+    if len(header) != 1 or len(set(names).intersection(_ANY_DELIMITER.split(header[0]))) < MIN_NAMES:
+        return None
+    message = "each row is one quoted cell, because a program did not divide it into columns"
+    return FormatProblem("bad_header", message, "Export the file again, and do not save it with a spreadsheet.")
 
 
 def find_delimiter(head: bytes, names: Iterable[str]) -> str:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
+from chalk_flask.oneroster.csv.file_format import one_cell_problem
+from chalk_flask.oneroster.csv.program_messages import is_error_message, is_program_message
 from chalk_flask.oneroster.csv.windows_1252 import has_undecoded_bytes
 from chalk_flask.oneroster.resource_type import Column, ResourceType
 from chalk_flask.oneroster.schemas import FILES
@@ -30,6 +32,9 @@ MAX_SEPARATE_COLUMNS = 3
 ADD_COLUMN_HINT = "Add what is missing: every column of the standard is required, even if it is empty."
 MIN_SIMILARITY = 0.85
 """Share of equal letters, from 0 to 1, from which a name counts as a misspelling of another."""
+
+USER_COLUMNS_OF_1_2 = frozenset({"userMasterIdentifier", "primaryOrgSourcedId", "preferredGivenName", "pronouns"})
+"""Columns of `users.csv` in OneRoster 1.2, where roles have a file of their own."""
 
 _KEY_COLUMN = "sourcedId"
 _BYTE_ORDER_MARK = "\ufeff"
@@ -146,10 +151,19 @@ def _unusable_header(resource_type: ResourceType, header: Sequence[str]) -> Head
         return HeaderProblem("bad_header", "the first row is empty", hint)
     if header[0].strip().lower().startswith("sep="):
         return HeaderProblem("bad_header", "the first row is an instruction for Excel, not the header", hint)
+    if is_program_message(header) or is_error_message(header):
+        message = "the first row is a message of the exporting program"
+        hint = f"Correct the export, so that the first row has the names of the columns: {','.join(columns[:4])},..."
+        return HeaderProblem("bad_header", message, hint)
+    if error := one_cell_problem(header, columns):
+        return HeaderProblem(*error)
     if not {_folded(name) for name in standard_names(resource_type, header)} & set(map(_folded, columns)):
         return HeaderProblem("bad_header", "the first row has none of the columns of this file", hint)
     if header[0].strip()[:1] == "'" and header[0].strip(" '") in columns:
         return HeaderProblem("bad_header", "the names are quoted with single quotes", 'Use double quotes (").')
+    if resource_type.name == "users" and "role" not in header and USER_COLUMNS_OF_1_2.intersection(header):
+        hint = "Export OneRoster 1.1, where each user has one role."
+        return HeaderProblem("bad_header", "the columns are those of OneRoster 1.2", hint)
     if other := _file_with_header(resource_type, header):
         message = f"the columns are those of {other}.csv"
         return HeaderProblem("bad_header", message, f"Export the content of {resource_type.name}.csv into this file.")

@@ -20,6 +20,8 @@ from chalk_flask.oneroster.csv.diagnosis import (
     CellProblem,
     encoding_problem,
     length_problem,
+    message_problem,
+    missing_state_problem,
     missing_value_problem,
     repeated_header_problem,
     rule_problem,
@@ -46,6 +48,8 @@ RULE_CHARACTERS = "-=+_ "
 """Characters of the line that programs print below a header."""
 QUOTES = "'“”„«»"
 """Characters that begin a cell which is quoted in another way than CSV requires."""
+MAX_CELLS_OF_MESSAGE = 2
+"""Number of cells with text up to which a row of the right length may be a message of a program."""
 MAX_CACHED_CELLS = 10_000
 """Maximum number of cells per column that are checked, once each, for codes that the standard does not list."""
 
@@ -250,12 +254,19 @@ class RowParser:
         if not "".join(row).strip(RULE_CHARACTERS):
             yield rule_problem()
             return
+        is_message_likely = len(row) != len(self._names) or sum(map(bool, row)) <= MAX_CELLS_OF_MESSAGE
+        if is_message_likely and (message := message_problem(row)):
+            yield message
+            return
         if len(row) != len(self._names):
             yield length_problem(self._names, row, self._elements_of_longer_row(row))
             return
         deletes = self.delta and self._deletes(row)
+        has_no_state = self.delta and not any(row[self._index[name]] for name in STATUS_AND_DATE)
+        if has_no_state:
+            yield missing_state_problem()
         for name, cell in zip(self._names, row, strict=True):
-            if not deletes or name in BASE_COLUMNS:
+            if (not deletes or name in BASE_COLUMNS) and not (has_no_state and name in STATUS_AND_DATE):
                 yield from self._cell_problems(name, cell)
         if not deletes and self._has_conditional_fields:
             yield from self._conditional_problems(row)

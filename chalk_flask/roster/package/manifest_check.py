@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
-from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, find_delimiter, find_problem
+from chalk_flask.oneroster.csv.file_format import (
+    COMMA,
+    DELIMITER_NAMES,
+    FormatProblem,
+    find_delimiter,
+    find_problem,
+    one_cell_problem,
+)
 from chalk_flask.oneroster.csv.file_names import naming_hint, other_format
 from chalk_flask.oneroster.csv.manifest import (
     FILE_PREFIX,
@@ -160,7 +167,9 @@ def _without_empty_surplus(cells: list[str]) -> list[str]:
 def _row_errors(rows: list[Row]) -> Iterator[ImportProblem]:
     header = rows[0][1] if rows else []
     if [cell.strip() for cell in header] != HEADER:
-        yield _error("bad_header", "the header is invalid", f"Write {','.join(HEADER)} as the first line.", row=1)
+        hint = f"Write {','.join(HEADER)} as the first line."
+        error = one_cell_problem(header, HEADER) or FormatProblem("bad_header", "the header is invalid", hint)
+        yield _error(*error, row=1)
         return  # the rows are those of another file, whose cells may be personal data
     values: dict[str, str] = {}
     for number, cells in rows[1:]:

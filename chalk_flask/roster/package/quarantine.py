@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from chalk_flask.files import atomic_write
+from chalk_flask.oneroster.csv.diagnosis import FAILED_EXPORT
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem
 
@@ -21,7 +22,7 @@ __all__ = ["MAX_LISTED_PROBLEMS", "STRUCTURAL_CODES", "Quarantine", "RowsExclude
 MAX_LISTED_PROBLEMS = 1000
 """Problems of quarantined rows that a report lists. The CSV file of an import has all of them."""
 
-STRUCTURAL_CODES = frozenset({"bad_text"})
+STRUCTURAL_CODES = frozenset({"bad_text", FAILED_EXPORT})
 """Codes of errors in a row that concern its whole file, such as its encoding. They reject the package."""
 
 CSV_HEADER = ("file", "row", "sourcedId", "column", "value", "code", "message", "remedy")

@@ -242,7 +242,7 @@ class PackageReader:
         self._finish_short_row(file)
         is_certain = parser.is_key_certain(repaired) or errors[0].cause in CAUSES_WITHOUT_RECORD
         invalid = _InvalidRow(number, parser.key(repaired), errors, is_certain)
-        if self.quarantine and len(repaired) < len(parser.header):
+        if self.quarantine and len(repaired) < len(parser.header) and errors[0].cause not in CAUSES_WITHOUT_RECORD:
             self._short_row = invalid
         else:
             self._reject_invalid(file, invalid)
@@ -344,7 +344,8 @@ class PackageReader:
             hint = "Close it. Write a quote within a cell twice. If the file is cut off, upload it again."
             return ImportProblem("bad_csv", message, hint, file, row)
         if "expected after" in message:
-            message, hint = "text follows the closing quote of a cell", "Write a quote within a quoted cell twice."
+            message = "text or a blank follows the closing quote of a cell"
+            hint = "Write a quote within a quoted cell twice, without a backslash, and no blank after the closing quote."
             return ImportProblem("bad_csv", message, hint, file, row)
         hint = "Quote cells that contain quotes or line breaks."
         return ImportProblem("bad_csv", f"the row is not CSV: {message}", hint, file, row)
@@ -373,8 +374,8 @@ def _own_references(resource_type: ResourceType) -> Sequence[tuple[str, str]]:
 
 def _repeated_id(resource_type: ResourceType, row: int, key: str) -> ImportProblem:
     message, hint = "the sourcedId occurs in an earlier row too", "Use a unique sourcedId or remove one of the rows."
-    cause = "rounded" if is_rounded(key) else ""
-    hint = ROUNDED_HINT if cause else hint
+    cause = "rounded" if is_rounded(key) else "repeated"
+    hint = ROUNDED_HINT if is_rounded(key) else hint
     return ImportProblem("repeated_id", message, hint, f"{resource_type.name}.csv", row, "sourcedId", key, cause=cause)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from chalk_flask.oneroster.csv.diagnosis import TOO_SHORT, CellProblem
+from chalk_flask.oneroster.csv.diagnosis import FAILED_EXPORT, TOO_SHORT, CellProblem
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 
 __all__ = ["RowProblems", "group_by_cause"]
@@ -67,9 +67,13 @@ class RowProblems:
                 continue  # another cell of the same row
             hint = f"{error.hint} {_other_columns(errors)}" if is_shifted else error.hint
             value = None if error.code == "bad_text" else error.value
-            is_follow_on = is_shifted and listed > 0
+            is_follow_on = (is_shifted and listed > 0) or self._follows_message(error)
             problem = ImportProblem(error.code, error.message, hint, self.file, row, error.column, value)
             listed += self._add(replace(problem, is_follow_on=is_follow_on), row, error.cause)
+
+    def _follows_message(self, error: CellProblem) -> bool:
+        """Return True for a further line of an error message of the exporting program."""
+        return error.cause.startswith(TOO_SHORT) and self.has(FAILED_EXPORT, FAILED_EXPORT)
 
     def extend(self, row: int, problems: Iterable[ImportProblem]) -> None:
         """Add errors of a row that parsed well. Errors with the same column and cause are listed once."""
