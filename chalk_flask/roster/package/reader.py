@@ -345,7 +345,7 @@ class PackageReader:
             return ImportProblem("bad_csv", message, hint, file, row)
         if "expected after" in message:
             message = "text or a blank follows the closing quote of a cell"
-            hint = "Write a quote within a quoted cell twice, without a backslash, and no blank after the closing quote."
+            hint = "Write a quote within a quoted cell twice, without a backslash, and no blank after it."
             return ImportProblem("bad_csv", message, hint, file, row)
         hint = "Quote cells that contain quotes or line breaks."
         return ImportProblem("bad_csv", f"the row is not CSV: {message}", hint, file, row)

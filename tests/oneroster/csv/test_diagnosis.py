@@ -76,7 +76,7 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], str]] = {
     "a blank after a quote": (
         lambda: with_lines("classes", 'c-1,,,A,05,course-1,,scheduled,,org-2,"term-1,year-1" ,,,'),
         "classes.csv, row 4: text or a blank follows the closing quote of a cell. Write a quote within a quoted cell"
-        " twice, without a backslash, and no blank after the closing quote.",
+        " twice, without a backslash, and no blank after it.",
     ),
     "a delta file without states": (
         delta_without_state,
