@@ -6,7 +6,7 @@ import pytest
 
 from chalk_flask.oneroster.csv.row_parser import RowParser
 from chalk_flask.oneroster.csv.row_repair import RowRepair, with_comma_lists
-from chalk_flask.oneroster.csv.tolerances import ROLE_SYNONYM, USER_IDS, WINDOWS_1252, parse_role_map
+from chalk_flask.oneroster.csv.tolerances import DATE, ROLE_SYNONYM, USER_IDS, WINDOWS_1252, WORD, parse_role_map
 from chalk_flask.oneroster.schemas import FILES
 from tests.support.packages import HEADERS, ROWS
 
@@ -114,3 +114,47 @@ def test_semicolons_separate_items_of_lists_only() -> None:
     [read] = with_comma_lists(FILES["users"], HEADERS["users"], iter([row]))
     cells = dict(zip(HEADERS["users"], read, strict=True))
     assert (cells["orgSourcedIds"], cells["userIds"], cells["givenName"]) == ("org-2,org-3", "{a:1},{b:2}", "A;B")
+
+
+@pytest.mark.reading("V-01")
+@pytest.mark.parametrize(
+    ("name", "column", "cell", "word"),
+    [
+        ("orgs", "type", "School", "school"),
+        ("academicSessions", "type", "GRADINGPERIOD", "gradingPeriod"),
+        ("classes", "classType", " Homeroom ", "homeroom"),
+        ("demographics", "sex", "M", "male"),
+        ("demographics", "sex", "Female", "female"),
+        ("demographics", "asian", "N", "false"),
+        ("users", "enabledUser", "1", "true"),
+        ("users", "enabledUser", "Yes", "true"),
+        ("users", "status", "Active", "active"),
+        ("users", "status", "Inactive", "inactive"),
+        ("resources", "roles", "Student,TEACHER", "student,teacher"),
+        ("results", "scoreStatus", "Fully Graded", "fully graded"),
+    ],
+)
+def test_lenient_reading_replaces_other_forms_of_words(name: str, column: str, cell: str, word: str) -> None:
+    repair = repair_for(name, lenient=True)
+    assert cells_of(repair, column, **{column: cell}) == [word]
+    assert repair.counts[WORD] == 1
+    row = row_of(name, **{column: cell})
+    assert repair_for(name).repair(row) is row
+
+
+@pytest.mark.reading("I-24")
+@pytest.mark.parametrize(
+    "cell",
+    ["2026-08-17 00:00:00.000", "2026-08-17T00:00:00Z", "2026-08-17T00:00:00.0000000", "2026/08/17", "20260817"],
+)
+def test_lenient_reading_takes_the_day_of_other_dates(cell: str) -> None:
+    repair = repair_for("enrollments", lenient=True)
+    assert cells_of(repair, "beginDate", beginDate=cell) == ["2026-08-17"]
+    assert repair.counts[DATE] == 1
+
+
+@pytest.mark.parametrize("cell", ["2026-08-17T04:00:00Z", "17/08/2026", "2026-08/17", "46251", "2026/8/17"])
+def test_lenient_reading_does_not_guess_a_day(cell: str) -> None:
+    repair = repair_for("enrollments", lenient=True)
+    row = row_of("enrollments", beginDate=cell)
+    assert repair.repair(row) is row
