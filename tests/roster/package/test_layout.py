@@ -16,6 +16,7 @@ import pytest
 
 from backends import open_store
 from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
+from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.storage import COLLECTIONS
 from tests.support.packages import PackageBuilder
 
@@ -305,10 +306,13 @@ def test_cause_of_a_wrong_zip_is_named_once(tmp_path: Path, case: str) -> None:
     assert expected in report.to_text()
 
 
-def test_misnamed_file_that_is_declared_absent_is_a_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lenient", [False, True])
+def test_misnamed_file_that_is_declared_absent_is_a_warning(tmp_path: Path, lenient: bool) -> None:
     package = PackageBuilder().only("orgs")
     package.raw["Users.csv"] = b""
-    report = import_path(package.zip(tmp_path / "package.zip"))
+    options = ImportOptions(reading=ReadingOptions(lenient=lenient))
+    with open_store("memory:", COLLECTIONS) as store:
+        report = import_package(store, "default", package.zip(tmp_path / "package.zip"), options)
     assert report.state == "committed"
     assert [(warning.file, warning.hint) for warning in report.problems.warnings] == [
         ("Users.csv", "Rename Users.csv to users.csv to import it.")
@@ -365,7 +369,7 @@ FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a tar archive": (tar_of, "is a tar archive"),
     "Zstandard": (lambda content: b"\x28\xb5\x2f\xfd" + content[:50], "is a Zstandard file"),
     "a cabinet": (lambda content: b"MSCF\0\0\0\0" + content[:50], "is a cabinet file"),
-    "OpenPGP": (lambda content: b"-----BEGIN PGP MESSAGE-----\n\nhQEMA", "is an OpenPGP message, which must be decrypted"),
+    "OpenPGP": (lambda content: b"-----BEGIN PGP MESSAGE-----\n", "is an OpenPGP message, which must be decrypted"),
     "base64": (base64.encodebytes, "in the encoding base64, which must be decoded"),
     "the first part": (lambda content: b"PK\x07\x08" + content[:1000], "is one part of a split ZIP file"),
     "the last part": (lambda content: last_part(content[1000:]), "is one part of a split ZIP file"),
