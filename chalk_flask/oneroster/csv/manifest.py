@@ -8,6 +8,7 @@ from typing import NamedTuple
 from chalk_flask.oneroster.schemas import FILES
 
 __all__ = [
+    "ABSENT",
     "FILE_PREFIX",
     "HEADER",
     "MANIFEST",
@@ -22,7 +23,8 @@ MANIFEST = "manifest.csv"
 HEADER = ["propertyName", "value"]
 FILE_PREFIX = "file."
 """Prefix of the properties that declare the mode of a file."""
-MODES = ("absent", "bulk", "delta")
+ABSENT = "absent"
+MODES = (ABSENT, "bulk", "delta")
 ACCEPTED_VERSIONS = {"manifest.version": ("1.0", "1"), "oneroster.version": ("1.1",)}
 """Accepted values of each version property; the first one is written."""
 OPTIONAL_PROPERTIES = ("source.systemName", "source.systemCode")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,18 +13,31 @@ from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.csv.header import standard_names
 from chalk_flask.oneroster.csv.tolerances import (
     ASSISTANT_ROLES,
+    DATE,
     ROLE_SYNONYM,
     ROLE_SYNONYMS,
     USER_IDS,
     WINDOWS_1252,
+    WORD,
     Tolerance,
     role_key,
 )
 from chalk_flask.oneroster.csv.windows_1252 import from_windows_1252, has_undecoded_bytes
-from chalk_flask.oneroster.fields.composites import RefListField, TextListField, UserIdsField
+from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField
+from chalk_flask.oneroster.fields.scalars import BooleanField, DateField, EnumField, OneRosterField
 from chalk_flask.oneroster.resource_type import ResourceType
 
 __all__ = ["RowRepair", "decode_windows_1252", "with_comma_lists"]
+
+_TRUTH_WORDS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1"), "true"),
+    **dict.fromkeys(("false", "f", "no", "n", "0"), "false"),
+}
+_GENDER_WORDS = {"m": "male", "f": "female"}
+_OTHER_DATE = re.compile(
+    r"([0-9]{4})([-/]?)([0-9]{2})\2([0-9]{2})(?:[T ]00:00(?::00(?:[.,]0+)?)?(?:Z|[+-]00:?00)?)?", re.ASCII
+)
+"""Date with another separator, or with a midnight in UTC or without zone. The day is the same in each case."""
 
 
 @dataclass
@@ -48,6 +62,16 @@ class RowRepair:
 
     def __post_init__(self) -> None:
         self._index = {name: index for index, name in enumerate(standard_names(self.resource_type, self.header))}
+        self._words = [
+            (self._index[column.header], column.field)
+            for column in self.resource_type.columns
+            if column.name != "role" and isinstance(column.field, _WORD_FIELDS) and column.header in self._index
+        ]
+        self._dates = [
+            self._index[column.header]
+            for column in self.resource_type.columns
+            if isinstance(column.field, DateField) and column.header in self._index
+        ]
         self._roles = vocabularies.ENROLLMENT_ROLES if self.resource_type.name == "enrollments" else vocabularies.ROLES
 
     def repair(self, row: list[str]) -> list[str]:
@@ -55,7 +79,7 @@ class RowRepair:
         repaired = self._with_text(row) if self.lenient else row
         if len(row) == len(self._index):
             repaired = self._with_role(repaired)
-            repaired = self._with_user_ids(repaired) if self.lenient else repaired
+            repaired = self._with_standard_forms(self._with_user_ids(repaired)) if self.lenient else repaired
         return repaired
 
     def _with_text(self, row: list[str]) -> list[str]:
@@ -90,12 +114,54 @@ class RowRepair:
             return self._replaced(row, userIds="")
         return row
 
+    def _with_standard_forms(self, row: list[str]) -> list[str]:
+        words = {index: word for index, element in self._words if (word := _standard_word(element, row[index]))}
+        dates = {index: date for index in self._dates if (date := _standard_date(row[index]))}
+        self.counts[WORD] += bool(words)
+        self.counts[DATE] += bool(dates)
+        changed = words | dates
+        return [changed.get(index, cell) for index, cell in enumerate(row)] if changed else row
+
     def _replaced(self, row: list[str], **cells: str) -> list[str]:
         replaced = list(row)
         for name, cell in cells.items():
             if (index := self._index.get(name)) is not None:
                 replaced[index] = cell
         return replaced
+
+
+_WORD_FIELDS = (EnumField, EnumListField, BooleanField)
+
+
+def _standard_word(element: OneRosterField | None, cell: str) -> str:
+    """Return the word of the standard for another form of it; empty if the cell is valid, or no form of a word."""
+    match element:
+        case EnumListField():
+            words = [_in_vocabulary(item, element.vocabulary) for item in cell.split(",")]
+            word = ",".join(words) if all(words) else ""
+        case EnumField():
+            synonyms = _GENDER_WORDS if element.vocabulary == vocabularies.GENDERS else {}
+            word = _in_vocabulary(cell, (*element.vocabulary, *element.former)) or synonyms.get(_folded(cell), "")
+        case BooleanField():
+            word = cell if cell.lower() in vocabularies.TRUTH else _TRUTH_WORDS.get(_folded(cell), "")
+        case _:
+            word = ""
+    return "" if word == cell else word
+
+
+def _in_vocabulary(cell: str, vocabulary: Sequence[str]) -> str:
+    return next((word for word in vocabulary if word.casefold() == _folded(cell)), "")
+
+
+def _folded(cell: str) -> str:
+    return cell.strip().casefold()
+
+
+def _standard_date(cell: str) -> str:
+    """Return the day of a date in another form; empty if the cell is valid, or is no date of which the day is sure."""
+    match = _OTHER_DATE.fullmatch(cell.strip())
+    date = f"{match[1]}-{match[3]}-{match[4]}" if match else ""
+    return "" if date == cell else date
 
 
 def decode_windows_1252(row: list[str], is_utf8: Callable[[], bool] = bool) -> list[str]:

@@ -11,7 +11,9 @@ from chalk_flask.oneroster import vocabularies
 
 __all__ = [
     "ASSISTANT_ROLES",
+    "DATE",
     "DELIMITER",
+    "FILE_NAME_CASE",
     "HEADER_CASE",
     "MISSING_COLUMN",
     "MISSING_MANIFEST",
@@ -22,6 +24,7 @@ __all__ = [
     "TOLERANCES",
     "USER_IDS",
     "WINDOWS_1252",
+    "WORD",
     "Tolerance",
     "parse_role_map",
     "role_key",
@@ -61,6 +64,21 @@ DELIMITER = Tolerance(
     "a file is separated by semicolons or tabs",
     "The file is read with this delimiter. Semicolons in lists separate items",
 )
+WORD = Tolerance(
+    "T-08",
+    "tolerated_word",
+    "a word of a vocabulary has another letter case, a boolean is `1`, `0`, `yes` or `no`, or a sex is `M` or `F`",
+    "The word of the standard is used",
+)
+DATE = Tolerance(
+    "T-09",
+    "tolerated_date",
+    "a date is written `YYYY/MM/DD` or `YYYYMMDD`, or has a time that is midnight UTC",
+    "The day is used",
+)
+FILE_NAME_CASE = Tolerance(
+    "T-10", "tolerated_file_name", "names of files are written in another letter case", "The files are read"
+)
 
 TOLERANCES: tuple[Tolerance, ...] = (
     MISSING_COLUMN,
@@ -70,6 +88,9 @@ TOLERANCES: tuple[Tolerance, ...] = (
     ROLE_SYNONYM,
     WINDOWS_1252,
     DELIMITER,
+    WORD,
+    DATE,
+    FILE_NAME_CASE,
 )
 """Table of the tolerances. An id never changes and is never used again."""
 

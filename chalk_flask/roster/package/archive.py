@@ -104,6 +104,10 @@ class Package(ABC):
         similar = {similar_name(name): name for name in reversed(names) if name not in KNOWN_FILE_NAMES}
         return {name: similar[name] for name in KNOWN_FILE_NAMES.intersection(similar).difference(names)}
 
+    @abstractmethod
+    def use_standard_case(self, names: Sequence[str]) -> list[str]:
+        """Give these names to files whose names differ in letter case. Return their former names."""
+
     @contextlib.contextmanager
     def open_text(self, name: str, row_number: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
         """Yield a text stream of a file. Bytes that are not UTF-8 are read as lone surrogates.
@@ -170,6 +174,9 @@ class _ZipPackage(Package):
     def names(self) -> list[str]:
         return list(self._layout.files)
 
+    def use_standard_case(self, names: Sequence[str]) -> list[str]:
+        return self._layout.use_standard_case(names)
+
     def open_raw(self, name: str) -> IO[bytes]:
         return self._archive.open(self._by_path[self._layout.files[name]])
 
@@ -220,8 +227,11 @@ class _FolderPackage(Package):
     def names(self) -> list[str]:
         return list(self._layout.files)
 
+    def use_standard_case(self, names: Sequence[str]) -> list[str]:
+        return self._layout.use_standard_case(names)
+
     def open_raw(self, name: str) -> IO[bytes]:
-        return io.BufferedReader(_DescriptorReader(self._descriptors[name]))
+        return io.BufferedReader(_DescriptorReader(self._descriptors[self._layout.files[name]]))
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         yield from _total_errors(len(self._paths), "folder")

@@ -19,6 +19,8 @@ __all__ = ["PackageChecksum", "checksum_of_packed_folder", "open_package_files",
 
 CHUNK_BYTES = 1 << 20
 
+_LOWER_CASE_NAMES = {name.lower() for name in KNOWN_FILE_NAMES}
+
 MAX_ZIP_OVERHEAD_BYTES = 1 << 20
 """Bytes by which a ZIP file may be larger than its unpacked content."""
 
@@ -66,14 +68,16 @@ def package_checksum(path: Path, max_bytes: int, subfolder: str = "") -> Package
 def open_package_files(folder: int) -> Iterator[list[tuple[str, IO[bytes]]]]:
     """Yield names and streams of the OneRoster files of an open folder, sorted by name. Closes files and folder.
 
+    Files whose names differ in letter case are included, because lenient reading accepts them.
+
     Links and special files are ignored. Raises OSError.
     """
     with ExitStack() as stack:
         stack.callback(os.close, folder)
         yield [
             (name, stack.enter_context(file))
-            for name in sorted(KNOWN_FILE_NAMES.intersection(os.listdir(folder)))
-            if (file := _open_if_regular(name, folder)) is not None
+            for name in sorted(os.listdir(folder))
+            if name.lower() in _LOWER_CASE_NAMES and (file := _open_if_regular(name, folder)) is not None
         ]
 
 

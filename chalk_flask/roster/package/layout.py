@@ -52,6 +52,17 @@ class PackageLayout:
     def _is_roster_file(self, path: str) -> bool:
         return posixpath.basename(path).lower() in self._known_names
 
+    def use_standard_case(self, names: Sequence[str]) -> list[str]:
+        """Give these names to files whose names differ in letter case. Return their former names.
+
+        If two files have a name in different letter case, both keep it.
+        """
+        found = {name: [file for file in self.files if file.lower() == name.lower()] for name in names}
+        former = {name: files[0] for name, files in found.items() if len(files) == 1 and files != [name]}
+        for name, file in former.items():
+            self.files[name] = self.files.pop(file)
+        return list(former.values())
+
     def errors(self) -> Iterator[ImportProblem]:
         """Yield an error for each further folder with OneRoster files, or the reason why there is none at all."""
         for folder in self._roster_folders[1:]:

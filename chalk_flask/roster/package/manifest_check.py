@@ -17,6 +17,7 @@ from chalk_flask.oneroster.csv.file_format import (
 )
 from chalk_flask.oneroster.csv.file_names import naming_hint, other_format
 from chalk_flask.oneroster.csv.manifest import (
+    ABSENT,
     FILE_PREFIX,
     HEADER,
     MANIFEST,
@@ -26,7 +27,7 @@ from chalk_flask.oneroster.csv.manifest import (
     manifest_problems,
 )
 from chalk_flask.oneroster.csv.row_repair import decode_windows_1252
-from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
+from chalk_flask.oneroster.csv.tolerances import DELIMITER, FILE_NAME_CASE, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.data_file import count_of, delimiter_problem, tolerance_warning
@@ -68,6 +69,7 @@ def declared_modes(package: Package, problems: ImportProblems, *, lenient: bool 
     Adds errors and warnings to `problems`. With `lenient` the deviations of TOLERANCES are accepted. Raises
     PackageRejectedError if there is an error.
     """
+    former_names = package.use_standard_case([MANIFEST]) if lenient else []
     if MANIFEST not in package.names():
         return _modes_without_manifest(package, problems, lenient=lenient)
     head = package.read_head(MANIFEST)
@@ -83,6 +85,10 @@ def declared_modes(package: Package, problems: ImportProblems, *, lenient: bool 
     problems.extend(read_errors)
     problems.raise_if_errors()
     properties = _properties(rows)
+    if lenient:
+        present = [name for name in FILES if (entry := properties.get(FILE_PREFIX + name)) and entry.value != ABSENT]
+        former_names += package.use_standard_case(_file_names(present))
+        problems.extend(_case_warnings(former_names))
     problems.extend(_once_per_code(_property_problems(properties, package)))
     problems.raise_if_errors()
     modes = file_modes({name: entry.value for name, entry in properties.items()})
@@ -98,7 +104,15 @@ def _misnamed_warnings(package: Package, modes: Mapping[str, str]) -> Iterator[I
             yield ImportProblem("unknown_file", "not a file of OneRoster 1.1", hint, file=actual, is_warning=True)
 
 
+def _case_warnings(former_names: list[str]) -> Iterator[ImportProblem]:
+    if former_names:
+        message = f"{count_of(len(former_names), 'file')}: {', '.join(former_names)}"
+        yield tolerance_warning(FILE_NAME_CASE, message, None)
+
+
 def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenient: bool) -> dict[str, str]:
+    if lenient:
+        problems.extend(_case_warnings(package.use_standard_case(_file_names(FILES))))
     data_files = package.data_files()
     if label := other_format(package.names()):
         hint = "Export OneRoster 1.1 as CSV instead."
