@@ -23,7 +23,13 @@ from chalk_flask.oneroster.csv.tolerances import (
     role_key,
 )
 from chalk_flask.oneroster.csv.windows_1252 import from_windows_1252, has_undecoded_bytes
-from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField
+from chalk_flask.oneroster.fields.composites import (
+    EnumListField,
+    RefListField,
+    TextListField,
+    UserIdsField,
+    split_list,
+)
 from chalk_flask.oneroster.fields.scalars import BooleanField, DateField, EnumField, OneRosterField
 from chalk_flask.oneroster.resource_type import ResourceType
 
@@ -137,8 +143,9 @@ def _standard_word(element: OneRosterField | None, cell: str) -> str:
     """Return the word of the standard for another form of it; empty if the cell is valid, or no form of a word."""
     match element:
         case EnumListField():
-            words = [_in_vocabulary(item, element.vocabulary) for item in cell.split(",")]
-            word = ",".join(words) if all(words) else ""
+            items = split_list(cell)
+            words = [_in_vocabulary(item, element.vocabulary) for item in items]
+            word = ",".join(words) if all(words) and words != items else ""
         case EnumField():
             synonyms = _GENDER_WORDS if element.vocabulary == vocabularies.GENDERS else {}
             word = _in_vocabulary(cell, (*element.vocabulary, *element.former)) or synonyms.get(_folded(cell), "")
