@@ -35,7 +35,7 @@ __all__ = ["import_command"]
 @click.option(
     "--lenient/--no-lenient",
     default=None,
-    help="Accept deviations from the standard, each with a warning (tolerances T-01 to T-10).  [default: the setting of"
+    help="Accept deviations from the standard, each with a warning (tolerances T-01 to T-12).  [default: the setting of"
     " the tenant]",
 )
 @click.option(

@@ -65,19 +65,19 @@ DELIMITER = Tolerance(
     "The file is read with this delimiter. Semicolons in lists separate items",
 )
 WORD = Tolerance(
-    "T-08",
+    "T-10",
     "tolerated_word",
     "a word of a vocabulary has another letter case, a boolean is `1`, `0`, `yes` or `no`, or a sex is `M` or `F`",
     "The word of the standard is used",
 )
 DATE = Tolerance(
-    "T-09",
+    "T-11",
     "tolerated_date",
     "a date is written `YYYY/MM/DD` or `YYYYMMDD`, or has a time that is midnight UTC",
     "The day is used",
 )
 FILE_NAME_CASE = Tolerance(
-    "T-10", "tolerated_file_name", "names of files are written in another letter case", "The files are read"
+    "T-12", "tolerated_file_name", "names of files are written in another letter case", "The files are read"
 )
 
 TOLERANCES: tuple[Tolerance, ...] = (
