@@ -66,13 +66,13 @@ DEVIATIONS: dict[str, tuple[Deviation, str | None, str]] = {
     "T-05": (lambda package: package.set("enrollments", "enr-2", role="aide"), "enrollments.csv", "1 row: "),
     "T-06": (with_umlaut, "users.csv", "2 rows: text is encoded as Windows-1252"),
     "T-07": (with_semicolons_in_lists, "users.csv", "the file is separated by semicolons"),
-    "T-08": (lambda package: package.set("demographics", "pupil-1", sex="F", asian="1"), "demographics.csv", "1 row: "),
-    "T-09": (
+    "T-10": (lambda package: package.set("demographics", "pupil-1", sex="F", asian="1"), "demographics.csv", "1 row: "),
+    "T-11": (
         lambda package: package.set("enrollments", "enr-1", beginDate="2026-08-17 00:00:00"),
         "enrollments.csv",
         "1 row: ",
     ),
-    "T-10": (rename_files(str.upper), None, "14 files: MANIFEST.CSV, "),
+    "T-12": (rename_files(str.upper), None, "14 files: MANIFEST.CSV, "),
 }
 OTHER_DEVIATIONS: dict[str, tuple[Deviation, str | None, str]] = {
     "T-02 and T-07": (
