@@ -126,6 +126,21 @@ def test_cause_is_named_once(tmp_path: Path, case: str) -> None:
     assert len(report.problems.errors) == 1
 
 
+def test_ids_of_rounded_numbers_are_a_warning(tmp_path: Path) -> None:
+    package = PackageBuilder()
+    for name in package.rows:
+        content = package.files()[f"{name}.csv"]
+        package.raw[f"{name}.csv"] = content.replace(b"org-2", b"1.01E+11").replace(b"org-3", b"1.02E+11")
+    report = import_report(package, tmp_path)
+    assert (report.state, [warning.to_text() for warning in report.problems.warnings]) == (
+        "committed",
+        [
+            "orgs.csv, column sourcedId: 2 ids are numbers that a spreadsheet rounded (value '1.01E+11')."
+            " Format the column as text, and export the file again."
+        ],
+    )
+
+
 @pytest.mark.parametrize("footer", ["(4 rows affected)", "Total: 4", "4 rows selected."])
 def test_quarantine_sets_a_number_of_rows_at_the_end_aside(tmp_path: Path, footer: str) -> None:
     report = import_report(with_lines("users", footer), tmp_path, "quarantine")
