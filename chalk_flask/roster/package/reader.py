@@ -110,6 +110,7 @@ class PackageReader:
                     rows = self._parse_rows(file, file.rows(lines))
                     yield from _record_state(rows, self.active_after[name]) if is_delta else rows
                     self.problems.extend(file.warnings())
+                    self.problems.extend(_rounded_ids(file, self.ids[name].exact or ()))
         except csv.Error as error:
             self._incomplete.add(name)
             self.problems.add(self._csv_error(name, str(error)))
@@ -354,6 +355,15 @@ class PackageReader:
 def _row_problem(file: DataFile, row: int, error: CellProblem) -> ImportProblem:
     place = file.name, row, error.column
     return ImportProblem(error.code, error.message, error.hint, *place, error.value, cause=error.cause)
+
+
+def _rounded_ids(file: DataFile, ids: Iterable[str]) -> Iterator[ImportProblem]:
+    """Yield a warning about ids that are unique and used in references, but not the ids of the exporting system."""
+    if rounded := sorted(key for key in ids if "+" in key and is_rounded(key)):
+        message = f"{count_of(len(rounded), 'id')} {'is a number' if len(rounded) == 1 else 'are numbers'}"
+        message += " that a spreadsheet rounded"
+        hint = "Format the column as text, and export the file again."
+        yield ImportProblem("rounded_id", message, hint, file.name, None, "sourcedId", rounded[0], is_warning=True)
 
 
 def _uncertain_ids(file: DataFile, count: int) -> ImportProblem:
