@@ -161,6 +161,11 @@ def _unusable_header(resource_type: ResourceType, header: Sequence[str]) -> Head
         return HeaderProblem("bad_header", "the first row has none of the columns of this file", hint)
     if header[0].strip()[:1] == "'" and header[0].strip(" '") in columns:
         return HeaderProblem("bad_header", "the names are quoted with single quotes", 'Use double quotes (").')
+    return _other_header(resource_type, header)
+
+
+def _other_header(resource_type: ResourceType, header: Sequence[str]) -> HeaderProblem | None:
+    """Return the error of a header that belongs to another file, or to another version of OneRoster."""
     if resource_type.name == "users" and "role" not in header and USER_COLUMNS_OF_1_2.intersection(header):
         hint = "Export OneRoster 1.1, where each user has one role."
         return HeaderProblem("bad_header", "the columns are those of OneRoster 1.2", hint)

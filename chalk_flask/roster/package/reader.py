@@ -110,7 +110,8 @@ class PackageReader:
                     rows = self._parse_rows(file, file.rows(lines))
                     yield from _record_state(rows, self.active_after[name]) if is_delta else rows
                     self.problems.extend(file.warnings())
-                    self.problems.extend(_rounded_ids(file, self.ids[name].exact or ()))
+                    if not file.row_problems.has("repeated_id", "sourcedId: rounded"):
+                        self.problems.extend(_rounded_ids(file, self.ids[name].exact or ()))
         except csv.Error as error:
             self._incomplete.add(name)
             self.problems.add(self._csv_error(name, str(error)))
