@@ -12,7 +12,6 @@ __all__ = [
     "FILE_PREFIX",
     "HEADER",
     "MANIFEST",
-    "MODES",
     "ManifestProblem",
     "file_modes",
     "manifest_problems",

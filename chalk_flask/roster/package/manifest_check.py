@@ -21,7 +21,6 @@ from chalk_flask.oneroster.csv.manifest import (
     FILE_PREFIX,
     HEADER,
     MANIFEST,
-    MODES,
     ManifestProblem,
     file_modes,
     manifest_problems,
@@ -45,14 +44,14 @@ _SUMMARIES = {
         "the modes of {} files are missing",
         "Add file.NAME and so on, each with absent, bulk or delta.",
     ),
-    "bad_mode": ("the modes of {} files are unknown", f"Use one of: {', '.join(MODES)}. Letter case counts."),
+    "bad_mode": ("the modes of {} files are unknown", ""),
     "undeclared_file": (
         "{} files are declared absent, but in the package",
         "Declare each file as bulk or delta, or remove it.",
     ),
     "missing_file": ("{} files are declared, but not in the package", "Add each file or declare it as absent."),
 }
-"""Message and hint for many files with one problem. NAME stands for the first of them."""
+"""Message and hint for many files with one problem; without a hint, that of the first. NAME stands for the first."""
 
 Row: TypeAlias = tuple[int, list[str]]
 """Number and cells of a row."""
@@ -116,6 +115,7 @@ def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenie
     data_files = package.data_files()
     if label := other_format(package.names()):
         hint = "Export OneRoster 1.1 as CSV instead."
+        problems.warnings.clear()  # each file of another format is unknown
         raise PackageRejectedError(ImportProblem("other_format", f"the files are those of {label}", hint))
     if not (lenient and data_files):
         misnamed = package.misnamed_files()
@@ -215,7 +215,7 @@ def _property_problems(properties: dict[str, _Property], package: Package) -> It
     misnamed = package.misnamed_files()
     for code, group in errors.items():
         if len(group) > MAX_ERRORS_PER_CODE and code in _SUMMARIES:
-            yield _summary(code, [error.property.removeprefix(FILE_PREFIX) for error in group], misnamed)
+            yield _summary(group, _property_error(group[0], properties, misnamed), misnamed)
         else:
             yield from (_property_error(error, properties, misnamed) for error in group)
 
@@ -231,13 +231,15 @@ def _property_error(
     return _error(error.code, error.message, hint, row=row, column=column, value=error.value)
 
 
-def _summary(code: str, names: list[str], misnamed: Mapping[str, str]) -> ImportProblem:
-    """Return one error for many files with the same problem."""
-    message, hint = _SUMMARIES[code]
-    if code == "missing_file" and (hints := _naming_hints(misnamed, _file_names(names))):
+def _summary(group: list[ManifestProblem], first: ImportProblem, misnamed: Mapping[str, str]) -> ImportProblem:
+    """Return one error for many files with the same problem, at the place of the first."""
+    names = [error.property.removeprefix(FILE_PREFIX) for error in group]
+    message, hint = _SUMMARIES[first.code]
+    if first.code == "missing_file" and (hints := _naming_hints(misnamed, _file_names(names))):
         is_complete = misnamed.keys() >= set(_file_names(names))
         hint = hints if is_complete else f"{hints} {hint.replace('each file', 'each other file')}"
-    return _error(code, f"{message.format(len(names))}: {', '.join(names)}", hint.replace("NAME", names[0]))
+    message = f"{message.format(len(names))}: {', '.join(names)}"
+    return replace(first, message=message, hint=hint.replace("NAME", names[0]) or first.hint)
 
 
 def _file_names(names: Iterable[str]) -> list[str]:

@@ -412,7 +412,7 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], list[str]]] = {
     "a manifest with another letter case": (
         lambda: replaced("manifest", lambda content: content.replace(b",bulk", b",Bulk")),
         [
-            "manifest.csv, row 4, column value: file.orgs has an unknown mode; file.",
+            "manifest.csv, row 4, column value: the modes of 13 files are unknown: orgs, ",
             "Write bulk: letter case counts.",
         ],
     ),
