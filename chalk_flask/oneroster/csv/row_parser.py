@@ -255,8 +255,8 @@ class RowParser:
             yield rule_problem()
             return
         is_message_likely = len(row) != len(self._names) or sum(map(bool, row)) <= MAX_CELLS_OF_MESSAGE
-        if is_message_likely and (message := message_problem(row)):
-            yield message
+        if is_message_likely and (problem := message_problem(row)):
+            yield problem
             return
         if len(row) != len(self._names):
             yield length_problem(self._names, row, self._elements_of_longer_row(row))
