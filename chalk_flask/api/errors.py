@@ -65,14 +65,23 @@ ERROR_TYPES = {
 class ApiError(HTTPException):
     """Exception that becomes an error response. `code_minor` replaces the default codeMinor of the status.
 
-    `retry_after` is the number of seconds in the header Retry-After; None omits it.
+    `retry_after` is the number of seconds in the header Retry-After; None omits it. `challenge` is the value of the
+    header WWW-Authenticate, which an error with status 401 requires.
     """
 
-    def __init__(self, status: int, message: str = "", code_minor: str = "", retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str = "",
+        code_minor: str = "",
+        retry_after: int | None = None,
+        challenge: str = "",
+    ) -> None:
         super().__init__(message or None)
         self.code = status
         self.code_minor = code_minor
         self.retry_after = retry_after
+        self.challenge = challenge
 
 
 def register(app: Flask) -> None:
@@ -129,11 +138,18 @@ def _on_http_error(error: HTTPException) -> Response | WerkzeugResponse:
     if status < 400:
         return error.get_response()
     if isinstance(error, ApiError):
-        retry = [] if error.retry_after is None else [("Retry-After", str(error.retry_after))]
-        return error_response(status, error.description or "", error.code_minor, retry)
+        return error_response(status, error.description or "", error.code_minor, _headers_of(error))
     # Errors of Werkzeug itself keep their headers, but not their HTML and texts.
     headers = [(name, value) for name, value in error.get_headers() if name in ("Allow", "Retry-After")]
     return error_response(status, headers=headers)
+
+
+def _headers_of(error: ApiError) -> list[tuple[str, str]]:
+    values = {
+        "Retry-After": "" if error.retry_after is None else str(error.retry_after),
+        "WWW-Authenticate": error.challenge,
+    }
+    return [(name, value) for name, value in values.items() if value]
 
 
 def _on_busy_store(error: StorageBusyError) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from chalk_flask.permissions.principal import Principal
 
@@ -11,7 +11,9 @@ __all__ = ["Authenticator", "TokenVerifier"]
 
 
 class TokenVerifier(Protocol):
-    """Verifier of one kind of bearer token."""
+    """Verifier of one kind of bearer token. `credential_type` is that of its principals."""
+
+    credential_type: ClassVar[str]
 
     def can_verify(self, token: str) -> bool:
         """Return True if the token has the shape of this kind. No token has the shape of two kinds."""
@@ -22,6 +24,10 @@ class TokenVerifier(Protocol):
 
         The version is None if the store was not read. Raises StorageError.
         """
+        ...
+
+    def renew(self, principal: Principal) -> Principal | None:
+        """Return the principal with the rules of now; None if its credential has ended. Raises StorageError."""
         ...
 
 
@@ -40,3 +46,13 @@ class Authenticator:
             if verifier.can_verify(token):
                 return verifier.authenticate(token)
         return None, None
+
+    def renew(self, principal: Principal) -> Principal | None:
+        """Return the principal with the rules of now, for a request that lasts; None if its credential has ended.
+
+        The rules are those of the credential and of its tenant. A JWT may expire meanwhile. Raises StorageError.
+        """
+        for verifier in self._verifiers:
+            if verifier.credential_type == principal.credential_type:
+                return verifier.renew(principal)
+        return None

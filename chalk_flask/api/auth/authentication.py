@@ -17,7 +17,7 @@ from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import PREFIX, sort_scopes
 from chalk_flask.services import ServiceAddress
 
-__all__ = ["current_principal", "current_version", "make_auth"]
+__all__ = ["INVALID_TOKEN_CHALLENGE", "current_principal", "current_version", "make_auth"]
 
 BEARER_CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
 INVALID_TOKEN_CHALLENGE = 'Bearer error="invalid_token"'

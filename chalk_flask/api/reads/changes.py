@@ -16,7 +16,7 @@ import orjson
 from flask import Blueprint, Request, Response, request
 
 from backends import And, Compare, In, OrderBy, Query, Snapshot
-from chalk_flask.api.auth.authentication import current_principal
+from chalk_flask.api.auth.authentication import INVALID_TOKEN_CHALLENGE, current_principal
 from chalk_flask.api.auth.concurrency import ConcurrencyLimiter
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError
@@ -84,6 +84,7 @@ class _ChangesView:
 
     def __init__(self, services: Services) -> None:
         self._store = services.store
+        self._authenticator = services.authenticator
         self._public_url = services.settings.public_url
         self._query_seconds = services.settings.query_seconds
         self._long_polls = ConcurrencyLimiter(
@@ -108,7 +109,10 @@ class _ChangesView:
         return response
 
     def _attempts(self, principal: Principal, params: FeedParams, base_url: str) -> Iterator[Response | None]:
-        """Yield the page as soon as it has a change, or an empty page after the wait time; until then None."""
+        """Yield the page as soon as it has a change, or an empty page after the wait time; until then None.
+
+        Raises ApiError (401) if something changed after the credential ended.
+        """
         deadline = time.monotonic() + params.wait_seconds
         while True:
             version = self._store.version(principal.tenant)
@@ -119,6 +123,14 @@ class _ChangesView:
                 if time.monotonic() >= deadline:
                     yield _page_response(page)
                 yield None
+            principal = self._renew(principal)
+
+    def _renew(self, principal: Principal) -> Principal:
+        """Return the principal with the rules of now, which may differ from those at the start of the wait."""
+        renewed = self._authenticator.renew(principal)
+        if renewed is None:
+            raise ApiError(401, challenge=INVALID_TOKEN_CHALLENGE)
+        return renewed
 
     def _page(self, principal: Principal, params: FeedParams, base_url: str) -> dict[str, Any]:
         with self._store.read(principal.tenant, query_seconds=self._query_seconds) as snapshot:

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 from joserfc import jwt
@@ -60,6 +60,8 @@ class _CacheEntry(NamedTuple):
 
 class AccessTokenIssuer:
     """Issuer and verifier of access tokens. Thread-safe."""
+
+    credential_type: ClassVar[str] = "client"
 
     def __init__(
         self,
@@ -120,13 +122,28 @@ class AccessTokenIssuer:
             self._cache.put(cache_key, entry)
         return (entry.principal if self._now().timestamp() < entry.claims.expires else None), version
 
+    def renew(self, principal: Principal) -> Principal | None:
+        """Return the principal with the rules of now; None if the client has ended. Raises StorageError.
+
+        The client may also have signed its request (OAuth 1.0a).
+        """
+        version = self._clients.version()
+        return self._limited_client(principal.credential_id, principal.tenant, principal.scopes, version)
+
     def _principal_at(self, claims: _Claims, version: object) -> Principal | None:
         """Return the principal with the scopes that both the token and, at this version, its client have."""
-        _, principal = self._clients.find_at_version(claims.client_id, version)
-        if principal is None or principal.tenant != claims.tenant:
+        return self._limited_client(claims.client_id, claims.tenant, claims.scopes, version)
+
+    def _limited_client(
+        self, client_id: str, tenant: str, allowed: frozenset[str], version: object
+    ) -> Principal | None:
+        """Return the client of that tenant at a version, with those of the allowed scopes that it has."""
+        _, principal = self._clients.find_at_version(client_id, version)
+        if principal is None or principal.tenant != tenant:
             return None
-        scopes = frozenset(scope for scope in claims.scopes if includes_scope(principal.scopes, scope))
-        return replace(principal, scopes=scopes)
+        return replace(
+            principal, scopes=frozenset(scope for scope in allowed if includes_scope(principal.scopes, scope))
+        )
 
     def _verify(self, token: str, key: bytes | None) -> _Claims | None:
         if key is None:

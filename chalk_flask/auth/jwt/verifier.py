@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
@@ -24,7 +24,7 @@ from joserfc.jws import CompactSignature, JWSRegistry, extract_compact, validate
 from joserfc.jwt import JWTClaimsRegistry
 
 from backends import Backend
-from chalk_flask.auth.jwt.issuers import TrustedIssuer, find_trusted
+from chalk_flask.auth.jwt.issuers import COLLECTION, TrustedIssuer, find_trusted
 from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.jwt.jwks import ES256, RS256, JwkSet, PublicKey, parse_jwk_set
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
@@ -82,6 +82,8 @@ class JwtVerifier:
     when the first token needs them, which is rejected.
     """
 
+    credential_type: ClassVar[str] = "issuer"
+
     def __init__(
         self, store: Backend, now: Callable[[], datetime] = utc_now, jwks_cache: RemoteJwksCache | None = None
     ) -> None:
@@ -121,6 +123,17 @@ class JwtVerifier:
         except _RejectedTokenError as error:
             log.debug("a JWT is rejected: %s", error)
             return None, version
+
+    def renew(self, principal: Principal) -> Principal | None:
+        """Return the principal with the rules of now; None if its issuer was removed. Raises StorageError."""
+        key = principal.credential_id
+        with self._store.read(CONTROL) as control:
+            body = control.get_many(COLLECTION, [key]).get(key)
+            if body is None:
+                return None
+            issuer = TrustedIssuer.parse(body)
+            scopes = frozenset(scope for scope in principal.scopes if includes_scope(issuer.scopes, scope))
+            return apply_tenant_rules(control, issuer.principal(scopes))
 
     def _find_cached(self, token_hash: bytes, version: object, now: float) -> Principal | None:
         entry = self._cache.peek(token_hash)

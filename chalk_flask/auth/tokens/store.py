@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from hashlib import sha256 as sha_256
+from typing import ClassVar
 from zlib import crc32
 
 from backends import Backend, Compare, Snapshot
@@ -48,6 +49,7 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
     kind = "token"
     error = TokenError
     credential_class = ApiToken
+    credential_type: ClassVar[str] = "token"
 
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         super().__init__(store, now)
@@ -100,6 +102,16 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         # Take the version before the record is read: a commit in between makes the entry too old, never too new.
         version = self._store.version(CONTROL)
         return self._principal_at(token_hash(token), version), version
+
+    def renew(self, principal: Principal) -> Principal | None:
+        """Return the principal with the rules of now; None if the token has ended. Raises StorageError."""
+        with self._store.read(CONTROL) as snapshot:
+            key = self._key_of(snapshot, principal.credential_id)
+            body = snapshot.get_many(COLLECTION, [key]).get(key) if key is not None else None
+            token = ApiToken.parse(body) if body is not None else None
+            if token is None or not token.is_valid_at(self._now()):
+                return None
+            return apply_tenant_rules(snapshot, token.principal)
 
     def _principal_at(self, key: str, version: object) -> Principal | None:
         entry = self._cache.get(key, version) or self._read(key, version)
