@@ -65,6 +65,19 @@ def test_batched_mode_sends_changes_and_counts_at_once(app: Flask, tmp_path: Pat
     assert event["sequence"] == event["data"]["batch"]["changes"][-1]["sequence"]
 
 
+@pytest.mark.reading("L-09")
+@pytest.mark.parametrize("mode", ["batched", "per_entity"])
+def test_counts_omit_what_an_org_filter_restricts(app: Flask, tmp_path: Path, mode: str) -> None:
+    subscribe(app, mode=mode, orgs=["org-2"])
+    subscribe(app, "all", mode=mode)
+    load(app, PackageBuilder().drop("users", "pupil-2").set("courses", "course-1", title="Other"), tmp_path)
+    all_counts, counts = (sent_events(app, name)[-1]["data"]["batch"]["counts"] for name in ("all", "one"))
+    assert {"orgs", "classes", "users", "enrollments", "lineItems", "results"} <= all_counts.keys()
+    without_org = ("academicSessions", "resources", "courses", "categories")
+    assert counts == {name: all_counts[name] for name in all_counts if name in without_org}
+    assert counts["courses"]["updated"] == 1
+
+
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
 def test_unchanged_import_sends_sync_completed(app: Flask, tmp_path: Path, mode: str) -> None:
     subscribe(app, mode=mode)
