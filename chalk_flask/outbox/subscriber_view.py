@@ -18,7 +18,7 @@ from chalk_flask.permissions.policy import AccessPolicy, policy_for_restrictions
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
 
-__all__ = ["OrgMembership", "PendingChange", "SubscriberView", "changed_fields"]
+__all__ = ["COLLECTIONS_WITHOUT_ORG", "OrgMembership", "PendingChange", "SubscriberView", "changed_fields"]
 
 TIMESTAMP = "dateLastModified"
 

@@ -15,7 +15,13 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Message, build_message, entity_type
-from chalk_flask.outbox.subscriber_view import OrgMembership, PendingChange, SubscriberView, changed_fields
+from chalk_flask.outbox.subscriber_view import (
+    COLLECTIONS_WITHOUT_ORG,
+    OrgMembership,
+    PendingChange,
+    SubscriberView,
+    changed_fields,
+)
 from chalk_flask.outbox.subscription import Subscription, load_subscriptions
 from chalk_flask.times import format_epoch_seconds
 
@@ -201,9 +207,15 @@ class _SubscriberOutbox:
     def _send_batch(self, event_type: str, counts: Mapping[str, Any] | None) -> None:
         batch: dict[str, Any] = {"changes": [orjson.Fragment(change) for change in self._batch]}
         if counts is not None:
-            batch["counts"] = counts
+            batch["counts"] = self._visible_counts(counts)
         self._send(event_type, self._sequence, {"batch": batch})
         self._batch, self._size = [], 0
+
+    def _visible_counts(self, counts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the counts without those that include records of orgs which the webhook does not receive (L-09)."""
+        if self._subscription.orgs is None:
+            return counts
+        return {name: count for name, count in counts.items() if name in COLLECTIONS_WITHOUT_ORG}
 
     def _send(self, event_type: str, sequence: int, data: Mapping[str, Any]) -> None:
         self._messages.append(
