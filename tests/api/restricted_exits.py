@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import count
+from itertools import count, product
 from typing import Any
 from urllib.parse import quote
 
@@ -198,14 +198,26 @@ def rules_of(app: Flask) -> Iterator[Rule]:
 
 def paths_of(rule: Rule, number: int) -> Iterator[str]:
     """Yield paths of a rule with ids of the right collections, different ones for each number."""
-    collections = _collections(rule.rule)
-    rows = [WHOLE[name] for name in collections]
-    size = max((len(some) for some in rows), default=1)
+    choices = _ids_of(rule)
+    size = max(map(len, choices), default=1)
     for turn in range(min(size, 2)):
-        ids = [some[(number + turn) % len(some)]["sourcedId"] for some in rows]
-        path = re.sub(r"<[^>]*>", "{}", rule.rule).format(*(quote(key, safe="") for key in ids))
-        for query in QUERIES.get(rule.endpoint.rpartition(".")[2], [""]):
-            yield f"{path}?{query}"
+        yield from _paths_with(rule, [keys[(number + turn) % len(keys)] for keys in choices])
+
+
+def every_path_of(rule: Rule) -> Iterator[str]:
+    """Yield the paths of a rule with every combination of ids of the right collections."""
+    for ids in product(*_ids_of(rule)):
+        yield from _paths_with(rule, ids)
+
+
+def _ids_of(rule: Rule) -> list[list[str]]:
+    return [[row["sourcedId"] for row in WHOLE[name]] for name in _collections(rule.rule)]
+
+
+def _paths_with(rule: Rule, ids: Iterable[str]) -> Iterator[str]:
+    path = re.sub(r"<[^>]*>", "{}", rule.rule).format(*(quote(key, safe="") for key in ids))
+    for query in QUERIES.get(rule.endpoint.rpartition(".")[2], [""]):
+        yield f"{path}?{query}"
 
 
 _COLLECTIONS = {"schools": "orgs", "students": "users", "teachers": "users", "lineitems": "lineItems"}

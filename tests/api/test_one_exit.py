@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
+from werkzeug.routing import Rule
 
 from chalk_flask import create_app
 from chalk_flask.api.routes import WRITE_ROUTES
@@ -23,6 +24,7 @@ from tests.api.restricted_exits import (
     KINDS,
     WHOLE,
     differing,
+    every_path_of,
     hidden_words,
     leaks,
     paths_of,
@@ -42,8 +44,14 @@ from tests.support.paths import ROOT
 from tests.support.roster_writes import write_rows
 
 SOURCES = ROOT / "chalk_flask"
-OUTPUTS = ("api", "outbox", "server", "webhooks")
-"""Packages that send data to clients and receivers."""
+WITHOUT_OUTPUT = {
+    *("audit", "auth", "cli", "demo", "oneroster", "permissions", "roster", "serialization", "settings", "tenants"),
+    "storage.py",
+}
+"""Packages and modules that send nothing to clients and receivers. The modules of all others are examined."""
+
+READ_METHODS = {"find", "get_many", "keys", "scan"}
+"""Methods of a snapshot that return ids or bodies."""
 
 SERIALIZED = {
     "api/reads/changes.py": "the records of the change feed",
@@ -69,27 +77,29 @@ WITHOUT_RECORDS = {
 """Modules that read other collections, or that render nothing themselves."""
 
 
-def modules_that_read(*packages: str) -> Iterator[str]:
-    """Yield the modules that open a snapshot or read stored bodies."""
-    for package in packages:
-        for path in sorted((SOURCES / package).rglob("*.py")):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            calls = {node.func.attr for node in ast.walk(tree) if _is_method_call(node)}  # type: ignore[attr-defined]  # it is an Attribute
-            if "get_many" in calls or "find" in calls or _opens_snapshot(tree):
-                yield path.relative_to(SOURCES).as_posix()
+def modules_that_read() -> Iterator[str]:
+    """Yield the modules that open a snapshot or transaction, or read ids or bodies from one."""
+    for path in sorted(SOURCES.rglob("*.py")):
+        name = path.relative_to(SOURCES)
+        if name.parts[0] not in WITHOUT_OUTPUT and reads_records(path.read_text(encoding="utf-8")):
+            yield name.as_posix()
 
 
-def _is_method_call(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-
-
-def _opens_snapshot(tree: ast.AST) -> bool:
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return any(isinstance(f, ast.Attribute) and f.attr == "read" and "store" in ast.unparse(f.value) for f in calls)
+def reads_records(source: str) -> bool:
+    """Return True if the source calls a method of a snapshot, or opens one. `keys()` of a dict has no arguments."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return any(
+        isinstance(call.func, ast.Attribute)
+        and (
+            (call.func.attr in READ_METHODS and bool(call.args or call.keywords))
+            or (call.func.attr in ("read", "write") and "store" in ast.unparse(call.func.value))
+        )
+        for call in calls
+    )
 
 
 def test_modules_that_read_records_use_the_serializer() -> None:
-    readers = set(modules_that_read(*OUTPUTS))
+    readers = set(modules_that_read())
     assert readers <= SERIALIZED.keys() | WITHOUT_RECORDS.keys(), (
         "render records with DocumentSerializer, and list the module"
     )
@@ -113,6 +123,22 @@ def test_only_the_serializer_resolves_references() -> None:
         "roster/integrity/canonical_form.py",
     }
     assert set(resolving) <= allowed
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "snapshot.get_many('users', keys)",
+        "transaction.find(query).body()",
+        "list(snapshot.scan('users'))",
+        "snapshot.keys('users')",
+        "services.store.read(tenant)",
+        "with self._store.write(tenant) as records: pass",
+    ],
+)
+def test_source_that_reads_records_is_recognized(source: str) -> None:
+    assert reads_records(source)
+    assert not reads_records("list({}.keys()); request.stream.read(10)")
 
 
 @pytest.fixture
@@ -140,6 +166,58 @@ def find_leaks(app: Flask, kinds: dict[str, Restrictions]) -> tuple[int, list[st
                     if leaked := leaks(response, restrictions, hidden):
                         found.append(f"{kind}: {method} {path}: {sorted(leaked)[:3]}")
     return number, found
+
+
+WRITES = {(route.operation, route.method) for route in WRITE_ROUTES}
+
+WITHOUT_ROSTER = {"token"}
+"""Operations that read no records of a roster."""
+
+
+def unanswered_routes(app: Flask) -> list[str]:
+    """Return the routes of reads to which every generated request of an unrestricted client fails."""
+    tool = Tool(app)
+    return [
+        rule.rule
+        for rule in rules_of(app)
+        if "GET" in (rule.methods or ()) and operation_of(rule) not in WITHOUT_ROSTER and not is_answered(tool, rule)
+    ]
+
+
+def is_answered(tool: Tool, rule: Rule) -> bool:
+    headers = {"Authorization": f"Bearer {tool.token}"}
+    return any(tool.client.get(path, headers=headers).status_code == 200 for path in every_path_of(rule))
+
+
+def operation_of(rule: Rule) -> str:
+    return rule.endpoint.rpartition(".")[2]
+
+
+def untested_operations(app: Flask) -> set[tuple[str, str]]:
+    """Return operation and method of routes that neither read nor are tested as writes."""
+    operations = {(operation_of(rule), method) for rule in app.url_map.iter_rules() for method in rule.methods or ()}
+    others = {item for item in operations if item[1] not in ("GET", "HEAD", "OPTIONS")} - WRITES
+    return {item for item in others if item[0] not in WITHOUT_ROSTER}
+
+
+def test_every_route_takes_part_in_these_tests(whole: Flask) -> None:
+    """A route that rejects every generated request reveals nothing in these tests, whatever it returns to others.
+
+    Add its query string to `QUERIES` or its ids to `_COLLECTIONS`, or test its method as writes are tested.
+    """
+    change_gradebook(whole)
+    assert unanswered_routes(whole) == []
+    assert untested_operations(whole) == set()
+
+
+def test_route_without_tests_is_detected(whole: Flask) -> None:
+    def respond() -> Response:
+        return Response(status=200 if "id" in request.args else 400)
+
+    whole.add_url_rule("/ims/oneroster/v1p1/cards", "card", respond)
+    whole.add_url_rule("/ims/oneroster/v1p1/search", "search", respond, methods=["POST"])
+    assert unanswered_routes(whole) == ["/ims/oneroster/v1p1/cards"]
+    assert untested_operations(whole) == {("search", "POST")}
 
 
 def change_gradebook(app: Flask) -> None:
@@ -211,12 +289,15 @@ def test_no_webhook_reveals_what_restrictions_hide(whole: Flask, kind: str) -> N
     assert words_in(events) & words_in(WHOLE)
 
 
+WRITTEN = [route.resource_type for route in WRITE_ROUTES if route.method == "PUT"]
+
+
 def writes_of(tool: Tool, seen: dict[str, dict[str, Row]]) -> Iterator[tuple[str, str, str, Any]]:
     """Yield method, collection, id and payload of writes to every gradebook record, visible or not, and to new ones.
 
     Visible records are sent as they are seen, with one change. Hidden ones are sent whole, as a guess.
     """
-    for name, singular in (("categories", "category"), ("lineItems", "lineItem"), ("results", "result")):
+    for name, singular in ((of.name, of.singular_name) for of in WRITTEN):
         for row in [*WHOLE[name], {**WHOLE[name][0], "sourcedId": "new"}]:
             key = row["sourcedId"]
             body = tool.get(f"/{name}/{key}").json if key in seen[name] else None
@@ -284,7 +365,7 @@ def test_no_write_changes_or_reveals_what_restrictions_hide(whole: Flask, kind: 
     restrictions = KINDS[kind]
     tool, seen = restricted_tool(whole, restrictions), seen_rows(WHOLE, restrictions)
     before, bodies, hidden = stored_roster(whole), stored_bodies(whole), hidden_words(WHOLE, restrictions)
-    unknown = {name: comparable(tool.delete(f"/{name}/unknown")) for name in ("categories", "lineItems", "results")}
+    unknown = {of.name: comparable(tool.delete(f"/{of.name}/unknown")) for of in WRITTEN}
     changed = 0
     for method, name, key, payload in list(writes_of(tool, seen)):
         response = tool.send(f"/{name}/{key}", payload or {}, method) if payload else tool.delete(f"/{name}/{key}")
