@@ -190,7 +190,8 @@ def is_answered(tool: Tool, rule: Rule) -> bool:
 
 
 def operation_of(rule: Rule) -> str:
-    return rule.endpoint.rpartition(".")[2]
+    operation: str = rule.endpoint.rpartition(".")[2]
+    return operation
 
 
 def untested_operations(app: Flask) -> set[tuple[str, str]]:
