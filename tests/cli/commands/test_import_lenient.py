@@ -66,6 +66,8 @@ DEVIATIONS: dict[str, tuple[Deviation, str | None, str]] = {
     "T-05": (lambda package: package.set("enrollments", "enr-2", role="aide"), "enrollments.csv", "1 row: "),
     "T-06": (with_umlaut, "users.csv", "2 rows: text is encoded as Windows-1252"),
     "T-07": (with_semicolons_in_lists, "users.csv", "the file is separated by semicolons"),
+    "T-08": (lambda package: package.set("users", "pupil-1", agentSourcedIds="parent-1\xa0"), "users.csv", "1 row: "),
+    "T-09": (lambda package: package.set("enrollments", "enr-1", beginDate="NULL"), "enrollments.csv", "1 row: "),
     "T-10": (lambda package: package.set("demographics", "pupil-1", sex="F", asian="1"), "demographics.csv", "1 row: "),
     "T-11": (
         lambda package: package.set("enrollments", "enr-1", beginDate="2026-08-17 00:00:00"),
