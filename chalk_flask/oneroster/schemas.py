@@ -28,6 +28,7 @@ from chalk_flask.oneroster.fields.scalars import (
     EmailField,
     EnumField,
     GuidField,
+    NameField,
     NumberField,
     PhoneField,
     TextField,
@@ -115,9 +116,9 @@ class UserSchema(Base):
     role = EnumField(vocabularies.ROLES, required=True, indexed=True)
     username = TextField(required=True, indexed=True)
     user_ids = UserIdsField()
-    given_name = TextField(required=True, repeats=True)
-    family_name = TextField(required=True, repeats=True)
-    middle_name = TextField(repeats=True)
+    given_name = NameField(required=True, repeats=True)
+    family_name = NameField(required=True, repeats=True)
+    middle_name = NameField(repeats=True)
     identifier = TextField(indexed=True)
     email = EmailField(indexed=True)
     sms = PhoneField()

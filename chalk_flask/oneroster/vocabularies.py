@@ -32,6 +32,38 @@ FORMER_STATUS = {"inactive": TO_BE_DELETED}
 DELETED = (TO_BE_DELETED, *FORMER_STATUS)
 """Status cells that delete a record in a delta file."""
 
+MAX_CELL_WIDTH = 255
+"""Maximum width of a column of a spreadsheet, in characters."""
+
+# English, German, French, Spanish, Italian and Portuguese, Dutch, Swedish, Polish.
+ERROR_VALUES = frozenset(
+    (
+        *("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#GETTING_DATA", "#SPILL!", "#CALC!"),
+        *("#FIELD!", "#BLOCKED!", "#CONNECT!", "#UNKNOWN!", "#BUSY!", "#EXTERNAL!", "#PYTHON!", "#ERROR!"),
+        *("#WERT!", "#BEZUG!", "#ZAHL!", "#NV", "#ÜBERLAUF!", "#KALK!", "#FELD!"),
+        *("#NUL!", "#VALEUR!", "#NOM?", "#NOMBRE!", "#PROPAGATION!", "#CALCUL!"),
+        *("#¡NULO!", "#¡DIV/0!", "#¡VALOR!", "#¡REF!", "#¿NOMBRE?", "#¡NUM!", "#N/D", "#¡DESBORDAMIENTO!"),
+        *("#NULLO!", "#VALORE!", "#RIF!", "#NOME?", "#ESPANSIONE!", "#NULO!", "#VALOR!", "#NÚM!"),
+        *("#LEEG!", "#DEEL/0!", "#WAARDE!", "#VERW!", "#NAAM?", "#GETAL!", "#N/B"),
+        *("#SKÄRNING!", "#DIVISION/0!", "#VÄRDEFEL!", "#REFERENS!", "#NAMN?", "#OGILTIGT!", "#SAKNAS!"),
+        *("#ZERO!", "#DZIEL/0!", "#ARG!", "#ADR!", "#NAZWA?", "#LICZBA!"),
+        *(f"Err:{number}" for number in range(501, 541)),
+        *("#" * width for width in range(3, MAX_CELL_WIDTH + 1)),
+    )
+)
+"""Cells that Excel, LibreOffice and Google Sheets write if a formula fails, or a number is wider than its column."""
+
+NULL_WORDS = frozenset(
+    (
+        *("NULL", "Null", "null", "(NULL)", "(Null)", "(null)", "<NULL>", "<null>", "[NULL]", "[null]"),
+        *("\\N", "None", "nan", "NaN", "NaT", "<NA>", "undefined"),
+    )
+)
+"""Words that databases and programs write for an absent value."""
+
+PLACEHOLDERS = ERROR_VALUES | NULL_WORDS
+"""Cells that hold no value, although they are not empty (docs/conformance, I-36)."""
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"

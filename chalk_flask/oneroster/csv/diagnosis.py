@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from chalk_flask.oneroster.csv.program_messages import is_error_message, is_program_message
 from chalk_flask.oneroster.csv.tolerances import ROLE_MAP_EXAMPLE
 from chalk_flask.oneroster.csv.windows_1252 import from_windows_1252
-from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField
+from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField, split_ids
 from chalk_flask.oneroster.fields.scalars import (
     MAX_GUID_LENGTH,
     BooleanField,
@@ -25,7 +25,10 @@ from chalk_flask.oneroster.fields.scalars import (
     OneRosterField,
     TextField,
     YearField,
+    clean_id,
+    placeholder_kind,
 )
+from chalk_flask.oneroster.vocabularies import ERROR_VALUES, NULL_WORDS
 
 __all__ = [
     "FAILED_EXPORT",
@@ -41,6 +44,7 @@ __all__ = [
     "message_problem",
     "missing_state_problem",
     "missing_value_problem",
+    "placeholder_problem",
     "repeated_header_problem",
     "rule_problem",
     "stray_blank_hint",
@@ -62,6 +66,8 @@ EMPTY_WORDS = frozenset({"null", "(null)", "none", "nil", "n/a", "#n/a", "na", "
 TYPOGRAPHIC_QUOTES = tuple("“”„«»")
 
 LIST_HINT = 'Write a list as ids and commas, without brackets and inner quotes: "h1,e1".'
+STRAY_HINT = "Remove the blanks at its beginning and end, and invisible characters."
+ERROR_VALUE_HINT = "Correct the formula in the spreadsheet, and export the file again."
 ROUNDED_HINT = "A spreadsheet rounded this number: format the column as text, and export it again."
 
 _DIVISIBLE = (TextField, TextListField, RefListField, NoneType)
@@ -222,6 +228,13 @@ def value_problem(
     return CellProblem("bad_value", message, hint, column, value, cause and f"{column}: {cause}")
 
 
+def placeholder_problem(column: str, cell: str) -> CellProblem:
+    """Return the error of a placeholder that a strict import rejects."""
+    kind = placeholder_kind(cell)
+    hint = stray_blank_hint(cell)
+    return CellProblem("bad_value", f"{cell!r} is {kind}", hint, column, cell, f"{column}: {kind}")
+
+
 def identifier_hint(cell: str) -> str:
     """Return a hint if an id is what a spreadsheet or a script made of another text; else an empty text."""
     if hint := stray_blank_hint(cell):
@@ -241,16 +254,23 @@ def is_rounded(cell: str) -> bool:
 
 
 def stray_blank_hint(cell: str) -> str:
-    """Return a hint if the cell has blanks around it, or is a word for an empty cell; else an empty text."""
-    if cell.strip().lower() in EMPTY_WORDS:
-        return f"{cell.strip()} is not an empty cell: write a value, or nothing if there is none."
-    if cell.strip(" \t\xa0\ufeff\u200b\u200c\u200d") != cell:
-        return "Remove the blanks or invisible characters at its beginning and end."
-    return ""
+    """Return a hint if the cell is a placeholder, or has blanks around it or invisible characters; else ""."""
+    text = cell.strip()
+    if text in ERROR_VALUES:
+        return ERROR_VALUE_HINT
+    if text in NULL_WORDS or text.lower() in EMPTY_WORDS:
+        return f"{text} is not an empty cell: write a value, or nothing if there is none."
+    return STRAY_HINT if clean_id(cell) != cell else ""
+
+
+def _stray_item_hint(element: OneRosterField, cell: str) -> str:
+    """Return the same hint as `stray_blank_hint`, also for an item of a list of ids."""
+    items = split_ids(cell) if isinstance(element, RefListField) else []
+    return stray_blank_hint(cell) or next(filter(None, map(stray_blank_hint, items)), "")
 
 
 def _hint_and_cause(element: OneRosterField, column: str, cell: str) -> tuple[str, str]:
-    if hint := stray_blank_hint(cell):
+    if hint := _stray_item_hint(element, cell):
         return hint, hint
     match element:
         case DateField() | DateTimeField():

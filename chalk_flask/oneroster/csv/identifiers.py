@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 
-__all__ = ["CHANGED_ID_HINT", "difference", "normalized_id"]
+from chalk_flask.oneroster.fields.scalars import clean_id
+
+__all__ = ["CHANGED_FILE_HINT", "CHANGED_ID_HINT", "difference", "normalized_id"]
 
 CHANGED_ID_HINT = (
     "A program changed the id in one of the files: format the columns as text, and export both files again."
 )
+CHANGED_FILE_HINT = (
+    "A program changed the id in this package or in an earlier one: format the columns as text, and export it again."
+)
 
-INVISIBLE_CHARACTERS = " \t\xa0\ufeff\u200b\u200c\u200d"
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"))
 
 
 def _without_formula(key: str) -> str:
@@ -18,7 +24,9 @@ def _without_formula(key: str) -> str:
 
 
 _NORMALIZATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("blanks or invisible characters at its ends", lambda key: key.strip(INVISIBLE_CHARACTERS)),
+    ("blanks at its ends or invisible characters", clean_id),
+    ("a typographic dash", lambda key: key.translate(_DASHES)),
+    ("the Unicode form of its letters", lambda key: unicodedata.normalize("NFKC", key)),
     ('the form ="..." of a formula', _without_formula),
     ("an apostrophe at its beginning", lambda key: key.removeprefix("'")),
     ("the decimals .0 at its end", lambda key: key.removesuffix(".0")),

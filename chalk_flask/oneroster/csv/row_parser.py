@@ -23,15 +23,27 @@ from chalk_flask.oneroster.csv.diagnosis import (
     message_problem,
     missing_state_problem,
     missing_value_problem,
+    placeholder_problem,
     repeated_header_problem,
     rule_problem,
     value_problem,
 )
 from chalk_flask.oneroster.csv.header import METADATA_PREFIX, is_metadata, standard_names
+from chalk_flask.oneroster.csv.placeholders import PlaceholderCheck
 from chalk_flask.oneroster.csv.windows_1252 import has_undecoded_bytes
 from chalk_flask.oneroster.fields.composites import TextListField, exceeded_limit, split_list
-from chalk_flask.oneroster.fields.scalars import JSON, MAX_GUID_LENGTH, FastParser, OneRosterField, fold, is_valid_guid
+from chalk_flask.oneroster.fields.scalars import (
+    JSON,
+    MAX_GUID_LENGTH,
+    FastParser,
+    OneRosterField,
+    clean_id,
+    fold,
+    is_valid_guid,
+    is_valid_id_cell,
+)
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, Column, ResourceType
+from chalk_flask.oneroster.vocabularies import PLACEHOLDERS
 
 __all__ = [
     "BASE_COLUMNS",
@@ -78,6 +90,11 @@ def encode(body: dict[str, JSON]) -> bytes:
         raise InvalidRowError from None
 
 
+def is_not_stored(key: str) -> bool:
+    """Return False: without a stored roster, no record is stored."""
+    return False
+
+
 CellStep: TypeAlias = tuple[int, str, FastParser, str, tuple[str, ...], str | None]
 """Parsing step of a cell: index, JSON name, parser, stored field, further stored fields, and value of an empty cell.
 
@@ -90,7 +107,8 @@ class RowParser:
     """Parser of the rows of one file.
 
     The header must have every stored column. Rows of a `delta` file must have status and dateLastModified. A row that
-    deletes a record must have its sourcedId too, but no other value.
+    deletes a record must have its sourcedId too, but no other value. `lenient` and `strict` are those of
+    `PlaceholderCheck`.
     """
 
     resource_type: ResourceType
@@ -98,6 +116,10 @@ class RowParser:
     delta: bool = False
     is_utf8: Callable[[], bool] = bool
     """Function that returns True if the file has letters beyond ASCII in valid UTF-8."""
+    lenient: bool = False
+    strict: bool = False
+    is_stored: Callable[[str], bool] = is_not_stored
+    """Function that returns True if a record with this id is stored. It is called for ids that are invalid in cells."""
     rows_with_status_or_date: int = 0
     """Number of parsed rows that have a status or a dateLastModified."""
     rows_with_invalid_date: int = 0
@@ -122,6 +144,10 @@ class RowParser:
         # If all columns together are within the limits, each row is.
         self._may_exceed_limits = bool(exceeded_limit(METADATA_PREFIX + name for _, name in self._metadata))
         self._base_cells = itemgetter(*(self._index[name] for name in BASE_COLUMNS))
+        self.placeholders = PlaceholderCheck(
+            self.resource_type, self.header, delta=self.delta, lenient=self.lenient, strict=self.strict
+        )
+        self._has_text_columns = self.placeholders.has_text_columns
 
     def parse(self, row: list[str]) -> ParsedRow:
         """Return the record of a row. Raises InvalidRowError or ValidationError; see `problems_in` for the details."""
@@ -130,7 +156,8 @@ class RowParser:
         if len(row) != len(self._names) or "" in self._required_cells(row) or "\0" in "".join(row):
             raise InvalidRowError
         key, status, date = self._base_cells(row)
-        if not is_valid_guid(key):
+        has_placeholders = self._has_text_columns and not PLACEHOLDERS.isdisjoint(row)
+        if not is_valid_id_cell(key) or (has_placeholders and not self.placeholders.accepts(row)):
             raise InvalidRowError
         has_state = status or date
         status = self._parse_state(status, date) if has_state else vocabularies.ACTIVE
@@ -144,6 +171,8 @@ class RowParser:
         parsed = ParsedRow(key, body, values, encode(body))
         if has_state:
             self._count_state(date)
+        if has_placeholders:
+            self.placeholders.count(row)
         return parsed
 
     def _parse_cells(self, row: list[str], body: dict[str, JSON], values: dict[str, Value]) -> None:
@@ -184,6 +213,8 @@ class RowParser:
         key, _, date = self._base_cells(row) if len(row) == len(self._names) else ("", "", "")
         if not (key and date) or len(key) > MAX_GUID_LENGTH or "\0" in key:
             raise InvalidRowError
+        if (clean_id(key) != key or key in PLACEHOLDERS) and not self.is_stored(key):
+            raise InvalidRowError
         self._base_value("dateLastModified", date)
         return ParsedRow(key, {}, {"status": vocabularies.TO_BE_DELETED}, b"")
 
@@ -199,7 +230,7 @@ class RowParser:
         another row, or like several rows in one.
         """
         key, cells = self.key(row), len(self._names)
-        if not key or not is_valid_guid(key) or has_undecoded_bytes(key):
+        if not key or not is_valid_guid(key) or has_undecoded_bytes(key) or key in PLACEHOLDERS:
             return False
         if len(row) == cells:
             return True
@@ -295,6 +326,8 @@ class RowParser:
         printed_value = None if name in self.resource_type.ignored else cell
         if "\0" in cell or has_undecoded_bytes(cell):
             yield encoding_problem(cell, name, printed_value, is_utf8="\0" not in cell and self.is_utf8())
+        elif self.placeholders.is_error(name, cell):
+            yield placeholder_problem(name, cell)
         elif column is None or element is None or (name == "dateLastModified" and not self.delta):
             return
         elif not cell and self._is_required(column):

@@ -11,11 +11,14 @@ from marshmallow import ValidationError
 
 from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.csv.header import standard_names
+from chalk_flask.oneroster.csv.placeholders import PlaceholderCheck
 from chalk_flask.oneroster.csv.tolerances import (
     ASSISTANT_ROLES,
     DATE,
+    NULL_WORD,
     ROLE_SYNONYM,
     ROLE_SYNONYMS,
+    STRAY_CHARACTERS,
     USER_IDS,
     WINDOWS_1252,
     WORD,
@@ -28,9 +31,17 @@ from chalk_flask.oneroster.fields.composites import (
     RefListField,
     TextListField,
     UserIdsField,
+    split_ids,
     split_list,
 )
-from chalk_flask.oneroster.fields.scalars import BooleanField, DateField, EnumField, OneRosterField
+from chalk_flask.oneroster.fields.scalars import (
+    BooleanField,
+    DateField,
+    EnumField,
+    GuidField,
+    OneRosterField,
+    clean_id,
+)
 from chalk_flask.oneroster.resource_type import ResourceType
 
 __all__ = ["RowRepair", "decode_windows_1252", "with_comma_lists"]
@@ -65,9 +76,16 @@ class RowRepair:
     """Number of repaired rows by tolerance."""
     mapped_roles: int = 0
     """Number of rows whose role the operator's map replaced."""
+    delta: bool = False
 
     def __post_init__(self) -> None:
         self._index = {name: index for index, name in enumerate(standard_names(self.resource_type, self.header))}
+        self._placeholders = PlaceholderCheck(self.resource_type, self.header, delta=self.delta)
+        self._ids = [
+            (column.header, isinstance(column.field, RefListField))
+            for column in self.resource_type.columns
+            if isinstance(column.field, GuidField) and column.header in self._index
+        ]
         self._words = [
             (self._index[column.header], column.field)
             for column in self.resource_type.columns
@@ -84,14 +102,35 @@ class RowRepair:
         """Return the repaired row; the row itself if there is nothing to repair."""
         repaired = self._with_text(row) if self.lenient else row
         if len(row) == len(self._index):
+            repaired = self._without_null_words(repaired) if self.lenient else repaired
             repaired = self._with_role(repaired)
-            repaired = self._with_standard_forms(self._with_user_ids(repaired)) if self.lenient else repaired
+            repaired = self._with_user_ids(self._with_clean_ids(repaired)) if self.lenient else repaired
+            repaired = self._with_standard_forms(repaired) if self.lenient else repaired
         return repaired
+
+    def repair_id(self, cell: str) -> str:
+        """Return the id of a row as `repair` returns it."""
+        return clean_id(decode_windows_1252([cell], self.is_utf8)[0]) if self.lenient else cell
 
     def _with_text(self, row: list[str]) -> list[str]:
         decoded = decode_windows_1252(row, self.is_utf8)
         self.counts[WINDOWS_1252] += decoded is not row
         return decoded
+
+    def _without_null_words(self, row: list[str]) -> list[str]:
+        repaired = self._placeholders.without_null_words(row)
+        self.counts[NULL_WORD] += repaired is not row
+        return repaired
+
+    def _with_clean_ids(self, row: list[str]) -> list[str]:
+        cells = {name: row[self._index[name]] for name, _ in self._ids}
+        clean = {
+            name: ",".join(map(clean_id, items))
+            for name, is_list in self._ids
+            if any(item != clean_id(item) for item in (items := split_ids(cells[name]) if is_list else [cells[name]]))
+        }
+        self.counts[STRAY_CHARACTERS] += bool(clean)
+        return self._replaced(row, **clean) if clean else row
 
     def _with_role(self, row: list[str]) -> list[str]:
         index = self._index.get("role")

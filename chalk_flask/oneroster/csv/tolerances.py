@@ -17,9 +17,11 @@ __all__ = [
     "HEADER_CASE",
     "MISSING_COLUMN",
     "MISSING_MANIFEST",
+    "NULL_WORD",
     "ROLE_MAP_EXAMPLE",
     "ROLE_SYNONYM",
     "ROLE_SYNONYMS",
+    "STRAY_CHARACTERS",
     "SYNONYM_WORDS",
     "TOLERANCES",
     "USER_IDS",
@@ -64,6 +66,15 @@ DELIMITER = Tolerance(
     "a file is separated by semicolons or tabs",
     "The file is read with this delimiter. Semicolons in lists separate items",
 )
+STRAY_CHARACTERS = Tolerance(
+    "T-08", "tolerated_id", "an id or a reference has blanks around it or invisible characters", "They are removed"
+)
+NULL_WORD = Tolerance(
+    "T-09",
+    "tolerated_null_word",
+    "a cell that may be empty has a word for an absent value, such as `NULL` or `\\N`",
+    "It is read as empty. Words that may be names of persons stay",
+)
 WORD = Tolerance(
     "T-10",
     "tolerated_word",
@@ -88,6 +99,8 @@ TOLERANCES: tuple[Tolerance, ...] = (
     ROLE_SYNONYM,
     WINDOWS_1252,
     DELIMITER,
+    STRAY_CHARACTERS,
+    NULL_WORD,
     WORD,
     DATE,
     FILE_NAME_CASE,

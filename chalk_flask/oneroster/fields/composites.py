@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,11 +16,12 @@ from backends import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, Field, Scalar,
 from chalk_flask.oneroster.fields.base import CACHE_SIZE, FastParser
 from chalk_flask.oneroster.fields.scalars import (
     JSON,
-    MAX_GUID_LENGTH,
     FilterPath,
     GuidField,
     OneRosterField,
     fold,
+    id_from_cell,
+    is_valid_id_cell,
     plain_text,
     printable,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "exceeded_metadata_limit",
     "flatten",
     "longest_metadata_text",
+    "split_ids",
     "split_list",
 ]
 
@@ -46,6 +49,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
 def split_list(cell: str) -> list[str]:
     """Return the items of a list cell, trimmed and without empty items (CSV tables 1.1, lists)."""
     return [item for part in cell.split(",") if (item := part.strip())]
+
+
+def split_ids(cell: str) -> list[str]:
+    """Return the ids of a list cell. Only plain blanks around them are removed (docs/conformance, I-35)."""
+    return [item for part in cell.split(",") if (item := part.strip(string.whitespace))]
 
 
 class TextListField(OneRosterField):
@@ -126,7 +134,7 @@ class RefField(GuidField):
         return super().normalize(value.get("sourcedId"))
 
     def from_cell(self, cell: str) -> JSON:
-        return GuidField.normalize(self, cell)
+        return id_from_cell(cell)
 
     def to_cell(self, value: JSON) -> str:
         return str(value["sourcedId"])
@@ -140,7 +148,7 @@ class RefField(GuidField):
         before, after = f'{{"href":"\\/{self.target}/', f'","type":"{self.token}"}}'
 
         def parse(cell: str) -> tuple[JSON, tuple[Value, ...]]:
-            if len(cell) <= MAX_GUID_LENGTH and _PLAIN.fullmatch(cell):
+            if _PLAIN.fullmatch(cell) and is_valid_id_cell(cell):
                 return orjson.Fragment(f'{before}{cell}","sourcedId":"{cell}{after}'), (cell,)
             return parse_any(cell)
 
@@ -177,7 +185,7 @@ class RefListField(RefField):
         return [RefField.normalize(self, item) for item in value]
 
     def from_cell(self, cell: str) -> JSON:
-        return list(dict.fromkeys(GuidField.normalize(self, item) for item in split_list(cell)))
+        return list(dict.fromkeys(map(id_from_cell, split_ids(cell))))
 
     def to_cell(self, value: JSON) -> str:
         return ",".join(reference["sourcedId"] for reference in value)

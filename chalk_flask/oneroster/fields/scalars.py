@@ -14,8 +14,10 @@ from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.fields.base import JSON, FastParser, FilterPath, OneRosterField, fold, plain_text, printable
 
 __all__ = [
+    "ERROR_VALUE",
     "JSON",
     "MAX_GUID_LENGTH",
+    "NULL_WORD",
     "BooleanField",
     "DateField",
     "DateOrDateTimeField",
@@ -25,27 +27,79 @@ __all__ = [
     "FastParser",
     "FilterPath",
     "GuidField",
+    "NameField",
     "NumberField",
     "OneRosterField",
     "PhoneField",
     "TextField",
     "YearField",
+    "clean_id",
     "fold",
+    "id_from_cell",
     "is_valid_guid",
+    "is_valid_id_cell",
+    "placeholder_kind",
     "plain_text",
     "printable",
 ]
 
 MAX_GUID_LENGTH = 255
 
+ERROR_VALUE = "an error value of a spreadsheet"
+NULL_WORD = "a word for an absent value"
+"""The two kinds of placeholders, as messages call them."""
+
 _NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
 _NOT_IN_GUIDS = re.compile(f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_NONCHARACTERS}]")
+_INVISIBLE = re.compile("[\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+"""Characters without width: soft hyphens, zero-width spaces and joiners, direction marks, byte order marks."""
 
 
 def is_valid_guid(text: str) -> bool:
     """Return True if a text that is not empty can be a sourcedId (docs/conformance, A-22)."""
     # Nearly all ids are printable, which takes less time to find out.
     return len(text) <= MAX_GUID_LENGTH and (text.isprintable() or not _NOT_IN_GUIDS.search(text))
+
+
+def clean_id(cell: str) -> str:
+    """Return an id without blanks at its ends and without invisible characters (docs/conformance, I-35)."""
+    return _INVISIBLE.sub("", cell).strip()
+
+
+def is_valid_id_cell(cell: str) -> bool:
+    """Return True if `id_from_cell` accepts a cell that is not empty."""
+    if cell.isprintable() and cell.strip() == cell:  # Then it has no invisible character either.
+        return len(cell) <= MAX_GUID_LENGTH and cell not in vocabularies.PLACEHOLDERS
+    return is_valid_guid(cell) and clean_id(cell) == cell and cell not in vocabularies.PLACEHOLDERS
+
+
+def id_from_cell(cell: str) -> str:
+    """Return the id in a CSV cell. Raises ValidationError.
+
+    Cells are stricter than JSON: they must not have stray characters, or be a placeholder such as `NULL`
+    (docs/conformance, I-35 and I-36).
+    """
+    if cell in vocabularies.PLACEHOLDERS:
+        raise ValidationError(f"{printable(cell)} is {placeholder_kind(cell)}, not an identifier")
+    if clean_id(cell) != cell:
+        message = "begins or ends with a blank, or contains an invisible character"
+        raise ValidationError(f"{printable(cell)} {message}")
+    return _normalize_guid(cell)
+
+
+def placeholder_kind(cell: str) -> str:
+    """Return the kind of a placeholder, as a message calls it."""
+    return ERROR_VALUE if cell in vocabularies.ERROR_VALUES else NULL_WORD
+
+
+def _normalize_guid(value: JSON) -> str:
+    if len(plain_text(value)) > MAX_GUID_LENGTH:
+        raise ValidationError(f"{printable(value)} is longer than {MAX_GUID_LENGTH} characters")
+    if not is_valid_guid(value):
+        raise ValidationError(f"{printable(value)} contains a control character or a noncharacter")
+    if not value:
+        raise ValidationError("an identifier must not be empty")
+    return str(value)
 
 
 class TextField(OneRosterField):
@@ -58,6 +112,10 @@ class TextField(OneRosterField):
         if self.repeats:
             return super().fast_parser()
         return lambda cell: (cell, (cell.casefold(),))
+
+
+class NameField(TextField):
+    """Name of a person. A word for an absent value, such as None, may be one."""
 
 
 class EmailField(TextField):
@@ -81,13 +139,10 @@ class GuidField(OneRosterField):
     """
 
     def normalize(self, value: JSON) -> JSON:
-        if len(plain_text(value)) > MAX_GUID_LENGTH:
-            raise ValidationError(f"{printable(value)} is longer than {MAX_GUID_LENGTH} characters")
-        if not is_valid_guid(value):
-            raise ValidationError(f"{printable(value)} contains a control character or a noncharacter")
-        if not value:
-            raise ValidationError("an identifier must not be empty")
-        return value
+        return _normalize_guid(value)
+
+    def from_cell(self, cell: str) -> JSON:
+        return id_from_cell(cell)
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         return (FilterPath(name, "@key", "exact"),)

@@ -17,10 +17,11 @@ from chalk_flask.oneroster.csv.header import (
     standard_names,
     with_standard_case,
 )
-from chalk_flask.oneroster.csv.row_parser import RowParser
+from chalk_flask.oneroster.csv.row_parser import RowParser, is_not_stored
 from chalk_flask.oneroster.csv.row_repair import RowRepair, decode_windows_1252, with_comma_lists
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_COLUMN, WINDOWS_1252, Tolerance
 from chalk_flask.oneroster.csv.windows_1252 import has_utf8_letters
+from chalk_flask.oneroster.fields.scalars import ERROR_VALUE, NULL_WORD
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import GRADES
 from chalk_flask.roster.package.archive import Package
@@ -32,6 +33,11 @@ __all__ = ["DataFile", "ReadingOptions", "count_of", "delimiter_problem", "toler
 TOLERATED_DELIMITERS = (COMMA, ";", "\t")
 PART_CHARACTERS = 1 << 16
 STORED_HINT = "They were stored."
+PLACEHOLDER_WARNINGS = {
+    ERROR_VALUE: ("error_value", "Correct the formulas."),
+    NULL_WORD: ("null_word", "Leave cells without a value empty."),
+}
+"""Code and remedy of the warning about each kind of placeholder."""
 LENIENT_HINT = "Export it with commas, or read it with --lenient."
 
 
@@ -67,6 +73,8 @@ class DataFile:
         problems: ImportProblems,
         *,
         delta: bool,
+        strict: bool = False,
+        is_stored: Callable[[str], bool] = is_not_stored,
     ) -> None:
         self.name = f"{resource_type.name}.csv"
         self.resource_type = resource_type
@@ -78,6 +86,8 @@ class DataFile:
         self._package = package
         self._options = options
         self._delta = delta
+        self._strict = strict
+        self._is_stored = is_stored
         self._added_columns: list[str] = []
         self._unnamed_column: ImportProblem | None = None
         self._warnings: list[ImportProblem] = []
@@ -121,9 +131,17 @@ class DataFile:
             self._warn(MISSING_COLUMN, f"{count_of(len(added), 'column')} missing: {', '.join(added)}")
         self._added_columns = added
         options, columns = self._options, [*names, *added]
-        self.parser = RowParser(self.resource_type, columns, self._delta, self._is_utf8)
+        self.parser = RowParser(
+            self.resource_type, columns, self._delta, self._is_utf8, options.lenient, self._strict, self._is_stored
+        )
         self.repair = RowRepair(
-            self.resource_type, columns, options.lenient, options.role_map, options.map_enrollment_roles, self._is_utf8
+            self.resource_type,
+            columns,
+            options.lenient,
+            options.role_map,
+            options.map_enrollment_roles,
+            self._is_utf8,
+            delta=self._delta,
         )
 
     @cached_property
@@ -167,12 +185,7 @@ class DataFile:
         index = standard_names(self.resource_type, self.parser.header).index("sourcedId")
         for number, row in enumerate(lines, 2):
             if len(row) > index:
-                yield (
-                    number,
-                    decode_windows_1252(row[index : index + 1], self._is_utf8)[0]
-                    if self._options.lenient
-                    else row[index],
-                )
+                yield number, self.repair.repair_id(row[index])
 
     def count_empty_row(self, number: int, row: list[str]) -> None:
         """Count a row whose cells are all empty, or a blank line."""
@@ -213,11 +226,19 @@ class DataFile:
             message += f", {invalid} with an invalid date" if invalid else ""
             hint = "The status was used and the date ignored. The standard leaves both blank."
             yield ImportProblem("filled_state", message, hint, self.name, is_warning=True)
+        yield from self._placeholder_warnings()
         for column, codes in parser.local_codes.items():
             message = f"{count_of(len(codes), 'code')} not on the list of the standard"
             has_lost_zeros = any(code.isdigit() and code.zfill(2) in GRADES for code in codes)
             hint = "They were stored. A spreadsheet may have removed leading zeros." if has_lost_zeros else STORED_HINT
             yield ImportProblem("local_code", message, hint, self.name, column=column, is_warning=True)
+
+
+    def _placeholder_warnings(self) -> Iterator[ImportProblem]:
+        for column, kind, count, example in self.parser.placeholders.summaries():
+            code, remedy = PLACEHOLDER_WARNINGS[kind]
+            message = f"{count_of(count, 'cell')} with {kind}, such as {example}"
+            yield ImportProblem(code, message, f"{STORED_HINT} {remedy}", self.name, column=column, is_warning=True)
 
 
 def delimiter_problem(delimiter: str, *, lenient: bool) -> FormatProblem | None:

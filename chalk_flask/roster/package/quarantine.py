@@ -14,6 +14,7 @@ from pathlib import Path
 
 from chalk_flask.files import atomic_write
 from chalk_flask.oneroster.csv.diagnosis import FAILED_EXPORT
+from chalk_flask.oneroster.fields.scalars import clean_id
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem
 
@@ -66,8 +67,8 @@ class Quarantine:
     def add(self, name: str, key: str, problems: Sequence[ImportProblem]) -> None:
         """Quarantine a row of a file for these problems. `key` is its id, or empty if it has none."""
         self.counts[name] += 1
-        if key:
-            self._ids[name].add(key)
+        for form in {key, clean_id(key)} - {""}:  # a stored record may have either form
+            self._ids[name].add(form)
         self._rows.writerows(_cells(problem, key) for problem in problems)
         room = max(MAX_LISTED_PROBLEMS - len(self.listed), 0)
         self.listed += [problem.truncated() for problem in problems[:room]]

@@ -103,7 +103,15 @@ class PackageReader:
         self.row_counts[name] = 0
         self._row_number, self._short_row = 0, None
         is_delta = name in self.active_after
-        file = self._files[name] = DataFile(self.package, resource_type, self.options, self.problems, delta=is_delta)
+        file = self._files[name] = DataFile(
+            self.package,
+            resource_type,
+            self.options,
+            self.problems,
+            delta=is_delta,
+            strict=self.strict,
+            is_stored=lambda key: bool(self.stored.get_many(name, [key])),
+        )
         try:
             with file.open(lambda: self._row_number) as lines:
                 if self._read_header(file, lines):

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from marshmallow import ValidationError
 
 from backends import Backend, open_store
 from chalk_flask.oneroster.fields.composites import RefField
@@ -127,7 +128,7 @@ def test_other_words_are_values_without_a_warning(store: Backend, tmp_path: Path
 def test_person_whose_name_is_such_a_word_keeps_it(store: Backend, tmp_path: Path, word: str) -> None:
     package = PackageBuilder().set("users", "pupil-1", familyName=word, middleName=word)
     for options in (DEFAULT, STRICT, LENIENT):
-        report = load(store, package, tmp_path, replace(options, tombstone_days=90 + len(word)))
+        report = load(store, package, tmp_path, options)
         assert report.state in ("committed", "unchanged"), report.to_text()
         assert [(warning.column, warning.message) for warning in report.problems.warnings] == [
             (column, f"1 cell with a word for an absent value, such as {word}")
@@ -147,7 +148,7 @@ def test_strict_import_rejects_placeholders_once_per_column(store: Backend, tmp_
         "users.csv, row 2, column email: 'NULL' is a word for an absent value (2 rows: 2, 3) (value 'NULL')",
     ]
     report = load(store, package, tmp_path, replace(STRICT, invalid_rows="quarantine"))
-    assert (report.state, report.quarantined["users"]) == ("committed", 4)  # two refer to them or to their school
+    assert (report.state, report.quarantined["users"]) == ("committed", 3)  # parent-1 refers to pupil-1
 
 
 @pytest.mark.reading("I-36")
@@ -179,7 +180,7 @@ def test_each_column_of_ids_rejects_placeholders_on_both_paths(name: str, column
     [field] = [field for header, _, field in FILES[name].columns if header == column and field]
     for parse in (field.from_cell, field.fast_parser()):
         for word in EXAMPLES:
-            with pytest.raises(ValueError, match="not an identifier"):
+            with pytest.raises(ValidationError, match="not an identifier"):
                 parse(word)
 
 
@@ -211,10 +212,9 @@ def test_lenient_reading_reads_null_words_as_empty(store: Backend, tmp_path: Pat
 @pytest.mark.reading("I-36")
 def test_lenient_reading_keeps_null_words_in_required_cells(store: Backend, tmp_path: Path) -> None:
     package = PackageBuilder().set("users", "pupil-1", username="NULL", email="NULL", middleName="\\N")
-    assert [text.partition(" with")[0].partition(" cell may")[0] for text in warning_texts(load(store, package, tmp_path, LENIENT))] == [
-        "users.csv: 1 row: a",
-        "users.csv, column username: 1 cell",
-    ]
+    tolerated, kept = warning_texts(load(store, package, tmp_path, LENIENT))
+    assert tolerated.startswith("users.csv: 1 row: ")
+    assert kept.startswith("users.csv, column username: 1 cell with a word for an absent value, such as NULL.")
     user = record(store, "users", "pupil-1")
     assert (user["username"], "email" in user, "middleName" in user) == ("NULL", False, False)
     package = PackageBuilder().set("enrollments", "enr-1", userSourcedId="NULL", beginDate="NULL")
