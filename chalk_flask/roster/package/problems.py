@@ -116,10 +116,11 @@ class ImportProblems:
         problems.append(listed)
         return listed
 
-    def replace_message(self, listed: ImportProblem, message: str) -> None:
-        """Give another message to an error that `add` returned."""
+    def replace_message(self, listed: ImportProblem, message: str) -> ImportProblem:
+        """Give another message to an error that `add` returned. Return the error as it is listed now."""
         index = next(index for index, error in enumerate(self.errors) if error is listed)
         self.errors[index] = replace(listed, message=message).truncated()
+        return self.errors[index]
 
     def extend(self, problems: Iterable[ImportProblem]) -> None:
         """Add all problems, for example those that a check yields."""

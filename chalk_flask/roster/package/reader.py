@@ -22,7 +22,7 @@ from chalk_flask.roster.package.data_file import DataFile, ReadingOptions, count
 from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.quarantine import STRUCTURAL_CODES, Quarantine
-from chalk_flask.roster.package.references import ReferenceChecker
+from chalk_flask.roster.package.references import DanglingRows, ReferenceChecker
 
 __all__ = ["PackageReader", "ids_in_cycles"]
 
@@ -141,8 +141,7 @@ class PackageReader:
 
         Before, the caller completes `active_ids` and `deleted_ids` of `references` for this file.
         """
-        for dangling in self.references.finish(name):
-            self.reject_yielded(dangling.file, dangling.error, dangling.keys)
+        self._reject_dangling(self.references.finish(name))
         ids = None if name in self._incomplete else self.ids.get(name)
         has_invalid_rows = self._has_invalid_rows(name)
         for error, key in self.consistency.finish(name, ids, self.references, has_invalid_rows=has_invalid_rows):
@@ -153,6 +152,17 @@ class PackageReader:
         if self.quarantine:
             self._exclude_referring_rows(name)
             self.quarantine.raise_if_excluded()
+
+    def _reject_dangling(self, dangling_rows: Iterable[DanglingRows]) -> None:
+        """Reject rows with references that were decided after they were yielded; list each cause once."""
+        causes: dict[tuple[str, str | None, str], tuple[ImportProblem, set[int]]] = {}
+        for file, error, rows, keys in dangling_rows:
+            if self.quarantine or not error.cause or error.is_follow_on:
+                self.reject_yielded(file, error, keys)
+            else:
+                causes.setdefault((file, error.column, error.cause), (error, set()))[1].update(rows)
+        for (file, *_), (error, numbers) in causes.items():
+            self._files[file].row_problems.add_late(error, sorted(numbers))
 
     def _has_invalid_rows(self, name: str) -> bool:
         if self.quarantine and self.quarantine.has_rows(name):

@@ -5,12 +5,13 @@ docs/conformance, I-07, states which references are allowed.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import NamedTuple, TypeAlias
 
 from backends import KEY, And, In, Snapshot, batched
 from chalk_flask.oneroster.csv.diagnosis import LIST_HINT, identifier_hint, stray_blank_hint
-from chalk_flask.oneroster.csv.identifiers import CHANGED_ID_HINT, difference, normalized_id
+from chalk_flask.oneroster.csv.identifiers import CHANGED_FILE_HINT, CHANGED_ID_HINT, difference, normalized_id
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.roster.changes import provenance
@@ -34,18 +35,19 @@ Its arguments are the id or ids, and the row number, id and active state of the 
 ReferenceCheck: TypeAlias = tuple[str, Set[object], OtherIdsCheck]
 """Stored field that refers to records, the valid ids so far, and the check of other ids."""
 
-PendingReferences: TypeAlias = dict[tuple[str, bool], tuple[int, str, list[str]]]
+PendingReferences: TypeAlias = "dict[tuple[str, bool], tuple[array[int], str, list[str]]]"
 """References that are decided later, by id and active state of the row.
 
-The values are the first row number, the target collection and, with a quarantine, the ids of the rows.
+The values are the row numbers, the target collection and, with a quarantine, the ids of the rows.
 """
 
 
 class DanglingRows(NamedTuple):
-    """Error of a reference without an active target, with the file and the ids of the rows, if they are collected."""
+    """Error of a reference without an active target: file, numbers of the rows, and their ids, if collected."""
 
     file: str
     error: ImportProblem
+    rows: array[int]
     keys: list[str]
 
 
@@ -122,10 +124,10 @@ class ReferenceChecker:
                 if name in (file, place[1]) and place[1] in self._finished and place[1] not in self._incomplete
             }
             dangling = self._dangling(decidable)
-            for (key, is_active), (row, target, keys) in decidable.items():
+            for (key, is_active), (rows, target, keys) in decidable.items():
                 if (target, key) in dangling:
-                    for error in self._errors(_Source(file, header, target), row, key, is_active):
-                        yield DanglingRows(file, error, keys)
+                    for error in self._errors(_Source(file, header, target), rows[0], key, is_active):
+                        yield DanglingRows(file, error, rows, keys)
 
     def stored_active(self, name: str, keys: Set[str]) -> set[str]:
         """Return the ids among `keys` of stored records that are active, and that the import does not delete."""
@@ -157,9 +159,12 @@ class ReferenceChecker:
         """Return message, hint and cause."""
         if self._is_quarantined(target, key):
             return f"refers to a record whose row in {target}.csv is quarantined", "Correct that row.", ""
-        if not self._is_deleted(target, key) and (change := self._change(target, key)):
-            message = f"refers to a record whose id in {target}.csv differs in {change}"
-            return message, stray_blank_hint(key) or CHANGED_ID_HINT, change
+        if not self._is_deleted(target, key) and (other := self._id_before_change(target, key)):
+            is_in_package = self._modes.get(target) == "bulk" or other in self._active_after.get(target, ())
+            place = f"{target}.csv" if is_in_package else "the store"
+            change = difference(key, other)
+            hint = stray_blank_hint(key) or (CHANGED_ID_HINT if is_in_package else CHANGED_FILE_HINT)
+            return f"refers to a record whose id in {place} differs in {change}", hint, change
         hint = identifier_hint(key) or f"Add the record to {target}.csv or correct the reference."
         if self._is_deleted(target, key):
             return "refers to a record that this package deletes", hint, key
@@ -169,14 +174,22 @@ class ReferenceChecker:
         }.get(self._modes.get(target, ""), f"the active {target} of the store")
         return f"refers to a record that is not in {place}", hint, hint if hint == LIST_HINT else key
 
-    def _change(self, target: str, key: str) -> str:
-        """Return how an id of the target's bulk file differs that is equal after normalization; empty if none is."""
-        if self._modes.get(target) != "bulk" or target not in self._finished:
+    def _id_before_change(self, target: str, key: str) -> str:
+        """Return the id of an active record that equals this one after normalization; empty if there is none."""
+        if target not in self._finished or target in self._incomplete:
             return ""
         if target not in self._normalized_ids:
-            self._normalized_ids[target] = {normalized_id(other): other for other in self.active_ids.get(target, ())}
-        other = self._normalized_ids[target].get(normalized_id(key))
-        return difference(key, other) if other else ""
+            self._normalized_ids[target] = {normalized_id(other): other for other in self._ids_after_import(target)}
+        return self._normalized_ids[target].get(normalized_id(key), "")
+
+    def _ids_after_import(self, target: str) -> Set[str]:
+        """Return the ids of all records of a collection that are active after the import."""
+        if self._modes.get(target) == "bulk":
+            listed: Set[str] = self.active_ids.get(target, set())
+            return listed | self._ids_of_tools(target) if target in provenance.WRITABLE_COLLECTIONS else listed
+        changed = self._active_after.get(target, {})
+        unchanged = self._active_stored(target).difference(changed)
+        return unchanged.union(key for key, is_active in changed.items() if is_active)
 
     def release_ids(self) -> None:
         """Release the memory of all ids."""
@@ -216,10 +229,14 @@ class ReferenceChecker:
                 if pending is None:
                     yield from self._errors(source, row, str(key), is_active)
                 else:
-                    keys = [] if self._quarantine else _NO_KEYS
-                    *_, keys = pending.setdefault((str(key), is_active), (row, source.target, keys))
+                    reference = (str(key), is_active)
+                    if place := pending.get(reference):
+                        place[0].append(row)
+                    else:
+                        keys = [] if self._quarantine else _NO_KEYS
+                        place = pending[reference] = (array("I", (row,)), source.target, keys)
                     if self._quarantine:
-                        keys.append(row_key)
+                        place[2].append(row_key)
 
         return valid_ids, check_others
 

@@ -30,6 +30,8 @@ class _Cause:
     """First error with a cause as it is listed, the number of rows, and the first row numbers."""
 
     listed: ImportProblem | None
+    message: str = ""
+    """Message of the error, before `finish` adds the number of rows."""
     rows: int = 0
     numbers: list[int] = field(default_factory=list)
     last_row: int = 0
@@ -93,9 +95,18 @@ class RowProblems:
             return False
         listed = self.problems.add(problem)
         if cause and len(self._causes) < MAX_CAUSES:
-            new = self._causes[problem.code, cause] = _Cause(listed)
+            new = self._causes[problem.code, cause] = _Cause(listed, problem.message)
             new.count(row)
         return True
+
+    def add_late(self, problem: ImportProblem, rows: Sequence[int]) -> None:
+        """Add an error that was found after `finish`, with the numbers of its rows in their order."""
+        self.extend(rows[0], [problem])
+        cause = self._causes.get((problem.code, f"{problem.column}: {problem.cause}"))
+        if cause and problem.cause and not problem.is_follow_on:
+            for row in rows[1:]:
+                cause.count(row)
+            self._write_suffix(cause)
 
     def finish(self, last_row: int) -> None:
         """Write the number of rows into the message of each error that occurs in several rows.
@@ -103,12 +114,14 @@ class RowProblems:
         If only the last row of the file is too short, the message says that the file may be cut off.
         """
         for (_, name), cause in self._causes.items():
-            if cause.listed is None:
-                continue
             if cause.rows > 1:
-                self.problems.replace_message(cause.listed, cause.listed.message + cause.suffix)
-            elif name.startswith(TOO_SHORT) and cause.listed.row == last_row:
+                self._write_suffix(cause)
+            elif cause.listed and name.startswith(TOO_SHORT) and cause.listed.row == last_row:
                 self.problems.replace_message(cause.listed, cause.listed.message + CUT_OFF)
+
+    def _write_suffix(self, cause: _Cause) -> None:
+        if cause.listed and cause.rows > 1:
+            cause.listed = self.problems.replace_message(cause.listed, cause.message + cause.suffix)
 
 
 def group_by_cause(problems: Iterable[ImportProblem]) -> list[ImportProblem]:
@@ -116,7 +129,7 @@ def group_by_cause(problems: Iterable[ImportProblem]) -> list[ImportProblem]:
     causes: dict[tuple[object, ...], _Cause] = {}
     for (_, row), errors in groupby(problems, lambda problem: (problem.file, problem.row)):
         for key, problem in _causes_of_row(list(errors)).items():
-            causes.setdefault(key, _Cause(problem)).count(row or 0)
+            causes.setdefault(key, _Cause(problem, problem.message)).count(row or 0)
     return [_with_suffix(cause.listed, cause) for cause in causes.values() if cause.listed]
 
 
