@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from backends import Backend, open_store
 from chalk_flask.roster.diff.change_set import Outcome
-from chalk_flask.roster.imports import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
+from chalk_flask.roster.imports.approval import approve
 from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds, Threshold, parse_threshold
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import objects
@@ -105,6 +106,99 @@ def test_dependents_of_deleted_records_count(store: Backend, options: ImportOpti
     package = PackageBuilder().only("classes").drop("classes", "class-1")
     report = import_zip(store, package, options, tmp_path)
     assert (report.state, [reason.file for reason in report.exceeded]) == ("held", ["classResources", "enrollments"])
+
+
+def district_with_small_school() -> PackageBuilder:
+    """Return a package with a large school, and the school org-4 with five people and two classes."""
+    package = package_with_users(300)
+    package.rows["orgs"].append(small_row("orgs", "org-3", sourcedId="org-4"))
+    for number in range(5):
+        row = {"sourcedId": f"small-{number}", "orgSourcedIds": "org-4"}
+        package.rows["users"].append(small_row("users", "pupil-2") | row)
+    for number in range(40):
+        key, is_small = f"more-{number}", number < 2
+        row = {"sourcedId": key, "schoolSourcedId": "org-4" if is_small else "org-2"}
+        package.rows["classes"].append(small_row("classes", "class-1") | row)
+        for user in range(5):
+            references = {"classSourcedId": key, "userSourcedId": f"small-{user}" if is_small else f"u-{user}"}
+            cells = {"sourcedId": f"{key}-{user}", "schoolSourcedId": row["schoolSourcedId"], **references}
+            package.rows["enrollments"].append(small_row("enrollments", "enr-1") | cells)
+    return package
+
+
+def is_of_small_school(row: dict[str, str]) -> bool:
+    """Return True for org-4 and for each row of its people and classes."""
+    return "org-4" in (row["sourcedId"], row.get("orgSourcedIds"), row.get("schoolSourcedId"))
+
+
+def without_small_school() -> PackageBuilder:
+    """Return the large school alone."""
+    package = district_with_small_school()
+    for name, rows in package.rows.items():
+        package.rows[name] = [row for row in rows if not is_of_small_school(row)]
+    return package
+
+
+def deleting_small_school() -> PackageBuilder:
+    """Return a delta package that deletes org-4 with its people and classes."""
+    package, names = district_with_small_school(), ("orgs", "classes", "users", "enrollments")
+    return delta_package(
+        **{name: [row | {"status": "tobedeleted"} for row in package.rows[name] if is_of_small_school(row)] for name in names}
+    )
+
+
+SCHOOL_DELETIONS = {
+    "bulk": without_small_school,
+    "delta": deleting_small_school,
+    "bulk file of orgs": lambda: without_small_school().only("orgs"),
+    "delta file of orgs": lambda: delta_package(orgs=[{"sourcedId": "org-4", "status": "tobedeleted"}]),
+}
+
+
+@pytest.mark.parametrize("case", SCHOOL_DELETIONS)
+def test_deleting_a_small_school_that_is_in_use_is_held(
+    store: Backend, options: ImportOptions, tmp_path: Path, case: str
+) -> None:
+    assert import_zip(store, district_with_small_school(), options, tmp_path).state == "committed"
+    report = import_zip(store, SCHOOL_DELETIONS[case](), options, tmp_path)
+    assert report.files["users"].counts["deleted"] == 5
+    assert report.state == "held", report.to_text()
+    assert [reason.to_text() for reason in report.exceeded] == [
+        "orgs: would delete 1 of 3 stored schools that have active users, classes or enrollments"
+    ]
+    approved = approve(store, "default", report.run, options)
+    assert (approved.state, approved.files["enrollments"].counts["deleted"]) == ("committed", 10)
+
+
+def test_deleting_an_org_that_is_not_in_use_is_not_held(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    package = district_with_small_school()
+    for key, kind in (("org-5", "school"), ("org-6", "department"), ("org-7", "department")):
+        package.rows["orgs"].append(small_row("orgs", "org-3", sourcedId=key, type=kind))
+    package.set("users", "small-0", orgSourcedIds="org-4,org-6").set("courses", "course-1", orgSourcedId="org-1")
+    assert import_zip(store, package, options, tmp_path).state == "committed"
+    package.drop("orgs", "org-5", "org-6").set("users", "small-0", orgSourcedIds="org-4")
+    assert import_zip(store, package, options, tmp_path).state == "committed"
+    moved = district_with_small_school()
+    for rows in moved.rows.values():
+        for row in rows:
+            for column in ("orgSourcedIds", "schoolSourcedId"):
+                row |= {column: "org-2"} if row.get(column) == "org-4" else {}
+    assert import_zip(store, moved, options, tmp_path).state == "committed"
+    assert import_zip(store, moved.drop("orgs", "org-4"), options, tmp_path).state == "committed"
+
+
+def test_school_that_its_people_leave_in_the_same_package_is_held(
+    store: Backend, options: ImportOptions, tmp_path: Path
+) -> None:
+    assert import_zip(store, PackageBuilder(), options, tmp_path).state == "committed"
+    package = PackageBuilder().drop("orgs", "org-3").set("classes", "class-2", schoolSourcedId="org-2")
+    report = import_zip(store, package, options, tmp_path)
+    assert [(reason.file, reason.what, reason.count, reason.stored) for reason in report.exceeded] == [
+        ("orgs", "school", 1, 2)
+    ]
+    assert ImportReport.from_dict(report.to_dict()).exceeded == report.exceeded
+    unlimited = replace(options, thresholds=ChangeThresholds(deleted=None))
+    assert import_zip(store, package, unlimited, tmp_path).state == "committed"
 
 
 @given(
