@@ -6,21 +6,27 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
+import traceback
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from flask import Flask
 
 from backends import Backend, open_store
-from chalk_flask.roster.imports import ImportOptions, history, import_package
-from chalk_flask.roster.imports.approval import discard
+from chalk_flask.roster.imports import ImportOptions, ImportReport, history, import_package, run_files
+from chalk_flask.roster.imports.approval import approve, discard
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import services_of, url_in
-from tests.roster.conftest import bodies
+from tests.roster.conftest import bodies, objects
 from tests.roster.imports.conftest import held_packages, hold_package, import_zip, revision
 from tests.support.api_client import Consumer
-from tests.support.packages import package_with_users
+from tests.support.packages import PackageBuilder, package_with_users
 from tests.support.paths import ROOT
 
 
@@ -127,3 +133,137 @@ def test_package_that_changes_during_import_is_rejected(store: Backend, options:
     report = import_package(store, "default", path, options, progress=grow)
     assert (report.state, [error.code for error in report.problems.errors]) == ("refused", ["changing"])
     assert not any(bodies(store).values())
+
+
+def wait_until_running(thread: int, function: str, timeout: float = 60) -> None:
+    """Wait until a thread is in a function with this name."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        frame = sys._current_frames().get(thread)
+        if frame and any(outer.f_code.co_name == function for outer, _ in traceback.walk_stack(frame)):
+            return
+        time.sleep(0.001)
+    raise AssertionError(f"no call of {function}")
+
+
+def import_and_change_before_copy(
+    store: Backend, options: ImportOptions, path: Path, change: Callable[[], object]
+) -> ImportReport:
+    """Import a package that must be held, and call `change` after its validation, before it is copied."""
+    assert options.folder
+    started: list[int] = []
+
+    def run() -> ImportReport:
+        started.append(threading.get_ident())
+        return import_package(store, "default", path, options)
+
+    with ThreadPoolExecutor(1) as pool:
+        with run_files.folder_lock(run_files.folder_for(options.folder, "default")):
+            future = pool.submit(run)
+            while not started:
+                time.sleep(0.001)
+            wait_until_running(started[0], "folder_lock")
+            change()
+        return future.result(60)
+
+
+def replace_package(path: Path, write: Callable[[Path], object]) -> None:
+    """Move a package away, and write something else in its place."""
+    path.rename(path.with_name("moved"))
+    write(path)
+
+
+@pytest.mark.parametrize(("other", "state"), [(150, "held"), (199, "committed")])
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_package_that_is_replaced_before_it_is_copied_is_rejected(
+    store: Backend, options: ImportOptions, tmp_path: Path, kind: str, other: int, state: str
+) -> None:
+    import_zip(store, package_with_users(200), options, tmp_path)
+    before, path = bodies(store), tmp_path / "next"
+    write_first, write_other = (getattr(package_with_users(count), kind) for count in (151, other))
+    write_first(path)
+    report = import_and_change_before_copy(store, options, path, lambda: replace_package(path, write_other))
+    assert (report.state, [error.code for error in report.problems.errors]) == ("refused", ["changing"])
+    assert "Import it again once it is written completely." in report.to_text()
+    assert (bodies(store), held_packages(options)) == (before, [])
+    assert import_package(store, "default", path, options).state == state
+
+
+def test_file_of_a_folder_that_is_replaced_before_the_copy_rejects(
+    store: Backend, options: ImportOptions, tmp_path: Path
+) -> None:
+    import_zip(store, package_with_users(200), options, tmp_path)
+    path, other = package_with_users(150).folder(tmp_path / "next"), package_with_users(140).folder(tmp_path / "other")
+    report = import_and_change_before_copy(
+        store, options, path, lambda: (other / "users.csv").replace(path / "users.csv")
+    )
+    assert (report.state, [error.code for error in report.problems.errors]) == ("refused", ["changing"])
+
+
+@pytest.mark.parametrize("replacement", ["folder", "zip", "text", "pipe", "nothing", "large"])
+def test_package_that_becomes_something_else_is_not_held(
+    store: Backend, options: ImportOptions, tmp_path: Path, replacement: str
+) -> None:
+    import_zip(store, package_with_users(200), options, tmp_path)
+    first, other = package_with_users(150), package_with_users(149)
+    path = tmp_path / "next"
+    (first.folder if replacement == "zip" else first.zip)(path)
+
+    def write(path: Path) -> None:
+        match replacement:
+            case "folder":
+                other.folder(path)
+            case "zip":
+                other.zip(path)
+            case "text":
+                path.write_bytes(b"PK, but no ZIP")
+            case "pipe":
+                os.mkfifo(path)
+            case "large":
+                with path.open("wb") as file:
+                    file.truncate(600 << 20)
+
+    report = import_and_change_before_copy(store, options, path, lambda: replace_package(path, write))
+    assert (report.state, len(report.problems.errors), held_packages(options)) == ("refused", 1, [])
+    assert options.folder
+    assert not list(options.folder.rglob("*.part"))
+
+
+def test_approved_package_is_the_validated_one_although_the_path_changed(
+    store: Backend, options: ImportOptions, tmp_path: Path
+) -> None:
+    import_zip(store, package_with_users(200), options, tmp_path)
+    path = package_with_users(150).folder(tmp_path / "next")
+    report = import_package(store, "default", path, options)
+    package_with_users(10).folder(path)
+    assert approve(store, "default", report.run, options).state == "committed"
+    active = [user for user in objects(store, "users").values() if user["status"] == "active"]
+    assert len(active) == 150
+
+
+def zip_with_many_entries(package: PackageBuilder, path: Path) -> Path:
+    """Write a ZIP whose directory takes long to read."""
+    with zipfile.ZipFile(package.zip(path), "a") as archive:
+        for number in range(40_000):
+            archive.writestr(f"other/{number}.txt", b"")
+    return path
+
+
+def test_package_that_is_replaced_while_it_is_opened_is_rejected(
+    store: Backend, options: ImportOptions, tmp_path: Path
+) -> None:
+    path = zip_with_many_entries(package_with_users(20), tmp_path / "next.zip")
+    other = package_with_users(30).zip(tmp_path / "other.zip")
+    with ThreadPoolExecutor(1) as pool:
+        thread = threading.get_ident()
+
+        def replace() -> None:
+            wait_until_running(thread, "_open_zip")
+            other.replace(path)
+
+        future = pool.submit(replace)
+        report = import_package(store, "default", path, options)
+        future.result(60)
+    assert (report.state, [error.code for error in report.problems.errors]) == ("refused", ["changing"])
+    assert import_package(store, "default", path, options).state == "committed"
+    assert len(objects(store, "users")) == 30
