@@ -18,29 +18,49 @@ from chalk_flask.roster.package.problems import ImportProblem, PackageRejectedEr
 from chalk_flask.storage import RosterStore
 from chalk_flask.times import format_timestamp, utc_now
 
-__all__ = ["HoldRequiredError", "hold", "job_on_copy", "reject_unholdable", "remove_expired", "store_rejected"]
+__all__ = ["CHANGING", "HoldRequiredError", "hold", "job_on_copy", "reject_unholdable", "remove_expired", "store_rejected"]
+
+
+CHANGING = ImportProblem(
+    "changing", "the package changed while it was read", "Import it again once it is written completely."
+)
 
 
 class HoldRequiredError(Exception):
-    """Signal that a package must be copied before it can be held. The caller imports the copy."""
+    """Signal that the package with this checksum must be copied before it can be held. The caller imports the copy."""
+
+    def __init__(self, checksum: PackageChecksum) -> None:
+        super().__init__(checksum)
+        self.checksum = checksum
 
 
 @contextlib.contextmanager
-def job_on_copy(job: ImportJob) -> Iterator[ImportJob]:
-    """Copy the package, and yield the job with the copy as `path`. Raises OSError.
+def job_on_copy(job: ImportJob, checksum: PackageChecksum) -> Iterator[ImportJob]:
+    """Copy the package with this checksum, and yield the job with the copy as `path`.
 
     No other process can change the copy, and no other package of the tenant can be held until the end of the block.
+    Raises OSError, and PackageRejectedError if the package was changed or replaced after its checksum was computed.
     """
     folder = job.options.folder
     if folder is None:
         raise FileNotFoundError(None, "there is no folder for held packages")
-    tenant_folder = run_files.folder_for(folder, job.tenant)
+    tenant_folder, max_bytes = run_files.folder_for(folder, job.tenant), job.options.limits.size
     with (
         run_files.folder_lock(tenant_folder),
-        run_files.copy_package(job.path, tenant_folder, job.run, job.subfolder) as copy,
+        run_files.copy_package(job.path, tenant_folder, job.run, job.subfolder, max_bytes) as copy,
     ):
-        sha256 = checksum_of_packed_folder(copy) if job.subfolder or job.path.is_dir() else None
-        yield replace(job, path=copy, subfolder="", is_copy=True, package_sha256=sha256)
+        if _sha256_of_copy(copy, checksum, max_bytes) != checksum.sha256:
+            raise PackageRejectedError(CHANGING)
+        package_sha256 = checksum.sha256 if checksum.is_of_folder else None
+        yield replace(job, path=copy, subfolder="", is_copy=True, package_sha256=package_sha256)
+
+
+def _sha256_of_copy(copy: Path, original: PackageChecksum, max_bytes: int) -> str | None:
+    """Return the SHA-256 that the original has if its copy is complete and unchanged."""
+    if original.is_of_folder:
+        return checksum_of_packed_folder(copy)
+    checksum = package_checksum(copy, max_bytes)
+    return checksum and checksum.sha256
 
 
 def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, version: RosterVersion) -> None:

@@ -12,13 +12,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
-from backends import And, Compare, Query, Snapshot
+from backends import Snapshot
 from chalk_flask.files import path_without_link
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.changes.version import RosterVersion, roster_version
 from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_queries
 from chalk_flask.roster.imports import commit, history, hold
@@ -33,7 +32,7 @@ from chalk_flask.roster.imports.job import (
 )
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import FileReport, ImportReport
-from chalk_flask.roster.imports.thresholds import ChangeThresholds, ExceededThreshold
+from chalk_flask.roster.imports.threshold_check import find_exceeded
 from chalk_flask.roster.package.archive import Package, find_subfolder, open_package
 from chalk_flask.roster.package.checksum import PackageChecksum, package_checksum
 from chalk_flask.roster.package.manifest_check import declared_modes
@@ -115,11 +114,14 @@ def _run_until_current(job: ImportJob) -> ImportReport:
                 (run_once if conflicts < MAX_CONFLICTS else run_locked)(job, report)
             except RosterChangedError:
                 conflicts += 1
-            except hold.HoldRequiredError:
+            except hold.HoldRequiredError as required:
                 try:
-                    job = stack.enter_context(hold.job_on_copy(job))
+                    job = stack.enter_context(hold.job_on_copy(job, required.checksum))
                 except OSError as error:
                     hold.reject_unholdable(report, error)
+                    return report
+                except PackageRejectedError as rejection:
+                    report.problems.extend(rejection.problems)
                     return report
             else:
                 return report
@@ -144,8 +146,10 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
     start = time.monotonic()
     with contextlib.ExitStack() as stack, _collect_rejection(report.problems):
         stack.enter_context(interpreter_settings_for_import(job.options.limits.field))
+        # Before the package is opened: `_check_unchanged` then finds out if it is replaced while it is opened.
+        found = package_checksum(job.path, job.options.limits.size, job.subfolder)
         package = stack.enter_context(open_package(job.path, job.options.limits, report.problems, job.subfolder))
-        checksum = _checksum(job, report)
+        checksum = _accepted_checksum(job, report, found)
         with job.store.read(job.tenant) as stored:
             version = roster_version(stored)
             _check_approved_roster(job, stored)
@@ -166,8 +170,7 @@ def _collect_rejection(problems: ImportProblems) -> Iterator[None]:
         problems.extend(rejection.problems)
 
 
-def _checksum(job: ImportJob, report: ImportReport) -> PackageChecksum:
-    checksum = package_checksum(job.path, job.options.limits.size, job.subfolder)
+def _accepted_checksum(job: ImportJob, report: ImportReport, checksum: PackageChecksum | None) -> PackageChecksum:
     if checksum is None:
         max_mib = job.options.limits.size >> 20
         message = f"the package cannot be read to its end, or is larger than {max_mib} MiB"
@@ -188,8 +191,7 @@ def _check_approved_roster(job: ImportJob, stored: Snapshot) -> None:
 def _check_unchanged(job: ImportJob, problems: ImportProblems, checksum: PackageChecksum) -> None:
     """Raise PackageRejectedError if there are errors, or if the package changed since it was read."""
     if not problems.total and package_checksum(job.path, job.options.limits.size, job.subfolder) != checksum:
-        message = "the package changed while it was read"
-        problems.add(ImportProblem("changing", message, "Import it again once it is written completely."))
+        problems.add(hold.CHANGING)
     problems.raise_if_errors()
 
 
@@ -236,7 +238,7 @@ def _compare(package: Package, stored: Snapshot, report: ImportReport, job: Impo
         if quarantine:
             report.quarantined, report.quarantined_rows = dict(quarantine.counts), quarantine.listed
         if not report.problems.total:
-            report.exceeded = list(_exceeded(stored, report, job.options.thresholds))
+            report.exceeded = list(find_exceeded(stored, diff, report, job.options.thresholds))
             if job.csv_file:
                 (quarantine.write_csv if quarantine else partial(write_csv, problems=()))(job.csv_file)
         yield diff
@@ -262,20 +264,6 @@ def _diff(
                 return diff
 
 
-def _exceeded(stored: Snapshot, report: ImportReport, thresholds: ChangeThresholds) -> Iterator[ExceededThreshold]:
-    for name, file in report.files.items():
-        is_empty = file.mode == "bulk" and not file.rows
-        count_active = cache(partial(_count_active, stored, name))
-        yield from thresholds.find_exceeded(name, file.counts, count_active, is_empty=is_empty)
-        yield from thresholds.find_quarantined(name, report.quarantined.get(name, 0), file.rows)
-
-
-def _count_active(stored: Snapshot, name: str) -> int:
-    # Each record has a timestamp. With this condition, SQLite counts in an index instead of reading each record.
-    active = And((Compare("status", "=", ACTIVE), Compare("dateLastModified", ">=", "")))
-    return stored.find(Query(name, active, limit=0)).total
-
-
 def _finish(
     job: ImportJob, report: ImportReport, diff: RosterDiff | None, version: RosterVersion, checksum: PackageChecksum
 ) -> None:
@@ -285,7 +273,7 @@ def _finish(
     elif report.exceeded and job.is_copy:
         hold.hold(job, report, checksum, version)
     elif report.exceeded:
-        raise hold.HoldRequiredError
+        raise hold.HoldRequiredError(checksum)
     elif diff is None or (not diff.changed_count and not report.purged):
         commit.store_unchanged(job, report, diff, version)
     else:

@@ -7,15 +7,16 @@ them, and `remove_unused` deletes those that are no longer needed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
-import shutil
 import stat
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Set
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -27,7 +28,7 @@ from chalk_flask.files import (
     open_exclusive,
     sync_file,
 )
-from chalk_flask.roster.package.checksum import open_package_files
+from chalk_flask.roster.package.checksum import MAX_ZIP_OVERHEAD_BYTES, open_package_files
 from chalk_flask.settings import Settings
 from chalk_flask.settings.setting_type import without_passwords
 
@@ -91,21 +92,28 @@ def folder_lock(folder: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator
 
 
 @contextlib.contextmanager
-def copy_package(source: Path, folder: Path, run_id: str, subfolder: str = "") -> Iterator[Path]:
+def copy_package(
+    source: Path, folder: Path, run_id: str, subfolder: str = "", max_bytes: int = sys.maxsize
+) -> Iterator[Path]:
     """Copy a package to a temporary file, synced to disk, and delete it at the end unless it was moved into place.
 
     A ZIP is copied byte for byte. A folder is packed: its OneRoster files by name, uncompressed and without dates, so
-    that equal folders give equal bytes. Raises OSError.
+    that equal folders give equal bytes. Each file is copied in the size that it has when it is opened. Raises OSError,
+    also if the package is larger than `max_bytes`, or no regular file.
     """
     copy = folder / f".{run_id}.part"
     try:
         with open_exclusive(copy) as target:
             descriptor = open_below(source, subfolder)
-            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                _pack_folder(descriptor, target)
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                _pack_folder(descriptor, target, max_bytes)
             else:
                 with os.fdopen(descriptor, "rb") as stream:
-                    shutil.copyfileobj(stream, target, COPY_CHUNK_BYTES)
+                    if not stat.S_ISREG(status.st_mode):
+                        raise OSError(errno.EINVAL, "the package is not a regular file")
+                    _check_size(status.st_size, max_bytes + MAX_ZIP_OVERHEAD_BYTES)
+                    _copy_bytes(stream, target, status.st_size)
             sync_file(target)
         yield copy
     finally:
@@ -154,11 +162,25 @@ def _is_unused(path: Path, run_ids: Set[str], oldest: float) -> bool:
     return _PART.fullmatch(path.name) is not None
 
 
-def _pack_folder(folder: int, target: BinaryIO) -> None:
+def _pack_folder(folder: int, target: BinaryIO, max_bytes: int) -> None:
     with open_package_files(folder) as files, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for name, stream in files:
+        sizes = [os.fstat(stream.fileno()).st_size for _, stream in files]
+        _check_size(sum(sizes), max_bytes)
+        for (name, stream), size in zip(files, sizes, strict=True):
             entry = zipfile.ZipInfo(name, _ZIP_EPOCH)
             entry.external_attr = 0o600 << 16
-            entry.file_size = os.fstat(stream.fileno()).st_size
+            entry.file_size = size
             with archive.open(entry, "w") as packed:
-                shutil.copyfileobj(stream, packed, COPY_CHUNK_BYTES)
+                _copy_bytes(stream, packed, size)
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise OSError(errno.EFBIG, "the package is larger than before")
+
+
+def _copy_bytes(source: IO[bytes], target: IO[bytes], count: int) -> None:
+    """Copy at most this number of bytes, so that a file to which another process writes has an end."""
+    while count > 0 and (chunk := source.read(min(count, COPY_CHUNK_BYTES))):
+        target.write(chunk)
+        count -= len(chunk)

@@ -2,7 +2,8 @@
 
 A threshold has a percentage and a number. Only an import that is above both exceeds it. So the first import of a
 file never exceeds one, and small files can change freely. Two more limits protect small files from being deleted: the
-half of a file, and a bulk file that has only a header.
+half of a file, and a bulk file that has only a header. A school that is in use is protected however small it is, see
+`threshold_check`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = [
     "parse_threshold",
 ]
 
-ChangeKind: TypeAlias = Literal["deleted", "half", "emptied", "changed", "quarantined"]
+ChangeKind: TypeAlias = Literal["deleted", "half", "emptied", "school", "changed", "quarantined"]
 
 _THRESHOLD = re.compile(r"([0-9]{1,4}) *%? *, *([0-9]{1,9})")
 
@@ -57,7 +58,8 @@ class ExceededThreshold:
     """One reason to hold an import.
 
     `count` of the `stored` active records of `file` would be deleted, or for "changed" updated or deleted. For
-    "emptied", the file has only a header. For "quarantined", `count` of the rows of the file are quarantined, and
+    "emptied", the file has only a header. For "school", `count` of the `stored` active schools would be deleted although
+    they have active records. For "quarantined", `count` of the rows of the file are quarantined, and
     `stored` is the number of its rows. `percent` and `rows` are the limits of the threshold.
     """
 
@@ -85,6 +87,9 @@ class ExceededThreshold:
                 return f"{self.file}: would delete {records} (threshold: {limits})"
             case "emptied":
                 return f"{self.file}: has only a header and would delete {records}"
+            case "school":
+                schools = f"{self.count:,} of {self.stored:,} stored schools"
+                return f"{self.file}: would delete {schools} that have active users, classes or enrollments"
             case "changed":
                 return f"{self.file}: would change or delete {records} (threshold: {share})"
             case "quarantined":

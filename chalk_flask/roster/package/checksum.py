@@ -15,7 +15,7 @@ from typing import IO
 from chalk_flask.files import open_below, open_regular_file
 from chalk_flask.oneroster.csv.file_names import KNOWN_FILE_NAMES
 
-__all__ = ["PackageChecksum", "checksum_of_packed_folder", "open_package_files", "package_checksum"]
+__all__ = ["MAX_ZIP_OVERHEAD_BYTES", "PackageChecksum", "checksum_of_packed_folder", "open_package_files", "package_checksum"]
 
 CHUNK_BYTES = 1 << 20
 
@@ -35,6 +35,11 @@ class PackageChecksum:
 
     sha256: str
     files: tuple[tuple[str, int, int, int], ...]
+
+    @property
+    def is_of_folder(self) -> bool:
+        """True if the package is a folder."""
+        return not any(name == "" for name, *_ in self.files)
 
 
 def package_checksum(path: Path, max_bytes: int, subfolder: str = "") -> PackageChecksum | None:
@@ -81,11 +86,16 @@ def open_package_files(folder: int) -> Iterator[list[tuple[str, IO[bytes]]]]:
         ]
 
 
-def checksum_of_packed_folder(path: Path) -> str:
-    """Return the SHA-256 of the folder from which this ZIP was packed. Raises OSError."""
-    with zipfile.ZipFile(path) as archive:
-        entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
-        return _folder_sha256((entry.filename, entry.file_size, archive.open(entry)) for entry in entries)
+def checksum_of_packed_folder(path: Path) -> str | None:
+    """Return the SHA-256 of the folder from which this ZIP was packed; None for another file. Raises OSError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
+            if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
+                return None
+            return _folder_sha256((entry.filename, entry.file_size, archive.open(entry)) for entry in entries)
+    except zipfile.BadZipFile:
+        return None
 
 
 def _open_if_regular(name: str, folder: int) -> IO[bytes] | None:
