@@ -169,6 +169,9 @@ def test_duplicate_ids_are_found_in_a_deviating_file(run: RunCommand, tmp_path: 
         change_file("users", lambda text: text.replace("email", "e-mail")),
         change_file("users", lambda text: text.replace(",", "|")),
         change_file("users", str, "utf-16"),
+        change_file("orgs", lambda text: text.replace("North", "André"), "mac_roman"),
+        change_file("orgs", lambda text: text.replace("North", "北京"), "gb18030"),
+        change_file("orgs", lambda text: text.replace("North", "Νότος"), "iso8859_7"),
         lambda package: package.set("enrollments", "enr-2", role="tutor"),
         lambda package: package.set("users", "pupil-1", enabledUser="perhaps"),
         lambda package: package.set("demographics", "pupil-1", sex="x"),
@@ -177,7 +180,8 @@ def test_duplicate_ids_are_found_in_a_deviating_file(run: RunCommand, tmp_path: 
         rename_files(lambda name: "User.csv" if name == "users.csv" else name),
     ],
     ids=[
-        *("a required column", "a renamed column", "vertical bars", "UTF-16", "another role", "perhaps", "sex"),
+        *("a required column", "a renamed column", "vertical bars", "UTF-16"),
+        *("MacRoman", "GB18030", "Greek", "another role", "perhaps", "sex"),
         *("a date of another order", "a time that is not midnight", "another name of a file"),
     ],
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backends import Backend
 from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.roster.package.problems import without_values
-from tests.roster.conftest import Load
+from tests.roster.conftest import UNLIMITED, Load
 from tests.roster.package.rejections import FilledStore, codes_by_file, problem_places
 from tests.support.packages import PackageBuilder
 
@@ -62,6 +64,17 @@ def test_unreadable_manifest_is_rejected(filled: FilledStore, tmp_path: Path, ca
     package.raw["manifest.csv"] = content
     report = filled.reject(package.folder(tmp_path / "package"))
     assert (code, "manifest.csv", row) in {place[:3] for place in problem_places(report)}
+
+
+def test_lenient_reading_decodes_no_manifest_with_letters_in_utf8(store: Backend, load: Load) -> None:
+    package = PackageBuilder()
+    manifest = package.files()["manifest.csv"]
+    for letters, count in ((b"", 1), ("Zoë".encode(), 0)):
+        package.raw["manifest.csv"] = manifest + b"source.systemName,Zo\xeb\r\nsource.systemCode,%s\r\n" % letters
+        options = replace(UNLIMITED, reading=ReadingOptions(lenient=True))
+        report = load(store, package, "checked", options, dry_run=True)
+        codes = [warning.code for warning in report.problems.warnings]
+        assert codes.count("tolerated_encoding") == count
 
 
 def test_errors_before_an_open_quote_are_reported_too(filled: FilledStore, tmp_path: Path) -> None:
