@@ -14,6 +14,7 @@ import click
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES
 from chalk_flask.cli import main
 from chalk_flask.oneroster.csv.tolerances import SYNONYM_WORDS, TOLERANCES
+from chalk_flask.oneroster.vocabularies import NULL_WORDS
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.settings import SETTINGS, example_toml
 
@@ -130,7 +131,21 @@ _TOLERANCES_HEAD = """\
 
 `chalk-flask import --lenient`, or `chalk-flask tenant set NAME --lenient` for all imports of a tenant, accepts packages
 that deviate from the standard in these ways. Each deviation leads to one warning per file, with the number of rows or
-columns. Without the option, each of them rejects the package.
+columns. Without the option, each of them rejects the package, except T-09 in a column of text, which is a warning.
+"""
+
+_TOLERANCES_WORDS = """
+## Windows-1252
+
+T-06 decodes a file only if no letter beyond ASCII in it is valid UTF-8. Otherwise its other bytes are broken UTF-8, for
+example letters that were cut, and reject the package. Text also rejects the package if it looks like another encoding:
+if it has bytes that Windows-1252 lacks, four letters beyond ASCII in a row, as Greek or Chinese text has, or small
+letters of MacRoman.
+
+## Words for an absent value
+
+T-09 concerns these words, written like this: {words}. They stay where a cell must have a value, with a warning. Words
+of letters also stay in the names of persons.
 """
 
 _TOLERANCES_ROLES = """
@@ -200,6 +215,7 @@ def tolerances_page() -> str:
     lines = [
         _TOLERANCES_HEAD,
         *_table(("Id", "Code of the warning", "Deviation", "Effect"), rows),
+        _TOLERANCES_WORDS.format(words=", ".join(f"`{word}`" for word in sorted(NULL_WORDS))).rstrip("\n"),
         _TOLERANCES_ROLES,
         *_table(("File", "Role", "Synonyms"), synonyms),
         "",

@@ -44,7 +44,7 @@ __all__ = ["import_command"]
     help="What to do with invalid rows: reject the package, or set them aside and apply the others.  [default: the"
     " setting of the tenant, reject]",
 )
-@click.option("--strict", is_flag=True, help="Treat references to the wrong type and contradictions as errors.")
+@click.option("--strict", is_flag=True, help="Treat references to the wrong type, contradictions and placeholders such as #REF! as errors.")
 @click.option(
     "--csv",
     "csv_file",
@@ -78,8 +78,8 @@ def import_command(
     A package that exceeds a change threshold is held: nothing is changed and the exit code is 3. Apply it with
     `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. The default thresholds hold a
     package that would delete more than 10 % and more than 10 of a file's records. They also hold a package that would
-    change more than 75 % of a file with more than 100 records, delete more than half of a file, or quarantine more than
-    1 % and more than 10 of a file's rows.
+    change more than 75 % of a file with more than 100 records, delete more than half of a file or a school that is in
+    use, or quarantine more than 1 % and more than 10 of a file's rows.
     """
     from chalk_flask.storage import LazyStore
 

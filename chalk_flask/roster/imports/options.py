@@ -26,7 +26,7 @@ class ImportOptions:
     """Limits, interpretation of the package, thresholds, and the folder for held packages.
 
     Without `folder`, a package that exceeds a threshold is rejected. With `strict`, references to records of the wrong
-    type and similar contradictions are errors.
+    type, similar contradictions and placeholders are errors.
     """
 
     limits: ArchiveLimits = field(default_factory=ArchiveLimits)

@@ -27,6 +27,7 @@ from chalk_flask.oneroster.csv.manifest import (
 )
 from chalk_flask.oneroster.csv.row_repair import decode_windows_1252
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, FILE_NAME_CASE, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
+from chalk_flask.oneroster.csv.windows_1252 import has_utf8_letters
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.data_file import count_of, delimiter_problem, tolerance_warning
@@ -134,7 +135,8 @@ def _with_tolerance(rows: list[Row], delimiter: str, problems: ImportProblems) -
     if delimiter != COMMA:
         message = f"the file is separated by {DELIMITER_NAMES[delimiter]}"
         problems.add(tolerance_warning(DELIMITER, message, MANIFEST))
-    decoded = [(number, decode_windows_1252(cells)) for number, cells in rows]
+    is_utf8 = has_utf8_letters(cell for _, cells in rows for cell in cells)
+    decoded = [(number, decode_windows_1252(cells, lambda: is_utf8)) for number, cells in rows]
     if count := sum(new is not old for (_, new), (_, old) in zip(decoded, rows, strict=True)):
         problems.add(tolerance_warning(WINDOWS_1252, f"{count_of(count, 'row')}", MANIFEST))
     for number, cells in decoded:

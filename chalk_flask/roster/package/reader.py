@@ -53,8 +53,8 @@ class PackageReader:
     """Parser of the files of a package, in one pass. Collects the problems of all checks in `problems`.
 
     `stored` is a snapshot of the roster. `progress` is called with the name of the file and the row number. With a
-    `quarantine`, rows with errors go there instead of to `problems`. With `strict`, references to the wrong type are
-    errors. Call `finish_file` for every file of the standard, in the order of FILES. Not thread-safe.
+    `quarantine`, rows with errors go there instead of to `problems`. With `strict`, references to the wrong type and
+    placeholders are errors. Call `finish_file` for every file of the standard, in the order of FILES. Not thread-safe.
     """
 
     package: Package
