@@ -258,3 +258,14 @@ def test_names_of_persons_are_fields_of_their_own() -> None:
         "familyName",
         "middleName",
     }
+
+
+def test_rows_with_several_unnamed_columns_are_repaired(store: Backend, tmp_path: Path) -> None:
+    package = PackageBuilder().set("users", "pupil-1", email="NULL", agentSourcedIds="parent-1\xa0")
+    package.set("users", "pupil-2", role="pupil")
+    package.raw["users.csv"] = package.files()["users.csv"].replace(b"\r\n", b",,\r\n")
+    assert [warning.code for warning in load(store, package, tmp_path, LENIENT).problems.warnings] == [
+        *("tolerated_null_word", "tolerated_id", "tolerated_role", "unnamed_column")
+    ]
+    user = record(store, "users", "pupil-1")
+    assert ("email" in user, user["agents"][0]["sourcedId"]) == (False, "parent-1")
