@@ -101,7 +101,7 @@ class RowRepair:
     def repair(self, row: list[str]) -> list[str]:
         """Return the repaired row; the row itself if there is nothing to repair."""
         repaired = self._with_text(row) if self.lenient else row
-        if len(row) == len(self._index):
+        if len(row) == len(self.header):
             repaired = self._without_null_words(repaired) if self.lenient else repaired
             repaired = self._with_role(repaired)
             repaired = self._with_user_ids(self._with_clean_ids(repaired)) if self.lenient else repaired
