@@ -14,8 +14,8 @@ import click
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES
 from chalk_flask.cli import main
 from chalk_flask.oneroster.csv.tolerances import SYNONYM_WORDS, TOLERANCES
-from chalk_flask.oneroster.vocabularies import NULL_WORDS
 from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.oneroster.vocabularies import NULL_WORDS
 from chalk_flask.settings import SETTINGS, example_toml
 
 __all__ = ["PAGES", "api_page", "cli_page", "settings_page", "write_pages"]

@@ -44,7 +44,11 @@ __all__ = ["import_command"]
     help="What to do with invalid rows: reject the package, or set them aside and apply the others.  [default: the"
     " setting of the tenant, reject]",
 )
-@click.option("--strict", is_flag=True, help="Treat references to the wrong type, contradictions and placeholders such as #REF! as errors.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Treat references to the wrong type, contradictions and placeholders such as #REF! as errors.",
+)
 @click.option(
     "--csv",
     "csv_file",

@@ -23,7 +23,7 @@ _STATE = ("status", "dateLastModified")
 class _Cell(NamedTuple):
     """Column of the header: index, name, and field; None for metadata."""
 
-    index: int
+    position: int
     name: str
     field: OneRosterField | None
 
@@ -33,7 +33,7 @@ class PlaceholderSummary(NamedTuple):
 
     column: str
     kind: str
-    count: int
+    cells: int
     example: str
 
 
@@ -75,9 +75,9 @@ class PlaceholderCheck:
 
     def accepts(self, row: Sequence[str]) -> bool:
         """Return True if the placeholders of a row may stay."""
-        if self._lenient and any(_is_null(cell, row[cell.index]) for cell in self._optional_texts):
+        if self._lenient and any(_is_null(cell, row[cell.position]) for cell in self._optional_texts):
             return False
-        return not (self._strict and any(_is_no_name(cell.field, row[cell.index]) for cell in self._texts))
+        return not (self._strict and any(_is_no_name(cell.field, row[cell.position]) for cell in self._texts))
 
     def is_error(self, name: str, text: str) -> bool:
         """Return True if a strict import rejects this text in a column that accepts any text."""
@@ -86,7 +86,8 @@ class PlaceholderCheck:
 
     def count(self, row: Sequence[str]) -> None:
         """Count the placeholders of an accepted row."""
-        self.counts.update((name, row[index]) for index, name, _ in self._texts if row[index] in PLACEHOLDERS)
+        found = ((cell.name, row[cell.position]) for cell in self._texts)
+        self.counts.update((name, text) for name, text in found if text in PLACEHOLDERS)
 
     def summaries(self) -> Iterator[PlaceholderSummary]:
         """Yield a summary for each column and kind of the counted placeholders, in the order of the columns."""
@@ -100,8 +101,8 @@ class PlaceholderCheck:
 
     def without_null_words(self, row: list[str]) -> list[str]:
         """Return the row with each word for an absent value removed whose cell may be empty; or the row itself."""
-        indexes = {cell.index for cell in self._optional if _is_null(cell, row[cell.index])}
-        return ["" if index in indexes else text for index, text in enumerate(row)] if indexes else row
+        found = {cell.position for cell in self._optional if _is_null(cell, row[cell.position])}
+        return ["" if position in found else text for position, text in enumerate(row)] if found else row
 
 
 def _accepts_text(field: OneRosterField | None) -> bool:

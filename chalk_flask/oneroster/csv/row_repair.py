@@ -123,12 +123,12 @@ class RowRepair:
         return repaired
 
     def _with_clean_ids(self, row: list[str]) -> list[str]:
-        cells = {name: row[self._index[name]] for name, _ in self._ids}
-        clean = {
-            name: ",".join(map(clean_id, items))
-            for name, is_list in self._ids
-            if any(item != clean_id(item) for item in (items := split_ids(cells[name]) if is_list else [cells[name]]))
-        }
+        clean: dict[str, str] = {}
+        for name, is_list in self._ids:
+            cell = row[self._index[name]]
+            items = split_ids(cell) if is_list else [cell]
+            if any(item != clean_id(item) for item in items):
+                clean[name] = ",".join(map(clean_id, items))
         self.counts[STRAY_CHARACTERS] += bool(clean)
         return self._replaced(row, **clean) if clean else row
 

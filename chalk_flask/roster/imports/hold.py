@@ -18,7 +18,15 @@ from chalk_flask.roster.package.problems import ImportProblem, PackageRejectedEr
 from chalk_flask.storage import RosterStore
 from chalk_flask.times import format_timestamp, utc_now
 
-__all__ = ["CHANGING", "HoldRequiredError", "hold", "job_on_copy", "reject_unholdable", "remove_expired", "store_rejected"]
+__all__ = [
+    "CHANGING",
+    "HoldRequiredError",
+    "hold",
+    "job_on_copy",
+    "reject_unholdable",
+    "remove_expired",
+    "store_rejected",
+]
 
 
 CHANGING = ImportProblem(
@@ -60,7 +68,7 @@ def _sha256_of_copy(copy: Path, original: PackageChecksum, max_bytes: int) -> st
     if original.is_of_folder:
         return checksum_of_packed_folder(copy)
     checksum = package_checksum(copy, max_bytes)
-    return checksum and checksum.sha256
+    return checksum.sha256 if checksum else None
 
 
 def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, version: RosterVersion) -> None:

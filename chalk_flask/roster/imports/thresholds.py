@@ -58,8 +58,8 @@ class ExceededThreshold:
     """One reason to hold an import.
 
     `count` of the `stored` active records of `file` would be deleted, or for "changed" updated or deleted. For
-    "emptied", the file has only a header. For "school", `count` of the `stored` active schools would be deleted although
-    they have active records. For "quarantined", `count` of the rows of the file are quarantined, and
+    "emptied", the file has only a header. For "school", `count` of the `stored` active schools would be deleted
+    although active records refer to them. For "quarantined", `count` of the rows of the file are quarantined, and
     `stored` is the number of its rows. `percent` and `rows` are the limits of the threshold.
     """
 

@@ -15,7 +15,13 @@ from typing import IO
 from chalk_flask.files import open_below, open_regular_file
 from chalk_flask.oneroster.csv.file_names import KNOWN_FILE_NAMES
 
-__all__ = ["MAX_ZIP_OVERHEAD_BYTES", "PackageChecksum", "checksum_of_packed_folder", "open_package_files", "package_checksum"]
+__all__ = [
+    "MAX_ZIP_OVERHEAD_BYTES",
+    "PackageChecksum",
+    "checksum_of_packed_folder",
+    "open_package_files",
+    "package_checksum",
+]
 
 CHUNK_BYTES = 1 << 20
 

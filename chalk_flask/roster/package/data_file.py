@@ -233,7 +233,6 @@ class DataFile:
             hint = "They were stored. A spreadsheet may have removed leading zeros." if has_lost_zeros else STORED_HINT
             yield ImportProblem("local_code", message, hint, self.name, column=column, is_warning=True)
 
-
     def _placeholder_warnings(self) -> Iterator[ImportProblem]:
         for column, kind, count, example in self.parser.placeholders.summaries():
             code, remedy = PLACEHOLDER_WARNINGS[kind]

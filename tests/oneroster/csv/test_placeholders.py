@@ -12,7 +12,6 @@ import pytest
 from marshmallow import ValidationError
 
 from backends import Backend, open_store
-from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.fields.scalars import GuidField, NameField
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ERROR_VALUES, NULL_WORDS
@@ -26,7 +25,20 @@ DEFAULT = ImportOptions(thresholds=DISABLED)
 STRICT = replace(DEFAULT, strict=True)
 LENIENT = replace(DEFAULT, reading=ReadingOptions(lenient=True))
 
-EXAMPLES = ["#REF!", "#N/A", "#NAME?", "#VALUE!", "#DIV/0!", "#BEZUG!", "########", "NULL", "null", "\\N", "None", "nan"]
+EXAMPLES = [
+    "#REF!",
+    "#N/A",
+    "#NAME?",
+    "#VALUE!",
+    "#DIV/0!",
+    "#BEZUG!",
+    "########",
+    "NULL",
+    "null",
+    "\\N",
+    "None",
+    "nan",
+]
 
 
 @pytest.fixture
@@ -91,7 +103,13 @@ def test_error_values_in_text_are_one_warning_per_column(store: Backend, tmp_pat
 @pytest.mark.parametrize("word", EXAMPLES)
 @pytest.mark.parametrize(
     ("name", "column"),
-    [("users", "identifier"), ("classes", "location"), ("courses", "title"), ("users", "grades"), ("results", "comment")],
+    [
+        ("users", "identifier"),
+        ("classes", "location"),
+        ("courses", "title"),
+        ("users", "grades"),
+        ("results", "comment"),
+    ],
 )
 def test_placeholder_in_any_text_column_is_a_warning(
     store: Backend, tmp_path: Path, name: str, column: str, word: str
@@ -110,7 +128,9 @@ def test_placeholder_in_a_metadata_column_is_a_warning(store: Backend, tmp_path:
     for row in package.rows["enrollments"]:
         row["metadata.note"] = "NULL"
     [text] = warning_texts(load(store, package, tmp_path))
-    assert text.startswith("enrollments.csv, column metadata.note: 2 cells with a word for an absent value, such as NULL.")
+    assert text.startswith(
+        "enrollments.csv, column metadata.note: 2 cells with a word for an absent value, such as NULL."
+    )
     [text] = warning_texts(load(store, package, tmp_path, LENIENT))
     assert text.startswith("enrollments.csv: 2 rows: ")
     assert "metadata" not in record(store, "enrollments", "enr-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -143,11 +144,14 @@ def deleting_small_school() -> PackageBuilder:
     """Return a delta package that deletes org-4 with its people and classes."""
     package, names = district_with_small_school(), ("orgs", "classes", "users", "enrollments")
     return delta_package(
-        **{name: [row | {"status": "tobedeleted"} for row in package.rows[name] if is_of_small_school(row)] for name in names}
+        **{
+            name: [row | {"status": "tobedeleted"} for row in package.rows[name] if is_of_small_school(row)]
+            for name in names
+        }
     )
 
 
-SCHOOL_DELETIONS = {
+SCHOOL_DELETIONS: dict[str, Callable[[], PackageBuilder]] = {
     "bulk": without_small_school,
     "delta": deleting_small_school,
     "bulk file of orgs": lambda: without_small_school().only("orgs"),
