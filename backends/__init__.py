@@ -43,6 +43,7 @@ from backends.errors import (
     StoreNotEmptyError,
 )
 from backends.query import (
+    FOLDED_KEY,
     KEY,
     MATCH_ALL,
     MATCH_NONE,
@@ -68,6 +69,7 @@ __all__ = [
     "CONTROL",
     "COPY_MARKER",
     "ENTRY_POINT_GROUP",
+    "FOLDED_KEY",
     "KEY",
     "MATCH_ALL",
     "MATCH_NONE",

@@ -1,8 +1,8 @@
 """Query tree: frozen values that every backend compiles or evaluates.
 
 The tree is independent of SQL and OneRoster. A field is named by its path (`"familyName"`, `"orgs.sourcedId"`). The
-reserved name `KEY` is the record's own key. Values are comparison keys: text is compared by code point, numbers as
-floats. The caller folds case and normalizes dates before it builds the tree.
+reserved name `KEY` is the record's own key, `FOLDED_KEY` that key without letter case. Values are comparison keys:
+text is compared by code point, numbers as floats. The caller folds case and normalizes dates before it builds the tree.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 __all__ = [
+    "FOLDED_KEY",
     "KEY",
     "MATCH_ALL",
     "MATCH_NONE",
@@ -40,6 +41,9 @@ MAX_SUBSTRING_LENGTH = 768
 
 KEY = "@key"
 """Field name of a record's own key."""
+
+FOLDED_KEY = "@folded_key"
+"""Field name of a record's own key after `str.casefold`, to compare it with values whose case is folded."""
 
 
 @dataclass(frozen=True, slots=True)

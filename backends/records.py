@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from backends.errors import InvalidQueryError
-from backends.query import KEY, Scalar
+from backends.query import FOLDED_KEY, KEY, Scalar
 
 __all__ = [
     "MAX_DYNAMIC_PATH_LENGTH",
@@ -75,9 +75,9 @@ class Collection:
 
     @cached_property
     def fields_by_path(self) -> Mapping[str, Field]:
-        """Fields by path, including `KEY`, without dynamic fields."""
+        """Fields by path, including `KEY` and `FOLDED_KEY`, without dynamic fields."""
         static = {field.path: field for field in self.fields if not field.is_dynamic}
-        return {KEY: Field(KEY, indexed=True)} | static
+        return {KEY: Field(KEY, indexed=True), FOLDED_KEY: Field(FOLDED_KEY)} | static
 
     def has_field(self, path: str) -> bool:
         """Return True if a field declares the path."""

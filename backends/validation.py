@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from backends.errors import InvalidQueryError, InvalidStorageURLError
-from backends.query import KEY, MAX_SUBSTRING_LENGTH, Compare, In, Query, Scalar, Where, leaf_conditions
+from backends.query import FOLDED_KEY, KEY, MAX_SUBSTRING_LENGTH, Compare, In, Query, Scalar, Where, leaf_conditions
 from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, Collection, Field, Record, Value
 
 __all__ = [
@@ -142,8 +142,9 @@ def check_record(record: Record, owner: Collection) -> None:
         raise InvalidQueryError(
             f"the body of {record.key!r} is empty or contains a raw line break or tab: encode it compactly"
         )
-    if KEY in record.values:
-        raise InvalidQueryError(f"{KEY!r} is the record's key and cannot be a path of its values")
+    for path in (KEY, FOLDED_KEY):
+        if path in record.values:
+            raise InvalidQueryError(f"{path!r} is the record's key and cannot be a path of its values")
     fields = owner.fields_by_path
     if dynamic := record.values.keys() - fields.keys():
         check_dynamic_values(record.key, record.values, dynamic)

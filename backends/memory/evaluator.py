@@ -14,7 +14,21 @@ from typing import Any, TypeAlias
 
 from backends.base import Record, Value
 from backends.deadline import QueryDeadline
-from backends.query import KEY, MATCH_ALL, And, Compare, In, Not, Or, OrderBy, Query, Scalar, Subquery, Where
+from backends.query import (
+    FOLDED_KEY,
+    KEY,
+    MATCH_ALL,
+    And,
+    Compare,
+    In,
+    Not,
+    Or,
+    OrderBy,
+    Query,
+    Scalar,
+    Subquery,
+    Where,
+)
 from backends.records import normalize_value
 
 __all__ = [
@@ -180,6 +194,8 @@ def _any_value(field: str, matches: Callable[[Scalar], bool]) -> Predicate:
     """Return a predicate that is True if a value of the field matches. A missing field has no value."""
     if field == KEY:
         return lambda record: matches(record.key)
+    if field == FOLDED_KEY:
+        return lambda record: matches(record.key.casefold())
 
     def test(record: Record) -> bool:
         value = record.values.get(field)
@@ -197,8 +213,8 @@ def _subquery_values(subquery: Subquery, state: TenantTables, deadline: QueryDea
 
 
 def _values(record: Record, field: str) -> tuple[Scalar, ...]:
-    if field == KEY:
-        return (record.key,)
+    if field in (KEY, FOLDED_KEY):
+        return (record.key if field == KEY else record.key.casefold(),)
     value = record.values.get(field)
     if isinstance(value, tuple):
         return value

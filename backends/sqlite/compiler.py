@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from backends.query import KEY, And, Compare, In, Not, Or, OrderBy, Scalar, Subquery, Where
+from backends.query import FOLDED_KEY, KEY, And, Compare, In, Not, Or, OrderBy, Scalar, Subquery, Where
 from backends.records import Collection
 
 __all__ = [
+    "FOLD",
     "LOOK_AT_CLOCK",
     "Compiler",
     "Fragment",
@@ -40,6 +41,9 @@ _RANGE_OPERATORS = ("<", "<=", ">", ">=")
 LOOK_AT_CLOCK = "chalk_look_at_clock"
 """Name of the SQL function that ends the statement after its time limit, and returns 0 otherwise."""
 
+FOLD = "chalk_fold"
+"""Name of the SQL function that folds the case of a text, as `str.casefold` does."""
+
 _LONG_TEXT = 512
 """Number of characters above which the search in a text looks at the clock. It is one instruction of SQLite."""
 
@@ -61,7 +65,9 @@ def quote_identifier(name: str) -> str:
 
 
 def column(path: str) -> str:
-    """Return the quoted column name of a scalar field."""
+    """Return the quoted column name of a scalar field, or the expression of a reserved one."""
+    if path == FOLDED_KEY:
+        return f'{FOLD}("_key")'
     return '"_key"' if path == KEY else quote_identifier(path)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from backends import (
+    FOLDED_KEY,
     KEY,
     MATCH_ALL,
     MAX_SUBSTRING_LENGTH,
@@ -42,6 +43,7 @@ BAD_CONDITIONS: list[Where] = [
     Compare("tags", "<", 1.5),
     Compare("metadata.x", "=", 1),
     Compare(KEY, "=", 1),
+    Compare(FOLDED_KEY, "=", 1),
     Compare("age", "=", "1"),
     Compare("scores", ">=", ""),
     Compare("age", "~", 1),
@@ -84,6 +86,7 @@ BAD_RECORDS = [
     Record("a", b"{}", {"no such field": None}),
     Record("a", b"{}", {"title": "x"}),
     Record("a", b"{}", {KEY: "b"}),
+    Record("a", b"{}", {FOLDED_KEY: "a"}),
     Record("a", b"{}", {"name": 1}),
     Record("a", b"{}", {"age": "1"}),
     Record("a", b"{}", {"name": ("x",)}),

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends import (
+    FOLDED_KEY,
     KEY,
     And,
     Backend,
@@ -38,7 +39,7 @@ QUERIES_PER_DATA_SET = 12
 # Few letters, so that values often match. Some are special in patterns, quoting and encodings.
 TEXTS = st.text(st.sampled_from("aAbé\u0301%_'\"\\\0😀\uffff"), max_size=3)
 NUMBERS = st.sampled_from([-1e300, -1, -0.5, -0.0, 0, 0.1, 0.5, 1, 2, 2**53, 1e300])
-KEYS = st.text(st.sampled_from("abc%\0😀\uffff"), max_size=2)
+KEYS = st.text(st.sampled_from("aAbc%\0😀\uffff"), max_size=2)
 
 Data: TypeAlias = dict[str, dict[str, dict[str, Value]]]
 
@@ -64,7 +65,7 @@ def paths(collection: Collection, kind: str) -> list[str]:
     fields = [field for field in collection.fields if field.kind == kind]
     plain = [field.path for field in fields if not field.is_dynamic]
     dynamic = [field.path[:-1] + name for field in fields if field.is_dynamic for name in ("x", "y", "z")]
-    return plain + dynamic + ([KEY] if kind == "text" else [])
+    return plain + dynamic + ([KEY, FOLDED_KEY] if kind == "text" else [])
 
 
 @st.composite
@@ -73,7 +74,7 @@ def leaves(draw: st.DrawFn, collection: Collection, depth: int) -> Where:
     kind = draw(st.sampled_from(["text", "text", "number"]))
     single: st.SearchStrategy[Scalar] = NUMBERS if kind == "number" else TEXTS | KEYS
     field = draw(st.sampled_from(paths(collection, kind) or [KEY]))
-    single = KEYS if field == KEY else single
+    single = KEYS if field in (KEY, FOLDED_KEY) else single
     form = draw(st.sampled_from(["compare", "compare", "in", "subquery"][: 4 if depth else 3]))
     if form == "in":
         return In(field, draw(st.lists(single, max_size=4).map(tuple)))

@@ -7,6 +7,7 @@ from itertools import combinations
 import pytest
 
 from backends import (
+    FOLDED_KEY,
     KEY,
     MATCH_ALL,
     And,
@@ -191,6 +192,27 @@ class QueryConformance(Conformance):
         with sample.read(TENANT) as snapshot:
             assert find_keys(snapshot, In(KEY, Subquery("groups", "members", MATCH_ALL))) == ["a", "b", "c"]
             assert find_keys(snapshot, Compare("tags", "~", "")) == ["a", "b", "d"]
+
+    def test_folded_key_is_the_key_without_letter_case(self, store: Backend) -> None:
+        fill(store, "people", [record(key) for key in ("A-1", "a-1", "B-2", "STRASSE", "stra\u00dfe")])
+        fill(store, "groups", [record("G", title="b-2"), record("STRA\u00dfE", members=("b-2",))])
+        conditions: list[tuple[Where, list[str]]] = [
+            (Compare(FOLDED_KEY, "=", "a-1"), ["A-1", "a-1"]),
+            (Compare(FOLDED_KEY, "=", "A-1"), []),
+            (Compare(FOLDED_KEY, ">=", "b"), ["B-2", "STRASSE", "stra\u00dfe"]),
+            (Compare(FOLDED_KEY, "~", "ss"), ["STRASSE", "stra\u00dfe"]),
+            (In(FOLDED_KEY, ("b-2", "a-1")), ["A-1", "B-2", "a-1"]),
+            (In(FOLDED_KEY, Subquery("groups", "title", MATCH_ALL)), ["B-2"]),
+            (In(FOLDED_KEY, Subquery("groups", "members", MATCH_ALL)), ["B-2"]),
+            (In(FOLDED_KEY, Subquery("groups", FOLDED_KEY, MATCH_ALL)), ["STRASSE", "stra\u00dfe"]),
+            (In(KEY, Subquery("groups", FOLDED_KEY, MATCH_ALL)), []),
+            (Not(Compare(FOLDED_KEY, "<", "strasse")), ["STRASSE", "stra\u00dfe"]),
+        ]
+        with store.read(TENANT) as snapshot:
+            for where, keys in conditions:
+                assert find_keys(snapshot, where) == keys, where
+            ordered = snapshot.find(Query("people", order=(OrderBy(FOLDED_KEY, descending=True),)))
+            assert document_keys(ordered.body()) == ["STRASSE", "stra\u00dfe", "B-2", "A-1", "a-1"]
 
     def test_tree_of_200_levels_is_evaluated(self, sample: Backend) -> None:
         with sample.read(TENANT) as snapshot:
