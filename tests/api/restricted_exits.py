@@ -23,7 +23,7 @@ from chalk_flask.permissions.scopes import ALL
 from tests.api.reads.restricted_reads import REFERENCES, Restrictions, Row, redact, visible_roster
 from tests.api.writes.conftest import Tool
 from tests.conftest import services_of
-from tests.support.small_roster import DELETED, ROSTER, enrollment, line_item, result, user
+from tests.support.small_roster import DELETED, ROSTER, enrollment, line_item, result, row, user
 
 WORD = re.compile(r"word[0-9]{4}|[0-9]{4}\.125")
 """Unique value: an id, a text, or a score."""
@@ -36,7 +36,7 @@ TEXTS = (
 _ADDED: dict[str, list[Row]] = {
     "users": [user("u-10", "student", "Jo", "Wu", ["s-2", "s-3"], grades=["10"], agents=["u-5", "u-6"])],
     "enrollments": [enrollment("e-11", "c-1", "s-1", "u-10", "student")],
-    "categories": [],
+    "categories": [row("cat-7", title="Of two classes", metadata={"classId": ["c-1", "c-3"]})],
     "lineItems": [line_item("l-5", "c-3", "cat-3"), line_item("l-6", "c-3", "cat-4", **DELETED)],
     "results": [
         result("x-6", "l-5", "u-3", 1),
@@ -74,7 +74,8 @@ def _row_with_words(name: str, row: Row, keys: Mapping[str, str]) -> Row:
         changed |= {member: _word() for member in ("phone", "sms", "middleName", "identifier")}
     nested = {"plain": _word(), "secret": {"note": _word(), "open": _word()}, "seats": [{"note": _word()}]}
     class_id = row.get("metadata", {}).get("classId")
-    changed["metadata"] = nested | ({"classId": keys[class_id]} if class_id else {})
+    several = [keys[key] for key in class_id] if isinstance(class_id, list) else []
+    changed["metadata"] = nested | ({"classId": several or keys[class_id]} if class_id else {})
     return changed
 
 

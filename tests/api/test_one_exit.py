@@ -19,7 +19,7 @@ from chalk_flask import create_app
 from chalk_flask.api.routes import WRITE_ROUTES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.event import ENTITIES
-from tests.api.reads.restricted_reads import REFERENCES, Restrictions, Row, redact, visible_roster
+from tests.api.reads.restricted_reads import REFERENCES, Restrictions, Row, class_ids, redact, visible_roster
 from tests.api.restricted_exits import (
     KINDS,
     WHOLE,
@@ -260,10 +260,16 @@ def sent_by_webhooks(app: Flask, restrictions: Restrictions) -> Iterator[Row]:
         orgs = restrictions.orgs and list(restrictions.orgs)
         subscribe(app, mode, orgs=orgs, excluded=fields, entities=entities, mode=mode, full=True)
     for status in ("active", "tobedeleted"):
-        write_rows(app, {name: [row | {"metadata": {}, "status": status} for row in WHOLE[name]] for name in RESOURCES})
+        changes = {name: [with_class_only(row) | {"status": status} for row in WHOLE[name]] for name in RESOURCES}
+        write_rows(app, changes)
     write_rows(app, WHOLE)
     yield from sent_events(app, "per_entity")
     yield from sent_events(app, "batched")
+
+
+def with_class_only(row: Row) -> Row:
+    """Return the row without metadata other than the classes of a category, which decide who sees it."""
+    return row | {"metadata": {name: value for name, value in row["metadata"].items() if name == "classId"}}
 
 
 def seen_by_webhook(restrictions: Restrictions) -> Any:
@@ -325,6 +331,7 @@ def check_effects(before: dict[str, list[Row]], after: dict[str, list[Row]], res
     visible_items = {row["sourcedId"] for row in visible_before["lineItems"]}
     shared = {row["category"] for row in before["lineItems"] if row["sourcedId"] not in visible_items}
     changes = 0
+    classes = {row["sourcedId"] for row in visible_before["classes"]}
     for name in RESOURCES:
         keys = [{row["sourcedId"] for row in visible[name]} for visible in (visible_before, visible_after)]
         for old, new in differing(before[name], after[name]):
@@ -334,6 +341,8 @@ def check_effects(before: dict[str, list[Row]], after: dict[str, list[Row]], res
             assert new["sourcedId"] in keys[1], (name, old, new)
             default = {"gradingPeriod"} if old is None else set()  # the service chooses it for a new record (W-07)
             assert hidden_values(name, new, restrictions, default) == hidden_values(name, old or {}, restrictions)
+            hidden_classes = [[key for key in class_ids(one) if key not in classes] for one in (old or {}, new)]
+            assert hidden_classes[0] == hidden_classes[1], (old, new)
             changes += 1
     return changes
 

@@ -12,7 +12,7 @@ from chalk_flask.permissions.scopes import ALL, GRADEBOOK, ROSTER_CORE
 from tests.api.writes.conftest import Tool
 from tests.conftest import services_of
 from tests.outbox.conftest import sent_changes, subscribe
-from tests.support.api_client import CHALK, Consumer, create_token, error_message
+from tests.support.api_client import CHALK, Consumer, create_token, error_message, items
 from tests.support.roster_writes import write_rows
 from tests.support.small_roster import ROSTER, Row, fill
 
@@ -106,6 +106,123 @@ def test_webhook_excludes_metadata_in_lists(filled: Flask) -> None:
     reimport(filled, "users", changes={"u-1": {"metadata": {"seats": [{"lead": "Cy", "row": 1}, {"lead": "Di"}]}}})
     [change] = [change for change in sent_changes(filled) if change["sourced_id"] == "u-1"]
     assert change["entity"]["metadata"] == {"seats": [{"row": 1}]}
+
+
+@pytest.mark.reading("L-12")
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    ("restrictions", "shown"),
+    [
+        ({"classes": ["c-1"]}, {"cat-1": None, "cat-2": "c-1", "cat-3": None, "cat-6": None}),
+        ({"classes": ["c-3"]}, {"cat-3": None, "cat-4": "c-3"}),
+        ({"orgs": ["s-2"]}, {"cat-3": None, "cat-4": "c-3", "cat-6": "c-4"}),
+        ({"grades": ["09"]}, {"cat-1": "c-2", "cat-2": "c-1", "cat-3": None, "cat-4": "c-3", "cat-6": "c-4"}),
+        ({"denied": ["classes"]}, dict.fromkeys(["cat-1", "cat-2", "cat-3", "cat-4", "cat-6"])),
+        ({"classes": ["c-1"], "denied": ["lineItems"]}, {"cat-2": "c-1", "cat-3": None}),
+    ],
+)
+def test_category_of_a_hidden_class_is_hidden(
+    filled: Flask, restrictions: dict[str, list[str]], shown: dict[str, str | None]
+) -> None:
+    """Cat-1 belongs to c-2, but c-1 uses it. Cat-6 belongs to c-4, but a deleted line item of c-1 refers to it."""
+    consumer = restricted_tool(filled, **restrictions)
+    response = consumer.get("/categories")
+    assert {one["sourcedId"]: one.get("metadata", {}).get("classId") for one in items(response)} == shown
+    assert response.headers["X-Total-Count"] == str(len(shown))
+    unknown = error_message(consumer.get("/categories/none"), 404, "unknown_object", "unknown object")
+    for category in ROSTER["categories"]:
+        key = category["sourcedId"]
+        single = consumer.get(f"/categories/{key}")
+        if key in shown:
+            assert single.json["category"].get("metadata", {}).get("classId") == shown[key]  # type: ignore[index]  # it is JSON
+        else:
+            assert error_message(single, 404, "unknown_object", "unknown object") == unknown
+    for class_id in ("c-1", "c-2", "c-3", "c-4"):
+        expected = sorted(key for key, shown_id in shown.items() if shown_id == class_id)
+        assert consumer.ids(f"/categories?filter=metadata.classId='{class_id}'") == expected
+        assert consumer.ids(f"/categories?filter=metadata.classId!='{class_id}'") == sorted(shown.keys() - expected)
+    assert consumer.ids("/categories?filter=metadata.classId~'c'") == sorted(key for key in shown if shown[key])
+
+
+@pytest.mark.reading("L-12")
+@pytest.mark.every_backend
+def test_class_of_a_category_is_compared_without_letter_case(filled: Flask) -> None:
+    classes = [row | {"sourcedId": row["sourcedId"].upper()} for row in ROSTER["classes"]]
+    categories: list[Row] = [
+        {**ROSTER["categories"][2], "sourcedId": f"k-{number}", "metadata": {"classId": class_id}}
+        for number, class_id in enumerate(["C-1", "c-1", "C-3", ["C-3", "C-1"], [["C-3"], {"x": "C-3"}], "C-9", 5, ""])
+    ]
+    write_rows(filled, {"classes": classes, "categories": categories})
+    consumer = restricted_tool(filled, orgs=["s-1"])
+    shown = {
+        one["sourcedId"]: one.get("metadata", {}).get("classId")
+        for one in items(consumer.get("/categories?filter=sourcedId~'k-'"))
+    }
+    assert shown == {"k-0": "C-1", "k-1": "c-1", "k-3": ["C-1"], "k-7": ""}
+    assert consumer.ids("/categories?filter=metadata.classId='C-3' AND sourcedId~'k-'") == []
+    assert consumer.ids("/categories?filter=metadata.classId='c-1' AND sourcedId~'k-'") == ["k-0", "k-1", "k-3"]
+    assert consumer.ids("/classes/C-1/categories?filter=sourcedId~'k-'") == ["k-0", "k-1", "k-3", "k-7"]
+
+
+@pytest.mark.reading("L-12")
+@pytest.mark.every_backend
+def test_nested_path_and_order_do_not_reveal_a_hidden_class(filled: Flask) -> None:
+    consumer = restricted_tool(filled, classes=["c-1"])
+    assert consumer.ids("/classes/c-1/categories") == ["cat-1", "cat-2", "cat-3", "cat-6"]
+    sorted_by_class: Any = consumer.get("/categories?sort=metadata.classId").json
+    assert sorted_by_class["statusInfoSet"][0]["imsx_codeMinor"] == "invalid_sort_field"
+    assert [one["sourcedId"] for one in sorted_by_class["categories"]] == ["cat-1", "cat-2", "cat-3", "cat-6"]
+    selected = items(consumer.get("/categories?fields=sourcedId,metadata"))
+    assert [one for one in selected if "metadata" in one] == [{"sourcedId": "cat-2", "metadata": {"classId": "c-1"}}]
+    assert "statusInfoSet" not in (
+        restricted_tool(filled, grades=["09"]).get("/categories?sort=metadata.classId").json or {}
+    )
+
+
+@pytest.mark.reading("L-12")
+def test_visible_line_item_always_has_its_category(filled: Flask) -> None:
+    for restrictions in ({"classes": ["c-1"]}, {"classes": ["c-2"]}, {"orgs": ["s-1"]}):
+        consumer = restricted_tool(filled, **restrictions)
+        line_items = items(consumer.get("/lineItems?filter=status='active' OR status='tobedeleted'"))
+        assert line_items
+        for line_item in line_items:
+            assert consumer.get(f"/categories/{line_item['category']['sourcedId']}").status_code == 200
+        assert "statusInfoSet" not in (consumer.get("/lineItems?sort=category.sourcedId").json or {})
+
+
+@pytest.mark.reading("F-05", "L-12")
+def test_feed_omits_classes_of_categories_if_classes_are_denied(filled: Flask) -> None:
+    change_everything(filled)
+    page: Any = restricted_tool(filled, denied=["classes"]).get(f"{CHALK}/changes?since=0").json
+    records = [change["record"] for change in page["changes"] if change["entity"] == "category"]
+    assert len(records) == 5
+    assert not [record for record in records if "metadata" in record]
+
+
+@pytest.mark.reading("L-09", "L-12")
+def test_webhook_with_an_org_filter_hides_categories_of_other_classes(filled: Flask) -> None:
+    subscribe(filled, orgs=["s-1"], entities=["category"], full=True)
+    rows = [row | {"title": "New"} for row in ROSTER["categories"]]
+    write_rows(filled, {"categories": rows})
+    sent = {change["sourced_id"]: change["entity"].get("metadata") for change in sent_changes(filled)}
+    assert sent == {"cat-1": {"classId": "c-2"}, "cat-2": {"classId": "c-1"}, "cat-3": None, "cat-6": None}
+
+
+@pytest.mark.reading("L-10", "L-12")
+def test_webhook_hears_no_change_of_a_hidden_class(filled: Flask) -> None:
+    subscribe(filled, orgs=["s-1"], entities=["category"], full=False)
+    moved = {"cat-3": {"classId": "c-3"}, "cat-4": {"classId": "c-1"}, "cat-6": {"classId": "c-3"}}
+    write_rows(
+        filled,
+        {
+            "categories": [
+                row | {"metadata": moved[row["sourcedId"]]} for row in ROSTER["categories"] if row["sourcedId"] in moved
+            ]
+        },
+    )
+    sent = [(change["sourced_id"], change["action"]) for change in sent_changes(filled)]
+    # Cat-3 is used by c-2, so it stays visible. Cat-6 leads from one hidden class to another.
+    assert sent == [("cat-4", "created")]
 
 
 def reimport(app: Flask, *names: str, changes: dict[str, Row] | None = None) -> None:

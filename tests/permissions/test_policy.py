@@ -71,6 +71,10 @@ def test_path_without_a_condition_stays_without_one() -> None:
         ({"classes": ["c-1"]}, "users", "u-1 u-2 u-4 u-8"),
         ({"classes": ["c-1"]}, "lineItems", "l-1 l-3 l-4"),
         ({"classes": ["c-1"], "grades": ["10"]}, "results", "x-2"),
+        ({"classes": ["c-1"]}, "categories", "cat-1 cat-2 cat-3 cat-5 cat-6"),
+        ({"orgs": ["s-2"]}, "categories", "cat-3 cat-4 cat-5 cat-6"),
+        ({"classes": ["c-1"], "denied": ["lineItems"]}, "categories", "cat-2 cat-3 cat-5"),
+        ({"grades": ["09"]}, "categories", "cat-1 cat-2 cat-3 cat-4 cat-5 cat-6"),
         ({"denied": ["demographics"]}, "demographics", ""),
     ],
 )

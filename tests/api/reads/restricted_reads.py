@@ -28,6 +28,10 @@ REFERENCES = {
 }
 
 
+CLASS_ID = "metadata.classId"
+"""Path of the class to which a category is assigned."""
+
+
 @dataclass(frozen=True)
 class Restrictions:
     """Access restrictions of a token. None does not restrict."""
@@ -39,7 +43,12 @@ class Restrictions:
     redacted: Collection[str] = ()
 
     def may_hide_reference(self, name: str, member: str) -> bool:
-        """Return True if the reference of a visible record may lead to a hidden one (L-05)."""
+        """Return True if the reference of a visible record may lead to a hidden one (L-05).
+
+        The class in the metadata of a category counts as a reference (L-12).
+        """
+        if (name, member) == ("categories", CLASS_ID):
+            return self.orgs is not None or self.classes is not None or "classes" in self.denied
         if REFERENCES[name].get(member) in self.denied:
             return True
         by_org = self.orgs is not None
@@ -56,16 +65,37 @@ class Restrictions:
         """Return True if the path or a part that it starts with is redacted."""
         names = path.split(".")
         prefixes = {".".join(names[:n]) for n in range(1, len(names) + 1)}
-        return any(name in prefixes or name.removesuffix(".*") in prefixes for name in self.redacted)
+        redacted = {name.removesuffix(".*") for name in self.redacted}
+        return not redacted.isdisjoint(prefixes)
 
 
 def visible_roster(roster: Roster, restrictions: Restrictions) -> dict[str, list[Row]]:
     """Return the visible rows, with references to visible rows only."""
     visible = {name: [] if name in restrictions.denied else rows for name, rows in _rows(roster, restrictions).items()}
     keys = {name: {row["sourcedId"] for row in rows} for name, rows in visible.items()}
-    return {
+    shown = {
         name: [_with_visible_references(row, REFERENCES[name], keys) for row in rows] for name, rows in visible.items()
     }
+    return shown | {"categories": [_with_visible_class(row, keys["classes"]) for row in shown["categories"]]}
+
+
+def class_ids(category: Row) -> list[str]:
+    """Return the ids of the classes to which a category is assigned."""
+    value = category.get("metadata", {}).get("classId", [])
+    return [key for key in (value if isinstance(value, list) else [value]) if key]
+
+
+def _with_visible_class(category: Row, keys: set[str]) -> Row:
+    """Return the category without the ids of hidden classes in its metadata."""
+    visible = [key for key in class_ids(category) if key in keys]
+    if visible == class_ids(category):
+        return category
+    shown = {"classId": visible} if visible else {}
+    metadata = {
+        name: shown.get(name, value) for name, value in category["metadata"].items() if name != "classId" or shown
+    }
+    rest = {name: value for name, value in category.items() if name != "metadata"}
+    return rest | ({"metadata": metadata} if metadata else {})
 
 
 def _rows(roster: Roster, restrictions: Restrictions) -> dict[str, list[Row]]:
@@ -97,6 +127,12 @@ def _rows(roster: Roster, restrictions: Restrictions) -> dict[str, list[Row]]:
         and row["user"] in visible_ids["users"]
     ]
     rows_by_name["lineItems"] = [row for row in roster["lineItems"] if row["class"] in visible_ids["classes"]]
+    used = {row["category"] for row in rows_by_name["lineItems"]} if "lineItems" not in restrictions.denied else set()
+    rows_by_name["categories"] = [
+        row
+        for row in roster["categories"]
+        if not class_ids(row) or row["sourcedId"] in used or visible_ids["classes"].intersection(class_ids(row))
+    ]
     items = {row["sourcedId"] for row in rows_by_name["lineItems"]}
     rows_by_name["results"] = [
         row for row in roster["results"] if row["lineItem"] in items and row["student"] in visible_ids["users"]

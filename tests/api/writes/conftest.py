@@ -10,10 +10,13 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.permissions.restrictions import AccessRestrictions
+from chalk_flask.permissions.scopes import ALL
 from chalk_flask.roster.integrity.checker import check_store
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS, Consumer
-from tests.support.small_roster import fill
+from tests.support.small_roster import ROSTER, Row, fill
 
 LINE_ITEM = {
     "title": "Essay",
@@ -31,6 +34,11 @@ RESULT = {
     "scoreDate": "2023-10-10T00:00:00.000Z",
     "comment": "",
 }
+FORBIDDEN = ("forbidden", "forbidden")
+INVALID = ("invalid_data", "invalid data")
+UNKNOWN = ("unknown_object", "unknown object")
+"""Error and codeMinor of rejected writes."""
+
 PAYLOADS: dict[str, dict[str, Any]] = {
     "/lineItems": {"lineItem": LINE_ITEM},
     "/results": {"result": RESULT},
@@ -54,6 +62,34 @@ class Tool(Consumer):
     def delete(self, path: str) -> TestResponse:
         """Return the response to a DELETE."""
         return self.get(path, method="DELETE")
+
+
+def restricted_tool(app: Flask, **restrictions: list[str]) -> Tool:
+    """Return a tool whose token has restrictions, given as on the command line."""
+    token, _ = services_of(app).tokens.create("restricted", ALL, restrictions=AccessRestrictions.parse(**restrictions))
+    assert token is not None
+    return Tool(app, token)
+
+
+def stored(app: Flask, path: str) -> Row:
+    """Return the record at a path as an unrestricted client sees it."""
+    response = Tool(app).get(path)
+    assert response.status_code == 200, (path, response.text)
+    [record] = (response.json or {}).values()
+    return dict(record)
+
+
+def store(app: Flask, name: str, key: str, **changes: Any) -> None:
+    """Store a record of the small roster with changes."""
+    record = next(record for record in ROSTER[name] if record["sourcedId"] == key) | changes
+    with services_of(app).store.write("default") as transaction:
+        transaction.put(name, [FILES[name].record(record)])
+
+
+def record_of(response: TestResponse) -> Row:
+    assert response.status_code in (200, 201), response.text
+    [record] = (response.json or {}).values()
+    return dict(record)
 
 
 @pytest.fixture
