@@ -17,8 +17,10 @@ from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
 __all__ = [
     "ACTIVE_ONLY",
+    "CLASS_OF_CATEGORY",
     "IS_TERM",
     "NOT_DELETED",
+    "OF_NO_CLASS",
     "Condition",
     "Ids",
     "PathParent",
@@ -50,6 +52,12 @@ ACTIVE_ONLY: Where = Compare("status", "=", fold(ACTIVE))
 NOT_DELETED: Where = Not(Compare("status", "=", fold(TO_BE_DELETED)))
 """Condition that gradebook objects meet unless they are deleted (docs/conformance, A-04)."""
 
+
+CLASS_OF_CATEGORY = "metadata.classId"
+"""Path of the id of the class to which a category is assigned (docs/conformance, N-08)."""
+
+OF_NO_CLASS: Where = Not(Compare(CLASS_OF_CATEGORY, ">", ""))
+"""Condition that categories meet which are assigned to no class."""
 
 IS_TERM: Where = In("type", ("semester", "term"))
 """Condition for the academic sessions that are terms (docs/conformance, A-12)."""
@@ -219,10 +227,7 @@ def categories_of_class(_: Snapshot, ids: Ids) -> Where:
     return Or(
         (
             In(KEY, Subquery("lineItems", "category.sourcedId", used)),
-            Compare(_CLASS_ID, "=", fold(ids[-1])),
-            Not(Compare(_CLASS_ID, ">=", "")),
+            Compare(CLASS_OF_CATEGORY, "=", fold(ids[-1])),
+            OF_NO_CLASS,
         )
     )
-
-
-_CLASS_ID = "metadata.classId"

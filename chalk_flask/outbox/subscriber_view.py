@@ -22,7 +22,7 @@ __all__ = ["COLLECTIONS_WITHOUT_ORG", "OrgMembership", "PendingChange", "Subscri
 
 TIMESTAMP = "dateLastModified"
 
-COLLECTIONS_WITHOUT_ORG = frozenset({"academicSessions", "resources", "courses", "categories"})
+COLLECTIONS_WITHOUT_ORG = frozenset({"academicSessions", "resources", "courses"})
 """Collections without personal data. As in Chalk, every org filter includes them."""
 
 
@@ -68,7 +68,8 @@ class SubscriberView:
         self.waits_for_collection = any(reference.target == resource_type.name for reference in hideable)
         hidden = self._policy.hidden_names(resource_type.name)
         self._excluded = hidden.redacted
-        self._partly_hidden = {*hidden.redacted_parts, *(reference.name for reference in hideable)} - hidden.redacted
+        partly_hidden = {*hidden.redacted_parts, *(reference.name for reference in hideable)}
+        self._partly_hidden = (partly_hidden | ({"metadata"} if hidden.named else set())) - hidden.redacted
 
     def members(self, snapshot: Snapshot, keys: Iterable[str]) -> frozenset[str] | None:
         """Return the keys whose records belong to the webhook's orgs, or None if it has no org filter."""

@@ -6,14 +6,14 @@ ROW_RULES defines the effect of every kind of restriction on every collection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias
 
-from backends import KEY, MATCH_ALL, MATCH_NONE, And, Compare, In, Not, Or, Subquery, Where, and_
+from backends import FOLDED_KEY, KEY, MATCH_ALL, MATCH_NONE, And, Compare, In, Not, Or, Subquery, Where, and_
 from chalk_flask.oneroster.fields.scalars import FilterPath, OneRosterField, fold
-from chalk_flask.oneroster.relations import has_type
+from chalk_flask.oneroster.relations import CLASS_OF_CATEGORY, has_type
 from chalk_flask.oneroster.resource_type import Reference, ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.principal import Principal
@@ -75,6 +75,10 @@ class RowRule:
     None means that this kind does not restrict the collection. `through` maps reference fields to collections: the
     referenced record must be visible too. `always_visible` lists other reference fields: in a visible record they
     always refer to visible records.
+
+    `named` maps paths of metadata to collections. A record that names records of the collection there, by their ids in
+    any letter case, must name a visible one. `used_by` maps collections to reference fields: a record is visible, too,
+    if a visible record refers to it.
     """
 
     orgs: RowCondition | None = None
@@ -82,6 +86,8 @@ class RowRule:
     classes: RowCondition | None = None
     through: Mapping[str, str] = field(default_factory=dict)
     always_visible: frozenset[str] = frozenset()
+    named: Mapping[str, str] = field(default_factory=dict)
+    used_by: Mapping[str, str] = field(default_factory=dict)
 
     def condition(self, restrictions: AccessRestrictions) -> Where:
         """Return the condition that the visible records match."""
@@ -98,7 +104,22 @@ class RowRule:
             referenced = ROW_RULES[collection].condition(restrictions)
             if referenced is not MATCH_ALL:
                 condition = and_(condition, In(path, Subquery(collection, KEY, referenced)))
+        for path, collection in self.named.items():
+            named = ROW_RULES[collection].condition(restrictions)
+            if named is not MATCH_ALL:
+                names_visible = In(path, Subquery(collection, FOLDED_KEY, named))
+                condition = and_(condition, Or((_names_none(path), names_visible, *self._uses(restrictions))))
         return condition
+
+    def _uses(self, restrictions: AccessRestrictions) -> Iterator[Where]:
+        """Yield the conditions for records to which visible records refer. A denied collection reveals no use."""
+        for collection, path in self.used_by.items():
+            if collection not in restrictions.denied:
+                yield In(KEY, Subquery(collection, path, ROW_RULES[collection].condition(restrictions)))
+
+
+def _names_none(path: str) -> Where:
+    return Not(Compare(path, ">", ""))
 
 
 ROW_RULES: Mapping[str, RowRule] = {
@@ -118,8 +139,11 @@ ROW_RULES: Mapping[str, RowRule] = {
         through={"class.sourcedId": "classes", "user.sourcedId": "users"},
         always_visible=frozenset({"school.sourcedId"}),
     ),
-    "categories": RowRule(),
-    "lineItems": RowRule(through={"class.sourcedId": "classes"}),
+    "categories": RowRule(named={CLASS_OF_CATEGORY: "classes"}, used_by={"lineItems": "category.sourcedId"}),
+    "lineItems": RowRule(
+        through={"class.sourcedId": "classes"},
+        always_visible=frozenset({"category.sourcedId"}),
+    ),
     "results": RowRule(through={"lineItem.sourcedId": "lineItems", "student.sourcedId": "users"}),
 }
 
@@ -148,12 +172,14 @@ class HiddenNames(NamedTuple):
     """Members of a class that no record shows to a principal.
 
     `redacted` are redacted as a whole, `redacted_parts` map members to paths below them. `denied_references` refer to
-    denied collections.
+    denied collections. `named` maps members of metadata to the collections whose records they name: the names of hidden
+    records are not shown.
     """
 
     redacted: frozenset[str]
     redacted_parts: Mapping[str, tuple[str, ...]]
     denied_references: frozenset[str]
+    named: Mapping[str, str]
 
 
 class AccessPolicy:
@@ -174,6 +200,7 @@ class AccessPolicy:
             for name, where in self._rows.items()
         }
         self._hideable = {name: self._hideable_references(RESOURCES[name]) for name in ROW_RULES}
+        self._hideable_names = {name: self._hideable_metadata(rule) for name, rule in ROW_RULES.items()}
         self._hidden_names = {name: self._names_hidden_in(RESOURCES[name]) for name in ROW_RULES}
 
     def is_redacted(self, path: str) -> bool:
@@ -211,36 +238,51 @@ class AccessPolicy:
         """Return the references, by stored field, of visible records that may lead to invisible records."""
         return self._hideable[collection]
 
-    def restrict_path(self, where: Where) -> Where:
+    def hideable_metadata(self, collection: str) -> Mapping[str, str]:
+        """Return the paths of metadata that may name invisible records, with the collections of those records."""
+        return self._hideable_names[collection]
+
+    def can_sort_by(self, collection: str, path: str) -> bool:
+        """Return True if the order of the values at this path does not reveal the ids of invisible records."""
+        return path not in self._hideable[collection] and path not in self._hideable_names[collection]
+
+    def restrict_path(self, where: Where, collection: str) -> Where:
         """Return the condition of a URL path as if hidden records and redacted fields did not exist.
 
-        Its subqueries select visible records only. Comparisons with redacted fields do not match.
+        Its subqueries select visible records only. Comparisons with redacted fields, and with the names of hidden
+        records in metadata, do not match.
         """
         if where is MATCH_ALL:  # `and_` omits this object
             return where
         match where:
-            case In(path, Subquery(collection, of, inner)):
+            case In(path, Subquery(source, of, inner)):
                 if self.is_redacted(path) or self.is_redacted(of):
                     return MATCH_NONE
-                visible = and_(self.restrict_path(inner), self.rows_as_filter(collection))
-                return In(path, Subquery(collection, of, visible))
-            case In(path) | Compare(path):
-                return MATCH_NONE if self.is_redacted(path) else where
+                visible = and_(self.restrict_path(inner, source), self.rows_as_filter(source))
+                return In(path, Subquery(source, of, visible))
+            case In(path) | Compare(path) if self.is_redacted(path):
+                return MATCH_NONE
+            case Compare(path, operator, value) if path in self._hideable_names[collection]:
+                return self._names_visible(collection, path, Compare(FOLDED_KEY, operator, value))
             case Not(term):
-                return Not(self.restrict_path(term))
+                return Not(self.restrict_path(term, collection))
             case And(terms):
-                return And(tuple(map(self.restrict_path, terms)))
+                return And(tuple(self.restrict_path(term, collection) for term in terms))
             case Or(terms):
-                return Or(tuple(map(self.restrict_path, terms)))
+                return Or(tuple(self.restrict_path(term, collection) for term in terms))
+            case _:
+                return where
 
     def restrict_filter(self, where: Where, collection: str) -> Where:
-        """Return the condition of a filter in which references to invisible records do not match."""
+        """Return the condition of a filter in which references to invisible records, and their names, do not match."""
         hideable = self._hideable[collection]
         match where:
             case Compare(path, operator, value) if path in hideable:
                 target = hideable[path].target
                 visible = And((Compare(KEY, operator, value), self.rows(target)))
                 return In(path, Subquery(target, KEY, visible))
+            case Compare(path, operator, value) if path in self._hideable_names[collection]:
+                return self._names_visible(collection, path, Compare(FOLDED_KEY, operator, value))
             case Not(term):
                 return Not(self.restrict_filter(term, collection))
             case And(terms):
@@ -249,6 +291,11 @@ class AccessPolicy:
                 return Or(tuple(self.restrict_filter(term, collection) for term in terms))
             case _:
                 return where
+
+    def _names_visible(self, collection: str, path: str, key: Where) -> Where:
+        """Return the condition for records that name a visible record there whose folded key meets a condition."""
+        target = self._hideable_names[collection][path]
+        return In(path, Subquery(target, FOLDED_KEY, And((key, self.rows(target)))))
 
     def _redacted_type(self, resource_type: ResourceType) -> ResourceType:
         redacted = self._restrictions.redacted
@@ -269,8 +316,17 @@ class AccessPolicy:
             name, _, part = path.partition(".")
             if part and name in resource_type.fields and name not in redacted:
                 parts[name] = (*parts.get(name, ()), part)
+        named: dict[str, str] = {}
+        for path, target in self._hideable_names[resource_type.name].items():
+            name, _, part = path.partition(".")
+            if self.is_redacted(path):
+                continue
+            if target in self._restrictions.denied:
+                parts[name] = (*parts.get(name, ()), part)
+            else:
+                named[part] = target
         denied = (reference for reference in resource_type.references if reference.target in self._restrictions.denied)
-        return HiddenNames(redacted, parts, frozenset(reference.name for reference in denied) - redacted)
+        return HiddenNames(redacted, parts, frozenset(reference.name for reference in denied) - redacted, named)
 
     def _hideable_references(self, resource_type: ResourceType) -> dict[str, Reference]:
         rule = ROW_RULES[resource_type.name]
@@ -284,6 +340,9 @@ class AccessPolicy:
                 or reference.field in rule.through
             )
         }
+
+    def _hideable_metadata(self, rule: RowRule) -> dict[str, str]:
+        return {path: target for path, target in rule.named.items() if self._rows[target] is not MATCH_ALL}
 
 
 _interned = lru_cache(maxsize=4096)(AccessPolicy)

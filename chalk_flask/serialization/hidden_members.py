@@ -34,11 +34,11 @@ class HiddenMembers:
 
     def __init__(self, resource_type: ResourceType, policy: AccessPolicy) -> None:
         self._resource_type = resource_type
-        self._redacted, self._parts, self._denied = policy.hidden_names(resource_type.name)
+        self._redacted, self._parts, self._denied, self._named = policy.hidden_names(resource_type.name)
 
     def __bool__(self) -> bool:
         """Return True if the policy hides a member of the class."""
-        return bool(self._redacted or self._parts or self._denied)
+        return bool(self._redacted or self._parts or self._denied or self._named)
 
     def hides(self, name: str) -> bool:
         """Return True if the writer cannot see this member."""

@@ -20,6 +20,7 @@ from chalk_flask.oneroster.resource_type import Reference
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import AccessPolicy
 from chalk_flask.permissions.restrictions import is_redacted
+from chalk_flask.serialization.metadata_names import MetadataNames
 
 __all__ = [
     "RedactionCache",
@@ -75,7 +76,7 @@ class ReferenceLookup(NamedTuple):
 class Redactor:
     """Filter of the documents of one collection, for one snapshot and policy. `make_redactor` creates it.
 
-    Removes hidden references and redacted fields.
+    Removes hidden references, redacted fields and the names of hidden records in metadata.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Redactor:
         self._policy = policy
         self._snapshot = snapshot
         self._members = members
+        self._names = MetadataNames(rules.collection, policy, snapshot)
 
     def look_up(self, chunks: Iterable[bytes]) -> None:
         """Look up the references of stored documents, so that `strip_references` needs no query for them."""
@@ -106,8 +108,12 @@ class Redactor:
         return b"".join(parts)
 
     def strip_fields(self, chunk: bytes) -> bytes:
-        """Return documents without redacted fields."""
-        return self._rules.strip_fields(chunk)
+        """Return documents without redacted fields, and without the names of hidden records in their metadata."""
+        rest = self._rules.strip_fields(chunk)
+        if not self._rules.may_name_records(rest):
+            return rest
+        documents = orjson.loads(b"[%b]" % rest)
+        return orjson.dumps(documents)[1:-1] if self._names.strip(documents) else rest
 
     def _add_members(self, members: Iterable[bytes]) -> None:
         if uncached := {member for member in members if member not in self._members}:
@@ -148,9 +154,11 @@ class _RedactionRules:
 
     def __init__(self, collection: str, policy: AccessPolicy) -> None:
         resource_type, hidden = RESOURCES[collection], policy.hidden_names(collection)
+        self.collection = collection
         self._removed_fields = hidden.redacted
         self._removed_parts = hidden.redacted_parts
         self._markers = [f'"{name}":'.encode() for name in (*self._removed_fields, *self._removed_parts)]
+        self._name_markers = [f'"{name}":'.encode() for name in hidden.named]
         self._always_present = frozenset(resource_type.always_present)
         self._references: Mapping[bytes, Reference] = {
             reference.name.encode(): reference
@@ -163,8 +171,12 @@ class _RedactionRules:
 
     @property
     def is_empty(self) -> bool:
-        """True if the policy removes no field and no reference."""
-        return not (self._references or self._removed_fields or self._removed_parts)
+        """True if the policy removes no field, no reference and no name."""
+        return not (self._references or self._removed_fields or self._removed_parts or self._name_markers)
+
+    def may_name_records(self, chunk: bytes) -> bool:
+        """Return True if the metadata of documents may name records that are hidden."""
+        return any(marker in chunk for marker in self._name_markers)
 
     def reference(self, member: bytes) -> Reference:
         """Return the reference field of a stored member."""

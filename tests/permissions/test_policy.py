@@ -49,7 +49,7 @@ def test_unrestricted_policy_shows_everything() -> None:
 
 def test_path_without_a_condition_stays_without_one() -> None:
     for policy in (UNRESTRICTED, policy_for_restrictions(AccessRestrictions.parse(orgs=["s-1"]))):
-        assert policy.restrict_path(MATCH_ALL) is MATCH_ALL  # a copy would be compared for each record
+        assert policy.restrict_path(MATCH_ALL, "orgs") is MATCH_ALL  # a copy would be compared for each record
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_path_condition_selects_through_visible_records_only(snapshot: Snapshot)
     policy = policy_for_restrictions(AccessRestrictions.parse(classes=["c-1"]))
     students = In(KEY, Subquery("enrollments", "user.sourcedId", Compare("school.sourcedId", "=", "s-1")))
     assert keys(snapshot, "users", students) == "u-1 u-2 u-4 u-7 u-8 u-9"
-    assert keys(snapshot, "users", policy.restrict_path(students)) == "u-1 u-2 u-4 u-8"
+    assert keys(snapshot, "users", policy.restrict_path(students, "users")) == "u-1 u-2 u-4 u-8"

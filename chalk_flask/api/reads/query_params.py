@@ -157,7 +157,7 @@ def _parse_order(
         return (OrderBy(KEY, descending=True),) if descending else (), ()
     path = resource_type.filter_path(name)
     # The order of references to hidden records would reveal their ids (docs/conformance, L-05).
-    if path is None or path.field in policy.hideable_references(resource_type.name):
+    if path is None or not policy.can_sort_by(resource_type.name, path.field):
         return (), (ParameterWarning("invalid_sort_field", name[:MAX_QUOTED_CHARACTERS]),)
     return (OrderBy(path.order_field or path.field, descending),), ()
 

@@ -195,4 +195,4 @@ class PathConditionCache:
         if self._route.follows and policy.is_redacted(self._route.follows):
             return MATCH_NONE
         condition = self._route.condition(snapshot, ids)
-        return condition if policy is UNRESTRICTED else policy.restrict_path(condition)
+        return condition if policy is UNRESTRICTED else policy.restrict_path(condition, self._route.resource_type.name)

@@ -37,6 +37,7 @@ __all__ = [
     "exceeded_metadata_limit",
     "flatten",
     "longest_metadata_text",
+    "metadata_key",
     "split_ids",
     "split_list",
 ]
@@ -263,7 +264,12 @@ class MetadataField(OneRosterField):
 def flatten(prefix: str, value: JSON) -> Iterator[tuple[str, Scalar]]:
     """Yield path and comparison key of every value in a metadata value. Items of a list share a path."""
     for names, single in _single_values((prefix,), value):
-        yield ".".join(names), fold(single if isinstance(single, str) else orjson.dumps(single).decode())
+        yield ".".join(names), metadata_key(single)
+
+
+def metadata_key(single: JSON) -> str:
+    """Return the comparison key of one value in metadata."""
+    return fold(single if isinstance(single, str) else orjson.dumps(single).decode())
 
 
 def exceeded_metadata_limit(value: JSON) -> str:

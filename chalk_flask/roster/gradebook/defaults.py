@@ -10,7 +10,13 @@ import orjson
 
 from backends import KEY, MATCH_ALL, MATCH_NONE, And, Compare, In, Not, Or, Query, Record, Snapshot, Where, and_
 from chalk_flask.oneroster.fields.scalars import JSON, fold
-from chalk_flask.oneroster.relations import ACTIVE_ONLY, grading_periods_of_terms, with_sessions_below
+from chalk_flask.oneroster.relations import (
+    ACTIVE_ONLY,
+    CLASS_OF_CATEGORY,
+    OF_NO_CLASS,
+    grading_periods_of_terms,
+    with_sessions_below,
+)
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
@@ -28,10 +34,8 @@ class _Sources(NamedTuple):
 
 
 _UNCATEGORIZED = "Uncategorized"
-_CLASS_ID = "metadata.classId"
-
 _SOURCES: Mapping[str, _Sources] = {
-    "category": _Sources(("classes", "categories"), ("title", _CLASS_ID)),
+    "category": _Sources(("classes", "categories"), ("title", CLASS_OF_CATEGORY)),
     "gradingPeriod": _Sources(
         ("classes", "academicSessions"),
         ("gradingPeriod.sourcedId", "dueDate", "terms.sourcedId", "parent.sourcedId", "startDate", "endDate"),
@@ -56,18 +60,21 @@ def record_exists(snapshot: Snapshot, collection: str, key: str, where: Where = 
     return snapshot.exists(collection, and_(Compare(KEY, "=", key), where))
 
 
-def default_category(snapshot: Snapshot, class_id: str) -> tuple[str, Record | None]:
+def default_category(snapshot: Snapshot, class_id: str, policy: AccessPolicy) -> tuple[str, Record | None]:
     """Return the id of the default category of a class, and its record if it does not exist yet.
 
-    It is the first by id of the active categories titled Uncategorized that do not belong to another class.
+    It is the first by id of the active categories titled Uncategorized that do not belong to another class, as the
+    writer sees them.
     """
-    of_no_other_class = Or((Compare(_CLASS_ID, "=", fold(class_id)), Not(Compare(_CLASS_ID, ">=", ""))))
+    visible = policy.rows("categories")
+    of_no_other_class = Or((Compare(CLASS_OF_CATEGORY, "=", fold(class_id)), OF_NO_CLASS))
     where = And((Compare("title", "=", fold(_UNCATEGORIZED)), ACTIVE_ONLY, of_no_other_class))
-    existing = next(snapshot.keys("categories", where), None)
+    existing = next(snapshot.keys("categories", and_(policy.restrict_path(where, "categories"), visible)), None)
     if existing is not None:
         return existing, None
     key = fold(_UNCATEGORIZED)
-    if record_exists(snapshot, "categories", key, ACTIVE_ONLY):  # the id belongs to a category with another title
+    # The id may belong to a category with another title, or to a hidden one, which must not change.
+    if record_exists(snapshot, "categories", key, Or((ACTIVE_ONLY, Not(visible)))):
         key = str(uuid4())
     data = {"sourcedId": key, "status": ACTIVE, "dateLastModified": NO_TIMESTAMP, "title": _UNCATEGORIZED}
     return key, FILES["categories"].record(data)

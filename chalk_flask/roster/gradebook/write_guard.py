@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from backends import MATCH_ALL, And, Compare, Not, Transaction, Where, and_
-from chalk_flask.oneroster.fields.scalars import JSON
+from chalk_flask.oneroster.fields.scalars import JSON, printable
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import Reference, ResourceType
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import DELETED
 from chalk_flask.permissions.policy import AccessPolicy
 from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.gradebook.defaults import record_exists
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload
-from chalk_flask.serialization import HiddenMemberError, HiddenMembers
+from chalk_flask.serialization import HiddenMemberError, HiddenMembers, HiddenNameError, MetadataNames
 
 __all__ = ["ForbiddenWriteError", "GradeTool", "RecordNotFoundError", "WriteGuard"]
 
@@ -51,18 +52,32 @@ class WriteGuard:
         return body
 
     def complete(
-        self, hidden: HiddenMembers, payload: Mapping[str, JSON], previous: bytes | None
+        self, resource_type: ResourceType, hidden: HiddenMembers, payload: Mapping[str, JSON], previous: bytes | None
     ) -> Mapping[str, JSON]:
-        """Return the payload with the stored values of members that the tool cannot see.
+        """Return the payload with the stored values of members, and the names in metadata, that the tool cannot see.
 
         Raises RecordNotFoundError if the payload deletes an unknown record; ForbiddenWriteError.
         """
         if previous is None and payload.get("status") in DELETED:
             raise RecordNotFoundError
         try:
-            return hidden.complete(payload, previous)
+            completed = hidden.complete(payload, previous)
         except HiddenMemberError as error:
             raise ForbiddenWriteError(str(error)) from None
+        return self._names(resource_type).complete(completed, previous)
+
+    def check_names(self, resource_type: ResourceType, payload: Mapping[str, JSON]) -> None:
+        """Raise InvalidPayloadError if metadata names a record that is unknown or hidden (W-04).
+
+        The metadata of a tool that sees all such records may name anything.
+        """
+        try:
+            self._names(resource_type).check(payload)
+        except HiddenNameError as error:
+            token = RESOURCES[error.target].singular_name
+            raise InvalidPayloadError(
+                f"{error.path}: there is no {token} with the id {printable(error.name)}"
+            ) from None
 
     def check_references(self, resource_type: ResourceType, data: Payload, kept: frozenset[str]) -> None:
         """Raise InvalidPayloadError for references to unknown records (W-04), ForbiddenWriteError for hidden ones.
@@ -116,6 +131,9 @@ class WriteGuard:
         if provenance.find_note(self._transaction, resource_type.name, key) is not None:
             return False
         return resource_type.name != "categories" or self._sees_all("lineItems")
+
+    def _names(self, resource_type: ResourceType) -> MetadataNames:
+        return MetadataNames(resource_type.name, self._policy, self._transaction)
 
     def _sees_all(self, collection: str) -> bool:
         return self._policy.rows(collection) is MATCH_ALL

@@ -77,8 +77,9 @@ def put(
         edit = _GradebookEdit(writer, tool, hidden)
         previous = edit.guard.find_stored(resource_type, key)
         if data is None:
-            completed = edit.guard.complete(hidden, payload, previous)
-            data = parse_payload(resource_type, key, completed, hidden.visible(payload))
+            completed, visible = edit.guard.complete(resource_type, hidden, payload, previous), hidden.visible(payload)
+            data = parse_payload(resource_type, key, completed, visible)
+            edit.guard.check_names(resource_type, visible)
         data = edit.with_defaults(resource_type, data, previous, payload)
         is_active = data["status"] == ACTIVE
         record = resource_type.record({**data, "dateLastModified": NO_TIMESTAMP})
@@ -207,7 +208,7 @@ class _GradebookEdit:
     def _line_item_defaults(self, data: Payload, names: Sequence[str]) -> Payload:
         defaults: Payload = {}
         if "category" in names and "category" not in data:
-            defaults["category"], record = default_category(self._transaction, data["class"])
+            defaults["category"], record = default_category(self._transaction, data["class"], self._tool.policy)
             if record is not None:
                 self._add_record(FILES["categories"], record, None)  # others use it too
         if "gradingPeriod" in names and "gradingPeriod" not in data:
