@@ -225,6 +225,54 @@ def test_webhook_hears_no_change_of_a_hidden_class(filled: Flask) -> None:
     assert sent == [("cat-4", "created")]
 
 
+@pytest.mark.reading("L-07")
+@pytest.mark.every_backend
+@pytest.mark.parametrize(("redacted", "other"), [("parent", "children"), ("children", "parent")])
+def test_redacted_field_hides_the_other_end_of_its_link(filled: Flask, redacted: str, other: str) -> None:
+    consumer = restricted_tool(filled, redacted=[redacted])
+    for path in ("/orgs", "/academicSessions", "/schools", "/orgs/d-1", "/orgs/p-1", "/terms/t-1", "/gradingPeriods"):
+        response = consumer.get(path)
+        assert response.status_code == 200
+        assert b'"parent"' not in response.data
+        assert b'"children"' not in response.data
+    for name in (redacted, other):
+        for path in ("/orgs", "/academicSessions"):
+            error_message(
+                consumer.get(f"{path}?filter={name}='d-1'"), 400, "invalid_filter_field", "invalid_filter_field"
+            )
+            for query in (f"sort={name}", f"fields={name}"):
+                body: Any = consumer.get(f"{path}?{query}").json
+                [notice] = body["statusInfoSet"]
+                assert notice["imsx_description"] == name
+    assert consumer.ids("/terms/t-1/gradingPeriods") == []
+
+
+@pytest.mark.reading("L-07")
+@pytest.mark.every_backend
+def test_code_of_a_course_does_not_reveal_its_redacted_title(filled: Flask) -> None:
+    [course] = [row for row in ROSTER["courses"] if row["sourcedId"] == "k-2"]
+    write_rows(filled, {"courses": [course | {"title": "Secret course", "courseCode": None}]})
+    consumer = restricted_tool(filled, redacted=["title"])
+    assert b"Secret" not in consumer.get("/courses").data
+    error_message(
+        consumer.get("/courses?filter=courseCode='Secret course'"), 400, "invalid_filter_field", "invalid_filter_field"
+    )
+    seen: Any = restricted_tool(filled, redacted=["courseCode"]).get("/courses/k-2").json
+    assert seen["course"]["title"] == "Secret course"
+    assert "courseCode" not in seen["course"]
+
+
+@pytest.mark.reading("L-09")
+@pytest.mark.parametrize("excluded", ["parent", "children", "org.parent", "org.children"])
+def test_field_that_a_webhook_excludes_hides_the_other_end_of_its_link(filled: Flask, excluded: str) -> None:
+    subscribe(filled, entities=["org"], excluded=[excluded], full=True)
+    reimport(filled, "orgs", changes={"s-3": {"parent": "s-1"}, "s-1": {"children": ["s-3"]}, "p-1": {"name": "New"}})
+    changes = {change["sourced_id"]: change for change in sent_changes(filled)}
+    assert changes["p-1"]["changedFields"] == ["name"]
+    assert not [key for key, change in changes.items() if {"parent", "children"} & change["entity"].keys()]
+    assert {key for key, change in changes.items() if change["changedFields"] != ["dateLastModified"]} == {"p-1"}
+
+
 def reimport(app: Flask, *names: str, changes: dict[str, Row] | None = None) -> None:
     """Write records of these collections as an import does: some with changes, or all of them with other metadata."""
     rows = {

@@ -45,13 +45,28 @@ def test_empty_list_allows_nothing_and_stays_empty() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("email", "phone", "sms", "givenName", "score", "parent", "schoolYear", "birthDate", " email "),
+        *("email", "phone", "sms", "givenName", "score", "schoolYear", "birthDate", " email "),
         *("userIds", "userIds.identifier", "userIds.*"),
         *("metadata", "metadata.*", "metadata.x", "metadata.x.y", "metadata.a.*"),
     ],
 )
 def test_parse_accepts_fields_of_any_class(path: str) -> None:
     assert AccessRestrictions.parse(redacted=[path]).redacted == {path.strip()}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        *((path, "without children,email,parent") for path in ("parent", "children", "parent.sourcedId", "children.*")),
+        ("title", "without courseCode,email,title"),
+        ("courseCode", "without courseCode,email"),
+    ],
+)
+def test_redacted_field_includes_those_that_repeat_it(path: str, text: str) -> None:
+    restrictions = AccessRestrictions.parse(redacted=[path, "email"])
+    assert str(restrictions) == text
+    stored_before = AccessRestrictions.from_dict({"redacted": [path.partition(".")[0], "email"]})
+    assert stored_before == restrictions
 
 
 @pytest.mark.parametrize(("path", "stored"), [("agents.sourcedId", "agents"), ("agents.*", "agents")])

@@ -66,6 +66,10 @@ class Restrictions:
         names = path.split(".")
         prefixes = {".".join(names[:n]) for n in range(1, len(names) + 1)}
         redacted = {name.removesuffix(".*") for name in self.redacted}
+        if redacted & {"parent", "children"}:  # both show the same link
+            redacted |= {"parent", "children"}
+        if "title" in redacted:  # the code of a course without one
+            redacted.add("courseCode")
         return not redacted.isdisjoint(prefixes)
 
 
