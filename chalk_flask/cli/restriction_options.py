@@ -24,7 +24,13 @@ _OPTIONS = (
     ("--restrict-grade", "grades", "GRADE", f"Show only students of this grade. {_REPEATABLE}"),
     ("--restrict-class", "classes", "ID", f"Show only this class and the people enrolled in it. {_REPEATABLE}"),
     ("--deny", "denied", "COLLECTION", f"Hide a collection, such as results or users. {_REPEATABLE}"),
-    ("--redact", "redacted", "FIELD", f"Hide a field, such as email or metadata.*. {_REPEATABLE}"),
+    (
+        "--redact",
+        "redacted",
+        "FIELD",
+        f"Hide a field, such as email or metadata.*, and the fields that repeat it: parent and children hide each"
+        f" other, title hides courseCode. {_REPEATABLE}",
+    ),
 )
 _HIDDEN_ALIASES = (("--limit-org", "orgs"), ("--limit-grade", "grades"), ("--limit-class", "classes"))
 """Former names of the options. They still work but are hidden from the help."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from chalk_flask.oneroster.fields.base import OneRosterField, printable
 from chalk_flask.oneroster.fields.composites import MetadataField, RefField, UserIdsField
 from chalk_flask.oneroster.schemas import RESOURCES
 
-__all__ = ["NO_RESTRICTIONS", "AccessRestrictions", "InvalidRestrictionError", "is_redacted"]
+__all__ = ["NO_RESTRICTIONS", "REPEATING_FIELDS", "AccessRestrictions", "InvalidRestrictionError", "is_redacted"]
 
 _BASE_FIELDS = frozenset({"sourcedId", "status", "dateLastModified"})
 _ROW_KINDS = ("orgs", "grades", "classes")
@@ -25,6 +25,22 @@ _TEXT_FORMATS = {
 }
 
 
+def _repeating_fields() -> Iterator[tuple[str, str]]:
+    """Yield pairs of a field and another one that repeats what it shows, by the declarations of the schemas."""
+    for resource_type in RESOURCES.values():
+        for name, field in resource_type.derived_fields.items():
+            if field.inverse:  # both show one stored link, from both of its ends
+                yield from ((field.inverse, name), (name, field.inverse))
+        yield from ((field.fallback, name) for name, field in resource_type.fields.items() if field.fallback)
+
+
+REPEATING_FIELDS = frozenset(_repeating_fields())
+"""Pairs of a field and another one that repeats what it shows, which is hidden with it.
+
+`children` repeats `parent`, and the other way round. `courseCode` repeats `title` if a course has no code of its own.
+"""
+
+
 class InvalidRestrictionError(ValueError):
     """Invalid restriction; the message quotes it and lists the valid ones."""
 
@@ -35,7 +51,7 @@ class AccessRestrictions:
 
     `orgs` and `classes` are sourcedIds, `grades` grade codes. For these three, None is no restriction and an empty set
     allows nothing. `denied` are collections by the name of the standard, `redacted` paths such as `email` or
-    `metadata.*`.
+    `metadata.*`. Fields that repeat what a redacted field shows (REPEATING_FIELDS) are added to `redacted`.
     """
 
     orgs: frozenset[str] | None = None
@@ -43,6 +59,11 @@ class AccessRestrictions:
     classes: frozenset[str] | None = None
     denied: frozenset[str] = frozenset()
     redacted: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        repeating = {other for name, other in REPEATING_FIELDS if is_redacted(self.redacted, name)}
+        if not repeating <= self.redacted:
+            object.__setattr__(self, "redacted", self.redacted | repeating)
 
     def to_dict(self) -> dict[str, list[str]]:
         """Return the JSON object that is stored and shown, without the kinds that restrict nothing."""
@@ -86,13 +107,13 @@ class AccessRestrictions:
         return NO_RESTRICTIONS if restrictions == NO_RESTRICTIONS else restrictions
 
 
-NO_RESTRICTIONS = AccessRestrictions()
-"""Empty restrictions. Parsers always return this instance for them, so that callers can compare with `is`."""
-
-
 def is_redacted(redacted: Iterable[str], path: str) -> bool:
     """Return True if a redacted path is this path or a parent of it; `metadata.*` is the same as `metadata`."""
     return any(path == above or path.startswith(above + ".") for above in (r.removesuffix(".*") for r in redacted))
+
+
+NO_RESTRICTIONS = AccessRestrictions()
+"""Empty restrictions. Parsers always return this instance for them, so that callers can compare with `is`."""
 
 
 def _parse_ids(kind: str, texts: Iterable[str]) -> frozenset[str] | None:
