@@ -218,6 +218,42 @@ def test_each_gradebook_scope_opens_its_own_method(serve: Callable[..., Flask], 
         assert deleter.delete(f"{root}{path}/new").status_code == 204
 
 
+@pytest.mark.reading("Q-18", "W-01", "W-09")
+@pytest.mark.parametrize("root", [IMS, CHALK])
+@pytest.mark.parametrize("status", ["tobedeleted", "inactive"])
+@pytest.mark.parametrize("path", ["/lineItems/l-1", "/results/x-1", "/categories/cat-3"])
+def test_put_that_deletes_requires_the_scope_of_delete(filled: Flask, root: str, status: str, path: str) -> None:
+    writer = Tool(filled, create_token(filled, (GRADEBOOK, GRADEBOOK_WRITE)))
+    collection, _, key = path.rpartition("/")
+    [(envelope, record)] = (writer.get(root + path).json or {}).items()
+    before = {name: writer.get(name).json for name in PAYLOADS}
+    deletion = {envelope: {**record, "status": status}}
+    unknown = {envelope: {**record, "sourcedId": "none", "status": status}}
+    for response in (
+        writer.send(root + path, deletion),
+        writer.send(root + collection, deletion),
+        writer.send(f"{root}{collection}/none", unknown),
+    ):
+        message = error_message(response, 403, "forbidden", "forbidden")
+        assert message == "The bearer token does not have the required scope: gradebook.delete."
+        assert response.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+    assert {name: writer.get(name).json for name in PAYLOADS} == before
+    assert writer.send(root + path, {envelope: record}).status_code == 200
+    if collection != "/categories":
+        both = Tool(filled, create_token(filled, (GRADEBOOK_WRITE, GRADEBOOK_DELETE)))
+        assert both.send(root + path, deletion).status_code == 200
+        assert writer.get(path).status_code == 404
+        assert key not in writer.ids(collection)
+        assert writer.send(root + path, {envelope: record}).status_code == 201
+
+
+@pytest.mark.reading("W-06")
+def test_score_status_in_place_of_a_status_requires_no_scope_of_delete(filled: Flask) -> None:
+    writer = Tool(filled, create_token(filled, (GRADEBOOK, GRADEBOOK_WRITE)))
+    for status in ("fully graded", "active", "", None):
+        assert writer.send("/results/x-1", {"result": {**RESULT, "status": status}}).status_code == 200
+
+
 @pytest.mark.reading("W-01")
 @pytest.mark.parametrize("scopes", [(GRADEBOOK,), (ROSTER, GRADEBOOK)])
 def test_chalks_root_is_read_only_without_a_write_scope(serve: Callable[..., Flask], scopes: tuple[str, ...]) -> None:
