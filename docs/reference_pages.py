@@ -95,7 +95,7 @@ _API_WRITES = """
 ## Gradebook writes
 
 `PUT` takes and returns the object in its envelope. `DELETE` returns 204 without a body. `PUT` is also accepted without
-the id in the path.
+the id in the path. With the status `tobedeleted` it deletes the record, and requires `gradebook.delete` too.
 
 | Operation | Path | Object | Scope |
 |---|---|---|---|

@@ -66,7 +66,7 @@ class ApiError(HTTPException):
     """Exception that becomes an error response. `code_minor` replaces the default codeMinor of the status.
 
     `retry_after` is the number of seconds in the header Retry-After; None omits it. `challenge` is the value of the
-    header WWW-Authenticate, which an error with status 401 requires.
+    header WWW-Authenticate, which the statuses 401 and 403 have; an empty text omits it.
     """
 
     def __init__(

@@ -220,13 +220,17 @@ READ_ROUTES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WriteRoute:
-    """Write operation, which changes the gradebook."""
+    """Write operation, which changes the gradebook.
+
+    `deletion_scope` is required too if the status of the sent record deletes it (docs/conformance, W-09).
+    """
 
     operation: str
     method: Literal["PUT", "DELETE"]
     path: str
     resource_type: ResourceType
     scope: str
+    deletion_scope: str = ""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -238,10 +242,10 @@ class WriteRoute:
 # fmt: off
 WRITE_ROUTES = (
     WriteRoute("deleteCategory", "DELETE", "/categories/{id}", CATEGORIES, GRADEBOOK_DELETE),
-    WriteRoute("putCategory", "PUT", "/categories/{id}", CATEGORIES, GRADEBOOK_WRITE),
+    WriteRoute("putCategory", "PUT", "/categories/{id}", CATEGORIES, GRADEBOOK_WRITE, GRADEBOOK_DELETE),
     WriteRoute("deleteLineItem", "DELETE", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_DELETE),
-    WriteRoute("putLineItem", "PUT", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_WRITE),
+    WriteRoute("putLineItem", "PUT", "/lineItems/{id}", LINE_ITEMS, GRADEBOOK_WRITE, GRADEBOOK_DELETE),
     WriteRoute("deleteResult", "DELETE", "/results/{id}", RESULTS, GRADEBOOK_DELETE),
-    WriteRoute("putResult", "PUT", "/results/{id}", RESULTS, GRADEBOOK_WRITE),
+    WriteRoute("putResult", "PUT", "/results/{id}", RESULTS, GRADEBOOK_WRITE, GRADEBOOK_DELETE),
 )
 # fmt: on

@@ -14,10 +14,10 @@ from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier
 from chalk_flask.permissions.principal import Principal
-from chalk_flask.permissions.scopes import PREFIX, sort_scopes
+from chalk_flask.permissions.scopes import PREFIX, includes_scope, sort_scopes
 from chalk_flask.services import ServiceAddress
 
-__all__ = ["INVALID_TOKEN_CHALLENGE", "current_principal", "current_version", "make_auth"]
+__all__ = ["INVALID_TOKEN_CHALLENGE", "current_principal", "current_version", "make_auth", "require_scope"]
 
 BEARER_CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
 INVALID_TOKEN_CHALLENGE = 'Bearer error="invalid_token"'
@@ -104,6 +104,19 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, address: Ser
 
     guard: Auth = auth
     return guard
+
+
+def require_scope(scope: str) -> None:
+    """Raise ApiError (403) as the guard does, unless the authenticated principal has a scope.
+
+    For requests whose body decides that they require it.
+    """
+    if not includes_scope(current_principal().scopes, scope):
+        g.required_scopes = [scope]
+        is_signed = has_oauth1_header(request.environ)
+        message = OAUTH1_MESSAGES[403] if is_signed else BEARER_SCOPE_MESSAGE
+        challenge = OAUTH1_CHALLENGE if is_signed else BEARER_CHALLENGES[403]
+        raise ApiError(403, f"{message}: {_required_scopes()}.", challenge=challenge)
 
 
 def _required_scopes() -> str:

@@ -11,7 +11,7 @@ from uuid import uuid4
 from flask import Blueprint, Request, Response, g, request
 
 from backends import Transaction
-from chalk_flask.api.auth.authentication import current_principal
+from chalk_flask.api.auth.authentication import current_principal, require_scope
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.api.public_url import request_base_url
@@ -21,6 +21,7 @@ from chalk_flask.api.url_paths import url_rule
 from chalk_flask.api.writes.json_body import parse_enveloped_object
 from chalk_flask.audit.events import record_event
 from chalk_flask.oneroster.fields.base import printable
+from chalk_flask.oneroster.vocabularies import DELETED
 from chalk_flask.permissions.policy import UNRESTRICTED, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
@@ -74,6 +75,8 @@ def _put_view(services: Services, root: ApiRoot, route: WriteRoute) -> View:
         root_url = request_base_url(current, services.settings.public_url) + root.path
         principal = current_principal()
         payload = parse_enveloped_object(current, resource_type.singular_name)
+        if payload.get("status") in DELETED:
+            require_scope(route.deletion_scope)
         key = _record_key(id, payload)
         tool, on_commit = _grade_tool(principal), _audit_on_commit(route, key, principal)
         with _gradebook_errors_as_responses(route):
