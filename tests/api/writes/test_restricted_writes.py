@@ -364,6 +364,27 @@ def test_limits_of_metadata_do_not_reveal_redacted_parts(filled: Flask, hidden: 
 
 
 @pytest.mark.reading("W-05", "W-14")
+@pytest.mark.every_backend
+def test_filters_find_the_metadata_of_four_writers(filled: Flask) -> None:
+    """Each of them sends as many values, and as long paths, as it may, and sees nothing of the others."""
+    names = ["first", "second", "third", "fourth"]
+    sent: dict[str, Row] = {
+        name: {name: [f"{name} {number}" for number in range(498)], name + "x" * 32_000: "long"} for name in names
+    }
+    payload = {**RESULT, "student": {"sourcedId": "u-2"}}
+    for name in names:
+        others = [f"metadata.{part}" for other in names if other != name for part in sent[other]]
+        writer = restricted_tool(filled, redacted=others)
+        record_of(writer.send("/results/x-2", {"result": {**payload, "metadata": sent[name]}}))
+        for reader in (writer, Tool(filled)):
+            assert reader.ids(f"/results?filter=metadata.{name}='{name} 497'") == ["x-2"]
+            assert reader.ids(f"/results?filter=metadata.{name}{'x' * 32_000}='long'") == ["x-2"]
+    for name in names:
+        assert Tool(filled).ids(f"/results?filter=metadata.{name}='{name} 497'") == ["x-2"]
+    assert stored(filled, "/results/x-2")["metadata"] == sent["first"] | sent["second"] | sent["third"] | sent["fourth"]
+
+
+@pytest.mark.reading("W-05", "W-14")
 @pytest.mark.parametrize("hidden", [{}, {"secret": "x"}])
 def test_other_value_than_an_object_does_not_reveal_redacted_parts(filled: Flask, hidden: Row) -> None:
     tool = restricted_tool(filled, redacted=["metadata.secret"])
