@@ -23,10 +23,10 @@ __all__ = [
     "normalize_value",
 ]
 
-MAX_DYNAMIC_VALUES = 500
+MAX_DYNAMIC_VALUES = 2_000
 """Maximum number of values of one record in dynamic fields. Each value takes a row or an index entry of its own."""
 
-MAX_DYNAMIC_PATH_LENGTH = 32_768
+MAX_DYNAMIC_PATH_LENGTH = 131_072
 """Maximum length in characters of all paths of one record in dynamic fields together. A backend stores each path."""
 
 Value: TypeAlias = Scalar | tuple[Scalar, ...] | None

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import orjson
 from marshmallow import ValidationError
 
-from backends import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, Field, Scalar, Value
+from backends import Field, Scalar, Value
 from chalk_flask.oneroster.fields.base import CACHE_SIZE, FastParser
 from chalk_flask.oneroster.fields.scalars import (
     JSON,
@@ -27,6 +27,8 @@ from chalk_flask.oneroster.fields.scalars import (
 )
 
 __all__ = [
+    "MAX_METADATA_PATH_LENGTH",
+    "MAX_METADATA_VALUES",
     "EnumListField",
     "MetadataField",
     "RefField",
@@ -42,6 +44,16 @@ __all__ = [
     "split_list",
 ]
 
+
+MAX_METADATA_VALUES = 500
+"""Maximum number of values in the metadata that a writer sends, or that a row fills.
+
+A backend finds four times as many. So filters also find the values of a record in which several writers, each of whom
+sees its own part of the metadata, have stored as many (docs/conformance, W-05).
+"""
+
+MAX_METADATA_PATH_LENGTH = 32_768
+"""Maximum length in characters of the paths to these values together. A backend takes four times as many here too."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")
 """Ids that need no escape in a URL or in JSON."""
@@ -290,14 +302,14 @@ def exceeded_limit(paths: Iterable[str]) -> str:
     different: set[str] = set()
     length = 0
     for count, path in enumerate(paths, 1):
-        if count > MAX_DYNAMIC_VALUES:
-            return f"at most {MAX_DYNAMIC_VALUES} values are allowed"
+        if count > MAX_METADATA_VALUES:
+            return f"at most {MAX_METADATA_VALUES} values are allowed"
         if path not in different:
             different.add(path)
             length += len(path)
-        if length > MAX_DYNAMIC_PATH_LENGTH:
+        if length > MAX_METADATA_PATH_LENGTH:
             return (
-                f"at most {MAX_DYNAMIC_PATH_LENGTH} characters are allowed in the paths of all values together;"
+                f"at most {MAX_METADATA_PATH_LENGTH} characters are allowed in the paths of all values together;"
                 " a path contains the names of all objects around a value"
             )
     return ""

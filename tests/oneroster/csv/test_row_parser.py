@@ -9,10 +9,14 @@ import orjson
 import pytest
 from marshmallow import ValidationError
 
-from backends import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES
 from chalk_flask.oneroster.csv.diagnosis import CellProblem
 from chalk_flask.oneroster.csv.row_parser import InvalidRowError, RowParser
-from chalk_flask.oneroster.fields.composites import EnumListField, RefListField
+from chalk_flask.oneroster.fields.composites import (
+    MAX_METADATA_PATH_LENGTH,
+    MAX_METADATA_VALUES,
+    EnumListField,
+    RefListField,
+)
 from chalk_flask.oneroster.fields.scalars import BooleanField, EnumField, GuidField
 from chalk_flask.oneroster.schemas import FILES
 from tests.support.packages import HEADERS, ROWS
@@ -242,12 +246,12 @@ def test_metadata_columns_are_stored_with_comparison_values() -> None:
 
 @pytest.mark.reading("I-20")
 def test_row_with_too_much_metadata_is_an_error() -> None:
-    names = [f"metadata.{number}" for number in range(MAX_DYNAMIC_VALUES + 1)]
+    names = [f"metadata.{number}" for number in range(MAX_METADATA_VALUES + 1)]
     parser = parser_for("orgs", *names)
-    assert len(parser.parse(row_of(parser, **dict.fromkeys(names[1:], "x"))).body["metadata"]) == MAX_DYNAMIC_VALUES
+    assert len(parser.parse(row_of(parser, **dict.fromkeys(names[1:], "x"))).body["metadata"]) == MAX_METADATA_VALUES
     [error] = errors_of(parser, row_of(parser, **dict.fromkeys(names, "x")))
     assert (error.code, error.column) == ("too_much_metadata", None)
-    assert str(MAX_DYNAMIC_VALUES) in error.message
+    assert str(MAX_METADATA_VALUES) in error.message
 
 
 @pytest.mark.reading("I-20")
@@ -257,7 +261,7 @@ def test_row_with_too_long_metadata_names_is_an_error() -> None:
     assert parser.parse(row_of(parser, **{names[0]: "x"})).body["metadata"]
     [error] = errors_of(parser, row_of(parser, **dict.fromkeys(names, "x")))
     assert (error.code, error.column) == ("too_much_metadata", None)
-    assert str(MAX_DYNAMIC_PATH_LENGTH) in error.message
+    assert str(MAX_METADATA_PATH_LENGTH) in error.message
 
 
 def test_key_is_found_in_invalid_rows() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from backends import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, Backend
+from backends import Backend
+from chalk_flask.oneroster.fields.composites import MAX_METADATA_PATH_LENGTH, MAX_METADATA_VALUES
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.gradebook.writes import InvalidPayloadError
@@ -103,23 +104,23 @@ def nested(value: Any, *names: str) -> dict[str, Any]:
     return metadata
 
 
-TEXTS = [f"value {number}" for number in range(MAX_DYNAMIC_VALUES)]
+TEXTS = [f"value {number}" for number in range(MAX_METADATA_VALUES)]
 TIMESTAMP = "2026-09-01T10:00:00.000Z"
-LONG_NAME = "x" * (MAX_DYNAMIC_PATH_LENGTH - len("metadata."))
+LONG_NAME = "x" * (MAX_METADATA_PATH_LENGTH - len("metadata."))
 
 
 @pytest.mark.reading("W-05")
 @pytest.mark.parametrize(
     ("metadata", "limit"),
     [
-        (dict.fromkeys((*TEXTS, "more"), "x"), MAX_DYNAMIC_VALUES),
-        ({"list": [*TEXTS, "more"]}, MAX_DYNAMIC_VALUES),
-        ({"list": ["same"] * (MAX_DYNAMIC_VALUES + 1)}, MAX_DYNAMIC_VALUES),
-        ({"rows": [{"a": text, "b": text} for text in TEXTS]}, MAX_DYNAMIC_VALUES),
-        (nested([[[TEXTS, "more"]]], "a", "b"), MAX_DYNAMIC_VALUES),
-        ({LONG_NAME + "x": True}, MAX_DYNAMIC_PATH_LENGTH),
-        (nested({"a": 1, "b": 2}, "x" * 20_000), MAX_DYNAMIC_PATH_LENGTH),
-        (nested({str(n): n for n in range(100)}, *("x" * 100,) * 10), MAX_DYNAMIC_PATH_LENGTH),
+        (dict.fromkeys((*TEXTS, "more"), "x"), MAX_METADATA_VALUES),
+        ({"list": [*TEXTS, "more"]}, MAX_METADATA_VALUES),
+        ({"list": ["same"] * (MAX_METADATA_VALUES + 1)}, MAX_METADATA_VALUES),
+        ({"rows": [{"a": text, "b": text} for text in TEXTS]}, MAX_METADATA_VALUES),
+        (nested([[[TEXTS, "more"]]], "a", "b"), MAX_METADATA_VALUES),
+        ({LONG_NAME + "x": True}, MAX_METADATA_PATH_LENGTH),
+        (nested({"a": 1, "b": 2}, "x" * 20_000), MAX_METADATA_PATH_LENGTH),
+        (nested({str(n): n for n in range(100)}, *("x" * 100,) * 10), MAX_METADATA_PATH_LENGTH),
     ],
     ids=["members", "list", "repeated", "rows", "nested list", "name", "nested name", "many names"],
 )
