@@ -80,6 +80,8 @@ def visible_roster(roster: Roster, restrictions: Restrictions) -> dict[str, list
     shown = {
         name: [_with_visible_references(row, REFERENCES[name], keys) for row in rows] for name, rows in visible.items()
     }
+    if "classes" in restrictions.denied:
+        return shown | {"categories": [_without_class(row) for row in shown["categories"]]}
     return shown | {"categories": [_with_visible_class(row, keys["classes"]) for row in shown["categories"]]}
 
 
@@ -87,6 +89,13 @@ def class_ids(category: Row) -> list[str]:
     """Return the ids of the classes to which a category is assigned."""
     value = category.get("metadata", {}).get("classId", [])
     return [key for key in (value if isinstance(value, list) else [value]) if key]
+
+
+def _without_class(category: Row) -> Row:
+    """Return the category without the classes in its metadata."""
+    metadata = {name: value for name, value in category.get("metadata", {}).items() if name != "classId"}
+    rest = {name: value for name, value in category.items() if name != "metadata"}
+    return rest | ({"metadata": metadata} if metadata else {})
 
 
 def _with_visible_class(category: Row, keys: set[str]) -> Row:
