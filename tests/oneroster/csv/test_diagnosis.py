@@ -99,11 +99,13 @@ CAUSES: dict[str, tuple[Callable[[], PackageBuilder], str]] = {
     ),
     "a number of rows": (
         lambda: with_lines("users", "", "(4 rows affected)"),
-        "users.csv, row 7: the row is a message of the exporting program. Remove it.",
+        "users.csv, row 7: the row is a message of the exporting program. Switch it off in the export, or remove the"
+        " row.",
     ),
     "a total with empty cells": (
         lambda: with_lines("users", "Total: 4" + "," * 17),
-        "users.csv, row 6: the row is a message of the exporting program. Remove it.",
+        "users.csv, row 6: the row is a message of the exporting program. Switch it off in the export, or remove the"
+        " row.",
     ),
     "an error of a database": (
         lambda: with_lines("users", "ERROR:", "ORA-01555: snapshot too old"),

@@ -52,6 +52,14 @@ def test_mode_must_match_the_files(mode: str | None, missing_file: str, expected
     assert fatal == [(expected, "file.users", mode, False)]
 
 
+@pytest.mark.parametrize("value", ["1,1", "01. Jan", "2026-01-01", "1-Jan", "46023"])
+def test_version_that_a_spreadsheet_changed_is_named(value: str) -> None:
+    [problem] = manifest_problems(PROPERTIES | {"oneroster.version": value}, FILES)
+    assert problem.hint == "Write 1.1: a spreadsheet may have changed it."
+    [problem] = manifest_problems(PROPERTIES | {"oneroster.version": "1.2"}, FILES)
+    assert problem.hint == "Export a package whose oneroster.version is 1.1."
+
+
 def test_unknown_property_and_mixed_modes_are_warnings() -> None:
     assert errors({"file.users": "delta", "vendor": "x"}) == [
         ("mixed_modes", "", None, True),

@@ -88,7 +88,8 @@ ENTRY_NAMES = {
     "a/../../users.csv": "bad_path",
     "/etc/users.csv": "bad_path",
     "..\\users.csv": "bad_path",
-    "folder\\users.csv": "bad_path",
+    "folder\\..\\..\\users.csv": "bad_path",
+    "\\users.csv": "bad_path",
     "C:users.csv": "bad_path",
     "roster/users.csv": "nested_folder",
 }

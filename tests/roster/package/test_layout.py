@@ -59,6 +59,8 @@ ACCEPTED: dict[str, tuple[Entries, str]] = {
     "a common folder": (moved_into("export/"), "top_folder"),
     "a common folder with an entry": ({"export/": b""} | moved_into("export/"), "top_folder"),
     "a common folder in a folder": (moved_into("home/sis/"), "top_folder"),
+    "a common folder with backslashes": (moved_into("export\\"), "top_folder"),
+    "a common folder with both": ({"export\\": b""} | moved_into("export\\sis/"), "top_folder"),
 }
 
 
@@ -267,7 +269,6 @@ REJECTED: dict[str, tuple[Entries, str]] = {
         {"orgs.csv": b"", "users.csv": b"", "roles.csv": b""},
         "the files are those of OneRoster 1.2 or School Data Sync, version 2.1. Export",
     ),
-    "backslashes": (moved_into("export\\"), "the path of the entry has a backslash"),
     "a singular name": (with_bulk_users_named("user.csv"), "Rename user.csv to users.csv."),
     "a capital": (with_bulk_users_named("Users.CSV"), "Rename Users.CSV to users.csv."),
     "a copy": (with_bulk_users_named("users (1).csv"), "Rename users (1).csv to users.csv."),
@@ -370,7 +371,8 @@ FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "Zstandard": (lambda content: b"\x28\xb5\x2f\xfd" + content[:50], "is a Zstandard file"),
     "a cabinet": (lambda content: b"MSCF\0\0\0\0" + content[:50], "is a cabinet file"),
     "OpenPGP": (lambda content: b"-----BEGIN PGP MESSAGE-----\n", "is an OpenPGP message, which must be decrypted"),
-    "base64": (base64.encodebytes, "in the encoding base64, which must be decoded"),
+    "base64": (base64.encodebytes, "is base64 text, which must be decoded, not a ZIP file"),
+    "much data after the end": (lambda content: content + bytes(100_000), "other data follows the end of the ZIP file"),
     "the first part": (lambda content: b"PK\x07\x08" + content[:1000], "is one part of a split ZIP file"),
     "the last part": (lambda content: last_part(content[1000:]), "is one part of a split ZIP file"),
     "the last part with the whole directory": (last_part, "this is one part of a split ZIP file"),
