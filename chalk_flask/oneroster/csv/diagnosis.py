@@ -185,7 +185,8 @@ def rule_problem() -> CellProblem:
 def message_problem(row: Sequence[str]) -> CellProblem | None:
     """Return the error of a row that is a message of the exporting program; None for other rows."""
     if is_program_message(row):
-        return CellProblem("bad_row", "the row is a message of the exporting program", "Remove it.", cause="message")
+        hint = "Switch it off in the export, or remove the row."
+        return CellProblem("bad_row", "the row is a message of the exporting program", hint, cause="message")
     if is_error_message(row):
         message = "the row is an error message of the exporting program: the file is incomplete"
         return CellProblem(FAILED_EXPORT, message, "Correct the error, and export the file again.", cause=FAILED_EXPORT)

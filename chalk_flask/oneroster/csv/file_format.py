@@ -40,7 +40,7 @@ _SIGNATURES = (
     (b"MSCF\0\0\0\0", "a cabinet file"),
     (b"%PDF-", "a PDF document"),
     (b"-----BEGIN PGP", "an OpenPGP message, which must be decrypted"),
-    (b"UEsDB", "a ZIP file in the encoding base64, which must be decoded"),
+    (b"UEsDB", "base64 text, which must be decoded"),
 )
 _TAR_MAGIC = (257, b"ustar")
 _MARKUP = ((b"<!doctype html", "an HTML page"), (b"<html", "an HTML page"), (b"<?xml", "an XML document"))

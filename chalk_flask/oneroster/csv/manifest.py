@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ ABSENT = "absent"
 MODES = (ABSENT, "bulk", "delta")
 ACCEPTED_VERSIONS = {"manifest.version": ("1.0", "1"), "oneroster.version": ("1.1",)}
 """Accepted values of each version property; the first one is written."""
+_VERSION = re.compile(r"v?[0-9]{1,3}(?:\.[0-9]+)+|v?[0-9]", re.ASCII)
 OPTIONAL_PROPERTIES = ("source.systemName", "source.systemCode")
 
 
@@ -78,9 +80,10 @@ def _version_problems(properties: Mapping[str, str]) -> Iterator[ManifestProblem
         value = properties.get(name)
         if value not in accepted:
             message = f"{name} is missing" if value is None else f"{name} is not supported"
-            yield ManifestProblem(
-                "bad_version", message, f"Export a package whose {name} is {accepted[0]}.", name, value
-            )
+            is_version = value is None or _VERSION.fullmatch(value)
+            hint = f"Export a package whose {name} is {accepted[0]}."
+            hint = hint if is_version else f"Write {accepted[0]}: a spreadsheet may have changed it."
+            yield ManifestProblem("bad_version", message, hint, name, value)
 
 
 def _mode_problems(name: str, mode: str | None, *, is_present: bool) -> Iterator[ManifestProblem]:

@@ -45,6 +45,9 @@ COMPRESSION_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 9
 SPLIT_START = b"PK\x07\x08"
 """Signature of the first part of a split ZIP file."""
 
+MAX_APPENDED_BYTES = 16 << 20
+"""Size up to which data after the end of a ZIP file is detected."""
+
 SPLIT_HINT = "Create the ZIP in one part, or join its parts."
 
 BINARY_HINT = "Transfer it again in binary mode."
@@ -356,6 +359,9 @@ def _not_a_zip(name: str, file: BinaryIO) -> ImportProblem:
     if head.startswith(SPLIT_START) or _is_part(end):
         return ImportProblem("not_a_zip", f"{name!r} is one part of a split ZIP file", SPLIT_HINT)
     has_end = ZIP_END in end
+    if head.startswith(ZIP_START) and not has_end and ZIP_END in _last_bytes(file, MAX_APPENDED_BYTES):
+        message = f"other data follows the end of the ZIP file {name!r}"
+        return ImportProblem("not_a_zip", message, f"{BINARY_HINT} If that does not help, export it again.")
     if head.startswith(ZIP_START) and not has_end:
         message = f"the end of the ZIP file {name!r} is missing: it was not uploaded completely"
         return ImportProblem("truncated", message, "Upload it again, and import it once it is complete.")
@@ -379,8 +385,8 @@ def _misplaced_entry(file: BinaryIO) -> ImportProblem:
     return ImportProblem("damaged", message, BINARY_HINT)
 
 
-def _last_bytes(file: BinaryIO) -> bytes:
-    file.seek(max(0, file.seek(0, os.SEEK_END) - HEAD_BYTES))
+def _last_bytes(file: BinaryIO, count: int = HEAD_BYTES) -> bytes:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - count))
     return file.read()
 
 
@@ -396,11 +402,9 @@ def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: 
     def error(code: str, message: str, hint: str) -> ImportProblem:
         return ImportProblem(code, message, hint, file=name)
 
-    if ".." in name.split("/") or name.startswith("/") or ":" in name:
+    path = name.replace("\\", "/")  # written by some programs for Windows
+    if ".." in path.split("/") or path.startswith("/") or ":" in path:
         return error("bad_path", "the path of the entry is invalid", "Use plain file names at the root of the ZIP.")
-    if "\\" in entry.orig_filename:
-        hint = "Put all files at the root of the ZIP, or create it with another tool."
-        return error("bad_path", "the path of the entry has a backslash, where a ZIP has a slash", hint)
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
         return error("not_a_file", "the entry is a link or another special file", "Put the file itself into the ZIP.")
     if entry.flag_bits & 0x1:
