@@ -29,7 +29,7 @@ class QueryDeadline:
         self._end = math.inf
 
     @property
-    def has_no_limit(self) -> bool:
+    def is_unlimited(self) -> bool:
         """True if steps may take any time."""
         return self._seconds is None
 

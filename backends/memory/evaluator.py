@@ -48,9 +48,8 @@ Predicate: TypeAlias = Callable[[Record], bool]
 _MAX_CHUNK_RECORDS = 256
 """Maximum number of documents in one chunk of a page."""
 
-
-_LONG_TEXT = 512
-"""Number of characters above which the search in a text looks at the clock."""
+_LONG_TEXT_LENGTH = 512
+"""Length in characters above which the search in a text checks the deadline."""
 
 
 class Table:
@@ -168,12 +167,12 @@ def _comparison(comparison: str, value: Scalar, deadline: QueryDeadline) -> Call
 
 
 def _search(value: str, deadline: QueryDeadline) -> Callable[[Scalar], bool]:
-    """Return a predicate that is True for texts that contain the value. It looks at the clock after each long text."""
+    """Return a predicate that is True for texts that contain the value. It checks the deadline after each long text."""
 
     def contains(stored: Scalar) -> bool:
         text = str(stored)
         found = value in text
-        if len(text) > _LONG_TEXT:
+        if len(text) > _LONG_TEXT_LENGTH:
             deadline.check()
         return found
 

@@ -17,8 +17,8 @@ from backends.query import FOLDED_KEY, KEY, And, Compare, In, Not, Or, OrderBy, 
 from backends.records import Collection
 
 __all__ = [
+    "CHECK_DEADLINE",
     "FOLD",
-    "LOOK_AT_CLOCK",
     "Compiler",
     "Fragment",
     "collections_read",
@@ -38,14 +38,14 @@ _MAX_TERMS = 200
 
 _RANGE_OPERATORS = ("<", "<=", ">", ">=")
 
-LOOK_AT_CLOCK = "chalk_look_at_clock"
+CHECK_DEADLINE = "chalk_check_deadline"
 """Name of the SQL function that ends the statement after its time limit, and returns 0 otherwise."""
 
 FOLD = "chalk_fold"
 """Name of the SQL function that folds the case of a text, as `str.casefold` does."""
 
-_LONG_TEXT = 512
-"""Number of characters above which the search in a text looks at the clock. It is one instruction of SQLite."""
+_LONG_TEXT_LENGTH = 512
+"""Length in characters above which the search in a text checks the deadline. It is one instruction of SQLite."""
 
 _MAX_PARAMS = 200
 """Number of values above which they are bound as one JSON array. SQLite limits the number of parameters."""
@@ -263,7 +263,7 @@ def _test(name: str, operator: str) -> str:
     """Return the comparison of a column with a parameter."""
     if operator != "~":
         return f"{name} {operator} ?"
-    return f"instr({name}, ?) > CASE WHEN length({name}) > {_LONG_TEXT} THEN {LOOK_AT_CLOCK}() ELSE 0 END"
+    return f"instr({name}, ?) > CASE WHEN length({name}) > {_LONG_TEXT_LENGTH} THEN {CHECK_DEADLINE}() ELSE 0 END"
 
 
 def _depth_below(terms: Sequence[Where], depth: int) -> int:

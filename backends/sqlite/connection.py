@@ -21,7 +21,7 @@ from backends.errors import (
     StorageUnavailableError,
 )
 from backends.os_errors import check_lock_file, lock_file_error, storage_error
-from backends.sqlite.compiler import FOLD, LOOK_AT_CLOCK
+from backends.sqlite.compiler import CHECK_DEADLINE, FOLD
 
 __all__ = [
     "WriteLock",
@@ -113,7 +113,7 @@ def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
     try:
         for pragma in ("wal_autocheckpoint = 0", "synchronous = FULL", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.create_function(LOOK_AT_CLOCK, 0, int)  # for connections without a time limit
+        connection.create_function(CHECK_DEADLINE, 0, int)  # for connections without a time limit
         connection.create_function(FOLD, 1, str.casefold, deterministic=True)
         connection.execute(f"PRAGMA {'cache_size = -32768' if writes else 'query_only = 1'}")
     except BaseException:

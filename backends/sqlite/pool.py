@@ -16,16 +16,16 @@ from typing import TypeAlias
 
 from backends.deadline import QueryDeadline
 from backends.errors import StorageUnavailableError
-from backends.sqlite.compiler import LOOK_AT_CLOCK
+from backends.sqlite.compiler import CHECK_DEADLINE
 from backends.sqlite.connection import connect, driver_errors
-from backends.sqlite.pacing import QueryPacer
+from backends.sqlite.query_pacer import QueryPacer
 
 __all__ = ["ConnectionPool", "ReadConnection"]
 
 _DEADLINE_CHECK_OPCODES = 100_000
-"""Number of SQLite's virtual machine instructions between two looks at the clock: about 5 milliseconds of work.
+"""Number of SQLite's virtual machine instructions between two checks of the deadline: about 5 milliseconds of work.
 
-Each look takes the interpreter lock. A page of a usual query needs fewer instructions, so it never looks.
+Each check takes the interpreter lock. A page of a usual query needs fewer instructions, so it is never checked.
 """
 
 _MAX_IDLE_SECONDS = 1.0
@@ -69,17 +69,17 @@ class ReadConnection:
 
         def on_progress() -> bool:
             deadline = self.deadline
-            if deadline is None or deadline.has_no_limit:
+            if deadline is None or deadline.is_unlimited:
                 return False
             pacer.pause(self, deadline.lock_timeout)
             return deadline.has_passed()
 
-        def look_at_clock() -> int:
+        def check_deadline() -> int:
             if on_progress():
                 self.connection.interrupt()
             return 0
 
-        self.connection.create_function(LOOK_AT_CLOCK, 0, look_at_clock)
+        self.connection.create_function(CHECK_DEADLINE, 0, check_deadline)
         self.connection.set_progress_handler(on_progress, _DEADLINE_CHECK_OPCODES)
 
     def tenant(self, name: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from waitress.task import WSGITask
 
 from backends import StorageError
 from chalk_flask.server.dispatcher import Shares
-from chalk_flask.server.parking import OUTPUT_BUFFER_BYTES, TASK_KEY, Parked, abandon
+from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES, TASK_KEY, Parked, abandon
 from chalk_flask.server.request_parser import JsonErrorTask, OverloadError, Parser
 from chalk_flask.tracebacks import error_location
 

@@ -12,7 +12,7 @@ from waitress.server import TcpWSGIServer
 from chalk_flask.server.client_keys import ClientAddresses, credential_key, is_search
 from chalk_flask.server.connection_channel import Channel
 from chalk_flask.server.forwarded import ForwardedHeaders
-from chalk_flask.server.parking import ParkingApplication
+from chalk_flask.server.parked_response import ParkingApplication
 
 if TYPE_CHECKING:
     import socket

@@ -22,7 +22,7 @@ from chalk_flask.server.connection_limits import Connections
 from chalk_flask.server.descriptors import reserve_descriptors
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
 from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses
-from chalk_flask.server.parking import OUTPUT_BUFFER_BYTES
+from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES
 from chalk_flask.settings import Settings
 
 __all__ = ["BindError", "serve"]

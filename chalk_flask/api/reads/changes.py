@@ -21,7 +21,7 @@ from chalk_flask.api.auth.concurrency import ConcurrencyLimiter
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
-from chalk_flask.api.reads.waiting import WaitingResponse
+from chalk_flask.api.reads.waiting_response import WaitingResponse
 from chalk_flask.api.routes import READ_ROUTES, ROOTS
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES

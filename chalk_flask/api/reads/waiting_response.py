@@ -10,7 +10,7 @@ from flask import Response, current_app
 from flask.globals import request_ctx
 from werkzeug.wsgi import ClosingIterator
 
-from chalk_flask.server.parking import WAITS_WITHOUT_THREAD
+from chalk_flask.server.parked_response import WAITS_WITHOUT_THREAD
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

@@ -1,4 +1,4 @@
-"""Responses that wait without a thread, for a client that reads slowly or for the application.
+"""Parked response: it waits without a thread, for a client that reads slowly or for the application.
 
 waitress runs a response in one thread until its end. `ParkingApplication` interrupts it between two blocks by raising
 Parked. The channel keeps the interrupted response, and the server loop queues it again when it can go on.
@@ -13,7 +13,15 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 if TYPE_CHECKING:
     from chalk_flask.server.connection_channel import Task
 
-__all__ = ["OUTPUT_BUFFER_BYTES", "WAITS_WITHOUT_THREAD", "Blocks", "Parked", "ParkingApplication"]
+__all__ = [
+    "OUTPUT_BUFFER_BYTES",
+    "TASK_KEY",
+    "WAITS_WITHOUT_THREAD",
+    "Blocks",
+    "Parked",
+    "ParkingApplication",
+    "abandon",
+]
 
 OUTPUT_BUFFER_BYTES = 262144
 """Size of buffered output above which a response waits. Its rest stays in the store, not in memory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from backends.sqlite.pacing import QueryPacer
+from backends.sqlite.query_pacer import QueryPacer
 
 MANY = 2000
 """Number of long queries beside which a pause would take longer than any test."""
