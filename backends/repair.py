@@ -51,10 +51,10 @@ def _comparable(store: Backend) -> list[Collection]:
 
 def _problem(snapshot: Snapshot, collection: Collection) -> str | None:
     count, paths = 0, Counter[str]()
-    for stored, expected in _differing(snapshot, collection):
+    for stored, expected in _differences(snapshot, collection):
         count += 1
-        differing = stored.values.items() ^ expected.values.items()
-        paths.update({collection.field_for(path).path for path, _ in differing})
+        differences = stored.values.items() ^ expected.values.items()
+        paths.update({collection.field_for(path).path for path, _ in differences})
     if not count:
         return None
     listed = ", ".join([*sorted(paths)[:_MAX_LISTED_PATHS], *(["..."] if len(paths) > _MAX_LISTED_PATHS else [])])
@@ -63,23 +63,23 @@ def _problem(snapshot: Snapshot, collection: Collection) -> str | None:
 
 def _rebuild(store: Backend, tenant: str, collection: Collection) -> int:
     with store.read(tenant) as snapshot:
-        if next(_differing(snapshot, collection), None) is None:
+        if next(_differences(snapshot, collection), None) is None:
             return 0
     count = 0
 
-    def counted(snapshot: Snapshot) -> Iterator[Record]:
+    def count_records(snapshot: Snapshot) -> Iterator[Record]:
         nonlocal count
-        for _, expected in _differing(snapshot, collection):
+        for _, expected in _differences(snapshot, collection):
             count += 1
             yield expected
 
     # The snapshot is read under the write lock, so no commit comes in between. It ends before the commit.
     with store.write(tenant) as transaction, store.read(tenant) as snapshot:
-        transaction.put(collection.name, counted(snapshot))
+        transaction.put(collection.name, count_records(snapshot))
     return count
 
 
-def _differing(snapshot: Snapshot, collection: Collection) -> Iterator[tuple[Record, Record]]:
+def _differences(snapshot: Snapshot, collection: Collection) -> Iterator[tuple[Record, Record]]:
     """Yield each record whose values differ from its body, as it is stored and as it should be."""
     if collection.values_of is None:
         return
@@ -93,11 +93,11 @@ def _differing(snapshot: Snapshot, collection: Collection) -> Iterator[tuple[Rec
         if stored.values in (derived.values, expected.values):
             continue
         # Records of earlier versions can have more values than the limits allow. Which ones are left out is open.
-        if expected.values == derived.values or not _is_part(stored.values, derived.values, collection):
+        if expected.values == derived.values or not _is_subset(stored.values, derived.values, collection):
             yield stored, expected
 
 
-def _is_part(some: Mapping[str, Value], every: Mapping[str, Value], collection: Collection) -> bool:
+def _is_subset(some: Mapping[str, Value], every: Mapping[str, Value], collection: Collection) -> bool:
     """Return True if only values of dynamic fields are missing in `some`, and not all of them."""
     fixed = collection.fields_by_path.keys()
     if any(some.get(path) != every.get(path) for path in fixed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Collection as Sized
+from collections.abc import Collection as Items
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -159,7 +159,7 @@ def check_record(record: Record, owner: Collection) -> None:
             _check_single(value, field)
 
 
-def check_dynamic_values(key: str, values: Mapping[str, Value], paths: Sized[str]) -> None:
+def check_dynamic_values(key: str, values: Mapping[str, Value], paths: Items[str]) -> None:
     """Raise InvalidQueryError if the values of the dynamic `paths` exceed the limits of a record."""
     count = sum(len(value) if isinstance(value := values[path], tuple) else value is not None for path in paths)
     if count > MAX_DYNAMIC_VALUES:

@@ -75,7 +75,7 @@ class JSONFileBackend(Backend):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             description = StoreFile.read(path)
             if description is None and not _tenant_folders(path):
-                with _releasing(store._lock(_OPEN_LOCK_TIMEOUT_SECONDS)):
+                with _release_at_end(store._lock(_OPEN_LOCK_TIMEOUT_SECONDS)):
                     description = StoreFile.read(path)
                     if description is None:
                         description = StoreFile()
@@ -101,7 +101,7 @@ class JSONFileBackend(Backend):
         """Write missing or invalid `current.json` and `store.json` files, and rebuild the values of all records."""
         path = file_path(url).absolute()
         store = cls(path, collections)
-        with _os_errors(path), _releasing(store._lock(_OPEN_LOCK_TIMEOUT_SECONDS)):
+        with _os_errors(path), _release_at_end(store._lock(_OPEN_LOCK_TIMEOUT_SECONDS)):
             repaired = store._restore_files()
         return repaired + super().repair(url, store.collections.values())
 
@@ -191,7 +191,7 @@ class JSONFileBackend(Backend):
         listed = self._description.tenants if self._description else frozenset(map(tenant_name, folders))
         for tenant in sorted(listed):
             folder = self._folder(tenant)
-            if not folder.has_pointer():
+            if not folder.has_current_file():
                 raise DamagedStoreError(
                     f"{folder.path / CURRENT_FILE} is missing, which names the files of tenant {tenant!r}: put it back,"
                     " or stop the service, make a copy of the store, and run `chalk-flask check --repair`"
@@ -200,7 +200,7 @@ class JSONFileBackend(Backend):
     def _restore_files(self) -> list[str]:
         repaired = []
         for path in _tenant_folders(self._path):
-            if names := Folder(path).restore_pointer():
+            if names := Folder(path).restore_current_file():
                 repaired.append(f"wrote {path / CURRENT_FILE}, which names {', '.join(names)}")
         try:
             description = StoreFile.read(self._path)
@@ -260,7 +260,7 @@ class JSONFileBackend(Backend):
 
 
 @contextmanager
-def _releasing(release: Callable[[], None]) -> Iterator[None]:
+def _release_at_end(release: Callable[[], None]) -> Iterator[None]:
     """Call `release` at the end of a `with` block."""
     try:
         yield
@@ -271,7 +271,7 @@ def _releasing(release: Callable[[], None]) -> Iterator[None]:
 def _tenant_folders(path: Path) -> list[Path]:
     """Return the folders in a store that have a `current.json` or a data file, sorted."""
     folders = (Folder(entry) for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else ()
-    return sorted(folder.path for folder in folders if folder.has_pointer() or folder.has_data())
+    return sorted(folder.path for folder in folders if folder.has_current_file() or folder.has_data())
 
 
 def folder_name(tenant: str) -> str:

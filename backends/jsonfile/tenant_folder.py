@@ -110,7 +110,7 @@ class Folder:
             return [str(error)]
         return [problem for name in head["files"].values() for problem in _file_problems(self.path / name)]
 
-    def has_pointer(self) -> bool:
+    def has_current_file(self) -> bool:
         """Return True if there is a `current.json`, valid or not."""
         return (self.path / CURRENT_FILE).exists()
 
@@ -118,7 +118,7 @@ class Folder:
         """Return True if there is a data file."""
         return any(_DATA_FILE.fullmatch(path.name) for path in self.path.iterdir())
 
-    def restore_pointer(self) -> list[str]:
+    def restore_current_file(self) -> list[str]:
         """Write a missing or invalid `current.json` that names the newest complete files; return the names.
 
         A valid one stays, and the result is empty. Raises DamagedStoreError if a file is not complete.

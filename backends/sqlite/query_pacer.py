@@ -1,4 +1,4 @@
-"""Turns of long queries, so that together they leave processors to short ones."""
+"""Pauses of long queries, so that together they leave processors to short ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _ACTIVE_SECONDS = 0.5
 
 
 class QueryPacer:
-    """Pauses of long queries. A query that runs beside others pauses for as long as each of them works. Thread-safe."""
+    """Pauses of all long queries of a process. Thread-safe.
+
+    A query that runs beside others pauses for as long as each of them works.
+    """
 
     def __init__(self) -> None:
         self._resumed: dict[object, float] = {}

@@ -48,12 +48,11 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x43484B46
 """SQLite application id ("CHKF"). It protects databases of other programs from being used as a store."""
 
-
 _PAGE_BYTES = 8192
 """Size of a database page. A record takes about 1,000 bytes, so SQLite's default of 4,096 would waste space."""
 
-
 _DESCRIPTION = "_store"
+"""Table with the store id and the parts of the store."""
 
 _SCHEMA = {
     "_tenants": "(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL DEFAULT 0)",
@@ -65,7 +64,6 @@ _RECORD_COLUMNS = ("_id", "_tenant", "_key", "_body")
 
 _REBUILT_TABLES = frozenset({"_paths", "_many", _DESCRIPTION})
 """Tables whose content follows from the records."""
-
 
 _LOCK_TIMEOUT_SECONDS = 60
 
@@ -159,7 +157,8 @@ def restore_parts(path: Path, collections: Iterable[Collection], lock: WriteLock
             missing = schema.damage(declared_parts(declared))
             if lost := [part for part in missing if part.holds_records]:
                 raise DamagedStoreError(
-                    f"{path.name} cannot be repaired: {_listed(lost)} is missing, and records with it; restore a backup"
+                    f"{path.name} cannot be repaired: {_parts_text(lost)} is missing, and records with it;"
+                    " restore a backup"
                 )
             if Part("table", "_paths") in missing and Part("table", "_many") in schema.present:
                 connection.execute("DELETE FROM _many")  # its rows refer to paths by number
@@ -217,8 +216,8 @@ def _checked_schema(path: Path, parts: frozenset[Part]) -> DatabaseSchema:
     _check_origin(path, schema)
     if damage := schema.damage(parts):
         raise DamagedStoreError(
-            f"{path.name} is damaged: {_listed(damage)} is missing; stop the service, make a copy of the file, and run"
-            " `chalk-flask check --repair`"
+            f"{path.name} is damaged: {_parts_text(damage)} is missing; stop the service, make a copy of the file, and"
+            " run `chalk-flask check --repair`"
         )
     return schema
 
@@ -245,7 +244,7 @@ def _check_origin(path: Path, schema: DatabaseSchema) -> None:
 
 
 def _create(path: Path, collections: Iterable[Collection]) -> None:
-    """Create a complete file with mode 0600 in one step, so that a killed process leaves no half of a store."""
+    """Create a complete file with mode 0600 in one step, so that a killed process leaves no incomplete store."""
     part = path.with_name(f".{path.name}.new")
     for leftover in (part, part.with_name(part.name + "-wal"), part.with_name(part.name + "-shm")):
         leftover.unlink(missing_ok=True)
@@ -310,7 +309,7 @@ def _extended_tables(additions: Items[Part]) -> set[str]:
     return {part.table for part in additions if part.kind == "column"} - new_tables
 
 
-def _listed(parts: Items[Part]) -> str:
+def _parts_text(parts: Items[Part]) -> str:
     """Return the parts as text. Columns and indexes of a missing table are not listed."""
     tables = {part.table for part in parts if part.kind == "table"}
     return ", ".join(str(part) for part in parts if part.kind == "table" or part.table not in tables)

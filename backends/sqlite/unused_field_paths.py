@@ -14,7 +14,7 @@ _DELETE_UNUSED = "DELETE FROM _paths WHERE id NOT IN (SELECT path FROM _many)"
 
 
 class PathCleaner:
-    """Remover of unused paths, at most for a twentieth of the time. The caller holds the write lock."""
+    """Remover of unused paths, which takes at most a twentieth of the time. The caller holds the write lock."""
 
     def __init__(self) -> None:
         self._is_needed = False
