@@ -12,6 +12,9 @@ __all__ = ["Progress", "progress_line"]
 
 Progress: TypeAlias = Callable[[str, int], None]
 
+REDRAW_SECONDS = 0.1
+"""Minimum time between two numbers of the same phase."""
+
 _CLEAR = "\r\x1b[K"
 
 
@@ -36,12 +39,16 @@ class _ProgressLine:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._phase = ""
-        self._since = 0.0
+        self._since = self._drawn = 0.0
 
     def show(self, phase: str, rows: int) -> None:
+        now = time.monotonic()
         if phase != self._phase:
-            self._phase, self._since = phase, time.monotonic()
-        elapsed = time.monotonic() - self._since
+            self._phase, self._since = phase, now
+        elif now - self._drawn < REDRAW_SECONDS:
+            return
+        self._drawn = now
+        elapsed = now - self._since
         rate = f", {rows / elapsed:,.0f} a second" if rows and elapsed >= 0.1 else ""
         counted = f": {rows:,} rows{rate}" if rows else ""
         self._out.write(f"{_CLEAR}{phase}{counted}")

@@ -18,7 +18,7 @@ from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
     from backends import Transaction
-    from chalk_flask.roster.imports import ImportOptions, OnCommit
+    from chalk_flask.roster.imports import OnCommit
     from chalk_flask.roster.imports.history import ImportRun
     from chalk_flask.roster.imports.report import ImportReport, RunState
     from chalk_flask.settings import Settings
@@ -90,7 +90,7 @@ def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
             ExistingTenantStore(store),
             tenant,
             run,
-            _import_options(folder),
+            folder,
             requested_by=user,
             progress=progress,
             on_commit=_record_approval(user),
@@ -114,7 +114,7 @@ def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
             ExistingTenantStore(store),
             tenant,
             run,
-            _import_options(folder),
+            folder,
             requested_by=current_user(),
             on_commit=_record_discard,
         )
@@ -137,12 +137,6 @@ def _open_store(settings: Settings, tenant: str) -> Iterator[tuple[RosterStore, 
             yield store, folder
         except ApprovalError as error:
             raise CommandError(str(error)) from error
-
-
-def _import_options(folder: Path) -> ImportOptions:
-    from chalk_flask.roster.imports.options import ImportOptions
-
-    return ImportOptions(folder=folder)
 
 
 def _list_runs(store: RosterStore, folder: Path, tenant: str) -> list[tuple[ImportRun, RunState]]:

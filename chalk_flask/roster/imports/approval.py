@@ -5,21 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import chalk_flask
 from backends import Transaction
 from chalk_flask.roster.imports import history, hold, run_files
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.importer import run_locked, run_once
-from chalk_flask.roster.imports.job import (
-    AlreadyDecidedError,
-    ImportJob,
-    OnCommit,
-    Progress,
-    RosterChangedError,
-    throttled,
-)
+from chalk_flask.roster.imports.job import AlreadyDecidedError, ImportJob, OnCommit, Progress, RosterChangedError
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.checksum import package_checksum
@@ -39,7 +34,7 @@ def approve(
     store: RosterStore,
     tenant: str,
     run_id: str,
-    options: ImportOptions,
+    folder: Path,
     *,
     requested_by: str = "",
     progress: Progress | None = None,
@@ -48,40 +43,20 @@ def approve(
 ) -> ImportReport:
     """Import the package of a held run with the options of the hold, but without thresholds.
 
-    Only `options.folder` is used. The roster must be the one with which the package was compared, apart from writes of
-    grade tools, and the run must not have expired. The transaction that writes the roster also ends the hold and calls
-    `on_commit`, so that concurrent approvals apply the package once. Raises ApprovalError, StorageError and OSError.
+    `folder` is the folder of held packages. The roster must be the one with which the package was compared, apart from
+    writes of grade tools, and the run must not have expired. The transaction that writes the roster also ends the hold
+    and calls `on_commit`, so that concurrent approvals apply the package once. Raises ApprovalError, StorageError and
+    OSError.
     """
     start = time.monotonic()
-    folder = _folder(options)
-    run = _approvable_run(store, tenant, run_id, now or utc_now(), options)
-    held_options = options.as_held(run.options)
-    path = run_files.held_package_path(folder, tenant, run_id)
-    _check_bytes(run, path, held_options.limits.size)
-    job = ImportJob(
-        store,
-        tenant,
-        run_id,
-        name=str(run.report["package"]),
-        path=path,
-        options=held_options,
-        requested_by=requested_by,
-        progress=progress and throttled(progress),
-        on_commit=on_commit,
-        package_sha256=run.sha256,
-        approved=run,
-    )
-    try:
-        report = _run(job)
-    except RosterChangedError as error:
-        raise ApprovalError(_roster_changed_message(run_id)) from error
-    except AlreadyDecidedError as error:
-        raise ApprovalError(f"{run_id} was approved, discarded or replaced in the meantime") from error
+    run = _approvable_run(store, tenant, run_id, now or utc_now())
+    job = _held_job(run, store, folder)
+    report = _apply(replace(job, requested_by=requested_by, progress=progress, on_commit=on_commit))
     report.seconds = time.monotonic() - start
     if report.state == "refused":  # most likely another approval has removed the package
         _check_held(store, tenant, run_id)
     else:
-        _remove(path)
+        _remove(job.path)
     hold.remove_expired(store, folder)
     return report
 
@@ -90,16 +65,17 @@ def discard(
     store: RosterStore,
     tenant: str,
     run_id: str,
-    options: ImportOptions,
+    folder: Path,
     *,
     requested_by: str = "",
     on_commit: Callable[[ImportRun, Transaction], None] | None = None,
 ) -> ImportRun:
     """Delete the package of a held run without applying it, also if the run has expired. Return the discarded run.
 
-    `on_commit` is called in the transaction. Raises ApprovalError, StorageError and OSError.
+    `folder` is the folder of held packages. `on_commit` is called in the transaction. Raises ApprovalError,
+    StorageError and OSError.
     """
-    folder, now = _folder(options), utc_now()
+    now = utc_now()
     _check_held(store, tenant, run_id)
     with store.write(tenant) as transaction:
         run = _require_held(history.find_run(transaction, run_id), run_id).with_decision("discarded", requested_by, now)
@@ -109,6 +85,32 @@ def discard(
     _remove(run_files.held_package_path(folder, tenant, run_id))
     hold.remove_expired(store, folder)
     return run
+
+
+def _held_job(run: ImportRun, store: RosterStore, folder: Path) -> ImportJob:
+    """Return the job that imports the package of a held run. Raises ApprovalError if the package has changed."""
+    options = ImportOptions.from_dict(run.options, folder)
+    path = run_files.held_package_path(folder, run.tenant, run.id)
+    _check_bytes(run, path, options.limits.size)
+    return ImportJob(
+        store,
+        run.tenant,
+        run.id,
+        name=str(run.report["package"]),
+        path=path,
+        options=options,
+        package_sha256=run.sha256,
+        approved=run,
+    )
+
+
+def _apply(job: ImportJob) -> ImportReport:
+    try:
+        return _run(job)
+    except RosterChangedError as error:
+        raise ApprovalError(_roster_changed_message(job.run)) from error
+    except AlreadyDecidedError as error:
+        raise ApprovalError(f"{job.run} was approved, discarded or replaced in the meantime") from error
 
 
 def _run(job: ImportJob) -> ImportReport:
@@ -122,13 +124,7 @@ def _run(job: ImportJob) -> ImportReport:
     return report
 
 
-def _folder(options: ImportOptions) -> Path:
-    if options.folder is None:
-        raise ApprovalError("there is no folder for held packages")
-    return options.folder
-
-
-def _approvable_run(store: RosterStore, tenant: str, run_id: str, now: datetime, options: ImportOptions) -> ImportRun:
+def _approvable_run(store: RosterStore, tenant: str, run_id: str, now: datetime) -> ImportRun:
     with store.read(tenant) as snapshot:
         run = _require_held(history.find_run(snapshot, run_id), run_id)
         state = run.current_state(now, snapshot)
@@ -136,7 +132,7 @@ def _approvable_run(store: RosterStore, tenant: str, run_id: str, now: datetime,
         raise ApprovalError(f"{run_id} expired at {run.report['expires']}: {IMPORT_AGAIN_HINT}")
     if state == "overtaken":
         raise ApprovalError(_roster_changed_message(run_id))
-    if run.options["version"] != options.to_dict()["version"]:
+    if run.options["version"] != chalk_flask.__version__:
         raise ApprovalError(f"another version of this program held {run_id}: {IMPORT_AGAIN_HINT}")
     return run
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 from backends import Snapshot
 from chalk_flask.files import path_without_link
@@ -24,11 +25,9 @@ from chalk_flask.roster.imports import commit, history, hold
 from chalk_flask.roster.imports.job import (
     AlreadyDecidedError,
     ImportJob,
-    OnCommit,
-    Progress,
+    ImportParameters,
     RosterChangedError,
     interpreter_settings_for_import,
-    throttled,
 )
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import FileReport, ImportReport
@@ -52,52 +51,41 @@ MAX_CONFLICTS = 2
 
 
 def import_package(
-    store: RosterStore,
-    tenant: str,
-    path: Path,
-    options: ImportOptions,
-    *,
-    requested_by: str = "",
-    dry_run: bool = False,
-    progress: Progress | None = None,
-    on_commit: OnCommit | None = None,
-    on_hold: OnCommit | None = None,
-    csv_file: Path | None = None,
+    store: RosterStore, tenant: str, path: Path, options: ImportOptions, **parameters: Unpack[ImportParameters]
 ) -> ImportReport:
     """Import a package into the roster of a tenant, and return the report.
 
     A package is rejected if it has an error, held if it exceeds a change threshold, or else applied in full in one
     transaction. The import reads and compares without the write lock. If another writer makes a change that conflicts,
-    it repeats this once, and then once more under the write lock (interpretation I-32). `on_commit` is called in the
-    transaction that changes the roster, `on_hold` in the one that stores the hold. `requested_by` is the user whose
-    name is stored with the run. `csv_file` is the file for quarantined rows; it contains personal data. Raises
-    StorageError, and OSError if that file cannot be written.
+    it repeats this once, and then once more under the write lock (interpretation I-32). Raises StorageError, and
+    OSError if the file for quarantined rows cannot be written.
     """
     start = time.monotonic()
+    job = _new_job(store, tenant, path, options, parameters)
+    report = _run_until_current(job)
+    report.seconds = time.monotonic() - start
+    if not job.dry_run:
+        hold.store_rejected(job, report)
+        hold.remove_expired(store, options.folder)
+    return report
+
+
+def _new_job(
+    store: RosterStore, tenant: str, path: Path, options: ImportOptions, parameters: ImportParameters
+) -> ImportJob:
     root = path_without_link(path)
     subfolder = find_subfolder(root)
-    job = ImportJob(
+    return ImportJob(
         store,
         tenant,
         run=f"run-{uuid.uuid4()}",
         name=path.name or path.resolve().name,
         path=root,
         options=options,
-        requested_by=requested_by,
-        dry_run=dry_run,
-        progress=progress and throttled(progress),
-        on_commit=on_commit,
-        on_hold=on_hold,
         warnings=(_subfolder_warning(subfolder),) if subfolder else (),
-        csv_file=csv_file,
         subfolder=subfolder,
+        **parameters,
     )
-    report = _run_until_current(job)
-    report.seconds = time.monotonic() - start
-    if not dry_run:
-        hold.store_rejected(job, report)
-        hold.remove_expired(store, options.folder)
-    return report
 
 
 def _subfolder_warning(name: str) -> ImportProblem:

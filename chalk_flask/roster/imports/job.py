@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import gc
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 from backends import Transaction
 from chalk_flask.roster.imports import history
@@ -24,18 +23,16 @@ from chalk_flask.times import format_timestamp, utc_now
 __all__ = [
     "AlreadyDecidedError",
     "ImportJob",
+    "ImportParameters",
     "OnCommit",
     "Progress",
     "RosterChangedError",
     "interpreter_settings_for_import",
     "no_callback",
-    "throttled",
 ]
 
-PROGRESS_INTERVAL_SECONDS = 0.1
-
 Progress: TypeAlias = Callable[[str, int], None]
-"""Called with the phase (the name of a file, or "writing" and the name) and the number of rows done."""
+"""Called with the phase (the name of a file, or "writing" and the name) and the number of rows done, once per 1,000."""
 
 OnCommit: TypeAlias = Callable[[ImportReport, Transaction], None]
 """Called with the report, whose counts are final, in the transaction that stores the result."""
@@ -49,18 +46,30 @@ class AlreadyDecidedError(Exception):
     """Signal that the held run was approved or discarded in the meantime."""
 
 
+class ImportParameters(TypedDict, total=False):
+    """Parameters of an import that have a default.
+
+    `requested_by` is the user whose name is stored with the run. `on_commit` is called in the transaction that changes
+    the roster, `on_hold` in the one that stores the hold. `csv_file` is the file for quarantined rows. It contains
+    personal data.
+    """
+
+    requested_by: str
+    dry_run: bool
+    progress: Progress | None
+    on_commit: OnCommit | None
+    on_hold: OnCommit | None
+    csv_file: Path | None
+
+
 @dataclass(frozen=True)
 class ImportJob:
-    """Parameters of one import.
+    """Parameters of one import: package, options and `ImportParameters`.
 
     `path` is the file or folder to read: the package itself or, if `is_copy`, the copy to hold. If `subfolder` is not
     empty, the package is this subfolder. `path` and `subfolder` are opened one after the other, so that a link in place
-    of one of them is not followed. `package_sha256` is the
-    checksum of a package that was a folder before it was copied.
-
-    `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
-    `approved` is the held run to apply. `warnings` are about the path, before the package is opened. `csv_file` is the
-    file for quarantined rows.
+    of one of them is not followed. `package_sha256` is the checksum of a package that was a folder before it was
+    copied. `approved` is the held run to apply. `warnings` are about the path, before the package is opened.
     """
 
     store: RosterStore
@@ -69,7 +78,7 @@ class ImportJob:
     name: str
     path: Path
     options: ImportOptions
-    requested_by: str
+    requested_by: str = ""
     dry_run: bool = False
     progress: Progress | None = None
     on_commit: OnCommit | None = None
@@ -114,20 +123,6 @@ class ImportJob:
 
 def no_callback(report: ImportReport, transaction: Transaction) -> None:
     """Do nothing: the default of `on_commit` and `on_hold`."""
-
-
-def throttled(progress: Progress) -> Progress:
-    """Return a callback that calls `progress` at most every 0.1 seconds, and for each new phase."""
-    previous_phase, previous_time = "", 0.0
-
-    def call_if_due(phase: str, rows: int) -> None:
-        nonlocal previous_phase, previous_time
-        now = time.monotonic()
-        if phase != previous_phase or now - previous_time >= PROGRESS_INTERVAL_SECONDS:
-            previous_phase, previous_time = phase, now
-            progress(phase, rows)
-
-    return call_if_due
 
 
 @contextlib.contextmanager

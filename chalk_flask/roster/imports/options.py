@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -77,18 +77,17 @@ class ImportOptions:
             "version": chalk_flask.__version__,
         }
 
-    def as_held(self, held_options: Mapping[str, Any]) -> ImportOptions:
-        """Return the options with which a package was held, in the form of `to_dict`, but without thresholds."""
-        return replace(
-            self,
-            limits=ArchiveLimits(**held_options["limits"]),
-            reading=ReadingOptions(
-                held_options.get("lenient", False), held_options["mapRoles"], held_options.get("roleMap", {})
-            ),
-            tombstone_days=held_options["tombstoneDays"],
-            invalid_rows=held_options.get("invalidRows", "reject"),
-            strict=held_options.get("strict", False),
-            thresholds=DISABLED,
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], folder: Path) -> ImportOptions:
+        """Return the options that `to_dict` wrote when a package was held in this folder, but without thresholds."""
+        return cls(
+            ArchiveLimits(**data["limits"]),
+            ReadingOptions(data.get("lenient", False), data["mapRoles"], data.get("roleMap", {})),
+            data["tombstoneDays"],
+            DISABLED,
+            folder,
+            data.get("invalidRows", "reject"),
+            data.get("strict", False),
         )
 
 

@@ -30,10 +30,15 @@ def hold_package(store: Backend, options: ImportOptions, folder: Path) -> Import
     return report
 
 
+def hold_folder(options: ImportOptions) -> Path:
+    """Return the folder for held packages."""
+    assert options.folder
+    return options.folder
+
+
 def held_packages(options: ImportOptions) -> list[Path]:
     """Return the paths of all held packages."""
-    assert options.folder
-    return sorted(options.folder.rglob("*.zip"))
+    return sorted(hold_folder(options).rglob("*.zip"))
 
 
 def revision(store: Backend) -> int:

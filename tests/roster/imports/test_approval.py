@@ -18,7 +18,7 @@ from chalk_flask.roster.package.archive import ArchiveLimits
 from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import bodies
-from tests.roster.imports.conftest import held_packages, hold_package, import_zip, revision
+from tests.roster.imports.conftest import held_packages, hold_folder, hold_package, import_zip, revision
 from tests.support.packages import package_with_extra_users, package_with_users
 
 
@@ -28,7 +28,7 @@ def test_folder_of_maximum_size_is_held_and_approved(store: Backend, options: Im
     size = sum(file.stat().st_size for file in path.iterdir())
     exact = replace(options, limits=ArchiveLimits(size=size))
     report = import_package(store, "default", path, exact)
-    assert (report.state, approve(store, "default", report.run, options).state) == ("held", "committed")
+    assert (report.state, approve(store, "default", report.run, hold_folder(options)).state) == ("held", "committed")
     less = replace(options, limits=ArchiveLimits(size=size - 1))
     assert import_package(store, "default", path, less).problems.errors[0].code == "too_large"
 
@@ -50,7 +50,7 @@ def test_approval_equals_import_without_thresholds(
         import_package(other, "default", first, ImportOptions())
         expected = import_package(other, "default", path, ImportOptions(thresholds=DISABLED))
         digest = check_store(other).digest
-    approved = approve(store, "default", held_report.run, options, requested_by="sam")
+    approved = approve(store, "default", held_report.run, hold_folder(options), requested_by="sam")
     assert (approved.state, approved.run, approved.package) == ("committed", held_report.run, path.name)
     assert approved.counts() == expected.counts() == held_report.counts()
     assert check_store(store).digest == digest
@@ -65,13 +65,13 @@ def test_approval_uses_the_options_of_the_hold(store: Backend, options: ImportOp
     mapped = ImportOptions(reading=ReadingOptions(map_enrollment_roles=True), folder=options.folder)
     assert import_zip(store, package, options, tmp_path).state == "refused"
     report = import_zip(store, package, mapped, tmp_path)
-    assert approve(store, "default", report.run, options).state == "committed"
+    assert approve(store, "default", report.run, hold_folder(options)).state == "committed"
 
 
 def approval_error(store: Backend, run: str, options: ImportOptions, now: datetime | None = None) -> str:
     before, number = bodies(store), revision(store)
     with pytest.raises(ApprovalError) as raised:
-        approve(store, "default", run, options, now=now)
+        approve(store, "default", run, hold_folder(options), now=now)
     assert (bodies(store), revision(store)) == (before, number)
     return str(raised.value)
 
@@ -85,7 +85,7 @@ def test_modified_package_cannot_be_approved(store: Backend, options: ImportOpti
     file.unlink()
     assert "is missing" in approval_error(store, report.run, options)
     file.write_bytes(original)
-    assert approve(store, "default", report.run, options).state == "committed"
+    assert approve(store, "default", report.run, hold_folder(options)).state == "committed"
 
 
 def test_expired_run_can_only_be_discarded(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_expired_run_can_only_be_discarded(store: Backend, options: ImportOption
     assert len(held_packages(options)) == 1
     remove_expired(store, options.folder, expires)
     assert held_packages(options) == []
-    assert discard(store, "default", report.run, options).state == "discarded"
+    assert discard(store, "default", report.run, hold_folder(options)).state == "discarded"
 
 
 def test_overtaken_run_can_only_be_discarded(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
@@ -106,16 +106,16 @@ def test_overtaken_run_can_only_be_discarded(store: Backend, options: ImportOpti
     assert import_zip(store, package_with_extra_users(range(196), renamed=[3]), options, tmp_path).state == "committed"
     assert held_packages(options) == []
     assert "the roster has changed" in approval_error(store, report.run, options)
-    discard(store, "default", report.run, options)
+    discard(store, "default", report.run, hold_folder(options))
     assert "it is discarded" in approval_error(store, report.run, options)
     with pytest.raises(ApprovalError, match="is not held"):
-        discard(store, "default", report.run, options)
+        discard(store, "default", report.run, hold_folder(options))
     with pytest.raises(ApprovalError, match="no held import 'run-x'"):
-        approve(store, "default", "run-x", options)
+        approve(store, "default", "run-x", hold_folder(options))
 
 
 def test_discard_removes_only_the_package(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     report = hold_package(store, options, tmp_path)
     before, number = bodies(store), revision(store)
-    assert discard(store, "default", report.run, options, requested_by="sam").settled_by == "sam"
+    assert discard(store, "default", report.run, hold_folder(options), requested_by="sam").settled_by == "sam"
     assert (bodies(store), revision(store), held_packages(options)) == (before, number, [])

@@ -16,7 +16,7 @@ from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import UNLIMITED, Load, objects
 from tests.roster.gradebook.conftest import ITEM, RESULT, delete, note_keys, put
-from tests.roster.imports.conftest import held_packages, hold_package, import_zip
+from tests.roster.imports.conftest import held_packages, hold_folder, hold_package, import_zip
 from tests.roster.imports.test_purge import age
 from tests.support.packages import (
     PackageBuilder,
@@ -328,7 +328,7 @@ def test_tools_do_not_overtake_a_held_package(store: Backend, options: ImportOpt
     assert (again.state, again.run) == ("held", report.run)
     assert len(held_packages(options)) == 1
     busy = InterruptedStore(store, lambda: put(store, "results", "result-1", {**RESULT, "score": 1}))
-    assert approve(busy, "default", report.run, options).state == "committed"
+    assert approve(busy, "default", report.run, hold_folder(options)).state == "committed"
     assert objects(store, "results")["r"]["status"] == "active"
     assert check_store(store).problems == []
 
@@ -346,7 +346,7 @@ def test_approval_conflict_with_a_tool_is_resolved(store: Backend, options: Impo
     report = hold_package(store, options, tmp_path)
     student = "u-190"
     busy = InterruptedStore(store, lambda: put(store, "results", "r", result_of(student)))
-    assert approve(busy, "default", report.run, options).state == "committed"
+    assert approve(busy, "default", report.run, hold_folder(options)).state == "committed"
     assert objects(store, "users")[student]["status"] == "tobedeleted"
     assert "r" in objects(store, "results")
     assert check_store(store).problems == []

@@ -24,7 +24,7 @@ from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import services_of, url_in
 from tests.roster.conftest import bodies, objects
-from tests.roster.imports.conftest import held_packages, hold_package, import_zip, revision
+from tests.roster.imports.conftest import held_packages, hold_folder, hold_package, import_zip, revision
 from tests.support.api_client import Consumer
 from tests.support.packages import PackageBuilder, package_with_users
 from tests.support.paths import ROOT
@@ -56,14 +56,14 @@ def test_held_package_is_readable_by_owner_only(store: Backend, options: ImportO
 
 def test_equal_folders_are_packed_into_equal_bytes(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     report = hold_package(store, options, tmp_path)
-    discard(store, "default", report.run, options)
+    discard(store, "default", report.run, hold_folder(options))
     packed: list[tuple[str | None, bytes]] = []
     for name in ("one", "two"):
         path = package_with_users(150).folder(tmp_path / name)
         os.utime(path / "users.csv", (0, len(packed) * 1000))
         report = import_package(store, "default", path, options)
         packed.append((report.sha256, held_packages(options)[0].read_bytes()))
-        discard(store, "default", report.run, options)
+        discard(store, "default", report.run, hold_folder(options))
     assert packed[0] == packed[1]
 
 

@@ -22,7 +22,7 @@ from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import UNLIMITED, Load, bodies, changed_ids, objects, referenced_ids
 from tests.roster.diff.test_dependents import assert_sound
-from tests.roster.imports.conftest import held_packages, import_zip
+from tests.roster.imports.conftest import held_packages, hold_folder, import_zip
 from tests.support.packages import PackageBuilder, deleted_row, delta_package, package_with_users, small_row
 
 QUARANTINE = replace(UNLIMITED, invalid_rows="quarantine")
@@ -293,7 +293,7 @@ def test_many_quarantined_rows_hold_the_package(
         [reason] = report.exceeded
         assert reason.to_text() == "users: 11 of 1,000 rows are quarantined (threshold: 1 % and 10 rows)"
         assert objects(store, "users") == {}
-        approved = approval.approve(store, "default", report.run, options, requested_by="pat")
+        approved = approval.approve(store, "default", report.run, hold_folder(options), requested_by="pat")
         assert (approved.state, approved.quarantined) == ("committed", {"users": 11})
         assert held_packages(options) == []
     assert len(objects(store, "users")) == 1000 - invalid

@@ -40,7 +40,7 @@ def work(url, folder, task, argument):
     options = ImportOptions(folder=Path(folder))
     with open_store(url, COLLECTIONS) as store:
         if task == "approve":
-            report = approve(store, "default", argument, options, on_commit=record_approval)
+            report = approve(store, "default", argument, Path(folder), on_commit=record_approval)
             assert report.state == "committed", report.to_text()
         else:
             import_package(store, "default", Path(argument), options)

@@ -16,6 +16,7 @@ from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.thresholds import DISABLED
 from chalk_flask.roster.integrity.checker import IntegrityReport, check_store, empty_report
 from chalk_flask.storage import COLLECTIONS
+from tests.roster.imports.conftest import hold_folder
 from tests.roster.imports.kills.fork_server import APPROVAL_ERROR_CODE, ForkServer, fork_server
 from tests.support.packages import PackageBuilder, package_with_extra_users, package_with_users
 
@@ -65,11 +66,11 @@ def test_killed_approval_is_applied_once_or_repeatable(server: ForkServer, tmp_p
             if run.state == "held":
                 assert f"{run_id}.zip" in server.files
                 assert check_store(store).digest == before
-                assert approve(store, "default", run_id, server.options).state == "committed"
+                assert approve(store, "default", run_id, hold_folder(server.options)).state == "committed"
             else:
                 assert run.state == "committed"
                 with pytest.raises(ApprovalError):
-                    approve(store, "default", run_id, server.options)
+                    approve(store, "default", run_id, hold_folder(server.options))
             report = check_store(store)
             assert (report.digest, report.problems) == (after, [])
             remove_expired(store, server.options.folder)
@@ -93,8 +94,7 @@ def test_killed_hold_leaves_complete_package_or_nothing(server: ForkServer, tmp_
             remove_expired(store, server.options.folder)
         assert server.files == [f"{run.id}.zip" for run in runs]
         for run in runs:
-            assert server.options.folder
-            content = (server.options.folder / "default" / f"{run.id}.zip").read_bytes()
+            content = (hold_folder(server.options) / "default" / f"{run.id}.zip").read_bytes()
             assert sha256(content).hexdigest() == run.held_sha256 == run.sha256
             assert content == path.read_bytes()
 
