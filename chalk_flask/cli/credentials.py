@@ -3,33 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from chalk_flask.cli.durations import duration_or_zero
 from chalk_flask.cli.errors import CommandError
-from chalk_flask.cli.options import open_configured_store, settings_from_options
+from chalk_flask.cli.options import (
+    check_configured_tenant,
+    check_durable,
+    open_configured_store,
+    settings_from_options,
+)
 
 if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.settings import Settings
 
-__all__ = ["list_if_store_exists", "open_credentials", "scope_option", "settings_of_existing_store", "summary_text"]
+__all__ = [
+    "list_if_store_exists",
+    "open_credentials",
+    "overlap_option",
+    "scope_option",
+    "settings_for_new",
+    "settings_of_existing_store",
+    "shown_once_warning",
+    "summary_text",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Credentials = TypeVar("Credentials")
+Item = TypeVar("Item")
 
 
 def scope_option(permission: str) -> Callable[[Function], Function]:
-    """Return a decorator that adds --scope. `permission` starts its help text, for example "The token can read"."""
+    """Return a decorator that adds --scope as the argument `scopes`, a set of scopes.
+
+    `permission` starts its help text, for example "The token can read".
+    """
     return click.option(
         "--scope",
         "scopes",
         multiple=True,
+        callback=_parse_scopes,
         metavar="SCOPE",
         help=f"{permission}: the URI of a scope, its last part (roster.readonly), or all. Can be repeated."
         "  [default: read everything except demographics]",
+    )
+
+
+def _parse_scopes(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> frozenset[str]:
+    from chalk_flask.permissions.scopes import UnknownScopeError, parse_scopes
+
+    try:
+        return parse_scopes(texts)
+    except UnknownScopeError as error:
+        raise click.BadParameter(str(error), param_hint="--scope") from error
+
+
+def overlap_option(help_text: str) -> Callable[[Function], Function]:
+    """Return a decorator that adds --overlap: the time in which a former secret stays valid, 24 hours by default."""
+    return click.option(
+        "--overlap",
+        default="24h",
+        callback=duration_or_zero,
+        metavar="DURATION",
+        help=f"{help_text}  [default: 24h]",
     )
 
 
@@ -45,6 +85,17 @@ def open_credentials(
             raise CommandError(str(error)) from error
 
 
+def settings_for_new(options: Mapping[str, Any], tenant: str) -> Settings:
+    """Return the settings of a command that creates a credential or a webhook of a tenant.
+
+    Raises SettingsError, and CommandError for a store that is not durable and for an unknown tenant.
+    """
+    settings = settings_from_options(options)
+    check_durable(settings.storage)
+    check_configured_tenant(settings, tenant)
+    return settings
+
+
 def settings_of_existing_store(options: Mapping[str, Any], kind: str, identifier: str) -> Settings:
     """Return the settings of a store that exists. Raises CommandError, saying that there is no `kind` with this id."""
     from backends import store_exists
@@ -55,13 +106,25 @@ def settings_of_existing_store(options: Mapping[str, Any], kind: str, identifier
     return settings
 
 
-def list_if_store_exists(settings: Settings, list_records: Callable[[], Iterable[Any]]) -> list[Any]:
-    """Return the records of `list_records`, or an empty list if the store does not exist. Does not create the store."""
+def list_if_store_exists(
+    settings: Settings,
+    open_store: Callable[[Settings], AbstractContextManager[Credentials]],
+    list_records: Callable[[Credentials], Iterable[Item]],
+) -> list[Item]:
+    """Return the records that `list_records` reads; an empty list if the store does not exist. Does not create it."""
     from backends import store_exists
 
-    return list(list_records()) if store_exists(settings.storage) else []
+    if not store_exists(settings.storage):
+        return []
+    with open_store(settings) as credentials:
+        return list(list_records(credentials))
 
 
 def summary_text(rows: Iterable[tuple[str, object]], width: int) -> list[str]:
     """Return a line for each name and value, with the values in one column."""
     return [f"{name:<{width}}{value}" for name, value in rows]
+
+
+def shown_once_warning(name: str) -> str:
+    """Return the sentence which says that a new secret, such as a token, is not shown again."""
+    return f"The {name} is shown only this once: store it safely."

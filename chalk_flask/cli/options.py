@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,10 +19,9 @@ __all__ = [
     "SERVICE_SETTINGS",
     "as_json_option",
     "check_configured_tenant",
+    "check_durable",
     "check_tenant",
     "open_configured_store",
-    "parse_scope_options",
-    "require_durable_store",
     "settings_from_options",
     "settings_options",
     "tenant_option",
@@ -103,24 +102,12 @@ def check_configured_tenant(settings: Settings, name: str) -> None:
             check_tenant(store, name)
 
 
-def require_durable_store(options: Mapping[str, Any]) -> Settings:
-    """Return the settings of a command that stores something. Raises SettingsError, and CommandError for memory."""
+def check_durable(url: str, remedy: str = "give another --storage") -> None:
+    """Raise CommandError for a store that loses its data when the command ends. `remedy` ends the message."""
     from backends import backend_class
 
-    settings = settings_from_options(options)
-    if not backend_class(settings.storage).durable:
-        raise CommandError(f"{settings.storage} loses its data when this command ends: give another --storage")
-    return settings
-
-
-def parse_scope_options(texts: Iterable[str]) -> frozenset[str]:
-    """Return the scopes that --scope names. Raises click.BadParameter."""
-    from chalk_flask.permissions.scopes import UnknownScopeError, parse_scopes
-
-    try:
-        return parse_scopes(texts)
-    except UnknownScopeError as error:
-        raise click.BadParameter(str(error), param_hint="--scope") from error
+    if not backend_class(url).durable:
+        raise CommandError(f"{url} loses its data when this command ends: {remedy}")
 
 
 def as_json_option(function: Function) -> Function:

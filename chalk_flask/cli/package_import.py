@@ -1,9 +1,12 @@
-"""Imports from the command line: progress, change thresholds, audit events and exit codes."""
+"""Imports from the command line: options, settings of the tenant, progress, audit events and exit codes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
@@ -20,11 +23,74 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExistingTenantStore",
+    "ImportChoices",
+    "csv_option",
     "current_user",
     "exit_with",
-    "load_package",
+    "import_choices",
+    "invalid_rows_option",
+    "lenient_option",
     "record_commit",
+    "run_import",
 ]
+
+Command: TypeAlias = Callable[..., Any]
+Function = TypeVar("Function", bound=Command)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportChoices:
+    """Options of one import. Without `lenient` or `invalid_rows`, the settings of the tenant apply."""
+
+    lenient: bool | None = None
+    invalid_rows: InvalidRows | None = None
+    strict: bool = False
+
+
+def lenient_option(help_text: str) -> Callable[[Function], Function]:
+    """Return a decorator that adds --lenient and --no-lenient."""
+    return click.option("--lenient/--no-lenient", default=None, help=help_text)
+
+
+def invalid_rows_option(help_text: str) -> Callable[[Function], Function]:
+    """Return a decorator that adds --invalid-rows."""
+    return click.option("--invalid-rows", type=click.Choice(["reject", "quarantine"]), help=help_text)
+
+
+def csv_option(help_text: str) -> Callable[[Function], Function]:
+    """Return a decorator that adds --csv as the argument `csv_file`."""
+    return click.option("--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path), help=help_text)
+
+
+_CHOICES: tuple[Callable[[Command], Command], ...] = (
+    lenient_option(
+        "Accept deviations from the standard, each with a warning (tolerances T-01 to T-12).  [default: the setting of"
+        " the tenant]"
+    ),
+    invalid_rows_option(
+        "What to do with invalid rows: reject the package, or set them aside and apply the others.  [default: the"
+        " setting of the tenant, reject]"
+    ),
+    click.option(
+        "--strict",
+        is_flag=True,
+        help="Treat references to the wrong type, contradictions and placeholders such as #REF! as errors.",
+    ),
+)
+
+
+def import_choices(command: Command) -> Command:
+    """Add the options of `ImportChoices`; the command receives them as `choices`."""
+
+    @wraps(command)
+    def with_choices(
+        *args: Any, lenient: bool | None, invalid_rows: InvalidRows | None, strict: bool, **kwargs: Any
+    ) -> Any:
+        return command(*args, choices=ImportChoices(lenient, invalid_rows, strict), **kwargs)
+
+    for option in reversed(_CHOICES):
+        with_choices = option(with_choices)
+    return with_choices
 
 
 class ExistingTenantStore:
@@ -47,32 +113,33 @@ class ExistingTenantStore:
         return transaction
 
 
-def load_package(
+_NO_CHOICES = ImportChoices()
+
+
+def run_import(
     store: RosterStore,
     settings: Settings,
     path: Path,
     tenant: str,
-    dry_run: bool = False,
+    choices: ImportChoices = _NO_CHOICES,
+    *,
     requested_by: str | None = None,
-    lenient: bool | None = None,
-    invalid_rows: InvalidRows | None = None,
-    strict: bool = False,
+    dry_run: bool = False,
     csv_file: Path | None = None,
 ) -> ImportReport:
     """Import a package with the settings of its tenant, and show the progress on a terminal.
 
-    Records a commit or a hold in the audit log of the tenant. `requested_by` defaults to the user of this process,
-    `lenient` and `invalid_rows` to the settings of the tenant. `csv_file` is the file for quarantined rows.
+    Records a commit or a hold in the audit log of the tenant. `requested_by` defaults to the user of this process.
+    `csv_file` is the file for quarantined rows.
     """
     from chalk_flask.roster.imports import import_package
 
-    options = _options_for(store, settings, tenant, lenient=lenient, invalid_rows=invalid_rows, strict=strict)
     with progress_line() as progress:
         return import_package(
             store,
             tenant,
             path,
-            options,
+            _import_options(store, settings, tenant, choices),
             requested_by=current_user() if requested_by is None else requested_by,
             dry_run=dry_run,
             progress=progress,
@@ -82,34 +149,21 @@ def load_package(
         )
 
 
-def _options_for(
-    store: RosterStore,
-    settings: Settings,
-    tenant: str,
-    *,
-    lenient: bool | None,
-    invalid_rows: InvalidRows | None,
-    strict: bool,
-) -> ImportOptions:
+def _import_options(store: RosterStore, settings: Settings, tenant: str, choices: ImportChoices) -> ImportOptions:
     """Return the options of an import with the settings of its tenant."""
     from chalk_flask.roster.imports import ImportOptions
-    from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, QUARANTINED, ChangeThresholds, parse_threshold
+    from chalk_flask.roster.imports.thresholds import ChangeThresholds
     from chalk_flask.tenants.store import CONTROL, Tenant, find_tenant
 
     with store.read(CONTROL) as control:
         stored = find_tenant(control, tenant) or Tenant(name=tenant)
-    thresholds = ChangeThresholds(
-        DELETED if stored.max_deleted is None else parse_threshold(stored.max_deleted),
-        CHANGED if stored.max_changed is None else parse_threshold(stored.max_changed),
-        QUARANTINED if stored.max_quarantined is None else parse_threshold(stored.max_quarantined),
-    )
-    is_quarantine = (invalid_rows or stored.invalid_rows) == "quarantine"
+    is_quarantine = (choices.invalid_rows or stored.invalid_rows) == "quarantine"
     return ImportOptions.from_settings(
         settings,
-        thresholds,
-        lenient=stored.lenient if lenient is None else lenient,
+        ChangeThresholds.parse(stored.max_deleted, stored.max_changed, stored.max_quarantined),
+        lenient=stored.lenient if choices.lenient is None else choices.lenient,
         invalid_rows="quarantine" if is_quarantine else "reject",
-        strict=strict,
+        strict=choices.strict,
     )
 
 

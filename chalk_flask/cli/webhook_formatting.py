@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from chalk_flask.cli.credentials import shown_once_warning
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
@@ -13,13 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["attempt_text", "created_text", "list_text", "rotated_text", "show_text"]
 
-SECRET_WARNING = "The secret is shown only this once: store it safely."
 MAX_RESPONSE_WIDTH = 100
 
 
 def created_text(webhook: Subscription, secret: str) -> str:
     """Return a new webhook and its secret."""
-    return "\n".join([f"secret    {secret}", *_properties(webhook), "", SECRET_WARNING])
+    return "\n".join([f"secret    {secret}", *_properties(webhook), "", shown_once_warning("secret")])
 
 
 def rotated_text(webhook: Subscription, secret: str) -> tuple[Mapping[str, Any], str]:
@@ -27,7 +27,7 @@ def rotated_text(webhook: Subscription, secret: str) -> tuple[Mapping[str, Any],
     until = webhook.secrets[1].valid_until if len(webhook.secrets) > 1 else None
     data = {"id": webhook.id, "secret": secret, **({"former_signs_until": until} if until else {})}
     former = f"The former secret signs too until {until}." if until else "The former secret is no longer used."
-    return data, "\n".join([f"secret    {secret}", f"id        {webhook.id}", former, "", SECRET_WARNING])
+    return data, "\n".join([f"secret    {secret}", f"id        {webhook.id}", former, "", shown_once_warning("secret")])
 
 
 def list_text(webhooks: Iterable[Subscription]) -> str:

@@ -13,21 +13,15 @@ import click
 from chalk_flask.cli.credentials import (
     list_if_store_exists,
     open_credentials,
+    overlap_option,
     scope_option,
+    settings_for_new,
     settings_of_existing_store,
+    shown_once_warning,
     summary_text,
 )
-from chalk_flask.cli.durations import duration_or_zero
 from chalk_flask.cli.errors import CommandError, echo_result
-from chalk_flask.cli.options import (
-    as_json_option,
-    check_configured_tenant,
-    parse_scope_options,
-    require_durable_store,
-    settings_from_options,
-    settings_options,
-    tenant_option,
-)
+from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 from chalk_flask.cli.table import format_table
 
@@ -71,7 +65,7 @@ def client_group() -> None:
 @settings_options("data", "public_url")
 def create(
     label: str,
-    scopes: tuple[str, ...],
+    scopes: frozenset[str],
     tenant: str,
     jwks_file: str | None,
     public_key: str | None,
@@ -85,12 +79,10 @@ def create(
         raise click.UsageError("--jwks-file and --public-key exclude each other: use one of them")
     if oauth1 and (jwks_file is not None or public_key is not None):
         raise click.UsageError("--oauth1 requires a client with a secret: omit --oauth1 or the key")
-    scope_set = parse_scope_options(scopes)
     jwks = _read_public_keys(jwks_file if jwks_file is not None else public_key)
-    settings = require_durable_store(options)
-    check_configured_tenant(settings, tenant)
+    settings = settings_for_new(options, tenant)
     with _client_store(settings) as clients:
-        secret, record = clients.create(label, scope_set, tenant, jwks, restrictions, oauth1)
+        secret, record = clients.create(label, scopes, tenant, jwks, restrictions, oauth1)
     echo_result(as_json, _created_data(secret, record), _created_text(secret, record))
     if jwks is not None or oauth1:
         click.echo(_address_note(settings.public_url, oauth1), err=True)
@@ -101,25 +93,13 @@ def create(
 @settings_options()
 def list_clients(as_json: bool, **options: Any) -> None:
     """List the clients, oldest first, without their secrets."""
-    settings = settings_from_options(options)
-
-    def list_records() -> list[OAuthClient]:
-        with _client_store(settings) as clients:
-            return list(clients.list())
-
-    records = list_if_store_exists(settings, list_records)
+    records = list_if_store_exists(settings_from_options(options), _client_store, lambda clients: clients.list())
     echo_result(as_json, {"clients": [record.public_dict() for record in records]}, _table(records))
 
 
 @client_group.command("rotate", epilog="Example: chalk-flask client rotate chk_client_5f0c6a91d2b3e478 --overlap 48h")
 @click.argument("client_id", metavar="ID")
-@click.option(
-    "--overlap",
-    default="24h",
-    callback=duration_or_zero,
-    metavar="DURATION",
-    help="Validity of the former secret: 30m, 24h, 7d; 0s revokes it now.  [default: 24h]",
-)
+@overlap_option("Validity of the former secret: 30m, 24h, 7d; 0s revokes it now.")
 @as_json_option
 @settings_options("data")
 def rotate(client_id: str, overlap: timedelta, as_json: bool, **options: Any) -> None:
@@ -191,7 +171,7 @@ def _created_text(secret: str | None, record: OAuthClient) -> str:
     if "former_valid_until" in data:
         lines.append(f"The former secret stays valid until {data['former_valid_until']}.")
     if secret:
-        lines += ["", "The secret is shown only this once: store it safely."]
+        lines += ["", shown_once_warning("secret")]
     return "\n".join(lines)
 
 

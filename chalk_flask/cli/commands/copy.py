@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
-from chalk_flask.cli.options import as_json_option
+from chalk_flask.cli.options import as_json_option, check_durable
 from chalk_flask.cli.progress import progress_line
 
 if TYPE_CHECKING:
@@ -55,11 +55,10 @@ def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None
 
 def _check_urls(source: str, target: str) -> None:
     """Raise CommandError for stores that cannot be copied, before either is opened."""
-    from backends import backend_class, store_exists
+    from backends import store_exists
 
     for url in (source, target):
-        if not backend_class(url).durable:
-            raise CommandError(f"{url} loses its data when this command ends: give another store")
+        check_durable(url, "give another store")
     if not store_exists(source):
         raise CommandError(f"there is nothing to copy: {source} does not exist")
     if _identity(source) == _identity(target):

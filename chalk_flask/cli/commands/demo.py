@@ -17,11 +17,12 @@ from chalk_flask.cli.options import (
     DEFAULT_TENANT,
     SERVICE_SETTINGS,
     as_json_option,
+    check_durable,
     open_configured_store,
     settings_from_options,
     settings_options,
 )
-from chalk_flask.cli.package_import import exit_with, load_package
+from chalk_flask.cli.package_import import exit_with, run_import
 from chalk_flask.settings import describe_settings
 
 if TYPE_CHECKING:
@@ -71,12 +72,7 @@ def _serve(options: dict[str, Any]) -> None:
 
 
 def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
-    from backends import backend_class
-
-    if not backend_class(settings.storage).durable:
-        raise CommandError(
-            f"{settings.storage} loses its data when this command ends: omit --no-serve, so that it is served"
-        )
+    check_durable(settings.storage, "omit --no-serve, so that it is served")
     with open_configured_store(settings) as store:
         report = _load(store, settings)
         token = create_day_token(store, "demo")
@@ -94,7 +90,7 @@ def _load(store: Backend, settings: Settings) -> ImportReport:
     """Import the sample district. Raises CommandError if the store has another roster."""
     with _package() as folder:
         _check_roster(store, _district_id(folder))
-        report = load_package(store, settings, folder, DEFAULT_TENANT, requested_by="demo")
+        report = run_import(store, settings, folder, DEFAULT_TENANT, requested_by="demo")
     if report.state == "held":
         click.echo(report.to_text(), err=True)
         exit_with(report)

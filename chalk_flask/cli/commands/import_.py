@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,10 +16,14 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.package_import import ExistingTenantStore, exit_with, load_package
-
-if TYPE_CHECKING:
-    from chalk_flask.roster.imports.options import InvalidRows
+from chalk_flask.cli.package_import import (
+    ExistingTenantStore,
+    ImportChoices,
+    csv_option,
+    exit_with,
+    import_choices,
+    run_import,
+)
 
 __all__ = ["import_command"]
 
@@ -32,30 +36,9 @@ __all__ = ["import_command"]
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @tenant_option
 @click.option("--dry-run", is_flag=True, help="Validate the package and report the changes without applying them.")
-@click.option(
-    "--lenient/--no-lenient",
-    default=None,
-    help="Accept deviations from the standard, each with a warning (tolerances T-01 to T-12).  [default: the setting of"
-    " the tenant]",
-)
-@click.option(
-    "--invalid-rows",
-    type=click.Choice(["reject", "quarantine"]),
-    help="What to do with invalid rows: reject the package, or set them aside and apply the others.  [default: the"
-    " setting of the tenant, reject]",
-)
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="Treat references to the wrong type, contradictions and placeholders such as #REF! as errors.",
-)
-@click.option(
-    "--csv",
-    "csv_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the quarantined rows with their reasons to this file. It contains personal data: only its owner can"
-    " read it.",
+@import_choices
+@csv_option(
+    "Write the quarantined rows with their reasons to this file. It contains personal data: only its owner can read it."
 )
 @as_json_option
 @settings_options("data", *IMPORT_SETTINGS)
@@ -63,9 +46,7 @@ def import_command(
     path: Path,
     tenant: str,
     dry_run: bool,
-    lenient: bool | None,
-    invalid_rows: InvalidRows | None,
-    strict: bool,
+    choices: ImportChoices,
     csv_file: Path | None,
     as_json: bool,
     **options: Any,
@@ -90,16 +71,7 @@ def import_command(
     settings = settings_from_options(options)
     with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
-        report = load_package(
-            ExistingTenantStore(store),
-            settings,
-            path,
-            tenant,
-            dry_run,
-            lenient=lenient,
-            invalid_rows=invalid_rows,
-            strict=strict,
-            csv_file=csv_file,
-        )
+        existing = ExistingTenantStore(store)
+        report = run_import(existing, settings, path, tenant, choices, dry_run=dry_run, csv_file=csv_file)
     echo_result(as_json, report.to_dict(), report.to_text())
     exit_with(report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import as_json_option, check_tenant, settings_from_options, settings_options, tenant_option
-from chalk_flask.cli.package_import import ExistingTenantStore, current_user
+from chalk_flask.cli.package_import import ExistingTenantStore, csv_option, current_user
 from chalk_flask.cli.progress import progress_line
 from chalk_flask.cli.table import format_table
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from chalk_flask.roster.imports import OnCommit
     from chalk_flask.roster.imports.history import ImportRun
     from chalk_flask.roster.imports.report import ImportReport, RunState
-    from chalk_flask.settings import Settings
     from chalk_flask.storage import RosterStore
 
 __all__ = ["imports_group"]
@@ -42,7 +41,7 @@ def imports_group() -> None:
 @settings_options("data")
 def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
     """List the imports of the last 90 days, oldest first: committed, held and rejected ones."""
-    with _open_store(settings_from_options(options), tenant) as (store, folder):
+    with _open_store(options, tenant) as (store, folder):
         runs = _list_runs(store, folder, tenant)
     echo_result(as_json, {"imports": [run.to_dict(state) for run, state in runs]}, _table(runs))
 
@@ -50,13 +49,7 @@ def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
 @imports_group.command("show", epilog="Example: chalk-flask imports show run-6f1d2c3b-...")
 @click.argument("run", metavar="RUN")
 @tenant_option
-@click.option(
-    "--csv",
-    "csv_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the listed quarantined rows with their reasons to this file, without cell values.",
-)
+@csv_option("Write the listed quarantined rows with their reasons to this file, without cell values.")
 @as_json_option
 @settings_options("data")
 def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options: Any) -> None:
@@ -65,7 +58,7 @@ def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options:
     At most 1,000 problems of quarantined rows are stored. `chalk-flask import PACKAGE --dry-run --csv FILE` writes all
     of them, with the values.
     """
-    with _open_store(settings_from_options(options), tenant) as (store, folder):
+    with _open_store(options, tenant) as (store, folder):
         stored_run, state = _find_run(store, folder, tenant, run)
     if csv_file is not None:
         _write_quarantined_rows(csv_file, stored_run)
@@ -84,7 +77,7 @@ def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
     """
     from chalk_flask.roster.imports import approval
 
-    with _open_store(settings_from_options(options), tenant) as (store, folder), progress_line() as progress:
+    with _open_store(options, tenant) as (store, folder), progress_line() as progress:
         user = current_user()
         report = approval.approve(
             ExistingTenantStore(store),
@@ -109,7 +102,7 @@ def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
     """Discard a held import and delete its package. The roster does not change."""
     from chalk_flask.roster.imports import approval
 
-    with _open_store(settings_from_options(options), tenant) as (store, folder):
+    with _open_store(options, tenant) as (store, folder):
         discarded = approval.discard(
             ExistingTenantStore(store),
             tenant,
@@ -122,13 +115,14 @@ def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
 
 
 @contextmanager
-def _open_store(settings: Settings, tenant: str) -> Iterator[tuple[RosterStore, Path]]:
+def _open_store(options: Mapping[str, Any], tenant: str) -> Iterator[tuple[RosterStore, Path]]:
     """Yield the store and its folder of held packages, after deleting expired ones. Raises CommandError."""
     from chalk_flask.roster.imports.approval import ApprovalError
     from chalk_flask.roster.imports.hold import remove_expired
     from chalk_flask.roster.imports.run_files import store_folder
     from chalk_flask.storage import LazyStore
 
+    settings = settings_from_options(options)
     folder = store_folder(settings)
     with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)

@@ -13,19 +13,12 @@ from chalk_flask.cli.credentials import (
     list_if_store_exists,
     open_credentials,
     scope_option,
+    settings_for_new,
     settings_of_existing_store,
     summary_text,
 )
 from chalk_flask.cli.errors import echo_result
-from chalk_flask.cli.options import (
-    as_json_option,
-    check_configured_tenant,
-    parse_scope_options,
-    require_durable_store,
-    settings_from_options,
-    settings_options,
-    tenant_option,
-)
+from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 from chalk_flask.cli.table import format_table
 
@@ -69,7 +62,7 @@ def add(
     jwks_url: str | None,
     jwks_file: str | None,
     tenant: str,
-    scopes: tuple[str, ...],
+    scopes: frozenset[str],
     single_use: bool,
     single_use_alias: bool,
     label: str,
@@ -80,15 +73,13 @@ def add(
     """Trust an issuer. Its tokens for this audience give access to one tenant, the one of --tenant."""
     if (jwks_url is None) == (jwks_file is None):
         raise click.UsageError("the keys of the issuer are required: give --jwks-url or --jwks-file, one of them")
-    scope_set = parse_scope_options(scopes)
     jwks = None if jwks_file is None else _read_jwks(Path(jwks_file))
-    settings = require_durable_store(options)
-    check_configured_tenant(settings, tenant)
+    settings = settings_for_new(options, tenant)
     with _issuer_store(settings) as issuers:
         record = issuers.add(
             issuer,
             audience,
-            scope_set,
+            scopes,
             tenant,
             jwks_url=jwks_url,
             jwks=jwks,
@@ -104,13 +95,7 @@ def add(
 @settings_options()
 def list_issuers(as_json: bool, **options: Any) -> None:
     """List the trusted issuers, oldest first."""
-    settings = settings_from_options(options)
-
-    def list_records() -> list[TrustedIssuer]:
-        with _issuer_store(settings) as issuers:
-            return list(issuers.list())
-
-    records = list_if_store_exists(settings, list_records)
+    records = list_if_store_exists(settings_from_options(options), _issuer_store, lambda issuers: issuers.list())
     echo_result(as_json, {"issuers": [record.to_dict() for record in records]}, _table(records))
 
 

@@ -12,10 +12,12 @@ from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
     as_json_option,
+    check_durable,
     open_configured_store,
     settings_from_options,
     settings_options,
 )
+from chalk_flask.cli.package_import import invalid_rows_option, lenient_option
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
@@ -114,11 +116,8 @@ def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: s
     help="Hold imports that update or delete more than this share of a file with more than this number"
     " of stored records; or off, or default (75%,100).",
 )
-@click.option(
-    "--lenient/--no-lenient",
-    default=None,
-    help="Accept deviations from the standard in packages, each with a warning, as `import --lenient` does, or reject"
-    " them.",
+@lenient_option(
+    "Accept deviations from the standard in packages, each with a warning, as `import --lenient` does, or reject them."
 )
 @click.option(
     "--max-quarantined",
@@ -127,11 +126,7 @@ def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: s
     help="Hold imports that quarantine more than this share and this number of a file's rows; or off, or default"
     " (1%,10).",
 )
-@click.option(
-    "--invalid-rows",
-    type=click.Choice(["reject", "quarantine"]),
-    help="What imports do with invalid rows: reject the package, or set them aside and apply the others.",
-)
+@invalid_rows_option("What imports do with invalid rows: reject the package, or set them aside and apply the others.")
 @as_json_option
 @settings_options()
 def change(name: str, as_json: bool, config: str | None, storage: str | None, **changes: Any) -> None:
@@ -191,11 +186,11 @@ def _tenant_store(settings: Settings, writes: bool = False) -> Iterator[TenantSt
 @contextmanager
 def _open_store(settings: Settings, writes: bool = False) -> Iterator[Backend]:
     """Open the store. If it does not exist, create it for a command that `writes`, else yield an empty one."""
-    from backends import backend_class, open_store, store_exists
+    from backends import open_store, store_exists
     from chalk_flask.storage import COLLECTIONS
 
-    if writes and not backend_class(settings.storage).durable:
-        raise CommandError(f"{settings.storage} loses its data when this command ends: give another --storage")
+    if writes:
+        check_durable(settings.storage)
     is_needed = writes or store_exists(settings.storage)
     with (
         _command_errors(),

@@ -13,20 +13,14 @@ from chalk_flask.cli.credentials import (
     list_if_store_exists,
     open_credentials,
     scope_option,
+    settings_for_new,
     settings_of_existing_store,
+    shown_once_warning,
     summary_text,
 )
 from chalk_flask.cli.durations import duration
 from chalk_flask.cli.errors import echo_result
-from chalk_flask.cli.options import (
-    as_json_option,
-    check_configured_tenant,
-    parse_scope_options,
-    require_durable_store,
-    settings_from_options,
-    settings_options,
-    tenant_option,
-)
+from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 from chalk_flask.cli.table import format_table
 from chalk_flask.times import utc_now
@@ -64,7 +58,7 @@ def token_group() -> None:
 @settings_options()
 def create(
     label: str,
-    scopes: tuple[str, ...],
+    scopes: frozenset[str],
     tenant: str,
     expires: timedelta | None,
     sha256: str | None,
@@ -76,12 +70,10 @@ def create(
     """Create a token and show it once. The store keeps only its SHA-256."""
     if sha256 is not None and test:
         raise click.UsageError("--test sets the prefix of a new token: omit it with --sha256")
-    scope_set = parse_scope_options(scopes)
     expiry = None if expires is None else utc_now() + expires
-    settings = require_durable_store(options)
-    check_configured_tenant(settings, tenant)
+    settings = settings_for_new(options, tenant)
     with _token_store(settings) as tokens:
-        token, record = tokens.create(label, scope_set, tenant, expiry, sha256, test, restrictions)
+        token, record = tokens.create(label, scopes, tenant, expiry, sha256, test, restrictions)
     data = record.to_dict()
     summary = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "limits", "expires")}
     echo_result(as_json, {"token": token, **summary}, _created_text(token, data, restrictions))
@@ -92,13 +84,7 @@ def create(
 @settings_options()
 def list_tokens(as_json: bool, **options: Any) -> None:
     """List the tokens, oldest first. Shows the prefix of each token, never the token."""
-    settings = settings_from_options(options)
-
-    def list_records() -> list[ApiToken]:
-        with _token_store(settings) as tokens:
-            return list(tokens.list())
-
-    records = list_if_store_exists(settings, list_records)
+    records = list_if_store_exists(settings_from_options(options), _token_store, lambda tokens: tokens.list())
     echo_result(as_json, {"tokens": [_with_state(record) for record in records]}, _table(records))
 
 
@@ -128,7 +114,7 @@ def _created_text(token: str | None, data: dict[str, Any], restrictions: AccessR
         *([("limits", restrictions)] if data["limits"] else []),
     ]
     headline = token or f"The token with this SHA-256 is accepted as {data['id']}."
-    warning = ["", "The token is shown only this once: store it safely."] if token else []
+    warning = ["", shown_once_warning("token")] if token else []
     return "\n".join([headline, *warning, *summary_text(rows, 8)])
 
 

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.credentials import list_if_store_exists, open_credentials, settings_of_existing_store
-from chalk_flask.cli.durations import duration_or_zero, timestamp_or_age
+from chalk_flask.cli.credentials import (
+    list_if_store_exists,
+    open_credentials,
+    overlap_option,
+    settings_for_new,
+    settings_of_existing_store,
+)
+from chalk_flask.cli.durations import timestamp_or_age
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
-    require_durable_store,
     settings_from_options,
     settings_options,
     tenant_option,
@@ -24,7 +29,6 @@ from chalk_flask.cli.webhook_formatting import attempt_text, created_text, list_
 
 if TYPE_CHECKING:
     from backends import Backend
-    from chalk_flask.outbox import Subscription
     from chalk_flask.settings import Settings
     from chalk_flask.webhooks import WebhookStore
 
@@ -72,8 +76,7 @@ def create(tenant: str, as_json: bool, **options: Any) -> None:
     from chalk_flask.webhooks import WebhookRequest
 
     values = {name: options.pop(name) for name in WebhookRequest.__slots__ if name != "root"}
-    settings = require_durable_store(options)
-    check_configured_tenant(settings, tenant)
+    settings = settings_for_new(options, tenant)
     with _webhook_store(settings) as webhooks:
         created = webhooks.create(tenant, WebhookRequest(**values, root=_root_url(settings)))
     for org in created.unknown_orgs:
@@ -93,12 +96,7 @@ def list_webhooks(tenant: str, as_json: bool, **options: Any) -> None:
     """List the webhooks of a tenant, oldest first, without their secrets."""
     settings = settings_from_options(options)
     check_configured_tenant(settings, tenant)
-
-    def list_records() -> list[Subscription]:
-        with _webhook_store(settings) as webhooks:
-            return list(webhooks.list(tenant))
-
-    records = list_if_store_exists(settings, list_records)
+    records = list_if_store_exists(settings, _webhook_store, lambda webhooks: webhooks.list(tenant))
     echo_result(as_json, {"webhooks": [webhook.to_dict() for webhook in records]}, list_text(records))
 
 
@@ -142,13 +140,7 @@ def resume(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
 
 @webhook_group.command("rotate", epilog="Example: chalk-flask webhook rotate ID --overlap 48h")
 @click.argument("webhook_id", metavar="ID")
-@click.option(
-    "--overlap",
-    default="24h",
-    callback=duration_or_zero,
-    metavar="DURATION",
-    help="Time in which the former secret signs too: 30m, 24h, 7d; 0s ends it now.  [default: 24h]",
-)
+@overlap_option("Time in which the former secret signs too: 30m, 24h, 7d; 0s ends it now.")
 @tenant_option
 @as_json_option
 @settings_options("data")

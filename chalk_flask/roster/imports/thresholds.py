@@ -109,6 +109,12 @@ class ChangeThresholds:
     changed: Threshold | None = CHANGED
     quarantined: Threshold | None = QUARANTINED
 
+    @classmethod
+    def parse(cls, deleted: str | None, changed: str | None, quarantined: str | None) -> ChangeThresholds:
+        """Return the thresholds of these texts, see `parse_threshold`. None is the default. Raises ValueError."""
+        texts = {"deleted": deleted, "changed": changed, "quarantined": quarantined}
+        return cls(**{name: parse_threshold(text) for name, text in texts.items() if text is not None})
+
     def find_exceeded(
         self, file: str, counts: Mapping[Outcome, int], count_active: Callable[[], int], *, is_empty: bool = False
     ) -> Iterator[ExceededThreshold]:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from backends import open_store
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.cli import main
-from chalk_flask.cli.package_import import load_package
+from chalk_flask.cli.package_import import run_import
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import TenantError, TenantStore
 from tests.cli.conftest import SAMPLE, CommandResult, RunCommand
@@ -197,12 +197,12 @@ def test_tenant_deleted_during_an_import_gets_no_roster(
     create(run, "north")
     url = f"sqlite:///{tmp_path}/chalk.db"
 
-    def load_after_deletion(*load_args: object, **options: object) -> object:
+    def run_after_deletion(*import_args: object, **options: object) -> object:
         with open_store(url, COLLECTIONS) as other:
             TenantStore(other).delete("north")
-        return load_package(*load_args, **options)  # type: ignore[arg-type]  # the arguments of the caller
+        return run_import(*import_args, **options)  # type: ignore[arg-type]  # the arguments of the caller
 
-    monkeypatch.setattr("chalk_flask.cli.commands.import_.load_package", load_after_deletion)
+    monkeypatch.setattr("chalk_flask.cli.commands.import_.run_import", run_after_deletion)
     result = run("import", SAMPLE, "--tenant", "north", "--json")
     assert (result.code, json.loads(result.out)["error"]) == (1, "refused")
     with open_store(url, COLLECTIONS) as store:

@@ -236,7 +236,7 @@ def test_approved_package_is_the_validated_one_although_the_path_changed(
     path = package_with_users(150).folder(tmp_path / "next")
     report = import_package(store, "default", path, options)
     package_with_users(10).folder(path)
-    assert approve(store, "default", report.run, options).state == "committed"
+    assert approve(store, "default", report.run, hold_folder(options)).state == "committed"
     active = [user for user in objects(store, "users").values() if user["status"] == "active"]
     assert len(active) == 150
 
