@@ -76,25 +76,13 @@ def put(
     with _write(store, tenant) as writer:
         edit = _GradebookEdit(writer, tool, hidden)
         previous = edit.guard.find_stored(resource_type, key)
-        if data is None:
-            completed, visible = edit.guard.complete(resource_type, hidden, payload, previous), hidden.visible(payload)
-            data = parse_payload(resource_type, key, completed, visible)
-            edit.guard.check_names(resource_type, visible)
-        data = edit.with_defaults(resource_type, data, previous, payload)
-        is_active = data["status"] == ACTIVE
-        record = resource_type.record({**data, "dateLastModified": NO_TIMESTAMP})
-        is_stored = previous is not None and without_timestamp(previous) == record.body
-        if previous is not None and is_stored and not (is_active and edit.guard.can_claim(resource_type, key)):
+        record = edit.record(resource_type, key, payload, data, previous)
+        if previous is not None and edit.keeps(resource_type, record, previous):
             return WriteResult(previous, False)
-        edit.check_effects(resource_type, record, previous)
-        if is_active:
-            edit.add_record(resource_type, record)
-        else:
-            edit.add_tombstone(resource_type, record)
-        edit.write()
-        edit.guard.find_stored(resource_type, key)  # rejects a record that the grade tool could not read afterwards
+        edit.replace(resource_type, record, previous)
         on_commit(writer.transaction)
-    created = is_active and not (previous is not None and resource_type.is_active(previous))
+    was_active = previous is not None and resource_type.is_active(previous)
+    created = resource_type.is_active(record.body) and not was_active
     return WriteResult(clock.record_with_timestamp(record, writer.timestamp).body, created)
 
 
@@ -135,6 +123,42 @@ class _GradebookEdit:
         self._changed: dict[str, list[Record]] = {}
         self._notes: list[Record] = []
         self._obsolete_notes: list[str] = []
+
+    def record(
+        self,
+        resource_type: ResourceType,
+        key: str,
+        payload: Mapping[str, JSON],
+        data: Payload | None,
+        previous: bytes | None,
+    ) -> Record:
+        """Return the record to store for a payload. `data` is the parsed payload, or None if members are hidden."""
+        if data is None:
+            visible = self._hidden.visible(payload)
+            completed = self.guard.complete(resource_type, self._hidden, payload, previous)
+            data = parse_payload(resource_type, key, completed, visible)
+            self.guard.check_names(resource_type, visible)
+        data = self.with_defaults(resource_type, data, previous, payload)
+        return resource_type.record({**data, "dateLastModified": NO_TIMESTAMP})
+
+    def keeps(self, resource_type: ResourceType, record: Record, previous: bytes) -> bool:
+        """Return True if the record is stored already, and does not become a record of the grade tool (W-10)."""
+        if without_timestamp(previous) != record.body:
+            return False
+        return not (resource_type.is_active(record.body) and self.guard.can_claim(resource_type, record.key))
+
+    def replace(self, resource_type: ResourceType, record: Record, previous: bytes | None) -> None:
+        """Write the record and its dependents.
+
+        Raises RecordNotFoundError if the grade tool could not read the record afterwards.
+        """
+        self.check_effects(resource_type, record, previous)
+        if resource_type.is_active(record.body):
+            self.add_record(resource_type, record)
+        else:
+            self.add_tombstone(resource_type, record)
+        self.write()
+        self.guard.find_stored(resource_type, record.key)
 
     def with_defaults(
         self, resource_type: ResourceType, data: Payload, previous: bytes | None, payload: Mapping[str, JSON]
