@@ -1,6 +1,6 @@
 """Changes as one webhook receives them: those of its orgs and events, without excluded fields and references.
 
-Interpretations L-09 to L-11 of docs/conformance.
+docs/conformance, L-09 to L-11, states the rules.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ class SubscriberView:
     """View of one webhook on the records of one collection.
 
     `waits_for_collection` is True if records refer to others of the same collection that may be hidden. Their changes
-    are rendered when the whole collection is written. `unreported` are the keys of records whose changes were hidden
-    from a webhook with full records. `skipped` are those of an earlier transaction: their timestamp alone is not sent.
+    are rendered when the whole collection is written. `unreported_keys` are those of records whose changes were hidden
+    from a webhook with full records. `skipped_keys` are those of an earlier transaction: their timestamp alone is not
+    sent.
     """
 
     def __init__(
-        self, subscription: Subscription, resource_type: ResourceType, skipped: Collection[str] = frozenset()
+        self, subscription: Subscription, resource_type: ResourceType, skipped_keys: Collection[str] = frozenset()
     ) -> None:
-        self.unreported: set[str] = set()
-        self._skipped = skipped
+        self.unreported_keys: set[str] = set()
+        self._skipped_keys = skipped_keys
         self.collection = resource_type.name
         self._subscription = subscription
         self._resource_type = resource_type
@@ -94,7 +95,7 @@ class SubscriberView:
         if action == "updated":
             reported = self._reported_fields(fields)
             compared = not self._partly_hidden.isdisjoint(reported)
-            if not reported or (reported == [TIMESTAMP] and record.key in self._skipped):
+            if not reported or (reported == [TIMESTAMP] and record.key in self._skipped_keys):
                 self._add_unreported(record.key)
                 return None
         has_record = self._subscription.full and in_orgs
@@ -119,7 +120,7 @@ class SubscriberView:
 
     def _add_unreported(self, key: str) -> None:
         if self._subscription.full:  # others never receive a timestamp alone
-            self.unreported.add(key)
+            self.unreported_keys.add(key)
 
     @staticmethod
     def _action(was_visible: bool, is_visible: bool) -> Action | None:

@@ -55,9 +55,9 @@ class Outbox:
 
     def skip_unreported(self, earlier: Outbox) -> None:
         """Send a webhook no new timestamp of records whose changes an earlier outbox hid from it."""
-        unreported = {subscriber.id: subscriber.unreported for subscriber in earlier._subscribers}
+        unreported_keys = {subscriber.id: subscriber.unreported_keys for subscriber in earlier._subscribers}
         for subscriber in self._subscribers:
-            subscriber.skipped = unreported.get(subscriber.id, {})
+            subscriber.skipped_keys = unreported_keys.get(subscriber.id, {})
 
     def has_subscribers(self, collection: str) -> bool:
         """Return True if a webhook subscribes to changes of the collection's records."""
@@ -138,7 +138,7 @@ class _SubscriberOutbox:
         self.initial = subscription.initial
         self._subscription = subscription
         self._tenant, self._created, self._run = tenant, created, run
-        self.skipped: Mapping[str, Collection[str]] = {}
+        self.skipped_keys: Mapping[str, Collection[str]] = {}
         self._views: dict[str, SubscriberView] = {}
         self._waiting: list[PendingChange] = []
         self._messages: list[Message] = []
@@ -146,9 +146,9 @@ class _SubscriberOutbox:
         self._size = self._sequence = 0
 
     @property
-    def unreported(self) -> Mapping[str, Collection[str]]:
+    def unreported_keys(self) -> Mapping[str, Collection[str]]:
         """Keys of records whose changes were hidden from the webhook, by collection."""
-        return {name: view.unreported for name, view in self._views.items()}
+        return {name: view.unreported_keys for name, view in self._views.items()}
 
     def selects(self, entity: str) -> bool:
         accepts = self._subscription.accepts
@@ -156,8 +156,8 @@ class _SubscriberOutbox:
 
     def view(self, resource_type: ResourceType) -> SubscriberView:
         if resource_type.name not in self._views:
-            skipped = self.skipped.get(resource_type.name, frozenset())
-            self._views[resource_type.name] = SubscriberView(self._subscription, resource_type, skipped)
+            skipped_keys = self.skipped_keys.get(resource_type.name, frozenset())
+            self._views[resource_type.name] = SubscriberView(self._subscription, resource_type, skipped_keys)
         return self._views[resource_type.name]
 
     def add_pending(self, view: SubscriberView, pending: list[PendingChange], transaction: Transaction) -> None:

@@ -1,4 +1,4 @@
-"""Open connections: deadlines for receiving and sending, and which connections end to make room for others."""
+"""Open connections: their deadlines for receiving and sending, and the order in which they are closed to make room."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["Connections"]
 
 log = logging.getLogger(__name__)
 
-SPARE_SHARE = 32
-"""Every so many connections of a full group, one more than needed is closed, so that a flood costs less."""
+MAX_EXTRA_FRACTION = 1 / 32
+"""Part of a crowded group that is closed beyond its excess, so that a flood of connections costs less."""
 
 Group: TypeAlias = tuple[str, str]
 """Kind and key of connections that are counted together: all, those of an address, or those of a credential."""
@@ -112,11 +112,11 @@ class Connections:
         now = time.monotonic()
         ranked = [(rank, channel) for channel in channels if (rank := self._rank(channel, now)) is not None]
         ranked.sort(key=lambda entry: entry[0])
-        spare = len(channels) // SPARE_SHARE
-        victims = ranked[:excess] + [entry for entry in ranked[excess : excess + spare] if entry[0][0] == 0]
-        for _, channel in victims:
+        end = excess + int(len(channels) * MAX_EXTRA_FRACTION)
+        closing = ranked[:excess] + [entry for entry in ranked[excess:end] if entry[0][0] == 0]
+        for _, channel in closing:
             _reject(channel, "503 Service Unavailable")
-        log.info("closed %d of %d connections to make room for others", len(victims), len(channels))
+        log.info("closed %d of %d connections to make room for others", len(closing), len(channels))
 
     def _rank(self, channel: Channel, now: float) -> tuple[int, float] | None:
         """Return the place of a connection in the order of closing, or None if the server works on its request."""

@@ -1,4 +1,4 @@
-"""Thread that keeps the published keys of trusted issuers up to date, so that no token is the first to need them."""
+"""Thread that keeps the published keys of trusted issuers up to date, so that a token rarely arrives before its key."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ class _CachedToken:
 class JwtVerifier:
     """Verifier of the JWTs of the trusted issuers of a store. Thread-safe.
 
-    From `start` to `close` a thread keeps the published keys of all issuers up to date. Without it, keys are fetched
-    when the first token needs them, which is rejected.
+    From `start` to `close` a thread keeps the published keys of all issuers up to date. Without it, the first token of
+    an issuer starts the fetch of its keys, and is rejected.
     """
 
     credential_type: ClassVar[str] = "issuer"
@@ -95,11 +95,11 @@ class JwtVerifier:
         self._refresher = JwksRefresher(store, self._jwks_cache)
 
     def start(self) -> None:
-        """Start to fetch the keys of issuers in the background. Call it once."""
+        """Start fetching the keys of issuers in the background. Call it once."""
         self._refresher.start()
 
     def close(self) -> None:
-        """Stop to fetch keys."""
+        """Stop fetching keys."""
         self._refresher.close()
 
     def can_verify(self, token: str) -> bool:

@@ -18,10 +18,10 @@ BATCH_SIZE = 500
 
 
 class CategoryDeletions:
-    """Categories that a package deletes: by a row, or by their absence from a bulk file (`missing`)."""
+    """Categories that a package deletes: by a row, or by their absence from a bulk file (`missing_ids`)."""
 
     def __init__(self, stored: Snapshot) -> None:
-        self.missing: list[str] = []
+        self.missing_ids: list[str] = []
         self._rows: list[SortableRecord] = []
         self._stored = stored
 
@@ -34,7 +34,7 @@ class CategoryDeletions:
 
     def find_used(self, find_kept: Callable[[Sequence[str]], set[str]]) -> set[str]:
         """Return the ids of deleted categories that line items use; `find_kept` selects line items that stay."""
-        deleted_ids = {"categories": {*self.missing, *(row[0] for row in self._rows)}}
+        deleted_ids = {"categories": {*self.missing_ids, *(row[0] for row in self._rows)}}
         references = [reference for reference in dependencies(FILES["lineItems"]) if reference.target == "categories"]
         used: set[str] = set()
         for batch in batched(find_dependents(self._stored, "lineItems", references, deleted_ids), BATCH_SIZE):
@@ -48,6 +48,6 @@ class CategoryDeletions:
         """Return the rows that delete unused categories."""
         return [row for row in self._rows if row[0] not in used]
 
-    def missing_without(self, used: set[str]) -> list[str]:
+    def missing_ids_without(self, used: set[str]) -> list[str]:
         """Return the ids of unused categories that are missing from a bulk file."""
-        return [key for key in self.missing if key not in used]
+        return [key for key in self.missing_ids if key not in used]

@@ -20,14 +20,14 @@ Outcome: TypeAlias = Literal["created", "updated", "deleted", "revived", "unchan
 class ChangeSet:
     """Records of one collection that differ from the snapshot `stored`, and the number of records by outcome.
 
-    With `records_deletions`, `deleted_ids` holds the ids of the records that the import deletes.
+    With `tracks_deletions`, `deleted_ids` holds the ids of the records that the import deletes.
     """
 
-    def __init__(self, resource_type: ResourceType, stored: Snapshot, *, records_deletions: bool = False) -> None:
+    def __init__(self, resource_type: ResourceType, stored: Snapshot, *, tracks_deletions: bool = False) -> None:
         self.resource_type = resource_type
         self.counts: Counter[Outcome] = Counter()
         self.deleted_ids: set[str] = set()
-        self._records_deletions = records_deletions
+        self._tracks_deletions = tracks_deletions
         self._stored = stored
         self._is_empty = not stored.exists(resource_type.name)
         self._sorter = ExternalSorter()
@@ -58,14 +58,14 @@ class ChangeSet:
             if outcome != "unchanged":
                 changed.append(row)
                 if outcome == "deleted":
-                    self._record_deletion(row[0])
+                    self._track_deletion(row[0])
         self._sorter.add(changed)
 
     def add(self, record: Record, outcome: Outcome) -> None:
         """Add a record without comparing it, for example a tombstone."""
         self.counts[outcome] += 1
         if outcome == "deleted":
-            self._record_deletion(record.key)
+            self._track_deletion(record.key)
         values = {path: value for path, value in record.values.items() if path != "dateLastModified"}
         self._sorter.add([(record.key, without_timestamp(record.body), values)])
 
@@ -84,8 +84,8 @@ class ChangeSet:
         """Delete the temporary file."""
         self._sorter.close()
 
-    def _record_deletion(self, key: str) -> None:
-        if self._records_deletions:
+    def _track_deletion(self, key: str) -> None:
+        if self._tracks_deletions:
             self.deleted_ids.add(key)
 
 

@@ -69,8 +69,8 @@ def find_dependents(
         for batch in batched(deleted_ids.get(reference.target, ()), BATCH_SIZE):
             batch_ids = set(batch)
             keys = stored.keys(name, And((In(reference.field, tuple(batch)), ACTIVE_ONLY)))
-            for some_keys in batched(keys, BATCH_SIZE):
-                for key, body in stored.get_many(name, some_keys).items():
+            for key_batch in batched(keys, BATCH_SIZE):
+                for key, body in stored.get_many(name, key_batch).items():
                     data = orjson.loads(body)
                     first = _first_deleted(data, references, deleted_ids)
                     # A record with several deleted targets is found several times.

@@ -1,4 +1,4 @@
-"""Comparison of a package with the stored roster: changed and missing records, and expired tombstones."""
+"""Comparison of a package with the stored roster: changed and missing records, and old tombstones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RosterDiff:
         self._quarantine = quarantine
         self._pairs: dict[str, dict[str, tuple[str, str]]] = {}
         self._links: dict[str, derived_fields.Links] = {}
-        self._amended: dict[str, dict[str, dict[str, JSON]]] = {name: {} for name in FILES}
+        self._amendments: dict[str, dict[str, dict[str, JSON]]] = {name: {} for name in FILES}
         self._categories = CategoryDeletions(stored)
 
     @property
@@ -80,7 +80,7 @@ class RosterDiff:
         """
         for name, resource_type in FILES.items():
             has_dependents = name in REFERENCE_TARGETS or name in derived_fields.link_sources()
-            self.changes[name] = ChangeSet(resource_type, self._stored, records_deletions=has_dependents)
+            self.changes[name] = ChangeSet(resource_type, self._stored, tracks_deletions=has_dependents)
             self.reader.references.deleted_ids[name] = self.changes[name].deleted_ids
             if name in self._bulk or name in self._delta:
                 self._compare_file(resource_type)
@@ -97,8 +97,8 @@ class RosterDiff:
             if name in self._bulk or name in self._delta:
                 self._collect_notes(name)
         self._update_linked_records()
-        for name, amended in self._amended.items():
-            self._write_amended(FILES[name], amended)
+        for name, amendments in self._amendments.items():
+            self._write_amendments(FILES[name], amendments)
         self._find_old_tombstones(tombstone_days)
         self.reader.release_ids()
 
@@ -167,14 +167,14 @@ class RosterDiff:
 
     def _amend(self, name: str, key: str, members: Mapping[str, JSON]) -> None:
         """Change members of a stored record that the package does not contain."""
-        self._amended[name].setdefault(key, {}).update(members)
+        self._amendments[name].setdefault(key, {}).update(members)
 
-    def _write_amended(self, resource_type: ResourceType, amended: Mapping[str, dict[str, JSON]]) -> None:
+    def _write_amendments(self, resource_type: ResourceType, amendments: Mapping[str, dict[str, JSON]]) -> None:
         changes = self.changes[resource_type.name]
-        keys = [key for key in amended if key not in changes.deleted_ids]
+        keys = [key for key in amendments if key not in changes.deleted_ids]
         for batch in batched(keys, BATCH_SIZE):
             for key, body in self._stored.get_many(resource_type.name, batch).items():
-                changes.add(resource_type.record(resource_type.normalize(body) | amended[key]), "updated")
+                changes.add(resource_type.record(resource_type.normalize(body) | amendments[key]), "updated")
 
     def _check_cycles(self, resource_type: ResourceType, parents: Mapping[str, str]) -> None:
         if not (in_cycle := set(ids_in_cycles(parents))):
@@ -269,7 +269,7 @@ class RosterDiff:
         stored = self._stored.keys(name, _written_by_imports(name))
         missing = (key for key in stored if key not in ids and not quarantined(name, key))
         if name == CATEGORIES:
-            self._categories.missing += missing
+            self._categories.missing_ids += missing
             return
         for batch in batched(missing, BATCH_SIZE):
             for body in self._stored.get_many(name, batch).values():
@@ -316,7 +316,7 @@ class RosterDiff:
                 ImportProblem("used_category", message, hint, f"{CATEGORIES}.csv", is_warning=True)
             )
         changes.compare(self._categories.rows_without(used))
-        for batch in batched(self._categories.missing_without(used), BATCH_SIZE):
+        for batch in batched(self._categories.missing_ids_without(used), BATCH_SIZE):
             for body in self._stored.get_many(CATEGORIES, batch).values():
                 changes.add(resource_type.tombstone(body), "deleted")
 
@@ -335,9 +335,9 @@ class RosterDiff:
 
     def _find_unreferenced(self, name: str, old: Where) -> None:
         unreferenced = And((old, Not(Or(tuple(_references_to(name))))))
-        ids, recalled = self.reader.ids.get(name, ()), self.reader.references.referenced_by_deleted
+        ids, referenced = self.reader.ids.get(name, ()), self.reader.references.referenced_by_deleted
         keys = self._stored.keys(name, unreferenced)
-        if purged := [key for key in keys if key not in ids and (name, key) not in recalled]:
+        if purged := [key for key in keys if key not in ids and (name, key) not in referenced]:
             self.purged[name] = purged
 
 

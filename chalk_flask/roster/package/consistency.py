@@ -81,7 +81,8 @@ class ConsistencyChecker:
         """
         if ids is not None and name == "orgs" and not has_invalid_rows and not self._has_school(ids, references):
             message, hint = "no active org is a school", "Set the type of the schools in orgs.csv to school."
-            yield from self._late("no_school", "", message, hint, "orgs.csv")
+            for error in self._report("no_school", message, hint, "orgs.csv"):
+                yield InconsistentRow(error, "")
         if ids is not None and name == "enrollments" and self._modes.get(name) == "delta":
             yield from self._stored_primary_teachers(ids)
         for code, count in self._counts.items():
@@ -101,7 +102,7 @@ class ConsistencyChecker:
             return ()
         message = "the session ends before it begins"
         hint = "Correct startDate or endDate."
-        return self._found(
+        return self._report(
             "ends_before_it_begins", message, hint, "academicSessions.csv", row, "endDate", str(values["endDate"])
         )
 
@@ -110,7 +111,7 @@ class ConsistencyChecker:
         if year is None or self._type_of("academicSessions", str(year)) in (None, SCHOOL_YEAR):
             return ()
         message, hint = "refers to a session that is not a school year", "Refer to a session of the type schoolYear."
-        return self._found("not_a_school_year", message, hint, "courses.csv", row, "schoolYearSourcedId", str(year))
+        return self._report("not_a_school_year", message, hint, "courses.csv", row, "schoolYearSourcedId", str(year))
 
     def _check_class(self, key: str, values: Mapping[str, Value], row: int) -> Sequence[ImportProblem]:
         school = str(values["school.sourcedId"])
@@ -119,12 +120,12 @@ class ConsistencyChecker:
         problems: list[ImportProblem] = []
         if not is_school:
             message, hint = "refers to an org that is not a school", "Refer to an org of the type school."
-            problems += self._found("not_a_school", message, hint, "classes.csv", row, "schoolSourcedId", school)
+            problems += self._report("not_a_school", message, hint, "classes.csv", row, "schoolSourcedId", school)
         for term in cast("tuple[str, ...]", values["terms.sourcedId"]):
             if self._type_of("academicSessions", term) == GRADING_PERIOD:
                 message = "refers to a grading period, not to a term"
                 hint = "Refer to sessions of the type term, semester or schoolYear."
-                problems += self._found("not_a_term", message, hint, "classes.csv", row, "termSourcedIds", term)
+                problems += self._report("not_a_term", message, hint, "classes.csv", row, "termSourcedIds", term)
         return problems
 
     def _check_enrollment(self, key: str, values: Mapping[str, Value], row: int) -> Sequence[ImportProblem]:
@@ -143,7 +144,7 @@ class ConsistencyChecker:
         if self._class_schools[class_id] in ("", school):
             return ()
         message, hint = "the class belongs to another school", "Refer to the school of the class."
-        return self._found("other_school", message, hint, "enrollments.csv", row, "schoolSourcedId", school)
+        return self._report("other_school", message, hint, "enrollments.csv", row, "schoolSourcedId", school)
 
     def _check_primary(self, key: str, class_id: str, user: str, row: int) -> Sequence[ImportProblem]:
         first = self._primary_teachers.setdefault(class_id, _PrimaryTeacher(row, key, user))
@@ -151,7 +152,7 @@ class ConsistencyChecker:
 
     def _second_primary(self, class_id: str, row: int) -> Sequence[ImportProblem]:
         message, hint = "the class has another primary teacher", "Set primary to true for one teacher of the class."
-        return self._found("two_primary_teachers", message, hint, "enrollments.csv", row, "classSourcedId", class_id)
+        return self._report("two_primary_teachers", message, hint, "enrollments.csv", row, "classSourcedId", class_id)
 
     def _stored_primary_teachers(self, ids: IdSet) -> Iterator[InconsistentRow]:
         """Yield the rows with a primary teacher whose class keeps a stored primary teacher too."""
@@ -180,11 +181,7 @@ class ConsistencyChecker:
             types[key] = "" if body is None else fold(orjson.loads(body)["type"])
         return types[key] or None
 
-    def _late(self, code: str, key: str, message: str, hint: str, file: str) -> Iterator[InconsistentRow]:
-        for error in self._found(code, message, hint, file):
-            yield InconsistentRow(error, key)
-
-    def _found(
+    def _report(
         self,
         code: str,
         message: str,

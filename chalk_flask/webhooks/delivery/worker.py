@@ -174,7 +174,7 @@ class Worker:
             active = [
                 subscription.id for subscription in load_subscriptions(snapshot) if subscription.state == "active"
             ]
-            if active and not self._lead():
+            if active and not self._try_to_lead():
                 return True  # the version is not remembered, so that the next poll reads this tenant again
             if tenant.version is _NEVER_READ:
                 self._clock.advance_to(latest_time(snapshot, self._clock.now()))
@@ -187,8 +187,8 @@ class Worker:
         tenant.next_due = min((due for due in due_times if due is not None), default=None)
         return True
 
-    def _lead(self) -> bool:
-        """Return True if this process delivers: it holds the lock, and the results of a killed one are in the store."""
+    def _try_to_lead(self) -> bool:
+        """Return True if this process delivers: it has the lock, and the results of a killed one are in the store."""
         return self._leader_lock.try_acquire() and self._has_recovered
 
     def _start_purge(self) -> None:
