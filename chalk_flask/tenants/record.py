@@ -14,6 +14,16 @@ __all__ = ["COLLECTION", "OPTION_MEMBERS", "DeletedTenant", "Tenant", "TenantOpt
 
 COLLECTION = "tenants"
 
+OPTION_MEMBERS: Final[Mapping[str, str]] = {
+    "demographics": "demographics",
+    "max_deleted": "maxDeleted",
+    "max_changed": "maxChanged",
+    "lenient": "lenient",
+    "max_quarantined": "maxQuarantined",
+    "invalid_rows": "invalidRows",
+}
+"""Member of the JSON object of a tenant for each of its options."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
@@ -36,16 +46,8 @@ class Tenant:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that is stored and shown."""
-        return {
-            "name": self.name,
-            "created": self.created,
-            "demographics": self.demographics,
-            "maxDeleted": self.max_deleted,
-            "maxChanged": self.max_changed,
-            "lenient": self.lenient,
-            "maxQuarantined": self.max_quarantined,
-            "invalidRows": self.invalid_rows,
-        }
+        options = {member: getattr(self, option) for option, member in OPTION_MEMBERS.items()}
+        return {"name": self.name, "created": self.created, **options}
 
     def to_record(self) -> Record:
         """Return the record for the collection `tenants`; its key is the name."""
@@ -53,17 +55,9 @@ class Tenant:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Tenant:
-        """Return the tenant of a stored object."""
-        return cls(
-            name=data["name"],
-            created=data["created"],
-            demographics=data["demographics"],
-            max_deleted=data.get("maxDeleted"),
-            max_changed=data.get("maxChanged"),
-            lenient=data.get("lenient", False),
-            max_quarantined=data.get("maxQuarantined"),
-            invalid_rows=data.get("invalidRows"),
-        )
+        """Return the tenant of a stored object. Tenants of earlier versions lack options."""
+        options = {option: data[member] for option, member in OPTION_MEMBERS.items() if member in data}
+        return cls(name=data["name"], created=data["created"], **options)
 
 
 class TenantOptions(TypedDict, total=False):
@@ -79,17 +73,6 @@ class TenantOptions(TypedDict, total=False):
     lenient: bool | None
     max_quarantined: str | None
     invalid_rows: str | None
-
-
-OPTION_MEMBERS: Final[Mapping[str, str]] = {
-    "demographics": "demographics",
-    "max_deleted": "maxDeleted",
-    "max_changed": "maxChanged",
-    "lenient": "lenient",
-    "max_quarantined": "maxQuarantined",
-    "invalid_rows": "invalidRows",
-}
-"""Member of the JSON object of a tenant for each of its options."""
 
 
 @dataclass(frozen=True, slots=True)
