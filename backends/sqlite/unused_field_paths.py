@@ -23,8 +23,8 @@ class PathCleaner:
     def run_if_due(self, connection: sqlite3.Connection, frees_paths: bool) -> None:
         """Remove unused paths in the transaction of the connection.
 
-        Does nothing if neither this transaction nor one since the last run may have left a path without values, or if
-        the last run was shortly before. Then a later transaction removes them.
+        Does nothing if no transaction since the last run may have left a path without values. It does nothing shortly
+        after the last run either; then a later transaction removes the paths.
         """
         self._is_needed = self._is_needed or frees_paths
         start = time.monotonic()

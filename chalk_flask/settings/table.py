@@ -153,11 +153,11 @@ class Settings:
         minimum=1,
     )
     long_poll_limit_address: int = _setting(
-        32, "Maximum number of waiting requests of the change feed from an address; more are rejected with 429."
+        32, "Maximum number of long polls of the change feed from an address at once; more are rejected with 429."
     )
     long_poll_limit_credential: int = _setting(
         8,
-        "Maximum number of waiting requests of the change feed from a token, a client or an issuer; more are rejected"
+        "Maximum number of long polls of the change feed from a token, a client or an issuer at once; more are rejected"
         " with 429.",
     )
     channel_timeout: int = _setting(

@@ -1,4 +1,4 @@
-"""Parked responses: streams to slow clients and waiting requests leave the threads to others."""
+"""Parked responses: streams to slow clients and long polls leave the threads to others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of clients behind a reverse proxy, over sockets: throttling counts each client, and none can pretend."""
+"""Addresses of clients behind a reverse proxy, over sockets: rate limits count each client, and none can pretend."""
 
 from __future__ import annotations
 

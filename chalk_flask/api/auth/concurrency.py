@@ -1,4 +1,4 @@
-"""Caps on responses that last: streams and waiting requests, per credential and per address of the client."""
+"""Limits on responses that take long: streams and long polls, per credential and per address of the client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RETRY_AFTER_SECONDS = 5
 
 
 class ConcurrencyLimiter:
-    """Counter of responses of one kind that are in progress, with caps. Thread-safe.
+    """Counter of responses of one kind that are in progress, with limits. Thread-safe.
 
     `noun` is the plural that names them in messages.
     """
@@ -32,7 +32,7 @@ class ConcurrencyLimiter:
     def acquire(self, principal: Principal, request: Request) -> Callable[[], None]:
         """Count one more response. Return a function that ends it; further calls of it do nothing.
 
-        Raises ApiError (429) if the credential or the address of the request has reached its cap.
+        Raises ApiError (429) if the credential or the address of the request has reached its limit.
         """
         credential = (principal.tenant, principal.credential_type, principal.credential_id)
         address = client_network(request.remote_addr)

@@ -48,9 +48,9 @@ def parse_parameters(request: Request) -> Mapping[str, str]:
     """Return the parameters of the form, and grant_type and scope also if they are in the URL.
 
     Parameters without a value are omitted. Basic credentials with an empty body count as a request with the grant type
-    client_credentials. Raises InvalidRequestError for a body that is not a form or too large, for a
-    repeated parameter, and for credentials in the URL, as they would be written to logs. It is also raised if URL and
-    form have different values of a parameter.
+    client_credentials. Raises InvalidRequestError for a body that is not a form or too large, and for a repeated
+    parameter. It is also raised for credentials in the URL, which would be written to logs, and if URL and form have
+    different values of a parameter.
     """
     form = _parse_form(request)
     query = _unique(request.args, (*_GRANT_PARAMETERS, *_CREDENTIAL_PARAMETERS))

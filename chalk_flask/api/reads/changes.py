@@ -88,7 +88,7 @@ class _ChangesView:
         self._public_url = services.settings.public_url
         self._query_seconds = services.settings.query_seconds
         self._long_polls = ConcurrencyLimiter(
-            "waiting requests",
+            "long polls",
             per_credential=services.settings.long_poll_limit_credential,
             per_address=services.settings.long_poll_limit_address,
         )

@@ -62,9 +62,9 @@ def import_command(
 
     A package that exceeds a change threshold is held: nothing is changed and the exit code is 3. Apply it with
     `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. The default thresholds hold a
-    package that would delete more than 10 % and more than 10 of a file's records. They also hold a package that would
-    change more than 75 % of a file with more than 100 records, delete more than half of a file or a school that is in
-    use, or quarantine more than 1 % and more than 10 of a file's rows.
+    package that would delete more than 10 % and more than 10 of a file's records, or more than half of a file. They
+    also hold a package that would delete a school in use, or change more than 75 % of a file with more than 100
+    records. More than 1 % and more than 10 quarantined rows of a file hold it too.
     """
     from chalk_flask.storage import LazyStore
 

@@ -213,8 +213,8 @@ def _standard_date(cell: str) -> str:
 def decode_windows_1252(row: list[str], is_utf8: Callable[[], bool] = bool) -> list[str]:
     """Return the row with each cell that is not UTF-8 decoded as Windows-1252.
 
-    Return the row itself if all cells are UTF-8, if one does not look like Windows-1252, or if other text of the file
-    `is_utf8`: then the cells are broken UTF-8.
+    Return the row itself if all cells are UTF-8, or if one does not look like Windows-1252. If other text of the file
+    `is_utf8`, the cells are broken UTF-8, and the row is returned too.
     """
     if not any(map(has_undecoded_bytes, row)) or is_utf8():
         return row

@@ -39,7 +39,7 @@ def parse_payload(
     """Return the values of the record that a client sent. References are not resolved here.
 
     Unknown members and the client's `dateLastModified` are ignored; null and empty members count as absent
-    (interpretation W-05). `visible` is the part of a completed payload that the writer sees: only its metadata is
+    (interpretation W-05). `visible` is the part of a completed payload that the writer sees. Only its metadata is
     limited, so that the limits do not reveal the rest. Raises InvalidPayloadError with all invalid members.
     """
     members = {

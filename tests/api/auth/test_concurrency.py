@@ -1,4 +1,4 @@
-"""Caps on streams and waiting requests: each credential and each address has its own."""
+"""Limits on streams and long polls: each credential and each address has its own."""
 
 from __future__ import annotations
 
@@ -96,4 +96,4 @@ def test_waiting_requests_above_the_cap_of_a_credential_are_429(app: Flask) -> N
         thread.join()
     assert sorted(statuses) == [200, 429, 429]
     rejected = get(app, CHANGES, token)
-    assert rejected.status_code == 200  # a request that does not wait has no cap
+    assert rejected.status_code == 200  # a request that does not wait has no limit

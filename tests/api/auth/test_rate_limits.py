@@ -136,7 +136,7 @@ def test_invalid_rate_is_rejected_at_startup(name: str, rate: str) -> None:
         create_app(storage="memory:", **{name: rate})
 
 
-def test_invalid_tokens_are_throttled_and_valid_ones_are_not(serve: Serve) -> None:
+def test_invalid_tokens_are_rate_limited_and_valid_ones_are_not(serve: Serve) -> None:
     app = serve()
     token = create_token(app, ALL)
     statuses = [read(app, f"chk_wrong_{n}").status_code for n in range(MAX_REJECTED_TOKENS + 5)]

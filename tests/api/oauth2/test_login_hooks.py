@@ -49,7 +49,7 @@ def test_failed_logins_lock_the_client_from_that_address_only(app: Flask) -> Non
     assert log_in(app, client.id, secret, "192.0.2.2").status_code == 200
 
 
-def test_throttling_does_not_reveal_if_a_client_exists(app: Flask) -> None:
+def test_rate_limit_does_not_reveal_if_a_client_exists(app: Flask) -> None:
     _, client = services_of(app).clients.create("a client", ALL)
     known, unknown = (
         [log_in(app, name, "wrong", address).status_code for _ in range(MAX_FAILED_LOGINS + 2)]
