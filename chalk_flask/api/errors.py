@@ -21,8 +21,8 @@ __all__ = ["RETRY_AFTER_SECONDS", "STORAGE_ERRORS", "ApiError", "error_response"
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_SECONDS = "5"
-"""Value of the Retry-After header while the store is busy or not available."""
+RETRY_AFTER_SECONDS = 5
+"""Value of the Retry-After header while the service is busy, or its store is not available."""
 
 STORAGE_ERRORS = (StorageUnavailableError, KeyFileError)
 """Errors of the disk and of files of the service. Their messages contain the reason and no personal data."""
@@ -32,6 +32,7 @@ STORAGE_MESSAGE = "The storage of the service is not available. Try again later;
 MAX_LOGGED_FRAMES = 6
 """Maximum number of innermost frames that the log shows of an error."""
 
+_RETRY_HEADERS = [("Retry-After", str(RETRY_AFTER_SECONDS))]
 
 _TIMEOUT_ADVICE = {"filter": "compare with fewer values in filter", "sort": "leave out sort"}
 """Ways to narrow a query that took too long, by the parameter that made it expensive."""
@@ -154,12 +155,12 @@ def _headers_of(error: ApiError) -> list[tuple[str, str]]:
 
 def _on_busy_store(error: StorageBusyError) -> Response:
     log.warning("The store is busy: %s", type(error).__name__)
-    return error_response(503, headers=[("Retry-After", RETRY_AFTER_SECONDS)])
+    return error_response(503, headers=_RETRY_HEADERS)
 
 
 def _on_query_timeout(_: QueryTimeoutError) -> Response:
     log.warning("A query of %s took longer than query_milliseconds", request.endpoint)
-    return error_response(503, _timeout_message(request.args), headers=[("Retry-After", RETRY_AFTER_SECONDS)])
+    return error_response(503, _timeout_message(request.args), headers=_RETRY_HEADERS)
 
 
 def _timeout_message(params: Mapping[str, str]) -> str:
@@ -171,7 +172,7 @@ def _timeout_message(params: Mapping[str, str]) -> str:
 def _on_storage_failure(error: Exception) -> Response:
     reference = str(uuid.uuid4())
     log.error("%s failed (%s): %s", request.endpoint or "a request", reference, error)
-    return error_response(503, STORAGE_MESSAGE, headers=[("Retry-After", RETRY_AFTER_SECONDS)], reference=reference)
+    return error_response(503, STORAGE_MESSAGE, headers=_RETRY_HEADERS, reference=reference)
 
 
 def _on_invalid_record(_: Exception) -> Response:

@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from chalk_flask.server.request_parser import error_body
+from chalk_flask.server.request_parser import ERROR_HEADERS, RETRY_AFTER_SECONDS, error_body
 
 if TYPE_CHECKING:
     from chalk_flask.server.connection_channel import Channel
@@ -165,11 +165,9 @@ def _reject(channel: Channel, status: str) -> None:
     request = channel.request
     if request is not None and request.has_begun and not channel.requests and not channel.total_outbufs_len:
         body = error_body(status)
-        head = (
-            f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nRetry-After: 5\r\n"
-            "X-Content-Type-Options: nosniff\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
+        length = ("Content-Length", str(len(body)))
+        headers = (*ERROR_HEADERS, ("Retry-After", RETRY_AFTER_SECONDS), length, ("Connection", "close"))
+        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "", ""]
         with suppress(OSError):
-            channel.socket.send(head.encode() + body)
+            channel.socket.send("\r\n".join(lines).encode() + body)
     channel.handle_close()

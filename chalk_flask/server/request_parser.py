@@ -11,7 +11,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error
 
-__all__ = ["ERROR_HEADERS", "JsonErrorTask", "OverloadError", "Parser", "error_body"]
+__all__ = ["ERROR_HEADERS", "RETRY_AFTER_SECONDS", "JsonErrorTask", "OverloadError", "Parser", "error_body"]
 
 MAX_BLANKS = 128
 """Maximum number of blanks in sequence in a head. waitress needs quadratic time for the blanks before a value."""

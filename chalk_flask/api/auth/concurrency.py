@@ -7,13 +7,11 @@ from collections.abc import Callable, Hashable
 
 from flask import Request
 
-from chalk_flask.api.errors import ApiError
+from chalk_flask.api.errors import RETRY_AFTER_SECONDS, ApiError
 from chalk_flask.client_network import client_network
 from chalk_flask.permissions.principal import Principal
 
 __all__ = ["ConcurrencyLimiter"]
-
-RETRY_AFTER_SECONDS = 5
 
 
 class ConcurrencyLimiter:

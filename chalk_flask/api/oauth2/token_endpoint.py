@@ -100,7 +100,7 @@ class TokenEndpoint:
     def _unavailable_response(self) -> Response:
         message = "The server cannot issue tokens at present. Its log has the details."
         response = self._server.error_response(OAuth2Error(message, status_code=503, error="temporarily_unavailable"))
-        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
 
     def _on_http_error(self, error: HTTPException) -> Response:
