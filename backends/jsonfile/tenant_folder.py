@@ -71,7 +71,8 @@ class Folder:
                 # A missing file is normal if a writer has just replaced `current.json` and deleted the old files.
                 if self.version() == version:
                     raise DamagedStoreError(
-                        f"{error.filename}: {CURRENT_FILE} names this file, but it is missing"
+                        f"{error.filename}: {CURRENT_FILE} names this file, but it is missing: put it back, or restore"
+                        " a backup"
                     ) from error
         return loaded
 
@@ -165,8 +166,10 @@ class Folder:
             if _is_valid_head(head):
                 return version, head
         except orjson.JSONDecodeError as error:
-            raise DamagedStoreError(f"{path}: not JSON: {error}") from error
-        raise DamagedStoreError(f"{path}: not a valid list of live files with their revision")
+            raise DamagedStoreError(f"{path}: not JSON: {error}; run `chalk-flask check --repair`") from error
+        raise DamagedStoreError(
+            f"{path}: not a valid list of live files with their revision; run `chalk-flask check --repair`"
+        )
 
     def _delete_unused(self, live: Iterable[str]) -> None:
         """Delete data files that are not live, such as those of a killed writer. Other files stay.
@@ -230,7 +233,7 @@ def _load_table(path: Path) -> Table:
 def _records(path: Path) -> Iterator[Record]:
     lines = path.read_bytes().split(b"\n")
     if lines[0] != b"[" or lines[-2:] != [b"]", b""]:
-        raise DamagedStoreError(f"{path}: not a JSON array with one record per line, or truncated")
+        raise DamagedStoreError(f"{path}: not a JSON array with one record per line, or truncated; restore a backup")
     for number, line in enumerate(lines[1:-2], 2):
         yield _record(path, number, line.removesuffix(b","))
 
@@ -243,8 +246,10 @@ def _record(path: Path, number: int, line: bytes) -> Record:
             case {"key": str(key), "values": dict(values)}:
                 return Record(key, body[:-1], {p: tuple(v) if isinstance(v, list) else v for p, v in values.items()})
     except orjson.JSONDecodeError as error:
-        raise DamagedStoreError(f"{path}, line {number}: not JSON: {error}") from error
-    raise DamagedStoreError(f"{path}, line {number}: not a record with key, values, and a tab before the body")
+        raise DamagedStoreError(f"{path}, line {number}: not JSON: {error}; restore a backup") from error
+    raise DamagedStoreError(
+        f"{path}, line {number}: not a record with key, values, and a tab before the body; restore a backup"
+    )
 
 
 def _file_problems(path: Path) -> Iterator[str]:

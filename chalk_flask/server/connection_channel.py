@@ -107,7 +107,7 @@ class Task(WSGITask):
             log.error("a response broke off: %s", error if is_safe else error_location(error))
             raise ClientDisconnected from error
         if self.status[0] in "23":
-            self.channel.is_proven = True
+            self.channel.has_succeeded = True
 
     def get_environment(self) -> dict[str, Any]:
         """Return the WSGI environment, which is the same for the rest of the response."""
@@ -171,8 +171,8 @@ class Channel(SendingChannel):
     """Key of the credential of the last request; empty without one."""
     shares: Shares = ()
     """Keys of the client of the last request, each with the threads that it can use."""
-    is_proven = False
-    """True if a request was successful, so the client has a credential."""
+    has_succeeded = False
+    """True if a request was successful, so the client probably has a credential."""
     response_count = 0
     idle_since: float = 0.0
     """Time of the last response, or of the connection."""

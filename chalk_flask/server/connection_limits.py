@@ -125,7 +125,7 @@ class Connections:
             return (3, channel.last_sent) if is_slow else None
         if channel.requests:
             return None
-        if not channel.is_proven:
+        if not channel.has_succeeded:
             return (0, channel.idle_since)
         if (request := channel.request) is not None and request.has_begun:
             return (2, request.started)
