@@ -1,11 +1,12 @@
-"""Locations of errors, for logs, which must not contain personal data or secrets."""
+"""Errors in logs: their locations, without personal data and secrets, and the log level of repeated errors."""
 
 from __future__ import annotations
 
+import logging
 import traceback
 from pathlib import Path
 
-__all__ = ["error_location"]
+__all__ = ["RepeatedErrors", "error_location"]
 
 
 def error_location(error: BaseException, max_frames: int = 1) -> str:
@@ -20,6 +21,23 @@ def error_location(error: BaseException, max_frames: int = 1) -> str:
         return kind
     places = (f"{_short(frame.filename)}:{frame.lineno} in {frame.name}" for frame in frames)
     return f"{kind} at {' > '.join(places)}"
+
+
+class RepeatedErrors:
+    """Memory of the last error of a background task, so that the log shows an error that lasts only once."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def level(self, message: str, first: int = logging.WARNING) -> int:
+        """Return the log level of an error: `first` for a new message, else DEBUG. An empty message is never new."""
+        is_new = bool(message) and message != self._last
+        self._last = message or self._last
+        return first if is_new else logging.DEBUG
+
+    def clear(self) -> None:
+        """Forget the last error, because the task has succeeded."""
+        self._last = ""
 
 
 def _short(filename: str) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from chalk_flask.tracebacks import error_location
+import logging
+
+from chalk_flask.tracebacks import RepeatedErrors, error_location
 
 
 def fail(depth: int) -> None:
@@ -33,3 +35,16 @@ def test_error_location_lists_the_innermost_frames() -> None:
 
 def test_error_location_of_an_error_that_was_never_raised() -> None:
     assert error_location(KeyError("a secret")) == "KeyError"
+
+
+def test_repeated_error_is_a_warning_only_once() -> None:
+    errors = RepeatedErrors()
+    levels = [errors.level(message) for message in ("full", "full", "", "full", "read-only")]
+    assert levels == [logging.WARNING, logging.DEBUG, logging.DEBUG, logging.DEBUG, logging.WARNING]
+
+
+def test_error_after_a_success_is_a_warning_again() -> None:
+    errors = RepeatedErrors()
+    assert errors.level("full", logging.ERROR) == logging.ERROR
+    errors.clear()
+    assert errors.level("full") == logging.WARNING

@@ -13,6 +13,7 @@ from backends import CONTROL, Backend, StorageError, StorageUnavailableError
 from chalk_flask.audit.events import record_event
 from chalk_flask.audit.log import FindAuditTenant
 from chalk_flask.batch_writer import BatchWriter
+from chalk_flask.tracebacks import RepeatedErrors
 
 __all__ = ["MAX_TRACKED_LOGINS", "LoginLog"]
 
@@ -56,7 +57,7 @@ class LoginLog:
         self._lock = threading.Lock()
         self._pending: Counter[_Login] = Counter()
         self._stored: dict[_Login, float] = {}
-        self._last_error = ""
+        self._errors = RepeatedErrors()
         self._writer = BatchWriter("login log", self._write_due, delay=interval, flush_at_exit=True)
 
     def record_success(self, tenant: str, client: str) -> None:
@@ -114,7 +115,7 @@ class LoginLog:
                         names = {"client": login.client, "address": login.address}
                         members: dict[str, Any] = {**names, "count": logins[login]}
                         record_event(transaction, tenant, login.event, **members)
-                self._last_error = ""
+                self._errors.clear()
             except StorageError as error:
                 self._put_back(group, logins)
                 self._log_error(len(group), error)
@@ -122,9 +123,8 @@ class LoginLog:
     def _log_error(self, count: int, error: StorageError) -> None:
         """Log a failure of the storage as a warning, repeated ones and a busy store at level debug."""
         message = str(error) if isinstance(error, StorageUnavailableError) else ""
-        level = logging.WARNING if message and message != self._last_error else logging.DEBUG
+        level = self._errors.level(message)
         log.log(level, "%d login events are stored later: %s", count, message or type(error).__name__)
-        self._last_error = message or self._last_error
 
     def _put_back(self, group: list[_Login], logins: Counter[_Login]) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from backends import Backend, Query, StorageError
 from chalk_flask.auth.jwt.issuers import COLLECTION, TrustedIssuer
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
 from chalk_flask.tenants.store import CONTROL
-from chalk_flask.tracebacks import error_location
+from chalk_flask.tracebacks import RepeatedErrors, error_location
 
 __all__ = ["JwksRefresher"]
 
@@ -31,7 +31,7 @@ class JwksRefresher:
         self._thread: threading.Thread | None = None
         self._version: object = _NEVER_READ
         self._remote_jwks: Sequence[RemoteJwks] = ()
-        self._last_error = ""
+        self._errors = RepeatedErrors()
 
     def start(self) -> None:
         """Start the thread. Call it once."""
@@ -48,7 +48,7 @@ class JwksRefresher:
         while not self._stopping.is_set():
             try:
                 self._refresh()
-                self._last_error = ""
+                self._errors.clear()
             except StorageError as error:
                 self._log(str(error))
             except Exception as error:  # noqa: BLE001 - no error may end the thread
@@ -69,7 +69,4 @@ class JwksRefresher:
         return [self._cache.get(issuer.id, issuer.jwks_url) for issuer in issuers if issuer.jwks_url is not None]
 
     def _log(self, message: str) -> None:
-        """Log an error, repeated ones at level debug."""
-        level = logging.DEBUG if message == self._last_error else logging.WARNING
-        log.log(level, "the keys of issuers are not refreshed: %s", message)
-        self._last_error = message
+        log.log(self._errors.level(message), "the keys of issuers are not refreshed: %s", message)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from backends import Backend, StorageError, StorageUnavailableError, Transaction
 from chalk_flask.auth.tokens.record import ApiToken
 from chalk_flask.batch_writer import BatchWriter
+from chalk_flask.tracebacks import RepeatedErrors
 
 __all__ = ["LastUsedTracker"]
 
@@ -38,7 +39,7 @@ class LastUsedTracker:
         self._lock = threading.Lock()
         self._recorded: dict[str, datetime] = {}
         self._pending: dict[str, datetime] = {}
-        self._last_error = ""
+        self._errors = RepeatedErrors()
         self._writer = BatchWriter("tokens last used", self._flush, delay=0)
 
     def record(self, token_hash: str, last_used: datetime | None, now: datetime) -> None:
@@ -60,16 +61,10 @@ class LastUsedTracker:
         try:
             with self._store.write(self._tenant, wait=LOCK_TIMEOUT_SECONDS) as transaction:
                 self._write(transaction, uses)
-            self._last_error = ""
+            self._errors.clear()
         except StorageError as error:
-            is_new = isinstance(error, StorageUnavailableError) and str(error) != self._last_error
-            log.log(
-                logging.WARNING if is_new else logging.DEBUG,
-                "the last use of %d tokens is not written: %s",
-                len(uses),
-                error,
-            )
-            self._last_error = str(error)
+            level = self._errors.level(str(error) if isinstance(error, StorageUnavailableError) else "")
+            log.log(level, "the last use of %d tokens is not written: %s", len(uses), error)
         return self._flush_interval_seconds
 
     def _take_pending(self) -> dict[str, datetime]:

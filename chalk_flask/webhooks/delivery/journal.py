@@ -17,6 +17,7 @@ import orjson
 
 from chalk_flask.files import atomic_write, make_private_folder
 from chalk_flask.outbox import Attempt
+from chalk_flask.tracebacks import RepeatedErrors
 from chalk_flask.webhooks.delivery.result import AttemptResult
 
 __all__ = ["ResultJournal"]
@@ -38,7 +39,7 @@ class ResultJournal:
         self._path = path
         self._descriptor: int | None = None
         self._size = 0
-        self._has_failed = False
+        self._errors = RepeatedErrors()
 
     def append(self, result: AttemptResult) -> None:
         """Add a result. It survives the end of this process."""
@@ -53,7 +54,7 @@ class ResultJournal:
             self._on_failure(error)
         else:
             self._size += len(line)
-            self._has_failed = False
+            self._errors.clear()
 
     def remove_stored(self, pending: Sequence[AttemptResult]) -> None:
         """Remove the results that are in the store: all but the pending ones. It may keep them until the file is large.
@@ -105,9 +106,8 @@ class ResultJournal:
         self._descriptor = self._open(path)
 
     def _on_failure(self, error: OSError) -> None:
-        level = logging.DEBUG if self._has_failed else logging.WARNING
+        level = self._errors.level(str(error.strerror))
         log.log(level, "results of webhook deliveries are kept in memory only: %s", error.strerror)
-        self._has_failed = True
 
 
 def _to_dict(result: AttemptResult) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from backends import Backend, StorageError
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.outbox import load_subscriptions
 from chalk_flask.tenants.store import CONTROL, TenantStore
-from chalk_flask.tracebacks import error_location
+from chalk_flask.tracebacks import RepeatedErrors, error_location
 from chalk_flask.webhooks.delivery.attempt import DeliveryContext, Sender
 from chalk_flask.webhooks.delivery.journal import ResultJournal
 from chalk_flask.webhooks.delivery.leader_lock import LeaderLock
@@ -98,7 +98,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._purge_thread = threading.Thread()
         self._next_purge = 0.0
-        self._last_error = ""
+        self._errors = RepeatedErrors()
 
     def start(self) -> None:
         """Start to deliver as soon as this process holds the leader lock. Call it once."""
@@ -124,7 +124,7 @@ class Worker:
             started = time.monotonic()
             try:
                 store_was_read = self._poll()
-                self._last_error = ""
+                self._errors.clear()
                 pause = MIN_POLL_INTERVAL_SECONDS
                 if store_was_read:
                     pause = max(pause, POLL_INTERVAL_FACTOR * (time.monotonic() - started))
@@ -137,9 +137,7 @@ class Worker:
     def _pause_after_error(self, message: str) -> float:
         """Log an error, repeated ones at level debug; return the pause in seconds."""
         if not self._stopping.is_set():
-            level = logging.DEBUG if message == self._last_error else logging.ERROR
-            log.log(level, "webhook deliveries pause: %s", message)
-        self._last_error = message
+            log.log(self._errors.level(message, logging.ERROR), "webhook deliveries pause: %s", message)
         return ERROR_PAUSE_SECONDS
 
     def _poll(self) -> bool:
