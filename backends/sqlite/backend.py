@@ -57,10 +57,8 @@ class SQLiteBackend(Backend):
         path = file_path(url)
         store = cls(path, collections)
         schema, extended = prepare_database(path, store.collections.values(), store._lock)
-        store.store_id, store._is_described = (
-            schema.store_id,
-            schema.is_described(declared_parts(store.collections.values())),
-        )
+        store.store_id = schema.store_id
+        store._is_described = schema.is_described(declared_parts(store.collections.values()))
         store._readers.version()
         if extended:
             rebuild_values(store, extended)

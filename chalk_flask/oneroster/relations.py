@@ -67,8 +67,8 @@ IS_TERM: Where = In("type", ("semester", "term"))
 class PathParent:
     """Requirement on an id in the middle of a path. `within` is the field that must contain the id before it.
 
-    `referring` is a collection and its reference field: a record that a visible record of it refers to need not meet
-    `where`.
+    `referring` is a collection and its reference field. A record to which a visible record of that collection refers
+    need not meet `where`.
     """
 
     collection: str

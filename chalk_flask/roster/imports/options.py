@@ -47,7 +47,7 @@ class ImportOptions:
         invalid_rows: InvalidRows = "reject",
         strict: bool = False,
     ) -> ImportOptions:
-        """Return the options of the settings, with thresholds (default: the standard ones) and those of a tenant."""
+        """Return the options of the settings. The other arguments are those of a tenant or of one import."""
         limits = ArchiveLimits(
             settings.import_max_entries,
             settings.import_max_mb << 20,
