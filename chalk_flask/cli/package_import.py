@@ -88,9 +88,10 @@ def import_choices(command: Command) -> Command:
     ) -> Any:
         return command(*args, choices=ImportChoices(lenient, invalid_rows, strict), **kwargs)
 
+    decorated: Command = with_choices
     for option in reversed(_CHOICES):
-        with_choices = option(with_choices)
-    return with_choices
+        decorated = option(decorated)
+    return decorated
 
 
 class ExistingTenantStore:
