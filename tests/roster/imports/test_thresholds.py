@@ -19,7 +19,7 @@ from chalk_flask.roster.imports.approval import approve
 from chalk_flask.roster.imports.thresholds import DISABLED, ChangeThresholds, Threshold, parse_threshold
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.conftest import objects
-from tests.roster.imports.conftest import held_packages, import_zip
+from tests.roster.imports.conftest import held_packages, hold_folder, import_zip
 from tests.support.packages import (
     SMALL_PACKAGE_USERS,
     PackageBuilder,
@@ -170,7 +170,7 @@ def test_deleting_a_small_school_that_is_in_use_is_held(
     assert [reason.to_text() for reason in report.exceeded] == [
         "orgs: would delete 1 of 3 stored schools that have active users, classes or enrollments"
     ]
-    approved = approve(store, "default", report.run, options)
+    approved = approve(store, "default", report.run, hold_folder(options))
     assert (approved.state, approved.files["enrollments"].counts["deleted"]) == ("committed", 10)
 
 
