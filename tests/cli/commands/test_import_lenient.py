@@ -88,6 +88,11 @@ OTHER_DEVIATIONS: dict[str, tuple[Deviation, str | None, str]] = {
         "the header is PropertyName,Value",
     ),
     "T-05": (lambda package: package.set("users", "pupil-1", role="PUPIL"), "users.csv", "1 row: "),
+    "T-10": (
+        change_file("manifest", lambda text: text.replace(",bulk", ",Bulk").replace(",absent", ",ABSENT")),
+        "manifest.csv",
+        "13 rows: a word of a vocabulary has another letter case",
+    ),
     "T-07": (
         change_file("orgs", lambda text: text.replace(",", "\t")),
         "orgs.csv",

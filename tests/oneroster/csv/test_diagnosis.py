@@ -143,6 +143,33 @@ def test_ids_of_rounded_numbers_are_a_warning(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "warnings"),
+    [
+        ("Mü™ller “Zoë” SÃO", []),
+        (
+            "MÃ¼ller",
+            [
+                "orgs.csv: letters of the file were encoded twice. They were stored. Let the exporting program read its"
+                " text as UTF-8."
+            ],
+        ),
+        ("Oâ€™Brien", ["orgs.csv: letters of the file were encoded twice. "]),
+        (
+            "M\ufffdller",
+            ["orgs.csv: letters of the file were lost, and replaced by \\ufffd. They were stored. Export it again."],
+        ),
+    ],
+    ids=["correct", "letters", "a quote", "lost"],
+)
+def test_damaged_letters_are_one_warning(tmp_path: Path, name: str, warnings: list[str]) -> None:
+    package = PackageBuilder().set("orgs", "org-1", name=name).set("orgs", "org-2", name=name)
+    report = import_report(package, tmp_path)
+    assert report.state == "committed"
+    texts = [warning.to_text() for warning in report.problems.warnings]
+    assert [text[: len(start)] for text, start in zip(texts, warnings, strict=True)] == warnings
+
+
 @pytest.mark.parametrize("footer", ["(4 rows affected)", "Total: 4", "4 rows selected."])
 def test_quarantine_sets_a_number_of_rows_at_the_end_aside(tmp_path: Path, footer: str) -> None:
     report = import_report(with_lines("users", footer), tmp_path, "quarantine")
