@@ -12,6 +12,7 @@ __all__ = [
     "HEAD_BYTES",
     "FormatProblem",
     "describe_content",
+    "find_damage",
     "find_delimiter",
     "find_problem",
     "one_cell_problem",
@@ -55,6 +56,13 @@ _WIDE_ENCODINGS = (
 )
 
 
+_CONTINUATION = "\x80-\xbf" + re.escape("".join(bytes([code]).decode("cp1252", "ignore") for code in range(128, 160)))
+_ENCODED_TWICE = re.compile(f"[ÂÃ][{_CONTINUATION}]|â€[{_CONTINUATION}]")
+"""UTF-8 of a letter with an accent, or of a typographic mark, that was decoded as Windows-1252."""
+
+LOST_LETTER = "\ufffd"
+
+
 class FormatProblem(NamedTuple):
     """Error of a file that cannot be read as CSV at all."""
 
@@ -96,6 +104,18 @@ def _wide_encoding(head: bytes) -> str | None:
     # ASCII letters in UTF-16 without a byte order mark: every second byte is NUL.
     first, second = head[0:64:2], head[1:64:2]
     return "UTF-16" if head.strip(b"\0") and len(head) >= 8 and (not any(first) or not any(second)) else None
+
+
+def find_damage(head: bytes) -> FormatProblem | None:
+    """Return the warning about a file whose first bytes have letters that an earlier program damaged."""
+    text = head.decode("utf-8", "ignore")
+    if not text.isascii() and _ENCODED_TWICE.search(text):
+        hint = "They were stored. Let the exporting program read its text as UTF-8."
+        return FormatProblem("encoded_twice", "letters of the file were encoded twice", hint)
+    if LOST_LETTER in text:
+        message = f"letters of the file were lost, and replaced by {LOST_LETTER.encode('unicode_escape').decode()}"
+        return FormatProblem("lost_letters", message, "They were stored. Export it again.")
+    return None
 
 
 def one_cell_problem(header: Sequence[str], names: Iterable[str]) -> FormatProblem | None:

@@ -13,6 +13,7 @@ __all__ = [
     "FILE_PREFIX",
     "HEADER",
     "MANIFEST",
+    "MODES",
     "ManifestProblem",
     "file_modes",
     "manifest_problems",

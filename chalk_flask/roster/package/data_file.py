@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from chalk_flask.oneroster.csv.diagnosis import UNNAMED_COLUMN
-from chalk_flask.oneroster.csv.file_format import COMMA, DELIMITER_NAMES, FormatProblem, find_delimiter, find_problem
+from chalk_flask.oneroster.csv.file_format import (
+    COMMA,
+    DELIMITER_NAMES,
+    FormatProblem,
+    find_damage,
+    find_delimiter,
+    find_problem,
+)
 from chalk_flask.oneroster.csv.header import (
     header_problems,
     missing_optional_columns,
@@ -93,6 +100,8 @@ class DataFile:
         self._warnings: list[ImportProblem] = []
         """Warnings about tolerated deviations of the format and of the header."""
         head = package.read_head(self.name)
+        if damage := find_damage(head):
+            self._warnings.append(ImportProblem(*damage, self.name, is_warning=True))
         self._delimiter = find_delimiter(head, (column.header for column in resource_type.columns))
         self.error = find_problem(head) or delimiter_problem(self._delimiter, lenient=options.lenient)
         """Error because of which the file cannot be read."""

@@ -21,12 +21,20 @@ from chalk_flask.oneroster.csv.manifest import (
     FILE_PREFIX,
     HEADER,
     MANIFEST,
+    MODES,
     ManifestProblem,
     file_modes,
     manifest_problems,
 )
 from chalk_flask.oneroster.csv.row_repair import decode_windows_1252
-from chalk_flask.oneroster.csv.tolerances import DELIMITER, FILE_NAME_CASE, HEADER_CASE, MISSING_MANIFEST, WINDOWS_1252
+from chalk_flask.oneroster.csv.tolerances import (
+    DELIMITER,
+    FILE_NAME_CASE,
+    HEADER_CASE,
+    MISSING_MANIFEST,
+    WINDOWS_1252,
+    WORD,
+)
 from chalk_flask.oneroster.csv.windows_1252 import has_utf8_letters
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
@@ -86,6 +94,7 @@ def declared_modes(package: Package, problems: ImportProblems, *, lenient: bool 
     problems.raise_if_errors()
     properties = _properties(rows)
     if lenient:
+        properties = _with_standard_modes(properties, problems)
         present = [name for name in FILES if (entry := properties.get(FILE_PREFIX + name)) and entry.value != ABSENT]
         former_names += package.use_standard_case(_file_names(present))
         problems.extend(_case_warnings(former_names))
@@ -102,6 +111,16 @@ def _misnamed_warnings(package: Package, modes: Mapping[str, str]) -> Iterator[I
         if modes.get(name.removesuffix(".csv"), "absent") == "absent":
             hint = f"{naming_hint(actual, name).removesuffix('.')} to import it."
             yield ImportProblem("unknown_file", "not a file of OneRoster 1.1", hint, file=actual, is_warning=True)
+
+
+def _with_standard_modes(properties: dict[str, _Property], problems: ImportProblems) -> dict[str, _Property]:
+    """Return the properties with modes in the letter case of the standard, and add a warning if there were others."""
+    lower_case = {name: entry._replace(value=entry.value.lower()) for name, entry in properties.items()}
+    other = [name for name, entry in lower_case.items() if entry.value in MODES and entry != properties[name]]
+    if other:
+        message = f"{count_of(len(other), 'row')}: {WORD.deviation}"
+        problems.add(tolerance_warning(WORD, message, MANIFEST))
+    return properties | {name: lower_case[name] for name in other}
 
 
 def _case_warnings(former_names: list[str]) -> Iterator[ImportProblem]:
