@@ -17,11 +17,11 @@ from chalk_flask.oneroster.vocabularies import ERROR_VALUES, NULL_WORDS, PLACEHO
 
 __all__ = ["PlaceholderCheck", "PlaceholderSummary"]
 
-_STATE = ("status", "dateLastModified")
+_STATE_COLUMNS = ("status", "dateLastModified")
 
 
-class _Cell(NamedTuple):
-    """Column of the header: index, name, and field; None for metadata."""
+class _Column(NamedTuple):
+    """Column of the header. `field` is None for metadata."""
 
     position: int
     name: str
@@ -57,16 +57,16 @@ class PlaceholderCheck:
         """Number of cells by column and placeholder, in rows that were accepted."""
         self._lenient = lenient
         self._strict = strict
-        columns = {column.header: column for column in resource_type.columns}
-        cells = [
-            _Cell(index, name, columns[name].field if name in columns else None)
+        fields = {column.header: column.field for column in resource_type.columns}
+        columns = [
+            _Column(index, name, fields.get(name))
             for index, name in enumerate(standard_names(resource_type, header))
-            if is_metadata(name) or (name in columns and columns[name].field)
+            if is_metadata(name) or fields.get(name)
         ]
-        self._texts = [cell for cell in cells if _accepts_text(cell.field)]
-        self._texts_by_name = {cell.name: cell for cell in self._texts}
-        self._optional = [cell for cell in cells if _may_be_empty(cell, delta=delta)]
-        self._optional_texts = [cell for cell in self._texts if cell in self._optional]
+        self._texts = [column for column in columns if _accepts_text(column.field)]
+        self._texts_by_name = {column.name: column for column in self._texts}
+        self._optional = [column for column in columns if _may_be_empty(column, delta=delta)]
+        self._optional_texts = [column for column in self._texts if column in self._optional]
 
     @property
     def has_text_columns(self) -> bool:
@@ -75,33 +75,33 @@ class PlaceholderCheck:
 
     def accepts(self, row: Sequence[str]) -> bool:
         """Return True if the placeholders of a row may stay."""
-        if self._lenient and any(_is_null(cell, row[cell.position]) for cell in self._optional_texts):
+        if self._lenient and any(_is_null_word(column, row[column.position]) for column in self._optional_texts):
             return False
-        return not (self._strict and any(_is_no_name(cell.field, row[cell.position]) for cell in self._texts))
+        return not (self._strict and any(_is_no_name(column.field, row[column.position]) for column in self._texts))
 
     def is_error(self, name: str, text: str) -> bool:
         """Return True if a strict import rejects this text in a column that accepts any text."""
-        cell = self._texts_by_name.get(name)
-        return self._strict and cell is not None and _is_no_name(cell.field, text)
+        column = self._texts_by_name.get(name)
+        return self._strict and column is not None and _is_no_name(column.field, text)
 
     def count(self, row: Sequence[str]) -> None:
         """Count the placeholders of an accepted row."""
-        found = ((cell.name, row[cell.position]) for cell in self._texts)
+        found = ((column.name, row[column.position]) for column in self._texts)
         self.counts.update((name, text) for name, text in found if text in PLACEHOLDERS)
 
     def summaries(self) -> Iterator[PlaceholderSummary]:
         """Yield a summary for each column and kind of the counted placeholders, in the order of the columns."""
-        for cell in self._texts if self.counts else ():
+        for column in self._texts if self.counts else ():
             by_kind: dict[str, Counter[str]] = {}
             for (name, word), count in sorted(self.counts.items()):
-                if name == cell.name:
+                if name == column.name:
                     by_kind.setdefault(placeholder_kind(word), Counter())[word] += count
             for kind, words in by_kind.items():
-                yield PlaceholderSummary(cell.name, kind, words.total(), words.most_common(1)[0][0])
+                yield PlaceholderSummary(column.name, kind, words.total(), words.most_common(1)[0][0])
 
     def without_null_words(self, row: list[str]) -> list[str]:
         """Return the row with each word for an absent value removed whose cell may be empty; or the row itself."""
-        found = {cell.position for cell in self._optional if _is_null(cell, row[cell.position])}
+        found = {column.position for column in self._optional if _is_null_word(column, row[column.position])}
         return ["" if position in found else text for position, text in enumerate(row)] if found else row
 
 
@@ -110,12 +110,12 @@ def _accepts_text(field: OneRosterField | None) -> bool:
     return field is None or is_text
 
 
-def _may_be_empty(cell: _Cell, *, delta: bool) -> bool:
-    return cell.field is None or not (cell.field.required_in_csv or (delta and cell.name in _STATE))
+def _may_be_empty(column: _Column, *, delta: bool) -> bool:
+    return column.field is None or not (column.field.required_in_csv or (delta and column.name in _STATE_COLUMNS))
 
 
-def _is_null(cell: _Cell, text: str) -> bool:
-    return text in NULL_WORDS and _is_no_name(cell.field, text)
+def _is_null_word(column: _Column, text: str) -> bool:
+    return text in NULL_WORDS and _is_no_name(column.field, text)
 
 
 def _is_no_name(field: OneRosterField | None, text: str) -> bool:

@@ -32,8 +32,9 @@ from chalk_flask.roster.imports.job import (
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import FileReport, ImportReport
 from chalk_flask.roster.imports.threshold_check import find_exceeded
-from chalk_flask.roster.package.archive import Package, find_subfolder, open_package
+from chalk_flask.roster.package.archive import Package, open_package
 from chalk_flask.roster.package.checksum import PackageChecksum, package_checksum
+from chalk_flask.roster.package.layout import find_subfolder
 from chalk_flask.roster.package.manifest_check import declared_modes
 from chalk_flask.roster.package.problems import (
     ImportProblem,

@@ -23,7 +23,7 @@ REFERENCES_TO_SCHOOLS = (
     ("classes", "school.sourcedId"),
     ("users", "orgs.sourcedId"),
 )
-"""Collections and stored fields of the records that make a school one that is in use."""
+"""Collections and stored fields that refer to a school. If an active record does, the school is in use."""
 
 
 def find_exceeded(

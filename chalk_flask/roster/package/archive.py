@@ -21,41 +21,20 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from chalk_flask.files import open_below, open_without_links
-from chalk_flask.oneroster.csv.file_format import HEAD_BYTES, describe_content
+from chalk_flask.oneroster.csv.file_format import HEAD_BYTES
 from chalk_flask.oneroster.csv.file_names import KNOWN_FILE_NAMES, similar_name
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.package.layout import APPLE_DOUBLE_PREFIX, SYSTEM_FOLDER, PackageLayout, entry_path
+from chalk_flask.roster.package.layout import APPLE_DOUBLE_PREFIX, PackageLayout, entry_path
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
+from chalk_flask.roster.package.zip_errors import PATH_HINT, ZIP_START, entry_error, misplaced_entry, not_a_zip
 
-__all__ = ["ArchiveLimits", "Package", "UnreadableFileError", "find_subfolder", "open_package"]
-
-MIN_RATIO_CHECK_BYTES = 64 << 20
-"""Unpacked size up to which the compression ratio is not checked: a million empty rows compress very well."""
+__all__ = ["ArchiveLimits", "Package", "UnreadableFileError", "open_package"]
 
 MAX_TOTAL_ENTRIES = 100_000
 """Maximum number of entries of a package with all its subfolders, which are not read."""
 
 MAX_ROW_BYTES = 16 << 20
 """Maximum size of a row, or of the whole manifest."""
-
-ACCEPTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-COMPRESSION_NAMES = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
-"""Names of other compression methods that ZIP tools offer."""
-
-SPLIT_START = b"PK\x07\x08"
-"""Signature of the first part of a split ZIP file."""
-
-MAX_APPENDED_BYTES = 16 << 20
-"""Size up to which data after the end of a ZIP file is detected."""
-
-SPLIT_HINT = "Create the ZIP in one part, or join its parts."
-
-BINARY_HINT = "Transfer it again in binary mode."
-
-PATH_HINT = "Give the path of a OneRoster CSV package: a ZIP or a folder."
-
-ZIP_START, ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
-"""Signatures of the first entry, and of the record at the end of every ZIP file."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +60,12 @@ class Package(ABC):
 
     modes: dict[str, str]
 
-    @abstractmethod
+    def __init__(self, layout: PackageLayout) -> None:
+        self._layout = layout
+
     def names(self) -> list[str]:
-        """Return the file names at the root."""
+        """Return the names of the files in the folder of the package."""
+        return list(self._layout.files)
 
     @abstractmethod
     def open_raw(self, name: str) -> IO[bytes]:
@@ -94,7 +76,8 @@ class Package(ABC):
         """Yield an error for each entry that is not a plain file, and for each exceeded limit. Raises OSError."""
 
     def warnings(self) -> Iterator[ImportProblem]:
-        """Yield a warning for each file that is not read, except those in `misnamed_files`."""
+        """Yield warnings about the layout, and one for each file that is not read, unless it is in `misnamed_files`."""
+        yield from self._layout.warnings()
         misnamed = set(self.misnamed_files().values())
         for name in self.names():
             if name not in KNOWN_FILE_NAMES and name not in misnamed:
@@ -107,16 +90,16 @@ class Package(ABC):
         similar = {similar_name(name): name for name in reversed(names) if name not in KNOWN_FILE_NAMES}
         return {name: similar[name] for name in KNOWN_FILE_NAMES.intersection(similar).difference(names)}
 
-    @abstractmethod
     def use_standard_case(self, names: Sequence[str]) -> list[str]:
         """Give these names to files whose names differ in letter case. Return their former names."""
+        return self._layout.use_standard_case(names)
 
     @contextlib.contextmanager
     def open_text(self, name: str, row_number: Callable[[], int]) -> Iterator[io.TextIOWrapper]:
         """Yield a text stream of a file. Bytes that are not UTF-8 are read as lone surrogates.
 
-        `row_number` returns the number of the current row. Raises UnreadableFileError, and
-        csv.Error if a row has more than `MAX_ROW_BYTES` bytes.
+        `row_number` returns the number of the current row. Raises UnreadableFileError, and csv.Error if a row has more
+        than `MAX_ROW_BYTES` bytes.
         """
         try:
             with self._open_bytes(name) as raw:
@@ -172,13 +155,7 @@ class _ZipPackage(Package):
         self._archive, self._file = archive, file
         self._entries = [(entry_path(entry), entry) for entry in archive.infolist()]
         self._by_path = dict(self._entries)
-        self._layout = PackageLayout([path for path, _ in self._entries], KNOWN_FILE_NAMES, "ZIP")
-
-    def names(self) -> list[str]:
-        return list(self._layout.files)
-
-    def use_standard_case(self, names: Sequence[str]) -> list[str]:
-        return self._layout.use_standard_case(names)
+        super().__init__(PackageLayout([path for path, _ in self._entries], "ZIP"))
 
     def open_raw(self, name: str) -> IO[bytes]:
         return self._archive.open(self._by_path[self._layout.files[name]])
@@ -196,7 +173,7 @@ class _ZipPackage(Package):
         errors = list(self._entry_errors(checked, limits))
         yield from _once_per_message(errors) if errors else self._layout.errors()
         if not errors and not all(map(self._has_header, entries[: limits.entries])):
-            yield _misplaced_entry(self._file)
+            yield misplaced_entry(self._file)
 
     def _has_header(self, entry: zipfile.ZipInfo) -> bool:
         """Return True if the entry begins where it should. Otherwise bytes were lost or added before it."""
@@ -209,13 +186,9 @@ class _ZipPackage(Package):
         previous: set[str] = set()
         for entry in entries:
             path = entry_path(entry)
-            if error := _entry_error(entry, limits, is_repeated=path in previous):
+            if error := entry_error(entry, limits.ratio, is_repeated=path in previous):
                 yield error
             previous.add(path)
-
-    def warnings(self) -> Iterator[ImportProblem]:
-        yield from self._layout.warnings()
-        yield from super().warnings()
 
 
 class _FolderPackage(Package):
@@ -223,15 +196,9 @@ class _FolderPackage(Package):
 
     def __init__(self, folder: int, stack: contextlib.ExitStack) -> None:
         self._paths = sorted(itertools.islice(_paths_below(folder), MAX_TOTAL_ENTRIES + 1))
-        self._layout = PackageLayout(self._paths, KNOWN_FILE_NAMES, "folder", "")
+        super().__init__(PackageLayout(self._paths, "folder", ""))
         self._folder, self._stack = folder, stack
         self._descriptors: dict[str, int] = {}
-
-    def names(self) -> list[str]:
-        return list(self._layout.files)
-
-    def use_standard_case(self, names: Sequence[str]) -> list[str]:
-        return self._layout.use_standard_case(names)
 
     def open_raw(self, name: str) -> IO[bytes]:
         return io.BufferedReader(_DescriptorReader(self._descriptors[self._layout.files[name]]))
@@ -245,10 +212,6 @@ class _FolderPackage(Package):
                 yield error
         yield from self._layout.errors()
         yield from _size_errors(sum(os.fstat(file).st_size for file in self._descriptors.values()), limits)
-
-    def warnings(self) -> Iterator[ImportProblem]:
-        yield from self._layout.warnings()
-        yield from super().warnings()
 
     def _open(self, name: str) -> ImportProblem | None:
         """Open a file that stays open with the package. Return an error for a link, a folder or a special file."""
@@ -344,81 +307,7 @@ def _open_zip(name: str, file: BinaryIO) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):  # the third: an unknown version of ZIP
-        raise PackageRejectedError(_not_a_zip(name, file)) from None
-
-
-def _not_a_zip(name: str, file: BinaryIO) -> ImportProblem:
-    """Return the error that says what the file is instead of a readable ZIP file. Raises OSError."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(HEAD_BYTES)
-    if not size:
-        hint = "Upload it again, and import it once it is complete."
-        return ImportProblem("not_a_zip", f"{name!r} is empty", hint)
-    end = _last_bytes(file)
-    if head.startswith(SPLIT_START) or _is_part(end):
-        return ImportProblem("not_a_zip", f"{name!r} is one part of a split ZIP file", SPLIT_HINT)
-    has_end = ZIP_END in end
-    if head.startswith(ZIP_START) and not has_end and ZIP_END in _last_bytes(file, MAX_APPENDED_BYTES):
-        message = f"other data follows the end of the ZIP file {name!r}"
-        return ImportProblem("not_a_zip", message, f"{BINARY_HINT} If that does not help, export it again.")
-    if head.startswith(ZIP_START) and not has_end:
-        message = f"the end of the ZIP file {name!r} is missing: it was not uploaded completely"
-        return ImportProblem("truncated", message, "Upload it again, and import it once it is complete.")
-    if head.startswith(ZIP_START):
-        message = f"the ZIP file {name!r} is damaged"
-        return ImportProblem("not_a_zip", message, f"{BINARY_HINT} If that does not help, export it again.")
-    if kind := describe_content(head):
-        return ImportProblem("not_a_zip", f"{name!r} is {kind}, not a ZIP file", PATH_HINT)
-    if b"\0" not in head and b"," in head:
-        hint = "Give the folder with manifest.csv and the other files, or a ZIP of it."
-        return ImportProblem("not_a_zip", f"{name!r} is a text file, not a ZIP file", hint)
-    if has_end:
-        return ImportProblem("not_a_zip", f"the start of the ZIP file {name!r} is missing", BINARY_HINT)
-    return ImportProblem("not_a_zip", f"{name!r} is not a readable ZIP file", PATH_HINT)
-
-
-def _misplaced_entry(file: BinaryIO) -> ImportProblem:
-    if _is_part(_last_bytes(file)):
-        return ImportProblem("not_a_zip", "this is one part of a split ZIP file", SPLIT_HINT)
-    message = "an entry is not at the place that the directory of the ZIP names: it was damaged in transfer"
-    return ImportProblem("damaged", message, BINARY_HINT)
-
-
-def _last_bytes(file: BinaryIO, count: int = HEAD_BYTES) -> bytes:
-    file.seek(max(0, file.seek(0, os.SEEK_END) - count))
-    return file.read()
-
-
-def _is_part(end: bytes) -> bool:
-    """Return True if the record at the end of a ZIP gives it another number than the first part. Zip64 has 0xFFFF."""
-    record = end[end.rfind(ZIP_END) :] if ZIP_END in end else b""
-    return record[4:6] not in (b"", b"\0\0", b"\xff\xff")
-
-
-def _entry_error(entry: zipfile.ZipInfo, limits: ArchiveLimits, *, is_repeated: bool) -> ImportProblem | None:
-    name = entry.filename
-
-    def error(code: str, message: str, hint: str) -> ImportProblem:
-        return ImportProblem(code, message, hint, file=name)
-
-    path = name.replace("\\", "/")  # written by some programs for Windows
-    if ".." in path.split("/") or path.startswith("/") or ":" in path:
-        return error("bad_path", "the path of the entry is invalid", "Use plain file names at the root of the ZIP.")
-    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-        return error("not_a_file", "the entry is a link or another special file", "Put the file itself into the ZIP.")
-    if entry.flag_bits & 0x1:
-        return error("encrypted", "the ZIP is encrypted with a password", "Export the package without a password.")
-    if entry.compress_type not in ACCEPTED_COMPRESSION:
-        method = COMPRESSION_NAMES.get(entry.compress_type, str(entry.compress_type))
-        message = f"the compression method {method} is not supported"
-        return error("unknown_compression", message, "Create the ZIP with the method deflate.")
-    if is_repeated:
-        return error("repeated_file", "the ZIP has two entries with this name", "Remove one of them.")
-    if entry.file_size > MIN_RATIO_CHECK_BYTES and entry.file_size > limits.ratio * max(entry.compress_size, 1):
-        message = f"the entry unpacks to more than {limits.ratio} times its packed size"
-        return error("bomb", message, "Delete empty rows at its end. Raise import_max_ratio if it is genuine.")
-    return None
+        raise PackageRejectedError(not_a_zip(name, file)) from None
 
 
 def _count_errors(count: int, limits: ArchiveLimits) -> Iterator[ImportProblem]:
@@ -450,35 +339,3 @@ def _once_per_message(errors: Iterable[ImportProblem]) -> Iterator[ImportProblem
 
 def _is_csv_file(name: str) -> bool:
     return Path(name).suffix.lower() == ".csv" and not name.startswith(APPLE_DOUBLE_PREFIX)
-
-
-def find_subfolder(path: Path) -> str:
-    """Return the name of the only subfolder with OneRoster files of a folder that has none itself; else "".
-
-    Links are not followed: the folder may be one that another user can write to.
-    """
-    with contextlib.suppress(OSError), _open_folder(path) as folder:  # opening it again reports the reason
-        if _has_roster_file(folder):
-            return ""
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        with_files = []
-        for name in names:
-            with _open_folder(name, folder) as subfolder:
-                if name != SYSTEM_FOLDER and _has_roster_file(subfolder):
-                    with_files.append(name)
-        return with_files[0] if len(with_files) == 1 else ""
-    return ""
-
-
-@contextlib.contextmanager
-def _open_folder(path: Path | str, parent: int | None = None) -> Iterator[int]:
-    descriptor = open_without_links(path, parent)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _has_roster_file(folder: int) -> bool:
-    return not KNOWN_FILE_NAMES.isdisjoint(os.listdir(folder))

@@ -1,14 +1,22 @@
-"""Layout of a package: its files, the folder that holds them, and entries that are left out (docs, I-13)."""
+"""Layout of a package: its files, the folder that holds them, and entries that are left out.
+
+docs/conformance, I-13, states the rules.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import posixpath
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
 
+from chalk_flask.files import open_without_links
+from chalk_flask.oneroster.csv.file_names import KNOWN_FILE_NAMES
 from chalk_flask.roster.package.problems import ImportProblem
 
-__all__ = ["APPLE_DOUBLE_PREFIX", "SYSTEM_FOLDER", "PackageLayout", "entry_path"]
+__all__ = ["APPLE_DOUBLE_PREFIX", "PackageLayout", "entry_path", "find_subfolder"]
 
 SYSTEM_FOLDER = "__MACOSX"
 SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
@@ -23,6 +31,8 @@ DOCUMENTS: Mapping[str, Set[str]] = {
 }
 """Files by which a document of a spreadsheet program is known."""
 
+_LOWER_CASE_NAMES = frozenset(map(str.lower, KNOWN_FILE_NAMES))
+
 
 class PackageLayout:
     """Layout of the paths in a ZIP or a folder. The path of a folder ends with a slash.
@@ -31,26 +41,22 @@ class PackageLayout:
     name without folder. Entries that operating systems add are left out.
     """
 
-    def __init__(self, paths: Sequence[str], known_names: Set[str], container: str, folder: str | None = None) -> None:
-        self._known_names = {name.lower() for name in known_names}
+    def __init__(self, paths: Sequence[str], container: str, folder: str | None = None) -> None:
         self._container = container
         self._ignored = [path for path in paths if _is_ignored(path)]
         self._paths = dict.fromkeys(path for path in paths if not _is_ignored(path))
-        folders = (posixpath.dirname(path) for path in self._paths if self._is_roster_file(path))
+        folders = (posixpath.dirname(path) for path in self._paths if _is_roster_file(path))
         self._roster_folders = sorted(set(folders))
         found = self._roster_folders[0] if self._roster_folders else self._common_folder()
         self._folder = found if folder is None else folder
         self.files = {posixpath.basename(path): path for path in self._paths if posixpath.dirname(path) == self._folder}
-        self.misplaced = {path for path in self._paths.keys() - self.files.values() if self._is_roster_file(path)}
+        self.misplaced = {path for path in self._paths.keys() - self.files.values() if _is_roster_file(path)}
         """OneRoster files of other folders."""
 
     def _common_folder(self) -> str:
         """Return the folder of all files, whose names may be misspelled; the root if they are in several."""
         folders = {posixpath.dirname(path) for path in self._paths}
         return folders.pop() if len(folders) == 1 else ""
-
-    def _is_roster_file(self, path: str) -> bool:
-        return posixpath.basename(path).lower() in self._known_names
 
     def use_standard_case(self, names: Sequence[str]) -> list[str]:
         """Give these names to files whose names differ in letter case. Return their former names.
@@ -66,13 +72,13 @@ class PackageLayout:
     def errors(self) -> Iterator[ImportProblem]:
         """Yield an error for each further folder with OneRoster files, or the reason why there is none at all."""
         for folder in self._roster_folders[1:]:
-            first = next(p for p in self._paths if posixpath.dirname(p) == folder and self._is_roster_file(p))
+            first = next(path for path in self._paths if posixpath.dirname(path) == folder and _is_roster_file(path))
             message = (
                 f"there are OneRoster files in {self._label(self._roster_folders[0])} and in {self._label(folder)}"
             )
             yield ImportProblem("nested_folder", message, "Put all files into one folder.", first)
-        if self._roster_folders == [folder := posixpath.dirname(next(iter(self.misplaced), ""))] != [self._folder]:
-            message = f"all OneRoster files are in {self._label(folder)}"
+        if len(self._roster_folders) == 1 and self._roster_folders != [self._folder]:
+            message = f"all OneRoster files are in {self._label(self._roster_folders[0])}"
             yield ImportProblem("nested_folder", message, "Give the path of that folder.")
         if self._roster_folders:
             return
@@ -114,11 +120,47 @@ class PackageLayout:
         return f"the folder {folder!r}" if folder else f"the root of the {self._container}"
 
 
+def find_subfolder(path: Path) -> str:
+    """Return the name of the only subfolder with OneRoster files of a folder that has none itself; else "".
+
+    Links are not followed: the folder may be one that another user can write to.
+    """
+    with contextlib.suppress(OSError), _open_folder(path) as folder:  # opening it again reports the reason
+        if _has_roster_file(folder):
+            return ""
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        with_files = []
+        for name in names:
+            with _open_folder(name, folder) as subfolder:
+                if name != SYSTEM_FOLDER and _has_roster_file(subfolder):
+                    with_files.append(name)
+        return with_files[0] if len(with_files) == 1 else ""
+    return ""
+
+
 def entry_path(entry: zipfile.ZipInfo) -> str:
     """Return the path of an entry without leading `./`, and with slashes instead of backslashes."""
     path = entry.filename.replace("\\", "/")
     is_file_below_dot = path.startswith("./") and not path.endswith("/")
     return posixpath.normpath(path) if is_file_below_dot else path.removeprefix("./")
+
+
+@contextlib.contextmanager
+def _open_folder(path: Path | str, parent: int | None = None) -> Iterator[int]:
+    descriptor = open_without_links(path, parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _has_roster_file(folder: int) -> bool:
+    return not KNOWN_FILE_NAMES.isdisjoint(os.listdir(folder))
+
+
+def _is_roster_file(path: str) -> bool:
+    return posixpath.basename(path).lower() in _LOWER_CASE_NAMES
 
 
 def _is_ignored(path: str) -> bool:

@@ -12,8 +12,9 @@ import pytest
 from backends import Backend
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.run_files import copy_package
-from chalk_flask.roster.package.archive import ArchiveLimits, find_subfolder, open_package
+from chalk_flask.roster.package.archive import ArchiveLimits, open_package
 from chalk_flask.roster.package.checksum import package_checksum
+from chalk_flask.roster.package.layout import find_subfolder
 from chalk_flask.roster.package.problems import ImportProblems, PackageRejectedError
 from tests.roster.package.rejections import FilledStore, codes_by_file
 from tests.support.packages import PackageBuilder
