@@ -135,6 +135,8 @@ class ErrorConformance(Conformance):
             with pytest.raises(InvalidQueryError):
                 snapshot.get_many("no such collection", ["a"])
             with pytest.raises(InvalidQueryError):
+                list(snapshot.get_each("no such collection", ["a"]))
+            with pytest.raises(InvalidQueryError):
                 list(snapshot.keys("no such collection"))
             with pytest.raises(InvalidQueryError):
                 snapshot.exists("no such collection")
@@ -166,6 +168,7 @@ class ErrorConformance(Conformance):
             lambda: snapshot.find(Query("people")),
             lambda: snapshot.exists("people"),
             lambda: snapshot.get_many("people", ["a"]),
+            lambda: list(snapshot.get_each("people", ["a"])),
             lambda: list(snapshot.keys("people")),
             lambda: list(snapshot.scan("people")),
         ):
@@ -230,6 +233,7 @@ def method_calls(transaction: Transaction) -> list[Callable[[], Any]]:
         lambda: transaction.find(Query("people")),
         lambda: transaction.exists("people"),
         lambda: transaction.get_many("people", ["p001"]),
+        lambda: list(transaction.get_each("people", ["p001"])),
         lambda: list(transaction.keys("people")),
         lambda: list(transaction.scan("people")),
     ]

@@ -9,6 +9,7 @@ import pytest
 from backends import (
     KEY,
     MATCH_ALL,
+    MAX_CHUNK_BYTES,
     Backend,
     Compare,
     In,
@@ -36,6 +37,8 @@ from backends.testing.base import (
 __all__ = ["PagingConformance"]
 
 HUGE = 10**18 - 1
+LARGE_TEXT = "x" * (MAX_CHUNK_BYTES // 3)
+"""Text in a document of which two fit into one chunk."""
 PEOPLE = [person(number) for number in range(700)]
 KEYS = [one.key for one in PEOPLE]
 
@@ -99,6 +102,28 @@ class PagingConformance(Conformance):
             chunks = list(snapshot.find(Query("people")).chunks)
             assert all(document_keys(chunk) for chunk in chunks)
             assert b",".join(chunks) == b",".join(one.body for one in PEOPLE)
+
+    def test_chunks_of_large_documents_are_limited_in_bytes(self, store: Backend) -> None:
+        texts = [LARGE_TEXT if number % 10 > 2 else "small" for number in range(40)]
+        texts[20] = LARGE_TEXT * 4
+        people = [
+            record(f"p{number:03}", age=number)._replace(body=b'{"key":"p%03d","text":"%b"}' % (number, text.encode()))
+            for number, text in enumerate(texts)
+        ]
+        fill(store, "people", people)
+        all_of_them, descending = Compare("age", ">=", 0), (OrderBy("age", descending=True),)
+        for query, expected in (
+            (Query("people"), people),
+            (Query("people", order=descending), people[::-1]),
+            (Query("people", all_of_them, limit=40), people),
+            (Query("people", all_of_them, descending, 3, 30), people[::-1][3:33]),
+            (Query("people", Compare(KEY, "=", "p020")), [people[20]]),
+        ):
+            for _ in range(3):  # caches fill with the second query
+                with store.read(TENANT) as snapshot:
+                    chunks = list(snapshot.find(query).chunks)
+                assert b",".join(chunks) == b",".join(one.body for one in expected)
+                assert all(len(chunk) <= MAX_CHUNK_BYTES or len(document_keys(chunk)) == 1 for chunk in chunks)
 
     def test_unfinished_page_does_not_block_writers_or_readers(self, filled_store: Backend) -> None:
         for _ in range(20):
@@ -193,6 +218,21 @@ class PagingConformance(Conformance):
             assert snapshot.get_many("people", keys) == {one.key: one.body for one in PEOPLE}
             assert snapshot.get_many("people", []) == {}
             assert snapshot.get_many("groups", keys) == {}
+
+    def test_get_each_yields_what_get_many_returns_one_by_one(self, filled_store: Backend) -> None:
+        keys = [f"unknown {number}" for number in range(2000)] + KEYS + KEYS[:300]
+        with filled_store.read(TENANT) as snapshot:
+            bodies = list(snapshot.get_each("people", keys))
+            assert sorted(bodies) == [(one.key, one.body) for one in PEOPLE]
+            assert list(snapshot.get_each("people", [])) == []
+            assert list(snapshot.get_each("groups", keys)) == []
+            unfinished = snapshot.get_each("people", KEYS)
+            assert next(unfinished)[0] in KEYS
+        with pytest.raises(StorageUnavailableError):
+            list(unfinished)
+        with filled_store.write(TENANT) as transaction:
+            transaction.put("people", [record("p000", name="changed")])
+            assert dict(transaction.get_each("people", KEYS[:2])) == transaction.get_many("people", KEYS[:2])
 
 
 def repeat(snapshot: Snapshot, query: Query) -> tuple[int, list[str]]:

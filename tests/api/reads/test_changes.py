@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
+from chalk_flask.api.reads.changes import MAX_PAGE_BYTES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER_CORE
 from chalk_flask.roster.changes import sequence
@@ -19,6 +20,8 @@ from tests.conftest import services_of, url_in
 from tests.support.api_client import CHALK, Consumer, error_message
 from tests.support.histories import RandomChanges, load, read_all
 from tests.support.packages import PackageBuilder
+from tests.support.roster_writes import write_rows
+from tests.support.small_roster import row
 
 CHANGES = f"{CHALK}/changes"
 HISTORIES_PER_SEED = 10
@@ -124,6 +127,26 @@ def test_record_that_changed_twice_is_listed_once(app: Flask, tmp_path: Path) ->
     [change] = read_page(consumer, "since=1")["changes"]
     assert change["record"]["givenName"] == "Two"
     assert change["record"]["orgs"][0]["href"] == f"http://localhost{CHALK}/orgs/org-2"
+
+
+@pytest.mark.every_backend
+@pytest.mark.reading("F-07")
+def test_page_with_large_records_ends_early_and_next_continues(app: Flask) -> None:
+    consumer, numbers = Consumer(app), range(6)
+    texts = ["x" * (300_000 if number != 3 else 2_000_000) for number in numbers]
+    write_rows(app, {"resources": [row(f"r-{n}", vendorResourceId="v", title=texts[n]) for n in numbers]})
+    changes = list(follow(consumer, 1, 500))
+    assert [(change["sourcedId"], change["record"]["title"]) for change in changes] == [
+        (f"r-{number}", texts[number]) for number in numbers
+    ]
+    since, sizes = 1, []
+    while (page := read_page(consumer, f"since={since}&limit=500"))["more"]:
+        sizes.append(sum(len(change["record"]["title"]) for change in page["changes"]))
+        assert sizes[-1] <= MAX_PAGE_BYTES or len(page["changes"]) == 1
+        since = page["sequence"]
+    assert len(sizes) in (3, 4)
+    whole = read_page(consumer, "since=1&include=ids")
+    assert (len(whole["changes"]), whole["more"]) == (6, False)
 
 
 @pytest.mark.reading("F-06")

@@ -302,3 +302,25 @@ def test_large_bodies_are_not_all_in_memory_at_once(store: Backend, tmp_path: Pa
             _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < count * size / 2
+
+
+@pytest.mark.slow
+@pytest.mark.on_backend("sqlite")
+def test_large_bodies_after_many_small_ones_are_read_in_parts(store: Backend, tmp_path: Path) -> None:
+    small, large, size = 400, 40, 400_000
+
+    def discard(receiver: Receiver, stream: socket.socket) -> None:
+        while read_request(receiver, stream):
+            receiver.requests[-1] = ("", {}, b"")
+            stream.sendall(http_response(200))
+
+    with run_receiver(discard) as receiver:
+        add_webhook(store, tmp_path, receiver.url)
+        queue_events(store, small)
+        queue_events(store, large, data={"batch": {"changes": ["x" * size]}})
+        tracemalloc.start()
+        with running_worker(store, tmp_path):
+            wait_until(lambda: len(receiver.requests) == small + large, 60)
+            _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < large * size / 2
