@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ import orjson
 import pytest
 from flask import Flask
 
+from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.event import ENTITIES
 from chalk_flask.outbox.writer import MAX_MESSAGE_BYTES
+from chalk_flask.roster.changes.clock import record_with_timestamp
+from chalk_flask.roster.changes.writer import RosterWriter
 from tests.conftest import services_of
 from tests.outbox.conftest import count_outbox_records, sent_actions, sent_changes, sent_events, subscribe
 from tests.support.api_client import CHALK, Consumer
 from tests.support.histories import load
 from tests.support.packages import PackageBuilder
+from tests.support.small_roster import row
 
 
 def body_sizes(app: Flask) -> list[int]:
@@ -208,3 +213,26 @@ def test_stored_body_is_exact_json(app: Flask, tmp_path: Path) -> None:
     assert count_outbox_records(app)["outbox"] == count_outbox_records(app)["deliveries"] + 1, (
         "one more record holds the last delivery number"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.on_backend("sqlite")
+def test_events_of_large_records_are_not_all_in_memory_at_once(app: Flask) -> None:
+    subscribe(app, mode="batched", full=True)
+    count, size, resources = 60, 1_000_000, RESOURCES["resources"]
+    for letter in "ab":
+        rows = [row(f"r-{n}", vendorResourceId="v", title=letter * size) for n in range(count)]
+        records = [resources.record(one | {"dateLastModified": NO_TIMESTAMP}) for one in rows]
+        tracemalloc.start()
+        with services_of(app).store.write("default") as transaction:
+            writer = RosterWriter(transaction, "default", 0)
+            writer.put(
+                "resources",
+                lambda timestamp, records=records: (record_with_timestamp(one, timestamp) for one in records),
+                lambda records=records: [one.key for one in records],
+            )
+            writer.finish()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(sent_events(app)) > 1
+    assert peak < count * size

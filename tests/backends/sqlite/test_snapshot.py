@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -96,3 +97,17 @@ def test_condition_with_many_values_is_evaluated_once_per_query(tmp_path: Path) 
             ids = cached_query(store, query, snapshot.revision).ids
             assert ids is not None
             assert len(ids) == 3
+
+
+def test_scan_of_large_records_reads_few_at_once(tmp_path: Path) -> None:
+    count, body = 40, b'"%b"' % (b"x" * 1_000_000)
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
+        with store.write("default") as transaction:
+            transaction.put("people", (record(f"p{n:02}", name="a")._replace(body=body) for n in range(count)))
+        tracemalloc.start()
+        with store.read("default") as snapshot:
+            assert sum(len(one.body) for one in snapshot.scan("people")) == count * len(body)
+            assert sum(len(one) for _, one in snapshot.get_each("people", list(snapshot.keys("people")))) > 0
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 8 * len(body)

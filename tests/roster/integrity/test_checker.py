@@ -333,6 +333,20 @@ def test_check_uses_constant_memory(tmp_path: Path) -> None:
     assert peak(9000) < 1.5 * peak(3000)
 
 
+@pytest.mark.slow
+def test_check_holds_few_large_records(tmp_path: Path) -> None:
+    count, size = 60, 1_000_000
+    with open_filled(f"sqlite:///{tmp_path}/large.db") as store:
+        resources = ({**BASE, "sourcedId": f"x{n}", "vendorResourceId": "v", "title": "x" * size} for n in range(count))
+        with store.write("default") as transaction:
+            transaction.put("resources", map(FILES["resources"].record, resources))
+        tracemalloc.start()
+        assert check_store(store).ok
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak_bytes < count * size
+
+
 @pytest.mark.parametrize("name", ROSTER)
 def test_is_certain_accepts_every_valid_record(name: str) -> None:
     form = CanonicalForm(FILES[name])
