@@ -17,6 +17,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from backends.base import (
+    MAX_CHUNK_BYTES,
     Backend,
     Closeable,
     Collection,
@@ -32,7 +33,7 @@ from backends.base import (
     Transaction,
     Value,
 )
-from backends.batching import batched
+from backends.batching import RecordId, batched, batched_by_size, read_first
 from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
 from backends.errors import (
     DamagedStoreError,
@@ -73,6 +74,7 @@ __all__ = [
     "KEY",
     "MATCH_ALL",
     "MATCH_NONE",
+    "MAX_CHUNK_BYTES",
     "MAX_DYNAMIC_PATH_LENGTH",
     "MAX_DYNAMIC_VALUES",
     "MAX_SUBSTRING_LENGTH",
@@ -96,6 +98,7 @@ __all__ = [
     "Query",
     "QueryTimeoutError",
     "Record",
+    "RecordId",
     "Scalar",
     "Snapshot",
     "StorageBusyError",
@@ -110,10 +113,12 @@ __all__ = [
     "and_",
     "backend_class",
     "batched",
+    "batched_by_size",
     "copy_store",
     "installed_backends",
     "limit_dynamic_values",
     "open_store",
+    "read_first",
     "rebuild_values",
     "repair_store",
     "store_exists",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from backends.batching import batched
 from backends.errors import (
     DamagedStoreError,
     InvalidQueryError,
@@ -27,6 +28,7 @@ from backends.records import Collection, Field, Record, Value, normalize
 from backends.validation import check_record, check_text, file_path, get_collection, validate, validate_where
 
 __all__ = [
+    "MAX_CHUNK_BYTES",
     "Backend",
     "Closeable",
     "Collection",
@@ -54,13 +56,20 @@ __all__ = [
 ]
 
 
+MAX_CHUNK_BYTES = 2 << 20
+"""Maximum size of a chunk with several documents."""
+
+_GET_EACH_BATCH_SIZE = 8
+
+
 @dataclass(slots=True)
 class Page:
     """Result of a query.
 
     `total` is the number of matching records before paging. `chunks` are the documents of the page in order: joined
     by commas they form the content of a JSON array. Each chunk contains at least one document, so an empty page has
-    no chunks. Chunks are read from the snapshot during iteration. If the snapshot is closed, the iteration raises
+    no chunks. A chunk of several documents has at most MAX_CHUNK_BYTES, so that no page is in memory as a whole. Chunks
+    are read from the snapshot during iteration. If the snapshot is closed, the iteration raises
     StorageUnavailableError.
     """
 
@@ -113,6 +122,11 @@ class Snapshot(Closeable):
     @abstractmethod
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the bodies of the existing records among `keys`, by key."""
+
+    def get_each(self, collection: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield key and body of each existing record among `keys`, in any order, without loading all of them."""
+        for batch in batched(dict.fromkeys(keys), _GET_EACH_BATCH_SIZE):
+            yield from self.get_many(collection, batch).items()
 
     @abstractmethod
     def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
@@ -203,7 +217,7 @@ class Backend(Closeable):
         A backend may ignore `at_least`.
 
         `query_seconds` limits the time of each step on the snapshot: of a call of `find`, `exists` or `get_many`, and
-        of the next chunk, key or record of an iteration. A longer step raises QueryTimeoutError, soon after its limit.
+        of the next chunk, key, body or record of an iteration. A longer step raises QueryTimeoutError, soon after its limit.
         The time between two steps does not count, so a page may be read slowly. None means no limit.
         """
 

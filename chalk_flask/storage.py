@@ -236,6 +236,9 @@ class _TransactionView(Snapshot):
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         return self._transaction.get_many(collection, keys)
 
+    def get_each(self, collection: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        return self._transaction.get_each(collection, keys)
+
     def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
         return self._transaction.keys(collection, where)
 

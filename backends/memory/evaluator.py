@@ -9,10 +9,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, TypeAlias
 
-from backends.base import Record, Value
+from backends.base import MAX_CHUNK_BYTES, Record, Value
+from backends.batching import batched_by_size
 from backends.deadline import QueryDeadline
 from backends.query import (
     FOLDED_KEY,
@@ -130,10 +130,13 @@ def has_match(state: TenantTables, collection: str, where: Where, deadline: Quer
 
 
 def join_bodies(records: list[Record]) -> Iterator[bytes]:
-    """Yield the bodies in chunks of documents joined by commas."""
+    """Return an iterator over the bodies in chunks of documents joined by commas."""
     bodies = (record.body for record in records)
-    while chunk := b",".join(islice(bodies, _MAX_CHUNK_RECORDS)):
-        yield chunk
+    return map(b",".join, batched_by_size(bodies, _length_with_comma, _MAX_CHUNK_RECORDS, MAX_CHUNK_BYTES))
+
+
+def _length_with_comma(body: bytes) -> int:
+    return len(body) + 1
 
 
 def compile_condition(where: Where, state: TenantTables, deadline: QueryDeadline) -> Predicate:

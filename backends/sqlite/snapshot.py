@@ -6,13 +6,13 @@ import sqlite3
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from operator import lt
+from operator import itemgetter, lt
 from typing import Any
 
 import orjson
 
-from backends.base import Page, Snapshot
-from backends.batching import batched
+from backends.base import MAX_CHUNK_BYTES, Page, Snapshot
+from backends.batching import batched, batched_by_size
 from backends.deadline import QueryDeadline
 from backends.errors import DamagedStoreError, QueryTimeoutError, StorageUnavailableError
 from backends.query import KEY, MATCH_ALL, And, Compare, Query, Scalar, Where
@@ -75,12 +75,13 @@ class SQLiteSnapshot(Snapshot):
             query.limit is None or query.limit > _MAX_CHUNK_RECORDS or _should_select_ids(cached, query)
         ):
             self._select_ids(key, cached)
-        if cached.ids is not None:
-            end = len(cached.ids) if query.limit is None else query.offset + query.limit
-            return Page(
-                self._bodies(query.collection, cached.ids[query.offset : end], cached.ids_ascend), len(cached.ids)
-            )
-        return self._find_page(cached, query)
+        if cached.ids is None:
+            if (page := self._find_page(cached, query)) is not None:
+                return page
+            self._select_ids(key, cached)
+        assert cached.ids is not None
+        end = len(cached.ids) if query.limit is None else query.offset + query.limit
+        return Page(self._bodies(query.collection, cached.ids[query.offset : end], cached.ids_ascend), len(cached.ids))
 
     def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
         """Return True if a record matches. SQLite stops at the first match; the result is not cached."""
@@ -104,6 +105,14 @@ class SQLiteSnapshot(Snapshot):
             bodies.update(self._fetch_all(Fragment(sql, (self._tenant_id, *batch))))
         return bodies
 
+    def get_each(self, collection: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield key and body of each existing record among `keys`; reads one row at a time."""
+        table = quote_identifier(get_collection(collection, self._collections).name)
+        for batch in batched(dict.fromkeys(keys), _MAX_CHUNK_RECORDS):
+            marks = ", ".join("?" * len(batch))
+            sql = f"SELECT _key, _body FROM {table} WHERE _tenant = ? AND _key IN ({marks})"
+            yield from self._fetch_each(Fragment(sql, (self._tenant_id, *batch)))
+
     def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
         """Yield the matching keys in order; reads 1,000 at a time."""
         owner = get_collection(collection, self._collections)
@@ -118,14 +127,15 @@ class SQLiteSnapshot(Snapshot):
         return (key for batch in batches for (key,) in batch)
 
     def scan(self, collection: str) -> Iterator[Record]:
-        """Yield the records in key order; reads 1,000 at a time."""
+        """Yield the records in key order; reads up to 1,000 at a time, limited in bytes."""
         return self._scan(get_collection(collection, self._collections))
 
     def _scan(self, owner: Collection) -> Iterator[Record]:
         loader = _RecordLoader(owner)
         self._deadline.start_step()
         paths = {number: path for number, path in self._fetch_all(loader.paths()) if owner.has_field(path)}
-        for rows in self._fetch(loader.rows(self._tenant_id)):
+        each_row = self._fetch_each(loader.rows(self._tenant_id))
+        for rows in batched_by_size(each_row, loader.body_length, _FETCH_ROWS, MAX_CHUNK_BYTES):
             values = self._fetch_all(loader.side_values(rows, paths)) if paths else []
             yield from loader.records(rows, values, paths)
 
@@ -170,7 +180,8 @@ class SQLiteSnapshot(Snapshot):
         end = len(bodies) if query.limit is None else query.offset + query.limit
         return Page(self._while_open(bodies[query.offset : end]), len(bodies))
 
-    def _find_page(self, cached: CachedQuery, query: Query) -> Page:
+    def _find_page(self, cached: CachedQuery, query: Query) -> Page | None:
+        """Return the page as one chunk, or None if that has more than MAX_CHUNK_BYTES."""
         total = self._total(cached)
         if query.offset >= total or not query.limit:
             return Page(iter(()), total)
@@ -179,7 +190,8 @@ class SQLiteSnapshot(Snapshot):
             f" (SELECT _body {cached.from_where.text} {cached.order_by.text} LIMIT ? OFFSET ?)",
             (*cached.prefix.params, *cached.from_where.params, *cached.order_by.params, query.limit, query.offset),
         )
-        return Page(self._while_open(row[0] for row in self._fetch_all(page)), total)
+        chunk = self._fetch_chunk(page)
+        return None if chunk is None else Page(self._while_open([chunk]), total)
 
     def _total(self, cached: CachedQuery) -> int:
         """Return the number of matching rows, and choose the faster way to read them from now on."""
@@ -219,20 +231,45 @@ class SQLiteSnapshot(Snapshot):
         return ids
 
     def _bodies(self, collection: str, ids: array[int], ascending: bool) -> Iterator[bytes]:
-        """Yield chunks of the documents with these row ids, in the order of `ids`."""
-        table = quote_identifier(collection)
-        # The outer loop of a CROSS JOIN is its left side, so the documents come in the order of the array.
-        by_list = f"json_each(?) AS n CROSS JOIN {table} AS d ON d._id = n.value"
-        by_range = f"{table} AS d WHERE d._id BETWEEN ? AND ? ORDER BY d._id"
+        """Yield chunks of the documents with these row ids, in the order of `ids`.
+
+        The sizes of documents are looked up only after a chunk was too large, because that takes a further statement.
+        """
+        are_small = True
         for start in range(0, len(ids), _MAX_CHUNK_RECORDS):
             part = ids[start : start + _MAX_CHUNK_RECORDS]
-            is_contiguous = ascending and part[-1] - part[0] == len(part) - 1
-            rows = (
-                Fragment(by_range, (part[0], part[-1])) if is_contiguous else Fragment(by_list, (str(part.tolist()),))
-            )
-            text = f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})"
             self._deadline.start_step()
-            yield self._fetch_one(Fragment(text, rows.params))[0]
+            chunk = self._fetch_chunk(_chunk_of(_rows_of(collection, part, ascending))) if are_small else None
+            if chunk is not None:
+                yield chunk
+            else:
+                are_small = False
+                yield from self._large_bodies(collection, part, ascending)
+
+    def _large_bodies(self, collection: str, ids: array[int], ascending: bool) -> Iterator[bytes]:
+        """Yield the chunks of some documents, divided by their sizes. A larger document is a chunk of its own."""
+        rows = _rows_of(collection, ids, ascending)
+        self._deadline.start_step()
+        # SQLite knows the length of a body without reading it.
+        sizes = self._fetch_all(Fragment(f"SELECT d._id, ifnull(length(d._body), 0) + 1 FROM {rows.text}", rows.params))
+        for some in batched_by_size(sizes, itemgetter(1), _MAX_CHUNK_RECORDS, MAX_CHUNK_BYTES):
+            sql = _chunk_of(_rows_of(collection, array("q", [row_id for row_id, _ in some]), ascending))
+            self._deadline.start_step()
+            yield _checked_chunk(self._fetch_one(sql)[0])
+
+    def _fetch_chunk(self, sql: Fragment) -> bytes | None:
+        """Return the only value that a statement selects, or None if it has more than MAX_CHUNK_BYTES."""
+        connection = self._open()
+        with driver_errors("reading"):
+            limit = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
+            try:
+                return _checked_chunk(connection.execute(sql.text, sql.params).fetchone()[0])
+            except sqlite3.DataError as error:
+                if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_TOOBIG:
+                    raise
+                return None
+            finally:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
 
     def _fetch(self, sql: Fragment) -> Iterator[list[Any]]:
         self._running += 1  # if the caller stops early, the statement keeps running
@@ -247,6 +284,19 @@ class SQLiteSnapshot(Snapshot):
                 return
             yield rows
             self._deadline.start_step()
+
+    def _fetch_each(self, sql: Fragment) -> Iterator[Any]:
+        """Yield the rows one by one, so that no other row is in memory."""
+        self._running += 1  # if the caller keeps the unfinished iterator, the statement keeps running
+        try:
+            self._deadline.start_step()
+            with driver_errors("reading"):
+                for row in self._execute(sql):
+                    yield row
+                    self._open()
+                    self._deadline.start_step()
+        finally:
+            self._running -= 1
 
     def _while_open(self, bodies: Iterator[bytes] | list[bytes]) -> Iterator[bytes]:
         for body in bodies:
@@ -294,6 +344,29 @@ class PooledSnapshot(SQLiteSnapshot):
             self._release(self._reader, self._running == 0)
 
 
+def _rows_of(collection: str, ids: array[int], ascending: bool) -> Fragment:
+    """Return the FROM clause that selects the rows `d` with these ids, in their order."""
+    table = quote_identifier(collection)
+    if ascending and ids[-1] - ids[0] == len(ids) - 1:
+        return Fragment(f"{table} AS d WHERE d._id BETWEEN ? AND ? ORDER BY d._id", (ids[0], ids[-1]))
+    # The outer loop of a CROSS JOIN is its left side, so the rows come in the order of the array.
+    return Fragment(f"json_each(?) AS n CROSS JOIN {table} AS d ON d._id = n.value", (str(ids.tolist()),))
+
+
+def _chunk_of(rows: Fragment) -> Fragment:
+    """Return the statement for the documents of the rows, joined by commas."""
+    return Fragment(
+        f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})", rows.params
+    )
+
+
+def _checked_chunk(value: object) -> bytes:
+    """Return a chunk that SQLite joined. Raises DamagedStoreError if no document was found."""
+    if not isinstance(value, bytes):
+        raise DamagedStoreError("a record has no body: run `chalk-flask check`, and restore a backup")
+    return value
+
+
 def _should_select_ids(cached: CachedQuery, query: Query) -> bool:
     """Return True if caching row ids pays: the query skips, sorts or filters rows, and ran before or is costly."""
     return (
@@ -334,6 +407,11 @@ class _RecordLoader:
         return Fragment(
             f"SELECT {names} FROM {quote_identifier(self._owner.name)} WHERE _tenant = ? ORDER BY _key", (tenant,)
         )
+
+    @staticmethod
+    def body_length(row: Sequence[Any]) -> int:
+        """Return the length of the body of a row; 0 for a damaged one."""
+        return len(row[2]) if isinstance(row[2], bytes) else 0
 
     def side_values(self, rows: Sequence[Sequence[Any]], paths: Mapping[int, str]) -> Fragment:
         """Return the query for the side-table values of these rows and paths: row id, path id and value, ascending."""

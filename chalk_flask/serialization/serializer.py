@@ -49,20 +49,21 @@ class DocumentSerializer:
 
     def render(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Render chunks of stored documents. A chunk holds one or more documents, joined by commas."""
-        root_url, fields, redactor = self._root_url, self._fields, self._redactor
-        for chunk in chunks:
-            visible = chunk if redactor is None else redactor.strip_references(chunk)
-            # References are stripped from stored bytes, before their addresses change.
-            rendered = _resolve_hrefs(visible, root_url)
-            if fields is not None:
-                rendered = _select_fields(rendered, fields)
-            yield rendered if redactor is None else redactor.strip_fields(rendered)
+        return map(self._render_chunk, chunks)  # which holds no chunk while a response waits for its client
 
     def render_each(self, documents: Sequence[bytes]) -> Iterator[bytes]:
         """Render documents one by one, as `render` does, but look up all their references at once."""
         if self._redactor is not None:
             self._redactor.look_up(documents)
         return self.render(documents)
+
+    def _render_chunk(self, chunk: bytes) -> bytes:
+        redactor = self._redactor
+        # References are stripped from stored bytes, before their addresses change.
+        rendered = _resolve_hrefs(chunk if redactor is None else redactor.strip_references(chunk), self._root_url)
+        if self._fields is not None:
+            rendered = _select_fields(rendered, self._fields)
+        return rendered if redactor is None else redactor.strip_fields(rendered)
 
 
 def _resolve_hrefs(chunk: bytes, root: str) -> bytes:

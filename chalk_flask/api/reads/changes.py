@@ -1,6 +1,6 @@
 """Change feed under Chalk's root: records that changed after a sequence number, in the order of their changes.
 
-docs/conformance, F-01 to F-06, describes its behavior.
+docs/conformance, F-01 to F-07, describes its behavior.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Request, Response, request
 
-from backends import And, Compare, In, OrderBy, Query, Snapshot
+from backends import And, Compare, In, OrderBy, Query, RecordId, Snapshot, read_first
 from chalk_flask.api.auth.authentication import INVALID_TOKEN_CHALLENGE, current_principal
 from chalk_flask.api.auth.concurrency import ConcurrencyLimiter
 from chalk_flask.api.auth.rate_limits import Auth
@@ -24,6 +24,7 @@ from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads.waiting_response import WaitingResponse
 from chalk_flask.api.routes import READ_ROUTES, ROOTS
 from chalk_flask.oneroster.fields.base import printable
+from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.permissions.policy import policy_for
 from chalk_flask.permissions.principal import Principal
@@ -39,6 +40,13 @@ ROOT = ROOTS[0]
 PATH = f"{ROOT.path}/changes"
 
 DEFAULT_LIMIT, MAX_LIMIT = 500, 10_000
+MAX_PAGE_BYTES = 768 * 1024
+"""Size of the stored records on a page. The server holds a whole page, so a page ends early if its records are large.
+
+A larger record is alone on its page.
+"""
+MAX_PAGE_RECORDS = MAX_PAGE_BYTES // 256
+"""Number of records that are larger than a page, as none has fewer than 256 bytes."""
 MAX_WAIT_SECONDS = 30
 MAX_SEQUENCE = 10**15
 MAX_QUOTED_CHARACTERS = 80
@@ -142,9 +150,14 @@ class _ChangesView:
                     f"The changes after {since} are no longer available. Request changes?since=latest, read everything"
                     f" again, and continue from the returned sequence.",
                 )
-            entries = _read_entries(snapshot, principal, since, last, params.limit)
-            changes = list(self._changes(snapshot, entries, principal, base_url + ROOT.path, params.include_records))
-        page_end = entries[-1]["sequence"] if len(entries) == params.limit else last
+            limit = min(params.limit, MAX_PAGE_RECORDS) if params.include_records else params.limit
+            entries = _read_entries(snapshot, principal, since, last, limit)
+            if params.include_records:
+                changes = list(self._changes(snapshot, entries, principal, base_url + ROOT.path))
+            else:
+                changes = list(_changes_without_records(snapshot, entries))
+        is_last = len(changes) == len(entries) < limit
+        page_end = last if is_last else changes[-1]["sequence"]
         other_params = "".join(f"&{name}={value}" for name, value in _link_params(params.next_page(page_end)).items())
         return {
             "changes": changes,
@@ -159,8 +172,8 @@ class _ChangesView:
         entries: list[dict[str, Any]],
         principal: Principal,
         root_url: str,
-        include_records: bool,
     ) -> Iterator[dict[str, Any]]:
+        """Yield the changes of the first entries with their records, as many as fit on a page."""
         lookup = ReferenceLookup(snapshot, principal.tenant, self._redaction_cache)
         policy = policy_for(principal)
 
@@ -168,19 +181,11 @@ class _ChangesView:
         def serializer(name: str) -> DocumentSerializer:
             return DocumentSerializer(RESOURCES[name], root_url, policy, lookup)
 
-        bodies = _read_bodies(snapshot, entries)
-        for entry in entries:
-            name, key = entry["collection"], entry["sourcedId"]
-            resource_type, body = RESOURCES[name], bodies[name][key]
-            verb = "updated" if resource_type.is_active(body) else "deleted"
-            change: dict[str, Any] = {
-                "sequence": entry["sequence"],
-                "type": f"{resource_type.singular_name}.{verb}",
-                "entity": resource_type.singular_name,
-                "sourcedId": key,
-            }
-            if include_records:
-                change["record"] = orjson.Fragment(b"".join(serializer(name).render([body])))
+        count, bodies = read_first(snapshot, list(map(_record_id, entries)), MAX_PAGE_BYTES)
+        for entry in entries[:count]:
+            body = bodies[_record_id(entry)]
+            change = _change(entry, is_active=ResourceType.is_active(body))
+            change["record"] = orjson.Fragment(b"".join(serializer(entry["collection"]).render([body])))
             yield change
 
 
@@ -283,9 +288,29 @@ def _readable_collections(principal: Principal) -> tuple[str, ...]:
     )
 
 
-def _read_bodies(snapshot: Snapshot, entries: list[dict[str, Any]]) -> dict[str, Mapping[str, bytes]]:
-    """Return the stored documents of the entries by collection and key."""
+def _changes_without_records(snapshot: Snapshot, entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     keys: dict[str, list[str]] = {}
     for entry in entries:
         keys.setdefault(entry["collection"], []).append(entry["sourcedId"])
-    return {name: snapshot.get_many(name, collection_keys) for name, collection_keys in keys.items()}
+    active = {
+        (name, key)
+        for name, some_keys in keys.items()
+        for key, body in snapshot.get_each(name, some_keys)
+        if ResourceType.is_active(body)
+    }
+    return (_change(entry, is_active=_record_id(entry) in active) for entry in entries)
+
+
+def _change(entry: Mapping[str, Any], *, is_active: bool) -> dict[str, Any]:
+    """Return the change of a sequence entry without its record."""
+    entity = RESOURCES[entry["collection"]].singular_name
+    return {
+        "sequence": entry["sequence"],
+        "type": f"{entity}.{'updated' if is_active else 'deleted'}",
+        "entity": entity,
+        "sourcedId": entry["sourcedId"],
+    }
+
+
+def _record_id(entry: Mapping[str, Any]) -> RecordId:
+    return entry["collection"], entry["sourcedId"]

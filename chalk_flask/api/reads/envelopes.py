@@ -43,8 +43,9 @@ def stream_envelope(head: bytes, chunks: Iterable[bytes], tail: bytes) -> Iterat
         size += len(chunk)
         separator = b","
         if size >= BLOCK_BYTES:
-            yield from _split_block(b"".join(parts))
-            parts, size = [], 0
+            block, parts, size = b"".join(parts), [], 0
+            del chunk  # a response can wait here for its client, and should hold the block alone
+            yield from _split_block(block)
     parts.append(tail)
     yield from _split_block(b"".join(parts))
 

@@ -81,13 +81,13 @@ def ok_response(request: Request, blocks: Iterator[bytes], headers: HeaderList, 
         headers.append(("Content-Encoding", "gzip"))
     if second is None:
         return _RawResponse(b"".join(_gzip_blocks([first])) if compressed else first, headers=headers)
-    stream = _stream_until(time.monotonic() + timeout_seconds, first, second, blocks)
+    stream = _stream_until(time.monotonic() + timeout_seconds, [second, first], blocks)
     return _RawResponse(_gzip_blocks(stream) if compressed else stream, headers=headers)
 
 
-def _stream_until(deadline: float, first: bytes, second: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield second
+def _stream_until(deadline: float, last_first: list[bytes], others: Iterator[bytes]) -> Iterator[bytes]:
+    while last_first:
+        yield last_first.pop()  # not held any longer than necessary
     for block in others:
         if time.monotonic() > deadline:
             raise TimeoutError("The response took longer than the setting stream_seconds allows.")

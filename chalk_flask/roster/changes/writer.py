@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
-from backends import Record, Transaction, batched
+from backends import Record, Transaction, batched_by_size
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import clock
 from chalk_flask.roster.changes.sequence import ChangeSequence
 
 __all__ = ["RecordsWithTimestamp", "RosterWriter", "write_with_final_timestamp"]
 
-BATCH_SIZE = 1000
+BATCH_SIZE, MAX_BATCH_BYTES = 1000, 4 << 20
+"""Maximum number and size of the records that are in memory at once with their events."""
 
 RecordsWithTimestamp: TypeAlias = Callable[[str], Iterable[Record]]
 """Function that returns the records to write with a `dateLastModified`, in the same order at each call."""
@@ -113,7 +114,7 @@ class RosterWriter:
         """Store the records of an earlier writer again with this later timestamp, except those that changed since."""
         self._outbox.skip_unreported(earlier._outbox)
         for collection, records in earlier._written:
-            for batch in batched(records(earlier.timestamp), BATCH_SIZE):
+            for batch in _batches(records(earlier.timestamp)):
                 stored = self.transaction.get_many(collection, [record.key for record in batch])
                 unchanged = [record for record in batch if stored.get(record.key) == record.body]
                 restamped = [clock.record_with_timestamp(record, self.timestamp) for record in unchanged]
@@ -139,12 +140,16 @@ class RosterWriter:
             self._sequence.assign(collection, keys())
 
     def _put_with_events(self, collection: str, records: Iterable[Record]) -> None:
-        for batch in batched(records, BATCH_SIZE):
+        for batch in _batches(records):
             with self._outbox.batch(collection, batch) as events:
                 self.transaction.put(collection, batch)
                 numbers = self._sequence.assign(collection, _keys(batch))
                 events.assign(numbers or [self._sequence.last] * len(batch))
         self._outbox.end_collection(collection)
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    return batched_by_size(records, lambda record: len(record.body), BATCH_SIZE, MAX_BATCH_BYTES)
 
 
 def _keys(records: Iterable[Record]) -> list[str]:

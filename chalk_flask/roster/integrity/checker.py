@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, TypeAlias
 
 import orjson
 
-from backends import KEY, And, Backend, Compare, In, Query, Snapshot, batched, value_problems
+from backends import KEY, And, Backend, Compare, In, Query, Snapshot, batched, read_first, value_problems
 from chalk_flask.oneroster.fields.composites import RefListField
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.resource_type import Reference, ResourceType, without_timestamp
@@ -21,6 +21,9 @@ from chalk_flask.roster.integrity.canonical_form import CanonicalForm
 __all__ = ["IntegrityReport", "check_store", "empty_report"]
 
 BATCH_SIZE = 1000
+MAX_BATCH_BYTES = 8 << 20
+"""Maximum size of the records that are checked at once."""
+
 MAX_LISTED = 100
 Data: TypeAlias = dict[str, JSON]
 
@@ -140,23 +143,26 @@ class _CollectionCheck:
         resource_type, keys, active = self._resource_type, 0, 0
         for batch in batched(self._snapshot.keys(resource_type.name), BATCH_SIZE):
             keys += len(batch)
-            bodies = self._bodies(batch)
-            active += sum(map(resource_type.is_active, bodies.values()))
-            if resource_type.served:
-                self._digests.records(list(bodies.values()))
-            self._check(bodies)
+            for bodies in self._bodies(batch):
+                active += sum(map(resource_type.is_active, bodies.values()))
+                if resource_type.served:
+                    self._digests.records(list(bodies.values()))
+                self._check(bodies)
         if resource_type.served and active:
             self._problems.counts[resource_type.name] = active
         total = self._snapshot.find(Query(resource_type.name, limit=0)).total
         if total != keys:
             self._problems.add(f"{resource_type.name}: a query counts {total} records, but there are {keys} keys")
 
-    def _bodies(self, keys: Sequence[str]) -> dict[str, bytes]:
-        bodies = self._snapshot.get_many(self._resource_type.name, keys)
-        for key in keys:
-            if key not in bodies:
+    def _bodies(self, keys: Sequence[str]) -> Iterator[dict[str, bytes]]:
+        """Yield the bodies by key, in the order of the keys, in parts of limited size."""
+        ids = [(self._resource_type.name, key) for key in keys]
+        while ids:
+            count, bodies = read_first(self._snapshot, ids, MAX_BATCH_BYTES)
+            for _, key in (record_id for record_id in ids[:count] if record_id not in bodies):
                 self._add_problem(key, "the key has no record")
-        return {key: bodies[key] for key in keys if key in bodies}
+            yield {record_id[1]: bodies[record_id] for record_id in ids[:count] if record_id in bodies}
+            ids = ids[count:]
 
     def _check(self, bodies: Mapping[str, bytes]) -> None:
         valid = {key: data for key, body in bodies.items() if (data := self._parse(key, body)) is not None}

@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from backends import Compare, Snapshot, Transaction, Where, and_, batched
+from backends import KEY, Compare, In, Snapshot, Transaction, Where, and_, batched
 from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS, Delivery
 from chalk_flask.outbox.event import TEST
 from chalk_flask.times import format_timestamp
@@ -74,8 +74,8 @@ def _deliveries(snapshot: Snapshot, where: Where) -> Iterator[Delivery]:
 def _with_bodies(snapshot: Snapshot, deliveries: Iterable[Delivery]) -> Iterator[Delivery]:
     """Leave out deliveries without a body: an opt-out deleted it."""
     for batch in batched(deliveries, BATCH_SIZE):
-        bodies = snapshot.get_many(BODIES, [delivery.key for delivery in batch])
-        yield from (delivery for delivery in batch if delivery.key in bodies)
+        with_body = set(snapshot.keys(BODIES, In(KEY, tuple(delivery.key for delivery in batch))))
+        yield from (delivery for delivery in batch if delivery.key in with_body)
 
 
 def _put(transaction: Transaction, deliveries: Iterable[Delivery]) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from backends import Compare, OrderBy, Query, Snapshot, StorageError, and_, batched
+from backends import Compare, OrderBy, Query, RecordId, Snapshot, StorageError, and_, batched, read_first
 from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import BODIES, COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
@@ -29,9 +29,9 @@ MAX_UNSAVED_RESULTS: Final = 256
 """A sender with this number of unsaved results waits for the recorder."""
 INITIAL_BATCH_SIZE: Final = 8
 MAX_BATCH_SIZE: Final = 128
-"""Upper limit of the deliveries in one read. Large bodies make batches smaller."""
-MAX_BATCH_BYTES: Final = 256 * 1024
-"""A batch with larger bodies halves the size of the next batch."""
+"""Upper limit of the deliveries in one batch."""
+MAX_BATCH_BYTES: Final = 1 << 20
+"""Upper limit of the bodies in one batch. Each body is smaller."""
 MAX_BATCH_AGE_SECONDS: Final = 1.0
 """The queue reads the store again after this time, so that a pause of the webhook takes effect."""
 CAPACITY_POLL_SECONDS: Final = 0.2
@@ -39,11 +39,11 @@ CAPACITY_POLL_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Deliveries to send next, with their bodies by key. `read_at` is a time of the monotonic clock."""
+    """Deliveries to send next, with their bodies. `read_at` is a time of the monotonic clock."""
 
     subscription: Subscription
     deliveries: Sequence[Delivery]
-    bodies: Mapping[str, bytes]
+    bodies: Mapping[RecordId, bytes]
     read_at: float
 
 
@@ -147,10 +147,11 @@ class DeliveryQueue:
                 return None
             now = self._context.clock.now()
             due_keys = self._due_first_retries(now) if self._backoff_until > now else self._due_keys(snapshot, unsaved)
-            keys = list(islice(due_keys, self._batch_size))
+            due_bodies = [(BODIES, key) for key in islice(due_keys, self._batch_size)]
+            count, bodies = read_first(snapshot, due_bodies, MAX_BATCH_BYTES)
+            keys = [key for _, key in due_bodies[:count]]
             stored = snapshot.get_many(COLLECTION, keys)
-            bodies = snapshot.get_many(BODIES, keys)
-        self._adjust_batch_size(sum(map(len, bodies.values())))
+        self._batch_size = min(self._batch_size * 2, MAX_BATCH_SIZE) if count == len(due_bodies) else count
         parsed = [Delivery.from_dict(orjson.loads(stored[key])) for key in keys if key in stored]
         deliveries = [delivery for delivery in parsed if delivery.due is not None and delivery.due <= now]
         for key in set(keys).difference(delivery.key for delivery in deliveries):
@@ -172,12 +173,6 @@ class DeliveryQueue:
         first_retry = min(list(self._first_retries.values()), default=self._backoff_until)
         return min(self._backoff_until, max(first_retry, self._requested_pause_until))
 
-    def _adjust_batch_size(self, batch_bytes: int) -> None:
-        if batch_bytes > MAX_BATCH_BYTES:
-            self._batch_size = max(self._batch_size // 2, 1)
-        else:
-            self._batch_size = min(self._batch_size * 2, MAX_BATCH_SIZE)
-
     def _send(self, batch: _Batch) -> bool:
         """Send a batch or its beginning; return True if the thread should go on with another batch."""
         for delivery in batch.deliveries:
@@ -185,7 +180,7 @@ class DeliveryQueue:
                 return False
             if time.monotonic() - batch.read_at > MAX_BATCH_AGE_SECONDS:
                 return True
-            body = batch.bodies.get(delivery.key)
+            body = batch.bodies.get((BODIES, delivery.key))
             result = attempt(self._context, self._sender, batch.subscription, delivery, body, self._on_saved)
             self._record(result)
             if not result.delivered:
