@@ -14,7 +14,7 @@ import pytest
 from tests.support.api_client import IMS
 from tests.support.server_process import ServerProcess, read_all, send_get, server_process
 
-TOKEN = "chk_test_" + "0" * 40
+TOKEN = "chk_of-another-service"
 MAX_HEAD_BYTES = 8192
 
 APP = f"""

@@ -28,6 +28,9 @@ SINGLE_PARAMETERS = ("fields",)
 MAX_CACHED_QUERY_BYTES = 1024
 """Maximum length of a query string that is cached."""
 
+MAX_LINK_BYTES = 7 * 1024
+"""Maximum size of the Link header. Many clients and proxies reject a response with more than 8 KiB of headers."""
+
 MAX_QUOTED_CHARACTERS = 200
 """Maximum number of characters of an unknown name that a warning quotes."""
 
@@ -184,14 +187,36 @@ def _other_params(pairs: list[tuple[str, str]]) -> str:
 
 
 def link_header(url: str, params: QueryParams, total: int) -> str:
-    """Return the Link header of a page: absolute `first`, `prev`, `next` and `last` links with all other parameters."""
+    """Return the Link header of a page: absolute `first`, `prev`, `next` and `last` links with all other parameters.
+
+    Relations that do not fit into MAX_LINK_BYTES are left out. Raises ApiError (400) if `next` does not fit, because a
+    client that follows it would take the page for the last one (docs/conformance, Q-24).
+    """
     limit, offset = params.limit or 1, params.offset
     last = max(total - 1, 0) // limit * limit
     # `prev` is plain arithmetic: from far beyond the end it still leads beyond the end.
     starts = [("first", 0), ("prev", max(0, offset - limit)), ("next", offset + limit), ("last", last)]
     others = f"{params.other_params}&" if params.other_params else ""
-    return ", ".join(
-        f'<{url}?{others}limit={limit}&offset={start}>; rel="{relation}"'
+    links = {
+        relation: f'<{url}?{others}limit={limit}&offset={start}>; rel="{relation}"'
         for relation, start in starts
         if not (relation == "prev" and offset == 0) and not (relation == "next" and start >= total)
-    )
+    }
+    header = ", ".join(links.values())
+    return header if len(header) <= MAX_LINK_BYTES else _short_link_header(links)
+
+
+def _short_link_header(links: Mapping[str, str]) -> str:
+    """Return the links that fit, the most useful ones first."""
+    if len(links.get("next", "")) > MAX_LINK_BYTES:
+        raise ApiError(
+            400,
+            f"The query is too long for the URL of the next page, which would have {len(links['next'])} bytes in the"
+            f" Link header; at most {MAX_LINK_BYTES} are possible. Compare with fewer values in filter, or request"
+            " everything on one page with a larger limit.",
+        )
+    kept: dict[str, str] = {}
+    for relation in ("next", "prev", "first", "last"):
+        if relation in links and len(", ".join([*kept.values(), links[relation]])) <= MAX_LINK_BYTES:
+            kept[relation] = links[relation]
+    return ", ".join(link for relation, link in links.items() if relation in kept)

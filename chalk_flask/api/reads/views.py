@@ -115,8 +115,8 @@ class _ReadView:
         page = snapshot.find(Query(resource_type.name, where, params.order, params.offset, params.limit))
         headers += [("X-Total-Count", str(page.total)), ("X-Count", str(_records_on_page(params, page.total)))]
         if params.limit:
-            url = read.base_url + quote_path(read.request.path)
-            headers.append(("Link", link_header(url, params, page.total)))
+            link = link_header(read.base_url + quote_path(read.request.path), params, page.total)
+            headers += [("Link", link)] if link else []
         documents = self._serializer(read, snapshot).render(page.chunks)
         blocks = collection_envelope(resource_type, documents, params.warnings)
         return ok_response(read.request, blocks, headers, self._settings.stream_seconds)
