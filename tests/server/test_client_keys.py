@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
+from flask import Flask
 
-from chalk_flask.server.client_keys import credential_key
+from chalk_flask.server.client_keys import credential_key, is_search
+from tests.support.api_client import Consumer
 from tests.support.server_process import ServerProcess, server_process
 
 SIGNATURE = 'oauth_version="1.0", oauth_nonce="n1", oauth_signature="abc%3D"'
@@ -84,3 +87,68 @@ def test_searches_use_half_of_the_threads(server: ServerProcess, path: str, quer
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(server.get, [f"{path}?{query}"] * 3))
     assert max(map(int, answers)) == most
+
+
+FIRST, SECOND = "userIds.identifier~'a,b,c'", "username~'d,e'"
+RESPELLED_FILTERS = [
+    f"filter={FIRST} OR {SECOND}",
+    f"filter={SECOND} OR {FIRST}",
+    f"filter= {FIRST} OR  {SECOND} ",
+    "filter=userIds.identifier ~ 'a,b,c' OR username ~ 'd,e'",
+    "filter=userIds.identifier~'c,b,a' OR username~'e,d'",
+    'filter=userIds.identifier~"a,b,c" OR username~"d,e"',
+    "filter=userIds.identifier~'A,B,C' OR username~'D,E'",
+    "filter=userIds.identifier~'a, b, c' OR username~'d, e'",
+    f"limit=1&filter={FIRST} OR {SECOND}",
+    f"%66ilter={FIRST} OR {SECOND}",
+    f"fi%6Cter={quote(f'{FIRST} OR {SECOND}')}",
+    f"limit=1&filte%72={SECOND} OR {FIRST}",
+    f"filter={FIRST} AND {SECOND}",
+    f"filter={FIRST} and {SECOND}",
+    f"filter={FIRST} Or {SECOND}",
+    f"sort=familyName&filter={FIRST}",
+]
+"""Spellings of the same two comparisons. Those with `and` and `Or` are malformed, and rejected without a query."""
+
+
+def test_each_respelled_filter_counts_as_a_search(app: Flask) -> None:
+    consumer = Consumer(app)
+    for query in RESPELLED_FILTERS:
+        sent = query.replace(" ", "+").replace('"', "%22")
+        assert is_search(sent), query
+        assert consumer.get(f"/users?{sent}").status_code in (200, 400), query
+
+
+@pytest.fixture(scope="module")
+def large_server() -> Iterator[ServerProcess]:
+    with server_process(APP, CHALK_THREADS="16", CHALK_REQUEST_LIMIT_CREDENTIAL="4") as started:
+        yield started
+
+
+def run_searches(server: ServerProcess, path: str, tokens: int, addresses: int) -> int:
+    """Send all filters at once, in turn with each token and from each address; return how many ran at once at most."""
+
+    def search(number: int) -> int:
+        query = RESPELLED_FILTERS[number].replace(" ", "+").replace('"', "%22")
+        scheme = "bearer" if number % 3 else "Bearer "
+        header = f"Authorization: {scheme} t{number % tokens}"
+        return int(server.get(f"{path}?{query}", header, source=f"127.0.0.{2 + number % addresses}"))
+
+    with ThreadPoolExecutor(len(RESPELLED_FILTERS)) as pool:
+        return max(pool.map(search, range(len(RESPELLED_FILTERS))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "tokens", "addresses", "most"),
+    [
+        ("/one-token-one-address", 1, 1, 4),
+        ("/one-token-many-addresses", 1, 8, 4),
+        ("/many-tokens-one-address", 16, 1, 6),
+        ("/many-tokens-many-addresses", 16, 8, 8),
+    ],
+)
+def test_respelled_filters_share_the_threads_of_their_client(
+    large_server: ServerProcess, path: str, tokens: int, addresses: int, most: int
+) -> None:
+    assert 1 < run_searches(large_server, path, tokens, addresses) <= most
