@@ -97,6 +97,7 @@ class Listener(TcpWSGIServer):
         self._address_share = settings.request_limit_address
         self._credential_share = settings.request_limit_credential
         self._search_share = max(1, settings.threads // 2)
+        self._address_search_share = max(1, self._search_share * 3 // 4)
 
     def readable(self) -> bool:
         """Return True while connections are accepted. Too many connections do not stop that: others are closed."""
@@ -135,6 +136,8 @@ class Listener(TcpWSGIServer):
         if credential:
             shares.append((("credential", credential), self._credential_share))
         if is_search(getattr(request, "query", "")):  # a request that cannot be parsed has none
+            # One address with many tokens leaves a part of the searches to others.
+            shares.append((("search", address), self._address_search_share))
             shares.append((_SEARCHES, self._search_share))
         task.shares = tuple(shares)
         self.task_dispatcher.add_task(task, task.shares)
