@@ -16,7 +16,7 @@ from chalk_flask import create_app
 from chalk_flask.permissions.scopes import ALL
 from tests.conftest import services_of, url_in
 from tests.support.api_client import CHALK, IMS, Consumer, error_message
-from tests.support.failures import FULL_DEVICE, file_size_limit
+from tests.support.failures import FULL_DEVICE, file_size_limit, public_folder, without_root
 from tests.support.small_roster import fill
 
 LINE_ITEM = {
@@ -77,6 +77,24 @@ def test_write_to_a_full_disk_is_503(tool: Consumer, caplog: pytest.LogCaptureFi
     (tmp_path / "chalk" / "default" / "current.json.next").symlink_to(FULL_DEVICE)
     assert_unavailable(write(tool), caplog, "the disk is full")
     assert tool.get("/users").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "json"])
+def test_write_to_a_read_only_store_is_503(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    with public_folder() as folder:
+        app = create_app(storage=url_in(folder, kind))
+        fill(services_of(app).store)
+        tool = Consumer(app)
+        for path in [*folder.rglob("*"), folder]:
+            is_lock = path.name in ("chalk.db.lock", ".lock")
+            path.chmod(0o555 if path.is_dir() else 0o666 if is_lock else 0o444)
+        with without_root():
+            reason = "read-only" if kind == "sqlite" else "Permission denied"
+            assert_unavailable(write(tool), caplog, reason)
+            assert tool.get("/users").status_code == 200
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o777)
+        services_of(app).store.close()
 
 
 @pytest.mark.on_backend("sqlite", "json")

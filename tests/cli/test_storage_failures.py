@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand
+from tests.cli.test_commands import COMMANDS as LEAF_COMMANDS
 from tests.support.failures import FULL_DEVICE, file_size_limit
 
 URLS = {"sqlite": "sqlite:///chalk.db", "json": "json:///chalk"}
-COMMANDS = (
+ISSUER = ("--iss", "https://login.example.org", "--aud", "chalk", "--jwks-url", "https://login.example.org/jwks")
+COMMANDS: tuple[tuple[str | Path, ...], ...] = (
     ("check",),
-    ("check", "--repair"),
     ("export", "out.zip"),
     ("import", SAMPLE),
-    ("imports", "list"),
-    ("token", "list"),
-    ("token", "create", "--label", "tool"),
-    ("client", "list"),
-    ("issuer", "list"),
-    ("tenant", "list"),
-    ("webhook", "list"),
+    *(("imports", *rest) for rest in (["list"], ["show", "run-1"], ["approve", "run-1"], ["discard", "run-1"])),
+    *(("token", *rest) for rest in (["create", "--label", "tool"], ["list"], ["revoke", "0123"])),
+    *(("client", *rest) for rest in (["create", "--label", "tool"], ["list"], ["rotate", "c-1"], ["revoke", "c-1"])),
+    *(("issuer", *rest) for rest in (["add", *ISSUER], ["list"], ["remove", "i-1"])),
+    *(("tenant", *rest) for rest in (["create", "north"], ["list"], ["show", "north"], ["set", "north", "--lenient"])),
+    ("tenant", "delete", "north", "--yes"),
+    *(("webhook", *rest) for rest in (["create", "--url", "https://192.0.2.1/x"], ["list"])),
+    *(("webhook", verb, "wh-1") for verb in ("show", "pause", "resume", "rotate", "test", "delete")),
+    ("webhook", "replay", "wh-1", "--since", "2d"),
     ("audit",),
     ("copy",),
+    ("demo", "--no-serve"),
+    ("check", "--repair"),
 )
+"""Every command that opens a store, but `serve`, with arguments that are valid for an intact one."""
 
 
-def run_all(run: RunCommand, url: str) -> dict[str, tuple[int, str]]:
-    """Run every command on the store and return exit code and message by command."""
+def test_every_command_that_opens_a_store_is_tested() -> None:
+    tested = {command[: len(names)] for command in COMMANDS for names in LEAF_COMMANDS if command[: len(names)] == names}
+    assert set(LEAF_COMMANDS) - tested == {("serve",), ("validate",), ("backends",), ("config", "show")}
+
+
+def run_all(
+    run: RunCommand, url: str, commands: Sequence[tuple[str | Path, ...]] = COMMANDS
+) -> dict[str, tuple[int, str]]:
+    """Run the commands on the store and return exit code and message by command."""
     results = {}
-    for command in COMMANDS:
+    for command in commands:
         places = [url, "sqlite:///target.db"] if command == ("copy",) else ["--storage", url]
         result = run(*command, *places)
         assert "Traceback" not in result.err + result.out
@@ -89,14 +103,61 @@ def test_damaged_files_fail_without_a_traceback(run: RunCommand, tmp_path: Path,
     intact.mkdir()
     store.rename(intact / store.name)
     files = sorted(path for path in intact.rglob("*") if path.is_file() and path.suffix in (".db", ".json"))
-    for path in random.Random(3).sample(files, min(len(files), 5)):
+    choose = random.Random(3)
+    for path in choose.sample(files, min(len(files), 5)):
         for damaged in damaged_contents(path.read_bytes()):
             shutil.copytree(intact, tmp_path, dirs_exist_ok=True)
             (tmp_path / path.relative_to(intact)).write_bytes(damaged)
-            for code, message in run_all(run, url).values():
+            for code, message in run_all(run, url, [COMMANDS[0], *choose.sample(COMMANDS, 12)]).values():
                 assert code == 0 or message
             for used in (*tmp_path.glob("chalk*"), *tmp_path.glob("target.db*")):
                 shutil.rmtree(used) if used.is_dir() else used.unlink()
+
+
+def make_newer(store: Path) -> None:
+    """Let a store declare a schema version that no program knows yet."""
+    if store.is_dir():
+        description = json.loads((store / "store.json").read_text())
+        (store / "store.json").write_text(json.dumps(description | {"schemaVersion": 99}))
+    else:
+        run_sql(store, "PRAGMA user_version = 99")
+
+
+def run_sql(store: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(store, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_store_of_a_newer_program_fails_every_command(run: RunCommand, tmp_path: Path, url: str) -> None:
+    store = tmp_path / ("chalk.db" if url == URLS["sqlite"] else "chalk")
+    make_newer(store)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.suffix in (".db", ".json")}
+    results = run_all(run, url)
+    assert {code for code, _ in results.values()} == {1}, results
+    assert all("99" in message for _, message in results.values()), results
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("statements", "part"),
+    [
+        (["DROP TABLE _many"], "the table _many"),
+        (['DROP INDEX "users:familyName"', "ALTER TABLE users DROP COLUMN familyName"], "the column familyName"),
+        (['DROP INDEX "_many:value"'], "the index _many:value"),
+    ],
+)
+def test_store_without_a_part_fails_every_command_until_the_repair(
+    run: RunCommand, tmp_path: Path, statements: list[str], part: str
+) -> None:
+    assert run("import", SAMPLE).code == 0
+    state = run("check", "--json").json["state"]
+    run_sql(tmp_path / "chalk.db", *statements)
+    results = run_all(run, URLS["sqlite"], COMMANDS[:-1])
+    assert {code for code, _ in results.values()} == {1}, results
+    assert all(part in message and "--repair" in message for _, message in results.values()), results
+    assert run("check", "--repair", "--json").json["state"] == state
+    assert run("check").code == 0
 
 
 def test_current_json_that_is_missing_is_refused_until_the_repair(run: RunCommand, tmp_path: Path) -> None:
@@ -120,8 +181,7 @@ def test_check_compares_columns_and_side_table_with_the_bodies(run: RunCommand, 
         ("UPDATE users SET familyName = 'x' WHERE _id < 4", "users: the values of 3 records differ"),
         ("DELETE FROM _many", "users: the values of"),
     ):
-        with closing(sqlite3.connect(tmp_path / "chalk.db", isolation_level=None)) as connection:
-            connection.execute(sql)
+        run_sql(tmp_path / "chalk.db", sql)
         checked = run("check", "--json")
         assert checked.code == 1
         assert words in " ".join(checked.json["problems"])
@@ -129,20 +189,11 @@ def test_check_compares_columns_and_side_table_with_the_bodies(run: RunCommand, 
         assert run("check").code == 0
 
 
-def test_dropped_column_and_table_are_refused_and_rebuilt(run: RunCommand, tmp_path: Path) -> None:
-    assert run("import", SAMPLE, "--storage", URLS["sqlite"]).code == 0
-    with closing(sqlite3.connect(tmp_path / "chalk.db", isolation_level=None)) as connection:
-        connection.execute('DROP INDEX IF EXISTS "users:familyName"')
-        connection.execute("ALTER TABLE users DROP COLUMN familyName")
-        connection.execute("DROP TABLE _many")
-    result = run("check")
-    assert (result.code, "the table _many" in result.err, "the column familyName of users" in result.err) == (
-        1,
-        True,
-        True,
-    )
-    assert run("serve", "--port", "0").code == 1
-    assert run("check", "--repair").code == 0
+def test_serve_does_not_start_on_a_store_without_a_part(run: RunCommand, tmp_path: Path) -> None:
+    assert run("import", SAMPLE).code == 0
+    run_sql(tmp_path / "chalk.db", "DROP TABLE _many")
+    result = run("serve", "--port", "0")
+    assert (result.code, "the table _many" in result.err) == (1, True)
 
 
 def test_import_beyond_a_file_size_limit_names_the_cause(run: RunCommand, url: str, tmp_path: Path) -> None:
