@@ -111,3 +111,19 @@ def test_scan_of_large_records_reads_few_at_once(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 8 * len(body)
+
+
+def test_put_of_large_records_holds_few_at_once(tmp_path: Path) -> None:
+    count, size = 40, 1_000_000
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
+        tracemalloc.start()
+        with store.write("default") as transaction:
+            bodies = (b'"%b"' % (b"%d" % (n % 10) * size) for n in range(count))
+            transaction.put(
+                "people", (record(f"p{n:02}", name="a")._replace(body=body) for n, body in enumerate(bodies))
+            )
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        with store.read("default") as snapshot:
+            assert len(list(snapshot.keys("people"))) == count
+    assert peak < count * size / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,42 @@ def test_delete_of_line_item_deletes_its_results(roster: Backend) -> None:
     assert check_store(roster).problems == []
     assert put(roster, "lineItems", "i", ITEM).created is True
     assert get(roster, "results", "r-1")["status"] == "tobedeleted"
+
+
+@pytest.mark.slow
+@pytest.mark.on_backend("sqlite")
+def test_delete_with_large_results_holds_few_of_them(roster: Backend) -> None:
+    count, size = 40, 1_000_000
+    put(roster, "lineItems", "i", ITEM)
+    template = FILES["results"].normalize(put(roster, "results", "r", {**RESULT, "lineItem": {"sourcedId": "i"}}).body)
+    with roster.write("default") as transaction:
+        large = ({**template, "sourcedId": f"r-{number}", "comment": "x" * size} for number in range(count))
+        transaction.put("results", map(FILES["results"].record, large))
+    tracemalloc.start()
+    delete(roster, "lineItems", "i")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {get(roster, "results", f"r-{number}")["status"] for number in range(count)} == {"tobedeleted"}
+    assert len({get(roster, "results", key)["dateLastModified"] for key in ("r", "r-0", f"r-{count - 1}")}) == 1
+    assert peak < count * size
+
+
+@pytest.mark.reading("W-11")
+def test_late_delete_gives_all_results_a_later_timestamp(roster: Backend) -> None:
+    put(roster, "lineItems", "i", ITEM)
+    for number in range(3):
+        put(roster, "results", f"r-{number}", {**RESULT, "lineItem": {"sourcedId": "i"}})
+    committed: list[str] = []
+
+    def sleep(_: Transaction) -> None:
+        time.sleep(0.1)
+        committed.append(format_epoch_seconds(time.time() - 0.001))
+
+    writes.delete(roster, "default", FILES["lineItems"], "i", all_visible, sleep)
+    deleted = [get(roster, "lineItems", "i"), *(get(roster, "results", f"r-{number}") for number in range(3))]
+    [timestamp] = {record["dateLastModified"] for record in deleted}
+    assert timestamp > committed[0]
+    assert {record["status"] for record in deleted} == {"tobedeleted"}
 
 
 @pytest.mark.reading("W-09")
