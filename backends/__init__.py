@@ -33,7 +33,7 @@ from backends.base import (
     Transaction,
     Value,
 )
-from backends.batching import RecordId, batched, batched_by_size, read_first
+from backends.batching import RecordId, batched, batched_by_size, read_first, read_in_parts
 from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
 from backends.errors import (
     DamagedStoreError,
@@ -119,6 +119,7 @@ __all__ = [
     "limit_dynamic_values",
     "open_store",
     "read_first",
+    "read_in_parts",
     "rebuild_values",
     "repair_store",
     "store_exists",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from backends.base import Snapshot
 
-__all__ = ["RecordId", "batched", "batched_by_size", "read_first"]
+__all__ = ["RecordId", "batched", "batched_by_size", "read_first", "read_in_parts"]
 
 _Item = TypeVar("_Item")
 
@@ -59,6 +59,16 @@ def read_first(
     while (bodies := _read_within(snapshot, ids[:count], max_bytes)) is None:
         count //= 2
     return count, bodies
+
+
+def read_in_parts(
+    snapshot: Snapshot, ids: Sequence[RecordId], max_bytes: int
+) -> Iterator[tuple[Sequence[RecordId], Mapping[RecordId, bytes]]]:
+    """Yield the ids in parts with their bodies, in order. Each part is what `read_first` returns for the rest."""
+    while ids:
+        count, bodies = read_first(snapshot, ids, max_bytes)
+        yield ids[:count], bodies
+        ids = ids[count:]
 
 
 def _read_within(snapshot: Snapshot, ids: Sequence[RecordId], max_bytes: int) -> Mapping[RecordId, bytes] | None:

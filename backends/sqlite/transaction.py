@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import TracebackType
 from typing import TypeAlias
 
 import orjson
 
 from backends.base import Transaction
-from backends.batching import batched
+from backends.batching import batched, batched_by_size
 from backends.errors import DamagedStoreError
 from backends.records import Collection, Record, Value
 from backends.sqlite.bulk_insert import bulk_inserter
@@ -30,11 +30,14 @@ from backends.validation import check_dynamic_values, check_record, get_collecti
 
 __all__ = ["SQLiteTransaction"]
 
-_PUT_BATCH_SIZE = 1000
+_PUT_BATCH_SIZE, _MAX_PUT_BATCH_BYTES = 1000, 4 << 20
 _DELETE_BATCH_SIZE = 500
 
 _MIN_LARGE_LOAD_RECORDS = 5_000
 """Number of records from which an empty table is loaded without its secondary indexes."""
+
+_MAX_FIRST_BYTES = 16 << 20
+"""Size of the records that are read to find out if there are so many. Fewer, larger records are no large load."""
 
 
 # Row ids of different collections overlap. The plus sign keeps SQLite from a look-up for each pair of id and path.
@@ -76,14 +79,15 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         """
         owner = get_collection(collection, self._collections)
         remaining = iter(records)
-        first = list(islice(remaining, _MIN_LARGE_LOAD_RECORDS))
+        first = _take(remaining, _MIN_LARGE_LOAD_RECORDS, _MAX_FIRST_BYTES)
         table = _RowBuilder(owner, self._tenant_id, self._path_id_for)
         with driver_errors(f"writing {collection}"):
             is_large_load = len(first) == _MIN_LARGE_LOAD_RECORDS and self._is_empty(collection)
             if is_large_load:
                 self._postpone_indexes(owner)
             with bulk_inserter(self._open(), in_background=is_large_load) as insert:
-                for batch in batched(chain(first, remaining), _PUT_BATCH_SIZE):
+                every = chain(first, remaining)
+                for batch in batched_by_size(every, _body_length, _PUT_BATCH_SIZE, _MAX_PUT_BATCH_BYTES):
                     self._written.add(collection)
                     self._put_batch(table, batch, insert, fresh=is_large_load)
             if is_large_load:
@@ -219,6 +223,22 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
     def _is_empty(self, table: str) -> bool:
         row = self._open().execute(f"SELECT EXISTS (SELECT 1 FROM {quote_identifier(table)})").fetchone()
         return bool(row == (0,))
+
+
+def _take(records: Iterator[Record], max_records: int, max_bytes: int) -> list[Record]:
+    """Return the next records: `max_records`, or fewer if they have more than `max_bytes` together."""
+    taken: list[Record] = []
+    size = 0
+    for record in records:
+        taken.append(record)
+        size += len(record.body)
+        if len(taken) == max_records or size > max_bytes:
+            break
+    return taken
+
+
+def _body_length(record: Record) -> int:
+    return len(record.body)
 
 
 _Insert: TypeAlias = Callable[[str, int, list[object]], None]

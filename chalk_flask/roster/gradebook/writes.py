@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from backends import KEY, Backend, Compare, In, Record, Subquery, Transaction, and_, batched
+from backends import KEY, Backend, Compare, In, Record, Snapshot, Subquery, Transaction, and_, read_in_parts
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, ResourceType, without_timestamp
@@ -37,7 +37,8 @@ LOCK_TIMEOUT_SECONDS = 5.0
 COMMIT_LEAD_SECONDS = 0.02
 """Expected time until the commit of a few records. The commit is rarely later."""
 
-BATCH_SIZE = 500
+MAX_BATCH_BYTES = 1 << 20
+"""Maximum size of the results that are read at once when their line item is deleted."""
 
 DEFAULTED = ("category", "gradingPeriod")
 """Members of a line item that have a default."""
@@ -74,7 +75,7 @@ def put(
     hidden = HiddenMembers(resource_type, tool.policy)
     data = None if hidden else parse_payload(resource_type, key, payload)  # rejects it without a transaction
     with _write(store, tenant) as writer:
-        edit = _GradebookEdit(writer, tool, hidden)
+        edit = _GradebookEdit(writer, tool, hidden, partial(store.read, tenant))
         previous = edit.guard.find_stored(resource_type, key)
         record = edit.record(resource_type, key, payload, data, previous)
         if previous is not None and edit.keeps(resource_type, record, previous):
@@ -95,7 +96,8 @@ def delete(
     that a line item uses; ForbiddenWriteError; StorageError.
     """
     with _write(store, tenant) as writer:
-        edit = _GradebookEdit(writer, tool, HiddenMembers(resource_type, tool.policy))
+        hidden = HiddenMembers(resource_type, tool.policy)
+        edit = _GradebookEdit(writer, tool, hidden, partial(store.read, tenant))
         previous = edit.guard.find_stored(resource_type, key)
         if previous is None or not resource_type.is_active(previous):
             raise RecordNotFoundError
@@ -112,15 +114,22 @@ def _write(store: Backend, tenant: str) -> AbstractContextManager[RosterWriter]:
 
 
 class _GradebookEdit:
-    """Unit of work of one gradebook write: groups the changes by collection and writes them together."""
+    """Unit of work of one gradebook write: groups the changes by collection and writes them together.
 
-    def __init__(self, writer: RosterWriter, tool: GradeTool, hidden: HiddenMembers) -> None:
+    `read` returns a snapshot of the committed records of the tenant.
+    """
+
+    def __init__(
+        self, writer: RosterWriter, tool: GradeTool, hidden: HiddenMembers, read: Callable[[], Snapshot]
+    ) -> None:
         self.guard = WriteGuard(writer.transaction, tool)
         self._writer = writer
         self._transaction = writer.transaction
         self._tool = tool
         self._hidden = hidden
+        self._read = read
         self._changed: dict[str, list[Record]] = {}
+        self._deleted_results: list[str] = []
         self._notes: list[Record] = []
         self._obsolete_notes: list[str] = []
 
@@ -206,16 +215,18 @@ class _GradebookEdit:
             raise InvalidPayloadError(
                 f"line items use the category {tombstone.key!r}: give them another category or delete them first"
             )
-        self._add_tombstones(resource_type, [tombstone])
+        self._changed.setdefault(resource_type.name, []).append(tombstone)
+        self._obsolete_notes.append(provenance.note_key(resource_type.name, tombstone.key))
         if resource_type.name == "lineItems":
-            results = FILES["results"]
-            for bodies in self._referring_bodies(results, "lineItem.sourcedId", tombstone.key):
-                self._add_tombstones(results, map(results.tombstone, bodies))
+            self._deleted_results = self._active_results(tombstone.key)
+            self._obsolete_notes += [provenance.note_key("results", key) for key in self._deleted_results]
 
     def write(self) -> None:
         """Write all changes with one new timestamp."""
         for name, records in self._changed.items():
             self._writer.put(name, partial(_with_timestamp, records), partial(_keys, records))
+        if self._deleted_results:
+            self._writer.put("results", self._tombstones_of_results, self._deleted_results.copy)
         self._writer.finish()
         self._transaction.put(provenance.COLLECTION, self._notes)
         self._transaction.delete(provenance.COLLECTION, self._obsolete_notes)
@@ -223,11 +234,6 @@ class _GradebookEdit:
     def _add_record(self, resource_type: ResourceType, record: Record, credential: str | None) -> None:
         self._changed.setdefault(resource_type.name, []).append(record)
         self._notes.append(provenance.provenance_note(resource_type.name, record.key, credential))
-
-    def _add_tombstones(self, resource_type: ResourceType, tombstones: Iterable[Record]) -> None:
-        records = list(tombstones)
-        self._changed.setdefault(resource_type.name, []).extend(records)
-        self._obsolete_notes += [provenance.note_key(resource_type.name, record.key) for record in records]
 
     def _line_item_defaults(self, data: Payload, names: Sequence[str]) -> Payload:
         defaults: Payload = {}
@@ -242,11 +248,23 @@ class _GradebookEdit:
     def _is_used(self, collection: str, field: str, key: str) -> bool:
         return self._transaction.exists(collection, and_(Compare(field, "=", key), ACTIVE_ONLY))
 
-    def _referring_bodies(self, resource_type: ResourceType, field: str, key: str) -> Iterator[Iterable[bytes]]:
+    def _active_results(self, line_item: str) -> list[str]:
         # The subquery makes SQLite find the rows by the reference and sort them. Otherwise it would scan all keys.
-        where = In(KEY, Subquery(resource_type.name, KEY, and_(Compare(field, "=", key), ACTIVE_ONLY)))
-        for batch in batched(list(self._transaction.keys(resource_type.name, where)), BATCH_SIZE):
-            yield self._transaction.get_many(resource_type.name, batch).values()
+        is_referring = and_(Compare("lineItem.sourcedId", "=", line_item), ACTIVE_ONLY)
+        return list(self._transaction.keys("results", In(KEY, Subquery("results", KEY, is_referring))))
+
+    def _tombstones_of_results(self, timestamp: str) -> Iterator[Record]:
+        """Yield the tombstones of the results of a deleted line item, of which few are in memory at once.
+
+        The transaction changes no result before. If the records get a later timestamp, the committed ones are
+        tombstones already, or were changed by another writer, which is found by comparison with these.
+        """
+        results, ids = FILES["results"], [("results", key) for key in self._deleted_results]
+        with self._read() as snapshot:
+            for part, bodies in read_in_parts(snapshot, ids, MAX_BATCH_BYTES):
+                for record_id in part:
+                    if record_id in bodies:
+                        yield clock.record_with_timestamp(results.tombstone(bodies[record_id]), timestamp)
 
 
 def _with_timestamp(records: Iterable[Record], timestamp: str) -> Iterator[Record]:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from backends import KEY, And, Backend, Compare, In, Query, Snapshot, batched, read_first, value_problems
+from backends import KEY, And, Backend, Compare, In, Query, Snapshot, batched, read_in_parts, value_problems
 from chalk_flask.oneroster.fields.composites import RefListField
 from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.resource_type import Reference, ResourceType, without_timestamp
@@ -156,13 +156,11 @@ class _CollectionCheck:
 
     def _bodies(self, keys: Sequence[str]) -> Iterator[dict[str, bytes]]:
         """Yield the bodies by key, in the order of the keys, in parts of limited size."""
-        ids = [(self._resource_type.name, key) for key in keys]
-        while ids:
-            count, bodies = read_first(self._snapshot, ids, MAX_BATCH_BYTES)
-            for _, key in (record_id for record_id in ids[:count] if record_id not in bodies):
+        every_id = [(self._resource_type.name, key) for key in keys]
+        for ids, bodies in read_in_parts(self._snapshot, every_id, MAX_BATCH_BYTES):
+            for _, key in (record_id for record_id in ids if record_id not in bodies):
                 self._add_problem(key, "the key has no record")
-            yield {record_id[1]: bodies[record_id] for record_id in ids[:count] if record_id in bodies}
-            ids = ids[count:]
+            yield {record_id[1]: bodies[record_id] for record_id in ids if record_id in bodies}
 
     def _check(self, bodies: Mapping[str, bytes]) -> None:
         valid = {key: data for key, body in bodies.items() if (data := self._parse(key, body)) is not None}
