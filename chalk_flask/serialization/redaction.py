@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import orjson
 
@@ -36,32 +36,56 @@ __all__ = [
 _REFERENCE = rb'\{"href":"\\/[^"]*","sourcedId":"[^"\\]*(?:\\.[^"\\]*)*","type":"[^"]*"\}'
 _REFERENCE_PATTERN = re.compile(_REFERENCE)
 
-RedactedMembers: TypeAlias = dict[bytes, bytes]
-"""Map from a stored member with references to the member without hidden references."""
+_MEMBER_OVERHEAD_BYTES = 200
+"""Approximate memory of a cached member beside its bytes."""
+
+
+class RedactedMembers(dict[bytes, bytes]):
+    """Map from a stored member with references to the member without hidden references.
+
+    `size` is its approximate memory in bytes.
+    """
+
+    size = 0
+
+    def add(self, member: bytes, redacted: bytes) -> None:
+        """Add a redacted member."""
+        self[member] = redacted
+        self.size += len(member) + len(redacted) + _MEMBER_OVERHEAD_BYTES
 
 
 class RedactionCache:
     """Cache of redacted reference members, per tenant, policy and collection. Thread-safe.
 
     Pages repeat the same few references. An entry is valid for one revision of a tenant. The whole cache is cleared
-    when it exceeds `MAX_MEMBERS`.
+    when it exceeds `MAX_BYTES` or `MAX_ENTRIES`.
     """
 
-    MAX_MEMBERS = 50_000
+    MAX_BYTES = 32 << 20
+    MAX_ENTRIES = 1024
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, AccessPolicy, str], tuple[int, RedactedMembers]] = {}
         self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self._entries)
+
+    @property
+    def size(self) -> int:
+        """The approximate memory of all entries in bytes."""
+        return sum(members.size for _, members in self._entries.values())
 
     def members(self, tenant: str, policy: AccessPolicy, collection: str, revision: int) -> RedactedMembers:
         """Return the mutable map of redacted members of a collection. The caller adds the members that it computes."""
         key = (tenant, policy, collection)
         with self._lock:
             entry = self._entries.get(key)
-            if entry is None or entry[0] != revision or len(entry[1]) > self.MAX_MEMBERS:
-                if sum(len(members) for _, members in self._entries.values()) > self.MAX_MEMBERS:
+            if entry is None or entry[0] != revision or entry[1].size > self.MAX_BYTES:
+                if len(self) >= self.MAX_ENTRIES or self.size > self.MAX_BYTES:
                     self._entries.clear()
-                entry = self._entries[key] = (revision, {})
+                entry = self._entries[key] = (revision, RedactedMembers())
             return entry[1]
 
 
@@ -116,8 +140,11 @@ class Redactor:
         return orjson.dumps(documents)[1:-1] if self._names.strip(documents) else rest
 
     def _add_members(self, members: Iterable[bytes]) -> None:
-        if uncached := {member for member in members if member not in self._members}:
-            self._redact_members(uncached)
+        needed = set(members)
+        if any(member not in self._members for member in needed):
+            if self._members.size > RedactionCache.MAX_BYTES:
+                self._members = RedactedMembers()  # other threads use the old ones
+            self._redact_members({member for member in needed if member not in self._members})
 
     def _redact_members(self, members: set[bytes]) -> None:
         """Add the members to the cache, with one query per referenced collection."""
@@ -131,7 +158,7 @@ class Redactor:
         visible = {target: self._visible_keys(target, keys) for target, keys in keys_by_target.items()}
         for member, keys in member_keys.items():
             visible_keys = visible[self._rules.reference(member).target]
-            self._members[member] = self._rules.strip_hidden(member, [key in visible_keys for key in keys])
+            self._members.add(member, self._rules.strip_hidden(member, [key in visible_keys for key in keys]))
 
     def _visible_keys(self, collection: str, keys: set[str]) -> set[str]:
         rows = self._policy.rows_as_filter(collection)
