@@ -16,7 +16,7 @@ from tests.support.server_process import ServerProcess, read_all, read_response,
 pytestmark = pytest.mark.slow
 
 # Application that streams 16 MB for /stream and fails after 8 MB for /fail. /wait/SECONDS is answered after that
-# time, and yields b"" until then. /threads returns the number of threads that run this application.
+# time, and yields b"" until then. /block is one block of 8 MB.
 APP = """
 import threading, time
 
@@ -50,8 +50,9 @@ def app(environ, start_response):
     if kind in ("stream", "fail"):
         start_response("200 OK", [])
         return stream(256 if kind == "stream" else 128, kind == "fail")
-    start_response("200 OK", [("Content-Length", "5")])
-    return [b"quick"]
+    body = b"quick" if kind == "quick" else b"x" * 8_000_000
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
 """
 
 STREAM = b"".join(b"%07d\n" % number * 8192 for number in range(256))
@@ -154,6 +155,22 @@ def test_pipelined_request_follows_a_parked_one(server: ServerProcess) -> None:
         while not answers.endswith(b"quick"):
             answers += read_response(connection)
     assert answers.index(b"\r\n\r\nready") < answers.index(b"\r\n\r\nquick")
+
+
+def test_pipelined_requests_of_slow_readers_occupy_no_thread(server: ServerProcess) -> None:
+    sent = b"".join(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in (b"block", b"block", b"quick"))
+    with ExitStack() as stack:
+        readers = [stack.enter_context(server.connect(buffer=4096)) for _ in range(4)]
+        for reader in readers:
+            reader.sendall(sent)
+        for _ in range(20):
+            assert server.get("/quick") == b"quick"
+        for reader in readers:
+            answers = b""
+            while not answers.endswith(b"quick"):
+                answers += reader.recv(1 << 18)
+            assert answers.count(b"HTTP/1.1 200 ") == 3
+            assert answers.count(b"x" * 1000) == 16_000
 
 
 def test_shutdown_completes_parked_responses(server: ServerProcess) -> None:
