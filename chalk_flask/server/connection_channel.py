@@ -48,7 +48,7 @@ class SendingChannel(HTTPChannel):
     def write_soon(self, data: Any) -> int:
         """Send a block and return its length. Raises ClientDisconnected.
 
-        What the socket does not accept is buffered; this waits while the buffer is full.
+        What the socket does not accept is buffered.
         """
         if not self.connected:
             raise ClientDisconnected
@@ -177,6 +177,8 @@ class Channel(SendingChannel):
     idle_since: float = 0.0
     """Time of the last response, or of the connection."""
     _is_parked = False
+    _is_held = False
+    """True if a pipelined request waits until its client has read the responses before."""
 
     def task_class(self, _channel: object, request: Any) -> Task:  # type: ignore[override]  # see below
         """Return the interrupted response of the request, or a new one. waitress calls this as a class."""
@@ -202,6 +204,23 @@ class Channel(SendingChannel):
     def reject_overload(self) -> None:
         """Answer the next request with 503 instead of running it."""
         self.requests[0].error = OverloadError("no thread was free in time")
+
+    def hold(self) -> bool:
+        """Return True if the next request must wait, because much of the responses before is still buffered.
+
+        The loop then queues the request when its client has read most of that.
+        """
+        with self.outbuf_lock:
+            self._is_held = self.connected and self.total_outbufs_len > OUTPUT_BUFFER_BYTES
+            if self._is_held:
+                self.server.pull_trigger()
+            return self._is_held
+
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        """Do nothing, where waitress lets the thread wait for the client.
+
+        A stream parks and a pipelined request is held before the buffer grows by more than a block.
+        """
 
     def _end_response(self) -> None:
         self.response_count += 1
@@ -252,8 +271,12 @@ class Channel(SendingChannel):
             self.last_sent = time.monotonic()
         if not self.total_outbufs_len and not self.requests:
             self.sending_since = 0.0
-        if self._is_parked and self.total_outbufs_len <= RESUME_BYTES:
-            self.resume()
+        if self.total_outbufs_len <= RESUME_BYTES:
+            if self._is_parked:
+                self.resume()
+            if self._is_held:
+                self._is_held = False
+                self.server.add_task(self)
 
     def handle_close(self) -> None:
         """Close the connection. A thread ends its parked response."""

@@ -125,7 +125,9 @@ class Listener(TcpWSGIServer):
         self.connections.add(channel)
 
     def add_task(self, task: Channel) -> None:  # type: ignore[override]  # every task is a channel
-        """Queue the next request of a connection."""
+        """Queue the next request of a connection, unless its client has yet to read the responses before."""
+        if task.hold():
+            return
         request = task.requests[0]
         headers = request.headers
         credential = credential_key(headers)
