@@ -39,6 +39,8 @@ class CachedQuery:
     """Row ids of all matching records in the order of the query; None if not selected yet."""
     ids_ascend: bool = False
     """True if `ids` are in ascending order, which is the order of the table."""
+    has_large_bodies: bool = False
+    """True if a chunk of documents was larger than allowed, so that their sizes must be looked up."""
     look_ups: int = 0
     """Number of look-ups."""
     lock: threading.Lock = field(default_factory=threading.Lock)

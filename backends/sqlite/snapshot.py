@@ -81,7 +81,7 @@ class SQLiteSnapshot(Snapshot):
             self._select_ids(key, cached)
         assert cached.ids is not None
         end = len(cached.ids) if query.limit is None else query.offset + query.limit
-        return Page(self._bodies(query.collection, cached.ids[query.offset : end], cached.ids_ascend), len(cached.ids))
+        return Page(self._bodies(query.collection, cached, cached.ids[query.offset : end]), len(cached.ids))
 
     def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
         """Return True if a record matches. SQLite stops at the first match; the result is not cached."""
@@ -191,6 +191,7 @@ class SQLiteSnapshot(Snapshot):
             (*cached.prefix.params, *cached.from_where.params, *cached.order_by.params, query.limit, query.offset),
         )
         chunk = self._fetch_chunk(page)
+        cached.has_large_bodies = chunk is None
         return None if chunk is None else Page(self._while_open([chunk]), total)
 
     def _total(self, cached: CachedQuery) -> int:
@@ -230,20 +231,21 @@ class SQLiteSnapshot(Snapshot):
                 ids.extend([row[0] for row in rows])
         return ids
 
-    def _bodies(self, collection: str, ids: array[int], ascending: bool) -> Iterator[bytes]:
-        """Yield chunks of the documents with these row ids, in the order of `ids`.
+    def _bodies(self, collection: str, cached: CachedQuery, ids: array[int]) -> Iterator[bytes]:
+        """Yield chunks of the documents with these row ids, which are a part of those of the query, in their order.
 
         The sizes of documents are looked up only after a chunk was too large, because that takes a further statement.
         """
-        are_small = True
+        ascending = cached.ids_ascend
         for start in range(0, len(ids), _MAX_CHUNK_RECORDS):
             part = ids[start : start + _MAX_CHUNK_RECORDS]
             self._deadline.start_step()
-            chunk = self._fetch_chunk(_chunk_of(_rows_of(collection, part, ascending))) if are_small else None
+            rows = _rows_of(collection, part, ascending)
+            chunk = None if cached.has_large_bodies else self._fetch_chunk(_chunk_of(rows))
             if chunk is not None:
                 yield chunk
             else:
-                are_small = False
+                cached.has_large_bodies = True
                 yield from self._large_bodies(collection, part, ascending)
 
     def _large_bodies(self, collection: str, ids: array[int], ascending: bool) -> Iterator[bytes]:
