@@ -47,9 +47,7 @@ def batched_by_size(
         yield batch
 
 
-def read_first(
-    snapshot: Snapshot, ids: Sequence[RecordId], max_bytes: int
-) -> tuple[int, Mapping[RecordId, bytes]]:
+def read_first(snapshot: Snapshot, ids: Sequence[RecordId], max_bytes: int) -> tuple[int, Mapping[RecordId, bytes]]:
     """Return the number of the first ids whose bodies have at most `max_bytes` together, and these bodies.
 
     It may be up to half of the largest possible number, but it is at least one. Unknown ids count, and have no body.

@@ -357,9 +357,7 @@ def _rows_of(collection: str, ids: array[int], ascending: bool) -> Fragment:
 
 def _chunk_of(rows: Fragment) -> Fragment:
     """Return the statement for the documents of the rows, joined by commas."""
-    return Fragment(
-        f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})", rows.params
-    )
+    return Fragment(f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})", rows.params)
 
 
 def _checked_chunk(value: object) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import orjson
 import pytest
 from flask import Flask
 
+from backends import Record
 from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.delivery import BODIES
@@ -215,6 +217,18 @@ def test_stored_body_is_exact_json(app: Flask, tmp_path: Path) -> None:
     )
 
 
+def write_records(app: Flask, records: list[Record]) -> None:
+    """Write resources with their events, as an import does, without holding a second copy of them."""
+
+    def with_timestamp(timestamp: str) -> Iterator[Record]:
+        return (record_with_timestamp(one, timestamp) for one in records)
+
+    with services_of(app).store.write("default") as transaction:
+        writer = RosterWriter(transaction, "default", 0)
+        writer.put("resources", with_timestamp, lambda: [one.key for one in records])
+        writer.finish()
+
+
 @pytest.mark.slow
 @pytest.mark.on_backend("sqlite")
 def test_events_of_large_records_are_not_all_in_memory_at_once(app: Flask) -> None:
@@ -224,14 +238,7 @@ def test_events_of_large_records_are_not_all_in_memory_at_once(app: Flask) -> No
         rows = [row(f"r-{n}", vendorResourceId="v", title=letter * size) for n in range(count)]
         records = [resources.record(one | {"dateLastModified": NO_TIMESTAMP}) for one in rows]
         tracemalloc.start()
-        with services_of(app).store.write("default") as transaction:
-            writer = RosterWriter(transaction, "default", 0)
-            writer.put(
-                "resources",
-                lambda timestamp, records=records: (record_with_timestamp(one, timestamp) for one in records),
-                lambda records=records: [one.key for one in records],
-            )
-            writer.finish()
+        write_records(app, records)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert len(sent_events(app)) > 1
