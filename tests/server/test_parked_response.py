@@ -160,13 +160,13 @@ def test_pipelined_request_follows_a_parked_one(server: ServerProcess) -> None:
 def test_pipelined_requests_of_slow_readers_occupy_no_thread(server: ServerProcess) -> None:
     sent = b"".join(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in (b"block", b"block", b"quick"))
     with ExitStack() as stack:
-        readers = [stack.enter_context(server.connect(buffer=4096)) for _ in range(4)]
+        readers = [stack.enter_context(server.connect(buffer=65536)) for _ in range(4)]
         for reader in readers:
             reader.sendall(sent)
         for _ in range(20):
             assert server.get("/quick") == b"quick"
         for reader in readers:
-            answers = b""
+            answers = bytearray()
             while not answers.endswith(b"quick"):
                 answers += reader.recv(1 << 18)
             assert answers.count(b"HTTP/1.1 200 ") == 3
