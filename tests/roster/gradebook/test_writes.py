@@ -167,7 +167,7 @@ def test_delete_of_line_item_deletes_its_results(roster: Backend) -> None:
 @pytest.mark.slow
 @pytest.mark.on_backend("sqlite")
 def test_delete_with_large_results_holds_few_of_them(roster: Backend) -> None:
-    count, size = 60, 1_000_000
+    count, size = 90, 1_000_000
     put(roster, "lineItems", "i", ITEM)
     template = FILES["results"].normalize(put(roster, "results", "r", {**RESULT, "lineItem": {"sourcedId": "i"}}).body)
     with roster.write("default") as transaction:
