@@ -318,6 +318,7 @@ def writes_of(tool: Tool, seen: dict[str, dict[str, Row]]) -> Iterator[tuple[str
             if name == "lineItems":
                 moved = {"class": {"sourcedId": WHOLE["classes"][1]["sourcedId"]}}
                 yield "PUT", name, key, {singular: with_references(name, row) | moved}
+                yield "PUT", name, key, {singular: without(without(record, "category"), "gradingPeriod")}
             yield "DELETE", name, key, None
 
 
