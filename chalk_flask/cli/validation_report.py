@@ -62,8 +62,10 @@ def to_html(report: ImportReport, profile: str, checked_at: str) -> str:
 
 
 def _headline(report: ImportReport) -> str:
+    from chalk_flask.roster.package.problems import count_of
+
     errors, warnings = report.problems.total, len(report.problems.warnings)
-    suffix = f"{warnings} warning{'' if warnings == 1 else 's'}" if warnings else "no warnings"
+    suffix = count_of(warnings, "warning") if warnings else "no warnings"
     if not errors:
         return f"Valid, {suffix}."
-    return f"Invalid: {errors} error{'' if errors == 1 else 's'}, {suffix}."
+    return f"Invalid: {count_of(errors, 'error')}, {suffix}."

@@ -37,6 +37,7 @@ __all__ = [
     "TOO_SHORT",
     "UNNAMED_COLUMN",
     "CellProblem",
+    "dashes_problem",
     "encoding_problem",
     "identifier_hint",
     "is_rounded",
@@ -46,7 +47,6 @@ __all__ = [
     "missing_value_problem",
     "placeholder_problem",
     "repeated_header_problem",
-    "rule_problem",
     "stray_blank_hint",
     "value_problem",
 ]
@@ -70,9 +70,9 @@ STRAY_HINT = "Remove the blanks at its beginning and end, and invisible characte
 ERROR_VALUE_HINT = "Correct the formula in the spreadsheet, and export the file again."
 ROUNDED_HINT = "A spreadsheet rounded this number: format the column as text, and export it again."
 
-_DIVISIBLE = (TextField, TextListField, RefListField, NoneType)
+_TYPES_WITH_COMMAS = (TextField, TextListField, RefListField, NoneType)
 """Types of fields whose cells may contain commas. None is a column that is not checked."""
-_FREE = (TextField, TextListField, GuidField, NoneType)
+_TYPES_OF_PARTS = (TextField, TextListField, GuidField, NoneType)
 """Types of fields that accept part of a text or of a list."""
 
 _BLANK_BEFORE_QUOTE = re.compile(r'\s+"')
@@ -155,7 +155,7 @@ def _may_be_divided(elements: Sequence[OneRosterField | None], row: Sequence[str
         if isinstance(element, UserIdsField):
             if next_cell.lstrip().startswith("{"):
                 return True
-        elif isinstance(element, _DIVISIBLE) and isinstance(following, _FREE):
+        elif isinstance(element, _TYPES_WITH_COMMAS) and isinstance(following, _TYPES_OF_PARTS):
             return True
     return False
 
@@ -177,7 +177,7 @@ def repeated_header_problem() -> CellProblem:
     return CellProblem("bad_row", message, "Remove the row.", cause="header")
 
 
-def rule_problem() -> CellProblem:
+def dashes_problem() -> CellProblem:
     """Return the error of a row that is a line of dashes."""
     return CellProblem("bad_row", "the row is a line of dashes, not a record", "Remove the row.", cause="rule")
 

@@ -18,6 +18,7 @@ from backends import Value
 from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.csv.diagnosis import (
     CellProblem,
+    dashes_problem,
     encoding_problem,
     length_problem,
     message_problem,
@@ -25,7 +26,6 @@ from chalk_flask.oneroster.csv.diagnosis import (
     missing_value_problem,
     placeholder_problem,
     repeated_header_problem,
-    rule_problem,
     value_problem,
 )
 from chalk_flask.oneroster.csv.header import METADATA_PREFIX, is_metadata, standard_names
@@ -283,7 +283,7 @@ class RowParser:
             yield repeated_header_problem()
             return
         if not "".join(row).strip(RULE_CHARACTERS):
-            yield rule_problem()
+            yield dashes_problem()
             return
         is_message_likely = len(row) != len(self._names) or sum(map(bool, row)) <= MAX_CELLS_OF_MESSAGE
         if is_message_likely and (problem := message_problem(row)):

@@ -21,9 +21,9 @@ from chalk_flask.times import format_timestamp, utc_now
 __all__ = [
     "CHANGING",
     "HoldRequiredError",
+    "add_hold_failure",
     "hold",
-    "job_on_copy",
-    "reject_unholdable",
+    "job_with_copy",
     "remove_expired",
     "store_rejected",
 ]
@@ -43,7 +43,7 @@ class HoldRequiredError(Exception):
 
 
 @contextlib.contextmanager
-def job_on_copy(job: ImportJob, checksum: PackageChecksum) -> Iterator[ImportJob]:
+def job_with_copy(job: ImportJob, checksum: PackageChecksum) -> Iterator[ImportJob]:
     """Copy the package with this checksum, and yield the job with the copy as `path`.
 
     No other process can change the copy, and no other package of the tenant can be held until the end of the block.
@@ -103,11 +103,11 @@ def _place_copy(job: ImportJob, report: ImportReport) -> None:
     try:
         run_files.move_into_place(job.path, _path_of_copy(job, job.run))
     except OSError as error:
-        reject_unholdable(report, error)
+        add_hold_failure(report, error)
         raise PackageRejectedError from error
 
 
-def reject_unholdable(report: ImportReport, error: OSError) -> None:
+def add_hold_failure(report: ImportReport, error: OSError) -> None:
     """Add to the report that the package must be held, and why it cannot be."""
     message = f"the package exceeds a change threshold, but cannot be held: {_reason(error)}"
     hint = "Check the folder of the setting `data` and import the package again."

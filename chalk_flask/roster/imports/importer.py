@@ -105,9 +105,9 @@ def _run_until_current(job: ImportJob) -> ImportReport:
                 conflicts += 1
             except hold.HoldRequiredError as required:
                 try:
-                    job = stack.enter_context(hold.job_on_copy(job, required.checksum))
+                    job = stack.enter_context(hold.job_with_copy(job, required.checksum))
                 except OSError as error:
-                    hold.reject_unholdable(report, error)
+                    hold.add_hold_failure(report, error)
                     return report
                 except PackageRejectedError as rejection:
                     report.problems.extend(rejection.problems)
@@ -215,7 +215,7 @@ def _compare(package: Package, stored: Snapshot, report: ImportReport, job: Impo
         quarantine = None
         if job.options.invalid_rows == "quarantine":
             quarantine = stack.enter_context(contextlib.closing(Quarantine()))
-        diff = stack.enter_context(contextlib.closing(_diff(package, stored, report.problems, job, quarantine)))
+        diff = stack.enter_context(contextlib.closing(_create_diff(package, stored, report.problems, job, quarantine)))
         report.files = {
             name: FileReport(
                 diff.reader.row_counts.get(name, 0), dict(diff.changes[name].counts), package.modes.get(name)
@@ -233,7 +233,7 @@ def _compare(package: Package, stored: Snapshot, report: ImportReport, job: Impo
         yield diff
 
 
-def _diff(
+def _create_diff(
     package: Package, stored: Snapshot, problems: ImportProblems, job: ImportJob, quarantine: Quarantine | None
 ) -> RosterDiff:
     """Return the finished diff. Compare again if rows turn out to be invalid after they were compared."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from chalk_flask.roster.diff.change_set import Outcome
 from chalk_flask.roster.imports.thresholds import ExceededThreshold
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, to_one_line
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, count_of, to_one_line
 from chalk_flask.roster.package.quarantine import MAX_LISTED_PROBLEMS
 from chalk_flask.roster.package.row_problems import group_by_cause
 
@@ -140,7 +140,7 @@ class ImportReport:
         """Return the report as lines of text."""
         lines = [f"{to_one_line(self.package)}: {HEADLINES[self.state]}"]
         if self.state == "refused":
-            lines.append(f"{self.problems.total} problem{'s' if self.problems.total != 1 else ''}:")
+            lines.append(f"{count_of(self.problems.total, 'problem')}:")
         lines += [*self._earlier_run(), *self._reasons()]
         if self.state == "refused":
             lines += [*self.problems.to_text(), *self._quarantined_rows()]

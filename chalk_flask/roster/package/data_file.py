@@ -32,10 +32,10 @@ from chalk_flask.oneroster.fields.scalars import ERROR_VALUE, NULL_WORD
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import GRADES
 from chalk_flask.roster.package.archive import Package
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, count_of
 from chalk_flask.roster.package.row_problems import RowProblems
 
-__all__ = ["DataFile", "ReadingOptions", "count_of", "delimiter_problem", "tolerance_warning"]
+__all__ = ["DataFile", "ReadingOptions", "delimiter_problem", "tolerance_warning"]
 
 TOLERATED_DELIMITERS = (COMMA, ";", "\t")
 PART_CHARACTERS = 1 << 16
@@ -268,8 +268,3 @@ def _with_empty_cells(rows: Iterator[list[str]], length: int, added: int) -> Ite
     """Yield the rows, with empty cells at the end of those that have the length of the header."""
     for row in rows:
         yield row + [""] * added if len(row) == length else row
-
-
-def count_of(number: int, noun: str) -> str:
-    """Return a number and its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -38,8 +38,8 @@ from chalk_flask.oneroster.csv.tolerances import (
 from chalk_flask.oneroster.csv.windows_1252 import has_utf8_letters
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
-from chalk_flask.roster.package.data_file import count_of, delimiter_problem, tolerance_warning
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
+from chalk_flask.roster.package.data_file import delimiter_problem, tolerance_warning
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError, count_of
 
 __all__ = ["declared_modes"]
 

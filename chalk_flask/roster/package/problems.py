@@ -12,6 +12,7 @@ __all__ = [
     "ImportProblem",
     "ImportProblems",
     "PackageRejectedError",
+    "count_of",
     "escape_undecodable",
     "to_one_line",
     "without_values",
@@ -199,3 +200,8 @@ def to_one_line(text: str) -> str:
 def _truncate(text: str) -> str:
     printable = escape_undecodable(text)
     return printable if len(printable) <= MAX_TEXT_LENGTH else printable[: MAX_TEXT_LENGTH - 3] + "..."
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number and its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -18,9 +18,9 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.consistency import ConsistencyChecker
-from chalk_flask.roster.package.data_file import DataFile, ReadingOptions, count_of
+from chalk_flask.roster.package.data_file import DataFile, ReadingOptions
 from chalk_flask.roster.package.id_set import IdSet
-from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
+from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, count_of
 from chalk_flask.roster.package.quarantine import STRUCTURAL_CODES, Quarantine
 from chalk_flask.roster.package.references import DanglingRows, ReferenceChecker
 
@@ -162,7 +162,7 @@ class PackageReader:
             else:
                 causes.setdefault((file, error.column, error.cause), (error, set()))[1].update(rows)
         for (file, *_), (error, numbers) in causes.items():
-            self._files[file].row_problems.add_late(error, sorted(numbers))
+            self._files[file].row_problems.add_after_finish(error, sorted(numbers))
 
     def _has_invalid_rows(self, name: str) -> bool:
         if self.quarantine and self.quarantine.has_rows(name):

@@ -18,15 +18,13 @@ MAX_ERRORS_PER_ROW = 3
 """Number of errors of a row that are listed. In a row with more of them, cells are shifted: the first is listed."""
 
 MAX_NAMED_COLUMNS = 5
-
-
 MAX_NAMED_ROWS = 5
 
 CUT_OFF = "; it is the last row, so the file may be cut off"
 
 
 @dataclass
-class _Cause:
+class _CauseCounter:
     """First error with a cause as it is listed, the number of rows, and the first row numbers."""
 
     listed: ImportProblem | None
@@ -57,7 +55,7 @@ class RowProblems:
 
     file: str
     problems: ImportProblems
-    _causes: dict[tuple[str, str], _Cause] = field(default_factory=dict)
+    _causes: dict[tuple[str, str], _CauseCounter] = field(default_factory=dict)
 
     def add(self, row: int, errors: Sequence[CellProblem]) -> None:
         """Add the errors of one row."""
@@ -89,48 +87,48 @@ class RowProblems:
 
     def _add(self, problem: ImportProblem, row: int, cause: str) -> bool:
         """Add an error, or count its row if an earlier row had an error with this cause. Return True if it is new."""
-        known = self._causes.get((problem.code, cause)) if cause else None
-        if known is not None:
-            known.count(row)
+        counter = self._causes.get((problem.code, cause)) if cause else None
+        if counter is not None:
+            counter.count(row)
             return False
         listed = self.problems.add(problem)
         if cause and len(self._causes) < MAX_CAUSES:
-            new = self._causes[problem.code, cause] = _Cause(listed, problem.message)
-            new.count(row)
+            counter = self._causes[problem.code, cause] = _CauseCounter(listed, problem.message)
+            counter.count(row)
         return True
 
-    def add_late(self, problem: ImportProblem, rows: Sequence[int]) -> None:
+    def add_after_finish(self, problem: ImportProblem, rows: Sequence[int]) -> None:
         """Add an error that was found after `finish`, with the numbers of its rows in their order."""
         self.extend(rows[0], [problem])
-        cause = self._causes.get((problem.code, f"{problem.column}: {problem.cause}"))
-        if cause and problem.cause and not problem.is_follow_on:
+        counter = self._causes.get((problem.code, f"{problem.column}: {problem.cause}"))
+        if counter and problem.cause and not problem.is_follow_on:
             for row in rows[1:]:
-                cause.count(row)
-            self._write_suffix(cause)
+                counter.count(row)
+            self._write_suffix(counter)
 
     def finish(self, last_row: int) -> None:
         """Write the number of rows into the message of each error that occurs in several rows.
 
         If only the last row of the file is too short, the message says that the file may be cut off.
         """
-        for (_, name), cause in self._causes.items():
-            if cause.rows > 1:
-                self._write_suffix(cause)
-            elif cause.listed and name.startswith(TOO_SHORT) and cause.listed.row == last_row:
-                self.problems.replace_message(cause.listed, cause.listed.message + CUT_OFF)
+        for (_, cause), counter in self._causes.items():
+            if counter.rows > 1:
+                self._write_suffix(counter)
+            elif counter.listed and cause.startswith(TOO_SHORT) and counter.listed.row == last_row:
+                self.problems.replace_message(counter.listed, counter.listed.message + CUT_OFF)
 
-    def _write_suffix(self, cause: _Cause) -> None:
-        if cause.listed and cause.rows > 1:
-            cause.listed = self.problems.replace_message(cause.listed, cause.message + cause.suffix)
+    def _write_suffix(self, counter: _CauseCounter) -> None:
+        if counter.listed and counter.rows > 1:
+            counter.listed = self.problems.replace_message(counter.listed, counter.message + counter.suffix)
 
 
 def group_by_cause(problems: Iterable[ImportProblem]) -> list[ImportProblem]:
     """Return the problems of rows as `RowProblems` lists them: each cause once, and one problem of a shifted row."""
-    causes: dict[tuple[object, ...], _Cause] = {}
+    counters: dict[tuple[object, ...], _CauseCounter] = {}
     for (_, row), errors in groupby(problems, lambda problem: (problem.file, problem.row)):
         for key, problem in _causes_of_row(list(errors)).items():
-            causes.setdefault(key, _Cause(problem, problem.message)).count(row or 0)
-    return [_with_suffix(cause.listed, cause) for cause in causes.values() if cause.listed]
+            counters.setdefault(key, _CauseCounter(problem, problem.message)).count(row or 0)
+    return [_with_suffix(counter.listed, counter) for counter in counters.values() if counter.listed]
 
 
 def _causes_of_row(errors: list[ImportProblem]) -> dict[tuple[object, ...], ImportProblem]:
@@ -145,11 +143,11 @@ def _cause_key(error: ImportProblem) -> tuple[object, ...]:
     return error.file, error.code, error.column, *cause
 
 
-def _with_suffix(problem: ImportProblem, cause: _Cause) -> ImportProblem:
-    if cause.rows == 1:
+def _with_suffix(problem: ImportProblem, counter: _CauseCounter) -> ImportProblem:
+    if counter.rows == 1:
         return problem
     value = None if problem.is_follow_on else problem.value
-    return replace(problem, message=problem.message + cause.suffix, value=value)
+    return replace(problem, message=problem.message + counter.suffix, value=value)
 
 
 def _other_columns(errors: Sequence[CellProblem | ImportProblem]) -> str:
