@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -76,6 +77,10 @@ INVALID = {
     "HTTP/1.2 with Transfer-Encoding": head(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.2") + b"0\r\n\r\n",
     "lower-case version": head(start=b"GET /first http/1.1"),
     "invalid IPv6 target": head(start=b"GET http://[::1/first HTTP/1.1"),
+    "target without a slash": head(start=b"GET first HTTP/1.1"),
+    "target of another scheme": head(start=b"GET ftp://x/first HTTP/1.1"),
+    "two blanks before the target": head(start=b"GET  /first HTTP/1.1"),
+    "more than 256 chunks of one byte": head(b"Transfer-Encoding: chunked") + b"1\r\na\r\n" * 300 + b"0\r\n\r\n",
     "lower-case method": head(start=b"get /first HTTP/1.1"),
     "thousand blanks before a value": head(b"X-Note:" + b" " * 1_000 + b"a"),
 }
@@ -136,6 +141,16 @@ VALID = {
     "empty Content-Length 0": (head(b"Content-Length: 0"), b""),
     "Content-Length": (head(b"Content-Length: 3") + b"abc", b"abc"),
     "chunked": (head(b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+    "256 chunks of one byte": (
+        head(b"Transfer-Encoding: chunked") + b"1\r\na\r\n" * 256 + b"0\r\n\r\n",
+        b"a" * 256,
+    ),
+    "1,500 chunks of 256 bytes": (
+        head(b"Transfer-Encoding: chunked") + (b"100\r\n" + b"a" * 256 + b"\r\n") * 1_500 + b"0\r\n\r\n",
+        b"a" * 384_000,
+    ),
+    "100 headers": (head(*(b"X-%d: a" % number for number in range(98)), b"Content-Length: 3") + b"abc", b"abc"),
+    "absolute target": (head(b"Content-Length: 3", start=b"POST HTTP://x/first HTTP/1.1") + b"abc", b"abc"),
     "chunked in capitals": (head(b"TRANSFER-ENCODING:\tCHUNKED") + b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
     "header about transfer encodings": (head(b"X-Transfer-Encoding: none", b"Content-Length: 3") + b"abc", b"abc"),
     "blank line before": (b"\r\n" + head(b"Content-Length: 3") + b"abc", b"abc"),
@@ -157,6 +172,28 @@ def test_valid_request_is_served_and_the_next_one_too(server: ServerProcess, nam
         assert json.loads(answer.partition(b"\r\n\r\n")[2]) == ["POST", "/first", body.decode()]
         connection.sendall(FOLLOWER)
         assert json.loads(read_response(connection).partition(b"\r\n\r\n")[2])[1] == "/second"
+
+
+@pytest.mark.parametrize("name", [b"X", b"X-%d"])
+def test_more_than_100_headers_are_431(server: ServerProcess, name: bytes) -> None:
+    headers = [(name % number if b"%" in name else name) + b": a" for number in range(100)]
+    with server.connect() as connection:
+        connection.sendall(head(*headers))
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.0 431 ")
+    assert b"more than 100 headers" in answer
+
+
+def test_chunk_that_arrives_byte_by_byte_counts_once(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.settimeout(5)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(head(b"Transfer-Encoding: chunked") + b"200\r\n")
+        for _ in range(512):
+            connection.sendall(b"a")
+            time.sleep(0.001)
+        connection.sendall(b"\r\n0\r\n\r\n")
+        assert json.loads(read_response(connection).partition(b"\r\n\r\n")[2])[2] == "a" * 512
 
 
 def test_host_may_be_missing_in_http_1_0(server: ServerProcess) -> None:
