@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import ChunkedReceiver
 from waitress.task import ErrorTask
-from waitress.utilities import BadRequest, Error
+from waitress.utilities import BadRequest, Error, RequestHeaderFieldsTooLarge
 
 __all__ = ["ERROR_HEADERS", "RETRY_AFTER_SECONDS", "JsonErrorTask", "OverloadError", "Parser", "error_body"]
 
@@ -18,6 +19,11 @@ MAX_BLANKS = 128
 MAX_BLANK_BYTES = 32
 """Maximum size of the blank lines before a request (RFC 9112, section 2.2). waitress parses each as a request."""
 MAX_LENGTH_DIGITS = 18
+MAX_HEADERS = 100
+"""Maximum number of headers. The server loop, which serves all clients, needs 10 microseconds for each."""
+MAX_SMALL_CHUNKS = 256
+MIN_CHUNK_BYTES = 256
+"""Average size that chunks beyond MAX_SMALL_CHUNKS must have, for the same reason."""
 RETRY_AFTER_SECONDS = "5"
 ERROR_HEADERS = (
     ("Content-Type", "application/json"),
@@ -28,6 +34,8 @@ ERROR_HEADERS = (
 _ALLOWED_IN_HEAD = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _UNESCAPED = re.compile(rb"[ \x80-\xff]")
 _VERSIONS = (b" HTTP/1.1", b" HTTP/1.0")
+_TARGET = re.compile(rb"[^ ]+ (?:/|https?://|\* )", re.IGNORECASE)
+"""Method and start of a target: a path, an absolute URL, or an asterisk (RFC 9112, section 3.2)."""
 
 
 class Parser(HTTPRequestParser):
@@ -42,6 +50,7 @@ class Parser(HTTPRequestParser):
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
         self._blank_bytes = 0
+        self._has_too_many_headers = False
         self.started = time.monotonic()
         """Time of the first byte, or time from which the client can send more."""
 
@@ -65,7 +74,17 @@ class Parser(HTTPRequestParser):
             if not content:
                 return blank_bytes
             data = content
-        consumed = blank_bytes + super().received(data)
+        try:
+            consumed = blank_bytes + super().received(data)
+        except _TooManyChunksError:
+            self.reason = (
+                f"it has more than {MAX_SMALL_CHUNKS} chunks, with less than {MIN_CHUNK_BYTES} bytes on average"
+            )
+            self.error = BadRequest(self.reason)
+            self.completed = True
+            return blank_bytes + len(data)
+        if self._has_too_many_headers:
+            self.error = RequestHeaderFieldsTooLarge(self.reason)
         if self.completed:
             # waitress would wait for a body that does not exist, or that is rejected already.
             self.expect_continue = False
@@ -80,6 +99,11 @@ class Parser(HTTPRequestParser):
             self._reject("the request line must end with HTTP/1.1 or HTTP/1.0")
         if b"\t" in line:
             self._reject("the request line contains a tab")
+        if not _TARGET.match(line):
+            self._reject("its target must begin with a slash, or be an absolute URL")
+        if headers.count(b"\r\n") > MAX_HEADERS + 1:  # the last one ends the head
+            self._has_too_many_headers = True
+            self._reject(f"it has more than {MAX_HEADERS} headers")
         lowered = headers.lower()
         if b"transfer-encoding" in lowered:
             self._check_transfer_encoding(lowered, line)
@@ -91,6 +115,8 @@ class Parser(HTTPRequestParser):
             self._check_headers()
             self._reject("its target is invalid")
         self._check_headers()
+        if isinstance(self.body_rcv, ChunkedReceiver):
+            self.body_rcv = _CountingReceiver(self.body_rcv.getbuf())
 
     def _check_bytes(self, head: bytes) -> None:
         if head.translate(None, _ALLOWED_IN_HEAD):
@@ -125,6 +151,30 @@ class Parser(HTTPRequestParser):
     def _reject(self, reason: str) -> None:
         self.reason = reason
         raise ParsingError(reason)
+
+
+class _TooManyChunksError(Exception):
+    """Error for a body with too many small chunks."""
+
+
+class _CountingReceiver(ChunkedReceiver):
+    """Receiver of a chunked body that counts the chunks. Raises _TooManyChunksError."""
+
+    _remainder = 0
+    _chunk_count = 0
+
+    @property
+    def chunk_remainder(self) -> int:
+        """Number of bytes that are missing in the current chunk. waitress sets it to its size when a chunk begins."""
+        return self._remainder
+
+    @chunk_remainder.setter
+    def chunk_remainder(self, value: int) -> None:
+        if value > self._remainder:
+            self._chunk_count += 1
+            if self._chunk_count > MAX_SMALL_CHUNKS + len(self) // MIN_CHUNK_BYTES:
+                raise _TooManyChunksError
+        self._remainder = value
 
 
 def _escape_target(line: bytes) -> bytes:
