@@ -81,6 +81,7 @@ INVALID = {
     "target of another scheme": head(start=b"GET ftp://x/first HTTP/1.1"),
     "two blanks before the target": head(start=b"GET  /first HTTP/1.1"),
     "more than 256 chunks of one byte": head(b"Transfer-Encoding: chunked") + b"1\r\na\r\n" * 300 + b"0\r\n\r\n",
+    "blank lines between chunks": head(b"Transfer-Encoding: chunked") + b"\r\n" * 300 + b"1\r\na\r\n0\r\n\r\n",
     "lower-case method": head(start=b"get /first HTTP/1.1"),
     "thousand blanks before a value": head(b"X-Note:" + b" " * 1_000 + b"a"),
 }
