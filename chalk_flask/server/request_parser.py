@@ -158,23 +158,23 @@ class _TooManyChunksError(Exception):
 
 
 class _CountingReceiver(ChunkedReceiver):
-    """Receiver of a chunked body that counts the chunks. Raises _TooManyChunksError."""
+    """Receiver of a chunked body that counts the lines before chunks, and blank ones. Raises _TooManyChunksError."""
 
-    _remainder = 0
-    _chunk_count = 0
+    _unfinished_line = b""
+    _line_count = 0
 
     @property
-    def chunk_remainder(self) -> int:
-        """Number of bytes that are missing in the current chunk. waitress sets it to its size when a chunk begins."""
-        return self._remainder
+    def control_line(self) -> bytes:
+        """Unfinished line before a chunk. waitress empties it when the line is finished."""
+        return self._unfinished_line
 
-    @chunk_remainder.setter
-    def chunk_remainder(self, value: int) -> None:
-        if value > self._remainder:
-            self._chunk_count += 1
-            if self._chunk_count > MAX_SMALL_CHUNKS + len(self) // MIN_CHUNK_BYTES:
+    @control_line.setter
+    def control_line(self, value: bytes) -> None:
+        if not value:
+            self._line_count += 1
+            if self._line_count > MAX_SMALL_CHUNKS + 1 + len(self) // MIN_CHUNK_BYTES:  # one precedes the end
                 raise _TooManyChunksError
-        self._remainder = value
+        self._unfinished_line = value
 
 
 def _escape_target(line: bytes) -> bytes:
