@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import RunCommand
+from tests.cli.conftest import SAMPLE, RunCommand
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,25 @@ def test_error_is_a_line_on_stderr_and_an_object_on_stdout(
     assert result.json["message"].startswith(message)
     assert result.err == f"Error: {result.json['message']}\n"
     assert (tmp_path / "letter").read_text() == "neither a database nor a folder\n" * 300
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["token", "create", "--label", "x", "--restrict-org", "\udcff"],
+        ["import", "package-\udcff"],
+        ["webhook", "create", "--url", "https://x.example/", "--org", "\udcff"],
+        ["\udcff"],
+    ],
+)
+def test_argument_that_is_not_utf_8_is_a_usage_error(args: list[str], run: RunCommand) -> None:
+    result = run(*args, "--json")
+    assert result.code == 2
+    assert result.json["error"] == "usage"
+    assert "is not UTF-8" in result.json["message"]
+    assert "\\udcff" in result.err
+
+
+def test_user_name_that_is_not_utf_8_does_not_stop_an_import(run: RunCommand) -> None:
+    result = run("import", SAMPLE, env={"LOGNAME": "user-\udcff"})
+    assert result.code == 0, result.err
