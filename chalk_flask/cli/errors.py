@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -24,6 +24,7 @@ _UNEXPECTED_ADVICE = "If the store is damaged, `chalk-flask check` says so; othe
 _INVALID_RECORD = "a record of the store is not valid JSON: run `chalk-flask check`, and restore a backup"
 
 _JSON_REQUESTED = "chalk_flask.json"
+_ARGUMENTS = "chalk_flask.arguments"
 
 
 class CommandError(Exception):
@@ -42,13 +43,15 @@ class ErrorHandlingGroup(click.Group):
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Store whether --json is in the arguments: a usage error occurs before the command has parsed its options."""
+        """Store the arguments, and if --json is one: errors may occur before the command has parsed its options."""
         ctx.meta[_JSON_REQUESTED] = "--json" in args
+        ctx.meta[_ARGUMENTS] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Raise expected errors as ClickException, which click prints as one line."""
         try:
+            _check_arguments(ctx.meta[_ARGUMENTS])
             return super().invoke(ctx)
         except click.UsageError as error:
             _echo_json_error(ctx, "usage", error.format_message())
@@ -74,6 +77,15 @@ class ErrorHandlingGroup(click.Group):
 def echo_result(as_json: bool, data: Mapping[str, Any], text: str) -> None:
     """Print a result on stdout: one JSON object, or text."""
     click.echo(json.dumps(data, ensure_ascii=False) if as_json else text)
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise UsageError for an argument that is not UTF-8, because neither a store nor JSON can contain it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"the argument {argument!a} is not UTF-8: rename the file or the id") from None
 
 
 def _echo_json_error(ctx: click.Context, code: str, message: str) -> None:

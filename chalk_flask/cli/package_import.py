@@ -174,7 +174,7 @@ def current_user() -> str:
     import os
 
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode(errors="replace").decode()
     except (KeyError, OSError, ImportError):
         return f"uid {os.getuid()}"
 
