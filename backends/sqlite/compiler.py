@@ -31,7 +31,10 @@ _MAX_DEPTH = 10
 """Depth above which a subtree becomes a common table expression. SQLite's parser stack has 100 entries."""
 
 _SUBQUERY_DEPTH = 6
-"""Depth that a subquery counts for. One between two multi-valued fields takes most entries of the stack."""
+"""Depth that a subquery on a multi-valued field counts for. It becomes up to three nested statements."""
+
+_SCALAR_SUBQUERY_DEPTH = 3
+"""Depth that a subquery between two scalar fields counts for. It becomes one nested statement."""
 
 _MAX_TERMS = 200
 """Number of terms above which they are joined as a tree. SQLite limits the depth of an expression to 1,000."""
@@ -162,7 +165,9 @@ class Compiler:
             case Compare(field, operator, value):
                 return self._compare(collection, field, operator, value)
             case In(field, Subquery() as subquery):
-                return self._in_rows(collection, field, self._subquery(subquery, depth + _SUBQUERY_DEPTH))
+                return self._in_rows(
+                    collection, field, self._subquery(subquery, depth + self._depth_of(collection, where))
+                )
             case In(field, tuple() as values):
                 return self._in(collection, field, values)
             case Not(Not(term)):
@@ -170,8 +175,9 @@ class Compiler:
             case Not(term):
                 condition = self._where(collection, term, depth + 1)
                 return Fragment(f"NOT ifnull({condition.text}, 0)", condition.params)
-            case And(terms):
-                return _join(self._each(collection, terms, _depth_below(terms, depth)), " AND ", "1")
+            case And():
+                conjuncts = tuple(_conjuncts(where))  # nested conjunctions take no further depth
+                return _join(self._each(collection, conjuncts, _depth_below(conjuncts, depth)), " AND ", "1")
             case Or(terms):
                 return _join(self._alternatives(collection, terms, _depth_below(terms, depth)), " OR ", "0")
         raise TypeError(f"{where!r} is not a condition")
@@ -253,6 +259,13 @@ class Compiler:
             return Fragment(f"SELECT {column(subquery.field)} {rows}", params)
         path = self._path_id(other.name, subquery.field)
         return Fragment(f"SELECT value FROM _many WHERE path = ? AND id IN (SELECT _id {rows})", (path, *params))
+
+    def _depth_of(self, collection: Collection, where: In) -> int:
+        """Return the depth that a semi-join with a subquery counts for."""
+        assert isinstance(where.values, Subquery)
+        source = self._collections[where.values.collection]
+        is_scalar = self._is_scalar(collection, where.field) and self._is_scalar(source, where.values.field)
+        return _SCALAR_SUBQUERY_DEPTH if is_scalar else _SUBQUERY_DEPTH
 
     @staticmethod
     def _is_scalar(collection: Collection, path: str) -> bool:
