@@ -85,6 +85,16 @@ def test_counts_omit_what_an_org_filter_restricts(app: Flask, tmp_path: Path, mo
     assert counts["courses"]["updated"] == 1
 
 
+@pytest.mark.reading("L-06", "L-09")
+@pytest.mark.parametrize("entities", [[], ["user", "demographics"]])
+def test_counts_contain_demographics_only_for_their_webhooks(app: Flask, tmp_path: Path, entities: list[str]) -> None:
+    subscribe(app, entities=entities)
+    load(app, PackageBuilder().set("demographics", "pupil-1", sex="male"), tmp_path)
+    counts = sent_events(app)[-1]["data"]["batch"]["counts"]
+    assert ("demographics" in counts) is bool(entities)
+    assert counts["users"]["unchanged"] == 4
+
+
 @pytest.mark.parametrize("mode", ["batched", "per_entity"])
 def test_unchanged_import_sends_sync_completed(app: Flask, tmp_path: Path, mode: str) -> None:
     subscribe(app, mode=mode)
