@@ -14,7 +14,16 @@ from backends import Record, Transaction, batched
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.delivery import enqueue
-from chalk_flask.outbox.event import ACTIONS, CHANGES, COMPLETED, Change, Message, build_message, entity_type
+from chalk_flask.outbox.event import (
+    ACTIONS,
+    CHANGES,
+    COMPLETED,
+    ENTITIES,
+    Change,
+    Message,
+    build_message,
+    entity_type,
+)
 from chalk_flask.outbox.subscriber_view import (
     COLLECTIONS_WITHOUT_ORG,
     OrgMembership,
@@ -22,7 +31,7 @@ from chalk_flask.outbox.subscriber_view import (
     SubscriberView,
     changed_fields,
 )
-from chalk_flask.outbox.subscription import Subscription, load_subscriptions
+from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, Subscription, load_subscriptions
 from chalk_flask.times import format_epoch_seconds
 
 __all__ = ["MAX_MESSAGE_BYTES", "Outbox"]
@@ -212,9 +221,10 @@ class _SubscriberOutbox:
         self._batch, self._size = [], 0
 
     def _visible_counts(self, counts: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the counts without those that include records of orgs which the webhook does not receive (L-09)."""
+        """Return the counts without those that include records which the webhook may not receive (L-06, L-09)."""
         if self._subscription.orgs is None:
-            return counts
+            hidden = {ENTITIES[entity] for entity in OPT_IN_ENTITIES - self._subscription.entity_types}
+            return {name: count for name, count in counts.items() if name not in hidden}
         return {name: count for name, count in counts.items() if name in COLLECTIONS_WITHOUT_ORG}
 
     def _send(self, event_type: str, sequence: int, data: Mapping[str, Any]) -> None:
