@@ -128,6 +128,17 @@ def test_cause_is_named_once(tmp_path: Path, case: str) -> None:
     assert len(report.problems.errors) == 1
 
 
+def test_references_to_rounded_ids_are_counted_and_not_listed(tmp_path: Path) -> None:
+    package = PackageBuilder()
+    content = package.files()["users.csv"]
+    for key in ("pupil-1", "pupil-2", "parent-1"):
+        content = content.replace(f"\n{key},".encode(), b"\n1.23E+11,")
+    package.raw["users.csv"] = content
+    report = import_report(package, tmp_path)
+    assert [(error.code, error.row) for error in report.problems.errors] == [("repeated_id", 3)]
+    assert report.problems.counts["enrollments.csv", "dangling_reference"] == 1
+
+
 def test_ids_of_rounded_numbers_are_a_warning(tmp_path: Path) -> None:
     package = PackageBuilder()
     for name in package.rows:

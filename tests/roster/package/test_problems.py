@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chalk_flask.roster.package.problems import (
+    MAX_LISTED_PER_COLUMN,
     MAX_LISTED_PROBLEMS,
     MAX_TEXT_LENGTH,
     ImportProblem,
@@ -31,10 +34,21 @@ def test_only_errors_are_counted_and_raise() -> None:
     problems.add(WARNING)
     problems.raise_if_errors()
     assert problems.total == 0
-    problems.extend([ERROR] * (MAX_LISTED_PROBLEMS + 1))
+    problems.extend(replace(ERROR, column=f"score {number}") for number in range(MAX_LISTED_PROBLEMS + 1))
     assert (len(problems.errors), problems.total) == (MAX_LISTED_PROBLEMS, MAX_LISTED_PROBLEMS + 1)
     with pytest.raises(PackageRejectedError):
         problems.raise_if_errors()
+
+
+def test_many_errors_of_one_column_do_not_hide_others() -> None:
+    problems = ImportProblems()
+    problems.extend([ERROR] * 500)
+    copy = problems.copy()
+    problems.extend([replace(ERROR, column="comment"), ERROR])
+    assert [error.column for error in problems.errors] == ["score"] * MAX_LISTED_PER_COLUMN + ["comment"]
+    problems.reset(copy)
+    problems.extend([ERROR, replace(ERROR, column="comment")])
+    assert (len(problems.errors), problems.total) == (MAX_LISTED_PER_COLUMN + 1, 502)
 
 
 def test_text_names_place_value_and_hint() -> None:
