@@ -21,6 +21,9 @@ __all__ = [
 MAX_LISTED_PROBLEMS = 100
 """Problems that a report lists in full. Further errors are only counted, by file and code."""
 
+MAX_LISTED_PER_COLUMN = 20
+"""Errors of a column with one code that a report lists, so that they do not hide errors of other columns."""
+
 MAX_TEXT_LENGTH = 200
 """Maximum length in characters of a message, a name or a value in a report."""
 
@@ -105,12 +108,32 @@ class ImportProblems:
     warnings: list[ImportProblem] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Number of errors by file ("" for the package itself) and code, including those that are not listed."""
+    _listed: Counter[tuple[str | None, str, str | None]] = field(default_factory=Counter, init=False, compare=False)
+    """Number of listed errors by file, code and column."""
+
+    def __post_init__(self) -> None:
+        self._count_listed()
+
+    def _count_listed(self) -> None:
+        self._listed = Counter((error.file, error.code, error.column) for error in self.errors)
 
     def add(self, problem: ImportProblem) -> ImportProblem | None:
-        """Add a problem. Return it as it is listed, or None: only `MAX_LISTED_PROBLEMS` errors and warnings are."""
-        if not problem.is_warning:
-            self.counts[problem.file or "", problem.code] += 1
-        problems = self.warnings if problem.is_warning else self.errors
+        """Add a problem. Return it as it is listed, or None if it is only counted.
+
+        At most `MAX_LISTED_PROBLEMS` errors and as many warnings are listed, and `MAX_LISTED_PER_COLUMN` errors with
+        the same file, code and column.
+        """
+        if problem.is_warning:
+            return self._list(problem, self.warnings)
+        self.counts[problem.file or "", problem.code] += 1
+        place = problem.file, problem.code, problem.column
+        if self._listed[place] >= MAX_LISTED_PER_COLUMN:
+            return None
+        listed = self._list(problem, self.errors)
+        self._listed[place] += listed is not None
+        return listed
+
+    def _list(self, problem: ImportProblem, problems: list[ImportProblem]) -> ImportProblem | None:
         if problem.is_follow_on or len(problems) >= MAX_LISTED_PROBLEMS:
             return None
         listed = problem.truncated()
@@ -136,6 +159,7 @@ class ImportProblems:
         """Return to the problems of a copy."""
         self.errors[:], self.warnings[:] = earlier.errors, earlier.warnings
         self.counts = earlier.counts.copy()
+        self._count_listed()
 
     def raise_if_errors(self) -> None:
         """Raise PackageRejectedError if there is an error."""

@@ -171,6 +171,8 @@ class PackageReader:
 
     def reject_yielded(self, name: str, error: ImportProblem, keys: Iterable[str]) -> None:
         """Quarantine the rows with these ids, which were yielded already; without quarantine, add the error."""
+        if error.code == "repeated_id" and is_rounded(error.value or ""):
+            self.references.targets_with_lost_ids.add(name)
         if self.quarantine is None and error.code == "repeated_id" and error.row:
             self._files[name].row_problems.extend(error.row, [error])
             return
