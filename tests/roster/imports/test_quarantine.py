@@ -199,7 +199,7 @@ def cut(line: bytes) -> bytes:
     [
         (lambda lines: [*lines[:-1], cut(lines[-1])], "file may be cut off"),
         (lambda lines: [*lines[:-2], cut(lines[-2]), b"", b",,"], "file may be cut off"),
-        (lambda lines: [*lines[:-1], cut(lines[-1]), b"(5 rows affected)"], "message of the exporting program"),
+        (lambda lines: [*lines[:-1], cut(lines[-1]), b"", b"(5 rows affected)"], "file may be cut off"),
         (lambda lines: [*lines[:-1], cut(lines[-1]), b"Connection lost"], "cell"),
     ],
 )
@@ -212,6 +212,15 @@ def test_file_that_may_be_cut_off_rejects_the_package(
     [error] = report.problems.errors
     assert (error.code, error.file) == ("bad_row", "users.csv")
     assert message in error.message
+    assert bodies(store) == before
+
+
+def test_count_of_rows_at_the_end_is_set_aside(store: Backend, load: Load) -> None:
+    load(store, PackageBuilder())
+    before = bodies(store)
+    package = package_with_users_file(lambda lines: [*lines, b"", b"(5 rows affected)"])
+    report = load(store, package, "unchanged", QUARANTINE)
+    assert quarantined(report) == {("users.csv", 7): "bad_row"}
     assert bodies(store) == before
 
 
