@@ -198,14 +198,18 @@ class DataFile:
 
     def count_empty_row(self, number: int, row: list[str]) -> None:
         """Count a row whose cells are all empty, or a blank line."""
-        if self._last_empty_row != number - 1:
-            self._last_filled_row = number - 1
-        self._last_empty_row = number
+        self.skip_row(number)
         self.blank_lines += not row
         self.empty_rows += bool(row)
 
+    def skip_row(self, number: int) -> None:
+        """Note that a row is empty, or a message of the exporting program, so that it is not the last record."""
+        if self._last_empty_row != number - 1:
+            self._last_filled_row = number - 1
+        self._last_empty_row = number
+
     def last_row(self, number: int) -> int:
-        """Return the number of the last row that is not empty, after all rows up to this number were read."""
+        """Return the number of the last row that may be a record, after all rows up to this number were read."""
         return self._last_filled_row if self._last_empty_row == number else number
 
     def warnings(self) -> Iterator[ImportProblem]:

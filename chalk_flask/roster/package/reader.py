@@ -261,10 +261,13 @@ class PackageReader:
         errors = list(parser.problems_in(repaired))
         if not errors:
             raise AssertionError(f"row {number} of {file.name} is invalid, but RowParser.problems_in yields nothing")
-        self._finish_short_row(file)
-        is_certain = parser.is_key_certain(repaired) or errors[0].cause in CAUSES_WITHOUT_RECORD
-        invalid = _InvalidRow(number, parser.key(repaired), errors, is_certain)
-        if self.quarantine and len(repaired) < len(parser.header) and errors[0].cause not in CAUSES_WITHOUT_RECORD:
+        is_record = errors[0].cause not in CAUSES_WITHOUT_RECORD
+        if is_record:
+            self._finish_short_row(file)
+        else:
+            file.skip_row(number)
+        invalid = _InvalidRow(number, parser.key(repaired), errors, not is_record or parser.is_key_certain(repaired))
+        if self.quarantine and is_record and len(repaired) < len(parser.header):
             self._short_row = invalid
         else:
             self._reject_invalid(file, invalid)
