@@ -30,8 +30,11 @@ def large_package(folder: Path) -> Path:
     return package.folder(folder)
 
 
-def secret_file(path: Path) -> Path:
-    path.write_text(f"sourcedId,status\r\n{SECRET},{SECRET}\r\n")
+def secret_file(path: Path, users: Path) -> Path:
+    """Write a file like users.csv with an invalid cell, which a report would quote."""
+    text = users.read_text()
+    assert "student" in text
+    path.write_text(text.replace("student", SECRET))
     return path
 
 
@@ -56,7 +59,8 @@ def import_and_replace(store: Backend, package: Path, replace: Callable[[], None
 
 @pytest.mark.reading("I-13")
 def test_file_replaced_by_a_link_is_not_followed(store: Backend, tmp_path: Path) -> None:
-    package, secret = large_package(tmp_path / "package"), secret_file(tmp_path / "secret.csv")
+    package = large_package(tmp_path / "package")
+    secret = secret_file(tmp_path / "secret.csv", package / "users.csv")
     report = import_and_replace(store, package, lambda: replace_by_link(package / "users.csv", secret))
     assert SECRET not in report
     assert "the package changed while it was read" in report
@@ -65,7 +69,7 @@ def test_file_replaced_by_a_link_is_not_followed(store: Backend, tmp_path: Path)
 @pytest.mark.reading("I-13")
 def test_folder_replaced_by_a_link_is_not_followed(store: Backend, tmp_path: Path) -> None:
     package, other = large_package(tmp_path / "package"), PackageBuilder().folder(tmp_path / "other")
-    secret_file(other / "users.csv")
+    secret_file(other / "users.csv", package / "users.csv")
     report = import_and_replace(store, package, lambda: replace_by_link(package, other))
     assert SECRET not in report
     assert "the package changed while it was read" in report or "cannot be read to its end" in report
@@ -76,7 +80,7 @@ def test_file_replaced_by_a_larger_file_is_not_read(store: Backend, tmp_path: Pa
 
     def replace() -> None:
         (package / "users.csv").rename(tmp_path / "moved.csv")
-        secret_file(package / "users.csv")
+        secret_file(package / "users.csv", tmp_path / "moved.csv")
 
     report = import_and_replace(store, package, replace)
     assert SECRET not in report
