@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import SAMPLE, RunCommand
+from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand
 
 
 @pytest.mark.parametrize(
@@ -69,3 +71,11 @@ def test_argument_that_is_not_utf_8_is_a_usage_error(args: list[str], run: RunCo
 def test_user_name_that_is_not_utf_8_does_not_stop_an_import(run: RunCommand) -> None:
     result = run("import", SAMPLE, env={"LOGNAME": "user-\udcff"})
     assert result.code == 0, result.err
+
+
+def test_help_that_cannot_be_written_is_an_error_without_a_traceback(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "chalk_flask", "--help"]
+        done = subprocess.run(command, cwd=tmp_path, env=ENVIRON, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "Error: No space left on device\n"
