@@ -42,6 +42,17 @@ class ErrorHandlingGroup(click.Group):
         """Return the commands in the order in which a new operator needs them."""
         return list(self.commands)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments, and print the help if they request it. Raise ClickException if it cannot be written."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            raise _ExitOne(_error_message(error)) from error
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Store the arguments, and if --json is one: errors may occur before the command has parsed its options."""
         ctx.meta[_JSON_REQUESTED] = "--json" in args
