@@ -12,6 +12,7 @@ from marshmallow import ValidationError
 from backends import Field, Value
 from chalk_flask.oneroster import vocabularies
 from chalk_flask.oneroster.fields.base import JSON, FastParser, FilterPath, OneRosterField, fold, plain_text, printable
+from chalk_flask.oneroster.vocabularies import ERROR_VALUES, PLACEHOLDERS
 
 __all__ = [
     "ERROR_VALUE",
@@ -68,9 +69,10 @@ def clean_id(cell: str) -> str:
 
 def is_valid_id_cell(cell: str) -> bool:
     """Return True if `id_from_cell` accepts a cell that is not empty."""
-    if cell.isprintable() and cell.strip() == cell:  # Then it has no invisible character either.
-        return len(cell) <= MAX_GUID_LENGTH and cell not in vocabularies.PLACEHOLDERS
-    return is_valid_guid(cell) and clean_id(cell) == cell and cell not in vocabularies.PLACEHOLDERS
+    # Nearly all ids are printable. Then they have no blanks but plain ones, and no invisible characters.
+    if cell.isprintable() and cell[0] != " " and cell[-1] != " ":
+        return len(cell) <= MAX_GUID_LENGTH and cell not in PLACEHOLDERS
+    return is_valid_guid(cell) and clean_id(cell) == cell and cell not in PLACEHOLDERS
 
 
 def id_from_cell(cell: str) -> str:
@@ -79,7 +81,7 @@ def id_from_cell(cell: str) -> str:
     Cells are stricter than JSON: they must not have stray characters, or be a placeholder such as `NULL`
     (docs/conformance, I-35 and I-36).
     """
-    if cell in vocabularies.PLACEHOLDERS:
+    if cell in PLACEHOLDERS:
         raise ValidationError(f"{printable(cell)} is {placeholder_kind(cell)}, not an identifier")
     if clean_id(cell) != cell:
         message = "begins or ends with a blank, or contains an invisible character"
@@ -89,7 +91,7 @@ def id_from_cell(cell: str) -> str:
 
 def placeholder_kind(cell: str) -> str:
     """Return the kind of a placeholder, as a message calls it."""
-    return ERROR_VALUE if cell in vocabularies.ERROR_VALUES else NULL_WORD
+    return ERROR_VALUE if cell in ERROR_VALUES else NULL_WORD
 
 
 def _normalize_guid(value: JSON) -> str:
