@@ -216,9 +216,10 @@ class Backend(Closeable):
         A caller that just called `version` passes its result, so that the backend need not look for newer commits.
         A backend may ignore `at_least`.
 
-        `query_seconds` limits the time of each step on the snapshot: of a call of `find`, `exists` or `get_many`, and
-        of the next chunk, key, body or record of an iteration. A longer step raises QueryTimeoutError, soon after its
-        limit. The time between two steps does not count, so a page may be read slowly. None means no limit.
+        `query_seconds` limits the time of each step on the snapshot; None means no limit. A step is a call of `find`,
+        `exists` or `get_many`, or the next chunk, key, body or record of an iteration. A longer step raises
+        QueryTimeoutError, soon after its limit. The time between two steps does not count, so a page may be read
+        slowly.
         """
 
     @abstractmethod

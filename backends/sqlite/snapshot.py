@@ -134,8 +134,8 @@ class SQLiteSnapshot(Snapshot):
         loader = _RecordLoader(owner)
         self._deadline.start_step()
         paths = {number: path for number, path in self._fetch_all(loader.paths()) if owner.has_field(path)}
-        each_row = self._fetch_each(loader.rows(self._tenant_id))
-        for rows in batched_by_size(each_row, loader.body_length, _FETCH_ROWS, MAX_CHUNK_BYTES):
+        every_row = self._fetch_each(loader.rows(self._tenant_id))
+        for rows in batched_by_size(every_row, loader.body_length, _FETCH_ROWS, MAX_CHUNK_BYTES):
             values = self._fetch_all(loader.side_values(rows, paths)) if paths else []
             yield from loader.records(rows, values, paths)
 
@@ -240,8 +240,8 @@ class SQLiteSnapshot(Snapshot):
         for start in range(0, len(ids), _MAX_CHUNK_RECORDS):
             part = ids[start : start + _MAX_CHUNK_RECORDS]
             self._deadline.start_step()
-            rows = _rows_of(collection, part, ascending)
-            chunk = None if cached.has_large_bodies else self._fetch_chunk(_chunk_of(rows))
+            rows = _from_clause(collection, part, ascending)
+            chunk = None if cached.has_large_bodies else self._fetch_chunk(_chunk_statement(rows))
             if chunk is not None:
                 yield chunk
             else:
@@ -250,12 +250,12 @@ class SQLiteSnapshot(Snapshot):
 
     def _large_bodies(self, collection: str, ids: array[int], ascending: bool) -> Iterator[bytes]:
         """Yield the chunks of some documents, divided by their sizes. A larger document is a chunk of its own."""
-        rows = _rows_of(collection, ids, ascending)
+        rows = _from_clause(collection, ids, ascending)
         self._deadline.start_step()
         # SQLite knows the length of a body without reading it.
         sizes = self._fetch_all(Fragment(f"SELECT d._id, ifnull(length(d._body), 0) + 1 FROM {rows.text}", rows.params))
         for some in batched_by_size(sizes, itemgetter(1), _MAX_CHUNK_RECORDS, MAX_CHUNK_BYTES):
-            sql = _chunk_of(_rows_of(collection, array("q", [row_id for row_id, _ in some]), ascending))
+            sql = _chunk_statement(_from_clause(collection, array("q", [row_id for row_id, _ in some]), ascending))
             self._deadline.start_step()
             yield _checked_chunk(self._fetch_one(sql)[0])
 
@@ -346,7 +346,7 @@ class PooledSnapshot(SQLiteSnapshot):
             self._release(self._reader, self._running == 0)
 
 
-def _rows_of(collection: str, ids: array[int], ascending: bool) -> Fragment:
+def _from_clause(collection: str, ids: array[int], ascending: bool) -> Fragment:
     """Return the FROM clause that selects the rows `d` with these ids, in their order."""
     table = quote_identifier(collection)
     if ascending and ids[-1] - ids[0] == len(ids) - 1:
@@ -355,7 +355,7 @@ def _rows_of(collection: str, ids: array[int], ascending: bool) -> Fragment:
     return Fragment(f"json_each(?) AS n CROSS JOIN {table} AS d ON d._id = n.value", (str(ids.tolist()),))
 
 
-def _chunk_of(rows: Fragment) -> Fragment:
+def _chunk_statement(rows: Fragment) -> Fragment:
     """Return the statement for the documents of the rows, joined by commas."""
     return Fragment(f"SELECT CAST(group_concat(_body) AS BLOB) FROM (SELECT d._body FROM {rows.text})", rows.params)
 

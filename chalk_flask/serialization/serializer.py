@@ -49,7 +49,7 @@ class DocumentSerializer:
 
     def render(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Render chunks of stored documents. A chunk holds one or more documents, joined by commas."""
-        return map(self._render_chunk, chunks)  # which holds no chunk while a response waits for its client
+        return map(self._render_chunk, chunks)  # `map` keeps no chunk while a response waits for its client
 
     def render_each(self, documents: Sequence[bytes]) -> Iterator[bytes]:
         """Render documents one by one, as `render` does, but look up all their references at once."""

@@ -178,7 +178,7 @@ class Channel(SendingChannel):
     """Time of the last response, or of the connection."""
     _is_parked = False
     _is_held = False
-    """True if a pipelined request waits until its client has read the responses before."""
+    """True if a pipelined request waits until its client has read the earlier responses."""
 
     def task_class(self, _channel: object, request: Any) -> Task:  # type: ignore[override]  # see below
         """Return the interrupted response of the request, or a new one. waitress calls this as a class."""
@@ -205,10 +205,10 @@ class Channel(SendingChannel):
         """Answer the next request with 503 instead of running it."""
         self.requests[0].error = OverloadError("no thread was free in time")
 
-    def hold(self) -> bool:
-        """Return True if the next request must wait, because much of the responses before is still buffered.
+    def hold_if_unread(self) -> bool:
+        """Let the next request wait if the client has yet to read much of the earlier responses. Return True if so.
 
-        The loop then queues the request when its client has read most of that.
+        The loop queues the request when its client has read most of them.
         """
         with self.outbuf_lock:
             self._is_held = self.connected and self.total_outbufs_len > OUTPUT_BUFFER_BYTES

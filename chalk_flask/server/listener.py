@@ -125,8 +125,8 @@ class Listener(TcpWSGIServer):
         self.connections.add(channel)
 
     def add_task(self, task: Channel) -> None:  # type: ignore[override]  # every task is a channel
-        """Queue the next request of a connection, unless its client has yet to read the responses before."""
-        if task.hold():
+        """Queue the next request of a connection, unless its client must read earlier responses first."""
+        if task.hold_if_unread():
             return
         request = task.requests[0]
         headers = request.headers

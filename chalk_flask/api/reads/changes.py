@@ -46,7 +46,7 @@ MAX_PAGE_BYTES = 768 * 1024
 A larger record is alone on its page.
 """
 MAX_PAGE_RECORDS = MAX_PAGE_BYTES // 256
-"""Number of records that are larger than a page, as none has fewer than 256 bytes."""
+"""More records never fit on a page, because none has fewer than 256 bytes."""
 MAX_WAIT_SECONDS = 30
 MAX_SEQUENCE = 10**15
 MAX_QUOTED_CHARACTERS = 80

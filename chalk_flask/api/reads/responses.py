@@ -81,13 +81,13 @@ def ok_response(request: Request, blocks: Iterator[bytes], headers: HeaderList, 
         headers.append(("Content-Encoding", "gzip"))
     if second is None:
         return _RawResponse(b"".join(_gzip_blocks([first])) if compressed else first, headers=headers)
-    stream = _stream_until(time.monotonic() + timeout_seconds, [second, first], blocks)
+    stream = _stream_until(time.monotonic() + timeout_seconds, [first, second], blocks)
     return _RawResponse(_gzip_blocks(stream) if compressed else stream, headers=headers)
 
 
-def _stream_until(deadline: float, last_first: list[bytes], others: Iterator[bytes]) -> Iterator[bytes]:
-    while last_first:
-        yield last_first.pop()  # not held any longer than necessary
+def _stream_until(deadline: float, read_blocks: list[bytes], others: Iterator[bytes]) -> Iterator[bytes]:
+    while read_blocks:
+        yield read_blocks.pop(0)  # so that no block stays in memory while the next ones are sent
     for block in others:
         if time.monotonic() > deadline:
             raise TimeoutError("The response took longer than the setting stream_seconds allows.")

@@ -248,16 +248,16 @@ class _GradebookEdit:
     def _is_used(self, collection: str, field: str, key: str) -> bool:
         return self._transaction.exists(collection, and_(Compare(field, "=", key), ACTIVE_ONLY))
 
-    def _active_results(self, line_item: str) -> list[str]:
+    def _active_results(self, line_item_id: str) -> list[str]:
         # The subquery makes SQLite find the rows by the reference and sort them. Otherwise it would scan all keys.
-        is_referring = and_(Compare("lineItem.sourcedId", "=", line_item), ACTIVE_ONLY)
-        return list(self._transaction.keys("results", In(KEY, Subquery("results", KEY, is_referring))))
+        of_line_item = and_(Compare("lineItem.sourcedId", "=", line_item_id), ACTIVE_ONLY)
+        return list(self._transaction.keys("results", In(KEY, Subquery("results", KEY, of_line_item))))
 
     def _tombstones_of_results(self, timestamp: str) -> Iterator[Record]:
-        """Yield the tombstones of the results of a deleted line item, of which few are in memory at once.
+        """Yield the tombstones of the results of a deleted line item. Few are in memory at once.
 
-        The transaction changes no result before. If the records get a later timestamp, the committed ones are
-        tombstones already, or were changed by another writer, which is found by comparison with these.
+        They are made from the committed results, because the transaction has not changed them yet. A further call, for
+        a later timestamp, follows the commit: then these are tombstones already, unless another writer changed them.
         """
         results, ids = FILES["results"], [("results", key) for key in self._deleted_results]
         with self._read() as snapshot:
