@@ -67,8 +67,8 @@ Send an API token or an access token as `Authorization: Bearer TOKEN`. Scopes st
 | `fields` | `fields=sourcedId,email` | only these fields |
 
 `X-Count` is the number of records in the response, `X-Total-Count` that of all matching records. `Link` has the URLs
-of the first, previous, next and last page. Responses have an `ETag`; `If-None-Match` gets 304 if nothing has changed.
-gzip is used if the client accepts it.
+of the first, previous, next and last page, as far as they fit into 7 KiB. Responses have an `ETag`; `If-None-Match`
+gets 304 if nothing has changed. gzip is used if the client accepts it.
 
 ## Errors
 
