@@ -36,6 +36,14 @@ def test_id_with_a_control_character_or_a_noncharacter_is_rejected(tool: Tool, p
 
 
 @pytest.mark.reading("A-22")
+@pytest.mark.parametrize("key", [" a", "a ", "a\xa0", "a\u200bb", "NULL", "#REF!"])
+def test_new_id_that_a_package_cannot_contain_is_rejected(tool: Tool, key: str) -> None:
+    response = tool.send(f"/lineItems/{quote(key, safe='')}", PAYLOADS["/lineItems"])
+    assert "sourcedId" in error_message(response, 422, "invalid_data", "invalid data")
+    assert tool.get(f"/lineItems/{quote(key, safe='')}").status_code == 404
+
+
+@pytest.mark.reading("A-22")
 def test_reference_with_a_control_character_is_rejected(tool: Tool) -> None:
     payload = {"lineItem": PAYLOADS["/lineItems"]["lineItem"] | {"class": {"sourcedId": "c-1\n"}}}
     response = tool.send("/lineItems/new", payload)
