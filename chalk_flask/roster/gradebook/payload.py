@@ -8,11 +8,11 @@ from typing import TypeAlias, cast
 from marshmallow import ValidationError
 
 from chalk_flask.oneroster.fields.composites import RefField, exceeded_metadata_limit, longest_metadata_text
-from chalk_flask.oneroster.fields.scalars import JSON
+from chalk_flask.oneroster.fields.scalars import JSON, id_from_cell
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import ACTIVE, GRADED, NOT_SUBMITTED, SCORE_STATUS
 
-__all__ = ["InvalidPayloadError", "Payload", "parse_payload"]
+__all__ = ["InvalidPayloadError", "Payload", "check_new_id", "parse_payload"]
 
 Payload: TypeAlias = dict[str, JSON]
 """Normalized values by JSON name, as `ResourceType.record` takes them, without `dateLastModified`."""
@@ -60,6 +60,14 @@ def parse_payload(
     if "resultValueMin" in data and low > high:
         raise InvalidPayloadError(f"resultValueMin: {low} is greater than resultValueMax {high}")
     return data
+
+
+def check_new_id(key: str) -> None:
+    """Raise InvalidPayloadError for the id of a new record that a package could not contain (interpretation A-22)."""
+    try:
+        id_from_cell(key)
+    except ValidationError as error:
+        raise InvalidPayloadError(f"sourcedId: {error.args[0]}") from None
 
 
 def _check_text_lengths(data: Payload) -> None:

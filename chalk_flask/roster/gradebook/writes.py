@@ -16,7 +16,7 @@ from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.permissions.policy import UNRESTRICTED
 from chalk_flask.roster.changes import RosterWriter, clock, provenance, write_with_final_timestamp
 from chalk_flask.roster.gradebook.defaults import allows_default, default_category, grading_period
-from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, parse_payload
+from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, check_new_id, parse_payload
 from chalk_flask.roster.gradebook.write_guard import ForbiddenWriteError, GradeTool, RecordNotFoundError, WriteGuard
 from chalk_flask.serialization import HiddenMembers
 
@@ -77,6 +77,8 @@ def put(
     with _write(store, tenant) as writer:
         edit = _GradebookEdit(writer, tool, hidden, partial(store.read, tenant))
         previous = edit.guard.find_stored(resource_type, key)
+        if previous is None:
+            check_new_id(key)
         record = edit.record(resource_type, key, payload, data, previous)
         if previous is not None and edit.keeps(resource_type, record, previous):
             return WriteResult(previous, False)
