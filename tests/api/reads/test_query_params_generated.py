@@ -81,5 +81,5 @@ def test_long_values_are_accepted_or_rejected(consumer: Consumer, template: str)
 
 
 def test_thousands_of_parameters_are_parsed(consumer: Consumer) -> None:
-    assert consumer.get("/users?" + "x=1&" * 20_000 + "limit=1").status_code == 200
+    assert consumer.get("/users?" + "x=1&" * 20_000 + "limit=1000").status_code == 200
     error_message(consumer.get("/users?" + "limit=1&" * 20_000), 400, "invalid_data", "invalid data")

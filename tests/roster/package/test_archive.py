@@ -210,5 +210,6 @@ def test_names_that_are_not_utf8_are_escaped(filled: FilledStore, tmp_path: Path
     report = filled.reject(path)
     assert report["package"] == "caf\\udce9"
     assert [warning["file"] for warning in report["warnings"]] == ["\\udce9\x1b[2J.csv"]
-    text = CliRunner().invoke(main, ["import", str(path), "--storage", "memory:", "--data", str(tmp_path)]).output
+    renamed = path.rename(tmp_path / "package")  # an argument must be UTF-8
+    text = CliRunner().invoke(main, ["import", str(renamed), "--storage", "memory:", "--data", str(tmp_path)]).output
     assert "warning: \\udce9\\x1b[2J.csv: not a file" in text, "a terminal must get no control characters"
