@@ -1,6 +1,6 @@
 """Restrictions of every kind, a roster whose values are unique words, and a search for hidden words in outputs.
 
-`tests.api.reads.restricted_reads` says in plain Python what each kind hides.
+`tests.permissions.restricted_reads` says in plain Python what each kind hides.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from backends import Record
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
-from tests.api.reads.restricted_reads import REFERENCES, Restrictions, Row, redact, visible_roster
 from tests.api.writes.conftest import Tool
 from tests.conftest import services_of
+from tests.permissions.restricted_reads import REFERENCES, Restrictions, Row, redact, visible_roster
 from tests.support.small_roster import DELETED, ROSTER, enrollment, line_item, result, row, user
 
 WORD = re.compile(r"word[0-9]{4}|[0-9]{4}\.125")

@@ -19,7 +19,6 @@ from chalk_flask import create_app
 from chalk_flask.api.routes import WRITE_ROUTES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.event import ENTITIES
-from tests.api.reads.restricted_reads import REFERENCES, Restrictions, Row, class_ids, redact, visible_roster
 from tests.api.restricted_exits import (
     KINDS,
     WHOLE,
@@ -40,6 +39,7 @@ from tests.api.restricted_exits import (
 from tests.api.writes.conftest import Tool
 from tests.conftest import services_of
 from tests.outbox.conftest import sent_events, subscribe
+from tests.permissions.restricted_reads import REFERENCES, Restrictions, Row, class_ids, redact, visible_roster
 from tests.support.paths import ROOT
 from tests.support.roster_writes import write_rows
 

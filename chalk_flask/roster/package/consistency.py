@@ -12,9 +12,9 @@ from typing import NamedTuple, TypeAlias, cast
 import orjson
 
 from backends import And, Compare, In, Snapshot, Value, batched
+from chalk_flask.id_set import IdSet
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
-from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
 from chalk_flask.roster.package.references import ReferenceChecker
 

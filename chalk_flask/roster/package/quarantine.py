@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from chalk_flask.files import atomic_write
+from chalk_flask.id_set import IdSet
 from chalk_flask.oneroster.csv.diagnosis import FAILED_EXPORT
 from chalk_flask.oneroster.fields.scalars import clean_id
-from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem
 
 __all__ = ["MAX_LISTED_PROBLEMS", "STRUCTURAL_CODES", "Quarantine", "RowsExcludedError", "write_csv"]

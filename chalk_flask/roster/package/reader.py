@@ -11,6 +11,7 @@ from typing import NamedTuple
 from marshmallow import ValidationError
 
 from backends import KEY, Snapshot, Value
+from chalk_flask.id_set import IdSet
 from chalk_flask.oneroster.csv.diagnosis import ROUNDED_HINT, CellProblem, is_rounded
 from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow
 from chalk_flask.oneroster.resource_type import ResourceType
@@ -19,7 +20,6 @@ from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.consistency import ConsistencyChecker
 from chalk_flask.roster.package.data_file import DataFile, ReadingOptions
-from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, count_of
 from chalk_flask.roster.package.quarantine import STRUCTURAL_CODES, Quarantine
 from chalk_flask.roster.package.references import DanglingRows, ReferenceChecker

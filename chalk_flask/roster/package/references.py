@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from typing import NamedTuple, TypeAlias
 
 from backends import KEY, And, In, Snapshot, batched
+from chalk_flask.id_set import IdSet
 from chalk_flask.oneroster.csv.diagnosis import LIST_HINT, identifier_hint, stray_blank_hint
 from chalk_flask.oneroster.csv.identifiers import CHANGED_FILE_HINT, CHANGED_ID_HINT, difference, normalized_id
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.roster.changes import provenance
 from chalk_flask.roster.package.archive import Package
-from chalk_flask.roster.package.id_set import IdSet
 from chalk_flask.roster.package.problems import ImportProblem
 from chalk_flask.roster.package.quarantine import Quarantine
 

@@ -1,6 +1,6 @@
 """Generated restrictions and requests: a restricted read equals an unrestricted read of a reduced roster.
 
-`tests.api.reads.restricted_reads` reduces the roster in plain Python. A second application serves the result.
+`tests.permissions.restricted_reads` reduces the roster in plain Python. A second application serves the result.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from chalk_flask.api.routes import READ_ROUTES, ReadRoute
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL
-from tests.api.reads.restricted_reads import REFERENCES, Restrictions, Row, redact, visible_roster
 from tests.conftest import services_of, url_in
+from tests.permissions.restricted_reads import REFERENCES, Restrictions, Row, redact, visible_roster
 from tests.support.api_client import CHALK, IMS, Consumer
 from tests.support.small_roster import DELETED, ROSTER, class_, enrollment, line_item, org, result, row, user
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalk_flask.roster.package.id_set import IdSet
+from chalk_flask.id_set import IdSet
 
 
 @pytest.mark.parametrize("exact", [True, False])
