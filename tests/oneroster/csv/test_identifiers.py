@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from backends import Backend, open_store
+from backends import Backend
 from chalk_flask.oneroster.fields.scalars import clean_id
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
-from chalk_flask.roster.imports.thresholds import DISABLED
+from chalk_flask.roster.imports import ImportReport
 from chalk_flask.roster.package.data_file import ReadingOptions
-from chalk_flask.storage import COLLECTIONS
+from tests.oneroster.csv.conftest import DEFAULT, load
 from tests.support.packages import DELTA_TIMESTAMP, PackageBuilder, deleted_row, delta_package, small_row
 
-DEFAULT = ImportOptions(thresholds=DISABLED)
 QUARANTINE = replace(DEFAULT, invalid_rows="quarantine")
 LENIENT = replace(DEFAULT, reading=ReadingOptions(lenient=True))
 
@@ -35,18 +32,6 @@ STRAY_FORMS = [
     "\N{LEFT-TO-RIGHT MARK}{}",
 ]
 """Forms of an id that look like it."""
-
-
-@pytest.fixture
-def store() -> Iterator[Backend]:
-    """Empty store in memory."""
-    with open_store("memory:", COLLECTIONS) as opened:
-        yield opened
-
-
-def load(store: Backend, package: PackageBuilder, folder: Path, options: ImportOptions = DEFAULT) -> ImportReport:
-    """Import a package; `folder` is for its files."""
-    return import_package(store, "default", package.folder(folder / "package"), options)
 
 
 def records(store: Backend, name: str) -> dict[str, dict[str, Any]]:

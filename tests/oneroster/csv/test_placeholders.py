@@ -11,17 +11,15 @@ import orjson
 import pytest
 from marshmallow import ValidationError
 
-from backends import Backend, open_store
+from backends import Backend
 from chalk_flask.oneroster.fields.scalars import GuidField, NameField
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ERROR_VALUES, NULL_WORDS
-from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
-from chalk_flask.roster.imports.thresholds import DISABLED
+from chalk_flask.roster.imports import ImportReport
 from chalk_flask.roster.package.data_file import ReadingOptions
-from chalk_flask.storage import COLLECTIONS
+from tests.oneroster.csv.conftest import DEFAULT, load
 from tests.support.packages import PackageBuilder, Row, delta_package, small_row
 
-DEFAULT = ImportOptions(thresholds=DISABLED)
 STRICT = replace(DEFAULT, strict=True)
 LENIENT = replace(DEFAULT, reading=ReadingOptions(lenient=True))
 
@@ -39,18 +37,6 @@ EXAMPLES = [
     "None",
     "nan",
 ]
-
-
-@pytest.fixture
-def store() -> Iterator[Backend]:
-    """Empty store in memory."""
-    with open_store("memory:", COLLECTIONS) as opened:
-        yield opened
-
-
-def load(store: Backend, package: PackageBuilder, folder: Path, options: ImportOptions = DEFAULT) -> ImportReport:
-    """Import a package; `folder` is for its files."""
-    return import_package(store, "default", package.folder(folder / "package"), options)
 
 
 def record(store: Backend, name: str, key: str) -> dict[str, Any]:
