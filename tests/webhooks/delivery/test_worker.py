@@ -283,17 +283,19 @@ def test_idle_worker_takes_little_cpu_time(store: Backend, tmp_path: Path) -> No
         assert time.process_time() - before < 0.5, "a busy loop takes 1.5 s"
 
 
+def accept_and_forget(receiver: Receiver, stream: socket.socket) -> None:
+    """Accept requests without keeping their bodies in memory."""
+    while read_request(receiver, stream):
+        receiver.requests[-1] = ("", {}, b"")
+        stream.sendall(http_response(200))
+
+
 @pytest.mark.slow
 @pytest.mark.on_backend("sqlite")
 def test_large_bodies_are_not_all_in_memory_at_once(store: Backend, tmp_path: Path) -> None:
     count, size = 40, 400_000
 
-    def discard(receiver: Receiver, stream: socket.socket) -> None:
-        while read_request(receiver, stream):
-            receiver.requests[-1] = ("", {}, b"")
-            stream.sendall(http_response(200))
-
-    with run_receiver(discard) as receiver:
+    with run_receiver(accept_and_forget) as receiver:
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, count, data={"batch": {"changes": ["x" * size]}})
         tracemalloc.start()
@@ -309,12 +311,7 @@ def test_large_bodies_are_not_all_in_memory_at_once(store: Backend, tmp_path: Pa
 def test_large_bodies_after_many_small_ones_are_read_in_parts(store: Backend, tmp_path: Path) -> None:
     small, large, size = 400, 40, 400_000
 
-    def discard(receiver: Receiver, stream: socket.socket) -> None:
-        while read_request(receiver, stream):
-            receiver.requests[-1] = ("", {}, b"")
-            stream.sendall(http_response(200))
-
-    with run_receiver(discard) as receiver:
+    with run_receiver(accept_and_forget) as receiver:
         add_webhook(store, tmp_path, receiver.url)
         queue_events(store, small)
         queue_events(store, large, data={"batch": {"changes": ["x" * size]}})
