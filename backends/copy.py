@@ -42,7 +42,7 @@ _DELETE_BATCH_SIZE = 50_000
 def copy_store(
     source: Backend, target: Backend, *, restart: bool = False, progress: OnProgress | None = None
 ) -> Counts:
-    """Copy every record of every tenant and return the numbers of records.
+    """Copy every record of every tenant and return the numbers of records. Collections may opt out (`is_copied`).
 
     Both stores must be open with the same collections. The source is not changed. Its write lock is held until the
     copy ends, so that the copy shows one point in time.
@@ -99,8 +99,10 @@ class _Copy:
             if tenant == CONTROL:
                 transaction.delete(COPY_MARKER.name, [_MARKER_KEY])
             _check_empty(self.target, transaction)
-            for collection in self.target.collections:
-                transaction.put(collection, self._count(collection, snapshot.scan(collection), counts))
+            for collection in self.target.collections.values():
+                if collection.is_copied:
+                    records = snapshot.scan(collection.name)
+                    transaction.put(collection.name, self._count(collection.name, records, counts))
         return dict(counts)
 
     def _count(self, collection: str, records: Iterator[Record], counts: Counter[str]) -> Iterator[Record]:
@@ -131,6 +133,6 @@ class _Copy:
 
 
 def _check_empty(target: Backend, snapshot: Snapshot) -> None:
-    for collection in target.collections:
-        if snapshot.exists(collection):
-            raise StoreNotEmptyError(f"the target of the copy already contains {collection}: name an empty store")
+    for name, collection in target.collections.items():
+        if collection.is_copied and snapshot.exists(name):
+            raise StoreNotEmptyError(f"the target of the copy already contains {name}: name an empty store")

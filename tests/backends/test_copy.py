@@ -21,6 +21,7 @@ from backends import (
     CONTROL,
     COPY_MARKER,
     Backend,
+    Collection,
     IncompleteCopyError,
     Query,
     Record,
@@ -116,6 +117,17 @@ def test_copy_into_a_store_with_records_is_rejected(
         with pytest.raises(StoreNotEmptyError, match=collection):
             copy_store(origin, target_store, restart=restart)
     assert content(target_store) == before
+
+
+def test_records_of_one_store_are_neither_copied_nor_in_the_way() -> None:
+    declared = (Collection("people"), Collection("sessions", bumps_revision=False, is_copied=False), COPY_MARKER)
+    with open_store("memory:", declared) as origin, open_store("memory:", declared) as target_store:
+        fill(origin, "people", [record("ours")], CONTROL)
+        fill(origin, "sessions", [record("ours")], CONTROL)
+        fill(target_store, "sessions", [record("theirs")], CONTROL)
+        assert copy_store(origin, target_store) == {CONTROL: {"people": 1}}
+        with target_store.read(CONTROL) as snapshot:
+            assert (list(snapshot.keys("people")), list(snapshot.keys("sessions"))) == (["ours"], ["theirs"])
 
 
 def test_copy_into_an_emptied_store_raises_its_revision(open_by_name: OpenByName) -> None:
