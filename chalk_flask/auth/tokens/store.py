@@ -10,22 +10,23 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256 as sha_256
 from typing import ClassVar
 from zlib import crc32
 
-from backends import Backend, Compare, Snapshot
+from backends import Backend, Compare, Record, Snapshot
 from chalk_flask.auth.credential_store import RevocableCredentialStore
-from chalk_flask.auth.tokens.last_used import LastUsedTracker
 from chalk_flask.auth.tokens.record import ApiToken
 from chalk_flask.caching import VersionedCache
+from chalk_flask.last_used import MIN_INTERVAL, LastUsedTracker
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules
 from chalk_flask.times import utc_now
 
-__all__ = ["COLLECTION", "TokenError", "TokenStore", "token_hash"]
+__all__ = ["COLLECTION", "TokenError", "TokenStore", "token_hash", "with_last_use"]
 
 COLLECTION = "tokens"
 
@@ -53,7 +54,7 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
 
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         super().__init__(store, now)
-        self._last_used = LastUsedTracker(store, CONTROL, COLLECTION)
+        self._last_used = LastUsedTracker(store, CONTROL, COLLECTION, with_last_use)
         self._cache: VersionedCache[str, tuple[ApiToken, Principal]] = VersionedCache(MAX_CACHED_TOKENS)
 
     def create(
@@ -151,6 +152,14 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
 def token_hash(token: str) -> str:
     """Return the SHA-256 of a token in hexadecimal digits, the key of its record."""
     return sha_256(token.encode()).hexdigest()
+
+
+def with_last_use(key: str, body: bytes, used: datetime) -> Record | None:
+    """Return the record of a stored token with the time of a use; None if a use within a minute is stored."""
+    token = ApiToken.parse(body)
+    if token.last_used is not None and abs(used - token.last_used) < MIN_INTERVAL:
+        return None
+    return replace(token, last_used=used).to_record(key)
 
 
 def _has_valid_checksum(token: str) -> bool:

@@ -1,58 +1,71 @@
-"""Times at which tokens were last used, written in the background so that no request waits for them."""
+"""Times at which records were last used, written in the background so that no request waits for them."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
-from backends import Backend, StorageError, StorageUnavailableError, Transaction
-from chalk_flask.auth.tokens.record import ApiToken
+from backends import Backend, Record, StorageError, StorageUnavailableError, Transaction
 from chalk_flask.batch_writer import BatchWriter
 from chalk_flask.tracebacks import RepeatedErrors
 
-__all__ = ["LastUsedTracker"]
+__all__ = ["MIN_INTERVAL", "LastUsedTracker"]
 
 log = logging.getLogger(__name__)
 
 MIN_INTERVAL = timedelta(minutes=1)
-"""Minimum time between two writes for the same token."""
+"""Minimum time between two writes for the same record."""
 FLUSH_INTERVAL_SECONDS = 5.0
 LOCK_TIMEOUT_SECONDS = 1.0
 
+SetLastUsed: TypeAlias = Callable[[str, bytes, datetime], Record | None]
+"""Function that takes key, stored body and time of the use; it returns the new record, or None for no change."""
+
 
 class LastUsedTracker:
-    """Background writer of the time of the last use, at most once per token and minute. Thread-safe.
+    """Background writer of the time of the last use, at most once per record and minute. Thread-safe.
 
     A use is dropped if the store stays locked for a second, for example by a long import.
     """
 
     def __init__(
-        self, store: Backend, tenant: str, collection: str, flush_interval_seconds: float = FLUSH_INTERVAL_SECONDS
+        self,
+        store: Backend,
+        tenant: str,
+        collection: str,
+        set_last_used: SetLastUsed,
+        flush_interval_seconds: float = FLUSH_INTERVAL_SECONDS,
     ) -> None:
         self._store = store
         self._tenant = tenant
         self._collection = collection
+        self._set_last_used = set_last_used
         # A commit makes every process read its tokens again, so uses are collected and written together.
         self._flush_interval_seconds = flush_interval_seconds
         self._lock = threading.Lock()
         self._recorded: dict[str, datetime] = {}
         self._pending: dict[str, datetime] = {}
         self._errors = RepeatedErrors()
-        self._writer = BatchWriter("tokens last used", self._flush, delay=0)
+        self._writer = BatchWriter(f"{collection} last used", self._flush, delay=0)
 
-    def record(self, token_hash: str, last_used: datetime | None, now: datetime) -> None:
-        """Record a use of the token with this hash, unless its last use is less than a minute old.
+    def record(self, key: str, last_used: datetime | None, now: datetime) -> None:
+        """Record a use of the record with this key, unless its last use is less than a minute old.
 
         `last_used` is the stored time of the last use. Never waits for the store.
         """
-        latest = self._recorded.get(token_hash) or last_used
+        latest = self._recorded.get(key) or last_used
         if latest is not None and abs(now - latest) < MIN_INTERVAL:
             return
         with self._lock:
-            self._recorded[token_hash] = self._pending[token_hash] = now
+            self._recorded[key] = self._pending[key] = now
         self._writer.wake()
+
+    def close(self) -> None:
+        """Write what is pending and end the thread. Call this before the store is closed; again is harmless."""
+        self._writer.close()
 
     def _flush(self) -> float | None:
         uses = self._take_pending()
@@ -64,7 +77,7 @@ class LastUsedTracker:
             self._errors.clear()
         except StorageError as error:
             level = self._errors.level(str(error) if isinstance(error, StorageUnavailableError) else "")
-            log.log(level, "the last use of %d tokens is not written: %s", len(uses), error)
+            log.log(level, "the last use of %d %s is not written: %s", len(uses), self._collection, error)
         return self._flush_interval_seconds
 
     def _take_pending(self) -> dict[str, datetime]:
@@ -75,8 +88,7 @@ class LastUsedTracker:
             return uses
 
     def _write(self, transaction: Transaction, uses: dict[str, datetime]) -> None:
-        # Read the tokens in the transaction: another process may have revoked one or written a use since.
+        # Read the records in the transaction: another process may have changed one or written a use since.
         for key, body in transaction.get_many(self._collection, list(uses)).items():
-            token, used = ApiToken.parse(body), uses[key]
-            if token.last_used is None or abs(used - token.last_used) >= MIN_INTERVAL:
-                transaction.put(self._collection, [replace(token, last_used=used).to_record(key)])
+            if record := self._set_last_used(key, body, uses[key]):
+                transaction.put(self._collection, [record])
