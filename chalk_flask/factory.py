@@ -10,6 +10,10 @@ from flask import Flask
 
 from backends import Backend, open_store
 from chalk_flask import api
+from chalk_flask.admins.sessions import SessionStore
+from chalk_flask.admins.setup_link import SetupLink
+from chalk_flask.admins.sign_in import SignIn
+from chalk_flask.admins.store import AdministratorStore
 from chalk_flask.audit.access_log import AccessLog
 from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.authenticator import Authenticator
@@ -45,6 +49,8 @@ def _create_services(settings: Settings) -> Services:
     tokens = TokenStore(store)
     clients = ClientStore(store, cipher=cipher)
     jwt_verifier = JwtVerifier(store)
+    login_log = LoginLog(store, find_audit_tenant)
+    administrators = AdministratorStore(store, cipher)
     access_tokens = AccessTokenIssuer(clients, KeyFile(data / ACCESS_TOKEN_KEY_FILE), settings.token_seconds)
     return Services(
         settings=settings,
@@ -57,9 +63,13 @@ def _create_services(settings: Settings) -> Services:
         jwt_verifier=jwt_verifier,
         authenticator=Authenticator((tokens, access_tokens, jwt_verifier)),
         oauth1=OAuth1Verifier(store, cipher),
-        login_log=LoginLog(store, find_audit_tenant),
+        login_log=login_log,
         access_log=_create_access_log(settings, data),
         worker=_create_worker(settings, store, cipher, data),
+        administrators=administrators,
+        sessions=SessionStore(store),
+        sign_in=SignIn(administrators, login_log),
+        setup_link=SetupLink(store),
     )
 
 

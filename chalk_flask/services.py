@@ -6,6 +6,10 @@ import logging
 from dataclasses import dataclass, field
 
 from backends import Backend
+from chalk_flask.admins.sessions import SessionStore
+from chalk_flask.admins.setup_link import SetupLink
+from chalk_flask.admins.sign_in import SignIn
+from chalk_flask.admins.store import AdministratorStore
 from chalk_flask.audit.access_log import AccessLog
 from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.authenticator import Authenticator
@@ -57,3 +61,7 @@ class Services:
     login_log: LoginLog
     access_log: AccessLog
     worker: Worker
+    administrators: AdministratorStore
+    sessions: SessionStore
+    sign_in: SignIn
+    setup_link: SetupLink

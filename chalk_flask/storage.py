@@ -127,6 +127,22 @@ COLLECTIONS: tuple[Collection, ...] = (
         bumps_revision=False,
         values_of=_members(tenant="tenant", issuer="iss"),
     ),
+    # Administrators by id, their sessions by the SHA-256 of the session id, and the link for the first administrator.
+    # Sessions and the link belong to one service, so a copy has none.
+    Collection(
+        "administrators",
+        (Field("name", indexed=True), Field("tenant", indexed=True)),
+        bumps_revision=False,
+        values_of=_members(name="name", tenant="tenant"),
+    ),
+    Collection(
+        "sessions",
+        (Field("administrator", indexed=True), Field("tenant", indexed=True), Field("expires", indexed=True)),
+        bumps_revision=False,
+        values_of=_members(administrator="administrator", tenant="tenant", expires="expires"),
+        is_copied=False,
+    ),
+    Collection("setup_link", bumps_revision=False, is_copied=False),
     # Audit events by time, in their tenant or in the control tenant.
     Collection(
         "audit",

@@ -8,9 +8,10 @@ import pytest
 
 from backends import MATCH_ALL, Backend, Query, Record, StorageUnavailableError, open_store, value_problems
 from chalk_flask import create_app
+from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.storage import COLLECTIONS, LazyStore
-from tests.conftest import services_of
+from tests.conftest import services_of, url_in
 from tests.support.deliveries import add_webhook, queue_events
 from tests.support.histories import RandomChanges, load
 from tests.support.keys import make_jwks, rsa_key, trust_issuer
@@ -78,9 +79,29 @@ def test_values_of_bodies_equal_the_stored_values(tmp_path: Path) -> None:
         queue_events(store, 2)
         services.clients.create("tool", ALL)
         trust_issuer(store, jwks=make_jwks(rsa_key("a")))
+        administrator = services.administrators.create("kim", "owner", "default", "correct horse battery")
+        services.sessions.create(administrator, "192.0.2.1", None)
         assert value_problems(store) == []
         compared = {name for tenant in store.tenants() for name in used_collections(store, tenant)}
     assert compared >= {collection.name for collection in COLLECTIONS if collection.fields}
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_store_of_an_earlier_version_gets_new_collections(kind: str, tmp_path: Path) -> None:
+    earlier = [c for c in COLLECTIONS if c.name not in ("administrators", "sessions", "setup_link")]
+    with open_store(url_in(tmp_path, kind), earlier) as store:
+        token, _ = TokenStore(store).create("reader", ALL)
+    app = create_app(storage=url_in(tmp_path, kind), data=str(tmp_path / "data"))
+    services = services_of(app)
+    with services.store as store:
+        administrator = services.administrators.create("kim", "owner", "default", "correct horse battery")
+        secret, _ = services.sessions.create(administrator, "192.0.2.1", None)
+        assert services.sessions.find(secret) is not None
+        assert token is not None
+        assert services.tokens.authenticate(token)[0] is not None
+        assert [*store.check(), *value_problems(store)] == []
+    with open_store(url_in(tmp_path, kind), earlier) as store:
+        assert TokenStore(store).authenticate(token)[0] is not None
 
 
 def used_collections(store: Backend, tenant: str) -> set[str]:

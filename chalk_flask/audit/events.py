@@ -1,4 +1,6 @@
-"""Audit events: changes of credentials, tenants, webhooks, imports and the gradebook, kept as long as their tenant.
+"""Audit events: changes of credentials, administrators, tenants, webhooks, imports and the gradebook.
+
+They are kept as long as their tenant.
 
 An event contains the time, the name of the change and the ids of the changed objects. It never contains a secret,
 a name, an e-mail address or the content of a record. `docs/reference/audit.md` lists the events and their members.
@@ -26,6 +28,8 @@ EVENTS = frozenset(
         *("import.committed", "import.held", "import.approved", "import.discarded"),
         *("gradebook.put", "gradebook.deleted"),
         *("login.succeeded", "login.failed"),
+        *("administrator.created", "administrator.changed", "administrator.deleted"),
+        *("session.started", "session.ended", "sign_in.failed"),
         *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
         *("webhook.tested", "webhook.replayed", "webhook.disabled"),
     }

@@ -1,4 +1,4 @@
-"""Audit events of OAuth logins, counted before they are stored so that an attacker cannot fill the disk."""
+"""Audit events of logins and failed sign-ins, counted before they are stored: an attacker cannot fill the disk."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["MAX_TRACKED_LOGINS", "LoginLog"]
 log = logging.getLogger(__name__)
 
 EVENT_INTERVAL_SECONDS = 60.0
-"""Minimum time between two events of the same client, address and result. Logins in between are counted."""
+"""Minimum time between two events of the same caller, address and result. Logins in between are counted."""
 MAX_TRACKED_LOGINS = 256
-"""Maximum number of clients and addresses within EVENT_INTERVAL_SECONDS.
+"""Maximum number of callers and addresses within EVENT_INTERVAL_SECONDS.
 
-Further logins are counted in a single event without client and address.
+Further logins are counted in one event of each name, without caller and address.
 """
 LOCK_TIMEOUT_SECONDS = 1.0
 
@@ -32,12 +32,16 @@ LOCK_TIMEOUT_SECONDS = 1.0
 class _Login(NamedTuple):
     tenant: str
     event: str
-    client: str | None
+    kind: str
+    """Kind of caller: the member of the event that contains the id of the caller."""
+    caller: str | None
     address: str | None
 
 
 class LoginLog:
-    """Log of successful and failed logins. Thread-safe; a background thread stores the events.
+    """Log of logins of OAuth clients and failed sign-ins of administrators. Thread-safe.
+
+    A background thread stores the events.
 
     The member `count` of an event is the number of logins that it represents. While an import locks the store, events
     stay in memory and are stored later.
@@ -62,14 +66,21 @@ class LoginLog:
 
     def record_success(self, tenant: str, client: str) -> None:
         """Count a login of a client that received a token."""
-        self._count(_Login(tenant, "login.succeeded", client, None))
+        self._count(_Login(tenant, "login.succeeded", "client", client, None))
 
     def record_failure(self, tenant: str | None, client: str | None, address: str) -> None:
         """Count a failed login from an address. Pass None for tenant and client if the client is unknown.
 
         Never pass an unknown client id: it may be a secret that was sent in the wrong place.
         """
-        self._count(_Login(tenant or CONTROL, "login.failed", client, address))
+        self._count(_Login(tenant or CONTROL, "login.failed", "client", client, address))
+
+    def record_failed_sign_in(self, tenant: str | None, administrator: str | None, address: str) -> None:
+        """Count a wrong password or code from an address. `administrator` is the id of the administrator.
+
+        Pass None for both if there is no administrator of the name. Never pass the name: it may be a password.
+        """
+        self._count(_Login(tenant or CONTROL, "sign_in.failed", "administrator", administrator, address))
 
     def close(self) -> None:
         """Store the pending events and end the thread. Call this before the store is closed; again is harmless."""
@@ -80,7 +91,7 @@ class LoginLog:
             if login not in self._pending and self._is_full():
                 self._expire()
                 if self._is_full():
-                    login = _Login(CONTROL, login.event, None, None)
+                    login = _Login(CONTROL, login.event, login.kind, None, None)
             self._pending[login] += 1
         self._writer.wake()
 
@@ -112,7 +123,7 @@ class LoginLog:
                 owner = self._find_audit_tenant(self._store, tenant)
                 with self._store.write(owner, wait=LOCK_TIMEOUT_SECONDS) as transaction:
                     for login in group:
-                        names = {"client": login.client, "address": login.address}
+                        names = {login.kind: login.caller, "address": login.address}
                         members: dict[str, Any] = {**names, "count": logins[login]}
                         record_event(transaction, tenant, login.event, **members)
                 self._errors.clear()

@@ -79,7 +79,8 @@ class TenantOptions(TypedDict, total=False):
 class TenantSummary:
     """Tenant with the numbers of its active records by collection and of its credentials by kind.
 
-    Collections without an active record are omitted. Revoked and expired credentials are included.
+    Collections without an active record are omitted. Revoked and expired credentials are included. Administrators
+    count as one kind of credential.
     """
 
     tenant: Tenant

@@ -95,10 +95,10 @@ class TenantStore:
             return require_tenant(control, name)
 
     def summarize(self, name: str) -> TenantSummary:
-        """Count the records and credentials of a tenant. Raises TenantError for an unknown name."""
+        """Count the records, credentials and administrators of a tenant. Raises TenantError for an unknown name."""
         with self._store.read(CONTROL) as control:
             tenant = require_tenant(control, name)
-            credentials = {kind: _count(control, kind, _owned_by(name)) for kind in self._credential_collections}
+            credentials = {kind: _count(control, kind, _owned_by(name)) for kind in self._counted_collections}
         with self._store.read(name) as snapshot:
             served = [collection.name for collection in self._store.collections.values() if collection.bumps_revision]
             counts = {collection: _count(snapshot, collection, Compare("status", "=", ACTIVE)) for collection in served}
@@ -123,7 +123,7 @@ class TenantStore:
         return tenant
 
     def delete(self, name: str) -> DeletedTenant:
-        """Delete a tenant with all of its records and credentials. Raises TenantError and StorageError.
+        """Delete a tenant with all of its records, credentials and administrators. Raises TenantError and StorageError.
 
         A first transaction deletes the credentials, a second one the records. If the second one fails, no credential
         can read the records, and calling this again deletes them.
@@ -141,15 +141,21 @@ class TenantStore:
                 require_tenant(control, name)
 
     @property
-    def _credential_collections(self) -> Sequence[str]:
-        """Collections of CONTROL whose records belong to a tenant."""
+    def _owned_collections(self) -> Sequence[str]:
+        """Names of the collections of CONTROL whose records belong to a tenant."""
         collections = self._store.collections.values()
         return [collection.name for collection in collections if "tenant" in collection.fields_by_path]
+
+    @property
+    def _counted_collections(self) -> Sequence[str]:
+        """Names of the owned collections whose records are counted: all but those that a copy leaves out."""
+        return [name for name in self._owned_collections if self._store.collections[name].is_copied]
 
     def _delete_credentials(self, name: str) -> Mapping[str, int]:
         with self._store.write(CONTROL) as control:
             control.delete(COLLECTION, [name])
-            credentials = {kind: _delete_all(control, kind, _owned_by(name)) for kind in self._credential_collections}
+            deleted = {kind: _delete_all(control, kind, _owned_by(name)) for kind in self._owned_collections}
+            credentials = {kind: deleted[kind] for kind in self._counted_collections}
             record_event(control, name, "tenant.deleted", self._now(), **credentials)
             return credentials
 
@@ -159,7 +165,7 @@ class TenantStore:
             return False
         with self._store.read(name) as snapshot:
             has_records = any(map(snapshot.exists, self._store.collections))
-        return has_records or any(control.exists(kind, _owned_by(name)) for kind in self._credential_collections)
+        return has_records or any(control.exists(kind, _owned_by(name)) for kind in self._owned_collections)
 
     def _delete_records(self, name: str) -> int:
         with self._store.write(name) as transaction:

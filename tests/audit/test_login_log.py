@@ -64,6 +64,18 @@ def test_login_of_an_unknown_client_is_stored_without_its_id(store: Backend) -> 
     assert logins_of(store, CONTROL) == [("login.failed", None, ADDRESS, 1)]
 
 
+def test_failed_sign_ins_are_counted_with_the_id_of_a_known_administrator(store: Backend) -> None:
+    log = LoginLog(store, find_audit_tenant, interval=3600)
+    for administrator in ("a-1", "a-1", None):
+        log.record_failed_sign_in("default" if administrator else None, administrator, ADDRESS)
+    log.close()
+    events = [*read_events(store, "default"), *read_events(store, CONTROL)]
+    assert [(event["event"], event["administrator"], event["count"]) for event in events] == [
+        ("sign_in.failed", "a-1", 2),
+        ("sign_in.failed", None, 1),
+    ]
+
+
 def test_logins_from_many_addresses_make_a_bounded_number_of_events(store: Backend) -> None:
     clock = FakeClock(0.0)
     log = LoginLog(store, find_audit_tenant, interval=3600, now=clock.time)

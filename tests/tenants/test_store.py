@@ -43,7 +43,7 @@ def create_full_tenant(store: Backend, name: str, demographics: bool = False) ->
     token, _ = TokenStore(store).create(f"of {name}", ALL, name)
     assert token is not None
     with store.write(CONTROL) as transaction:
-        for kind in ("clients", "issuers"):
+        for kind in ("clients", "issuers", "administrators", "sessions"):
             transaction.put(kind, [Record(f"{kind}-{name}-{n}", b"{}", {"tenant": name}) for n in (1, 2)])
     return token
 
@@ -136,13 +136,14 @@ def test_delete_leaves_nothing_of_the_tenant_and_all_of_others(tenants: TenantSt
     assert set(north) == set(store.collections)
     deleted = tenants.delete("north")
     assert deleted.records == sum(map(len, north.values()))
-    assert deleted.credentials == {"tokens": 1, "clients": 2, "issuers": 2}
+    assert deleted.credentials == {"tokens": 1, "clients": 2, "issuers": 2, "administrators": 2}
     assert stored_keys(store, "north") == {}
     assert stored_keys(store, "south") == south
     control = stored_keys(store, CONTROL)
     assert control["tenants"] == ["south"]
     assert control["clients"] == ["clients-south-1", "clients-south-2"]
-    assert control["issuers"] == ["issuers-south-1", "issuers-south-2"]
+    for kind in ("issuers", "administrators", "sessions"):
+        assert control[kind] == [f"{kind}-south-1", f"{kind}-south-2"]
     assert [token.tenant for token in TokenStore(store).list()] == ["south"]
     assert TokenStore(store).authenticate(token)[0] is None
     assert TokenStore(store).authenticate(other_token)[0] is not None

@@ -1,0 +1,102 @@
+"""One-time link with which the first administrator of a store is created."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Final
+
+import orjson
+
+from backends import CONTROL, Backend, Record, Snapshot
+from chalk_flask.admins.passwords import PASSWORD_HASHER, PasswordHasher
+from chalk_flask.admins.record import Administrator
+from chalk_flask.admins.sessions import LOCK_TIMEOUT_SECONDS
+from chalk_flask.admins.store import has_administrators, insert, new_administrator
+from chalk_flask.audit.log import AuditLog
+from chalk_flask.tenants.store import find_audit_tenant
+from chalk_flask.times import format_timestamp, parse_timestamp, utc_now
+
+__all__ = ["COLLECTION", "SetupLink", "SetupLinkError"]
+
+COLLECTION = "setup_link"
+
+LIFETIME: Final = timedelta(hours=24)
+
+_KEY = "link"
+_SECRET = re.compile(r"[0-9a-f]{32}")
+
+
+class SetupLinkError(Exception):
+    """Link that is unknown, expired or used; the message contains a remedy."""
+
+
+class SetupLink:
+    """Link of a store without administrators. Its secret is 128 random bits, of which the SHA-256 is stored.
+
+    Thread-safe. A new link replaces the former one.
+    """
+
+    def __init__(
+        self, store: Backend, now: Callable[[], datetime] = utc_now, hasher: PasswordHasher = PASSWORD_HASHER
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._hasher = hasher
+        self._audit = AuditLog(store, find_audit_tenant, now)
+
+    def create(self) -> str | None:
+        """Create a link for 24 hours and return its secret; None if the store has an administrator."""
+        with self._store.read(CONTROL) as control:
+            if has_administrators(control):
+                return None
+        secret = secrets.token_hex(16)
+        data = {"hash": _hash(secret), "expires": format_timestamp(self._now() + LIFETIME)}
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            if has_administrators(control):
+                return None
+            control.put(COLLECTION, [Record(_KEY, orjson.dumps(data))])
+        return secret
+
+    def is_valid(self, secret: str) -> bool:
+        """Return True if the link can be used."""
+        with self._store.read(CONTROL) as control:
+            return self._is_valid(control, secret)
+
+    def redeem(self, secret: str, name: str, password: str) -> Administrator:
+        """Create the first administrator, an operator with the role owner, and return it. The link is used up.
+
+        Raises SetupLinkError for a link that cannot be used, AdministratorError for an invalid name or password.
+        """
+        self._require_valid(self.is_valid(secret))
+        administrator = new_administrator(name, "owner", None, password, self._now(), self._hasher)
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            self._require_valid(self._is_valid(control, secret))
+            insert(control, administrator)
+            control.delete(COLLECTION, [_KEY])
+        self._audit.record(CONTROL, "administrator.created", id=administrator.id, role="owner", by="setup link")
+        return administrator
+
+    def _is_valid(self, control: Snapshot, secret: str) -> bool:
+        if not _SECRET.fullmatch(secret) or has_administrators(control):
+            return False
+        body = control.get_many(COLLECTION, [_KEY]).get(_KEY)
+        if body is None:
+            return False
+        data = orjson.loads(body)
+        return compare_digest(data["hash"], _hash(secret)) and self._now() < parse_timestamp(data["expires"])
+
+    def _require_valid(self, is_valid: bool) -> None:
+        if not is_valid:
+            raise SetupLinkError(
+                "this link is used or expired: start the service again to get another one, or run"
+                " `chalk-flask admin create NAME --operator`"
+            )
+
+
+def _hash(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()

@@ -1,0 +1,85 @@
+"""Limits on attempts to sign in. Each process counts separately."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from chalk_flask.admins.record import fold_name
+from chalk_flask.caching import LRUCache
+from chalk_flask.client_network import client_network
+
+__all__ = ["SignInThrottle", "TooManyAttemptsError"]
+
+MINUTE_SECONDS = 60.0
+HOUR_SECONDS = 3600.0
+MAX_KEYS = 16384
+"""Maximum number of keys of a limit. It drops the key whose last attempt is oldest.
+
+A process computes fewer hashes in a minute, so no key of the last minute is dropped.
+"""
+
+
+class TooManyAttemptsError(Exception):
+    """Attempt above a limit. `retry_after` is the number of seconds until another attempt is possible."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many attempts to sign in: try again in {retry_after} seconds")
+        self.retry_after = retry_after
+
+
+# The storage of the library `limits` has no maximum number of keys and does not drop the keys of moving windows.
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """Maximum number of attempts of a key within any period of `seconds`."""
+
+    max_attempts: int
+    seconds: float
+    _attempts: LRUCache[str, tuple[float, ...]] = field(default_factory=lambda: LRUCache(MAX_KEYS))
+
+    def seconds_until_allowed(self, key: str, now: float) -> float:
+        attempts = self._attempts.peek(key) or ()
+        return max(0.0, attempts[0] + self.seconds - now) if len(attempts) >= self.max_attempts else 0.0
+
+    def add(self, key: str, now: float) -> None:
+        attempts = self._attempts.peek(key) or ()
+        self._attempts.put(key, (*attempts, now)[-self.max_attempts :])
+
+
+class SignInThrottle:
+    """Limits on attempts to sign in, by account and by address. Thread-safe.
+
+    An attempt above a limit is not counted. An IPv6 address counts as its /64 network. `clock` returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._by_account = _Limit(5, MINUTE_SECONDS)
+        self._by_address = _Limit(20, MINUTE_SECONDS)
+        # A code has 6 digits, so an attacker who knows the password must not have many attempts.
+        self._codes_by_account = (_Limit(5, MINUTE_SECONDS), _Limit(20, HOUR_SECONDS))
+
+    def count_password(self, name: str, address: str) -> None:
+        """Count an attempt with a password. Raises TooManyAttemptsError. Any text counts as a name."""
+        # Only the hash is kept: the name may be a password in the wrong field.
+        key = sha256(fold_name(name).encode("utf-8", "surrogatepass")).hexdigest()
+        self._count((self._by_account, key), (self._by_address, client_network(address)))
+
+    def count_code(self, administrator_id: str, address: str) -> None:
+        """Count an attempt with a one-time code. Raises TooManyAttemptsError."""
+        limits = [(limit, administrator_id) for limit in self._codes_by_account]
+        self._count(*limits, (self._by_address, client_network(address)))
+
+    def _count(self, *limits: tuple[_Limit, str]) -> None:
+        with self._lock:
+            now = self._clock()
+            wait = max(limit.seconds_until_allowed(key, now) for limit, key in limits)
+            if wait:
+                raise TooManyAttemptsError(math.ceil(wait))
+            for limit, key in limits:
+                limit.add(key, now)
