@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from chalk_flask.cli.commands.admin import admin_group
 from chalk_flask.cli.commands.audit import audit_command
 from chalk_flask.cli.commands.backends import backends_command
 from chalk_flask.cli.commands.check import check_command
@@ -64,6 +65,7 @@ main.add_command(token_group)
 main.add_command(client_group)
 main.add_command(tenant_group)
 main.add_command(issuer_group)
+main.add_command(admin_group)
 main.add_command(webhook_group)
 main.add_command(audit_command)
 main.add_command(copy_command)

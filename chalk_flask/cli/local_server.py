@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.services import Services
 
-__all__ = ["create_day_token", "curl_command", "open_service", "run_server"]
+__all__ = ["create_day_token", "curl_command", "open_service", "run_server", "setup_link_text"]
 
 TOKEN_LIFETIME = timedelta(days=1)
 
@@ -44,6 +44,26 @@ def curl_command(token: str, url: str) -> str:
     return f'  curl -H "Authorization: Bearer {token}" "{url}{EXAMPLE_PATH}"'
 
 
+def setup_link_text(services: Services, url: str) -> str | None:
+    """Return the sentence with a new link for the first administrator.
+
+    None if the store has an administrator, and without the admin console. `url` is the URL of the service, unless
+    the setting `public_url` has another one.
+    """
+    from backends import StorageError
+
+    if not services.settings.console:
+        return None
+    try:
+        secret = services.setup_link.create()
+    except StorageError as error:
+        return f"There is no link for the first administrator, because the store cannot be written: {error}"
+    if secret is None:
+        return None
+    link = f"{services.settings.public_url or url}/setup/{secret}"
+    return f"There is no administrator yet. Create the first one within 24 hours: {link}"
+
+
 @contextmanager
 def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     """Create the application, log to stderr, and deliver webhooks until the block ends. Closes the store.
@@ -55,7 +75,10 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
 
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
-    background = (services.login_log, services.access_log, services.jwt_verifier, services.worker)
+    background = (
+        *(services.sessions, services.login_log, services.access_log, services.jwt_verifier),
+        services.worker,
+    )
     with services.store, ExitStack() as stack:
         _check_key_files(Path(services.settings.data))
         logging.basicConfig(stream=sys.stderr, level=services.settings.log_level.upper(), format=LOG_FORMAT)

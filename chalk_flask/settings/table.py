@@ -56,6 +56,9 @@ class Settings:
         " begin with it. Empty: derived from each request; client assertions and OAuth 1.0a are then rejected.",
         check=validate_origin,
     )
+    console: bool = _setting(
+        True, "Serve the admin console, the web pages for administrators; false removes all its paths."
+    )
     max_limit: int = _setting(0, "Maximum `limit` of a request; a larger one is rejected with 400. 0: no maximum.")
     lenient_parent: bool = _setting(False, "Return an empty 200 instead of 404 for paths below an unknown parent.")
     token_seconds: int = _setting(

@@ -30,9 +30,10 @@ __all__ = ["copy_command"]
 def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None:
     """Copy the store FROM into the store TO, which must be empty. Both are storage URLs.
 
-    Every tenant is copied byte for byte: rosters, gradebooks, tombstones, sequence numbers, audit logs, tokens, clients
-    and issuers. FROM is not changed; writers wait until the copy is complete. TO cannot be used before that. If the
-    copy is interrupted, every command rejects TO, and --restart starts over.
+    Every tenant is copied byte for byte: rosters, gradebooks, tombstones, sequence numbers, audit logs, tokens,
+    clients, issuers and administrators. Sessions are not copied, so administrators sign in again. FROM is not changed;
+    writers wait until the copy is complete. TO cannot be used before that. If the copy is interrupted, every command
+    rejects TO, and --restart starts over.
 
     The folder `data` is not copied: it contains the keys of access tokens and encrypted secrets, held packages and the
     access log. To move a service, stop it, copy the store and the folder, and start it with --storage TO. Import held

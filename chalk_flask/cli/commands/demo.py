@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["demo_command"]
 
+ADMINISTRATOR = "admin"
+"""Sign-in name of the administrator of the demo."""
+
 
 @click.command(
     "demo",
@@ -45,6 +48,7 @@ def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
     """Load a sample district, create a token with all scopes for one day, and serve.
 
     Prints a curl command to paste once the service listens. A store with another roster is rejected and not changed.
+    Also prints the URL of the admin console and a new password of the administrator `admin`, an operator.
     """
     if as_json and not no_serve:
         raise click.UsageError("--json requires --no-serve: it prints one object and exits")
@@ -61,11 +65,12 @@ def _serve(options: dict[str, Any]) -> None:
         def print_example(url: str) -> None:
             services.address.url = services.address.url or url
             token = create_day_token(services.store, "demo")
+            password = _create_administrator(services.store, services.settings)
             click.echo(
                 f"Loaded the sample district into {_storage_text(services.settings)} ({report.state}).\n"
                 f"Listening on {url}. Try this in another terminal"
                 f" (the token can read and write until {token['expires']}):\n\n"
-                f"{curl_command(token['token'], url)}\n\nCtrl-C stops the server."
+                f"{curl_command(token['token'], url)}\n\n{_console_text(password, url)}Ctrl-C stops the server."
             )
 
         run_server(app, services, print_example)
@@ -76,14 +81,45 @@ def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
     with open_configured_store(settings) as store:
         report = _load(store, settings)
         token = create_day_token(store, "demo")
+        password = _create_administrator(store, settings)
     next_command = _serve_command_line(settings, config)
     text = (
         f"Loaded the sample district into {_storage_text(settings)} ({report.state}).\n"
-        f"Token with all scopes, valid until {token['expires']}:\n\n  {token['token']}\n\nServe it:\n\n  {next_command}"
+        f"Token with all scopes, valid until {token['expires']}:\n\n  {token['token']}\n\n{_console_text(password)}"
+        f"Serve it:\n\n  {next_command}"
     )
-    echo_result(
-        as_json, {"state": report.state, "storage": _storage_text(settings), **token, "next": next_command}, text
-    )
+    administrator = {"administrator": ADMINISTRATOR, "password": password} if password else {}
+    data = {"state": report.state, "storage": _storage_text(settings), **token, **administrator, "next": next_command}
+    echo_result(as_json, data, text)
+
+
+def _create_administrator(store: Backend, settings: Settings) -> str | None:
+    """Create the administrator of the demo, or reset it, and return its new password. None without the admin console.
+
+    It is an operator with the role owner and uses no one-time codes.
+    """
+    from chalk_flask.admins import AdministratorStore, generate_password
+    from chalk_flask.auth.secrets import SecretCipher
+
+    if not settings.console:
+        return None
+    administrators, password = AdministratorStore(store, SecretCipher(settings.data)), generate_password()
+    existing = administrators.find(ADMINISTRATOR)
+    if existing is not None and existing.is_operator and existing.role == "owner":
+        administrators.reset_password(existing.id, password, disable_totp=True, by="demo")
+        return password
+    if existing is not None:
+        administrators.delete(existing.id, by="demo")
+    administrators.create(ADMINISTRATOR, "owner", None, password, by="demo")
+    return password
+
+
+def _console_text(password: str | None, url: str = "") -> str:
+    """Return the paragraph which says how to sign in to the admin console; empty without a password."""
+    if password is None:
+        return ""
+    place = f" at {url}/" if url else ""
+    return f"Sign in to the admin console{place}:\n\n  name      {ADMINISTRATOR}\n  password  {password}\n\n"
 
 
 def _load(store: Backend, settings: Settings) -> ImportReport:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.local_server import create_day_token, curl_command, open_service, run_server
+from chalk_flask.cli.local_server import create_day_token, curl_command, open_service, run_server, setup_link_text
 from chalk_flask.cli.options import DEFAULT_TENANT, IMPORT_SETTINGS, SERVICE_SETTINGS, settings_options
 from chalk_flask.cli.package_import import exit_with, run_import
 
 if TYPE_CHECKING:
-    from backends import Backend
+    from chalk_flask.services import Services
 
 __all__ = ["serve_command"]
 
@@ -35,18 +35,26 @@ def serve_command(package: Path | None, **options: Any) -> None:
 
     A store that is not durable, such as memory:, gets a token for one day, which is shown. No other command can open
     the store.
+
+    If the store has no administrator, a link is shown with which the first one is created in the admin console. It can
+    be used once, within 24 hours.
     """
     with open_service(options) as (app, services):
         if package is not None:
             report = run_import(services.store, services.settings, package, DEFAULT_TENANT, requested_by="serve")
             click.echo(report.to_text(), err=True)
             exit_with(report)
-        run_server(app, services, lambda url: _print_url(services.store, url))
+        run_server(app, services, lambda url: _print_url(services, url))
 
 
-def _print_url(store: Backend, url: str) -> None:
-    """Print the URL of the service, and a token for a store that `token create` cannot open."""
+def _print_url(services: Services, url: str) -> None:
+    """Print the URL of the service, and what only this command can show.
+
+    This is a token for a store that `token create` cannot open, and the link for the first administrator.
+    """
     click.echo(f"Listening on {url} (Ctrl-C to stop)", err=True)
-    if not store.durable:
-        token = create_day_token(store, "serve")
+    if text := setup_link_text(services, url):
+        click.echo(text, err=True)
+    if not services.store.durable:
+        token = create_day_token(services.store, "serve")
         click.echo(f"Try this (valid until {token['expires']}):\n\n{curl_command(token['token'], url)}\n", err=True)

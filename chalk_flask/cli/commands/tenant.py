@@ -71,7 +71,7 @@ def list_tenants(as_json: bool, **options: Any) -> None:
 @as_json_option
 @settings_options()
 def show(name: str, as_json: bool, **options: Any) -> None:
-    """Show a tenant, its number of active records, and its number of tokens, clients and issuers.
+    """Show a tenant and its numbers of active records, tokens, clients, issuers and administrators.
 
     Revoked and expired tokens are included.
     """
@@ -154,9 +154,9 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
 @as_json_option
 @settings_options("data")
 def delete(name: str, yes: bool, as_json: bool, **options: Any) -> None:
-    """Delete a tenant: its roster, gradebook, tokens, clients, issuers and held packages. This cannot be undone.
+    """Delete a tenant: its roster, gradebook, credentials, administrators and held packages. This cannot be undone.
 
-    Credentials are deleted first. If the command is interrupted, run it again to delete the rest.
+    Credentials and administrators are deleted first. If the command is interrupted, run it again to delete the rest.
     """
     if as_json and not yes:
         raise click.UsageError("--json requires --yes, because it cannot ask for confirmation")

@@ -12,6 +12,9 @@ import requests
 from oauthlib.oauth1 import Client
 
 from backends import open_store
+from chalk_flask.admins import Administrator, AdministratorStore
+from chalk_flask.admins.passwords import PASSWORD_HASHER
+from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
@@ -24,6 +27,9 @@ def test_demo_prints_a_working_curl_command_and_exits_with_0(storage: str, start
         _, _, header, url = shlex.split(read_until(process.stdout, r"(curl .*)")[1])
         users = get_json(url, header.removeprefix("Authorization: Bearer "))["users"]
         assert len(users) == 2
+        assert read_until(process.stdout, "admin console at (.*):")[1] == f"{url.partition('/ims/')[0]}/"
+        assert read_until(process.stdout, "name +(.*)")[1] == "admin"
+        assert len(read_until(process.stdout, "password +(.*)")[1]) == 19
         assert stop_process(process) == 0
 
 
@@ -65,6 +71,38 @@ def test_second_demo_changes_nothing_and_names_the_next_command(run: RunCommand)
     assert result.code == 0
     assert "(unchanged)" in result.out
     assert "chalk-flask serve --storage 'json:///a folder'" in result.out
+
+
+def administrator_of(folder: Path) -> Administrator:
+    with open_store(f"sqlite:///{folder}/chalk.db", COLLECTIONS) as store:
+        [administrator] = AdministratorStore(store, SecretCipher(folder)).list()
+    return administrator
+
+
+def test_demo_sets_the_password_of_an_operator_at_each_start(run: RunCommand, tmp_path: Path) -> None:
+    former = ""
+    for _ in range(2):
+        created = run("demo", "--no-serve", "--json").json
+        administrator = administrator_of(tmp_path)
+        assert (created["administrator"], administrator.name, administrator.role) == ("admin", "admin", "owner")
+        assert administrator.is_operator
+        assert PASSWORD_HASHER.verify(administrator.password_hash, created["password"])
+        assert created["password"] != former
+        former = created["password"]
+    assert "name      admin\n  password  " in run("demo", "--no-serve").out
+
+
+def test_demo_replaces_an_administrator_who_is_no_owner(run: RunCommand, tmp_path: Path) -> None:
+    assert run("admin", "create", "admin", "--role", "viewer").code == 0
+    created = run("demo", "--no-serve", "--json").json
+    administrator = administrator_of(tmp_path)
+    assert (administrator.tenant, administrator.role) == (None, "owner")
+    assert PASSWORD_HASHER.verify(administrator.password_hash, created["password"])
+
+
+def test_demo_without_the_console_creates_no_administrator(run: RunCommand) -> None:
+    assert "password" not in run("demo", "--no-serve", "--console", "false", "--json").json
+    assert run("admin", "list", "--json").json == {"administrators": []}
 
 
 def test_demo_no_serve_in_memory_is_rejected(run: RunCommand) -> None:

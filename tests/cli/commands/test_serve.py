@@ -6,11 +6,18 @@ import shutil
 import socket
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from backends import open_store
+from chalk_flask.admins import SetupLink
+from chalk_flask.cli.local_server import setup_link_text
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
+from tests.conftest import services_of
 
 
 @pytest.mark.slow
@@ -42,3 +49,30 @@ def test_port_in_use_is_reported_in_a_line(command: str, run: RunCommand) -> Non
         result = run(command, "--port", str(port))
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith(f"Error: cannot listen on host 127.0.0.1, port {port}: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["memory:", "sqlite:///chalk.db"])
+def test_serve_prints_a_setup_link_without_administrators(storage: str, start: StartCommand, tmp_path: Path) -> None:
+    with start("serve", "--port", "0", "--storage", storage) as process:
+        url = read_until(process.stderr, r"Listening on (http://127\.0\.0\.1:[0-9]+)")[1]
+        link = read_until(process.stderr, r"Create the first one within 24 hours: (.*)")[1]
+        site, _, secret = link.partition("/setup/")
+        assert site == url
+        if storage != "memory:":
+            with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
+                assert SetupLink(store).is_valid(secret)
+        assert stop_process(process) == 0
+
+
+def test_setup_link_is_not_shown_with_an_administrator_or_without_console(app: Flask) -> None:
+    services = services_of(app)
+    text = setup_link_text(services, "http://127.0.0.1:8080")
+    assert text is not None
+    assert services.setup_link.is_valid(text.rpartition("/")[2])
+    without_console = replace(services, settings=replace(services.settings, console=False))
+    assert setup_link_text(without_console, "http://127.0.0.1:8080") is None
+    public = replace(services, settings=replace(services.settings, public_url="https://roster.example.org"))
+    assert "https://roster.example.org/setup/" in str(setup_link_text(public, "http://127.0.0.1:8080"))
+    services.administrators.create("kim", "viewer", "default", "correct horse battery")
+    assert setup_link_text(services, "http://127.0.0.1:8080") is None

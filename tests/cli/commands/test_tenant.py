@@ -76,6 +76,7 @@ def test_list_and_show_create_no_store(run: RunCommand, tmp_path: Path) -> None:
         "tokens": 0,
         "clients": 0,
         "issuers": 0,
+        "administrators": 0,
     }
     assert "built in" in run("tenant", "show", "default").out
     assert not list(tmp_path.iterdir())

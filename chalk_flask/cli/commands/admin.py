@@ -1,0 +1,185 @@
+"""`chalk-flask admin`: create, list, reset and delete administrators of the admin console."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chalk_flask.cli.credentials import (
+    list_if_store_exists,
+    open_credentials,
+    settings_for_new,
+    shown_once_warning,
+    summary_text,
+)
+from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.options import DEFAULT_TENANT, as_json_option, settings_from_options, settings_options
+from chalk_flask.cli.package_import import current_user
+from chalk_flask.cli.table import format_table
+
+if TYPE_CHECKING:
+    from backends import Backend
+    from chalk_flask.admins import Administrator, AdministratorStore, Role
+    from chalk_flask.settings import Settings
+
+__all__ = ["admin_group"]
+
+# Equal to `admins.roles.ROLES`, whose import would slow down `--help`.
+ROLES = ("viewer", "editor", "owner")
+
+_UNKNOWN_NAME = "there is no administrator with this name: list them with `chalk-flask admin list`"
+
+_password_option = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from the first line of stdin, instead of generating one."
+)
+
+
+@click.group("admin", short_help="Create, list, reset and delete administrators.")
+def admin_group() -> None:
+    """Create, list, reset and delete the administrators who can sign in to the admin console.
+
+    An administrator has access to one tenant. An operator has access to all tenants.
+    """
+
+
+@admin_group.command("create", epilog="Example: chalk-flask admin create kim --tenant default --role editor")
+@click.argument("name", metavar="NAME")
+@click.option("--tenant", metavar="NAME", help="Tenant (district).  [default: default]")
+@click.option("--operator", is_flag=True, help="Give access to all tenants instead of one.")
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    default="owner",
+    help="viewer: look at everything except demographics. editor: also run and approve imports. owner: also manage"
+    " credentials, webhooks, settings and administrators.  [default: owner]",
+)
+@_password_option
+@as_json_option
+@settings_options()
+def create(
+    name: str, tenant: str | None, operator: bool, role: Role, password_stdin: bool, as_json: bool, **options: Any
+) -> None:
+    """Create an administrator and show a generated password once. The store keeps only its hash.
+
+    NAME is the sign-in name. It has 3 to 64 characters: letters, digits, '.', '_', '@', '+', '-'. Case is ignored.
+    """
+    if operator and tenant is not None:
+        raise click.UsageError("an operator has access to all tenants: omit --tenant or --operator")
+    owner = None if operator else tenant or DEFAULT_TENANT
+    settings = settings_for_new(options, owner or DEFAULT_TENANT)
+    password = _read_or_generate_password(password_stdin)
+    with _administrator_store(settings) as administrators:
+        administrator = administrators.create(name, role, owner, password, by=current_user())
+    _echo(as_json, administrator, None if password_stdin else password)
+
+
+@admin_group.command("list", epilog="Example: chalk-flask admin list --json")
+@as_json_option
+@settings_options()
+def list_administrators(as_json: bool, **options: Any) -> None:
+    """List the administrators by name."""
+    records = list_if_store_exists(
+        settings_from_options(options), _administrator_store, lambda administrators: administrators.list()
+    )
+    echo_result(as_json, {"administrators": [record.to_dict() for record in records]}, _table(records))
+
+
+@admin_group.command("reset", epilog="Example: chalk-flask admin reset kim --disable-totp")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--disable-totp", is_flag=True, help="Also turn off one-time codes, for an administrator who lost the device."
+)
+@_password_option
+@as_json_option
+@settings_options()
+def reset(name: str, disable_totp: bool, password_stdin: bool, as_json: bool, **options: Any) -> None:
+    """Set a new password, show it once, and end all sessions of the administrator."""
+    settings = _settings_of_existing_store(options)
+    password = _read_or_generate_password(password_stdin)
+    with _administrator_store(settings) as administrators:
+        administrator = administrators.reset_password(
+            _require(administrators, name).id, password, disable_totp=disable_totp, by=current_user()
+        )
+    _echo(as_json, administrator, None if password_stdin else password)
+
+
+@admin_group.command("delete", epilog="Example: chalk-flask admin delete kim")
+@click.argument("name", metavar="NAME")
+@as_json_option
+@settings_options()
+def delete(name: str, as_json: bool, **options: Any) -> None:
+    """Delete an administrator and end all of its sessions. The last operator with the role owner cannot be deleted."""
+    with _administrator_store(_settings_of_existing_store(options)) as administrators:
+        administrator = administrators.delete(_require(administrators, name).id, by=current_user())
+    echo_result(as_json, administrator.to_dict(), f"Deleted the administrator {administrator.name}.")
+
+
+def _administrator_store(settings: Settings) -> AbstractContextManager[AdministratorStore]:
+    from chalk_flask.admins import AdministratorError, AdministratorStore
+    from chalk_flask.auth.secrets import SecretCipher
+
+    def create_store(store: Backend) -> AdministratorStore:
+        return AdministratorStore(store, SecretCipher(settings.data))
+
+    return open_credentials(settings, create_store, AdministratorError)
+
+
+def _settings_of_existing_store(options: Mapping[str, Any]) -> Settings:
+    from backends import store_exists
+
+    settings = settings_from_options(options)
+    if not store_exists(settings.storage):
+        raise CommandError(_UNKNOWN_NAME)
+    return settings
+
+
+def _require(administrators: AdministratorStore, name: str) -> Administrator:
+    administrator = administrators.find(name)
+    if administrator is None:
+        raise CommandError(_UNKNOWN_NAME)
+    return administrator
+
+
+def _read_or_generate_password(from_stdin: bool) -> str:
+    from chalk_flask.admins import generate_password
+
+    if not from_stdin:
+        return generate_password()
+    line = sys.stdin.buffer.readline()
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise CommandError("the password on stdin is not UTF-8") from None
+
+
+def _echo(as_json: bool, administrator: Administrator, password: str | None) -> None:
+    rows = [
+        ("name", administrator.name),
+        ("tenant", administrator.tenant or "all (operator)"),
+        ("role", administrator.role),
+        ("codes", "required" if administrator.uses_totp else "not required"),
+    ]
+    headline = [password, "", shown_once_warning("password")] if password else ["The password is set."]
+    text = "\n".join([*headline, *summary_text(rows, 8)])
+    echo_result(as_json, {"password": password, **administrator.to_dict()}, text)
+
+
+def _table(records: Iterable[Administrator]) -> str:
+    rows = [_row(record) for record in records]
+    if not rows:
+        return "There are no administrators. Create one: chalk-flask admin create NAME"
+    return format_table(("NAME", "TENANT", "ROLE", "CODES", "LAST SIGN-IN"), rows)
+
+
+def _row(record: Administrator) -> tuple[str, ...]:
+    return (
+        record.name,
+        record.tenant or "(all)",
+        record.role,
+        "yes" if record.uses_totp else "no",
+        record.to_dict()["lastSignIn"] or "never",
+    )
