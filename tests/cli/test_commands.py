@@ -55,6 +55,7 @@ def test_commands_are_complete() -> None:
         "client list",
         "client rotate",
         "client revoke",
+        *("admin create", "admin list", "admin reset", "admin delete"),
         "issuer add",
         "issuer list",
         "issuer remove",

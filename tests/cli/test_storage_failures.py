@@ -26,6 +26,7 @@ COMMANDS: tuple[tuple[str | Path, ...], ...] = (
     *(("token", *rest) for rest in (["create", "--label", "tool"], ["list"], ["revoke", "0123"])),
     *(("client", *rest) for rest in (["create", "--label", "tool"], ["list"], ["rotate", "c-1"], ["revoke", "c-1"])),
     *(("issuer", *rest) for rest in (["add", *ISSUER], ["list"], ["remove", "i-1"])),
+    *(("admin", *rest) for rest in (["create", "kim"], ["list"], ["reset", "kim"], ["delete", "kim"])),
     *(("tenant", *rest) for rest in (["create", "north"], ["list"], ["show", "north"], ["set", "north", "--lenient"])),
     ("tenant", "delete", "north", "--yes"),
     *(("webhook", *rest) for rest in (["create", "--url", "https://192.0.2.1/x"], ["list"])),
