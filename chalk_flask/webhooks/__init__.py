@@ -7,16 +7,14 @@ outbox. Out: signed HTTP requests, which `Worker` sends, and the result of each 
 from __future__ import annotations
 
 from chalk_flask.webhooks.admin import WebhookError, WebhookRequest, WebhookStore
-from chalk_flask.webhooks.delivery import LeaderLock, Worker, leader_lock_for
+from chalk_flask.webhooks.delivery import Worker
 from chalk_flask.webhooks.http import SsrfGuard, WebhookClient
 
 __all__ = [
-    "LeaderLock",
     "SsrfGuard",
     "WebhookClient",
     "WebhookError",
     "WebhookRequest",
     "WebhookStore",
     "Worker",
-    "leader_lock_for",
 ]

@@ -14,12 +14,13 @@ from standardwebhooks import Webhook
 
 from backends import Backend, Query
 from chalk_flask.auth.secrets.encryption import SecretCipher
+from chalk_flask.leader_lock import LeaderLock
 from chalk_flask.outbox import Delivery, EncryptedSecret, Subscription
 from chalk_flask.outbox.delivery import COLLECTION, enqueue
 from chalk_flask.outbox.event import build_message
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.times import format_epoch_seconds
-from chalk_flask.webhooks import LeaderLock, SsrfGuard, WebhookClient, Worker
+from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker
 from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
 from tests.support.receiver import ConnectionHandler, Receiver, read_request
 

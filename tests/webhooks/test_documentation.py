@@ -13,10 +13,11 @@ from standardwebhooks import WebhookVerificationError
 
 from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import SecretCipher
+from chalk_flask.leader_lock import LeaderLock
 from chalk_flask.outbox.delivery import RETENTION_DAYS
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.webhooks import LeaderLock, WebhookClient, WebhookRequest, WebhookStore, Worker
+from chalk_flask.webhooks import WebhookClient, WebhookRequest, WebhookStore, Worker
 from chalk_flask.webhooks.admin.store import MAX_WEBHOOKS
 from chalk_flask.webhooks.delivery.retry_policy import RETRY_DELAYS_SECONDS, RetryPolicy
 from chalk_flask.webhooks.http.client import TIMEOUT_SECONDS

@@ -5,7 +5,6 @@ Results go back into the store: the attempts of each delivery, and the state of 
 
 from __future__ import annotations
 
-from chalk_flask.webhooks.delivery.leader_lock import LeaderLock, leader_lock_for
 from chalk_flask.webhooks.delivery.worker import Worker
 
-__all__ = ["LeaderLock", "Worker", "leader_lock_for"]
+__all__ = ["Worker"]

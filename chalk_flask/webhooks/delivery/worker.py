@@ -14,12 +14,12 @@ from typing import Final
 
 from backends import Backend, StorageError
 from chalk_flask.auth.secrets.encryption import SecretCipher
+from chalk_flask.leader_lock import LeaderLock
 from chalk_flask.outbox import load_subscriptions
 from chalk_flask.tenants.store import CONTROL, TenantStore
 from chalk_flask.tracebacks import RepeatedErrors, error_location
 from chalk_flask.webhooks.delivery.attempt import DeliveryContext, Sender
 from chalk_flask.webhooks.delivery.journal import ResultJournal
-from chalk_flask.webhooks.delivery.leader_lock import LeaderLock
 from chalk_flask.webhooks.delivery.queue import DeliveryQueue, latest_time
 from chalk_flask.webhooks.delivery.rate_limiter import RateLimiter
 from chalk_flask.webhooks.delivery.recorder import Recorder

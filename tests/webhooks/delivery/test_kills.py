@@ -33,13 +33,15 @@ import sys, time
 from pathlib import Path
 from backends import open_store
 from chalk_flask.auth.secrets.encryption import SecretCipher
+from chalk_flask.leader_lock import leader_lock_for
 from chalk_flask.storage import COLLECTIONS
-from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker, leader_lock_for
+from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker
 
 url, data = sys.argv[1], Path(sys.argv[2])
 store = open_store(url, COLLECTIONS)
 guard = SsrfGuard(["127.0.0.1"])
-Worker(store, SecretCipher(data), leader_lock_for(url, data, shared=True), lambda: WebhookClient(guard)).start()
+lock = leader_lock_for("webhooks", url, data, shared=True)
+Worker(store, SecretCipher(data), lock, lambda: WebhookClient(guard)).start()
 time.sleep(600)
 """
 

@@ -1,4 +1,4 @@
-"""File lock that elects one delivering worker among all processes of a store."""
+"""File lock that elects one worker for a background task among all processes of a store."""
 
 from __future__ import annotations
 
@@ -61,10 +61,11 @@ class LeaderLock:
             self._lock.release(force=True)
 
 
-def leader_lock_for(storage: str, data: Path, *, shared: bool) -> LeaderLock:
-    """Return the lock for the store at this URL; `shared` is True if other processes can open the store.
+def leader_lock_for(task: str, storage: str, data: Path, *, shared: bool) -> LeaderLock:
+    """Return the lock of a task for the store at this URL; `shared` is True if other processes can open the store.
 
-    The file name in the folder `data` contains a hash of the URL, because several services may share that folder.
+    The file name in the folder `data` contains the task and a hash of the URL, because several services may share that
+    folder.
     """
     if not shared:
         return LeaderLock(None)
@@ -72,4 +73,4 @@ def leader_lock_for(storage: str, data: Path, *, shared: bool) -> LeaderLock:
         store_name = f"{storage.partition(':')[0]}:{file_path(storage).resolve()}"
     except InvalidStorageURLError:  # not a store in a file
         store_name = storage
-    return LeaderLock(data / f"webhooks-{hashlib.sha256(store_name.encode()).hexdigest()[:16]}.lock")
+    return LeaderLock(data / f"{task}-{hashlib.sha256(store_name.encode()).hexdigest()[:16]}.lock")

@@ -1,14 +1,14 @@
-"""Leader lock among the workers of a store. tests/webhooks/test_processes.py proves takeover between processes."""
+"""Leader lock among the workers of a store; tests/webhooks/test_processes.py proves takeover between processes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from chalk_flask.webhooks.delivery.leader_lock import LeaderLock, leader_lock_for
+from chalk_flask.leader_lock import LeaderLock, leader_lock_for
 
 
 def test_lock_without_a_path_is_always_held(tmp_path: Path) -> None:
-    lock = leader_lock_for("memory:", tmp_path, shared=False)
+    lock = leader_lock_for("webhooks", "memory:", tmp_path, shared=False)
     assert lock.is_held
     assert lock.try_acquire()
     lock.release()
@@ -36,7 +36,7 @@ def test_lock_is_tried_once_per_interval(tmp_path: Path) -> None:
 
 def test_lock_file_depends_on_the_store_and_not_on_the_url_form(tmp_path: Path) -> None:
     locks = [
-        leader_lock_for(url, tmp_path / "data", shared=True)
+        leader_lock_for("jobs", url, tmp_path / "data", shared=True)
         for url in (f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/x/../a.db", "unknown://b")
     ]
     assert all(lock.try_acquire() == expected for lock, expected in zip(locks, (True, False, True), strict=True))
