@@ -188,10 +188,16 @@ class PackageBuilder:
 
     def zip(self, path: Path) -> Path:
         """Write the package as a ZIP file. Equal packages give equal bytes."""
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        path.write_bytes(self.zip_bytes())
+        return path
+
+    def zip_bytes(self) -> bytes:
+        """Return the package as the bytes of a ZIP file."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in self.files().items():
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-        return path
+        return buffer.getvalue()
 
     def _table(self, name: str) -> bytes:
         header = HEADERS[name] + self.extra.get(name, [])

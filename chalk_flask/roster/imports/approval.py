@@ -14,7 +14,14 @@ from backends import Transaction
 from chalk_flask.roster.imports import history, hold, run_files
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.importer import run_locked, run_once
-from chalk_flask.roster.imports.job import AlreadyDecidedError, ImportJob, OnCommit, Progress, RosterChangedError
+from chalk_flask.roster.imports.job import (
+    AlreadyDecidedError,
+    ImportJob,
+    OnCommit,
+    OnResult,
+    Progress,
+    RosterChangedError,
+)
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.checksum import package_checksum
@@ -39,19 +46,21 @@ def approve(
     requested_by: str = "",
     progress: Progress | None = None,
     on_commit: OnCommit | None = None,
+    on_result: OnResult | None = None,
     now: datetime | None = None,
 ) -> ImportReport:
     """Import the package of a held run with the options of the hold, but without thresholds.
 
     `folder` is the folder of held packages. The roster must be the one with which the package was compared, apart from
     writes of grade tools, and the run must not have expired. The transaction that writes the roster also ends the hold
-    and calls `on_commit`, so that concurrent approvals apply the package once. Raises ApprovalError, StorageError and
-    OSError.
+    and calls `on_commit`, so that concurrent approvals apply the package once. `on_result` is called there too, and in
+    the one that stores that nothing has changed. Raises ApprovalError, StorageError and OSError.
     """
     start = time.monotonic()
     run = _approvable_run(store, tenant, run_id, now or utc_now())
     job = _held_job(run, store, folder)
-    report = _apply(replace(job, requested_by=requested_by, progress=progress, on_commit=on_commit))
+    job = replace(job, requested_by=requested_by, progress=progress, on_commit=on_commit, on_result=on_result)
+    report = _apply(job)
     report.seconds = time.monotonic() - start
     if report.state == "refused":  # most likely another approval has removed the package
         _check_held(store, tenant, run_id)

@@ -44,6 +44,7 @@ def store_unchanged(job: ImportJob, report: ImportReport, diff: RosterDiff | Non
         run = job.to_run("unchanged", report, version.revision if transaction.revision == version.revision else None)
         history.store_run(transaction, run, utc_now())
         Outbox(transaction, job.tenant, report.run, first=False).finish(last_sequence(transaction), report.counts())
+        job.report_result(report, "unchanged", transaction)
     report.state = "unchanged"
 
 
@@ -93,6 +94,7 @@ def _store_run(job: ImportJob, report: ImportReport, transaction: Transaction) -
     job.check_still_held(transaction)
     history.store_run(transaction, job.to_run("committed", report), utc_now())
     (job.on_commit or no_callback)(report, transaction)
+    job.report_result(report, "committed", transaction)
 
 
 def _store_final_revision(job: ImportJob, report: ImportReport) -> None:

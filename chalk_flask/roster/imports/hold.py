@@ -92,6 +92,7 @@ def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, versio
             run = replace(run, held_sha256=checksum.sha256, roster_version=tuple(version))
             history.store_run(transaction, run, now)
             (job.on_hold or no_callback)(report, transaction)
+        job.report_result(report, "held", transaction)
     report.state = "held"
 
 

@@ -76,11 +76,11 @@ def _new_job(
 ) -> ImportJob:
     root = path_without_link(path)
     subfolder = find_subfolder(root)
+    parameters.setdefault("name", path.name or path.resolve().name)
     return ImportJob(
         store,
         tenant,
         run=f"run-{uuid.uuid4()}",
-        name=path.name or path.resolve().name,
         path=root,
         options=options,
         warnings=(_subfolder_warning(subfolder),) if subfolder else (),

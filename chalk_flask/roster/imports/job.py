@@ -25,6 +25,7 @@ __all__ = [
     "ImportJob",
     "ImportParameters",
     "OnCommit",
+    "OnResult",
     "Progress",
     "RosterChangedError",
     "interpreter_settings_for_import",
@@ -36,6 +37,9 @@ Progress: TypeAlias = Callable[[str, int], None]
 
 OnCommit: TypeAlias = Callable[[ImportReport, Transaction], None]
 """Called with the report, whose counts are final, in the transaction that stores the result."""
+
+OnResult: TypeAlias = Callable[[ImportReport, RunState, Transaction], None]
+"""Called with the report and the state of the run, in each transaction that stores a run."""
 
 
 class RosterChangedError(Exception):
@@ -50,15 +54,18 @@ class ImportParameters(TypedDict, total=False):
     """Parameters of an import that have a default.
 
     `requested_by` is the user whose name is stored with the run. `on_commit` is called in the transaction that changes
-    the roster, `on_hold` in the one that stores the hold. `csv_file` is the file for quarantined rows. It contains
-    personal data.
+    the roster, `on_hold` in the one that stores the hold. `on_result` is called in either, and in the one that stores
+    that nothing has changed; no other transaction stores a result. `csv_file` is the file for quarantined rows. It
+    contains personal data. `name` is the name of the package in the report, by default that of its path.
     """
 
+    name: str
     requested_by: str
     dry_run: bool
     progress: Progress | None
     on_commit: OnCommit | None
     on_hold: OnCommit | None
+    on_result: OnResult | None
     csv_file: Path | None
 
 
@@ -83,6 +90,7 @@ class ImportJob:
     progress: Progress | None = None
     on_commit: OnCommit | None = None
     on_hold: OnCommit | None = None
+    on_result: OnResult | None = None
     started: datetime = field(default_factory=utc_now)
     is_copy: bool = False
     package_sha256: str | None = None
@@ -112,6 +120,11 @@ class ImportJob:
             report=history.summary(report, state),
             revision=revision,
         )
+
+    def report_result(self, report: ImportReport, state: RunState, transaction: Transaction) -> None:
+        """Call `on_result` in the transaction that stores the run."""
+        if self.on_result:
+            self.on_result(report, state, transaction)
 
     def check_still_held(self, transaction: Transaction) -> None:
         """Raise AlreadyDecidedError if the approved run is no longer held."""

@@ -1,0 +1,161 @@
+"""Imports, approvals and discards in a tenant: with the settings of the tenant, and with audit events.
+
+The command line, jobs and the console call these functions. Each raises TenantError if the tenant does not exist or is
+deleted meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from backends import Snapshot, Transaction
+from chalk_flask.audit.events import record_event
+from chalk_flask.roster.imports import (
+    ImportOptions,
+    ImportReport,
+    OnCommit,
+    OnResult,
+    Progress,
+    approval,
+    import_package,
+)
+from chalk_flask.roster.imports.history import ImportRun
+from chalk_flask.roster.imports.job import ImportParameters
+from chalk_flask.roster.imports.options import InvalidRows
+from chalk_flask.roster.imports.run_files import store_folder
+from chalk_flask.roster.imports.thresholds import ChangeThresholds
+from chalk_flask.settings import Settings
+from chalk_flask.storage import RosterStore
+from chalk_flask.tenants.store import CONTROL, require_tenant
+
+__all__ = ["ExistingTenantStore", "ImportChoices", "approve_import", "discard_import", "run_import"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportChoices:
+    """Options of one import. Without `lenient` or `invalid_rows`, the settings of the tenant apply."""
+
+    lenient: bool | None = None
+    invalid_rows: InvalidRows | None = None
+    strict: bool = False
+
+
+class ExistingTenantStore:
+    """Roster store that rejects writes to a deleted tenant. A tenant can be deleted while its package is validated."""
+
+    def __init__(self, store: RosterStore) -> None:
+        self._store = store
+
+    def read(self, tenant: str) -> Snapshot:
+        """Return a snapshot of a tenant."""
+        return self._store.read(tenant)
+
+    def write(self, tenant: str) -> Transaction:
+        """Return a write transaction of a tenant. Raises TenantError if the tenant does not exist."""
+        transaction = self._store.write(tenant)
+        try:
+            # Checked inside the transaction: deleting a tenant first removes its name, then waits for the write lock.
+            with self._store.read(CONTROL) as control:
+                require_tenant(control, tenant)
+        except BaseException:
+            transaction.close()
+            raise
+        return transaction
+
+
+_NO_CHOICES = ImportChoices()
+
+
+def run_import(
+    store: RosterStore,
+    settings: Settings,
+    path: Path,
+    tenant: str,
+    choices: ImportChoices = _NO_CHOICES,
+    **parameters: Unpack[ImportParameters],
+) -> ImportReport:
+    """Import a package with the settings of its tenant, and record a commit or a hold in its audit log.
+
+    See `import_package` for the parameters. Raises TenantError, StorageError, and OSError if the file for quarantined
+    rows cannot be written.
+    """
+    options = _import_options(store, settings, tenant, choices)
+    parameters.setdefault("on_commit", _record_commit)
+    parameters.setdefault("on_hold", _record_hold)
+    return import_package(ExistingTenantStore(store), tenant, path, options, **parameters)
+
+
+def approve_import(
+    store: RosterStore,
+    settings: Settings,
+    tenant: str,
+    run_id: str,
+    *,
+    requested_by: str,
+    progress: Progress | None = None,
+    on_result: OnResult | None = None,
+) -> ImportReport:
+    """Apply the package of a held run, and record that in the audit log of its tenant.
+
+    Raises ApprovalError, TenantError, StorageError and OSError.
+    """
+    return approval.approve(
+        ExistingTenantStore(store),
+        tenant,
+        run_id,
+        store_folder(settings),
+        requested_by=requested_by,
+        progress=progress,
+        on_commit=_record_approval(requested_by),
+        on_result=on_result,
+    )
+
+
+def discard_import(store: RosterStore, settings: Settings, tenant: str, run_id: str, *, requested_by: str) -> ImportRun:
+    """Delete the package of a held run, and record that in the audit log of its tenant. Return the discarded run.
+
+    Raises ApprovalError, TenantError, StorageError and OSError.
+    """
+    folder = store_folder(settings)
+    existing = ExistingTenantStore(store)
+    return approval.discard(existing, tenant, run_id, folder, requested_by=requested_by, on_commit=_record_discard)
+
+
+def _import_options(store: RosterStore, settings: Settings, tenant: str, choices: ImportChoices) -> ImportOptions:
+    """Return the options of an import with the settings of its tenant."""
+    with store.read(CONTROL) as control:
+        stored = require_tenant(control, tenant)
+    is_quarantine = (choices.invalid_rows or stored.invalid_rows) == "quarantine"
+    return ImportOptions.from_settings(
+        settings,
+        ChangeThresholds.parse(stored.max_deleted, stored.max_changed, stored.max_quarantined),
+        lenient=stored.lenient if choices.lenient is None else choices.lenient,
+        invalid_rows="quarantine" if is_quarantine else "reject",
+        strict=choices.strict,
+    )
+
+
+def _record_commit(report: ImportReport, transaction: Transaction) -> None:
+    """Record the counts of an import in the audit log."""
+    counts: dict[str, Any] = report.to_dict()["total"]
+    counts |= {"purged": report.purged, "quarantined": sum(report.quarantined.values())}
+    record_event(transaction, report.tenant, "import.committed", **counts, run=report.run)
+
+
+def _record_hold(report: ImportReport, transaction: Transaction) -> None:
+    files = sorted({exceeded.file for exceeded in report.exceeded})
+    record_event(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)
+
+
+def _record_approval(user: str) -> OnCommit:
+    def record(report: ImportReport, transaction: Transaction) -> None:
+        record_event(transaction, report.tenant, "import.approved", run=report.run, by=user)
+        _record_commit(report, transaction)
+
+    return record
+
+
+def _record_discard(run: ImportRun, transaction: Transaction) -> None:
+    record_event(transaction, run.tenant, "import.discarded", run=run.id, by=run.settled_by)
