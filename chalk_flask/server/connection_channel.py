@@ -15,6 +15,7 @@ from waitress.task import WSGITask
 
 from backends import StorageError
 from chalk_flask.server.dispatcher import Shares
+from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, Admission, RequestHead
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES, TASK_KEY, Parked, abandon
 from chalk_flask.server.request_parser import JsonErrorTask, OverloadError, Parser
 from chalk_flask.tracebacks import error_location
@@ -113,6 +114,9 @@ class Task(WSGITask):
         """Return the WSGI environment, which is the same for the rest of the response."""
         environ = super().get_environment()
         environ[TASK_KEY] = self
+        request: Any = self.request
+        if request.admission and request.admission.rejection:
+            environ[BODY_REJECTED_KEY] = request.admission.rejection
         return environ
 
     @property
@@ -157,7 +161,6 @@ class Channel(SendingChannel):
     It is closed or resumed by the server loop. A thread of the dispatcher runs `service`.
     """
 
-    parser_class: Any = Parser
     error_task_class: Any = JsonErrorTask
     server: Listener
     request: Parser | None
@@ -179,6 +182,10 @@ class Channel(SendingChannel):
     _is_parked = False
     _is_held = False
     """True if a pipelined request waits until its client has read the earlier responses."""
+
+    def parser_class(self, adj: Any) -> Parser:  # type: ignore[override]  # waitress calls this as a class
+        """Return the parser of the next request."""
+        return Parser(adj, self._admit_large_body)
 
     def task_class(self, _channel: object, request: Any) -> Task:  # type: ignore[override]  # see below
         """Return the interrupted response of the request, or a new one. waitress calls this as a class."""
@@ -281,6 +288,8 @@ class Channel(SendingChannel):
     def handle_close(self) -> None:
         """Close the connection. A thread ends its parked response."""
         super().handle_close()
+        if self.request is not None:
+            self.request.close()
         self.resume()
 
     def cancel(self) -> None:
@@ -288,6 +297,11 @@ class Channel(SendingChannel):
         super().cancel()
         if self.interrupted:
             abandon(self.interrupted.environ)
+
+    def _admit_large_body(self, request: Any) -> Admission | None:
+        address = self.server.client_network_of(self, request.headers)
+        head = RequestHead(request.command.upper(), request.path, request.headers, address)
+        return self.server.large_bodies.admit(head, request.content_length)
 
     def add_channel(self, map: Any = None) -> None:  # noqa: A002 - as in waitress
         """Open the connection. The listener counts it, once its address is known."""

@@ -154,7 +154,8 @@ class Connections:
         settings = self._settings
         if not request.headers_finished:
             return "head_timeout" if seconds > settings.head_timeout else ""
-        if seconds > settings.head_timeout + settings.body_timeout:
+        is_upload = request.admission is not None and not request.admission.rejection and settings.body_min_rate > 0
+        if not is_upload and seconds > settings.head_timeout + settings.body_timeout:
             return "body_timeout"
         expected_bytes = settings.body_min_rate * (seconds - settings.head_timeout)
         return "body_min_rate" if request.body_bytes_received < expected_bytes else ""

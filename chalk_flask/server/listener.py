@@ -16,12 +16,14 @@ from chalk_flask.server.parked_response import ParkingApplication
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
     from wsgiref.types import WSGIApplication
 
     from waitress.adjustments import Adjustments
 
     from chalk_flask.server.connection_limits import Connections
     from chalk_flask.server.dispatcher import ShortRequestFirstDispatcher
+    from chalk_flask.server.large_bodies import LargeBodies
     from chalk_flask.settings import Settings
 
 __all__ = ["APPLICATION_POLL_SECONDS", "Listener", "PolledResponses"]
@@ -77,6 +79,7 @@ class Listener(TcpWSGIServer):
         dispatcher: ShortRequestFirstDispatcher,
         connections: Connections,
         waiting: PolledResponses,
+        large_bodies: LargeBodies,
     ) -> None:
         address = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(
@@ -92,6 +95,7 @@ class Listener(TcpWSGIServer):
             self.application = ForwardedHeaders(self.application, settings.trusted_proxy)
         self.application = ParkingApplication(self.application)
         self.connections = connections
+        self.large_bodies = large_bodies
         self._waiting = waiting
         self._addresses = ClientAddresses(settings.trusted_proxy)
         self._address_share = settings.request_limit_address
@@ -133,7 +137,7 @@ class Listener(TcpWSGIServer):
         credential = credential_key(headers)
         if credential != task.credential:
             self.connections.assign(task, credential)
-        address = task.network or self._addresses.network(task.addr[0], headers)
+        address = self.client_network_of(task, headers)
         shares = [(("address", address), self._address_share)]
         if credential:
             shares.append((("credential", credential), self._credential_share))
@@ -143,6 +147,10 @@ class Listener(TcpWSGIServer):
             shares.append((_SEARCHES, self._search_share))
         task.shares = tuple(shares)
         self.task_dispatcher.add_task(task, task.shares)
+
+    def client_network_of(self, channel: Channel, headers: Mapping[str, str]) -> str:
+        """Return the address of the client that sent a request with these headers; of an IPv6 address, the network."""
+        return channel.network or self._addresses.network(channel.addr[0], headers)
 
     def wait_for_application(self, channel: Channel) -> None:
         """Resume the parked response of a connection a little later."""

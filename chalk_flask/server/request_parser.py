@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
+from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
 from waitress.task import ErrorTask
-from waitress.utilities import BadRequest, Error, RequestHeaderFieldsTooLarge
+from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, RequestHeaderFieldsTooLarge
+
+from chalk_flask.server.large_bodies import Admission, DroppingReceiver
 
 __all__ = ["ERROR_HEADERS", "RETRY_AFTER_SECONDS", "JsonErrorTask", "OverloadError", "Parser", "error_body"]
 
@@ -47,8 +52,14 @@ class Parser(HTTPRequestParser):
     reason = ""
     """Reason why the request is invalid, for the client. It quotes nothing from the request."""
 
-    def __init__(self, adj: Any) -> None:
+    body_rcv: Any
+    headers: dict[str, str]
+    admission: Admission | None = None
+    """Admission of a large body."""
+
+    def __init__(self, adj: Any, admit: Callable[[Parser], Admission | None] | None = None) -> None:
         super().__init__(adj)
+        self._admit = admit
         self._blank_bytes = 0
         self._has_too_many_headers = False
         self.started = time.monotonic()
@@ -83,11 +94,53 @@ class Parser(HTTPRequestParser):
             self.error = BadRequest(self.reason)
             self.completed = True
             return blank_bytes + len(data)
+        except OSError as error:
+            consumed = blank_bytes + self._drop_rest(data, error)
+        if isinstance(self.error, RequestEntityTooLarge) and not self.body_bytes_received:
+            self._admit_large_body()
         if self._has_too_many_headers:
             self.error = RequestHeaderFieldsTooLarge(self.reason)
         if self.completed:
             # waitress would wait for a body that does not exist, or that is rejected already.
             self.expect_continue = False
+        return consumed
+
+    def close(self) -> None:
+        """Close the file of the body."""
+        super().close()
+        if self.admission:
+            self.admission.release()
+
+    def _admit_large_body(self) -> None:
+        """Receive the body although it is larger than others, if the application accepts it."""
+        self.admission = self._admit(self) if self._admit else None
+        if self.admission is None:
+            return
+        self.error, self.completed = None, False
+        self.adj = copy.copy(self.adj)
+        self.adj.max_request_body_size = self.content_length + 1
+        if self.admission.rejection:
+            self.headers["CONTENT_LENGTH"] = "0"
+            self.body_rcv = DroppingReceiver(self.content_length, self.body_rcv.getbuf())
+            # A client that waits for a permission to send the body reads the response first.
+            if self.expect_continue:
+                self.completed, self.headers["CONNECTION"] = True, "close"
+
+    def _drop_rest(self, data: bytes, error: OSError) -> int:
+        """Drop the body because it cannot be written, so that the application answers. Return the bytes of the body.
+
+        Raises the error again if the body is not a large one.
+        """
+        if self.admission is None:
+            raise error
+        self.admission.rejection = "disk_full"
+        self.headers["CONTENT_LENGTH"] = "0"
+        remaining = self.body_rcv.remain
+        self.body_rcv.getbuf().close()
+        self.body_rcv = DroppingReceiver(remaining, OverflowableBuffer(self.adj.inbuf_overflow))
+        consumed: int = self.body_rcv.received(data)
+        self.body_bytes_received += consumed
+        self.completed = self.body_rcv.completed
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:

@@ -21,6 +21,7 @@ from chalk_flask.server.connection_channel import Channel
 from chalk_flask.server.connection_limits import Connections
 from chalk_flask.server.descriptors import reserve_descriptors
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
+from chalk_flask.server.large_bodies import BodyLimit, LargeBodies
 from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES
 from chalk_flask.settings import Settings
@@ -49,12 +50,18 @@ class BindError(Exception):
     """Error of listening on a host and port; the message contains the reason and the settings to change."""
 
 
-def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    app: WSGIApplication,
+    settings: Settings,
+    ready: Callable[[str], None] | None = None,
+    body_limit: BodyLimit | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let active requests finish within SHUTDOWN_SECONDS and return.
 
     `ready` is called once connections are accepted, with the URL, for example http://127.0.0.1:8080; with port 0 it
-    contains the port that was chosen. A second signal stops at once. Call this in the main thread, which receives the
-    signals. Raises BindError.
+    contains the port that was chosen. `body_limit` decides about bodies that are larger than 1 MiB; without it, they
+    are rejected. A second signal stops at once. Call this in the main thread, which receives the signals. Raises
+    BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = _listen(settings.host, settings.port)
@@ -64,8 +71,11 @@ def serve(app: WSGIApplication, settings: Settings, ready: Callable[[str], None]
     dispatcher.set_thread_count(settings.threads)
     loop = _Loop(dispatcher, connections)
     adjustments = Adjustments(**_adjustments(settings))
+    large_bodies = LargeBodies(body_limit)
     for listener in listeners:
-        Listener(app, settings, listener, adjustments, loop.sockets, dispatcher, connections, loop.waiting)
+        Listener(
+            app, settings, listener, adjustments, loop.sockets, dispatcher, connections, loop.waiting, large_bodies
+        )
     try:
         with _signals(loop.sockets) as received:
             if ready:

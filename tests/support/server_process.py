@@ -17,7 +17,7 @@ __all__ = ["ServerProcess", "read_all", "read_response", "send_get", "server_pro
 SERVE = """
 from chalk_flask.server import serve
 from chalk_flask.settings import load_settings
-serve(app, load_settings(), lambda url: print(url.rpartition(":")[2], flush=True))
+serve(app, load_settings(), lambda url: print(url.rpartition(":")[2], flush=True), globals().get("body_limit"))
 """
 
 
@@ -58,7 +58,8 @@ def server_process(
 ) -> Iterator[ServerProcess]:
     """Run a server whose program defines `app`, with settings as CHALK variables, and kill it at the end.
 
-    `after_serving` is source that runs when the server has stopped. `captures_log` keeps the standard error.
+    The program may define `body_limit`. `after_serving` is source that runs when the server has stopped.
+    `captures_log` keeps the standard error.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
     with subprocess.Popen(
