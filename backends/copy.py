@@ -42,7 +42,9 @@ _DELETE_BATCH_SIZE = 50_000
 def copy_store(
     source: Backend, target: Backend, *, restart: bool = False, progress: OnProgress | None = None
 ) -> Counts:
-    """Copy every record of every tenant and return the numbers of records. Collections may opt out (`is_copied`).
+    """Copy every record of every tenant and return the numbers of records.
+
+    Collections may opt out, or select records (`is_copied` and `is_record_copied` of `Collection`).
 
     Both stores must be open with the same collections. The source is not changed. Its write lock is held until the
     copy ends, so that the copy shows one point in time.
@@ -107,7 +109,7 @@ class _Copy:
 
     def _count(self, collection: str, records: Iterator[Record], counts: Counter[str]) -> Iterator[Record]:
         owner = self.target.collections[collection]
-        for record in records:
+        for record in filter(owner.is_record_copied, records) if owner.is_record_copied else records:
             yield record._replace(values=limit_dynamic_values(record.values, owner))
             counts[collection] += 1
             if self.progress and counts[collection] % _PROGRESS_INTERVAL_RECORDS == 0:

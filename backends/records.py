@@ -66,7 +66,8 @@ class Collection:
     A commit that writes to a collection with `bumps_revision` raises the tenant's revision. `values_of` returns the
     values of a record with this body. It raises ValueError for a body that it cannot read. With it, a store can compare
     the values with the bodies, and rebuild them (`backends.repair`). None means that the body does not determine them.
-    Records of a collection without `is_copied` belong to one store: `copy_store` leaves them out.
+    Records of a collection without `is_copied` belong to one store: `copy_store` leaves them out. It also leaves out
+    the records for which `is_record_copied` returns False.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Collection:
     bumps_revision: bool = True
     values_of: Callable[[bytes], Mapping[str, Value]] | None = field(default=None, compare=False)
     is_copied: bool = field(default=True, compare=False)
+    is_record_copied: Callable[[Record], bool] | None = field(default=None, compare=False)
 
     @cached_property
     def fields_by_path(self) -> Mapping[str, Field]:

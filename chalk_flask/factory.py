@@ -24,11 +24,13 @@ from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
+from chalk_flask.jobs import JobStore, JobWorker
+from chalk_flask.leader_lock import leader_lock_for
 from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import find_audit_tenant
-from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker, leader_lock_for
+from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker
 
 __all__ = ["create_application"]
 
@@ -51,6 +53,7 @@ def _create_services(settings: Settings) -> Services:
     jwt_verifier = JwtVerifier(store)
     login_log = LoginLog(store, find_audit_tenant)
     administrators = AdministratorStore(store, cipher)
+    jobs = JobStore.of(store, settings)
     access_tokens = AccessTokenIssuer(clients, KeyFile(data / ACCESS_TOKEN_KEY_FILE), settings.token_seconds)
     return Services(
         settings=settings,
@@ -70,6 +73,8 @@ def _create_services(settings: Settings) -> Services:
         sessions=SessionStore(store),
         sign_in=SignIn(administrators, login_log),
         setup_link=SetupLink(store),
+        jobs=jobs,
+        job_worker=_create_job_worker(settings, store, jobs, data),
     )
 
 
@@ -83,8 +88,12 @@ def _create_access_log(settings: Settings, data: Path) -> AccessLog:
 
 def _create_worker(settings: Settings, store: Backend, cipher: SecretCipher, data: Path) -> Worker:
     guard = SsrfGuard(settings.webhook_allowed_hosts.split(","))
-    leader_lock = leader_lock_for(settings.storage, data, shared=store.shared)
+    leader_lock = leader_lock_for("webhooks", settings.storage, data, shared=store.shared)
     return Worker(store, cipher, leader_lock, lambda: WebhookClient(guard))
+
+
+def _create_job_worker(settings: Settings, store: Backend, jobs: JobStore, data: Path) -> JobWorker:
+    return JobWorker(store, jobs, settings, leader_lock_for("jobs", settings.storage, data, shared=store.shared))
 
 
 class _SyncFlask(Flask):

@@ -18,6 +18,7 @@ from chalk_flask.auth.clients.store import ClientStore
 from chalk_flask.auth.jwt.verifier import JwtVerifier
 from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.tokens.store import TokenStore
+from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.settings import Settings
 from chalk_flask.webhooks import Worker
 
@@ -65,3 +66,5 @@ class Services:
     sessions: SessionStore
     sign_in: SignIn
     setup_link: SetupLink
+    jobs: JobStore
+    job_worker: JobWorker

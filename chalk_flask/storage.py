@@ -93,6 +93,15 @@ COLLECTIONS: tuple[Collection, ...] = (
         bumps_revision=False,
         values_of=_import_values,
     ),
+    # Jobs of the console, by id.
+    Collection(
+        "jobs",
+        (Field("created", indexed=True), Field("state", indexed=True)),
+        bumps_revision=False,
+        values_of=_members(created="created", state="state"),
+        # A job without a result needs files that are not copied.
+        is_record_copied=lambda record: record.values["state"] not in ("queued", "running"),
+    ),
     # Webhook subscriptions by id, their events and their deliveries by number.
     Collection("webhooks", bumps_revision=False),
     Collection("outbox", bumps_revision=False),

@@ -26,6 +26,7 @@ EVENTS = frozenset(
         *("token.created", "token.revoked", "client.created", "client.rotated", "client.revoked"),
         *("issuer.added", "issuer.removed", "tenant.created", "tenant.changed", "tenant.deleted"),
         *("import.committed", "import.held", "import.approved", "import.discarded"),
+        *("job.queued", "job.finished", "job.failed", "job.canceled"),
         *("gradebook.put", "gradebook.deleted"),
         *("login.succeeded", "login.failed"),
         *("administrator.created", "administrator.changed", "administrator.deleted"),

@@ -66,7 +66,7 @@ def setup_link_text(services: Services, url: str) -> str | None:
 
 @contextmanager
 def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
-    """Create the application, log to stderr, and deliver webhooks until the block ends. Closes the store.
+    """Create the application, log to stderr, deliver webhooks and run jobs until the block ends. Closes the store.
 
     Raises StorageError if the store cannot be read.
     """
@@ -77,7 +77,7 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     services: Services = app.extensions["chalk"]
     background = (
         *(services.sessions, services.login_log, services.access_log, services.jwt_verifier),
-        services.worker,
+        *(services.worker, services.job_worker),
     )
     with services.store, ExitStack() as stack:
         _check_key_files(Path(services.settings.data))
@@ -89,6 +89,7 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
             services.access_log.start()
         services.jwt_verifier.start()
         services.worker.start()
+        services.job_worker.start()
         yield app, services
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "open_configured_store",
     "settings_from_options",
     "settings_options",
+    "tenant_errors",
     "tenant_option",
 ]
 
@@ -73,24 +74,28 @@ def open_configured_store(settings: Settings) -> Iterator[Backend]:
     """Open the configured store and create it if it does not exist. Raises CommandError for an unknown tenant."""
     from backends import open_store
     from chalk_flask.storage import COLLECTIONS
+
+    with open_store(settings.storage, COLLECTIONS) as store, tenant_errors():
+        yield store
+
+
+@contextmanager
+def tenant_errors() -> Iterator[None]:
+    """Raise a TenantError of the block as CommandError."""
     from chalk_flask.tenants.store import TenantError
 
-    with open_store(settings.storage, COLLECTIONS) as store:
-        try:
-            yield store
-        except TenantError as error:
-            raise CommandError(str(error)) from error
+    try:
+        yield
+    except TenantError as error:
+        raise CommandError(str(error)) from error
 
 
 def check_tenant(store: RosterStore, name: str) -> None:
     """Raise CommandError if the store has no such tenant."""
-    from chalk_flask.tenants.store import CONTROL, TenantError, require_tenant
+    from chalk_flask.tenants.store import CONTROL, require_tenant
 
-    try:
-        with store.read(CONTROL) as control:
-            require_tenant(control, name)
-    except TenantError as error:
-        raise CommandError(str(error)) from error
+    with tenant_errors(), store.read(CONTROL) as control:
+        require_tenant(control, name)
 
 
 def check_configured_tenant(settings: Settings, name: str) -> None:

@@ -41,8 +41,8 @@ class Settings:
     )
     data: str = _setting(
         "chalk-data",
-        "Folder for files outside of the store: access log, key files, held packages. It is created when needed,"
-        " accessible to its owner only.",
+        "Folder for files outside of the store: access log, key files, held and uploaded packages. It is created when"
+        " needed, accessible to its owner only.",
         check=validate_not_empty,
     )
     host: str = _setting(
@@ -84,6 +84,9 @@ class Settings:
     import_max_mb: int = _setting(512, "Maximum size of an unpacked package, in MiB.", minimum=1)
     import_max_ratio: int = _setting(200, "Maximum compression ratio of a file in a package.", minimum=1)
     import_max_field_kb: int = _setting(128, "Maximum size of a cell of a CSV file, in KiB.", minimum=1)
+    upload_max_mb: int = _setting(
+        256, "Maximum size of a package that is uploaded in the console, in MiB.", minimum=1, maximum=65536
+    )
     stream_seconds: int = _setting(
         600,
         "Maximum duration of a streamed response, in seconds; it is cut off after that, so that a stalled client"

@@ -130,6 +130,13 @@ def test_records_of_one_store_are_neither_copied_nor_in_the_way() -> None:
             assert (list(snapshot.keys("people")), list(snapshot.keys("sessions"))) == (["ours"], ["theirs"])
 
 
+def test_copy_contains_the_selected_records_only() -> None:
+    declared = (Collection("people", is_record_copied=lambda record: record.key != "ours"), COPY_MARKER)
+    with open_store("memory:", declared) as origin, open_store("memory:", declared) as target_store:
+        fill(origin, "people", [record("ours"), record("theirs")])
+        assert copy_store(origin, target_store) == {"default": {"people": 1}}
+
+
 def test_copy_into_an_emptied_store_raises_its_revision(open_by_name: OpenByName) -> None:
     origin, target_store = with_people(open_by_name("json")), open_by_name("sqlite", "b")
     fill(target_store, "people", [record("deleted")])

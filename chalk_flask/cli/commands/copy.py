@@ -37,7 +37,7 @@ def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None
 
     The folder `data` is not copied: it contains the keys of access tokens and encrypted secrets, held packages and the
     access log. To move a service, stop it, copy the store and the folder, and start it with --storage TO. Import held
-    packages again, because their approval is bound to the former store.
+    packages again, because their approval is bound to the former store. Jobs that are queued or running are not copied.
     """
     from backends import IncompleteCopyError, StorageError, StoreNotEmptyError
 

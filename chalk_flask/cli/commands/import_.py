@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +17,14 @@ from chalk_flask.cli.options import (
     tenant_option,
 )
 from chalk_flask.cli.package_import import (
-    ExistingTenantStore,
-    ImportChoices,
     csv_option,
     exit_with,
     import_choices,
     run_import,
 )
+
+if TYPE_CHECKING:
+    from chalk_flask.roster.tenant_imports import ImportChoices
 
 __all__ = ["import_command"]
 
@@ -71,7 +72,6 @@ def import_command(
     settings = settings_from_options(options)
     with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
-        existing = ExistingTenantStore(store)
-        report = run_import(existing, settings, path, tenant, choices, dry_run=dry_run, csv_file=csv_file)
+        report = run_import(store, settings, path, tenant, choices, dry_run=dry_run, csv_file=csv_file)
     echo_result(as_json, report.to_dict(), report.to_text())
     exit_with(report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +11,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
-from chalk_flask.cli.options import as_json_option, check_tenant, settings_from_options, settings_options, tenant_option
-from chalk_flask.cli.package_import import ExistingTenantStore, csv_option, current_user
+from chalk_flask.cli.options import (
+    as_json_option,
+    check_tenant,
+    settings_from_options,
+    settings_options,
+    tenant_errors,
+    tenant_option,
+)
+from chalk_flask.cli.package_import import csv_option, current_user
 from chalk_flask.cli.progress import progress_line
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
-    from backends import Transaction
-    from chalk_flask.roster.imports import OnCommit
+    from chalk_flask.jobs import Job
     from chalk_flask.roster.imports.history import ImportRun
-    from chalk_flask.roster.imports.report import ImportReport, RunState
+    from chalk_flask.roster.imports.report import RunState
+    from chalk_flask.settings import Settings
     from chalk_flask.storage import RosterStore
 
 __all__ = ["imports_group"]
@@ -40,10 +47,15 @@ def imports_group() -> None:
 @as_json_option
 @settings_options("data")
 def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
-    """List the imports of the last 90 days, oldest first: committed, held and rejected ones."""
-    with _open_store(options, tenant) as (store, folder):
-        runs = _list_runs(store, folder, tenant)
-    echo_result(as_json, {"imports": [run.to_dict(state) for run, state in runs]}, _table(runs))
+    """List the imports of the last 90 days, oldest first: committed, held and rejected ones.
+
+    The jobs of the console without a result follow: queued, running and failed ones.
+    """
+    with _open_store(options, tenant) as (store, settings):
+        runs = _list_runs(store, settings, tenant)
+        jobs = _list_jobs_without_result(store, tenant)
+    data = {"imports": [run.to_dict(state) for run, state in runs], "jobs": [job.to_dict() for job in jobs]}
+    echo_result(as_json, data, _list_text(runs, jobs))
 
 
 @imports_group.command("show", epilog="Example: chalk-flask imports show run-6f1d2c3b-...")
@@ -58,8 +70,8 @@ def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options:
     At most 1,000 problems of quarantined rows are stored. `chalk-flask import PACKAGE --dry-run --csv FILE` writes all
     of them, with the values.
     """
-    with _open_store(options, tenant) as (store, folder):
-        stored_run, state = _find_run(store, folder, tenant, run)
+    with _open_store(options, tenant) as (store, settings):
+        stored_run, state = _find_run(store, settings, tenant, run)
     if csv_file is not None:
         _write_quarantined_rows(csv_file, stored_run)
     echo_result(as_json, stored_run.to_dict(state), _run_text(stored_run, state))
@@ -75,19 +87,10 @@ def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
 
     An import that was held more than 7 days ago can only be discarded.
     """
-    from chalk_flask.roster.imports import approval
+    from chalk_flask.roster.tenant_imports import approve_import
 
-    with _open_store(options, tenant) as (store, folder), progress_line() as progress:
-        user = current_user()
-        report = approval.approve(
-            ExistingTenantStore(store),
-            tenant,
-            run,
-            folder,
-            requested_by=user,
-            progress=progress,
-            on_commit=_record_approval(user),
-        )
+    with _open_store(options, tenant) as (store, settings), progress_line() as progress:
+        report = approve_import(store, settings, tenant, run, requested_by=current_user(), progress=progress)
     echo_result(as_json, report.to_dict(), report.to_text())
     if report.state == "refused":
         raise click.exceptions.Exit(1)
@@ -100,53 +103,55 @@ def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
 @settings_options("data")
 def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
     """Discard a held import and delete its package. The roster does not change."""
-    from chalk_flask.roster.imports import approval
+    from chalk_flask.roster.tenant_imports import discard_import
 
-    with _open_store(options, tenant) as (store, folder):
-        discarded = approval.discard(
-            ExistingTenantStore(store),
-            tenant,
-            run,
-            folder,
-            requested_by=current_user(),
-            on_commit=_record_discard,
-        )
+    with _open_store(options, tenant) as (store, settings):
+        discarded = discard_import(store, settings, tenant, run, requested_by=current_user())
     echo_result(as_json, discarded.to_dict("discarded"), f"Discarded {run} and deleted its package.")
 
 
 @contextmanager
-def _open_store(options: Mapping[str, Any], tenant: str) -> Iterator[tuple[RosterStore, Path]]:
-    """Yield the store and its folder of held packages, after deleting expired ones. Raises CommandError."""
+def _open_store(options: Mapping[str, Any], tenant: str) -> Iterator[tuple[RosterStore, Settings]]:
+    """Yield the store and its settings, after deleting expired packages. Raises CommandError."""
     from chalk_flask.roster.imports.approval import ApprovalError
     from chalk_flask.roster.imports.hold import remove_expired
     from chalk_flask.roster.imports.run_files import store_folder
     from chalk_flask.storage import LazyStore
 
     settings = settings_from_options(options)
-    folder = store_folder(settings)
-    with LazyStore(settings.storage) as store:
+    with LazyStore(settings.storage) as store, tenant_errors():
         check_tenant(store, tenant)
-        remove_expired(store, folder)
+        remove_expired(store, store_folder(settings))
         try:
-            yield store, folder
+            yield store, settings
         except ApprovalError as error:
             raise CommandError(str(error)) from error
 
 
-def _list_runs(store: RosterStore, folder: Path, tenant: str) -> list[tuple[ImportRun, RunState]]:
+def _list_runs(store: RosterStore, settings: Settings, tenant: str) -> list[tuple[ImportRun, RunState]]:
     from chalk_flask.roster.imports import history
+    from chalk_flask.roster.imports.run_files import store_folder
 
     now = datetime.now(UTC)
     with store.read(tenant) as snapshot:
-        runs = history.list_runs(snapshot, folder, tenant)
+        runs = history.list_runs(snapshot, store_folder(settings), tenant)
         return [(run, run.current_state(now, snapshot)) for run in runs]
 
 
-def _find_run(store: RosterStore, folder: Path, tenant: str, run: str) -> tuple[ImportRun, RunState]:
-    from chalk_flask.roster.imports import history
+def _list_jobs_without_result(store: RosterStore, tenant: str) -> list[Job]:
+    from chalk_flask.jobs.record import list_jobs
 
     with store.read(tenant) as snapshot:
-        stored_run = history.find_run(snapshot, run) or history.find_rejected_run(folder, tenant, run)
+        return [*list_jobs(snapshot, "failed"), *list_jobs(snapshot, "running", "queued")]
+
+
+def _find_run(store: RosterStore, settings: Settings, tenant: str, run: str) -> tuple[ImportRun, RunState]:
+    from chalk_flask.roster.imports import history
+    from chalk_flask.roster.imports.run_files import store_folder
+
+    with store.read(tenant) as snapshot:
+        stored_run = history.find_run(snapshot, run)
+        stored_run = stored_run or history.find_rejected_run(store_folder(settings), tenant, run)
         if stored_run is None:
             raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows all imports")
         return stored_run, stored_run.current_state(datetime.now(UTC), snapshot)
@@ -157,23 +162,6 @@ def _write_quarantined_rows(path: Path, run: ImportRun) -> None:
     from chalk_flask.roster.package.quarantine import write_csv
 
     write_csv(path, ImportReport.from_dict(run.report).quarantined_rows)
-
-
-def _record_approval(user: str) -> OnCommit:
-    from chalk_flask.audit.events import record_event
-    from chalk_flask.cli.package_import import record_commit
-
-    def record(report: ImportReport, transaction: Transaction) -> None:
-        record_event(transaction, report.tenant, "import.approved", run=report.run, by=user)
-        record_commit(report, transaction)
-
-    return record
-
-
-def _record_discard(run: ImportRun, transaction: Transaction) -> None:
-    from chalk_flask.audit.events import record_event
-
-    record_event(transaction, run.tenant, "import.discarded", run=run.id, by=run.settled_by)
 
 
 def _run_text(run: ImportRun, state: RunState) -> str:
@@ -195,6 +183,23 @@ def _run_text(run: ImportRun, state: RunState) -> str:
     return "\n".join(lines)
 
 
+def _list_text(runs: Sequence[tuple[ImportRun, RunState]], jobs: Sequence[Job]) -> str:
+    if not runs and not jobs:
+        return "There were no imports in the last 90 days."
+    tables = [*([_table(runs)] if runs else []), *([_job_table(jobs)] if jobs else [])]
+    return "\n\n".join(tables)
+
+
+def _job_table(jobs: Iterable[Job]) -> str:
+    from chalk_flask.roster.package.problems import to_one_line
+
+    rows = [
+        (job.id, job.created, job.state, job.requested_by, job.kind, to_one_line(job.package), job.message or "")
+        for job in jobs
+    ]
+    return format_table(("JOB", "CREATED", "STATE", "BY", "KIND", "PACKAGE", "MESSAGE"), rows)
+
+
 def _table(runs: Iterable[tuple[ImportRun, RunState]]) -> str:
     from chalk_flask.roster.package.problems import to_one_line
 
@@ -203,7 +208,5 @@ def _table(runs: Iterable[tuple[ImportRun, RunState]]) -> str:
         total = run.report["total"]
         counts = [f"{total[name]:,}" for name in ("created", "updated", "deleted", "revived", "unchanged")]
         rows.append((run.id, run.started, state, run.who, *counts, to_one_line(run.report["package"])))
-    if not rows:
-        return "There were no imports in the last 90 days."
     head = ("RUN", "STARTED", "STATE", "BY", "CREATED", "UPDATED", "DELETED", "REVIVED", "UNCHANGED", "PACKAGE")
     return format_table(head, rows)

@@ -16,6 +16,7 @@ from chalk_flask.cli.options import (
     open_configured_store,
     settings_from_options,
     settings_options,
+    tenant_errors,
 )
 from chalk_flask.cli.package_import import invalid_rows_option, lenient_option
 from chalk_flask.cli.table import format_table
@@ -48,7 +49,7 @@ def create(name: str, demographics: bool, as_json: bool, **options: Any) -> None
     """
     from chalk_flask.tenants.store import validate_new_name
 
-    with _command_errors():
+    with tenant_errors():
         validate_new_name(name)
     with _tenant_store(settings_from_options(options), writes=True) as tenants:
         tenant = tenants.create(name, demographics)
@@ -154,24 +155,21 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
 @as_json_option
 @settings_options("data")
 def delete(name: str, yes: bool, as_json: bool, **options: Any) -> None:
-    """Delete a tenant: its roster, gradebook, credentials, administrators and held packages. This cannot be undone.
+    """Delete a tenant: its roster, gradebook, credentials, administrators, jobs and packages. This cannot be undone.
 
     Credentials and administrators are deleted first. If the command is interrupted, run it again to delete the rest.
     """
     if as_json and not yes:
         raise click.UsageError("--json requires --yes, because it cannot ask for confirmation")
-    from chalk_flask.roster.imports.run_files import remove_tenant, store_folder
+    from chalk_flask.jobs.tenant_deletion import delete_tenant
+    from chalk_flask.tenants.store import TenantStore
 
     settings = settings_from_options(options)
-    with _tenant_store(settings) as tenants:
-        tenants.check_deletable(name)
+    with _open_store(settings) as store:
+        TenantStore(store).check_deletable(name)
         if not yes:
             _confirm(name)
-        # Removed before, because an interrupted delete can be finished without this command, and again
-        # afterwards, when no import can hold a package any more.
-        remove_tenant(store_folder(settings), name)
-        deleted = tenants.delete(name)
-        remove_tenant(store_folder(settings), name)
+        deleted = delete_tenant(store, settings, name)
     echo_result(as_json, deleted.to_dict(), _deleted_text(deleted))
 
 
@@ -193,20 +191,10 @@ def _open_store(settings: Settings, writes: bool = False) -> Iterator[Backend]:
         check_durable(settings.storage)
     is_needed = writes or store_exists(settings.storage)
     with (
-        _command_errors(),
+        tenant_errors(),
         open_configured_store(settings) if is_needed else open_store("memory:", COLLECTIONS) as store,
     ):
         yield store
-
-
-@contextmanager
-def _command_errors() -> Iterator[None]:
-    from chalk_flask.tenants.store import TenantError
-
-    try:
-        yield
-    except TenantError as error:
-        raise CommandError(str(error)) from error
 
 
 def _confirm(name: str) -> None:

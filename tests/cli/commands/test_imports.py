@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -9,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from backends import open_store
+from chalk_flask.jobs import JobStore
+from chalk_flask.jobs.execution import execute
+from chalk_flask.settings import load_settings
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.packages import PackageBuilder, package_with_users
 from tests.support.paths import ROOT
@@ -89,7 +95,7 @@ def test_text_output_explains_the_hold_and_how_to_approve(run: RunCommand, tmp_p
 
 
 def test_imports_without_a_store_create_nothing(run: RunCommand, tmp_path: Path) -> None:
-    assert run("imports", "list", "--json").json == {"imports": []}
+    assert run("imports", "list", "--json").json == {"imports": [], "jobs": []}
     for verb in ("show", "approve", "discard"):
         result = run("imports", verb, "run-unknown", "--json")
         assert (result.code, result.json["error"]) == (1, "refused")
@@ -216,3 +222,34 @@ def test_demo_is_held_if_it_exceeds_a_threshold(run: RunCommand, tmp_path: Path)
     result = run("demo", "--no-serve", "--json")
     assert result.code == 3
     assert "Held for approval: nothing was changed." in result.err
+
+
+@pytest.mark.usefixtures("url")
+def test_list_shows_jobs_without_a_result(run: RunCommand, tmp_path: Path) -> None:
+    settings = load_settings({"data": str(tmp_path / "chalk-data")})
+    with open_store(settings.storage, COLLECTIONS) as store:
+        jobs = JobStore.of(store, settings)
+        content = package_with_users(10).zip_bytes()
+        failed, running, queued, canceled, finished = [
+            jobs.upload_import("default", io.BytesIO(content), f"{name}.zip", requested_by="ada")
+            for name in ("failed", "running", "queued", "canceled", "finished")
+        ]
+        jobs.fail(jobs.start(failed), "the disk is full")
+        jobs.start(running)
+        jobs.cancel("default", canceled.id, requested_by="ada")
+        execute(store, settings, jobs, jobs.start(finished))
+    data = run("imports", "list", "--json").json
+    assert [(job["job"], job["state"]) for job in data["jobs"]] == [
+        (failed.id, "failed"),
+        (running.id, "running"),
+        (queued.id, "queued"),
+    ]
+    assert [entry["package"] for entry in data["imports"]] == ["finished.zip"]
+    lines = run("imports", "list").out.splitlines()
+    assert lines[0].split()[0] == "RUN"
+    assert [line.split()[:4:2] for line in lines if line.startswith("job-")] == [
+        [failed.id, "failed"],
+        [running.id, "running"],
+        [queued.id, "queued"],
+    ]
+    assert lines[-3].endswith("the disk is full")

@@ -1,0 +1,23 @@
+"""Jobs: imports, dry runs and approvals that run outside of a request, with their state in the store.
+
+`JobStore` queues a job for an uploaded package or a held import, and returns jobs and their progress. `JobWorker` runs
+the queued jobs of all tenants one after the other, each in a process of its own.
+"""
+
+from chalk_flask.jobs.progress import PhaseProgress, Progress
+from chalk_flask.jobs.record import Job, JobKind, JobState
+from chalk_flask.jobs.store import JobError, JobStore
+from chalk_flask.jobs.uploads import UploadError
+from chalk_flask.jobs.worker import JobWorker
+
+__all__ = [
+    "Job",
+    "JobError",
+    "JobKind",
+    "JobState",
+    "JobStore",
+    "JobWorker",
+    "PhaseProgress",
+    "Progress",
+    "UploadError",
+]

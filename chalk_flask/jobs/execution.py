@@ -1,0 +1,122 @@
+"""Execution of one job: import, dry run or approval, with the same functions as the command line.
+
+The transaction that stores the import run also ends the job. So a job with an effect is never run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from backends import Backend, In, OrderBy, Query, StorageError, Transaction
+from chalk_flask.files import make_private_folder
+from chalk_flask.jobs.lifecycle import JobSupersededError
+from chalk_flask.jobs.progress import ProgressWriter
+from chalk_flask.jobs.record import Job
+from chalk_flask.jobs.store import JobStore
+from chalk_flask.roster.imports import Progress, history
+from chalk_flask.roster.imports.approval import ApprovalError
+from chalk_flask.roster.imports.report import ImportReport, RunState
+from chalk_flask.roster.tenant_imports import approve_import, run_import
+from chalk_flask.settings import Settings, SettingsError
+from chalk_flask.tenants.store import TenantError
+from chalk_flask.tracebacks import error_location
+
+__all__ = ["StopRequestedError", "execute"]
+
+log = logging.getLogger(__name__)
+
+_EXPECTED_ERRORS: Final = (ApprovalError, SettingsError, StorageError, TenantError)
+
+
+class StopRequestedError(Exception):
+    """Signal of a progress callback that the job must end without a result, because the service stops."""
+
+
+def execute(store: Backend, settings: Settings, jobs: JobStore, job: Job, on_progress: Progress | None = None) -> None:
+    """Run a job that was started, and store its result or its failure.
+
+    `on_progress` is called as that of an import. Raises StopRequestedError if it does, and StorageError if a failure
+    cannot be stored. Does nothing to a job that was started again or deleted meanwhile.
+    """
+    try:
+        report = _run(store, settings, jobs, job, _progress_callback(store, jobs, job, on_progress))
+        jobs.complete(job, report)
+        log.info("job %s of tenant %s is finished: %s", job.id, job.tenant, report.state)
+    except JobSupersededError:
+        log.warning("the result of job %s of tenant %s is dropped: it has ended meanwhile", job.id, job.tenant)
+    except StopRequestedError:
+        raise
+    except _EXPECTED_ERRORS as error:
+        _fail(jobs, job, str(error))
+    except OSError as error:
+        _fail(jobs, job, f"{error.strerror or type(error).__name__}: check the folder of the setting data")
+    except Exception as error:  # noqa: BLE001 - every job must end
+        # Messages of unexpected errors may quote personal data, so only the location is shown.
+        _fail(jobs, job, f"unexpected error: {error_location(error)}. Please report it")
+    if (stored := jobs.get(job.tenant, job.id)) is not None and not stored.is_active:
+        jobs.remove_files(stored)  # the service that started this process may have been killed
+
+
+def _run(store: Backend, settings: Settings, jobs: JobStore, job: Job, progress: Progress) -> ImportReport:
+    on_result = partial(_finish, jobs, job)
+    if job.kind == "approve":
+        assert job.run is not None
+        return approve_import(
+            store,
+            settings,
+            job.tenant,
+            job.run,
+            requested_by=job.requested_by,
+            progress=progress,
+            on_result=on_result,
+        )
+    return run_import(
+        store,
+        settings,
+        jobs.upload_path(job),
+        job.tenant,
+        job.choices,
+        name=job.package,
+        requested_by=job.requested_by,
+        dry_run=job.kind == "dry_run",
+        progress=progress,
+        on_result=on_result,
+    )
+
+
+def _progress_callback(store: Backend, jobs: JobStore, job: Job, on_progress: Progress | None) -> Progress:
+    """Return a callback that writes the progress of the job, and calls `on_progress`."""
+    make_private_folder(jobs.tenant_folder(job.tenant))
+    write = ProgressWriter(jobs.progress_file(job), _expected_rows(store, job.tenant))
+
+    def progress(phase: str, count: int) -> None:
+        write(phase, count)
+        if on_progress:
+            on_progress(phase, count)
+
+    return progress
+
+
+def _finish(jobs: JobStore, job: Job, report: ImportReport, state: RunState, transaction: Transaction) -> None:
+    jobs.finish_in(transaction, job, report, state)
+
+
+def _fail(jobs: JobStore, job: Job, message: str) -> None:
+    """Store a failure. Raises StorageError."""
+    log.error("job %s of tenant %s has failed: %s", job.id, job.tenant, message)
+    with contextlib.suppress(JobSupersededError):
+        jobs.fail(job, message)
+
+
+def _expected_rows(store: Backend, tenant: str) -> Mapping[str, int]:
+    """Return the number of rows by file in the last import of the tenant that was not rejected."""
+    query = Query(history.COLLECTION, In("state", ("committed", "unchanged")), (OrderBy("started", True),), limit=1)
+    with store.read(tenant) as snapshot:
+        runs: list[dict[str, Any]] = orjson.loads(b"[%s]" % snapshot.find(query).body())
+    return {name: file["rows"] for run in runs for name, file in run["report"]["files"].items()}

@@ -1,0 +1,176 @@
+"""Worker that runs the queued jobs of all tenants, one after the other, oldest first.
+
+The leader lock elects one worker among all processes of a store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+from backends import CONTROL, Backend, StorageError
+from chalk_flask.jobs.lifecycle import JobSupersededError
+from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
+from chalk_flask.jobs.retention import remove_unused
+from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
+from chalk_flask.jobs.store import JobStore
+from chalk_flask.leader_lock import LeaderLock
+from chalk_flask.settings import Settings
+from chalk_flask.tenants.store import TenantStore
+from chalk_flask.times import utc_now
+from chalk_flask.tracebacks import RepeatedErrors, error_location
+
+__all__ = ["JobWorker"]
+
+log = logging.getLogger(__name__)
+
+POLL_INTERVAL_SECONDS: Final = 1.0
+"""Interval at which jobs of other processes are noticed. Those of this process wake the worker."""
+ERROR_PAUSE_SECONDS: Final = 5.0
+"""Pause after a failure of the store."""
+CLEANUP_INTERVAL_SECONDS: Final = 3600.0
+STOP_TIMEOUT_SECONDS: Final = 10.0
+MAX_CRASHES: Final = 2
+"""Number of crashes after which a job has failed."""
+
+CRASH_MESSAGE: Final = (
+    "the process of this job ended twice without a result, for example because memory ran out or the machine stopped."
+    " Nothing was changed. Check the log of the service, and upload the package again"
+)
+
+_NEVER_READ: Final = object()
+"""Marker for the version of a tenant that the worker has not read yet."""
+
+
+class JobWorker:
+    """Background worker of the jobs of a store, from `start` to `close`, in a thread of its own.
+
+    While another process holds the leader lock, or a process of an earlier service still runs a job, it waits.
+    """
+
+    def __init__(
+        self,
+        store: Backend,
+        jobs: JobStore,
+        settings: Settings,
+        leader_lock: LeaderLock,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store, self._jobs, self._leader_lock, self._now = store, jobs, leader_lock, now
+        self._runner: JobRunner = (
+            ProcessRunner(settings, jobs.folder) if store.shared else ThreadRunner(store, settings, jobs)
+        )
+        self._stopping, self._wakeup = threading.Event(), threading.Event()
+        self._running = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._control_version: object = _NEVER_READ
+        self._versions: dict[str, object] = {}
+        self._active: dict[str, list[Job]] = {}
+        self._next_cleanup = 0.0
+        self._errors = RepeatedErrors()
+        jobs.on_enqueue = self.wake
+
+    def start(self) -> None:
+        """Start to run jobs as soon as this process holds the leader lock. Call it once."""
+        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for queued jobs now."""
+        self._wakeup.set()
+
+    def close(self) -> None:
+        """Stop within seconds. A running job is stopped without an effect, and queued again."""
+        self._stopping.set()
+        self.wake()
+        if self._thread is not None:
+            self._thread.join(STOP_TIMEOUT_SECONDS)
+        self._leader_lock.release()
+
+    def run_pending(self) -> None:
+        """Run all queued jobs in the calling thread. Raises StorageError and OSError."""
+        while self._run_next():
+            pass
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            pause = POLL_INTERVAL_SECONDS
+            try:
+                self._clean_up()
+                while self._run_next() and not self._stopping.is_set():
+                    pass
+                self._errors.clear()
+            except (StorageError, OSError) as error:
+                pause = self._pause_after_error(str(error))
+            except Exception as error:  # noqa: BLE001 - no error may end the worker
+                pause = self._pause_after_error(error_location(error))
+            self._wakeup.wait(pause)
+            self._wakeup.clear()
+
+    def _pause_after_error(self, message: str) -> float:
+        """Log an error, repeated ones at level debug; return the pause in seconds."""
+        log.log(self._errors.level(message, logging.ERROR), "jobs pause: %s", message)
+        return ERROR_PAUSE_SECONDS
+
+    def _clean_up(self) -> None:
+        """Delete old jobs and files, once per hour."""
+        if time.monotonic() >= self._next_cleanup:
+            self._next_cleanup = time.monotonic() + CLEANUP_INTERVAL_SECONDS
+            remove_unused(self._store, self._jobs.folder, self._now())
+
+    def _run_next(self) -> bool:
+        """Run the oldest queued job; return False if there is none that this process can run."""
+        with self._running:
+            active = self._active_jobs()
+            if not active or not self._leader_lock.try_acquire() or self._runner.is_busy():
+                return False
+            queued = [job for job in active if job.state == "queued"]
+            for job in active:
+                if job.state == "running":  # its process has ended with the service that started it
+                    with contextlib.suppress(JobSupersededError):
+                        self._settle(job, is_crash=True)
+            if queued:
+                self._run_job(queued[0])
+            return True
+
+    def _run_job(self, job: Job) -> None:
+        with contextlib.suppress(JobSupersededError):
+            running = self._jobs.start(job)
+            has_ended = self._runner.run(running, self._stopping)
+            self._settle(running, is_crash=has_ended)
+
+    def _settle(self, job: Job, *, is_crash: bool) -> None:
+        """Delete the files of a job that has ended. Queue it again if it has no result, unless it crashed before."""
+        stored = self._jobs.get(job.tenant, job.id)
+        if stored is not None and (stored.state, stored.attempt) == ("running", job.attempt):
+            if is_crash and job.crashes + 1 >= MAX_CRASHES:
+                stored = self._jobs.fail(stored, CRASH_MESSAGE)
+            else:
+                log.warning("job %s of tenant %s is queued again: it ended without a result", job.id, job.tenant)
+                stored = self._jobs.requeue(stored, is_crash=is_crash)
+        if stored is None or not stored.is_active:
+            self._jobs.remove_files(stored or job)
+
+    def _active_jobs(self) -> list[Job]:
+        """Return the queued and running jobs of all tenants, oldest first."""
+        for name in self._tenant_names():
+            version = self._store.version(name)
+            if self._versions[name] != version:
+                with self._store.read(name) as snapshot:
+                    self._active[name] = list_jobs(snapshot, *ACTIVE_STATES)
+                self._versions[name] = version
+        return sorted((job for jobs in self._active.values() for job in jobs), key=lambda job: (job.created, job.id))
+
+    def _tenant_names(self) -> Mapping[str, object]:
+        version = self._store.version(CONTROL)
+        if version != self._control_version:
+            names = [tenant.name for tenant in TenantStore(self._store).list()]
+            self._versions = {name: self._versions.get(name, _NEVER_READ) for name in names}
+            self._active = {name: self._active.get(name, []) for name in names}
+            self._control_version = version
+        return dict(self._versions)

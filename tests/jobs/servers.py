@@ -1,0 +1,67 @@
+"""Server processes that run jobs, and the processes that they start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from chalk_flask.jobs import Job
+from chalk_flask.jobs.runner import ProcessRunner
+from chalk_flask.settings import Settings
+from tests.jobs.conftest import JobService
+from tests.support.deliveries import wait_until
+from tests.support.paths import ROOT
+
+__all__ = ["child_processes", "has_ended", "has_started", "running_server", "wait_for_orphans"]
+
+
+@contextmanager
+def running_server(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """Serve the store in a process of its own until the block ends, and kill it then."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
+    command = [sys.executable, "-m", "chalk_flask", "serve", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--storage", settings.storage, "--data", settings.data, "--log-level", "error"],
+        cwd=Path(settings.data).parent,
+        env=environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr
+            while "Listening" not in (line := process.stderr.readline()):
+                assert line, "the server has ended"
+            yield process
+        finally:
+            process.kill()
+
+
+def child_processes(pid: int) -> list[int]:
+    """Return the ids of the running processes that a process has started."""
+    children = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                children.append(int(path.parent.name))
+    return children
+
+
+def has_started(service: JobService, job: Job, attempt: int = 1) -> bool:
+    """Return True if a job was started so many times."""
+    return service.find(job).attempt >= attempt
+
+
+def has_ended(service: JobService, job: Job) -> bool:
+    """Return True if a job is neither queued nor running."""
+    return not service.find(job).is_active
+
+
+def wait_for_orphans(settings: Settings, folder: Path) -> None:
+    """Wait until no process runs a job of a server that was killed."""
+    runner = ProcessRunner(settings, folder)
+    wait_until(lambda: not runner.is_busy(), 60)
