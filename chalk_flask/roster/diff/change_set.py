@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from backends import Record, Snapshot
+from backends import Record, Snapshot, batched
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import ResourceType, with_timestamp, without_timestamp
 from chalk_flask.roster.diff.external_sort import ExternalSorter, SortableRecord
@@ -15,6 +15,9 @@ __all__ = ["ChangeSet", "Outcome"]
 
 Outcome: TypeAlias = Literal["created", "updated", "deleted", "revived", "unchanged"]
 """Effect of an import on one record. `revived`: a deleted record becomes active again."""
+
+
+BATCH_SIZE: Final = 250
 
 
 class ChangeSet:
@@ -79,6 +82,16 @@ class ChangeSet:
     def keys(self) -> Iterator[str]:
         """Yield the keys of the changed records, in the same order."""
         return (key for key, _, _ in self._sorter.rows())
+
+    def outcomes(self) -> Iterator[tuple[Outcome, str, bytes]]:
+        """Yield outcome, key and body (without timestamp) of the changed records, in the same order.
+
+        Reads the stored records again, so the snapshot must be open.
+        """
+        for batch in batched(self._sorter.rows(), BATCH_SIZE):
+            stored = {} if self._is_empty else self._stored.get_many(self.resource_type.name, [row[0] for row in batch])
+            for key, body, _ in batch:
+                yield _outcome(body, stored.get(key)), key, body
 
     def close(self) -> None:
         """Delete the temporary file."""

@@ -7,7 +7,8 @@ Neither form contains a cell of a package.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = [
     "find_run",
     "find_same_package",
     "list_runs",
+    "rejected_run_ids",
     "runs_to_keep",
     "store_rejected_run",
     "store_run",
@@ -44,6 +46,8 @@ MAX_REJECTED_RUNS = 200
 """Maximum number of stored rejected runs per tenant, so that an import that fails every minute cannot fill the disk."""
 HOLD_PERIOD = timedelta(days=7)
 """Time for which a held package can be approved."""
+
+_RUN_ID = re.compile(r"run-[0-9a-f-]{36}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +144,14 @@ def find_run(snapshot: Snapshot, run_id: str) -> ImportRun | None:
 
 def find_rejected_run(folder: Path, tenant: str, run_id: str) -> ImportRun | None:
     """Return the rejected run with this id. Raises OSError."""
-    return next((run for run in _rejected_runs(run_files.folder_for(folder, tenant)) if run.id == run_id), None)
+    if _RUN_ID.fullmatch(run_id) is None:
+        return None
+    return next(_read_runs([run_files.folder_for(folder, tenant) / f"{run_id}.json"]), None)
+
+
+def rejected_run_ids(folder: Path, tenant: str) -> list[str]:
+    """Return the ids of the rejected runs of a tenant."""
+    return [path.stem for path in _rejected_paths(run_files.folder_for(folder, tenant))]
 
 
 def find_same_package(
@@ -190,7 +201,15 @@ def _stored_runs(snapshot: Snapshot, where: Where) -> Iterator[ImportRun]:
 
 
 def _rejected_runs(tenant_folder: Path) -> Iterator[ImportRun]:
-    for path in tenant_folder.glob("run-*.json") if tenant_folder.is_dir() else ():
+    return _read_runs(_rejected_paths(tenant_folder))
+
+
+def _rejected_paths(tenant_folder: Path) -> Iterator[Path]:
+    return tenant_folder.glob("run-*.json") if tenant_folder.is_dir() else iter(())
+
+
+def _read_runs(paths: Iterable[Path]) -> Iterator[ImportRun]:
+    for path in paths:
         # Another program wrote the file, or another process has deleted it since.
         with contextlib.suppress(ValueError, TypeError, FileNotFoundError):
             yield _decode(path.read_bytes())

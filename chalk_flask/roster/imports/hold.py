@@ -9,7 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 from backends import StorageError
+from chalk_flask.files import atomic_write
 from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, roster_version
+from chalk_flask.roster.diff.change_list import write_change_list
+from chalk_flask.roster.diff.diff import RosterDiff
 from chalk_flask.roster.imports import history, run_files
 from chalk_flask.roster.imports.job import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
@@ -25,6 +28,7 @@ __all__ = [
     "hold",
     "job_with_copy",
     "remove_expired",
+    "store_change_list",
     "store_rejected",
 ]
 
@@ -69,6 +73,16 @@ def _sha256_of_copy(copy: Path, original: PackageChecksum, max_bytes: int) -> st
         return checksum_of_packed_folder(copy)
     checksum = package_checksum(copy, max_bytes)
     return checksum.sha256 if checksum else None
+
+
+def store_change_list(job: ImportJob, diff: RosterDiff) -> None:
+    """Write the list of the changes beside the copied package. If that fails, the package is held without it.
+
+    Call it while the snapshot of the diff is open. `remove_expired` deletes a list whose run was not stored.
+    """
+    path = job.path.with_name(f"{job.run}.changes")
+    with contextlib.suppress(OSError), atomic_write(path, path.with_name(f".{path.name}.part")) as file:
+        write_change_list(file, diff.changes)
 
 
 def hold(job: ImportJob, report: ImportReport, checksum: PackageChecksum, version: RosterVersion) -> None:

@@ -146,6 +146,8 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
             if not _copy_earlier_result(job, stored, report):
                 package.modes = declared_modes(package, report.problems, lenient=job.options.reading.lenient)
                 diff = stack.enter_context(_compare(package, stored, report, job))
+                if job.is_copy and report.exceeded:
+                    hold.store_change_list(job, diff)
         _check_unchanged(job, report.problems, checksum)
         report.seconds = time.monotonic() - start
         _finish(job, report, diff, version, checksum)

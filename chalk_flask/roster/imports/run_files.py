@@ -1,4 +1,4 @@
-"""Files below the setting `data`: held packages and the reports of rejected imports.
+"""Files below the setting `data`: held packages with the lists of their changes, and the reports of rejected imports.
 
 Each store has a folder, and in it each tenant has one. The files contain personal data, so only their owner can read
 them, and `remove_unused` deletes those that are no longer needed.
@@ -33,6 +33,7 @@ from chalk_flask.settings import Settings
 from chalk_flask.settings.setting_type import without_passwords
 
 __all__ = [
+    "change_list_path",
     "copy_package",
     "folder_for",
     "folder_lock",
@@ -52,7 +53,8 @@ COPY_CHUNK_BYTES = 1 << 20
 
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _HELD_PACKAGE = re.compile(r"(run-[0-9a-f-]{36})\.zip")
-_PART = re.compile(r"\.run-[0-9a-f-]{36}\.part")
+_CHANGE_LIST = re.compile(r"(run-[0-9a-f-]{36})\.changes")
+_PART = re.compile(r"\.run-[0-9a-f-]{36}(?:\.changes)?\.part")
 _REPORT = re.compile(r"run-[0-9a-f-]{36}\.json|\.run-[0-9a-f-]{36}\.tmp")
 
 
@@ -71,6 +73,11 @@ def folder_for(folder: Path, tenant: str) -> Path:
 def held_package_path(folder: Path, tenant: str, run_id: str) -> Path:
     """Return the path of the package of a held run."""
     return folder_for(folder, tenant) / f"{run_id}.zip"
+
+
+def change_list_path(folder: Path, tenant: str, run_id: str) -> Path:
+    """Return the path of the list of the changes that a held run would make."""
+    return folder_for(folder, tenant) / f"{run_id}.changes"
 
 
 @contextlib.contextmanager
@@ -145,8 +152,9 @@ def remove_unused(folder: Path, runs_to_keep: Callable[[str], Set[str]], oldest:
 def remove_tenant(folder: Path, tenant: str) -> int:
     """Delete all files of a tenant. Return the number of held packages among them. Raises OSError."""
     tenant_folder, packages = folder_for(folder, tenant), 0
+    names = (_HELD_PACKAGE, _CHANGE_LIST, _PART, _REPORT)
     for path in list(tenant_folder.iterdir()) if tenant_folder.is_dir() else ():
-        if path.name == LOCK_FILE or any(name.fullmatch(path.name) for name in (_HELD_PACKAGE, _PART, _REPORT)):
+        if path.name == LOCK_FILE or any(name.fullmatch(path.name) for name in names):
             packages += bool(_HELD_PACKAGE.fullmatch(path.name))
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # the folder contains files of someone else
@@ -155,7 +163,7 @@ def remove_tenant(folder: Path, tenant: str) -> int:
 
 
 def _is_unused(path: Path, run_ids: Set[str], oldest: float) -> bool:
-    if match := _HELD_PACKAGE.fullmatch(path.name):
+    if match := _HELD_PACKAGE.fullmatch(path.name) or _CHANGE_LIST.fullmatch(path.name):
         return match[1] not in run_ids
     if _REPORT.fullmatch(path.name):
         return path.stat().st_mtime < oldest
