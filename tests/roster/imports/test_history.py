@@ -205,12 +205,13 @@ def test_next_import_removes_files_of_a_crash(store: Backend, options: ImportOpt
     [file] = (options.folder or tmp_path).rglob("*.zip")
     unknown = file.with_name("run-00000000-0000-0000-0000-000000000000.zip")
     part = file.with_name(".run-00000000-0000-0000-0000-000000000000.part")
+    changes, changes_part = unknown.with_suffix(".changes"), part.with_suffix(".changes.part")
     foreign = file.with_name("notes.zip")
-    for path in (unknown, part, foreign):
+    for path in (unknown, part, changes, changes_part, foreign):
         path.write_bytes(b"content")
     import_zip(store, PackageBuilder().set("users", "pupil-1", enabledUser="perhaps"), options, tmp_path)
     names = {path.name for path in file.parent.iterdir() if path.suffix != ".json"}
-    assert names == {f"{report.run}.zip", "notes.zip", ".lock"}
+    assert names == {f"{report.run}.zip", f"{report.run}.changes", "notes.zip", ".lock"}
     assert run_files.remove_tenant(options.folder or tmp_path, "default") == 1
     assert [path.name for path in file.parent.iterdir()] == ["notes.zip"]
 
