@@ -18,7 +18,7 @@ from chalk_flask.oneroster.csv.diagnosis import FAILED_EXPORT
 from chalk_flask.oneroster.fields.scalars import clean_id
 from chalk_flask.roster.package.problems import ImportProblem
 
-__all__ = ["MAX_LISTED_PROBLEMS", "STRUCTURAL_CODES", "Quarantine", "RowsExcludedError", "write_csv"]
+__all__ = ["MAX_LISTED_PROBLEMS", "STRUCTURAL_CODES", "Quarantine", "RowsExcludedError", "to_csv", "write_csv"]
 
 MAX_LISTED_PROBLEMS = 1000
 """Problems of quarantined rows that a report lists. The CSV file of an import has all of them."""
@@ -147,12 +147,18 @@ def write_csv(path: Path, problems: Iterable[ImportProblem]) -> None:
 
 def _cells(problem: ImportProblem, key: str) -> list[str]:
     cells = (problem.file, problem.row, key, problem.column, problem.value, problem.code, problem.message, problem.hint)
-    return ["" if cell is None else _plain(str(cell)) for cell in cells]
+    return _plain(cells)
 
 
-def _plain(cell: str) -> str:
-    """Return the cell with an apostrophe before it if a spreadsheet may interpret it as a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA_PREFIXES) else cell
+def _plain(cells: Iterable[str | int | None]) -> list[str]:
+    """Return the cells as text, with an apostrophe before those that a spreadsheet may interpret as formulas."""
+    texts = ("" if cell is None else str(cell) for cell in cells)
+    return [f"'{text}" if text.startswith(FORMULA_PREFIXES) else text for text in texts]
+
+
+def to_csv(rows: Iterable[Iterable[str | int | None]]) -> bytes:
+    """Return the rows as a CSV file in which a spreadsheet finds no formula."""
+    return _to_csv(map(_plain, rows))
 
 
 def _to_csv(rows: Iterable[Sequence[str]]) -> bytes:
