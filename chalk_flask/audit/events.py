@@ -23,7 +23,7 @@ __all__ = ["COLLECTION", "EVENTS", "AuditValue", "read_events", "record_event"]
 COLLECTION = "audit"
 EVENTS = frozenset(
     {
-        *("token.created", "token.revoked", "client.created", "client.rotated", "client.revoked"),
+        *("token.created", "token.rotated", "token.revoked", "client.created", "client.rotated", "client.revoked"),
         *("issuer.added", "issuer.removed", "tenant.created", "tenant.changed", "tenant.deleted"),
         *("import.committed", "import.held", "import.approved", "import.discarded"),
         *("job.queued", "job.finished", "job.failed", "job.canceled"),

@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256 as sha_256
 from typing import ClassVar
 from zlib import crc32
@@ -89,6 +89,38 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         self._record_created("token.created", record)
         return token, record
 
+    def rotate(self, token_id: str, overlap: timedelta) -> tuple[str, ApiToken]:
+        """Create a token that replaces another one, and return it and its stored form.
+
+        It has a new id and the label, scopes, restrictions and lifetime of the former token. The former token stays
+        valid for the overlap, unless it ends earlier. With an overlap of zero it is revoked.
+
+        Raises TokenError for an unknown, expired or revoked token.
+        """
+        now = self._now()
+        with self._store.write(CONTROL) as transaction:
+            key, former = self._find(transaction, token_id)
+            if not former.is_valid_at(now):
+                raise TokenError(f"the token {former.id} is {former.state_at(now)}: create another one")
+            value, new_key, new = self._replacement(former, now)
+            transaction.put(COLLECTION, [_ended(former, now, overlap).to_record(key), new.to_record(new_key)])
+        self._record("token.rotated", former, replacement=new.id)
+        return value, new
+
+    @staticmethod
+    def _replacement(former: ApiToken, now: datetime) -> tuple[str, str, ApiToken]:
+        """Return a new token, its hash, and its stored form."""
+        value = _generate_token(test=(former.prefix or "").startswith("chk_test_"))
+        new = replace(
+            former,
+            id=secrets.token_hex(8),
+            prefix=value[:PREFIX_LENGTH],
+            created=now,
+            expires=None if former.expires is None else now + (former.expires - former.created),
+            last_used=None,
+        )
+        return value, token_hash(value), new
+
     def can_verify(self, token: str) -> bool:
         """Return True if the token begins as API tokens do."""
         return token.startswith("chk_")
@@ -147,6 +179,14 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
 
     def _key_of(self, control: Snapshot, credential_id: str) -> str | None:
         return next(control.keys(COLLECTION, Compare("id", "=", credential_id)), None)
+
+
+def _ended(token: ApiToken, now: datetime, overlap: timedelta) -> ApiToken:
+    """Return a token that ends after the overlap."""
+    if not overlap:
+        return replace(token, revoked=now)
+    end = now + overlap
+    return replace(token, expires=min(token.expires or end, end))
 
 
 def token_hash(token: str) -> str:

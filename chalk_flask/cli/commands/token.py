@@ -1,4 +1,4 @@
-"""`chalk-flask token`: create, list and revoke bearer tokens."""
+"""`chalk-flask token`: create, list, rotate and revoke bearer tokens."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from chalk_flask.cli.credentials import (
     list_if_store_exists,
     open_credentials,
+    overlap_option,
     scope_option,
     settings_for_new,
     settings_of_existing_store,
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["token_group"]
 
 
-@click.group("token", short_help="Create, list and revoke bearer tokens.")
+@click.group("token", short_help="Create, list, rotate and revoke bearer tokens.")
 def token_group() -> None:
-    """Create, list and revoke the bearer tokens with which applications authenticate."""
+    """Create, list, rotate and revoke the bearer tokens with which applications authenticate."""
 
 
 @token_group.command("create", epilog="Example: chalk-flask token create --label 'Reading app' --expires 90d")
@@ -74,9 +75,7 @@ def create(
     settings = settings_for_new(options, tenant)
     with _token_store(settings) as tokens:
         token, record = tokens.create(label, scopes, tenant, expiry, sha256, test, restrictions)
-    data = record.to_dict()
-    summary = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "limits", "expires")}
-    echo_result(as_json, {"token": token, **summary}, _created_text(token, data, restrictions))
+    _echo_created(as_json, token, record)
 
 
 @token_group.command("list", epilog="Example: chalk-flask token list --json")
@@ -86,6 +85,18 @@ def list_tokens(as_json: bool, **options: Any) -> None:
     """List the tokens, oldest first. Shows the prefix of each token, never the token."""
     records = list_if_store_exists(settings_from_options(options), _token_store, lambda tokens: tokens.list())
     echo_result(as_json, {"tokens": [_with_state(record) for record in records]}, _table(records))
+
+
+@token_group.command("rotate", epilog="Example: chalk-flask token rotate 5f0c6a91d2b3e478 --overlap 48h")
+@click.argument("token_id", metavar="ID")
+@overlap_option("Validity of the former token: 30m, 24h, 7d; 0s revokes it now.")
+@as_json_option
+@settings_options()
+def rotate(token_id: str, overlap: timedelta, as_json: bool, **options: Any) -> None:
+    """Replace a token by a new one with the same label and access, and show it once."""
+    with _token_store(settings_of_existing_store(options, "token", token_id)) as tokens:
+        token, record = tokens.rotate(token_id, overlap)
+    _echo_created(as_json, token, record)
 
 
 @token_group.command("revoke", epilog="Example: chalk-flask token revoke 5f0c6a91d2b3e478")
@@ -103,6 +114,12 @@ def _token_store(settings: Settings) -> AbstractContextManager[TokenStore]:
     from chalk_flask.auth.tokens.store import TokenError, TokenStore
 
     return open_credentials(settings, TokenStore, TokenError)
+
+
+def _echo_created(as_json: bool, token: str | None, record: ApiToken) -> None:
+    data = record.to_dict()
+    summary = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "limits", "expires")}
+    echo_result(as_json, {"token": token, **summary}, _created_text(token, data, record.restrictions))
 
 
 def _created_text(token: str | None, data: dict[str, Any], restrictions: AccessRestrictions) -> str:

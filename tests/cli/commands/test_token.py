@@ -160,3 +160,26 @@ def test_invalid_access_restrictions_are_a_usage_error(
     assert result.code == 2
     assert message in " ".join(result.err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_rotate_prints_the_new_token_and_keeps_the_former_one(run: RunCommand, tmp_path: Path) -> None:
+    created = create(run).json
+    rotated = run("token", "rotate", created["id"], "--json").json
+    assert list(rotated) == list(created)
+    assert (rotated["scopes"], rotated["tenant"]) == (created["scopes"], created["tenant"])
+    assert is_valid(rotated["token"], tmp_path)
+    assert is_valid(created["token"], tmp_path)
+
+
+def test_rotate_without_overlap_revokes_the_former_token(run: RunCommand, tmp_path: Path) -> None:
+    created = create(run).json
+    result = run("token", "rotate", created["id"], "--overlap", "0s")
+    assert "The token is shown only this once" in result.out
+    assert not is_valid(created["token"], tmp_path)
+
+
+def test_rotate_of_an_unknown_id_fails_before_a_store_is_created(run: RunCommand, tmp_path: Path) -> None:
+    result = run("token", "rotate", "nope")
+    assert result.code == 1
+    assert "there is no token with the id 'nope'" in result.err
+    assert not list(tmp_path.iterdir())
