@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -17,7 +17,15 @@ from backends import DamagedStoreError, QueryTimeoutError, StorageBusyError, Sto
 from chalk_flask.auth.secrets.key_file import KeyFileError
 from chalk_flask.tracebacks import error_location
 
-__all__ = ["RETRY_AFTER_SECONDS", "STORAGE_ERRORS", "ApiError", "error_response", "register", "status_entry"]
+__all__ = [
+    "RETRY_AFTER_SECONDS",
+    "STORAGE_ERRORS",
+    "ApiError",
+    "error_response",
+    "error_response_to",
+    "register",
+    "status_entry",
+]
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +95,15 @@ class ApiError(HTTPException):
 
 def register(app: Flask) -> None:
     """Render every error of the application, on any path, in the error format of the API."""
-    app.register_error_handler(HTTPException, _on_http_error)
-    app.register_error_handler(StorageBusyError, _on_busy_store)
-    app.register_error_handler(QueryTimeoutError, _on_query_timeout)
-    for kind in STORAGE_ERRORS:
-        app.register_error_handler(kind, _on_storage_failure)
-    for invalid in (orjson.JSONDecodeError, msgspec.DecodeError):
-        app.register_error_handler(invalid, _on_invalid_record)
-    app.register_error_handler(Exception, _on_failure)
+    for kind, handler in _HANDLERS.items():
+        app.register_error_handler(kind, handler)
     app.after_request(_forbid_sniffing)
+
+
+def error_response_to(error: Exception) -> Response | WerkzeugResponse:
+    """Return the error response to an exception, and log it if the response does not say everything."""
+    handler = next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)
+    return handler(error)
 
 
 def error_response(
@@ -193,3 +201,14 @@ def _on_failure(error: Exception) -> Response:
     reference = str(uuid.uuid4())
     log.error("%s failed (%s): %s", request.endpoint or "a request", reference, "; caused by ".join(locations))
     return error_response(500, reference=reference)
+
+
+_HANDLERS: Mapping[type[Exception], Callable[[Any], Response | WerkzeugResponse]] = {
+    HTTPException: _on_http_error,
+    StorageBusyError: _on_busy_store,
+    QueryTimeoutError: _on_query_timeout,
+    **dict.fromkeys(STORAGE_ERRORS, _on_storage_failure),
+    **dict.fromkeys((orjson.JSONDecodeError, msgspec.DecodeError), _on_invalid_record),
+    Exception: _on_failure,
+}
+"""Function that returns the response to each kind of exception. The nearest base class decides."""

@@ -14,11 +14,12 @@ __all__ = ["Principal"]
 class Principal:
     """Authenticated caller: its tenant, scopes and access restrictions, and the credential that it used.
 
-    `credential_id` is the id of an API token, an OAuth client or a trusted issuer, as `credential_type` states.
+    `credential_id` is the id of an API token, an OAuth client or a trusted issuer, as `credential_type` states. For a
+    page of the console, it is the id of the administrator.
     """
 
     tenant: str
     scopes: frozenset[str]
     credential_id: str
     restrictions: AccessRestrictions = NO_RESTRICTIONS
-    credential_type: Literal["token", "client", "issuer"] = "token"
+    credential_type: Literal["token", "client", "issuer", "administrator"] = "token"

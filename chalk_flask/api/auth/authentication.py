@@ -8,6 +8,7 @@ from flask import Response, g, request
 from flask_httpauth import HTTPTokenAuth
 from werkzeug.datastructures import Authorization
 
+from chalk_flask.api.auth.internal_requests import PRINCIPAL_KEY
 from chalk_flask.api.auth.oauth1_request import SCHEME, has_oauth1_header, parse_signed_request
 from chalk_flask.api.auth.rate_limits import Auth, FailedAuthLimiter
 from chalk_flask.api.errors import ApiError, error_response
@@ -65,6 +66,8 @@ class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library s
                 principal, g.store_version = self._authenticator.authenticate(auth.token)
         elif has_oauth1_header(request.environ) and self._address.is_known_for("requests with OAuth 1.0a signatures"):
             principal, g.store_version = self._authenticate_signature()
+        elif PRINCIPAL_KEY in request.environ:
+            principal, g.store_version = request.environ[PRINCIPAL_KEY], None
         g.principal = principal
         return principal
 

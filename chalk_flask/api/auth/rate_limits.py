@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import TooManyRequests
 
+from chalk_flask.api.auth.internal_requests import is_internal_request
 from chalk_flask.caching import LRUCache
 from chalk_flask.client_network import client_network
 from chalk_flask.settings import Settings
@@ -131,6 +132,9 @@ def with_rate_limits(app: Flask, auth: Auth, settings: Settings) -> Auth:
         limiters.append(Limiter(_address_key, app=app, application_limits=[address_limit], storage_uri="memory://"))
     if settings.rate_limit_token:
         limiters.append(Limiter(_credential_key, app=app, storage_uri="memory://"))
+    for limiter in limiters:
+        limiter.request_filter(is_internal_request)
+    if settings.rate_limit_token:
         return _RateLimitedAuth(auth, limiters[-1].shared_limit(settings.rate_limit_token, scope="token"))
     return auth
 
