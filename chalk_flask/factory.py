@@ -37,10 +37,15 @@ __all__ = ["create_application"]
 
 def create_application(arguments: Mapping[str, object]) -> Flask:
     """Return the application; see `chalk_flask.create_app`."""
-    services = _create_services(load_settings(arguments))
+    settings = load_settings(arguments)
+    services = _create_services(settings)
     app = _SyncFlask("chalk_flask", static_folder=None)
     app.extensions["chalk"] = services
     api.register(app, services)
+    if settings.console:
+        from chalk_flask import console  # its libraries take time to import
+
+        console.register(app, services)
     return app
 
 

@@ -152,6 +152,8 @@ COLLECTIONS: tuple[Collection, ...] = (
         is_copied=False,
     ),
     Collection("setup_link", bumps_revision=False, is_copied=False),
+    # Forms of the console that were submitted, by submission id.
+    Collection("submissions", bumps_revision=False, is_copied=False),
     # Audit events by time, in their tenant or in the control tenant.
     Collection(
         "audit",

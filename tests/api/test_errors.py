@@ -23,9 +23,7 @@ def test_other_methods_are_405(consumer: Consumer, path: str, method: str) -> No
 
 
 @pytest.mark.reading("A-01")
-@pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/ims", "/ims/oneroster/v1p2/users", f"{IMS}/usersx", "/static/x", "/é"]
-)
+@pytest.mark.parametrize("path", ["/nothing", "/ims", "/ims/oneroster/v1p2/users", f"{IMS}/usersx", "/static/x", "/é"])
 def test_unknown_path_has_the_error_body(served: Flask, path: str) -> None:
     error_message(served.test_client().get(path), 404, "unknown_object", "unknown object")
 

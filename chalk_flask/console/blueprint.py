@@ -1,0 +1,137 @@
+"""Blueprint of the console: binds the routes, and checks session, permission, CSRF token and tenant of each request."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, flash, g, redirect, request, session, url_for
+from flask.typing import ResponseReturnValue
+from flask_wtf.csrf import CSRFError, CSRFProtect
+from werkzeug.exceptions import Conflict, Forbidden, Unauthorized
+
+from chalk_flask.console import errors
+from chalk_flask.console.context import ConsoleRequest, PendingSignIn, current_services, pending_sign_in, signed_in
+from chalk_flask.console.routes import ROUTES, ConsoleRoute
+from chalk_flask.console.security_headers import add_security_headers
+from chalk_flask.console.session_cookie import OWNER_LENGTH, page_sessions, rotate_page_session, session_secret
+from chalk_flask.console.submissions import SubmissionStore
+
+__all__ = ["CSRF_CONFIG", "NAME", "console_blueprint", "load_session"]
+
+NAME = "console"
+
+CSRF_CONFIG = {
+    "WTF_CSRF_METHODS": {"POST"},
+    "WTF_CSRF_FIELD_NAME": "csrf_token",
+    "WTF_CSRF_HEADERS": ["X-CSRFToken"],
+    "WTF_CSRF_TIME_LIMIT": None,  # the page session, which contains the token, has a maximum age
+    "WTF_CSRF_SSL_STRICT": False,  # the Referer of a proxy's client need not match the Host that arrives here
+}
+"""Configuration of Flask-WTF. `CSRFProtect.init_app` would add a hook to every request of the API."""
+
+OTHER_TENANT_MESSAGE = (
+    "This form belongs to another tenant than the one that is selected now. Nothing was changed. Open the page again."
+)
+
+_ROUTES = {f"{NAME}.{route.endpoint}": route for route in ROUTES}
+_PUBLIC_FILES, _SIGN_OUT = f"{NAME}.serve_static", f"{NAME}.sign_out"
+_csrf = CSRFProtect()
+
+
+def console_blueprint() -> Blueprint:
+    """Return the blueprint with every route. Its hooks run for its own requests only."""
+    blueprint = Blueprint(NAME, __name__, template_folder="templates")
+    for route in ROUTES:
+        blueprint.add_url_rule(
+            route.path, route.endpoint, route.view, methods=route.methods, provide_automatic_options=False
+        )
+    blueprint.before_request(_check_request)
+    blueprint.after_request(_complete_submission)
+    blueprint.after_request(add_security_headers)
+    errors.register_for_pages(blueprint)
+    return blueprint
+
+
+def _check_request() -> ResponseReturnValue | None:
+    """Reject or redirect a request, or return None to run the view."""
+    if request.endpoint == _PUBLIC_FILES:
+        return None
+    current_app.config["WTF_CSRF_SECRET_KEY"] = page_sessions().key()
+    load_session()
+    route = _ROUTES[request.endpoint or ""]
+    if route.permission is not None and (rejection := _check_sign_in(route)) is not None:
+        return rejection
+    if request.method != "POST":
+        return None
+    if request.endpoint == _SIGN_OUT and signed_in() is None and pending_sign_in() is None:
+        return redirect(url_for("console.show_sign_in"), 303)
+    _check_form(route)
+    return _claim_submission()
+
+
+def load_session() -> None:
+    """Set `g.console` for an administrator who is signed in, or `g.pending_sign_in` if a code is still missing."""
+    services = current_services()
+    secret = session_secret(request)
+    found = services.sessions.find(secret) if secret else None
+    administrator = services.administrators.get(found.administrator_id) if found else None
+    if found is not None and administrator is not None:
+        if found.totp_done:
+            g.console = ConsoleRequest(services, administrator, found, found.tenant)
+        else:
+            g.pending_sign_in = PendingSignIn(administrator, found)
+    owner = found.id_hash[:OWNER_LENGTH] if found and administrator else ""
+    if session.get("owner", "") != owner:
+        rotate_page_session(owner)  # forms of a former session are not valid in this one
+
+
+def _check_sign_in(route: ConsoleRoute) -> ResponseReturnValue | None:
+    console = signed_in()
+    if console is None:
+        return _redirect_to_sign_in()
+    assert route.permission is not None
+    if not console.allows(route.permission):
+        raise Forbidden(
+            f"Your role, {console.administrator.role}, does not include this page. Ask an owner for the role you need."
+        )
+    return None
+
+
+def _redirect_to_sign_in() -> ResponseReturnValue:
+    if pending_sign_in() is not None:
+        return redirect(url_for("console.show_code_form"), 303)
+    if not request.accept_mimetypes.accept_html:
+        raise Unauthorized("Your session has ended. Sign in again.")
+    if request.method == "POST":
+        flash("Your session has ended, so the last change was not saved. Sign in again.", "warning")
+        return redirect(url_for("console.show_sign_in"), 303)
+    target = request.full_path.rstrip("?")
+    return redirect(url_for("console.show_sign_in", next=None if target == "/" else target), 303)
+
+
+def _check_form(route: ConsoleRoute) -> None:
+    """Raise CSRFError (400) without a valid CSRF token, and Conflict for a form of another tenant."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        raise CSRFError("The form was sent by another site.")
+    _csrf.protect()
+    console = signed_in()
+    if console and route.permission is not None and request.form.get("tenant") != console.tenant:
+        raise Conflict(OTHER_TENANT_MESSAGE)
+
+
+def _claim_submission() -> ResponseReturnValue | None:
+    """Return a redirect if this form was already submitted."""
+    submission_id = request.form.get("submission", "")
+    if not submission_id or signed_in() is None:
+        return None
+    submissions = SubmissionStore(current_services().store)
+    if submissions.claim(submission_id):
+        g.submission_id = submission_id
+        return None
+    return redirect(submissions.wait_for_location(submission_id) or url_for("console.show_dashboard"), 303)
+
+
+def _complete_submission(response: Response) -> Response:
+    submission_id = g.get("submission_id")
+    if submission_id is not None:
+        location = response.headers.get("Location") if response.status_code < 400 else None
+        SubmissionStore(current_services().store).complete(submission_id, location)
+    return response

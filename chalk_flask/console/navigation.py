@@ -1,0 +1,76 @@
+"""Table of the sections that the sidebar of the console shows, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from flask import request, url_for
+
+from chalk_flask.admins.roles import Permission
+from chalk_flask.console.context import signed_in
+
+__all__ = ["NAVIGATION", "NavigationGroup", "NavigationLink", "Section", "navigation_groups"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Section of the console. `icon` is a name in the macro `icon`.
+
+    `path` is the beginning of the paths whose pages belong to the section, so that its link is marked as current.
+    """
+
+    group: str
+    label: str
+    endpoint: str
+    path: str
+    permission: Permission
+    icon: str
+
+
+NAVIGATION: tuple[Section, ...] = (
+    Section("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
+)
+"""Sections in the order of the sidebar. Rows of one group follow each other.
+
+The groups are `Roster` (dashboard, imports, roster, data quality), `Access` (API tokens, OAuth clients, issuers,
+webhooks, API explorer), and `Administration` (audit log, settings, administrators, tenants, about).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NavigationLink:
+    """Link to a section that the administrator may see."""
+
+    label: str
+    href: str
+    icon: str
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NavigationGroup:
+    """Heading in the sidebar with its links."""
+
+    label: str
+    links: tuple[NavigationLink, ...]
+
+
+def navigation_groups() -> Iterator[NavigationGroup]:
+    """Yield the groups with the sections that the administrator may see; none before sign-in."""
+    console = signed_in()
+    if console is None:
+        return
+    visible = [section for section in NAVIGATION if console.allows(section.permission)]
+    current = max((section.path for section in visible if _is_below(section.path)), key=len, default="")
+    for label, sections in groupby(visible, lambda section: section.group):
+        yield NavigationGroup(label, tuple(_link(section, current) for section in sections))
+
+
+def _link(section: Section, current: str) -> NavigationLink:
+    return NavigationLink(section.label, url_for(f"console.{section.endpoint}"), section.icon, section.path == current)
+
+
+def _is_below(path: str) -> bool:
+    return request.path == path or (path != "/" and request.path.startswith(path + "/"))

@@ -1,0 +1,1 @@
+"""Own account of the administrator: password, two-factor sign-in, sessions, and theme."""

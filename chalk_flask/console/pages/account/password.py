@@ -1,0 +1,73 @@
+"""Page of the own account, and the change of the own password."""
+
+from __future__ import annotations
+
+from flask import flash, make_response, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+from wtforms import PasswordField
+from wtforms.validators import EqualTo, InputRequired, Length
+
+from chalk_flask.admins import MIN_PASSWORD_LENGTH, AdministratorError, SignInError, TooManyAttemptsError
+from chalk_flask.console.context import current
+from chalk_flask.console.pages.sign_in.sign_in import client_address
+from chalk_flask.console.widgets.forms import ConsoleForm
+
+__all__ = ["change_password", "password_problem", "show_account"]
+
+
+class PasswordForm(ConsoleForm):
+    """Form for a new password."""
+
+    current_password = PasswordField("Current password", [InputRequired("Enter your current password.")])
+    password = PasswordField(
+        "New password",
+        [Length(min=MIN_PASSWORD_LENGTH, message=f"Use at least {MIN_PASSWORD_LENGTH} characters.")],
+        description=f"At least {MIN_PASSWORD_LENGTH} characters. A sentence is easy to remember.",
+    )
+    repeated = PasswordField("New password again", [EqualTo("password", "The new passwords differ.")])
+
+
+def show_account() -> ResponseReturnValue:
+    """Show the own account: password, two-factor sign-in and sessions."""
+    return _account_page(PasswordForm(formdata=None))
+
+
+def change_password() -> ResponseReturnValue:
+    """Change the own password, and end all other sessions."""
+    form, console = PasswordForm(), current()
+    if form.validate():
+        problem = password_problem(form.current_password.data or "")
+        if problem:
+            form.current_password.errors = [problem]
+        else:
+            try:
+                console.services.administrators.change_password(
+                    console.administrator.id, form.password.data or "", keep=console.session.id_hash
+                )
+            except AdministratorError as error:
+                form.password.errors = [str(error)]
+            else:
+                flash("Your password is changed. Your other sessions are ended.", "success")
+                return redirect(url_for("console.show_account"), 303)
+    return _account_page(form, 422)
+
+
+def password_problem(password: str) -> str:
+    """Return why the own password is not accepted, or "". Attempts are throttled as at sign-in."""
+    console = current()
+    try:
+        console.services.sign_in.confirm_password(console.administrator, password, client_address())
+    except SignInError:
+        return "This is not your current password."
+    except TooManyAttemptsError as error:
+        return f"There were too many attempts. Try again in {error.retry_after} seconds."
+    return ""
+
+
+def _account_page(form: PasswordForm, status: int = 200) -> ResponseReturnValue:
+    console = current()
+    sessions = console.services.sessions.list_of(console.administrator.id)
+    text = render_template(
+        "console/account/account.html", form=form, administrator=console.administrator, sessions=sessions
+    )
+    return make_response(text, status)

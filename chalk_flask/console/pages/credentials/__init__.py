@@ -1,0 +1,1 @@
+"""Credentials of applications: API tokens, OAuth clients and trusted issuers."""

@@ -1,0 +1,77 @@
+"""Scopes in words: the choices of a form, and the text about an existing credential."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from chalk_flask.permissions.scopes import (
+    DEMOGRAPHICS,
+    GRADEBOOK,
+    GRADEBOOK_DELETE,
+    GRADEBOOK_WRITE,
+    RESOURCE,
+    ROSTER,
+    ROSTER_CORE,
+    sort_scopes,
+)
+
+__all__ = ["DEFAULT_CHOICES", "SCOPE_CHOICES", "ScopeChoice", "chosen_scopes", "describe_scopes", "scope_choices_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeChoice:
+    """What an administrator can allow with one checkbox: scopes of the standard, in words."""
+
+    name: str
+    label: str
+    scopes: frozenset[str]
+
+
+SCOPE_CHOICES = (
+    ScopeChoice(
+        "roster",
+        "Read the roster: schools, people, classes, courses, enrollments and terms",
+        frozenset({ROSTER, ROSTER_CORE}),
+    ),
+    ScopeChoice("resource", "Read learning resources", frozenset({RESOURCE})),
+    ScopeChoice("gradebook", "Read grades: categories, assignments and results", frozenset({GRADEBOOK})),
+    ScopeChoice("gradebook-write", "Create and change grades", frozenset({GRADEBOOK_WRITE})),
+    ScopeChoice("gradebook-delete", "Delete grades", frozenset({GRADEBOOK_DELETE})),
+    ScopeChoice(
+        "demographics", "Read demographics: birth date, sex, ethnicity and birthplace", frozenset({DEMOGRAPHICS})
+    ),
+)
+"""Choices in the order in which they are shown."""
+
+DEFAULT_CHOICES = ("roster", "resource", "gradebook")
+"""Choices that are the default of the command line too: read everything except demographics."""
+
+_ROSTER_CORE_LABEL = "Read the core of the roster, without lists such as the classes of a school"
+
+
+def chosen_scopes(names: Iterable[str]) -> frozenset[str]:
+    """Return the scopes of the chosen names. Ignores unknown names."""
+    chosen = set(names)
+    return frozenset(scope for choice in SCOPE_CHOICES if choice.name in chosen for scope in choice.scopes)
+
+
+def scope_choices_of(scopes: frozenset[str]) -> list[str]:
+    """Return the names of the choices that scopes include."""
+    return [choice.name for choice in SCOPE_CHOICES if choice.scopes & scopes]
+
+
+def describe_scopes(scopes: frozenset[str]) -> list[str]:
+    """Return what scopes allow, one sentence for each choice."""
+    return list(_descriptions(scopes))
+
+
+def _descriptions(scopes: frozenset[str]) -> Iterator[str]:
+    for choice in SCOPE_CHOICES:
+        granted = choice.scopes & scopes
+        if granted == {ROSTER_CORE}:
+            yield _ROSTER_CORE_LABEL
+        elif granted:
+            yield choice.label
+    known = frozenset(scope for choice in SCOPE_CHOICES for scope in choice.scopes)
+    yield from sort_scopes(scopes - known)

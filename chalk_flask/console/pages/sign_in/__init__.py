@@ -1,0 +1,1 @@
+"""Sign-in with password and one-time code, sign-out, and the setup of a new store."""

@@ -1,0 +1,155 @@
+"""Sign-in: first name and password, then a one-time code if the administrator uses one."""
+
+from __future__ import annotations
+
+from flask import Response, flash, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from wtforms import PasswordField
+from wtforms.validators import InputRequired
+
+from chalk_flask.admins import SessionError, SignInError, TooManyAttemptsError
+from chalk_flask.admins.record import Administrator
+from chalk_flask.client_network import client_network
+from chalk_flask.console.context import current_services, pending_sign_in, signed_in
+from chalk_flask.console.pages.redirects import redirect_to, safe_path
+from chalk_flask.console.session_cookie import delete_session_cookie, rotate_page_session, set_session_cookie
+from chalk_flask.console.widgets.forms import ConsoleForm, TextField
+
+__all__ = ["begin_session", "check_code", "client_address", "show_code_form", "show_sign_in", "sign_in", "sign_out"]
+
+MAX_USER_AGENT_LENGTH = 512
+
+
+class SignInForm(ConsoleForm):
+    """Form for name and password."""
+
+    name = TextField("Name", [InputRequired("Enter your name.")])
+    password = PasswordField("Password", [InputRequired("Enter your password.")])
+
+
+class CodeForm(ConsoleForm):
+    """Form for a one-time code."""
+
+    code = TextField("Code", [InputRequired("Enter the code.")])
+
+
+def show_sign_in() -> ResponseReturnValue:
+    """Show the form for name and password; an administrator who is signed in goes on to the page."""
+    if signed_in() is not None:
+        return redirect_to(request.args.get("next", ""))
+    return _sign_in_page(SignInForm(formdata=None))
+
+
+def sign_in() -> ResponseReturnValue:
+    """Verify name and password, and begin a session."""
+    form = SignInForm()
+    if not form.validate():
+        return _sign_in_page(form, status=422)
+    try:
+        administrator = current_services().sign_in.authenticate(
+            form.name.data or "", form.password.data or "", client_address()
+        )
+    except SignInError:
+        return _sign_in_page(form, "The name or the password is wrong.", 422)
+    except TooManyAttemptsError as error:
+        return _too_many(_sign_in_page(form, _wait_message(error), 429), error)
+    return begin_session(administrator, request.args.get("next", ""))
+
+
+def begin_session(administrator: Administrator, path: str) -> Response:
+    """Return a redirect to a path that begins a session, or to the form for the one-time code first.
+
+    A session that the browser already has is ended: session ids are never reused.
+    """
+    services = current_services()
+    former = signed_in() or pending_sign_in()
+    if former is not None:
+        services.sessions.end(former.session.id_hash)
+    user_agent = request.user_agent.string[:MAX_USER_AGENT_LENGTH]
+    try:
+        secret, session = services.sessions.create(administrator, client_address(), user_agent)
+    except SessionError:
+        return _start_again()
+    code_url = url_for("console.show_code_form", next=safe_path(path) or None)
+    response = redirect_to(path) if session.totp_done else redirect(code_url, 303)
+    set_session_cookie(response, secret)
+    rotate_page_session(session.id_hash)
+    return make_response(response)
+
+
+def show_code_form() -> ResponseReturnValue:
+    """Show the form for the one-time code."""
+    if pending_sign_in() is None:
+        return redirect(url_for("console.show_sign_in"), 303)
+    return _code_page(CodeForm(formdata=None))
+
+
+def check_code() -> ResponseReturnValue:
+    """Verify the one-time code or recovery code, and complete the sign-in with a new session id."""
+    pending, form, services = pending_sign_in(), CodeForm(), current_services()
+    if pending is None:
+        return redirect(url_for("console.show_sign_in"), 303)
+    if not form.validate():
+        return _code_page(form, status=422)
+    try:
+        services.sign_in.verify_code(pending.administrator, form.code.data or "", client_address())
+    except SignInError:
+        return _code_page(form, "The code is wrong or was already used. Wait for the next one.", 422)
+    except TooManyAttemptsError as error:
+        return _too_many(_code_page(form, _wait_message(error), 429), error)
+    try:
+        secret, session = services.sessions.complete_totp(pending.session)
+    except SessionError:
+        return _start_again()
+    response = redirect_to(request.args.get("next", ""))
+    set_session_cookie(response, secret)
+    rotate_page_session(session.id_hash)
+    return response
+
+
+def _start_again() -> Response:
+    """Return a redirect to the first step: the account was changed, or the session ended, since the password."""
+    flash("The sign-in was interrupted. Sign in again.", "warning")
+    return make_response(redirect(url_for("console.show_sign_in"), 303))
+
+
+def sign_out() -> ResponseReturnValue:
+    """End the session, also for copies of its cookie."""
+    session = signed_in() or pending_sign_in()
+    if session is not None:
+        current_services().sessions.end(session.session.id_hash)
+    rotate_page_session("")
+    flash("You are signed out.", "success")
+    response = redirect(url_for("console.show_sign_in"), 303)
+    delete_session_cookie(response)
+    return response
+
+
+def client_address() -> str:
+    """Return the address of the client, by which attempts are counted: the network of an IPv6 client."""
+    return client_network(request.remote_addr)
+
+
+def _sign_in_page(form: SignInForm, problem: str = "", status: int = 200) -> Response:
+    form.password.data = None
+    text = render_template("console/sign_in/sign_in.html", form=form, problem=problem, action=_action("sign_in"))
+    return make_response(text, status)
+
+
+def _code_page(form: CodeForm, problem: str = "", status: int = 200) -> Response:
+    form.code.data = None
+    text = render_template("console/sign_in/code.html", form=form, problem=problem, action=_action("check_code"))
+    return make_response(text, status)
+
+
+def _action(endpoint: str) -> str:
+    return url_for(f"console.{endpoint}", next=safe_path(request.args.get("next", "")) or None)
+
+
+def _wait_message(error: TooManyAttemptsError) -> str:
+    return f"There were too many attempts. Try again in {error.retry_after} seconds."
+
+
+def _too_many(response: Response, error: TooManyAttemptsError) -> Response:
+    response.headers["Retry-After"] = str(error.retry_after)
+    return response

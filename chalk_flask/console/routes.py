@@ -1,0 +1,91 @@
+"""Table of the console's pages and actions, with the permission that each requires.
+
+This table is the only place where views are bound to paths. `blueprint.py` checks the permissions, and
+`tests/console/test_routes_generated.py` tests every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask.typing import ResponseReturnValue
+
+from chalk_flask.admins.roles import Permission
+from chalk_flask.console.pages.account import password, sessions, theme, two_factor
+from chalk_flask.console.pages.credentials import api_tokens, token_access
+from chalk_flask.console.pages.dashboard import dashboard
+from chalk_flask.console.pages.sign_in import setup, sign_in
+from chalk_flask.console.pages.static_files import serve_static
+
+__all__ = ["ROUTES", "ConsoleRoute"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleRoute:
+    """Page or action of the console.
+
+    Without a permission, the route is open to visitors who are not signed in. The endpoint is the name of the view
+    after `console.`, so that each view has one row.
+    """
+
+    path: str
+    view: Callable[..., ResponseReturnValue]
+    permission: Permission | None
+    methods: tuple[str, ...]
+
+    @property
+    def endpoint(self) -> str:
+        """Name of the route for `url_for`, without `console.`."""
+        return self.view.__name__
+
+
+def _page(path: str, view: Callable[..., ResponseReturnValue], permission: Permission | None) -> ConsoleRoute:
+    """Return the row of a view that changes nothing."""
+    return ConsoleRoute(path, view, permission, ("GET",))
+
+
+def _action(path: str, view: Callable[..., ResponseReturnValue], permission: Permission | None) -> ConsoleRoute:
+    """Return the row of a view that changes something and then redirects."""
+    return ConsoleRoute(path, view, permission, ("POST",))
+
+
+OWN_ACCOUNT, TOKENS_VIEW, TOKENS_MANAGE = (
+    Permission.OWN_ACCOUNT,
+    Permission.CREDENTIALS_VIEW,
+    Permission.CREDENTIALS_MANAGE,
+)
+
+# One line per route, so that the code is readable as a table.
+# fmt: off
+ROUTES: tuple[ConsoleRoute, ...] = (
+    _page("/static/console/<path:name>", serve_static, None),
+    _page("/login", sign_in.show_sign_in, None),
+    _action("/login", sign_in.sign_in, None),
+    _page("/login/code", sign_in.show_code_form, None),
+    _action("/login/code", sign_in.check_code, None),
+    _action("/logout", sign_in.sign_out, None),
+    _page("/setup/<secret>", setup.show_setup, None),
+    _action("/setup/<secret>", setup.set_up, None),
+    _action("/theme", theme.choose_theme, None),
+
+    _page("/", dashboard.show_dashboard, Permission.DASHBOARD_VIEW),
+
+    _page("/account", password.show_account, OWN_ACCOUNT),
+    _action("/account/password", password.change_password, OWN_ACCOUNT),
+    _page("/account/two-factor", two_factor.show_two_factor, OWN_ACCOUNT),
+    _action("/account/two-factor", two_factor.turn_on_two_factor, OWN_ACCOUNT),
+    _action("/account/two-factor/recovery-codes", two_factor.create_recovery_codes, OWN_ACCOUNT),
+    _action("/account/two-factor/off", two_factor.turn_off_two_factor, OWN_ACCOUNT),
+    _action("/account/sessions/end", sessions.end_session, OWN_ACCOUNT),
+    _action("/account/sessions/end-others", sessions.end_other_sessions, OWN_ACCOUNT),
+
+    _page("/settings/api-tokens", api_tokens.list_tokens, TOKENS_VIEW),
+    _page("/settings/api-tokens/new", api_tokens.show_new_token, TOKENS_MANAGE),
+    _action("/settings/api-tokens", api_tokens.create_token, TOKENS_MANAGE),
+    _page("/settings/api-tokens/<id:token_id>", api_tokens.show_token, TOKENS_VIEW),
+    _page("/settings/api-tokens/<id:token_id>/access", token_access.show_token_access, TOKENS_VIEW),
+    _action("/settings/api-tokens/<id:token_id>/rotate", api_tokens.rotate_token, TOKENS_MANAGE),
+    _action("/settings/api-tokens/<id:token_id>/revoke", api_tokens.revoke_token, TOKENS_MANAGE),
+)
+# fmt: on

@@ -1,0 +1,1 @@
+"""Parts of pages that macros of `macros.html` render: lists with pages, charts, and base classes of forms."""
