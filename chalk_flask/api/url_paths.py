@@ -30,6 +30,9 @@ class _IdConverter(BaseConverter):
     def to_python(self, value: str) -> str:
         return value.replace(_SLASH_MARK, "/")
 
+    def to_url(self, value: str) -> str:
+        return quote(value, safe="!$&'()*+,:;=@")
+
 
 class _AnyCaseConverter(BaseConverter):
     """URL converter for a word in any letter case: `<any_case("token"):segment>`."""

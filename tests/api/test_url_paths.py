@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from flask import Flask
+from flask import Flask, url_for
 from waitress import wasyncore
 from waitress.server import create_server
 
@@ -26,6 +26,8 @@ UNUSUAL_IDS = [
     *("a/b", "/", "a//b/", "../users", "a.b", "a b", "a+b", "a%b", "a%2Fb", "a%252Fb", "50%", "é", "数学", "😀"),
     *("a?b", "a#b", "a;b", "a,b", "a&b=c", "a'b", 'a"b', "a\\b", "<a>", "a:b@c", "~", "-_.!*()", "x" * 255, "\x7f"),
 ]
+URL_SAFE = "!$&'()*+,:;=@"
+"""Characters that the path of a URL contains as they are, beside letters, digits and `-._~`."""
 
 
 @pytest.fixture
@@ -157,3 +159,12 @@ def test_mounted_application_reads_encoded_slashes(unusual: Flask) -> None:
     assert response.json is not None
     assert response.json["user"]["sourcedId"] == "a/b"
     assert response.json["user"]["orgs"][0]["href"].startswith("http://sis.example/aeries/ims/oneroster/v1p1/orgs/")
+
+
+@pytest.mark.parametrize("key", UNUSUAL_IDS)
+def test_url_of_an_id_leads_to_its_route(app: Flask, key: str) -> None:
+    with app.test_request_context():
+        url = url_for("ims.getUser", id=key)
+    assert url == f"{IMS}/users/{quote(key, safe=URL_SAFE)}"
+    response = app.test_client().get(url)
+    assert response.status_code == 401  # an unknown route would be 404
