@@ -25,6 +25,7 @@ __all__ = [
     "changed_since",
     "last_sequence",
     "oldest_resumable_sequence",
+    "sequence_of",
 ]
 
 COLLECTION = "sequence"
@@ -92,6 +93,16 @@ class ChangeSequence:
 def last_sequence(snapshot: Snapshot) -> int:
     """Return the last assigned number; 0 if there is none."""
     return _read_state(snapshot)[0]
+
+
+def sequence_of(snapshot: Snapshot, collection: str, key: str) -> int | None:
+    """Return the number of the last change of a record; None if it has not changed since the first load."""
+    entry_key = _entry_key(collection, key)
+    body = snapshot.get_many(COLLECTION, [entry_key]).get(entry_key)
+    if body is None:
+        return None
+    number: int = orjson.loads(body)["sequence"]
+    return number
 
 
 def changed_since(snapshot: Snapshot, number: int) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import orjson
 
-from backends import MATCH_ALL, And, Compare, In, Query, Record, Snapshot, Transaction, Where
+from backends import MATCH_ALL, And, Compare, In, OrderBy, Query, Record, Snapshot, Transaction, Where
 from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, roster_version
 from chalk_flask.roster.imports import run_files
 from chalk_flask.roster.imports.report import ImportReport, RunState
@@ -28,8 +28,10 @@ __all__ = [
     "HOLD_PERIOD",
     "RETENTION",
     "ImportRun",
+    "find_last_committed_run",
     "find_rejected_run",
     "find_run",
+    "find_run_with_timestamp",
     "find_same_package",
     "list_runs",
     "rejected_run_ids",
@@ -44,6 +46,8 @@ RETENTION = timedelta(days=90)
 """Age at which the report of a run is deleted."""
 MAX_REJECTED_RUNS = 200
 """Maximum number of stored rejected runs per tenant, so that an import that fails every minute cannot fill the disk."""
+MAX_COMPARED_RUNS = 20
+"""Maximum number of runs that are searched for the one that wrote a timestamp."""
 HOLD_PERIOD = timedelta(days=7)
 """Time for which a held package can be approved."""
 
@@ -154,6 +158,18 @@ def rejected_run_ids(folder: Path, tenant: str) -> list[str]:
     return [path.stem for path in _rejected_paths(run_files.folder_for(folder, tenant))]
 
 
+def find_last_committed_run(snapshot: Snapshot) -> ImportRun | None:
+    """Return the last run that changed the roster, or None."""
+    return next(_newest_runs(snapshot, Compare("state", "=", "committed"), limit=1), None)
+
+
+def find_run_with_timestamp(snapshot: Snapshot, timestamp: str) -> ImportRun | None:
+    """Return the run that wrote records with this `dateLastModified`, or None if it is not among the stored ones."""
+    where = And((Compare("state", "=", "committed"), Compare("started", "<=", timestamp)))
+    runs = _newest_runs(snapshot, where, limit=MAX_COMPARED_RUNS)
+    return next((run for run in runs if run.report["dateLastModified"] == timestamp), None)
+
+
 def find_same_package(
     snapshot: Snapshot, states: Sequence[RunState], sha256: str, options: Mapping[str, Any]
 ) -> ImportRun | None:
@@ -197,6 +213,11 @@ def runs_to_keep(snapshot: Snapshot, time: datetime) -> set[str]:
 
 def _stored_runs(snapshot: Snapshot, where: Where) -> Iterator[ImportRun]:
     body = snapshot.find(Query(COLLECTION, where)).body()
+    return (ImportRun(**data) for data in orjson.loads(b"[%s]" % body))
+
+
+def _newest_runs(snapshot: Snapshot, where: Where, *, limit: int) -> Iterator[ImportRun]:
+    body = snapshot.find(Query(COLLECTION, where, (OrderBy("started", descending=True),), limit=limit)).body()
     return (ImportRun(**data) for data in orjson.loads(b"[%s]" % body))
 
 

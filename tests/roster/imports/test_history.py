@@ -220,3 +220,24 @@ def test_import_without_folder_writes_no_file(tmp_path: Path) -> None:
     with open_store("memory:", COLLECTIONS) as store:
         import_zip(store, PackageBuilder().set("users", "pupil-1", enabledUser="perhaps"), ImportOptions(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["package.zip"]
+
+
+@pytest.mark.every_backend
+def test_run_of_a_change_is_found_by_its_timestamp(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
+    packages = [package_with_users(200), package_with_extra_users(range(196), renamed=[1]), package_with_users(10)]
+    first, second, held = (import_zip(store, package, options, tmp_path) for package in packages)
+    assert held.state == "held"
+    with store.read("default") as snapshot:
+        for report in (first, second):
+            found = history.find_run_with_timestamp(snapshot, report.timestamp or "")
+            assert found is not None
+            assert found.id == report.run
+        assert history.find_run_with_timestamp(snapshot, "2001-01-01T00:00:00.000Z") is None
+        last = history.find_last_committed_run(snapshot)
+    assert last is not None
+    assert last.id == second.run
+
+
+def test_tenant_without_imports_has_no_last_run(store: Backend) -> None:
+    with store.read("default") as snapshot:
+        assert history.find_last_committed_run(snapshot) is None
