@@ -27,7 +27,7 @@ EVENTS = frozenset(
         *("issuer.added", "issuer.removed", "tenant.created", "tenant.changed", "tenant.deleted"),
         *("import.committed", "import.held", "import.approved", "import.discarded"),
         *("job.queued", "job.finished", "job.failed", "job.canceled"),
-        *("gradebook.put", "gradebook.deleted"),
+        *("gradebook.put", "gradebook.deleted", "demographics.viewed"),
         *("login.succeeded", "login.failed"),
         *("administrator.created", "administrator.changed", "administrator.deleted"),
         *("session.started", "session.ended", "sign_in.failed"),
