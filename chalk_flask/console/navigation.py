@@ -30,7 +30,10 @@ class Section:
 
 
 NAVIGATION: tuple[Section, ...] = (
+    Section("Roster", "Roster", "browse_roster", "/roster", Permission.ROSTER_VIEW, "people"),
+    Section("Roster", "Data quality", "show_quality", "/quality", Permission.ROSTER_VIEW, "check"),
     Section("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
+    Section("Access", "API explorer", "list_operations", "/explorer", Permission.EXPLORER_USE, "explorer"),
 )
 """Sections in the order of the sidebar. Rows of one group follow each other.
 

@@ -15,6 +15,10 @@ from chalk_flask.admins.roles import Permission
 from chalk_flask.console.pages.account import password, sessions, theme, two_factor
 from chalk_flask.console.pages.credentials import api_tokens, token_access
 from chalk_flask.console.pages.dashboard import dashboard
+from chalk_flask.console.pages.explorer import views as explorer
+from chalk_flask.console.pages.quality import views as quality
+from chalk_flask.console.pages.roster import demographics
+from chalk_flask.console.pages.roster import views as roster
 from chalk_flask.console.pages.sign_in import setup, sign_in
 from chalk_flask.console.pages.static_files import serve_static
 
@@ -87,5 +91,21 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _page("/settings/api-tokens/<id:token_id>/access", token_access.show_token_access, TOKENS_VIEW),
     _action("/settings/api-tokens/<id:token_id>/rotate", api_tokens.rotate_token, TOKENS_MANAGE),
     _action("/settings/api-tokens/<id:token_id>/revoke", api_tokens.revoke_token, TOKENS_MANAGE),
+
+    _page("/roster", roster.browse_roster, Permission.ROSTER_VIEW),
+    _page("/roster/demographics", demographics.browse_demographics, Permission.DEMOGRAPHICS_VIEW),
+    _action("/roster/demographics", demographics.list_demographics, Permission.DEMOGRAPHICS_VIEW),
+    _page("/roster/<collection>", roster.browse_collection, Permission.ROSTER_VIEW),
+    _page("/roster/<collection>/<id:record_id>", roster.show_record, Permission.ROSTER_VIEW),
+    _page("/roster/<collection>/<id:record_id>/<nested>", roster.browse_nested, Permission.ROSTER_VIEW),
+    _action("/demographics/<id:record_id>", demographics.show_demographics, Permission.DEMOGRAPHICS_VIEW),
+    _page("/quality", quality.show_quality, Permission.ROSTER_VIEW),
+    _page("/quality/state", quality.show_quality_state, Permission.ROSTER_VIEW),
+    _page("/quality/records/<check_id>", quality.show_quality_records, Permission.ROSTER_VIEW),
+    _page("/quality/warnings/<code>", quality.show_warnings, Permission.ROSTER_VIEW),
+
+    _page("/explorer", explorer.list_operations, Permission.EXPLORER_USE),
+    _page("/explorer/<operation>", explorer.show_operation, Permission.EXPLORER_USE),
+    _action("/explorer/<operation>", explorer.try_operation, Permission.EXPLORER_USE),
 )
 # fmt: on

@@ -77,6 +77,9 @@ SERIALIZED = {
 WITHOUT_RECORDS = {
     "console/api_client.py": "tenants; records come from the API in this process",
     "console/blueprint.py": "sessions",
+    "console/pages/quality/warnings.py": "import runs",
+    "console/pages/roster/demographics.py": "writes audit events",
+    "console/pages/roster/history.py": "sequence numbers, provenance notes and import runs",
     "console/submissions.py": "submissions",
     "outbox/delivery.py": "deliveries",
     "outbox/tenant_update.py": "deliveries",

@@ -1,0 +1,1 @@
+"""Roster browser: lists, search and pages of single records, all read through the API."""

@@ -1,0 +1,120 @@
+"""Rows of a list of records, and the fields of one record, as the templates show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from chalk_flask.console.pages.roster.catalog import BrowsedCollection, Column, column_of, title_of
+from chalk_flask.console.pages.roster.labels import RecordLink, RecordLinks, record_url
+from chalk_flask.oneroster.fields.composites import RefField
+from chalk_flask.oneroster.vocabularies import TO_BE_DELETED
+
+if TYPE_CHECKING:
+    from chalk_flask.console.context import ConsoleRequest
+
+__all__ = ["Cell", "Row", "fields_of", "headers_of", "page_size", "rows_of"]
+
+PAGE_SIZE = 25
+"""Records on a page of a list."""
+MAX_LINKS_IN_CELL = 5
+"""Maximum number of references that a cell of a list links. The page of the record has all of them."""
+MAX_LINKS_IN_FIELD = 40
+MAX_TEXT_LENGTH = 300
+"""Maximum length in characters of a text in a list. The page of the record has the whole text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Value of one field. `kind` is that of its column; `more` counts the references that are left out."""
+
+    label: str
+    kind: str
+    text: str
+    links: tuple[RecordLink, ...] = ()
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Record in a list. Its first cell is a link to its page."""
+
+    title: str
+    href: str
+    is_deleted: bool
+    cells: tuple[Cell, ...]
+
+
+def page_size(console: ConsoleRequest) -> int:
+    """Return the number of records on a page of a list, which the setting `max_limit` may reduce."""
+    return min(PAGE_SIZE, console.services.settings.max_limit or PAGE_SIZE)
+
+
+def rows_of(
+    collection: BrowsedCollection,
+    records: Iterable[Mapping[str, Any]],
+    links: RecordLinks,
+    columns: Sequence[Column] | None = None,
+) -> list[Row]:
+    """Return the rows of a list of records, with these columns or with those of the collection."""
+    chosen = columns or collection.columns
+    name = collection.resource_type.name
+    return [
+        Row(
+            title=title_of(name, record),
+            href=record_url(name, record["sourcedId"]),
+            is_deleted=record.get("status") == TO_BE_DELETED,
+            cells=tuple(_cell(collection, column, record, links, MAX_LINKS_IN_CELL) for column in chosen),
+        )
+        for record in records
+    ]
+
+
+def headers_of(columns: Iterable[Column]) -> list[dict[str, Any]]:
+    """Return the headers of a table whose rows have these columns, without links that sort."""
+    return [{"label": column.label, "numeric": column.is_numeric} for column in columns]
+
+
+def fields_of(collection: BrowsedCollection, record: Mapping[str, Any], links: RecordLinks) -> Iterator[Cell]:
+    """Yield the fields that a record has, in the order of the standard; status and time have their own place."""
+    for name, field in collection.resource_type.fields.items():
+        if name in record and record[name] != [] and name not in ("status", "dateLastModified"):
+            yield _cell(collection, column_of(name, field), record, links, MAX_LINKS_IN_FIELD, max_length=None)
+
+
+def _cell(
+    collection: BrowsedCollection,
+    column: Column,
+    record: Mapping[str, Any],
+    links: RecordLinks,
+    max_links: int,
+    max_length: int | None = MAX_TEXT_LENGTH,
+) -> Cell:
+    value = record.get(column.name)
+    field = collection.resource_type.fields[column.name]
+    if isinstance(field, RefField) and value:
+        references = value if isinstance(value, list) else [value]
+        found = links.links(field.target, references[:max_links])
+        return Cell(column.label, column.kind, "", found, len(references) - len(found))
+    text = _text_of(value)
+    if max_length is not None and len(text) > max_length:
+        text = text[:max_length] + "…"
+    return Cell(column.label, column.kind, text)
+
+
+def _text_of(value: Any) -> str:
+    """Return a value as text: lists of texts with commas, other objects as JSON."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case list() if all(isinstance(item, str) for item in value):
+            return ", ".join(value)
+        case list() if all(isinstance(item, dict) and item.keys() == {"type", "identifier"} for item in value):
+            return ", ".join(f"{item['type']}: {item['identifier']}" for item in value)
+        case _:
+            return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
