@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, flash, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, CSRFProtect
-from werkzeug.exceptions import Conflict, Forbidden, Unauthorized
+from werkzeug.exceptions import Conflict, Forbidden, RequestEntityTooLarge, ServiceUnavailable, Unauthorized
 
 from chalk_flask.console import errors
 from chalk_flask.console.context import ConsoleRequest, PendingSignIn, current_services, pending_sign_in, signed_in
@@ -13,6 +13,7 @@ from chalk_flask.console.routes import ROUTES, ConsoleRoute
 from chalk_flask.console.security_headers import add_security_headers
 from chalk_flask.console.session_cookie import OWNER_LENGTH, page_sessions, rotate_page_session, session_secret
 from chalk_flask.console.submissions import SubmissionStore
+from chalk_flask.server import BODY_REJECTED_KEY
 
 __all__ = ["CSRF_CONFIG", "NAME", "console_blueprint", "load_session"]
 
@@ -30,6 +31,10 @@ CSRF_CONFIG = {
 OTHER_TENANT_MESSAGE = (
     "This form belongs to another tenant than the one that is selected now. Nothing was changed. Open the page again."
 )
+
+BUSY_MESSAGE = "Other uploads are in progress. Nothing was changed. Try again in a minute."
+BUSY_SECONDS = 60
+DISK_MESSAGE = "The server has no space for this file. Nothing was changed. Tell the operator of the service."
 
 _ROUTES = {f"{NAME}.{route.endpoint}": route for route in ROUTES}
 _PUBLIC_FILES, _SIGN_OUT = f"{NAME}.serve_static", f"{NAME}.sign_out"
@@ -108,13 +113,29 @@ def _redirect_to_sign_in() -> ResponseReturnValue:
 
 
 def _check_form(route: ConsoleRoute) -> None:
-    """Raise CSRFError (400) without a valid CSRF token, and Conflict for a form of another tenant."""
+    """Raise CSRFError (400) without a valid CSRF token, and Conflict for a form of another tenant.
+
+    Raises RequestEntityTooLarge or ServiceUnavailable if the server dropped the body, which contained the CSRF token.
+    """
+    _check_body()
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise CSRFError("The form was sent by another site.")
     _csrf.protect()
     console = signed_in()
     if console and route.permission is not None and request.form.get("tenant") != console.tenant:
         raise Conflict(OTHER_TENANT_MESSAGE)
+
+
+def _check_body() -> None:
+    match request.environ.get(BODY_REJECTED_KEY):
+        case None:
+            return
+        case "busy":
+            raise ServiceUnavailable(BUSY_MESSAGE, retry_after=BUSY_SECONDS)
+        case "disk_full":
+            raise ServiceUnavailable(DISK_MESSAGE)
+        case _:
+            raise RequestEntityTooLarge
 
 
 def _claim_submission() -> ResponseReturnValue | None:

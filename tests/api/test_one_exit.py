@@ -51,6 +51,7 @@ WITHOUT_OUTPUT = {
         "auth",
         "cli",
         "demo",
+        "jobs",
         "oneroster",
         "permissions",
         "roster",

@@ -9,6 +9,7 @@ from flask import Flask
 
 from chalk_flask import create_app
 from chalk_flask.console.security_headers import CONTENT_SECURITY_POLICY
+from chalk_flask.server import BODY_REJECTED_KEY
 from tests.conftest import services_of
 from tests.support.api_client import CHALK
 from tests.support.console import Console, visible_text
@@ -94,3 +95,24 @@ def test_console_adds_no_hook_to_requests_of_the_api(console_app: Flask) -> None
         hooks = [getattr(app, name).get(None, []) for app in (plain, console_app)]
         assert len(hooks[0]) == len(hooks[1]), name
     services_of(plain).store.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "text"),
+    [("too_large", 413, "too large"), ("busy", 503, "in a minute"), ("disk_full", 503, "no space")],
+)
+def test_body_that_the_server_dropped_is_explained(reason: str, status: int, text: str, console: Console) -> None:
+    console.sign_in("owner")
+    response = console.client.post(
+        "/settings/api-tokens", headers={"Accept": "text/html"}, environ_overrides={BODY_REJECTED_KEY: reason}
+    )
+    assert response.status_code == status
+    assert text in visible_text(response.text)
+    assert ("Retry-After" in response.headers) == (reason == "busy")
+
+
+def test_dropped_body_of_a_visitor_leads_to_sign_in(console: Console) -> None:
+    response = console.client.post(
+        "/settings/api-tokens", headers={"Accept": "text/html"}, environ_overrides={BODY_REJECTED_KEY: "too_large"}
+    )
+    assert response.headers["Location"] == "/login"
