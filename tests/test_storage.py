@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,8 @@ def test_values_of_bodies_equal_the_stored_values(tmp_path: Path) -> None:
         trust_issuer(store, jwks=make_jwks(rsa_key("a")))
         administrator = services.administrators.create("kim", "owner", "default", "correct horse battery")
         services.sessions.create(administrator, "192.0.2.1", None)
+        package = io.BytesIO(PackageBuilder().zip_bytes())
+        services.jobs.upload_import("default", package, "district.zip", requested_by="kim")
         assert value_problems(store) == []
         compared = {name for tenant in store.tenants() for name in used_collections(store, tenant)}
     assert compared >= {collection.name for collection in COLLECTIONS if collection.fields}

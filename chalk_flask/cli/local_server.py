@@ -108,9 +108,11 @@ def _check_key_files(folder: Path) -> None:
 
 def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) -> None:
     """Serve until a signal arrives. Calls `on_ready` with the URL when it listens. Raises CommandError."""
+    from chalk_flask.console.upload_limit import upload_limit
     from chalk_flask.server import BindError, serve
 
+    body_limit = upload_limit(services) if services.settings.console else None
     try:
-        serve(app, services.settings, on_ready)
+        serve(app, services.settings, on_ready, body_limit)
     except BindError as error:
         raise CommandError(str(error)) from error

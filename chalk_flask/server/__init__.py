@@ -3,7 +3,7 @@
 `serve` serves a WSGI application with the settings until the process receives SIGTERM or SIGINT.
 """
 
-from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, BodyLimit, RequestHead
+from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, BodyLimit, BodyRejection, RequestHead
 from chalk_flask.server.server import BindError, serve
 
-__all__ = ["BODY_REJECTED_KEY", "BindError", "BodyLimit", "RequestHead", "serve"]
+__all__ = ["BODY_REJECTED_KEY", "BindError", "BodyLimit", "BodyRejection", "RequestHead", "serve"]
