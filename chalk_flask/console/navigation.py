@@ -11,7 +11,7 @@ from flask import request, url_for
 from chalk_flask.admins.roles import Permission
 from chalk_flask.console.context import signed_in
 
-__all__ = ["NAVIGATION", "NavigationGroup", "NavigationLink", "Section", "navigation_groups"]
+__all__ = ["NAVIGATION", "NavigationGroup", "NavigationLink", "Section", "navigation_groups", "section_url"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Section:
 
 
 NAVIGATION: tuple[Section, ...] = (
+    Section("Roster", "Dashboard", "show_dashboard", "/", Permission.DASHBOARD_VIEW, "dashboard"),
+    Section("Roster", "Imports", "list_imports", "/imports", Permission.IMPORTS_VIEW, "import"),
     Section("Roster", "Roster", "browse_roster", "/roster", Permission.ROSTER_VIEW, "people"),
     Section("Roster", "Data quality", "show_quality", "/quality", Permission.ROSTER_VIEW, "check"),
     Section("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
@@ -69,6 +71,15 @@ def navigation_groups() -> Iterator[NavigationGroup]:
     current = max((section.path for section in visible if _is_below(section.path)), key=len, default="")
     for label, sections in groupby(visible, lambda section: section.group):
         yield NavigationGroup(label, tuple(_link(section, current) for section in sections))
+
+
+def section_url(path: str) -> str:
+    """Return the URL of the section whose pages begin with a path; "" if the administrator may not see it."""
+    console = signed_in()
+    if console is None:
+        return ""
+    visible = (section for section in NAVIGATION if section.path == path and console.allows(section.permission))
+    return next((url_for(f"console.{section.endpoint}") for section in visible), "")
 
 
 def _link(section: Section, current: str) -> NavigationLink:

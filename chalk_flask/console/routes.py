@@ -16,6 +16,7 @@ from chalk_flask.console.pages.account import password, sessions, theme, two_fac
 from chalk_flask.console.pages.credentials import api_tokens, token_access
 from chalk_flask.console.pages.dashboard import dashboard
 from chalk_flask.console.pages.explorer import views as explorer
+from chalk_flask.console.pages.imports import held_changes, history, jobs, runs, upload
 from chalk_flask.console.pages.quality import views as quality
 from chalk_flask.console.pages.roster import demographics
 from chalk_flask.console.pages.roster import views as roster
@@ -74,6 +75,18 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _action("/theme", theme.choose_theme, None),
 
     _page("/", dashboard.show_dashboard, Permission.DASHBOARD_VIEW),
+
+    _page("/imports", history.list_imports, Permission.IMPORTS_VIEW),
+    _page("/imports/upload", upload.show_upload, Permission.IMPORTS_RUN),
+    _action("/imports/upload", upload.upload_import, Permission.IMPORTS_RUN),
+    _page("/imports/<import_id>", runs.show_import, Permission.IMPORTS_VIEW),
+    _page("/imports/<import_id>/problems.csv", runs.download_problems, Permission.IMPORTS_VIEW),
+    _page("/imports/<import_id>/progress", jobs.show_progress, Permission.IMPORTS_VIEW),
+    _action("/imports/<import_id>/cancel", jobs.cancel_job, Permission.IMPORTS_RUN),
+    _action("/imports/<import_id>/import", jobs.import_checked, Permission.IMPORTS_RUN),
+    _page("/imports/<import_id>/changes", held_changes.show_changes, Permission.IMPORTS_VIEW),
+    _action("/imports/<import_id>/approve", runs.approve_held, Permission.IMPORTS_DECIDE),
+    _action("/imports/<import_id>/discard", runs.discard_held, Permission.IMPORTS_DECIDE),
 
     _page("/account", password.show_account, OWN_ACCOUNT),
     _action("/account/password", password.change_password, OWN_ACCOUNT),

@@ -1,1 +1,1 @@
-"""Dashboard of a tenant."""
+"""Dashboard: what the roster contains, how old it is, who reads it, and what needs attention."""

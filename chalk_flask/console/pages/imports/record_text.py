@@ -1,0 +1,69 @@
+"""Records and their fields as short texts, for lists of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+__all__ = ["FieldChange", "Record", "changed_fields", "record_name"]
+
+Record: TypeAlias = Mapping[str, Any]
+"""Record as the API serves it."""
+
+MAX_TEXT_LENGTH = 300
+"""Maximum length of a value."""
+
+IGNORED_FIELDS = frozenset({"sourcedId", "dateLastModified"})
+NAME_FIELDS = ("name", "title", "vendorResourceId")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """Field of a record with its text before and after a change; "" stands for no value."""
+
+    field: str
+    before: str
+    after: str
+
+
+def record_name(collection: str, record: Record) -> str:
+    """Return what a person calls the record: a name, a title, or who is enrolled where. "" if it has no name."""
+    if collection == "users":
+        return " ".join(str(record[name]) for name in ("givenName", "familyName") if name in record)
+    if collection == "enrollments" and record:
+        return f"{_text(record.get('user'))} as {record.get('role', '')} in {_text(record.get('class'))}"
+    if collection == "results" and record:
+        return f"{_text(record.get('student'))} in {_text(record.get('lineItem'))}"
+    return next((str(record[name]) for name in NAME_FIELDS if name in record), "")
+
+
+def changed_fields(before: Record, after: Record) -> list[FieldChange]:
+    """Return the fields whose texts differ between two states of a record."""
+    changes = (
+        FieldChange(name, _text(before.get(name)), _text(after.get(name)))
+        for name in dict.fromkeys([*before, *after])
+        if name not in IGNORED_FIELDS and before.get(name) != after.get(name)
+    )
+    return [change for change in changes if change.before != change.after]
+
+
+def _text(value: Any) -> str:
+    """Return a value as text. A reference is its id."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case {"sourcedId": key}:
+            return _cut(str(key))
+        case dict():
+            return _cut(", ".join(f"{name}: {_text(each)}" for name, each in value.items()))
+        case list():
+            return _cut(", ".join(map(_text, value)))
+        case _:
+            return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - 1] + "…"

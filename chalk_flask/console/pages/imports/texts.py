@@ -1,0 +1,80 @@
+"""Words for states, phases and messages of imports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flask import render_template
+
+from chalk_flask.roster.imports.thresholds import ExceededThreshold, Threshold
+
+__all__ = ["STATE_BADGES", "phase_label", "reason_text", "render_import_page", "sentence", "threshold_text"]
+
+STATE_BADGES: Final[Mapping[str, tuple[str, str]]] = {
+    "queued": ("Queued", "info"),
+    "running": ("Running", "info"),
+    "finished": ("Finished", "neutral"),
+    "failed": ("Failed", "bad"),
+    "canceled": ("Canceled", "neutral"),
+    "committed": ("Imported", "good"),
+    "unchanged": ("Nothing to do", "good"),
+    "held": ("Held for approval", "warning"),
+    "refused": ("Rejected", "bad"),
+    "checked": ("Checked", "info"),
+    "discarded": ("Discarded", "neutral"),
+    "expired": ("Hold expired", "neutral"),
+    "overtaken": ("Overtaken", "neutral"),
+}
+"""Label and tone of each state of jobs and import runs."""
+
+HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
+    "committed": ("success", "The package was applied."),
+    "unchanged": ("success", "There was nothing to do: the roster already equals the package."),
+    "held": ("warning", "The package is held. Nothing changes until it is approved."),
+    "refused": ("error", "The package was rejected. Nothing was changed."),
+    "checked": ("info", "The package was checked only. Nothing was changed."),
+    "discarded": ("info", "The package was held, and then discarded. Nothing was changed."),
+    "expired": (
+        "warning",
+        "The package was held for too long. It can only be discarded. Import it again. Nothing was changed.",
+    ),
+    "overtaken": (
+        "warning",
+        "The roster has changed since the package was held. It can only be discarded. Import it again.",
+    ),
+}
+"""Tone and sentence for the result of each state of an import run."""
+
+_WRITING: Final = "writing "
+
+
+def phase_label(phase: str) -> str:
+    """Return a phase of an import in words."""
+    return f"Write {phase.removeprefix(_WRITING)}" if phase.startswith(_WRITING) else f"Read {phase}"
+
+
+def sentence(message: str) -> str:
+    """Return a message as a sentence: with a capital letter and a period."""
+    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "!", "?")) else ".")
+
+
+def reason_text(exceeded: ExceededThreshold) -> str:
+    """Return why a package is held, as a sentence."""
+    return sentence(exceeded.to_text())
+
+
+def threshold_text(threshold: Threshold | None) -> str:
+    """Return a change threshold in words."""
+    return "no threshold" if threshold is None else f"more than {threshold.percent} % and {threshold.rows:,} rows"
+
+
+def render_import_page(template: str, **values: Any) -> str:
+    """Return a page of imports. `values` are the variables of the template."""
+    return render_template(
+        f"console/imports/{template}",
+        badges=STATE_BADGES,
+        headlines=HEADLINES,
+        threshold_text=threshold_text,
+        **values,
+    )
