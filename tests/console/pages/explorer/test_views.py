@@ -41,7 +41,7 @@ def owner(console: Console) -> Console:
 def send(console: Console, operation: str, *, status: int = 200, **fields: Any) -> str:
     """Send the form of an operation, and return the page with the response."""
     path = f"/explorer/{operation}"
-    return console.submit(path, action=path, status=status, **fields).text
+    return console.submit(path, action=f"{path}#response", status=status, **fields).text
 
 
 def token(console: Console, scopes: Any = DEFAULT, tenant: str = "default", **options: Any) -> str:
@@ -79,7 +79,7 @@ def test_response_shows_status_headers_and_body(owner: Console) -> None:
     assert '"familyName": "O\'Brien"' in html.unescape(text)
     assert "X-Total-Count 4" in visible_text(text)
     assert "users?limit=2&filter=role%3D%27student%27&fields=familyName" in html.unescape(text)
-    form = find_form(text, "/explorer/getAllUsers")
+    form = find_form(text, "/explorer/getAllUsers#response")
     assert form.values["filter"] == "role='student'"
 
 
@@ -142,7 +142,7 @@ def test_only_owners_can_write(console: Console) -> None:
     console.sign_in("editor")
     page = console.get("/explorer/deleteResult")
     assert "Only owners can send requests" in visible_text(page.text)
-    fields = {**find_form(page.text, "/explorer/deleteResult").values, "id": "x-1", "token": writer}
+    fields = {**find_form(page.text, "/explorer/deleteResult#response").values, "id": "x-1", "token": writer}
     console.post("/explorer/deleteResult", {**fields, "confirmed": "yes"}, 403)
     assert result_of(console)["status"] == "active"
 
