@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES, ReadRoute, WriteRoute
+from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.permissions.scopes import PREFIX, ROSTER_CORE, SATISFIED_BY, sort_scopes
 
@@ -66,7 +67,9 @@ class Operation:
         if self.method != "PUT" or self.resource_type is None:
             return ""
         fields = self.resource_type.fields.items()
-        record: dict[str, Any] = {name: "" for name, field in fields if field.required}
+        record: dict[str, Any] = {
+            name: {"sourcedId": ""} if isinstance(field, RefField) else "" for name, field in fields if field.required
+        }
         return orjson.dumps({self.resource_type.singular_name: record}, option=orjson.OPT_INDENT_2).decode()
 
 

@@ -113,7 +113,7 @@ def _query(operation: Operation, values: dict[str, str]) -> dict[str, str]:
 
 
 def _body(operation: Operation, values: dict[str, str]) -> bytes:
-    return values.get("body", "").encode() if operation.method == "PUT" else b""
+    return values.get("body", operation.example_body).encode() if operation.method == "PUT" else b""
 
 
 def _operation_page(operation: Operation, values: dict[str, str], result: ApiResult | None, problem: str = "") -> str:

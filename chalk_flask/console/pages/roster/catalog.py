@@ -101,7 +101,7 @@ _PRESENTATIONS: Mapping[str, Presentation] = {
     ),
     "users": Presentation(
         ("givenName", "familyName"),
-        ("familyName", "givenName", "role", "email", "username", "grades", "orgs"),
+        ("familyName", "givenName", "role", "email", "grades", "orgs"),
         ("familyName", "email"),
     ),
 }

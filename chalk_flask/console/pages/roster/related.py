@@ -108,18 +108,18 @@ def _read_part(
         path = f"/{name}/{console.api.quote_id(sourced_id)}/{related.collection}"
         href = url_for("console.browse_nested", collection=name, record_id=sourced_id, nested=related.collection)
     result = console.api.get(path, params)
-    columns = _columns_of(collection, related.filter_field)
+    columns = _columns_of(collection, related.filter_field or RESOURCES[name].singular_name)
     rows = rows_of(collection, result.records, links, columns)
     first_is_link = collection.presentation.first_is_link
     return RelatedPart(related.title, first_is_link, headers_of(columns), rows, result.total, href, _message_of(result))
 
 
-def _columns_of(collection: BrowsedCollection, filter_field: str) -> tuple[Column, ...]:
+def _columns_of(collection: BrowsedCollection, common_field: str) -> tuple[Column, ...]:
     """Return the first columns of a collection, without the one that is equal in all rows.
 
     The id is among them if no other column links the page of the record.
     """
-    columns = tuple(column for column in collection.columns if column.name != filter_field)
+    columns = tuple(column for column in collection.columns if column.name != common_field)
     if collection.presentation.first_is_link:
         return columns[:MAX_COLUMNS]
     ids = tuple(column for column in columns if column.kind == "id")

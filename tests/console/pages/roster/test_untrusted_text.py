@@ -129,7 +129,9 @@ def test_hostile_text_in_parameters_stays_text(console: Console, text: str) -> N
     for status, params in ((200, {"q": text}), (422, {"filter": text}), (200, {"sort": text, "orderBy": "desc"})):
         check(console.get("/roster/users", status, **params).text)
     check(console.get("/explorer/getAllUsers", filter=text, root=text).text)
-    check(console.submit("/explorer/getUser", action="/explorer/getUser#response", status=200, id=text, fields=text).text)
+    check(
+        console.submit("/explorer/getUser", action="/explorer/getUser#response", status=200, id=text, fields=text).text
+    )
 
 
 def test_inspector_finds_what_could_run() -> None:
