@@ -53,7 +53,7 @@ def _count(api: ApiClient, collection: str) -> dict[str, Any]:
 
 
 def _preview(api: ApiClient, collection: str, base_url: str) -> dict[str, Any]:
-    result = api.get(f"/{collection}", {"limit": PREVIEW_SIZE, "offset": page_offset()})
+    result = api.get(f"/{collection}", {"limit": PREVIEW_SIZE, "offset": page_offset() or None})
     text = orjson.dumps(result.json, option=orjson.OPT_INDENT_2).decode()
     return {
         "text": text,
