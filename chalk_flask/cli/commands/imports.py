@@ -24,6 +24,7 @@ from chalk_flask.cli.progress import progress_line
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
+    from backends import Snapshot
     from chalk_flask.jobs import Job
     from chalk_flask.roster.imports.history import ImportRun
     from chalk_flask.roster.imports.report import RunState
@@ -66,6 +67,8 @@ def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
 @settings_options("data")
 def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options: Any) -> None:
     """Show an import: its report, its start time and the user who started it. Cell values are not stored.
+
+    RUN is the id of a run, or of the job that ran it.
 
     At most 1,000 problems of quarantined rows are stored. `chalk-flask import PACKAGE --dry-run --csv FILE` writes all
     of them, with the values.
@@ -150,11 +153,28 @@ def _find_run(store: RosterStore, settings: Settings, tenant: str, run: str) -> 
     from chalk_flask.roster.imports.run_files import store_folder
 
     with store.read(tenant) as snapshot:
+        run = _run_of_job(snapshot, run)
         stored_run = history.find_run(snapshot, run)
         stored_run = stored_run or history.find_rejected_run(store_folder(settings), tenant, run)
         if stored_run is None:
             raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows all imports")
         return stored_run, stored_run.current_state(datetime.now(UTC), snapshot)
+
+
+def _run_of_job(snapshot: Snapshot, run: str) -> str:
+    """Return the id of the run of a finished job, or the id itself if it is no job.
+
+    Raises CommandError for a job without a run.
+    """
+    from chalk_flask.jobs.record import find_job
+
+    job = find_job(snapshot, run)
+    if job is None:
+        return run
+    if job.state == "finished" and job.run:
+        return job.run
+    reason = f": {job.message}" if job.message else ""
+    raise CommandError(f"the {job.kind.replace('_', ' ')} {job.id} is {job.state}, so it has no run{reason}")
 
 
 def _write_quarantined_rows(path: Path, run: ImportRun) -> None:

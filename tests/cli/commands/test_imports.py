@@ -253,3 +253,8 @@ def test_list_shows_jobs_without_a_result(run: RunCommand, tmp_path: Path) -> No
         [queued.id, "queued"],
     ]
     assert lines[-3].endswith("the disk is full")
+    shown = run("imports", "show", finished.id, "--json").json
+    assert (shown["package"], shown["who"]) == ("finished.zip", "ada")
+    assert (
+        f"the import {failed.id} is failed, so it has no run: the disk is full" in run("imports", "show", failed.id).err
+    )
