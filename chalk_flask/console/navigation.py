@@ -36,6 +36,7 @@ NAVIGATION: tuple[Section, ...] = (
     Section("Roster", "Data quality", "show_quality", "/quality", Permission.ROSTER_VIEW, "check"),
     Section("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
     Section("Access", "API explorer", "list_operations", "/explorer", Permission.EXPLORER_USE, "explorer"),
+    Section("Access", "Webhooks", "list_webhooks", "/webhooks", Permission.WEBHOOKS_VIEW, "webhook"),
 )
 """Sections in the order of the sidebar. Rows of one group follow each other.
 

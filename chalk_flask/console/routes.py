@@ -22,6 +22,7 @@ from chalk_flask.console.pages.roster import demographics
 from chalk_flask.console.pages.roster import views as roster
 from chalk_flask.console.pages.sign_in import setup, sign_in
 from chalk_flask.console.pages.static_files import serve_static
+from chalk_flask.console.pages.webhooks import deliveries, webhooks
 
 __all__ = ["ROUTES", "ConsoleRoute"]
 
@@ -59,6 +60,12 @@ OWN_ACCOUNT, TOKENS_VIEW, TOKENS_MANAGE = (
     Permission.OWN_ACCOUNT,
     Permission.CREDENTIALS_VIEW,
     Permission.CREDENTIALS_MANAGE,
+)
+
+WEBHOOKS_VIEW, WEBHOOKS_OPERATE, WEBHOOKS_MANAGE = (
+    Permission.WEBHOOKS_VIEW,
+    Permission.WEBHOOKS_OPERATE,
+    Permission.WEBHOOKS_MANAGE,
 )
 
 # One line per route, so that the code is readable as a table.
@@ -120,5 +127,19 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _page("/explorer", explorer.list_operations, Permission.EXPLORER_USE),
     _page("/explorer/<operation>", explorer.show_operation, Permission.EXPLORER_USE),
     _action("/explorer/<operation>", explorer.try_operation, Permission.EXPLORER_USE),
+
+    _page("/webhooks", webhooks.list_webhooks, WEBHOOKS_VIEW),
+    _page("/webhooks/new", webhooks.show_new_webhook, WEBHOOKS_MANAGE),
+    _action("/webhooks", webhooks.create_webhook, WEBHOOKS_MANAGE),
+    _page("/webhooks/<webhook_id>", webhooks.show_webhook, WEBHOOKS_VIEW),
+    _action("/webhooks/<webhook_id>/pause", webhooks.pause_webhook, WEBHOOKS_OPERATE),
+    _action("/webhooks/<webhook_id>/resume", webhooks.resume_webhook, WEBHOOKS_OPERATE),
+    _action("/webhooks/<webhook_id>/test", webhooks.send_test_event, WEBHOOKS_OPERATE),
+    _action("/webhooks/<webhook_id>/rotate", webhooks.rotate_webhook, WEBHOOKS_MANAGE),
+    _action("/webhooks/<webhook_id>/replay", webhooks.replay_webhook, WEBHOOKS_OPERATE),
+    _action("/webhooks/<webhook_id>/delete", webhooks.delete_webhook, WEBHOOKS_MANAGE),
+    _page("/webhooks/<webhook_id>/deliveries/<event_id>", deliveries.show_delivery, WEBHOOKS_VIEW),
+    _page("/webhooks/<webhook_id>/deliveries/<event_id>/body", deliveries.download_body, WEBHOOKS_VIEW),
+    _action("/webhooks/<webhook_id>/deliveries/<event_id>/replay", deliveries.replay_delivery, WEBHOOKS_OPERATE),
 )
 # fmt: on

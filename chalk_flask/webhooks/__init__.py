@@ -6,11 +6,13 @@ outbox. Out: signed HTTP requests, which `Worker` sends, and the result of each 
 
 from __future__ import annotations
 
-from chalk_flask.webhooks.admin import WebhookError, WebhookRequest, WebhookStore
+from chalk_flask.webhooks.admin import DeliveryBody, WebhookError, WebhookRequest, WebhookStore
 from chalk_flask.webhooks.delivery import Worker
-from chalk_flask.webhooks.http import SsrfGuard, WebhookClient
+from chalk_flask.webhooks.http import ForbiddenTargetError, SsrfGuard, WebhookClient
 
 __all__ = [
+    "DeliveryBody",
+    "ForbiddenTargetError",
     "SsrfGuard",
     "WebhookClient",
     "WebhookError",

@@ -5,7 +5,8 @@ A `WebhookRequest` goes in; a stored subscription and its signing secret come ou
 
 from __future__ import annotations
 
+from chalk_flask.webhooks.admin.deliveries import DeliveryBody
 from chalk_flask.webhooks.admin.store import CreatedWebhook, WebhookStore
 from chalk_flask.webhooks.admin.subscription_options import WebhookError, WebhookRequest
 
-__all__ = ["CreatedWebhook", "WebhookError", "WebhookRequest", "WebhookStore"]
+__all__ = ["CreatedWebhook", "DeliveryBody", "WebhookError", "WebhookRequest", "WebhookStore"]

@@ -14,7 +14,7 @@ from chalk_flask.outbox.event import TEST
 from chalk_flask.times import format_timestamp
 from chalk_flask.webhooks.admin.subscription_options import WebhookError
 
-__all__ = ["make_due", "remove_deliveries", "replay"]
+__all__ = ["make_due", "remove_deliveries", "replay", "unknown_event"]
 
 BATCH_SIZE: Final = 500
 MAX_QUOTED_LENGTH: Final = 80
@@ -36,7 +36,7 @@ def replay(transaction: Transaction, webhook: str, now: datetime, since: datetim
     if event_id is not None:
         where = and_(_of_webhook(webhook), Compare("event", "=", event_id))
         if not transaction.exists(COLLECTION, where):
-            raise WebhookError(f"unknown event {event_id[:MAX_QUOTED_LENGTH]!r} of this webhook; {_RETENTION}")
+            raise unknown_event(event_id)
     else:
         where = and_(_of_webhook(webhook), Compare("time", ">=", _check_since(since, now)))
     finished = (
@@ -45,6 +45,11 @@ def replay(transaction: Transaction, webhook: str, now: datetime, since: datetim
         if delivery.state != "pending" and (event_id is not None or delivery.event_type != TEST)
     )
     return _put(transaction, _with_bodies(transaction, finished))
+
+
+def unknown_event(event_id: str) -> WebhookError:
+    """Return the error for an event that the webhook does not have, or not any more."""
+    return WebhookError(f"unknown event {event_id[:MAX_QUOTED_LENGTH]!r} of this webhook; {_RETENTION}")
 
 
 def remove_deliveries(transaction: Transaction, webhook: str) -> int:

@@ -15,14 +15,22 @@ from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.auth.clients.store import encrypted_secrets
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
-from chalk_flask.outbox.delivery import Attempt, Delivery, enqueue
+from chalk_flask.outbox.delivery import Attempt, Delivery, DeliveryState, enqueue
 from chalk_flask.outbox.event import TEST, build_message
 from chalk_flask.outbox.subscription import COLLECTION, EncryptedSecret, Subscription, load_subscriptions
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, Tenant, require_tenant
 from chalk_flask.times import format_timestamp, utc_now
+from chalk_flask.webhooks.admin.deliveries import (
+    DayResults,
+    DeliveryBody,
+    DeliveryPage,
+    count_by_day,
+    find_delivery,
+    list_deliveries,
+)
 from chalk_flask.webhooks.admin.history import DeliveryHistory, delivery_history
-from chalk_flask.webhooks.admin.replay import make_due, remove_deliveries, replay
+from chalk_flask.webhooks.admin.replay import make_due, remove_deliveries, replay, unknown_event
 from chalk_flask.webhooks.admin.subscription_options import SubscriptionOptions, WebhookError, WebhookRequest
 from chalk_flask.webhooks.http.client import WebhookClient
 from chalk_flask.webhooks.http.signature import new_secret, signed_headers
@@ -98,6 +106,31 @@ class WebhookStore:
         """Return a webhook and its delivery history."""
         with self._store.read(tenant) as snapshot:
             return find_webhook(snapshot, tenant, webhook_id), delivery_history(snapshot, webhook_id)
+
+    def deliveries(
+        self, tenant: str, webhook_id: str, state: DeliveryState | None, offset: int, limit: int
+    ) -> DeliveryPage:
+        """Return a page of the deliveries of a webhook, newest first; only those in `state` unless it is None."""
+        with self._store.read(tenant) as snapshot:
+            find_webhook(snapshot, tenant, webhook_id)
+            return list_deliveries(snapshot, webhook_id, state, offset, limit)
+
+    def delivery(self, tenant: str, webhook_id: str, event_id: str) -> tuple[Delivery, DeliveryBody | None]:
+        """Return the delivery of an event, and its body without demographics if it is still stored.
+
+        Raises WebhookError for an unknown event.
+        """
+        with self._store.read(tenant) as snapshot:
+            find_webhook(snapshot, tenant, webhook_id)
+            found = find_delivery(snapshot, webhook_id, event_id)
+        if found is None:
+            raise unknown_event(event_id)
+        return found
+
+    def results_by_day(self, tenant: str, webhook_id: str, days: int) -> Sequence[DayResults]:
+        """Return the numbers of deliveries of the last days by result, oldest first."""
+        with self._store.read(tenant) as snapshot:
+            return count_by_day(snapshot, webhook_id, self._now().date(), days)
 
     def pause(self, tenant: str, webhook_id: str) -> Subscription:
         """Stop sending to a webhook and keep its deliveries for later. Raises WebhookError if it is disabled."""

@@ -6,6 +6,6 @@ The result is an `AttemptResponse`: a status or an error, always within a time l
 from __future__ import annotations
 
 from chalk_flask.webhooks.http.client import AttemptResponse, WebhookClient
-from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
+from chalk_flask.webhooks.http.ssrf_guard import ForbiddenTargetError, SsrfGuard
 
-__all__ = ["AttemptResponse", "SsrfGuard", "WebhookClient"]
+__all__ = ["AttemptResponse", "ForbiddenTargetError", "SsrfGuard", "WebhookClient"]

@@ -1,0 +1,1 @@
+"""Webhooks: list, create, deliveries, and what an administrator can do with them."""
