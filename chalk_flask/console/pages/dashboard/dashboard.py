@@ -44,7 +44,6 @@ CREDENTIAL_TYPES: Final = {
     "token": "API token",
     "client": "OAuth client",
     "issuer": "Trusted issuer",
-    "administrator": "Admin console",
 }
 
 _EXTENSION: Final = "chalk_dashboard"
@@ -85,7 +84,7 @@ def show_dashboard() -> ResponseReturnValue:
     counts = _counters().roster.count(console.tenant)
     requests = _counters().requests.count(console.tenant)
     tokens = [token for token in console.services.tokens.list(console.tenant) if token.is_valid_at(now)]
-    labels = _app_labels(console, requests)
+    labels = _app_labels(console)
     webhooks = _webhooks(console)
     clients = console.services.clients.list(console.tenant)
     steps = checklist(
@@ -173,16 +172,12 @@ def _app_rows(requests: RequestCounts, labels: Mapping[tuple[str, str], str]) ->
     ]
 
 
-def _app_labels(console: ConsoleRequest, requests: RequestCounts) -> Mapping[tuple[str, str], str]:
-    """Return labels of credentials, also of revoked ones, and names of administrators, by type and id."""
+def _app_labels(console: ConsoleRequest) -> Mapping[tuple[str, str], str]:
+    """Return the labels of credentials by type and id, also of revoked ones."""
     services, tenant = console.services, console.tenant
     labels = {("token", token.id): token.label for token in services.tokens.list(tenant)}
     labels |= {("client", client.id): client.label for client in services.clients.list(tenant)}
     labels |= {("issuer", issuer.id): issuer.label for issuer in IssuerStore(services.store).list(tenant)}
-    for app in requests.apps:
-        if app.credential_type == "administrator":
-            administrator = services.administrators.get(app.credential_id)
-            labels["administrator", app.credential_id] = administrator.name if administrator else ""
     return {key: label for key, label in labels.items() if label}
 
 

@@ -31,6 +31,9 @@ MAX_BYTES: Final = 4 << 20
 """Size of a file that is read in full: about 20,000 requests. Of a larger one, this number of bytes is read."""
 BLOCK_BYTES: Final = 64 << 10
 
+ADMINISTRATOR: Final = "administrator"
+"""Credential type of the reads of the admin console, which is no application."""
+
 _TEXT: Final = rb'"((?:[^"\\]|\\.)*)"'
 _LINE: Final = re.compile(rb'"tenant":%b,"event":"read","way":%b,"by":%b' % (_TEXT, _TEXT, _TEXT))
 
@@ -94,7 +97,13 @@ class RequestCounter:
         with self._lock:
             files = {day: self._read(day) for day in days}
             self._files = {day: file for day, file in files.items() if file is not None}
-        apps = {app for file in files.values() if file for app in file.counts if app.tenant == tenant}
+        apps = {
+            app
+            for file in files.values()
+            if file
+            for app in file.counts
+            if app.tenant == tenant and app.credential_type != ADMINISTRATOR
+        }
         found = [
             AppRequests(app.credential_type, app.credential_id, [_number(files[day], app) for day in days])
             for app in apps

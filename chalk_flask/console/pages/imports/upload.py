@@ -16,7 +16,7 @@ from chalk_flask.jobs import Job, JobError, UploadError
 from chalk_flask.roster.imports.options import InvalidRows
 from chalk_flask.roster.tenant_imports import ImportChoices
 from chalk_flask.tenants.record import Tenant
-from chalk_flask.tenants.store import TenantStore
+from chalk_flask.tenants.store import TenantError, TenantStore
 
 __all__ = ["show_upload", "upload_import"]
 
@@ -81,7 +81,7 @@ def upload_import() -> ResponseReturnValue:
             choices=form.choices(),
             dry_run=form.mode.data == "dry_run",
         )
-    except (UploadError, JobError) as error:
+    except (UploadError, JobError, TenantError) as error:
         form.package.errors = [*form.package.errors, sentence(str(error))]
         return _rejected(form)
     except OSError:

@@ -94,6 +94,7 @@ def test_requests_are_shown_by_label(empty_console: Console, tmp_path: Path) -> 
     text = visible_text(page.text)
     assert "Reading <app> API token 2 2" in text
     assert "elsewhere Trusted issuer 1 1" in text
+    assert "admin-1" not in text, "the console is no application"
     assert "Reading <app>" not in page.text
 
 
