@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
 from flask import abort, request, url_for
@@ -18,6 +18,7 @@ from chalk_flask.console.api_client import DEFAULT_ROOT
 from chalk_flask.console.context import ConsoleRequest, current
 from chalk_flask.console.pages.imports.record_text import FieldChange, Record, changed_fields, record_name
 from chalk_flask.console.pages.imports.texts import render_import_page
+from chalk_flask.console.pages.roster.labels import RecordLinks, find_record, record_url
 from chalk_flask.console.widgets.paging import Page, page_of
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.permissions.policy import policy_for
@@ -46,10 +47,14 @@ OUTCOME_LABELS: Final[dict[Outcome, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ShownChange:
-    """Change of a record: its id, its name or "" if that is not shown, and its fields that would change."""
+    """Change of a record: its id, its name or "" if that is not shown, and its fields that would change.
+
+    `href` is the URL of its page, or "" if it has none.
+    """
 
     key: str
     name: str
+    href: str
     fields: Sequence[FieldChange] = ()
 
 
@@ -113,20 +118,20 @@ def _entries(changes: ChangeList, name: str, outcome: Outcome, page: Page) -> li
 def _shown(
     console: ConsoleRequest, name: str, outcome: Outcome, entries: Sequence[RecordChange]
 ) -> Iterator[ShownChange]:
-    new_records = _new_records(console, name, entries)
+    new_records, links = _new_records(console, name, entries), RecordLinks(console.api)
     for entry in entries:
         old = None if outcome == "created" else _stored_record(console, name, entry.key)
         new = new_records.get(entry.key)
         fields = changed_fields(old or {}, new) if new is not None and outcome != "revived" else []
-        yield ShownChange(entry.key, record_name(name, old or new or {}), fields)
+        href = record_url(name, entry.key) if old else ""
+        yield ShownChange(entry.key, record_name(name, old or new or {}, links), href, fields)
 
 
 def _stored_record(console: ConsoleRequest, name: str, key: str) -> Record | None:
     """Return a record as the API serves it, or None if the administrator cannot read it."""
     if name not in RESOURCES:
         return None
-    result = console.api.get(f"/{name}/{console.api.quote_id(key)}")
-    return cast("Record", result.record) if result.ok else None
+    return find_record(console.api, name, key)
 
 
 def _new_records(console: ConsoleRequest, name: str, entries: Sequence[RecordChange]) -> dict[str, Record]:

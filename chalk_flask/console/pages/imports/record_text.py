@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from chalk_flask.console.pages.roster.labels import RecordLinks
 
 __all__ = ["FieldChange", "Record", "changed_fields", "record_name"]
 
@@ -27,14 +30,19 @@ class FieldChange:
     after: str
 
 
-def record_name(collection: str, record: Record) -> str:
-    """Return what a person calls the record: a name, a title, or who is enrolled where. "" if it has no name."""
+def record_name(collection: str, record: Record, links: RecordLinks) -> str:
+    """Return what a person calls the record: a name, a title, or who is enrolled where. "" if it has no name.
+
+    `links` finds the names of the records to which it refers.
+    """
     if collection == "users":
         return " ".join(str(record[name]) for name in ("givenName", "familyName") if name in record)
     if collection == "enrollments" and record:
-        return f"{_text(record.get('user'))} as {record.get('role', '')} in {_text(record.get('class'))}"
+        user = links.link("users", record["user"]["sourcedId"]).text
+        return f"{user} as {record['role']} in {links.link('classes', record['class']['sourcedId']).text}"
     if collection == "results" and record:
-        return f"{_text(record.get('student'))} in {_text(record.get('lineItem'))}"
+        student = links.link("users", record["student"]["sourcedId"]).text
+        return f"{student} in {links.link('lineItems', record['lineItem']['sourcedId']).text}"
     return next((str(record[name]) for name in NAME_FIELDS if name in record), "")
 
 

@@ -47,6 +47,16 @@ def test_deleted_users_are_listed_by_name(empty_console: Console, held: str) -> 
     assert "&lt;img src=x onerror=alert(1)&gt; O&#39;Brien" in page.text
 
 
+def test_deleted_enrollments_say_who_leaves_which_class(empty_console: Console, tmp_path: Path) -> None:
+    empty_console.sign_in("editor")
+    run_upload(empty_console, package_bytes(package_with_extra_users(range(100, 140)), tmp_path))
+    package = PackageBuilder().drop("enrollments", "enr-1")
+    path = run_upload(empty_console, package_bytes(package, tmp_path)).request.path
+    page = empty_console.get(f"{path}/changes", file="enrollments", outcome="deleted")
+    assert "Pupil-1 O'Brien as student in Arithmetic class-1 enr-1" in visible_text(page.text)
+    assert 'href="/roster/enrollments/enr-1"' in page.text
+
+
 def test_changed_fields_are_listed_with_both_values(empty_console: Console, held: str) -> None:
     text = visible_text(empty_console.get(f"{held}/changes", file="users", outcome="updated").text)
     assert "Pupil-1 O'Brien pupil-1" in text
