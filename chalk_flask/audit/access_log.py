@@ -26,7 +26,7 @@ from chalk_flask.batch_writer import BatchWriter
 from chalk_flask.files import make_private_folder
 from chalk_flask.times import format_precise_timestamp
 
-__all__ = ["MAX_PENDING_LINES", "AccessLog", "read_entries"]
+__all__ = ["FILE_NAME", "MAX_PENDING_LINES", "AccessLog", "parse_line", "read_entries"]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ MAX_PENDING_LINES = 16384
 WRITE_INTERVAL_SECONDS = 0.5
 
 _BATCH_SIZE = 1000
-_FILE_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.jsonl")
+FILE_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.jsonl")
+"""Name of the file of a day."""
 
 
 class AccessLog:
@@ -124,7 +125,7 @@ class AccessLog:
         make_private_folder(self._folder)
         newest_expired = (date.fromisoformat(day) - timedelta(days=self._days)).isoformat()
         for path in self._folder.iterdir():
-            if (match := _FILE_NAME.fullmatch(path.name)) and match[1] <= newest_expired:
+            if (match := FILE_NAME.fullmatch(path.name)) and match[1] <= newest_expired:
                 path.unlink(missing_ok=True)
         self._current_day = day
 
@@ -148,17 +149,18 @@ def read_entries(folder: Path, since: str = "") -> Iterator[dict[str, Any]]:
 
 
 def _read_lines(folder: Path, since: str) -> Iterator[dict[str, Any]]:
-    names = sorted(path.name for path in folder.iterdir() if _FILE_NAME.fullmatch(path.name))
+    names = sorted(path.name for path in folder.iterdir() if FILE_NAME.fullmatch(path.name))
     for name in names:
         if name[:10] >= since[:10]:
             with (folder / name).open("rb") as file:
                 for line in file:
-                    entry = _parse_line(line)
+                    entry = parse_line(line)
                     if entry is not None and entry["time"] >= since:
                         yield entry
 
 
-def _parse_line(line: bytes) -> dict[str, Any] | None:
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Return the entry of a line, or None if the line is incomplete."""
     try:
         entry = orjson.loads(line)
     except ValueError:

@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from backends import KEY, Backend, Compare, Query, Record, Transaction
+from backends import KEY, And, Backend, Compare, OrderBy, Query, Record, Transaction
 from chalk_flask.times import format_precise_timestamp, utc_now
 
-__all__ = ["COLLECTION", "EVENTS", "AuditValue", "read_events", "record_event"]
+__all__ = ["COLLECTION", "EVENTS", "AuditValue", "read_events", "read_latest_events", "record_event"]
 
 COLLECTION = "audit"
 EVENTS = frozenset(
@@ -73,3 +73,27 @@ def read_events(store: Backend, tenant: str, since: str = "") -> Iterator[dict[s
         for event in events:
             last = event.pop("entry")
             yield event
+
+
+def read_latest_events(
+    store: Backend, tenant: str, since: str = "", until: str = "", event: str = ""
+) -> Iterator[dict[str, Any]]:
+    """Yield the events that are stored in a tenant or in CONTROL, newest first. Raises StorageError.
+
+    `since` is the earliest time and `until` the first time after the events, both as `format_precise_timestamp` returns
+    them; "" is no limit. `event` selects the events of one name. Every page is read from a new snapshot.
+    """
+    last = until
+    while True:
+        limits = [Compare(KEY, ">=", since)] if since else []
+        limits += [Compare(KEY, "<", last)] if last else []
+        limits += [Compare("event", "=", event)] if event else []
+        query = Query(COLLECTION, And(tuple(limits)), (OrderBy(KEY, descending=True),), limit=_PAGE_SIZE)
+        with store.read(tenant) as snapshot:
+            page = snapshot.find(query).body()
+        events = orjson.loads(b"[%s]" % page)
+        if not events:
+            return
+        for each in events:
+            last = each.pop("entry")
+            yield each

@@ -37,6 +37,7 @@ NAVIGATION: tuple[Section, ...] = (
     Section("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
     Section("Access", "API explorer", "list_operations", "/explorer", Permission.EXPLORER_USE, "explorer"),
     Section("Access", "Webhooks", "list_webhooks", "/webhooks", Permission.WEBHOOKS_VIEW, "webhook"),
+    Section("Administration", "Audit log", "show_audit_log", "/audit", Permission.AUDIT_VIEW, "audit"),
 )
 """Sections in the order of the sidebar. Rows of one group follow each other.
 

@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 
 from chalk_flask.admins.roles import Permission
 from chalk_flask.console.pages.account import password, sessions, theme, two_factor
+from chalk_flask.console.pages.audit import audit_log
 from chalk_flask.console.pages.credentials import api_tokens, token_access
 from chalk_flask.console.pages.dashboard import dashboard
 from chalk_flask.console.pages.explorer import views as explorer
@@ -141,5 +142,8 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _page("/webhooks/<webhook_id>/deliveries/<event_id>", deliveries.show_delivery, WEBHOOKS_VIEW),
     _page("/webhooks/<webhook_id>/deliveries/<event_id>/body", deliveries.download_body, WEBHOOKS_VIEW),
     _action("/webhooks/<webhook_id>/deliveries/<event_id>/replay", deliveries.replay_delivery, WEBHOOKS_OPERATE),
+
+    _page("/audit", audit_log.show_audit_log, Permission.AUDIT_VIEW),
+    _page("/audit/export", audit_log.export_audit_log, Permission.AUDIT_VIEW),
 )
 # fmt: on

@@ -1,0 +1,1 @@
+"""Audit log: entries with filters, and export."""

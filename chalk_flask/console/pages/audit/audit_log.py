@@ -1,0 +1,157 @@
+"""Audit log of the tenant: pages of entries, newest first, and export as CSV or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import orjson
+from flask import Response, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import BadRequest
+
+from chalk_flask.console.context import current
+from chalk_flask.console.pages.audit.audit_filter import AuditFilter, event_choices, event_label
+from chalk_flask.times import utc_now
+
+__all__ = ["export_audit_log", "show_audit_log"]
+
+log = logging.getLogger(__name__)
+
+PAGE_SIZE = 100
+"""Entries on a page. Further ones of the same time follow, so that the next page begins after all of them."""
+MAX_SCANNED = 20_000
+"""Entries that are examined for a page. The next page continues the search."""
+MAX_EXPORTED = 100_000
+MAX_SCANNED_FOR_EXPORT = 2_000_000
+EXPORT_BATCH = 500
+
+FORMATS = {"csv": "text/csv", "jsonl": "application/jsonl"}
+_COLUMNS = ("time", "tenant", "event", "who")
+_WHO = ("by", "administrator", "client")
+"""Members that say who caused an entry."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a text that a spreadsheet takes for a formula."""
+
+
+def show_audit_log() -> ResponseReturnValue:
+    """Show the newest entries that match the filter, and a link to older ones."""
+    chosen, console = AuditFilter.parse(request.args), current()
+    error = chosen.error
+    found, older = [], ""
+    if not error:
+        try:
+            found, older = _read_page(chosen.entries())
+        except OSError as failure:
+            log.warning("the access log cannot be read: %s", failure.strerror)
+            found, older = _read_page(chosen.entries(with_reads=False))
+            error = "The access log cannot be read, so reads are missing. The log of the service says why."
+    names = _administrator_names()
+    return render_template(
+        "console/audit/audit_log.html",
+        entries=[_row(entry, names) for entry in found],
+        chosen=chosen,
+        error=error,
+        event_choices=event_choices(),
+        names=names,
+        older_url=url_for("console.show_audit_log", **chosen.params(), before=older) if older else "",
+        newest_url=url_for("console.show_audit_log", **chosen.params()) if chosen.before else "",
+        export_urls={name: url_for("console.export_audit_log", **chosen.params(), format=name) for name in FORMATS},
+        max_exported=MAX_EXPORTED,
+        is_operator=console.administrator.is_operator,
+    )
+
+
+def export_audit_log() -> ResponseReturnValue:
+    """Return the newest entries that match the filter as a file, at most MAX_EXPORTED."""
+    chosen, kind = AuditFilter.parse(request.args), request.args.get("format", "csv")
+    if chosen.error or kind not in FORMATS:
+        raise BadRequest(chosen.error or "Choose the format csv or jsonl.")
+    found = (entry for _, entry in islice(chosen.entries(), MAX_SCANNED_FOR_EXPORT) if entry is not None)
+    entries = islice(found, MAX_EXPORTED)
+    lines = _csv_lines(entries) if kind == "csv" else (orjson.dumps(entry) + b"\n" for entry in entries)
+    name = f"audit-{current().tenant}-{utc_now():%Y-%m-%d}.{kind}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(_in_batches(lines), mimetype=FORMATS[kind], headers=headers)
+
+
+def _read_page(entries: Iterator[tuple[str, dict[str, Any] | None]]) -> tuple[list[dict[str, Any]], str]:
+    """Return the entries of a page, and the time before which the next page begins, "" if there is none."""
+    found: list[dict[str, Any]] = []
+    last_time = ""
+    for number, (time, entry) in enumerate(entries):
+        is_full = len(found) >= PAGE_SIZE or number >= MAX_SCANNED
+        if is_full and time != last_time:
+            return found, last_time
+        last_time = time
+        if entry is not None:
+            found.append(entry)
+    return found, ""
+
+
+def _row(entry: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the page shows of an entry."""
+    hidden = {"time", "tenant", "event", *_WHO}
+    event = entry.get("event", "")
+    return {
+        "time": entry["time"],
+        "tenant": entry.get("tenant", ""),
+        "event": event,
+        "label": event_label(event) if event else "Reads that were not recorded",
+        "who": [(value, names.get(value, value)) for value in _actors(entry)],
+        "details": [
+            (name, _text(value), names.get(value) if isinstance(value, str) else None)
+            for name, value in entry.items()
+            if name not in hidden and value is not None
+        ],
+    }
+
+
+def _actors(entry: Mapping[str, Any]) -> list[str]:
+    return [str(entry[name]) for name in _WHO if entry.get(name) is not None]
+
+
+def _administrator_names() -> dict[str, str]:
+    """Return the names of the administrators whom the reader may know, by id."""
+    console = current()
+    administrators = console.services.administrators
+    if console.administrator.is_operator:
+        return {each.id: each.name for each in administrators.list()}
+    own = {each.id: each.name for each in administrators.list(console.tenant)}
+    return {each.id: "an operator" for each in administrators.list() if each.is_operator} | own
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _csv_lines(entries: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Yield the lines of a CSV file. The last column contains the other members as JSON."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow([*_COLUMNS, "details"])
+    for entry in entries:
+        details = {name: value for name, value in entry.items() if name not in {*_COLUMNS, *_WHO}}
+        values = [entry["time"], entry.get("tenant", ""), entry.get("event", ""), " ".join(_actors(entry))]
+        writer.writerow([*map(_cell, values), orjson.dumps(details).decode()])
+        yield buffer.getvalue().encode()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue().encode()
+
+
+def _cell(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _in_batches(lines: Iterator[bytes]) -> Iterator[bytes]:
+    while batch := b"".join(islice(lines, EXPORT_BATCH)):
+        yield batch
