@@ -33,6 +33,7 @@ class Permission(StrEnum):
     WEBHOOKS_MANAGE = auto()
     SETTINGS_MANAGE = auto()
     ADMINISTRATORS_MANAGE = auto()
+    TENANTS_VIEW = auto()
     TENANTS_MANAGE = auto()
     OWN_ACCOUNT = auto()
 
@@ -59,12 +60,13 @@ PERMISSIONS: Final[Mapping[Permission, frozenset[Role]]] = MappingProxyType(
         Permission.WEBHOOKS_MANAGE: _OWNERS,
         Permission.SETTINGS_MANAGE: _OWNERS,
         Permission.ADMINISTRATORS_MANAGE: _OWNERS,
+        Permission.TENANTS_VIEW: _ALL,
         Permission.TENANTS_MANAGE: _OWNERS,
     }
 )
 """Roles that have each permission."""
 
-OPERATOR_PERMISSIONS: Final = frozenset({Permission.TENANTS_MANAGE})
+OPERATOR_PERMISSIONS: Final = frozenset({Permission.TENANTS_VIEW, Permission.TENANTS_MANAGE})
 """Permissions that only operators can have, because they concern all tenants."""
 
 

@@ -38,6 +38,17 @@ NAVIGATION: tuple[Section, ...] = (
     Section("Access", "API explorer", "list_operations", "/explorer", Permission.EXPLORER_USE, "explorer"),
     Section("Access", "Webhooks", "list_webhooks", "/webhooks", Permission.WEBHOOKS_VIEW, "webhook"),
     Section("Administration", "Audit log", "show_audit_log", "/audit", Permission.AUDIT_VIEW, "audit"),
+    Section("Administration", "Settings", "show_settings", "/settings", Permission.SETTINGS_MANAGE, "settings"),
+    Section(
+        "Administration",
+        "Administrators",
+        "list_administrators",
+        "/settings/administrators",
+        Permission.ADMINISTRATORS_MANAGE,
+        "user",
+    ),
+    Section("Administration", "Tenants", "list_tenants", "/tenants", Permission.TENANTS_VIEW, "tenants"),
+    Section("Administration", "About", "show_about", "/about", Permission.DASHBOARD_VIEW, "info"),
 )
 """Sections in the order of the sidebar. Rows of one group follow each other.
 

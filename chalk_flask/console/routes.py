@@ -21,6 +21,7 @@ from chalk_flask.console.pages.imports import held_changes, history, jobs, runs,
 from chalk_flask.console.pages.quality import views as quality
 from chalk_flask.console.pages.roster import demographics
 from chalk_flask.console.pages.roster import views as roster
+from chalk_flask.console.pages.settings import about, administrators, tenant_settings, tenants
 from chalk_flask.console.pages.sign_in import setup, sign_in
 from chalk_flask.console.pages.static_files import serve_static
 from chalk_flask.console.pages.webhooks import deliveries, webhooks
@@ -68,6 +69,8 @@ WEBHOOKS_VIEW, WEBHOOKS_OPERATE, WEBHOOKS_MANAGE = (
     Permission.WEBHOOKS_OPERATE,
     Permission.WEBHOOKS_MANAGE,
 )
+
+ADMINISTRATORS = Permission.ADMINISTRATORS_MANAGE
 
 # One line per route, so that the code is readable as a table.
 # fmt: off
@@ -145,5 +148,24 @@ ROUTES: tuple[ConsoleRoute, ...] = (
 
     _page("/audit", audit_log.show_audit_log, Permission.AUDIT_VIEW),
     _page("/audit/export", audit_log.export_audit_log, Permission.AUDIT_VIEW),
+
+    _page("/settings", tenant_settings.show_settings, Permission.SETTINGS_MANAGE),
+    _action("/settings", tenant_settings.change_settings, Permission.SETTINGS_MANAGE),
+    _page("/settings/administrators", administrators.list_administrators, ADMINISTRATORS),
+    _page("/settings/administrators/new", administrators.show_new_administrator, ADMINISTRATORS),
+    _action("/settings/administrators", administrators.create_administrator, ADMINISTRATORS),
+    _page("/settings/administrators/<administrator_id>", administrators.show_administrator, ADMINISTRATORS),
+    _action("/settings/administrators/<administrator_id>/role", administrators.change_role, ADMINISTRATORS),
+    _action("/settings/administrators/<administrator_id>/reset", administrators.reset_administrator, ADMINISTRATORS),
+    _action("/settings/administrators/<administrator_id>/delete", administrators.delete_administrator, ADMINISTRATORS),
+
+    _page("/tenants", tenants.list_tenants, Permission.TENANTS_VIEW),
+    _page("/tenants/new", tenants.show_new_tenant, Permission.TENANTS_MANAGE),
+    _action("/tenants", tenants.create_tenant, Permission.TENANTS_MANAGE),
+    _action("/tenants/select", tenants.select_tenant, Permission.TENANTS_VIEW),
+    _page("/tenants/<name>", tenants.show_tenant, Permission.TENANTS_VIEW),
+    _action("/tenants/<name>/delete", tenants.delete_tenant, Permission.TENANTS_MANAGE),
+
+    _page("/about", about.show_about, Permission.DASHBOARD_VIEW),
 )
 # fmt: on

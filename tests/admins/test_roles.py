@@ -36,7 +36,8 @@ def test_every_permission_has_roles() -> None:
 
 @pytest.mark.parametrize("tenant", ["default", None])
 def test_each_role_may_do_what_the_table_says(tenant: str | None) -> None:
+    view = VIEW | {Permission.TENANTS_VIEW} if tenant is None else VIEW
     tenants = {Permission.TENANTS_MANAGE} if tenant is None else set()
-    assert permissions_of("viewer", tenant) == VIEW
-    assert permissions_of("editor", tenant) == VIEW | EDIT
-    assert permissions_of("owner", tenant) == VIEW | EDIT | MANAGE | tenants
+    assert permissions_of("viewer", tenant) == view
+    assert permissions_of("editor", tenant) == view | EDIT
+    assert permissions_of("owner", tenant) == view | EDIT | MANAGE | tenants

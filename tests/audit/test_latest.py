@@ -17,14 +17,14 @@ from chalk_flask.times import format_precise_timestamp
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
 
 
-def moment(minutes: float) -> str:
+def at_minute(minutes: float) -> str:
     return format_precise_timestamp(MORNING + timedelta(minutes=minutes))
 
 
 def write_lines(folder: Path, minutes: list[float], padding: str = "") -> None:
     """Write an entry of the access log for each time, in this order."""
     for number in minutes:
-        time = moment(number)
+        time = at_minute(number)
         line = f'{{"time":"{time}","tenant":"default","event":"read","minute":{number},"padding":"{padding}"}}\n'
         with (folder / f"{time[:10]}.jsonl").open("a", encoding="utf-8") as file:
             file.write(line)
@@ -42,7 +42,7 @@ def test_latest_events_are_those_of_the_log_in_reverse(store: Backend) -> None:
             record_event(transaction, "default", event, MORNING + timedelta(minutes=minute), minute=minute)
     expected = list(read_events(store, "default"))[::-1]
     assert list(read_latest_events(store, "default")) == expected
-    within = list(read_latest_events(store, "default", moment(10), moment(20), "gradebook.put"))
+    within = list(read_latest_events(store, "default", at_minute(10), at_minute(20), "gradebook.put"))
     assert [event["minute"] for event in within] == [19, 17, 15, 13, 11]
 
 
@@ -61,7 +61,7 @@ def test_latest_merges_events_and_reads(store: Backend, tmp_path: Path) -> None:
     assert minutes() == [3, 2, 1, 0]
     assert minutes(with_reads=False) == [2, 0]
     assert minutes(event="read") == [3, 1]
-    assert minutes(event="gradebook.put", until=moment(2)) == [0]
+    assert minutes(event="gradebook.put", until=at_minute(2)) == [0]
 
 
 def test_latest_entries_cross_files_and_blocks(tmp_path: Path) -> None:
@@ -69,7 +69,9 @@ def test_latest_entries_cross_files_and_blocks(tmp_path: Path) -> None:
     write_lines(tmp_path, minutes, "x" * 500)
     assert len(list(tmp_path.iterdir())) > 2
     assert minutes_of(tmp_path) == minutes[::-1]
-    assert minutes_of(tmp_path, moment(700), moment(1400)) == [each for each in minutes[::-1] if 700 <= each < 1400]
+    assert minutes_of(tmp_path, at_minute(700), at_minute(1400)) == [
+        each for each in minutes[::-1] if 700 <= each < 1400
+    ]
 
 
 def test_latest_entries_of_a_large_file_begin_at_the_limit(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_latest_entries_of_a_large_file_begin_at_the_limit(tmp_path: Path) -> No
     write_lines(tmp_path, minutes, "x" * 500)
     assert (tmp_path / "2031-05-02.jsonl").stat().st_size > 4 * (LATE_BYTES + BLOCK_BYTES)
     for limit in (0.0, 0.01, 17.5, 30.0, 59.99):
-        assert minutes_of(tmp_path, until=moment(limit)) == [each for each in minutes[::-1] if each < limit]
+        assert minutes_of(tmp_path, until=at_minute(limit)) == [each for each in minutes[::-1] if each < limit]
 
 
 def test_late_lines_are_sorted(tmp_path: Path) -> None:

@@ -83,17 +83,12 @@ def show(name: str, as_json: bool, **options: Any) -> None:
 
 def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
     """Return a change threshold as it is stored; an empty text for the default."""
-    from chalk_flask.roster.imports.thresholds import parse_threshold
+    from chalk_flask.roster.imports.thresholds import normalize_threshold
 
-    if text is None or text.strip().lower() == "default":
-        return None if text is None else ""
     try:
-        threshold = parse_threshold(text)
+        return None if text is None else normalize_threshold(text)
     except ValueError as error:
         raise click.BadParameter(f"{error}, or default") from None
-    if threshold and threshold.percent > 100:
-        raise click.BadParameter(f"{text!r} would never hold an import: give at most 100 %, or off")
-    return str(threshold or "off")
 
 
 @tenant_group.command("set", epilog="Example: chalk-flask tenant set north-valley --max-deleted 5%,20")

@@ -23,6 +23,7 @@ __all__ = [
     "ChangeThresholds",
     "ExceededThreshold",
     "Threshold",
+    "normalize_threshold",
     "parse_threshold",
 ]
 
@@ -169,3 +170,16 @@ def parse_threshold(text: str) -> Threshold | None:
     raise ValueError(
         f"{text[:80]!r} is not a threshold: use a percentage and a number of records, such as 10%,10, or off"
     )
+
+
+def normalize_threshold(text: str) -> str:
+    """Return a threshold in the form in which a tenant stores it; "" for an empty text and for `default`.
+
+    Raises ValueError for an invalid threshold, and for one that would never hold an import.
+    """
+    if text.strip().lower() in ("", "default"):
+        return ""
+    threshold = parse_threshold(text)
+    if threshold and threshold.percent > 100:
+        raise ValueError(f"{text!r} would never hold an import: give at most 100 %, or off")
+    return str(threshold or "off")

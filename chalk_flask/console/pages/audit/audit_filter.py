@@ -124,5 +124,5 @@ def _is_date(text: str) -> bool:
 
 
 def _begin_of(day: str) -> str:
-    """Return the first moment of a day, as `format_precise_timestamp` returns it; "" for no day."""
+    """Return the time at which a day begins, as `format_precise_timestamp` returns it; "" for no day."""
     return f"{day}T00:00:00.000000Z" if day else ""

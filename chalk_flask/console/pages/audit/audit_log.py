@@ -42,7 +42,8 @@ def show_audit_log() -> ResponseReturnValue:
     """Show the newest entries that match the filter, and a link to older ones."""
     chosen, console = AuditFilter.parse(request.args), current()
     error = chosen.error
-    found, older = [], ""
+    found: list[dict[str, Any]] = []
+    older = ""
     if not error:
         try:
             found, older = _read_page(chosen.entries())
@@ -58,9 +59,9 @@ def show_audit_log() -> ResponseReturnValue:
         error=error,
         event_choices=event_choices(),
         names=names,
-        older_url=url_for("console.show_audit_log", **chosen.params(), before=older) if older else "",
-        newest_url=url_for("console.show_audit_log", **chosen.params()) if chosen.before else "",
-        export_urls={name: url_for("console.export_audit_log", **chosen.params(), format=name) for name in FORMATS},
+        older_url=_url("show_audit_log", chosen, before=older) if older else "",
+        newest_url=_url("show_audit_log", chosen) if chosen.before else "",
+        export_urls={name: _url("export_audit_log", chosen, format=name) for name in FORMATS},
         max_exported=MAX_EXPORTED,
         is_operator=console.administrator.is_operator,
     )
@@ -77,6 +78,11 @@ def export_audit_log() -> ResponseReturnValue:
     name = f"audit-{current().tenant}-{utc_now():%Y-%m-%d}.{kind}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(_in_batches(lines), mimetype=FORMATS[kind], headers=headers)
+
+
+def _url(endpoint: str, chosen: AuditFilter, **params: str) -> str:
+    values: dict[str, Any] = chosen.params() | params
+    return url_for(f"console.{endpoint}", **values)
 
 
 def _read_page(entries: Iterator[tuple[str, dict[str, Any] | None]]) -> tuple[list[dict[str, Any]], str]:

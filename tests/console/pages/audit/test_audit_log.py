@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -89,7 +90,7 @@ def test_entries_are_filtered_by_event_time_and_id(console: Console) -> None:
     write_reads(console, 3)
     console.sign_in("viewer")
 
-    def shown(**params: str) -> str:
+    def shown(**params: Any) -> str:
         return visible_text(console.get(AUDIT, **params).text)
 
     assert "/users" not in shown()
@@ -106,7 +107,7 @@ def test_entries_are_filtered_by_event_time_and_id(console: Console) -> None:
 
 
 @pytest.mark.parametrize("params", [{"from": "yesterday"}, {"to": "2031-13-01"}, {"to": "9999-12-31"}, {"event": "x"}])
-def test_invalid_filter_is_explained(console: Console, params: dict[str, str]) -> None:
+def test_invalid_filter_is_explained(console: Console, params: dict[str, Any]) -> None:
     console.sign_in("viewer")
     page = visible_text(console.get(AUDIT, **params).text)
     assert "Enter days" in page or "There is no such event" in page

@@ -1,0 +1,1 @@
+"""Administration: settings of the tenant, administrators, tenants, and facts about the service."""

@@ -1,0 +1,127 @@
+"""Settings of the tenant, which can be changed, and those of the service, which are shown to operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import flash, make_response, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
+from wtforms import BooleanField, SelectField, ValidationError
+from wtforms.validators import Length
+
+from chalk_flask.console.context import current
+from chalk_flask.console.widgets.forms import ConsoleForm, TextField, select_choices
+from chalk_flask.outbox.tenant_update import update_tenant
+from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, QUARANTINED, Threshold, normalize_threshold
+from chalk_flask.settings import SETTINGS
+from chalk_flask.tenants.store import Tenant, TenantError, TenantStore
+
+__all__ = ["change_settings", "show_settings"]
+
+INVALID_ROWS_CHOICES = [
+    ("reject", "Reject the package"),
+    ("quarantine", "Set them aside, and apply the other rows"),
+]
+THRESHOLD_NAMES = ("max_deleted", "max_changed", "max_quarantined")
+MAX_TEXT_LENGTH = 40
+
+
+def _check_threshold(_: Any, field: Any) -> None:
+    """Replace the text of a threshold by the form in which it is stored; "" is the default."""
+    try:
+        field.data = normalize_threshold(field.data or "")
+    except ValueError as error:
+        raise ValidationError(f"Invalid: {error}, or nothing for the default.") from None
+
+
+def _threshold_field(label: str, default: Threshold, noun: str) -> TextField:
+    description = (
+        f"A percentage and a number of {noun}; {default} by default. Only an import above both is held."
+        " Enter off for no limit."
+    )
+    return TextField(label, [Length(max=MAX_TEXT_LENGTH), _check_threshold], description=description)
+
+
+class TenantForm(ConsoleForm):
+    """Form for the settings of a tenant."""
+
+    demographics = BooleanField("Serve demographics to applications that may read them")
+    max_deleted = _threshold_field("Hold imports that delete more than", DELETED, "records of a file")
+    max_changed = _threshold_field("Hold imports that change or delete more than", CHANGED, "records of a file")
+    invalid_rows = SelectField("Invalid rows of a package", choices=select_choices(INVALID_ROWS_CHOICES))
+    max_quarantined = _threshold_field("Hold imports that set aside more than", QUARANTINED, "rows of a file")
+    lenient = BooleanField(
+        "Read packages leniently",
+        description="Accept deviations from the standard with a warning, instead of rejecting the package.",
+    )
+
+    def changes_of(self, tenant: Tenant) -> dict[str, Any]:
+        """Return the settings that differ from those of the tenant."""
+        values: dict[str, Any] = {name: getattr(self, name).data for name in _shown_values(tenant)}
+        return {name: value for name, value in values.items() if value != _shown_values(tenant)[name]}
+
+
+def show_settings() -> ResponseReturnValue:
+    """Show the settings of the tenant; to operators also those of the service."""
+    return _page(TenantForm(formdata=None, data=_shown_values(_tenant())))
+
+
+def change_settings() -> ResponseReturnValue:
+    """Change the settings of the tenant, from the next request or import on."""
+    form, tenant = TenantForm(), _tenant()
+    if not form.validate():
+        return _page(form, 422)
+    changes = form.changes_of(tenant)
+    if not changes:
+        flash("Nothing was changed, because all settings are the same.", "info")
+        return redirect(url_for("console.show_settings"), 303)
+    try:
+        update_tenant(current().services.store, tenant.name, **changes)
+    except TenantError as error:
+        raise NotFound from error
+    flash("The settings are saved.", "success")
+    return redirect(url_for("console.show_settings"), 303)
+
+
+def _tenant() -> Tenant:
+    console = current()
+    try:
+        return TenantStore(console.services.store).get(console.tenant)
+    except TenantError as error:
+        raise NotFound from error
+
+
+def _shown_values(tenant: Tenant) -> dict[str, Any]:
+    """Return the settings of a tenant as the form shows them."""
+    thresholds = {name: getattr(tenant, name) or "" for name in THRESHOLD_NAMES}
+    return {
+        "demographics": tenant.demographics,
+        "lenient": tenant.lenient,
+        "invalid_rows": tenant.invalid_rows or INVALID_ROWS_CHOICES[0][0],
+        **thresholds,
+    }
+
+
+def _page(form: TenantForm, status: int = 200) -> ResponseReturnValue:
+    is_operator = current().administrator.is_operator
+    text = render_template(
+        "console/settings/settings.html",
+        form=form,
+        service_settings=_service_settings() if is_operator else [],
+    )
+    return make_response(text, status)
+
+
+def _service_settings() -> list[dict[str, str]]:
+    """Return the settings of the service, without passwords."""
+    settings = current().services.settings
+    return [
+        {
+            "name": setting.name,
+            "value": setting.to_text(getattr(settings, setting.name)),
+            "source": settings.sources.get(setting.name, "default"),
+            "help": setting.help,
+        }
+        for setting in SETTINGS
+    ]

@@ -1,0 +1,79 @@
+"""Page `/settings`: settings of the tenant, and those of the service for operators."""
+
+from __future__ import annotations
+
+import pytest
+
+from chalk_flask.audit.events import read_events
+from chalk_flask.settings import SETTINGS
+from chalk_flask.tenants.store import CONTROL, Tenant, TenantStore
+from tests.support.console import Console, visible_text
+
+SETTINGS_PAGE = "/settings"
+
+
+def stored(console: Console, tenant: str = "default") -> Tenant:
+    return TenantStore(console.services.store).get(tenant)
+
+
+def test_settings_are_saved(console: Console) -> None:
+    console.sign_in("owner")
+    page = console.submit(
+        SETTINGS_PAGE,
+        demographics=None,
+        max_deleted="5 %, 20",
+        max_changed="off",
+        max_quarantined="",
+        invalid_rows="quarantine",
+        lenient="y",
+    )
+    assert "The settings are saved." in visible_text(page.text)
+    assert stored(console) == Tenant(
+        name="default",
+        demographics=False,
+        max_deleted="5%,20",
+        max_changed="off",
+        max_quarantined=None,
+        invalid_rows="quarantine",
+        lenient=True,
+    )
+    assert 'value="5%,20"' in page.text
+    page = console.submit(SETTINGS_PAGE, max_deleted="default", demographics="y")
+    assert stored(console).max_deleted is None
+    assert stored(console).demographics
+
+
+def test_only_changed_settings_are_recorded(console: Console) -> None:
+    console.sign_in("owner")
+    console.submit(SETTINGS_PAGE, lenient="y")
+    page = console.submit(SETTINGS_PAGE, lenient="y")
+    assert "Nothing was changed" in visible_text(page.text)
+    events = [event for event in read_events(console.services.store, CONTROL) if event["event"] == "tenant.changed"]
+    assert [{name: event[name] for name in event if name not in ("time", "tenant", "event")} for event in events] == [
+        {"lenient": True}
+    ]
+
+
+@pytest.mark.parametrize("text", ["5", "200%,10", "a%,b", "<b>", "5%,5%,5"])
+def test_invalid_threshold_is_explained(console: Console, text: str) -> None:
+    console.sign_in("owner")
+    before = stored(console)
+    page = console.submit(SETTINGS_PAGE, status=422, max_deleted=text, lenient="y")
+    assert "Nothing was changed." in visible_text(page.text)
+    assert "<b>" not in page.text
+    assert stored(console) == before
+
+
+def test_only_owners_see_the_settings(console: Console) -> None:
+    for role in ("viewer", "editor"):
+        console.sign_in(role)
+        console.get(SETTINGS_PAGE, 403)
+
+
+def test_settings_of_the_service_are_shown_to_operators(console: Console) -> None:
+    console.sign_in("owner")
+    assert "webhook_allowed_hosts" not in console.get(SETTINGS_PAGE).text
+    console.sign_in("owner", None)
+    page = visible_text(console.get(SETTINGS_PAGE).text)
+    for setting in SETTINGS:
+        assert setting.name in page
