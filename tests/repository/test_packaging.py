@@ -159,15 +159,16 @@ def wheel_files(wheel: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_wheel_contains_modules_type_markers_and_sample_district(wheel_files: set[str]) -> None:
+def test_wheel_contains_modules_markers_sample_and_console_files(wheel_files: set[str]) -> None:
     modules = {path.relative_to(ROOT).as_posix() for path in SOURCES}
-    sample = {
+    files = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "chalk_flask" / "demo").rglob("*")
+        for folder in ("demo", "console/templates", "console/static")
+        for path in (ROOT / "chalk_flask" / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert sample
-    assert modules | sample | {"backends/py.typed", "chalk_flask/py.typed"} <= wheel_files
+    assert {name.partition(".")[2] for name in files} >= {"csv", "html", "css", "js"}
+    assert modules | files | {"backends/py.typed", "chalk_flask/py.typed"} <= wheel_files
 
 
 @pytest.mark.slow

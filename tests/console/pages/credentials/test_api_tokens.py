@@ -40,7 +40,7 @@ def owner(console: Console) -> Console:
 
 def generate(console: Console, **fields: object) -> tuple[str, ApiToken]:
     """Generate a token in the browser. Return its value from the page, and its stored form."""
-    page = console.submit(NEW, action=LIST, **{"label": "Reading app", **fields})  # type: ignore[arg-type]  # fields
+    page = console.submit(NEW, action=LIST, **{"label": "Reading app", **fields})  # type: ignore[arg-type]  # fields vary
     value = re.search(r'id="secret-value"[^>]*>([^<]+)<', page.text)
     assert value is not None
     newest = max(console.services.tokens.list(), key=lambda token: token.created)
@@ -147,7 +147,7 @@ def test_last_day_is_the_expiry(owner: Console) -> None:
     ],
 )
 def test_invalid_choice_is_explained_and_kept(fields: dict[str, object], message: str, owner: Console) -> None:
-    page = owner.submit(NEW, action=LIST, status=422, **{"label": "kept label", **fields})  # type: ignore[arg-type]
+    page = owner.submit(NEW, action=LIST, status=422, **{"label": "kept label", **fields})  # type: ignore[arg-type]  # fields vary
     assert message.lower() in html.unescape(page.text).lower()
     assert "Nothing was changed." in page.text
     assert owner.services.tokens.list() == []
