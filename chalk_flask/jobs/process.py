@@ -6,6 +6,7 @@ and the settings may contain a password.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from chalk_flask.settings import SETTINGS, Settings
 
-__all__ = ["JobRequest", "main", "process_lock"]
+__all__ = ["JobRequest", "lower_priority", "main", "process_lock"]
 
 NICENESS: Final = 10
 """Amount by which the priority is lowered."""
@@ -60,9 +61,15 @@ def process_lock(folder: Path, timeout: float = 0.0) -> FileLock:
     return FileLock(folder / LOCK_FILE, timeout=timeout, mode=0o600)
 
 
+def lower_priority() -> None:
+    """Lower the priority of this process. A sandbox can forbid that; then it stays as it is."""
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+
+
 def main() -> None:
     """Run the job that stdin describes."""
-    os.nice(NICENESS)
+    lower_priority()
     request = JobRequest(**orjson.loads(sys.stdin.buffer.read()))
     settings = request.to_settings()
     logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=LOG_FORMAT)

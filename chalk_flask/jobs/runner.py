@@ -76,7 +76,7 @@ class ProcessRunner:
             while process.poll() is None:
                 if stopping.wait(POLL_SECONDS):
                     _stop(process)
-        return process.returncode != -signal.SIGTERM
+        return process.returncode != -signal.SIGTERM and not stopping.is_set()
 
 
 class ThreadRunner:

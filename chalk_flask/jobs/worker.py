@@ -134,15 +134,16 @@ class JobWorker:
                 if job.state == "running":  # its process has ended with the service that started it
                     with contextlib.suppress(JobSupersededError):
                         self._settle(job, is_crash=True)
-            if queued:
-                self._run_job(queued[0])
-            return True
+            return self._run_job(queued[0]) if queued else True
 
-    def _run_job(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> bool:
+        """Run a job. Return False if it was stopped: the service is probably stopping too."""
+        has_ended = True
         with contextlib.suppress(JobSupersededError):
             running = self._jobs.start(job)
             has_ended = self._runner.run(running, self._stopping)
             self._settle(running, is_crash=has_ended)
+        return has_ended
 
     def _settle(self, job: Job, *, is_crash: bool) -> None:
         """Delete the files of a job that has ended. Queue it again if it has no result, unless it crashed before."""

@@ -68,7 +68,7 @@ def test_killed_jobs_take_effect_once_or_not_at_all(service: JobService) -> None
         with running_server(service.settings) as server:
             wait_until(partial(has_ended, service, job), 60)
             check_effect(service, job, number)
-            wait_until(lambda: not service.files())
+            wait_until(lambda: not service.files(), 60)
             if number == KILLS:
                 break
             name = f"Name{number + 1}"
