@@ -35,6 +35,8 @@ NAVIGATION: tuple[Section, ...] = (
     Section("Roster", "Roster", "browse_roster", "/roster", Permission.ROSTER_VIEW, "people"),
     Section("Roster", "Data quality", "show_quality", "/quality", Permission.ROSTER_VIEW, "check"),
     Section("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
+    Section("Access", "OAuth clients", "list_clients", "/settings/clients", Permission.CREDENTIALS_VIEW, "app"),
+    Section("Access", "Issuers", "list_issuers", "/settings/issuers", Permission.CREDENTIALS_VIEW, "issuer"),
     Section("Access", "API explorer", "list_operations", "/explorer", Permission.EXPLORER_USE, "explorer"),
     Section("Access", "Webhooks", "list_webhooks", "/webhooks", Permission.WEBHOOKS_VIEW, "webhook"),
     Section("Administration", "Audit log", "show_audit_log", "/audit", Permission.AUDIT_VIEW, "audit"),

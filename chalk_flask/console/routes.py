@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from chalk_flask.admins.roles import Permission
 from chalk_flask.console.pages.account import password, sessions, theme, two_factor
 from chalk_flask.console.pages.audit import audit_log
-from chalk_flask.console.pages.credentials import api_tokens, token_access
+from chalk_flask.console.pages.credentials import api_tokens, clients, issuers, token_access
 from chalk_flask.console.pages.dashboard import dashboard
 from chalk_flask.console.pages.explorer import views as explorer
 from chalk_flask.console.pages.imports import held_changes, history, jobs, runs, upload
@@ -115,6 +115,19 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _page("/settings/api-tokens/<id:token_id>/access", token_access.show_token_access, TOKENS_VIEW),
     _action("/settings/api-tokens/<id:token_id>/rotate", api_tokens.rotate_token, TOKENS_MANAGE),
     _action("/settings/api-tokens/<id:token_id>/revoke", api_tokens.revoke_token, TOKENS_MANAGE),
+
+    _page("/settings/clients", clients.list_clients, TOKENS_VIEW),
+    _page("/settings/clients/new", clients.show_new_client, TOKENS_MANAGE),
+    _action("/settings/clients", clients.create_client, TOKENS_MANAGE),
+    _page("/settings/clients/<client_id>", clients.show_client, TOKENS_VIEW),
+    _action("/settings/clients/<client_id>/rotate", clients.rotate_client, TOKENS_MANAGE),
+    _action("/settings/clients/<client_id>/revoke", clients.revoke_client, TOKENS_MANAGE),
+
+    _page("/settings/issuers", issuers.list_issuers, TOKENS_VIEW),
+    _page("/settings/issuers/new", issuers.show_new_issuer, TOKENS_MANAGE),
+    _action("/settings/issuers", issuers.add_issuer, TOKENS_MANAGE),
+    _page("/settings/issuers/<issuer_id>", issuers.show_issuer, TOKENS_VIEW),
+    _action("/settings/issuers/<issuer_id>/remove", issuers.remove_issuer, TOKENS_MANAGE),
 
     _page("/roster", roster.browse_roster, Permission.ROSTER_VIEW),
     _page("/roster/demographics", demographics.browse_demographics, Permission.DEMOGRAPHICS_VIEW),
