@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -12,11 +13,13 @@ from flask import Flask
 from chalk_flask import create_app
 from chalk_flask.console.pages.roster.catalog import COLLECTIONS
 from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.roster.imports.history import ImportRun, store_run
+from chalk_flask.times import format_timestamp
 from tests.conftest import services_of
 from tests.support.console import Console, links_of, visible_text
 from tests.support.roster_writes import write_rows
 from tests.support.small_roster import COLLECTIONS as EXPECTED_IDS
-from tests.support.small_roster import SINGLES, class_, fill, user
+from tests.support.small_roster import LAST_MODIFIED, SINGLES, class_, fill, user
 
 BROWSED = [name for name in COLLECTIONS if name != "demographics"]
 
@@ -215,6 +218,24 @@ def test_history_names_the_sequence_number(viewer: Console, console_app: Flask) 
     write_rows(console_app, {"orgs": [{"sourcedId": "s-1", "status": "active", "name": "North", "type": "school"}]})
     text = visible_text(viewer.get("/roster/orgs/s-1").text)
     assert re.search(r"Number in the change feed [0-9]+", text)
+
+
+def test_history_links_the_import_that_made_the_change(viewer: Console) -> None:
+    report = {"sha256": None, "dateLastModified": LAST_MODIFIED, "warnings": []}
+    started = datetime(2024, 3, 1, tzinfo=UTC)
+    run = ImportRun(
+        id="run-7",
+        tenant="default",
+        state="committed",
+        who="pat",
+        started=format_timestamp(started),
+        options={},
+        report=report,
+    )
+    with viewer.services.store.write("default") as transaction:
+        store_run(transaction, run, started)
+    assert "/imports/run-7" in set(links_of(viewer.get("/roster/users/u-1").text))
+    assert "/imports/run-7" not in set(links_of(viewer.get("/roster/users/u-8").text))
 
 
 def test_links_of_demographics_lead_to_the_person(console: Console) -> None:
