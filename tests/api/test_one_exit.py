@@ -87,7 +87,6 @@ WITHOUT_RECORDS = {
     "console/pages/roster/demographics.py": "writes audit events",
     "console/pages/roster/history.py": "sequence numbers, provenance notes and import runs",
     "console/submissions.py": "submissions",
-    "console/upload_limit.py": "sessions",
     **{f"jobs/{name}.py": "jobs" for name in ("lifecycle", "record", "retention", "store", "worker")},
     "jobs/execution.py": "numbers of rows in import runs",
     "console/upload_limit.py": "sessions",

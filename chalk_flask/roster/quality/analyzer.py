@@ -1,4 +1,4 @@
-"""Analyzer that runs the data quality checks once per revision of a roster, in a background thread."""
+"""Analyzer that runs the data quality checks once per version of a roster, in a background thread."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from itertools import islice
 
 from backends import Backend, QueryTimeoutError, Snapshot, StorageError
 from chalk_flask.caching import LRUCache
+from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, roster_version
 from chalk_flask.roster.quality.checks import CHECKS, QualityCheck
 from chalk_flask.times import utc_now
 
@@ -34,15 +35,17 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class QualityReport:
-    """Results of all checks for one revision of a roster, by id of the check."""
+    """Results of all checks for one version of a roster, by id of the check."""
 
-    revision: int
+    version: RosterVersion
     computed: datetime
     results: Mapping[str, CheckResult]
 
 
 class QualityAnalyzer:
     """Analyzer of the rosters of a store. Thread-safe; it analyzes one roster at a time.
+
+    A report stays valid while only grade tools write, because no check concerns the gradebook.
 
     `query_seconds` limits each query, as `Backend.read` does.
     """
@@ -61,13 +64,18 @@ class QualityAnalyzer:
         If it does not, a background thread analyzes the roster; this waits for it at most `wait_seconds`. Raises
         StorageError.
         """
-        with self._store.read(tenant) as snapshot:
-            revision = snapshot.revision
         report = self._reports.get(tenant)
-        if report is None or report.revision != revision:
-            self._start(tenant).wait(wait_seconds)
-            report = self._reports.get(tenant)
-        return report, report is not None and report.revision >= revision
+        if self._is_current(report, tenant):
+            return report, True
+        self._start(tenant).wait(wait_seconds)
+        report = self._reports.get(tenant)
+        return report, self._is_current(report, tenant)
+
+    def _is_current(self, report: QualityReport | None, tenant: str) -> bool:
+        if report is None:
+            return False
+        with self._store.read(tenant) as snapshot:
+            return only_tools_wrote(report.version, roster_version(snapshot))
 
     def _start(self, tenant: str) -> threading.Event:
         """Return the event that is set at the end of the analysis. Start the analysis unless it is running."""
@@ -82,7 +90,7 @@ class QualityAnalyzer:
         try:
             with self._turn, self._store.read(tenant, query_seconds=self._query_seconds) as snapshot:
                 results = {check.id: _run_check(check, snapshot) for check in CHECKS}
-                self._reports.put(tenant, QualityReport(snapshot.revision, utc_now(), results))
+                self._reports.put(tenant, QualityReport(roster_version(snapshot), utc_now(), results))
         except StorageError as error:
             log.warning("the data quality of tenant %s was not analyzed: %s", tenant, type(error).__name__)
         finally:

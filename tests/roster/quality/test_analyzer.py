@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from flask import Flask
 
 from backends import Backend, Compare
 from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.permissions.scopes import ALL
 from chalk_flask.roster.quality import CHECKS, QualityAnalyzer, QualityCheck, analyzer
+from tests.conftest import services_of
+from tests.support.api_client import IMS, create_token
 from tests.support.small_roster import fill, user
 
 WAIT_SECONDS = 20.0
@@ -35,6 +39,16 @@ def test_unchanged_roster_is_analyzed_once(store: Backend) -> None:
         transaction.put("clock", [])
     assert quality.latest("default", 0) == (first, True)
     assert quality.latest("default", 0)[0] is first
+
+
+def test_writes_of_grade_tools_leave_the_report_valid(app: Flask) -> None:
+    store = services_of(app).store
+    fill(store)
+    quality = QualityAnalyzer(store, query_seconds=10)
+    first, _ = quality.latest("default", WAIT_SECONDS)
+    headers = {"Authorization": f"Bearer {create_token(app, ALL)}"}
+    assert app.test_client().delete(f"{IMS}/results/x-1", headers=headers).status_code == 204
+    assert quality.latest("default", 0) == (first, True)
 
 
 def test_tenants_have_reports_of_their_own(store: Backend) -> None:

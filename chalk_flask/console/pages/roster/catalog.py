@@ -63,12 +63,14 @@ class Presentation:
     """Fields of a resource type that pages show.
 
     `title` are the fields that name a record, joined by a blank; a record without them is named by its id. `columns`
-    are those of a list. `search` are the one or two fields that the search box compares.
+    are those of a list. `search` are the one or two fields that the search box compares. `is_large` is True if a roster
+    has many more of these records than people: then only columns with an index sort the list.
     """
 
     title: tuple[str, ...]
     columns: tuple[str, ...]
     search: tuple[str, ...]
+    is_large: bool = False
 
     @property
     def first_is_link(self) -> bool:
@@ -87,7 +89,10 @@ _PRESENTATIONS: Mapping[str, Presentation] = {
     "courses": Presentation(("title",), ("title", "courseCode", "org", "grades", "subjects"), ("title", "courseCode")),
     "demographics": Presentation((), ("birthDate", "sex"), ("sourcedId",)),
     "enrollments": Presentation(
-        (), ("user", "role", "class", "school", "beginDate", "endDate"), ("user.sourcedId", "class.sourcedId")
+        (),
+        ("user", "role", "class", "school", "beginDate", "endDate"),
+        ("user.sourcedId", "class.sourcedId"),
+        is_large=True,
     ),
     "lineItems": Presentation(
         ("title",), ("title", "class", "category", "dueDate", "resultValueMax"), ("title", "description")
@@ -97,7 +102,10 @@ _PRESENTATIONS: Mapping[str, Presentation] = {
         ("title",), ("title", "vendorResourceId", "importance", "roles"), ("title", "vendorResourceId")
     ),
     "results": Presentation(
-        (), ("student", "lineItem", "score", "scoreStatus", "scoreDate"), ("student.sourcedId", "comment")
+        (),
+        ("student", "lineItem", "score", "scoreStatus", "scoreDate"),
+        ("student.sourcedId", "comment"),
+        is_large=True,
     ),
     "users": Presentation(
         ("givenName", "familyName"),
@@ -109,7 +117,10 @@ _PRESENTATIONS: Mapping[str, Presentation] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Column of a list. `is_sortable` is False for references and lists, whose order means nothing to a reader."""
+    """Column of a list. `is_sortable` is False for references and lists, whose order means nothing to a reader.
+
+    It is False too if sorting would take long.
+    """
 
     name: str
     label: str
@@ -149,12 +160,14 @@ class BrowsedCollection:
     def columns(self) -> tuple[Column, ...]:
         """Columns of its list; the id and the time of the last change follow those of the presentation."""
         names = dict.fromkeys((*self.presentation.columns, "sourcedId", "dateLastModified"))
-        return tuple(column_of(name, self.resource_type.fields[name]) for name in names)
+        fields, is_large = self.resource_type.fields, self.presentation.is_large
+        return tuple(column_of(name, fields[name], only_indexed=is_large) for name in names)
 
 
-def column_of(name: str, field: OneRosterField) -> Column:
-    """Return the column of a field."""
+def column_of(name: str, field: OneRosterField, *, only_indexed: bool = False) -> Column:
+    """Return the column of a field. With `only_indexed`, it sorts only if the store has an index of the field."""
     is_sortable = not isinstance(field, RefField | TextListField | MetadataField)
+    is_sortable &= not only_indexed or field.indexed or isinstance(field, GuidField)
     return Column(name, label_of(name), isinstance(field, NumberField), is_sortable, kind_of(field))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -117,6 +118,12 @@ def test_column_sorts_in_both_directions(viewer: Console) -> None:
     assert listed_ids(viewer.get(turned).text)[-1] == "u-7"
 
 
+def test_large_collection_is_sorted_by_indexed_columns_alone(viewer: Console) -> None:
+    page = viewer.get("/roster/enrollments")
+    found = {name for link in links_of(page.text) for name in re.findall("sort=([A-Za-z]+)", link)}
+    assert found == {"sourcedId", "dateLastModified"}
+
+
 def test_long_list_has_pages(viewer: Console) -> None:
     put(viewer, "users", *(user(f"p-{n:03}", "student", "A", "B", ["s-1"]) for n in range(60)))
     page = viewer.get("/roster/students", filter="familyName='B'")
@@ -221,7 +228,7 @@ def test_history_names_the_sequence_number(viewer: Console, console_app: Flask) 
 
 
 def test_history_links_the_import_that_made_the_change(viewer: Console) -> None:
-    report = {"sha256": None, "dateLastModified": LAST_MODIFIED, "warnings": []}
+    report: dict[str, Any] = {"sha256": None, "dateLastModified": LAST_MODIFIED, "warnings": []}
     started = datetime(2024, 3, 1, tzinfo=UTC)
     run = ImportRun(
         id="run-7",
