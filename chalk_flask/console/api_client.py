@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import orjson
-from flask import Flask, request
+from flask import Flask, abort, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Forbidden, NotFound
 
@@ -67,9 +67,14 @@ class ApiResult:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Record of a single read. Raises NotFound, which becomes a page, if the request failed."""
-        if not self.ok:
+        """Record of a single read.
+
+        Raises NotFound for an unknown or hidden record. Other failures, such as 503, become a page with their message.
+        """
+        if self.status in (403, 404):
             raise NotFound
+        if not self.ok:
+            abort(self.status, self.message)
         found: dict[str, Any] = next(iter(self.json.values()))
         return found
 
@@ -108,8 +113,14 @@ class ApiClient:
         return ApiResult(status, headers, content, f"{target}?{query}" if query else target)
 
     def count(self, path: str, params: Mapping[str, object] | None = None) -> int:
-        """Return the number of records that match; 0 if the request fails."""
-        return self.get(path, {**(params or {}), "limit": 1, "fields": "sourcedId"}).total
+        """Return the number of records that match; 0 if the principal cannot see the collection.
+
+        Other failures, such as 503, become a page with their message: a number would be wrong.
+        """
+        result = self.get(path, {**(params or {}), "limit": 1, "fields": "sourcedId"})
+        if not result.ok and result.status != 403:
+            abort(result.status, result.message)
+        return result.total
 
     @staticmethod
     def quote_id(sourced_id: str) -> str:

@@ -8,12 +8,13 @@ from pathlib import Path
 import orjson
 import pytest
 from flask import Flask
-from werkzeug.exceptions import Forbidden, NotFound
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import BadRequest, Forbidden, NotFound, ServiceUnavailable
 
 from chalk_flask import create_app
 from chalk_flask.admins.record import Administrator
 from chalk_flask.api.auth.internal_requests import PRINCIPAL_KEY
-from chalk_flask.console.api_client import ApiClient, administrator_principal, preview_principal
+from chalk_flask.console.api_client import ApiClient, ApiResult, administrator_principal, preview_principal
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS, ROSTER
 from tests.conftest import services_of
@@ -137,3 +138,33 @@ def test_access_log_names_the_administrator(tmp_path: Path) -> None:
 def test_scopes_of_the_administrator_change_nothing(api: ApiClient) -> None:
     assert api.principal.scopes < set(ALL)
     assert api.send("DELETE", "/results/x-1").status == 403
+
+
+def test_count_is_zero_without_access_and_an_error_otherwise(console_app: Flask, administrator: Administrator) -> None:
+    principal = administrator_principal(services_of(console_app).store, administrator, "default")
+    with console_app.test_request_context("/"):
+        client = ApiClient(console_app, principal)
+        assert client.count("/demographics") == 0
+        with pytest.raises(BadRequest) as raised:
+            client.count("/users", {"filter": "nonsense"})
+    assert "filter" in str(raised.value.description)
+
+
+def test_busy_store_is_not_an_unknown_record() -> None:
+    result = ApiResult(503, Headers(), b'{"message": "The server is busy."}', "/users/u-1")
+    with pytest.raises(ServiceUnavailable, match="The server is busy"):
+        _ = result.record
+    with pytest.raises(NotFound):
+        _ = ApiResult(403, Headers(), b'{"message": "hidden"}', "/users/u-1").record
+
+
+def test_rates_of_the_operator_do_not_apply(tmp_path: Path) -> None:
+    app = create_app(storage="memory:", rate_limit_token="1/hour", rate_limit_address="2/hour")
+    services = services_of(app)
+    administrator = services.administrators.create("kim", "owner", "default", PASSWORD)
+    with app.test_request_context("/"):
+        client = ApiClient(app, administrator_principal(services.store, administrator, "default"))
+        assert [client.get("/users").status for _ in range(4)] == [200] * 4
+    consumer = Consumer(app)
+    assert [consumer.get("/users").status_code for _ in range(2)] == [200, 429]
+    services.store.close()

@@ -48,6 +48,7 @@ def _count(api: ApiClient, collection: str) -> dict[str, Any]:
     return {
         "name": collection,
         "total": result.total if result.ok else None,
+        "problem": "no access" if result.status == 403 else result.message,
         "has_preview": result.ok and result.total > 0 and collection != DEMOGRAPHICS,
     }
 
