@@ -1,0 +1,65 @@
+"""Service with a district of 10,000 users, and a browser in which its administrator is signed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from bench.district import write_package
+from tests.e2e.conftest import RunningService, run_command, serve
+from tests.support.browser import DESKTOP, Console, launch_browser
+
+USERS = 10_000
+NAME = "kim"
+
+
+@dataclass(frozen=True)
+class District:
+    """Running service of a district, its folder and the password of its administrator."""
+
+    service: RunningService
+    folder: Path
+    password: str
+
+    @property
+    def url(self) -> str:
+        """URL of the service."""
+        return f"http://127.0.0.1:{self.service.port}"
+
+
+@pytest.fixture(scope="session")
+def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
+    folder = tmp_path_factory.mktemp("console")
+    write_package(USERS, folder / "district.zip")
+    run_command(folder, "import", folder / "district.zip")
+    created = json.loads(run_command(folder, "admin", "create", NAME, "--operator", "--json"))
+    token = json.loads(run_command(folder, "token", "create", "--label", "Reading app", "--json"))["token"]
+    with serve(folder, token, "--webhook-allowed-hosts", "127.0.0.1") as service:
+        yield District(service, folder, created["password"])
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with launch_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def signed_out(browser: Browser, district: District) -> Iterator[Console]:
+    """Console in a new window, in which nobody is signed in. At the end, no script may have failed."""
+    with browser.new_context(viewport=DESKTOP) as context:
+        console = Console(context.new_page(), district.url)
+        yield console
+        assert console.complaints == []
+
+
+@pytest.fixture
+def console(signed_out: Console, district: District) -> Console:
+    """Console in a new window, in which the administrator is signed in."""
+    signed_out.sign_in(NAME, district.password)
+    return signed_out

@@ -1,0 +1,99 @@
+"""Chromium, with which tests use the console as an administrator does, and checks of the pages that it shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import which
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
+
+__all__ = ["DESKTOP", "PHONE", "Console", "launch_browser", "serious_violations"]
+
+DESKTOP: ViewportSize = {"width": 1280, "height": 860}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+
+AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+"""Script of axe-core, which `./run test` installs."""
+
+_ARGUMENTS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-sandbox",
+]
+
+_RUN_AXE = """() => axe.run(document, {resultTypes: ["violations"]}).then(result => result.violations
+  .filter(found => ["serious", "critical"].includes(found.impact))
+  .map(found => `${found.id}: ${found.help}: ${found.nodes.map(node => node.html.slice(0, 200)).join(" ; ")}`))"""
+
+
+@contextmanager
+def launch_browser() -> Iterator[Browser]:
+    """Yield a Chromium without a window. The variable CHROMIUM names another program."""
+    program = which(os.environ.get("CHROMIUM", "chromium"))
+    assert program, "Chromium is missing: `./run test` installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def serious_violations(page: Page) -> list[str]:
+    """Return the serious and critical findings of axe-core on a page, one sentence each."""
+    assert AXE.exists(), "axe-core is missing: `./run test` installs it"
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found: list[str] = page.evaluate(_RUN_AXE)
+    return found
+
+
+@dataclass
+class Console:
+    """Console of a running service in a browser window of its own.
+
+    `complaints` are errors of scripts and violations of the Content-Security-Policy.
+    """
+
+    page: Page
+    url: str
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.set_default_timeout(30_000)
+        self.page.on("console", self._on_message)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Sign in with the form."""
+        self.open("/login")
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(re.compile(r"^(?!.*/login)"))
+
+    def open(self, path: str, status: int = 200) -> None:
+        """Open a page, which must have the status."""
+        response = self.page.goto(self.url + path)
+        assert response is not None
+        assert response.status == status, (path, response.status, self.page.inner_text("main")[:300])
+
+    def is_wider_than_window(self) -> bool:
+        """Return True if the page scrolls sideways."""
+        wider: bool = self.page.evaluate(
+            "document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"
+        )
+        return wider
+
+    def _on_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
