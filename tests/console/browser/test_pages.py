@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import urldefrag, urlsplit
 
 import pytest
 from werkzeug.exceptions import HTTPException
@@ -39,18 +39,19 @@ def test_every_page_is_accessible_and_fits(console: Console) -> None:
 
 
 def _walk(console: Console) -> Iterator[tuple[str, str]]:
-    """Open one page of each route to which links lead, and yield its path and endpoint."""
+    """Open one page of each route and collection to which links lead, and yield its path and endpoint."""
     routes = _url_map().bind("console")
     queue, seen = ["/"], set()
     while queue:
-        path = queue.pop(0)
+        path = urldefrag(queue.pop(0)).url
         try:
-            endpoint, _ = routes.match(urlsplit(path).path)
+            endpoint, ids = routes.match(urlsplit(path).path)
         except HTTPException:
             continue  # no page, for example a reference of the API
-        if endpoint in seen:
+        page = (endpoint, ids.get("collection"))
+        if page in seen:
             continue
-        seen.add(endpoint)
+        seen.add(page)
         console.open(path)
         yield path, endpoint
         links: list[str] = console.page.evaluate(LINKS)
