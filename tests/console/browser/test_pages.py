@@ -34,7 +34,7 @@ def test_every_page_is_accessible_and_fits(console: Console) -> None:
         findings += [f"{path}: wider than a phone"] if console.is_wider_than_window() else []
         assert size
         console.page.set_viewport_size(size)
-    assert findings == []
+    assert not findings, "\n".join(findings)
     assert sorted(_page_endpoints() - visited) == []
 
 
