@@ -31,6 +31,14 @@ _ARGUMENTS = [
     "--no-sandbox",
 ]
 
+MAX_TAB_STOPS = 150
+
+_HAS_VISIBLE_FOCUS = """name => {
+  const focused = document.activeElement
+  const text = focused.labels?.length ? focused.labels[0].innerText : focused.innerText
+  return text?.trim().startsWith(name) && getComputedStyle(focused).outlineStyle !== "none"
+}"""
+
 _RUN_AXE = """() => axe.run(document, {resultTypes: ["violations"]}).then(result => result.violations
   .filter(found => ["serious", "critical"].includes(found.impact))
   .map(found => `${found.id}: ${found.help}: ${found.nodes.map(node => node.html.slice(0, 200)).join(" ; ")}`))"""
@@ -86,6 +94,14 @@ class Console:
         response = self.page.goto(self.url + path)
         assert response is not None
         assert response.status == status, (path, response.status, self.page.inner_text("main")[:300])
+
+    def tab_to(self, name: str) -> None:
+        """Press the tabulator until the element with this text or label has the focus, and shows that it has it."""
+        for _ in range(MAX_TAB_STOPS):
+            self.page.keyboard.press("Tab")
+            if self.page.evaluate(_HAS_VISIBLE_FOCUS, name):
+                return
+        raise AssertionError(f"the tabulator does not lead to {name!r}, or its focus is invisible")
 
     def is_wider_than_window(self) -> bool:
         """Return True if the page scrolls sideways."""

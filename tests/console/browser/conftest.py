@@ -14,8 +14,9 @@ from bench.district import write_package
 from tests.e2e.conftest import RunningService, run_command, serve
 from tests.support.browser import DESKTOP, Console, launch_browser
 
-USERS = 10_000
+USERS = 500
 NAME = "kim"
+EMPTY_TENANT = "west"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
     folder = tmp_path_factory.mktemp("console")
     write_package(USERS, folder / "district.zip")
     run_command(folder, "import", folder / "district.zip")
+    run_command(folder, "tenant", "create", EMPTY_TENANT)
     created = json.loads(run_command(folder, "admin", "create", NAME, "--operator", "--json"))
     token = json.loads(run_command(folder, "token", "create", "--label", "Reading app", "--json"))["token"]
     with serve(folder, token, "--webhook-allowed-hosts", "127.0.0.1") as service:

@@ -34,28 +34,14 @@ def test_token_is_generated_used_and_revoked(signed_out: Console, district: Dist
 def test_token_is_created_with_the_keyboard(console: Console) -> None:
     page = console.page
     console.open("/settings/api-tokens")
-    _tab_to(console, "Generate token")
+    console.tab_to("Generate token")
     page.keyboard.press("Enter")
     page.wait_for_url("**/api-tokens/new")
-    _tab_to(console, "Label")
+    console.tab_to("Label")
     page.keyboard.type("Keyboard app")
-    _tab_to(console, "Generate token")
+    console.tab_to("Generate token")
     page.keyboard.press("Enter")
     page.get_by_text(re.compile("chk_live_")).first.wait_for()
-
-
-def _tab_to(console: Console, name: str) -> None:
-    """Press the tabulator until the focused element has this name or label, which must be visibly focused."""
-    script = """name => {
-      const focused = document.activeElement
-      const label = focused.labels?.length ? focused.labels[0].innerText : focused.innerText
-      return label?.trim().startsWith(name) && getComputedStyle(focused).outlineStyle !== "none"
-    }"""
-    for _ in range(120):
-        console.page.keyboard.press("Tab")
-        if console.page.evaluate(script, name):
-            return
-    raise AssertionError(f"{name!r} cannot be reached with the tabulator, or its focus is invisible")
 
 
 def _status(district: District, token: str) -> int:
