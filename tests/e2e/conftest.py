@@ -66,8 +66,8 @@ class RunningService:
             return Response(response.status, response.headers, response.read())
 
 
-def run_command(folder: Path, *args: str | Path) -> str:
-    """Run a command in a folder and return its output; fail unless it exits with 0."""
+def run_command(folder: Path, *args: str | Path, exit_code: int = 0) -> str:
+    """Run a command in a folder and return its output; fail unless it exits with this code."""
     done = subprocess.run(
         [sys.executable, "-m", "chalk_flask", *args],
         cwd=folder,
@@ -76,7 +76,7 @@ def run_command(folder: Path, *args: str | Path) -> str:
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == exit_code, done.stderr
     return done.stdout
 
 

@@ -95,6 +95,12 @@ class Console:
         assert response is not None
         assert response.status == status, (path, response.status, self.page.inner_text("main")[:300])
 
+    def is_page(self, path: str) -> bool:
+        """Return True if the path leads to HTML, and not to a file to download. Its status must be 200."""
+        response = self.page.context.request.get(self.url + path)
+        assert response.status == 200, (path, response.status)
+        return response.headers["content-type"].startswith("text/html")
+
     def tab_to(self, name: str) -> None:
         """Press the tabulator until the element with this text or label has the focus, and shows that it has it."""
         for _ in range(MAX_TAB_STOPS):

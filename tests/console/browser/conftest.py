@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,22 @@ def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
     folder = tmp_path_factory.mktemp("console")
     write_package(USERS, folder / "district.zip")
     run_command(folder, "import", folder / "district.zip")
+    _hold_package(folder)
     run_command(folder, "tenant", "create", EMPTY_TENANT)
     created = json.loads(run_command(folder, "admin", "create", NAME, "--operator", "--json"))
     token = json.loads(run_command(folder, "token", "create", "--label", "Reading app", "--json"))["token"]
     with serve(folder, token, "--webhook-allowed-hosts", "127.0.0.1") as service:
         yield District(service, folder, created["password"])
+
+
+def _hold_package(folder: Path) -> None:
+    """Import a package without most of the enrollments, which is held for approval."""
+    held = folder / "held.zip"
+    with zipfile.ZipFile(folder / "district.zip") as full, zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in full.namelist():
+            lines = full.read(name).splitlines(keepends=True)
+            archive.writestr(name, b"".join(lines[: len(lines) // 3] if name == "enrollments.csv" else lines))
+    run_command(folder, "import", held, exit_code=3)
 
 
 @pytest.fixture(scope="session")
