@@ -24,6 +24,9 @@ NOT_LINKED = {
     "show_progress",  # JSON for scripts
     "show_quality_state",
     "show_warnings",  # only after an import with warnings
+    "show_webhook",  # test_webhooks opens them
+    "show_delivery",
+    "download_body",
 }
 """Endpoints to which no link of this district's pages leads."""
 
