@@ -15,7 +15,7 @@ from bench.district import write_package
 from tests.e2e.conftest import RunningService, run_command, serve
 from tests.support.browser import DESKTOP, Console, launch_browser
 
-USERS = 500
+USERS = 10_000
 NAME = "kim"
 EMPTY_TENANT = "west"
 
