@@ -34,17 +34,17 @@ Shares: TypeAlias = tuple[tuple[Hashable, int], ...]
 class _Entry:
     """Queued request, or the rest of a parked response."""
 
-    __slots__ = ("is_resumed", "queued_at", "shares", "task")
+    __slots__ = ("is_resumed", "queued_at", "shares", "started_at", "task")
 
-    def __init__(self, task: Any, shares: Shares, *, is_resumed: bool) -> None:
+    def __init__(self, task: Any, shares: Shares, is_resumed: bool) -> None:
         self.task = task
         self.shares = shares
         self.is_resumed = is_resumed
-        self.queued_at = time.monotonic()
+        self.queued_at = self.started_at = time.monotonic()
 
     def service(self) -> None:
         """Run it, or reject a request that has waited too long: its client has probably given up."""
-        if not self.is_resumed and time.monotonic() > self.queued_at + MAX_QUEUE_SECONDS:
+        if not self.is_resumed and self.started_at > self.queued_at + MAX_QUEUE_SECONDS:
             self.task.reject_overload()
         self.task.service()
 
@@ -87,13 +87,13 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
     def add_task(self, task: Any, shares: Shares = ()) -> None:
         """Queue a request, and wake a thread unless a busy one is expected to take it soon."""
         with self.lock:
-            self.queue.append(_Entry(task, shares, is_resumed=False))
+            self.queue.append(_Entry(task, shares, False))
             self._wake()
 
     def resume_task(self, task: Any, shares: Shares = ()) -> None:
         """Queue the rest of a parked response."""
         with self.lock:
-            self._resumed.append(_Entry(task, shares, is_resumed=True))
+            self._resumed.append(_Entry(task, shares, True))
             self._wake()
 
     def wake_if_all_long(self) -> None:
@@ -145,8 +145,9 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
                 if self.stop_count > 0:
                     self._end_thread(thread_no)
                     return None
-                if not self._expects_free_thread() and (entry := self._take()) is not None:
-                    self._started[thread_no] = time.monotonic()
+                is_free = self.has_queued_requests and not self._expects_free_thread()
+                if is_free and (entry := self._take()) is not None:
+                    self._started[thread_no] = entry.started_at = time.monotonic()
                     return entry
                 self.active_count -= 1
                 self._idle.append((thread_no, wakeup))
@@ -168,6 +169,8 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
 
     def _expects_free_thread(self) -> bool:
         """Return True if a thread works on a request that is still short, and so is expected to be free soon."""
+        if not self._started:
+            return False
         limit = time.monotonic() - SHORT_REQUEST_SECONDS
         for started in self._started.values():  # noqa: SIM110 - any() takes three times as long, for each request
             if started > limit:
@@ -179,12 +182,12 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
         running = self._running
         while (entry := self._pop()) is not None:
             for key, limit in entry.shares:
-                if running.get(key, 0) >= limit:
+                if key in running and running[key] >= limit:  # method calls would take longer, for each request
                     self._wait_for_share(entry, key)
                     break
             else:
                 for key, _ in entry.shares:
-                    running[key] = running.get(key, 0) + 1
+                    running[key] = running[key] + 1 if key in running else 1
                 self._running_resumed += entry.is_resumed
                 return entry
         return None

@@ -16,6 +16,7 @@ from chalk_flask.server.parked_response import ParkingApplication
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
     from wsgiref.types import WSGIApplication
 
     from waitress.adjustments import Adjustments
@@ -40,20 +41,18 @@ class PolledResponses:
     """Connections whose parked response waits for the application. Any thread adds; the server loop resumes."""
 
     def __init__(self) -> None:
-        self._channels: deque[tuple[float, Channel]] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._channels)
+        self.channels: deque[tuple[float, Channel]] = deque()
+        """Connections, each after the time at which it is resumed."""
 
     def add(self, channel: Channel) -> None:
         """Add a connection. All wait equally long, so they are in the order in which they are resumed."""
-        self._channels.append((time.monotonic() + APPLICATION_POLL_SECONDS, channel))
+        self.channels.append((time.monotonic() + APPLICATION_POLL_SECONDS, channel))
 
     def resume_due(self) -> None:
         """Resume the responses whose time has come, and close the connections whose client has gone."""
         now = time.monotonic()
-        while self._channels and self._channels[0][0] <= now:
-            channel = self._channels.popleft()[1]
+        while self.channels and self.channels[0][0] <= now:
+            channel = self.channels.popleft()[1]
             if channel.is_abandoned():
                 channel.handle_close()
             else:
@@ -128,25 +127,31 @@ class Listener(TcpWSGIServer):
         """Queue the next request of a connection, unless its client must read earlier responses first."""
         if task.hold_if_unread():
             return
-        request = task.requests[0]
-        headers = request.headers
+        request: Any = task.requests[0]
+        if request.headers is not task.identified_headers:
+            self._identify_client(task, request.headers)
+        shares = task.search_shares if is_search(request.query) else task.read_shares
+        task.shares = shares
+        self.task_dispatcher.add_task(task, shares)
+
+    def _identify_client(self, channel: Channel, headers: Mapping[str, str]) -> None:
+        """Compute the shares of the client of a request. Requests that repeat its headers have the same ones."""
         credential = credential_key(headers)
-        if credential != task.credential:
-            self.connections.assign(task, credential)
-        address = task.network or self._addresses.network(task.addr[0], headers)
+        if credential != channel.credential:
+            self.connections.assign(channel, credential)
+        address = channel.network or self._addresses.network(channel.addr[0], headers)
         shares = [(("address", address), self._address_share)]
         if credential:
             shares.append((("credential", credential), self._credential_share))
-        if is_search(getattr(request, "query", "")):  # a request that cannot be parsed has none
-            # One address with many tokens leaves a part of the searches to others.
-            shares.append((("search", address), self._address_search_share))
-            shares.append((_SEARCHES, self._search_share))
-        task.shares = tuple(shares)
-        self.task_dispatcher.add_task(task, task.shares)
+        channel.read_shares = tuple(shares)
+        # One address with many tokens leaves a part of the searches to others.
+        searches = ((("search", address), self._address_search_share), (_SEARCHES, self._search_share))
+        channel.search_shares = (*shares, *searches)
+        channel.identified_headers = headers if headers is channel.last_head.headers else None
 
     def wait_for_application(self, channel: Channel) -> None:
         """Resume the parked response of a connection a little later."""
-        is_first = not self._waiting
+        is_first = not self._waiting.channels
         self._waiting.add(channel)
         if is_first:
             self.pull_trigger()  # the loop may sleep for longer

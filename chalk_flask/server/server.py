@@ -90,17 +90,16 @@ class _Loop:
 
     def run_once(self, timeout: float = DEADLINE_CHECK_SECONDS) -> None:
         """Wait for events, at most for `timeout` seconds, and handle them."""
-        if self.waiting:
+        if self.waiting.channels:
             timeout = min(timeout, APPLICATION_POLL_SECONDS)
         if self._dispatcher.has_queued_requests:
+            self._dispatcher.wake_if_all_long()
             timeout = min(timeout, SHORT_REQUEST_SECONDS)
         wasyncore.loop(timeout=timeout, use_poll=True, map=self.sockets, count=1)
         if self._connections.crowded:
             self._connections.make_room()
-        if self.waiting:
+        if self.waiting.channels:
             self.waiting.resume_due()
-        if self._dispatcher.has_queued_requests:
-            self._dispatcher.wake_if_all_long()
         if time.monotonic() >= self._next_check:
             self._connections.close_overdue()
             self._next_check = time.monotonic() + DEADLINE_CHECK_SECONDS
