@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from chalk_flask.server.listener import Listener
 
-__all__ = ["Channel", "SendingChannel", "Task"]
+__all__ = ["Channel", "SendingChannel", "Task", "served_channel"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ RESUME_BYTES = OUTPUT_BUFFER_BYTES // 2
 """Size of buffered output below which a parked stream goes on."""
 
 _STATUSES_WITHOUT_BODY = ("1", "204", "304")
+
+_thread = threading.local()
 
 
 class SendingChannel(HTTPChannel):
@@ -232,6 +235,7 @@ class Channel(SendingChannel):
     def service(self) -> None:
         """Run a request, or the rest of a response, until it ends or is parked."""
         interrupted = self.interrupted
+        _thread.channel = self
         try:
             super().service()
         except Parked as parked:
@@ -240,6 +244,8 @@ class Channel(SendingChannel):
             if interrupted:
                 abandon(interrupted.environ)  # it did not go on if the client has disconnected
             self._end_response()
+        finally:
+            _thread.channel = None
 
     def reject_overload(self) -> None:
         """Answer the next request with 503 instead of running it."""
@@ -341,3 +347,9 @@ class Channel(SendingChannel):
         """Stop counting the connection."""
         super().del_channel(map)
         self.server.connections.remove(self)
+
+
+def served_channel() -> Channel | None:
+    """Return the connection whose request the current thread runs."""
+    channel: Channel | None = getattr(_thread, "channel", None)
+    return channel

@@ -56,8 +56,8 @@ class _Entry:
 class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
     """Dispatcher of waitress that wakes a thread only if no other thread works on a short request.
 
-    A thread that finishes takes the next request at once. While requests are queued, the server must call
-    `wake_if_all_long` at least every SHORT_REQUEST_SECONDS.
+    A thread that finishes takes the next request at once. While the dispatcher is busy and requests are queued, the
+    server must call `wake_if_all_long` at least every SHORT_REQUEST_SECONDS.
     """
 
     queue: deque[_Entry]  # type: ignore[assignment]  # waitress queues the tasks themselves
@@ -78,6 +78,11 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
     def has_queued_requests(self) -> bool:
         """True if a request is queued that a thread can take."""
         return bool(self.queue or (self._resumed and self._running_resumed < self._max_resumed))
+
+    @property
+    def is_busy(self) -> bool:
+        """True if a request is queued or running, or waits for a share. The end of a request can queue another one."""
+        return bool(self._started or self.queue or self._resumed or self._waiting)
 
     @property
     def must_make_room(self) -> bool:

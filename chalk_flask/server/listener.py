@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from waitress.server import TcpWSGIServer
 
 from chalk_flask.server.client_keys import ClientAddresses, credential_key, is_search
-from chalk_flask.server.connection_channel import Channel
+from chalk_flask.server.connection_channel import Channel, served_channel
 from chalk_flask.server.forwarded import ForwardedHeaders
 from chalk_flask.server.parked_response import ParkingApplication
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from chalk_flask.server.connection_limits import Connections
     from chalk_flask.server.dispatcher import ShortRequestFirstDispatcher
+    from chalk_flask.server.socket_map import SocketMap
     from chalk_flask.settings import Settings
 
 __all__ = ["APPLICATION_POLL_SECONDS", "Listener", "PolledResponses"]
@@ -64,7 +65,7 @@ class Listener(TcpWSGIServer):
 
     channel_class = Channel
     task_dispatcher: ShortRequestFirstDispatcher
-    _map: dict[int, Any]
+    _map: SocketMap
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Listener(TcpWSGIServer):
         settings: Settings,
         listener: socket.socket,
         adjustments: Adjustments,
-        sockets: dict[int, Any],
+        sockets: SocketMap,
         dispatcher: ShortRequestFirstDispatcher,
         connections: Connections,
         waiting: PolledResponses,
@@ -101,6 +102,12 @@ class Listener(TcpWSGIServer):
     def readable(self) -> bool:
         """Return True while connections are accepted. Too many connections do not stop that: others are closed."""
         return self.accepting
+
+    def pull_trigger(self) -> None:
+        """Wake the server loop, unless this thread has ended a response and its connection waits for a request."""
+        channel = served_channel()
+        if channel is None or not self._map.await_request(channel):
+            super().pull_trigger()
 
     def handle_accept(self) -> None:
         """Accept connections that are waiting."""
