@@ -23,6 +23,10 @@ def row(number: int) -> SortableRecord:
     return f"key-{number:07}", b'{"number":%d}' % number, {"number": float(number), "names": ("a", "b"), "none": None}
 
 
+def keyed_row(key: str) -> SortableRecord:
+    return key, b"{}", {}
+
+
 def fill(sorter: ExternalSorter, numbers: list[int], batch: int = 250) -> None:
     for start in range(0, len(numbers), batch):
         sorter.add([row(number) for number in numbers[start : start + batch]])
@@ -78,9 +82,8 @@ def test_batches_larger_than_a_run_are_sorted(sorter: ExternalSorter) -> None:
 
 
 def test_too_many_runs_are_sorted_one_by_one(sorter: ExternalSorter) -> None:
-    runs: list[list[SortableRecord]] = [
-        [(f"{key}-{number}", b"{}", {}) for key in "ba"] * (RUN_ROWS // 2) for number in range(MAX_MERGED_RUNS + 1)
-    ]
+    keys = [[f"{letter}-{number}" for letter in "ba"] * (RUN_ROWS // 2) for number in range(MAX_MERGED_RUNS + 1)]
+    runs = [[keyed_row(key) for key in run] for run in keys]
     for run in runs:
         sorter.add(run)
     assert list(sorter.rows()) == [item for run in runs for item in sorted(run, key=lambda item: item[0])]
