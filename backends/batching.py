@@ -35,14 +35,15 @@ def batched_by_size(
     A larger item is alone in its list. Reads the items lazily, one ahead of the list.
     """
     batch: list[_Item] = []
-    total = 0
+    room = max_size
     for item in items:
         size = size_of(item)
-        if batch and (total + size > max_size or len(batch) == max_items):
-            yield batch
-            batch, total = [], 0
+        if size > room or len(batch) == max_items:
+            if batch:
+                yield batch
+            batch, room = [], max_size
         batch.append(item)
-        total += size
+        room -= size
     if batch:
         yield batch
 

@@ -93,7 +93,8 @@ class VersionedCache(Generic[K, V]):
 
     def get(self, key: K, version: object) -> V | None:
         """Return the value of a key at this version, or None."""
-        self._drop_other_versions(version)
+        if version != self._version:
+            self._drop_other_versions(version)
         entry = self._entries.get(key)
         return entry[1] if entry is not None and entry[0] == version else None
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from flask import Flask
+from flask import Flask, Request
+from werkzeug.exceptions import HTTPException
+from werkzeug.test import create_environ
 
 from backends import InvalidStorageURLError
 from chalk_flask import create_app
@@ -72,3 +75,35 @@ def test_create_app_raises_errors_of_settings_and_storage() -> None:
         create_app(storage="memory:", port="high")
     with pytest.raises(InvalidStorageURLError):
         create_app(storage="redis://db")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "roster.example.org",
+        "X:80",
+        "x:443",
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "a b",
+        "",
+        "m\xc3\xbcnchen",
+        "x" * 254,
+        "x" * 300,
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}])
+@pytest.mark.parametrize("url", ["http://localhost/mounted", "https://localhost:8443"])
+def test_url_adapter_is_that_of_flask(create: Create, host: str, headers: dict[str, str], url: str) -> None:
+    environ = create_environ("/users/%C3%A9//?limit=1", url, headers={"Host": host}, environ_overrides=headers)
+    app = create()
+    adapters: list[tuple[object, str]] = []
+    for create_adapter in (app.create_url_adapter, partial(Flask.create_url_adapter, app)):
+        request = Request(environ)
+        try:
+            adapter = create_adapter(request)
+        except HTTPException as error:
+            adapters.append((type(error), request.host))
+        else:
+            adapters.append((vars(adapter), request.host))
+    assert adapters[0] == adapters[1]

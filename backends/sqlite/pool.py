@@ -60,6 +60,8 @@ class ReadConnection:
     tenants: dict[str, tuple[int, int]] = field(default_factory=dict)
     last_used: float = 0.0
     deadline: QueryDeadline | None = None
+    is_paced: bool = False
+    """True if the pacer knows a query of the connection."""
 
     def watch_deadline(self, pacer: QueryPacer) -> None:
         """Install the functions that pause long statements, and end them after `deadline`.
@@ -71,6 +73,7 @@ class ReadConnection:
             deadline = self.deadline
             if deadline is None or deadline.is_unlimited:
                 return False
+            self.is_paced = True
             pacer.pause(self, deadline.lock_timeout)
             return deadline.has_passed()
 
@@ -152,7 +155,8 @@ class ConnectionPool:
     def release(self, reader: ReadConnection, *, clean: bool = True) -> None:
         """Put a connection back; `clean` is True if none of its statements is still running."""
         reader.deadline = None
-        self._pacer.forget(reader)
+        if reader.is_paced:
+            self._forget_query(reader)
         try:
             if not clean or reader.version is None:
                 reader.end()
@@ -171,7 +175,7 @@ class ConnectionPool:
 
     def discard(self, reader: ReadConnection) -> None:
         """Close a connection for good."""
-        self._pacer.forget(reader)
+        self._forget_query(reader)
         self._open.discard(reader)
         reader.close()
 
@@ -189,6 +193,10 @@ class ConnectionPool:
         self.close_unused()
         for reader in list(self._open):
             self.discard(reader)
+
+    def _forget_query(self, reader: ReadConnection) -> None:
+        reader.is_paced = False
+        self._pacer.forget(reader)
 
     def _take(self) -> ReadConnection:
         try:

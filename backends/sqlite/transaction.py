@@ -254,7 +254,8 @@ class _RowBuilder:
         self._path_id = path_id
         self._scalars = scalar_paths(owner)
         self._scalar_set = frozenset(self._scalars)
-        self._static_paths = owner.fields_by_path.keys()
+        self._static_paths = frozenset(owner.fields_by_path)
+        self._path_ids: dict[str, int] = {}
         kinds = {field.kind for field in owner.fields if field.is_scalar}
         # If all scalar fields are text, their types show that the values are valid. Otherwise each record is checked.
         self._unchecked_types = frozenset({str, type(None)}) if kinds <= {"text"} else frozenset()
@@ -269,14 +270,14 @@ class _RowBuilder:
 
         Both lists are flat. Raises InvalidQueryError.
         """
-        values = record.values
+        key, body, values = record
         scalars = [*map(values.get, self._scalars)]
         if not self._unchecked_types.issuperset(map(type, scalars)):
             check_record(record, self.owner)
             scalars = [float(value) if isinstance(value, (int, float)) else value for value in scalars]
-        rows += (row_id, self._tenant, record.key, record.body, *scalars)
+        rows += (row_id, self._tenant, key, body, *scalars)
         if len(values) != len(scalars) - scalars.count(None):
-            self._add_side_rows(row_id, record.key, values, side_rows)
+            self._add_side_rows(row_id, key, values, side_rows)
 
     def _add_side_rows(self, row_id: int, key: str, values: Mapping[str, Value], side_rows: list[object]) -> None:
         paths = values.keys() - self._scalar_set
@@ -284,10 +285,15 @@ class _RowBuilder:
             check_dynamic_values(key, values, dynamic)
         for path in paths:
             value = values[path]
-            if value is not None:
-                path_id = self._path_id(self.owner.name, path)
-                for single in dict.fromkeys(value) if isinstance(value, tuple) else (value,):
-                    side_rows += (row_id, path_id, single if isinstance(single, str) else float(single))
+            if value is None:
+                continue
+            path_id = self._path_ids.get(path)
+            if path_id is None:
+                path_id = self._path_ids[path] = self._path_id(self.owner.name, path)
+            if not isinstance(value, tuple):
+                value = (value,)
+            for single in value if len(value) == 1 else dict.fromkeys(value):
+                side_rows += (row_id, path_id, single if isinstance(single, str) else float(single))
 
 
 def _update_rows(

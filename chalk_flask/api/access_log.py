@@ -44,7 +44,8 @@ class _StartTimeMiddleware:
 
 
 def _record(access_log: AccessLog, response: Response) -> Response:
-    principal = g.get("principal") if access_log.is_enabled else None
+    # Attribute access on the proxies `g` and `request` is slower.
+    principal = g._get_current_object().get("principal") if access_log.is_enabled else None
     if principal is None:
         return response
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request

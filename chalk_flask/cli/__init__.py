@@ -1,37 +1,77 @@
 """Command line: `chalk-flask`, also `python -m chalk_flask`. `main` is the entry point.
 
 Each command is a module of `cli/commands`. It parses options, calls the same functions as the HTTP service and prints
-a result. A module imports the packages of its command only when the command runs, so that `--help` stays fast.
+a result. The module of a command is imported when the command is used, and imports the packages of its command only
+when the command runs. So a command starts fast.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+
 import click
 
-from chalk_flask.cli.commands.admin import admin_group
-from chalk_flask.cli.commands.audit import audit_command
-from chalk_flask.cli.commands.backends import backends_command
-from chalk_flask.cli.commands.check import check_command
-from chalk_flask.cli.commands.client import client_group
-from chalk_flask.cli.commands.config import config_group
-from chalk_flask.cli.commands.copy import copy_command
-from chalk_flask.cli.commands.demo import demo_command
-from chalk_flask.cli.commands.export import export_command
-from chalk_flask.cli.commands.import_ import import_command
-from chalk_flask.cli.commands.imports import imports_group
-from chalk_flask.cli.commands.issuer import issuer_group
-from chalk_flask.cli.commands.serve import serve_command
-from chalk_flask.cli.commands.tenant import tenant_group
-from chalk_flask.cli.commands.token import token_group
-from chalk_flask.cli.commands.validate import validate_command
 from chalk_flask.cli.commands.version import show_version
-from chalk_flask.cli.commands.webhook import webhook_group
 from chalk_flask.cli.errors import ErrorHandlingGroup
 
 __all__ = ["main"]
 
 
-@click.group(cls=ErrorHandlingGroup, name="chalk-flask")
+class _LazyCommands(MutableMapping[str, click.Command]):
+    """Commands by name, in order. Each is imported from `cli/commands` at its first use.
+
+    The values of `targets` are written `module:command`.
+    """
+
+    def __init__(self, targets: Mapping[str, str]) -> None:
+        self._commands: dict[str, click.Command | str] = {**targets}
+
+    def __getitem__(self, name: str) -> click.Command:
+        command = self._commands[name]
+        if isinstance(command, str):
+            module, _, attribute = command.partition(":")
+            command = getattr(import_module(f"chalk_flask.cli.commands.{module}"), attribute)
+            assert isinstance(command, click.Command)
+            self._commands[name] = command
+        return command
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._commands)
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+
+COMMANDS = {
+    "demo": "demo:demo_command",
+    "serve": "serve:serve_command",
+    "validate": "validate:validate_command",
+    "import": "import_:import_command",
+    "imports": "imports:imports_group",
+    "export": "export:export_command",
+    "token": "token:token_group",
+    "client": "client:client_group",
+    "tenant": "tenant:tenant_group",
+    "issuer": "issuer:issuer_group",
+    "admin": "admin:admin_group",
+    "webhook": "webhook:webhook_group",
+    "audit": "audit:audit_command",
+    "copy": "copy:copy_command",
+    "check": "check:check_command",
+    "config": "config:config_group",
+    "backends": "backends:backends_command",
+}
+"""Module and command by name, in the order in which a new operator needs them."""
+
+
+@click.group(cls=ErrorHandlingGroup, name="chalk-flask", commands=_LazyCommands(COMMANDS))
 @click.option(
     "--version",
     is_flag=True,
@@ -53,22 +93,3 @@ def main() -> None:
       2  invalid command line
       3  held: the import exceeds a change threshold and waits for approval; nothing was changed
     """
-
-
-main.add_command(demo_command)
-main.add_command(serve_command)
-main.add_command(validate_command)
-main.add_command(import_command)
-main.add_command(imports_group)
-main.add_command(export_command)
-main.add_command(token_group)
-main.add_command(client_group)
-main.add_command(tenant_group)
-main.add_command(issuer_group)
-main.add_command(admin_group)
-main.add_command(webhook_group)
-main.add_command(audit_command)
-main.add_command(copy_command)
-main.add_command(check_command)
-main.add_command(config_group)
-main.add_command(backends_command)

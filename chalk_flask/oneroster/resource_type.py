@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, cast
@@ -20,6 +20,7 @@ __all__ = [
     "Column",
     "Reference",
     "ResourceType",
+    "timestamp_setter",
     "with_timestamp",
     "without_timestamp",
 ]
@@ -34,7 +35,13 @@ _WITHOUT_TIMESTAMP = _TIMESTAMP_START + NO_TIMESTAMP.encode()
 
 def with_timestamp(body: bytes, timestamp: str) -> bytes:
     """Return a body without a timestamp with this `dateLastModified`."""
-    return body.replace(_WITHOUT_TIMESTAMP, _TIMESTAMP_START + timestamp.encode(), 1)
+    return timestamp_setter(timestamp)(body)
+
+
+def timestamp_setter(timestamp: str) -> Callable[[bytes], bytes]:
+    """Return a function that does `with_timestamp` for many bodies."""
+    member = _TIMESTAMP_START + timestamp.encode()
+    return lambda body: body.replace(_WITHOUT_TIMESTAMP, member, 1)
 
 
 def without_timestamp(body: bytes) -> bytes:

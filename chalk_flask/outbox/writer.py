@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,15 +24,12 @@ from chalk_flask.outbox.event import (
     build_message,
     entity_type,
 )
-from chalk_flask.outbox.subscriber_view import (
-    COLLECTIONS_WITHOUT_ORG,
-    OrgMembership,
-    PendingChange,
-    SubscriberView,
-    changed_fields,
-)
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, Subscription, load_subscriptions
 from chalk_flask.times import format_epoch_seconds
+
+# Rendering records for webhooks needs many modules. Most stores have no webhooks, so they are imported on first use.
+if TYPE_CHECKING:
+    from chalk_flask.outbox.subscriber_view import PendingChange, SubscriberView
 
 __all__ = ["MAX_MESSAGE_BYTES", "Outbox"]
 
@@ -78,6 +75,8 @@ class Outbox:
 
         The caller assigns the sequence numbers of the records to the batch before the block ends.
         """
+        from chalk_flask.outbox.subscriber_view import OrgMembership, changed_fields
+
         subscribers = [
             (subscriber, subscriber.view(RESOURCES[collection])) for subscriber in self._subscribers_of(collection)
         ]
@@ -86,7 +85,10 @@ class Outbox:
         members_before = [view.members(self._transaction, keys) for _, view in subscribers]
         batch = OutboxBatch()
         yield batch
-        fields = {record.key: _changed_fields(previous.get(record.key), record) for record in records}
+        fields = {
+            record.key: changed_fields(previous[record.key], record.body) if record.key in previous else []
+            for record in records
+        }
         for (subscriber, view), before in zip(subscribers, members_before, strict=True):
             membership = OrgMembership(before, view.members(self._transaction, keys))
             changes = (
@@ -135,10 +137,6 @@ class OutboxBatch:
         self.numbers = numbers
 
 
-def _changed_fields(previous: bytes | None, record: Record) -> list[str]:
-    return [] if previous is None else changed_fields(previous, record.body)
-
-
 class _SubscriberOutbox:
     """Events of one transaction for one webhook, collected until `take_messages` is called."""
 
@@ -164,6 +162,8 @@ class _SubscriberOutbox:
         return entity in self._subscription.entity_types and any(accepts(f"{entity}.{action}") for action in ACTIONS)
 
     def view(self, resource_type: ResourceType) -> SubscriberView:
+        from chalk_flask.outbox.subscriber_view import SubscriberView
+
         if resource_type.name not in self._views:
             skipped_keys = self.skipped_keys.get(resource_type.name, frozenset())
             self._views[resource_type.name] = SubscriberView(self._subscription, resource_type, skipped_keys)
@@ -222,6 +222,8 @@ class _SubscriberOutbox:
 
     def _visible_counts(self, counts: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the counts without those that include records which the webhook may not receive (L-06, L-09)."""
+        from chalk_flask.outbox.subscriber_view import COLLECTIONS_WITHOUT_ORG
+
         if self._subscription.orgs is None:
             hidden = {ENTITIES[entity] for entity in OPT_IN_ENTITIES - self._subscription.entity_types}
             return {name: count for name, count in counts.items() if name not in hidden}

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import WSGITask
+from waitress.utilities import build_http_date
 
 from backends import StorageError
 from chalk_flask.server.dispatcher import Shares
 from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, Admission, RequestHead
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES, TASK_KEY, Parked, abandon
-from chalk_flask.server.request_parser import JsonErrorTask, OverloadError, Parser
+from chalk_flask.server.request_parser import JsonErrorTask, LastHead, OverloadError, Parser
 from chalk_flask.tracebacks import error_location
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chalk_flask.server.listener import Listener
 
-__all__ = ["Channel", "SendingChannel", "Task"]
+__all__ = ["Channel", "SendingChannel", "Task", "served_channel"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,10 @@ MAX_JOINED_BYTES = 262144
 
 RESUME_BYTES = OUTPUT_BUFFER_BYTES // 2
 """Size of buffered output below which a parked stream goes on."""
+
+_STATUSES_WITHOUT_BODY = ("1", "204", "304")
+
+_thread = threading.local()
 
 
 class SendingChannel(HTTPChannel):
@@ -85,6 +94,7 @@ class Task(WSGITask):
     """
 
     channel: Channel
+    request: Parser  # type: ignore[assignment]  # the stubs declare an error
     environ: dict[str, Any] | None
     _has_length = False
 
@@ -122,7 +132,8 @@ class Task(WSGITask):
     @property
     def has_body(self) -> bool:
         """True if waitress must treat the response as one with a body."""
-        return self._has_length or (super().has_body and getattr(self.request, "command", "") != "HEAD")
+        is_bodiless = self.status.startswith(_STATUSES_WITHOUT_BODY) or self.request.command == "HEAD"
+        return self._has_length or not is_bodiless
 
     def build_response_header(self) -> bytes:
         """Return the head.
@@ -131,7 +142,7 @@ class Task(WSGITask):
         therefore declare the length 0 while the head is built.
         """
         if self.has_body:
-            return super().build_response_header()
+            return self._usual_head() or super().build_response_header()
         declares_length = any(name.lower() == "content-length" for name, _ in self.response_headers)
         self._has_length = True
         try:
@@ -140,6 +151,21 @@ class Task(WSGITask):
         finally:
             self._has_length = False
         return head if declares_length else head.replace(b"\r\nContent-Length: 0\r\n", b"\r\n", 1)
+
+    def _usual_head(self) -> bytes | None:
+        """Return the head of a response of known length on a connection that stays open; None for any other one.
+
+        waitress would correct and sort the headers, which takes several times as long.
+        """
+        names = dict(self.response_headers)
+        if "Content-Length" not in names or "Date" in names or "Server" in names:
+            return None
+        closes = self.close_on_finish or self.request.headers.get("CONNECTION", "").lower() == "close"
+        if closes or self.version != "1.1":
+            return None
+        lines = "\r\n".join([f"{name}: {value}" for name, value in self.response_headers])
+        server_lines = _server_lines(self.channel.server.adj.ident, int(self.start_time))
+        return f"HTTP/1.1 {self.status}\r\n{lines}\r\n{server_lines}\r\n\r\n".encode("latin-1")
 
     def write(self, data: bytes) -> None:
         """Send a block of the body, or only the head if there is no body."""
@@ -153,6 +179,12 @@ class Task(WSGITask):
         super().finish()
         if self.channel.head:
             self.channel.write_soon(b"")
+
+
+@lru_cache(maxsize=8)
+def _server_lines(ident: str, second: int) -> str:
+    """Return the headers that name the server and the time."""
+    return f"Server: {ident}\r\nDate: {build_http_date(second)}"
 
 
 class Channel(SendingChannel):
@@ -174,6 +206,14 @@ class Channel(SendingChannel):
     """Key of the credential of the last request; empty without one."""
     shares: Shares = ()
     """Keys of the client of the last request, each with the threads that it can use."""
+    last_head: LastHead
+    """Headers that the next request probably repeats."""
+    identified_headers: Mapping[str, str] | None = None
+    """Headers for which `read_shares` and `search_shares` were computed."""
+    read_shares: Shares = ()
+    """Shares of the client for requests that neither filter nor sort."""
+    search_shares: Shares = ()
+    """Shares of the client for other requests."""
     has_succeeded = False
     """True if a request was successful, so the client probably has a credential."""
     response_count = 0
@@ -183,14 +223,14 @@ class Channel(SendingChannel):
     _is_held = False
     """True if a pipelined request waits until its client has read the earlier responses."""
 
-    def parser_class(self, adj: Any) -> Parser:  # type: ignore[override]  # waitress calls this as a class
-        """Return the parser of the next request."""
-        return Parser(adj, self._admit_large_body)
-
     def task_class(self, _channel: object, request: Any) -> Task:  # type: ignore[override]  # see below
         """Return the interrupted response of the request, or a new one. waitress calls this as a class."""
         task, self.interrupted = self.interrupted, None
         return task or Task(self, request)
+
+    def parser_class(self, adj: Any) -> Parser:  # type: ignore[override]  # see below
+        """Return a new parser. waitress calls this as a class."""
+        return Parser(adj, self.last_head, self._admit_large_body)
 
     def must_park(self) -> bool:
         """Return True if a stream must make room: the client does not read, or others wait for a thread."""
@@ -199,6 +239,7 @@ class Channel(SendingChannel):
     def service(self) -> None:
         """Run a request, or the rest of a response, until it ends or is parked."""
         interrupted = self.interrupted
+        _thread.channel = self
         try:
             super().service()
         except Parked as parked:
@@ -207,6 +248,8 @@ class Channel(SendingChannel):
             if interrupted:
                 abandon(interrupted.environ)  # it did not go on if the client has disconnected
             self._end_response()
+        finally:
+            _thread.channel = None
 
     def reject_overload(self) -> None:
         """Answer the next request with 503 instead of running it."""
@@ -217,6 +260,8 @@ class Channel(SendingChannel):
 
         The loop queues the request when its client has read most of them.
         """
+        if self.total_outbufs_len <= OUTPUT_BUFFER_BYTES:
+            return False  # without a running response, nothing adds to the buffer, so this needs no lock
         with self.outbuf_lock:
             self._is_held = self.connected and self.total_outbufs_len > OUTPUT_BUFFER_BYTES
             if self._is_held:
@@ -306,9 +351,16 @@ class Channel(SendingChannel):
     def add_channel(self, map: Any = None) -> None:  # noqa: A002 - as in waitress
         """Open the connection. The listener counts it, once its address is known."""
         super().add_channel(map)
+        self.last_head = LastHead()
         self.idle_since = time.monotonic()
 
     def del_channel(self, map: Any = None) -> None:  # noqa: A002 - as in waitress
         """Stop counting the connection."""
         super().del_channel(map)
         self.server.connections.remove(self)
+
+
+def served_channel() -> Channel | None:
+    """Return the connection whose request the current thread runs."""
+    channel: Channel | None = getattr(_thread, "channel", None)
+    return channel

@@ -34,17 +34,17 @@ Shares: TypeAlias = tuple[tuple[Hashable, int], ...]
 class _Entry:
     """Queued request, or the rest of a parked response."""
 
-    __slots__ = ("is_resumed", "queued_at", "shares", "task")
+    __slots__ = ("is_resumed", "queued_at", "shares", "started_at", "task")
 
-    def __init__(self, task: Any, shares: Shares, *, is_resumed: bool) -> None:
+    def __init__(self, task: Any, shares: Shares, is_resumed: bool) -> None:
         self.task = task
         self.shares = shares
         self.is_resumed = is_resumed
-        self.queued_at = time.monotonic()
+        self.queued_at = self.started_at = time.monotonic()
 
     def service(self) -> None:
         """Run it, or reject a request that has waited too long: its client has probably given up."""
-        if not self.is_resumed and time.monotonic() > self.queued_at + MAX_QUEUE_SECONDS:
+        if not self.is_resumed and self.started_at > self.queued_at + MAX_QUEUE_SECONDS:
             self.task.reject_overload()
         self.task.service()
 
@@ -56,8 +56,8 @@ class _Entry:
 class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
     """Dispatcher of waitress that wakes a thread only if no other thread works on a short request.
 
-    A thread that finishes takes the next request at once. While requests are queued, the server must call
-    `wake_if_all_long` at least every SHORT_REQUEST_SECONDS.
+    A thread that finishes takes the next request at once. While the dispatcher is busy and requests are queued, the
+    server must call `wake_if_all_long` at least every SHORT_REQUEST_SECONDS.
     """
 
     queue: deque[_Entry]  # type: ignore[assignment]  # waitress queues the tasks themselves
@@ -80,6 +80,11 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
         return bool(self.queue or (self._resumed and self._running_resumed < self._max_resumed))
 
     @property
+    def is_busy(self) -> bool:
+        """True if a request is queued or running, or waits for a share. The end of a request can queue another one."""
+        return bool(self._started or self.queue or self._resumed or self._waiting)
+
+    @property
     def must_make_room(self) -> bool:
         """True if parked responses are queued, or if a request waits for a share of its client."""
         return bool(self._resumed or self._waiting)
@@ -87,13 +92,13 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
     def add_task(self, task: Any, shares: Shares = ()) -> None:
         """Queue a request, and wake a thread unless a busy one is expected to take it soon."""
         with self.lock:
-            self.queue.append(_Entry(task, shares, is_resumed=False))
+            self.queue.append(_Entry(task, shares, False))
             self._wake()
 
     def resume_task(self, task: Any, shares: Shares = ()) -> None:
         """Queue the rest of a parked response."""
         with self.lock:
-            self._resumed.append(_Entry(task, shares, is_resumed=True))
+            self._resumed.append(_Entry(task, shares, True))
             self._wake()
 
     def wake_if_all_long(self) -> None:
@@ -145,8 +150,9 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
                 if self.stop_count > 0:
                     self._end_thread(thread_no)
                     return None
-                if not self._expects_free_thread() and (entry := self._take()) is not None:
-                    self._started[thread_no] = time.monotonic()
+                is_free = self.has_queued_requests and not self._expects_free_thread()
+                if is_free and (entry := self._take()) is not None:
+                    self._started[thread_no] = entry.started_at = time.monotonic()
                     return entry
                 self.active_count -= 1
                 self._idle.append((thread_no, wakeup))
@@ -168,6 +174,8 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
 
     def _expects_free_thread(self) -> bool:
         """Return True if a thread works on a request that is still short, and so is expected to be free soon."""
+        if not self._started:
+            return False
         limit = time.monotonic() - SHORT_REQUEST_SECONDS
         for started in self._started.values():  # noqa: SIM110 - any() takes three times as long, for each request
             if started > limit:
@@ -179,12 +187,12 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
         running = self._running
         while (entry := self._pop()) is not None:
             for key, limit in entry.shares:
-                if running.get(key, 0) >= limit:
+                if key in running and running[key] >= limit:  # method calls would take longer, for each request
                     self._wait_for_share(entry, key)
                     break
             else:
                 for key, _ in entry.shares:
-                    running[key] = running.get(key, 0) + 1
+                    running[key] = running[key] + 1 if key in running else 1
                 self._running_resumed += entry.is_resumed
                 return entry
         return None

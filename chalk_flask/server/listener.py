@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from waitress.server import TcpWSGIServer
 
 from chalk_flask.server.client_keys import ClientAddresses, credential_key, is_search
-from chalk_flask.server.connection_channel import Channel
+from chalk_flask.server.connection_channel import Channel, served_channel
 from chalk_flask.server.forwarded import ForwardedHeaders
 from chalk_flask.server.parked_response import ParkingApplication
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chalk_flask.server.connection_limits import Connections
     from chalk_flask.server.dispatcher import ShortRequestFirstDispatcher
     from chalk_flask.server.large_bodies import LargeBodies
+    from chalk_flask.server.socket_map import SocketMap
     from chalk_flask.settings import Settings
 
 __all__ = ["APPLICATION_POLL_SECONDS", "Listener", "PolledResponses"]
@@ -42,20 +43,18 @@ class PolledResponses:
     """Connections whose parked response waits for the application. Any thread adds; the server loop resumes."""
 
     def __init__(self) -> None:
-        self._channels: deque[tuple[float, Channel]] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._channels)
+        self.channels: deque[tuple[float, Channel]] = deque()
+        """Connections, each after the time at which it is resumed."""
 
     def add(self, channel: Channel) -> None:
         """Add a connection. All wait equally long, so they are in the order in which they are resumed."""
-        self._channels.append((time.monotonic() + APPLICATION_POLL_SECONDS, channel))
+        self.channels.append((time.monotonic() + APPLICATION_POLL_SECONDS, channel))
 
     def resume_due(self) -> None:
         """Resume the responses whose time has come, and close the connections whose client has gone."""
         now = time.monotonic()
-        while self._channels and self._channels[0][0] <= now:
-            channel = self._channels.popleft()[1]
+        while self.channels and self.channels[0][0] <= now:
+            channel = self.channels.popleft()[1]
             if channel.is_abandoned():
                 channel.handle_close()
             else:
@@ -67,7 +66,7 @@ class Listener(TcpWSGIServer):
 
     channel_class = Channel
     task_dispatcher: ShortRequestFirstDispatcher
-    _map: dict[int, Any]
+    _map: SocketMap
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class Listener(TcpWSGIServer):
         settings: Settings,
         listener: socket.socket,
         adjustments: Adjustments,
-        sockets: dict[int, Any],
+        sockets: SocketMap,
         dispatcher: ShortRequestFirstDispatcher,
         connections: Connections,
         waiting: PolledResponses,
@@ -107,6 +106,12 @@ class Listener(TcpWSGIServer):
         """Return True while connections are accepted. Too many connections do not stop that: others are closed."""
         return self.accepting
 
+    def pull_trigger(self) -> None:
+        """Wake the server loop, unless this thread has ended a response and its connection waits for a request."""
+        channel = served_channel()
+        if channel is None or not self._map.await_request(channel):
+            super().pull_trigger()
+
     def handle_accept(self) -> None:
         """Accept connections that are waiting."""
         for _ in range(MAX_ACCEPTED):
@@ -132,21 +137,27 @@ class Listener(TcpWSGIServer):
         """Queue the next request of a connection, unless its client must read earlier responses first."""
         if task.hold_if_unread():
             return
-        request = task.requests[0]
-        headers = request.headers
+        request: Any = task.requests[0]
+        if request.headers is not task.identified_headers:
+            self._identify_client(task, request.headers)
+        shares = task.search_shares if is_search(request.query) else task.read_shares
+        task.shares = shares
+        self.task_dispatcher.add_task(task, shares)
+
+    def _identify_client(self, channel: Channel, headers: Mapping[str, str]) -> None:
+        """Compute the shares of the client of a request. Requests that repeat its headers have the same ones."""
         credential = credential_key(headers)
-        if credential != task.credential:
-            self.connections.assign(task, credential)
-        address = self.client_network_of(task, headers)
+        if credential != channel.credential:
+            self.connections.assign(channel, credential)
+        address = self.client_network_of(channel, headers)
         shares = [(("address", address), self._address_share)]
         if credential:
             shares.append((("credential", credential), self._credential_share))
-        if is_search(getattr(request, "query", "")):  # a request that cannot be parsed has none
-            # One address with many tokens leaves a part of the searches to others.
-            shares.append((("search", address), self._address_search_share))
-            shares.append((_SEARCHES, self._search_share))
-        task.shares = tuple(shares)
-        self.task_dispatcher.add_task(task, task.shares)
+        channel.read_shares = tuple(shares)
+        # One address with many tokens leaves a part of the searches to others.
+        searches = ((("search", address), self._address_search_share), (_SEARCHES, self._search_share))
+        channel.search_shares = (*shares, *searches)
+        channel.identified_headers = headers if headers is channel.last_head.headers else None
 
     def client_network_of(self, channel: Channel, headers: Mapping[str, str]) -> str:
         """Return the address of the client that sent a request with these headers; of an IPv6 address, the network."""
@@ -154,7 +165,7 @@ class Listener(TcpWSGIServer):
 
     def wait_for_application(self, channel: Channel) -> None:
         """Resume the parked response of a connection a little later."""
-        is_first = not self._waiting
+        is_first = not self._waiting.channels
         self._waiting.add(channel)
         if is_first:
             self.pull_trigger()  # the loop may sleep for longer

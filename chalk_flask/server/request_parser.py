@@ -17,7 +17,15 @@ from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, Request
 
 from chalk_flask.server.large_bodies import Admission, DroppingReceiver
 
-__all__ = ["ERROR_HEADERS", "RETRY_AFTER_SECONDS", "JsonErrorTask", "OverloadError", "Parser", "error_body"]
+__all__ = [
+    "ERROR_HEADERS",
+    "RETRY_AFTER_SECONDS",
+    "JsonErrorTask",
+    "LastHead",
+    "OverloadError",
+    "Parser",
+    "error_body",
+]
 
 MAX_BLANKS = 128
 """Maximum number of blanks in sequence in a head. waitress needs quadratic time for the blanks before a value."""
@@ -29,6 +37,8 @@ MAX_HEADERS = 100
 MAX_SMALL_CHUNKS = 256
 MIN_CHUNK_BYTES = 256
 """Average size that chunks beyond MAX_SMALL_CHUNKS must have, for the same reason."""
+MAX_KEPT_BYTES = 4096
+"""Maximum size of the headers that an idle connection keeps in memory."""
 RETRY_AFTER_SECONDS = "5"
 ERROR_HEADERS = (
     ("Content-Type", "application/json"),
@@ -41,6 +51,28 @@ _UNESCAPED = re.compile(rb"[ \x80-\xff]")
 _VERSIONS = (b" HTTP/1.1", b" HTTP/1.0")
 _TARGET = re.compile(rb"[^ ]+ (?:/|https?://|\* )", re.IGNORECASE)
 """Method and start of a target: a path, an absolute URL, or an asterisk (RFC 9112, section 3.2)."""
+_READ_LINE = re.compile(r"(GET|HEAD) ((/(?!/)[!-\"$&->@-~]*)(?:\?([!-\"$-~]*))?) HTTP/1\.1")
+"""Request line of most reads: method, target, path and query. It is a line that needs no decoding or escaping."""
+
+
+class LastHead:
+    """Headers of the last valid request on a connection that had no body.
+
+    Most clients repeat them byte by byte, so they are parsed and checked once.
+    """
+
+    __slots__ = ("end", "headers")
+
+    def __init__(self) -> None:
+        self.end = b""
+        """Bytes from the end of the request line to the end of the head; empty if the head is not kept."""
+        self.headers: dict[str, str] = {}
+        """Parsed headers. All requests that repeat them share this object, and none changes it."""
+
+    def keep(self, end: bytes, headers: dict[str, str]) -> None:
+        """Keep the headers of a request, unless they are large."""
+        if len(end) <= MAX_KEPT_BYTES:
+            self.end, self.headers = end, headers
 
 
 class Parser(HTTPRequestParser):
@@ -51,17 +83,25 @@ class Parser(HTTPRequestParser):
 
     reason = ""
     """Reason why the request is invalid, for the client. It quotes nothing from the request."""
+    command = path = query = fragment = proxy_scheme = proxy_netloc = ""  # type: ignore[assignment]  # not bytes
+    """Parts of the request line, which are empty if it cannot be parsed."""
+    _blank_bytes = 0
+    _has_too_many_headers = False
 
     body_rcv: Any
     headers: dict[str, str]
     admission: Admission | None = None
     """Admission of a large body."""
 
-    def __init__(self, adj: Any, admit: Callable[[Parser], Admission | None] | None = None) -> None:
+    def __init__(
+        self,
+        adj: Any,
+        last: LastHead | None = None,
+        admit: Callable[[Parser], Admission | None] | None = None,
+    ) -> None:
         super().__init__(adj)
+        self._last = last
         self._admit = admit
-        self._blank_bytes = 0
-        self._has_too_many_headers = False
         self.started = time.monotonic()
         """Time of the first byte, or time from which the client can send more."""
 
@@ -72,6 +112,9 @@ class Parser(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         """Parse data and return the number of bytes that belong to this request."""
+        last = self._last
+        if last and last.end and data.endswith(last.end) and self._repeats_headers(data, last):
+            return len(data)
         blank_bytes = 0
         if not self.header_plus and not self.headers_finished and data[:1].isspace():
             content = data.lstrip()
@@ -143,6 +186,22 @@ class Parser(HTTPRequestParser):
         self.completed = self.body_rcv.completed
         return consumed
 
+    def _repeats_headers(self, data: bytes, last: LastHead) -> bool:
+        """Parse a read whose headers are those of the last request. Return False if data is anything else.
+
+        A request line contains no line break, so data is one request. The checks of its headers have passed before.
+        """
+        match = _READ_LINE.fullmatch(data[: -len(last.end)].decode("latin-1"))
+        is_first = not (self.header_plus or self.headers_finished or self.completed)
+        if match is None or not is_first or len(data) >= self.adj.max_request_header_size:
+            return False
+        self.command, self.request_uri, self.path, query = match.groups()
+        self.query = query or ""
+        self.version, self.url_scheme, self.headers = "1.1", self.adj.url_scheme, last.headers
+        self.header_bytes_received = len(data)
+        self.headers_finished = self.completed = True
+        return True
+
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the request line and the headers. Raises ParsingError."""
         self._check_bytes(header_plus)
@@ -170,6 +229,9 @@ class Parser(HTTPRequestParser):
         self._check_headers()
         if isinstance(self.body_rcv, ChunkedReceiver):
             self.body_rcv = _CountingReceiver(self.body_rcv.getbuf())
+        has_body = self.body_rcv is not None or self.expect_continue
+        if self._last and self.version == "1.1" and not (has_body or self.connection_close):
+            self._last.keep(end + headers, self.headers)
 
     def _check_bytes(self, head: bytes) -> None:
         if head.translate(None, _ALLOWED_IN_HEAD):

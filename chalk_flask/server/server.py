@@ -24,6 +24,7 @@ from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFir
 from chalk_flask.server.large_bodies import BodyLimit, LargeBodies
 from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES
+from chalk_flask.server.socket_map import make_socket_map
 from chalk_flask.settings import Settings
 
 __all__ = ["BindError", "serve"]
@@ -85,14 +86,14 @@ def serve(
             _drain(loop, received)
     finally:
         dispatcher.shutdown()
-        wasyncore.close_all(loop.sockets)
+        loop.sockets.close()
 
 
 class _Loop:
     """Loop over all sockets: it receives and sends, enforces deadlines and limits, and resumes parked responses."""
 
     def __init__(self, dispatcher: ShortRequestFirstDispatcher, connections: Connections) -> None:
-        self.sockets: dict[int, Any] = {}
+        self.sockets = make_socket_map()
         self.waiting = PolledResponses()
         self._dispatcher = dispatcher
         self._connections = connections
@@ -100,17 +101,17 @@ class _Loop:
 
     def run_once(self, timeout: float = DEADLINE_CHECK_SECONDS) -> None:
         """Wait for events, at most for `timeout` seconds, and handle them."""
-        if self.waiting:
+        if self.waiting.channels:
             timeout = min(timeout, APPLICATION_POLL_SECONDS)
-        if self._dispatcher.has_queued_requests:
+        if self._dispatcher.is_busy:
             timeout = min(timeout, SHORT_REQUEST_SECONDS)
-        wasyncore.loop(timeout=timeout, use_poll=True, map=self.sockets, count=1)
+            if self._dispatcher.has_queued_requests:
+                self._dispatcher.wake_if_all_long()
+        self.sockets.handle_events(timeout)
         if self._connections.crowded:
             self._connections.make_room()
-        if self.waiting:
+        if self.waiting.channels:
             self.waiting.resume_due()
-        if self._dispatcher.has_queued_requests:
-            self._dispatcher.wake_if_all_long()
         if time.monotonic() >= self._next_check:
             self._connections.close_overdue()
             self._next_check = time.monotonic() + DEADLINE_CHECK_SECONDS
@@ -208,7 +209,8 @@ def _drain(loop: _Loop, received: list[int]) -> None:
     while (channels := _channels(loop.sockets)) and time.monotonic() < deadline and len(received) < 2:
         for channel in channels:
             channel.will_close = channel.will_close or not (channel.requests or channel.total_outbufs_len)
-        loop.run_once()
+        loop.sockets.update_all()
+        loop.run_once(timeout=SHORT_REQUEST_SECONDS)  # a thread that ends a response does not wake the loop
     for channel in _channels(loop.sockets):
         channel.handle_close()
 

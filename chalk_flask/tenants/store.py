@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 import orjson
 
 from backends import CONTROL, MATCH_ALL, Backend, Compare, Query, Snapshot, Transaction, Where
 from chalk_flask.audit.events import record_event
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.permissions.principal import Principal
-from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.tenants.record import (
     COLLECTION,
     OPTION_MEMBERS,
@@ -25,6 +23,10 @@ from chalk_flask.tenants.record import (
     TenantSummary,
 )
 from chalk_flask.times import format_timestamp, utc_now
+
+if TYPE_CHECKING:
+    from chalk_flask.permissions.principal import Principal
+    from chalk_flask.permissions.restrictions import AccessRestrictions
 
 __all__ = [
     "COLLECTION",

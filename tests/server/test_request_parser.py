@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from waitress.adjustments import Adjustments
 
+from chalk_flask.server.request_parser import MAX_KEPT_BYTES, LastHead, Parser
 from tests.support.server_process import ServerProcess, read_all, read_response, server_process
 
 pytestmark = pytest.mark.slow
@@ -195,6 +198,100 @@ def test_chunk_that_arrives_byte_by_byte_counts_once(server: ServerProcess) -> N
             time.sleep(0.001)
         connection.sendall(b"\r\n0\r\n\r\n")
         assert json.loads(read_response(connection).partition(b"\r\n\r\n")[2])[2] == "a" * 512
+
+
+READ = head(b"Authorization: Bearer a", b"X-Note: \xc3\xa9", start=b"GET /first?limit=1 HTTP/1.1")
+
+LINES = [
+    b"GET /a?limit=1&filter=a%3D'b' HTTP/1.1",
+    b"HEAD / HTTP/1.1",
+    b"GET /a?b?c HTTP/1.1",
+    b"GET /a?http://b/[c]?{d}|e HTTP/1.1",
+    b"GET /a:b@c//d;e HTTP/1.1",
+    b"GET /a? HTTP/1.1",
+    b"GET /a%20b%2Fc HTTP/1.1",
+    b"GET /a b?c=d e HTTP/1.1",
+    b"GET /M\xc3\xbcller?a=\xff HTTP/1.1",
+    b"GET //host/a HTTP/1.1",
+    b"GET /a#b?c HTTP/1.1",
+    b"GET /a?b#c HTTP/1.1",
+    b"GET http://host/a?b HTTP/1.1",
+    b"GET http://[host/a HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"POST /a HTTP/1.1",
+    b"get /a HTTP/1.1",
+    b"GET a HTTP/1.1",
+    b"GET  /a HTTP/1.1",
+    b"GET /a  HTTP/1.1",
+    b"GET /a HTTP/1.1 ",
+    b"GET /a HTTP/1.0",
+    b"GET /a HTTP/1.2",
+    b"GET /a",
+    b"GET /a\tb HTTP/1.1",
+    b"GET /a\x00 HTTP/1.1",
+    b"GET /a\nb HTTP/1.1",
+    b"\r\nGET /a HTTP/1.1",
+    b"GET /a HTTP/1.1\r\nX-Other: b",
+    b"GET /a HTTP/1.1\r\nHost: y",
+    b"GET /a HTTP/1.1\r\nContent-Length: 3",
+    b"GET /a HTTP/1.1\r\nTransfer-Encoding: chunked",
+    b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1",
+    b"GET /" + b"a" * 70_000 + b" HTTP/1.1",
+]
+
+
+def parse(data: bytes, last: LastHead | None) -> dict[str, object]:
+    """Return what a new parser makes of data."""
+    parser = Parser(Adjustments(max_request_header_size=65536), last)
+    consumed = parser.received(data)
+    names = ["command", "path", "query", "fragment", "request_uri", "version", "headers", "url_scheme", "reason"]
+    names += ["completed", "empty", "headers_finished", "content_length", "connection_close", "expect_continue"]
+    parsed: dict[str, object] = {name: getattr(parser, name, None) for name in names}
+    error = parser.error and parser.error.to_response("test")
+    return parsed | {"consumed": consumed, "error": error, "has_body": parser.body_rcv is not None}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_repeated_headers_make_the_same_request_as_new_ones(line: bytes) -> None:
+    last = LastHead()
+    parse(READ, last)
+    assert last.end
+    data = line + last.end
+    assert parse(data, last) == parse(data, None)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head(b"Content-Length: 3"),
+        head(b"Transfer-Encoding: chunked"),
+        head(b"Expect: 100-continue"),
+        head(b"Connection: close"),
+        head(b"Content-Length: 0, 0"),
+        head(b"Host: y"),
+        head(start=b"GET / HTTP/1.0"),
+        head(b"X-Note: " + b"a" * MAX_KEPT_BYTES),
+    ],
+)
+def test_headers_are_not_kept_of_requests_that_are_not_usual_reads(sent: bytes) -> None:
+    last = LastHead()
+    parse(sent, last)
+    assert not last.end
+
+
+def test_requests_with_repeated_headers_are_served_in_their_order(server: ServerProcess) -> None:
+    def target(number: int) -> bytes:
+        return READ.replace(b"/first", b"/%d" % number)
+
+    with server.connect() as connection:
+        connection.settimeout(5)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sent = [target(1), target(2), target(3) + target(4) + target(5), target(6)[:20], target(6)[20:], FOLLOWER]
+        for part in sent:
+            connection.sendall(part)
+            time.sleep(0.05)
+        answers = read_all(connection)
+    assert re.findall(rb'"GET", "([^"]*)"', answers) == [b"/1", b"/2", b"/3", b"/4", b"/5", b"/6", b"/second"]
 
 
 def test_host_may_be_missing_in_http_1_0(server: ServerProcess) -> None:

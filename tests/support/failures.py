@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import resource
 import shutil
@@ -31,7 +32,11 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 @contextmanager
 def without_root() -> Iterator[None]:
-    """Run as a user whom file modes bind. Without root this changes nothing."""
+    """Run as a user whom file modes bind. Without root this changes nothing.
+
+    That user may be unable to read the files of Python. So the codec that URLs need is loaded before.
+    """
+    codecs.lookup("idna")
     if os.geteuid() != 0:
         yield
         return

@@ -31,12 +31,36 @@ _COMPRESSION_LEVEL = 1
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 
 
+class _UncheckedHeaders(Headers):
+    """Headers whose values come from this program, so that Werkzeug does not look for line breaks in each of them.
+
+    The server still does.
+    """
+
+    def __init__(self, headers: HeaderList) -> None:
+        self._list = list(headers)
+
+    def add(self, key: str, value: str, /, **params: str) -> None:
+        """Add a header."""
+        if params:
+            super().add(key, value, **params)
+        else:
+            self._list.append((key, value))
+
+
 class _RawResponse(Response):
-    """Response whose headers are complete, so that Werkzeug neither copies nor corrects them."""
+    """Response with status 200 whose headers are complete, so that Werkzeug neither copies nor corrects them."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         """Return the headers unchanged."""
         return self.headers
+
+    def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Return the body as it is, unless something must be closed after it."""
+        body = self.response
+        if isinstance(body, list) and not self._on_close and environ["REQUEST_METHOD"] == "GET":
+            return body
+        return super().get_app_iter(environ)
 
 
 def make_etag(principal: Principal, revision: int, base_url: str, request: Request, variant: str) -> str:
@@ -73,16 +97,22 @@ def ok_response(request: Request, blocks: Iterator[bytes], headers: HeaderList, 
     A stream that takes longer than `timeout_seconds` raises TimeoutError, which breaks the connection. The client can
     then tell a broken response from a complete one (docs/conformance, Q-20).
     """
-    headers.append(("Content-Type", "application/json"))
     first, second = next(blocks), next(blocks, None)
     is_large = second is not None or len(first) >= MIN_COMPRESSED_BYTES
     compressed = is_large and _accepts_gzip(request.environ.get("HTTP_ACCEPT_ENCODING", ""))
     if compressed:
         headers.append(("Content-Encoding", "gzip"))
     if second is None:
-        return _RawResponse(b"".join(_gzip_blocks([first])) if compressed else first, headers=headers)
+        body = b"".join(_gzip_blocks([first])) if compressed else first
+        headers.append(("Content-Length", str(len(body))))
+        return _make_response([body], headers)
     stream = _stream_until(time.monotonic() + timeout_seconds, [first, second], blocks)
-    return _RawResponse(_gzip_blocks(stream) if compressed else stream, headers=headers)
+    return _make_response(_gzip_blocks(stream) if compressed else stream, headers)
+
+
+def _make_response(body: Iterable[bytes], headers: HeaderList) -> Response:
+    # Werkzeug looks for Content-Type, so it comes first.
+    return _RawResponse(body, "200 OK", _UncheckedHeaders([("Content-Type", "application/json"), *headers]))
 
 
 def _stream_until(deadline: float, read_blocks: list[bytes], others: Iterator[bytes]) -> Iterator[bytes]:

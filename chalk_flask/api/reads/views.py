@@ -73,6 +73,7 @@ class _ReadView:
     ) -> None:
         self._store = services.store
         self._settings = services.settings
+        self._query_seconds = services.settings.query_seconds
         self._root = root
         self._route = route
         self._redaction_cache = redaction_cache
@@ -90,18 +91,17 @@ class _ReadView:
         params = parse_query_params(self._route, self._root, current.query_string, self._settings.max_limit, policy)
         base_url = request_base_url(current, self._settings.public_url)
         read = ReadRequest(current, tuple(ids.values()), params, base_url, principal, policy)
-        snapshot = self._store.read(
-            principal.tenant, at_least=current_version(), query_seconds=self._settings.query_seconds
-        )
+        snapshot = self._store.read(principal.tenant, at_least=current_version(), query_seconds=self._query_seconds)
         try:
             etag = make_etag(principal, snapshot.revision, base_url, current, self._etag_variant)
             response = not_modified(current, etag) or self._render(read, snapshot, cache_headers(etag))
-            if response.is_streamed:
+            is_streamed = response.is_streamed
+            if is_streamed:
                 response.call_on_close(self._streams.acquire(principal, current))
         except BaseException:
             snapshot.close()
             raise
-        if response.is_streamed:
+        if is_streamed:
             response.call_on_close(snapshot.close)
         else:
             snapshot.close()
@@ -192,7 +192,8 @@ class PathConditionCache:
         return condition
 
     def _restricted_condition(self, snapshot: Snapshot, ids: Ids, policy: AccessPolicy) -> Where:
+        if policy is UNRESTRICTED:
+            return self._route.condition(snapshot, ids)
         if self._route.follows and policy.is_redacted(self._route.follows):
             return MATCH_NONE
-        condition = self._route.condition(snapshot, ids)
-        return condition if policy is UNRESTRICTED else policy.restrict_path(condition, self._route.resource_type.name)
+        return policy.restrict_path(self._route.condition(snapshot, ids), self._route.resource_type.name)

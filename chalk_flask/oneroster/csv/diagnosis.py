@@ -75,8 +75,9 @@ _TYPES_WITH_COMMAS = (TextField, TextListField, RefListField, NoneType)
 _TYPES_OF_PARTS = (TextField, TextListField, GuidField, NoneType)
 """Types of fields that accept part of a text or of a list."""
 
-_BLANK_BEFORE_QUOTE = re.compile(r'\s+"')
-_OTHER_DATE = re.compile(
+# Patterns are texts: `re` compiles them at their first use, and most imports need none of them.
+_BLANK_BEFORE_QUOTE = r'\s+"'
+_OTHER_DATE = (
     r"([0-9]{1,2}[/.-][0-9]{1,2}[/.-]([0-9]{2}|[0-9]{4})"  # 08/17/2026
     r"|[0-9]{4}[/.][0-9]{1,2}[/.][0-9]{1,2}"  # 2026/08/17
     r"|[0-9]{4}-([0-9]-[0-9]{1,2}|[0-9]{2}-[0-9])"  # 2026-8-17
@@ -85,13 +86,13 @@ _OTHER_DATE = re.compile(
     r"|[A-Za-z]{3,9}[ .]+[0-9]{1,2},? ?[0-9]{4}"  # August 17, 2026
     r")([ T].*)?"
 )
-_ROUNDED_NUMBER = re.compile(r"[0-9](?:[.,][0-9]+)?E\+[0-9]+", re.IGNORECASE)
-_LIST_ITEM = re.compile(r'\[.*|[^\[].*\]|".*|[^=].*"|\{[^}]*|[^{]*\}')
+_ROUNDED_NUMBER = r"[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]+"
+_LIST_ITEM = r'\[.*|[^\[].*\]|".*|[^=].*"|\{[^}]*|[^{]*\}'
 """Item of a list in brackets or with inner quotes. A complete {...} may be an id."""
-_DAY_NUMBER = re.compile(r"[1-6][0-9]{4}(\.[0-9]*)?")
-_NO_DATE = re.compile(r"0000-00-00([ T].*)?")
-_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*")
-_SCHOOL_YEARS = re.compile(r"([0-9]{4}) ?[-/] ?([0-9]{2}|[0-9]{4})")
+_DAY_NUMBER = r"[1-6][0-9]{4}(\.[0-9]*)?"
+_NO_DATE = r"0000-00-00([ T].*)?"
+_DATE_AND_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*"
+_SCHOOL_YEARS = r"([0-9]{4}) ?[-/] ?([0-9]{2}|[0-9]{4})"
 
 
 class CellProblem(NamedTuple):
@@ -162,7 +163,7 @@ def _may_be_divided(elements: Sequence[OneRosterField | None], row: Sequence[str
 
 def _quoting_problem(row: Sequence[str]) -> tuple[str, str, str] | None:
     """Return message, hint and cause if cells are quoted in another way than CSV requires."""
-    if any(map(_BLANK_BEFORE_QUOTE.match, row)):
+    if any(re.match(_BLANK_BEFORE_QUOTE, cell) for cell in row):
         return "a blank before a quote", "Remove the blank between the comma and the quote.", "blank"
     if any(cell.lstrip().startswith(TYPOGRAPHIC_QUOTES) for cell in row):
         return "cells are quoted with typographic quotes", 'Use straight quotes (").', "quotes"
@@ -242,7 +243,7 @@ def identifier_hint(cell: str) -> str:
         return hint
     if is_rounded(cell):
         return ROUNDED_HINT
-    if _LIST_ITEM.fullmatch(cell):
+    if re.fullmatch(_LIST_ITEM, cell):
         return LIST_HINT
     if ";" in cell or "|" in cell:
         return "If it is a list, separate its items by commas and quote the cell."
@@ -251,7 +252,7 @@ def identifier_hint(cell: str) -> str:
 
 def is_rounded(cell: str) -> bool:
     """Return True if the cell is a number that a spreadsheet rounded, such as 1.23E+11."""
-    return _ROUNDED_NUMBER.fullmatch(cell) is not None
+    return re.fullmatch(_ROUNDED_NUMBER, cell) is not None
 
 
 def stray_blank_hint(cell: str) -> str:
@@ -290,7 +291,7 @@ def _hint_and_cause(element: OneRosterField, column: str, cell: str) -> tuple[st
 
 
 def _number_hint(element: YearField | NumberField, cell: str) -> tuple[str, str]:
-    if isinstance(element, YearField) and (years := _SCHOOL_YEARS.fullmatch(cell)):
+    if isinstance(element, YearField) and (years := re.fullmatch(_SCHOOL_YEARS, cell)):
         return f"Write the year in which the school year ends: {years[1][: -len(years[2])]}{years[2]}.", "years"
     if isinstance(element, YearField) and cell.endswith(".0"):
         return "Write the year without decimals.", "decimals"
@@ -302,14 +303,14 @@ def _number_hint(element: YearField | NumberField, cell: str) -> tuple[str, str]
 
 
 def _date_hint(column: str, cell: str) -> tuple[str, str]:
-    if _NO_DATE.fullmatch(cell):
+    if re.fullmatch(_NO_DATE, cell):
         return "This is how some databases write that there is no date: leave the cell empty.", "no date"
-    if _OTHER_DATE.fullmatch(cell):
+    if re.fullmatch(_OTHER_DATE, cell):
         return f"Write YYYY-MM-DD: in a spreadsheet, give the column {column} this date format.", "date format"
-    if _DAY_NUMBER.fullmatch(cell):
+    if re.fullmatch(_DAY_NUMBER, cell):
         hint = f"This is how a spreadsheet counts days: give the column {column} the date format YYYY-MM-DD."
         return hint, "day number"
-    if _DATE_AND_TIME.fullmatch(cell):
+    if re.fullmatch(_DATE_AND_TIME, cell):
         return "Write the date without the time.", "time"
     return "Write YYYY-MM-DD.", ""
 

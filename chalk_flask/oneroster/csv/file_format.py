@@ -24,7 +24,8 @@ HEAD_BYTES = 64 << 10
 COMMA = ","
 DELIMITER_NAMES = {COMMA: "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
-_ANY_DELIMITER = re.compile("[,;|\t]")
+# Patterns are texts: `re` compiles them at their first use, and most files need none of them.
+_ANY_DELIMITER = "[,;|\t]"
 MIN_NAMES = 2
 """Number of names of columns by which a cell is known as a whole header."""
 
@@ -57,7 +58,7 @@ _WIDE_ENCODINGS = (
 
 
 _CONTINUATION = "\x80-\xbf" + re.escape("".join(bytes([code]).decode("cp1252", "ignore") for code in range(128, 160)))
-_ENCODED_TWICE = re.compile(f"[ÂÃ][{_CONTINUATION}]|â€[{_CONTINUATION}]")
+_ENCODED_TWICE = f"[ÂÃ][{_CONTINUATION}]|â€[{_CONTINUATION}]"
 """UTF-8 of a letter with an accent, or of a typographic mark, that was decoded as Windows-1252."""
 
 LOST_LETTER = "\ufffd"
@@ -109,7 +110,7 @@ def _wide_encoding(head: bytes) -> str | None:
 def find_damage(head: bytes) -> FormatProblem | None:
     """Return the warning about a file whose first bytes have letters that an earlier program damaged."""
     text = head.decode("utf-8", "ignore")
-    if not text.isascii() and _ENCODED_TWICE.search(text):
+    if not text.isascii() and re.search(_ENCODED_TWICE, text):
         hint = "They were stored. Let the exporting program read its text as UTF-8."
         return FormatProblem("encoded_twice", "letters of the file were encoded twice", hint)
     if LOST_LETTER in text:
@@ -120,7 +121,7 @@ def find_damage(head: bytes) -> FormatProblem | None:
 
 def one_cell_problem(header: Sequence[str], names: Iterable[str]) -> FormatProblem | None:
     """Return the error of a file whose rows are one quoted cell each, as a spreadsheet saves undivided rows."""
-    if len(header) != 1 or len(set(names).intersection(_ANY_DELIMITER.split(header[0]))) < MIN_NAMES:
+    if len(header) != 1 or len(set(names).intersection(re.split(_ANY_DELIMITER, header[0]))) < MIN_NAMES:
         return None
     message = "each row is one quoted cell, because a program did not divide it into columns"
     return FormatProblem("bad_header", message, "Export the file again, and do not save it with a spreadsheet.")

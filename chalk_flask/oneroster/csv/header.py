@@ -38,10 +38,11 @@ USER_COLUMNS_OF_1_2 = frozenset({"userMasterIdentifier", "primaryOrgSourcedId", 
 
 _KEY_COLUMN = "sourcedId"
 _BYTE_ORDER_MARK = "\ufeff"
-_COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ .-]{0,40}")
+# Patterns are texts: `re` compiles them at their first use, and most headers need none of them.
+_COLUMN_NAME = r"[A-Za-z][A-Za-z0-9_ .-]{0,40}"
 """Name that a report may repeat. Other names may be cells with personal data."""
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_NOT_ALPHANUMERIC = r"[\W_]+"
 
 
 class HeaderProblem(NamedTuple):
@@ -97,7 +98,7 @@ def _unknown_columns(names: Sequence[str], used_names: Set[str]) -> Iterator[Hea
     doubtful = [number for number, name in unknown.items() if name != METADATA_PREFIX]
     is_damaged = len({unknown[number] for number in doubtful}) < len(doubtful)
     is_damaged |= bool(doubtful) and "" in names[doubtful[0] : doubtful[-1]]
-    is_damaged |= not all(_COLUMN_NAME.fullmatch(unknown[number]) for number in doubtful)
+    is_damaged |= not all(re.fullmatch(_COLUMN_NAME, unknown[number]) for number in doubtful)
     harmless = unknown.keys() - doubtful if is_damaged else unknown.keys()
     for number in sorted(harmless):
         message = "not a column of the standard"
@@ -132,7 +133,7 @@ def _is_record(names: Sequence[str], start: int) -> bool:
         return False
     if any(name.startswith(METADATA_PREFIX) for name in record[1:]):
         return False
-    return status in ("", ACTIVE, *DELETED) and (not date or bool(_DATE.match(date)))
+    return status in ("", ACTIVE, *DELETED) and (not date or bool(re.match(_DATE, date)))
 
 
 def _unusable_header(resource_type: ResourceType, header: Sequence[str]) -> HeaderProblem | None:
@@ -225,7 +226,7 @@ def _misspelled(missing: Sequence[Column], unknown: Sequence[str]) -> dict[str, 
 
 def _folded(name: str) -> str:
     """Return a name without letter case, blanks, marks and underscores."""
-    return _NOT_ALPHANUMERIC.sub("", name).casefold()
+    return re.sub(_NOT_ALPHANUMERIC, "", name).casefold()
 
 
 def with_standard_case(resource_type: ResourceType, header: Sequence[str]) -> list[str]:

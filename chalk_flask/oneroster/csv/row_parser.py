@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias, cast
 
@@ -71,15 +72,21 @@ class InvalidRowError(Exception):
 
 
 class ParsedRow(NamedTuple):
-    """Valid row: sourcedId, body with `NO_TIMESTAMP`, comparison keys, and the body encoded as JSON.
+    """Valid row: sourcedId, body with `NO_TIMESTAMP` encoded as JSON, comparison keys, and the body as an object.
 
     The row of a delta file that deletes a record has an empty body, and `encoded` is empty.
     """
 
     key: str
-    body: dict[str, JSON]
-    values: dict[str, Value]
     encoded: bytes
+    values: dict[str, Value]
+    body: dict[str, JSON]
+
+
+# This takes less than half the time of `ParsedRow(...)`, and an import creates millions of rows.
+_new_row = cast(
+    "Callable[[tuple[str, bytes, dict[str, Value], dict[str, JSON]]], ParsedRow]", partial(tuple.__new__, ParsedRow)
+)
 
 
 def encode(body: dict[str, JSON]) -> bytes:
@@ -129,6 +136,7 @@ class RowParser:
 
     def __post_init__(self) -> None:
         self._names = standard_names(self.resource_type, self.header)
+        self._width = len(self._names)
         self._columns = {column.header: column for column in self.resource_type.columns}
         self._index = {name: index for index, name in enumerate(self._names)}
         own_columns = [column for column in self.resource_type.columns if column.name not in BASE_COLUMNS]
@@ -153,7 +161,7 @@ class RowParser:
         """Return the record of a row. Raises InvalidRowError or ValidationError; see `problems_in` for the details."""
         if self.delta and self._deletes(row):
             return self._parse_deletion(row)
-        if len(row) != len(self._names) or "" in self._required_cells(row) or "\0" in "".join(row):
+        if len(row) != self._width or "" in self._required_cells(row) or "\0" in "".join(row):
             raise InvalidRowError
         key, status, date = self._base_cells(row)
         has_placeholders = self._has_text_columns and not PLACEHOLDERS.isdisjoint(row)
@@ -168,7 +176,7 @@ class RowParser:
             raise InvalidRowError
         if self._metadata:
             self._add_metadata(row, body, values)
-        parsed = ParsedRow(key, body, values, encode(body))
+        parsed = _new_row((key, encode(body), values, body))
         if has_state:
             self._count_state(date)
         if has_placeholders:
@@ -216,7 +224,7 @@ class RowParser:
         if (clean_id(key) != key or key in PLACEHOLDERS) and not self.is_stored(key):
             raise InvalidRowError
         self._base_value("dateLastModified", date)
-        return ParsedRow(key, {}, {"status": vocabularies.TO_BE_DELETED}, b"")
+        return ParsedRow(key, b"", {"status": vocabularies.TO_BE_DELETED}, {})
 
     def key(self, row: list[str]) -> str:
         """Return the sourcedId of a row that may be invalid; empty if it has none."""

@@ -51,9 +51,7 @@ _TRUTH_WORDS = {
     **dict.fromkeys(("false", "f", "no", "n", "0"), "false"),
 }
 _GENDER_WORDS = {"m": "male", "f": "female"}
-_OTHER_DATE = re.compile(
-    r"([0-9]{4})([-/]?)([0-9]{2})\2([0-9]{2})(?:[T ]00:00(?::00(?:[.,]0+)?)?(?:Z|[+-]00:?00)?)?", re.ASCII
-)
+_OTHER_DATE = r"([0-9]{4})([-/]?)([0-9]{2})\2([0-9]{2})(?:[T ]00:00(?::00(?:[.,]0+)?)?(?:Z|[+-]00:?00)?)?"
 """Date with another separator, or with a midnight in UTC or without zone. The day is the same in each case."""
 
 
@@ -205,7 +203,7 @@ def _folded(cell: str) -> str:
 
 def _standard_date(cell: str) -> str:
     """Return the day of a date in another form; empty if the cell is valid, or is no date of which the day is sure."""
-    match = _OTHER_DATE.fullmatch(cell.strip())
+    match = re.fullmatch(_OTHER_DATE, cell.strip())
     date = f"{match[1]}-{match[3]}-{match[4]}" if match else ""
     return "" if date == cell else date
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from marshmallow import ValidationError, fields
@@ -16,8 +15,8 @@ from marshmallow import ValidationError, fields
 from backends import Field, Value
 
 __all__ = [
-    "CACHE_SIZE",
     "JSON",
+    "CellCache",
     "FastParser",
     "FilterPath",
     "OneRosterField",
@@ -39,6 +38,23 @@ CACHE_SIZE = 65_536
 """Maximum number of parsed cells that are cached per column. A larger cache uses more memory and is hardly faster."""
 
 fold = str.casefold
+
+
+class CellCache(dict[str, tuple[JSON, tuple[Value, ...]]]):
+    """Cache of the parsed cells of a column. `cache[cell]` is `parse(cell)`.
+
+    A full cache is emptied. This takes less time than the order of use that `functools.lru_cache` keeps.
+    """
+
+    def __init__(self, parse: FastParser) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def __missing__(self, cell: str) -> tuple[JSON, tuple[Value, ...]]:
+        if len(self) == CACHE_SIZE:
+            self.clear()
+        parsed = self[cell] = self._parse(cell)
+        return parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,7 @@ class OneRosterField(fields.Field[JSON]):
             value = self.from_cell(cell)
             return (None, ()) if value == [] else (self.to_json(value), self.comparison_keys(value))
 
-        return lru_cache(maxsize=CACHE_SIZE)(parse) if self.repeats else parse
+        return CellCache(parse).__getitem__ if self.repeats else parse
 
     def _deserialize(self, value: JSON, attr: str | None, data: Mapping[str, JSON] | None, **kwargs: Any) -> JSON:
         return self.normalize(value)

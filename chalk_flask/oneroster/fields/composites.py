@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +12,7 @@ import orjson
 from marshmallow import ValidationError
 
 from backends import Field, Scalar, Value
-from chalk_flask.oneroster.fields.base import CACHE_SIZE, FastParser
+from chalk_flask.oneroster.fields.base import CellCache, FastParser
 from chalk_flask.oneroster.fields.scalars import (
     JSON,
     FilterPath,
@@ -165,7 +164,7 @@ class RefField(GuidField):
                 return orjson.Fragment(f'{before}{cell}","sourcedId":"{cell}{after}'), (cell,)
             return parse_any(cell)
 
-        return lru_cache(maxsize=CACHE_SIZE)(parse)
+        return CellCache(parse).__getitem__
 
     def filter_paths(self, name: str) -> tuple[FilterPath, ...]:
         field = f"{name}.sourcedId"

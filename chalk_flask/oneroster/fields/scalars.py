@@ -51,26 +51,28 @@ NULL_WORD = "a word for an absent value"
 """The two kinds of placeholders, as messages call them."""
 
 _NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
-_NOT_IN_GUIDS = re.compile(f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_NONCHARACTERS}]")
-_INVISIBLE = re.compile("[\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
+# Both patterns are texts: `re` compiles them at their first use, and nearly all ids need neither.
+_NOT_IN_GUIDS = f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_NONCHARACTERS}]"
+_INVISIBLE = "[\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
 """Characters without width: soft hyphens, zero-width spaces and joiners, direction marks, byte order marks."""
 
 
 def is_valid_guid(text: str) -> bool:
     """Return True if a text that is not empty can be a sourcedId (docs/conformance, A-22)."""
     # Nearly all ids are printable, which takes less time to find out.
-    return len(text) <= MAX_GUID_LENGTH and (text.isprintable() or not _NOT_IN_GUIDS.search(text))
+    return len(text) <= MAX_GUID_LENGTH and (text.isprintable() or not re.search(_NOT_IN_GUIDS, text))
 
 
 def clean_id(cell: str) -> str:
     """Return an id without blanks at its ends and without invisible characters (docs/conformance, I-35)."""
-    return _INVISIBLE.sub("", cell).strip()
+    # A printable text has no invisible characters.
+    return (cell if cell.isprintable() else re.sub(_INVISIBLE, "", cell)).strip()
 
 
 def is_valid_id_cell(cell: str) -> bool:
     """Return True if `id_from_cell` accepts a cell that is not empty."""
-    # Nearly all ids are printable. Then they have no blanks but plain ones, and no invisible characters.
-    if cell.isprintable() and cell[0] != " " and cell[-1] != " ":
+    # Nearly all ids are printable, which takes less time to find out. Then they have no blanks but plain ones.
+    if cell.isprintable() and " " not in cell:
         return len(cell) <= MAX_GUID_LENGTH and cell not in PLACEHOLDERS
     return is_valid_guid(cell) and clean_id(cell) == cell and cell not in PLACEHOLDERS
 
@@ -81,6 +83,8 @@ def id_from_cell(cell: str) -> str:
     Cells are stricter than JSON: they must not have stray characters, or be a placeholder such as `NULL`
     (docs/conformance, I-35 and I-36).
     """
+    if cell.isprintable() and cell and is_valid_id_cell(cell):  # nearly all ids; printable text can be encoded
+        return cell
     if cell in PLACEHOLDERS:
         raise ValidationError(f"{printable(cell)} is {placeholder_kind(cell)}, not an identifier")
     if clean_id(cell) != cell:

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from backends import Record, Snapshot, batched
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.resource_type import ResourceType, with_timestamp, without_timestamp
+from chalk_flask.oneroster.resource_type import ResourceType, timestamp_setter, without_timestamp
 from chalk_flask.roster.diff.external_sort import ExternalSorter, SortableRecord
 
 __all__ = ["ChangeSet", "Outcome"]
@@ -74,10 +74,10 @@ class ChangeSet:
 
     def records(self, timestamp: str) -> Iterator[Record]:
         """Yield the changed records with this timestamp, in the order of their keys. Can be called repeatedly."""
-        folded = fold(timestamp)
+        folded, set_timestamp = fold(timestamp), timestamp_setter(timestamp)
         for key, body, values in self._sorter.rows():
             values["dateLastModified"] = folded
-            yield Record(key, with_timestamp(body, timestamp), values)
+            yield Record(key, set_timestamp(body), values)
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of the changed records, in the same order."""

@@ -88,7 +88,7 @@ def with_derived_field(row: ParsedRow, name: str, element: RefListField, keys: l
         body["metadata"] = metadata
     paths = (stored.path for stored in element.storage_fields(name))
     values = row.values | dict(zip(paths, element.comparison_keys(keys), strict=True))
-    return ParsedRow(row.key, body, values, encode(body))
+    return ParsedRow(row.key, encode(body), values, body)
 
 
 def changed_links(

@@ -110,7 +110,7 @@ class RosterDiff:
     def _compare_file(self, resource_type: ResourceType) -> None:
         changes = self.changes[resource_type.name]
         for batch in batched(self._rows(resource_type), BATCH_SIZE):
-            rows = [(key, encoded, values) for key, _, values, encoded in batch]
+            rows = [row[:3] for row in batch]  # key, body and values: a SortableRecord
             changes.compare(self._categories.postpone_deletions(rows) if resource_type.name == CATEGORIES else rows)
 
     def _rows(self, resource_type: ResourceType) -> Iterator[ParsedRow]:

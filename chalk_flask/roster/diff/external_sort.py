@@ -6,6 +6,7 @@ import marshal
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heappush
 from operator import itemgetter
 from typing import TypeAlias, cast
 
@@ -19,8 +20,11 @@ SortableRecord: TypeAlias = tuple[str, bytes, dict[str, Value]]
 RUN_ROWS = 1_000
 """Rows that are sorted in memory at once."""
 
-CHUNK_ROWS = 100
+CHUNK_ROWS = 64
 """Rows of a sorted run that are read at once."""
+
+MIN_HEAD_ROWS = 32
+"""Rows of a run in memory below which its next chunk is read. A merge of random rows sorts so many of each at once."""
 
 MAX_MERGED_RUNS = 300
 """Runs that are merged, 300,000 rows. Above that, merging takes longer than the order saves in reads."""
@@ -73,21 +77,42 @@ class ExternalSorter:
             yield cast("list[SortableRecord]", marshal.loads(self._file.read(length)))
 
 
+class _Run:
+    """Sorted run during a merge. `rows` are its next rows, which are in memory; they are empty after the last one."""
+
+    def __init__(self, chunks: Iterator[list[SortableRecord]]) -> None:
+        self._chunks = chunks
+        self.rows = next(chunks, [])
+
+    def take(self, bound: str) -> list[SortableRecord]:
+        """Remove and return the rows with keys up to `bound`, and read more if few are left."""
+        end = bisect_right(self.rows, bound, key=_KEY)
+        taken, self.rows = self.rows[:end], self.rows[end:]
+        if len(self.rows) < MIN_HEAD_ROWS:
+            self.rows += next(self._chunks, [])
+        return taken
+
+
 def _merge(runs: list[Iterator[list[SortableRecord]]]) -> Iterator[SortableRecord]:
     """Yield the rows of sorted runs in order. Each run yields its rows in chunks.
 
-    Each step sorts all rows up to the lowest last key of a chunk at once. This is many times as fast as a heap.
+    Each step sorts all rows up to the lowest last key in memory at once. This is many times as fast as a heap of rows.
+    Only runs that begin before that key take part, so that rows that were added in order are not merged at all.
     """
-    heads = [(chunk, run) for run in runs if (chunk := next(run, []))]
+    # The number of the run decides between equal keys, because runs cannot be compared.
+    heads = [(run.rows[0][0], number, run) for number, run in enumerate(map(_Run, runs)) if run.rows]
+    heapify(heads)
     while heads:
-        bound = min(chunk[-1][0] for chunk, _ in heads)
+        bound = heads[0][2].rows[-1][0]
+        involved = []
+        while heads and heads[0][0] <= bound:
+            involved.append(heappop(heads))
+            bound = min(bound, involved[-1][2].rows[-1][0])
         rows: list[SortableRecord] = []
-        next_heads = []
-        for chunk, run in heads:
-            end = bisect_right(chunk, bound, key=_KEY)
-            rows += chunk[:end]
-            if rest := chunk[end:] or next(run, []):
-                next_heads.append((rest, run))
-        heads = next_heads
-        rows.sort(key=_KEY)
+        for _, number, run in involved:
+            rows += run.take(bound)
+            if run.rows:
+                heappush(heads, (run.rows[0][0], number, run))
+        if len(involved) > 1:
+            rows.sort(key=_KEY)
         yield from rows

@@ -36,6 +36,9 @@ MAX_TOTAL_ENTRIES = 100_000
 MAX_ROW_BYTES = 16 << 20
 """Maximum size of a row, or of the whole manifest."""
 
+READ_BYTES = 64 << 10
+"""Size of the parts in which a file is read."""
+
 
 @dataclass(frozen=True)
 class ArchiveLimits:
@@ -143,7 +146,7 @@ class _RowLimitedStream(io.BufferedIOBase):
     def read1(self, size: int = -1, /) -> bytes:
         if (row := self._row_number()) != self._current_row:
             self._current_row, self._remaining_bytes = row, MAX_ROW_BYTES
-        data = self._read(size)
+        data = self._read(max(size, READ_BYTES))  # `io.TextIOWrapper` requests little, and accepts more
         self._remaining_bytes -= len(data)
         if self._remaining_bytes < 0:
             raise csv.Error(f"it is larger than {MAX_ROW_BYTES >> 20} MiB")

@@ -27,7 +27,7 @@ MAX_LISTED_PER_COLUMN = 20
 MAX_TEXT_LENGTH = 200
 """Maximum length in characters of a message, a name or a value in a report."""
 
-_QUOTED = re.compile(r"(?<!\w)(['\"])(?:.*\1|.*)", re.DOTALL)
+_QUOTED = r"(?s)(?<!\w)(['\"])(?:.*\1|.*)"
 """A quoted part of a message, up to the end of the message where truncation removed the closing quote."""
 
 
@@ -208,7 +208,7 @@ def without_values(problem: Mapping[str, Any]) -> dict[str, Any]:
 
     Cells may contain personal data. A message quotes each cell it repeats, so quoted text is removed.
     """
-    return {**problem, "value": None, "message": _QUOTED.sub("...", problem["message"])}
+    return {**problem, "value": None, "message": re.sub(_QUOTED, "...", problem["message"])}
 
 
 def escape_undecodable(text: str) -> str:

@@ -304,13 +304,13 @@ class PackageReader:
         excluded = self.quarantine.excluded(name) if self.quarantine else {}
 
         def accept(parsed: ParsedRow, number: int) -> bool:
-            key, _, values, encoded = parsed
+            key, encoded, values, _ = parsed
             if key in excluded:
                 return not self._reject(name, key, number, [_in_row(excluded[key], number)])
             is_active = values["status"] == ACTIVE
             errors: Sequence[ImportProblem] = ()
             for path, valid_ids, check_others in checks if encoded else ():  # a row that deletes refers to nothing
-                value = values.get(path, key if path == KEY else None)
+                value = key if path == KEY else values.get(path)
                 if value is not None and value not in valid_ids:
                     errors = [*errors, *check_others(value, number, key, is_active)]
             if check_consistency and is_active and not errors:

@@ -1,0 +1,115 @@
+"""Sockets of the server: with epoll and without it, no connection waits for an event that never comes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.server_process import ServerProcess, read_all, read_response, send_get, server_process
+
+pytestmark = pytest.mark.slow
+
+# Application that returns the path, after as many milliseconds as the query says, and a large body on request.
+APP = """
+import time
+
+def app(environ, start_response):
+    time.sleep(int(environ["QUERY_STRING"] or 0) / 1000)
+    answer = environ["PATH_INFO"].encode() * (100_000 if "large" in environ["PATH_INFO"] else 1)
+    start_response("200 OK", [("Content-Length", str(len(answer)))])
+    return [answer]
+"""
+SYSTEMS = {"epoll": APP, "poll": f"import select\ndel select.epoll\n{APP}"}
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    with server_process(SYSTEMS[request.param]) as started:
+        yield started
+
+
+def body_of(response: bytes) -> bytes:
+    return response.partition(b"\r\n\r\n")[2]
+
+
+def test_many_requests_on_many_connections_are_answered(server: ServerProcess) -> None:
+    def use_connection(seed: int) -> None:
+        rng = random.Random(seed)
+        with server.connect() as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for number in range(60):
+                paths = [f"/{seed}-{number}-{part}" for part in range(rng.choice([1, 1, 1, 2, 5]))]
+                query = rng.choice(["", "", "", "1", "12"])
+                sent = b"".join(f"GET {path}?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths)
+                cut = rng.randrange(len(sent)) if rng.random() < 0.3 else len(sent)
+                connection.sendall(sent[:cut])
+                if cut < len(sent):
+                    time.sleep(rng.choice([0, 0.002]))
+                    connection.sendall(sent[cut:])
+                answers = b""
+                while answers.count(b"HTTP/1.1 200 OK") < len(paths) or not answers.endswith(paths[-1].encode()):
+                    answers += connection.recv(65536)
+                assert [part.partition(b"HTTP")[0] for part in answers.split(b"\r\n\r\n")[1:]] == [
+                    path.encode() for path in paths
+                ]
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(use_connection, range(24)))
+
+
+def test_request_that_arrives_during_a_response_is_answered_after_it(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        send_get(connection, "/first?200")
+        time.sleep(0.05)
+        send_get(connection, "/second")
+        assert body_of(read_response(connection)) == b"/first"
+        assert body_of(read_response(connection)) == b"/second"
+
+
+def test_client_that_has_ended_its_side_receives_the_response(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        send_get(connection, "/first?200")
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection).endswith(b"/first")
+
+
+def test_slow_client_receives_all_and_can_send_the_next_request(server: ServerProcess) -> None:
+    with server.connect(buffer=4096) as connection:
+        for _ in range(3):
+            send_get(connection, "/large")
+            time.sleep(0.3)
+            assert body_of(read_response(connection)) == b"/large" * 100_000
+
+
+def test_connections_that_come_and_go_leave_others_alone(server: ServerProcess) -> None:
+    with ExitStack() as stack:
+        kept = [stack.enter_context(server.connect()) for _ in range(5)]
+        for number in range(200):
+            with server.connect() as connection:
+                send_get(connection, f"/{number}{'?20' if number % 20 == 0 else ''}")
+                if number % 3:
+                    assert body_of(read_response(connection)) == b"/%d" % number
+            send_get(kept[number % 5], f"/kept-{number}")
+            assert body_of(read_response(kept[number % 5])) == b"/kept-%d" % number
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_idle_and_busy_connections_end_at_shutdown(system: str) -> None:
+    with server_process(SYSTEMS[system]) as server, server.connect() as idle, server.connect() as busy:
+        send_get(idle, "/idle")
+        read_response(idle)
+        send_get(busy, "/busy?500")
+        time.sleep(0.2)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert read_all(idle) == b""
+        assert body_of(read_response(busy)) == b"/busy"
+        assert read_all(busy) == b""
+        assert server.process.wait(10) == 0
