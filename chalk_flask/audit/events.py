@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from backends import KEY, And, Backend, Compare, OrderBy, Query, Record, Transaction
+from chalk_flask.audit.actor import current_actor
 from chalk_flask.times import format_precise_timestamp, utc_now
 
 __all__ = ["COLLECTION", "EVENTS", "AuditValue", "read_events", "read_latest_events", "record_event"]
@@ -47,11 +48,15 @@ def record_event(
 ) -> None:
     """Store an event in the transaction that causes it, so that both are committed or neither.
 
-    `time` defaults to the current time. Raises ValueError for an event that is not in EVENTS.
+    `time` defaults to the current time, `by` to the administrator whose request causes the event. Raises ValueError for
+    an event that is not in EVENTS.
     """
     if event not in EVENTS:
         raise ValueError(f"unknown audit event {event!r}; the events are {', '.join(sorted(EVENTS))}")
     timestamp = format_precise_timestamp(time or utc_now())
+    actor = current_actor()
+    if actor is not None and members.get("by") is None and "administrator" not in members:
+        members["by"] = actor
     key = f"{timestamp}-{secrets.token_hex(4)}"
     body = orjson.dumps({"time": timestamp, "tenant": tenant, "event": event, **members, "entry": key})
     transaction.put(COLLECTION, [Record(key, body, {"time": timestamp, "event": event})])

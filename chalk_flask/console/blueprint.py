@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import Conflict, Forbidden, RequestEntityTooLarge, ServiceUnavailable, Unauthorized
 
+from chalk_flask.audit.actor import set_actor
 from chalk_flask.console import errors
 from chalk_flask.console.context import ConsoleRequest, PendingSignIn, current_services, pending_sign_in, signed_in
 from chalk_flask.console.routes import ROUTES, ConsoleRoute
@@ -49,6 +50,7 @@ def console_blueprint() -> Blueprint:
             route.path, route.endpoint, route.view, methods=route.methods, provide_automatic_options=False
         )
     blueprint.before_request(_check_request)
+    blueprint.teardown_request(_end_request)
     blueprint.after_request(_complete_submission)
     blueprint.after_request(add_security_headers)
     errors.register_for_pages(blueprint)
@@ -61,6 +63,8 @@ def _check_request() -> ResponseReturnValue | None:
         return None
     current_app.config["WTF_CSRF_SECRET_KEY"] = page_sessions().key()
     load_session()
+    if (console := signed_in()) is not None:
+        set_actor(console.administrator.id)
     route = _ROUTES[request.endpoint or ""]
     if route.permission is not None and (rejection := _check_sign_in(route)) is not None:
         return rejection
@@ -70,6 +74,11 @@ def _check_request() -> ResponseReturnValue | None:
         return redirect(url_for("console.show_sign_in"), 303)
     _check_form(route)
     return _claim_submission()
+
+
+def _end_request(_: BaseException | None) -> None:
+    """Forget the administrator, because the thread continues with requests of others."""
+    set_actor(None)
 
 
 def load_session() -> None:

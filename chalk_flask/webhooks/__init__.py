@@ -6,13 +6,22 @@ outbox. Out: signed HTTP requests, which `Worker` sends, and the result of each 
 
 from __future__ import annotations
 
-from chalk_flask.webhooks.admin import DeliveryBody, WebhookError, WebhookRequest, WebhookStore
+from chalk_flask.webhooks.admin import (
+    MAX_COUNTED,
+    DeliveryBody,
+    RecentResults,
+    WebhookError,
+    WebhookRequest,
+    WebhookStore,
+)
 from chalk_flask.webhooks.delivery import Worker
 from chalk_flask.webhooks.http import ForbiddenTargetError, SsrfGuard, WebhookClient
 
 __all__ = [
+    "MAX_COUNTED",
     "DeliveryBody",
     "ForbiddenTargetError",
+    "RecentResults",
     "SsrfGuard",
     "WebhookClient",
     "WebhookError",

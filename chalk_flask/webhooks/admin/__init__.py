@@ -5,8 +5,16 @@ A `WebhookRequest` goes in; a stored subscription and its signing secret come ou
 
 from __future__ import annotations
 
-from chalk_flask.webhooks.admin.deliveries import DeliveryBody
+from chalk_flask.webhooks.admin.deliveries import MAX_COUNTED, DeliveryBody, RecentResults
 from chalk_flask.webhooks.admin.store import CreatedWebhook, WebhookStore
 from chalk_flask.webhooks.admin.subscription_options import WebhookError, WebhookRequest
 
-__all__ = ["CreatedWebhook", "DeliveryBody", "WebhookError", "WebhookRequest", "WebhookStore"]
+__all__ = [
+    "MAX_COUNTED",
+    "CreatedWebhook",
+    "DeliveryBody",
+    "RecentResults",
+    "WebhookError",
+    "WebhookRequest",
+    "WebhookStore",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -14,9 +15,19 @@ from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery, DeliverySt
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES
 from chalk_flask.times import format_timestamp
 
-__all__ = ["DayResults", "DeliveryBody", "DeliveryPage", "count_by_day", "find_delivery", "list_deliveries"]
+__all__ = [
+    "MAX_COUNTED",
+    "DayResults",
+    "DeliveryBody",
+    "DeliveryPage",
+    "RecentResults",
+    "count_by_day",
+    "find_delivery",
+    "list_deliveries",
+]
 
-MAX_DAYS: Final = 30
+MAX_COUNTED: Final = 1000
+"""Newest deliveries that are counted. There can be as many deliveries as changed records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,14 @@ class DayResults:
     pending: int
 
 
+@dataclass(frozen=True, slots=True)
+class RecentResults:
+    """Results by day, oldest first. `is_cut` is True if older deliveries of these days are not counted."""
+
+    days: Sequence[DayResults]
+    is_cut: bool
+
+
 def list_deliveries(
     snapshot: Snapshot, webhook: str, state: DeliveryState | None, offset: int, limit: int
 ) -> DeliveryPage:
@@ -70,26 +89,21 @@ def find_delivery(snapshot: Snapshot, webhook: str, event_id: str) -> tuple[Deli
     return delivery, None if body is None else _without_demographics(orjson.loads(body))
 
 
-def count_by_day(snapshot: Snapshot, webhook: str, today: date, days: int) -> Sequence[DayResults]:
-    """Return the results of the last days, oldest first; at most MAX_DAYS."""
-    numbers = range(min(days, MAX_DAYS) - 1, -1, -1)
-    return [_results_of(snapshot, webhook, today - timedelta(days=number)) for number in numbers]
+def count_by_day(snapshot: Snapshot, webhook: str, today: date, days: int) -> RecentResults:
+    """Return the results of the last days, counted over the newest deliveries, at most MAX_COUNTED of them."""
+    since = format_timestamp(datetime.combine(today - timedelta(days=days - 1), time.min, UTC))
+    newest = Query(COLLECTION, _where(webhook, None), (OrderBy("time", descending=True),), limit=MAX_COUNTED)
+    page = snapshot.find(newest)
+    found = orjson.loads(b"[%b]" % page.body())
+    counts = Counter((data["created"][:10], data["state"]) for data in found)
+    dates = [today - timedelta(days=number) for number in range(days - 1, -1, -1)]
+    is_cut = page.total > len(found) and bool(found) and found[-1]["created"] >= since
+    return RecentResults([_results_of(day, counts) for day in dates], is_cut)
 
 
-def _results_of(snapshot: Snapshot, webhook: str, day: date) -> DayResults:
-    begin = datetime.combine(day, time.min, UTC)
-    since, until = format_timestamp(begin), format_timestamp(begin + timedelta(days=1))
-    within = (Compare("time", ">=", since), Compare("time", "<", until))
-    total = _count(snapshot, And((_where(webhook, None), *within)))
-    if not total:
-        return DayResults(day, 0, 0, 0)
-    delivered = _count(snapshot, And((_where(webhook, "delivered"), *within)))
-    failed = _count(snapshot, And((_where(webhook, "failed"), *within)))
-    return DayResults(day, delivered, failed, total - delivered - failed)
-
-
-def _count(snapshot: Snapshot, where: Where) -> int:
-    return snapshot.find(Query(COLLECTION, where, limit=0)).total
+def _results_of(day: date, counts: Mapping[tuple[str, str], int]) -> DayResults:
+    text = day.isoformat()
+    return DayResults(day, *(counts.get((text, state), 0) for state in ("delivered", "failed", "pending")))
 
 
 def _where(webhook: str, state: DeliveryState | None) -> Where:

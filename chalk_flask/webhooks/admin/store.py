@@ -22,9 +22,9 @@ from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.tenants.store import CONTROL, DEMOGRAPHICS, Tenant, require_tenant
 from chalk_flask.times import format_timestamp, utc_now
 from chalk_flask.webhooks.admin.deliveries import (
-    DayResults,
     DeliveryBody,
     DeliveryPage,
+    RecentResults,
     count_by_day,
     find_delivery,
     list_deliveries,
@@ -127,8 +127,8 @@ class WebhookStore:
             raise unknown_event(event_id)
         return found
 
-    def results_by_day(self, tenant: str, webhook_id: str, days: int) -> Sequence[DayResults]:
-        """Return the numbers of deliveries of the last days by result, oldest first."""
+    def results_by_day(self, tenant: str, webhook_id: str, days: int) -> RecentResults:
+        """Return the numbers of the newest deliveries of the last days by result."""
         with self._store.read(tenant) as snapshot:
             return count_by_day(snapshot, webhook_id, self._now().date(), days)
 

@@ -104,6 +104,8 @@ def event_choices() -> list[tuple[str, str]]:
 
 def event_label(name: str) -> str:
     """Return an event in words: `Token created` for `token.created`."""
+    if name == READ:
+        return "Read of the API"
     return name.replace(".", " ").replace("_", " ").replace("sign in", "sign-in").capitalize()
 
 

@@ -14,6 +14,7 @@ from flask import Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
+from backends import CONTROL
 from chalk_flask.console.context import current
 from chalk_flask.console.pages.audit.audit_filter import AuditFilter, event_choices, event_label
 from chalk_flask.times import utc_now
@@ -34,6 +35,8 @@ FORMATS = {"csv": "text/csv", "jsonl": "application/jsonl"}
 _COLUMNS = ("time", "tenant", "event", "who")
 _WHO = ("by", "administrator", "client")
 """Members that say who caused an entry."""
+_SCOPE_BEGINNING = "/v1p1/scope/"
+"""End of the part that all scopes have in common, which a page does not repeat."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a text that a spreadsheet takes for a formula."""
 
@@ -105,7 +108,7 @@ def _row(entry: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     event = entry.get("event", "")
     return {
         "time": entry["time"],
-        "tenant": entry.get("tenant", ""),
+        "tenant": "the service" if entry.get("tenant") == CONTROL else entry.get("tenant", ""),
         "event": event,
         "label": event_label(event) if event else "Reads that were not recorded",
         "who": [(value, names.get(value, value)) for value in _actors(entry)],
@@ -133,7 +136,7 @@ def _administrator_names() -> dict[str, str]:
 
 def _text(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(str(each).rpartition(_SCOPE_BEGINNING)[2] for each in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

@@ -51,7 +51,7 @@ class AdministratorForm(ConsoleForm):
 class RoleForm(ConsoleForm):
     """Form for the role of an administrator."""
 
-    role = RadioField("Role", choices=select_choices(ROLE_CHOICES))
+    role = RadioField("What the administrator may do", choices=select_choices(ROLE_CHOICES))
 
 
 class ResetForm(ConsoleForm):

@@ -24,7 +24,7 @@ from chalk_flask.console.widgets.forms import ConsoleForm, select_choices
 from chalk_flask.console.widgets.paging import PAGE_SIZE, page_of, page_offset
 from chalk_flask.outbox import Attempt, Subscription
 from chalk_flask.times import utc_now
-from chalk_flask.webhooks import SsrfGuard, WebhookClient, WebhookError, WebhookStore
+from chalk_flask.webhooks import MAX_COUNTED, RecentResults, SsrfGuard, WebhookClient, WebhookError, WebhookStore
 
 __all__ = [
     "attempt_result",
@@ -116,7 +116,7 @@ def show_webhook(webhook_id: str) -> ResponseReturnValue:
         secret=take_secret(_subject(webhook_id)),
         counts=history.counts,
         next_due=history.next_due,
-        chart=_health_chart(webhook_id),
+        chart=_health_chart(store.results_by_day(console.tenant, webhook_id, HEALTH_DAYS)),
         deliveries=found.deliveries,
         page=page_of(found.total),
         state=state,
@@ -279,14 +279,15 @@ def _properties(webhook: Subscription) -> Sequence[tuple[str, str]]:
     return pairs
 
 
-def _health_chart(webhook_id: str) -> BarChart:
-    days = webhook_store().results_by_day(current().tenant, webhook_id, HEALTH_DAYS)
+def _health_chart(results: RecentResults) -> BarChart:
+    days = results.days
     series = {
         "Delivered": [day.delivered for day in days],
         "Failed": [day.failed for day in days],
         "Pending": [day.pending for day in days],
     }
-    return bar_chart(f"Deliveries of the last {HEALTH_DAYS} days", [f"{day.day:%m-%d}" for day in days], series)
+    title = f"Newest {MAX_COUNTED:,} deliveries" if results.is_cut else f"Deliveries of the last {HEALTH_DAYS} days"
+    return bar_chart(title, [f"{day.day:%m-%d}" for day in days], series)
 
 
 def _state_links(webhook_id: str, state: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from markupsafe import escape
 
 from backends import CONTROL
 from chalk_flask import create_app
-from chalk_flask.audit.events import record_event
+from chalk_flask.audit.events import read_events, record_event
 from chalk_flask.audit.timeline import read_timeline
 from chalk_flask.console.pages.audit import audit_log
 from chalk_flask.times import format_precise_timestamp
@@ -213,3 +213,14 @@ def test_unreadable_access_log_leaves_the_events(console: Console) -> None:
     page = visible_text(console.get(AUDIT, event="").text)
     assert "The access log cannot be read" in page
     assert "First app" in page
+
+
+def test_changes_in_the_console_name_the_administrator(console: Console) -> None:
+    me = console.sign_in("owner", name="kim")
+    console.submit("/settings/clients/new", action="/settings/clients", label="New app")
+    page = visible_text(console.get(AUDIT, event="client.created").text)
+    assert "kim id chk_client_" in page
+    console.services.clients.create("Other app", [], "default")
+    stored = list(read_events(console.services.store, "default"))
+    created = {entry["label"]: entry.get("by") for entry in stored if entry["event"] == "client.created"}
+    assert created == {"New app": me.id, "Other app": None}

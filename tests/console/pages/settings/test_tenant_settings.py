@@ -44,13 +44,13 @@ def test_settings_are_saved(console: Console) -> None:
 
 
 def test_only_changed_settings_are_recorded(console: Console) -> None:
-    console.sign_in("owner")
+    me = console.sign_in("owner")
     console.submit(SETTINGS_PAGE, lenient="y")
     page = console.submit(SETTINGS_PAGE, lenient="y")
     assert "Nothing was changed" in visible_text(page.text)
     events = [event for event in read_events(console.services.store, CONTROL) if event["event"] == "tenant.changed"]
     assert [{name: event[name] for name in event if name not in ("time", "tenant", "event")} for event in events] == [
-        {"lenient": True}
+        {"lenient": True, "by": me.id}
     ]
 
 

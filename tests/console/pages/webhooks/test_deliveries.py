@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -129,3 +130,14 @@ def test_delivery_of_another_webhook_or_tenant_is_not_found(console: Console, we
     console.post(f"/webhooks/{webhook.id}/deliveries/evt-unknown/replay", fields, 404)
     console.sign_in("owner", "west")
     console.get(path_of(delivery), 404)
+
+
+def test_chart_counts_a_limited_number_of_deliveries(console: Console, webhook: Subscription) -> None:
+    now = utc_now()
+    queue_deliveries(console.services.store, webhook, 30, "failed", format_timestamp(now - timedelta(days=1)))
+    queue_deliveries(console.services.store, webhook, 990, "delivered", format_timestamp(now))
+    console.sign_in("viewer")
+    page = visible_text(console.get(f"/webhooks/{webhook.id}").text)
+    assert "Newest 1,000 deliveries" in page
+    assert f"{now:%m-%d}, Delivered: 990" in page
+    assert f"{now - timedelta(days=1):%m-%d}, Failed: 10" in page
