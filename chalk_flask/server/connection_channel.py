@@ -73,6 +73,19 @@ class SendingChannel(HTTPChannel):
             self._write(head + data)
         return len(data)
 
+    def send_continue(self) -> None:
+        """Send `100 Continue`. It is buffered first, so its time counts from now on."""
+        self.last_sent = time.monotonic()
+        super().send_continue()
+
+    def handle_write(self) -> None:
+        """Send buffered output.
+
+        waitress locks the buffer only during a request. A thread that has ended one can still send `100 Continue`.
+        """
+        with self.outbuf_lock:
+            super().handle_write()
+
     def _write(self, data: bytes) -> None:
         with self.outbuf_lock:
             if not self.connected:  # the client may have disconnected meanwhile
