@@ -45,6 +45,7 @@ def test_commands_are_complete() -> None:
         "export",
         "token create",
         "token list",
+        "token rotate",
         "token revoke",
         "tenant create",
         "tenant list",
