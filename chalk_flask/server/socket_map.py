@@ -70,7 +70,8 @@ class _EpollSocketMap(SocketMap):
                 self._epoll.unregister(fileno)
 
     def handle_events(self, timeout: float) -> None:
-        for fileno, events in self._epoll.poll(timeout):
+        # By default at most 1,023 events: at shutdown the requests of other connections would be dropped.
+        for fileno, events in self._epoll.poll(timeout, max(1, len(self))):
             sock = self.get(fileno)
             if isinstance(sock, HTTPChannel):
                 self._handle(fileno, sock, events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import socket
 import time
@@ -12,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from waitress import wasyncore
 
+from chalk_flask.server.socket_map import make_socket_map
 from tests.support.server_process import ServerProcess, read_all, read_response, send_get, server_process
 
 pytestmark = pytest.mark.slow
@@ -113,3 +116,29 @@ def test_idle_and_busy_connections_end_at_shutdown(system: str) -> None:
         assert body_of(read_response(busy)) == b"/busy"
         assert read_all(busy) == b""
         assert server.process.wait(10) == 0
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_events_of_more_than_1023_sockets_are_handled_at_once() -> None:
+    class Reader(wasyncore.dispatcher):
+        def handle_read(self) -> None:
+            readers.add(self)
+
+    readers: set[Reader] = set()
+    sockets = make_socket_map()
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        for _ in range(1100):
+            Reader(receiver.dup(), sockets)
+        sender.send(b"x")
+        sockets.handle_events(0)
+        sockets.close()
+    assert len(readers) == 1100
