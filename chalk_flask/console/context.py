@@ -54,6 +54,11 @@ class ConsoleRequest:
         """Return True if the administrator has the permission."""
         return allows(self.administrator, permission)
 
+    def user_name(self, user: str) -> str:
+        """Return the name of an administrator by its id. Other users, such as those of the command line, stay."""
+        administrator = self.services.administrators.get(user)
+        return administrator.name if administrator else user or "unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class PendingSignIn:

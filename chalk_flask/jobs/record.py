@@ -42,10 +42,10 @@ ACTIVE_STATES: tuple[JobState, ...] = ("queued", "running")
 class Job:
     """Import, dry run or approval that the worker runs.
 
-    `requested_by` is the name of the administrator. `package` is the name that the package had in the browser, `upload`
-    the name of its file as long as it is kept. `run` is the import run. `report` has the
-    form of `history.summary`. `message` says why the job failed. Times are texts in UTC. `attempt` is the number of
-    starts, and `crashes` the number of those that a crash ended.
+    `requested_by` is the id of the administrator, because a sign-in name may be an e-mail address. `package` is the
+    name that the package had in the browser, `upload` the name of its file as long as it is kept. `run` is the import
+    run. `report` has the form of `history.summary`. `message` says why the job failed. Times are texts in UTC.
+    `attempt` is the number of starts, and `crashes` the number of those that a crash ended.
     """
 
     id: str

@@ -47,7 +47,7 @@ def cancel_job(import_id: str) -> ResponseReturnValue:
     """Cancel a queued job."""
     console, job = current(), find_job_or_abort(import_id)
     try:
-        console.services.jobs.cancel(console.tenant, job.id, requested_by=console.administrator.name)
+        console.services.jobs.cancel(console.tenant, job.id, requested_by=console.administrator.id)
     except JobError as error:
         abort(409, sentence(str(error)))
     flash("The job was canceled. Nothing was changed.", "success")
@@ -58,7 +58,7 @@ def import_checked(import_id: str) -> ResponseReturnValue:
     """Queue the import of the package that a dry run has checked."""
     console, job = current(), find_job_or_abort(import_id)
     try:
-        queued = console.services.jobs.import_checked(console.tenant, job.id, requested_by=console.administrator.name)
+        queued = console.services.jobs.import_checked(console.tenant, job.id, requested_by=console.administrator.id)
     except JobError as error:
         abort(409, sentence(str(error)))
     return redirect(url_for("console.show_import", import_id=queued.id), 303)

@@ -52,7 +52,7 @@ def approve_held(import_id: str) -> ResponseReturnValue:
     """Queue the job that applies a held package."""
     console, found = current(), find_run_or_abort(import_id)
     try:
-        job = console.services.jobs.approve(console.tenant, found.run.id, requested_by=console.administrator.name)
+        job = console.services.jobs.approve(console.tenant, found.run.id, requested_by=console.administrator.id)
     except JobError as error:
         abort(409, sentence(str(error)))
     return redirect(url_for("console.show_import", import_id=job.id), 303)
@@ -70,7 +70,7 @@ def discard_held(import_id: str) -> ResponseReturnValue:
             services.settings,
             console.tenant,
             found.run.id,
-            requested_by=console.administrator.name,
+            requested_by=console.administrator.id,
         )
     except ApprovalError as error:
         abort(409, sentence(str(error)))

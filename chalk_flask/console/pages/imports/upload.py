@@ -77,7 +77,7 @@ def upload_import() -> ResponseReturnValue:
             console.tenant,
             file.stream,
             file.filename,
-            requested_by=console.administrator.name,
+            requested_by=console.administrator.id,
             choices=form.choices(),
             dry_run=form.mode.data == "dry_run",
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from werkzeug.datastructures import FileStorage
 
+from chalk_flask.audit.events import read_events
 from chalk_flask.roster.tenant_imports import ImportChoices
 from tests.support.console import Console, filled, find_form, visible_text
 from tests.support.console_imports import job_id_of, package_bytes, run_jobs, run_upload, upload
@@ -34,6 +35,9 @@ def test_uploaded_package_is_imported(empty_console: Console, content: bytes) ->
     text = visible_text(empty_console.get("/imports").text)
     assert "roster.zip" in text
     assert administrator.name in text
+    events = list(read_events(empty_console.services.store, "default"))
+    assert [event["by"] for event in events if event["event"] == "job.queued"] == [administrator.id]
+    assert administrator.name not in str(events)
     assert empty_console.get(f"/imports/{job_id_of(page)}", 303).headers["Location"] == result.request.path
 
 
