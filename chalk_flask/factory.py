@@ -27,8 +27,8 @@ from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
+from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.jobs import JobStore, JobWorker
-from chalk_flask.leader_lock import leader_lock_for
 from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS

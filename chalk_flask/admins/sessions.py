@@ -20,8 +20,8 @@ from chalk_flask.admins.browser import browser_name
 from chalk_flask.admins.record import COLLECTION as ADMINISTRATORS
 from chalk_flask.admins.record import Administrator
 from chalk_flask.audit.log import AuditLog
+from chalk_flask.background.last_used import MIN_INTERVAL, LastUsedTracker
 from chalk_flask.caching import LRUCache, VersionedCache
-from chalk_flask.last_used import MIN_INTERVAL, LastUsedTracker
 from chalk_flask.tenants.store import DEFAULT_TENANT, find_audit_tenant, find_tenant
 from chalk_flask.times import format_timestamp, parse_timestamp, utc_now
 

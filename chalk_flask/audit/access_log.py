@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from chalk_flask.batch_writer import BatchWriter
+from chalk_flask.background.batch_writer import BatchWriter
 from chalk_flask.files import make_private_folder
 from chalk_flask.times import format_precise_timestamp
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from backends import CONTROL, Backend, StorageError, StorageUnavailableError
 from chalk_flask.audit.events import record_event
 from chalk_flask.audit.log import FindAuditTenant
-from chalk_flask.batch_writer import BatchWriter
+from chalk_flask.background.batch_writer import BatchWriter
 from chalk_flask.tracebacks import RepeatedErrors
 
 __all__ = ["MAX_TRACKED_LOGINS", "LoginLog"]

@@ -14,12 +14,12 @@ from datetime import datetime
 from typing import Final
 
 from backends import CONTROL, Backend, StorageError
+from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.jobs.lifecycle import JobSupersededError
 from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
 from chalk_flask.jobs.retention import remove_unused
 from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
 from chalk_flask.jobs.store import JobStore
-from chalk_flask.leader_lock import LeaderLock
 from chalk_flask.settings import Settings
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now

@@ -59,7 +59,7 @@ WITHOUT_OUTPUT = {
         "settings",
         "tenants",
     ),
-    "last_used.py",
+    "background/last_used.py",
     "storage.py",
 }
 """Packages and modules that send nothing to clients and receivers. The modules of all others are examined."""

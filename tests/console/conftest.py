@@ -9,7 +9,7 @@ from flask import Flask
 
 from chalk_flask import create_app
 from tests.conftest import services_of
-from tests.support.console import Console, fill_console_store
+from tests.support.console.client import Console, fill_console_store
 
 
 @pytest.fixture(scope="session")

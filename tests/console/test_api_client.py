@@ -19,7 +19,7 @@ from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS, ROSTER
 from tests.conftest import services_of
 from tests.support.api_client import IMS, Consumer
-from tests.support.console import PASSWORD
+from tests.support.console.client import PASSWORD
 from tests.support.small_roster import COLLECTIONS, SINGLES, fill
 
 

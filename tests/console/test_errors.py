@@ -12,7 +12,7 @@ from chalk_flask.console.security_headers import CONTENT_SECURITY_POLICY
 from chalk_flask.server import BODY_REJECTED_KEY
 from tests.conftest import services_of
 from tests.support.api_client import CHALK
-from tests.support.console import Console, visible_text
+from tests.support.console.client import Console, visible_text
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 

@@ -8,7 +8,7 @@ from flask import Flask
 
 from chalk_flask.console.navigation import NAVIGATION
 from chalk_flask.console.routes import ROUTES
-from tests.support.console import Console
+from tests.support.console.client import Console
 
 
 def current_links(page: str) -> list[str]:

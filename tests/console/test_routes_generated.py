@@ -17,7 +17,7 @@ from chalk_flask.console.routes import ROUTES, ConsoleRoute
 from chalk_flask.console.security_headers import CONTENT_SECURITY_POLICY
 from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of
-from tests.support.console import Console, fill_console_store, find_form
+from tests.support.console.client import Console, fill_console_store, find_form
 
 EXAMPLES = {"serve_static": "/static/console/console.css"}
 """Paths of routes whose parameters are not ids."""

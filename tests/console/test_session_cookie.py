@@ -13,7 +13,7 @@ from chalk_flask import create_app
 from chalk_flask.console.session_cookie import CONSOLE_KEY_FILE, flash_secret, session_secrets_in, take_secret
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS
-from tests.support.console import PASSWORD, find_form
+from tests.support.console.client import PASSWORD, find_form
 
 
 def sign_in(app: Flask, base_url: str) -> TestResponse:

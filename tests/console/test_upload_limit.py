@@ -9,7 +9,7 @@ import pytest
 from chalk_flask.admins.roles import Role
 from chalk_flask.console.upload_limit import MAX_FIELDS_BYTES, upload_limit
 from chalk_flask.server import RequestHead
-from tests.support.console import Console
+from tests.support.console.client import Console
 
 
 def limit_of(console: Console, method: str = "POST", path: str = "/imports/upload", cookie: str = "") -> int | None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from backends import Backend, open_store
+from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.jobs import Job, JobStore, JobWorker
-from chalk_flask.leader_lock import leader_lock_for
 from chalk_flask.roster.imports.history import ImportRun, list_runs
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.settings import Settings, load_settings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.jobs import Job
 from chalk_flask.jobs.worker import CRASH_MESSAGE
-from chalk_flask.leader_lock import leader_lock_for
 from chalk_flask.tenants import TenantStore
 from tests.jobs.conftest import JobService
 from tests.support.deliveries import wait_until

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from backends import Backend, Query
 from chalk_flask.auth.secrets.encryption import SecretCipher
-from chalk_flask.leader_lock import LeaderLock
+from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.outbox import Delivery, EncryptedSecret, Subscription
 from chalk_flask.outbox.delivery import COLLECTION, enqueue
 from chalk_flask.outbox.event import build_message

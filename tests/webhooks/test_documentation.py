@@ -13,7 +13,7 @@ from standardwebhooks import WebhookVerificationError
 
 from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import SecretCipher
-from chalk_flask.leader_lock import LeaderLock
+from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.outbox.delivery import RETENTION_DAYS
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.storage import COLLECTIONS

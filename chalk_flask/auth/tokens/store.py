@@ -19,8 +19,8 @@ from zlib import crc32
 from backends import Backend, Compare, Record, Snapshot
 from chalk_flask.auth.credential_store import RevocableCredentialStore
 from chalk_flask.auth.tokens.record import ApiToken
+from chalk_flask.background.last_used import MIN_INTERVAL, LastUsedTracker
 from chalk_flask.caching import VersionedCache
-from chalk_flask.last_used import MIN_INTERVAL, LastUsedTracker
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules

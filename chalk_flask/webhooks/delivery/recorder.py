@@ -14,7 +14,7 @@ import orjson
 
 from backends import Backend, Compare, StorageBusyError, StorageError, Transaction, and_
 from chalk_flask.audit.events import record_event
-from chalk_flask.batch_writer import BatchWriter
+from chalk_flask.background.batch_writer import BatchWriter
 from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import COLLECTION
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS

@@ -14,7 +14,7 @@ from typing import Final
 
 from backends import Backend, StorageError
 from chalk_flask.auth.secrets.encryption import SecretCipher
-from chalk_flask.leader_lock import LeaderLock
+from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.outbox import load_subscriptions
 from chalk_flask.tenants.store import CONTROL, TenantStore
 from chalk_flask.tracebacks import RepeatedErrors, error_location

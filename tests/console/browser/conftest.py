@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 
 from bench.district import write_package
 from tests.e2e.conftest import RunningService, run_command, serve
-from tests.support.browser import DESKTOP, Console, launch_browser
+from tests.support.console.browser import DESKTOP, Console, launch_browser
 
 USERS = 10_000
 NAME = "kim"

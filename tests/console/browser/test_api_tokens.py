@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tests.console.browser.conftest import NAME, District
-from tests.support.browser import Console
+from tests.support.console.browser import Console
 
 pytestmark = pytest.mark.slow
 

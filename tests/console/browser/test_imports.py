@@ -12,7 +12,7 @@ import pytest
 
 from tests.console.browser.conftest import EMPTY_TENANT, District
 from tests.e2e.conftest import DEMO, run_command
-from tests.support.browser import Console, serious_violations
+from tests.support.console.browser import Console, serious_violations
 
 pytestmark = pytest.mark.slow
 

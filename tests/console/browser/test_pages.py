@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 
 from chalk_flask.console.routes import ROUTES
-from tests.support.browser import DESKTOP, PHONE, Console, serious_violations
+from tests.support.console.browser import DESKTOP, PHONE, Console, serious_violations
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.browser import Console, serious_violations
+from tests.support.console.browser import Console, serious_violations
 from tests.support.receiver import respond, run_receiver
 
 pytestmark = pytest.mark.slow

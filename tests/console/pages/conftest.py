@@ -11,7 +11,7 @@ from flask import Flask
 from chalk_flask import create_app
 from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of
-from tests.support.console import Console
+from tests.support.console.client import Console
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 import pytest
 from flask import Flask
 
-from tests.support.console import Console
+from tests.support.console.client import Console
 from tests.support.paths import ROOT
 
 STATIC = ROOT / "chalk_flask" / "console" / "static"

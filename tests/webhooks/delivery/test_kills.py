@@ -33,7 +33,7 @@ import sys, time
 from pathlib import Path
 from backends import open_store
 from chalk_flask.auth.secrets.encryption import SecretCipher
-from chalk_flask.leader_lock import leader_lock_for
+from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker
 

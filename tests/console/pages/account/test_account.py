@@ -7,7 +7,7 @@ import re
 import pyotp
 import pytest
 
-from tests.support.console import PASSWORD, Console, find_form, visible_text
+from tests.support.console.client import PASSWORD, Console, find_form, visible_text
 
 NEW_PASSWORD = "another quite long password"
 

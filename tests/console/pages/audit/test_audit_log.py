@@ -22,7 +22,7 @@ from chalk_flask.audit.timeline import read_timeline
 from chalk_flask.console.pages.audit import audit_log
 from chalk_flask.times import format_precise_timestamp
 from tests.conftest import services_of
-from tests.support.console import Console, fill_console_store, links_of, visible_text
+from tests.support.console.client import Console, fill_console_store, links_of, visible_text
 
 AUDIT, EXPORT = "/audit", "/audit/export"
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)

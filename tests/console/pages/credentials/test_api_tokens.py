@@ -14,7 +14,7 @@ from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK_WRIT
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
 from tests.support.api_client import CHALK, IMS
-from tests.support.console import Console, find_form, forms_of, links_of, visible_text
+from tests.support.console.client import Console, find_form, forms_of, links_of, visible_text
 
 NEW = "/settings/api-tokens/new"
 LIST = "/settings/api-tokens"

@@ -16,7 +16,7 @@ from chalk_flask import create_app
 from chalk_flask.auth.clients import OAuthClient
 from chalk_flask.permissions.scopes import DEFAULT, ROSTER, ROSTER_CORE
 from tests.conftest import services_of
-from tests.support.console import Console, fill_console_store, links_of, visible_text
+from tests.support.console.client import Console, fill_console_store, links_of, visible_text
 
 LIST, NEW = "/settings/clients", "/settings/clients/new"
 

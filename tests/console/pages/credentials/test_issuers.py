@@ -12,7 +12,7 @@ from markupsafe import escape
 
 from chalk_flask.auth.jwt import IssuerStore, TrustedIssuer
 from chalk_flask.permissions.scopes import DEFAULT
-from tests.support.console import Console, visible_text
+from tests.support.console.client import Console, visible_text
 
 LIST, NEW = "/settings/issuers", "/settings/issuers/new"
 ISS, AUD, URL = "https://tool.example.org", "https://roster.example.org", "https://tool.example.org/jwks.json"

@@ -13,8 +13,8 @@ from chalk_flask.outbox.subscription import Subscription
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.roster.imports import history
 from chalk_flask.times import format_timestamp, utc_now
-from tests.support.console import Console, visible_text
-from tests.support.console_imports import package_bytes, run_upload, upload
+from tests.support.console.client import Console, visible_text
+from tests.support.console.imports import package_bytes, run_upload, upload
 from tests.support.deliveries import wait_until
 from tests.support.packages import PackageBuilder, package_with_users
 

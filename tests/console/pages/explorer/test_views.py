@@ -15,7 +15,7 @@ from chalk_flask.console.pages.explorer.views import MAX_RECORDS
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, DEFAULT
 from chalk_flask.tenants.store import TenantStore
-from tests.support.console import Console, find_form, links_of, visible_text
+from tests.support.console.client import Console, find_form, links_of, visible_text
 
 IDS = {
     "id": "x",

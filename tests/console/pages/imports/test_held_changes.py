@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.console import Console, visible_text
-from tests.support.console_imports import package_bytes, run_upload
+from tests.support.console.client import Console, visible_text
+from tests.support.console.imports import package_bytes, run_upload
 from tests.support.packages import PackageBuilder, package_with_extra_users
 
 MARKUP = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from chalk_flask.jobs.progress import PhaseProgress, Progress
-from tests.support.console import Console, find_form, visible_text
-from tests.support.console_imports import job_id_of, package_bytes, run_jobs, run_upload, upload
+from tests.support.console.client import Console, find_form, visible_text
+from tests.support.console.imports import job_id_of, package_bytes, run_jobs, run_upload, upload
 from tests.support.packages import PackageBuilder, package_with_users
 
 

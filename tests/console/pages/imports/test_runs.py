@@ -11,8 +11,8 @@ from werkzeug.test import TestResponse
 
 from chalk_flask.audit.events import read_events
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
-from tests.support.console import Console, find_form, visible_text
-from tests.support.console_imports import job_id_of, package_bytes, run_jobs, run_upload
+from tests.support.console.client import Console, find_form, visible_text
+from tests.support.console.imports import job_id_of, package_bytes, run_jobs, run_upload
 from tests.support.packages import PackageBuilder, package_with_users
 
 

@@ -10,8 +10,8 @@ from werkzeug.datastructures import FileStorage
 
 from chalk_flask.audit.events import read_events
 from chalk_flask.roster.tenant_imports import ImportChoices
-from tests.support.console import Console, filled, find_form, visible_text
-from tests.support.console_imports import job_id_of, package_bytes, run_jobs, run_upload, upload
+from tests.support.console.client import Console, filled, find_form, visible_text
+from tests.support.console.imports import job_id_of, package_bytes, run_jobs, run_upload, upload
 from tests.support.packages import PackageBuilder
 
 

@@ -9,7 +9,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports.history import ImportRun, store_run
 from chalk_flask.roster.quality import CHECKS, QualityAnalyzer
 from chalk_flask.times import format_timestamp, utc_now
-from tests.support.console import Console, links_of, visible_text
+from tests.support.console.client import Console, links_of, visible_text
 from tests.support.small_roster import user
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from chalk_flask.audit.events import read_events
 from chalk_flask.tenants.store import TenantStore
-from tests.support.console import Console, visible_text
+from tests.support.console.client import Console, visible_text
 
 PERSON, DEMOGRAPHICS = "/roster/users/u-1", "/demographics/u-1"
 
@@ -92,6 +92,6 @@ def test_unknown_person_has_no_demographics_page(editor: Console) -> None:
 
 def token_of(console: Console) -> str:
     """Return the CSRF token of the browser's page session."""
-    from tests.support.console import find_form
+    from tests.support.console.client import find_form
 
     return str(find_form(console.get(PERSON).text, DEMOGRAPHICS).values["csrf_token"])

@@ -18,7 +18,7 @@ from chalk_flask.oneroster.fields.composites import (
 from chalk_flask.oneroster.fields.scalars import OneRosterField, TextField
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.tenants.store import TenantStore
-from tests.support.console import Console, links_of
+from tests.support.console.client import Console, links_of
 from tests.support.small_roster import ROSTER
 
 CORPUS = (

@@ -17,7 +17,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports.history import ImportRun, store_run
 from chalk_flask.times import format_timestamp
 from tests.conftest import services_of
-from tests.support.console import Console, links_of, visible_text
+from tests.support.console.client import Console, links_of, visible_text
 from tests.support.roster_writes import write_rows
 from tests.support.small_roster import COLLECTIONS as EXPECTED_IDS
 from tests.support.small_roster import LAST_MODIFIED, SINGLES, class_, fill, user

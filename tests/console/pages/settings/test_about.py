@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 import chalk_flask
-from tests.support.console import Console, visible_text
+from tests.support.console.client import Console, visible_text
 
 
 def test_about_shows_versions_and_the_store(console: Console) -> None:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from chalk_flask.admins import Administrator
-from tests.support.console import PASSWORD, Console, find_form, visible_text
+from tests.support.console.client import PASSWORD, Console, find_form, visible_text
 
 LIST, NEW = "/settings/administrators", "/settings/administrators/new"
 

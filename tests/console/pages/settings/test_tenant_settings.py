@@ -7,7 +7,7 @@ import pytest
 from chalk_flask.audit.events import read_events
 from chalk_flask.settings import SETTINGS
 from chalk_flask.tenants.store import CONTROL, Tenant, TenantStore
-from tests.support.console import Console, visible_text
+from tests.support.console.client import Console, visible_text
 
 SETTINGS_PAGE = "/settings"
 

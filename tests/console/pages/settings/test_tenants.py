@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chalk_flask.tenants.store import TenantStore
-from tests.support.console import Console, find_form, visible_text
+from tests.support.console.client import Console, find_form, visible_text
 
 LIST, NEW = "/tenants", "/tenants/new"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.console import PASSWORD, Console, visible_text
+from tests.support.console.client import PASSWORD, Console, visible_text
 
 
 @pytest.fixture

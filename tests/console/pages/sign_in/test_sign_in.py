@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask.admins import new_totp_secret
-from tests.support.console import PASSWORD, Console, find_form, links_of, visible_text
+from tests.support.console.client import PASSWORD, Console, find_form, links_of, visible_text
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.outbox import Subscription
 from chalk_flask.webhooks import SsrfGuard, WebhookRequest, WebhookStore
 from tests.conftest import services_of
-from tests.support.console import Console, fill_console_store
+from tests.support.console.client import Console, fill_console_store
 
 
 @pytest.fixture(scope="module")

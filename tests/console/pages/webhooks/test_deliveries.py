@@ -12,7 +12,7 @@ from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import BODIES, enqueue
 from chalk_flask.outbox.event import build_message
 from chalk_flask.times import format_timestamp, utc_now
-from tests.support.console import Console, find_form, visible_text
+from tests.support.console.client import Console, find_form, visible_text
 from tests.webhooks.conftest import queue_deliveries
 
 

@@ -15,7 +15,7 @@ from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import format_timestamp, utc_now
 from chalk_flask.webhooks import WebhookRequest, WebhookStore
 from tests.console.pages.credentials.test_api_tokens import CORPUS
-from tests.support.console import Console, links_of, visible_text
+from tests.support.console.client import Console, links_of, visible_text
 from tests.support.receiver import respond, run_receiver
 from tests.webhooks.conftest import audit_events, queue_deliveries
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chalk_flask.leader_lock import LeaderLock, leader_lock_for
+from chalk_flask.background.leader_lock import LeaderLock, leader_lock_for
 
 
 def test_lock_without_a_path_is_always_held(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from backends import Backend
 from chalk_flask.auth.tokens.store import COLLECTION, TokenStore, token_hash, with_last_use
-from chalk_flask.last_used import LastUsedTracker
+from chalk_flask.background.last_used import LastUsedTracker
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.tenants.store import CONTROL
 from tests.auth.conftest import wait_until
@@ -56,7 +56,7 @@ def test_late_write_does_not_undo_a_revocation(store: Backend, clock: FakeClock)
 
 
 def test_unwritable_use_is_dropped(store: Backend, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalk_flask.last_used.LOCK_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("chalk_flask.background.last_used.LOCK_TIMEOUT_SECONDS", 0.01)
     tokens = TokenStore(store, clock)
     token, _ = tokens.create("a reader", DEFAULT)
     assert token is not None

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from backends import Backend, Record, StorageError, StorageUnavailableError, Transaction
-from chalk_flask.batch_writer import BatchWriter
+from chalk_flask.background.batch_writer import BatchWriter
 from chalk_flask.tracebacks import RepeatedErrors
 
 __all__ = ["MIN_INTERVAL", "LastUsedTracker"]

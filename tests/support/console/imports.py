@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse
 
-from tests.support.console import Console
+from tests.support.console.client import Console
 from tests.support.packages import PackageBuilder
 
 

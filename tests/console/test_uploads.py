@@ -28,7 +28,7 @@ from chalk_flask.jobs import JobStore
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
 from tests.e2e.conftest import CLEAN_ENVIRON, ROOT
-from tests.support.console import PASSWORD, find_form, visible_text
+from tests.support.console.client import PASSWORD, find_form, visible_text
 from tests.support.deliveries import wait_until
 from tests.support.packages import PackageBuilder
 

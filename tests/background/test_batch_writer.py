@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chalk_flask.batch_writer import BatchWriter
+from chalk_flask.background.batch_writer import BatchWriter
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
