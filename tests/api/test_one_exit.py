@@ -49,6 +49,7 @@ WITHOUT_OUTPUT = {
         "admins",
         "audit",
         "auth",
+        "background",
         "cli",
         "demo",
         "jobs",
@@ -59,7 +60,6 @@ WITHOUT_OUTPUT = {
         "settings",
         "tenants",
     ),
-    "background/last_used.py",
     "storage.py",
 }
 """Packages and modules that send nothing to clients and receivers. The modules of all others are examined."""
