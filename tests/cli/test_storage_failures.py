@@ -23,7 +23,7 @@ COMMANDS: tuple[tuple[str | Path, ...], ...] = (
     ("export", "out.zip"),
     ("import", SAMPLE),
     *(("imports", *rest) for rest in (["list"], ["show", "run-1"], ["approve", "run-1"], ["discard", "run-1"])),
-    *(("token", *rest) for rest in (["create", "--label", "tool"], ["list"], ["revoke", "0123"])),
+    *(("token", *rest) for rest in (["create", "--label", "tool"], ["list"], ["rotate", "0123"], ["revoke", "0123"])),
     *(("client", *rest) for rest in (["create", "--label", "tool"], ["list"], ["rotate", "c-1"], ["revoke", "c-1"])),
     *(("issuer", *rest) for rest in (["add", *ISSUER], ["list"], ["remove", "i-1"])),
     *(("admin", *rest) for rest in (["create", "kim"], ["list"], ["reset", "kim"], ["delete", "kim"])),

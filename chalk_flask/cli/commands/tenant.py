@@ -83,9 +83,11 @@ def show(name: str, as_json: bool, **options: Any) -> None:
 
 def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
     """Return a change threshold as it is stored; an empty text for the default."""
-    from chalk_flask.roster.imports.thresholds import normalize_threshold
+    from chalk_flask.roster.imports.thresholds import normalize_threshold, parse_threshold
 
     try:
+        if text == "":  # most likely an unset variable of a script
+            parse_threshold(text)
         return None if text is None else normalize_threshold(text)
     except ValueError as error:
         raise click.BadParameter(f"{error}, or default") from None

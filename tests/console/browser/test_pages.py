@@ -24,6 +24,10 @@ NOT_LINKED = {
     "show_progress",  # JSON for scripts
     "show_quality_state",
     "show_warnings",  # only after an import with warnings
+    "download_problems",  # only after an import with problems
+    "show_quality_records",  # only after the analysis of the roster, and if it finds something
+    "show_client",  # only with a client or an issuer
+    "show_issuer",
     "show_webhook",  # test_webhooks opens them
     "show_delivery",
     "download_body",

@@ -22,6 +22,8 @@ from tests.support.packages import PackageBuilder, package_with_extra_users, pac
 
 IMPORT_KILLS = 20
 HOLD_KILLS = 12
+HELD_FILES = ("changes", "zip")
+"""Kinds of files of a held package: the list of its changes and the package."""
 USERS = 1000
 
 pytestmark = pytest.mark.slow
@@ -92,7 +94,7 @@ def test_killed_hold_leaves_complete_package_or_nothing(server: ForkServer, tmp_
         with open_store(server.url, COLLECTIONS) as store:
             assert check_store(store).state_digest == before
             remove_expired(store, server.options.folder)
-        assert server.files == [f"{run.id}.zip" for run in runs]
+        assert server.files == [f"{run.id}.{kind}" for run in runs for kind in HELD_FILES]
         for run in runs:
             content = (hold_folder(server.options) / "default" / f"{run.id}.zip").read_bytes()
             assert sha256(content).hexdigest() == run.held_sha256 == run.sha256
@@ -115,7 +117,7 @@ def test_concurrent_imports_hold_package_once(server: ForkServer, tmp_path: Path
     path = package_with_extra_users(range(300)).zip(tmp_path / "second.zip")
     assert server.run("import", path, count=4)[1] == [0, 0, 0, 0]
     [run] = held_runs(server)
-    assert server.files == [f"{run.id}.zip"]
+    assert server.files == [f"{run.id}.{kind}" for kind in HELD_FILES]
 
 
 def build_package(version: str, without_users: range) -> PackageBuilder:
