@@ -253,6 +253,8 @@ class Channel(SendingChannel):
         """Run a request, or the rest of a response, until it ends or is parked."""
         interrupted = self.interrupted
         _thread.channel = self
+        # The loop may rank this connection after the response was sent, and before the end of this method.
+        self.idle_since = time.monotonic()
         try:
             super().service()
         except Parked as parked:
