@@ -229,8 +229,8 @@ class SessionStore:
         with self._store.read(CONTROL) as control:
             session = _get(control, key)
             if session is not None and find_tenant(control, session.tenant) is None:
-                # The selected tenant was deleted. The sessions of its own administrators were deleted with it.
-                session = replace(session, tenant=DEFAULT_TENANT)
+                # The selected tenant was deleted. Administrators of one tenant never see another one.
+                session = replace(session, tenant=DEFAULT_TENANT) if session.administrator_tenant is None else None
         if session is not None:
             self._cache.put(key, version, session)
         return session

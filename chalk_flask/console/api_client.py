@@ -196,12 +196,14 @@ def _call(app: Flask, environ: WSGIEnvironment) -> tuple[int, Headers, bytes]:
         started.append((status, headers))
         return started.append
 
-    blocks: Iterable[bytes] = app.wsgi_app(environ, start_response)
-    try:
-        body = b"".join(blocks)
-    finally:
-        close = getattr(blocks, "close", None)
-        if close:
-            close()
+    # Without a context of its own, the API would share `g` with the page, and the page would be recorded as a read.
+    with app.app_context():
+        blocks: Iterable[bytes] = app.wsgi_app(environ, start_response)
+        try:
+            body = b"".join(blocks)
+        finally:
+            close = getattr(blocks, "close", None)
+            if close:
+                close()
     status, headers = started[-1]
     return int(status.partition(" ")[0]), Headers(headers), body

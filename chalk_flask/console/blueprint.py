@@ -33,6 +33,9 @@ OTHER_TENANT_MESSAGE = (
     "This form belongs to another tenant than the one that is selected now. Nothing was changed. Open the page again."
 )
 
+MAX_FORM_PARTS = 50
+"""Maximum number of parts of a form with a file. Small parts are in memory."""
+
 BUSY_MESSAGE = "Other uploads are in progress. Nothing was changed. Try again in a minute."
 BUSY_SECONDS = 60
 DISK_MESSAGE = "The server has no space for this file. Nothing was changed. Tell the operator of the service."
@@ -127,6 +130,7 @@ def _check_form(route: ConsoleRoute) -> None:
     Raises RequestEntityTooLarge or ServiceUnavailable if the server dropped the body, which contained the CSRF token.
     """
     _check_body()
+    request.max_form_parts = MAX_FORM_PARTS
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise CSRFError("The form was sent by another site.")
     _csrf.protect()

@@ -55,9 +55,15 @@ class ConsoleRequest:
         return allows(self.administrator, permission)
 
     def user_name(self, user: str) -> str:
-        """Return the name of an administrator by its id. Other users, such as those of the command line, stay."""
+        """Return the name of an administrator by its id. Other users, such as those of the command line, stay.
+
+        Only operators see the names of operators.
+        """
         administrator = self.services.administrators.get(user)
-        return administrator.name if administrator else user or "unknown"
+        if administrator is None:
+            return user or "unknown"
+        is_hidden = administrator.is_operator and not self.administrator.is_operator
+        return "an operator" if is_hidden else administrator.name
 
 
 @dataclass(frozen=True, slots=True)

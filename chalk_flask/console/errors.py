@@ -14,6 +14,7 @@ from backends import StorageError
 from chalk_flask.api.errors import error_response_to
 from chalk_flask.auth.secrets.key_file import KeyFileError
 from chalk_flask.console.security_headers import add_security_headers
+from chalk_flask.console.session_cookie import page_sessions
 
 __all__ = ["register_for_pages", "register_for_unknown_paths"]
 
@@ -57,6 +58,7 @@ def register_for_unknown_paths(app: Flask, api_prefixes: tuple[str, ...], load_s
         if is_api or request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
             return error_response_to(error)
         with suppress(StorageError, KeyFileError):
+            page_sessions().key()  # without it, the request has no page session to rotate
             load_session()
         return add_security_headers(_error_page(error))
 

@@ -24,6 +24,8 @@ COLLECTION = "submissions"
 
 MAX_AGE_SECONDS = 24 * 3600
 """Age at which a submission is forgotten. A form is older than its administrator's session by then."""
+MAX_CLOCK_DIFFERENCE_SECONDS = 600
+"""Maximum difference of the clocks of two processes. A submission of a later time would never be forgotten."""
 MAX_WAIT_SECONDS = 3.0
 """Time to wait for the first request with the same id."""
 POLL_SECONDS = 0.05
@@ -49,8 +51,9 @@ class SubmissionStore:
         """
         if not _ID.fullmatch(submission_id):
             return False
-        oldest = f"{int(time.time()) - MAX_AGE_SECONDS:09x}"
-        if submission_id < oldest:
+        now = int(time.time())
+        oldest, newest = (f"{each:09x}" for each in (now - MAX_AGE_SECONDS, now + MAX_CLOCK_DIFFERENCE_SECONDS))
+        if not oldest <= submission_id < newest:
             return False
         with self._store.write(CONTROL) as transaction:
             if transaction.get_many(COLLECTION, [submission_id]):

@@ -249,3 +249,11 @@ def test_only_operators_select_a_tenant(sessions: SessionStore, store: Backend, 
     sessions.end(session.id_hash)
     with pytest.raises(SessionError, match="the session has ended"):
         sessions.select_tenant(session.id_hash, "default")
+
+
+def test_session_never_shows_another_tenant_than_its_own(store: Backend, administrators: AdministratorStore) -> None:
+    TenantStore(store).create("north")
+    secret, _ = SessionStore(store).create(administrators.create("kim", "owner", "north", PASSWORD), ADDRESS, FIREFOX)
+    with store.write(CONTROL) as control:
+        control.delete("tenants", ["north"])
+    assert SessionStore(store).find(secret) is None

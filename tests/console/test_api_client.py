@@ -19,7 +19,7 @@ from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS, ROSTER
 from tests.conftest import services_of
 from tests.support.api_client import IMS, Consumer
-from tests.support.console.client import PASSWORD
+from tests.support.console.client import PASSWORD, Console
 from tests.support.small_roster import COLLECTIONS, SINGLES, fill
 
 
@@ -168,3 +168,17 @@ def test_rates_of_the_operator_do_not_apply(tmp_path: Path) -> None:
     consumer = Consumer(app)
     assert [consumer.get("/users").status_code for _ in range(2)] == [200, 429]
     services.store.close()
+
+
+def test_page_that_calls_the_api_is_no_read_itself(tmp_path: Path) -> None:
+    app = create_app(storage="memory:", data=str(tmp_path))
+    services = services_of(app)
+    fill(services.store)
+    console = Console(app)
+    console.sign_in("viewer")
+    console.get("/roster/users")
+    services.access_log.close()
+    services.store.close()
+    lines = [orjson.loads(line) for path in (tmp_path / "reads").iterdir() for line in path.read_bytes().splitlines()]
+    assert lines
+    assert [line["route"] for line in lines if not line["route"].startswith(IMS)] == []

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 from flask import Flask
 
 from chalk_flask import create_app
 from chalk_flask.console.security_headers import CONTENT_SECURITY_POLICY
+from chalk_flask.console.session_cookie import CONSOLE_KEY_FILE
 from chalk_flask.server import BODY_REJECTED_KEY
 from tests.conftest import services_of
 from tests.support.api_client import CHALK
-from tests.support.console.client import Console, visible_text
+from tests.support.console.client import Console, find_form, visible_text
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -116,3 +118,25 @@ def test_dropped_body_of_a_visitor_leads_to_sign_in(console: Console) -> None:
         "/settings/api-tokens", headers={"Accept": "text/html"}, environ_overrides={BODY_REJECTED_KEY: "too_large"}
     )
     assert response.headers["Location"] == "/login"
+
+
+def test_form_with_many_parts_is_rejected(console: Console) -> None:
+    console.sign_in("editor")
+    form = find_form(console.get("/imports/upload").text, "/imports/upload")
+    response = console.client.post(
+        "/imports/upload",
+        data={**form.values.to_dict(), **{f"part-{number}": "x" for number in range(60)}},
+        content_type="multipart/form-data",
+        headers={"Accept": "text/html"},
+    )
+    assert response.status_code == 413
+    assert not console.services.jobs.list("default")
+
+
+def test_unreadable_key_is_no_failure_of_an_unknown_page(tmp_path: Path) -> None:
+    app = create_app(storage=f"sqlite:///{tmp_path}/store.db", data=str(tmp_path))
+    console = Console(app)
+    console.sign_in("viewer")
+    (tmp_path / CONSOLE_KEY_FILE).write_bytes(b"damaged")
+    console.get("/nowhere", 404)
+    services_of(app).store.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -215,3 +217,32 @@ def assert_cookies_are_private(response: TestResponse) -> None:
         assert "HttpOnly" in cookie
         assert "SameSite=Lax" in cookie
         assert "Path=/;" in f"{cookie};"
+
+
+FIELDS = (
+    *("name", "password", "repeated", "current_password", "code", "role", "access", "disable_totp", "session", "theme"),
+    *("label", "scopes", "schools", "grades", "classes", "denied", "redacted", "other_orgs", "other_fields", "expiry"),
+    *("expiry_date", "overlap", "method", "public_key", "issuer", "audience", "jwks_url", "jwks", "single_use", "url"),
+    *("events", "entities", "mode", "excluded", "other_events", "since", "lenient", "invalid_rows", "strict"),
+    *("max_deleted", "max_changed", "max_quarantined", "demographics", "typed_name"),
+)
+"""Names of fields of forms."""
+
+
+@each_route(POSTS)
+@pytest.mark.parametrize("kind", ["file", "repeated", "binary", "long"])
+def test_fields_of_another_kind_never_fail(route: ConsoleRoute, kind: str, administrators: Administrators) -> None:
+    console = browser_of(administrators, "owner", None)
+    values: dict[str, Any] = {
+        "file": lambda: (io.BytesIO(b"x"), "x.txt"),
+        "repeated": lambda: ["1", "\0", "9" * 400],
+        "binary": lambda: b"\xff\xfe\x00",
+        "long": lambda: "x" * 5000,
+    }
+    data = {name: values[kind]() for name in FIELDS if kind != "file" or name in FIELDS[:40]}
+    response = console.client.post(
+        path_of(route),
+        data={**data, "csrf_token": csrf_token(console), "tenant": "default"},
+        headers={"Accept": "text/html"},
+    )
+    assert response.status_code < 500, response.text

@@ -64,3 +64,13 @@ def test_old_submissions_are_forgotten_and_not_accepted(store: Backend, monkeypa
         assert list(snapshot.keys(COLLECTION)) != []
         assert old not in list(snapshot.keys(COLLECTION))
     assert not forms.claim(old)
+
+
+def test_submission_of_the_future_is_not_accepted(store: Backend) -> None:
+    assert not SubmissionStore(store).claim("f" * 9 + "-" + "0" * 32)
+    assert not list_keys(store)
+
+
+def list_keys(store: Backend) -> list[str]:
+    with store.read(CONTROL) as control:
+        return list(control.keys(COLLECTION))

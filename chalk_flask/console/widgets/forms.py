@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from flask import request
 from flask_wtf import FlaskForm
 from wtforms import SelectMultipleField
 from wtforms.fields import SelectChoice, StringField
@@ -20,6 +21,12 @@ class ConsoleForm(FlaskForm):  # type: ignore[misc]  # the library ships no type
         """Options of the form."""
 
         csrf = False
+
+        def wrap_formdata(self, form: Any, formdata: Any) -> Any:
+            """Return the fields of the request. Files and JSON are left out, because fields expect text."""
+            if formdata is None or hasattr(formdata, "getlist"):
+                return formdata
+            return request.form if request.method == "POST" else None
 
 
 class TextField(StringField):  # type: ignore[misc]  # the library ships no types

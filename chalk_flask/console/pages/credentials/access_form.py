@@ -136,7 +136,8 @@ def school_choices(selected: Iterable[str]) -> list[tuple[str, str]]:
     params = {"limit": MAX_SCHOOLS, "sort": "name", "fields": "sourcedId,name", "filter": "status='active'"}
     records = current().api.get("/schools", params).records
     schools = {school["sourcedId"]: school.get("name", "") for school in records}
-    missing = [each for each in selected if each not in schools and _exists("schools", each)]
+    others = [each for each in dict.fromkeys(selected) if each not in schools]
+    missing = [each for each in others[:MAX_IDS] if _exists("schools", each)]
     named = [(key, f"{name} ({key})" if name else key) for key, name in schools.items()]
     return named + [(key, key) for key in missing]
 

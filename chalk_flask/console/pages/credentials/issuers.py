@@ -17,6 +17,7 @@ from chalk_flask.console.pages.credentials.api_tokens import describe_restrictio
 from chalk_flask.console.pages.credentials.scopes import describe_scopes
 from chalk_flask.console.widgets.forms import TextField
 from chalk_flask.console.widgets.paging import PAGE_SIZE, page_of, page_offset
+from chalk_flask.webhooks import ForbiddenTargetError, SsrfGuard
 
 __all__ = ["add_issuer", "list_issuers", "remove_issuer", "show_issuer", "show_new_issuer"]
 
@@ -50,8 +51,9 @@ class IssuerForm(AccessForm):
         is_valid = super().validate(extra_validators)
         if not self.jwks_url.errors and bool(self.jwks_url.data) == bool((self.jwks.data or "").strip()):
             self.jwks_url.errors = ["Enter either the URL of its public keys, or the keys."]
-            return False
-        return is_valid
+        elif self.jwks_url.data and not self.jwks_url.errors:
+            self.jwks_url.errors = _url_problems(self.jwks_url.data)
+        return is_valid and not self.jwks_url.errors
 
 
 def list_issuers() -> ResponseReturnValue:
@@ -122,6 +124,20 @@ def find_issuer(issuer_id: str) -> TrustedIssuer:
     if found is None:
         raise NotFound
     return found
+
+
+def _url_problems(url: str) -> list[str]:
+    """Return why the service must not fetch a URL for an administrator of one tenant; none for operators.
+
+    The URL could lead into the network of the service, which belongs to the operator.
+    """
+    if current().administrator.is_operator:
+        return []
+    try:
+        SsrfGuard().check_url(url)
+    except ForbiddenTargetError:
+        return ["Use https and a public host. Only operators can trust issuers at other addresses."]
+    return []
 
 
 def _issuer_store() -> IssuerStore:

@@ -31,6 +31,8 @@ MAX_SHOWN_LENGTH = 12_000
 """Maximum length in characters of the body that the page shows."""
 MAX_PARAMETER_LENGTH = 4000
 MAX_BODY_LENGTH = 200_000
+MAX_ID_LENGTH = 255
+"""Maximum length in characters of an id in the audit log; no record has a longer one."""
 
 
 def list_operations() -> ResponseReturnValue:
@@ -56,7 +58,7 @@ def try_operation(operation: str) -> ResponseReturnValue:
         return _operation_page(found, values, None, f"{', '.join(missing)} is missing: enter an id."), 422
     client = _client(console, values.get("token", ""))
     if DEMOGRAPHICS in client.principal.scopes and _reads_demographics(found):
-        record_demographics_view(console, operation=found.name, record=values.get("id"))
+        record_demographics_view(console, operation=found.name, record=_record_of(found, values))
     result = client.send(found.method, _path(found, values), _query(found, values), _body(found, values))
     return _operation_page(found, values, result)
 
@@ -77,6 +79,12 @@ def _write_problem(console: ConsoleRequest, values: dict[str, str]) -> str:
 def _reads_demographics(operation: Operation) -> bool:
     name = operation.resource_type.name if operation.resource_type else ""
     return name == DEMOGRAPHICS_COLLECTION or operation.name == CHANGE_FEED
+
+
+def _record_of(operation: Operation, values: dict[str, str]) -> str | None:
+    """Return the id of the record that an operation reads, or None if it reads a collection."""
+    names = [one.name for one in operation.parameters if one.is_in_path]
+    return values[names[-1]].strip()[:MAX_ID_LENGTH] if names else None
 
 
 def _client(console: ConsoleRequest, token_id: str) -> ApiClient:

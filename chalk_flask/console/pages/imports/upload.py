@@ -7,6 +7,7 @@ from typing import Any, cast
 from flask import abort, flash, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.file import FileField, FileRequired
+from werkzeug.datastructures import CombinedMultiDict
 from wtforms import BooleanField, RadioField, SelectField
 
 from chalk_flask.console.context import current
@@ -33,6 +34,14 @@ MODES = (
 
 class UploadForm(ConsoleForm):
     """Package and choices of an import. Create it with `upload_form`."""
+
+    class Meta(ConsoleForm.Meta):
+        """Options of the form."""
+
+        def wrap_formdata(self, form: Any, formdata: Any) -> Any:
+            """Return the fields and the files of the request."""
+            fields = super().wrap_formdata(form, formdata)
+            return fields if fields is None else CombinedMultiDict([request.files, fields])
 
     package = FileField("Package", [FileRequired("Choose a ZIP file.")])
     mode = RadioField(

@@ -14,7 +14,7 @@ from chalk_flask.admins.sessions import SessionError
 from chalk_flask.console.context import current
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField
 from chalk_flask.console.widgets.paging import PAGE_SIZE, page_of, page_offset
-from chalk_flask.roster.imports.run_files import remove_tenant, store_folder
+from chalk_flask.jobs import tenant_deletion
 from chalk_flask.tenants.store import DEFAULT_TENANT, TenantError, TenantStore
 
 __all__ = ["create_tenant", "delete_tenant", "list_tenants", "select_tenant", "show_new_tenant", "show_tenant"]
@@ -84,19 +84,13 @@ def show_tenant(name: str) -> ResponseReturnValue:
 
 
 def delete_tenant(name: str) -> ResponseReturnValue:
-    """Delete a tenant with its roster, credentials, administrators and held packages, if its name was typed."""
-    form, console = DeletionForm(), current()
-    tenants, folder = TenantStore(console.services.store), store_folder(console.services.settings)
+    """Delete a tenant with its roster, credentials, administrators, jobs and packages, if its name was typed."""
+    form, services = DeletionForm(), current().services
     if form.typed_name.data != name:
         form.typed_name.errors = ["This is not the name of the tenant. Nothing was deleted."]
         return _tenant_page(name, form, 422)
     try:
-        tenants.check_deletable(name)
-        # Removed before, because an interrupted delete can be finished without this page, and again afterwards, when
-        # no import can hold a package any more.
-        remove_tenant(folder, name)
-        tenants.delete(name)
-        remove_tenant(folder, name)
+        tenant_deletion.delete_tenant(services.store, services.settings, name)
     except TenantError as error:
         raise _deletion_error(name) from error
     except OSError as error:

@@ -46,6 +46,9 @@ CHALK_ROOT = next(root.path for root in ROOTS if root.name == "chalk")
 HEALTH_DAYS = 14
 """Days that the chart of a webhook shows."""
 
+MAX_NAMED_ORGS, MAX_NAMED_LENGTH = 5, 80
+"""Maximum number of unknown ids that a message names, and of characters of each."""
+
 STATES = {"pending": "Pending", "delivered": "Delivered", "failed": "Failed"}
 """States of deliveries in words."""
 
@@ -92,8 +95,8 @@ def create_webhook() -> ResponseReturnValue:
     except WebhookError as error:
         form.form_errors.append(sentence(error))
         return _new_webhook_page(form, 422)
-    for org in created.unknown_orgs:
-        flash(f"The tenant has no school or district with the id “{org}” yet.", "warning")
+    if created.unknown_orgs:
+        flash(_unknown_orgs_text(created.unknown_orgs), "warning")
     flash_secret(_subject(created.subscription.id), created.secret)
     return redirect(url_for("console.show_webhook", webhook_id=created.subscription.id), 303)
 
@@ -234,6 +237,13 @@ def attempt_result(attempt: Attempt) -> str:
 
 def _guard() -> SsrfGuard:
     return SsrfGuard(current().services.settings.webhook_allowed_hosts.split(","))
+
+
+def _unknown_orgs_text(orgs: Sequence[str]) -> str:
+    """Return a warning that names a few ids: all messages and the new secret share a cookie of 4 KB."""
+    named = ", ".join(f"“{org[:MAX_NAMED_LENGTH]}”" for org in orgs[:MAX_NAMED_ORGS])
+    more = f" and {len(orgs) - MAX_NAMED_ORGS} more" if len(orgs) > MAX_NAMED_ORGS else ""
+    return f"The tenant has no school or district yet with the id {named}{more}."
 
 
 def _to_webhook(webhook_id: str) -> ResponseReturnValue:

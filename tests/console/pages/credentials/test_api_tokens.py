@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from flask import Flask
 from markupsafe import escape
 
 from chalk_flask.auth.tokens import ApiToken
@@ -315,3 +317,14 @@ def test_preview_of_a_revoked_token_says_so(owner: Console) -> None:
     _, token = generate(owner)
     owner.services.tokens.revoke(token.id)
     assert "The token is revoked: the API rejects it." in owner.get(f"{LIST}/{token.id}/access").text
+
+
+def test_many_unknown_schools_cost_few_reads(empty_app: Flask, tmp_path: Path) -> None:
+    console = Console(empty_app)
+    console.sign_in("owner")
+    schools = [f"s-{number}" for number in range(3000)]
+    form = find_form(console.get(NEW).text, LIST)
+    console.post(LIST, {**form.values.to_dict(), "label": "x", "scopes": ["roster"], "schools": schools}, 422)
+    console.services.access_log.close()
+    lines = [line for path in (tmp_path / "data" / "reads").iterdir() for line in path.read_bytes().splitlines()]
+    assert len(lines) < 300

@@ -85,3 +85,16 @@ def test_values_are_escaped(console: Console) -> None:
         assert text not in page
         assert str(escape(text)) in page
         assert "/remove" not in page
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:8000/", "https://127.0.0.1/keys", "https://[::1]/", "https://10.0.0.5/", "https://nas.local/"],
+)
+def test_keys_in_the_network_of_the_service_are_for_operators(url: str, owner: Console) -> None:
+    page = owner.submit(NEW, action=LIST, status=422, jwks_url=url, **FIELDS)
+    assert "Use https and a public host." in visible_text(page.text)
+    assert not issuers(owner)
+    owner.sign_in("owner", None)
+    owner.submit(NEW, action=LIST, jwks_url=url, **FIELDS)
+    assert len(issuers(owner)) == 1

@@ -165,3 +165,9 @@ def test_view_of_demographics_is_recorded(console: Console) -> None:
 def test_long_body_is_cut(owner: Console) -> None:
     text = send(owner, "getAllEnrollments", limit=str(MAX_RECORDS))
     assert len(text) < 40_000
+
+
+def test_audit_event_of_demographics_has_a_short_id(owner: Console) -> None:
+    send(owner, "getDemographics", token=token(owner, ALL), id="x" * 3000)
+    [event] = [each for each in read_events(owner.services.store, "default") if each["event"] == "demographics.viewed"]
+    assert event["record"] == "x" * 255

@@ -117,3 +117,13 @@ def test_upload_of_another_tenant_is_not_found(empty_console: Console, content: 
     empty_console.sign_in("owner", "west")
     empty_console.get(page.request.path, 404)
     assert "roster.zip" not in empty_console.get("/imports").text
+
+
+def test_name_of_an_operator_is_shown_to_operators_only(empty_console: Console, content: bytes) -> None:
+    operator = empty_console.sign_in("editor", None)
+    upload(empty_console, content)
+    assert operator.name in visible_text(empty_console.get("/imports").text)
+    empty_console.sign_in("owner")
+    page = visible_text(empty_console.get("/imports").text)
+    assert operator.name not in page
+    assert "an operator" in page

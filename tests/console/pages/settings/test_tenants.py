@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import pytest
 
 from chalk_flask.tenants.store import TenantStore
 from tests.support.console.client import Console, find_form, visible_text
+from tests.support.console.imports import package_bytes
+from tests.support.packages import PackageBuilder
 
 LIST, NEW = "/tenants", "/tenants/new"
 
@@ -84,3 +89,12 @@ def test_page_of_a_tenant_counts_its_records(console: Console) -> None:
     assert "users" in page
     assert "tokens" in page
     console.get(f"{LIST}/nowhere", 404)
+
+
+def test_uploads_of_a_deleted_tenant_are_deleted(empty_console: Console, tmp_path: Path) -> None:
+    content = io.BytesIO(package_bytes(PackageBuilder(), tmp_path))
+    empty_console.services.jobs.upload_import("west", content, "west.zip", requested_by="kim")
+    assert list((tmp_path / "data").rglob("upload-*"))
+    empty_console.sign_in("owner", None)
+    empty_console.submit(f"{LIST}/west", action=f"{LIST}/west/delete", typed_name="west")
+    assert not list((tmp_path / "data").rglob("upload-*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from markupsafe import escape
@@ -15,7 +16,7 @@ from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import format_timestamp, utc_now
 from chalk_flask.webhooks import WebhookRequest, WebhookStore
 from tests.console.pages.credentials.test_api_tokens import CORPUS
-from tests.support.console.client import Console, links_of, visible_text
+from tests.support.console.client import Console, find_form, links_of, visible_text
 from tests.support.receiver import respond, run_receiver
 from tests.webhooks.conftest import audit_events, queue_deliveries
 
@@ -209,3 +210,14 @@ def test_label_and_url_are_escaped(console: Console, webhooks: WebhookStore, tex
         assert str(escape(text)) in page
         assert "<b>" not in page
         assert not re.search(r"<(script|svg|img)[^>]*(alert|onload|onerror)", page)
+
+
+def test_many_unknown_schools_do_not_hide_the_secret(console: Console, webhooks: WebhookStore) -> None:
+    console.sign_in("owner")
+    orgs = "\n".join(sha256(str(number).encode()).hexdigest() for number in range(150))
+    form = find_form(console.get(NEW).text, LIST)
+    response = console.post(LIST, {**form.values.to_dict(), "url": URL, "events": "*.created", "other_orgs": orgs})
+    assert len(response.headers["Set-Cookie"]) < 4000
+    page = console.get(response.headers["Location"])
+    assert secret_in(page.text) is not None
+    assert "and 145 more." in visible_text(page.text)
