@@ -29,12 +29,13 @@ class NewTenantForm(ConsoleForm):
         description="1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.'. It cannot be changed later.",
     )
     demographics = BooleanField(
-        "Serve demographics to applications that may read them", description="Otherwise the API denies them to all."
+        "Serve demographics to applications that may read them",
+        description="Otherwise the API denies them to every application.",
     )
 
 
 class DeletionForm(ConsoleForm):
-    """Confirmation of a deletion: the name of the tenant."""
+    """Form that confirms a deletion by the name of the tenant."""
 
     typed_name = TextField("Type the name of the tenant to confirm")
 
@@ -64,7 +65,7 @@ def show_new_tenant() -> ResponseReturnValue:
 
 
 def create_tenant() -> ResponseReturnValue:
-    """Create a tenant without a roster, and lead to its page."""
+    """Create a tenant without a roster, and redirect to its page."""
     form = NewTenantForm()
     if not form.validate():
         return _new_page(form, 422)
@@ -92,8 +93,8 @@ def delete_tenant(name: str) -> ResponseReturnValue:
         return _tenant_page(name, form, 422)
     try:
         tenants.check_deletable(name)
-        # Removed before, because an interrupted delete can be finished without this page, and again afterwards, when
-        # no import can hold a package any more.
+        # Delete the files first, because an interrupted deletion can be finished without this page. Delete them again
+        # afterwards, when no import can hold a package any more.
         remove_tenant(folder, name)
         tenants.delete(name)
         remove_tenant(folder, name)
