@@ -1,7 +1,7 @@
-"""Administrators of the console: their roles, passwords and one-time codes, and their sessions. Knows no HTTP.
+"""Administrators of the console: their roles, passwords and one-time codes, and their sessions. Independent of HTTP.
 
-`SignIn` is the entry point: a name and a password go in, an `Administrator` comes out. `SessionStore` keeps who is
-signed in, `AdministratorStore` creates and changes administrators, `SetupLink` creates the first one. `allows` says
+`SignIn` is the entry point: it verifies a name and a password and returns an `Administrator`. `SessionStore` stores
+sessions. `AdministratorStore` creates and changes administrators, and `SetupLink` creates the first one. `allows` says
 what an administrator may do.
 """
 

@@ -1,4 +1,4 @@
-"""Names of browsers, by which administrators recognize their sessions."""
+"""Names of browsers for the list of sessions, such as `Firefox on Linux`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 __all__ = ["browser_name"]
 
-# In this order: most browsers also name the ones that they resemble.
+# The order matters: most browsers also name the browsers with which they are compatible.
 _BROWSERS = (
     ("Edge", re.compile(r"\bEdg(?:e|A|iOS)?/")),
     ("Opera", re.compile(r"\b(?:OPR|Opera)/")),
@@ -25,12 +25,12 @@ _SYSTEMS = (
     ("macOS", re.compile(r"\bMac OS X\b")),
     ("Linux", re.compile(r"\bLinux\b")),
 )
-_MAX_LENGTH = 512
+_MAX_USER_AGENT_LENGTH = 512
 
 
 def browser_name(user_agent: str | None) -> str:
     """Return browser and system of a `User-Agent` header, such as `Firefox on Linux`, without versions."""
-    text = (user_agent or "")[:_MAX_LENGTH]
+    text = (user_agent or "")[:_MAX_USER_AGENT_LENGTH]
     browser = _find(_BROWSERS, text) or "Unknown browser"
     system = _find(_SYSTEMS, text)
     return f"{browser} on {system}" if system else browser

@@ -28,18 +28,19 @@ MIN_PASSWORD_LENGTH = 12
 MAX_PASSWORD_LENGTH = 256
 """Maximum length in characters."""
 MIN_DIFFERENT_CHARACTERS = 5
+"""Minimum number of different characters."""
 
 MAX_RESERVATIONS = 4
-"""Maximum number of sign-ins that wait for their hash at once, so that they cannot take all threads."""
+"""Maximum number of sign-ins that wait for a hash at once, so that they cannot occupy all threads."""
 
 # OWASP Password Storage Cheat Sheet, Argon2id: 19 MiB, 2 iterations, parallelism 1.
 _MEMORY_KIB = 19 * 1024
 _ITERATIONS = 2
 _PARALLELISM = 1
 
-# Without characters that are easily confused: 0 and o, 1, i and l.
-_READABLE = "23456789abcdefghjkmnpqrstuvwxyz"
-_GROUPS = 4
+# Without characters that readers confuse: 0 and o, 1, i and l.
+_UNAMBIGUOUS_CHARACTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+_GROUP_COUNT = 4
 _GROUP_LENGTH = 4
 
 
@@ -48,13 +49,13 @@ class PasswordError(ValueError):
 
 
 class HasherBusyError(Exception):
-    """Too many sign-ins wait for their hash."""
+    """Rejection of a sign-in because too many others wait for a hash."""
 
 
 class PasswordHasher:
-    """Hasher of passwords that computes one hash at a time, so that sign-ins cannot take all memory. Thread-safe.
+    """Argon2id hashing of passwords, one hash at a time, so that sign-ins cannot use all memory. Thread-safe.
 
-    `hash_count` is the number of hashes that were computed, for verifications too.
+    `hash_count` is the number of hashes that were computed, including those of verifications.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class PasswordHasher:
         )
         self._lock = threading.Lock()
         self._reservations = threading.BoundedSemaphore(MAX_RESERVATIONS)
-        self._unknown = _random_hash()
+        self._dummy_hash = _random_hash()
         self.hash_count = 0
 
     @contextmanager
@@ -83,7 +84,7 @@ class PasswordHasher:
             return self._argon2.hash(_to_bytes(password))
 
     def verify(self, password_hash: str, password: str) -> bool:
-        """Return True if the password has this hash. A damaged hash is the hash of no password."""
+        """Return True if the password has this hash. Returns False for a damaged hash."""
         with self._lock:
             self.hash_count += 1
             try:
@@ -91,9 +92,9 @@ class PasswordHasher:
             except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
                 return False
 
-    def verify_nothing(self, password: str) -> None:
-        """Take the time of a verification, for a name that no administrator has."""
-        self.verify(self._unknown, password)
+    def verify_dummy(self, password: str) -> None:
+        """Verify against a random hash, so that an unknown name takes as long as a known one."""
+        self.verify(self._dummy_hash, password)
 
 
 def check_password(password: str, name: str) -> None:
@@ -110,7 +111,8 @@ def check_password(password: str, name: str) -> None:
 
 def generate_password() -> str:
     """Return a random password of 79 bits that is easy to type, such as `k7mp-92xr-hq4v-t8ne`."""
-    groups = ("".join(secrets.choice(_READABLE) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))
+    characters = _UNAMBIGUOUS_CHARACTERS
+    groups = ("".join(secrets.choice(characters) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUP_COUNT))
     return "-".join(groups)
 
 
@@ -120,10 +122,10 @@ def _to_bytes(password: str) -> bytes:
 
 
 def _random_hash() -> str:
-    """Return a hash with the parameters of real ones that belongs to no password."""
+    """Return a random hash with the parameters of real hashes. No known password has it."""
     salt, digest = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
     return f"$argon2id$v=19$m={_MEMORY_KIB},t={_ITERATIONS},p={_PARALLELISM}${salt}${digest}"
 
 
 PASSWORD_HASHER: Final = PasswordHasher()
-"""Hasher of this process."""
+"""Password hasher that all sign-ins of this process share."""

@@ -22,15 +22,15 @@ _NAME = re.compile(r"[a-z0-9._@+-]{3,64}")
 
 
 class AdministratorError(Exception):
-    """Rejected change of an administrator; the message contains the reason and a remedy, and no name."""
+    """Rejected change of an administrator. The message contains the reason and a remedy, but no name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Administrator:
     """Person who signs in to the console, for one tenant or (`tenant` None) as an operator for all tenants.
 
-    `name` is the sign-in name. `totp_secret` is encrypted. `totp_last_step` is the time step of the last code that was
-    accepted. `recovery_codes` are the hashes of the codes that are left.
+    `name` is the sign-in name. `totp_secret` is encrypted. `totp_last_step` is the time step of the last accepted code.
+    `recovery_codes` are the hashes of the unused codes.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Administrator:
         return CONTROL if self.tenant is None else self.tenant
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that is shown, which contains no secret and no hash."""
+        """Return the JSON object for output, without secrets and hashes."""
         return {
             "id": self.id,
             "name": self.name,
@@ -112,12 +112,12 @@ class Administrator:
 
 
 def fold_name(name: str) -> str:
-    """Return the form of a sign-in name in which names are stored and compared."""
+    """Return a sign-in name without surrounding blanks and in lower case, as names are stored and compared."""
     return name.strip().lower()
 
 
 def parse_name(name: str) -> str:
-    """Return the form of a new sign-in name that is stored. Raises AdministratorError."""
+    """Return a new sign-in name as it is stored. Raises AdministratorError for an invalid name."""
     folded = fold_name(name)
     if not _NAME.fullmatch(folded):
         raise AdministratorError(

@@ -12,11 +12,11 @@ __all__ = ["OPERATOR_PERMISSIONS", "PERMISSIONS", "ROLES", "Permission", "Role",
 Role: TypeAlias = Literal["viewer", "editor", "owner"]
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-"""All roles; each may do what the ones before it may do."""
+"""All roles. Each includes the permissions of the roles before it."""
 
 
 class Permission(StrEnum):
-    """Kind of page or action of the console."""
+    """Right to see one kind of page of the console, or to make one kind of change."""
 
     DASHBOARD_VIEW = auto()
     ROSTER_VIEW = auto()
@@ -71,7 +71,7 @@ OPERATOR_PERMISSIONS: Final = frozenset({Permission.TENANTS_VIEW, Permission.TEN
 
 
 class HasRole(Protocol):
-    """An `Administrator`, as far as permissions depend on it."""
+    """The properties of an `Administrator` on which permissions depend."""
 
     @property
     def role(self) -> Role:

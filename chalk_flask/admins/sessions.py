@@ -44,7 +44,7 @@ _SECRET = re.compile(r"[0-9a-f]{32}")
 
 
 class SessionError(Exception):
-    """Rejected change of a session; the message contains the reason and a remedy."""
+    """Rejected change of a session. The message contains the reason and a remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Session:
     """Session of an administrator.
 
     `tenant` is the tenant whose pages are shown; an operator selects it. `administrator_tenant` is None for an
-    operator. `user_agent` is the name of the browser. Without `totp_done` the one-time code is still missing.
+    operator. `browser` is the name of the browser. If `totp_done` is False, the one-time code is still missing.
     """
 
     id_hash: str
@@ -63,7 +63,7 @@ class Session:
     last_seen: datetime
     expires: datetime
     address: str
-    user_agent: str
+    browser: str
     totp_done: bool
 
     def is_valid_at(self, time: datetime) -> bool:
@@ -80,7 +80,7 @@ class Session:
             "lastSeen": format_timestamp(self.last_seen),
             "expires": format_timestamp(self.expires),
             "address": self.address,
-            "userAgent": self.user_agent,
+            "userAgent": self.browser,
             "totpDone": self.totp_done,
         }
         values = {name: data[name] for name in ("administrator", "tenant", "expires")}
@@ -99,13 +99,13 @@ class Session:
             last_seen=parse_timestamp(data["lastSeen"]),
             expires=parse_timestamp(data["expires"]),
             address=data["address"],
-            user_agent=data["userAgent"],
+            browser=data["userAgent"],
             totp_done=data["totpDone"],
         )
 
 
 class SessionStore:
-    """Sessions of a store. Thread-safe; a session that ends is rejected from the next request on in every process.
+    """Sessions of a store. Thread-safe. Every process rejects a session that has ended from its next request on.
 
     Methods that write raise StorageBusyError if another writer holds the lock for more than ten seconds.
     """
@@ -134,7 +134,7 @@ class SessionStore:
             last_seen=now,
             expires=now + (CODE_TIMEOUT if administrator.uses_totp else ABSOLUTE_TIMEOUT),
             address=address,
-            user_agent=browser_name(user_agent),
+            browser=browser_name(user_agent),
             totp_done=not administrator.uses_totp,
         )
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
@@ -182,7 +182,7 @@ class SessionStore:
         return sorted(valid, key=lambda session: session.created, reverse=True)
 
     def end(self, id_hash: str) -> None:
-        """End a session. Ending again changes nothing."""
+        """End a session. Does nothing if it has ended."""
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             session = _get(control, id_hash)
             control.delete(COLLECTION, [id_hash])
@@ -213,7 +213,7 @@ class SessionStore:
         return session
 
     def close(self) -> None:
-        """Write the times of the last requests. Call this before the store is closed; again is harmless."""
+        """Write the times of the last requests. Call this before the store is closed. A second call does nothing."""
         self._last_used.close()
 
     def _insert(self, control: Transaction, session: Session) -> None:
@@ -257,7 +257,7 @@ def delete_sessions(control: Transaction, administrator_id: str, except_hash: st
 
 
 def _require_unchanged(control: Snapshot, administrator: Administrator) -> None:
-    """Raise SessionError if the administrator has another password, second step or tenant now."""
+    """Raise SessionError if the password, the secret of one-time codes or the tenant was changed since."""
     stored = _get_administrator(control, administrator.id)
     if (stored.password_hash, stored.totp_secret, stored.tenant) != (
         administrator.password_hash,

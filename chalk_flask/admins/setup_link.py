@@ -1,4 +1,4 @@
-"""One-time link with which the first administrator of a store is created."""
+"""Setup link: a URL that works once and creates the first administrator of a store."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _SECRET = re.compile(r"[0-9a-f]{32}")
 
 
 class SetupLinkError(Exception):
-    """Link that is unknown, expired or used; the message contains a remedy."""
+    """Rejection of a setup link that is unknown, expired or used. The message contains a remedy."""
 
 
 class SetupLink:
-    """Link of a store without administrators. Its secret is 128 random bits, of which the SHA-256 is stored.
+    """Setup link of a store without administrators. It contains 128 random bits, of which the SHA-256 is stored.
 
     Thread-safe. A new link replaces the former one.
     """
@@ -50,7 +50,7 @@ class SetupLink:
         self._audit = AuditLog(store, find_audit_tenant, now)
 
     def create(self) -> str | None:
-        """Create a link for 24 hours and return its secret; None if the store has an administrator."""
+        """Create a link for 24 hours and return its secret. Return None if the store has an administrator."""
         with self._store.read(CONTROL) as control:
             if has_administrators(control):
                 return None
@@ -68,7 +68,7 @@ class SetupLink:
             return self._is_valid(control, secret)
 
     def redeem(self, secret: str, name: str, password: str) -> Administrator:
-        """Create the first administrator, an operator with the role owner, and return it. The link is used up.
+        """Create and return the first administrator, an operator with the role owner. The link becomes invalid.
 
         Raises SetupLinkError for a link that cannot be used, AdministratorError for an invalid name or password.
         """
@@ -93,7 +93,7 @@ class SetupLink:
     def _require_valid(self, is_valid: bool) -> None:
         if not is_valid:
             raise SetupLinkError(
-                "this link is used or expired: start the service again to get another one, or run"
+                "this link is used or expired: restart the service to get another link, or run"
                 " `chalk-flask admin create NAME --operator`"
             )
 

@@ -1,4 +1,4 @@
-"""Sign-in: the password as the first step, a one-time code as the second one."""
+"""Sign-in: the first step verifies the password, the second step a one-time code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class SignIn:
     """Verification of passwords and one-time codes. Thread-safe.
 
     `address` is the address of the client. Every method raises TooManyAttemptsError above a limit, before it verifies
-    anything, and when too many others sign in. Failures are recorded in the audit log, without unknown names.
+    anything. It also does so while too many others sign in. Failures are recorded in the audit log, without unknown
+    names.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class SignIn:
                 self._throttle.count_password(name, address)
                 administrator = self._find(name)
                 if administrator is None:
-                    self._hasher.verify_nothing(password)
+                    self._hasher.verify_dummy(password)
                     is_valid = False
                 else:
                     is_valid = self._hasher.verify(administrator.password_hash, password)
@@ -63,14 +64,14 @@ class SignIn:
         return administrator
 
     def confirm_password(self, administrator: Administrator, password: str, address: str) -> None:
-        """Verify the password of an administrator who is signed in, before a change of it. Raises SignInError."""
+        """Verify the password of a signed-in administrator before a change of the account. Raises SignInError."""
         try:
             self.authenticate(administrator.name, password, address)
         except SignInError as error:
             raise SignInError("wrong password") from error
 
     def verify_code(self, administrator: Administrator, code: str, address: str) -> None:
-        """Verify a time-based code or a recovery code, which is used up. Raises SignInError."""
+        """Verify a time-based code or a recovery code. Each code is accepted once. Raises SignInError."""
         self._throttle.count_code(administrator.id, address)
         try:
             is_valid = self._use_code(administrator.id, code)
@@ -81,7 +82,7 @@ class SignIn:
             raise SignInError("wrong code")
 
     def _find(self, name: str) -> Administrator | None:
-        """Return the administrator of this name. A text that cannot be a name is looked up too, in the same time."""
+        """Return the administrator of this name. A text that cannot be a name takes the same time."""
         try:
             return self._administrators.find(parse_name(name))
         except AdministratorError:

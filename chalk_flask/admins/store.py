@@ -29,8 +29,8 @@ MAX_CACHED_ADMINISTRATORS = 1024
 class AdministratorStore:
     """Administrators of a store. Thread-safe.
 
-    A change is stored first and then recorded in the audit log, with `by`: the id of the administrator or the name of
-    the operating system's user who made it. The store does not check what `by` may do.
+    A change is stored first and then recorded in the audit log, with `by`: the id of the administrator who made it, or
+    the operating-system user name. The store does not check what `by` may do.
 
     Methods that change an administrator raise AdministratorError for an unknown id, and StorageBusyError if another
     writer holds the lock for more than ten seconds.
@@ -53,7 +53,7 @@ class AdministratorStore:
     def create(
         self, name: str, role: Role, tenant: str | None, password: str, *, by: str | None = None
     ) -> Administrator:
-        """Create an administrator of a tenant, or (None) an operator, and return it.
+        """Create and return an administrator of a tenant, or an operator if `tenant` is None.
 
         Raises AdministratorError for an invalid or existing name, an unknown role or tenant, and a password that
         breaks a rule.
@@ -65,7 +65,7 @@ class AdministratorStore:
         return administrator
 
     def list(self, tenant: str | None = None) -> Sequence[Administrator]:
-        """Return the administrators of a tenant, or all with the operators, sorted by name."""
+        """Return the administrators of a tenant, or (None) all administrators and operators, sorted by name."""
         where = MATCH_ALL if tenant is None else Compare("tenant", "=", tenant)
         with self._store.read(CONTROL) as control:
             bodies = control.find(Query(COLLECTION, where)).body()
@@ -77,7 +77,7 @@ class AdministratorStore:
             return has_administrators(control)
 
     def get(self, administrator_id: str) -> Administrator | None:
-        """Return the administrator with this id, or None. Cheap enough for each request."""
+        """Return the administrator with this id, or None. Cached until the next commit, for use in each request."""
         version = self._store.version(CONTROL)
         cached = self._cache.get(administrator_id, version)
         if cached is not None:
@@ -96,7 +96,7 @@ class AdministratorStore:
     def reset_password(
         self, administrator_id: str, password: str, *, disable_totp: bool = False, by: str | None = None
     ) -> Administrator:
-        """Set a password and end all sessions. With `disable_totp`, signing in requires no one-time code any more.
+        """Set a password and end all sessions. With `disable_totp`, signing in no longer requires a one-time code.
 
         Raises AdministratorError for a password that breaks a rule.
         """
@@ -104,17 +104,20 @@ class AdministratorStore:
         self._record("administrator.changed", changed, change="password", totp=changed.uses_totp, by=by)
         return changed
 
-    def change_password(self, administrator_id: str, password: str, *, keep: str | None = None) -> Administrator:
-        """Set the password that the administrator chose. End all sessions but the one with the hash `keep`.
+    def change_password(self, administrator_id: str, password: str, *, except_hash: str | None = None) -> Administrator:
+        """Set the password that the administrator chose. End all sessions except the one with this hash.
 
         Raises AdministratorError for a password that breaks a rule.
         """
-        changed = self._set_password(administrator_id, password, keep=keep)
+        changed = self._set_password(administrator_id, password, except_hash=except_hash)
         self._record("administrator.changed", changed, change="password", by=administrator_id)
         return changed
 
     def set_role(self, administrator_id: str, role: Role, *, by: str | None = None) -> Administrator:
-        """Change the role from the next request on. Raises AdministratorError for the last owner operator."""
+        """Change the role from the next request on.
+
+        Raises AdministratorError if the last operator with the role owner would lose it.
+        """
         _check_role(role)
 
         def change(control: Transaction, administrator: Administrator) -> Administrator:
@@ -127,7 +130,10 @@ class AdministratorStore:
         return changed
 
     def delete(self, administrator_id: str, *, by: str | None = None) -> Administrator:
-        """Delete an administrator with all sessions and return it. Raises AdministratorError for the last owner."""
+        """Delete an administrator with all sessions, and return the deleted administrator.
+
+        Raises AdministratorError for the last operator with the role owner.
+        """
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             administrator = _require(control, administrator_id)
             _require_other_owner(control, administrator, "be deleted")
@@ -159,7 +165,7 @@ class AdministratorStore:
         return codes
 
     def disable_totp(self, administrator_id: str, *, by: str | None = None) -> Administrator:
-        """Require no one-time codes any more, and delete the secret and the recovery codes."""
+        """Stop requiring one-time codes, and delete the secret and the recovery codes."""
         changed = self._change(administrator_id, lambda _, administrator: _without_totp(administrator))
         self._record("administrator.changed", changed, change="totp", totp=False, by=by or administrator_id)
         return changed
@@ -181,7 +187,7 @@ class AdministratorStore:
         return codes
 
     def use_totp_code(self, administrator_id: str, code: str) -> bool:
-        """Return True if the time-based code is valid. No process accepts it, or an earlier one, again.
+        """Return True if the time-based code is valid. No process accepts this or an earlier code again.
 
         Raises SecretUnavailableError if the secret cannot be decrypted.
         """
@@ -196,7 +202,7 @@ class AdministratorStore:
         return step is not None
 
     def use_recovery_code(self, administrator_id: str, code: str) -> bool:
-        """Return True if the recovery code is valid. It is used up then."""
+        """Return True if the recovery code is valid, and delete it."""
         hashed = hash_recovery_code(code)
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             administrator = _require(control, administrator_id)
@@ -208,7 +214,7 @@ class AdministratorStore:
         return True
 
     def _set_password(
-        self, administrator_id: str, password: str, *, disable_totp: bool = False, keep: str | None = None
+        self, administrator_id: str, password: str, *, disable_totp: bool = False, except_hash: str | None = None
     ) -> Administrator:
         with self._store.read(CONTROL) as control:
             name = _require(control, administrator_id).name
@@ -216,7 +222,7 @@ class AdministratorStore:
         password_hash, now = _hash_new_password(password, name, self._hasher), self._now()
 
         def change(control: Transaction, administrator: Administrator) -> Administrator:
-            delete_sessions(control, administrator_id, keep)
+            delete_sessions(control, administrator_id, except_hash)
             remaining = _without_totp(administrator) if disable_totp else administrator
             return replace(remaining, password_hash=password_hash, password_changed=now)
 
@@ -329,5 +335,5 @@ def _get(control: Snapshot, administrator_id: str) -> Administrator | None:
 def _require(control: Snapshot, administrator_id: str) -> Administrator:
     administrator = _get(control, administrator_id)
     if administrator is None:
-        raise AdministratorError("there is no such administrator: it may have been deleted")
+        raise AdministratorError("there is no such administrator: the account may have been deleted")
     return administrator

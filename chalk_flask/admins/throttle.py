@@ -18,14 +18,14 @@ __all__ = ["SignInThrottle", "TooManyAttemptsError"]
 MINUTE_SECONDS = 60.0
 HOUR_SECONDS = 3600.0
 MAX_KEYS = 16384
-"""Maximum number of keys of a limit. It drops the key whose last attempt is oldest.
+"""Maximum number of keys of a limit. Above it, the key with the oldest last attempt is dropped.
 
 A process computes fewer hashes in a minute, so no key of the last minute is dropped.
 """
 
 
 class TooManyAttemptsError(Exception):
-    """Attempt above a limit. `retry_after` is the number of seconds until another attempt is possible."""
+    """Rejection of an attempt above a limit. `retry_after` is the time in seconds until an attempt is allowed."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"too many attempts to sign in: try again in {retry_after} seconds")

@@ -1,4 +1,4 @@
-"""One-time codes for the second step of signing in: time-based ones (TOTP, RFC 6238) and recovery codes."""
+"""One-time codes for the second step of signing in: time-based codes (TOTP, RFC 6238) and recovery codes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def provisioning_uri(secret: str, name: str) -> str:
 
 
 def verify_code(secret: str, code: str, now: datetime, last_step: int | None) -> int | None:
-    """Return the time step of a valid code, None for any other code and for a text that is not a secret.
+    """Return the time step of a valid code. Return None for an invalid code or an invalid secret.
 
     The step becomes the `last_step` of the next call: codes up to this step are not accepted again.
     """

@@ -1,4 +1,4 @@
-"""Administrator on whose behalf the current thread makes changes, so that each audit event can name the person."""
+"""Actor of a thread: the administrator for whom it makes changes. Audit events name the actor in `by`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _actor: ContextVar[str | None] = ContextVar("audit_actor", default=None)
 
 
 def set_actor(administrator_id: str | None) -> None:
-    """Set the id of the administrator for events that this thread records from now on; None ends that."""
+    """Set the administrator whom events of this thread name as actor from now on; None for no administrator."""
     _actor.set(administrator_id)
 
 
 def current_actor() -> str | None:
-    """Return the id of the administrator on whose behalf this thread makes changes, or None."""
+    """Return the id of the administrator for whom this thread makes changes, or None."""
     return _actor.get()

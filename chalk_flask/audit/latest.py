@@ -1,4 +1,4 @@
-"""Timeline of a store, newest first: for pages, which show the latest entries and continue with older ones."""
+"""Audit events and access log of a store, newest first, for the pages of the console."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READ = "read"
 
 BLOCK_BYTES = 64 * 1024
 LATE_BYTES = 512 * 1024
-"""Distance in a file within which a line can come after its place in the order of time: processes write in batches."""
+"""Maximum distance in bytes between a line and its place in the order of time. Processes write lines in batches."""
 WINDOW_SIZE = 2000
 """Entries that are sorted at once."""
 
@@ -35,7 +35,7 @@ def read_latest(
     event: str = "",
     with_reads: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the audit events of these tenants and of CONTROL and the access log's entries, newest first.
+    """Yield the audit events of these tenants and of CONTROL, and the entries of the access log, newest first.
 
     `since` and `until` limit the time as in `read_latest_events`. `event` selects the entries of one name. Without
     `with_reads` the access log is not read. The caller selects a tenant, and ends the iteration after enough entries.

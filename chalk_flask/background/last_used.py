@@ -64,7 +64,7 @@ class LastUsedTracker:
         self._writer.wake()
 
     def close(self) -> None:
-        """Write what is pending and end the thread. Call this before the store is closed; again is harmless."""
+        """Write pending uses and end the thread. Call this before the store is closed. A second call does nothing."""
         self._writer.close()
 
     def _flush(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Client of the API within the process: pages read roster records through it, so that there is one exit for records.
+"""Client of the API within the process. Pages read roster records through it, so that only the API returns records.
 
 Access policy, redaction, filter grammar and paging are those of the API. The request never leaves the process.
 """
@@ -85,7 +85,7 @@ class ApiResult:
 
     @property
     def message(self) -> str:
-        """Message of a failed request, for the reader of the page."""
+        """Message of a failed request; "" for a successful one."""
         return "" if self.ok else str(self.json["message"])
 
 
@@ -115,7 +115,7 @@ class ApiClient:
     def count(self, path: str, params: Mapping[str, object] | None = None) -> int:
         """Return the number of records that match; 0 if the principal cannot see the collection.
 
-        Other failures, such as 503, become a page with their message: a number would be wrong.
+        Other failures, such as 503, become an error page, because 0 would be wrong.
         """
         result = self.get(path, {**(params or {}), "limit": 1, "fields": "sourcedId"})
         if not result.ok and result.status != 403:

@@ -80,7 +80,7 @@ def _check_request() -> ResponseReturnValue | None:
 
 
 def _end_request(_: BaseException | None) -> None:
-    """Forget the administrator, because the thread continues with requests of others."""
+    """Clear the actor, because the thread continues with requests of other administrators."""
     set_actor(None)
 
 

@@ -55,7 +55,7 @@ class ConsoleRequest:
         return allows(self.administrator, permission)
 
     def user_name(self, user: str) -> str:
-        """Return the name of an administrator by its id. Other users, such as those of the command line, stay.
+        """Return the name of an administrator by id. Other names, such as those of operating-system users, stay.
 
         Only operators see the names of operators.
         """

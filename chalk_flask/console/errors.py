@@ -29,12 +29,14 @@ TITLES = {
     429: "Too many attempts",
     503: "The service is busy",
 }
+"""Titles of error pages by status."""
 
 MESSAGES = {
     404: "The address is wrong, or the object was deleted or belongs to another tenant.",
     405: "Open the page from the navigation.",
     413: "Send a smaller file.",
 }
+"""Messages of error pages by status, in place of those of the API."""
 
 CSRF_MESSAGE = (
     "The form is out of date, or it was not sent from this page. Nothing was changed. Go back, reload the page, and"

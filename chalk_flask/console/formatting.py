@@ -53,7 +53,7 @@ def format_plural(count: int, singular: str, plural: str = "") -> str:
 
 
 def format_time(value: Time, missing: str = "never") -> Markup | str:
-    """Return a time as HTML: text in UTC, which a script replaces by the reader's zone. `missing` stands for None."""
+    """Return a time in UTC as HTML. A script shows it in the time zone of the browser. `missing` stands for None."""
     time = _parse(value)
     if time is None:
         return missing
@@ -73,7 +73,7 @@ def format_ago(value: Time, missing: str = "never") -> Markup | str:
 
 
 def format_until(value: Time, missing: str = "never") -> Markup | str:
-    """Return the time until a time as HTML, such as `in 5 days`; `5 days ago` if it is over."""
+    """Return the time that remains until a time as HTML, such as `in 5 days`; `5 days ago` if it is past."""
     time = _parse(value)
     if time is None:
         return missing

@@ -1,6 +1,6 @@
 """Table of the console's pages and actions, with the permission that each requires.
 
-This table is the only place where views are bound to paths. `blueprint.py` checks the permissions, and
+Only this table binds views to paths. `blueprint.py` checks the permissions, and
 `tests/console/test_routes_generated.py` tests every row.
 """
 

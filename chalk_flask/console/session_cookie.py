@@ -1,7 +1,7 @@
-"""Cookies of the console: the secret of the administrator's session, and the signed page session.
+"""Cookies of the console: the session id of the administrator, and the signed page session.
 
 The page session is `flask.session`. It contains the CSRF token, messages for the next page, and a new secret until it
-is shown. Requests to the API have no page session, so that it costs them nothing.
+is shown. Requests to the API have no page session, so that they spend no time on it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CONSOLE_KEY_FILE = "console.key"
 PAGE_SESSION_SECONDS = 12 * 3600
 """Maximum age of a page session, which is the absolute timeout of an administrator's session."""
 OWNER_LENGTH = 16
-"""Characters of the administrator's session id that the page session repeats."""
+"""Characters of the hash of the session id that the page session repeats."""
 
 _SESSION_COOKIE, _PAGE_COOKIE = "chalk-session", "chalk-page"
 _HOST_PREFIX = "__Host-"
@@ -61,12 +61,12 @@ def uses_tls(current: Request, public_url: str) -> bool:
 
 
 def session_secret(current: Request) -> str | None:
-    """Return the secret of the administrator's session that the browser sent, or None."""
+    """Return the session id that the browser sent, or None."""
     return current.cookies.get(_cookie_name(_SESSION_COOKIE, current)) or None
 
 
 def session_secrets_in(cookie_header: str) -> tuple[str, ...]:
-    """Return the possible session secrets of a Cookie header, before it is known whether the browser uses TLS."""
+    """Return the possible session ids of a Cookie header. The name of the cookie depends on the use of TLS."""
     try:
         cookies = SimpleCookie(cookie_header)
     except CookieError:
@@ -76,12 +76,12 @@ def session_secrets_in(cookie_header: str) -> tuple[str, ...]:
 
 
 def set_session_cookie(response: WerkzeugResponse, secret: str) -> None:
-    """Give the browser the secret of the administrator's session. It ends with the browser."""
+    """Set the cookie with the session id. The browser deletes it when it is closed."""
     response.set_cookie(_cookie_name(_SESSION_COOKIE, request), secret, **_attributes())
 
 
 def delete_session_cookie(response: WerkzeugResponse) -> None:
-    """Delete the cookie with the secret of the administrator's session."""
+    """Delete the cookie with the session id."""
     response.delete_cookie(_cookie_name(_SESSION_COOKIE, request), **_attributes())
 
 
@@ -130,7 +130,7 @@ class PageSessionInterface(SecureCookieSessionInterface):
         return uses_tls(current, self._public_url)
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return the page session of a request; an unusable one for the API, and if the key file is not readable."""
+        """Return the page session of a request; a null session for the API, and if the key file is not readable."""
         if request.environ["PATH_INFO"].startswith(self._api_prefixes):
             return _NULL_SESSION
         value = request.cookies.get(_cookie_name(_PAGE_COOKIE, request, self))

@@ -1,7 +1,7 @@
-"""Submissions of forms: a form that is posted twice, by a double click or by reloading, changes nothing twice.
+"""Submissions of forms: a form that is sent twice, by a double click or by reloading, makes its change once.
 
-Each form contains a random submission id. The first request with an id claims it in the control tenant; a further one
-is sent to the page to which the first one led.
+Each form contains a random submission id. The first request with an id claims it in the control tenant. Further
+requests are redirected to the target of the first one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 COLLECTION = "submissions"
 
 MAX_AGE_SECONDS = 24 * 3600
-"""Age at which a submission is forgotten. A form is older than its administrator's session by then."""
+"""Age at which a submission is deleted. The session of the administrator has ended by then."""
 MAX_CLOCK_DIFFERENCE_SECONDS = 600
-"""Maximum difference of the clocks of two processes. A submission of a later time would never be forgotten."""
+"""Maximum difference of the clocks of two processes. A submission of a later time would never be deleted."""
 MAX_WAIT_SECONDS = 3.0
 """Time to wait for the first request with the same id."""
 POLL_SECONDS = 0.05
@@ -63,7 +63,7 @@ class SubmissionStore:
         return True
 
     def complete(self, submission_id: str, location: str | None) -> None:
-        """Store where the request led; None if it changed nothing, so that the form can be sent again.
+        """Store the URL to which the request redirected; None if it changed nothing, so that the form can be resent.
 
         A StorageError is logged instead of raised, because the change is already made.
         """
@@ -77,7 +77,7 @@ class SubmissionStore:
             log.warning("the result of a form was not stored: %s", type(error).__name__)
 
     def wait_for_location(self, submission_id: str) -> str | None:
-        """Return where the first request led, waiting for it to end; None if it does not end or led nowhere."""
+        """Wait for the end of the first request, and return the URL to which it redirected, or None."""
         deadline = time.monotonic() + MAX_WAIT_SECONDS
         while (found := self._find(submission_id)) is not None and found["location"] is None:
             if time.monotonic() > deadline:

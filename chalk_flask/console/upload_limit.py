@@ -1,4 +1,4 @@
-"""Size of uploads: packages are larger than the bodies that the server accepts from everyone."""
+"""Maximum size of uploads: administrators who may import can send larger bodies than other clients."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 the queued jobs of all tenants one after the other, each in a process of its own.
 """
 
-from chalk_flask.jobs.progress import PhaseProgress, Progress
+from chalk_flask.jobs.progress import JobProgress, PhaseProgress
 from chalk_flask.jobs.record import Job, JobKind, JobState
 from chalk_flask.jobs.store import JobError, JobStore
 from chalk_flask.jobs.uploads import UploadError
@@ -14,10 +14,10 @@ __all__ = [
     "Job",
     "JobError",
     "JobKind",
+    "JobProgress",
     "JobState",
     "JobStore",
     "JobWorker",
     "PhaseProgress",
-    "Progress",
     "UploadError",
 ]

@@ -35,21 +35,21 @@ _EXPECTED_ERRORS: Final = (ApprovalError, SettingsError, StorageError, TenantErr
 
 
 class StopRequestedError(Exception):
-    """Signal of a progress callback that the job must end without a result, because the service stops."""
+    """Signal of a progress callback: the job must end without a result, because the service stops."""
 
 
 def execute(store: Backend, settings: Settings, jobs: JobStore, job: Job, on_progress: Progress | None = None) -> None:
     """Run a job that was started, and store its result or its failure.
 
-    `on_progress` is called as that of an import. Raises StopRequestedError if it does, and StorageError if a failure
-    cannot be stored. Does nothing to a job that was started again or deleted meanwhile.
+    `on_progress` is called like the progress callback of an import. Raises StopRequestedError if the callback does, and
+    StorageError if a failure cannot be stored. Changes nothing if the job was started again or deleted meanwhile.
     """
     try:
         report = _run(store, settings, jobs, job, _progress_callback(store, jobs, job, on_progress))
         jobs.complete(job, report)
         log.info("job %s of tenant %s is finished: %s", job.id, job.tenant, report.state)
     except JobSupersededError:
-        log.warning("the result of job %s of tenant %s is dropped: it has ended meanwhile", job.id, job.tenant)
+        log.warning("the result of job %s of tenant %s is dropped: it was restarted or has ended", job.id, job.tenant)
     except StopRequestedError:
         raise
     except _EXPECTED_ERRORS as error:

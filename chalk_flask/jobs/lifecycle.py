@@ -1,6 +1,6 @@
 """Changes of the state of a job, each within a transaction of its tenant and with its audit event.
 
-A job counts its starts. A change names the start to which it belongs, so that only the latest start can end the job.
+`Job.attempt` counts the starts of a job. A change names its start, so that only the latest start can end the job.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["JobSupersededError", "cancel", "enqueue", "fail", "finish", "release
 
 
 class JobSupersededError(Exception):
-    """Signal that a job is no longer in the state that this process knows: it was started again, ended or deleted."""
+    """Signal that another process has changed a job: it was started again, ended or deleted."""
 
 
 def enqueue(transaction: Transaction, job: Job, now: datetime) -> None:
@@ -66,7 +66,7 @@ def cancel(transaction: Transaction, job: Job, user: str, now: datetime) -> Job:
 
 
 def release_upload(transaction: Transaction, job: Job) -> None:
-    """Store that the package of a dry run is no longer kept for it. Does nothing if that is the case already."""
+    """Store that the package of a dry run is no longer kept. A second call does nothing."""
     stored = find_job(transaction, job.id)
     if stored is not None and stored.can_be_imported:
         store(transaction, replace(stored, upload=None))

@@ -1,7 +1,7 @@
 """Process that runs one job with low priority, so that requests stay fast. `runner.ProcessRunner` starts it.
 
-It receives the job and the settings as a JSON object on stdin: command lines and environments are visible to others,
-and the settings may contain a password.
+It receives the job and the settings as a JSON object on stdin. The settings may contain a password, and other users can
+read command lines and environments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from chalk_flask.settings import SETTINGS, Settings
 __all__ = ["JobRequest", "lower_priority", "main", "process_lock"]
 
 NICENESS: Final = 10
-"""Amount by which the priority is lowered."""
+"""Increment of the nice value of the process."""
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 LOCK_FILE: Final = ".running.lock"
 LOCK_TIMEOUT_SECONDS: Final = 60.0
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """Job to run: its tenant, its id, the start that this process belongs to, and the settings of the service."""
+    """Job to run: its tenant, its id, the number of its start (`Job.attempt`), and the settings of the service."""
 
     tenant: str
     job: str
@@ -62,7 +62,7 @@ def process_lock(folder: Path, timeout: float = 0.0) -> FileLock:
 
 
 def lower_priority() -> None:
-    """Lower the priority of this process. A sandbox can forbid that; then it stays as it is."""
+    """Lower the priority of this process, unless a sandbox forbids it."""
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
 

@@ -1,6 +1,6 @@
-"""Progress of a running job, in a small file that each step replaces.
+"""Progress of a running job, in a small file that each update replaces.
 
-It is not in the store: the import holds the write lock of the store while it writes.
+The store cannot hold it, because the import holds the write lock of the store while it writes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["PhaseProgress", "Progress", "ProgressFile"]
+__all__ = ["JobProgress", "PhaseProgress", "ProgressFile"]
 
 WRITE_INTERVAL_SECONDS = 0.25
 """Minimum time between two writes in the same phase."""
@@ -35,7 +35,7 @@ class PhaseProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """Progress of a job: the phases so far, of which the last one is the current one, and the duration in seconds."""
 
     phases: tuple[PhaseProgress, ...]
@@ -57,7 +57,7 @@ class Progress:
         return self.phases[-1].total
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object for a browser."""
+        """Return the progress as a JSON object."""
         return {"phase": self.phase, "count": self.count, "total": self.total, **asdict(self)}
 
 
@@ -68,15 +68,15 @@ class ProgressFile:
         self._path = path
         self._part = path.with_suffix(".part")
 
-    def read(self) -> Progress | None:
+    def read(self) -> JobProgress | None:
         """Return the progress, or None if the job has not begun or has ended."""
         try:
             data = orjson.loads(self._path.read_bytes())
-            return Progress(tuple(PhaseProgress(**phase) for phase in data["phases"]), data["seconds"])
+            return JobProgress(tuple(PhaseProgress(**phase) for phase in data["phases"]), data["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, progress: Progress) -> None:
+    def write(self, progress: JobProgress) -> None:
         """Replace the progress. An error is ignored, because the import is more important than its progress."""
         body = orjson.dumps(asdict(progress))
         with contextlib.suppress(OSError):
@@ -92,7 +92,7 @@ class ProgressFile:
 
 
 class ProgressWriter:
-    """Callback of an import that writes its progress. `expected_rows` are the expected rows by file."""
+    """Callback of an import that writes its progress. `expected_rows` is the expected number of rows by file."""
 
     def __init__(self, file: ProgressFile, expected_rows: Mapping[str, int]) -> None:
         self._file, self._expected_rows = file, expected_rows
@@ -101,7 +101,7 @@ class ProgressWriter:
         self._next_write = 0.0
 
     def __call__(self, phase: str, count: int) -> None:
-        """Take the phase and its number of rows; write them unless the last write was just before."""
+        """Write the phase and its number of rows, unless the last write was less than WRITE_INTERVAL_SECONDS ago."""
         now = time.monotonic()
         if not self._phases or self._phases[-1].name != phase:
             if any(earlier.name == phase for earlier in self._phases):
@@ -112,7 +112,7 @@ class ProgressWriter:
             return
         seconds = round(now - self._phase_start, 2)
         self._phases[-1] = replace(self._phases[-1], count=count, seconds=seconds)
-        self._file.write(Progress(tuple(self._phases), round(now - self._start, 2)))
+        self._file.write(JobProgress(tuple(self._phases), round(now - self._start, 2)))
         self._next_write = now + WRITE_INTERVAL_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Stored form of jobs, and their queries. A job is stored in its tenant, so that the tenant's imports can end it."""
+"""Stored form of jobs, and their queries. A job is stored in its tenant, so that its import can end the job."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Job:
     `requested_by` is the id of the administrator, because a sign-in name may be an e-mail address. `package` is the
     name that the package had in the browser, `upload` the name of its file as long as it is kept. `run` is the import
     run. `report` has the form of `history.summary`. `message` says why the job failed. Times are texts in UTC.
-    `attempt` is the number of starts, and `crashes` the number of those that a crash ended.
+    `attempt` is the number of starts, and `crashes` the number of starts that a crash ended.
     """
 
     id: str

@@ -43,9 +43,9 @@ def remove_tenant_files(folder: Path, tenant: str) -> None:
     """Delete the packages and progress files of a tenant. Raises OSError."""
     tenant_folder = folder / tenant
     for path in list(tenant_folder.iterdir()) if tenant_folder.is_dir() else ():
-        if _is_ours(path.name):
+        if _is_job_file(path.name):
             path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the folder contains files of someone else
+    with contextlib.suppress(OSError):  # the folder contains other files
         tenant_folder.rmdir()
 
 
@@ -74,9 +74,9 @@ def _remove_unused_files(store: Backend, tenant_folder: Path, now: datetime) -> 
     owned = {job.upload for job in [*jobs, *expired]}
     oldest = (now - KEEP_PERIOD).timestamp()
     for path in paths:
-        if path.name in needed or not _is_ours(path.name):
+        if path.name in needed or not _is_job_file(path.name):
             continue
-        # An upload without a job may be one that is about to be queued.
+        # The job of a recent upload may not be queued yet.
         if path.name in owned or _PROGRESS.fullmatch(path.name) or path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
 
@@ -86,5 +86,5 @@ def _is_expired(job: Job, now: datetime) -> bool:
     return job.can_be_imported and (job.finished or "") < format_precise_timestamp(now - KEEP_PERIOD)
 
 
-def _is_ours(name: str) -> bool:
+def _is_job_file(name: str) -> bool:
     return bool(_UPLOAD.fullmatch(name) or _PROGRESS.fullmatch(name))

@@ -1,4 +1,4 @@
-"""Runners of one job: in a process of its own or, for a store that no other process can open, in this one."""
+"""Runners of one job: in a separate process or, for a store that no other process can open, in this process."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class JobRunner(Protocol):
 class ProcessRunner:
     """Runner that starts a process with low priority for each job.
 
-    A stop of the service ends the process: its transaction is rolled back. The process survives a sudden end of the
-    service, and then `is_busy` is true until it ends.
+    If the service stops, the process ends and its transaction is rolled back. If the service is killed, the process
+    continues, and `is_busy` is True until it ends.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from backends import CONTROL, Backend, Compare, Query, Transaction
 from chalk_flask.jobs import lifecycle
-from chalk_flask.jobs.progress import Progress, ProgressFile
+from chalk_flask.jobs.progress import JobProgress, ProgressFile
 from chalk_flask.jobs.record import ACTIVE_STATES, ALL_STATES, COLLECTION, Job, JobKind, find_job, list_jobs, new_job_id
 from chalk_flask.jobs.uploads import clean_file_name, store_upload
 from chalk_flask.roster.imports import history
@@ -109,7 +109,7 @@ class JobStore:
         return job
 
     def approve(self, tenant: str, run_id: str, *, requested_by: str) -> Job:
-        """Queue the approval of a held import. If one is active, return that one.
+        """Queue the approval of a held import. If its approval is queued or running, return that job.
 
         Raises JobError if the import is not held, or can only be discarded. Raises TenantError and StorageError.
         """
@@ -155,7 +155,7 @@ class JobStore:
         with self._store.read(tenant) as snapshot:
             return list_jobs(snapshot, *ACTIVE_STATES)
 
-    def progress(self, job: Job) -> Progress | None:
+    def progress(self, job: Job) -> JobProgress | None:
         """Return the progress of a job, or None if it is not running."""
         return self.progress_file(job).read() if job.is_active else None
 
@@ -205,7 +205,7 @@ class JobStore:
         return ProgressFile(self.tenant_folder(job.tenant) / f"{job.id}.json")
 
     def remove_files(self, job: Job) -> None:
-        """Delete the files that a job needs no longer. `retention.remove_unused` deletes what cannot be deleted now."""
+        """Delete the files that a job no longer needs. `retention.remove_unused` tries again if this fails."""
         self.progress_file(job).remove()
         if job.upload is not None and not job.can_be_imported:
             with contextlib.suppress(OSError):

@@ -17,8 +17,8 @@ def delete_tenant(store: Backend, settings: Settings, name: str) -> DeletedTenan
     """Delete a tenant with its records, credentials, jobs and files. Raises TenantError, StorageError and OSError."""
     tenants = TenantStore(store)
     tenants.check_deletable(name)
-    # The files are deleted before, because an interrupted deletion can be finished without this function. They are
-    # deleted again afterwards, when no import can hold a package and no job can be queued any more.
+    # Delete the files first, because an interrupted deletion can be finished without this function. Delete them again
+    # afterwards, when no import can hold a package and no job can be queued any more.
     _remove_files(settings, name)
     deleted = tenants.delete(name)
     _remove_files(settings, name)

@@ -30,7 +30,7 @@ __all__ = ["JobWorker"]
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL_SECONDS: Final = 1.0
-"""Interval at which jobs of other processes are noticed. Those of this process wake the worker."""
+"""Interval at which the worker looks for jobs of other processes. Jobs of this process wake it."""
 ERROR_PAUSE_SECONDS: Final = 5.0
 """Pause after a failure of the store."""
 CLEANUP_INTERVAL_SECONDS: Final = 3600.0
@@ -85,7 +85,7 @@ class JobWorker:
         self._wakeup.set()
 
     def close(self) -> None:
-        """Stop within seconds. A running job is stopped without an effect, and queued again."""
+        """Stop within seconds. A running job is stopped before it changes anything, and is queued again."""
         self._stopping.set()
         self.wake()
         if self._thread is not None:
@@ -113,8 +113,9 @@ class JobWorker:
             self._wakeup.clear()
 
     def _pause_after_error(self, message: str) -> float:
-        """Log an error, repeated ones at level debug; return the pause in seconds."""
-        log.log(self._errors.level(message, logging.ERROR), "jobs pause: %s", message)
+        """Log an error, or its repetitions at level DEBUG, and return the pause in seconds."""
+        level = self._errors.level(message, logging.ERROR)
+        log.log(level, "jobs are paused for %.0f seconds: %s", ERROR_PAUSE_SECONDS, message)
         return ERROR_PAUSE_SECONDS
 
     def _clean_up(self) -> None:
@@ -133,7 +134,7 @@ class JobWorker:
             for job in active:
                 if job.state == "running":  # its process has ended with the service that started it
                     with contextlib.suppress(JobSupersededError):
-                        self._settle(job, is_crash=True)
+                        self._finish_or_requeue(job, is_crash=True)
             return self._run_job(queued[0]) if queued else True
 
     def _run_job(self, job: Job) -> bool:
@@ -142,10 +143,10 @@ class JobWorker:
         with contextlib.suppress(JobSupersededError):
             running = self._jobs.start(job)
             has_ended = self._runner.run(running, self._stopping)
-            self._settle(running, is_crash=has_ended)
+            self._finish_or_requeue(running, is_crash=has_ended)
         return has_ended
 
-    def _settle(self, job: Job, *, is_crash: bool) -> None:
+    def _finish_or_requeue(self, job: Job, *, is_crash: bool) -> None:
         """Delete the files of a job that has ended. Queue it again if it has no result, unless it crashed before."""
         stored = self._jobs.get(job.tenant, job.id)
         if stored is not None and (stored.state, stored.attempt) == ("running", job.attempt):

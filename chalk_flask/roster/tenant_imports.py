@@ -35,7 +35,7 @@ __all__ = ["ExistingTenantStore", "ImportChoices", "approve_import", "discard_im
 
 @dataclass(frozen=True, slots=True)
 class ImportChoices:
-    """Options of one import. Without `lenient` or `invalid_rows`, the settings of the tenant apply."""
+    """Choices for one import. If `lenient` or `invalid_rows` is None, the setting of the tenant applies."""
 
     lenient: bool | None = None
     invalid_rows: InvalidRows | None = None

@@ -35,8 +35,10 @@ BODY_REJECTED_KEY: Final = "chalk_flask.body_rejected"
 BodyRejection: TypeAlias = Literal["too_large", "busy", "disk_full"]
 
 MAX_LARGE_BODIES: Final = 4
+"""Maximum number of large bodies that are received at once."""
 MAX_LARGE_BODIES_OF_ADDRESS: Final = 2
 MAX_DROPPED_BODIES: Final = 16
+"""Maximum number of large bodies that are received and dropped at once."""
 MAX_DROPPED_BODIES_OF_ADDRESS: Final = 12
 
 

@@ -57,7 +57,7 @@ def test_session_is_found_by_an_id_that_is_stored_hashed(
     assert re.fullmatch(r"[0-9a-f]{32}", secret)
     assert sessions.find(secret) == session
     assert (session.administrator_id, session.tenant, session.administrator_tenant) == (kim.id, "default", "default")
-    assert (session.address, session.user_agent, session.totp_done) == (ADDRESS, "Firefox on Linux", True)
+    assert (session.address, session.browser, session.totp_done) == (ADDRESS, "Firefox on Linux", True)
     [(key, body)] = stored_sessions(store)
     assert key == session.id_hash
     assert secret.encode() not in body

@@ -85,7 +85,7 @@ def test_own_password_change_keeps_the_session_of_the_request(
 ) -> None:
     secret, session = sessions.create(kim, "192.0.2.1", None)
     other, _ = sessions.create(kim, "192.0.2.2", None)
-    administrators.change_password(kim.id, "another password", keep=session.id_hash)
+    administrators.change_password(kim.id, "another password", except_hash=session.id_hash)
     assert sessions.find(secret) is not None
     assert sessions.find(other) is None
 

@@ -232,7 +232,7 @@ def untested_operations(app: Flask) -> set[tuple[str, str]]:
 
 
 def test_every_route_takes_part_in_these_tests(whole: Flask) -> None:
-    """A route that rejects every generated request reveals nothing in these tests, whatever it returns to others.
+    """A route that rejects every generated request reveals nothing in these tests, regardless of its other responses.
 
     Add its query string to `QUERIES` or its ids to `_COLLECTIONS`, or test its method as writes are tested.
     """

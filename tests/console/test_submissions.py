@@ -54,7 +54,7 @@ def test_invalid_id_is_never_claimed(invalid: str, store: Backend) -> None:
     assert not SubmissionStore(store).claim(invalid)
 
 
-def test_old_submissions_are_forgotten_and_not_accepted(store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_submissions_are_deleted_and_not_accepted(store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     forms, old = SubmissionStore(store), new_submission_id()
     forms.claim(old)
     later = time.time() + MAX_AGE_SECONDS + 10

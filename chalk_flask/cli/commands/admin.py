@@ -46,7 +46,7 @@ def admin_group() -> None:
     """
 
 
-@admin_group.command("create", epilog="Example: chalk-flask admin create kim --tenant default --role editor")
+@admin_group.command("create", epilog="Example: chalk-flask admin create it-office --tenant default --role editor")
 @click.argument("name", metavar="NAME")
 @click.option("--tenant", metavar="NAME", help="Tenant (district).  [default: default]")
 @click.option("--operator", is_flag=True, help="Give access to all tenants instead of one.")
@@ -54,8 +54,8 @@ def admin_group() -> None:
     "--role",
     type=click.Choice(ROLES),
     default="owner",
-    help="viewer: look at everything except demographics. editor: also run and approve imports. owner: also manage"
-    " credentials, webhooks, settings and administrators.  [default: owner]",
+    help="viewer: look at everything except demographics. editor: also run and approve imports, operate webhooks, and"
+    " see demographics. owner: also manage credentials, webhooks, settings and administrators.  [default: owner]",
 )
 @_password_option
 @as_json_option
@@ -69,11 +69,11 @@ def create(
     """
     if operator and tenant is not None:
         raise click.UsageError("an operator has access to all tenants: omit --tenant or --operator")
-    owner = None if operator else tenant or DEFAULT_TENANT
-    settings = settings_for_new(options, owner or DEFAULT_TENANT)
+    admin_tenant = None if operator else tenant or DEFAULT_TENANT
+    settings = settings_for_new(options, admin_tenant or DEFAULT_TENANT)
     password = _read_or_generate_password(password_stdin)
     with _administrator_store(settings) as administrators:
-        administrator = administrators.create(name, role, owner, password, by=current_user())
+        administrator = administrators.create(name, role, admin_tenant, password, by=current_user())
     _echo(as_json, administrator, None if password_stdin else password)
 
 
@@ -88,7 +88,7 @@ def list_administrators(as_json: bool, **options: Any) -> None:
     echo_result(as_json, {"administrators": [record.to_dict() for record in records]}, _table(records))
 
 
-@admin_group.command("reset", epilog="Example: chalk-flask admin reset kim --disable-totp")
+@admin_group.command("reset", epilog="Example: chalk-flask admin reset it-office --disable-totp")
 @click.argument("name", metavar="NAME")
 @click.option(
     "--disable-totp", is_flag=True, help="Also turn off one-time codes, for an administrator who lost the device."
@@ -107,12 +107,15 @@ def reset(name: str, disable_totp: bool, password_stdin: bool, as_json: bool, **
     _echo(as_json, administrator, None if password_stdin else password)
 
 
-@admin_group.command("delete", epilog="Example: chalk-flask admin delete kim")
+@admin_group.command("delete", epilog="Example: chalk-flask admin delete it-office")
 @click.argument("name", metavar="NAME")
 @as_json_option
 @settings_options()
 def delete(name: str, as_json: bool, **options: Any) -> None:
-    """Delete an administrator and end all of its sessions. The last operator with the role owner cannot be deleted."""
+    """Delete an administrator and end the administrator's sessions.
+
+    The last operator with the role owner cannot be deleted.
+    """
     with _administrator_store(_settings_of_existing_store(options)) as administrators:
         administrator = administrators.delete(_require(administrators, name).id, by=current_user())
     echo_result(as_json, administrator.to_dict(), f"Deleted the administrator {administrator.name}.")

@@ -1,1 +1,1 @@
-"""Parts of pages that macros of `macros.html` render: lists with pages, charts, and base classes of forms."""
+"""Base classes of forms, and the values that macros of `macros.html` render: pages of lists and charts."""

@@ -11,7 +11,9 @@ from chalk_flask.console.formatting import format_number
 __all__ = ["BarChart", "bar_chart"]
 
 WIDTH, HEIGHT = 720, 220
+"""Size of a chart in units of its SVG view box."""
 LEFT, TOP, BOTTOM = 52, 8, 26
+"""Margins of a chart in the same units."""
 GRID_LINES = 4
 MAX_TICKS = 8
 """Maximum number of labels below the bars."""

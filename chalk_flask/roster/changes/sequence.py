@@ -96,7 +96,7 @@ def last_sequence(snapshot: Snapshot) -> int:
 
 
 def sequence_of(snapshot: Snapshot, collection: str, key: str) -> int | None:
-    """Return the number of the last change of a record; None if it has not changed since the first load."""
+    """Return the sequence number of a record; None if it has not changed since the first load."""
     entry_key = _entry_key(collection, key)
     body = snapshot.get_many(COLLECTION, [entry_key]).get(entry_key)
     if body is None:

@@ -1,7 +1,7 @@
-"""List of the changes that a held package would make, so that an operator sees them before approving it.
+"""Change list: the changes that a held package would make, for the decision of an administrator.
 
-The hold writes the list beside the package. It is a ZIP file with blocks of changes, so that a page of it is read
-without the rest. It contains personal data, as the package does.
+The import stores the list beside the held package. It is a ZIP file with blocks of changes, so that one page can be
+read without the rest. It contains personal data, as the package does.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from chalk_flask.roster.diff.change_set import ChangeSet, Outcome
 __all__ = ["CHANGED_OUTCOMES", "MAX_LISTED_CHANGES", "ChangeList", "RecordChange", "write_change_list"]
 
 CHANGED_OUTCOMES: tuple[Outcome, ...] = ("deleted", "updated", "created", "revived")
-"""Outcomes that a list contains. An unchanged record is no change."""
+"""Outcomes that a change list contains: all except `unchanged`."""
 
 MAX_LISTED_CHANGES = 5000
-"""Changes with the same file and outcome that a list contains."""
+"""Maximum number of listed changes with the same file and outcome."""
 
 WITHOUT_VALUES = frozenset({"demographics"})
 """Files whose changes are listed without values, because few administrators may see them."""
 
 BLOCK_SIZE = 100
+"""Changes in a block."""
 _INDEX = "index"
 
 
@@ -90,7 +91,7 @@ class _BlockWriter:
 
 
 class ChangeList:
-    """Reader of a list. `counts` is the number of listed changes by file and outcome."""
+    """Reader of a change list. `counts` is the number of listed changes by file and outcome."""
 
     def __init__(self, path: Path, counts: Mapping[str, Mapping[Outcome, int]]) -> None:
         self.counts = counts

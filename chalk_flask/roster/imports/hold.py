@@ -76,7 +76,7 @@ def _sha256_of_copy(copy: Path, original: PackageChecksum, max_bytes: int) -> st
 
 
 def store_change_list(job: ImportJob, diff: RosterDiff) -> None:
-    """Write the list of the changes beside the copied package. If that fails, the package is held without it.
+    """Write the change list beside the copied package. If that fails, the package is held without it.
 
     Call it while the snapshot of the diff is open. `remove_expired` deletes a list whose run was not stored.
     """

@@ -1,4 +1,4 @@
-"""Files below the setting `data`: held packages with the lists of their changes, and the reports of rejected imports.
+"""Files below the setting `data`: held packages with their change lists, and the reports of rejected imports.
 
 Each store has a folder, and in it each tenant has one. The files contain personal data, so only their owner can read
 them, and `remove_unused` deletes those that are no longer needed.
@@ -76,7 +76,7 @@ def held_package_path(folder: Path, tenant: str, run_id: str) -> Path:
 
 
 def change_list_path(folder: Path, tenant: str, run_id: str) -> Path:
-    """Return the path of the list of the changes that a held run would make."""
+    """Return the path of the change list of a held run."""
     return folder_for(folder, tenant) / f"{run_id}.changes"
 
 

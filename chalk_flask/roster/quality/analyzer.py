@@ -56,12 +56,12 @@ class QualityAnalyzer:
         self._reports: LRUCache[str, QualityReport] = LRUCache(MAX_REPORTS)
         self._running: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._analysis_lock = threading.Lock()
 
     def latest(self, tenant: str, wait_seconds: float) -> tuple[QualityReport | None, bool]:
         """Return the latest report, or None, and True if it describes the current roster.
 
-        If it does not, a background thread analyzes the roster; this waits for it at most `wait_seconds`. Raises
+        If it does not, a background thread analyzes the roster. This method waits for it at most `wait_seconds`. Raises
         StorageError.
         """
         report = self._reports.get(tenant)
@@ -88,7 +88,7 @@ class QualityAnalyzer:
 
     def _run(self, tenant: str, done: threading.Event) -> None:
         try:
-            with self._turn, self._store.read(tenant, query_seconds=self._query_seconds) as snapshot:
+            with self._analysis_lock, self._store.read(tenant, query_seconds=self._query_seconds) as snapshot:
                 results = {check.id: _run_check(check, snapshot) for check in CHECKS}
                 self._reports.put(tenant, QualityReport(roster_version(snapshot), utc_now(), results))
         except StorageError as error:

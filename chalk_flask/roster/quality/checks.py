@@ -15,9 +15,9 @@ from chalk_flask.oneroster.relations import ACTIVE_ONLY, has_type
 __all__ = ["CHECKS", "QualityCheck"]
 
 BATCH_SIZE = 500
-"""Records whose enrollments a query looks up."""
+"""Maximum number of records whose enrollments one query looks up."""
 RANGE_SIZE = 50_000
-"""Records whose references a query follows."""
+"""Maximum number of records whose references one query follows."""
 
 FindIds: TypeAlias = Callable[[Snapshot], Iterator[str]]
 """Function that yields the ids of the records that need attention. Raises QueryTimeoutError."""
@@ -100,21 +100,21 @@ CHECKS: tuple[QualityCheck, ...] = (
     QualityCheck(
         "users-without-email",
         "People without an e-mail address",
-        "Many apps identify people by their address. Add it in the student information system.",
+        "Many applications identify people by their address. Add it in the student information system.",
         "users",
         _active_records("users", Not(Compare("email", ">", ""))),
     ),
     QualityCheck(
         "shared-emails",
         "People who share an e-mail address",
-        "Apps may merge their accounts. Give each person an address of their own.",
+        "Applications may merge their accounts. Give each person a separate address.",
         "users",
         _users_with_shared_email,
     ),
     QualityCheck(
         "users-without-enrollment",
         "Students and teachers without a class",
-        "No active enrollment names them, so class-based apps do not show them.",
+        "No active enrollment names them, so applications may hide them. Enroll them, or delete them at the source.",
         "users",
         _not_enrolled("users", "user.sourcedId", "", In("role", ("student", "teacher"))),
     ),
@@ -135,7 +135,7 @@ CHECKS: tuple[QualityCheck, ...] = (
     QualityCheck(
         "classes-without-students",
         "Classes without students",
-        "Empty classes appear in apps. Before the term begins, this may be right.",
+        "Empty classes appear in applications. Enroll students, unless the term has not begun.",
         "classes",
         _not_enrolled("classes", "class.sourcedId", "student"),
     ),

@@ -1,6 +1,6 @@
 """Administration of webhooks. `WebhookStore` creates, lists, pauses, tests, replays and deletes them.
 
-A `WebhookRequest` goes in; a stored subscription and its signing secret come out.
+It stores a `WebhookRequest` as a subscription with a signing secret.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Deliveries of a webhook for the administrator: pages of them, one of them with its body, and results by day."""
+"""Deliveries of a webhook for the console: pages, single deliveries with their bodies, and results by day."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MAX_COUNTED: Final = 1000
-"""Newest deliveries that are counted. There can be as many deliveries as changed records."""
+"""Maximum number of deliveries that are counted. A webhook can have a delivery for each changed record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def find_delivery(snapshot: Snapshot, webhook: str, event_id: str) -> tuple[Deli
     """Return the delivery of an event with its body, or None if the webhook has none.
 
     The body is None if it is not stored any more: an opt-out of the tenant deleted it. Records of demographics are
-    removed from it, because reading them is a right of its own.
+    removed from it, because reading them requires another permission.
     """
     where = And((Compare("webhook", "=", webhook), Compare("event", "=", event_id)))
     found = orjson.loads(b"[%b]" % snapshot.find(Query(COLLECTION, where, limit=1)).body())

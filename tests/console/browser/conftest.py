@@ -65,7 +65,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def signed_out(browser: Browser, district: District) -> Iterator[Console]:
-    """Console in a new window, in which nobody is signed in. At the end, no script may have failed."""
+    """Console in a new window without a signed-in administrator. At the end, no script may have failed."""
     with browser.new_context(viewport=DESKTOP, reduced_motion="reduce") as context:
         console = Console(context.new_page(), district.url)
         yield console

@@ -1,4 +1,4 @@
-"""The walk of Chalk's public documentation: sign in, generate a token, use it, revoke it."""
+"""Steps of Chalk's public documentation: sign in, generate a token, use it, revoke it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List of the changes of a held package: its content, its pages and its end."""
+"""Change list of a held package: its content, its pages and its deletion."""
 
 from __future__ import annotations
 

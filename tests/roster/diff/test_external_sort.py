@@ -1,4 +1,4 @@
-"""External sort: rows come back in the order of their keys, whatever the order in which they were added."""
+"""External sort: rows are returned in the order of their keys, regardless of the order in which they were added."""
 
 from __future__ import annotations
 

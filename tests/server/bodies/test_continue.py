@@ -34,7 +34,7 @@ UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length:
 
 
 def upload_after_a_read(server: ServerProcess) -> bytes:
-    """Return what a client receives that reads, and uploads `body` once it is told to continue."""
+    """Return the responses to a client that sends a read, and `body` after `100 Continue`."""
     with server.connect() as client:
         client.sendall(READ + UPLOAD)
         for _ in range(10):

@@ -42,7 +42,7 @@ def change_password() -> ResponseReturnValue:
         else:
             try:
                 console.services.administrators.change_password(
-                    console.administrator.id, form.password.data or "", keep=console.session.id_hash
+                    console.administrator.id, form.password.data or "", except_hash=console.session.id_hash
                 )
             except AdministratorError as error:
                 form.password.errors = [str(error)]

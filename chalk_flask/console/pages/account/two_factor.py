@@ -21,7 +21,7 @@ NEW_SECRET, NEW_CODES = "two-factor", "recovery-codes"
 
 
 class TurnOnForm(ConsoleForm):
-    """Form that proves that the app shows the right codes."""
+    """Form with a first code, which proves that the authenticator app is set up."""
 
     code = TextField("Code of the app", [InputRequired("Enter the code that the app shows.")])
     current_password = PasswordField("Current password", [InputRequired("Enter your current password.")])

@@ -48,22 +48,22 @@ class AuditFilter:
     @classmethod
     def parse(cls, args: MultiDict[str, str]) -> AuditFilter:
         """Return the filter that the query of a URL describes."""
-        event, sought = args.get("event", CHANGES), args.get("id", "").strip()
+        event, object_id = args.get("event", CHANGES), args.get("id", "").strip()
         before = args.get("before", "")
         values: dict[str, Any] = {
             "first_day": args.get("from", ""),
             "last_day": args.get("to", ""),
             "event": event,
-            "id": sought[:MAX_ID_LENGTH],
+            "id": object_id[:MAX_ID_LENGTH],
             "all_tenants": args.get("tenants") == "all" and current().administrator.is_operator,
             "before": before if _TIME.fullmatch(before) else "",
         }
         return cls(**values, error=_find_error(values))
 
     def entries(self, *, with_reads: bool = True) -> Iterator[tuple[str, dict[str, Any] | None]]:
-        """Yield the time and, if it matches, the entry for all entries within the time limits, newest first.
+        """Yield the time of each entry within the time limits, with the entry, or None if it does not match.
 
-        So the caller can limit the number of examined entries. Raises StorageError and OSError.
+        The newest entry is first. The caller limits the number of examined entries. Raises StorageError and OSError.
         """
         console = current()
         store, tenant = console.services.store, console.tenant
@@ -114,7 +114,7 @@ def _find_error(values: Mapping[str, Any]) -> str:
         if day and not _is_date(day):
             return "Enter days as year, month and day, for example 2026-01-31."
     if values["event"] not in {CHANGES, "", READ, *EVENTS}:
-        return "There is no such event. Choose one of the list."
+        return f"Unknown event {values['event'][:80]!r}. Choose an event from the list."
     return ""
 
 

@@ -24,7 +24,7 @@ __all__ = ["export_audit_log", "show_audit_log"]
 log = logging.getLogger(__name__)
 
 PAGE_SIZE = 100
-"""Entries on a page. Further ones of the same time follow, so that the next page begins after all of them."""
+"""Entries on a page. All entries with the time of the last one are included, because the next page begins after it."""
 MAX_SCANNED = 20_000
 """Entries that are examined for a page. The next page continues the search."""
 MAX_EXPORTED = 100_000
@@ -36,9 +36,9 @@ _COLUMNS = ("time", "tenant", "event", "who")
 _WHO = ("by", "administrator", "client")
 """Members that say who caused an entry."""
 _SCOPE_BEGINNING = "/v1p1/scope/"
-"""End of the part that all scopes have in common, which a page does not repeat."""
+"""End of the common beginning of all scopes, which a page does not show."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of a text that a spreadsheet takes for a formula."""
+"""Beginnings of a text that a spreadsheet interprets as a formula."""
 
 
 def show_audit_log() -> ResponseReturnValue:
@@ -125,7 +125,7 @@ def _actors(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _administrator_names() -> dict[str, str]:
-    """Return the names of the administrators whom the reader may know, by id."""
+    """Return the names that the signed-in administrator may see, by id of the administrator."""
     console = current()
     administrators = console.services.administrators
     if console.administrator.is_operator:

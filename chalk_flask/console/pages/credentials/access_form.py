@@ -1,4 +1,4 @@
-"""Part of a credential's form that says what it may see: scopes, schools, grades, and hidden fields."""
+"""Form fields for the access of a credential: scopes, schools, grades, and hidden fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HIDDEN_FIELDS = (
     ("agents", "Guardians and relatives"),
     ("metadata.*", "Metadata of all records"),
 )
-"""Fields that the form offers to hide, with their names in words."""
+"""Fields that the form can redact, each with a label."""
 
 
 def _require_choice(_: Any, field: Any) -> None:
@@ -106,7 +106,7 @@ class AccessForm(ConsoleForm):
         return not self.label.errors
 
     def _check_ids(self, collection: str, field: TextAreaField) -> bool:
-        """Return True if every id of a field is the id of a record. An unknown one would hide everything."""
+        """Return True if every id of a field is the id of a record. An unknown id alone would hide all records."""
         ids = _lines(field.data)
         if len(ids) > MAX_IDS:
             field.errors = [f"Enter at most {MAX_IDS} ids."]

@@ -44,7 +44,7 @@ EXPIRY_CHOICES = [
 ]
 MAX_EXPIRY_DAYS = 36_500
 EXPIRING_DAYS = 14
-"""Days before its expiry in which a token is marked in the list."""
+"""Remaining days from which the list marks a token as one that expires soon."""
 
 OVERLAP_CHOICES = [("24", "For 24 hours"), ("168", "For 7 days"), ("0", "Not at all")]
 
@@ -87,13 +87,13 @@ class TokenForm(AccessForm):
 
 
 class RotateForm(ConsoleForm):
-    """Question how long the former value stays valid."""
+    """Form that asks how long the former value stays valid."""
 
     overlap = RadioField("The former value still works", choices=select_choices(OVERLAP_CHOICES), default="24")
 
 
 def list_tokens() -> ResponseReturnValue:
-    """Show the tokens of the tenant, newest first; those that have ended only on request."""
+    """Show the tokens of the tenant, newest first. Shows expired and revoked tokens on request only."""
     now = utc_now()
     tokens = sorted(current().services.tokens.list(current().tenant), key=lambda token: token.created, reverse=True)
     shows_all = request.args.get("show") == "all"
@@ -114,7 +114,7 @@ def show_new_token() -> ResponseReturnValue:
 
 
 def create_token() -> ResponseReturnValue:
-    """Create a token, and lead to its page, which shows the token once."""
+    """Create a token, and redirect to its page, which shows the token once."""
     form, console = TokenForm.prepare(), current()
     if not form.validate():
         return _new_token_page(form, 422)
@@ -150,7 +150,7 @@ def show_token(token_id: str) -> ResponseReturnValue:
 
 
 def rotate_token(token_id: str) -> ResponseReturnValue:
-    """Replace a token by a new one with the same access, and lead to its page, which shows it once."""
+    """Replace a token by a new one with the same access, and redirect to its page, which shows it once."""
     token, form = find_token(token_id), RotateForm()
     if not form.validate():
         raise Conflict("Choose how long the former value still works. Nothing was changed.")

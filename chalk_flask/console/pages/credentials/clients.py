@@ -67,13 +67,13 @@ class ClientForm(AccessForm):
 
 
 class RotateClientForm(ConsoleForm):
-    """Question how long the former secret stays valid."""
+    """Form that asks how long the former secret stays valid."""
 
     overlap = RadioField("The former secret still works", choices=select_choices(OVERLAP_CHOICES), default="24")
 
 
 def list_clients() -> ResponseReturnValue:
-    """Show the clients of the tenant, newest first; revoked ones only on request."""
+    """Show the clients of the tenant, newest first. Shows revoked clients on request only."""
     console = current()
     clients = sorted(console.services.clients.list(console.tenant), key=lambda client: client.created, reverse=True)
     shows_all = request.args.get("show") == "all"
@@ -94,7 +94,7 @@ def show_new_client() -> ResponseReturnValue:
 
 
 def create_client() -> ResponseReturnValue:
-    """Create a client, and lead to its page, which shows its secret once."""
+    """Create a client, and redirect to its page, which shows its secret once."""
     form, console = ClientForm.prepare(), current()
     if not form.validate():
         return _new_client_page(form, 422)
@@ -136,7 +136,7 @@ def show_client(client_id: str) -> ResponseReturnValue:
 
 
 def rotate_client(client_id: str) -> ResponseReturnValue:
-    """Give a client a new secret, and lead to its page, which shows the secret once."""
+    """Give a client a new secret, and redirect to its page, which shows the secret once."""
     client, form = find_client(client_id), RotateClientForm()
     if not form.validate():
         raise Conflict("Choose how long the former secret still works. Nothing was changed.")

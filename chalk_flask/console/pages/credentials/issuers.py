@@ -72,7 +72,7 @@ def show_new_issuer() -> ResponseReturnValue:
 
 
 def add_issuer() -> ResponseReturnValue:
-    """Trust an issuer, and lead to its page."""
+    """Trust an issuer, and redirect to its page."""
     form, console = IssuerForm.prepare(), current()
     if not form.validate():
         return _new_issuer_page(form, 422)

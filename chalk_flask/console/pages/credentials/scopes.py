@@ -21,7 +21,7 @@ __all__ = ["DEFAULT_CHOICES", "SCOPE_CHOICES", "ScopeChoice", "chosen_scopes", "
 
 @dataclass(frozen=True, slots=True)
 class ScopeChoice:
-    """What an administrator can allow with one checkbox: scopes of the standard, in words."""
+    """Choice of a form that grants one or more scopes, with its label."""
 
     name: str
     label: str

@@ -1,4 +1,4 @@
-"""What an API token can see: counts of each collection, and a preview of the API as the token."""
+"""Access of an API token: the number of records in each collection, and a preview of API responses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def show_token_access(token_id: str) -> ResponseReturnValue:
 
 
 def _count(api: ApiClient, collection: str) -> dict[str, Any]:
-    """Return how many records of a collection the token can see, or why it cannot see it."""
+    """Return the number of records of a collection that the token can see, or why it can see none."""
     result = api.get(f"/{collection}", {"limit": 1, "fields": "sourcedId"})
     return {
         "name": collection,

@@ -1,1 +1,1 @@
-"""Dashboard: what the roster contains, how old it is, who reads it, and what needs attention."""
+"""Dashboard: contents and age of the roster, requests of applications, and problems to solve."""

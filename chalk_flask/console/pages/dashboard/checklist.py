@@ -1,4 +1,4 @@
-"""Checklist of a new tenant: what is left to do until applications read its roster."""
+"""Checklist of a new tenant: the steps until an application reads its roster."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def checklist(
         ),
         ChecklistStep(
             "Create an API token",
-            "An application reads the roster with a token that says what it may see.",
+            "An application reads the roster with a token, which determines what the application may see.",
             bool(tokens) or has_client,
             section_url("/settings/api-tokens"),
             "API tokens",
@@ -64,10 +64,10 @@ def checklist(
         ),
         ChecklistStep(
             "Protect your account",
-            "With two-factor authentication, a stolen password is not enough to sign in.",
+            "With two-factor sign-in, a stolen password is not enough to sign in.",
             console.administrator.uses_totp,
             url_for("console.show_two_factor"),
-            "Two-factor authentication",
+            "Two-factor sign-in",
             is_optional=True,
         ),
     ]

@@ -33,11 +33,11 @@ __all__ = ["show_dashboard"]
 
 CHART_DAYS: Final = 30
 MAX_AGE: Final = timedelta(days=3)
-"""Age of a roster that the dashboard calls old. Most districts import daily, and not at weekends."""
+"""Age from which the dashboard marks a roster as old. Most districts import daily, but not at weekends."""
 EXPIRY_NOTICE: Final = timedelta(days=30)
-"""Remaining time at which a token is listed as one that expires soon."""
+"""Remaining time from which the dashboard lists a token as one that expires soon."""
 MAX_CHART_APPS: Final = 2
-"""Applications with a series of their own in the chart. The others are summed up."""
+"""Applications with a separate series in the chart. The series `Others` is the sum of the rest."""
 MAX_LISTED_APPS: Final = 8
 
 CREDENTIAL_TYPES: Final = {
@@ -71,10 +71,10 @@ class WebhookHealth:
 
     @property
     def badge(self) -> tuple[str, str]:
-        """State in a word, and its tone."""
+        """Label of the state, and its tone (color) in the macro `badge`."""
         if self.webhook.state != "active":
             return self.webhook.state.capitalize(), "bad" if self.webhook.state == "disabled" else "neutral"
-        return ("Failing", "warning") if self.webhook.failing_since else ("Working", "good")
+        return ("Failing", "warning") if self.webhook.failing_since else ("Active", "good")
 
 
 def show_dashboard() -> ResponseReturnValue:
@@ -101,7 +101,7 @@ def show_dashboard() -> ResponseReturnValue:
         active_jobs=console.services.jobs.list_active(console.tenant),
         held=[summary for summary in imports if summary.state == "held"],
         last_import=imports[0] if imports else None,
-        confirmed=_last_confirmation(imports),
+        last_applied=_last_applied(imports),
         is_old=_is_old(imports, now),
         changes=_changes_chart(imports, now.date()) if imports else None,
         requests=requests,
@@ -126,14 +126,14 @@ def _counters() -> Counters:
     return counters
 
 
-def _last_confirmation(imports: Sequence[ImportSummary]) -> ImportSummary | None:
+def _last_applied(imports: Sequence[ImportSummary]) -> ImportSummary | None:
     """Return the last import after which the roster was equal to its package."""
-    return next((summary for summary in imports if summary.is_confirmation), None)
+    return next((summary for summary in imports if summary.is_applied), None)
 
 
 def _is_old(imports: Sequence[ImportSummary], now: datetime) -> bool:
-    confirmed = _last_confirmation(imports)
-    return confirmed is not None and confirmed.day < (now - MAX_AGE).date().isoformat()
+    applied = _last_applied(imports)
+    return applied is not None and applied.day < (now - MAX_AGE).date().isoformat()
 
 
 def _changes_chart(imports: Sequence[ImportSummary], today: date) -> BarChart:
@@ -198,7 +198,7 @@ def _expiring(tokens: Sequence[ApiToken], now: datetime) -> list[ApiToken]:
 
 
 def _size(console: ConsoleRequest) -> StoreSize | None:
-    """Return the size of the store. It reveals something about other tenants, so that only operators see theirs."""
+    """Return the size of the store; None if it would reveal data of other tenants and the reader is no operator."""
     services = console.services
     if not console.administrator.is_operator and len(TenantStore(services.store).list()) > 1:
         return None

@@ -1,7 +1,7 @@
 """Numbers of API requests by application and day, from the access log.
 
-The work is bounded: of a large file, evenly spaced blocks are read, and the numbers are estimated from them. Files of
-past days do not change, so each is read once. That of today is read once per minute.
+Of a large file only evenly spaced blocks are read, and the numbers are estimates. Files of past days do not change, so
+each is read once. The file of today is read at most once per minute.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["AppRequests", "RequestCounter", "RequestCounts"]
 
 DAYS: Final = 7
 MAX_AGE_SECONDS: Final = 60.0
-"""Time for which the numbers of a growing file are kept."""
+"""Time for which the numbers of today's file are cached."""
 
 MAX_BYTES: Final = 4 << 20
-"""Size of a file that is read in full: about 20,000 requests. Of a larger one, this number of bytes is read."""
+"""Maximum number of bytes that are read of a file, about 20,000 requests. A larger file is sampled."""
 BLOCK_BYTES: Final = 64 << 10
 
 ADMINISTRATOR: Final = "administrator"

@@ -1,7 +1,7 @@
 """Numbers of active records of a roster, cached until an import changes them.
 
-To count the records of a large roster takes seconds, because the status is in no index. A background thread does it,
-and pages show the former numbers until it is done.
+Counting the records of a large roster takes seconds, because the status is in no index. A background thread counts
+them, and pages show the former numbers until it has finished.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COUNTED: Final[tuple[tuple[str, str, Where], ...]] = (
     ("Teachers", "users", has_type("role", "teacher")),
     ("Guardians", "users", In("role", GUARDIAN_ROLES)),
     ("Schools", "orgs", has_type("type", "school")),
-    # Each record has a timestamp. With this condition, SQLite reads the records in the order of their places.
+    # Each record has a timestamp. With this condition, SQLite reads the records in the order in which they are stored.
     ("Classes", "classes", Compare("dateLastModified", ">=", "")),
     ("Enrollments", "enrollments", Compare("dateLastModified", ">=", "")),
 )
@@ -42,7 +42,7 @@ COUNTED: Final[tuple[tuple[str, str, Where], ...]] = (
 class RosterCounts:
     """Numbers of active records by label.
 
-    `by_label` is empty as long as there are no numbers. Without `is_current`, they are being counted again.
+    `by_label` is empty until the first count ends. If `is_current` is False, the records are being counted again.
     `is_empty` is True if the roster has no user at all.
     """
 

@@ -53,7 +53,7 @@ def try_operation(operation: str) -> ResponseReturnValue:
     console, values = current(), request.form.to_dict()
     if found.is_write and (problem := _write_problem(console, values)):
         return _operation_page(found, values, None, problem), 422
-    missing = [one.name for one in found.parameters if one.is_in_path and not values.get(one.name, "").strip()]
+    missing = [each.name for each in found.parameters if each.is_in_path and not values.get(each.name, "").strip()]
     if missing:
         return _operation_page(found, values, None, f"{', '.join(missing)} is missing: enter an id."), 422
     client = _client(console, values.get("token", ""))
@@ -112,9 +112,9 @@ def _path(operation: Operation, values: dict[str, str]) -> str:
 
 def _query(operation: Operation, values: dict[str, str]) -> dict[str, str]:
     """Return the query parameters of the form. `limit` is never larger than MAX_RECORDS."""
-    query = {one.name: values.get(one.name, "").strip() for one in operation.parameters if not one.is_in_path}
+    query = {each.name: values.get(each.name, "").strip() for each in operation.parameters if not each.is_in_path}
     if operation.has_limit:
-        limit = query["limit"] or next(one.example for one in operation.parameters if one.name == "limit")
+        limit = query["limit"] or next(each.example for each in operation.parameters if each.name == "limit")
         is_number = limit.isascii() and limit.isdigit()
         query["limit"] = str(min(int(limit[:9]), MAX_RECORDS)) if is_number else limit
     return {name: value[:MAX_PARAMETER_LENGTH] for name, value in query.items() if value}
@@ -143,7 +143,7 @@ def _url(operation: Operation, values: dict[str, str], result: ApiResult | None)
     """Return the path and query of the request that was sent, or of the one that the form would send."""
     if result is not None:
         return result.url
-    given = {one.name: values.get(one.name, "").strip() or one.name.upper() for one in operation.parameters}
+    given = {each.name: values.get(each.name, "").strip() or each.name.upper() for each in operation.parameters}
     path = _path(operation, {**given, "root": values.get("root", "")})
     query = _query(operation, values)
     return f"{path}?{urlencode(query)}" if query else path

@@ -1,1 +1,1 @@
-"""Imports: history, upload, jobs with their progress, reports, and held packages with the changes they would make."""
+"""Imports: history, upload, jobs with their progress, reports, and held packages with their change lists."""

@@ -1,6 +1,6 @@
 """Changes that a held package would make: records that would be deleted, and fields that would change.
 
-Stored records come from the API. New values come from the list that the hold has written; they pass through the same
+Stored records come from the API. New values come from the change list of the held package. They pass through the same
 serializer and access policy as the records of the API.
 """
 
@@ -35,7 +35,7 @@ CHANGES_PER_PAGE: Final = 25
 """Changes on a page. Each one reads a record from the API."""
 
 FIRST_FILES: Final = ("users", "enrollments", "classes", "orgs")
-"""Files whose changes matter most to the reader, in this order. Others follow in the order of the package."""
+"""Files whose changes are shown first, in this order. Others follow in the order of the package."""
 
 OUTCOME_LABELS: Final[dict[Outcome, str]] = {
     "deleted": "Would be deleted",
@@ -59,7 +59,7 @@ class ShownChange:
 
 
 def change_list_of(console: ConsoleRequest, run_id: str) -> ChangeList | None:
-    """Return the list of changes of a held run, or None if there is none."""
+    """Return the change list of a held run, or None if there is none."""
     return ChangeList.open(change_list_path(store_folder(console.services.settings), console.tenant, run_id))
 
 
@@ -105,7 +105,7 @@ def _files(changes: ChangeList) -> list[str]:
 
 
 def _selected(choices: Sequence[tuple[str, Outcome]]) -> tuple[str, Outcome]:
-    """Return file and outcome of the request, or those that come closest among the choices."""
+    """Return the file and outcome of the request, or the first choice with the same file, or the first choice."""
     name, outcome = request.args.get("file", ""), request.args.get("outcome", "")
     of_file = [choice for choice in choices if choice[0] == name] or choices
     return next((choice for choice in of_file if choice[1] == outcome), of_file[0])

@@ -1,4 +1,4 @@
-"""Page with all imports: running ones, held ones, and the history."""
+"""Page with all imports: running imports, held imports, and the history."""
 
 from __future__ import annotations
 

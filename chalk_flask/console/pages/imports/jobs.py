@@ -10,14 +10,14 @@ from flask.typing import ResponseReturnValue
 from chalk_flask.console.context import current
 from chalk_flask.console.pages.imports.report import problem_page
 from chalk_flask.console.pages.imports.texts import phase_label, reason_text, render_import_page, sentence
-from chalk_flask.jobs import Job, JobError, Progress
+from chalk_flask.jobs import Job, JobError, JobProgress
 from chalk_flask.roster.imports.report import ImportReport
 
 __all__ = ["cancel_job", "find_job_or_abort", "import_checked", "job_page", "show_progress"]
 
 
 def job_page(job: Job) -> str:
-    """Return the page of a job that has not ended, or that led to no import run."""
+    """Return the page of a job that has not ended, or that has no import run."""
     report = None if job.report is None else ImportReport.from_dict(job.report)
     return render_import_page(
         "job.html",
@@ -73,7 +73,7 @@ def find_job_or_abort(job_id: str) -> Job:
     return job
 
 
-def _phases(progress: Progress | None) -> list[dict[str, Any]]:
+def _phases(progress: JobProgress | None) -> list[dict[str, Any]]:
     """Return the phases so far, the current one last. `total` is None if it is unknown or was too low."""
     if progress is None:
         return []

@@ -31,7 +31,7 @@ class FieldChange:
 
 
 def record_name(collection: str, record: Record, links: RecordLinks) -> str:
-    """Return what a person calls the record: a name, a title, or who is enrolled where. "" if it has no name.
+    """Return the display name of a record: a name, a title, or the user and class of an enrollment; "" if it has none.
 
     `links` finds the names of the records to which it refers.
     """

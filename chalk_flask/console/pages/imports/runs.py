@@ -39,7 +39,7 @@ class FoundRun:
 
 
 def show_import(import_id: str) -> ResponseReturnValue:
-    """Show an import run, or the job that will lead to one."""
+    """Show an import run, or the job that will create it."""
     if not import_id.startswith(JOB_PREFIX):
         return _run_page(find_run_or_abort(import_id))
     job = find_job_or_abort(import_id)

@@ -1,7 +1,7 @@
 """Short forms of imports, as lists and charts show them: import runs, and jobs without a run.
 
-The short form of a settled import is cached, because it no longer changes. So a list of two thousand imports reads
-only those that are new.
+The short form of an import that has ended is cached, because it no longer changes. A list of many imports therefore
+reads only the new ones.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from chalk_flask.times import format_timestamp, utc_now
 
 __all__ = ["ImportHistory", "ImportSummary", "import_history"]
 
-MAX_CACHED: Final = 10_000
-SETTLED_JOB_STATES: Final = ("finished", "failed", "canceled")
+MAX_CACHED_SUMMARIES: Final = 10_000
+ENDED_JOB_STATES: Final = ("finished", "failed", "canceled")
 
 _EXTENSION: Final = "chalk_import_history"
 _NO_TOTAL: Final[Mapping[str, int]] = dict.fromkeys(
@@ -65,8 +65,8 @@ class ImportSummary:
         return self.state not in ("refused", "failed", "canceled")
 
     @property
-    def is_confirmation(self) -> bool:
-        """True if the roster was equal to the package after the import."""
+    def is_applied(self) -> bool:
+        """True if the roster equaled the package after the import: it was applied, or there was nothing to do."""
         return self.state in ("committed", "unchanged")
 
 
@@ -75,7 +75,7 @@ class ImportHistory:
 
     def __init__(self, store: Backend, folder: Path, now: Callable[[], datetime] = utc_now) -> None:
         self._store, self._folder, self._now = store, folder, now
-        self._cache: LRUCache[tuple[str, str], ImportSummary] = LRUCache(MAX_CACHED)
+        self._cache: LRUCache[tuple[str, str], ImportSummary] = LRUCache(MAX_CACHED_SUMMARIES)
 
     def recent(self, tenant: str) -> list[ImportSummary]:
         """Return the imports of the last 90 days that are not running, newest first. Raises StorageError and OSError.
@@ -101,24 +101,24 @@ class ImportHistory:
             if run.state == "held":  # it can expire, and be approved or discarded
                 yield _run_summary(run, run.current_state(now, snapshot))
             else:
-                yield self._remember(tenant, _run_summary(run, run.state))
+                yield self._add_to_cache(tenant, _run_summary(run, run.state))
 
     def _rejected_runs(self, tenant: str, oldest: str) -> Iterator[ImportSummary]:
         found, missing = self._look_up(tenant, history.rejected_run_ids(self._folder, tenant))
         for run_id in missing:
             run = history.find_rejected_run(self._folder, tenant, run_id)
             if run is not None:
-                found.append(self._remember(tenant, _run_summary(run, run.state)))
+                found.append(self._add_to_cache(tenant, _run_summary(run, run.state)))
         return (summary for summary in found if summary.started >= oldest)
 
     def _jobs(self, snapshot: Snapshot, tenant: str, oldest: str) -> Iterator[ImportSummary]:
-        settled = And((Compare("created", ">=", oldest), In("state", SETTLED_JOB_STATES)))
-        found, missing = self._look_up(tenant, snapshot.keys(JOBS, settled))
+        ended = And((Compare("created", ">=", oldest), In("state", ENDED_JOB_STATES)))
+        found, missing = self._look_up(tenant, snapshot.keys(JOBS, ended))
         yield from found
         for job_id in missing:
             job = find_job(snapshot, job_id)
             if job is not None:
-                yield self._remember(tenant, _job_summary(job))
+                yield self._add_to_cache(tenant, _job_summary(job))
 
     def _look_up(self, tenant: str, ids: Iterable[str]) -> tuple[list[ImportSummary], list[str]]:
         """Return the cached summaries of these ids, and the ids without one."""
@@ -131,7 +131,7 @@ class ImportHistory:
                 found.append(summary)
         return found, missing
 
-    def _remember(self, tenant: str, summary: ImportSummary) -> ImportSummary:
+    def _add_to_cache(self, tenant: str, summary: ImportSummary) -> ImportSummary:
         self._cache.put((tenant, summary.id), summary)
         return summary
 

@@ -37,11 +37,11 @@ HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
     "discarded": ("info", "The package was held, and then discarded. Nothing was changed."),
     "expired": (
         "warning",
-        "The package was held for too long. It can only be discarded. Import it again. Nothing was changed.",
+        "The package was held for too long. Discard it, and import it again. Nothing was changed.",
     ),
     "overtaken": (
         "warning",
-        "The roster has changed since the package was held. It can only be discarded. Import it again.",
+        "The roster has changed since the package was held. Discard the package, and import it again.",
     ),
 }
 """Tone and sentence for the result of each state of an import run."""

@@ -21,7 +21,7 @@ from chalk_flask.tenants.store import TenantError, TenantStore
 
 __all__ = ["show_upload", "upload_import"]
 
-UNREADABLE_MESSAGE = (
+NOT_STORED_MESSAGE = (
     "The package could not be stored. Tell the operator to check the folder of the setting data. Nothing was changed."
 )
 
@@ -94,7 +94,7 @@ def upload_import() -> ResponseReturnValue:
         form.package.errors = [*form.package.errors, sentence(str(error))]
         return _rejected(form)
     except OSError:
-        abort(503, UNREADABLE_MESSAGE)
+        abort(503, NOT_STORED_MESSAGE)
     return _accepted(job)
 
 
@@ -109,7 +109,7 @@ def _with_default(labels: dict[str, str], default: str) -> list[tuple[str, str]]
 
 
 def _accepted(job: Job) -> ResponseReturnValue:
-    """Lead to the page of the job. A script follows the URL itself, because a redirect would hide it."""
+    """Redirect to the page of the job. A script receives the URL as JSON, because it cannot read that of a redirect."""
     location = url_for("console.show_import", import_id=job.id)
     if not request.accept_mimetypes.accept_html:
         return jsonify(location=location), 201, {"Location": location}

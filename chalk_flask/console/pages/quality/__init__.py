@@ -1,1 +1,1 @@
-"""Data quality: counts of records that need attention, each with a link to its records."""
+"""Data quality: the number of records that each check found, with a link to the records."""

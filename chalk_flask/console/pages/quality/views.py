@@ -18,7 +18,7 @@ from chalk_flask.roster.quality import CHECKS, QualityAnalyzer, QualityCheck
 __all__ = ["show_quality", "show_quality_records", "show_quality_state", "show_warnings"]
 
 WAIT_SECONDS = 0.05
-"""Time for which a page waits for the analysis. A roster of a small school is analyzed by then."""
+"""Maximum time that a page waits for the analysis, which is enough for the roster of a small school."""
 
 _ANALYZER_KEY = "chalk.quality"
 
@@ -39,7 +39,7 @@ def show_quality() -> ResponseReturnValue:
 
 
 def show_quality_state() -> ResponseReturnValue:
-    """Return whether the analysis of the current roster is complete, as JSON for the script of the page."""
+    """Return JSON for the script of the page: `current` is true if the analysis of the current roster is complete."""
     console = current()
     _, is_current = _analyzer(console).latest(console.tenant, 0)
     return jsonify({"current": is_current})
@@ -84,7 +84,7 @@ def _analyzer(console: ConsoleRequest) -> QualityAnalyzer:
 
 
 def _records(console: ConsoleRequest, check: QualityCheck, ids: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the records of the current page, read through the API. One that was purged since is left out."""
+    """Return the records of the current page, read through the API. Purged records are left out."""
     offset = page_offset()
     found = (find_record(console.api, check.collection, key) for key in ids[offset : offset + page_size(console)])
     return [record for record in found if record is not None]

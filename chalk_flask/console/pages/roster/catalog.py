@@ -22,9 +22,9 @@ from chalk_flask.oneroster.fields.scalars import (
 from chalk_flask.oneroster.resource_type import ResourceType
 
 __all__ = [
+    "BY_RESOURCE_TYPE",
     "COLLECTIONS",
     "NESTED",
-    "OF_RESOURCE_TYPE",
     "BrowsedCollection",
     "Column",
     "column_of",
@@ -45,14 +45,14 @@ _SUMMARIES: Mapping[str, str] = {
     "courses": "Courses of study",
     "demographics": "Sensitive data of people; each view is recorded in the audit log",
     "enrollments": "Who attends or teaches which class",
-    "gradingPeriods": "Academic sessions of this type",
+    "gradingPeriods": "Academic sessions of the type gradingPeriod",
     "lineItems": "Pieces of graded work",
-    "orgs": "Schools, districts and their parts",
+    "orgs": "Districts, schools, departments and other organizations",
     "resources": "Learning material",
     "results": "Grades of students",
-    "schools": "Orgs of this type",
-    "students": "Users with this role",
-    "teachers": "Users with this role",
+    "schools": "Orgs of the type school",
+    "students": "Users with the role student",
+    "teachers": "Users with the role teacher",
     "terms": "Semesters and terms",
     "users": "All people: students, staff and guardians",
 }
@@ -64,7 +64,7 @@ class Presentation:
 
     `title` are the fields that name a record, joined by a blank; a record without them is named by its id. `columns`
     are those of a list. `search` are the one or two fields that the search box compares. `is_large` is True if a roster
-    has many more of these records than people: then only columns with an index sort the list.
+    has many more of these records than people. The list can then be sorted by indexed columns only.
     """
 
     title: tuple[str, ...]
@@ -74,7 +74,7 @@ class Presentation:
 
     @property
     def first_is_link(self) -> bool:
-        """True if the first column names the record, so that it links its page. Otherwise the id does."""
+        """True if the first column names the record and links to its page. Otherwise the id links to it."""
         return bool(self.title)
 
 
@@ -117,7 +117,7 @@ _PRESENTATIONS: Mapping[str, Presentation] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Column of a list. `is_sortable` is False for references and lists, whose order means nothing to a reader.
+    """Column of a list. `is_sortable` is False for references and lists, whose order is of no use.
 
     It is False too if sorting would take long.
     """
@@ -207,10 +207,10 @@ def _collections() -> Iterator[BrowsedCollection]:
 COLLECTIONS: Mapping[str, BrowsedCollection] = {collection.name: collection for collection in _collections()}
 """Collections by the last part of their path, in the order of the route table."""
 
-OF_RESOURCE_TYPE: Mapping[str, BrowsedCollection] = {
+BY_RESOURCE_TYPE: Mapping[str, BrowsedCollection] = {
     name: collection for name, collection in COLLECTIONS.items() if name == collection.resource_type.name
 }
-"""Collections with all records of their resource type, by its name."""
+"""Collections that contain all records of a resource type, by its name."""
 
 NESTED: Mapping[tuple[str, str], ReadRoute] = {
     (route.path.split("/")[1], route.path.rpartition("/")[2]): route

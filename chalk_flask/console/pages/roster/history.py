@@ -21,8 +21,8 @@ __all__ = ["LastChange", "last_change_of"]
 class LastChange:
     """Last change of a record.
 
-    `sequence` is its number in the change feed; None for the first load. `run` is the id of the import run that made
-    it, and `credential` the id of the credential of a grade tool; each is empty if it is unknown.
+    `sequence` is its sequence number; None if the record has not changed since the first load. `run` is the id of the
+    import run that made it, and `credential` the id of the credential of a grade tool. Each is empty if it is unknown.
     """
 
     sequence: int | None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import url_for
 
-from chalk_flask.console.pages.roster.catalog import OF_RESOURCE_TYPE, title_of
+from chalk_flask.console.pages.roster.catalog import BY_RESOURCE_TYPE, title_of
 from chalk_flask.console.pages.roster.search import clause
 from chalk_flask.oneroster.vocabularies import TO_BE_DELETED
 
@@ -74,7 +74,7 @@ class RecordLinks:
         return tuple(self.link(name, reference["sourcedId"]) for reference in references)
 
     def _read_link(self, name: str, sourced_id: str) -> RecordLink:
-        fields = (*OF_RESOURCE_TYPE[name].presentation.title, "sourcedId", "status")
+        fields = (*BY_RESOURCE_TYPE[name].presentation.title, "sourcedId", "status")
         record = find_record(self._api, name, sourced_id, ",".join(fields))
         if record is None:
             return RecordLink(sourced_id, "", "missing")

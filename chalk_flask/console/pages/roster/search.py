@@ -39,7 +39,7 @@ def search_filter(collection: BrowsedCollection, text: str, filter_text: str) ->
 
 
 def _people_filter(text: str) -> str:
-    """Return the filter for a person: `Ada Jones` and `Jones, Ada` are both names, a word may be an address."""
+    """Return the filter for a person: `given family`, `family, given`, or one word of a name or e-mail address."""
     family, comma, given = (part.strip() for part in text.partition(","))
     if not comma:
         given, _, family = (part.strip() for part in text.partition(" "))

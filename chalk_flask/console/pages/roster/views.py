@@ -13,8 +13,8 @@ from chalk_flask.admins.roles import Permission
 from chalk_flask.console.api_client import DEFAULT_ROOT, ApiResult
 from chalk_flask.console.context import current
 from chalk_flask.console.pages.roster.catalog import (
+    BY_RESOURCE_TYPE,
     COLLECTIONS,
-    OF_RESOURCE_TYPE,
     BrowsedCollection,
     Column,
     find_collection,
@@ -79,7 +79,7 @@ def show_record(collection: str, record_id: str) -> ResponseReturnValue:
     text = orjson.dumps({browsed.resource_type.singular_name: record}, option=orjson.OPT_INDENT_2).decode()
     return render_template(
         "console/roster/record.html",
-        collection=OF_RESOURCE_TYPE[name],
+        collection=BY_RESOURCE_TYPE[name],
         record=record,
         title=title_of(name, record),
         is_deleted=record.get("status") == TO_BE_DELETED,
@@ -147,14 +147,14 @@ def _record_with_id(browsed: BrowsedCollection, search: str) -> RecordLink | Non
 
 
 def _header(column: Column) -> dict[str, Any]:
-    """Return the header of a column, with the link that sorts by it, or that turns the order around."""
+    """Return the header of a column, with the link that sorts by it, or that reverses the order."""
     header: dict[str, Any] = {"label": column.label, "numeric": column.is_numeric}
     if not column.is_sortable:
         return header
     is_current = request.args.get("sort") == column.name
     descending = request.args.get("orderBy") == "desc"
-    turned = "desc" if is_current and not descending else "asc"
-    header["url"] = _url_with(sort=column.name, orderBy=turned, offset="")
+    next_order = "desc" if is_current and not descending else "asc"
+    header["url"] = _url_with(sort=column.name, orderBy=next_order, offset="")
     if is_current:
         header["sorted"] = "descending" if descending else "ascending"
     return header

@@ -1,4 +1,4 @@
-"""Facts about the service: versions, store, and the address of the API."""
+"""Page about the service: versions, store, and the address of the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Administrators of the tenant, and for operators the operators: list, create, role, new password and delete."""
+"""Administrators of the tenant, and operators: list, create, change the role, reset the password, and delete."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class RoleForm(ConsoleForm):
 
 
 class ResetForm(ConsoleForm):
-    """Question whether a new password also turns off one-time codes."""
+    """Form for a generated password; an option also turns off one-time codes."""
 
     disable_totp = BooleanField("Also turn off one-time codes, because the device and the recovery codes are lost")
 
@@ -77,7 +77,7 @@ def show_new_administrator() -> ResponseReturnValue:
 
 
 def create_administrator() -> ResponseReturnValue:
-    """Create an administrator with a generated password, and lead to the page that shows it once."""
+    """Create an administrator with a generated password, and redirect to the page that shows it once."""
     form, console = AdministratorForm(), current()
     if not form.validate():
         return _new_page(form, 422)
@@ -126,7 +126,7 @@ def change_role(administrator_id: str) -> ResponseReturnValue:
 
 
 def reset_administrator(administrator_id: str) -> ResponseReturnValue:
-    """Give an administrator a generated password, which ends all sessions, and lead to the page that shows it once."""
+    """Set a generated password, end all sessions, and redirect to the page that shows the password once."""
     administrator, form = _other_administrator(administrator_id), ResetForm()
     password, console = generate_password(), current()
     try:
@@ -152,7 +152,7 @@ def delete_administrator(administrator_id: str) -> ResponseReturnValue:
 
 
 def find_administrator(administrator_id: str) -> Administrator:
-    """Return an administrator of the tenant, or for an operator also an operator. Raises NotFound."""
+    """Return an administrator of the tenant. Operators can find operators too. Raises NotFound."""
     console = current()
     found = console.services.administrators.get(administrator_id)
     if found is None or not (

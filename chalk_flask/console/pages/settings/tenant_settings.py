@@ -38,7 +38,7 @@ def _check_threshold(_: Any, field: Any) -> None:
 def _threshold_field(label: str, default: Threshold, noun: str) -> TextField:
     description = (
         f"A percentage and a number of {noun}; {default} by default. Only an import above both is held."
-        " Enter off for no limit."
+        " Enter off for no threshold."
     )
     return TextField(label, [Length(max=MAX_TEXT_LENGTH), _check_threshold], description=description)
 

@@ -29,12 +29,13 @@ class NewTenantForm(ConsoleForm):
         description="1 to 64 letters (a to z, A to Z), digits, '-', '_' and '.'. It cannot be changed later.",
     )
     demographics = BooleanField(
-        "Serve demographics to applications that may read them", description="Otherwise the API denies them to all."
+        "Serve demographics to applications that may read them",
+        description="Otherwise the API denies them to every application.",
     )
 
 
 class DeletionForm(ConsoleForm):
-    """Confirmation of a deletion: the name of the tenant."""
+    """Form that confirms a deletion by the name of the tenant."""
 
     typed_name = TextField("Type the name of the tenant to confirm")
 
@@ -64,7 +65,7 @@ def show_new_tenant() -> ResponseReturnValue:
 
 
 def create_tenant() -> ResponseReturnValue:
-    """Create a tenant without a roster, and lead to its page."""
+    """Create a tenant without a roster, and redirect to its page."""
     form = NewTenantForm()
     if not form.validate():
         return _new_page(form, 422)

@@ -1,4 +1,4 @@
-"""Setup of a new store: the one-time link that `serve` prints creates the first operator."""
+"""Setup of a new store: the setup link that `serve` prints creates the first operator."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def show_setup(secret: str) -> ResponseReturnValue:
 
 
 def set_up(secret: str) -> ResponseReturnValue:
-    """Create the first operator, and sign in as it. The link cannot be used again."""
+    """Create the first operator, and begin a session. The link becomes invalid."""
     form = SetupForm()
     if not form.validate():
         return _setup_page(form, secret), 422

@@ -1,4 +1,4 @@
-"""Sign-in: first name and password, then a one-time code if the administrator uses one."""
+"""Sign-in: the first step asks for name and password, the second step for a one-time code if it is required."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CodeForm(ConsoleForm):
 
 
 def show_sign_in() -> ResponseReturnValue:
-    """Show the form for name and password; an administrator who is signed in goes on to the page."""
+    """Show the form for name and password. Redirect an administrator who is signed in to the requested page."""
     if signed_in() is not None:
         return redirect_to(request.args.get("next", ""))
     return _sign_in_page(SignInForm(formdata=None))
@@ -108,16 +108,16 @@ def check_code() -> ResponseReturnValue:
 
 
 def _start_again() -> Response:
-    """Return a redirect to the first step: the account was changed, or the session ended, since the password."""
+    """Redirect to the first step, because the account was changed or the session ended after the password."""
     flash("The sign-in was interrupted. Sign in again.", "warning")
     return make_response(redirect(url_for("console.show_sign_in"), 303))
 
 
 def sign_out() -> ResponseReturnValue:
     """End the session, also for copies of its cookie."""
-    session = signed_in() or pending_sign_in()
-    if session is not None:
-        current_services().sessions.end(session.session.id_hash)
+    former = signed_in() or pending_sign_in()
+    if former is not None:
+        current_services().sessions.end(former.session.id_hash)
     rotate_page_session("")
     flash("You are signed out.", "success")
     response = redirect(url_for("console.show_sign_in"), 303)

@@ -1,1 +1,1 @@
-"""Webhooks: list, create, deliveries, and what an administrator can do with them."""
+"""Webhooks: list, creation, deliveries, and actions of an administrator."""

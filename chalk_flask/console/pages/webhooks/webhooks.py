@@ -62,13 +62,13 @@ REPLAY_CHOICES = [
 
 
 class RotateSecretForm(ConsoleForm):
-    """Question how long the former secret signs too."""
+    """Form that asks how long the former secret signs too."""
 
     overlap = RadioField("The former secret signs too", choices=select_choices(OVERLAP_CHOICES), default="24")
 
 
 class ReplayForm(ConsoleForm):
-    """Question which deliveries to send again."""
+    """Form that asks which deliveries to send again."""
 
     since = RadioField("Deliveries of", choices=select_choices(REPLAY_CHOICES), default="24")
 
@@ -85,7 +85,7 @@ def show_new_webhook() -> ResponseReturnValue:
 
 
 def create_webhook() -> ResponseReturnValue:
-    """Create a webhook, and lead to its page, which shows its secret once."""
+    """Create a webhook, and redirect to its page, which shows its secret once."""
     form, console = WebhookForm.prepare(), current()
     if not form.check(_guard()):
         return _new_webhook_page(form, 422)
@@ -132,7 +132,7 @@ def show_webhook(webhook_id: str) -> ResponseReturnValue:
 
 
 def pause_webhook(webhook_id: str) -> ResponseReturnValue:
-    """Pause a webhook. Its deliveries wait."""
+    """Pause a webhook. Its deliveries stay pending."""
     find_webhook(webhook_id)
     try:
         webhook_store().pause(current().tenant, webhook_id)
@@ -154,7 +154,7 @@ def resume_webhook(webhook_id: str) -> ResponseReturnValue:
 
 
 def send_test_event(webhook_id: str) -> ResponseReturnValue:
-    """Send a test event now, and lead to its delivery."""
+    """Send a test event now, and redirect to its delivery."""
     find_webhook(webhook_id)
     client = WebhookClient(_guard())
     try:
@@ -172,7 +172,7 @@ def send_test_event(webhook_id: str) -> ResponseReturnValue:
 
 
 def rotate_webhook(webhook_id: str) -> ResponseReturnValue:
-    """Give a webhook a new secret, and lead to its page, which shows the secret once."""
+    """Give a webhook a new secret, and redirect to its page, which shows the secret once."""
     find_webhook(webhook_id)
     form = RotateSecretForm()
     if not form.validate():

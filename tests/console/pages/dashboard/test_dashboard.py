@@ -110,7 +110,7 @@ def test_expiring_tokens_are_listed(empty_console: Console) -> None:
 
 def test_webhooks_are_shown_with_their_health(empty_console: Console) -> None:
     empty_console.sign_in("viewer")
-    assert "Working" not in dashboard(empty_console)
+    assert "Active" not in dashboard(empty_console)
     store = empty_console.services.store
     webhook = Subscription(
         id="wh-1", tenant="default", url="https://a.example/", created="2026-01-01T00:00:00.000Z", secrets=(), root=""
@@ -126,6 +126,6 @@ def test_webhooks_are_shown_with_their_health(empty_console: Console) -> None:
         )
         enqueue(transaction, [("wh-3", message)], "2026-01-01T00:00:00.000Z", 0.0)
     text = dashboard(empty_console)
-    assert "Working wh-1" in text
+    assert "Active wh-1" in text
     assert "Paused Paused one" in text
     assert "Failing <i>Broken</i> 1 delivery waiting failing since just now" in text

@@ -1,4 +1,4 @@
-"""Changes of a held package: who would be deleted, and which fields of whom would change."""
+"""Changes of a held package: records that would be deleted, and fields that would change."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chalk_flask.jobs.progress import PhaseProgress, Progress
+from chalk_flask.jobs.progress import JobProgress, PhaseProgress
 from tests.support.console.client import Console, find_form, visible_text
 from tests.support.console.imports import job_id_of, package_bytes, run_jobs, run_upload, upload
 from tests.support.packages import PackageBuilder, package_with_users
@@ -61,7 +61,7 @@ def test_progress_is_shown_with_and_without_script(empty_console: Console, conte
     jobs = empty_console.services.jobs
     job = jobs.start(jobs.list_active("default")[0])
     phases = (PhaseProgress("orgs", 3, 3, 0.1), PhaseProgress("writing users", 1000, 800, 2.5))
-    jobs.progress_file(job).write(Progress(phases, 2.6))
+    jobs.progress_file(job).write(JobProgress(phases, 2.6))
     progress = empty_console.get(f"{path}/progress").get_json()
     assert progress["phases"] == [
         {"label": "Read orgs", "count": 3, "total": 3, "isCurrent": False},

@@ -79,12 +79,12 @@ def test_page_shows_that_the_analysis_is_running(viewer: Console, monkeypatch: p
     put_users(viewer, 1)
     monkeypatch.setattr(views, "WAIT_SECONDS", 0.0)
     analyzer: QualityAnalyzer = viewer.app.extensions["chalk.quality"]
-    with analyzer._turn:  # another analysis, which takes long
+    with analyzer._analysis_lock:  # another analysis, which takes long
         page = viewer.get("/quality")
         assert "The roster has changed since these counts" in visible_text(page.text)
         assert 'data-quality-state="/quality/state"' in page.text
         assert viewer.get("/quality/state").json == {"current": False}
-        assert "It is being renewed" in visible_text(viewer.get("/quality/records/users-without-email").text)
+        assert "The list is being updated" in visible_text(viewer.get("/quality/records/users-without-email").text)
     monkeypatch.setattr(views, "WAIT_SECONDS", 20.0)
     assert "People without an e-mail address 1" in visible_text(viewer.get("/quality").text)
     assert viewer.get("/quality/state").json == {"current": True}

@@ -224,7 +224,7 @@ def test_history_names_the_sequence_number(viewer: Console, console_app: Flask) 
     assert "none since the first load" in visible_text(viewer.get("/roster/orgs/s-1").text)
     write_rows(console_app, {"orgs": [{"sourcedId": "s-1", "status": "active", "name": "North", "type": "school"}]})
     text = visible_text(viewer.get("/roster/orgs/s-1").text)
-    assert re.search(r"Number in the change feed [0-9]+", text)
+    assert re.search(r"Sequence number [0-9]+", text)
 
 
 def test_history_links_the_import_that_made_the_change(viewer: Console) -> None:

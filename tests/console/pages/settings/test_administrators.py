@@ -1,4 +1,4 @@
-"""Page `/settings/administrators`: list, create, role, new password and delete, within the reach of the reader."""
+"""Page `/settings/administrators`: list, create, role, new password and delete, as far as the role and tenant allow."""
 
 from __future__ import annotations
 
