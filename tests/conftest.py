@@ -12,7 +12,9 @@ from flask.testing import FlaskClient
 
 from backends import Backend
 from chalk_flask import create_app
+from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.services import Services
+from tests.support.clock import FakeClock
 
 BACKENDS = ("memory", "json", "sqlite")
 
@@ -66,6 +68,17 @@ def app(storage: str) -> Iterator[Flask]:
 def store(app: Flask) -> Backend:
     """The store that `app` serves from; fill it with `store.write("default")`."""
     return services_of(app).store
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cipher(tmp_path: Path) -> SecretCipher:
+    """Cipher whose key is in the folder `data`."""
+    return SecretCipher(tmp_path / "data")
 
 
 @pytest.fixture

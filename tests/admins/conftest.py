@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyotp
@@ -23,16 +22,6 @@ PASSWORD = "correct horse battery"
 def store(storage: str) -> Iterator[Backend]:
     with open_store(storage, COLLECTIONS) as store:
         yield store
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def cipher(tmp_path: Path) -> SecretCipher:
-    return SecretCipher(tmp_path / "data")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -29,16 +28,6 @@ LOCAL_GUARD = SsrfGuard(["127.0.0.1"])
 def store(storage: str) -> Iterator[Backend]:
     with open_store(storage, COLLECTIONS) as opened:
         yield opened
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def cipher(tmp_path: Path) -> SecretCipher:
-    return SecretCipher(tmp_path / "data")
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def editor(empty_console: Console) -> Console:
 def invalid_package() -> PackageBuilder:
     """Return a package with an invalid cell that contains markup, and a reference to nothing."""
     package = PackageBuilder().set("users", "pupil-1", enabledUser="<script>alert(1)</script>")
-    return package.set("enrollments", "enr-1", userSourcedId="nobody").set("users", "pupil-2", email="=SUM(A1)")
+    return package.set("enrollments", "enr-1", userSourcedId="unknown-user").set("users", "pupil-2", email="=SUM(A1)")
 
 
 def hold(console: Console, tmp_path: Path) -> TestResponse:

@@ -36,7 +36,7 @@ def test_administrator_signs_in_and_out(visitor: Console) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "password"), [("kim", "wrong password here"), ("nobody-here", PASSWORD), ("kim", "x" * 100_000)]
+    ("name", "password"), [("kim", "wrong password here"), ("unknown-name", PASSWORD), ("kim", "x" * 100_000)]
 )
 def test_wrong_credentials_are_rejected_alike(name: str, password: str, visitor: Console) -> None:
     page = visitor.submit("/login", name=name, password=password, status=422)
