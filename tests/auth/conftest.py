@@ -11,7 +11,6 @@ import pytest
 from backends import Backend, Snapshot, open_store
 from backends.memory.backend import MemoryBackend
 from chalk_flask.storage import COLLECTIONS
-from tests.support.clock import FakeClock
 
 __all__ = ["CountingBackend", "count_calls", "wait_until"]
 
@@ -36,11 +35,6 @@ def store(storage: str) -> Iterator[Backend]:
 @pytest.fixture
 def counting_store() -> CountingBackend:
     return CountingBackend.open("memory:", COLLECTIONS)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float = 10) -> bool:
