@@ -159,8 +159,11 @@ class SessionStore:
         self._record_started(completed)
         return secret, completed
 
-    def find(self, secret: str) -> Session | None:
-        """Return the session with this id, and record its use. None for an unknown id and for an ended session."""
+    def find(self, secret: str, *, is_activity: bool = True) -> Session | None:
+        """Return the session with this id; None for an unknown id and for an ended session.
+
+        The use of the session is recorded, unless `is_activity` is False: a script sent the request on its own.
+        """
         if not _SECRET.fullmatch(secret):
             return None
         # Take the version before the record is read: a commit in between makes the entry too old, never too new.
@@ -169,6 +172,8 @@ class SessionStore:
         session = self._with_recent_use(stored) if stored is not None else None
         if stored is None or session is None or not session.is_valid_at(now):
             return None
+        if not is_activity:
+            return session
         self._last_seen.put(key, now)
         self._last_used.record(key, stored.last_seen, now)
         return replace(session, last_seen=now)

@@ -142,8 +142,12 @@ class AdministratorStore:
         self._record("administrator.deleted", administrator, by=by)
         return administrator
 
-    def enable_totp(self, administrator_id: str, secret: str, code: str) -> tuple[str, ...]:
+    def enable_totp(
+        self, administrator_id: str, secret: str, code: str, *, except_hash: str | None = None
+    ) -> tuple[str, ...]:
         """Require one-time codes of this secret from now on, and return the recovery codes, which are shown once.
+
+        All sessions end except the one with this hash, because they began without a code.
 
         Raises AdministratorError if the code is wrong, if codes are required already, and if the secret cannot be
         encrypted.
@@ -156,6 +160,7 @@ class AdministratorStore:
             step = verify_code(secret, code, self._now(), None)
             if step is None:
                 raise AdministratorError("the code is wrong: enter the code that the app shows now")
+            delete_sessions(control, administrator_id, except_hash)
             return _with_recovery_codes(
                 replace(administrator, totp_secret=self._encrypt(control, secret), totp_last_step=step), codes
             )

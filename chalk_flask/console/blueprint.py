@@ -65,10 +65,10 @@ def _check_request() -> ResponseReturnValue | None:
     if request.endpoint == _PUBLIC_FILES:
         return None
     current_app.config["WTF_CSRF_SECRET_KEY"] = page_sessions().key()
-    load_session()
+    route = _ROUTES[request.endpoint or ""]
+    load_session(is_activity=not route.is_polled)
     if (console := signed_in()) is not None:
         set_actor(console.administrator.id)
-    route = _ROUTES[request.endpoint or ""]
     if route.permission is not None and (rejection := _check_sign_in(route)) is not None:
         return rejection
     if request.method != "POST":
@@ -84,11 +84,14 @@ def _end_request(_: BaseException | None) -> None:
     set_actor(None)
 
 
-def load_session() -> None:
-    """Set `g.console` for an administrator who is signed in, or `g.pending_sign_in` if a code is still missing."""
+def load_session(*, is_activity: bool = True) -> None:
+    """Set `g.console` for an administrator who is signed in, or `g.pending_sign_in` if a code is still missing.
+
+    Unless `is_activity`, the request does not keep the session alive.
+    """
     services = current_services()
     secret = session_secret(request)
-    found = services.sessions.find(secret) if secret else None
+    found = services.sessions.find(secret, is_activity=is_activity) if secret else None
     administrator = services.administrators.get(found.administrator_id) if found else None
     if found is not None and administrator is not None:
         if found.totp_done:

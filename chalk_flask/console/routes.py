@@ -34,13 +34,15 @@ class ConsoleRoute:
     """Page or action of the console.
 
     Without a permission, the route is open to visitors who are not signed in. The endpoint is the name of the view
-    after `console.`, so that each view has one row.
+    after `console.`, so that each view has one row. If `is_polled`, scripts request it while the administrator may be
+    absent, so it does not keep the session alive.
     """
 
     path: str
     view: Callable[..., ResponseReturnValue]
     permission: Permission | None
     methods: tuple[str, ...]
+    is_polled: bool = False
 
     @property
     def endpoint(self) -> str:
@@ -51,6 +53,11 @@ class ConsoleRoute:
 def _page(path: str, view: Callable[..., ResponseReturnValue], permission: Permission | None) -> ConsoleRoute:
     """Return the row of a view that changes nothing."""
     return ConsoleRoute(path, view, permission, ("GET",))
+
+
+def _poll(path: str, view: Callable[..., ResponseReturnValue], permission: Permission) -> ConsoleRoute:
+    """Return the row of a view that scripts request again and again."""
+    return ConsoleRoute(path, view, permission, ("GET",), is_polled=True)
 
 
 def _action(path: str, view: Callable[..., ResponseReturnValue], permission: Permission | None) -> ConsoleRoute:
@@ -92,7 +99,7 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _action("/imports/upload", upload.upload_import, Permission.IMPORTS_RUN),
     _page("/imports/<import_id>", runs.show_import, Permission.IMPORTS_VIEW),
     _page("/imports/<import_id>/problems.csv", runs.download_problems, Permission.IMPORTS_VIEW),
-    _page("/imports/<import_id>/progress", jobs.show_progress, Permission.IMPORTS_VIEW),
+    _poll("/imports/<import_id>/progress", jobs.show_progress, Permission.IMPORTS_VIEW),
     _action("/imports/<import_id>/cancel", jobs.cancel_job, Permission.IMPORTS_RUN),
     _action("/imports/<import_id>/import", jobs.import_checked, Permission.IMPORTS_RUN),
     _page("/imports/<import_id>/changes", held_changes.show_changes, Permission.IMPORTS_VIEW),
@@ -137,7 +144,7 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _page("/roster/<collection>/<id:record_id>/<nested>", roster.browse_nested, Permission.ROSTER_VIEW),
     _action("/demographics/<id:record_id>", demographics.show_demographics, Permission.DEMOGRAPHICS_VIEW),
     _page("/quality", quality.show_quality, Permission.ROSTER_VIEW),
-    _page("/quality/state", quality.show_quality_state, Permission.ROSTER_VIEW),
+    _poll("/quality/state", quality.show_quality_state, Permission.ROSTER_VIEW),
     _page("/quality/records/<check_id>", quality.show_quality_records, Permission.ROSTER_VIEW),
     _page("/quality/warnings/<code>", quality.show_warnings, Permission.ROSTER_VIEW),
 

@@ -87,6 +87,20 @@ def test_session_ends_after_30_minutes_without_a_request(
     assert sessions.list_of(kim.id) == []
 
 
+def test_request_of_a_script_does_not_keep_a_session_alive(
+    sessions: SessionStore, kim: Administrator, clock: FakeClock
+) -> None:
+    secret, session = sessions.create(kim, ADDRESS, None)
+    for _ in range(29):
+        clock.advance(60)
+        found = sessions.find(secret, is_activity=False)
+        assert found is not None
+        assert found.last_seen == session.last_seen
+    clock.advance(60)
+    assert sessions.find(secret, is_activity=False) is None
+    assert sessions.find(secret) is None
+
+
 def test_session_ends_after_12_hours_in_any_case(sessions: SessionStore, kim: Administrator, clock: FakeClock) -> None:
     secret = start(sessions, kim)
     for _ in range(36):

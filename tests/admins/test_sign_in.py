@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from argon2 import extract_parameters
 
 from backends import CONTROL, Backend
 from chalk_flask.admins import (
@@ -74,6 +75,12 @@ def test_wrong_name_or_password_costs_one_hash(
             sign_in.authenticate(name, password, ADDRESS)
         assert str(rejection.value) == "wrong name or password"
         assert hasher.hash_count == before + 1
+
+
+def test_hash_of_an_unknown_name_has_the_parameters_of_others(hasher: PasswordHasher, kim: Administrator) -> None:
+    parameters = extract_parameters(kim.password_hash)
+    assert extract_parameters(hasher._dummy_hash) == parameters
+    assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19 * 1024, 2, 1)
 
 
 @pytest.mark.parametrize("name", ["kim", "unknown"])

@@ -52,12 +52,14 @@ def turn_on_two_factor() -> ResponseReturnValue:
     if not (form.validate() and _is_confirmed(form)):
         return _off_page(form, secret, 422)
     try:
-        codes = console.services.administrators.enable_totp(console.administrator.id, secret, form.code.data or "")
+        codes = console.services.administrators.enable_totp(
+            console.administrator.id, secret, form.code.data or "", except_hash=console.session.id_hash
+        )
     except AdministratorError as error:
         form.code.errors = [str(error)]
         return _off_page(form, secret, 422)
     flash_secret(NEW_CODES, " ".join(codes))
-    flash("Two-factor sign-in is on.", "success")
+    flash("Two-factor sign-in is on. Your other sessions have ended.", "success")
     return _redirect()
 
 

@@ -10,6 +10,7 @@ from werkzeug.exceptions import Conflict, NotFound
 from chalk_flask.console.context import current
 from chalk_flask.console.pages.webhooks.webhooks import STATES, attempt_result, find_webhook, webhook_store
 from chalk_flask.outbox import Delivery
+from chalk_flask.outbox.subscription import OPT_IN_ENTITIES
 from chalk_flask.webhooks import DeliveryBody, WebhookError
 
 __all__ = ["download_body", "replay_delivery", "show_delivery"]
@@ -21,7 +22,10 @@ MAX_ATTEMPTS = 20
 
 
 def show_delivery(webhook_id: str, event_id: str) -> ResponseReturnValue:
-    """Show a delivery: its attempts, newest first, and its body without demographics."""
+    """Show a delivery: its attempts, newest first, and its body without demographics.
+
+    A receiver may repeat in its response what it was sent. If that contains demographics, no response is shown.
+    """
     webhook = find_webhook(webhook_id)
     delivery, body = _find(webhook_id, event_id)
     text = _text(body) if body else ""
@@ -32,6 +36,7 @@ def show_delivery(webhook_id: str, event_id: str) -> ResponseReturnValue:
         state=STATES[delivery.state],
         attempts=delivery.attempts[: -MAX_ATTEMPTS - 1 : -1],
         result=attempt_result,
+        hides_responses=bool(webhook.entities & OPT_IN_ENTITIES),
         body=body,
         text=text[:MAX_SHOWN_CHARACTERS],
         is_cut=len(text) > MAX_SHOWN_CHARACTERS,

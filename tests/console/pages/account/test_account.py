@@ -117,6 +117,15 @@ def test_two_factor_is_turned_on_and_codes_are_shown_once(console: Console) -> N
     assert console.services.administrators.use_recovery_code(administrator.id, codes[0])
 
 
+def test_turning_on_two_factor_ends_other_sessions(console: Console) -> None:
+    administrator = console.sign_in("viewer")
+    other = Console(console.app)
+    other.sign_in_as(administrator)
+    turn_on(console)
+    other.get("/account", 303)
+    console.get("/account")
+
+
 def test_wrong_code_keeps_the_secret(console: Console) -> None:
     administrator = console.sign_in("viewer")
     page = console.get("/account/two-factor").text

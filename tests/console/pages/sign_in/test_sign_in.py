@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from dataclasses import replace
+
 import pyotp
 import pytest
 from flask import Flask
 
-from chalk_flask.admins import new_totp_secret
+from chalk_flask.admins import SignIn, SignInThrottle, new_totp_secret
+from chalk_flask.admins.passwords import PasswordHasher
+from tests.conftest import services_of
+from tests.support.clock import FakeClock
 from tests.support.console.client import PASSWORD, Console, find_form, links_of, visible_text
 
 
@@ -62,6 +69,26 @@ def test_throttled_attempts_say_when_to_try_again(visitor: Console) -> None:
     assert "Try again in" in response.text
 
 
+@pytest.mark.parametrize("name", ["kim", "unknown-name"])
+def test_1000_attempts_cost_5_hashes_a_minute(new_console_app: Flask, clock: FakeClock, name: str) -> None:
+    services, hasher = services_of(new_console_app), PasswordHasher()
+    services.administrators.create("kim", "owner", "default", PASSWORD)
+    sign_in = SignIn(services.administrators, services.login_log, SignInThrottle(clock.time), hasher)
+    new_console_app.extensions["chalk"] = replace(services, sign_in=sign_in)
+    visitor = Console(new_console_app)
+    data = {**find_form(visitor.get("/login").text, "/login").values, "name": name, "password": "wrong password"}
+    for minute in (1, 2):
+        statuses = Counter(
+            visitor.client.post(
+                "/login", data=data, environ_base={"REMOTE_ADDR": f"198.51.{n >> 8}.{n & 255}"}
+            ).status_code
+            for n in range(500)
+        )
+        assert statuses == {422: 5, 429: 495}
+        assert hasher.hash_count == 5 * minute
+        clock.advance(60)
+
+
 def test_session_is_never_the_one_that_the_browser_sent(visitor: Console) -> None:
     planted = "0" * 32
     visitor.client.set_cookie("chalk-session", planted)
@@ -97,26 +124,83 @@ def test_page_of_before_sign_in_is_shown_after_it(visitor: Console) -> None:
     assert response.headers["Location"] == "/settings/api-tokens?show=all"
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
+OTHER_SITES = (
+    *(
         "https://evil.example/",
+        "http://evil.example",
+        "HTTPS://evil.example/",
+        "ftp://evil.example/",
+        "https:evil.example",
+    ),
+    *(
         "//evil.example/",
+        "///evil.example",
+        "////evil.example",
+        "//evil.example@localhost/",
+        "//localhost@evil.example",
+    ),
+    *(
         "/\\evil.example",
         "\\\\evil.example",
+        "\\/evil.example",
+        "/\\/evil.example",
+        "//\\evil.example",
+        "/ok\\..\\evil",
+    ),
+    *(
         "/\t/evil.example",
-        "/%0d%0aSet-Cookie:x=1",
-        "javascript:alert(1)",
+        "/\n/evil.example",
+        "/\r/evil.example",
+        "\t//evil.example",
+        " //evil.example",
+        "\x00//evil.example",
+    ),
+    *("/ok\r\nLocation: https://evil.example", "/ok\nSet-Cookie: x=1", "/ /evil.example", "/\x7f/evil.example"),
+    *(
+        "javascript:xss()",
+        "JaVaScRiPt:xss()",
+        "data:text/html,x",
         "evil.example",
-        "/ok\r\nX: y",
-        "/" * 3,
-    ],
+        "evil.example/path",
+        "?//evil.example",
+    ),
+    *("", "/" * 3, "/" + "x" * 5000, "/.//evil.example/../..", "\u2044/evil.example", "\u3002evil.example"),
 )
-def test_next_never_leads_to_another_site(target: str, visitor: Console) -> None:
-    form = find_form(visitor.get("/login", next=target).text, fields={"password": ""})
-    response = visitor.post(form.action, {**form.values, "name": "kim", "password": PASSWORD})
-    assert response.headers["Location"] in ("/", "/%0d%0aSet-Cookie:x=1")
-    assert "Set-Cookie:x" not in str(response.headers.get("Set-Cookie"))
+"""Values of `next` that lead, or could lead, to another site, and some that are no path."""
+
+
+def test_next_never_leads_to_another_site(visitor: Console) -> None:
+    administrator = visitor.services.administrators.find("kim")
+    assert administrator is not None
+    form = find_form(visitor.get("/login").text, fields={"password": ""})
+    data = {**form.values, "name": "kim", "password": PASSWORD}
+    for target in OTHER_SITES:
+        page = visitor.get("/login", next=target)
+        assert leads_here(find_form(page.text, fields={"password": ""}).action), target
+    response = visitor.client.post("/login", query_string={"next": OTHER_SITES[0]}, data=data)
+    assert response.headers["Location"] == "/"
+    for target in OTHER_SITES:
+        location = visitor.get("/login", 303, next=target).headers["Location"]
+        assert leads_here(location), (target, location)
+
+
+@pytest.mark.parametrize("header", ["Referer", "Host", "X-Forwarded-Host", "Forwarded"])
+def test_headers_never_lead_to_another_site(header: str, visitor: Console) -> None:
+    value = "https://evil.example/x" if header == "Referer" else "evil.example"
+    value = "host=evil.example" if header == "Forwarded" else value
+    for path in ("/", "/login?next=/account", "/logout"):
+        response = visitor.client.get(path, headers={header: value, "Accept": "text/html"})
+        assert leads_here(response.headers.get("Location", "/"))
+        assert "evil.example" not in response.text
+    form = find_form(visitor.get("/login").text, "/theme")
+    response = visitor.client.post("/theme", data={**form.values, "theme": "dark"}, headers={header: value})
+    assert leads_here(response.headers.get("Location", "/"))
+
+
+def leads_here(location: str) -> bool:
+    """Return True if a browser understands the location as a path of this service."""
+    cleaned = re.sub(r"[\t\r\n]", "", location.strip("".join(map(chr, range(33))))).replace("\\", "/")
+    return cleaned.startswith("/") and not cleaned.startswith("//") and cleaned == location
 
 
 def test_mounted_application_redirects_below_its_mount(visitor: Console) -> None:

@@ -6,12 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
+import pytest
 
 from backends import Backend
+from chalk_flask.admins import Role
 from chalk_flask.outbox import Delivery, Subscription
 from chalk_flask.outbox.delivery import BODIES, enqueue
 from chalk_flask.outbox.event import build_message
+from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import format_timestamp, utc_now
+from chalk_flask.webhooks import WebhookRequest, WebhookStore
 from tests.support.console.client import Console, find_form, visible_text
 from tests.webhooks.conftest import queue_deliveries
 
@@ -91,6 +95,23 @@ def test_single_demographics_record_is_not_shown(console: Console, webhook: Subs
         [delivery] = enqueue(transaction, [(webhook.id, message)], now, 1.0)
     console.sign_in("owner")
     assert "x-female" not in console.get(path_of(delivery)).text
+
+
+@pytest.mark.parametrize("role", ["viewer", "owner"])
+def test_response_of_a_receiver_of_demographics_is_not_shown(
+    console: Console, webhooks: WebhookStore, webhook: Subscription, role: Role
+) -> None:
+    store = console.services.store
+    TenantStore(store).update("default", demographics=True)
+    request = WebhookRequest(url="https://tool.example.org/hooks", root="", entities=["demographics"])
+    receiving = webhooks.create("default", request).subscription
+    deliveries = [queue_deliveries(store, each, 1, "failed")[0] for each in (receiving, webhook)]
+    console.sign_in(role)
+    hidden, shown = (console.get(path_of(delivery)).text for delivery in deliveries)
+    assert "well" not in visible_text(hidden)
+    assert "A response may repeat them, so it is not shown here." in visible_text(hidden)
+    assert "status 500" in visible_text(hidden)
+    assert "well" in visible_text(shown)
 
 
 def test_long_body_is_cut_and_complete_in_the_download(console: Console, webhook: Subscription) -> None:
