@@ -11,7 +11,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -21,20 +21,17 @@ import requests
 
 from backends import Backend, open_store
 from chalk_flask.admins.roles import Role
-from chalk_flask.admins.sessions import SessionStore
-from chalk_flask.admins.store import AdministratorStore
-from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.jobs import JobStore
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
 from tests.e2e.conftest import CLEAN_ENVIRON, ROOT
-from tests.support.console.client import PASSWORD, find_form, visible_text
+from tests.support.console.client import visible_text
+from tests.support.console.uploads import UPLOAD_PATH, send_package, signed_in_browser
 from tests.support.deliveries import wait_until
 from tests.support.packages import PackageBuilder
 
 pytestmark = pytest.mark.slow
 
-PATH = "/imports/upload"
 PADDING = os.urandom(3 << 20)
 """Content of a file in a package that makes it larger than other bodies."""
 
@@ -52,26 +49,15 @@ class UploadService:
     def __init__(self, process: ServingProcess, store: Backend, settings: Settings) -> None:
         self.url, self.pid, self.store = process.url, process.pid, store
         self.jobs = JobStore.of(store, settings)
-        self.administrators = AdministratorStore(store, SecretCipher(Path(settings.data)))
+        self._data = settings.data
 
     def browser(self, role: Role = "owner") -> requests.Session:
         """Return a browser in which a new administrator is signed in."""
-        name = f"admin-{os.urandom(4).hex()}"
-        administrator = self.administrators.create(name, role, "default", PASSWORD)
-        with closing(SessionStore(self.store)) as sessions:
-            secret, _ = sessions.create(administrator, "127.0.0.1", "Firefox")
-        browser = requests.Session()
-        browser.cookies.set("chalk-session", secret)
-        browser.headers["Accept"] = "text/html"
-        return browser
+        return signed_in_browser(self.store, self._data, role)
 
     def upload(self, browser: requests.Session, content: bytes) -> requests.Response:
         """Fill in the form and send a package."""
-        form = find_form(browser.get(self.url + PATH, timeout=30).text, PATH, {})
-        files = {"package": ("district.zip", io.BytesIO(content), "application/zip")}
-        data = dict(form.values.items(multi=False))
-        data.pop("package", None)
-        return browser.post(self.url + PATH, data=data, files=files, timeout=60, allow_redirects=False)
+        return send_package(browser, self.url, content)
 
     @property
     def peak_kib(self) -> int:
@@ -165,7 +151,7 @@ def test_upload_that_is_cut_off_leaves_nothing(service: UploadService) -> None:
     browser = service.browser()
     address = urlsplit(service.url)
     head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        f"POST {UPLOAD_PATH} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         f"Cookie: chalk-session={browser.cookies['chalk-session']}\r\nContent-Length: {len(PADDING)}\r\n\r\n"
     )
     for _ in range(3):
@@ -188,11 +174,11 @@ def test_large_upload_needs_little_memory(service: UploadService) -> None:
 def test_upload_without_permission_is_explained(service: UploadService) -> None:
     viewer = service.browser("viewer")
     files = {"package": ("district.zip", io.BytesIO(large_package()))}
-    rejected = viewer.post(service.url + PATH, files=files, timeout=60)
+    rejected = viewer.post(service.url + UPLOAD_PATH, files=files, timeout=60)
     assert rejected.status_code == 403
     assert "Your role, viewer, does not include this page" in visible_text(rejected.text)
     visitor = requests.post(
-        service.url + PATH, files=files, headers={"Accept": "text/html"}, timeout=60, allow_redirects=False
+        service.url + UPLOAD_PATH, files=files, headers={"Accept": "text/html"}, timeout=60, allow_redirects=False
     )
     assert (visitor.status_code, visitor.headers["Location"]) == (303, "/login")
     assert service.jobs.list("default") == []

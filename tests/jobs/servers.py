@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from chalk_flask.jobs import Job
 from chalk_flask.jobs.runner import ProcessRunner
@@ -16,11 +18,18 @@ from tests.jobs.conftest import JobService
 from tests.support.deliveries import wait_until
 from tests.support.paths import ROOT
 
-__all__ = ["child_processes", "has_ended", "has_started", "running_server", "wait_for_orphans"]
+__all__ = ["JobServer", "child_processes", "has_ended", "has_started", "running_server", "wait_for_orphans"]
+
+
+class JobServer(NamedTuple):
+    """Process of a server, and its URL."""
+
+    process: subprocess.Popen[str]
+    url: str
 
 
 @contextmanager
-def running_server(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+def running_server(settings: Settings) -> Iterator[JobServer]:
     """Serve the store in a process of its own until the block ends, and kill it then."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
     command = [sys.executable, "-m", "chalk_flask", "serve", "--port", "0"]
@@ -33,9 +42,9 @@ def running_server(settings: Settings) -> Iterator[subprocess.Popen[str]]:
     ) as process:
         try:
             assert process.stderr
-            while "Listening" not in (line := process.stderr.readline()):
+            while (found := re.search(r"Listening on (\S+)", line := process.stderr.readline())) is None:
                 assert line, "the server has ended"
-            yield process
+            yield JobServer(process, found[1])
         finally:
             process.kill()
 

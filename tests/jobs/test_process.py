@@ -40,14 +40,14 @@ def wait_for_process(pid: int) -> int:
 def test_process_has_low_priority_and_shows_no_settings(service: JobService) -> None:
     job = service.upload(PACKAGE)
     with running_server(service.settings) as server:
-        child = wait_for_process(server.pid)
+        child = wait_for_process(server.process.pid)
         wait_until(lambda: os.getpriority(os.PRIO_PROCESS, child) == NICENESS, TIMEOUT_SECONDS)
         command = Path(f"/proc/{child}/cmdline").read_text()
         environ = Path(f"/proc/{child}/environ").read_bytes()
-        assert environ == Path(f"/proc/{server.pid}/environ").read_bytes()
+        assert environ == Path(f"/proc/{server.process.pid}/environ").read_bytes()
         for secret in (service.settings.storage, service.settings.data, job.id):
             assert secret not in command
-        assert os.getsid(child) != os.getsid(server.pid)
+        assert os.getsid(child) != os.getsid(server.process.pid)
         wait_until(lambda: not service.find(job).is_active, TIMEOUT_SECONDS)
     assert service.find(job).result == "committed"
 
@@ -56,10 +56,10 @@ def test_process_has_low_priority_and_shows_no_settings(service: JobService) -> 
 def test_stop_of_the_server_queues_its_job_again(number: int, service: JobService) -> None:
     job = service.upload(PACKAGE)
     with running_server(service.settings) as server:
-        child = wait_for_process(server.pid)
+        child = wait_for_process(server.process.pid)
         wait_until(lambda: service.find(job).state == "running", TIMEOUT_SECONDS)
-        server.send_signal(number)
-        assert server.wait(TIMEOUT_SECONDS) == 0
+        server.process.send_signal(number)
+        assert server.process.wait(TIMEOUT_SECONDS) == 0
     assert not Path(f"/proc/{child}").exists()
     stopped = service.find(job)
     assert (stopped.state, stopped.crashes) == ("queued", 0)
@@ -71,7 +71,7 @@ def test_stop_of_the_server_queues_its_job_again(number: int, service: JobServic
 def test_process_outlives_a_killed_server(service: JobService) -> None:
     job = service.upload(PACKAGE)
     with running_server(service.settings) as server:
-        child = wait_for_process(server.pid)
+        child = wait_for_process(server.process.pid)
         wait_until(lambda: service.jobs.progress(service.find(job)) is not None, TIMEOUT_SECONDS)
     service.worker.run_pending()
     assert Path(f"/proc/{child}").exists()
@@ -87,7 +87,7 @@ def test_job_whose_process_is_killed_twice_has_failed(service: JobService) -> No
     with running_server(service.settings) as server:
         for attempt in (1, 2):
             wait_until(partial(has_started, service, job, attempt), TIMEOUT_SECONDS)
-            os.kill(wait_for_process(server.pid), signal.SIGKILL)
+            os.kill(wait_for_process(server.process.pid), signal.SIGKILL)
         wait_until(lambda: not service.find(job).is_active, TIMEOUT_SECONDS)
     failed = service.find(job)
     assert failed.state == "failed"
