@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 20
 def show_delivery(webhook_id: str, event_id: str) -> ResponseReturnValue:
     """Show a delivery: its attempts, newest first, and its body without demographics.
 
-    A receiver may repeat in its response what it was sent. If that contains demographics, no response is shown.
+    Responses to a webhook that receives demographics are not shown, because they may repeat them.
     """
     webhook = find_webhook(webhook_id)
     delivery, body = _find(webhook_id, event_id)
