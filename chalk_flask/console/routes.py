@@ -65,6 +65,11 @@ def _action(path: str, view: Callable[..., ResponseReturnValue], permission: Per
     return ConsoleRoute(path, view, permission, ("POST",))
 
 
+def _search(path: str, view: Callable[..., ResponseReturnValue], permission: Permission) -> ConsoleRoute:
+    """Return the row of a view that redirects to a page, so that its URL does not contain the texts of the form."""
+    return ConsoleRoute(path, view, permission, ("POST",))
+
+
 OWN_ACCOUNT, TOKENS_VIEW, TOKENS_MANAGE = (
     Permission.OWN_ACCOUNT,
     Permission.CREDENTIALS_VIEW,
@@ -140,8 +145,10 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _page("/roster/demographics", demographics.browse_demographics, Permission.DEMOGRAPHICS_VIEW),
     _action("/roster/demographics", demographics.list_demographics, Permission.DEMOGRAPHICS_VIEW),
     _page("/roster/<collection>", roster.browse_collection, Permission.ROSTER_VIEW),
+    _search("/roster/<collection>", roster.search_collection, Permission.ROSTER_VIEW),
     _page("/roster/<collection>/<id:record_id>", roster.show_record, Permission.ROSTER_VIEW),
     _page("/roster/<collection>/<id:record_id>/<nested>", roster.browse_nested, Permission.ROSTER_VIEW),
+    _search("/roster/<collection>/<id:record_id>/<nested>", roster.search_nested, Permission.ROSTER_VIEW),
     _action("/demographics/<id:record_id>", demographics.show_demographics, Permission.DEMOGRAPHICS_VIEW),
     _page("/quality", quality.show_quality, Permission.ROSTER_VIEW),
     _poll("/quality/state", quality.show_quality_state, Permission.ROSTER_VIEW),
@@ -167,6 +174,7 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _action("/webhooks/<webhook_id>/deliveries/<event_id>/replay", deliveries.replay_delivery, WEBHOOKS_OPERATE),
 
     _page("/audit", audit_log.show_audit_log, Permission.AUDIT_VIEW),
+    _search("/audit", audit_log.filter_audit_log, Permission.AUDIT_VIEW),
     _page("/audit/export", audit_log.export_audit_log, Permission.AUDIT_VIEW),
 
     _page("/settings", tenant_settings.show_settings, Permission.SETTINGS_MANAGE),

@@ -225,6 +225,7 @@ FIELDS = (
     *("expiry_date", "overlap", "method", "public_key", "issuer", "audience", "jwks_url", "jwks", "single_use", "url"),
     *("events", "entities", "mode", "excluded", "other_events", "since", "lenient", "invalid_rows", "strict"),
     *("max_deleted", "max_changed", "max_quarantined", "demographics", "typed_name"),
+    *("q", "filter", "id", "from", "to", "event", "tenants"),
 )
 """Names of fields of forms."""
 

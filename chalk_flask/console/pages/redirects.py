@@ -9,7 +9,8 @@ from werkzeug.wrappers import Response
 
 __all__ = ["redirect_to", "safe_path"]
 
-MAX_PATH_LENGTH = 2000
+MAX_PATH_LENGTH = 8000
+"""Maximum length in characters of a path with its query, which may contain an encrypted search."""
 
 # Browsers treat `//` and `/\` as the beginning of a host, and ignore control characters.
 _SAFE_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")

@@ -29,12 +29,16 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Form:
-    """Form of a page: where it leads, and the values with which it would be sent. `buttons` are their labels."""
+    """Form of a page: where it leads, and the values with which it would be sent.
+
+    `text_names` are the names of fields for free text. `buttons` are the labels of its buttons.
+    """
 
     action: str
     method: str
     values: MultiDict[str, str] = field(default_factory=MultiDict)
     names: set[str] = field(default_factory=set)
+    text_names: set[str] = field(default_factory=set)
     buttons: list[str] = field(default_factory=list)
 
 
@@ -77,6 +81,12 @@ class Console:
         response = self.post(form.action, filled(form, fields), status)
         while follow and response.status_code == 303:
             response = self.client.get(response.headers["Location"], headers={"Accept": "text/html"})
+        return response
+
+    def search(self, path: str, status: int = 200, **texts: Any) -> TestResponse:
+        """Send the search form of a page, and return the page of the result, which must have the status."""
+        response = self.submit(path, path.partition("?")[0], **texts)
+        assert response.status_code == status, (path, response.status_code, visible_text(response.text)[:500])
         return response
 
     def post(self, path: str, data: Mapping[str, Any], status: int = 303) -> TestResponse:
@@ -173,6 +183,7 @@ class _FormParser(HTMLParser):
             form.values[self._select] = data.get("value", "")  # a browser selects the first option by default
         elif tag == "textarea":
             self._textarea = name
+            form.text_names.add(name)
             form.values.add(name, "")
         elif tag == "button":
             self._in_button = True
@@ -180,6 +191,8 @@ class _FormParser(HTMLParser):
     @staticmethod
     def _handle_input(form: Form, name: str, data: dict[str, str]) -> None:
         kind = data.get("type", "text")
+        if kind in ("text", "search", "email", "url"):
+            form.text_names.add(name)
         if kind in ("checkbox", "radio"):
             if "checked" in data:
                 form.values.add(name, data.get("value", "on"))

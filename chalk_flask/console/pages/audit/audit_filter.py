@@ -9,11 +9,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from flask import request
 from werkzeug.datastructures import MultiDict
 
 from chalk_flask.audit.events import EVENTS
 from chalk_flask.audit.latest import READ, read_latest
 from chalk_flask.console.context import current
+from chalk_flask.console.widgets.encrypted_search import MAX_SEARCH_LENGTH, decrypt_search, encrypt_search
 from chalk_flask.tenants.store import TenantStore
 
 __all__ = ["CHANGES", "AuditFilter", "event_choices", "event_label"]
@@ -21,7 +23,6 @@ __all__ = ["CHANGES", "AuditFilter", "event_choices", "event_label"]
 CHANGES = "changes"
 """Choice of all entries except reads."""
 
-MAX_ID_LENGTH = 200
 ID_MEMBERS = ("by", "administrator", "client", "id", "run", "record", "event_id", "job")
 """Members of an entry that contain an id."""
 
@@ -46,19 +47,23 @@ class AuditFilter:
     error: str = ""
 
     @classmethod
-    def parse(cls, args: MultiDict[str, str]) -> AuditFilter:
-        """Return the filter that the query of a URL describes."""
-        event, object_id = args.get("event", CHANGES), args.get("id", "").strip()
+    def parse(cls, args: MultiDict[str, str], object_id: str) -> AuditFilter:
+        """Return the filter that the parameters of a URL or of a form describe, with the id that was typed."""
         before = args.get("before", "")
         values: dict[str, Any] = {
             "first_day": args.get("from", ""),
             "last_day": args.get("to", ""),
-            "event": event,
-            "id": object_id[:MAX_ID_LENGTH],
+            "event": args.get("event", CHANGES),
+            "id": object_id.strip()[:MAX_SEARCH_LENGTH],
             "all_tenants": args.get("tenants") == "all" and current().administrator.is_operator,
             "before": before if _TIME.fullmatch(before) else "",
         }
         return cls(**values, error=_find_error(values))
+
+    @classmethod
+    def of_url(cls) -> AuditFilter:
+        """Return the filter that the current URL describes. Raises BadRequest for an id of another tenant."""
+        return cls.parse(request.args, decrypt_search().get("id", ""))
 
     def entries(self, *, with_reads: bool = True) -> Iterator[tuple[str, dict[str, Any] | None]]:
         """Yield the time of each entry within the time limits, with the entry, or None if it does not match.
@@ -80,10 +85,20 @@ class AuditFilter:
         is_in_tenant = None if self.all_tenants else tenant
         return ((entry["time"], entry if self._matches(entry, is_in_tenant) else None) for entry in found)
 
-    def params(self) -> dict[str, str]:
-        """Return the query of the URL without the place of the page."""
-        values = {"from": self.first_day, "to": self.last_day, "event": self.event, "id": self.id}
-        return values | ({"tenants": "all"} if self.all_tenants else {})
+    def params(self) -> dict[str, str | None]:
+        """Return the parameters of the URL without the place of the page. None stands for no parameter.
+
+        An invalid filter has none, so that a URL contains no text that was typed.
+        """
+        if self.error:
+            return {}
+        return {
+            "from": self.first_day or None,
+            "to": self.last_day or None,
+            "event": self.event,
+            "tenants": "all" if self.all_tenants else None,
+            "search": encrypt_search(id=self.id),
+        }
 
     def _until(self) -> str:
         end = _begin_of((date.fromisoformat(self.last_day) + timedelta(days=1)).isoformat()) if self.last_day else ""

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from flask import Response, render_template, request, url_for
+from flask import Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
@@ -19,7 +19,7 @@ from chalk_flask.console.context import current
 from chalk_flask.console.pages.audit.audit_filter import AuditFilter, event_choices, event_label
 from chalk_flask.times import utc_now
 
-__all__ = ["export_audit_log", "show_audit_log"]
+__all__ = ["export_audit_log", "filter_audit_log", "show_audit_log"]
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,32 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def show_audit_log() -> ResponseReturnValue:
-    """Show the newest entries that match the filter, and a link to older ones."""
-    chosen, console = AuditFilter.parse(request.args), current()
+    """Show the newest entries that match the filter of the URL, and a link to older ones."""
+    return _page_of(AuditFilter.of_url())
+
+
+def filter_audit_log() -> ResponseReturnValue:
+    """Redirect to the page with the posted filter, or show why the filter is invalid."""
+    chosen = AuditFilter.parse(request.form, request.form.get("id", ""))
+    if chosen.error:
+        return _page_of(chosen), 422
+    return redirect(_url("show_audit_log", chosen), 303)
+
+
+def export_audit_log() -> ResponseReturnValue:
+    """Return the newest entries that match the filter as a file, at most MAX_EXPORTED."""
+    chosen, kind = AuditFilter.of_url(), request.args.get("format", "csv")
+    if chosen.error or kind not in FORMATS:
+        raise BadRequest(chosen.error or "Choose the format csv or jsonl.")
+    found = (entry for _, entry in islice(chosen.entries(), MAX_SCANNED_FOR_EXPORT) if entry is not None)
+    entries = islice(found, MAX_EXPORTED)
+    lines = _csv_lines(entries) if kind == "csv" else (orjson.dumps(entry) + b"\n" for entry in entries)
+    name = f"audit-{current().tenant}-{utc_now():%Y-%m-%d}.{kind}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(_in_batches(lines), mimetype=FORMATS[kind], headers=headers)
+
+
+def _page_of(chosen: AuditFilter) -> str:
     error = chosen.error
     found: list[dict[str, Any]] = []
     older = ""
@@ -55,9 +79,11 @@ def show_audit_log() -> ResponseReturnValue:
             found, older = _read_page(chosen.entries(with_reads=False))
             error = "The access log cannot be read, so reads are missing. The log of the service says why."
     names = _administrator_names()
+    actors = {actor for entry in found for actor in _actors(entry)}
     return render_template(
         "console/audit/audit_log.html",
         entries=[_row(entry, names) for entry in found],
+        actor_urls={each: _url("show_audit_log", AuditFilter(event=chosen.event, id=each)) for each in actors},
         chosen=chosen,
         error=error,
         event_choices=event_choices(),
@@ -66,21 +92,8 @@ def show_audit_log() -> ResponseReturnValue:
         newest_url=_url("show_audit_log", chosen) if chosen.before else "",
         export_urls={name: _url("export_audit_log", chosen, format=name) for name in FORMATS},
         max_exported=MAX_EXPORTED,
-        is_operator=console.administrator.is_operator,
+        is_operator=current().administrator.is_operator,
     )
-
-
-def export_audit_log() -> ResponseReturnValue:
-    """Return the newest entries that match the filter as a file, at most MAX_EXPORTED."""
-    chosen, kind = AuditFilter.parse(request.args), request.args.get("format", "csv")
-    if chosen.error or kind not in FORMATS:
-        raise BadRequest(chosen.error or "Choose the format csv or jsonl.")
-    found = (entry for _, entry in islice(chosen.entries(), MAX_SCANNED_FOR_EXPORT) if entry is not None)
-    entries = islice(found, MAX_EXPORTED)
-    lines = _csv_lines(entries) if kind == "csv" else (orjson.dumps(entry) + b"\n" for entry in entries)
-    name = f"audit-{current().tenant}-{utc_now():%Y-%m-%d}.{kind}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(_in_batches(lines), mimetype=FORMATS[kind], headers=headers)
 
 
 def _url(endpoint: str, chosen: AuditFilter, **params: str) -> str:

@@ -43,8 +43,8 @@ def list_operations() -> ResponseReturnValue:
 
 
 def show_operation(operation: str) -> ResponseReturnValue:
-    """Show an operation with its form. Parameters of the URL fill it."""
-    return _operation_page(_find(operation), request.args.to_dict(), None)
+    """Show an operation with its form. The URL never contains its parameters, because they may be personal data."""
+    return _operation_page(_find(operation), {}, None)
 
 
 def try_operation(operation: str) -> ResponseReturnValue:

@@ -14,6 +14,7 @@ from chalk_flask.console.pages.roster.catalog import COLLECTIONS, BrowsedCollect
 from chalk_flask.console.pages.roster.labels import RecordLinks
 from chalk_flask.console.pages.roster.rows import Row, headers_of, page_size, rows_of
 from chalk_flask.console.pages.roster.search import clause
+from chalk_flask.console.widgets.encrypted_search import encrypt_search
 from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.schemas import RESOURCES
 
@@ -102,7 +103,9 @@ def _read_part(
     if related.filter_field:
         collection, path = COLLECTIONS[related.collection], f"/{related.collection}"
         params["filter"] = filter_text = clause(related.filter_field, "=", sourced_id)
-        href = url_for("console.browse_collection", collection=related.collection, filter=filter_text)
+        href = url_for(
+            "console.browse_collection", collection=related.collection, search=encrypt_search(filter=filter_text)
+        )
     else:
         collection = find_nested(name, related.collection)
         path = f"/{name}/{console.api.quote_id(sourced_id)}/{related.collection}"

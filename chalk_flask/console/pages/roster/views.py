@@ -27,14 +27,26 @@ from chalk_flask.console.pages.roster.related import related_parts
 from chalk_flask.console.pages.roster.rows import fields_of, page_size, rows_of
 from chalk_flask.console.pages.roster.search import clause, completions, search_filter, suggestions
 from chalk_flask.console.widgets.curl import curl_command
+from chalk_flask.console.widgets.encrypted_search import (
+    MAX_FILTER_LENGTH,
+    MAX_SEARCH_LENGTH,
+    decrypt_search,
+    encrypt_search,
+)
 from chalk_flask.console.widgets.paging import page_of, page_offset
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
-__all__ = ["browse_collection", "browse_nested", "browse_roster", "show_record"]
+__all__ = [
+    "browse_collection",
+    "browse_nested",
+    "browse_roster",
+    "search_collection",
+    "search_nested",
+    "show_record",
+]
 
 MAX_JSON_LENGTH = 12_000
 """Maximum length in characters of the JSON on the page of a record."""
-MAX_PARAMETER_LENGTH = 2000
 
 _BAD_REQUEST, _INVALID_FORM = 400, 422
 
@@ -66,6 +78,18 @@ def browse_nested(collection: str, record_id: str, nested: str) -> ResponseRetur
     return _list_page(browsed, f"/{collection}/{api.quote_id(record_id)}/{nested}", browsed.label, link)
 
 
+def search_collection(collection: str) -> ResponseReturnValue:
+    """Redirect to the page of a collection with the posted search and filter."""
+    find_collection(collection)
+    return _redirect_to_search("browse_collection", collection=collection)
+
+
+def search_nested(collection: str, record_id: str, nested: str) -> ResponseReturnValue:
+    """Redirect to the page of the records below a record with the posted search and filter."""
+    find_nested(collection, nested)
+    return _redirect_to_search("browse_nested", collection=collection, record_id=record_id, nested=nested)
+
+
 def show_record(collection: str, record_id: str) -> ResponseReturnValue:
     """Show a record: its fields, the records that refer to it, its last change, and its JSON."""
     console = current()
@@ -93,15 +117,25 @@ def show_record(collection: str, record_id: str) -> ResponseReturnValue:
     )
 
 
+def _redirect_to_search(endpoint: str, **ids: str) -> ResponseReturnValue:
+    form = request.form
+    search = encrypt_search(
+        q=form.get("q", "").strip()[:MAX_SEARCH_LENGTH], filter=form.get("filter", "").strip()[:MAX_FILTER_LENGTH]
+    )
+    order = {name: form.get(name) or None for name in ("sort", "orderBy")}
+    return redirect(url_for(f"console.{endpoint}", **ids, **order, search=search), 303)
+
+
 def _list_page(browsed: BrowsedCollection, path: str, title: str, parent: RecordLink | None) -> ResponseReturnValue:
     console = current()
-    search, filter_text = _argument("q"), _argument("filter")
+    texts = decrypt_search()
+    search, filter_text = texts.get("q", ""), texts.get("filter", "")
     size = page_size(console)
     params = {
         "limit": size,
         "offset": page_offset(),
-        "sort": _argument("sort"),
-        "orderBy": _argument("orderBy"),
+        "sort": request.args.get("sort", ""),
+        "orderBy": request.args.get("orderBy", ""),
         "filter": search_filter(browsed, search, filter_text),
     }
     result = console.api.get(path, params)
@@ -112,6 +146,7 @@ def _list_page(browsed: BrowsedCollection, path: str, title: str, parent: Record
         collection=browsed,
         title=title,
         parent=parent,
+        action=_path(),
         search=search,
         filter_text=filter_text,
         effective_filter=params["filter"],
@@ -122,14 +157,10 @@ def _list_page(browsed: BrowsedCollection, path: str, title: str, parent: Record
         exact=_record_with_id(browsed, search),
         completions=completions(browsed),
         suggestions=suggestions(browsed),
-        quick_filters=_quick_filters(),
+        quick_filters=_quick_filters(search, filter_text),
         curl=curl_command(result.url),
     )
     return page, _status_of(result)
-
-
-def _argument(name: str) -> str:
-    return request.args.get(name, "")[:MAX_PARAMETER_LENGTH]
 
 
 def _status_of(result: ApiResult) -> int:
@@ -154,24 +185,31 @@ def _header(column: Column) -> dict[str, Any]:
     is_current = request.args.get("sort") == column.name
     descending = request.args.get("orderBy") == "desc"
     next_order = "desc" if is_current and not descending else "asc"
-    header["url"] = _url_with(sort=column.name, orderBy=next_order, offset="")
+    header["url"] = _url_with(sort=column.name, orderBy=next_order, offset=None)
     if is_current:
         header["sorted"] = "descending" if descending else "ascending"
     return header
 
 
-def _quick_filters() -> list[dict[str, Any]]:
-    """Return the links that show all, active or deleted records."""
+def _quick_filters(search: str, filter_text: str) -> list[dict[str, Any]]:
+    """Return the links that show all, active or deleted records of a search."""
     choices = {"All": "", "Active": clause("status", "=", ACTIVE), "Deleted": clause("status", "=", TO_BE_DELETED)}
-    chosen = _argument("filter")
     return [
-        {"label": label, "href": _url_with(filter=text, offset=""), "current": chosen == text}
+        {
+            "label": label,
+            "href": _url_with(search=encrypt_search(q=search, filter=text), offset=None),
+            "current": filter_text == text,
+        }
         for label, text in choices.items()
     ]
 
 
-def _url_with(**changes: str) -> str:
-    """Return the URL of the current page with other parameters. An empty value removes a parameter."""
-    params = {name: value for name, value in (request.args.to_dict() | changes).items() if value}
-    path = url_for(request.endpoint or "", **(request.view_args or {}))
-    return f"{path}?{urlencode(params)}" if params else path
+def _url_with(**changes: str | None) -> str:
+    """Return the URL of the current page with other parameters. None removes a parameter."""
+    params = {name: value for name, value in {**request.args.to_dict(), **changes}.items() if value}
+    return f"{_path()}?{urlencode(params)}" if params else _path()
+
+
+def _path() -> str:
+    """Return the path of the current page, with encoded ids."""
+    return url_for(request.endpoint or "", **(request.view_args or {}))
