@@ -16,6 +16,7 @@ from chalk_flask.console.pages.account import password, sessions, theme, two_fac
 from chalk_flask.console.pages.audit import audit_log
 from chalk_flask.console.pages.credentials import api_tokens, clients, issuers, token_access
 from chalk_flask.console.pages.dashboard import dashboard
+from chalk_flask.console.pages.demo import views as demo
 from chalk_flask.console.pages.explorer import views as explorer
 from chalk_flask.console.pages.imports import held_changes, history, jobs, runs, upload
 from chalk_flask.console.pages.quality import views as quality
@@ -195,5 +196,8 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _action("/tenants/<name>/delete", tenants.delete_tenant, Permission.TENANTS_MANAGE),
 
     _page("/about", about.show_about, Permission.DASHBOARD_VIEW),
+
+    _page("/demo", demo.show_demo, Permission.DASHBOARD_VIEW),
+    _page("/demo/packages/<name>", demo.download_sample_package, Permission.DASHBOARD_VIEW),
 )
 # fmt: on

@@ -4,6 +4,6 @@
 """
 
 from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, BodyLimit, BodyRejection, RequestHead
-from chalk_flask.server.server import BindError, serve
+from chalk_flask.server.server import BindError, local_url, serve
 
-__all__ = ["BODY_REJECTED_KEY", "BindError", "BodyLimit", "BodyRejection", "RequestHead", "serve"]
+__all__ = ["BODY_REJECTED_KEY", "BindError", "BodyLimit", "BodyRejection", "RequestHead", "local_url", "serve"]

@@ -27,7 +27,7 @@ from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES
 from chalk_flask.server.socket_map import make_socket_map
 from chalk_flask.settings import Settings
 
-__all__ = ["BindError", "serve"]
+__all__ = ["BindError", "local_url", "serve"]
 
 SHUTDOWN_SECONDS = 30.0
 """Maximum time for active requests to finish after a stop signal."""
@@ -80,7 +80,7 @@ def serve(
     try:
         with _signals(loop.sockets) as received:
             if ready:
-                ready(_url(settings.host, listeners[0].getsockname()[1]))
+                ready(local_url(settings.host, listeners[0].getsockname()[1]))
             while not received:
                 loop.run_once()
             _drain(loop, received)
@@ -172,7 +172,8 @@ def _bind_error(host: str, port: int, reason: str) -> BindError:
     )
 
 
-def _url(host: str, port: int) -> str:
+def local_url(host: str, port: int) -> str:
+    """Return the URL at which a service that listens on this host and port is reached from the same machine."""
     name = LOCAL_ADDRESSES.get(host.strip("[]"), f"[{host.strip('[]')}]" if ":" in host else host)
     return f"http://{name}:{port}"
 

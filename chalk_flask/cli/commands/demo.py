@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -26,8 +27,12 @@ from chalk_flask.cli.package_import import exit_with, run_import
 from chalk_flask.settings import describe_settings
 
 if TYPE_CHECKING:
+    from flask import Flask
+
     from backends import Backend
+    from chalk_flask.console.pages.demo.receiver import DemoReceiver
     from chalk_flask.roster.imports.report import ImportReport
+    from chalk_flask.services import Services
     from chalk_flask.settings import Settings
 
 __all__ = ["demo_command"]
@@ -48,7 +53,8 @@ def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
     """Load a sample district, create a token with all scopes for one day, and serve.
 
     Prints a curl command to paste once the service listens. A store with another roster is rejected and not changed.
-    Also prints the URL of the admin console and a new password of the administrator `admin`, an operator.
+    Also prints the URL of the admin console and a new password of the administrator `admin`, an operator. The console
+    offers sample packages to import, and a receiver for webhooks.
     """
     if as_json and not no_serve:
         raise click.UsageError("--json requires --no-serve: it prints one object and exits")
@@ -59,11 +65,14 @@ def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
 
 
 def _serve(options: dict[str, Any]) -> None:
-    with open_service(options) as (app, services):
+    with open_service(_with_receiver(options)) as (app, services):
         report = _load(services.store, services.settings)
+        receiver = _register_receiver(app, services)
 
         def print_example(url: str) -> None:
             services.address.url = services.address.url or url
+            if receiver is not None:
+                receiver.listen_at(url)
             token = create_day_token(services.store, "demo")
             password = _create_administrator(services.store, services.settings)
             click.echo(
@@ -74,6 +83,25 @@ def _serve(options: dict[str, Any]) -> None:
             )
 
         run_server(app, services, print_example)
+
+
+def _with_receiver(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options, with which webhooks may use the receiver of the demo at the address of this service."""
+    from chalk_flask.server import local_url
+
+    settings = settings_from_options(options)
+    host = urlsplit(local_url(settings.host, settings.port)).netloc
+    receiver = host if settings.port else host.rpartition(":")[0]
+    return {**options, "webhook_allowed_hosts": ",".join(filter(None, [settings.webhook_allowed_hosts, receiver]))}
+
+
+def _register_receiver(app: Flask, services: Services) -> DemoReceiver | None:
+    """Add the receiver of webhooks. None without the admin console, which shows its URL."""
+    if not services.settings.console:
+        return None
+    from chalk_flask.console.pages.demo.receiver import register_receiver
+
+    return register_receiver(app, services)
 
 
 def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:

@@ -31,6 +31,8 @@ NOT_LINKED = {
     "show_webhook",  # test_webhooks opens them
     "show_delivery",
     "download_body",
+    "show_demo",  # only in a demo
+    "download_sample_package",
 }
 """Endpoints to which no link of this district's pages leads."""
 

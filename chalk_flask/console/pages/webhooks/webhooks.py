@@ -80,8 +80,8 @@ def list_webhooks() -> ResponseReturnValue:
 
 
 def show_new_webhook() -> ResponseReturnValue:
-    """Show the form for a new webhook."""
-    return _new_webhook_page(WebhookForm.prepare(formdata=None))
+    """Show the form for a new webhook. The query can contain its URL."""
+    return _new_webhook_page(WebhookForm.prepare(formdata=None, url=request.args.get("url", "")))
 
 
 def create_webhook() -> ResponseReturnValue:
