@@ -123,7 +123,8 @@ def _redirect_to_search(endpoint: str, **ids: str) -> ResponseReturnValue:
         q=form.get("q", "").strip()[:MAX_SEARCH_LENGTH], filter=form.get("filter", "").strip()[:MAX_FILTER_LENGTH]
     )
     order = {name: form.get(name) or None for name in ("sort", "orderBy")}
-    return redirect(url_for(f"console.{endpoint}", **ids, **order, search=search), 303)
+    values: dict[str, Any] = {**ids, **order, "search": search}
+    return redirect(url_for(f"console.{endpoint}", **values), 303)
 
 
 def _list_page(browsed: BrowsedCollection, path: str, title: str, parent: RecordLink | None) -> ResponseReturnValue:
