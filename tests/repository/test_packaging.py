@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -97,6 +98,16 @@ def test_pins_are_within_the_ranges_of_the_dependencies(pins: dict[str, str]) ->
 
 def test_pins_are_exactly_the_transitive_requirements(pins: dict[str, str]) -> None:
     assert transitive_requirements(dependency.name for dependency in DEPENDENCIES) == set(pins)
+
+
+def test_npm_packages_of_the_tests_have_versions_and_hashes() -> None:
+    wanted = json.loads(text("tests/npm/package.json"))["devDependencies"]
+    locked = json.loads(text("tests/npm/package-lock.json"))["packages"]
+    assert locked.pop("")["devDependencies"] == wanted
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())
+    assert [name for name, package in locked.items() if not package["integrity"].startswith("sha512-")] == []
+    assert "npm ci " in text("run")
+    assert "npm install" not in text("run")
 
 
 def test_wsgi_entry_has_at_most_ten_lines() -> None:

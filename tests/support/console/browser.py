@@ -18,8 +18,8 @@ __all__ = ["DESKTOP", "PHONE", "Console", "launch_browser", "serious_violations"
 DESKTOP: ViewportSize = {"width": 1280, "height": 860}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
-AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-"""Script of axe-core, which `./run test` installs."""
+AXE = Path(sys.prefix) / "npm" / "node_modules" / "axe-core" / "axe.min.js"
+"""Script of axe-core. `./run test` installs the packages of tests/npm there."""
 
 _ARGUMENTS = [
     "--disable-background-networking",
