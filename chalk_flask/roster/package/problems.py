@@ -208,7 +208,10 @@ def without_values(problem: Mapping[str, Any]) -> dict[str, Any]:
 
     Cells may contain personal data. A message quotes each cell it repeats, so quoted text is removed.
     """
-    return {**problem, "value": None, "message": re.sub(_QUOTED, "...", problem["message"])}
+    message = re.sub(_QUOTED, "...", problem["message"])
+    if message.startswith("... "):
+        message = f"The value{message.removeprefix('...')}"
+    return {**problem, "value": None, "message": message}
 
 
 def escape_undecodable(text: str) -> str:

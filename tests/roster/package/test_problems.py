@@ -68,7 +68,7 @@ def test_truncated_problem_is_printable() -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("'Ada' is not one of a, b", "... is not one of a, b"),
+        ("'Ada' is not one of a, b", "The value is not one of a, b"),
         ('the parent\'s "Ada" is invalid', "the parent's ... is invalid"),
         ("'Ada Lovela...", "..."),
     ],

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from markupsafe import Markup
+
 if TYPE_CHECKING:
     from chalk_flask.console.pages.roster.labels import RecordLinks
 
@@ -33,16 +35,19 @@ class FieldChange:
 def record_name(collection: str, record: Record, links: RecordLinks) -> str:
     """Return the display name of a record: a name, a title, or the user and class of an enrollment; "" if it has none.
 
-    `links` finds the names of the records to which it refers.
+    `links` finds the names of the records to which it refers. A text with two names is HTML, which isolates them,
+    because a name from right to left would move the words around it.
     """
     if collection == "users":
         return " ".join(str(record[name]) for name in ("givenName", "familyName") if name in record)
     if collection == "enrollments" and record:
         user = links.link("users", record["user"]["sourcedId"]).text
-        return f"{user} as {record['role']} in {links.link('classes', record['class']['sourcedId']).text}"
+        class_ = links.link("classes", record["class"]["sourcedId"]).text
+        return Markup("<bdi>{}</bdi> as {} in <bdi>{}</bdi>").format(user, record["role"], class_)
     if collection == "results" and record:
         student = links.link("users", record["student"]["sourcedId"]).text
-        return f"{student} in {links.link('lineItems', record['lineItem']['sourcedId']).text}"
+        line_item = links.link("lineItems", record["lineItem"]["sourcedId"]).text
+        return Markup("<bdi>{}</bdi> in <bdi>{}</bdi>").format(student, line_item)
     return next((str(record[name]) for name in NAME_FIELDS if name in record), "")
 
 

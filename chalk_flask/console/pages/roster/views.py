@@ -75,7 +75,7 @@ def browse_nested(collection: str, record_id: str, nested: str) -> ResponseRetur
     parent = api.get(f"/{collection}/{api.quote_id(record_id)}").record
     name = find_collection(collection).resource_type.name
     link = RecordLink(title_of(name, parent), record_url(collection, record_id))
-    return _list_page(browsed, f"/{collection}/{api.quote_id(record_id)}/{nested}", browsed.label, link)
+    return _list_page(browsed, f"/{collection}/{api.quote_id(record_id)}/{nested}", browsed.label, link, record_id)
 
 
 def search_collection(collection: str) -> ResponseReturnValue:
@@ -127,7 +127,10 @@ def _redirect_to_search(endpoint: str, **ids: str) -> ResponseReturnValue:
     return redirect(url_for(f"console.{endpoint}", **values), 303)
 
 
-def _list_page(browsed: BrowsedCollection, path: str, title: str, parent: RecordLink | None) -> ResponseReturnValue:
+def _list_page(
+    browsed: BrowsedCollection, path: str, title: str, parent: RecordLink | None = None, parent_id: str = ""
+) -> ResponseReturnValue:
+    """Return a page of records. Its title has the id of the parent, because browsers keep titles in their history."""
     console = current()
     texts = decrypt_search()
     search, filter_text = texts.get("q", ""), texts.get("filter", "")
@@ -147,6 +150,7 @@ def _list_page(browsed: BrowsedCollection, path: str, title: str, parent: Record
         collection=browsed,
         title=title,
         parent=parent,
+        parent_id=parent_id,
         action=_path(),
         search=search,
         filter_text=filter_text,

@@ -73,6 +73,18 @@ def test_record_has_a_page_with_fields_and_json(viewer: Console) -> None:
             assert f"http://localhost/ims/oneroster/v1p1{path}" in html.unescape(page.text)
 
 
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("/roster/users/u-1", "Users: u-1"),
+        ("/roster/students/u-1/classes", "Classes of u-1"),
+        ("/roster/classes/c-1", "Classes: c-1"),
+    ],
+)
+def test_title_has_the_id_and_no_name_of_a_person(viewer: Console, path: str, title: str) -> None:
+    assert f"<title>{title} · Chalk Flask</title>" in viewer.get(path).text
+
+
 def test_search_finds_people_by_name_and_address(viewer: Console) -> None:
     expected = {"o'brien": ["u-1", "u-6"], "ada o'b": ["u-1"], "Jones, bob": ["u-2"], "u-7@": ["u-7"], "zzz": []}
     found = {text: listed_ids(viewer.search("/roster/users", q=text).text) for text in expected}
