@@ -14,6 +14,7 @@ from chalk_flask.times import format_timestamp, parse_timestamp, utc_now
 __all__ = [
     "FILTERS",
     "format_ago",
+    "format_breakable",
     "format_bytes",
     "format_number",
     "format_plural",
@@ -36,15 +37,15 @@ def format_number(value: int | float | None) -> str:
 
 
 def format_bytes(value: int | float | None) -> str:
-    """Return a size with a unit: `3.4 MB`. None is a dash."""
+    """Return a size with a unit: `3.4 MiB`. None is a dash."""
     if value is None:
         return "—"
     size = float(value)
-    for unit in ("B", "KB", "MB", "GB"):
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if size < _BYTES_PER_UNIT:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= _BYTES_PER_UNIT
-    return f"{size:,.1f} TB"
+    return f"{size:,.1f} TiB"
 
 
 def format_plural(count: int, singular: str, plural: str = "") -> str:
@@ -108,6 +109,12 @@ def _parse(value: Time) -> datetime | None:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
+def format_breakable(text: str) -> Markup:
+    """Return an address as HTML that may continue on the next line after `@`, `.` and `/`."""
+    parts = re.split(r"(?<=[@./])", text)
+    return Markup("<wbr>").join(parts)
+
+
 def format_slug(text: str) -> str:
     """Return a text as an id of HTML: lower-case letters and digits with hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
@@ -118,6 +125,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "bytes": format_bytes,
     "plural": format_plural,
     "slug": format_slug,
+    "breakable": format_breakable,
     "time": format_time,
     "ago": format_ago,
     "until": format_until,

@@ -8,6 +8,7 @@ import pytest
 
 from chalk_flask.console.formatting import (
     format_ago,
+    format_breakable,
     format_bytes,
     format_number,
     format_plural,
@@ -24,10 +25,22 @@ def test_number_has_commas(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KB"), (300 * 1024, "300 KB"), (5 << 30, "5.0 GB"), (3 << 40, "3.0 TB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (300 << 10, "300 KiB"),
+        (5 << 30, "5.0 GiB"),
+        (3 << 40, "3.0 TiB"),
+    ],
 )
 def test_size_has_a_unit(value: int, text: str) -> None:
     assert format_bytes(value) == text
+
+
+def test_address_may_continue_on_the_next_line() -> None:
+    assert format_breakable("a-b@north.example") == "a-b@<wbr>north.<wbr>example"
+    assert format_breakable("<b>@") == "&lt;b&gt;@<wbr>"
 
 
 def test_plural_agrees_with_the_number() -> None:

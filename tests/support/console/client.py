@@ -142,7 +142,7 @@ def _with_fields(forms: list[Form], fields: Mapping[str, Any]) -> list[Form]:
 
 def visible_text(text: str) -> str:
     """Return the text of a page without tags, scripts and repeated blanks."""
-    without_tags = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
+    without_tags = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text.replace("<wbr>", ""), flags=re.DOTALL)
     return re.sub(r"\s+", " ", html.unescape(without_tags)).strip()
 
 

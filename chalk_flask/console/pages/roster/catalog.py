@@ -37,7 +37,7 @@ __all__ = [
 DEMOGRAPHICS = "demographics"
 
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_LABELS = {"sourcedId": "ID", "dateLastModified": "Changed", "sms": "SMS", "org": "Organization"}
+_LABELS = {"sourcedId": "Id", "dateLastModified": "Changed", "sms": "SMS", "org": "Organization"}
 _SUMMARIES: Mapping[str, str] = {
     "academicSessions": "School years, semesters, terms and grading periods",
     "categories": "Kinds of graded work",
@@ -129,6 +129,15 @@ class Column:
     kind: str
 
 
+_EQUAL_FIELDS: Mapping[str, str] = {
+    "gradingPeriods": "type",
+    "schools": "type",
+    "students": "role",
+    "teachers": "role",
+}
+"""Field by the name of a collection whose records all have the same value in it. Lists omit the column."""
+
+
 @dataclass(frozen=True)
 class BrowsedCollection:
     """Collection of the API with a page: a resource type, or some of its records such as `students`."""
@@ -160,6 +169,7 @@ class BrowsedCollection:
     def columns(self) -> tuple[Column, ...]:
         """Columns of its list; the id and the time of the last change follow those of the presentation."""
         names = dict.fromkeys((*self.presentation.columns, "sourcedId", "dateLastModified"))
+        names.pop(_EQUAL_FIELDS.get(self.name, ""), None)
         fields, is_large = self.resource_type.fields, self.presentation.is_large
         return tuple(column_of(name, fields[name], only_indexed=is_large) for name in names)
 

@@ -1,7 +1,7 @@
 // Progress of a job: asks for it once per second, and opens the result when the job has ended.
 
-const INTERVAL_MS = 1000;
-const RETRY_MS = 5000;
+const INTERVAL_MILLISECONDS = 1000;
+const RETRY_MILLISECONDS = 5000;
 
 const card = document.querySelector("[data-job]");
 const list = card.querySelector("[data-phases]");
@@ -47,7 +47,7 @@ function show(job) {
 }
 
 async function poll() {
-  let delay = INTERVAL_MS;
+  let delay = INTERVAL_MILLISECONDS;
   try {
     const response = await fetch(card.dataset.progressUrl, { headers: { Accept: "application/json" } });
     if (response.status === 401 || response.status === 404) { location.reload(); return; }
@@ -56,9 +56,9 @@ async function poll() {
     if (!job.isActive) { announce("The job has ended."); location.replace(job.location); return; }
     show(job);
   } catch {
-    delay = RETRY_MS; // the server restarts, or the connection is lost: the job continues
+    delay = RETRY_MILLISECONDS; // the server restarts, or the connection is lost: the job continues
   }
   setTimeout(poll, delay);
 }
 
-setTimeout(poll, INTERVAL_MS);
+setTimeout(poll, INTERVAL_MILLISECONDS);

@@ -14,7 +14,7 @@ const maxBytes = Number(zone.dataset.maxBytes);
 let request = null;
 
 function formatBytes(bytes) {
-  const units = ["B", "KB", "MB", "GB"];
+  const units = ["B", "KiB", "MiB", "GiB"];
   let value = bytes, unit = 0;
   while (value >= 1024 && unit < units.length - 1) { value /= 1024; unit += 1; }
   return `${value.toFixed(unit && value < 100 ? 1 : 0)} ${units[unit]}`;
