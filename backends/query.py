@@ -133,6 +133,7 @@ class Query:
     """Condition, order and page on one collection.
 
     The key, ascending, is always the last sort criterion. `limit=None` returns all records from `offset` on.
+    `max_total` limits the total of the page: a store stops counting there. The records of the page do not depend on it.
     """
 
     collection: str
@@ -140,6 +141,11 @@ class Query:
     order: tuple[OrderBy, ...] = ()
     offset: int = 0
     limit: int | None = None
+    max_total: int | None = None
+
+    def limited_total(self, total: int) -> int:
+        """Return the total of the page for this number of matching records."""
+        return total if self.max_total is None else min(total, self.max_total)
 
 
 def leaf_conditions(where: Where) -> Iterator[tuple[str | None, Compare | In]]:

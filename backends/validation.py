@@ -52,8 +52,9 @@ def file_path(url: str) -> Path:
 def validate(query: Query, collections: Mapping[str, Collection]) -> Collection:
     """Return the query's collection. Raises InvalidQueryError for undeclared names or an invalid page."""
     owner = get_collection(query.collection, collections)
-    if query.offset < 0 or (query.limit is not None and query.limit < 0):
-        raise InvalidQueryError(f"offset {query.offset} and limit {query.limit} must not be negative")
+    if min(query.offset, query.limit or 0, query.max_total or 0) < 0:
+        numbers = f"offset {query.offset}, limit {query.limit} and max_total {query.max_total}"
+        raise InvalidQueryError(f"{numbers} must not be negative")
     for order in query.order:
         _field(order.field, owner)
     validate_where(query.where, owner, collections)

@@ -106,12 +106,12 @@ NO_TABLES = TenantTables()
 
 
 def evaluate(state: TenantTables, query: Query, deadline: QueryDeadline) -> tuple[int, list[Record]]:
-    """Return the number of matching records, and the records of the page in order. Raises QueryTimeoutError."""
+    """Return the total of the page, and its records in order. Raises QueryTimeoutError."""
     records = state.table(query.collection).records
     keys = matching_keys(state, query.collection, query.where, deadline)
     end = None if query.limit is None else query.offset + query.limit
     page = _sort(keys, records, query.order, deadline)[query.offset : end]
-    return len(keys), [records[key] for key in page]
+    return query.limited_total(len(keys)), [records[key] for key in page]
 
 
 def matching_keys(state: TenantTables, collection: str, where: Where, deadline: QueryDeadline) -> list[str]:

@@ -81,7 +81,8 @@ class SQLiteSnapshot(Snapshot):
             self._select_ids(key, cached)
         assert cached.ids is not None
         end = len(cached.ids) if query.limit is None else query.offset + query.limit
-        return Page(self._bodies(query.collection, cached, cached.ids[query.offset : end]), len(cached.ids))
+        total = query.limited_total(len(cached.ids))
+        return Page(self._bodies(query.collection, cached, cached.ids[query.offset : end]), total)
 
     def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
         """Return True if a record matches. SQLite stops at the first match; the result is not cached."""
@@ -152,7 +153,7 @@ class SQLiteSnapshot(Snapshot):
             if range_field:
                 cached.range_is_ordered = bool(query.order) and query.order[0].field == range_field
             self._store(key, cached)
-        elif query.offset < 0 or (query.limit is not None and query.limit < 0):
+        elif min(query.offset, query.limit or 0, query.max_total or 0) < 0:
             validate(query, self._collections)
         cached.look_ups += 1
         return cached
@@ -178,12 +179,12 @@ class SQLiteSnapshot(Snapshot):
         sql = Fragment(f"{prefix.text}SELECT _body {rows.text}", prefix.params + rows.params)
         bodies = [body for (body,) in self._fetch_all(sql)]
         end = len(bodies) if query.limit is None else query.offset + query.limit
-        return Page(self._while_open(bodies[query.offset : end]), len(bodies))
+        return Page(self._while_open(bodies[query.offset : end]), query.limited_total(len(bodies)))
 
     def _find_page(self, cached: CachedQuery, query: Query) -> Page | None:
         """Return the page as one chunk, or None if that has more than MAX_CHUNK_BYTES."""
-        total = self._total(cached)
-        if query.offset >= total or not query.limit:
+        total, is_complete = self._limited_total(cached, query)
+        if not query.limit or (query.offset >= total and (is_complete or not self._has_row_at(cached, query.offset))):
             return Page(iter(()), total)
         page = Fragment(
             f"{cached.prefix.text}SELECT CAST(group_concat(_body) AS BLOB) FROM"
@@ -193,6 +194,24 @@ class SQLiteSnapshot(Snapshot):
         chunk = self._fetch_chunk(page)
         cached.has_large_bodies = chunk is None
         return None if chunk is None else Page(self._while_open([chunk]), total)
+
+    def _limited_total(self, cached: CachedQuery, query: Query) -> tuple[int, bool]:
+        """Return the total of the page, and True if it is the number of all matching rows."""
+        if query.max_total is None or cached.total is not None or cached.range_from_where is not None:
+            total = self._total(cached)
+            return query.limited_total(total), total == query.limited_total(total)
+        rows = Fragment(f"SELECT 1 {cached.from_where.text} LIMIT ?", (*cached.from_where.params, query.max_total))
+        counting = Fragment(
+            f"{cached.prefix.text}SELECT count(*) FROM ({rows.text})", cached.prefix.params + rows.params
+        )
+        total = int(self._fetch_one(counting)[0]) if query.max_total else 0
+        return total, total < query.max_total
+
+    def _has_row_at(self, cached: CachedQuery, offset: int) -> bool:
+        """Return True if more rows match than `offset`."""
+        prefix, rows = cached.prefix, cached.from_where
+        text = f"{prefix.text}SELECT EXISTS (SELECT 1 {rows.text} LIMIT 1 OFFSET ?)"
+        return bool(self._fetch_one(Fragment(text, (*prefix.params, *rows.params, offset)))[0])
 
     def _total(self, cached: CachedQuery) -> int:
         """Return the number of matching rows, and choose the faster way to read them from now on."""

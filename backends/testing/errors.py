@@ -79,6 +79,7 @@ BAD_QUERIES = [
     Query("people", order=(OrderBy("metadata." + LONE_SURROGATE),)),
     Query("people", offset=-1),
     Query("people", limit=-1),
+    Query("people", max_total=-1),
 ]
 
 BAD_RECORDS = [

@@ -90,6 +90,19 @@ class PagingConformance(Conformance):
                 assert document_keys(page.body()) == KEYS[offset:end]
                 assert page.total == 700
 
+    @pytest.mark.parametrize("where", [MATCH_ALL, Compare("name", "=", "name 3"), Compare("age", ">", 2)], ids=parameter_id)
+    def test_max_total_limits_the_total_and_not_the_page(self, filled_store: Backend, where: Where) -> None:
+        order = (OrderBy(KEY, descending=True),)
+        with filled_store.read(TENANT) as snapshot:
+            keys = document_keys(snapshot.find(Query("people", where, order)).body())
+        for max_total, offset, limit in product([0, 1, 99, 700, HUGE], [0, 40, 650, HUGE], [None, 0, 5]):
+            with filled_store.read(TENANT) as snapshot:
+                for query in (Query("people", where, order, offset, limit, max_total),) * 2:
+                    page = snapshot.find(query)
+                    assert document_keys(page.body()) == keys[offset : None if limit is None else offset + limit]
+                    assert page.total == min(max_total, len(keys))
+                assert snapshot.find(Query("people", where, limit=1)).total == len(keys)
+
     def test_empty_page_has_no_chunks_and_each_chunk_has_a_document(self, filled_store: Backend) -> None:
         with filled_store.read(TENANT) as snapshot:
             for empty in (
