@@ -66,11 +66,11 @@ _GET_EACH_BATCH_SIZE = 8
 class Page:
     """Result of a query.
 
-    `total` is the number of matching records before paging, or `max_total` of the query if that is less. `chunks` are the documents of the page in order: joined
-    by commas they form the content of a JSON array. Each chunk contains at least one document, so an empty page has
-    no chunks. A chunk of several documents has at most MAX_CHUNK_BYTES, so that no page is in memory as a whole. Chunks
-    are read from the snapshot during iteration. If the snapshot is closed, the iteration raises
-    StorageUnavailableError.
+    `total` is the number of matching records before paging, or `max_total` of the query if that is less. `chunks` are
+    the documents of the page in order: joined by commas they form the content of a JSON array. Each chunk contains at
+    least one document, so an empty page has no chunks. A chunk of several documents has at most MAX_CHUNK_BYTES, so
+    that no page is in memory as a whole. Chunks are read from the snapshot during iteration. If the snapshot is closed,
+    the iteration raises StorageUnavailableError.
     """
 
     chunks: Iterator[bytes]

@@ -108,7 +108,7 @@ COLLECTIONS: tuple[Collection, ...] = (
     Collection(
         "deliveries",
         (
-            Field("webhook", indexed=True),
+            Field("webhook"),
             Field("queue", indexed=True, low_cardinality=True),
             Field("due", "number"),
             Field("event", indexed=True),
@@ -116,6 +116,7 @@ COLLECTIONS: tuple[Collection, ...] = (
             Field("state"),
         ),
         bumps_revision=False,
+        combined_indexes=(("webhook", "state"),),
         values_of=_delivery_values,
     ),
     # The following collections are in the control tenant. Marker of an unfinished copy into this store:
@@ -157,7 +158,7 @@ COLLECTIONS: tuple[Collection, ...] = (
     # Audit events by time, in their tenant or in the control tenant.
     Collection(
         "audit",
-        (Field("time", indexed=True), Field("event")),
+        (Field("time", indexed=True), Field("event", indexed=True, low_cardinality=True)),
         bumps_revision=False,
         values_of=_members(time="time", event="event"),
     ),

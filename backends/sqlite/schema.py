@@ -295,7 +295,7 @@ def declared_parts(collections: Iterable[Collection]) -> frozenset[Part]:
         parts.add(Part("table", name))
         parts.update(Part("column", name, column) for column in (*_RECORD_COLUMNS, *scalar_paths(collection)))
         parts.add(Part("index", name, f"{name}:_key"))
-        parts.update(Part("index", name, f"{name}:{path}") for path in _indexed_paths(collection))
+        parts.update(Part("index", name, index) for index in _indexed_columns(collection))
     return frozenset(parts)
 
 
@@ -320,8 +320,19 @@ def scalar_paths(collection: Collection) -> tuple[str, ...]:
     return tuple(field.path for field in collection.fields if field.is_scalar)
 
 
-def _indexed_paths(collection: Collection) -> Iterable[str]:
-    return (field.path for field in collection.fields if field.indexed and field.is_scalar)
+def _indexed_columns(collection: Collection) -> dict[str, list[str]]:
+    """Return the columns of the secondary indexes by name.
+
+    SQLite builds an index fastest if its first column is text with many values. `_tenant` has few values.
+    """
+    columns = {
+        f"{collection.name}:{field.path}": [field.path, "_tenant", *(["_key"] if field.low_cardinality else [])]
+        for field in collection.fields
+        if field.indexed and field.is_scalar
+    }
+    for paths in collection.combined_indexes:
+        columns[f"{collection.name}:{'+'.join(paths)}"] = [*paths, "_tenant", "_key"]
+    return columns
 
 
 def key_index(collection: Collection) -> str:
@@ -333,10 +344,7 @@ def key_index(collection: Collection) -> str:
 def indexes(collection: Collection) -> dict[str, str]:
     """Return the SQL of the secondary indexes by name. An index of a low-cardinality field ends with the key."""
     statements = {}
-    for field in collection.fields:
-        if field.indexed and field.is_scalar:
-            name = quote_identifier(f"{collection.name}:{field.path}")
-            # SQLite builds an index fastest if its first column is text with many values. `_tenant` has few values.
-            columns = f"{quote_identifier(field.path)}, _tenant{', _key' if field.low_cardinality else ''}"
-            statements[name] = f"CREATE INDEX IF NOT EXISTS {name} ON {quote_identifier(collection.name)} ({columns})"
+    for index, paths in _indexed_columns(collection).items():
+        name, columns = quote_identifier(index), ", ".join(map(quote_identifier, paths))
+        statements[name] = f"CREATE INDEX IF NOT EXISTS {name} ON {quote_identifier(collection.name)} ({columns})"
     return statements

@@ -90,7 +90,9 @@ class PagingConformance(Conformance):
                 assert document_keys(page.body()) == KEYS[offset:end]
                 assert page.total == 700
 
-    @pytest.mark.parametrize("where", [MATCH_ALL, Compare("name", "=", "name 3"), Compare("age", ">", 2)], ids=parameter_id)
+    @pytest.mark.parametrize(
+        "where", [MATCH_ALL, Compare("name", "=", "name 3"), Compare("age", ">", 2)], ids=parameter_id
+    )
     def test_max_total_limits_the_total_and_not_the_page(self, filled_store: Backend, where: Where) -> None:
         order = (OrderBy(KEY, descending=True),)
         with filled_store.read(TENANT) as snapshot:

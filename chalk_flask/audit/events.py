@@ -71,7 +71,7 @@ def read_events(store: Backend, tenant: str, since: str = "") -> Iterator[dict[s
     last = since
     while True:
         with store.read(tenant) as snapshot:
-            page = snapshot.find(Query(COLLECTION, Compare(KEY, ">", last), limit=_PAGE_SIZE)).body()
+            page = snapshot.find(Query(COLLECTION, Compare(KEY, ">", last), limit=_PAGE_SIZE, max_total=0)).body()
         events = orjson.loads(b"[%s]" % page)
         if not events:
             return
@@ -93,7 +93,7 @@ def read_latest_events(
         limits = [Compare(KEY, ">=", since)] if since else []
         limits += [Compare(KEY, "<", last)] if last else []
         limits += [Compare("event", "=", event)] if event else []
-        query = Query(COLLECTION, And(tuple(limits)), (OrderBy(KEY, descending=True),), limit=_PAGE_SIZE)
+        query = Query(COLLECTION, And(tuple(limits)), (OrderBy(KEY, descending=True),), limit=_PAGE_SIZE, max_total=0)
         with store.read(tenant) as snapshot:
             page = snapshot.find(query).body()
         events = orjson.loads(b"[%s]" % page)

@@ -16,6 +16,7 @@ __all__ = [
     "format_ago",
     "format_breakable",
     "format_bytes",
+    "format_count",
     "format_number",
     "format_plural",
     "format_slug",
@@ -34,6 +35,11 @@ Time = datetime | str | None
 def format_number(value: int | float | None) -> str:
     """Return a number with commas between thousands: `12,345`. None is a dash."""
     return "—" if value is None else f"{value:,}"
+
+
+def format_count(value: int, limit: int) -> str:
+    """Return a number that was counted up to a limit: `12`, or `more than 10,000`."""
+    return format_number(value) if value <= limit else f"more than {format_number(limit)}"
 
 
 def format_bytes(value: int | float | None) -> str:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import orjson
 
-from backends import Record, Transaction
+from backends import And, Compare, Record, Transaction, Where
 from chalk_flask.outbox.event import Message
 
-__all__ = ["BODIES", "COLLECTION", "RETENTION_DAYS", "Attempt", "Delivery", "DeliveryState", "enqueue"]
+__all__ = [
+    "BODIES",
+    "COLLECTION",
+    "RETENTION_DAYS",
+    "STATES",
+    "Attempt",
+    "Delivery",
+    "DeliveryState",
+    "enqueue",
+    "of_webhook",
+]
 
 COLLECTION = "deliveries"
 """Collection of the delivery states, by delivery key."""
@@ -22,6 +32,7 @@ RETENTION_DAYS = 30
 """Days for which a finished delivery is stored and can be replayed."""
 
 DeliveryState: TypeAlias = Literal["pending", "delivered", "failed"]
+STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
 
 _LAST_NUMBER_KEY = ":state"
 """Key in BODIES of the record that holds the last delivery number."""
@@ -91,6 +102,12 @@ class Delivery:
     def from_dict(cls, data: Mapping[str, Any]) -> Delivery:
         """Return the delivery of a stored JSON object."""
         return cls(**{**data, "attempts": tuple(Attempt(**attempt) for attempt in data["attempts"])})
+
+
+def of_webhook(webhook: str, state: DeliveryState | None = None) -> Where:
+    """Return the condition of the deliveries of a webhook; only those in `state` unless it is None."""
+    in_any_state = Compare("webhook", "=", webhook)
+    return in_any_state if state is None else And((in_any_state, Compare("state", "=", state)))
 
 
 def enqueue(

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import orjson
 
-from backends import Backend, Compare, Record, Transaction, batched
-from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery
+from backends import Backend, Record, Transaction, batched
+from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery, of_webhook
 from chalk_flask.outbox.event import COMPLETED
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, load_subscriptions
@@ -53,7 +53,7 @@ def _set_opted_out(transaction: Transaction, opted_out: bool) -> None:
     updated = [replace(webhook, withheld=webhook.entities & withheld) for webhook in webhooks]
     transaction.put(WEBHOOKS, [webhook.to_record() for webhook in updated])
     for webhook in webhooks if opted_out else ():
-        _remove_from_deliveries(transaction, list(transaction.keys(COLLECTION, Compare("webhook", "=", webhook.id))))
+        _remove_from_deliveries(transaction, list(transaction.keys(COLLECTION, of_webhook(webhook.id))))
 
 
 def _remove_from_deliveries(transaction: Transaction, keys: list[str]) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from chalk_flask.webhooks.admin import (
     MAX_COUNTED,
+    MAX_EXACT_COUNT,
     DeliveryBody,
     RecentResults,
     WebhookError,
     WebhookRequest,
     WebhookStore,
+    count_waiting,
 )
 from chalk_flask.webhooks.delivery import Worker
 from chalk_flask.webhooks.http import ForbiddenTargetError, SsrfGuard, WebhookClient
 
 __all__ = [
     "MAX_COUNTED",
+    "MAX_EXACT_COUNT",
     "DeliveryBody",
     "ForbiddenTargetError",
     "RecentResults",
@@ -28,4 +31,5 @@ __all__ = [
     "WebhookRequest",
     "WebhookStore",
     "Worker",
+    "count_waiting",
 ]

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
 
-from backends import And, Compare, OrderBy, Query, Snapshot, Where
-from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery, DeliveryState
+from backends import KEY, And, Compare, OrderBy, Query, Snapshot, Where
+from chalk_flask.outbox.delivery import BODIES, COLLECTION, STATES, Delivery, DeliveryState, of_webhook
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES
 from chalk_flask.times import format_timestamp
 
@@ -32,10 +33,10 @@ MAX_COUNTED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPage:
-    """Deliveries of one page, newest first, and the number of all that match."""
+    """Deliveries of one page, newest first. `older` is the key before which the next page begins, "" if it is empty."""
 
     deliveries: Sequence[Delivery]
-    total: int
+    older: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,15 @@ class RecentResults:
 
 
 def list_deliveries(
-    snapshot: Snapshot, webhook: str, state: DeliveryState | None, offset: int, limit: int
+    snapshot: Snapshot, webhook: str, state: DeliveryState | None, before: str, limit: int
 ) -> DeliveryPage:
-    """Return a page of the deliveries of a webhook, newest first; only those in `state` unless it is None."""
-    where = _where(webhook, state)
-    page = snapshot.find(Query(COLLECTION, where, (OrderBy("time", descending=True),), offset, limit))
-    deliveries = [Delivery.from_dict(data) for data in orjson.loads(b"[%b]" % page.body())]
-    return DeliveryPage(deliveries, page.total)
+    """Return a page of the deliveries of a webhook, newest first; only those in `state` unless it is None.
+
+    `before` is the key before which the page begins, "" for the first page.
+    """
+    found = _find_newest(snapshot, webhook, [state] if state else STATES, before, limit + 1)
+    deliveries = [Delivery.from_dict(data) for data in found[:limit]]
+    return DeliveryPage(deliveries, deliveries[-1].key if len(found) > limit else "")
 
 
 def find_delivery(snapshot: Snapshot, webhook: str, event_id: str) -> tuple[Delivery, DeliveryBody | None] | None:
@@ -92,12 +95,11 @@ def find_delivery(snapshot: Snapshot, webhook: str, event_id: str) -> tuple[Deli
 def count_by_day(snapshot: Snapshot, webhook: str, today: date, days: int) -> RecentResults:
     """Return the results of the last days, counted over the newest deliveries, at most MAX_COUNTED of them."""
     since = format_timestamp(datetime.combine(today - timedelta(days=days - 1), time.min, UTC))
-    newest = Query(COLLECTION, _where(webhook, None), (OrderBy("time", descending=True),), limit=MAX_COUNTED)
-    page = snapshot.find(newest)
-    found = orjson.loads(b"[%b]" % page.body())
+    newest = _find_newest(snapshot, webhook, STATES, "", MAX_COUNTED + 1)
+    found = newest[:MAX_COUNTED]
     counts = Counter((data["created"][:10], data["state"]) for data in found)
     dates = [today - timedelta(days=number) for number in range(days - 1, -1, -1)]
-    is_cut = page.total > len(found) and bool(found) and found[-1]["created"] >= since
+    is_cut = len(newest) > len(found) and found[-1]["created"] >= since
     return RecentResults([_results_of(day, counts) for day in dates], is_cut)
 
 
@@ -106,9 +108,25 @@ def _results_of(day: date, counts: Mapping[tuple[str, str], int]) -> DayResults:
     return DayResults(day, *(counts.get((text, state), 0) for state in ("delivered", "failed", "pending")))
 
 
-def _where(webhook: str, state: DeliveryState | None) -> Where:
-    of_webhook = Compare("webhook", "=", webhook)
-    return of_webhook if state is None else And((of_webhook, Compare("state", "=", state)))
+def _find_newest(
+    snapshot: Snapshot, webhook: str, states: Sequence[DeliveryState], before: str, limit: int
+) -> list[dict[str, Any]]:
+    """Return the newest deliveries in these states. Keys rise with each delivery, and each state has an index by key.
+
+    So the cost does not depend on the number of deliveries.
+    """
+    order = (OrderBy(KEY, descending=True),)
+    pages = [
+        snapshot.find(Query(COLLECTION, _before(webhook, state, before), order, limit=limit, max_total=0)).body()
+        for state in states
+    ]
+    found: list[dict[str, Any]] = orjson.loads(b"[%b]" % b",".join(filter(None, pages)))
+    return sorted(found, key=itemgetter("key"), reverse=True)[:limit]
+
+
+def _before(webhook: str, state: DeliveryState, before: str) -> Where:
+    in_state = of_webhook(webhook, state)
+    return And((in_state, Compare(KEY, "<", before))) if before else in_state
 
 
 def _without_demographics(message: dict[str, Any]) -> DeliveryBody:

@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from backends import KEY, Compare, In, Snapshot, Transaction, Where, and_, batched
-from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS, Delivery
+from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS, Delivery, of_webhook
 from chalk_flask.outbox.event import TEST
 from chalk_flask.times import format_timestamp
 from chalk_flask.webhooks.admin.subscription_options import WebhookError
@@ -23,8 +23,8 @@ _RETENTION = f"deliveries are deleted after {RETENTION_DAYS} days"
 
 def make_due(transaction: Transaction, webhook: str, due: float) -> int:
     """Set all pending deliveries of a webhook to `due` (seconds since the epoch); return their number."""
-    pending = and_(_of_webhook(webhook), Compare("state", "=", "pending"))
-    return _put(transaction, (delivery.requeued(due) for delivery in _deliveries(transaction, pending)))
+    pending = _deliveries(transaction, of_webhook(webhook, "pending"))
+    return _put(transaction, (delivery.requeued(due) for delivery in pending))
 
 
 def replay(transaction: Transaction, webhook: str, now: datetime, since: datetime | None, event_id: str | None) -> int:
@@ -34,11 +34,11 @@ def replay(transaction: Transaction, webhook: str, now: datetime, since: datetim
     the retention period, and ValueError without both.
     """
     if event_id is not None:
-        where = and_(_of_webhook(webhook), Compare("event", "=", event_id))
+        where = and_(of_webhook(webhook), Compare("event", "=", event_id))
         if not transaction.exists(COLLECTION, where):
             raise unknown_event(event_id)
     else:
-        where = and_(_of_webhook(webhook), Compare("time", ">=", _check_since(since, now)))
+        where = and_(of_webhook(webhook), Compare("time", ">=", _check_since(since, now)))
     finished = (
         delivery.requeued(now.timestamp())
         for delivery in _deliveries(transaction, where)
@@ -54,7 +54,7 @@ def unknown_event(event_id: str) -> WebhookError:
 
 def remove_deliveries(transaction: Transaction, webhook: str) -> int:
     """Delete all deliveries of a webhook with their bodies; return their number."""
-    keys = list(transaction.keys(COLLECTION, _of_webhook(webhook)))
+    keys = list(transaction.keys(COLLECTION, of_webhook(webhook)))
     for batch in batched(keys, BATCH_SIZE):
         transaction.delete(COLLECTION, batch)
         transaction.delete(BODIES, batch)
@@ -89,7 +89,3 @@ def _put(transaction: Transaction, deliveries: Iterable[Delivery]) -> int:
         transaction.put(COLLECTION, [delivery.to_record() for delivery in batch])
         count += len(batch)
     return count
-
-
-def _of_webhook(webhook: str) -> Where:
-    return Compare("webhook", "=", webhook)

@@ -29,7 +29,7 @@ from chalk_flask.webhooks.admin.deliveries import (
     find_delivery,
     list_deliveries,
 )
-from chalk_flask.webhooks.admin.history import DeliveryHistory, delivery_history
+from chalk_flask.webhooks.admin.history import DeliveryHistory, DeliveryOverview, delivery_history, overview
 from chalk_flask.webhooks.admin.replay import make_due, remove_deliveries, replay, unknown_event
 from chalk_flask.webhooks.admin.subscription_options import SubscriptionOptions, WebhookError, WebhookRequest
 from chalk_flask.webhooks.http.client import WebhookClient
@@ -107,13 +107,22 @@ class WebhookStore:
         with self._store.read(tenant) as snapshot:
             return find_webhook(snapshot, tenant, webhook_id), delivery_history(snapshot, webhook_id)
 
-    def deliveries(
-        self, tenant: str, webhook_id: str, state: DeliveryState | None, offset: int, limit: int
-    ) -> DeliveryPage:
-        """Return a page of the deliveries of a webhook, newest first; only those in `state` unless it is None."""
+    def overview(self, tenant: str, webhook_id: str) -> DeliveryOverview:
+        """Return the numbers of deliveries by state, counted up to a limit, and the time of the next attempt."""
         with self._store.read(tenant) as snapshot:
             find_webhook(snapshot, tenant, webhook_id)
-            return list_deliveries(snapshot, webhook_id, state, offset, limit)
+            return overview(snapshot, webhook_id)
+
+    def deliveries(
+        self, tenant: str, webhook_id: str, state: DeliveryState | None, before: str, limit: int
+    ) -> DeliveryPage:
+        """Return a page of the deliveries of a webhook, newest first; only those in `state` unless it is None.
+
+        `before` is the `older` of the page before, "" for the first page.
+        """
+        with self._store.read(tenant) as snapshot:
+            find_webhook(snapshot, tenant, webhook_id)
+            return list_deliveries(snapshot, webhook_id, state, before, limit)
 
     def delivery(self, tenant: str, webhook_id: str, event_id: str) -> tuple[Delivery, DeliveryBody | None]:
         """Return the delivery of an event, and its body without demographics if it is still stored.

@@ -12,11 +12,11 @@ from typing import Final
 
 import orjson
 
-from backends import Backend, Compare, StorageBusyError, StorageError, Transaction, and_
+from backends import Backend, StorageBusyError, StorageError, Transaction
 from chalk_flask.audit.events import record_event
 from chalk_flask.background.batch_writer import BatchWriter
 from chalk_flask.outbox import Delivery, Subscription
-from chalk_flask.outbox.delivery import COLLECTION
+from chalk_flask.outbox.delivery import COLLECTION, of_webhook
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.times import format_epoch_seconds
 from chalk_flask.tracebacks import error_location
@@ -167,8 +167,7 @@ class Recorder:
 
 def _clear_failing_if_idle(transaction: Transaction, subscription: Subscription) -> Subscription:
     """Reset `failing_since` when no delivery is pending: days without any attempt do not count as failing."""
-    pending = and_(Compare("webhook", "=", subscription.id), Compare("state", "=", "pending"))
-    if subscription.state == "disabled" or transaction.exists(COLLECTION, pending):
+    if subscription.state == "disabled" or transaction.exists(COLLECTION, of_webhook(subscription.id, "pending")):
         return subscription
     return replace(subscription, failing_since=None)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends import (
+    KEY,
     And,
     Collection,
     Compare,
@@ -157,6 +158,27 @@ def test_small_range_is_found_by_its_index(tmp_path: Path) -> None:
                 end = matching if query.limit is None else query.offset + query.limit
                 assert page.body() == b",".join(row.body for row in expected[query.offset : end])
                 assert (page.total, sum(steps) < total) == (matching, True)
+
+
+def test_limited_total_and_combined_index_bound_the_work_of_a_page(tmp_path: Path) -> None:
+    fields = (Field("owner", indexed=True), Field("state"))
+    url = f"sqlite:///{tmp_path}/chalk.db"
+    rows = [
+        Record(f"{n:05}", b"%d" % n, {"owner": "abcd"[n % 4], "state": "open" if n % 1000 == 3 else "done"})
+        for n in range(20_000)
+    ]
+    with open_store(url, [Collection("notes", fields)]) as store, store.write("a") as transaction:
+        transaction.put("notes", rows)
+    # An existing store gets the new index.
+    with open_store(url, [Collection("notes", fields, combined_indexes=(("owner", "state"),))]) as store:
+        for owner, state in (("d", "open"), ("d", "done")):
+            where = And((Compare("owner", "=", owner), Compare("state", "=", state), Compare(KEY, "<", "19000")))
+            expected = [row.body for row in rows[18_999::-1] if row.values == {"owner": owner, "state": state}]
+            with store.read("a") as at:
+                steps = steps_of(at)
+                page = at.find(Query("notes", where, (OrderBy(KEY, descending=True),), limit=20, max_total=10))
+                assert page.body() == b",".join(expected[:20])
+                assert (page.total, sum(steps) < 2_000) == (10, True)
 
 
 def steps_of(snapshot: Snapshot) -> list[int]:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import pytest
+
 from backends import Backend
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.delivery import Attempt
 from chalk_flask.times import format_epoch_seconds
-from chalk_flask.webhooks import WebhookStore
+from chalk_flask.webhooks import WebhookStore, count_waiting
+from chalk_flask.webhooks.admin import history
+from chalk_flask.webhooks.admin.history import delivery_history, overview
 from tests.webhooks.conftest import create_webhook, queue_deliveries
+
+
+def test_overview_counts_up_to_its_limit(
+    webhooks: WebhookStore, store: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "MAX_EXACT_COUNT", 5)
+    monkeypatch.setattr(history, "MAX_COMPARED", 2)
+    webhook = create_webhook(webhooks)
+    queue_deliveries(store, webhook, 5, "failed")
+    queue_deliveries(store, webhook, 9, "pending")
+    with store.read(webhook.tenant) as snapshot:
+        found = overview(snapshot, webhook.id)
+        assert found.counts == {"pending": 6, "delivered": 0, "failed": 5}
+        assert found.next_due == delivery_history(snapshot, webhook.id).next_due
+        assert count_waiting(snapshot, webhook.id) == 6
 
 
 def test_history_counts_deliveries_and_lists_the_last_attempts(webhooks: WebhookStore, store: Backend) -> None:

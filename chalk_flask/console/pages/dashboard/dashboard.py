@@ -12,10 +12,10 @@ from typing import Any, Final
 from flask import current_app, render_template
 from flask.typing import ResponseReturnValue
 
-from backends import Compare, Query
 from chalk_flask.auth.jwt.issuers import IssuerStore
 from chalk_flask.auth.tokens.record import ApiToken
 from chalk_flask.console.context import ConsoleRequest, current, current_services
+from chalk_flask.console.formatting import format_count
 from chalk_flask.console.navigation import section_url
 from chalk_flask.console.pages.dashboard.checklist import checklist
 from chalk_flask.console.pages.dashboard.request_counts import AppRequests, RequestCounter, RequestCounts
@@ -24,10 +24,10 @@ from chalk_flask.console.pages.dashboard.store_size import StoreSize, store_size
 from chalk_flask.console.pages.imports.summaries import ImportSummary, import_history
 from chalk_flask.console.pages.imports.texts import STATE_BADGES
 from chalk_flask.console.widgets.charts import BarChart, bar_chart
-from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import Subscription, load_subscriptions
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
+from chalk_flask.webhooks import MAX_EXACT_COUNT, count_waiting
 
 __all__ = ["show_dashboard"]
 
@@ -59,10 +59,10 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class WebhookHealth:
-    """Webhook with the number of its deliveries that wait to be sent."""
+    """Webhook with the number of its deliveries that wait to be sent, as text."""
 
     webhook: Subscription
-    waiting: int
+    waiting: str
 
     @property
     def label(self) -> str:
@@ -188,7 +188,7 @@ def _app_label(app: AppRequests, labels: Mapping[tuple[str, str], str]) -> str:
 def _webhooks(console: ConsoleRequest) -> list[WebhookHealth]:
     with console.services.store.read(console.tenant) as snapshot:
         return [
-            WebhookHealth(webhook, snapshot.find(Query(DELIVERIES, Compare("queue", "=", webhook.id), limit=0)).total)
+            WebhookHealth(webhook, format_count(count_waiting(snapshot, webhook.id), MAX_EXACT_COUNT))
             for webhook in load_subscriptions(snapshot)
         ]
 

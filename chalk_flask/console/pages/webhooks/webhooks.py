@@ -17,14 +17,23 @@ from chalk_flask.admins.roles import Permission
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_count
 from chalk_flask.console.pages.webhooks.webhook_form import WebhookForm, describe_events, entity_label, sentence
 from chalk_flask.console.session_cookie import flash_secret, take_secret
 from chalk_flask.console.widgets.charts import BarChart, bar_chart
 from chalk_flask.console.widgets.forms import ConsoleForm, select_choices
-from chalk_flask.console.widgets.paging import PAGE_SIZE, page_of, page_offset
+from chalk_flask.console.widgets.paging import PAGE_SIZE
 from chalk_flask.outbox import Attempt, Subscription
 from chalk_flask.times import utc_now
-from chalk_flask.webhooks import MAX_COUNTED, RecentResults, SsrfGuard, WebhookClient, WebhookError, WebhookStore
+from chalk_flask.webhooks import (
+    MAX_COUNTED,
+    MAX_EXACT_COUNT,
+    RecentResults,
+    SsrfGuard,
+    WebhookClient,
+    WebhookError,
+    WebhookStore,
+)
 
 __all__ = [
     "attempt_result",
@@ -108,8 +117,8 @@ def show_webhook(webhook_id: str) -> ResponseReturnValue:
     if state and state not in STATES:
         raise NotFound("There are no deliveries in this state.")
     try:
-        _, history = store.show(console.tenant, webhook_id)
-        found = store.deliveries(console.tenant, webhook_id, state or None, page_offset(), PAGE_SIZE)
+        overview = store.overview(console.tenant, webhook_id)
+        found = store.deliveries(console.tenant, webhook_id, state or None, _page_key(), PAGE_SIZE)
     except WebhookError as error:
         raise NotFound from error
     return render_template(
@@ -117,11 +126,12 @@ def show_webhook(webhook_id: str) -> ResponseReturnValue:
         webhook=_row(webhook),
         properties=_properties(webhook),
         secret=take_secret(_subject(webhook_id)),
-        counts=history.counts,
-        next_due=history.next_due,
+        counts={name: format_count(count, MAX_EXACT_COUNT) for name, count in overview.counts.items()},
+        next_due=overview.next_due,
         chart=_health_chart(store.results_by_day(console.tenant, webhook_id, HEALTH_DAYS)),
         deliveries=found.deliveries,
-        page=page_of(found.total),
+        older_url=_deliveries_url(webhook_id, state, found.older) if found.older else "",
+        newest_url=_deliveries_url(webhook_id, state) if _page_key() else "",
         state=state,
         states=STATES,
         state_links=_state_links(webhook_id, state),
@@ -304,11 +314,22 @@ def _state_links(webhook_id: str, state: str) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
-            "href": url_for("console.show_webhook", webhook_id=webhook_id, state=name, _anchor="deliveries"),
+            "href": _deliveries_url(webhook_id, name),
             "current": name == state,
         }
         for name, label in STATES.items()
     ]
+
+
+def _deliveries_url(webhook_id: str, state: str, before: str = "") -> str:
+    params: dict[str, Any] = {name: value for name, value in (("state", state), ("before", before)) if value}
+    return url_for("console.show_webhook", webhook_id=webhook_id, _anchor="deliveries", **params)
+
+
+def _page_key() -> str:
+    """Return the key before which the page of deliveries begins; "" for the first page."""
+    text = request.args.get("before", "")
+    return text if text.isascii() and text.isdigit() else ""
 
 
 def _new_webhook_page(form: WebhookForm, status: int = 200) -> ResponseReturnValue:

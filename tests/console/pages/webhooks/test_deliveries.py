@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import orjson
@@ -24,6 +26,11 @@ def path_of(delivery: Delivery) -> str:
     return f"/webhooks/{delivery.webhook}/deliveries/{delivery.event_id}"
 
 
+def listed_in(page: str) -> list[str]:
+    """Return the paths of the deliveries in the list, in its order."""
+    return re.findall('<th scope="row"><a href="([^"]*)"', page)
+
+
 def queue_change(store: Backend, webhook: Subscription, *changes: dict[str, Any]) -> Delivery:
     """Queue a delivery of these changes."""
     now = format_timestamp(utc_now())
@@ -43,12 +50,37 @@ def test_deliveries_are_listed_by_state(console: Console, webhook: Subscription)
     failed = queue_deliveries(store, webhook, 1, "failed")
     queue_deliveries(store, webhook, 52, "delivered")
     console.sign_in("viewer")
-    page = console.get(f"/webhooks/{webhook.id}").text
-    assert "1–50 of 53 deliveries" in visible_text(page)
-    page = console.get(f"/webhooks/{webhook.id}", state="failed").text
-    assert path_of(failed[0]) in page
-    assert "1–1 of 1 delivery" in visible_text(page)
+    path = f"/webhooks/{webhook.id}"
+    page = console.get(path, state="failed").text
+    assert listed_in(page) == [path_of(failed[0])]
+    assert "Older deliveries" not in page
+    assert len(listed_in(console.get(path, state="delivered").text)) == 50
     console.get(f"/webhooks/{webhook.id}", 404, state="exploded")
+
+
+def test_pages_list_every_delivery_once_newest_first(console: Console, webhook: Subscription) -> None:
+    store = console.services.store
+    queued = [
+        path_of(delivery)
+        for state in ("pending", "failed", "delivered", "pending", "delivered")
+        for delivery in queue_deliveries(store, webhook, 23, state)
+    ]
+    console.sign_in("viewer")
+    listed, url = [], f"/webhooks/{webhook.id}"
+    while url:
+        page = console.get(url).text
+        listed += listed_in(page)
+        older = re.search('rel="next" href="([^"#]*)', page)
+        url = unescape(older[1]) if older else ""
+    assert listed == queued[::-1]
+    assert "Newest deliveries" in page
+
+
+@pytest.mark.parametrize("before", ["x", "9" * 5000, "²", "-1"], ids=["text", "long", "superscript", "negative"])
+def test_invalid_place_of_a_page_lists_the_newest(console: Console, webhook: Subscription, before: str) -> None:
+    [delivery] = queue_deliveries(console.services.store, webhook, 1, "delivered")
+    console.sign_in("viewer")
+    assert listed_in(console.get(f"/webhooks/{webhook.id}", before=before).text) == [path_of(delivery)]
 
 
 def test_chart_counts_deliveries_by_day(console: Console, webhook: Subscription) -> None:
