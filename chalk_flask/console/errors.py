@@ -26,7 +26,7 @@ TITLES = {
     405: "This page does not accept this request",
     409: "Nothing was changed",
     413: "This file is too large",
-    429: "Too many attempts",
+    429: "Too many requests",
     503: "The service is busy",
 }
 """Titles of error pages by status."""

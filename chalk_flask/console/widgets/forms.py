@@ -7,11 +7,14 @@ from typing import Any
 
 from flask import request
 from flask_wtf import FlaskForm
-from wtforms import SelectMultipleField
+from wtforms import SelectMultipleField, ValidationError
 from wtforms.fields import SelectChoice, StringField
 from wtforms.widgets import CheckboxInput, ListWidget
 
 __all__ = ["CheckboxesField", "ConsoleForm", "TextField", "select_choices"]
+
+MAX_NAMED_CHOICES, MAX_NAMED_LENGTH = 5, 80
+"""Maximum number of unknown choices that a message names, and of characters of each."""
 
 
 class ConsoleForm(FlaskForm):  # type: ignore[misc]  # the library ships no types
@@ -38,10 +41,19 @@ class TextField(StringField):  # type: ignore[misc]  # the library ships no type
 
 
 class CheckboxesField(SelectMultipleField):  # type: ignore[misc]  # the library ships no types
-    """Field for several choices, each with a checkbox."""
+    """Field for several choices, each with a checkbox. The message about unknown choices names a few of them."""
 
     widget = ListWidget(prefix_label=False)
     option_widget = CheckboxInput()
+
+    def pre_validate(self, form: Any) -> None:
+        """Raise ValidationError for values that are no choice. A request can contain thousands of them."""
+        choices = {choice.value for choice in self.iter_choices()}
+        unknown = [value for value in dict.fromkeys(self.data or ()) if value not in choices]
+        if unknown:
+            named = ", ".join(f"“{value[:MAX_NAMED_LENGTH]}”" for value in unknown[:MAX_NAMED_CHOICES])
+            more = f" and {len(unknown) - MAX_NAMED_CHOICES:,} more" if len(unknown) > MAX_NAMED_CHOICES else ""
+            raise ValidationError(f"Unknown choice: {named}{more}. Choose from the list.")
 
 
 def select_choices(pairs: Iterable[tuple[str, str]]) -> list[SelectChoice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 
 import pytest
@@ -33,6 +34,17 @@ def test_file_without_version_is_revalidated(console_app: Flask) -> None:
     assert response.content_type == "text/css; charset=utf-8"
     again = client.get("/static/console/console.css", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
+
+
+def test_file_is_compressed_for_clients_that_accept_it(console_app: Flask) -> None:
+    client = console_app.test_client()
+    plain = client.get("/static/console/console.css", headers={"Accept-Encoding": "gzip;q=0"})
+    compressed = client.get("/static/console/console.css", headers={"Accept-Encoding": "br, gzip"})
+    assert "Content-Encoding" not in plain.headers
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(compressed.data) == plain.data
+    assert plain.headers["Vary"] == compressed.headers["Vary"] == "Accept-Encoding"
+    assert plain.headers["ETag"] != compressed.headers["ETag"]
 
 
 def test_media_types_match_nosniff(console_app: Flask) -> None:

@@ -10,11 +10,12 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from flask import Response, redirect, render_template, request, url_for
+from flask import Response, current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from backends import CONTROL
+from chalk_flask.api.auth.concurrency import ConcurrencyLimiter
 from chalk_flask.console.context import current
 from chalk_flask.console.pages.audit.audit_filter import AuditFilter, event_choices, event_label
 from chalk_flask.times import utc_now
@@ -23,13 +24,17 @@ __all__ = ["export_audit_log", "filter_audit_log", "show_audit_log"]
 
 log = logging.getLogger(__name__)
 
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 """Entries on a page. All entries with the time of the last one are included, because the next page begins after it."""
-MAX_SCANNED = 20_000
+MAX_SCANNED = 5_000
 """Entries that are examined for a page. The next page continues the search."""
 MAX_EXPORTED = 100_000
 MAX_SCANNED_FOR_EXPORT = 2_000_000
 EXPORT_BATCH = 500
+MAX_EXPORTS_PER_ADMINISTRATOR, MAX_EXPORTS_PER_ADDRESS = 2, 4
+"""Maximum number of exports at the same time. Each one occupies a thread while it reads."""
+
+_EXPORTS_KEY = "chalk.audit_exports"
 
 FORMATS = {"csv": "text/csv", "jsonl": "application/jsonl"}
 _COLUMNS = ("time", "tenant", "event", "who")
@@ -55,7 +60,10 @@ def filter_audit_log() -> ResponseReturnValue:
 
 
 def export_audit_log() -> ResponseReturnValue:
-    """Return the newest entries that match the filter as a file, at most MAX_EXPORTED."""
+    """Return the newest entries that match the filter as a file, at most MAX_EXPORTED.
+
+    Raises ApiError (429) if too many exports are in progress.
+    """
     chosen, kind = AuditFilter.of_url(), request.args.get("format", "csv")
     if chosen.error or kind not in FORMATS:
         raise BadRequest(chosen.error or "Choose the format csv or jsonl.")
@@ -64,7 +72,19 @@ def export_audit_log() -> ResponseReturnValue:
     lines = _csv_lines(entries) if kind == "csv" else (orjson.dumps(entry) + b"\n" for entry in entries)
     name = f"audit-{current().tenant}-{utc_now():%Y-%m-%d}.{kind}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(_in_batches(lines), mimetype=FORMATS[kind], headers=headers)
+    release = _exports().acquire(current().api.principal, request)
+    response = Response(_in_batches(lines), mimetype=FORMATS[kind], headers=headers)
+    response.call_on_close(release)
+    return response
+
+
+def _exports() -> ConcurrencyLimiter:
+    """Return the limiter of the application."""
+    limiter = ConcurrencyLimiter(
+        "exports", per_credential=MAX_EXPORTS_PER_ADMINISTRATOR, per_address=MAX_EXPORTS_PER_ADDRESS
+    )
+    found: ConcurrencyLimiter = current_app.extensions.setdefault(_EXPORTS_KEY, limiter)
+    return found
 
 
 def _page_of(chosen: AuditFilter) -> str:

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from flask import Flask
 from markupsafe import escape
+from werkzeug.test import TestResponse
 
 from backends import CONTROL
 from chalk_flask import create_app
@@ -60,6 +61,14 @@ def write_reads(console: Console, *minutes: int, tenant: str = "default", by: st
             time = format_precise_timestamp(MORNING + timedelta(minutes=minute))
             entry = {"time": time, "tenant": tenant, "event": "read", "way": "token", "by": by, "route": "/users"}
             file.write(orjson.dumps(entry) + b"\n")
+
+
+def export(console: Console, **params: Any) -> TestResponse:
+    """Return a complete export."""
+    response = console.get(EXPORT, **params)
+    response.get_data()
+    response.close()
+    return response
 
 
 def test_newest_entries_of_the_tenant_come_first(console: Console) -> None:
@@ -171,13 +180,13 @@ def test_export_contains_the_entries_of_the_timeline(console: Console) -> None:
     record(console, "token.created", 2, "west", label="West app")
     write_reads(console, 3)
     console.sign_in("viewer")
-    lines = console.get(EXPORT, event="", format="jsonl", to="2031-05-02").text.splitlines()
+    lines = export(console, event="", format="jsonl", to="2031-05-02").text.splitlines()
     stored = read_timeline(
         console.services.store, Path(console.services.settings.data) / "reads", ["default"], tenant="default"
     )
     expected = [entry for entry in stored if entry["time"] < "2031-05-03"]
     assert [orjson.loads(line) for line in lines] == expected[::-1]
-    response = console.get(EXPORT, event="", format="csv", to="2031-05-02")
+    response = export(console, event="", format="csv", to="2031-05-02")
     assert response.mimetype == "text/csv"
     assert response.headers["Content-Disposition"].startswith('attachment; filename="audit-default-')
     header, read, created = list(csv.reader(io.StringIO(response.text)))[:3]
@@ -192,9 +201,20 @@ def test_export_is_limited(console: Console, monkeypatch: pytest.MonkeyPatch) ->
     for number in range(6):
         record(console, "token.created", number, label=f"App {number}")
     console.sign_in("viewer")
-    page = console.get(EXPORT, format="jsonl", event="token.created").text
+    page = export(console, format="jsonl", event="token.created").text
     assert [orjson.loads(line)["label"] for line in page.splitlines()] == ["App 5", "App 4", "App 3"]
     console.get(EXPORT, 400, format="exe")
+
+
+def test_exports_at_the_same_time_are_limited(console: Console) -> None:
+    console.sign_in("owner")
+    running = [console.client.get(EXPORT, headers={"Accept": "text/html"}) for _ in range(2)]
+    assert [response.status_code for response in running] == [200, 200]
+    assert "2 exports in progress" in visible_text(console.get(EXPORT, 429).text)
+    running[0].close()
+    assert export(console).data.startswith(b"time,tenant,event")
+    assert export(console).status_code == 200, "the end of an export makes room"
+    running[1].close()
 
 
 def test_values_of_entries_are_escaped(console: Console) -> None:

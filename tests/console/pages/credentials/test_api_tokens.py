@@ -16,7 +16,7 @@ from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS, GRADEBOOK_WRIT
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
 from tests.support.api_client import CHALK, IMS
-from tests.support.console.client import Console, find_form, forms_of, links_of, visible_text
+from tests.support.console.client import Console, filled, find_form, forms_of, links_of, visible_text
 
 NEW = "/settings/api-tokens/new"
 LIST = "/settings/api-tokens"
@@ -134,18 +134,18 @@ def test_last_day_is_the_expiry(owner: Console) -> None:
         ({"label": "x" * 201}, "200"),
         ({"label": "two\x0blines"}, "printable characters"),
         ({"scopes": None}, "Choose at least one."),
-        ({"scopes": ["everything"]}, "not a valid choice"),
+        ({"scopes": ["everything"]}, "Unknown choice"),
         ({"expiry": "date", "expiry_date": "2020-01-01"}, "Choose a day from today on."),
         ({"expiry": "date", "expiry_date": "9999-12-31"}, "Choose a day from today on."),
         ({"expiry": "date", "expiry_date": "soon"}, "valid date"),
         ({"expiry": "date"}, "Choose a day from today on."),
         ({"expiry": "1000000000000"}, "Not a valid choice"),
-        ({"schools": ["s-99"]}, "not a valid choice"),
+        ({"schools": ["s-99"]}, "Unknown choice"),
         ({"other_orgs": "s-99"}, "There is no record with the id"),
         ({"classes": "\n".join(f"c-{n}" for n in range(101))}, "Enter at most 100 ids."),
         ({"other_fields": "shoeSize"}, "unknown field"),
         ({"other_fields": "sourcedId"}, "cannot be redacted"),
-        ({"grades": ["99"]}, "not a valid choice"),
+        ({"grades": ["99"]}, "Unknown choice"),
     ],
 )
 def test_invalid_choice_is_explained_and_kept(fields: dict[str, object], message: str, owner: Console) -> None:
@@ -317,6 +317,15 @@ def test_preview_of_a_revoked_token_says_so(owner: Console) -> None:
     _, token = generate(owner)
     owner.services.tokens.revoke(token.id)
     assert "The token is revoked: the API rejects it." in owner.get(f"{LIST}/{token.id}/access").text
+
+
+def test_message_names_a_few_unknown_schools(owner: Console) -> None:
+    page = owner.get("/settings/api-tokens/new").text
+    data = filled(find_form(page, "/settings/api-tokens"), {"label": "x"})
+    data.setlist("schools", [f"unknown-{number}-{'x' * 300}" for number in range(2000)])
+    rejected = owner.post("/settings/api-tokens", data, 422)
+    assert "and 1,995 more" in visible_text(rejected.text)
+    assert len(rejected.data) < 60_000
 
 
 def test_many_unknown_schools_cost_few_reads(empty_app: Flask, tmp_path: Path) -> None:
