@@ -20,10 +20,10 @@ SortableRecord: TypeAlias = tuple[str, bytes, dict[str, Value]]
 RUN_ROWS = 1_000
 """Rows that are sorted in memory at once."""
 
-CHUNK_ROWS = 64
+CHUNK_ROWS = 40
 """Rows of a sorted run that are read at once."""
 
-MIN_HEAD_ROWS = 32
+MIN_HEAD_ROWS = 20
 """Rows of a run in memory below which its next chunk is read. A merge of random rows sorts so many of each at once."""
 
 MAX_MERGED_RUNS = 300
