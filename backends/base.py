@@ -7,7 +7,7 @@ evaluates `Query` trees. `backends.testing.BackendConformance` tests every promi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -238,6 +238,13 @@ class Backend(Closeable):
         """Return a value that changes with every commit to the tenant, by any process.
 
         It may change without such a commit. The call takes microseconds, so caches can compare it on every use.
+        """
+
+    def watch_statements(self, seconds: float, on_slow: Callable[[str, float], None]) -> None:
+        """Call `on_slow` with the text and the duration of each statement that takes longer than `seconds`.
+
+        The text contains no value of a record. The function is called in the thread of the statement and must not
+        raise. A backend without statements does nothing.
         """
 
     @abstractmethod

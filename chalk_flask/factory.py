@@ -29,6 +29,7 @@ from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.jobs import JobStore, JobWorker
+from chalk_flask.logs import log_slow_statements
 from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
@@ -60,6 +61,7 @@ def create_application(arguments: Mapping[str, object]) -> Flask:
 def _create_services(settings: Settings) -> Services:
     data = Path(settings.data).absolute()
     store = open_store(settings.storage, COLLECTIONS)
+    log_slow_statements(store, settings.slow_statement_milliseconds)
     cipher = SecretCipher(data)
     tokens = TokenStore(store)
     clients = ClientStore(store, cipher=cipher)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +24,7 @@ from backends.sqlite.schema import declared_parts, describe, prepare_database, r
 from backends.sqlite.snapshot import PooledSnapshot
 from backends.sqlite.transaction import SQLiteTransaction
 from backends.sqlite.unused_field_paths import PathCleaner
+from backends.statement_watch import StatementWatch
 from backends.validation import file_path
 
 __all__ = ["SQLiteBackend"]
@@ -45,6 +46,7 @@ class SQLiteBackend(Backend):
         self._readers = ConnectionPool(path, self._checkpoint_when_idle)
         self._query_cache = QueryCache()
         self._path_cleaner = PathCleaner()
+        self._watch = StatementWatch()
         self._is_described = False
         self._closed = False
 
@@ -87,7 +89,13 @@ class SQLiteBackend(Backend):
         try:
             with driver_errors("reading"):
                 return PooledSnapshot(
-                    reader, tenant, self.collections, self._query_cache, self._release_reader, query_seconds
+                    reader,
+                    tenant,
+                    self.collections,
+                    self._query_cache,
+                    self._release_reader,
+                    query_seconds,
+                    self._watch,
                 )
         except BaseException:
             self._readers.discard(reader)
@@ -106,7 +114,9 @@ class SQLiteBackend(Backend):
                 if not tenant.startswith("_"):  # tenants of the service itself have few records
                     self._disable_wal_for_first_load(connection)
                 connection.execute("BEGIN IMMEDIATE")
-                return SQLiteTransaction(connection, tenant, self.collections, self._finish_write, self._path_cleaner)
+                return SQLiteTransaction(
+                    connection, tenant, self.collections, self._finish_write, self._path_cleaner, self._watch
+                )
         except BaseException:
             if connection is not None:
                 connection.close()
@@ -123,6 +133,10 @@ class SQLiteBackend(Backend):
         """Return SQLite's `data_version` of a connection that stays open, with the number of that connection."""
         self._check_open()
         return self._readers.version()
+
+    def watch_statements(self, seconds: float, on_slow: Callable[[str, float], None]) -> None:
+        """Report slow statements of reads, and slow commits."""
+        self._watch.set(seconds, on_slow)
 
     def check(self) -> list[str]:
         """Look for missing parts and for values without a record, and run SQLite's integrity check."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -22,12 +23,9 @@ from backends.errors import (
 )
 from backends.os_errors import check_lock_file, lock_file_error, storage_error
 from backends.sqlite.compiler import CHECK_DEADLINE, FOLD
+from backends.statement_watch import StatementWatch
 
-__all__ = [
-    "WriteLock",
-    "connect",
-    "driver_errors",
-]
+__all__ = ["WriteLock", "connect", "driver_errors", "watched_statement"]
 
 
 _BUSY_TIMEOUT_SECONDS = 10
@@ -56,6 +54,27 @@ class driver_errors:  # noqa: N801 - named like contextlib.suppress
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and (converted := _convert(error, self._action)) is not None:
+            raise converted from error
+
+
+class watched_statement(driver_errors):  # noqa: N801 - as its base
+    """Context manager of one statement: it converts errors, and reports the statement if it takes long."""
+
+    __slots__ = ("_started", "_text", "_watch")
+
+    def __init__(self, action: str, text: str, watch: StatementWatch) -> None:
+        self._action = action
+        self._text = text
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        seconds = time.perf_counter() - self._started
+        if seconds > self._watch.seconds:
+            self._watch.on_slow(self._text, seconds)
         if error is not None and (converted := _convert(error, self._action)) is not None:
             raise converted from error
 

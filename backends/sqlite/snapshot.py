@@ -18,10 +18,11 @@ from backends.errors import DamagedStoreError, QueryTimeoutError, StorageUnavail
 from backends.query import KEY, MATCH_ALL, And, Compare, Query, Scalar, Where
 from backends.records import Collection, Record, Value
 from backends.sqlite.compiler import Compiler, Fragment, collections_read, quote_identifier, uses_range_index
-from backends.sqlite.connection import driver_errors
+from backends.sqlite.connection import driver_errors, watched_statement
 from backends.sqlite.pool import ReadConnection
 from backends.sqlite.query_cache import CachedQuery, CacheKey, QueryCache
 from backends.sqlite.schema import scalar_paths
+from backends.statement_watch import StatementWatch
 from backends.validation import get_collection, validate, validate_where
 
 __all__ = ["PooledSnapshot", "SQLiteSnapshot"]
@@ -39,6 +40,9 @@ _MAX_SORTED_RANGE_ROWS = 5_000
 """Up to this number, sorting the rows of a range is faster than reading all rows in order."""
 
 
+_UNWATCHED = StatementWatch()
+
+
 class SQLiteSnapshot(Snapshot):
     """Snapshot of the transaction of one connection. Without a `query_cache` nothing is cached."""
 
@@ -49,12 +53,14 @@ class SQLiteSnapshot(Snapshot):
         collections: Mapping[str, Collection],
         query_cache: QueryCache | None = None,
         query_seconds: float | None = None,
+        watch: StatementWatch = _UNWATCHED,
     ) -> None:
         self._connection: sqlite3.Connection | None = reader.connection
         self._deadline = reader.deadline = QueryDeadline(query_seconds)
         self._tenant = tenant
         self._collections = collections
         self._query_cache = query_cache
+        self._watch = watch
         self._running = 0
         self._tenant_id, self._revision = reader.tenant(tenant)
 
@@ -241,11 +247,10 @@ class SQLiteSnapshot(Snapshot):
         if cached.range_from_where is not None:
             self._total(cached)
         params = cached.prefix.params + cached.from_where.params + cached.order_by.params
-        cursor = self._execute(
-            Fragment(f"{cached.prefix.text}SELECT _id {cached.from_where.text} {cached.order_by.text}", params)
-        )
+        text = f"{cached.prefix.text}SELECT _id {cached.from_where.text} {cached.order_by.text}"
         ids = array("q")
-        with driver_errors("reading"):
+        with watched_statement("reading", text, self._watch):
+            cursor = self._open().execute(text, params)
             while rows := cursor.fetchmany(_FETCH_IDS):
                 ids.extend([row[0] for row in rows])
         return ids
@@ -281,7 +286,7 @@ class SQLiteSnapshot(Snapshot):
     def _fetch_chunk(self, sql: Fragment) -> bytes | None:
         """Return the only value that a statement selects, or None if it has more than MAX_CHUNK_BYTES."""
         connection = self._open()
-        with driver_errors("reading"):
+        with watched_statement("reading", sql.text, self._watch):
             limit = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
             try:
                 return _checked_chunk(connection.execute(sql.text, sql.params).fetchone()[0])
@@ -298,7 +303,7 @@ class SQLiteSnapshot(Snapshot):
         cursor = self._execute(sql)
         while True:
             self._open()
-            with driver_errors("reading"):
+            with watched_statement("reading", sql.text, self._watch):
                 rows = cursor.fetchmany(_FETCH_ROWS)
             if not rows:
                 self._running -= 1
@@ -329,11 +334,11 @@ class SQLiteSnapshot(Snapshot):
             return self._open().execute(sql.text, sql.params)
 
     def _fetch_all(self, sql: Fragment) -> list[Any]:
-        with driver_errors("reading"):
+        with watched_statement("reading", sql.text, self._watch):
             return self._open().execute(sql.text, sql.params).fetchall()
 
     def _fetch_one(self, sql: Fragment) -> Any:
-        with driver_errors("reading"):
+        with watched_statement("reading", sql.text, self._watch):
             return self._open().execute(sql.text, sql.params).fetchone()
 
     def _open(self) -> sqlite3.Connection:
@@ -353,8 +358,9 @@ class PooledSnapshot(SQLiteSnapshot):
         query_cache: QueryCache,
         release: Callable[[ReadConnection, bool], None],
         query_seconds: float | None,
+        watch: StatementWatch,
     ) -> None:
-        super().__init__(reader, tenant, collections, query_cache, query_seconds)
+        super().__init__(reader, tenant, collections, query_cache, query_seconds, watch)
         self._reader = reader
         self._release = release
 

@@ -21,11 +21,12 @@ from backends.errors import DamagedStoreError
 from backends.records import Collection, Record, Value
 from backends.sqlite.bulk_insert import bulk_inserter
 from backends.sqlite.compiler import quote_identifier
-from backends.sqlite.connection import driver_errors
+from backends.sqlite.connection import driver_errors, watched_statement
 from backends.sqlite.pool import ReadConnection
 from backends.sqlite.schema import SIDE_TABLE_INDEX, indexes, key_index, scalar_paths
 from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.sqlite.unused_field_paths import PathCleaner
+from backends.statement_watch import StatementWatch
 from backends.validation import check_dynamic_values, check_record, get_collection
 
 __all__ = ["SQLiteTransaction"]
@@ -61,9 +62,10 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
         collections: Mapping[str, Collection],
         on_finish: Callable[[sqlite3.Connection, bool], None],
         path_cleaner: PathCleaner,
+        watch: StatementWatch,
     ) -> None:
         connection.execute("INSERT OR IGNORE INTO _tenants (name) VALUES (?)", (tenant,))
-        super().__init__(ReadConnection(connection), tenant, collections)
+        super().__init__(ReadConnection(connection), tenant, collections, watch=watch)
         self._on_finish = on_finish
         self._path_cleaner = path_cleaner
         self._frees_paths = False
@@ -125,6 +127,7 @@ class SQLiteTransaction(SQLiteSnapshot, Transaction):
             if any(self._collections[name].bumps_revision for name in self._written):
                 revision = max(self.revision + 1, time.time_ns() // 1000)
                 connection.execute("UPDATE _tenants SET revision = ? WHERE id = ?", (revision, self._tenant_id))
+        with watched_statement("committing", "COMMIT", self._watch):
             connection.execute("COMMIT")
         self.committed = time.time()
         self._connection = None

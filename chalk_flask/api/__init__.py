@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from chalk_flask.api import access_log, errors, url_paths
+from chalk_flask.api import access_log, errors, request_log, url_paths
 from chalk_flask.api.auth import make_auth, with_rate_limits
 from chalk_flask.api.oauth2 import TokenEndpoint, register_login_hooks
 from chalk_flask.api.reads import changes_blueprint, read_blueprint
@@ -33,3 +33,4 @@ def register(app: Flask, services: Services) -> None:
     app.register_blueprint(endpoint.blueprint())
     errors.register(app)
     access_log.register(app, services.access_log)
+    request_log.register(app, logs_requests=settings.log_requests)

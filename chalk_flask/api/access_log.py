@@ -17,7 +17,7 @@ from chalk_flask.permissions.principal import Principal
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["register"]
+__all__ = ["START_TIME_KEY", "register", "route_template"]
 
 START_TIME_KEY = "chalk_flask.started"
 
@@ -106,12 +106,12 @@ def _shared_members(tenant: str, credential_type: str, credential_id: str, metho
         "way": credential_type,
         "by": credential_id,
         "method": method,
-        "route": _route_template(rule),
+        "route": route_template(rule),
         "status": status,
     }
     return orjson.dumps(members).decode()[1:-1]
 
 
-def _route_template(rule: str) -> str:
+def route_template(rule: str) -> str:
     """Return a URL rule in the form of the route table: `{id}` instead of `<id:id>`."""
     return re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule)

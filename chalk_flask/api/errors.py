@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import orjson
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -146,6 +146,8 @@ def _on_http_error(error: HTTPException) -> Response | WerkzeugResponse:
     status = error.code or 500
     if status < 400:
         return error.get_response()
+    if status in (401, 403) and "rejection" not in g:
+        g.rejection = error.description or ""  # for the log
     if isinstance(error, ApiError):
         return error_response(status, error.description or "", error.code_minor, _headers_of(error))
     # Errors of Werkzeug itself keep their headers, but not their HTML and texts.

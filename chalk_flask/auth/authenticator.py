@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.permissions.principal import Principal
 
 __all__ = ["Authenticator", "TokenVerifier"]
@@ -45,6 +46,7 @@ class Authenticator:
         for verifier in self._verifiers:
             if verifier.can_verify(token):
                 return verifier.authenticate(token)
+        note_rejection("the bearer token has no known form")
         return None, None
 
     def renew(self, principal: Principal) -> Principal | None:

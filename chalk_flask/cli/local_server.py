@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,10 +25,9 @@ __all__ = ["create_day_token", "curl_command", "open_service", "run_server", "se
 TOKEN_LIFETIME = timedelta(days=1)
 
 
+log = logging.getLogger(__name__)
+
 EXAMPLE_PATH = "/ims/oneroster/v1p1/users?limit=2"
-
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def create_day_token(store: Backend, label: str) -> dict[str, Any]:
@@ -71,6 +71,7 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     Raises StorageError if the store cannot be read.
     """
     from chalk_flask import create_app
+    from chalk_flask.logs import configure_logging
     from chalk_flask.storage import check_readable
 
     app = create_app(**options)
@@ -81,7 +82,7 @@ def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     )
     with services.store, ExitStack() as stack:
         _check_key_files(Path(services.settings.data))
-        logging.basicConfig(stream=sys.stderr, level=services.settings.log_level.upper(), format=LOG_FORMAT)
+        configure_logging(services.settings)
         for service in background:
             stack.enter_context(closing(service))
         check_readable(services.store)
@@ -112,7 +113,37 @@ def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) 
     from chalk_flask.server import BindError, serve
 
     body_limit = upload_limit(services) if services.settings.console else None
+    started = time.monotonic()
+
+    def on_listening(url: str) -> None:
+        _log_start(services, url)
+        on_ready(url)
+
     try:
-        serve(app, services.settings, on_ready, body_limit)
+        serve(app, services.settings, on_listening, body_limit, _log_signal)
     except BindError as error:
         raise CommandError(str(error)) from error
+    _log_end(time.monotonic() - started)
+
+
+def _log_start(services: Services, url: str) -> None:
+    from chalk_flask import __version__
+    from chalk_flask.logs import log_event
+
+    storage = services.settings.storage.partition(":")[0]  # the rest of the URL may contain a password
+    message = f"the service listens on {url}"
+    log_event(log, logging.INFO, "service.started", message, url=url, version=__version__, storage=storage)
+
+
+def _log_signal(number: int) -> None:
+    from chalk_flask.logs import log_event
+
+    name = signal.Signals(number).name
+    message = f"the service stops because of {name}; active requests are completed"
+    log_event(log, logging.INFO, "service.stopping", message, signal=name)
+
+
+def _log_end(seconds: float) -> None:
+    from chalk_flask.logs import log_event
+
+    log_event(log, logging.INFO, "service.stopped", "the service has stopped", seconds=round(seconds, 1))

@@ -18,13 +18,13 @@ from typing import Any, Final
 import orjson
 from filelock import FileLock, Timeout
 
+from chalk_flask.logs import configure_logging
 from chalk_flask.settings import SETTINGS, Settings
 
 __all__ = ["JobRequest", "lower_priority", "main", "process_lock"]
 
 NICENESS: Final = 10
 """Increment of the nice value of the process."""
-LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 LOCK_FILE: Final = ".running.lock"
 LOCK_TIMEOUT_SECONDS: Final = 60.0
 """Time to wait for a process of a killed service. It ends at once when it finds that its job was started again."""
@@ -72,7 +72,7 @@ def main() -> None:
     lower_priority()
     request = JobRequest(**orjson.loads(sys.stdin.buffer.read()))
     settings = request.to_settings()
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=LOG_FORMAT)
+    configure_logging(settings)
     from chalk_flask.jobs.store import jobs_folder
 
     try:

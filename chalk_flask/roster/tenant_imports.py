@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from backends import Snapshot, Transaction
 from chalk_flask.audit.events import record_event
+from chalk_flask.roster.import_log import log_discard, log_import
 from chalk_flask.roster.imports import (
     ImportOptions,
     ImportReport,
@@ -84,7 +85,9 @@ def run_import(
     options = _import_options(store, settings, tenant, choices)
     parameters.setdefault("on_commit", _record_commit)
     parameters.setdefault("on_hold", _record_hold)
-    return import_package(ExistingTenantStore(store), tenant, path, options, **parameters)
+    report = import_package(ExistingTenantStore(store), tenant, path, options, **parameters)
+    log_import(report)
+    return report
 
 
 def approve_import(
@@ -101,7 +104,7 @@ def approve_import(
 
     Raises ApprovalError, TenantError, StorageError and OSError.
     """
-    return approval.approve(
+    report = approval.approve(
         ExistingTenantStore(store),
         tenant,
         run_id,
@@ -111,6 +114,8 @@ def approve_import(
         on_commit=_record_approval(requested_by),
         on_result=on_result,
     )
+    log_import(report)
+    return report
 
 
 def discard_import(store: RosterStore, settings: Settings, tenant: str, run_id: str, *, requested_by: str) -> ImportRun:
@@ -120,7 +125,9 @@ def discard_import(store: RosterStore, settings: Settings, tenant: str, run_id: 
     """
     folder = store_folder(settings)
     existing = ExistingTenantStore(store)
-    return approval.discard(existing, tenant, run_id, folder, requested_by=requested_by, on_commit=_record_discard)
+    run = approval.discard(existing, tenant, run_id, folder, requested_by=requested_by, on_commit=_record_discard)
+    log_discard(tenant, run_id)
+    return run
 
 
 def _import_options(store: RosterStore, settings: Settings, tenant: str, choices: ImportChoices) -> ImportOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from waitress.receiver import ChunkedReceiver
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, RequestHeaderFieldsTooLarge
 
+from chalk_flask.logs import REQUEST_ID_HEADER, request_id_of
 from chalk_flask.server.large_bodies import Admission, DroppingReceiver
 
 __all__ = [
@@ -315,13 +316,19 @@ class JsonErrorTask(ErrorTask):
         request: Any = self.request
         status, _, _ = request.error.to_response(self.channel.server.adj.ident)
         self.status = status
-        self.response_headers = list(ERROR_HEADERS)
+        self.response_headers = [*ERROR_HEADERS, (REQUEST_ID_HEADER, _request_id(request.headers))]
         if status.startswith("503"):
             self.response_headers.append(("Retry-After", RETRY_AFTER_SECONDS))
         body = error_body(status, request.reason)
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """Return the id of a request with these headers, which no application has answered."""
+    names = {"HTTP_X_REQUEST_ID": "X_REQUEST_ID", "HTTP_AUTHORIZATION": "AUTHORIZATION"}
+    return request_id_of({key: headers[name] for key, name in names.items() if name in headers})
 
 
 def error_body(status: str, reason: str = "") -> bytes:

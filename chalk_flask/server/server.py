@@ -56,12 +56,13 @@ def serve(
     settings: Settings,
     ready: Callable[[str], None] | None = None,
     body_limit: BodyLimit | None = None,
+    on_stop: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let active requests finish within SHUTDOWN_SECONDS and return.
 
     `ready` is called once connections are accepted, with the URL, for example http://127.0.0.1:8080; with port 0 it
     contains the port that was chosen. `body_limit` decides about bodies that are larger than 1 MiB; without it, they
-    are rejected. A second signal stops at once. Call this in the main thread, which receives the signals. Raises
+    are rejected. `on_stop` is called with the number of the signal before active requests are completed. A second signal stops at once. Call this in the main thread, which receives the signals. Raises
     BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
@@ -83,6 +84,8 @@ def serve(
                 ready(local_url(settings.host, listeners[0].getsockname()[1]))
             while not received:
                 loop.run_once()
+            if on_stop:
+                on_stop(received[0])
             _drain(loop, received)
     finally:
         dispatcher.shutdown()

@@ -182,6 +182,19 @@ class Settings:
         30, "Seconds after which a connection is closed whose client accepts nothing of a response.", minimum=1
     )
     log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
+    log_format: str = _setting(
+        "plain",
+        "Form of log messages: lines of text, or one JSON object per line. Times are in UTC in both.",
+        choices=("plain", "json"),
+    )
+    log_requests: bool = _setting(
+        False,
+        "Log every request with its method, route, status and duration, without ids, parameters and addresses."
+        " Requests that are rejected with 401 or 403 are always logged.",
+    )
+    slow_statement_milliseconds: int = _setting(
+        500, "Duration in milliseconds above which a statement of the database is logged. 0: none is logged."
+    )
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -14,6 +14,7 @@ from chalk_flask.api.auth.rate_limits import Auth, FailedAuthLimiter
 from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifier
+from chalk_flask.auth.rejections import take_rejection
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import PREFIX, includes_scope, sort_scopes
 from chalk_flask.services import ServiceAddress
@@ -101,6 +102,7 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, address: Ser
     @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
     def reject(status: int) -> Response:
         if status == 401:
+            g.rejection = _reason(address)
             failed_auth.count_rejected_token()
         if has_oauth1_header(request.environ):
             message, challenge = OAUTH1_MESSAGES[status] if address.url else NO_ADDRESS_MESSAGE, OAUTH1_CHALLENGE
@@ -108,11 +110,21 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, address: Ser
             is_invalid = status == 401 and _has_bearer_token()
             message, challenge = "", INVALID_TOKEN_CHALLENGE if is_invalid else BEARER_CHALLENGES[status]
         if status == 403:
-            message = f"{message or BEARER_SCOPE_MESSAGE}: {_required_scopes()}."
+            message = g.rejection = f"{message or BEARER_SCOPE_MESSAGE}: {_required_scopes()}."
         return error_response(status, message, headers=[("WWW-Authenticate", challenge)])
 
     guard: Auth = auth
     return guard
+
+
+def _reason(address: ServiceAddress) -> str:
+    """Return why the credential of the current request is rejected, for the log."""
+    if has_oauth1_header(request.environ):
+        return take_rejection() if address.url else "requests with OAuth 1.0a signatures require the setting public_url"
+    if _has_bearer_token():
+        return take_rejection()
+    scheme = "HTTP_AUTHORIZATION" in request.environ
+    return "the Authorization header has no bearer token" if scheme else "the request has no credential"
 
 
 def require_scope(scope: str) -> None:

@@ -14,7 +14,7 @@ from authlib.oauth2.rfc6749 import ClientMixin, OAuth2Error, OAuth2Request
 from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidRequestError, InvalidScopeError
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from backends import StorageBusyError
@@ -30,6 +30,7 @@ from chalk_flask.api.routes import ROOTS
 from chalk_flask.api.url_paths import any_case_rule
 from chalk_flask.auth.clients.assertions import ClientAssertionVerifier
 from chalk_flask.auth.clients.record import OAuthClient
+from chalk_flask.auth.rejections import take_rejection
 from chalk_flask.permissions.scopes import includes_scope, known_scopes, sort_scopes
 from chalk_flask.services import Services
 
@@ -51,6 +52,8 @@ NO_ADDRESS_MESSAGE = (
     "Client assertions are rejected, because the service has no public_url, which is their audience. Ask its operator"
     " to set it."
 )
+
+NO_ADDRESS_REASON = "client assertions require the setting public_url"
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REALM = "chalk-flask"
@@ -121,11 +124,13 @@ class TokenEndpoint:
         """
         credentials = parse_credentials(request.headers.get("Authorization", ""), params)
         if credentials is None:
+            g.rejection = "no client credentials were sent"
             raise _ClientError("Client credentials are required.", status_code=401)
         client = self._verify_credentials(credentials)
         if client is None:
             clients = self._services.clients
             named_client, _ = clients.find_at_version(credentials.client_id, clients.version())
+            g.rejection = _reason(credentials, named_client)
             self.on_failure(named_client)
             raise _ClientError("Invalid client credentials.", status_code=401)
         self.on_success(client)
@@ -153,6 +158,7 @@ class TokenEndpoint:
         if isinstance(credentials, SecretCredentials):
             return self._services.clients.authenticate(credentials.client_id, credentials.secret)
         if not self._services.address.is_known_for("client assertions"):
+            g.rejection = NO_ADDRESS_REASON
             raise _ClientError(NO_ADDRESS_MESSAGE, status_code=401)
         return self._assertions.authenticate(credentials.assertion, self._audiences())
 
@@ -226,6 +232,16 @@ class _TokenServer(AuthorizationServer):  # type: ignore[misc]  # the library sh
 
     def save_token(self, token: object, request: OAuth2Request) -> None:
         """Do nothing: access tokens are signed and not stored."""
+
+
+def _reason(credentials: ClientCredentials, named_client: OAuthClient | None) -> str:
+    """Return why credentials are rejected, for the log. An unknown id may be a secret, so it is left out."""
+    if not isinstance(credentials, SecretCredentials):
+        return take_rejection()
+    if named_client is None:
+        return "the client is unknown"
+    state = "revoked" if named_client.revoked is not None else "known, but its secret is wrong or has ended"
+    return f"the client {named_client.id} is {state}"
 
 
 def _ignore(_: object) -> None:

@@ -17,6 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from chalk_flask.auth.clients.store import ClientStore
+from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import token_hash
 from chalk_flask.caching import LRUCache
@@ -117,10 +118,16 @@ class AccessTokenIssuer:
         if entry is None or entry.version != version or entry.claims.key != key:
             claims = entry.claims if entry is not None and entry.claims.key == key else self._verify(token, key)
             if claims is None:
+                note_rejection("the access token is not signed with the key of this service")
                 return None, version
             entry = _CacheEntry(version, claims, self._principal_at(claims, version))
             self._cache.put(cache_key, entry)
-        return (entry.principal if self._now().timestamp() < entry.claims.expires else None), version
+        if self._now().timestamp() >= entry.claims.expires:
+            note_rejection(f"the access token of client {entry.claims.client_id} is expired")
+            return None, version
+        if entry.principal is None:
+            note_rejection(f"the client {entry.claims.client_id} is revoked, or its tenant is deleted")
+        return entry.principal, version
 
     def renew(self, principal: Principal) -> Principal | None:
         """Return the principal with the rules of now; None if the client has ended. Raises StorageError.

@@ -23,6 +23,7 @@ from chalk_flask.auth.clients.record import OAuthClient
 from chalk_flask.auth.clients.store import ClientError, ClientStore
 from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.jwt.jwks import ES256, RS256, InvalidKeySetError, JwkSet, PublicKey, parse_jwk_set
+from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.times import utc_now
 
 __all__ = ["JWT_BEARER", "ClientAssertionVerifier", "parse_public_keys", "unverified_client_id"]
@@ -61,13 +62,18 @@ class ClientAssertionVerifier:
         """
         parts = _parse_unverified(assertion)
         if parts is None:
+            note_rejection("the client assertion is malformed")
             return None
         algorithm, kid, claims = parts
         client = self._clients.find_active(claims["sub"])
         keys = _find_keys(client, algorithm, kid)
         if not any(_is_signed_by(assertion, key, algorithm) for key in keys) or client is None:
+            note_rejection("no key of a known client matches the signature of the client assertion")
             return None
-        return client if self._use(claims, audiences) else None
+        if self._use(claims, audiences):
+            return client
+        note_rejection(f"the client assertion of {client.id} was used before, or its claims are invalid or expired")
+        return None
 
     def _use(self, claims: dict[str, Any], audiences: Sequence[str]) -> bool:
         """Mark a verified assertion as used. Return False if its claims are invalid or it was used before."""

@@ -29,6 +29,7 @@ from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.jwt.jwks import ES256, RS256, JwkSet, PublicKey, parse_jwk_set
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
 from chalk_flask.auth.jwt.jwks_refresher import JwksRefresher
+from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.caching import LRUCache
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import includes_scope, known_scopes
@@ -121,7 +122,7 @@ class JwtVerifier:
         try:
             return self._verify(token, token_hash, version, now), version
         except _RejectedTokenError as error:
-            log.debug("a JWT is rejected: %s", error)
+            note_rejection(f"a JWT is rejected: {error}")
             return None, version
 
     def renew(self, principal: Principal) -> Principal | None:

@@ -29,6 +29,7 @@ from backends import Backend
 from chalk_flask.auth.clients.record import OAuthClient, StoredSecret
 from chalk_flask.auth.clients.store import COLLECTION
 from chalk_flask.auth.oauth1.nonce_cache import NonceCache
+from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
 from chalk_flask.caching import VersionedCache
 from chalk_flask.permissions.principal import Principal
@@ -97,9 +98,14 @@ class OAuth1Verifier:
         now = self._now()
         principal = self._verify(params, request, version, now)
         if principal is None or params.token or not params.has_hash_of_body(request):
+            note_rejection(_reason(principal, params))
             return None, version
-        is_new = self._nonces.check_and_remember(params.key, params.timestamp, params.nonce, int(now.timestamp()))
-        return (principal if is_new else None), version
+        if self._nonces.check_and_remember(params.key, params.timestamp, params.nonce, int(now.timestamp())):
+            return principal, version
+        note_rejection(
+            f"the timestamp of client {principal.credential_id} is too old or too new, or its nonce was used"
+        )
+        return None, version
 
     def _verify(
         self, params: _ProtocolParams, request: SignedRequest, version: object, now: datetime
@@ -140,6 +146,14 @@ class OAuth1Verifier:
             return ()
         self._warned.discard(client.id)
         return decrypted
+
+
+def _reason(principal: Principal | None, params: _ProtocolParams) -> str:
+    """Return why a signed request is rejected. Only a verified client is named: an unknown id may be a secret."""
+    if principal is None:
+        return "the OAuth 1.0a signature does not match, or the client is unknown or revoked"
+    part = "oauth_token must be empty" if params.token else "the hash of the body does not match"
+    return f"the signed request of client {principal.credential_id} is rejected: {part}"
 
 
 _RANDOM_SECRETS: tuple[_Secret, ...] = ((secrets.token_hex(32), None),)

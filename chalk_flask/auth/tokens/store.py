@@ -18,6 +18,7 @@ from zlib import crc32
 
 from backends import Backend, Compare, Record, Snapshot
 from chalk_flask.auth.credential_store import RevocableCredentialStore
+from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.auth.tokens.record import ApiToken
 from chalk_flask.background.last_used import MIN_INTERVAL, LastUsedTracker
 from chalk_flask.caching import VersionedCache
@@ -131,6 +132,7 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         The principal is None for a malformed, unknown, expired or revoked token. Raises StorageError.
         """
         if not _has_valid_checksum(token):
+            note_rejection("the API token is malformed")
             return None, None
         # Take the version before the record is read: a commit in between makes the entry too old, never too new.
         version = self._store.version(CONTROL)
@@ -153,6 +155,7 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         token, principal = entry
         now = self._now()
         if not token.is_valid_at(now):
+            note_rejection(f"the API token {token.id} is {token.state_at(now)}")
             return None
         self._last_used.record(key, token.last_used, now)
         return principal
@@ -163,6 +166,9 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
             token = ApiToken.parse(body) if body is not None else None
             principal = apply_tenant_rules(snapshot, token.principal) if token is not None else None
         if token is None or principal is None:
+            note_rejection(
+                "the API token is unknown" if token is None else f"the tenant of API token {token.id} is deleted"
+            )
             return None
         self._cache.put(key, version, (token, principal))
         return token, principal

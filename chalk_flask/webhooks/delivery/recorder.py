@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -20,6 +20,7 @@ from chalk_flask.outbox.delivery import COLLECTION, of_webhook
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.times import format_epoch_seconds
 from chalk_flask.tracebacks import error_location
+from chalk_flask.webhooks.delivery.attempt_log import log_attempt, log_disabled
 from chalk_flask.webhooks.delivery.journal import ResultJournal
 from chalk_flask.webhooks.delivery.result import AttemptResult
 from chalk_flask.webhooks.delivery.retry_policy import RetryPolicy
@@ -37,6 +38,13 @@ LOCK_TIMEOUT_SECONDS: Final = 5.0
 STOP_LOCK_TIMEOUT_SECONDS: Final = 1.0
 
 GONE_REASON: Final = "the endpoint answered 410 Gone"
+
+
+class _Written(NamedTuple):
+    """Deliveries that a transaction changed, by key, and the webhooks that it disabled."""
+
+    deliveries: Mapping[str, Delivery]
+    disabled: Sequence[Subscription]
 
 
 class Recorder:
@@ -110,7 +118,7 @@ class Recorder:
         try:
             with self._store.write(tenant, wait=lock_timeout) as transaction:
                 started = time.monotonic()  # the wait for another writer does not count
-                deliveries = self._write(transaction, tenant, results)
+                written = self._write(transaction, tenant, results)
             self._commit_seconds += time.monotonic() - started
         except StorageBusyError:  # a long import holds the write lock: the timeout was pause enough
             self._requeue(tenant, results)
@@ -124,15 +132,19 @@ class Recorder:
             log.error("cannot write the results of %d attempts: %s", len(results), error_location(error))
             return False
         for result in results:
-            result.on_saved(result, deliveries.get(result.key))
+            delivery = written.deliveries.get(result.key)
+            log_attempt(result, delivery)
+            result.on_saved(result, delivery)
+        for webhook in written.disabled:
+            log_disabled(webhook)
         return True
 
     def _requeue(self, tenant: str, results: list[AttemptResult]) -> None:
         with self._lock:
             self._pending[tenant] = results + self._pending.get(tenant, [])
 
-    def _write(self, transaction: Transaction, tenant: str, results: Sequence[AttemptResult]) -> Mapping[str, Delivery]:
-        """Apply the results to the present records, and return the changed deliveries by key.
+    def _write(self, transaction: Transaction, tenant: str, results: Sequence[AttemptResult]) -> _Written:
+        """Apply the results to the present records, and return what changed.
 
         The webhook and its deliveries may have been deleted.
         The key may belong to another event by now: the tenant was created again, or an opt-out replaced the event.
@@ -148,6 +160,7 @@ class Recorder:
             if delivery.event_id == result.event_id and result.attempt not in delivery.attempts
         ]
         transaction.put(COLLECTION, [delivery.to_record() for delivery in deliveries])
+        disabled: list[Subscription] = []
         webhooks = transaction.get_many(WEBHOOKS, list({result.webhook for result in results}))
         for webhook, body in webhooks.items():
             before = after = Subscription.from_dict(orjson.loads(body))
@@ -162,7 +175,8 @@ class Recorder:
                 record_event(
                     transaction, tenant, "webhook.disabled", id=after.id, label=after.label, reason=after.reason
                 )
-        return {delivery.key: delivery for delivery in deliveries}
+                disabled.append(after)
+        return _Written({delivery.key: delivery for delivery in deliveries}, disabled)
 
 
 def _clear_failing_if_idle(transaction: Transaction, subscription: Subscription) -> Subscription:

@@ -1,0 +1,73 @@
+"""Events of the log: messages with a name and members. `docs/reference/logs.md` lists them.
+
+A member contains ids, counts, states and reasons. It never contains a secret, a name of a person, an e-mail address, a
+value of a record or a parameter of a request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+__all__ = ["LOG_EVENTS", "LogValue", "event_of", "log_event", "members_of"]
+
+LOG_EVENTS: Mapping[str, str] = MappingProxyType(
+    {
+        "service.started": "The service accepts requests. `url`, `version`, `storage` (kind of store).",
+        "service.stopping": "A signal arrived, and active requests are completed. `signal`.",
+        "service.stopped": "The service has ended. `seconds` since its start.",
+        "import.committed": "An import changed the roster. `tenant`, `run`, `seconds`, `rows`, records by outcome.",
+        "import.unchanged": "An import found nothing to change. `tenant`, `run`, `seconds`, `rows`.",
+        "import.held": "A package waits for approval. `tenant`, `run`, `seconds`, `rows`, `files`, `expires`.",
+        "import.rejected": "A package was rejected. `tenant`, `run`, `seconds`, `rows`, number of `problems`.",
+        "import.checked": "A dry run has ended. `tenant`, `run`, `seconds`, `rows`, number of `problems`.",
+        "import.discarded": "A held package was discarded. `tenant`, `run`.",
+        "webhook.failed": "An attempt failed. `tenant`, `webhook`, `delivery` (id of the event), `status`, `reason`, `ms`.",
+        "webhook.given_up": "The last attempt of a delivery failed. `tenant`, `webhook`, `delivery`, `attempts`.",
+        "webhook.disabled": "A webhook gets no more deliveries. `tenant`, `webhook`, `reason`.",
+        "request.rejected": (
+            "A request was answered with 401 or 403. `status`, `method`, `route`, `reason`, `address`, and the"
+            " `tenant` and credential (`way`, `by`) if they are known."
+        ),
+        "request.completed": (
+            "A request was answered (setting `log_requests`). `status`, `method`, `route`, `ms`, `bytes`, and the"
+            " `tenant` and credential (`way`, `by`) if they are known."
+        ),
+        "statement.slow": (
+            "A statement of the database took longer than `slow_statement_milliseconds`. `ms`, and the `statement`"
+            " without its values."
+        ),
+    }
+)
+"""Description of each event, with its members, by name."""
+
+LogValue: TypeAlias = str | int | float | bool | list[str] | None
+
+_EVENT, _MEMBERS = "event", "members"
+"""Names of the attributes of a log record."""
+
+
+def log_event(logger: logging.Logger, level: int, event: str, message: str, **members: LogValue) -> None:
+    """Log a message with the name of an event and its members. Members that are None are left out.
+
+    Raises ValueError for an event that is not in LOG_EVENTS.
+    """
+    if event not in LOG_EVENTS:
+        raise ValueError(f"unknown log event {event!r}; the events are {', '.join(sorted(LOG_EVENTS))}")
+    if logger.isEnabledFor(level):
+        present = {name: value for name, value in members.items() if value is not None}
+        logger.log(level, "%s", message, extra={_EVENT: event, _MEMBERS: present})
+
+
+def event_of(record: logging.LogRecord) -> str:
+    """Return the name of the event of a log record; "" if it has none."""
+    event: str = getattr(record, _EVENT, "")
+    return event
+
+
+def members_of(record: logging.LogRecord) -> Mapping[str, Any]:
+    """Return the members of the event of a log record; none if it has no event."""
+    members: Mapping[str, Any] = getattr(record, _MEMBERS, {})
+    return members
