@@ -9,7 +9,7 @@ __all__ = ["StatementWatch"]
 
 
 class StatementWatch:
-    """Limit above which a statement of a store is slow, and the function that is told of it. Without `set`, none is.
+    """Limit above which a statement of a store is slow, and the function that reports it. Without `set`, none is slow.
 
     A statement is reported as its text, without its values.
     """

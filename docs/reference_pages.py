@@ -13,12 +13,13 @@ import click
 
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES
 from chalk_flask.cli import main
+from chalk_flask.logs import LOG_EVENTS
 from chalk_flask.oneroster.csv.tolerances import SYNONYM_WORDS, TOLERANCES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import NULL_WORDS
 from chalk_flask.settings import SETTINGS, example_toml
 
-__all__ = ["PAGES", "api_page", "cli_page", "settings_page", "write_pages"]
+__all__ = ["PAGES", "api_page", "cli_page", "logs_page", "settings_page", "write_pages"]
 
 FOLDER = Path(__file__).parent / "reference"
 EXAMPLE_SETTINGS = Path(__file__).parents[1] / "config" / "chalk.example.toml"
@@ -126,6 +127,41 @@ secret (HTTP Basic or form) or a signed assertion (RFC 7523). Errors follow RFC 
 |---|---|
 """
 
+_LOGS_HEAD = """\
+# Log
+
+`chalk-flask serve` and `demo` write their log to standard error, one line per message. Times are in UTC. Other commands
+print warnings only. `log_level` is the minimum level, and `log_format` the form:
+
+- `plain`: time, level, logger and message, then the members as `name=value`.
+- `json`: one object per line, with `time`, `level`, `logger`, `message`, `process`, and the members.
+
+Characters that could break a line are escaped. An exception is shown as its type and location, without its message,
+because that may quote data.
+
+## Request ids
+
+Every response has the header `X-Request-ID`, and so has every message about the request, as the member `request_id`. A
+client or a reverse proxy can choose the id: up to 128 letters, digits and `. _ : + / = -`, of which the first one is a
+letter or a digit. Any other id is replaced by a new one. So are the credential of the request, and texts that begin like tokens.
+
+## Personal data
+
+The log contains ids of credentials, tenants, runs and webhooks, and routes with placeholders, such as
+`/schools/{id}/students`. It never contains a credential, a `sourcedId`, a parameter, a cell, or the name or e-mail
+address of a person. Many districts use student numbers as `sourcedId`, so paths are not logged.
+
+The only personal data are the network addresses in `request.rejected`, which show who guesses credentials. Delete the
+log after as many days as your rules on such data allow.
+
+The request log (`log_requests`) has a line for every request and no address. The [access log](audit.md) is another one:
+it is a file, which lists what each credential has read.
+
+## Events
+
+Messages about these events have the member `event`:
+"""
+
 _TOLERANCES_HEAD = """\
 # Lenient reading
 
@@ -223,11 +259,18 @@ def tolerances_page() -> str:
     return "\n".join(lines)
 
 
+def logs_page() -> str:
+    """Return the reference of the log."""
+    rows = [(f"`{name}`", description) for name, description in LOG_EVENTS.items()]
+    return "\n".join([_LOGS_HEAD, *_table(("Event", "Meaning and members"), rows), ""])
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "settings.md": settings_page,
     "api.md": api_page,
     "tolerances.md": tolerances_page,
+    "logs.md": logs_page,
 }
 
 

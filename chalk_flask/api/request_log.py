@@ -43,7 +43,7 @@ def _complete(logs_requests: bool, response: Response) -> Response:
     environ = current.environ
     response.headers.add(REQUEST_ID_HEADER, request_id_of(environ))
     if PRINCIPAL_KEY in environ:
-        return response  # a page of the console is one request, whatever it reads
+        return response  # a page of the console is one request, although it reads more than once
     if response.is_streamed:
         _log_at_end(logs_requests, response, current)
     elif logs_requests or response.status_code in REJECTED_STATUSES:
@@ -76,12 +76,12 @@ def _members(current: Request) -> dict[str, Any]:
 
 def _log_response(logs_requests: bool, response: Response, members: dict[str, Any], rejection: str) -> None:
     address, started, status = members.pop("address"), members.pop("started"), response.status_code
-    members["status"] = status
-    text = f"{members['method']} {members['route']} {status}"
+    members = {"status": status, **members}
     if status in REJECTED_STATUSES:
-        message = f"{text}: {rejection}"
-        log_event(log, logging.WARNING, "request.rejected", message, **members, reason=rejection, address=address)
+        details = {"reason": rejection or response.status, "address": address}
+        log_event(log, logging.WARNING, "request.rejected", "a request was rejected", **members, **details)
     if logs_requests:
         milliseconds = round((perf_counter() - started) * 1000, 1)
         length = response.headers.get("Content-Length", type=int)
-        log_event(log, logging.INFO, "request.completed", text, **members, ms=milliseconds, bytes=length)
+        details = {"ms": milliseconds, "bytes": length}
+        log_event(log, logging.INFO, "request.completed", "a request was answered", **members, **details)

@@ -1,4 +1,4 @@
-"""Reason for which the last credential in this thread was rejected, for the log. The client is not told of it.
+"""Reason for which the last credential in this thread was rejected, for the log. The client never sees it.
 
 Verifiers return None for any invalid credential, so that no caller can tell an unknown one from an expired one.
 """

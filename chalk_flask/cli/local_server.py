@@ -131,16 +131,22 @@ def _log_start(services: Services, url: str) -> None:
     from chalk_flask.logs import log_event
 
     storage = services.settings.storage.partition(":")[0]  # the rest of the URL may contain a password
-    message = f"the service listens on {url}"
-    log_event(log, logging.INFO, "service.started", message, url=url, version=__version__, storage=storage)
+    log_event(
+        log,
+        logging.INFO,
+        "service.started",
+        "the service accepts requests",
+        url=url,
+        version=__version__,
+        storage=storage,
+    )
 
 
 def _log_signal(number: int) -> None:
     from chalk_flask.logs import log_event
 
     name = signal.Signals(number).name
-    message = f"the service stops because of {name}; active requests are completed"
-    log_event(log, logging.INFO, "service.stopping", message, signal=name)
+    log_event(log, logging.INFO, "service.stopping", "the service completes active requests and stops", signal=name)
 
 
 def _log_end(seconds: float) -> None:

@@ -24,7 +24,9 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "import.rejected": "A package was rejected. `tenant`, `run`, `seconds`, `rows`, number of `problems`.",
         "import.checked": "A dry run has ended. `tenant`, `run`, `seconds`, `rows`, number of `problems`.",
         "import.discarded": "A held package was discarded. `tenant`, `run`.",
-        "webhook.failed": "An attempt failed. `tenant`, `webhook`, `delivery` (id of the event), `status`, `reason`, `ms`.",
+        "webhook.failed": (
+            "An attempt failed. `tenant`, `webhook`, `delivery` (id of the event), `status`, `reason`, `ms`."
+        ),
         "webhook.given_up": "The last attempt of a delivery failed. `tenant`, `webhook`, `delivery`, `attempts`.",
         "webhook.disabled": "A webhook gets no more deliveries. `tenant`, `webhook`, `reason`.",
         "request.rejected": (

@@ -27,11 +27,13 @@ _BARE_VALUE = re.compile(r"[^\s\"=\x00-\x1f]+")
 
 
 class PlainFormatter(logging.Formatter):
-    """Formatter of lines such as `2026-01-31T03:00:00.000Z WARNING chalk_flask.imports held run=run-1 request=7-1`."""
+    """Formatter of lines: time, level, logger and message, then the members as `name=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a message, with the members of its event and the id of the current request."""
         members = dict(members_of(record))
+        if event := event_of(record):
+            members = {"event": event, **members}
         if request_id := current_request_id():
             members.setdefault("request_id", request_id)
         pairs = "".join(f" {name}={_plain_value(value)}" for name, value in members.items())
@@ -59,10 +61,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def _encode(entry: dict[str, Any]) -> str:
+    """Return the JSON of an entry in ASCII: some programs take other characters, such as U+2028, for line breaks."""
     try:
-        return orjson.dumps(entry, default=str).decode()
+        encoded = orjson.dumps(entry, default=str)
     except orjson.JSONEncodeError:  # orjson rejects half of a surrogate pair
-        return json.dumps(entry, default=str)
+        encoded = b"\xff"
+    return encoded.decode() if encoded.isascii() else json.dumps(entry, default=str)
 
 
 def _text(record: logging.LogRecord) -> str:

@@ -27,6 +27,5 @@ def log_slow_statements(store: Backend, milliseconds: int) -> None:
 def _log_statement(text: str, seconds: float) -> None:
     shortened = _PLACEHOLDERS.sub("?, ...", " ".join(text.split()))
     milliseconds = round(seconds * 1000, 1)
-    message = f"a statement took {milliseconds:.0f} ms"
-    statement = shortened[:MAX_STATEMENT_LENGTH]
-    log_event(log, logging.WARNING, "statement.slow", message, ms=milliseconds, statement=statement)
+    details = {"ms": milliseconds, "statement": shortened[:MAX_STATEMENT_LENGTH]}
+    log_event(log, logging.WARNING, "statement.slow", "a statement was slow", **details)

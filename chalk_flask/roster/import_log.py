@@ -23,14 +23,12 @@ def log_import(report: ImportReport) -> None:
     """Log the outcome of an import: a hold or a rejection as a warning, because an operator must act."""
     event = _EVENTS.get(report.state, f"import.{report.state}")
     level = logging.WARNING if report.state in (_REJECTED, "held") else logging.INFO
-    message = f"import {report.run} of tenant {report.tenant} is {event.removeprefix('import.')}"
-    log_event(log, level, event, message, tenant=report.tenant, run=report.run, **_numbers(report))
+    log_event(log, level, event, "an import has ended", tenant=report.tenant, run=report.run, **_numbers(report))
 
 
 def log_discard(tenant: str, run: str) -> None:
     """Log that a held package was discarded."""
-    message = f"the held package of import {run} of tenant {tenant} is discarded"
-    log_event(log, logging.INFO, "import.discarded", message, tenant=tenant, run=run)
+    log_event(log, logging.INFO, "import.discarded", "a held package was discarded", tenant=tenant, run=run)
 
 
 def _numbers(report: ImportReport) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def serve(
 
     `ready` is called once connections are accepted, with the URL, for example http://127.0.0.1:8080; with port 0 it
     contains the port that was chosen. `body_limit` decides about bodies that are larger than 1 MiB; without it, they
-    are rejected. `on_stop` is called with the number of the signal before active requests are completed. A second signal stops at once. Call this in the main thread, which receives the signals. Raises
-    BindError.
+    are rejected. `on_stop` is called with the number of the signal, before active requests are completed. A second
+    signal stops at once. Call this in the main thread, which receives the signals. Raises BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = _listen(settings.host, settings.port)

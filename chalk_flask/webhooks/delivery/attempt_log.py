@@ -19,16 +19,14 @@ def log_attempt(result: AttemptResult, delivery: Delivery | None) -> None:
         return
     attempt, ids = result.attempt, {"tenant": result.tenant, "webhook": result.webhook, "delivery": result.event_id}
     reason = attempt.error or f"the receiver answered {attempt.status}"
-    message = f"an attempt to webhook {result.webhook} failed: {reason}"
     details = {"status": attempt.status, "reason": reason, "ms": attempt.ms}
-    log_event(log, logging.WARNING, "webhook.failed", message, **ids, **details)
+    log_event(log, logging.WARNING, "webhook.failed", "an attempt to deliver failed", **ids, **details)
     if delivery is not None and delivery.state == "failed":
-        message = f"a delivery to webhook {result.webhook} is given up"
-        log_event(log, logging.ERROR, "webhook.given_up", message, **ids, attempts=delivery.tries)
+        log_event(log, logging.ERROR, "webhook.given_up", "a delivery is given up", **ids, attempts=delivery.tries)
 
 
 def log_disabled(webhook: Subscription) -> None:
     """Log that a webhook was disabled."""
-    message = f"webhook {webhook.id} is disabled: {webhook.reason}; run `webhook resume` to enable it"
+    message = "a webhook is disabled: `chalk-flask webhook resume` enables it"
     members = {"tenant": webhook.tenant, "webhook": webhook.id, "reason": webhook.reason}
     log_event(log, logging.ERROR, "webhook.disabled", message, **members)
