@@ -143,7 +143,8 @@ because that may quote data.
 
 Every response has the header `X-Request-ID`, and so has every message about the request, as the member `request_id`. A
 client or a reverse proxy can choose the id: up to 128 letters, digits and `. _ : + / = -`, of which the first one is a
-letter or a digit. Any other id is replaced by a new one. So are the credential of the request, and texts that begin like tokens.
+letter or a digit. Any other id is replaced by a new one. So are the credential of the request, and texts that begin
+like tokens.
 
 ## Personal data
 

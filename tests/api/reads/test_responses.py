@@ -80,7 +80,8 @@ def test_small_body_is_not_compressed(consumer: Consumer) -> None:
 
 @pytest.mark.parametrize("path", ["/users", "/users/u-1", "/schools/s-1/students", f"{CHALK}/users", "/users/nope"])
 def test_head_has_the_headers_of_get_and_no_body(consumer: Consumer, path: str) -> None:
-    got, head = consumer.get(path), consumer.get(path, method="HEAD")
+    headers = {"X-Request-ID": "7f3a-1"}
+    got, head = consumer.get(path, headers), consumer.get(path, headers, "HEAD")
     assert head.data == b""
     assert head.status_code == got.status_code
     assert dict(head.headers) == dict(got.headers)
