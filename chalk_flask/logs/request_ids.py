@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
-import secrets
 import sys
+from random import getrandbits
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,26 +22,6 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,127}")
 """Ids that are accepted from clients. No e-mail address is one."""
 
 
-class _IdGenerator:
-    """Generator of ids that are unique among processes. A random number per request would take ten times as long."""
-
-    def __init__(self) -> None:
-        self._renew()
-        os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        """Choose a new prefix, because a forked process would repeat the ids of its parent."""
-        self._prefix = secrets.token_hex(8)
-        self._numbers = itertools.count(1)
-
-    def next(self) -> str:
-        """Return a new id."""
-        return f"{self._prefix}-{next(self._numbers)}"
-
-
-_generator = _IdGenerator()
-
-
 def request_id_of(environ: WSGIEnvironment) -> str:
     """Return the id of a request: the one in its header X-Request-ID if that is well-formed, else a new one.
 
@@ -54,7 +32,7 @@ def request_id_of(environ: WSGIEnvironment) -> str:
         return known
     sent: str | None = environ.get(_HEADER_KEY)
     is_accepted = sent is not None and _WELL_FORMED.fullmatch(sent) and not _is_credential(sent, environ)
-    environ[_ID_KEY] = chosen = sent if is_accepted and sent is not None else _generator.next()
+    environ[_ID_KEY] = chosen = sent if is_accepted and sent is not None else _new_id()
     return chosen
 
 
@@ -65,6 +43,14 @@ def current_request_id() -> str:
     from flask import has_request_context, request
 
     return request_id_of(request.environ) if has_request_context() else ""
+
+
+def _new_id() -> str:
+    """Return a random id. It need not be secret, and random bytes of the system would take ten times as long.
+
+    A number would show how many requests others send.
+    """
+    return f"{getrandbits(64):016x}"
 
 
 def _is_credential(text: str, environ: WSGIEnvironment) -> bool:

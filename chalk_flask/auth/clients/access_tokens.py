@@ -122,7 +122,7 @@ class AccessTokenIssuer:
                 return None, version
             entry = _CacheEntry(version, claims, self._principal_at(claims, version))
             self._cache.put(cache_key, entry)
-        if self._now().timestamp() >= entry.claims.expires:
+        if not self._now().timestamp() < entry.claims.expires:  # also true if `exp` is not a number
             note_rejection(f"the access token of client {entry.claims.client_id} is expired")
             return None, version
         if entry.principal is None:
