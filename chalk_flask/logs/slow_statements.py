@@ -6,7 +6,7 @@ import logging
 import re
 
 from backends import Backend
-from chalk_flask.logs.events import log_event
+from chalk_flask.logs.events import LogValue, log_event
 
 __all__ = ["log_slow_statements"]
 
@@ -27,5 +27,5 @@ def log_slow_statements(store: Backend, milliseconds: int) -> None:
 def _log_statement(text: str, seconds: float) -> None:
     shortened = _PLACEHOLDERS.sub("?, ...", " ".join(text.split()))
     milliseconds = round(seconds * 1000, 1)
-    details = {"ms": milliseconds, "statement": shortened[:MAX_STATEMENT_LENGTH]}
+    details: dict[str, LogValue] = {"ms": milliseconds, "statement": shortened[:MAX_STATEMENT_LENGTH]}
     log_event(log, logging.WARNING, "statement.slow", "a statement was slow", **details)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from backends import KEY, Compare, In, Query
+from backends import KEY, Compare, In, Query, open_store
 from chalk_flask.logs.slow_statements import MAX_STATEMENT_LENGTH, log_slow_statements
-from chalk_flask.storage import COLLECTIONS, open_store
+from chalk_flask.storage import COLLECTIONS
 from tests.support.small_roster import fill
 
 

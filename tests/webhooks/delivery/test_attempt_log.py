@@ -35,7 +35,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, dict[str, A
 def test_failed_attempts_and_their_end_are_logged(
     store: Backend, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with run_receiver(respond(http_response(500, body=b"canary"))) as receiver, running_worker(store, tmp_path):
+    with run_receiver(respond(http_response(500, body="canary"))) as receiver, running_worker(store, tmp_path):
         add_webhook(store, tmp_path, f"{receiver.url}?key=canary")
         [event_id] = queue_events(store, 1)
         wait_until(lambda: list_deliveries(store)[0].state == "failed")
