@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import time
 from pathlib import Path
 from typing import Final
@@ -37,6 +39,25 @@ class LeaderLock:
     def is_held(self) -> bool:
         """True if this process holds the lock."""
         return self._lock is None or self._lock.is_locked
+
+    def has_holder(self) -> bool:
+        """Return True if this process or another one holds the lock. Does not create the file. Raises OSError.
+
+        A worker that tries to acquire the lock at the same moment fails, and tries again after its interval.
+        """
+        if self._path is None or self.is_held:
+            return True
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # also released when the descriptor is closed
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def try_acquire(self) -> bool:
         """Return True if this process holds the lock or acquires it now; never block.

@@ -80,6 +80,14 @@ class JobWorker:
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._thread.start()
 
+    def is_running_anywhere(self) -> bool:
+        """Return True if a worker of this process or of another one runs the jobs of the store.
+
+        Takes microseconds. After the start of a worker, it may take a second to become True. Raises OSError if the lock
+        file cannot be read.
+        """
+        return self._leader_lock.has_holder()
+
     def wake(self) -> None:
         """Look for queued jobs now."""
         self._wakeup.set()
@@ -101,6 +109,7 @@ class JobWorker:
         while not self._stopping.is_set():
             pause = POLL_INTERVAL_SECONDS
             try:
+                self._leader_lock.try_acquire()  # also without jobs, so that the lock shows that there is a worker
                 self._clean_up()
                 while self._run_next() and not self._stopping.is_set():
                     pass

@@ -26,6 +26,19 @@ def test_lock_is_held_by_one_worker_until_its_release(tmp_path: Path) -> None:
     assert not first.is_held
 
 
+def test_lock_has_a_holder_while_any_worker_holds_it(tmp_path: Path) -> None:
+    first, second = (LeaderLock(tmp_path / "data" / "lock", retry_interval=0) for _ in range(2))
+    assert not second.has_holder()
+    assert not (tmp_path / "data").exists(), "asking creates nothing"
+    assert first.try_acquire()
+    assert first.has_holder()
+    assert second.has_holder()
+    first.release()
+    assert not second.has_holder()
+    assert second.try_acquire(), "asking leaves no lock behind"
+    assert LeaderLock(None).has_holder()
+
+
 def test_lock_is_tried_once_per_interval(tmp_path: Path) -> None:
     first, second = (LeaderLock(tmp_path / "lock", retry_interval=60) for _ in range(2))
     assert first.try_acquire()

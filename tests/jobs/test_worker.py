@@ -85,6 +85,15 @@ def test_started_worker_runs_a_job_when_it_is_queued(service: JobService) -> Non
     assert service.find(job).result == "committed"
 
 
+@pytest.mark.on_backend("sqlite")
+def test_worker_is_running_from_start_to_close_without_jobs(service: JobService) -> None:
+    assert not service.worker.is_running_anywhere()
+    service.worker.start()
+    wait_until(service.worker.is_running_anywhere)
+    service.worker.close()
+    assert not service.worker.is_running_anywhere()
+
+
 def test_closed_worker_queues_its_job_again(service: JobService) -> None:
     service.worker.start()
     job = service.upload(package_with_users(20_000))

@@ -105,6 +105,14 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._thread.start()
 
+    def is_running_anywhere(self) -> bool:
+        """Return True if a worker of this process or of another one delivers the webhooks of the store.
+
+        Takes microseconds. After the start of a worker, it may take a second to become True. Raises OSError if the lock
+        file cannot be read.
+        """
+        return self._leader_lock.has_holder()
+
     def close(self) -> None:
         """Stop within about two seconds: save the results so far, and abandon running attempts."""
         self._stopping.set()
@@ -142,6 +150,7 @@ class Worker:
 
     def _poll(self) -> bool:
         """Poll the tenants that changed or have due deliveries; return True if the store was read."""
+        self._leader_lock.try_acquire()  # also without webhooks, so that the lock shows that there is a worker
         if self._leader_lock.is_held and not self._has_recovered:
             self._recorder.recover()
             self._has_recovered = True

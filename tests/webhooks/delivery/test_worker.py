@@ -16,6 +16,7 @@ import pytest
 from backends import Backend, StorageUnavailableError, Transaction
 from backends.memory.backend import MemoryBackend
 from chalk_flask.audit.events import read_events
+from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.storage import COLLECTIONS
@@ -59,6 +60,14 @@ def test_events_arrive_in_order_once_and_unchanged(store: Backend, tmp_path: Pat
     assert [verify_request(request)["event_id"] for request in receiver.requests] == expected
     assert all(delivery.state == "delivered" for delivery in deliveries)
     assert all(delivery.attempts[0].status == 200 for delivery in deliveries)
+
+
+def test_worker_without_webhooks_runs_from_start_to_close(store: Backend, tmp_path: Path) -> None:
+    lock = LeaderLock(tmp_path / "lock")
+    with running_worker(store, tmp_path, leader_lock=lock) as worker:
+        wait_until(worker.is_running_anywhere)
+        assert LeaderLock(tmp_path / "lock").has_holder()
+    assert not worker.is_running_anywhere()
 
 
 def test_failed_delivery_is_sent_again_with_a_new_timestamp(store: Backend, tmp_path: Path) -> None:
