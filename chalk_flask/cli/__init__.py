@@ -71,7 +71,12 @@ COMMANDS = {
 """Module and command by name, in the order in which a new operator needs them."""
 
 
-@click.group(cls=ErrorHandlingGroup, name="chalk-flask", commands=_LazyCommands(COMMANDS))
+@click.group(
+    cls=ErrorHandlingGroup,
+    name="chalk-flask",
+    commands=_LazyCommands(COMMANDS),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -90,6 +95,6 @@ def main() -> None:
     Exit codes:
       0  success
       1  rejected: invalid input, or the storage failed; nothing was changed
-      2  invalid command line
+      2  invalid command line or setting; nothing was changed
       3  held: the import exceeds a change threshold and waits for approval; nothing was changed
     """

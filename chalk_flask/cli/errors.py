@@ -11,6 +11,7 @@ import click
 import orjson
 
 from backends import StorageError
+from chalk_flask.cli.hints import ARGUMENTS, complete_hints
 from chalk_flask.settings import SettingsError
 from chalk_flask.tracebacks import error_location
 
@@ -24,15 +25,18 @@ _UNEXPECTED_ADVICE = "If the store is damaged, `chalk-flask check` says so; othe
 _INVALID_RECORD = "a record of the store is not valid JSON: run `chalk-flask check`, and restore a backup"
 
 _JSON_REQUESTED = "chalk_flask.json"
-_ARGUMENTS = "chalk_flask.arguments"
 
 
 class CommandError(Exception):
     """Error of a command that changed nothing. The message contains the reason and the remedy."""
 
 
-class _ExitOne(click.ClickException):
+class _CommandFailure(click.ClickException):
     exit_code = 1
+
+
+class _InvalidSettings(click.ClickException):
+    exit_code = 2
 
 
 class ErrorHandlingGroup(click.Group):
@@ -51,18 +55,23 @@ class ErrorHandlingGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            raise _ExitOne(_error_message(error)) from error
+            raise _CommandFailure(_error_message(error)) from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Store the arguments, and if --json is one: errors may occur before the command has parsed its options."""
+        """Store the arguments, and if --json is one: errors may occur before the command has parsed its options.
+
+        `help COMMAND` is the same as `COMMAND --help`.
+        """
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
         ctx.meta[_JSON_REQUESTED] = "--json" in args
-        ctx.meta[_ARGUMENTS] = tuple(args)
+        ctx.meta[ARGUMENTS] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Raise expected errors as ClickException, which click prints as one line."""
         try:
-            _check_arguments(ctx.meta[_ARGUMENTS])
+            _check_arguments(ctx.meta[ARGUMENTS])
             return super().invoke(ctx)
         except click.UsageError as error:
             _echo_json_error(ctx, "usage", error.format_message())
@@ -70,19 +79,21 @@ class ErrorHandlingGroup(click.Group):
         except (SettingsError, CommandError, StorageError, OSError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of the output has closed the pipe, so a message cannot arrive
-            message = _error_message(error)
+            message = complete_hints(_error_message(error))
             _echo_json_error(ctx, _error_code(error), message)
-            raise _ExitOne(message) from error
+            failure = _InvalidSettings if isinstance(error, SettingsError) else _CommandFailure
+            raise failure(message) from error
         except orjson.JSONDecodeError as error:  # input of users is parsed elsewhere, with its own messages
-            _echo_json_error(ctx, "storage_failed", _INVALID_RECORD)
-            raise _ExitOne(_INVALID_RECORD) from error
+            message = complete_hints(_INVALID_RECORD)
+            _echo_json_error(ctx, "storage_failed", message)
+            raise _CommandFailure(message) from error
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except Exception as error:
             # Messages of unexpected errors may quote personal data, so only the location is shown.
-            message = f"the command failed: {error_location(error, MAX_FRAMES)}. {_UNEXPECTED_ADVICE}"
+            message = complete_hints(f"the command failed: {error_location(error, MAX_FRAMES)}. {_UNEXPECTED_ADVICE}")
             _echo_json_error(ctx, "failed", message)
-            raise _ExitOne(message) from error
+            raise _CommandFailure(message) from error
 
 
 def echo_result(as_json: bool, data: Mapping[str, Any], text: str) -> None:

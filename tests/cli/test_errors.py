@@ -44,7 +44,7 @@ def test_error_is_a_line_on_stderr_and_an_object_on_stdout(
 ) -> None:
     (tmp_path / "letter").write_text("neither a database nor a folder\n" * 300)
     result = run(*args, "--json")
-    assert result.code == 1
+    assert result.code == (2 if code == "bad_settings" else 1)
     assert result.json["error"] == code
     assert result.json["message"].startswith(message)
     assert result.err == f"Error: {result.json['message']}\n"

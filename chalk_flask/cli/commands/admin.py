@@ -17,6 +17,7 @@ from chalk_flask.cli.credentials import (
     summary_text,
 )
 from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import DEFAULT_TENANT, as_json_option, settings_from_options, settings_options
 from chalk_flask.cli.package_import import current_user
 from chalk_flask.cli.table import format_table
@@ -174,7 +175,7 @@ def _echo(as_json: bool, administrator: Administrator, password: str | None) -> 
 def _table(records: Iterable[Administrator]) -> str:
     rows = [_row(record) for record in records]
     if not rows:
-        return "There are no administrators. Create one: chalk-flask admin create NAME"
+        return complete_hints("There are no administrators. Create one: chalk-flask admin create NAME")
     return format_table(("NAME", "TENANT", "ROLE", "CODES", "LAST SIGN-IN"), rows)
 
 

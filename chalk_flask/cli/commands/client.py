@@ -21,6 +21,7 @@ from chalk_flask.cli.credentials import (
     summary_text,
 )
 from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 from chalk_flask.cli.table import format_table
@@ -207,5 +208,5 @@ def _row(record: OAuthClient) -> tuple[str, ...]:
 def _table(records: Iterable[OAuthClient]) -> str:
     rows = [_row(record) for record in records]
     if not rows:
-        return "There are no clients. Create one: chalk-flask client create --label NAME"
+        return complete_hints("There are no clients. Create one: chalk-flask client create --label NAME")
     return format_table(("ID", "STATE", "AUTHENTICATION", "TENANT", "RESTRICTIONS", "LABEL"), rows)

@@ -9,7 +9,7 @@ import click
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options
 from chalk_flask.cli.table import format_table
-from chalk_flask.settings import describe_settings
+from chalk_flask.settings import SETTINGS, describe_settings
 
 __all__ = ["config_group"]
 
@@ -21,7 +21,7 @@ def config_group() -> None:
 
 @config_group.command("show", epilog="Example: CHALK_PORT=9000 chalk-flask config show")
 @as_json_option
-@settings_options()
+@settings_options(*(setting.name for setting in SETTINGS))
 def show(as_json: bool, **options: Any) -> None:
     """Show each setting with its value and its source: argument, environment, file or default.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.local_server import create_day_token, curl_command, open_service, run_server
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
@@ -59,7 +59,7 @@ def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
     if as_json and not no_serve:
         raise click.UsageError("--json requires --no-serve: it prints one object and exits")
     if no_serve:
-        _prepare(settings_from_options(options), as_json, options["config"])
+        _prepare(settings_from_options(options), as_json)
     else:
         _serve(options)
 
@@ -104,13 +104,13 @@ def _register_receiver(app: Flask, services: Services) -> DemoReceiver | None:
     return register_receiver(app, services)
 
 
-def _prepare(settings: Settings, as_json: bool, config: str | None) -> None:
+def _prepare(settings: Settings, as_json: bool) -> None:
     check_durable(settings.storage, "omit --no-serve, so that it is served")
     with open_configured_store(settings) as store:
         report = _load(store, settings)
         token = create_day_token(store, "demo")
         password = _create_administrator(store, settings)
-    next_command = _serve_command_line(settings, config)
+    next_command = complete_hints("chalk-flask serve")
     text = (
         f"Loaded the sample district into {_storage_text(settings)} ({report.state}).\n"
         f"Token with all scopes, valid until {token['expires']}:\n\n  {token['token']}\n\n{_console_text(password)}"
@@ -156,7 +156,7 @@ def _load(store: Backend, settings: Settings) -> ImportReport:
         _check_roster(store, _district_id(folder))
         report = run_import(store, settings, folder, DEFAULT_TENANT, requested_by="demo")
     if report.state == "held":
-        click.echo(report.to_text(), err=True)
+        click.echo(complete_hints(report.to_text()), err=True)
         exit_with(report)
     if report.state == "refused":
         raise CommandError(f"the sample district cannot be imported with these settings:\n{report.to_text()}")
@@ -197,11 +197,3 @@ def _check_roster(store: Backend, district_id: str) -> None:
 def _storage_text(settings: Settings) -> str:
     """Return the storage URL without passwords."""
     return str(next(row.value for row in describe_settings(settings) if row.name == "storage"))
-
-
-def _serve_command_line(settings: Settings, config: str | None) -> str:
-    """Return the command line that serves the same store."""
-    words = ["chalk-flask", "serve", *(["--config", config] if config else [])]
-    if settings.sources.get("storage") == "argument":
-        words += ["--storage", _storage_text(settings)]
-    return shlex.join(words)

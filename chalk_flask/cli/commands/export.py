@@ -32,6 +32,8 @@ def _parse_since(ctx: click.Context, option: click.Parameter, text: str | None) 
 
 def _check_path(ctx: click.Context, argument: click.Parameter, path: Path) -> Path:
     """Return the path of a file to create or replace. An export must not replace a device or a pipe."""
+    if path == Path("-"):
+        raise click.BadParameter("an export is written to a file, not to stdout: give the path of the file")
     if path.exists() and not path.is_file():
         raise click.BadParameter(f"'{path}' is not a file: give the path of a new file, or of a file to replace")
     if not path.parent.is_dir():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.errors import echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
     as_json_option,
@@ -73,5 +74,5 @@ def import_command(
     with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
         report = run_import(store, settings, path, tenant, choices, dry_run=dry_run, csv_file=csv_file)
-    echo_result(as_json, report.to_dict(), report.to_text())
+    echo_result(as_json, report.to_dict(), complete_hints(report.to_text()))
     exit_with(report)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant,
@@ -68,16 +69,17 @@ def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
 def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options: Any) -> None:
     """Show an import: its report, its start time and the user who started it. Cell values are not stored.
 
-    RUN is the id of a run, or of the job that ran it.
+    RUN is the id of a run or its beginning, the id of the job that ran it, or `latest`.
 
     At most 1,000 problems of quarantined rows are stored. `chalk-flask import PACKAGE --dry-run --csv FILE` writes all
     of them, with the values.
     """
     with _open_store(options, tenant) as (store, settings):
+        run = _complete_run_id(_list_runs(store, settings, tenant), run)
         stored_run, state = _find_run(store, settings, tenant, run)
     if csv_file is not None:
         _write_quarantined_rows(csv_file, stored_run)
-    echo_result(as_json, stored_run.to_dict(state), _run_text(stored_run, state))
+    echo_result(as_json, stored_run.to_dict(state), complete_hints(_run_text(stored_run, state)))
 
 
 @imports_group.command("approve", epilog="Example: chalk-flask imports approve run-6f1d2c3b-...")
@@ -88,13 +90,16 @@ def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options:
 def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
     """Apply a held import: exactly the held bytes, if the roster has not changed since.
 
+    RUN is the id of the run or its beginning, or `latest` for the last held one.
+
     An import that was held more than 7 days ago can only be discarded.
     """
     from chalk_flask.roster.tenant_imports import approve_import
 
     with _open_store(options, tenant) as (store, settings), progress_line() as progress:
+        run = _complete_run_id(_held_runs(store, settings, tenant), run)
         report = approve_import(store, settings, tenant, run, requested_by=current_user(), progress=progress)
-    echo_result(as_json, report.to_dict(), report.to_text())
+    echo_result(as_json, report.to_dict(), complete_hints(report.to_text()))
     if report.state == "refused":
         raise click.exceptions.Exit(1)
 
@@ -105,10 +110,14 @@ def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
 @as_json_option
 @settings_options("data")
 def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
-    """Discard a held import and delete its package. The roster does not change."""
+    """Discard a held import and delete its package. The roster does not change.
+
+    RUN is the id of the run or its beginning, or `latest` for the last held one.
+    """
     from chalk_flask.roster.tenant_imports import discard_import
 
     with _open_store(options, tenant) as (store, settings):
+        run = _complete_run_id(_held_runs(store, settings, tenant), run)
         discarded = discard_import(store, settings, tenant, run, requested_by=current_user())
     echo_result(as_json, discarded.to_dict("discarded"), f"Discarded {run} and deleted its package.")
 
@@ -139,6 +148,25 @@ def _list_runs(store: RosterStore, settings: Settings, tenant: str) -> list[tupl
     with store.read(tenant) as snapshot:
         runs = history.list_runs(snapshot, store_folder(settings), tenant)
         return [(run, run.current_state(now, snapshot)) for run in runs]
+
+
+def _held_runs(store: RosterStore, settings: Settings, tenant: str) -> list[tuple[ImportRun, RunState]]:
+    return [(run, state) for run, state in _list_runs(store, settings, tenant) if run.state == "held"]
+
+
+def _complete_run_id(runs: Sequence[tuple[ImportRun, RunState]], text: str) -> str:
+    """Return the id of the run that `latest` or the beginning of an id names; another text is returned unchanged.
+
+    Raises CommandError if several runs or none are meant.
+    """
+    if text == "latest":
+        if not runs:
+            raise CommandError("there is no such import: `chalk-flask imports list` shows all imports")
+        return runs[-1][0].id
+    candidates = [run.id for run, _ in runs if text.startswith("run-") and run.id.startswith(text)]
+    if len(candidates) > 1:
+        raise CommandError(f"{len(candidates)} imports begin with {text!r}: give more characters of the id")
+    return candidates[0] if candidates else text
 
 
 def _list_jobs_without_result(store: RosterStore, tenant: str) -> list[Job]:

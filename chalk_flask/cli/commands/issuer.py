@@ -18,6 +18,7 @@ from chalk_flask.cli.credentials import (
     summary_text,
 )
 from chalk_flask.cli.errors import echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 from chalk_flask.cli.table import format_table
@@ -152,5 +153,5 @@ def _row(record: TrustedIssuer) -> tuple[str, ...]:
 def _table(records: Iterable[TrustedIssuer]) -> str:
     rows = [_row(record) for record in records]
     if not rows:
-        return "There are no trusted issuers. Add one: chalk-flask issuer add --help"
+        return complete_hints("There are no trusted issuers. Add one: chalk-flask issuer add --help")
     return format_table(("ID", "TENANT", "ISS", "AUD", "KEYS", "RESTRICTIONS", "LABEL"), rows)

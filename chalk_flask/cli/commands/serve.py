@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.local_server import create_day_token, curl_command, open_service, run_server, setup_link_text
 from chalk_flask.cli.options import DEFAULT_TENANT, IMPORT_SETTINGS, SERVICE_SETTINGS, settings_options
 from chalk_flask.cli.package_import import exit_with, run_import
@@ -42,7 +43,7 @@ def serve_command(package: Path | None, **options: Any) -> None:
     with open_service(options) as (app, services):
         if package is not None:
             report = run_import(services.store, services.settings, package, DEFAULT_TENANT, requested_by="serve")
-            click.echo(report.to_text(), err=True)
+            click.echo(complete_hints(report.to_text()), err=True)
             exit_with(report)
         run_server(app, services, lambda url: _print_url(services, url))
 

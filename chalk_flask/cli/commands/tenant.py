@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
     as_json_option,
@@ -53,7 +54,7 @@ def create(name: str, demographics: bool, as_json: bool, **options: Any) -> None
         validate_new_name(name)
     with _tenant_store(settings_from_options(options), writes=True) as tenants:
         tenant = tenants.create(name, demographics)
-    next_step = f"Import its roster: chalk-flask import PATH --tenant {name}"
+    next_step = complete_hints(f"Import its roster: chalk-flask import PATH --tenant {name}")
     echo_result(as_json, tenant.to_dict(), f"Created the tenant {name}.\n{_demographics_text(tenant)}\n{next_step}")
 
 

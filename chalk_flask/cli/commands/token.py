@@ -21,6 +21,7 @@ from chalk_flask.cli.credentials import (
 )
 from chalk_flask.cli.durations import duration
 from chalk_flask.cli.errors import echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
 from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
 from chalk_flask.cli.table import format_table
@@ -157,5 +158,5 @@ def _table(records: Iterable[ApiToken]) -> str:
     now = utc_now()
     rows = [_row(record, now) for record in records]
     if not rows:
-        return "There are no tokens. Create one: chalk-flask token create --label NAME"
+        return complete_hints("There are no tokens. Create one: chalk-flask token create --label NAME")
     return format_table(("ID", "TENANT", "STATE", "PREFIX", "EXPIRES", "LAST USED", "RESTRICTIONS", "LABEL"), rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_flask.cli.commands.webhook_formatting import attempt_text, created_text, list_text, rotated_text, show_text
 from chalk_flask.cli.credentials import (
     list_if_store_exists,
     open_credentials,
@@ -25,7 +26,6 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.webhook_formatting import attempt_text, created_text, list_text, rotated_text, show_text
 
 if TYPE_CHECKING:
     from backends import Backend

@@ -10,7 +10,7 @@ from tests.cli.conftest import RunCommand
 
 def test_invalid_setting_is_named_with_its_source(run: RunCommand) -> None:
     result = run("config", "show", env={"CHALK_PORT": "http"})
-    assert result.code == 1
+    assert result.code == 2
     assert result.err == (
         "Error: port cannot be 'http' (environment variable CHALK_PORT): it must be a whole number, 0 to 65535\n"
     )

@@ -78,6 +78,16 @@ def test_discard_deletes_the_held_package(run: RunCommand, tmp_path: Path) -> No
     assert "it is discarded" in run("imports", "discard", report["run"]).err
 
 
+def test_run_is_found_by_the_beginning_of_its_id_or_as_the_latest(run: RunCommand, tmp_path: Path) -> None:
+    held = hold_import(run, tmp_path).json["run"]
+    assert run("imports", "show", held[:12], "--json").json["run"] == held
+    assert run("imports", "show", "latest", "--json").json["run"] == held
+    ambiguous = run("imports", "show", "run-")
+    assert (ambiguous.code, "2 imports begin with 'run-'" in ambiguous.err) == (1, True)
+    assert run("imports", "approve", "latest", "--json").json["run"] == held
+    assert "there is no such import" in run("imports", "discard", "latest").err
+
+
 def test_text_output_explains_the_hold_and_how_to_approve(run: RunCommand, tmp_path: Path) -> None:
     run("tenant", "create", "north")
     run("import", package_with_users(200).zip(tmp_path / "all.zip"), "--tenant", "north")

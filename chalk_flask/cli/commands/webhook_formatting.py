@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chalk_flask.cli.credentials import shown_once_warning
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def list_text(webhooks: Iterable[Subscription]) -> str:
         (webhook.id, webhook.state, webhook.mode, _payload(webhook), webhook.url, webhook.label) for webhook in webhooks
     ]
     if not rows:
-        return "There are no webhooks. Create one: chalk-flask webhook create --url URL"
+        return complete_hints("There are no webhooks. Create one: chalk-flask webhook create --url URL")
     return format_table(("ID", "STATE", "MODE", "SENDS", "URL", "LABEL"), rows)
 
 
