@@ -43,7 +43,7 @@ class LeaderLock:
     def has_holder(self) -> bool:
         """Return True if this process or another one holds the lock. Does not create the file. Raises OSError.
 
-        A worker that tries to acquire the lock at the same moment fails, and tries again after its interval.
+        A worker that tries to acquire the lock during this call fails, and tries again after its interval.
         """
         if self._path is None or self.is_held:
             return True
