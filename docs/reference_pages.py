@@ -196,7 +196,7 @@ and also works without lenient reading.
 
 def cli_page() -> str:
     """Return the page with the help text of every command."""
-    root = click.Context(main, info_name="chalk-flask", terminal_width=80)
+    root = click.Context(main, info_name="chalk-flask", terminal_width=80, **main.context_settings)
     return "\n".join([_CLI_HEAD, *_command_sections(main, root)])
 
 
