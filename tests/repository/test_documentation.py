@@ -43,7 +43,7 @@ def check_command(command: str) -> None:
     resolved: click.Command = main
     while isinstance(resolved, click.Group) and words:
         resolved = resolved.commands[words.pop(0)]
-    resolved.make_context(command, words, resilient_parsing=True)
+    resolved.make_context(command, words, resilient_parsing=True, **main.context_settings)
 
 
 def test_shown_commands_exist_with_their_options() -> None:
