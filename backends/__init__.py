@@ -36,11 +36,13 @@ from backends.base import (
 from backends.batching import RecordId, batched, batched_by_size, read_first, read_in_parts
 from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
 from backends.errors import (
+    BackupUnsupportedError,
     DamagedStoreError,
     IncompleteCopyError,
     NewerStoreError,
     QueryTimeoutError,
     StorageFullError,
+    StoreInUseError,
     StoreNotEmptyError,
 )
 from backends.query import (
@@ -64,6 +66,8 @@ from backends.query import (
 )
 from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, limit_dynamic_values
 from backends.repair import rebuild_values, value_problems
+from backends.replacement import Move, finish_replacement, replace_files
+from backends.validation import file_path
 
 __all__ = [
     "BUILT_IN_BACKENDS",
@@ -80,6 +84,7 @@ __all__ = [
     "MAX_SUBSTRING_LENGTH",
     "And",
     "Backend",
+    "BackupUnsupportedError",
     "Closeable",
     "Collection",
     "Compare",
@@ -89,6 +94,7 @@ __all__ = [
     "IncompleteCopyError",
     "InvalidQueryError",
     "InvalidStorageURLError",
+    "Move",
     "NewerStoreError",
     "Not",
     "Operator",
@@ -105,6 +111,7 @@ __all__ = [
     "StorageError",
     "StorageFullError",
     "StorageUnavailableError",
+    "StoreInUseError",
     "StoreNotEmptyError",
     "Subquery",
     "Transaction",
@@ -115,6 +122,8 @@ __all__ = [
     "batched",
     "batched_by_size",
     "copy_store",
+    "file_path",
+    "finish_restore",
     "installed_backends",
     "limit_dynamic_values",
     "open_store",
@@ -122,6 +131,7 @@ __all__ = [
     "read_in_parts",
     "rebuild_values",
     "repair_store",
+    "replace_files",
     "store_exists",
     "value_problems",
 ]
@@ -164,6 +174,7 @@ def open_store(url: str, collections: Iterable[Collection], *, allow_incomplete:
     Raises InvalidStorageURLError or StorageUnavailableError. Raises IncompleteCopyError for the target of a copy that
     has not finished, unless `allow_incomplete` is True.
     """
+    finish_restore(url)
     store = backend_class(url).open(url, collections)
     if COPY_MARKER.name in store.collections and not allow_incomplete:
         try:
@@ -180,12 +191,20 @@ def repair_store(url: str, collections: Iterable[Collection]) -> list[str]:
 
     Raises InvalidStorageURLError and StorageUnavailableError.
     """
+    finish_restore(url)
     return backend_class(url).repair(url, collections)
 
 
 def store_exists(url: str) -> bool:
     """Return True if there is a store at `url`, without creating one. Raises InvalidStorageURLError."""
+    finish_restore(url)
     return backend_class(url).exists(url)
+
+
+def finish_restore(url: str) -> None:
+    """Complete the restore of a backup at `url` that was interrupted. Raises StorageUnavailableError."""
+    with contextlib.suppress(InvalidStorageURLError):  # the backend does not use files
+        finish_replacement(file_path(url))
 
 
 def _load(scheme: str, target: str) -> type[Backend]:

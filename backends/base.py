@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from backends.batching import batched
 from backends.errors import (
+    BackupUnsupportedError,
     DamagedStoreError,
     InvalidQueryError,
     InvalidStorageURLError,
@@ -175,6 +178,8 @@ class Backend(Closeable):
 
     store_id: str = ""
     """Random id that the store got when it was created; empty if the backend or the store has none."""
+    schema_version: int = 0
+    """Version of the form in which this program writes stores of the backend."""
 
     collections: Mapping[str, Collection]
     """Declared collections by name."""
@@ -250,6 +255,35 @@ class Backend(Closeable):
     @abstractmethod
     def check(self) -> list[str]:
         """Return the damage found in the store, one sentence each. An intact store returns an empty list."""
+
+    def back_up(self, folder: Path, on_pinned: Callable[[], None], wait: float = 60.0) -> None:
+        """Copy the store, as it is at one point in time, to files in an empty folder.
+
+        `on_pinned` is called at that point, while no other process can commit, and should take little time. The copies
+        must not be written, because they may share their content with the store. Raises BackupUnsupportedError,
+        StorageBusyError if another writer holds the lock for more than `wait` seconds, StorageError and OSError.
+        """
+        raise BackupUnsupportedError(
+            f"{type(self).__name__} cannot copy its stores to files: use the tools of its database"
+        )
+
+    @classmethod
+    def backed_up_store(cls, folder: Path) -> Path:
+        """Return the file or folder in `folder` that becomes the store when a backup is restored."""
+        raise BackupUnsupportedError(f"{cls.__name__} cannot restore stores from files: use the tools of its database")
+
+    @classmethod
+    def store_files(cls, path: Path) -> list[Path]:
+        """Return the files or folders that form the store at `path`. Some may be missing."""
+        return [path]
+
+    @classmethod
+    def lock_exclusively(cls, path: Path) -> AbstractContextManager[None]:
+        """Return a context manager that keeps all other processes out of the existing store at `path`.
+
+        It raises StoreInUseError if a process has the store open, and OSError.
+        """
+        raise BackupUnsupportedError(f"{cls.__name__} cannot restore stores from files: use the tools of its database")
 
     @abstractmethod
     def close(self) -> None:

@@ -7,6 +7,8 @@ StorageError
 |-- QueryTimeoutError         a query took longer than its time limit
 |-- StoreNotEmptyError        the target of a copy contains records
 |-- IncompleteCopyError       the store is the target of a copy that has not finished
+|-- StoreInUseError           another process has the store open that is to be replaced
+|-- BackupUnsupportedError    the backend cannot copy its stores to files
 `-- StorageUnavailableError   the medium failed, or contains data of another program
     |-- StorageFullError      no space is left for a write
     |-- DamagedStoreError     a part of the store is missing or unreadable
@@ -19,6 +21,7 @@ service can therefore log them.
 from __future__ import annotations
 
 __all__ = [
+    "BackupUnsupportedError",
     "DamagedStoreError",
     "IncompleteCopyError",
     "InvalidQueryError",
@@ -29,6 +32,7 @@ __all__ = [
     "StorageError",
     "StorageFullError",
     "StorageUnavailableError",
+    "StoreInUseError",
     "StoreNotEmptyError",
 ]
 
@@ -59,6 +63,14 @@ class StoreNotEmptyError(StorageError):
 
 class IncompleteCopyError(StorageError):
     """Store with incomplete contents: a copy into it has started but not finished."""
+
+
+class StoreInUseError(StorageError):
+    """Store that cannot be replaced, because another process has it open."""
+
+
+class BackupUnsupportedError(StorageError):
+    """Backend that cannot copy its stores to files, or put them back."""
 
 
 class StorageUnavailableError(StorageError):

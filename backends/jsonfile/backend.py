@@ -1,6 +1,7 @@
 """Storage in a folder of readable JSON files: `json:///relative/dir` or `json:////absolute/dir`.
 
     <dir>/.lock                          write lock; readers do not take it
+    <dir>/.open                          shared lock of each process that has the store open
     <dir>/store.json                     schema version, store id and tenants
     <dir>/<tenant>/current.json          names the live files and the revision; its replacement is the commit
     <dir>/<tenant>/<collection>.<n>.json JSON array in key order, one record per line; a live file never changes
@@ -15,7 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
@@ -35,7 +36,9 @@ from backends.base import (
     check_text,
     file_path,
 )
-from backends.jsonfile.store_description import STORE_FILE, StoreFile
+from backends.file_copies import link_or_copy
+from backends.jsonfile.open_mark import OpenMark, exclusive_lock
+from backends.jsonfile.store_description import SCHEMA_VERSION, STORE_FILE, StoreFile
 from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
 from backends.memory.evaluator import TenantTables
@@ -51,6 +54,7 @@ class JSONFileBackend(Backend):
 
     durable = True
     shared = True
+    schema_version = SCHEMA_VERSION
 
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
         self.collections: Mapping[str, Collection] = {c.name: c for c in collections}
@@ -60,6 +64,7 @@ class JSONFileBackend(Backend):
         self._known_tenants: set[str] = set()
         self._load_lock = threading.Lock()
         self._thread_lock = threading.Lock()
+        self._open_mark = OpenMark(path)
         self._closed = False
 
     @classmethod
@@ -73,6 +78,7 @@ class JSONFileBackend(Backend):
         store = cls(path, collections)
         with _os_errors(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            store._open_mark.set()
             description = StoreFile.read(path)
             if description is None and not _tenant_folders(path):
                 with _release_at_end(store._lock(_OPEN_LOCK_TIMEOUT_SECONDS)):
@@ -143,9 +149,29 @@ class JSONFileBackend(Backend):
         """Read every file of every tenant and return the damage found."""
         return [problem for folder in self._folders() for problem in Folder(folder).problems()]
 
+    def back_up(self, folder: Path, on_pinned: Callable[[], None], wait: float = 60.0) -> None:
+        """Link or copy the live files under the write lock. A live file never changes."""
+        with _release_at_end(self._lock(wait)), _os_errors(self._path):
+            if (self._path / STORE_FILE).exists():
+                link_or_copy(self._path / STORE_FILE, folder / STORE_FILE)
+            for tenant_folder in self._folders():
+                Folder(tenant_folder).copy_live_files(folder / tenant_folder.name)
+            on_pinned()
+
+    @classmethod
+    def backed_up_store(cls, folder: Path) -> Path:
+        """Return the folder of a backup, which is a store."""
+        return folder
+
+    @classmethod
+    def lock_exclusively(cls, path: Path) -> AbstractContextManager[None]:
+        """Return a context manager that holds the file `.open` exclusively."""
+        return exclusive_lock(path)
+
     def close(self) -> None:
         """Release the loaded tables."""
         self._closed = True
+        self._open_mark.clear()
         self._loaded.clear()
 
     def _latest(self, tenant: str) -> LoadedState:

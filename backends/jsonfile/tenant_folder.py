@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from backends.base import DamagedStoreError, Record, StorageUnavailableError
+from backends.file_copies import link_or_copy
 from backends.jsonfile.files import sync_folder, write_file
 from backends.memory.evaluator import NO_TABLES, Table, TenantTables
 
@@ -102,6 +103,13 @@ class Folder:
         self._write_head(head)
         sync_folder(self.path)
         return files
+
+    def copy_live_files(self, target: Path) -> None:
+        """Link or copy `current.json` and the files that it names to a new folder. No writer may be active."""
+        target.mkdir(mode=0o700)
+        _, head = self._head()
+        for name in (CURRENT_FILE, *head["files"].values()):
+            link_or_copy(self.path / name, target / name)
 
     def problems(self) -> list[str]:
         """Return the damage found in the folder, one sentence each."""

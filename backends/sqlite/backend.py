@@ -17,10 +17,18 @@ from backends.base import Backend, Snapshot, Transaction
 from backends.errors import StorageError, StorageUnavailableError
 from backends.records import Collection
 from backends.repair import rebuild_values
+from backends.sqlite.backup import back_up_database, exclusive_lock
 from backends.sqlite.connection import WriteLock, connect, driver_errors
 from backends.sqlite.pool import ConnectionPool, ReadConnection
 from backends.sqlite.query_cache import QueryCache
-from backends.sqlite.schema import declared_parts, describe, prepare_database, read_schema, restore_parts
+from backends.sqlite.schema import (
+    SCHEMA_VERSION,
+    declared_parts,
+    describe,
+    prepare_database,
+    read_schema,
+    restore_parts,
+)
 from backends.sqlite.snapshot import PooledSnapshot
 from backends.sqlite.transaction import SQLiteTransaction
 from backends.sqlite.unused_field_paths import PathCleaner
@@ -35,9 +43,14 @@ _MAX_WAL_BYTES = 4 << 20
 _CLOSE_LOCK_TIMEOUT_SECONDS = 5.0
 _BUSY_TIMEOUT_MILLISECONDS = 10_000
 
+_BACKUP_FILE = "chalk.db"
+"""Name of the database in a backup."""
+
 
 class SQLiteBackend(Backend):
     """Backend with a pool of read connections and a new connection for each write transaction."""
+
+    schema_version = SCHEMA_VERSION
 
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
         self.collections = {collection.name: collection for collection in collections}
@@ -149,6 +162,26 @@ class SQLiteBackend(Backend):
                 return [f"{part} is missing: run `chalk-flask check --repair`" for part in missing]
             problems = [text for (text,) in connection.execute("PRAGMA integrity_check(20)") if text != "ok"]
             return problems + self._orphaned_values(connection)
+
+    def back_up(self, folder: Path, on_pinned: Callable[[], None], wait: float = 60.0) -> None:
+        """Copy the database with the online backup API. Writers wait for `on_pinned` only."""
+        self._check_open()
+        back_up_database(self._path, folder / _BACKUP_FILE, self._lock, wait, on_pinned)
+
+    @classmethod
+    def backed_up_store(cls, folder: Path) -> Path:
+        """Return the database file of a backup."""
+        return folder / _BACKUP_FILE
+
+    @classmethod
+    def store_files(cls, path: Path) -> list[Path]:
+        """Return the WAL and its index, and the database file."""
+        return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")] + [path]
+
+    @classmethod
+    def lock_exclusively(cls, path: Path) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager with an exclusive lock of SQLite on the file. A folder in its place needs none."""
+        return exclusive_lock(path) if path.is_file() else contextlib.nullcontext()
 
     def close(self) -> None:
         """Close all read connections, including those of open snapshots.

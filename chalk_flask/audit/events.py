@@ -1,4 +1,5 @@
-"""Audit events: changes of credentials, administrators, tenants, webhooks, imports and the gradebook.
+"""Audit events: changes of credentials, administrators, tenants, webhooks, backups, imports and the
+gradebook.
 
 They are kept as long as their tenant.
 
@@ -33,6 +34,7 @@ EVENTS = frozenset(
         *("administrator.created", "administrator.changed", "administrator.deleted"),
         *("session.started", "session.ended", "sign_in.failed"),
         *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
+        *("backup.created", "backup.restored"),
         *("webhook.tested", "webhook.replayed", "webhook.disabled"),
     }
 )

@@ -63,6 +63,8 @@ COMMANDS = {
     "admin": "admin:admin_group",
     "webhook": "webhook:webhook_group",
     "audit": "audit:audit_command",
+    "backup": "backup:backup_command",
+    "restore": "restore:restore_command",
     "copy": "copy:copy_command",
     "check": "check:check_command",
     "config": "config:config_group",

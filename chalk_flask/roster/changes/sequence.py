@@ -25,6 +25,7 @@ __all__ = [
     "changed_since",
     "last_sequence",
     "oldest_resumable_sequence",
+    "restart_sequence",
     "sequence_of",
 ]
 
@@ -34,6 +35,9 @@ FIELD = "number"
 
 FIRST_LOAD = 1
 """Sequence number of the first load of a tenant."""
+
+RESTART_DISTANCE = 10**9
+"""Distance between the numbers before and after a restored backup. No store assigns so many numbers in between."""
 
 _STATE = ":state"
 """Key of the record with the last numbers. Keys of entries contain a slash."""
@@ -120,6 +124,18 @@ def oldest_resumable_sequence(snapshot: Snapshot) -> int:
     It is the last number assigned before the latest purge, or that of the first load; 0 if there was neither.
     """
     return _read_state(snapshot)[1]
+
+
+def restart_sequence(transaction: Transaction) -> None:
+    """Skip the numbers that were assigned after a backup was created, and lost when it was restored.
+
+    A client that received such a number, or a number before the backup, must do a full read. A tenant without a roster
+    keeps its numbers.
+    """
+    last, _ = _read_state(transaction)
+    if last:
+        last += RESTART_DISTANCE
+        transaction.put(COLLECTION, [Record(_STATE, orjson.dumps({"last": last, "purged": last}))])
 
 
 def _read_state(snapshot: Snapshot) -> tuple[int, int]:

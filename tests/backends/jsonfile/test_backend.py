@@ -93,7 +93,7 @@ def test_files_and_folders_are_private_to_their_owner(store: Backend, folder: Pa
     put(store, "people", Record("a", b"1"))
     modes = {path.relative_to(folder): stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
     files = {path: mode for path, mode in modes.items() if (folder / path).is_file()}
-    assert len(files) == 4
+    assert len(files) == 5
     assert set(files.values()) == {0o600}
     assert {mode for path, mode in modes.items() if path not in files} == {0o700}
 

@@ -1,0 +1,169 @@
+"""Commands `backup` and `restore`, also beside a running service."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
+from tests.conftest import url_in
+
+PASSPHRASE = "correct horse battery"
+
+
+@pytest.fixture
+def district(run: RunCommand) -> str:
+    """Digest of the roster of a new store `chalk.db`."""
+    assert run("import", SAMPLE, "--storage", "sqlite:///chalk.db", "--data", "data").code == 0
+    return digest(run, "sqlite:///chalk.db")
+
+
+def digest(run: RunCommand, url: str) -> str:
+    return str(run("check", "--json", "--storage", url).json["state"])
+
+
+def places(store: str, data: str = "data") -> tuple[str, ...]:
+    return ("--storage", f"sqlite:///{store}", "--data", data)
+
+
+def test_backup_is_private_and_restores_the_same_roster(run: RunCommand, tmp_path: Path, district: str) -> None:
+    result = run("backup", "b.tar.gz", *places("chalk.db"), "--json")
+    assert result.code == 0
+    archive = tmp_path / "b.tar.gz"
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    assert (result.json["path"], result.json["bytes"]) == (str(archive), archive.stat().st_size)
+    restored = run("restore", "b.tar.gz", *places("new/chalk.db", "new/data"), "--json").json
+    assert restored["store"] == str(tmp_path / "new/chalk.db")
+    assert restored["id"] == result.json["id"]
+    assert digest(run, "sqlite:///new/chalk.db") == district
+
+
+def test_backup_does_not_overwrite_or_create_a_store(run: RunCommand, tmp_path: Path, district: str) -> None:
+    assert run("backup", "b.tar.gz", *places("chalk.db")).code == 0
+    again = run("backup", "b.tar.gz", *places("chalk.db"))
+    assert (again.code, "b.tar.gz exists already" in again.err) == (1, True)
+    missing = run("backup", "new.tar.gz", *places("typo.db"))
+    assert (missing.code, "nothing to back up" in missing.err) == (1, True)
+    nowhere = run("backup", "nowhere/new.tar.gz", *places("chalk.db"))
+    assert (nowhere.code, "there is no such folder" in nowhere.err) == (1, True)
+    assert not (tmp_path / "typo.db").exists()
+    assert not list(tmp_path.glob("new*"))
+
+
+def test_keep_deletes_old_backups_of_the_folder(run: RunCommand, tmp_path: Path, district: str) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    first = Path(run("backup", folder, *places("chalk.db"), "--json").json["path"])
+    old = [first.with_name(first.name[:21] + f"20200{month}01T000000Z.tar.gz") for month in (1, 2, 3)]
+    for path in old:
+        path.write_bytes(b"")
+    (folder / "notes.txt").touch()
+    first.rename(old[2])
+    result = run("backup", folder, *places("chalk.db"), "--keep", "2", "--json").json
+    assert result["deleted"] == [old[0].name, old[1].name]
+    assert sorted(folder.iterdir()) == sorted([old[2], Path(result["path"]), folder / "notes.txt"])
+    usage = run("backup", "file.tar.gz", "--keep", "2")
+    assert (usage.code, "--keep requires a folder" in usage.err) == (2, True)
+
+
+def test_damaged_store_deletes_no_backup(run: RunCommand, tmp_path: Path, district: str) -> None:
+    (tmp_path / "backups").mkdir()
+    good = Path(run("backup", "backups", *places("chalk.db"), "--json").json["path"])
+    content = bytearray((tmp_path / "chalk.db").read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    (tmp_path / "chalk.db").write_bytes(content)
+    result = run("backup", "backups", *places("chalk.db"), "--keep", "1")
+    assert (result.code, "malformed" in result.err or "damaged" in result.err) == (1, True)
+    assert [path.name for path in (tmp_path / "backups").iterdir()] == [good.name]
+
+
+def test_passphrase_file_encrypts_and_decrypts(run: RunCommand, tmp_path: Path, district: str) -> None:
+    (tmp_path / "passphrase").write_text(PASSPHRASE + "\n")
+    given = ("--passphrase-file", "passphrase")
+    (tmp_path / "backups").mkdir()
+    archive = run("backup", "backups", *given, *places("chalk.db"), "--json").json["path"]
+    assert archive.endswith(".tar.gz.enc")
+    without = run("restore", archive, *places("new.db", "new"), "--json")
+    assert (without.code, without.json["error"]) == (1, "refused")
+    assert without.json["message"].startswith("nothing was changed: the backup is encrypted")
+    assert run("restore", archive, *given, *places("new.db", "new")).code == 0
+    assert digest(run, "sqlite:///new.db") == district
+
+
+def test_dry_run_verifies_and_changes_nothing(run: RunCommand, tmp_path: Path, district: str) -> None:
+    run("backup", "b.tar.gz", *places("chalk.db"))
+    before = sorted(tmp_path.rglob("*"))
+    result = run("restore", "b.tar.gz", "--dry-run")
+    assert (result.code, "is complete" in result.out) == (0, True)
+    (tmp_path / "b.tar.gz").write_bytes((tmp_path / "b.tar.gz").read_bytes()[:-9])
+    damaged = run("restore", "b.tar.gz", "--dry-run")
+    assert (damaged.code, "damaged or incomplete" in damaged.err) == (1, True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_memory_store_is_rejected(run: RunCommand) -> None:
+    assert "nothing to back up" in run("backup", "x", "--storage", "memory:").err
+    assert "loses its data" in run("restore", __file__, "--storage", "memory:").err
+
+
+@pytest.mark.slow
+def test_pipe_carries_a_backup(tmp_path: Path, district: str, run: RunCommand) -> None:
+    command = f'"{sys.executable}" -m chalk_flask'
+    new = " ".join(places("new.db", "new"))
+    line = f"{command} backup - {' '.join(places('chalk.db'))} | {command} restore - {new}"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, env=ENVIRON, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert digest(run, "sqlite:///new.db") == district
+    usage = run("backup", "-", "--json", *places("chalk.db"))
+    assert (usage.code, json.loads(usage.out)["error"]) == (2, "usage")
+
+
+@pytest.mark.slow
+@pytest.mark.on_backend("json", "sqlite")
+def test_running_service_is_backed_up_but_not_replaced(
+    run: RunCommand, start: StartCommand, tmp_path: Path, backend: str
+) -> None:
+    url = url_in(tmp_path, backend)
+    given = ("--storage", url, "--data", str(tmp_path / "data"))
+    run("import", SAMPLE, *given)
+    token = run("token", "create", "--label", "x", "--json", "--storage", url).json["token"]
+    with start("serve", "--port", "0", *given) as service:
+        address = read_until(service.stderr, r"http://\S+")[0]
+        archive = run_process(tmp_path, "backup", "b.tar.gz", *given)
+        assert archive.returncode == 0, archive.stderr
+        refused = run_process(tmp_path, "restore", "b.tar.gz", "--replace", *given)
+        assert refused.returncode == 1
+        assert "is in use: stop the service" in refused.stderr
+        assert get_json(f"{address}/ims/oneroster/v1p1/orgs", token)["orgs"]
+        assert stop_process(service) == 0
+    assert run_process(tmp_path, "restore", "b.tar.gz", "--replace", *given).returncode == 0
+    with start("serve", "--port", "0", *given) as service:
+        address = read_until(service.stderr, r"http://\S+")[0]
+        assert get_json(f"{address}/ims/oneroster/v1p1/orgs", token)["orgs"]
+        assert stop_process(service) == 0
+
+
+def run_process(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process of its own. The locks of SQLite do not work within a process."""
+    return subprocess.run(
+        [sys.executable, "-m", "chalk_flask", *args], cwd=folder, env=ENVIRON, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+def test_files_that_root_restores_belong_to_the_owner_of_the_folder(
+    run: RunCommand, tmp_path: Path, district: str
+) -> None:
+    run("backup", "b.tar.gz", *places("chalk.db"))
+    (tmp_path / "new").mkdir()
+    os.chown(tmp_path / "new", 4321, 4322)
+    assert run("restore", "b.tar.gz", *places("new/chalk.db", "new/data")).code == 0
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in (tmp_path / "new").rglob("*")}
+    assert owners == {(4321, 4322)}
