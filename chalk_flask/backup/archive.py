@@ -138,7 +138,8 @@ class ArchiveReader:
     def finish(self) -> None:
         """Read the end of the archive, with the checksum of gzip and the last chunk of an encrypted one."""
         with _archive_errors():
-            if self._packed.read(2 * _BLOCK_BYTES + 1).strip(b"\0") or self._packed.read(1):
+            rest = self._packed.read(tarfile.RECORDSIZE + 1)
+            if len(rest) > tarfile.RECORDSIZE or rest.strip(b"\0"):
                 raise ArchiveError("the backup is damaged: more follows after its last file. Use another one")
 
     def _next_chunk(self, chunks: Iterator[bytes]) -> bytes:
