@@ -32,7 +32,7 @@ EVENTS = frozenset(
         *("gradebook.put", "gradebook.deleted", "demographics.viewed"),
         *("login.succeeded", "login.failed"),
         *("administrator.created", "administrator.changed", "administrator.deleted"),
-        *("session.started", "session.ended", "sign_in.failed"),
+        *("session.started", "session.ended", "sign_in.failed", "store.checked"),
         *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
         *("backup.created", "backup.restored"),
         *("webhook.tested", "webhook.replayed", "webhook.disabled"),

@@ -6,8 +6,8 @@ deliveries (`Delivery`) in the same transaction. The package `webhooks` sends th
 
 from __future__ import annotations
 
-from chalk_flask.outbox.delivery import Attempt, Delivery
+from chalk_flask.outbox.delivery import Attempt, Delivery, delivery_days
 from chalk_flask.outbox.subscription import EncryptedSecret, Subscription, load_subscriptions
 from chalk_flask.outbox.writer import Outbox
 
-__all__ = ["Attempt", "Delivery", "EncryptedSecret", "Outbox", "Subscription", "load_subscriptions"]
+__all__ = ["Attempt", "Delivery", "EncryptedSecret", "Outbox", "Subscription", "delivery_days", "load_subscriptions"]

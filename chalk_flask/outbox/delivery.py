@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import orjson
 
-from backends import And, Compare, Record, Transaction, Where
+from backends import CONTROL, And, Backend, Compare, Record, Transaction, Where
 from chalk_flask.outbox.event import Message
+from chalk_flask.tenants.store import find_tenant
 
 __all__ = [
     "BODIES",
@@ -19,6 +20,7 @@ __all__ = [
     "Attempt",
     "Delivery",
     "DeliveryState",
+    "delivery_days",
     "enqueue",
     "of_webhook",
 ]
@@ -29,7 +31,7 @@ BODIES = "outbox"
 """Collection of the request bodies, by delivery key. Retries send the same bytes."""
 
 RETENTION_DAYS = 30
-"""Days for which a finished delivery is stored and can be replayed."""
+"""Days for which a finished delivery is stored and can be replayed, unless its tenant sets another number."""
 
 DeliveryState: TypeAlias = Literal["pending", "delivered", "failed"]
 STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
@@ -108,6 +110,13 @@ def of_webhook(webhook: str, state: DeliveryState | None = None) -> Where:
     """Return the condition of the deliveries of a webhook; only those in `state` unless it is None."""
     in_any_state = Compare("webhook", "=", webhook)
     return in_any_state if state is None else And((in_any_state, Compare("state", "=", state)))
+
+
+def delivery_days(store: Backend, tenant: str) -> int:
+    """Return the days for which finished deliveries of a tenant are stored. Raises StorageError."""
+    with store.read(CONTROL) as control:
+        found = find_tenant(control, tenant)
+    return RETENTION_DAYS if found is None or found.delivery_days is None else found.delivery_days
 
 
 def enqueue(

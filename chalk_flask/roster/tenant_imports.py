@@ -6,7 +6,7 @@ deleted meanwhile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -29,7 +29,7 @@ from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.imports.thresholds import ChangeThresholds
 from chalk_flask.settings import Settings
 from chalk_flask.storage import RosterStore
-from chalk_flask.tenants.store import CONTROL, require_tenant
+from chalk_flask.tenants.store import CONTROL, Tenant, require_tenant
 
 __all__ = ["ExistingTenantStore", "ImportChoices", "approve_import", "discard_import", "run_import"]
 
@@ -136,12 +136,19 @@ def _import_options(store: RosterStore, settings: Settings, tenant: str, choices
         stored = require_tenant(control, tenant)
     is_quarantine = (choices.invalid_rows or stored.invalid_rows) == "quarantine"
     return ImportOptions.from_settings(
-        settings,
+        _with_retention(settings, stored),
         ChangeThresholds.parse(stored.max_deleted, stored.max_changed, stored.max_quarantined),
         lenient=stored.lenient if choices.lenient is None else choices.lenient,
         invalid_rows="quarantine" if is_quarantine else "reject",
         strict=choices.strict,
     )
+
+
+def _with_retention(settings: Settings, tenant: Tenant) -> Settings:
+    """Return the settings with the tenant's retention of tombstones, unless an option of the command sets it."""
+    if tenant.tombstone_days is None or settings.sources.get("tombstone_days") == "argument":
+        return settings
+    return replace(settings, tombstone_days=tenant.tombstone_days)
 
 
 def _record_commit(report: ImportReport, transaction: Transaction) -> None:

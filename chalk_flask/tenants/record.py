@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import orjson
 
@@ -21,6 +21,8 @@ OPTION_MEMBERS: Final[Mapping[str, str]] = {
     "lenient": "lenient",
     "max_quarantined": "maxQuarantined",
     "invalid_rows": "invalidRows",
+    "tombstone_days": "tombstoneDays",
+    "delivery_days": "deliveryDays",
 }
 """Member of the JSON object of a tenant for each of its options."""
 
@@ -31,8 +33,9 @@ class Tenant:
 
     `created` is None for the default tenant. `demographics` is the opt-in. `max_deleted`, `max_changed` and
     `max_quarantined` are the change thresholds of imports as the operator wrote them. `invalid_rows` is the treatment
-    of invalid rows by imports, `reject` or `quarantine`. None is the default. `lenient` is the default for the option
-    `--lenient` of imports.
+    of invalid rows by imports, `reject` or `quarantine`. `tombstone_days` and `delivery_days` are retention periods of
+    tombstones and webhook deliveries. None is the default. `lenient` is the default for the option `--lenient` of
+    imports.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Tenant:
     lenient: bool = False
     max_quarantined: str | None = None
     invalid_rows: str | None = None
+    tombstone_days: int | None = None
+    delivery_days: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that is stored and shown."""
@@ -64,7 +69,8 @@ class TenantOptions(TypedDict, total=False):
     """Settings of a tenant that can be changed. None changes nothing, and "" restores the default.
 
     `demographics` is the opt-in. `max_deleted`, `max_changed` and `max_quarantined` are change thresholds of imports.
-    `lenient` is the default for lenient reading, `invalid_rows` the treatment of invalid rows.
+    `lenient` is the default for lenient reading, `invalid_rows` the treatment of invalid rows,
+    `tombstone_days` and `delivery_days` are retention periods.
     """
 
     demographics: bool | None
@@ -73,6 +79,8 @@ class TenantOptions(TypedDict, total=False):
     lenient: bool | None
     max_quarantined: str | None
     invalid_rows: str | None
+    tombstone_days: int | Literal[""] | None
+    delivery_days: int | Literal[""] | None
 
 
 @dataclass(frozen=True, slots=True)

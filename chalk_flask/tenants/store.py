@@ -115,7 +115,7 @@ class TenantStore:
         """
         changes = {
             OPTION_MEMBERS[option]: None if value == "" else value
-            for option, value in cast("Mapping[str, bool | str | None]", options).items()
+            for option, value in cast("Mapping[str, bool | int | str | None]", options).items()
             if value is not None
         }
         with self._store.write(CONTROL) as control:

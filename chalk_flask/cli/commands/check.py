@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,14 @@ from chalk_flask.cli.options import (
     tenant_option,
 )
 
+if TYPE_CHECKING:
+    from backends import Backend
+    from chalk_flask.roster.integrity.checker import IntegrityReport
+
 __all__ = ["check_command"]
+
+LOCK_TIMEOUT_SECONDS = 10.0
+"""Maximum time to wait for another writer before the result is not stored."""
 
 
 @click.command(
@@ -38,7 +45,8 @@ def check_command(tenant: str, repair: bool, as_json: bool, **options: Any) -> N
 
     Prints the number of active records and two digests that depend only on the roster, not on the backend. `digest`
     ignores dateLastModified, `state` includes it. The exit code is 1 if there is a problem. A store that does not exist
-    counts as valid and is not created.
+    counts as valid and is not created. The page About of the console shows the time and result of the last check. A
+    store that is read-only or damaged is checked all the same, but the result is not stored.
     """
     from backends import repair_store, store_exists
     from chalk_flask.roster.integrity.checker import check_store, empty_report
@@ -52,8 +60,27 @@ def check_command(tenant: str, repair: bool, as_json: bool, **options: Any) -> N
     if store_exists(settings.storage):
         with open_configured_store(settings) as store:
             report = check_store(store, tenant)
+            _record(store, tenant, report)
     else:
         report = empty_report()
     echo_result(as_json, report.to_dict(), report.to_text())
     if not report.ok:
         raise click.exceptions.Exit(1)
+
+
+def _record(store: Backend, tenant: str, report: IntegrityReport) -> None:
+    """Store the result in the audit log of the tenant. If that is impossible, stderr says why."""
+    from backends import StorageError
+    from chalk_flask.audit.events import record_event
+    from chalk_flask.cli.package_import import current_user
+    from chalk_flask.tenants.store import find_audit_tenant
+
+    if report.is_damaged:  # a write could do more damage
+        click.echo("The result is not stored, because the store is damaged.", err=True)
+        return
+    problems, by = len(report.problems), current_user()
+    try:
+        with store.write(find_audit_tenant(store, tenant), wait=LOCK_TIMEOUT_SECONDS) as transaction:
+            record_event(transaction, tenant, "store.checked", problems=problems, digest=report.digest, by=by)
+    except StorageError as error:
+        click.echo(f"The result is not stored, because the store cannot be written: {error}", err=True)

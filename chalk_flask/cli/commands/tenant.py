@@ -94,6 +94,19 @@ def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: s
         raise click.BadParameter(f"{error}, or default") from None
 
 
+def _parse_days_option(ctx: click.Context, option: click.Parameter, text: str | None) -> int | str | None:
+    """Return a retention period in days; an empty text for the default."""
+    from chalk_flask.tenants.retention import DELIVERY_DAYS, TOMBSTONE_DAYS
+
+    period = TOMBSTONE_DAYS if option.name == "tombstone_days" else DELIVERY_DAYS
+    try:
+        if text == "":  # most likely an unset variable of a script
+            raise ValueError(f"a number of days must be from {period.minimum} to {period.maximum}")
+        return None if text is None else period.parse(text) or ""
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, or default") from None
+
+
 @tenant_group.command("set", epilog="Example: chalk-flask tenant set north-valley --max-deleted 5%,20")
 @click.argument("name", metavar="NAME")
 @click.option(
@@ -126,6 +139,19 @@ def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: s
     " (1%,10).",
 )
 @invalid_rows_option("What imports do with invalid rows: reject the package, or set them aside and apply the others.")
+@click.option(
+    "--tombstone-days",
+    metavar="DAYS",
+    callback=_parse_days_option,
+    help="Days for which a deleted record stays visible as tobedeleted, 90 or more; or default, the setting of the"
+    " service.",
+)
+@click.option(
+    "--delivery-days",
+    metavar="DAYS",
+    callback=_parse_days_option,
+    help="Days for which finished deliveries of webhooks are stored, 1 to 365; or default (30).",
+)
 @as_json_option
 @settings_options()
 def change(name: str, as_json: bool, config: str | None, storage: str | None, **changes: Any) -> None:
@@ -138,13 +164,13 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
     if all(value is None for value in changes.values()):
         raise click.UsageError(
             "a change is required: give --demographics, --no-demographics, --max-deleted, --max-changed,"
-            " --max-quarantined, --invalid-rows, --lenient or --no-lenient"
+            " --max-quarantined, --invalid-rows, --lenient, --no-lenient, --tombstone-days or --delivery-days"
         )
     settings = settings_from_options({"config": config, "storage": storage})
     # Only the default tenant can be changed before the store exists.
     with _open_store(settings, writes=name == DEFAULT_TENANT) as store:
         changed = update_tenant(store, name, **changes)
-    echo_result(as_json, changed.to_dict(), "\n".join([_demographics_text(changed), *_import_lines(changed)]))
+    echo_result(as_json, changed.to_dict(), "\n".join([_demographics_text(changed), *_setting_lines(changed)]))
 
 
 @tenant_group.command("delete", epilog="Example: chalk-flask tenant delete north-valley --yes")
@@ -212,8 +238,9 @@ def _demographics_text(tenant: Tenant) -> str:
     return f"Demographics of the tenant {tenant.name} {served}."
 
 
-def _import_lines(tenant: Tenant) -> list[str]:
-    """Return a line for each setting of imports."""
+def _setting_lines(tenant: Tenant) -> list[str]:
+    """Return a line for each setting of imports and each retention period."""
+    from chalk_flask.outbox.delivery import RETENTION_DAYS
     from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, QUARANTINED
 
     return [
@@ -222,7 +249,13 @@ def _import_lines(tenant: Tenant) -> list[str]:
         f"lenient       {'yes' if tenant.lenient else 'no'}",
         f"quarantined   {tenant.max_quarantined or f'{QUARANTINED} (default)'}",
         f"invalid rows  {tenant.invalid_rows or 'reject (default)'}",
+        f"tombstones    {_days_text(tenant.tombstone_days, 'setting of the service')}",
+        f"deliveries    {_days_text(tenant.delivery_days, f'{RETENTION_DAYS} days')}",
     ]
+
+
+def _days_text(days: int | None, default: str) -> str:
+    return f"{default} (default)" if days is None else f"{days} days"
 
 
 def _table(records: Iterable[Tenant]) -> str:
@@ -236,7 +269,7 @@ def _summary_text(summary: TenantSummary) -> str:
         f"name          {tenant.name}",
         f"created       {tenant.created or 'built in'}",
         f"demographics  {'yes' if tenant.demographics else 'no'}",
-        *_import_lines(tenant),
+        *_setting_lines(tenant),
         f"records       {_counts_text(summary.records) or 'no active records'}",
         *(f"{kind:<14}{number}" for kind, number in summary.credentials.items()),
     ]

@@ -192,7 +192,10 @@ NOTHING_TO_REPLAY = " All deliveries are pending already, or cannot be sent any 
 def replay(
     webhook_id: str, since: datetime | None, event_id: str | None, tenant: str, as_json: bool, **options: Any
 ) -> None:
-    """Send deliveries again, with the same ids and bytes. Deliveries are deleted after 30 days."""
+    """Send deliveries again, with the same ids and bytes. Deliveries are deleted after 30 days.
+
+    `chalk-flask tenant set --delivery-days` changes the 30 days.
+    """
     if (since is None) == (event_id is None):
         raise click.UsageError("deliveries to replay are required: give --since or --id, one of them")
     with _existing_webhook(options, webhook_id, tenant) as webhooks:

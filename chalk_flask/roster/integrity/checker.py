@@ -34,13 +34,15 @@ class IntegrityReport:
 
     `digest` is the SHA-256 of all served records, including tombstones, without `dateLastModified`;
     `state_digest` includes it. Equal rosters have equal digests on every backend. `problems` lists at most MAX_LISTED
-    problems and then the number of the others.
+    problems and then the number of the others. `is_damaged` is True if one of them is a problem of the file or the
+    folder, and not only of records: such a store should not be written.
     """
 
     counts: Mapping[str, int]
     digest: str
     state_digest: str
     problems: Sequence[str]
+    is_damaged: bool = False
 
     @property
     def ok(self) -> bool:
@@ -109,14 +111,15 @@ def check_store(store: Backend, tenant: str = "default") -> IntegrityReport:
     Raises StorageError if the store cannot be read.
     """
     problems, digests = _Problems(), _Digests()
-    for problem in (*store.check(), *value_problems(store)):
+    damages = store.check()
+    for problem in (*damages, *value_problems(store)):
         problems.add(problem)
     with store.read(tenant) as snapshot:
         for _, resource_type in sorted(FILES.items()):
             if resource_type.served:
                 digests.collection(resource_type.name)
             _CollectionCheck(snapshot, resource_type, problems, digests).run()
-    return IntegrityReport(problems.counts, *digests.result(), problems.listed())
+    return IntegrityReport(problems.counts, *digests.result(), problems.listed(), bool(damages))
 
 
 def empty_report() -> IntegrityReport:

@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from backends import KEY, Compare, In, Snapshot, Transaction, Where, and_, batched
-from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS, Delivery, of_webhook
+from chalk_flask.outbox.delivery import BODIES, COLLECTION, Delivery, of_webhook
 from chalk_flask.outbox.event import TEST
 from chalk_flask.times import format_timestamp
 from chalk_flask.webhooks.admin.subscription_options import WebhookError
@@ -18,7 +18,6 @@ __all__ = ["make_due", "remove_deliveries", "replay", "unknown_event"]
 
 BATCH_SIZE: Final = 500
 MAX_QUOTED_LENGTH: Final = 80
-_RETENTION = f"deliveries are deleted after {RETENTION_DAYS} days"
 
 
 def make_due(transaction: Transaction, webhook: str, due: float) -> int:
@@ -27,18 +26,25 @@ def make_due(transaction: Transaction, webhook: str, due: float) -> int:
     return _put(transaction, (delivery.requeued(due) for delivery in pending))
 
 
-def replay(transaction: Transaction, webhook: str, now: datetime, since: datetime | None, event_id: str | None) -> int:
+def replay(
+    transaction: Transaction,
+    webhook: str,
+    now: datetime,
+    since: datetime | None,
+    event_id: str | None,
+    retention_days: int,
+) -> int:
     """Make finished deliveries due again: one event, or all events created since a time. Return their number.
 
     Replays the event `webhook.test` only by its id. Raises WebhookError if the event is unknown or `since` is before
-    the retention period, and ValueError without both.
+    the retention period of `retention_days`, and ValueError without both.
     """
     if event_id is not None:
         where = and_(of_webhook(webhook), Compare("event", "=", event_id))
         if not transaction.exists(COLLECTION, where):
-            raise unknown_event(event_id)
+            raise unknown_event(event_id, retention_days)
     else:
-        where = and_(of_webhook(webhook), Compare("time", ">=", _check_since(since, now)))
+        where = and_(of_webhook(webhook), Compare("time", ">=", _check_since(since, now, retention_days)))
     finished = (
         delivery.requeued(now.timestamp())
         for delivery in _deliveries(transaction, where)
@@ -47,9 +53,9 @@ def replay(transaction: Transaction, webhook: str, now: datetime, since: datetim
     return _put(transaction, _with_bodies(transaction, finished))
 
 
-def unknown_event(event_id: str) -> WebhookError:
+def unknown_event(event_id: str, retention_days: int) -> WebhookError:
     """Return the error for an event that the webhook does not have, or not any more."""
-    return WebhookError(f"unknown event {event_id[:MAX_QUOTED_LENGTH]!r} of this webhook; {_RETENTION}")
+    return WebhookError(f"unknown event {event_id[:MAX_QUOTED_LENGTH]!r} of this webhook; {_retention(retention_days)}")
 
 
 def remove_deliveries(transaction: Transaction, webhook: str) -> int:
@@ -61,12 +67,17 @@ def remove_deliveries(transaction: Transaction, webhook: str) -> int:
     return len(keys)
 
 
-def _check_since(since: datetime | None, now: datetime) -> str:
+def _check_since(since: datetime | None, now: datetime, retention_days: int) -> str:
     if since is None:
         raise ValueError("a time or an event is required")
-    if since < now - timedelta(days=RETENTION_DAYS):
-        raise WebhookError(f"{format_timestamp(since)} is too long ago: {_RETENTION}; do a full read instead")
+    if since < now - timedelta(days=retention_days):
+        reason = _retention(retention_days)
+        raise WebhookError(f"{format_timestamp(since)} is too long ago: {reason}; do a full read instead")
     return format_timestamp(since)
+
+
+def _retention(days: int) -> str:
+    return f"deliveries are deleted after {days} days"
 
 
 def _deliveries(snapshot: Snapshot, where: Where) -> Iterator[Delivery]:

@@ -15,7 +15,7 @@ from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.auth.clients.store import encrypted_secrets
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
-from chalk_flask.outbox.delivery import Attempt, Delivery, DeliveryState, enqueue
+from chalk_flask.outbox.delivery import Attempt, Delivery, DeliveryState, delivery_days, enqueue
 from chalk_flask.outbox.event import TEST, build_message
 from chalk_flask.outbox.subscription import COLLECTION, EncryptedSecret, Subscription, load_subscriptions
 from chalk_flask.roster.changes.sequence import last_sequence
@@ -133,7 +133,7 @@ class WebhookStore:
             find_webhook(snapshot, tenant, webhook_id)
             found = find_delivery(snapshot, webhook_id, event_id)
         if found is None:
-            raise unknown_event(event_id)
+            raise unknown_event(event_id, delivery_days(self._store, tenant))
         return found
 
     def results_by_day(self, tenant: str, webhook_id: str, days: int) -> RecentResults:
@@ -198,12 +198,12 @@ class WebhookStore:
 
         Raises WebhookError for an unknown event, a time before the retention period, or a disabled webhook.
         """
-        now = self._now()
+        now, days = self._now(), delivery_days(self._store, tenant)
         with self._store.write(tenant) as transaction:
             webhook = find_webhook(transaction, tenant, webhook_id)
             if webhook.state == "disabled":
                 raise WebhookError(f"webhook {webhook_id} is disabled: run `webhook resume` first")
-            count = replay(transaction, webhook_id, now, since, event_id)
+            count = replay(transaction, webhook_id, now, since, event_id, days)
             self._record_event(transaction, webhook, "webhook.replayed", count=count, event_id=event_id)
             return count
 

@@ -1,4 +1,4 @@
-"""Deletion of finished deliveries and their attempts after 30 days."""
+"""Deletion of finished deliveries and their attempts after the retention period of their tenant."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import orjson
 
 from backends import Backend, Compare, Snapshot, Transaction, batched
 from chalk_flask.outbox import Delivery, load_subscriptions
-from chalk_flask.outbox.delivery import BODIES, COLLECTION, RETENTION_DAYS
+from chalk_flask.outbox.delivery import BODIES, COLLECTION, delivery_days
 from chalk_flask.times import format_epoch_seconds
 from chalk_flask.webhooks.delivery.retry_policy import DAY_SECONDS
 
 __all__ = ["purge"]
 
-RETENTION_SECONDS: Final = RETENTION_DAYS * DAY_SECONDS
 BATCH_SIZE: Final = 500
 LOCK_TIMEOUT_SECONDS: Final = 5.0
 
@@ -24,11 +23,12 @@ LOCK_TIMEOUT_SECONDS: Final = 5.0
 def purge(store: Backend, tenant: str, now: float, stopping: Event | None = None) -> int:
     """Delete the expired deliveries of a tenant with their bodies; return the number of deleted deliveries.
 
-    A delivery expires 30 days after its creation and its last attempt. A pending delivery expires only if its webhook
-    is disabled or deleted. `now` is in seconds since the epoch. Works in transactions of 500 deliveries, so that other
-    writers wait only briefly, and ends early when `stopping` is set. Raises StorageError.
+    A delivery expires at the end of the tenant's retention period, which begins with its creation and again with its
+    last attempt. A pending delivery expires only if its webhook is disabled or deleted. `now` is in seconds since the
+    epoch. Works in transactions of 500 deliveries, so that other writers wait only briefly, and ends early when
+    `stopping` is set. Raises StorageError.
     """
-    cutoff = format_epoch_seconds(now - RETENTION_SECONDS)
+    cutoff = format_epoch_seconds(now - delivery_days(store, tenant) * DAY_SECONDS)
     with store.read(tenant) as snapshot:
         keys = list(_expired_keys(snapshot, cutoff))
     removed = 0

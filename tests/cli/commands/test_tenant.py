@@ -26,6 +26,8 @@ DEFAULT_TENANT = {
     "maxQuarantined": None,
     "invalidRows": None,
     "lenient": False,
+    "tombstoneDays": None,
+    "deliveryDays": None,
 }
 
 RunWithInput = Callable[..., CommandResult]
@@ -222,3 +224,13 @@ def test_opt_out_withholds_demographics_from_webhooks(run: RunCommand) -> None:
     assert run("webhook", "create", "--url", "https://tool.example.org/hooks", *args).code == 1
     assert run("tenant", "set", "north", "--demographics").code == 0
     assert run("webhook", "show", created["id"], "--tenant", "north", "--json").json["withheld"] == []
+
+
+def test_tombstone_days_of_the_tenant_apply_unless_an_option_is_given(run: RunCommand) -> None:
+    changed = run("tenant", "set", "default", "--tombstone-days", "120", "--delivery-days", "7", "--json").json
+    assert (changed["tombstoneDays"], changed["deliveryDays"]) == (120, 7)
+    for options, days in (((), 120), (("--tombstone-days", "200"), 200)):
+        imported = run("import", SAMPLE, *options, "--json").json
+        assert run("imports", "show", imported["run"], "--json").json["options"]["tombstoneDays"] == days
+    assert run("tenant", "set", "default", "--tombstone-days", "default", "--json").json["tombstoneDays"] is None
+    assert run("tenant", "set", "default", "--tombstone-days", "89", "--json").code == 2

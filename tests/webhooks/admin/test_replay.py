@@ -8,6 +8,7 @@ import pytest
 
 from backends import Backend
 from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.tenants.store import TenantStore
 from chalk_flask.webhooks import WebhookError, WebhookStore
 from tests.support.clock import FakeClock
 from tests.webhooks.conftest import audit_events, create_webhook, deliveries_by_key, queue_deliveries
@@ -43,3 +44,13 @@ def test_replay_rejects_events_outside_the_retention_period(
     with pytest.raises(WebhookError, match="30 days"):
         webhooks.replay("default", webhook.id, event_id=of_other.event_id)
     assert webhooks.replay("default", webhook.id, since=clock.now - timedelta(days=30)) == 0
+
+
+def test_replay_uses_the_retention_period_of_the_tenant(
+    webhooks: WebhookStore, store: Backend, clock: FakeClock
+) -> None:
+    webhook = create_webhook(webhooks)
+    TenantStore(store).update("default", delivery_days=60)
+    assert webhooks.replay("default", webhook.id, since=clock.now - timedelta(days=59)) == 0
+    with pytest.raises(WebhookError, match="60 days"):
+        webhooks.replay("default", webhook.id, since=clock.now - timedelta(days=61))

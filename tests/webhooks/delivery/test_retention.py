@@ -12,6 +12,7 @@ from backends import Backend
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
 from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
+from chalk_flask.tenants.store import TenantStore
 from chalk_flask.webhooks.delivery.retention import purge
 from chalk_flask.webhooks.delivery.retry_policy import DAY_SECONDS
 from tests.support.deliveries import TENANT, add_webhook, list_deliveries, queue_events
@@ -48,3 +49,10 @@ def test_purge_ends_early_when_the_worker_stops(store: Backend) -> None:
     stopping.set()
     assert purge(store, TENANT, NOW, stopping) == 0
     assert len(list_deliveries(store)) == 1
+
+
+def test_purge_uses_the_retention_of_the_tenant(store: Backend) -> None:
+    queue_events(store, 1, "wh-deleted", due=NOW - 10 * DAY_SECONDS)
+    assert purge(store, TENANT, NOW) == 0
+    TenantStore(store).update(TENANT, delivery_days=9)
+    assert purge(store, TENANT, NOW) == 1

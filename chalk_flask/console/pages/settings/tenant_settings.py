@@ -12,9 +12,14 @@ from wtforms.validators import Length
 
 from chalk_flask.console.context import current
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField, select_choices
+from chalk_flask.jobs.record import RETENTION as JOB_RETENTION
+from chalk_flask.outbox.delivery import RETENTION_DAYS
 from chalk_flask.outbox.tenant_update import update_tenant
+from chalk_flask.roster.imports.history import HOLD_PERIOD
+from chalk_flask.roster.imports.history import RETENTION as RUN_RETENTION
 from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, QUARANTINED, Threshold, normalize_threshold
 from chalk_flask.settings import SETTINGS
+from chalk_flask.tenants.retention import DELIVERY_DAYS, TOMBSTONE_DAYS, RetentionPeriod
 from chalk_flask.tenants.store import Tenant, TenantError, TenantStore
 
 __all__ = ["change_settings", "show_settings"]
@@ -24,6 +29,7 @@ INVALID_ROWS_CHOICES = [
     ("quarantine", "Set them aside, and apply the other rows"),
 ]
 THRESHOLD_NAMES = ("max_deleted", "max_changed", "max_quarantined")
+DAYS_NAMES = ("tombstone_days", "delivery_days")
 MAX_TEXT_LENGTH = 40
 
 
@@ -43,6 +49,18 @@ def _threshold_field(label: str, default: Threshold, noun: str) -> TextField:
     return TextField(label, [Length(max=MAX_TEXT_LENGTH), _check_threshold], description=description)
 
 
+def _days_field(label: str, period: RetentionPeriod, description: str) -> TextField:
+    def check(_: Any, field: Any) -> None:
+        """Replace the text by its number as text; "" is the default."""
+        try:
+            days = period.parse(field.data or "")
+        except ValueError as error:
+            raise ValidationError(f"Invalid: {error}, or nothing for the default.") from None
+        field.data = "" if days is None else str(days)
+
+    return TextField(label, [Length(max=MAX_TEXT_LENGTH), check], description=description)
+
+
 class TenantForm(ConsoleForm):
     """Form for the settings of a tenant."""
 
@@ -55,11 +73,24 @@ class TenantForm(ConsoleForm):
         "Read packages leniently",
         description="Accept deviations from the standard with a warning, instead of rejecting the package.",
     )
+    tombstone_days = _days_field(
+        "Days to keep deleted records",
+        TOMBSTONE_DAYS,
+        "Applications see a deleted record as tobedeleted for this time. Then an import deletes it for good. The"
+        " standard requires 90 days. Leave it empty for the setting of the service.",
+    )
+    delivery_days = _days_field(
+        "Days to keep webhook deliveries",
+        DELIVERY_DAYS,
+        f"Finished deliveries contain names and other roster data, and can be replayed until they are deleted."
+        f" {RETENTION_DAYS} days if it is empty, {DELIVERY_DAYS.maximum} at most.",
+    )
 
     def changes_of(self, tenant: Tenant) -> dict[str, Any]:
         """Return the settings that differ from those of the tenant."""
         values: dict[str, Any] = {name: getattr(self, name).data for name in _shown_values(tenant)}
-        return {name: value for name, value in values.items() if value != _shown_values(tenant)[name]}
+        changed = {name: value for name, value in values.items() if value != _shown_values(tenant)[name]}
+        return {name: int(value) if name in DAYS_NAMES and value else value for name, value in changed.items()}
 
 
 def show_settings() -> ResponseReturnValue:
@@ -100,6 +131,7 @@ def _shown_values(tenant: Tenant) -> dict[str, Any]:
         "lenient": tenant.lenient,
         "invalid_rows": tenant.invalid_rows or INVALID_ROWS_CHOICES[0][0],
         **thresholds,
+        **{name: str(getattr(tenant, name) or "") for name in DAYS_NAMES},
     }
 
 
@@ -108,9 +140,24 @@ def _page(form: TenantForm, status: int = 200) -> ResponseReturnValue:
     text = render_template(
         "console/settings/settings.html",
         form=form,
+        fixed_periods=_fixed_periods(),
         service_settings=_service_settings() if is_operator else [],
     )
     return make_response(text, status)
+
+
+def _fixed_periods() -> list[tuple[str, str]]:
+    """Return what is kept for a time that the tenant cannot change, and that time."""
+    settings = current().services.settings
+    reads = f"{settings.audit_days} days, set by the operator" if settings.audit_days else "not recorded"
+    return [
+        ("Reports of imports", f"{RUN_RETENTION.days} days"),
+        ("Jobs of the console", f"{JOB_RETENTION.days} days"),
+        ("Packages that are held for approval", f"{HOLD_PERIOD.days} days"),
+        ("Reads by applications (access log)", reads),
+        ("Changes in the audit log", "as long as the tenant exists"),
+        ("Sequence numbers of the change feed", "as long as their records"),
+    ]
 
 
 def _service_settings() -> list[dict[str, str]]:

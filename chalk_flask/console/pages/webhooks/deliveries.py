@@ -9,7 +9,7 @@ from werkzeug.exceptions import Conflict, NotFound
 
 from chalk_flask.console.context import current
 from chalk_flask.console.pages.webhooks.webhooks import STATES, attempt_result, find_webhook, webhook_store
-from chalk_flask.outbox import Delivery
+from chalk_flask.outbox import Delivery, delivery_days
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES
 from chalk_flask.webhooks import DeliveryBody, WebhookError
 
@@ -72,7 +72,8 @@ def _find(webhook_id: str, event_id: str) -> tuple[Delivery, DeliveryBody | None
     try:
         return webhook_store().delivery(current().tenant, webhook_id, event_id)
     except WebhookError as error:
-        raise NotFound("The delivery does not exist, or it was deleted after 30 days.") from error
+        days = delivery_days(current().services.store, current().tenant)
+        raise NotFound(f"The delivery does not exist, or it was deleted after {days} days.") from error
 
 
 def _text(body: DeliveryBody) -> str:

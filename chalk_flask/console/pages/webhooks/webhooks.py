@@ -23,7 +23,7 @@ from chalk_flask.console.session_cookie import flash_secret, take_secret
 from chalk_flask.console.widgets.charts import BarChart, bar_chart
 from chalk_flask.console.widgets.forms import ConsoleForm, select_choices
 from chalk_flask.console.widgets.paging import PAGE_SIZE
-from chalk_flask.outbox import Attempt, Subscription
+from chalk_flask.outbox import Attempt, Subscription, delivery_days
 from chalk_flask.times import utc_now
 from chalk_flask.webhooks import (
     MAX_COUNTED,
@@ -132,6 +132,7 @@ def show_webhook(webhook_id: str) -> ResponseReturnValue:
         deliveries=found.deliveries,
         older_url=_deliveries_url(webhook_id, state, found.older) if found.older else "",
         newest_url=_deliveries_url(webhook_id, state) if _page_key() else "",
+        delivery_days=delivery_days(console.services.store, console.tenant),
         state=state,
         states=STATES,
         state_links=_state_links(webhook_id, state),

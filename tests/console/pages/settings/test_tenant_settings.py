@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chalk_flask.audit.events import read_events
@@ -61,6 +63,27 @@ def test_invalid_threshold_is_explained(console: Console, text: str) -> None:
     page = console.submit(SETTINGS_PAGE, status=422, max_deleted=text, lenient="y")
     assert "Nothing was changed." in visible_text(page.text)
     assert "<b>" not in page.text
+    assert stored(console) == before
+
+
+def test_retention_is_saved_and_reset(console: Console) -> None:
+    console.sign_in("owner")
+    console.submit(SETTINGS_PAGE, tombstone_days="120", delivery_days=" 7 ")
+    assert (stored(console).tombstone_days, stored(console).delivery_days) == (120, 7)
+    page = console.submit(SETTINGS_PAGE, tombstone_days="", delivery_days="default")
+    assert (stored(console).tombstone_days, stored(console).delivery_days) == (None, None)
+    assert "as long as the tenant exists" in visible_text(page.text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("tombstone_days", "89"), ("delivery_days", "0"), ("delivery_days", "\u0663")]
+)
+def test_invalid_retention_is_explained(console: Console, name: str, text: str) -> None:
+    console.sign_in("owner")
+    before = stored(console)
+    fields: dict[str, Any] = {name: text}
+    page = console.submit(SETTINGS_PAGE, status=422, **fields)
+    assert "a number of days must be from" in visible_text(page.text)
     assert stored(console) == before
 
 
