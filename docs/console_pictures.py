@@ -35,8 +35,8 @@ PICTURES: tuple[Picture, ...] = (
     Picture("Dashboard", "dashboard-new-tenant", "show_dashboard", "Dashboard of a new tenant", "A new tenant sees its first steps instead of empty charts."),
 
     Picture("Imports", "imports", "list_imports", "Imports", "The history lists each import with its state and its numbers of records.", "/imports"),
-    Picture("Imports", "upload", "show_upload", "Upload a package", "A package is imported, or only checked.", "/imports/upload"),
-    Picture("Imports", "import-job", "show_import", "Check only", "The page of a job shows its phases, and the result of a check.", "/imports/{check}"),
+    Picture("Imports", "upload", "show_upload", "Upload a package", "A package is imported, or checked with a dry run.", "/imports/upload"),
+    Picture("Imports", "import-job", "show_import", "Dry run", "The page of a job shows its phases, and its result.", "/imports/{check}"),
     Picture("Imports", "import-held", "show_import", "Held import", "A package that deletes or changes too much waits for a decision.", "/imports/{held}"),
     Picture("Imports", "import-changes", "show_changes", "Changes of a held package", "Each record that the package would delete, change or create is listed.", "/imports/{held}/changes?file=enrollments&outcome=deleted"),
     Picture("Imports", "import-rejected", "show_import", "Rejected import", "The report lists each problem with file, row, column and what to do.", "/imports/{rejected}"),

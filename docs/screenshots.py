@@ -197,17 +197,17 @@ def _use_console(console: Console, folder: Path, ids: Ids) -> None:
     ids["rejected"] = _upload(console, folder / "mistakes.zip")
     run_command(folder / "demo", "import", _write_old_dates(folder / "nightly-export.zip"), "--lenient")
     ids["held"] = _upload(console, folder / "missing-enrollments.zip")
-    ids["check"] = _upload(console, folder / "few-changes.zip", check_only=True)
+    ids["check"] = _upload(console, folder / "few-changes.zip", dry_run=True)
     _find_quality(console, ids)
 
 
-def _upload(console: Console, package: Path, *, check_only: bool = False) -> str:
+def _upload(console: Console, package: Path, *, dry_run: bool = False) -> str:
     """Upload a package, wait for the end of its job, and return the last part of the URL to which it leads."""
     page = console.page
     console.open("/imports/upload")
     page.get_by_label("Package", exact=True).set_input_files(package)
-    if check_only:
-        page.get_by_label("Check only").check()
+    if dry_run:
+        page.get_by_label("Dry run").check()
     page.get_by_role("button", name="Upload").click()
     page.get_by_role("heading", name="Problems").wait_for()
     return _last_part(page)

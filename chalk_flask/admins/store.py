@@ -21,7 +21,7 @@ from chalk_flask.caching import VersionedCache
 from chalk_flask.tenants.store import TenantError, find_audit_tenant, require_tenant
 from chalk_flask.times import utc_now
 
-__all__ = ["AdministratorStore", "has_administrators", "insert", "new_administrator"]
+__all__ = ["AdministratorStore", "has_administrators", "insert", "list_names", "new_administrator"]
 
 MAX_CACHED_ADMINISTRATORS = 1024
 
@@ -281,6 +281,12 @@ def insert(control: Transaction, administrator: Administrator) -> None:
     except TenantError as error:
         raise AdministratorError(str(error)) from error
     control.put(COLLECTION, [administrator.to_record()])
+
+
+def list_names(control: Snapshot) -> dict[str, str]:
+    """Return the names of all administrators by id, from a snapshot of the control tenant."""
+    stored = Administrator.parse_many(control.find(Query(COLLECTION)).body())
+    return {administrator.id: administrator.name for administrator in stored}
 
 
 def has_administrators(control: Snapshot) -> bool:

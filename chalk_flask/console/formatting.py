@@ -19,6 +19,7 @@ __all__ = [
     "format_count",
     "format_number",
     "format_plural",
+    "format_sentence",
     "format_slug",
     "format_time",
     "format_until",
@@ -57,6 +58,14 @@ def format_bytes(value: int | float | None) -> str:
 def format_plural(count: int, singular: str, plural: str = "") -> str:
     """Return a number and its noun: `1 token`, `3 tokens`."""
     return f"{format_number(count)} {singular if count == 1 else plural or singular + 's'}"
+
+
+def format_sentence(message: Exception | str) -> str:
+    """Return a message as a sentence: with a capital letter and a period. A name such as `sourcedId` stays as it is."""
+    text = str(message)
+    if text.partition(" ")[0].islower():
+        text = text[:1].upper() + text[1:]
+    return text + ("." if text and not text.endswith((".", "!", "?")) else "")
 
 
 def format_time(value: Time, missing: str = "never") -> Markup | str:

@@ -12,6 +12,7 @@ from chalk_flask.console.formatting import (
     format_bytes,
     format_number,
     format_plural,
+    format_sentence,
     format_time,
     format_until,
 )
@@ -47,6 +48,13 @@ def test_plural_agrees_with_the_number() -> None:
     assert format_plural(1, "token") == "1 token"
     assert format_plural(2000, "token") == "2,000 tokens"
     assert format_plural(0, "person", "people") == "0 people"
+
+
+def test_message_becomes_a_sentence() -> None:
+    assert format_sentence(ValueError("the package is too large")) == "The package is too large."
+    assert format_sentence("Try HTTPS.") == "Try HTTPS."
+    assert format_sentence("sourcedId is required") == "sourcedId is required."
+    assert format_sentence("") == ""
 
 
 def test_time_is_machine_readable_with_utc_as_title() -> None:

@@ -56,8 +56,9 @@ def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
     with _open_store(options, tenant) as (store, settings):
         runs = _list_runs(store, settings, tenant)
         jobs = _list_jobs_without_result(store, tenant)
+        names = _administrator_names(store)
     data = {"imports": [run.to_dict(state) for run, state in runs], "jobs": [job.to_dict() for job in jobs]}
-    echo_result(as_json, data, _list_text(runs, jobs))
+    echo_result(as_json, data, _list_text(runs, jobs, names))
 
 
 @imports_group.command("show", epilog="Example: chalk-flask imports show run-6f1d2c3b-...")
@@ -77,9 +78,10 @@ def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options:
     with _open_store(options, tenant) as (store, settings):
         run = _complete_run_id(_list_runs(store, settings, tenant), run)
         stored_run, state = _find_run(store, settings, tenant, run)
+        names = _administrator_names(store)
     if csv_file is not None:
         _write_quarantined_rows(csv_file, stored_run)
-    echo_result(as_json, stored_run.to_dict(state), complete_hints(_run_text(stored_run, state)))
+    echo_result(as_json, stored_run.to_dict(state), complete_hints(_run_text(stored_run, state, names)))
 
 
 @imports_group.command("approve", epilog="Example: chalk-flask imports approve run-6f1d2c3b-...")
@@ -176,6 +178,15 @@ def _list_jobs_without_result(store: RosterStore, tenant: str) -> list[Job]:
         return [*list_jobs(snapshot, "failed"), *list_jobs(snapshot, "running", "queued")]
 
 
+def _administrator_names(store: RosterStore) -> dict[str, str]:
+    """Return the names of administrators by id: runs and jobs of the console contain their ids."""
+    from backends import CONTROL
+    from chalk_flask.admins.store import list_names
+
+    with store.read(CONTROL) as control:
+        return list_names(control)
+
+
 def _find_run(store: RosterStore, settings: Settings, tenant: str, run: str) -> tuple[ImportRun, RunState]:
     from chalk_flask.roster.imports import history
     from chalk_flask.roster.imports.run_files import store_folder
@@ -212,49 +223,47 @@ def _write_quarantined_rows(path: Path, run: ImportRun) -> None:
     write_csv(path, ImportReport.from_dict(run.report).quarantined_rows)
 
 
-def _run_text(run: ImportRun, state: RunState) -> str:
+def _run_text(run: ImportRun, state: RunState, names: Mapping[str, str]) -> str:
     from chalk_flask.roster.imports.report import ImportReport
 
     lines = [
         f"run      {run.id}",
         f"started  {run.started}",
-        f"by       {run.who or 'unknown'}",
+        f"by       {names.get(run.who, run.who) or 'unknown'}",
         f"sha256   {run.sha256 or 'unknown'}",
-        *(
-            [f"{'approved' if state != 'discarded' else 'discarded'} {run.settled} by {run.settled_by}"]
-            if run.settled
-            else []
-        ),
-        "",
-        ImportReport.from_dict({**run.report, "state": state}).to_text(),
     ]
-    return "\n".join(lines)
+    if run.settled:
+        settled_by = names.get(run.settled_by or "", run.settled_by)
+        lines.append(f"{'approved' if state != 'discarded' else 'discarded'} {run.settled} by {settled_by}")
+    return "\n".join([*lines, "", ImportReport.from_dict({**run.report, "state": state}).to_text()])
 
 
-def _list_text(runs: Sequence[tuple[ImportRun, RunState]], jobs: Sequence[Job]) -> str:
+def _list_text(runs: Sequence[tuple[ImportRun, RunState]], jobs: Sequence[Job], names: Mapping[str, str]) -> str:
     if not runs and not jobs:
         return "There were no imports in the last 90 days."
-    tables = [*([_table(runs)] if runs else []), *([_job_table(jobs)] if jobs else [])]
+    tables = [*([_table(runs, names)] if runs else []), *([_job_table(jobs, names)] if jobs else [])]
     return "\n\n".join(tables)
 
 
-def _job_table(jobs: Iterable[Job]) -> str:
+def _job_table(jobs: Iterable[Job], names: Mapping[str, str]) -> str:
     from chalk_flask.roster.package.problems import to_one_line
 
     rows = [
-        (job.id, job.created, job.state, job.requested_by, job.kind, to_one_line(job.package), job.message or "")
+        (job.id, job.created, job.state, by, job.kind, to_one_line(job.package), job.message or "")
         for job in jobs
+        for by in [names.get(job.requested_by, job.requested_by)]
     ]
     return format_table(("JOB", "CREATED", "STATE", "BY", "KIND", "PACKAGE", "MESSAGE"), rows)
 
 
-def _table(runs: Iterable[tuple[ImportRun, RunState]]) -> str:
+def _table(runs: Iterable[tuple[ImportRun, RunState]], names: Mapping[str, str]) -> str:
     from chalk_flask.roster.package.problems import to_one_line
 
     rows = []
     for run, state in runs:
         total = run.report["total"]
         counts = [f"{total[name]:,}" for name in ("created", "updated", "deleted", "revived", "unchanged")]
-        rows.append((run.id, run.started, state, run.who, *counts, to_one_line(run.report["package"])))
+        by = names.get(run.who, run.who)
+        rows.append((run.id, run.started, state, by, *counts, to_one_line(run.report["package"])))
     head = ("RUN", "STARTED", "STATE", "BY", "CREATED", "UPDATED", "DELETED", "REVIVED", "UNCHANGED", "PACKAGE")
     return format_table(head, rows)

@@ -11,7 +11,7 @@ from wtforms import SelectMultipleField, ValidationError
 from wtforms.fields import SelectChoice, StringField
 from wtforms.widgets import CheckboxInput, ListWidget
 
-__all__ = ["CheckboxesField", "ConsoleForm", "TextField", "select_choices"]
+__all__ = ["CheckboxesField", "ConsoleForm", "TextField", "select_choices", "split_lines", "split_names"]
 
 MAX_NAMED_CHOICES, MAX_NAMED_LENGTH = 5, 80
 """Maximum number of unknown choices that a message names, and of characters of each."""
@@ -59,3 +59,13 @@ class CheckboxesField(SelectMultipleField):  # type: ignore[misc]  # the library
 def select_choices(pairs: Iterable[tuple[str, str]]) -> list[SelectChoice]:
     """Return the choices of a field from pairs of value and label."""
     return [SelectChoice(value=value, label=label) for value, label in pairs]
+
+
+def split_lines(text: str | None) -> list[str]:
+    """Return the lines of a field, without blanks around them, empty lines and repetitions."""
+    return list(dict.fromkeys(line.strip() for line in (text or "").splitlines() if line.strip()))
+
+
+def split_names(text: str | None) -> list[str]:
+    """Return the names of a field, which commas separate."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]

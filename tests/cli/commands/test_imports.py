@@ -235,6 +235,24 @@ def test_demo_is_held_if_it_exceeds_a_threshold(run: RunCommand, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("url")
+def test_administrator_is_shown_by_name(run: RunCommand, tmp_path: Path) -> None:
+    owner = run("admin", "create", "north-owner", "--operator", "--json").json["id"]
+    settings = load_settings({"data": str(tmp_path / "chalk-data")})
+    with open_store(settings.storage, COLLECTIONS) as store:
+        jobs, content = JobStore.of(store, settings), package_with_users(10).zip_bytes()
+        finished, _ = [
+            jobs.upload_import("default", io.BytesIO(content), f"{name}.zip", requested_by=owner)
+            for name in ("finished", "queued")
+        ]
+        execute(store, settings, jobs, jobs.start(finished))
+    lines = run("imports", "list").out.splitlines()
+    assert [line.split()[3] for line in lines if line.startswith(("run-", "job-"))] == ["north-owner", "north-owner"]
+    assert "by       north-owner" in run("imports", "show", finished.id).out
+    entry = run("imports", "list", "--json").json["imports"][0]
+    assert entry["who"] == owner
+
+
+@pytest.mark.usefixtures("url")
 def test_list_shows_jobs_without_a_result(run: RunCommand, tmp_path: Path) -> None:
     settings = load_settings({"data": str(tmp_path / "chalk-data")})
     with open_store(settings.storage, COLLECTIONS) as store:

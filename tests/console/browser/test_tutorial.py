@@ -110,9 +110,9 @@ def _import_package(reader: Reader, folder: Path) -> None:
     assert package.name == "few-changes.zip"
     reader.click("Upload a package")
     reader.choose_file("Package", package)
-    reader.click("Check only")
+    reader.click("Dry run")
     reader.click("Upload")
-    reader.sees("The package was checked only")
+    reader.sees("This was a dry run")
     reader.click("Import now")
     reader.sees("The package was applied")
     reader.read("Problems")

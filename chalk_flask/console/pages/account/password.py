@@ -9,6 +9,7 @@ from wtforms.validators import EqualTo, InputRequired, Length
 
 from chalk_flask.admins import MIN_PASSWORD_LENGTH, AdministratorError, SignInError, TooManyAttemptsError
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.sign_in.sign_in import client_address
 from chalk_flask.console.widgets.forms import ConsoleForm
 
@@ -60,7 +61,7 @@ def password_problem(password: str) -> str:
     except SignInError:
         return "This is not your current password."
     except TooManyAttemptsError as error:
-        return f"There were too many attempts. Try again in {error.retry_after} seconds."
+        return format_sentence(error)
     return ""
 
 

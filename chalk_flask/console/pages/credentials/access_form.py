@@ -10,7 +10,14 @@ from wtforms.validators import InputRequired, Length
 
 from chalk_flask.console.context import current
 from chalk_flask.console.pages.credentials.scopes import DEFAULT_CHOICES, SCOPE_CHOICES, chosen_scopes
-from chalk_flask.console.widgets.forms import CheckboxesField, ConsoleForm, TextField, select_choices
+from chalk_flask.console.widgets.forms import (
+    CheckboxesField,
+    ConsoleForm,
+    TextField,
+    select_choices,
+    split_lines,
+    split_names,
+)
 from chalk_flask.labels import MAX_LABEL_LENGTH, LabelError, parse_label
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import GRADES
@@ -107,7 +114,7 @@ class AccessForm(ConsoleForm):
 
     def _check_ids(self, collection: str, field: TextAreaField) -> bool:
         """Return True if every id of a field is the id of a record. An unknown id alone would hide all records."""
-        ids = _lines(field.data)
+        ids = split_lines(field.data)
         if len(ids) > MAX_IDS:
             field.errors = [f"Enter at most {MAX_IDS} ids."]
         else:
@@ -116,12 +123,12 @@ class AccessForm(ConsoleForm):
         return not field.errors
 
     def _parse_restrictions(self) -> bool:
-        others = [name.strip() for name in (self.other_fields.data or "").split(",") if name.strip()]
+        others = split_names(self.other_fields.data)
         try:
             self.restrictions = AccessRestrictions.parse(
-                [*(self.schools.data or ()), *_lines(self.other_orgs.data)],
+                [*(self.schools.data or ()), *split_lines(self.other_orgs.data)],
                 self.grades.data or (),
-                _lines(self.classes.data),
+                split_lines(self.classes.data),
                 self.denied.data or (),
                 [*(self.redacted.data or ()), *others],
             )
@@ -152,7 +159,3 @@ def demographics_note() -> str:
 def _exists(collection: str, sourced_id: str) -> bool:
     api = current().api
     return api.get(f"/{collection}/{api.quote_id(sourced_id)}", {"fields": "sourcedId"}).ok
-
-
-def _lines(text: str | None) -> list[str]:
-    return list(dict.fromkeys(line.strip() for line in (text or "").splitlines() if line.strip()))

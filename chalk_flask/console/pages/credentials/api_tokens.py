@@ -15,6 +15,7 @@ from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.tokens import ApiToken, TokenError
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note
 from chalk_flask.console.pages.credentials.scopes import describe_scopes
 from chalk_flask.console.session_cookie import flash_secret, take_secret
@@ -43,8 +44,8 @@ EXPIRY_CHOICES = [
     ("date", "At the end of a day"),
 ]
 MAX_EXPIRY_DAYS = 36_500
-EXPIRING_DAYS = 14
-"""Remaining days from which the list marks a token as one that expires soon."""
+EXPIRY_NOTICE_DAYS = 14
+"""Remaining days from which the list and the dashboard show that a token expires soon."""
 
 OVERLAP_CHOICES = [("24", "For 24 hours"), ("168", "For 7 days"), ("0", "Not at all")]
 
@@ -157,7 +158,7 @@ def rotate_token(token_id: str) -> ResponseReturnValue:
     try:
         value, new = current().services.tokens.rotate(token.id, timedelta(hours=int(form.overlap.data)))
     except TokenError as error:
-        raise Conflict(f"{error}.".capitalize()) from error
+        raise Conflict(format_sentence(error)) from error
     flash_secret(_subject(new), value)
     flash("The token is rotated. Give the application its new value.", "success")
     return redirect(url_for("console.show_token", token_id=new.id), 303)
@@ -192,16 +193,21 @@ def describe_restrictions(restrictions: dict[str, list[str]]) -> list[tuple[str,
     return [(words[kind], ", ".join(values) or "none") for kind, values in restrictions.items()]
 
 
+def expires_soon(token: ApiToken, now: datetime) -> bool:
+    """Return True if a token is valid and expires within `EXPIRY_NOTICE_DAYS`."""
+    remaining = timedelta.max if token.expires is None else token.expires - now
+    return token.is_valid_at(now) and remaining < timedelta(EXPIRY_NOTICE_DAYS)
+
+
 def _row(token: ApiToken, now: datetime) -> dict[str, Any]:
     """Return what the list shows of a token."""
     state = token.state_at(now)
-    is_expiring = state == "active" and token.expires is not None and token.expires - now < timedelta(EXPIRING_DAYS)
     return {
         "id": token.id,
         "label": token.label,
         "prefix": f"{token.prefix}…" if token.prefix else "issued elsewhere",
         "state": state,
-        "is_expiring": is_expiring,
+        "is_expiring": expires_soon(token, now),
         "created": token.created,
         "expires": token.expires,
         "last_used": token.last_used,

@@ -16,6 +16,7 @@ from chalk_flask.api.public_url import request_base_url
 from chalk_flask.auth.clients import ClientError, OAuthClient
 from chalk_flask.auth.clients.assertions import parse_public_keys
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note
 from chalk_flask.console.pages.credentials.api_tokens import describe_restrictions
 from chalk_flask.console.pages.credentials.scopes import describe_scopes
@@ -62,7 +63,7 @@ class ClientForm(AccessForm):
         try:
             self.jwks = parse_public_keys((self.public_key.data or "").encode())
         except ClientError as error:
-            self.public_key.errors = [_sentence(error)]
+            self.public_key.errors = [format_sentence(error)]
         return not self.public_key.errors
 
 
@@ -108,7 +109,7 @@ def create_client() -> ResponseReturnValue:
             form.method.data == OAUTH1,
         )
     except ClientError as error:
-        form.label.errors = [_sentence(error)]
+        form.label.errors = [format_sentence(error)]
         return _new_client_page(form, 422)
     if secret:
         flash_secret(_subject(client), secret)
@@ -143,7 +144,7 @@ def rotate_client(client_id: str) -> ResponseReturnValue:
     try:
         secret, _ = current().services.clients.rotate(client.id, timedelta(hours=int(form.overlap.data)))
     except ClientError as error:
-        raise Conflict(_sentence(error)) from error
+        raise Conflict(format_sentence(error)) from error
     flash_secret(_subject(client), secret)
     flash("The client has a new secret. Give it to the application.", "success")
     return redirect(url_for("console.show_client", client_id=client.id), 303)
@@ -195,11 +196,6 @@ def _curl_command(client: OAuthClient, secret: str) -> str:
 
 def _base_url() -> str:
     return request_base_url(request, current().services.settings.public_url)
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _subject(client: OAuthClient) -> str:

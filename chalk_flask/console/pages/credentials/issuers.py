@@ -12,6 +12,7 @@ from wtforms.validators import InputRequired, Length
 
 from chalk_flask.auth.jwt import IssuerError, IssuerStore, TrustedIssuer
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note
 from chalk_flask.console.pages.credentials.api_tokens import describe_restrictions
 from chalk_flask.console.pages.credentials.scopes import describe_scopes
@@ -170,4 +171,4 @@ def _error_text(error: IssuerError) -> str:
     text = str(error)
     if "already trusted" in text and f"tenant {current().tenant}:" not in text:
         return "Tokens of this issuer for this audience are already trusted for another tenant. Use another audience."
-    return f"{text[:1].upper()}{text[1:]}."
+    return format_sentence(text)

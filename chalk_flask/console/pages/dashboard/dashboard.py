@@ -13,16 +13,16 @@ from flask import current_app, render_template
 from flask.typing import ResponseReturnValue
 
 from chalk_flask.auth.jwt.issuers import IssuerStore
-from chalk_flask.auth.tokens.record import ApiToken
 from chalk_flask.console.context import ConsoleRequest, current, current_services
 from chalk_flask.console.formatting import format_count
 from chalk_flask.console.navigation import section_url
+from chalk_flask.console.pages.credentials.api_tokens import EXPIRY_NOTICE_DAYS, expires_soon
 from chalk_flask.console.pages.dashboard.checklist import checklist
 from chalk_flask.console.pages.dashboard.request_counts import AppRequests, RequestCounter, RequestCounts
 from chalk_flask.console.pages.dashboard.roster_counts import RosterCounter
 from chalk_flask.console.pages.dashboard.store_size import StoreSize, store_size
 from chalk_flask.console.pages.imports.summaries import ImportSummary, import_history
-from chalk_flask.console.pages.imports.texts import STATE_BADGES
+from chalk_flask.console.pages.imports.texts import JOB_TITLES, STATE_BADGES
 from chalk_flask.console.widgets.charts import BarChart, bar_chart
 from chalk_flask.outbox.subscription import Subscription, load_subscriptions
 from chalk_flask.tenants.store import TenantStore
@@ -32,10 +32,8 @@ from chalk_flask.webhooks import MAX_EXACT_COUNT, count_waiting
 __all__ = ["show_dashboard"]
 
 CHART_DAYS: Final = 30
-MAX_AGE: Final = timedelta(days=3)
+MAX_ROSTER_AGE: Final = timedelta(days=3)
 """Age from which the dashboard marks a roster as old. Most districts import daily, but not at weekends."""
-EXPIRY_NOTICE: Final = timedelta(days=30)
-"""Remaining time from which the dashboard lists a token as one that expires soon."""
 MAX_CHART_APPS: Final = 2
 """Applications with a separate series in the chart. The series `Others` is the sum of the rest."""
 MAX_LISTED_APPS: Final = 8
@@ -69,13 +67,6 @@ class WebhookHealth:
         """Label of the webhook, or its id."""
         return self.webhook.label or self.webhook.id
 
-    @property
-    def badge(self) -> tuple[str, str]:
-        """Label of the state, and its tone (color) in the macro `badge`."""
-        if self.webhook.state != "active":
-            return self.webhook.state.capitalize(), "bad" if self.webhook.state == "disabled" else "neutral"
-        return ("Failing", "warning") if self.webhook.failing_since else ("Active", "good")
-
 
 def show_dashboard() -> ResponseReturnValue:
     """Show the dashboard of the tenant."""
@@ -97,6 +88,7 @@ def show_dashboard() -> ResponseReturnValue:
     return render_template(
         "console/dashboard/dashboard.html",
         badges=STATE_BADGES,
+        job_titles=JOB_TITLES,
         counts=counts,
         active_jobs=console.services.jobs.list_active(console.tenant),
         held=[summary for summary in imports if summary.state == "held"],
@@ -108,7 +100,8 @@ def show_dashboard() -> ResponseReturnValue:
         requests_chart=_requests_chart(requests, labels) if requests.apps else None,
         apps=_app_rows(requests, labels),
         webhooks=webhooks,
-        expiring=sorted(_expiring(tokens, now), key=lambda token: str(token.expires)),
+        expiring=sorted((token for token in tokens if expires_soon(token, now)), key=lambda token: str(token.expires)),
+        expiry_notice_days=EXPIRY_NOTICE_DAYS,
         size=_size(console),
         steps=steps if any(not step.is_done and not step.is_optional for step in steps) else [],
         section_url=section_url,
@@ -133,7 +126,7 @@ def _last_applied(imports: Sequence[ImportSummary]) -> ImportSummary | None:
 
 def _is_old(imports: Sequence[ImportSummary], now: datetime) -> bool:
     applied = _last_applied(imports)
-    return applied is not None and applied.day < (now - MAX_AGE).date().isoformat()
+    return applied is not None and applied.day < (now - MAX_ROSTER_AGE).date().isoformat()
 
 
 def _changes_chart(imports: Sequence[ImportSummary], today: date) -> BarChart:
@@ -191,10 +184,6 @@ def _webhooks(console: ConsoleRequest) -> list[WebhookHealth]:
             WebhookHealth(webhook, format_count(count_waiting(snapshot, webhook.id), MAX_EXACT_COUNT))
             for webhook in load_subscriptions(snapshot)
         ]
-
-
-def _expiring(tokens: Sequence[ApiToken], now: datetime) -> list[ApiToken]:
-    return [token for token in tokens if token.expires is not None and token.expires - now < EXPIRY_NOTICE]
 
 
 def _size(console: ConsoleRequest) -> StoreSize | None:

@@ -8,8 +8,9 @@ from flask import abort, flash, jsonify, redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.imports.report import problem_page
-from chalk_flask.console.pages.imports.texts import phase_label, reason_text, render_import_page, sentence
+from chalk_flask.console.pages.imports.texts import phase_label, reason_text, render_import_page
 from chalk_flask.jobs import Job, JobError, JobProgress
 from chalk_flask.roster.imports.report import ImportReport
 
@@ -26,7 +27,7 @@ def job_page(job: Job) -> str:
         report=report,
         reasons=[] if report is None else [reason_text(exceeded) for exceeded in report.exceeded],
         problems=None if report is None else problem_page(report),
-        message=None if job.message is None else sentence(job.message),
+        message=None if job.message is None else format_sentence(job.message),
     )
 
 
@@ -49,7 +50,7 @@ def cancel_job(import_id: str) -> ResponseReturnValue:
     try:
         console.services.jobs.cancel(console.tenant, job.id, requested_by=console.administrator.id)
     except JobError as error:
-        abort(409, sentence(str(error)))
+        abort(409, format_sentence(error))
     flash("The job was canceled. Nothing was changed.", "success")
     return redirect(url_for("console.list_imports"), 303)
 
@@ -60,7 +61,7 @@ def import_checked(import_id: str) -> ResponseReturnValue:
     try:
         queued = console.services.jobs.import_checked(console.tenant, job.id, requested_by=console.administrator.id)
     except JobError as error:
-        abort(409, sentence(str(error)))
+        abort(409, format_sentence(error))
     return redirect(url_for("console.show_import", import_id=queued.id), 303)
 
 

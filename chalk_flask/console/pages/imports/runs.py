@@ -8,11 +8,12 @@ from flask import Response, abort, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from chalk_flask.console.context import ConsoleRequest, current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.navigation import section_url
 from chalk_flask.console.pages.imports.held_changes import change_list_of
 from chalk_flask.console.pages.imports.jobs import find_job_or_abort, job_page
 from chalk_flask.console.pages.imports.report import problem_page, problems_csv
-from chalk_flask.console.pages.imports.texts import reason_text, render_import_page, sentence
+from chalk_flask.console.pages.imports.texts import reason_text, render_import_page
 from chalk_flask.jobs import Job, JobError
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.approval import ApprovalError
@@ -54,7 +55,7 @@ def approve_held(import_id: str) -> ResponseReturnValue:
     try:
         job = console.services.jobs.approve(console.tenant, found.run.id, requested_by=console.administrator.id)
     except JobError as error:
-        abort(409, sentence(str(error)))
+        abort(409, format_sentence(error))
     return redirect(url_for("console.show_import", import_id=job.id), 303)
 
 
@@ -73,7 +74,7 @@ def discard_held(import_id: str) -> ResponseReturnValue:
             requested_by=console.administrator.id,
         )
     except ApprovalError as error:
-        abort(409, sentence(str(error)))
+        abort(409, format_sentence(error))
     flash("The package was discarded. The roster has not changed.", "success")
     return redirect(url_for("console.show_import", import_id=found.run.id), 303)
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from flask import render_template
 
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.roster.imports.thresholds import ExceededThreshold, Threshold
 
-__all__ = ["STATE_BADGES", "phase_label", "reason_text", "render_import_page", "sentence", "threshold_text"]
+__all__ = ["JOB_TITLES", "STATE_BADGES", "phase_label", "reason_text", "render_import_page", "threshold_text"]
 
 STATE_BADGES: Final[Mapping[str, tuple[str, str]]] = {
     "queued": ("Queued", "info"),
@@ -33,7 +34,7 @@ HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
     "unchanged": ("success", "There was nothing to do: the roster already equals the package."),
     "held": ("warning", "The package is held. Nothing changes until it is approved."),
     "refused": ("error", "The package was rejected. Nothing was changed."),
-    "checked": ("info", "The package was checked only. Nothing was changed."),
+    "checked": ("info", "This was a dry run. Nothing was changed."),
     "discarded": ("info", "The package was held, and then discarded. Nothing was changed."),
     "expired": (
         "warning",
@@ -46,6 +47,9 @@ HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Tone and sentence for the result of each state of an import run."""
 
+JOB_TITLES: Final[Mapping[str, str]] = {"import": "Import", "dry_run": "Dry run", "approve": "Approval"}
+"""Name of each kind of job."""
+
 _WRITING: Final = "writing "
 
 
@@ -54,14 +58,9 @@ def phase_label(phase: str) -> str:
     return f"Write {phase.removeprefix(_WRITING)}" if phase.startswith(_WRITING) else f"Read {phase}"
 
 
-def sentence(message: str) -> str:
-    """Return a message as a sentence: with a capital letter and a period."""
-    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "!", "?")) else ".")
-
-
 def reason_text(exceeded: ExceededThreshold) -> str:
     """Return why a package is held, as a sentence."""
-    return sentence(exceeded.to_text())
+    return format_sentence(exceeded.to_text())
 
 
 def threshold_text(threshold: Threshold | None) -> str:
@@ -74,6 +73,7 @@ def render_import_page(template: str, **values: Any) -> str:
     return render_template(
         f"console/imports/{template}",
         badges=STATE_BADGES,
+        job_titles=JOB_TITLES,
         headlines=HEADLINES,
         threshold_text=threshold_text,
         **values,

@@ -11,7 +11,8 @@ from werkzeug.datastructures import CombinedMultiDict
 from wtforms import BooleanField, RadioField, SelectField
 
 from chalk_flask.console.context import current
-from chalk_flask.console.pages.imports.texts import render_import_page, sentence
+from chalk_flask.console.formatting import format_sentence
+from chalk_flask.console.pages.imports.texts import render_import_page
 from chalk_flask.console.widgets.forms import ConsoleForm, select_choices
 from chalk_flask.jobs import Job, JobError, UploadError
 from chalk_flask.roster.imports.options import InvalidRows
@@ -27,8 +28,8 @@ NOT_STORED_MESSAGE = (
 
 
 MODES = (
-    ("import", "Import: apply the package, unless it has errors or exceeds a threshold"),
-    ("dry_run", "Check only: report errors and changes, and change nothing"),
+    ("import", "Import: apply the package, unless it has errors, or deletes or changes too much"),
+    ("dry_run", "Dry run: report errors and changes, and change nothing"),
 )
 
 
@@ -91,7 +92,7 @@ def upload_import() -> ResponseReturnValue:
             dry_run=form.mode.data == "dry_run",
         )
     except (UploadError, JobError, TenantError) as error:
-        form.package.errors = [*form.package.errors, sentence(str(error))]
+        form.package.errors = [*form.package.errors, format_sentence(error)]
         return _rejected(form)
     except OSError:
         abort(503, NOT_STORED_MESSAGE)

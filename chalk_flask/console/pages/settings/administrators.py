@@ -10,6 +10,7 @@ from wtforms.validators import InputRequired
 
 from chalk_flask.admins import Administrator, AdministratorError, generate_password
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.session_cookie import flash_secret, take_secret
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField, select_choices
 
@@ -90,8 +91,7 @@ def create_administrator() -> ResponseReturnValue:
             form.name.data or "", form.role.data, tenant, password, by=console.administrator.id
         )
     except AdministratorError as error:
-        text = str(error)
-        form.name.errors = [f"{text[:1].upper()}{text[1:]}."]
+        form.name.errors = [format_sentence(error)]
         return _new_page(form, 422)
     flash_secret(_subject(administrator), password)
     return _to(administrator)
@@ -175,8 +175,7 @@ def _operators() -> list[Administrator]:
 
 
 def _conflict(error: Exception) -> Conflict:
-    text = str(error)
-    return Conflict(f"{text[:1].upper()}{text[1:]}.")
+    return Conflict(format_sentence(error))
 
 
 def _new_page(form: AdministratorForm, status: int = 200) -> ResponseReturnValue:

@@ -12,6 +12,7 @@ from wtforms.validators import InputRequired
 
 from chalk_flask.admins.sessions import SessionError
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField
 from chalk_flask.console.widgets.paging import PAGE_SIZE, page_of, page_offset
 from chalk_flask.jobs import tenant_deletion
@@ -72,8 +73,7 @@ def create_tenant() -> ResponseReturnValue:
     try:
         tenant = TenantStore(current().services.store).create(form.name.data or "", bool(form.demographics.data))
     except TenantError as error:
-        text = str(error)
-        form.name.errors = [f"{text[:1].upper()}{text[1:]}."]
+        form.name.errors = [format_sentence(error)]
         return _new_page(form, 422)
     flash(f"The tenant {tenant.name} is created. Select it to import its roster.", "success")
     return redirect(url_for("console.show_tenant", name=tenant.name), 303)

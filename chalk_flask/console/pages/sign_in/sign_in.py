@@ -11,6 +11,7 @@ from chalk_flask.admins import SessionError, SignInError, TooManyAttemptsError
 from chalk_flask.admins.record import Administrator
 from chalk_flask.client_network import client_network
 from chalk_flask.console.context import current_services, pending_sign_in, signed_in
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.redirects import redirect_to, safe_path
 from chalk_flask.console.session_cookie import delete_session_cookie, rotate_page_session, set_session_cookie
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField
@@ -52,7 +53,7 @@ def sign_in() -> ResponseReturnValue:
     except SignInError:
         return _sign_in_page(form, "The name or the password is wrong.", 422)
     except TooManyAttemptsError as error:
-        return _too_many(_sign_in_page(form, _wait_message(error), 429), error)
+        return _too_many(_sign_in_page(form, format_sentence(error), 429), error)
     return begin_session(administrator, request.args.get("next", ""))
 
 
@@ -96,7 +97,7 @@ def check_code() -> ResponseReturnValue:
     except SignInError:
         return _code_page(form, "The code is wrong or was already used. Wait for the next one.", 422)
     except TooManyAttemptsError as error:
-        return _too_many(_code_page(form, _wait_message(error), 429), error)
+        return _too_many(_code_page(form, format_sentence(error), 429), error)
     try:
         secret, session = services.sessions.complete_totp(pending.session)
     except SessionError:
@@ -144,10 +145,6 @@ def _code_page(form: CodeForm, problem: str = "", status: int = 200) -> Response
 
 def _action(endpoint: str) -> str:
     return url_for(f"console.{endpoint}", next=safe_path(request.args.get("next", "")) or None)
-
-
-def _wait_message(error: TooManyAttemptsError) -> str:
-    return f"There were too many attempts. Try again in {error.retry_after} seconds."
 
 
 def _too_many(response: Response, error: TooManyAttemptsError) -> Response:

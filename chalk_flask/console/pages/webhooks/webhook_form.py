@@ -9,15 +9,23 @@ from wtforms import BooleanField, RadioField, TextAreaField
 from wtforms.validators import InputRequired, Length
 
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.credentials.access_form import HIDDEN_FIELDS, MAX_TEXT_LENGTH, school_choices
-from chalk_flask.console.widgets.forms import CheckboxesField, ConsoleForm, TextField, select_choices
+from chalk_flask.console.widgets.forms import (
+    CheckboxesField,
+    ConsoleForm,
+    TextField,
+    select_choices,
+    split_lines,
+    split_names,
+)
 from chalk_flask.labels import MAX_LABEL_LENGTH
 from chalk_flask.outbox.event import ACTIONS, COMPLETED, ENTITIES
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, Subscription
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.webhooks import ForbiddenTargetError, SsrfGuard, WebhookRequest
 
-__all__ = ["WebhookForm", "describe_events", "entity_label", "sentence"]
+__all__ = ["WebhookForm", "describe_events", "entity_label"]
 
 _ACTION_LABELS = {"created": "Added or restored", "updated": "Changed", "deleted": "Deleted"}
 _EVENT_CHOICES = [
@@ -95,7 +103,7 @@ class WebhookForm(ConsoleForm):
             try:
                 guard.check_url(self.url.data or "")
             except ForbiddenTargetError as error:
-                self.url.errors = [sentence(error)]
+                self.url.errors = [format_sentence(error)]
         if not (self.events.data or self.other_events.data or self.events.errors):
             self.events.errors = ["Choose at least one."]
         if OPT_IN_ENTITIES & set(self.entities.data or ()) and not _has_opted_in():
@@ -112,15 +120,15 @@ class WebhookForm(ConsoleForm):
             label=self.label.data or "",
             events=self._chosen_events(),
             entities=self.entities.data or (),
-            orgs=[*(self.schools.data or ()), *_lines(self.other_orgs.data)],
-            excluded=[*(self.excluded.data or ()), *_names(self.other_fields.data)],
+            orgs=[*(self.schools.data or ()), *split_lines(self.other_orgs.data)],
+            excluded=[*(self.excluded.data or ()), *split_names(self.other_fields.data)],
             mode=self.mode.data,
             full=bool(self.full.data),
             initial=bool(self.initial.data),
         )
 
     def _chosen_events(self) -> list[str]:
-        if named := _names(self.other_events.data):
+        if named := split_names(self.other_events.data):
             return named
         chosen: list[str] = self.events.data or []
         return [] if set(chosen) == set(_DEFAULT_EVENTS) else chosen
@@ -138,13 +146,6 @@ def describe_events(webhook: Subscription) -> str:
     return "; ".join([*parts, *(["end of each import"] if COMPLETED in webhook.events else [])])
 
 
-def sentence(error: Exception) -> str:
-    """Return the message of an error as a sentence."""
-    text = str(error)
-    is_name = not text.partition(" ")[0].islower()
-    return f"{text}." if is_name else f"{text[:1].upper()}{text[1:]}."
-
-
 def _describe_action(action: str, entities: Iterable[str]) -> str:
     names = set(entities)
     is_all = names >= frozenset(ENTITIES) - OPT_IN_ENTITIES
@@ -154,11 +155,3 @@ def _describe_action(action: str, entities: Iterable[str]) -> str:
 def _has_opted_in() -> bool:
     console = current()
     return TenantStore(console.services.store).get(console.tenant).demographics
-
-
-def _lines(text: str | None) -> list[str]:
-    return list(dict.fromkeys(line.strip() for line in (text or "").splitlines() if line.strip()))
-
-
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -17,8 +17,8 @@ from chalk_flask.admins.roles import Permission
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.console.context import current
-from chalk_flask.console.formatting import format_count
-from chalk_flask.console.pages.webhooks.webhook_form import WebhookForm, describe_events, entity_label, sentence
+from chalk_flask.console.formatting import format_count, format_sentence
+from chalk_flask.console.pages.webhooks.webhook_form import WebhookForm, describe_events, entity_label
 from chalk_flask.console.session_cookie import flash_secret, take_secret
 from chalk_flask.console.widgets.charts import BarChart, bar_chart
 from chalk_flask.console.widgets.forms import ConsoleForm, select_choices
@@ -102,7 +102,7 @@ def create_webhook() -> ResponseReturnValue:
     try:
         created = webhook_store().create(console.tenant, form.to_request(root))
     except WebhookError as error:
-        form.form_errors.append(sentence(error))
+        form.form_errors.append(format_sentence(error))
         return _new_webhook_page(form, 422)
     if created.unknown_orgs:
         flash(_unknown_orgs_text(created.unknown_orgs), "warning")
@@ -171,7 +171,7 @@ def send_test_event(webhook_id: str) -> ResponseReturnValue:
     try:
         delivery = webhook_store().test(current().tenant, webhook_id, client)
     except WebhookError as error:
-        raise Conflict(sentence(error)) from error
+        raise Conflict(format_sentence(error)) from error
     finally:
         client.close()
     attempt = delivery.attempts[-1]
@@ -191,7 +191,7 @@ def rotate_webhook(webhook_id: str) -> ResponseReturnValue:
     try:
         secret, _ = webhook_store().rotate(current().tenant, webhook_id, timedelta(hours=int(form.overlap.data)))
     except WebhookError as error:
-        raise Conflict(sentence(error)) from error
+        raise Conflict(format_sentence(error)) from error
     flash_secret(_subject(webhook_id), secret)
     flash("The webhook has a new secret. Give it to the receiver.", "success")
     return _to_webhook(webhook_id)
