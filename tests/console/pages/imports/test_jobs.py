@@ -76,7 +76,7 @@ def test_dry_run_changes_nothing_and_can_be_imported(empty_console: Console, con
     empty_console.sign_in("editor")
     page = run_upload(empty_console, content, mode="dry_run")
     text = visible_text(page.text)
-    assert "checked only. Nothing was changed" in text
+    assert "This was a dry run. Nothing was changed" in text
     assert "Import now" in text
     assert "check only" in visible_text(empty_console.get("/imports").text)
     with empty_console.services.store.read("default") as snapshot:

@@ -66,7 +66,7 @@ def test_throttled_attempts_say_when_to_try_again(visitor: Console) -> None:
         statuses.append(response.status_code)
     assert statuses == [422] * 5 + [429] * 2
     assert int(response.headers["Retry-After"]) > 0
-    assert "Try again in" in response.text
+    assert "try again in" in response.text
 
 
 @pytest.mark.parametrize("name", ["kim", "unknown-name"])
