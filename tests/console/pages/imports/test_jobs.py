@@ -78,7 +78,7 @@ def test_dry_run_changes_nothing_and_can_be_imported(empty_console: Console, con
     text = visible_text(page.text)
     assert "This was a dry run. Nothing was changed" in text
     assert "Import now" in text
-    assert "check only" in visible_text(empty_console.get("/imports").text)
+    assert "dry run" in visible_text(empty_console.get("/imports").text)
     with empty_console.services.store.read("default") as snapshot:
         assert not snapshot.exists("users")
     queued = empty_console.submit(page.request.path, action=f"{page.request.path}/import")
