@@ -128,8 +128,9 @@ COLLECTIONS: tuple[Collection, ...] = (
         bumps_revision=False,
         values_of=_members(id="id", tenant="tenant"),
     ),
-    # Tenants by name, OAuth clients and trusted issuers by id.
+    # Tenants by name, and marks of unfinished deletions of tenants by name. OAuth clients and trusted issuers by id.
     Collection("tenants", bumps_revision=False),
+    Collection("deletions", bumps_revision=False),
     Collection("clients", (Field("tenant", indexed=True),), bumps_revision=False, values_of=_members(tenant="tenant")),
     Collection(
         "issuers",

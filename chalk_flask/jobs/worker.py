@@ -20,6 +20,7 @@ from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
 from chalk_flask.jobs.retention import remove_unused
 from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
 from chalk_flask.jobs.store import JobStore
+from chalk_flask.jobs.tenant_deletion import finish_deletions
 from chalk_flask.settings import Settings
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
@@ -62,6 +63,7 @@ class JobWorker:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store, self._jobs, self._leader_lock, self._now = store, jobs, leader_lock, now
+        self._settings = settings
         self._runner: JobRunner = (
             ProcessRunner(settings, jobs.folder) if store.shared else ThreadRunner(store, settings, jobs)
         )
@@ -128,10 +130,12 @@ class JobWorker:
         return ERROR_PAUSE_SECONDS
 
     def _clean_up(self) -> None:
-        """Delete old jobs and files, once per hour."""
+        """Delete old jobs and files, and finish interrupted deletions of tenants, once per hour."""
         if time.monotonic() >= self._next_cleanup:
             self._next_cleanup = time.monotonic() + CLEANUP_INTERVAL_SECONDS
             remove_unused(self._store, self._jobs.folder, self._now())
+            if self._leader_lock.try_acquire():
+                finish_deletions(self._store, self._settings, self._stopping)
 
     def _run_next(self) -> bool:
         """Run the oldest queued job; return False if there is none that this process can run."""

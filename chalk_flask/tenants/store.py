@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
+from threading import Event
 from typing import TYPE_CHECKING, Unpack, cast
 
 import orjson
 
-from backends import CONTROL, MATCH_ALL, Backend, Compare, Query, Snapshot, Transaction, Where
+from backends import CONTROL, MATCH_ALL, Backend, Compare, Query, Record, Snapshot, Transaction, Where
 from chalk_flask.audit.events import record_event
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.tenants.record import (
@@ -52,7 +53,12 @@ _NAME_TAKEN = "there is a tenant {!r} already; choose another name"
 DEMOGRAPHICS = "demographics"
 """Collection that is denied without the opt-in of the tenant."""
 
-_BATCH_SIZE = 50_000
+DELETIONS = "deletions"
+"""Collection of CONTROL that marks each tenant whose deletion has begun and not finished; the key is its name."""
+
+_BATCH_SIZE = 2_000
+_BATCH_PAUSE_SECONDS = 0.02
+"""Pause between two transactions of a deletion, in which a waiting writer gets the write lock."""
 
 
 class TenantError(Exception):
@@ -78,7 +84,8 @@ class TenantStore:
                     raise TenantError(_NAME_TAKEN.format(existing))
             if self._has_leftovers(control, name):
                 raise TenantError(
-                    f"the tenant {name!r} was deleted in part: finish with `chalk-flask tenant delete {name}`"
+                    f"the tenant {name!r} is not deleted completely yet: wait until its records are deleted, or delete"
+                    f" them with `chalk-flask tenant delete {name}`"
                 )
             control.put(COLLECTION, [tenant.to_record()])
             record_event(control, name, "tenant.created", self._now(), demographics=demographics)
@@ -127,12 +134,46 @@ class TenantStore:
     def delete(self, name: str) -> DeletedTenant:
         """Delete a tenant with all of its records, credentials and administrators. Raises TenantError and StorageError.
 
-        A first transaction deletes the credentials, a second one the records. If the second one fails, no credential
-        can read the records, and calling this again deletes them.
+        If this process ends in between, no credential can read the records, and calling this again deletes the rest.
+        `jobs.tenant_deletion` also deletes the files of the tenant.
+        """
+        deleted = self.begin_deletion(name)
+        self.delete_records(name)
+        self.end_deletion(name)
+        return deleted
+
+    def begin_deletion(self, name: str) -> DeletedTenant:
+        """Delete a tenant and its credentials in one transaction, and mark its records for deletion.
+
+        The result counts the records that `delete_records` deletes. Raises TenantError and StorageError.
         """
         self.check_deletable(name)
         credentials = self._delete_credentials(name)
-        return DeletedTenant(name, self._delete_records(name), credentials)
+        with self._store.read(name) as snapshot:
+            records = sum(_count(snapshot, collection, MATCH_ALL) for collection in self._store.collections)
+        return DeletedTenant(name, records, credentials)
+
+    def delete_records(self, name: str, stopping: Event | None = None) -> bool:
+        """Delete the records of a tenant whose deletion has begun. Return False if it was stopped.
+
+        Works in short transactions, so that other writers wait only briefly, and ends early when `stopping` is set. Any
+        number of processes may do this at the same time. Raises StorageError.
+        """
+        stopping = stopping or Event()
+        while self._delete_batch(name):
+            if stopping.wait(_BATCH_PAUSE_SECONDS):
+                return False
+        return True
+
+    def end_deletion(self, name: str) -> None:
+        """Delete the mark of a tenant without records. Its name can be used again from now on. Raises StorageError."""
+        with self._store.write(CONTROL) as control:
+            control.delete(DELETIONS, [name])
+
+    def unfinished_deletions(self) -> Sequence[str]:
+        """Return the names of the tenants whose deletion has begun and not finished."""
+        with self._store.read(CONTROL) as control:
+            return list(control.keys(DELETIONS))
 
     def check_deletable(self, name: str) -> None:
         """Raise TenantError for the default tenant, and for a name without a tenant, records and credentials."""
@@ -156,6 +197,7 @@ class TenantStore:
     def _delete_credentials(self, name: str) -> Mapping[str, int]:
         with self._store.write(CONTROL) as control:
             control.delete(COLLECTION, [name])
+            control.put(DELETIONS, [Record(name, b"{}")])
             deleted = {kind: _delete_all(control, kind, _owned_by(name)) for kind in self._owned_collections}
             credentials = {kind: deleted[kind] for kind in self._counted_collections}
             record_event(control, name, "tenant.deleted", self._now(), **credentials)
@@ -167,15 +209,23 @@ class TenantStore:
             return False
         with self._store.read(name) as snapshot:
             has_records = any(map(snapshot.exists, self._store.collections))
-        return has_records or any(control.exists(kind, _owned_by(name)) for kind in self._owned_collections)
+        if has_records or name in control.get_many(DELETIONS, [name]):
+            return True
+        return any(control.exists(kind, _owned_by(name)) for kind in self._owned_collections)
 
-    def _delete_records(self, name: str) -> int:
+    def _delete_batch(self, name: str) -> bool:
+        """Delete some records of a tenant that does not exist. Return False if that were the last ones."""
         with self._store.write(name) as transaction:
             with self._store.read(CONTROL) as control:
                 if find_tenant(control, name) is not None:
                     # Another process created the tenant again, which it can do only after all records are deleted.
-                    return 0
-            return sum(_delete_all(transaction, collection, MATCH_ALL) for collection in self._store.collections)
+                    return False
+            remaining = _BATCH_SIZE
+            for collection in self._store.collections:
+                batch = list(islice(transaction.keys(collection), remaining))
+                transaction.delete(collection, batch)
+                remaining -= len(batch)
+            return remaining == 0
 
 
 def validate_new_name(name: str) -> str:
