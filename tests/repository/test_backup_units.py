@@ -40,7 +40,7 @@ def test_command_of_the_unit_is_accepted(run: RunCommand) -> None:
     program, *arguments = shlex.split(command)
     assert program.endswith("/chalk-flask")
     result = run(*(argument.replace("/var/lib/chalk-flask-backups", ".") for argument in arguments))
-    assert (result.code, "there is nothing to back up" in result.err) == (1, True), "the options are known"
+    assert result.code == 1, "the options are known, but there is no store"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
