@@ -70,7 +70,7 @@ def test_earlier_store_serves_its_credentials(earlier: EarlierStore) -> None:
         users = client.get(
             "/ims/oneroster/v1p1/users", headers={"Authorization": f"Bearer {earlier.json('token')['token']}"}
         )
-        assert (users.status_code, len(users.json["users"])) == (200, 2)
+        assert (users.status_code, len(users.get_json()["users"])) == (200, 2)
         app_client = earlier.json("client")
         granted = client.post(
             "/oauth/token",
