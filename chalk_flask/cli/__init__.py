@@ -52,6 +52,7 @@ class _LazyCommands(MutableMapping[str, click.Command]):
 COMMANDS = {
     "demo": "demo:demo_command",
     "serve": "serve:serve_command",
+    "worker": "worker:worker_command",
     "validate": "validate:validate_command",
     "import": "import_:import_command",
     "imports": "imports:imports_group",

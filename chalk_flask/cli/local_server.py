@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.services import Services
 
-__all__ = ["create_day_token", "curl_command", "open_service", "run_server", "setup_link_text"]
+__all__ = [
+    "create_day_token",
+    "curl_command",
+    "open_service",
+    "open_worker",
+    "run_server",
+    "setup_link_text",
+    "wait_for_signal",
+]
 
 TOKEN_LIFETIME = timedelta(days=1)
 
@@ -65,33 +73,62 @@ def setup_link_text(services: Services, url: str) -> str | None:
 
 
 @contextmanager
-def open_service(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
+def open_service(options: dict[str, Any], *, with_worker: bool = True) -> Iterator[tuple[Flask, Services]]:
     """Create the application, log to stderr, deliver webhooks and run jobs until the block ends. Closes the store.
+
+    Without `with_worker` another process must deliver webhooks and run jobs; the log warns while there is none.
+    Raises StorageError if the store cannot be read.
+    """
+    with _open_application(options) as (app, services), ExitStack() as stack:
+        for service in (services.sessions, services.login_log, services.access_log, services.jwt_verifier):
+            stack.enter_context(closing(service))
+        if services.store.durable:
+            services.access_log.start()
+        services.jwt_verifier.start()
+        stack.enter_context(_running_workers(services) if with_worker else _watched_workers(services))
+        yield app, services
+
+
+@contextmanager
+def open_worker(options: dict[str, Any]) -> Iterator[Services]:
+    """Log to stderr, deliver webhooks and run jobs until the block ends, without serving requests. Closes the store.
 
     Raises StorageError if the store cannot be read.
     """
+    with _open_application({**options, "console": False}) as (_, services), _running_workers(services):
+        yield services
+
+
+@contextmanager
+def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     from chalk_flask import create_app
     from chalk_flask.logs import configure_logging
     from chalk_flask.storage import check_readable
 
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
-    background = (
-        *(services.sessions, services.login_log, services.access_log, services.jwt_verifier),
-        *(services.worker, services.job_worker),
-    )
-    with services.store, ExitStack() as stack:
+    with services.store:
         _check_key_files(Path(services.settings.data))
         configure_logging(services.settings)
-        for service in background:
-            stack.enter_context(closing(service))
         check_readable(services.store)
-        if services.store.durable:
-            services.access_log.start()
-        services.jwt_verifier.start()
+        yield app, services
+
+
+@contextmanager
+def _running_workers(services: Services) -> Iterator[None]:
+    with closing(services.worker), closing(services.job_worker):
         services.worker.start()
         services.job_worker.start()
-        yield app, services
+        yield
+
+
+@contextmanager
+def _watched_workers(services: Services) -> Iterator[None]:
+    from chalk_flask.worker_watch import WorkerWatch
+
+    with closing(services.worker), closing(services.job_worker), closing(WorkerWatch(services)) as watch:
+        watch.start()
+        yield
 
 
 def _check_key_files(folder: Path) -> None:
@@ -123,23 +160,35 @@ def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) 
         serve(app, services.settings, on_listening, body_limit, _log_signal)
     except BindError as error:
         raise CommandError(str(error)) from error
-    _log_end(time.monotonic() - started)
+    _log_end("service.stopped", "the service has stopped", started)
+
+
+def wait_for_signal(services: Services) -> None:
+    """Wait for SIGTERM or SIGINT in a process that only runs the workers, and log its start and its end."""
+    started = time.monotonic()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in numbers}
+    _log_process(services, "worker.started", "this process sends webhooks and runs jobs")
+    try:
+        while not received:
+            signal.pause()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    _log_end("worker.stopped", "the worker has stopped", started)
 
 
 def _log_start(services: Services, url: str) -> None:
+    _log_process(services, "service.started", "the service accepts requests", url=url)
+
+
+def _log_process(services: Services, event: str, message: str, **members: str) -> None:
     from chalk_flask import __version__
     from chalk_flask.logs import log_event
 
     storage = services.settings.storage.partition(":")[0]  # the rest of the URL may contain a password
-    log_event(
-        log,
-        logging.INFO,
-        "service.started",
-        "the service accepts requests",
-        url=url,
-        version=__version__,
-        storage=storage,
-    )
+    log_event(log, logging.INFO, event, message, **members, version=__version__, storage=storage)
 
 
 def _log_signal(number: int) -> None:
@@ -149,7 +198,7 @@ def _log_signal(number: int) -> None:
     log_event(log, logging.INFO, "service.stopping", "the service completes active requests and stops", signal=name)
 
 
-def _log_end(seconds: float) -> None:
+def _log_end(event: str, message: str, started: float) -> None:
     from chalk_flask.logs import log_event
 
-    log_event(log, logging.INFO, "service.stopped", "the service has stopped", seconds=round(seconds, 1))
+    log_event(log, logging.INFO, event, message, seconds=round(time.monotonic() - started, 1))

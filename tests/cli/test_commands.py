@@ -39,6 +39,7 @@ def test_commands_are_complete() -> None:
     assert {" ".join(args) for args in COMMANDS} == {
         "demo",
         "serve",
+        "worker",
         "import",
         "validate",
         *("imports list", "imports show", "imports approve", "imports discard"),
@@ -86,7 +87,7 @@ def test_commands_accept_a_settings_file_and_a_store() -> None:
 
 def test_commands_accept_json() -> None:
     accepting = {args for args in COMMANDS if "--json" in option_names(COMMANDS[args])}
-    assert set(COMMANDS) - accepting == {("serve",)}
+    assert set(COMMANDS) - accepting == {("serve",), ("worker",)}
 
 
 def test_serve_has_an_option_for_every_setting() -> None:

@@ -9,7 +9,14 @@ import click
 
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.local_server import create_day_token, curl_command, open_service, run_server, setup_link_text
-from chalk_flask.cli.options import DEFAULT_TENANT, IMPORT_SETTINGS, SERVICE_SETTINGS, settings_options
+from chalk_flask.cli.options import (
+    DEFAULT_TENANT,
+    IMPORT_SETTINGS,
+    SERVICE_SETTINGS,
+    check_durable,
+    settings_from_options,
+    settings_options,
+)
 from chalk_flask.cli.package_import import exit_with, run_import
 
 if TYPE_CHECKING:
@@ -30,8 +37,13 @@ __all__ = ["serve_command"]
     type=click.Path(path_type=Path),
     help="Import this package (ZIP file or folder) first. If it is rejected or held, the service does not start.",
 )
+@click.option(
+    "--no-worker",
+    is_flag=True,
+    help="Do not deliver webhooks or run jobs of the console in this process: `chalk-flask worker` does it.",
+)
 @settings_options(*SERVICE_SETTINGS, *IMPORT_SETTINGS)
-def serve_command(package: Path | None, **options: Any) -> None:
+def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None:
     """Serve the roster over HTTP until SIGTERM or Ctrl-C. Requests in progress are completed first.
 
     A store that is not durable, such as memory:, gets a token for one day, which is shown. No other command can open
@@ -40,7 +52,9 @@ def serve_command(package: Path | None, **options: Any) -> None:
     If the store has no administrator, a link is shown with which the first one is created in the admin console. It can
     be used once, within 24 hours.
     """
-    with open_service(options) as (app, services):
+    if no_worker:
+        check_durable(settings_from_options(options).storage, "only this process can work on it, so omit --no-worker")
+    with open_service(options, with_worker=not no_worker) as (app, services):
         if package is not None:
             report = run_import(services.store, services.settings, package, DEFAULT_TENANT, requested_by="serve")
             click.echo(complete_hints(report.to_text()), err=True)

@@ -19,6 +19,7 @@ from chalk_flask.cli.credentials import (
 )
 from chalk_flask.cli.durations import timestamp_or_age
 from chalk_flask.cli.errors import echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
@@ -48,7 +49,7 @@ MODE_HELP = "One delivery per import, or one per record."
 def webhook_group() -> None:
     """Manage webhooks: URLs to which changes are posted, signed according to Standard Webhooks.
 
-    `chalk-flask serve` sends the deliveries. The documentation has a guide for receivers.
+    `chalk-flask serve` or `chalk-flask worker` sends the deliveries. The documentation has a guide for receivers.
     """
 
 
@@ -91,25 +92,33 @@ def create(tenant: str, as_json: bool, **options: Any) -> None:
 @webhook_group.command("list", epilog="Example: chalk-flask webhook list --json")
 @tenant_option
 @as_json_option
-@settings_options()
+@settings_options("data")
 def list_webhooks(tenant: str, as_json: bool, **options: Any) -> None:
-    """List the webhooks of a tenant, oldest first, without their secrets."""
+    """List the webhooks of a tenant, oldest first, without their secrets. Warns if no process sends the deliveries."""
     settings = settings_from_options(options)
     check_configured_tenant(settings, tenant)
     records = list_if_store_exists(settings, _webhook_store, lambda webhooks: webhooks.list(tenant))
-    echo_result(as_json, {"webhooks": [webhook.to_dict() for webhook in records]}, list_text(records))
+    has_worker = _has_worker(settings) if records else None
+    data = {"webhooks": [webhook.to_dict() for webhook in records], "worker": has_worker}
+    echo_result(as_json, data, list_text(records))
+    _warn_without_worker(has_worker)
 
 
 @webhook_group.command("show", epilog="Example: chalk-flask webhook show wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
 @click.argument("webhook_id", metavar="ID")
 @tenant_option
 @as_json_option
-@settings_options()
+@settings_options("data")
 def show(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
-    """Show a webhook, its number of deliveries by state, and its latest attempts."""
+    """Show a webhook, its number of deliveries by state, and its latest attempts.
+
+    Warns if no process sends the deliveries.
+    """
     with _existing_webhook(options, webhook_id, tenant) as webhooks:
         webhook, history = webhooks.show(tenant, webhook_id)
-    echo_result(as_json, webhook.to_dict() | history.to_dict(), show_text(webhook, history))
+    has_worker = _has_worker(settings_from_options(options))
+    echo_result(as_json, webhook.to_dict() | history.to_dict() | {"worker": has_worker}, show_text(webhook, history))
+    _warn_without_worker(has_worker)
 
 
 @webhook_group.command("pause", epilog="Example: chalk-flask webhook pause wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
@@ -219,6 +228,24 @@ def delete(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
     echo_result(
         as_json, webhook.to_dict() | {"deliveries": removed}, f"Deleted {webhook.id} and its deliveries: {removed}."
     )
+
+
+def _has_worker(settings: Settings) -> bool | None:
+    """Return True if a process sends the deliveries of the store; None if this user cannot find that out."""
+    from pathlib import Path
+
+    from chalk_flask.background.leader_lock import leader_lock_for
+
+    try:
+        return leader_lock_for("webhooks", settings.storage, Path(settings.data), shared=True).has_holder()
+    except OSError:
+        return None
+
+
+def _warn_without_worker(has_worker: bool | None) -> None:
+    if has_worker is False:
+        text = "No process sends the deliveries, so they wait. Start `chalk-flask serve` or `chalk-flask worker`."
+        click.echo(complete_hints(text), err=True)
 
 
 def _webhook_store(settings: Settings) -> AbstractContextManager[WebhookStore]:

@@ -1,0 +1,29 @@
+"""`chalk-flask worker`: deliver webhooks and run jobs without serving requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from chalk_flask.cli.local_server import open_worker, wait_for_signal
+from chalk_flask.cli.options import IMPORT_SETTINGS, check_durable, settings_from_options, settings_options
+
+__all__ = ["worker_command"]
+
+
+@click.command(
+    "worker",
+    short_help="Deliver webhooks and run jobs without serving.",
+    epilog="Example: chalk-flask worker --storage sqlite:///district.db",
+)
+@settings_options("data", "webhook_allowed_hosts", "log_level", "log_format", *IMPORT_SETTINGS)
+def worker_command(**options: Any) -> None:
+    """Deliver webhooks and run the jobs of the console until SIGTERM or Ctrl-C, without serving requests.
+
+    `chalk-flask serve` does the same beside serving, unless it has --no-worker. Start this command if another WSGI
+    server serves the application. Only one process of a store works at a time; further ones wait and take over.
+    """
+    check_durable(settings_from_options(options).storage, "only the process that serves it can work on it")
+    with open_worker(options) as services:
+        wait_for_signal(services)

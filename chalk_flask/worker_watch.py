@@ -1,0 +1,92 @@
+"""Watch that warns in the log while no process runs the workers of a store although they have work."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final
+
+from backends import Backend, StorageError
+from chalk_flask.jobs import JobWorker
+from chalk_flask.jobs.record import ACTIVE_STATES, list_jobs
+from chalk_flask.logs import log_event
+from chalk_flask.outbox import load_subscriptions
+from chalk_flask.services import Services
+from chalk_flask.tenants.store import TenantStore
+from chalk_flask.tracebacks import error_location
+from chalk_flask.webhooks import Worker
+
+__all__ = ["WorkerWatch"]
+
+log = logging.getLogger(__name__)
+
+CHECK_INTERVAL_SECONDS: Final = 10.0
+"""Interval of the checks. A worker takes about a second to start, so two checks in a row must find none."""
+
+
+class WorkerWatch:
+    """Background check, from `start` to `close`, in a thread of its own.
+
+    It logs `worker.missing` when two checks in a row find active webhooks or unfinished jobs and no worker for them,
+    and `worker.found` when there is a worker again.
+    """
+
+    def __init__(self, services: Services, interval: float = CHECK_INTERVAL_SECONDS) -> None:
+        self._store: Backend = services.store
+        self._webhook_worker: Worker = services.worker
+        self._job_worker: JobWorker = services.job_worker
+        self._interval = interval
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._misses = 0
+
+    def start(self) -> None:
+        """Start to check. Call it once."""
+        self._thread = threading.Thread(target=self._run, name="worker watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop at once."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def check(self) -> None:
+        """Log if the workers have gone missing or are there again. Raises StorageError and OSError."""
+        missing = self._missing_work()
+        if missing:
+            self._misses += 1
+            if self._misses == 2:
+                log_event(
+                    log,
+                    logging.WARNING,
+                    "worker.missing",
+                    "no process sends webhooks and runs jobs of this store: start `chalk-flask worker`",
+                    waiting=missing,
+                )
+            return
+        if self._misses >= 2:
+            log_event(log, logging.INFO, "worker.found", "a process sends webhooks and runs jobs of this store")
+        self._misses = 0
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval):
+            try:
+                self.check()
+            except (StorageError, OSError) as error:
+                log.debug("cannot look for workers: %s", error)
+            except Exception as error:  # noqa: BLE001 - no error may end the watch
+                log.debug("cannot look for workers: %s", error_location(error))
+
+    def _missing_work(self) -> str:
+        """Return the kinds of work that wait for a worker, for the log; an empty text if none does."""
+        no_webhook_worker = not self._webhook_worker.is_running_anywhere()
+        no_job_worker = not self._job_worker.is_running_anywhere()
+        kinds = set()
+        for tenant in TenantStore(self._store).list() if no_webhook_worker or no_job_worker else ():
+            with self._store.read(tenant.name) as snapshot:
+                if no_webhook_worker and any(item.state == "active" for item in load_subscriptions(snapshot)):
+                    kinds.add("webhooks")
+                if no_job_worker and list_jobs(snapshot, *ACTIVE_STATES):
+                    kinds.add("jobs")
+        return " and ".join(sorted(kinds, reverse=True))
