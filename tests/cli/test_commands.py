@@ -66,6 +66,8 @@ def test_commands_are_complete() -> None:
             for verb in ("create", "list", "show", "pause", "resume", "rotate", "test", "replay", "delete")
         ),
         "audit",
+        "backup",
+        "restore",
         "copy",
         "check",
         "config show",
