@@ -237,7 +237,7 @@ def test_role_map_setting_maps_roles(run: RunCommand, tmp_path: Path) -> None:
     assert (warning["code"], warning["message"][:5]) == ("mapped_role", "1 row")
     assert stored_user(tmp_path, "pupil-2")["role"] == "teacher"
     result = run("import", path, "--import-role-map", "tutor=boss", "--json")
-    assert (result.code, result.json["error"]) == (1, "bad_settings")
+    assert (result.code, result.json["error"]) == (2, "bad_settings")
 
 
 def test_held_lenient_import_is_approved_with_its_options(run: RunCommand, tmp_path: Path) -> None:

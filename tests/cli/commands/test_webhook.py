@@ -88,7 +88,7 @@ def test_create_warns_about_an_unknown_org(run: RunCommand) -> None:
         (("create", "--url", URL, "--mode", "both"), 2, "batched"),
         (("create", "--url", URL, "--tenant", "north"), 1, "no tenant 'north'"),
         (("create", "--url", URL, "--storage", "memory:"), 1, "loses its data"),
-        (("create", "--url", URL, "--webhook-allowed-hosts", "a b"), 1, "webhook_allowed_hosts"),
+        (("create", "--url", URL, "--webhook-allowed-hosts", "a b"), 2, "webhook_allowed_hosts"),
         (("create",), 2, "--url"),
         (("list", "--tenant", "north"), 1, "no tenant 'north'"),
         (("show", "wh-1"), 1, "the store does not exist yet"),
@@ -121,7 +121,7 @@ def test_unknown_webhook_is_named(run: RunCommand) -> None:
 def test_webhooks_belong_to_a_tenant(run: RunCommand) -> None:
     check_success(run("tenant", "create", "north"))
     created = create(run, "--tenant", "north")
-    assert run("webhook", "list", "--json").json == {"webhooks": []}
+    assert run("webhook", "list", "--json").json["webhooks"] == []
     assert run("webhook", "show", created["id"]).code == 1
     assert run("webhook", "show", created["id"], "--tenant", "north", "--json").json["id"] == created["id"]
 
@@ -138,7 +138,7 @@ def test_pause_resume_replay_and_delete_report_the_result(run: RunCommand, tmp_p
     assert run("webhook", "replay", webhook, "--id", event, "--json").json == {"id": webhook, "replayed": 0}
     assert run("webhook", "replay", webhook, "--since", "31d").code == 1
     assert "deliveries: 1" in check_success(run("webhook", "delete", webhook)).out
-    assert run("webhook", "list", "--json").json == {"webhooks": []}
+    assert run("webhook", "list", "--json").json["webhooks"] == []
 
 
 def test_rotate_prints_the_secret_and_the_end_of_the_former(run: RunCommand) -> None:
