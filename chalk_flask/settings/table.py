@@ -181,6 +181,10 @@ class Settings:
     send_timeout: int = _setting(
         30, "Seconds after which a connection is closed whose client accepts nothing of a response.", minimum=1
     )
+    ready_max_roster_hours: int = _setting(
+        0,
+        "Maximum hours since the last import of each tenant; above it, /readyz answers 503. 0: the age is only shown.",
+    )
     log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting(
         "plain",
