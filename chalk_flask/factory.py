@@ -30,6 +30,7 @@ from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.logs import log_slow_statements
+from chalk_flask.metrics import ServiceMetrics
 from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
@@ -91,6 +92,7 @@ def _create_services(settings: Settings) -> Services:
         setup_link=SetupLink(store),
         jobs=jobs,
         job_worker=_create_job_worker(settings, store, jobs, data),
+        metrics=ServiceMetrics(),
     )
 
 

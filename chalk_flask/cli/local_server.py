@@ -103,6 +103,7 @@ def open_worker(options: dict[str, Any]) -> Iterator[Services]:
 def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     from chalk_flask import create_app
     from chalk_flask.logs import configure_logging
+    from chalk_flask.metrics import counted_log_messages
     from chalk_flask.storage import check_readable
 
     app = create_app(**options)
@@ -110,6 +111,7 @@ def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services
     with services.store:
         _check_key_files(Path(services.settings.data))
         configure_logging(services.settings)
+        stack.enter_context(counted_log_messages(services.metrics))
         check_readable(services.store)
         yield app, services
 

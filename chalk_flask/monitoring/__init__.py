@@ -1,7 +1,7 @@
 """Pages for monitoring systems and load balancers, and the start page of the service.
 
-`register` is the entry point. `/healthz` says that the process answers, `/readyz` that the service does its work, and
-`/` describes the service.
+`register` is the entry point. `/healthz` says that the process answers, `/readyz` that the service does its work.
+`/metrics` has numbers for Prometheus, and `/` describes the service.
 """
 
 from __future__ import annotations

@@ -48,9 +48,8 @@ class Readiness:
 class ReadinessCheck:
     """Checks of a service, at most once in CACHE_SECONDS. Thread-safe."""
 
-    def __init__(self, services: Services, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._services, self._monotonic = services, monotonic
-        self._ages = RosterAges(services.store)
+    def __init__(self, services: Services, ages: RosterAges, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._services, self._ages, self._monotonic = services, ages, monotonic
         self._max_hours = services.settings.ready_max_roster_hours
         self._lock = threading.Lock()
         self._errors = RepeatedErrors()

@@ -14,6 +14,7 @@ from chalk_flask.settings.setting_type import (
     validate_not_empty,
     validate_origin,
     validate_rate,
+    validate_secret,
 )
 
 __all__ = ["SETTINGS", "Settings", "Source"]
@@ -180,6 +181,14 @@ class Settings:
     )
     send_timeout: int = _setting(
         30, "Seconds after which a connection is closed whose client accepts nothing of a response.", minimum=1
+    )
+    metrics_token: str = _setting(
+        "",
+        "Token with which a monitoring system reads /metrics, as Authorization: Bearer TOKEN. Empty: only requests from"
+        " this machine that no proxy has forwarded can read it.",
+        secret=True,
+        hidden=True,
+        check=validate_secret,
     )
     ready_max_roster_hours: int = _setting(
         0,

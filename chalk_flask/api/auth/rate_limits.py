@@ -36,7 +36,7 @@ WINDOW_SECONDS = 60.0
 MAX_KEYS = 8192
 """Maximum number of keys in a counter. It drops the key whose last failure is oldest."""
 
-UNLIMITED_PATHS = frozenset({"/healthz", "/readyz"})
+UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Paths without rate limits: a load balancer that got 429 would take the service out of use."""
 
 View: TypeAlias = Callable[..., Any]
