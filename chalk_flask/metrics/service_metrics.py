@@ -36,13 +36,14 @@ REQUEST_BUCKETS_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 STREAM_BUCKETS_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
-disable_created_metrics()  # the times at which series began would be as many lines again
+# Without this, each series has a second line with the time at which it began.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library types it in part
 
 
 class _RequestCounters(NamedTuple):
     """Functions that count a request with one method, route and status."""
 
-    count: Callable[[], None]
+    increment: Callable[[], None]
     observe: Callable[[float], None]
 
 
@@ -73,7 +74,7 @@ class ServiceMetrics:
         )
         self._streams = Gauge(
             "chalk_streams",
-            "Streamed responses and long polls in progress.",
+            "Streamed responses, long polls and exports in progress.",
             ("kind",),
             multiprocess_mode="livesum",
             registry=self._registry,
@@ -86,8 +87,8 @@ class ServiceMetrics:
     def record(self, method: str, route: str, status: int, seconds: float, is_stream: bool = False) -> None:
         """Count a request. `route` is a template: it contains no id of a record. Takes two microseconds."""
         key = (method, route, status, is_stream)
-        count, observe = self._counters.get(key) or self._make_counters(*key)
-        count()
+        increment, observe = self._counters.get(key) or self._make_counters(*key)
+        increment()
         observe(seconds)
 
     def streams(self, kind: str) -> Gauge:
