@@ -74,7 +74,7 @@ class ReadinessCheck:
                 control.exists("tenants")
             roster = self._check_roster()
         except StorageError as error:
-            log.log(self._errors.level(str(error), logging.ERROR), "the service is not ready: %s", error)
+            log.log(self._errors.level(type(error).__name__, logging.ERROR), "the service is not ready: %s", error)
             storage, unknown = _failed(STORAGE_MESSAGE), {"status": "unknown"}
             return Readiness({"storage": storage, "roster": unknown, **workers})
         self._errors.clear()

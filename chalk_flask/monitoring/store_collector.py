@@ -63,7 +63,9 @@ class StoreCollector(Collector):
             families = [*self._rosters(), *self._tenants()]
             self._errors.clear()
         except (StorageError, OSError) as error:
-            log.log(self._errors.level(str(error), logging.ERROR), "metrics of the store are missing: %s", error)
+            log.log(
+                self._errors.level(type(error).__name__, logging.ERROR), "metrics of the store are missing: %s", error
+            )
             families = []
         yield GaugeMetricFamily("chalk_store_up", "1 if the store can be read.", 1 if families else 0)
         yield from families
