@@ -108,10 +108,9 @@ def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services
 
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
-    with services.store:
+    with services.store, counted_log_messages(services.metrics):
         _check_key_files(Path(services.settings.data))
         configure_logging(services.settings)
-        stack.enter_context(counted_log_messages(services.metrics))
         check_readable(services.store)
         yield app, services
 
