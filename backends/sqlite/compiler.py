@@ -24,6 +24,7 @@ __all__ = [
     "collections_read",
     "column",
     "quote_identifier",
+    "uses_equality_index",
     "uses_range_index",
 ]
 
@@ -103,6 +104,19 @@ def uses_range_index(collection: Collection, where: Where) -> str | None:
     return range_field
 
 
+def uses_equality_index(collection: Collection, where: Where) -> bool:
+    """Return True if the condition compares an indexed field with given values, and its index has no order of keys."""
+    equal = {
+        term.field
+        for term in _conjuncts(where)
+        if isinstance(term, In) or (isinstance(term, Compare) and term.operator == "=")
+    }
+    if any(equal.issuperset(paths) for paths in collection.combined_indexes):
+        return False
+    fields = [collection.field_for(path) for path in equal - {KEY, FOLDED_KEY}]
+    return any(field.indexed and field.is_scalar and not field.low_cardinality for field in fields)
+
+
 def _conjuncts(where: Where) -> Iterator[Where]:
     """Yield the terms of nested conjunctions."""
     if isinstance(where, And):
@@ -140,22 +154,26 @@ class Compiler:
         text = ", ".join(f"_subtree{n} AS MATERIALIZED ({subtree.text})" for n, subtree in enumerate(self._subtrees))
         return Fragment(f"WITH {text} ", tuple(value for subtree in self._subtrees for value in subtree.params))
 
-    def order_by(self, collection: Collection, order: Sequence[OrderBy]) -> Fragment:
-        """Return `ORDER BY ...` with the key as the last criterion."""
+    def order_by(self, collection: Collection, order: Sequence[OrderBy], *, sorts_rows: bool = False) -> Fragment:
+        """Return `ORDER BY ...` with the key as the last criterion.
+
+        `sorts_rows` makes SQLite sort the matching rows instead of reading all rows in the order of an index.
+        """
+        sign = "+" if sorts_rows else ""
         parts: list[str] = []
         params: list[Scalar] = []
         for criterion in order:
             direction = "DESC NULLS FIRST" if criterion.descending else "ASC NULLS LAST"
             if criterion.field == KEY:
-                parts.append(f"_key {'DESC' if criterion.descending else 'ASC'}")
+                parts.append(f"{sign}_key {'DESC' if criterion.descending else 'ASC'}")
                 break
             if self._is_scalar(collection, criterion.field):
-                parts.append(f"{column(criterion.field)} {direction}")
+                parts.append(f"{sign}{column(criterion.field)} {direction}")
             else:
                 parts.append(f"(SELECT min(value) FROM _many WHERE id = _id AND path = ?) {direction}")
                 params.append(self._path_id(collection.name, criterion.field))
         else:
-            parts.append("_key ASC")
+            parts.append(f"{sign}_key ASC")
         return Fragment("ORDER BY " + ", ".join(parts), tuple(params))
 
     def _where(self, collection: Collection, where: Where, depth: int) -> Fragment:

@@ -33,6 +33,8 @@ class CachedQuery:
     """The same rows selected by a range index; faster to count, and to read if there are few."""
     range_is_ordered: bool = False
     """True if `range_from_where` selects rows in the order of the query."""
+    sorting_order_by: Fragment | None = None
+    """The same order, by sorting the rows that an index of the condition finds; faster for all rows, and for few."""
     total: int | None = None
     """Number of matching records; None if not counted yet."""
     ids: array[int] | None = None

@@ -17,7 +17,14 @@ from backends.deadline import QueryDeadline
 from backends.errors import DamagedStoreError, QueryTimeoutError, StorageUnavailableError
 from backends.query import KEY, MATCH_ALL, And, Compare, Query, Scalar, Where
 from backends.records import Collection, Record, Value
-from backends.sqlite.compiler import Compiler, Fragment, collections_read, quote_identifier, uses_range_index
+from backends.sqlite.compiler import (
+    Compiler,
+    Fragment,
+    collections_read,
+    quote_identifier,
+    uses_equality_index,
+    uses_range_index,
+)
 from backends.sqlite.connection import driver_errors, watched_statement
 from backends.sqlite.pool import ReadConnection
 from backends.sqlite.query_cache import CachedQuery, CacheKey, QueryCache
@@ -36,8 +43,8 @@ _MAX_CHEAP_PARAMS = 50
 _FETCH_ROWS = 1000
 _FETCH_IDS = 8192
 
-_MAX_SORTED_RANGE_ROWS = 5_000
-"""Up to this number, sorting the rows of a range is faster than reading all rows in order."""
+_MAX_SORTED_ROWS = 5_000
+"""Up to this number, sorting the rows that an index finds is faster than reading all rows in order."""
 
 
 _UNWATCHED = StatementWatch()
@@ -156,6 +163,8 @@ class SQLiteSnapshot(Snapshot):
             range_rows = compiler.from_where(owner, query.where, use_range_index=True) if range_field else None
             # The WITH clause must have the subtrees of both forms, so it is compiled last.
             cached = CachedQuery(self._revision, compiler.with_clause(), rows, order, range_rows)
+            if uses_equality_index(owner, query.where):
+                cached.sorting_order_by = compiler.order_by(owner, query.order, sorts_rows=True)
             if range_field:
                 cached.range_is_ordered = bool(query.order) and query.order[0].field == range_field
             self._store(key, cached)
@@ -225,8 +234,10 @@ class SQLiteSnapshot(Snapshot):
             rows = cached.range_from_where or cached.from_where
             counting = Fragment(f"{cached.prefix.text}SELECT count(*) {rows.text}", cached.prefix.params + rows.params)
             cached.total = int(self._fetch_one(counting)[0])
-            if cached.range_is_ordered or cached.total <= _MAX_SORTED_RANGE_ROWS:
+            if cached.range_is_ordered or cached.total <= _MAX_SORTED_ROWS:
                 cached.from_where = rows
+            if cached.total <= _MAX_SORTED_ROWS:
+                cached.order_by = cached.sorting_order_by or cached.order_by
         return cached.total
 
     def _select_ids(self, key: CacheKey, cached: CachedQuery) -> None:
@@ -246,8 +257,9 @@ class SQLiteSnapshot(Snapshot):
     def _read_ids(self, cached: CachedQuery) -> array[int]:
         if cached.range_from_where is not None:
             self._total(cached)
-        params = cached.prefix.params + cached.from_where.params + cached.order_by.params
-        text = f"{cached.prefix.text}SELECT _id {cached.from_where.text} {cached.order_by.text}"
+        order_by = cached.sorting_order_by or cached.order_by
+        params = cached.prefix.params + cached.from_where.params + order_by.params
+        text = f"{cached.prefix.text}SELECT _id {cached.from_where.text} {order_by.text}"
         ids = array("q")
         with watched_statement("reading", text, self._watch):
             cursor = self._open().execute(text, params)

@@ -16,11 +16,13 @@ from backends import (
     Collection,
     Compare,
     Field,
+    In,
     OrderBy,
     Query,
     Record,
     Snapshot,
     StorageUnavailableError,
+    Where,
     open_store,
 )
 from backends.sqlite.query_cache import CachedQuery
@@ -179,6 +181,26 @@ def test_limited_total_and_combined_index_bound_the_work_of_a_page(tmp_path: Pat
                 page = at.find(Query("notes", where, (OrderBy(KEY, descending=True),), limit=20, max_total=10))
                 assert page.body() == b",".join(expected[:20])
                 assert (page.total, sum(steps) < 2_000) == (10, True)
+
+
+@pytest.mark.parametrize(
+    "order", [(), (OrderBy("name"),), (OrderBy("name", descending=True),)], ids=["key", "name", "desc"]
+)
+@pytest.mark.parametrize("where", [Compare("owner", "=", "7"), In("owner", ("7", "8"))], ids=["equal", "in"])
+def test_page_of_few_rows_reads_only_those(tmp_path: Path, where: Where, order: tuple[OrderBy, ...]) -> None:
+    notes = Collection("notes", (Field("owner", indexed=True), Field("name", indexed=True)))
+    rows = [Record(f"{n:05}", b"%d" % n, {"owner": str(n % 1_000), "name": str(-n)}) for n in range(20_000)]
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store:
+        with store.write("a") as transaction:
+            transaction.put("notes", rows)
+        bodies = []
+        for _ in range(3):  # the first look-up reads the page, the second one the ids of all matching rows
+            with store.read("a") as at:
+                steps = steps_of(at)
+                page = at.find(Query("notes", where, order, limit=8))
+                bodies.append(page.body())
+                assert sum(steps) < 3_000
+        assert len(set(bodies)) == 1
 
 
 def steps_of(snapshot: Snapshot) -> list[int]:
