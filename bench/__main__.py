@@ -19,6 +19,7 @@ from typing import Final
 
 from bench.access import measure_bearer, measure_grade_writes, measure_restricted_page, measure_token_requests
 from bench.availability import DEFAULT_HOLD_SECONDS, measure_availability
+from bench.console import measure_console
 from bench.district import MIN_USERS, write_package
 from bench.figures import Figure, describe_machine, format_row, format_table, missed_targets
 from bench.imports import measure_imports, measure_imports_beside_writes
@@ -27,7 +28,8 @@ from bench.reads import LoadSettings, measure_growth, measure_reads, measure_str
 from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, run_command
 from bench.webhooks import measure_webhooks
 
-PARTS: Final = ("import", "reads", "stream", "walk", "access", "webhooks", "availability")
+READ_PARTS: Final = frozenset({"reads", "stream", "walk", "access"})
+PARTS: Final = ("import", "reads", "stream", "walk", "access", "webhooks", "availability", "console")
 FORMER_PART_NAMES: Final = {"ways-in": "access"}
 
 
@@ -61,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=float, default=2, help="duration of a rate measurement; wrk uses whole seconds [default: 2]"
     )
+    parser.add_argument(
+        "--requests", type=_positive, default=20, help="requests of each page of the console [default: 20]"
+    )
     parser.add_argument("--connections", type=_positive, default=16, help="concurrent connections [default: 16]")
     parser.add_argument(
         "--only",
@@ -84,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("SMALL", "LARGE"),
         help="compare reads of two more districts, as in --growth 10000 300000",
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        metavar="FILE",
+        help="keep the store of the district in this file, and use it if it exists; not for the part import",
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a figure misses its target")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
@@ -128,7 +139,20 @@ def _measure_parts(
         yield from figures
         yield from measure_imports_beside_writes(storage, options.users, folder)
     else:
-        storage = _import_district(options.users, folder)
+        storage = _import_district(options.users, folder, options.store)
+    if READ_PARTS & set(parts):
+        yield from _measure_reads(options, load, folder, storage, parts)
+    if "webhooks" in parts:
+        yield from measure_webhooks(storage, options.users // 10, load)
+    if "availability" in parts:
+        yield from measure_availability(storage, options.hold)
+    if "console" in parts:
+        yield from measure_console(storage, options.users, folder, load, options.requests)
+
+
+def _measure_reads(
+    options: argparse.Namespace, load: LoadSettings, folder: Path, storage: str, parts: Sequence[str]
+) -> Iterator[Figure]:
     with chalk_server(storage) as server:
         paths = save_bodies(server, folder / "bodies")
         with baseline_server(folder / "bodies") as baseline:
@@ -143,14 +167,14 @@ def _measure_parts(
             yield from measure_restricted_page(storage, server, folder, load)
             yield from measure_token_requests(storage, server)
             yield from measure_grade_writes(server)
-    if "webhooks" in parts:
-        yield from measure_webhooks(storage, options.users // 10, load)
-    if "availability" in parts:
-        yield from measure_availability(storage, options.hold)
 
 
-def _import_district(users: int, folder: Path) -> str:
-    package, storage = folder / f"{users}.zip", f"sqlite:///{folder}/{users}.db"
+def _import_district(users: int, folder: Path, store: Path | None = None) -> str:
+    """Return the URL of a store with the district. Import it, unless the file of the store exists."""
+    package, file = folder / f"{users}.zip", (store or folder / f"{users}.db").absolute()
+    storage = f"sqlite:///{file}"
+    if file.exists():
+        return storage
     write_package(users, package)
     run_command(*CHALK, "import", package, "--storage", storage)
     return storage

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
-__all__ = ["MIN_USERS", "District", "write_delta", "write_package"]
+__all__ = ["ALL_FILES", "HEADERS", "MIN_USERS", "District", "Row", "write_delta", "write_entry", "write_package"]
 
 MIN_USERS = 200
 """Fewer users would leave some class without two teachers."""
@@ -60,13 +60,14 @@ def write_package(users: int, path: Path, day: int = 1) -> None:
     """
     district = District(users)
     with zipfile.ZipFile(path, "w") as archive:
-        _write(archive, "manifest", ["propertyName", "value"], _manifest())
+        write_entry(archive, "manifest", ["propertyName", "value"], _manifest())
         for name, columns in HEADERS.items():
             rows = ((first, "", "", *rest) for first, *rest in getattr(district, name)())
-            _write(archive, name, ["sourcedId", "status", "dateLastModified", *columns.split()], rows, day)
+            write_entry(archive, name, ["sourcedId", "status", "dateLastModified", *columns.split()], rows, day)
 
 
-def _write(archive: zipfile.ZipFile, name: str, header: list[str], rows: Iterable[Row], day: int = 1) -> None:
+def write_entry(archive: zipfile.ZipFile, name: str, header: list[str], rows: Iterable[Row], day: int = 1) -> None:
+    """Write a CSV file with a header and rows into a ZIP file."""
     entry = zipfile.ZipInfo(f"{name}.csv", (2026, 8, day, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
     with archive.open(entry, "w", force_zip64=True) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as text:
@@ -82,11 +83,11 @@ def write_delta(users: int, path: Path) -> None:
     """
     district = District(users)
     with zipfile.ZipFile(path, "w") as archive:
-        _write(archive, "manifest", ["propertyName", "value"], _manifest(DELTA_FILES, "delta"))
+        write_entry(archive, "manifest", ["propertyName", "value"], _manifest(DELTA_FILES, "delta"))
         for name in DELTA_FILES:
             columns = HEADERS[name].split()
             changes = _changes(name, columns, getattr(district, name)())
-            _write(archive, name, ["sourcedId", "status", "dateLastModified", *columns], changes)
+            write_entry(archive, name, ["sourcedId", "status", "dateLastModified", *columns], changes)
 
 
 def _changes(name: str, columns: list[str], rows: Iterator[Row]) -> Iterator[Row]:
