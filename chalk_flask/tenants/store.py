@@ -103,16 +103,22 @@ class TenantStore:
         with self._store.read(CONTROL) as control:
             return require_tenant(control, name)
 
-    def summarize(self, name: str) -> TenantSummary:
-        """Count the records, credentials and administrators of a tenant. Raises TenantError for an unknown name."""
+    def summarize(self, name: str, *, with_deleted: bool = False) -> TenantSummary:
+        """Count the active records, credentials and administrators of a tenant.
+
+        With `with_deleted`, count all records, which is much faster, because the status is in no index.
+
+        Raises TenantError for an unknown name.
+        """
+        where = MATCH_ALL if with_deleted else Compare("status", "=", ACTIVE)
         with self._store.read(CONTROL) as control:
             tenant = require_tenant(control, name)
             credentials = {kind: _count(control, kind, _owned_by(name)) for kind in self._counted_collections}
         with self._store.read(name) as snapshot:
             served = [collection.name for collection in self._store.collections.values() if collection.bumps_revision]
-            counts = {collection: _count(snapshot, collection, Compare("status", "=", ACTIVE)) for collection in served}
-        active = {collection: count for collection, count in counts.items() if count}
-        return TenantSummary(tenant, active, credentials)
+            counts = {collection: _count(snapshot, collection, where) for collection in served}
+        records = {collection: count for collection, count in counts.items() if count}
+        return TenantSummary(tenant, records, credentials)
 
     def update(self, name: str, **options: Unpack[TenantOptions]) -> Tenant:
         """Change the settings of a tenant that are given and not None, from the next request or import on.

@@ -126,6 +126,7 @@ def test_show_counts_active_records_and_all_credentials(tenants: TenantStore, st
     active = {name: sum(row["status"] == "active" for row in rows) for name, rows in ROSTER.items()}
     assert shown["counts"] == active
     assert {"name": "north", "demographics": False, "tokens": 2, "clients": 1, "issuers": 0}.items() <= shown.items()
+    assert tenants.summarize("north", with_deleted=True).records == {name: len(rows) for name, rows in ROSTER.items()}
     assert tenants.summarize("south").to_dict()["counts"] == {}
 
 

@@ -20,7 +20,6 @@ from backends import (
     OrderBy,
     Query,
     Record,
-    Snapshot,
     StorageUnavailableError,
     Where,
     open_store,
@@ -28,6 +27,7 @@ from backends import (
 from backends.sqlite.query_cache import CachedQuery
 from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.testing import BackendConformance
+from tests.support.sqlite_steps import steps_of
 
 
 class TestSQLite(BackendConformance):
@@ -201,15 +201,6 @@ def test_page_of_few_rows_reads_only_those(tmp_path: Path, where: Where, order: 
                 bodies.append(page.body())
                 assert sum(steps) < 3_000
         assert len(set(bodies)) == 1
-
-
-def steps_of(snapshot: Snapshot) -> list[int]:
-    """Return a list that grows by one item for each 100 steps of SQLite's virtual machine."""
-    assert isinstance(snapshot, SQLiteSnapshot)
-    connection, steps = snapshot._connection, list[int]()
-    assert connection is not None
-    connection.set_progress_handler(lambda: steps.append(100), 100)
-    return steps
 
 
 def test_update_writes_only_the_affected_indexes(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ class Presentation:
 
     `title` are the fields that name a record, joined by a blank; a record without them is named by its id. `columns`
     are those of a list. `search` are the one or two fields that the search box compares. `is_large` is True if a roster
-    has many more of these records than people. The list can then be sorted by indexed columns only.
+    has many more of these records than people. The list can then be sorted by id only, because any other order makes
+    the store sort all records.
     """
 
     title: tuple[str, ...]
@@ -171,13 +172,13 @@ class BrowsedCollection:
         names = dict.fromkeys((*self.presentation.columns, "sourcedId", "dateLastModified"))
         names.pop(_EQUAL_FIELDS.get(self.name, ""), None)
         fields, is_large = self.resource_type.fields, self.presentation.is_large
-        return tuple(column_of(name, fields[name], only_indexed=is_large) for name in names)
+        return tuple(column_of(name, fields[name], sorts_by_id_only=is_large) for name in names)
 
 
-def column_of(name: str, field: OneRosterField, *, only_indexed: bool = False) -> Column:
-    """Return the column of a field. With `only_indexed`, it sorts only if the store has an index of the field."""
+def column_of(name: str, field: OneRosterField, *, sorts_by_id_only: bool = False) -> Column:
+    """Return the column of a field. With `sorts_by_id_only`, it sorts only if it contains the ids of the records."""
     is_sortable = not isinstance(field, RefField | TextListField | MetadataField)
-    is_sortable &= not only_indexed or field.indexed or isinstance(field, GuidField)
+    is_sortable &= not sorts_by_id_only or isinstance(field, GuidField)
     return Column(name, label_of(name), isinstance(field, NumberField), is_sortable, kind_of(field))
 
 

@@ -162,7 +162,7 @@ def _list_page(
         exact=_record_with_id(browsed, search),
         completions=completions(browsed),
         suggestions=suggestions(browsed),
-        quick_filters=_quick_filters(search, filter_text),
+        quick_filters=_quick_filters(search, filter_text) if parent or not browsed.presentation.is_large else [],
         curl=curl_command(result.url),
     )
     return page, _status_of(result)
@@ -197,7 +197,10 @@ def _header(column: Column) -> dict[str, Any]:
 
 
 def _quick_filters(search: str, filter_text: str) -> list[dict[str, Any]]:
-    """Return the links that show all, active or deleted records of a search."""
+    """Return the links that show all, active or deleted records of a search.
+
+    The status is in no index. A large collection has no such links, because the API would read all of its records.
+    """
     choices = {"All": "", "Active": clause("status", "=", ACTIVE), "Deleted": clause("status", "=", TO_BE_DELETED)}
     return [
         {

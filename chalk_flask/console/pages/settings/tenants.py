@@ -102,7 +102,7 @@ def delete_tenant(name: str) -> ResponseReturnValue:
 
 def _tenant_page(name: str, form: DeletionForm, status: int = 200) -> ResponseReturnValue:
     try:
-        summary = TenantStore(current().services.store).summarize(name)
+        summary = TenantStore(current().services.store).summarize(name, with_deleted=True)
     except TenantError as error:
         raise NotFound from error
     values: dict[str, Any] = {"tenant": summary.tenant, "records": summary.records, "credentials": summary.credentials}
