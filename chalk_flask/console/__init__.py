@@ -15,7 +15,7 @@ from chalk_flask.console.context import signed_in
 from chalk_flask.console.formatting import FILTERS
 from chalk_flask.console.navigation import navigation_groups
 from chalk_flask.console.pages.account.theme import current_theme
-from chalk_flask.console.pages.demo.views import demo_url
+from chalk_flask.console.pages.demo.views import demo_receiver_url, demo_url
 from chalk_flask.console.pages.static_files import static_url
 from chalk_flask.console.session_cookie import PageSessionInterface, has_page_session, new_csrf_token
 from chalk_flask.console.submissions import new_submission_id
@@ -33,6 +33,7 @@ def register(app: Flask, services: Services) -> None:
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.globals.update(
         csrf_token=new_csrf_token,
+        demo_receiver_url=demo_receiver_url,
         demo_url=demo_url,
         flashes=lambda: get_flashed_messages(with_categories=True),
         navigation_groups=navigation_groups,

@@ -77,9 +77,9 @@ def _serve(options: dict[str, Any]) -> None:
             password = _create_administrator(services.store, services.settings)
             click.echo(
                 f"Loaded the sample district into {_storage_text(services.settings)} ({report.state}).\n"
-                f"Listening on {url}. Try this in another terminal"
+                f"Listening on {url}.\n\n{_console_text(password, url)}Read the roster from another terminal"
                 f" (the token can read and write until {token['expires']}):\n\n"
-                f"{curl_command(token['token'], url)}\n\n{_console_text(password, url)}Ctrl-C stops the server."
+                f"{curl_command(token['token'], url)}\n\nCtrl-C stops the server."
             )
 
         run_server(app, services, print_example)
@@ -146,8 +146,11 @@ def _console_text(password: str | None, url: str = "") -> str:
     """Return the paragraph which says how to sign in to the admin console; empty without a password."""
     if password is None:
         return ""
-    place = f" at {url}/" if url else ""
-    return f"Sign in to the admin console{place}:\n\n  name      {ADMINISTRATOR}\n  password  {password}\n\n"
+    address = f"  address   {url}/\n" if url else ""
+    return (
+        f"Sign in to the admin console{' in a browser' if url else ''}:\n\n"
+        f"{address}  name      {ADMINISTRATOR}\n  password  {password}\n\n"
+    )
 
 
 def _load(store: Backend, settings: Settings) -> ImportReport:

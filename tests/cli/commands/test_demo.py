@@ -24,12 +24,13 @@ from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, read_
 @pytest.mark.parametrize("storage", ["memory:", "sqlite:///chalk.db"])
 def test_demo_prints_a_working_curl_command_and_exits_with_0(storage: str, start: StartCommand) -> None:
     with start("demo", "--storage", storage, "--port", "0") as process:
-        _, _, header, url = shlex.split(read_until(process.stdout, r"(curl .*)")[1])
-        users = get_json(url, header.removeprefix("Authorization: Bearer "))["users"]
-        assert len(users) == 2
-        assert read_until(process.stdout, "admin console at (.*):")[1] == f"{url.partition('/ims/')[0]}/"
+        address = read_until(process.stdout, "address +(.*)")[1]
         assert read_until(process.stdout, "name +(.*)")[1] == "admin"
         assert len(read_until(process.stdout, "password +(.*)")[1]) == 19
+        _, _, header, url = shlex.split(read_until(process.stdout, r"(curl .*)")[1])
+        assert address == f"{url.partition('/ims/')[0]}/"
+        users = get_json(url, header.removeprefix("Authorization: Bearer "))["users"]
+        assert len(users) == 2
         assert stop_process(process) == 0
 
 

@@ -65,8 +65,7 @@ class Reader:
 
     def open_demo(self) -> None:
         """Return to the page of the demo as the tutorial says."""
-        self.click("Dashboard")
-        self.click("Try an import and a webhook")
+        self.click("Demo")
 
     def _find(self, label: str) -> Locator:
         page = self.page

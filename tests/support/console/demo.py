@@ -19,7 +19,7 @@ __all__ = ["RunningDemo", "run_demo", "run_until_printed"]
 START_SECONDS = 60
 """Limit for a busy machine."""
 
-_PRINTED = r"admin console at (\S+)/:\n\n +name +(\S+)\n +password +(\S+)"
+_PRINTED = r"admin console in a browser:\n\n +address +(\S+)/\n +name +(\S+)\n +password +(\S+)"
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def checklist(
             "Connect an application",
             "Enter the token and the address of this service in the application. Its first request completes the step.",
             has_reader,
-            "",
-            "",
+            section_url("/about"),
+            "Address of the API",
         ),
         ChecklistStep(
             "Post changes to a webhook",

@@ -9,7 +9,7 @@ from chalk_flask.console.context import current, signed_in
 from chalk_flask.console.pages.demo.packages import SAMPLE_PACKAGES, package_bytes
 from chalk_flask.console.pages.demo.receiver import DemoReceiver
 
-__all__ = ["demo_url", "download_sample_package", "show_demo"]
+__all__ = ["demo_receiver_url", "demo_url", "download_sample_package", "show_demo"]
 
 
 def show_demo() -> ResponseReturnValue:
@@ -32,6 +32,12 @@ def download_sample_package(name: str) -> ResponseReturnValue:
 def demo_url() -> str:
     """Return the URL of the page of the demo; "" for visitors, and if the service is not a demo."""
     return url_for("console.show_demo") if _receiver() is not None and signed_in() is not None else ""
+
+
+def demo_receiver_url() -> str:
+    """Return the URL of the receiver of the demo; "" if the service is not a demo."""
+    receiver = _receiver()
+    return "" if receiver is None else receiver.url
 
 
 def _receiver() -> DemoReceiver | None:

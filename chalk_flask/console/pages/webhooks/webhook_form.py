@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from wtforms import BooleanField, RadioField, TextAreaField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired, Length, Optional
 
 from chalk_flask.console.context import current
 from chalk_flask.console.formatting import format_sentence
@@ -54,10 +54,14 @@ class WebhookForm(ConsoleForm):
     """Form for a new webhook. Create it with `WebhookForm.prepare`."""
 
     url = TextField(
-        "URL", [InputRequired("Enter the URL of the receiver.")], description="https, and a public address."
+        "URL",
+        [InputRequired("Enter the URL of the receiver.")],
+        description="It begins with https, and leads to a public address.",
     )
     label = TextField(
-        "Label", [Length(max=MAX_LABEL_LENGTH)], description="Name of the receiver, for example Learning platform."
+        "Label",
+        [Optional(), Length(max=MAX_LABEL_LENGTH)],
+        description="Name of the receiver, for example Learning platform.",
     )
     events = CheckboxesField("When to send", choices=select_choices(_EVENT_CHOICES), default=_DEFAULT_EVENTS)
     entities = CheckboxesField(

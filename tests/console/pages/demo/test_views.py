@@ -62,9 +62,18 @@ def test_sample_packages_are_the_same_each_time() -> None:
 
 def test_pages_of_a_demo_lead_to_packages_and_receiver(demo: Console) -> None:
     for path in ("/", "/imports/upload", "/webhooks/new"):
-        assert 'href="/demo' in demo.get(path).text
+        assert '<a href="/demo"' in demo.get(path).text
     assert f"{URL}{RECEIVER_PATH}" in visible_text(demo.get("/demo").text)
     demo.get("/demo/packages/unknown", 404)
+
+
+def test_new_webhook_offers_the_receiver_of_the_demo(demo: Console) -> None:
+    text = demo.get("/webhooks/new").text
+    assert f'href="/webhooks/new?url={URL}{RECEIVER_PATH}"' in text
+    text = visible_text(demo.get("/webhooks/new", url=f"{URL}{RECEIVER_PATH}").text)
+    assert "URL The receiver of the demo." in text
+    assert "Label optional" in text
+    assert "No receiver at hand" not in text
 
 
 def test_other_services_have_no_page_of_the_demo(console: Console) -> None:
