@@ -25,9 +25,9 @@ class SignInError(Exception):
 class SignIn:
     """Verification of passwords and one-time codes. Thread-safe.
 
-    `address` is the address of the client. Every method raises TooManyAttemptsError above a limit, before it verifies
-    anything. It also does so while too many others sign in. Failures are recorded in the audit log, without unknown
-    names.
+    `address` is the address of the client, and `browser` the id of a browser that is known for the account. Every
+    method raises TooManyAttemptsError above a limit, before it verifies anything. It also does so while too many others
+    sign in. Failures are recorded in the audit log, without unknown names.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class SignIn:
         self._throttle = throttle or SignInThrottle()
         self._hasher = hasher
 
-    def authenticate(self, name: str, password: str, address: str) -> Administrator:
+    def authenticate(self, name: str, password: str, address: str, browser: str | None = None) -> Administrator:
         """Return the administrator with this name and password. Raises SignInError.
 
         Takes the same time for known and unknown names. If the administrator `uses_totp`, the code must follow.
         """
         try:
             with self._hasher.reserve():
-                self._throttle.count_password(name, address)
+                self._throttle.count_password(name, address, browser)
                 administrator = self._find(name)
                 if administrator is None:
                     self._hasher.verify_dummy(password)
@@ -63,16 +63,18 @@ class SignIn:
             raise SignInError("wrong name or password")
         return administrator
 
-    def confirm_password(self, administrator: Administrator, password: str, address: str) -> None:
+    def confirm_password(
+        self, administrator: Administrator, password: str, address: str, browser: str | None = None
+    ) -> None:
         """Verify the password of a signed-in administrator before a change of the account. Raises SignInError."""
         try:
-            self.authenticate(administrator.name, password, address)
+            self.authenticate(administrator.name, password, address, browser)
         except SignInError as error:
             raise SignInError("wrong password") from error
 
-    def verify_code(self, administrator: Administrator, code: str, address: str) -> None:
+    def verify_code(self, administrator: Administrator, code: str, address: str, browser: str | None = None) -> None:
         """Verify a time-based code or a recovery code. Each code is accepted once. Raises SignInError."""
-        self._throttle.count_code(administrator.id, address)
+        self._throttle.count_code(administrator.id, address, browser)
         try:
             is_valid = self._use_code(administrator.id, code)
         except AdministratorError:  # deleted in the meantime

@@ -1,4 +1,8 @@
-"""Limits on attempts to sign in. Each process counts separately."""
+"""Limits on attempts to sign in. Each process counts separately.
+
+A known browser is one in which the administrator has signed in before. It has limits of its own, so that others who
+attempt to sign in with this name do not lock the administrator out.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from chalk_flask.admins.record import fold_name
 from chalk_flask.caching import LRUCache
 from chalk_flask.client_network import client_network
 
-__all__ = ["SignInThrottle", "TooManyAttemptsError"]
+__all__ = ["SignInThrottle", "TooManyAttemptsError", "account_key"]
 
 MINUTE_SECONDS = 60.0
 HOUR_SECONDS = 3600.0
@@ -51,9 +55,10 @@ class _Limit:
 
 
 class SignInThrottle:
-    """Limits on attempts to sign in, by account and by address. Thread-safe.
+    """Limits on attempts to sign in, by account and by address, or for known browsers by browser. Thread-safe.
 
-    An attempt above a limit is not counted. An IPv6 address counts as its /64 network. `clock` returns seconds.
+    An attempt above a limit is not counted. An IPv6 address counts as its /64 network. `browser` is the id of a browser
+    that is known for the account. `clock` returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,19 +66,25 @@ class SignInThrottle:
         self._lock = threading.Lock()
         self._by_account = _Limit(5, MINUTE_SECONDS)
         self._by_address = _Limit(20, MINUTE_SECONDS)
+        # Each sign-in makes a browser known, so the known browsers of an account have a limit together.
+        self._by_browser = _Limit(5, MINUTE_SECONDS)
+        self._by_account_in_known_browsers = _Limit(15, MINUTE_SECONDS)
         # A code has 6 digits, so an attacker who knows the password must not have many attempts.
         self._codes_by_account = (_Limit(5, MINUTE_SECONDS), _Limit(20, HOUR_SECONDS))
 
-    def count_password(self, name: str, address: str) -> None:
+    def count_password(self, name: str, address: str, browser: str | None = None) -> None:
         """Count an attempt with a password. Raises TooManyAttemptsError. Any text counts as a name."""
-        # Only the hash is kept: the name may be a password in the wrong field.
-        key = sha256(fold_name(name).encode("utf-8", "surrogatepass")).hexdigest()
-        self._count((self._by_account, key), (self._by_address, client_network(address)))
+        account = account_key(name)
+        if browser is not None:
+            self._count((self._by_browser, browser), (self._by_account_in_known_browsers, account))
+        else:
+            self._count((self._by_account, account), (self._by_address, client_network(address)))
 
-    def count_code(self, administrator_id: str, address: str) -> None:
+    def count_code(self, administrator_id: str, address: str, browser: str | None = None) -> None:
         """Count an attempt with a one-time code. Raises TooManyAttemptsError."""
         limits = [(limit, administrator_id) for limit in self._codes_by_account]
-        self._count(*limits, (self._by_address, client_network(address)))
+        by_address = [(self._by_address, client_network(address))] if browser is None else []
+        self._count(*limits, *by_address)
 
     def _count(self, *limits: tuple[_Limit, str]) -> None:
         with self._lock:
@@ -83,3 +94,9 @@ class SignInThrottle:
                 raise TooManyAttemptsError(math.ceil(wait))
             for limit, key in limits:
                 limit.add(key, now)
+
+
+def account_key(name: str) -> str:
+    """Return the key by which attempts with a name are counted. Any text is a name."""
+    # A hash, because the name may be a password in the wrong field.
+    return sha256(fold_name(name).encode("utf-8", "surrogatepass")).hexdigest()

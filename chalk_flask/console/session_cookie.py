@@ -1,7 +1,10 @@
-"""Cookies of the console: the session id of the administrator, and the signed page session.
+"""Cookies of the console: the session id of the administrator, the signed page session, and the known browser.
 
 The page session is `flask.session`. It contains the CSRF token, messages for the next page, and a new secret until it
 is shown. Requests to the API have no page session, so that they spend no time on it.
+
+After a sign-in, a signed cookie makes the browser known for the account (OWASP: "device cookie"). It gives no access:
+attempts to sign in are counted for a known browser alone, so that attempts of others do not lock its user out.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from flask_wtf.csrf import generate_csrf
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from chalk_flask.admins.throttle import account_key
 from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
 from chalk_flask.settings import Settings
 
@@ -31,8 +35,10 @@ __all__ = [
     "delete_session_cookie",
     "flash_secret",
     "has_page_session",
+    "known_browser",
     "new_csrf_token",
     "page_sessions",
+    "remember_browser",
     "rotate_page_session",
     "session_secret",
     "session_secrets_in",
@@ -48,7 +54,11 @@ PAGE_SESSION_SECONDS = 12 * 3600
 OWNER_LENGTH = 16
 """Characters of the hash of the session id that the page session repeats."""
 
-_SESSION_COOKIE, _PAGE_COOKIE = "chalk-session", "chalk-page"
+KNOWN_BROWSER_SECONDS = 180 * 86400
+"""Time for which a browser stays known after a sign-in."""
+
+_SESSION_COOKIE, _PAGE_COOKIE, _BROWSER_COOKIE = "chalk-session", "chalk-page", "chalk-browser"
+_PAGE_SALT, _BROWSER_SALT = "console-page-session", "console-known-browser"
 _HOST_PREFIX = "__Host-"
 _NULL_SESSION = NullSession()
 
@@ -83,6 +93,26 @@ def set_session_cookie(response: WerkzeugResponse, secret: str) -> None:
 def delete_session_cookie(response: WerkzeugResponse) -> None:
     """Delete the cookie with the session id."""
     response.delete_cookie(_cookie_name(_SESSION_COOKIE, request), **_attributes())
+
+
+def remember_browser(response: WerkzeugResponse, name: str) -> None:
+    """Make this browser known for the administrator of this name, who has signed in completely."""
+    value = {"account": account_key(name), "id": secrets.token_hex(16)}
+    cookie = str(page_sessions().serializer_for(_BROWSER_SALT).dumps(value))
+    name_of_cookie = _cookie_name(_BROWSER_COOKIE, request)
+    response.set_cookie(name_of_cookie, cookie, max_age=KNOWN_BROWSER_SECONDS, **_attributes())
+
+
+def known_browser(current: Request, name: str) -> str | None:
+    """Return the id of the browser if it is known for the administrator of this name, else None."""
+    cookie = current.cookies.get(_cookie_name(_BROWSER_COOKIE, current))
+    if not cookie:
+        return None
+    try:
+        value = page_sessions().serializer_for(_BROWSER_SALT).loads(cookie, max_age=KNOWN_BROWSER_SECONDS)
+    except BadSignature:
+        return None
+    return str(value["id"]) if value["account"] == account_key(name) else None
 
 
 def rotate_page_session(owner: str) -> None:
@@ -145,21 +175,22 @@ class PageSessionInterface(SecureCookieSessionInterface):
             return
         name = _cookie_name(_PAGE_COOKIE, request, self)
         if session:
-            response.set_cookie(name, str(self._serializer().dumps(dict(session))), **_attributes(self))
+            response.set_cookie(name, str(self.serializer_for(_PAGE_SALT).dumps(dict(session))), **_attributes(self))
         else:
             response.delete_cookie(name, **_attributes(self))
 
     def _load(self, value: str) -> Mapping[str, Any]:
         try:
-            data = self._serializer().loads(value, max_age=PAGE_SESSION_SECONDS)
+            data = self.serializer_for(_PAGE_SALT).loads(value, max_age=PAGE_SESSION_SECONDS)
         except BadSignature:
             return {}
         return data if isinstance(data, dict) else {}
 
-    def _serializer(self) -> URLSafeTimedSerializer:
+    def serializer_for(self, salt: str) -> URLSafeTimedSerializer:
+        """Return the serializer that signs the cookies of one kind. Raises KeyFileError."""
         return URLSafeTimedSerializer(
             self.key(),
-            salt="console-page-session",
+            salt=salt,
             serializer=self.serializer,
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )

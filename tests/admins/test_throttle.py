@@ -91,3 +91,22 @@ def test_memory_is_bounded_and_contains_no_name(throttle: SignInThrottle) -> Non
 def test_any_text_counts_as_a_name(throttle: SignInThrottle, name: str) -> None:
     results = [accepted(throttle.count_password, name, f"192.0.2.{number}") for number in range(6)]
     assert results == [True] * 5 + [False]
+
+
+def test_known_browser_is_not_locked_out_by_others(throttle: SignInThrottle) -> None:
+    for number in range(20):
+        accepted(throttle.count_password, f"name-{number % 2}", "192.0.2.1")
+    assert not accepted(throttle.count_password, "name-1", "192.0.2.1")
+    throttle.count_password("name-1", "192.0.2.1", "browser-1")
+    throttle.count_code("a-1", "192.0.2.1", "browser-1")
+
+
+def test_known_browsers_have_5_attempts_each_and_15_together(throttle: SignInThrottle, clock: FakeClock) -> None:
+    def accepts(browser: str) -> bool:
+        return accepted(lambda name, address: throttle.count_password(name, address, browser), "kim", "192.0.2.1")
+
+    assert [accepts("browser-1") for _ in range(6)] == [True] * 5 + [False]
+    assert [accepts(f"other-{number}") for number in range(20)] == [True] * 10 + [False] * 10
+    assert accepted(throttle.count_password, "kim", "192.0.2.1")
+    clock.advance(60)
+    assert accepts("browser-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -29,25 +30,34 @@ def cookies(response: TestResponse) -> dict[str, str]:
     return {cookie.partition("=")[0]: cookie.partition(";")[2] for cookie in response.headers.getlist("Set-Cookie")}
 
 
+def attributes_in(text: str) -> set[str]:
+    """Return the attributes of a cookie, without the time for which the browser keeps it."""
+    return {part.strip() for part in text.split(";") if not re.match(" *(Expires|Max-Age)=", part)}
+
+
 def test_cookies_have_the_host_prefix_under_tls(console_app: Flask) -> None:
     response = sign_in(console_app, "https://roster.example.org")
-    assert set(cookies(response)) == {"__Host-chalk-session", "__Host-chalk-page"}
+    assert set(cookies(response)) == {"__Host-chalk-session", "__Host-chalk-page", "__Host-chalk-browser"}
     for attributes in cookies(response).values():
-        assert {part.strip() for part in attributes.split(";")} == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
+        assert attributes_in(attributes) == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
     assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
 def test_cookies_without_tls_are_not_secure(console_app: Flask) -> None:
     response = sign_in(console_app, "http://127.0.0.1:8080")
-    assert set(cookies(response)) == {"chalk-session", "chalk-page"}
+    assert set(cookies(response)) == {"chalk-session", "chalk-page", "chalk-browser"}
     for attributes in cookies(response).values():
-        assert {part.strip() for part in attributes.split(";")} == {"HttpOnly", "Path=/", "SameSite=Lax"}
+        assert attributes_in(attributes) == {"HttpOnly", "Path=/", "SameSite=Lax"}
     assert "Strict-Transport-Security" not in response.headers
 
 
 def test_public_url_with_https_means_tls() -> None:
     app = create_app(storage="memory:", public_url="https://roster.example.org")
-    assert set(cookies(sign_in(app, "http://roster.example.org"))) == {"__Host-chalk-session", "__Host-chalk-page"}
+    assert set(cookies(sign_in(app, "http://roster.example.org"))) == {
+        "__Host-chalk-session",
+        "__Host-chalk-page",
+        "__Host-chalk-browser",
+    }
     services_of(app).store.close()
 
 

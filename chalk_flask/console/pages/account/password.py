@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import flash, make_response, redirect, render_template, url_for
+from flask import flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from wtforms import PasswordField
 from wtforms.validators import EqualTo, InputRequired, Length
@@ -11,6 +11,7 @@ from chalk_flask.admins import MIN_PASSWORD_LENGTH, AdministratorError, SignInEr
 from chalk_flask.console.context import current
 from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.sign_in.sign_in import client_address
+from chalk_flask.console.session_cookie import known_browser
 from chalk_flask.console.widgets.forms import ConsoleForm
 
 __all__ = ["change_password", "password_problem", "show_account"]
@@ -56,8 +57,9 @@ def change_password() -> ResponseReturnValue:
 def password_problem(password: str) -> str:
     """Return why the own password is not accepted, or "". Attempts are throttled as at sign-in."""
     console = current()
+    browser = known_browser(request, console.administrator.name)
     try:
-        console.services.sign_in.confirm_password(console.administrator, password, client_address())
+        console.services.sign_in.confirm_password(console.administrator, password, client_address(), browser)
     except SignInError:
         return "This is not your current password."
     except TooManyAttemptsError as error:

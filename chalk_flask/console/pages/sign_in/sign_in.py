@@ -13,7 +13,13 @@ from chalk_flask.client_network import client_network
 from chalk_flask.console.context import current_services, pending_sign_in, signed_in
 from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.redirects import redirect_to, safe_path
-from chalk_flask.console.session_cookie import delete_session_cookie, rotate_page_session, set_session_cookie
+from chalk_flask.console.session_cookie import (
+    delete_session_cookie,
+    known_browser,
+    remember_browser,
+    rotate_page_session,
+    set_session_cookie,
+)
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField
 
 __all__ = ["begin_session", "check_code", "client_address", "show_code_form", "show_sign_in", "sign_in", "sign_out"]
@@ -46,9 +52,10 @@ def sign_in() -> ResponseReturnValue:
     form = SignInForm()
     if not form.validate():
         return _sign_in_page(form, status=422)
+    name = form.name.data or ""
     try:
         administrator = current_services().sign_in.authenticate(
-            form.name.data or "", form.password.data or "", client_address()
+            name, form.password.data or "", client_address(), known_browser(request, name)
         )
     except SignInError:
         return _sign_in_page(form, "The name or the password is wrong.", 422)
@@ -75,6 +82,8 @@ def begin_session(administrator: Administrator, path: str) -> Response:
     response = redirect_to(path) if session.totp_done else redirect(code_url, 303)
     set_session_cookie(response, secret)
     rotate_page_session(session.id_hash)
+    if session.totp_done:
+        remember_browser(response, administrator.name)
     return make_response(response)
 
 
@@ -92,8 +101,11 @@ def check_code() -> ResponseReturnValue:
         return redirect(url_for("console.show_sign_in"), 303)
     if not form.validate():
         return _code_page(form, status=422)
+    name = pending.administrator.name
     try:
-        services.sign_in.verify_code(pending.administrator, form.code.data or "", client_address())
+        services.sign_in.verify_code(
+            pending.administrator, form.code.data or "", client_address(), known_browser(request, name)
+        )
     except SignInError:
         return _code_page(form, "The code is wrong or was already used. Wait for the next one.", 422)
     except TooManyAttemptsError as error:
@@ -105,6 +117,7 @@ def check_code() -> ResponseReturnValue:
     response = redirect_to(request.args.get("next", ""))
     set_session_cookie(response, secret)
     rotate_page_session(session.id_hash)
+    remember_browser(response, name)
     return response
 
 
