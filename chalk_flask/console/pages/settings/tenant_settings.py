@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
+import orjson
 from flask import flash, make_response, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
-from wtforms import BooleanField, SelectField, ValidationError
+from wtforms import BooleanField, HiddenField, SelectField, ValidationError
 from wtforms.validators import Length
 
 from chalk_flask.console.context import current
@@ -31,6 +33,7 @@ INVALID_ROWS_CHOICES = [
 THRESHOLD_NAMES = ("max_deleted", "max_changed", "max_quarantined")
 DAYS_NAMES = ("tombstone_days", "delivery_days")
 MAX_TEXT_LENGTH = 40
+VERSION_LENGTH = 16
 
 
 def _check_threshold(_: Any, field: Any) -> None:
@@ -62,8 +65,9 @@ def _days_field(label: str, period: RetentionPeriod, description: str) -> TextFi
 
 
 class TenantForm(ConsoleForm):
-    """Form for the settings of a tenant."""
+    """Form for the settings of a tenant. `version` identifies the settings that the page showed."""
 
+    version = HiddenField()
     demographics = BooleanField("Serve demographics to applications that may read them")
     max_deleted = _threshold_field("Hold imports that delete more than", DELETED, "records of a file")
     max_changed = _threshold_field("Hold imports that change or delete more than", CHANGED, "records of a file")
@@ -95,7 +99,7 @@ class TenantForm(ConsoleForm):
 
 def show_settings() -> ResponseReturnValue:
     """Show the settings of the tenant; to operators also those of the service."""
-    return _page(TenantForm(formdata=None, data=_shown_values(_tenant())))
+    return _page(_form_of(_tenant()))
 
 
 def change_settings() -> ResponseReturnValue:
@@ -103,6 +107,8 @@ def change_settings() -> ResponseReturnValue:
     form, tenant = TenantForm(), _tenant()
     if not form.validate():
         return _page(form, 422)
+    if form.version.data != _version(tenant):
+        return _page(_form_of(tenant), 409, is_stale=True)
     changes = form.changes_of(tenant)
     if not changes:
         flash("Nothing was changed, because all settings are the same.", "info")
@@ -123,6 +129,15 @@ def _tenant() -> Tenant:
         raise NotFound from error
 
 
+def _form_of(tenant: Tenant) -> TenantForm:
+    return TenantForm(formdata=None, data={**_shown_values(tenant), "version": _version(tenant)})
+
+
+def _version(tenant: Tenant) -> str:
+    """Return a text that changes with the settings, so that a form of before a change does not revert it."""
+    return hashlib.sha256(orjson.dumps(_shown_values(tenant))).hexdigest()[:VERSION_LENGTH]
+
+
 def _shown_values(tenant: Tenant) -> dict[str, Any]:
     """Return the settings of a tenant as the form shows them."""
     thresholds = {name: getattr(tenant, name) or "" for name in THRESHOLD_NAMES}
@@ -135,11 +150,12 @@ def _shown_values(tenant: Tenant) -> dict[str, Any]:
     }
 
 
-def _page(form: TenantForm, status: int = 200) -> ResponseReturnValue:
+def _page(form: TenantForm, status: int = 200, *, is_stale: bool = False) -> ResponseReturnValue:
     is_operator = current().administrator.is_operator
     text = render_template(
         "console/settings/settings.html",
         form=form,
+        is_stale=is_stale,
         fixed_periods=_fixed_periods(),
         service_settings=_service_settings() if is_operator else [],
     )

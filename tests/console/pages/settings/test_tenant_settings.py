@@ -9,7 +9,7 @@ import pytest
 from chalk_flask.audit.events import read_events
 from chalk_flask.settings import SETTINGS
 from chalk_flask.tenants.store import CONTROL, Tenant, TenantStore
-from tests.support.console.client import Console, visible_text
+from tests.support.console.client import Console, find_form, visible_text
 
 SETTINGS_PAGE = "/settings"
 
@@ -100,3 +100,16 @@ def test_settings_of_the_service_are_shown_to_operators(console: Console) -> Non
     page = visible_text(console.get(SETTINGS_PAGE).text)
     for setting in SETTINGS:
         assert setting.name in page
+
+
+def test_form_of_before_another_change_reverts_nothing(console: Console) -> None:
+    console.sign_in("owner")
+    form = find_form(console.get(SETTINGS_PAGE).text, SETTINGS_PAGE)
+    console.submit(SETTINGS_PAGE, demographics=None)
+    assert not stored(console).demographics
+    page = console.post(SETTINGS_PAGE, {**form.values, "lenient": "y"}, 409)
+    assert "The settings were changed after you opened this page" in visible_text(page.text)
+    assert not stored(console).demographics
+    form = find_form(page.text, SETTINGS_PAGE)
+    console.post(SETTINGS_PAGE, {**form.values, "lenient": "y"})
+    assert (stored(console).demographics, stored(console).lenient) == (False, True)
