@@ -7,6 +7,7 @@ before. Until then, nothing has changed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -23,6 +24,9 @@ __all__ = ["Move", "finish_replacement", "replace_files"]
 
 _LOCK_TIMEOUT_SECONDS = 60.0
 _LOCK_POLL_SECONDS = 0.01
+
+_ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Errors that prove that there is no file with the moves."""
 
 
 class Move(NamedTuple):
@@ -90,7 +94,9 @@ def _locked_plan(plan: Path) -> Iterator[IO[bytes] | None]:
     """Yield the locked file with the moves, or None if there is none, or none any more."""
     try:
         file = plan.open("rb")
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in _ABSENT_ERRNOS:
+            raise
         yield None
         return
     with file:

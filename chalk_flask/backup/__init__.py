@@ -8,7 +8,7 @@ from chalk_flask.backup.backup import BackupResult, create_backup
 from chalk_flask.backup.errors import ArchiveError, BackupError
 from chalk_flask.backup.manifest import Manifest
 from chalk_flask.backup.restore import RestoreResult, restore_backup, verify_backup
-from chalk_flask.backup.rotation import delete_old_backups, new_backup_path
+from chalk_flask.backup.rotation import delete_leftovers, delete_old_backups, new_backup_path
 
 __all__ = [
     "ArchiveError",
@@ -18,6 +18,7 @@ __all__ = [
     "Manifest",
     "RestoreResult",
     "create_backup",
+    "delete_leftovers",
     "delete_old_backups",
     "new_backup_path",
     "restore_backup",

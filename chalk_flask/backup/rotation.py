@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["delete_old_backups", "new_backup_path"]
+__all__ = ["delete_leftovers", "delete_old_backups", "new_backup_path"]
 
 _PREFIX = "chalk-flask-{}-"
 _STORE_ID_LENGTH = 8
@@ -32,6 +32,17 @@ def delete_old_backups(folder: Path, store_id: str, keep: int) -> Sequence[str]:
     for path in old:
         path.unlink(missing_ok=True)
     return [path.name for path in old]
+
+
+def delete_leftovers(path: Path, store_id: str) -> None:
+    """Delete the incomplete files that killed backups of the store left beside a new one. Raises OSError.
+
+    No other backup of the store may be in progress.
+    """
+    names = re.compile(rf"\.({re.escape(_prefix(store_id))}{_REST}|{re.escape(path.name)})\.part")
+    for leftover in path.parent.iterdir():
+        if names.fullmatch(leftover.name):
+            leftover.unlink(missing_ok=True)
 
 
 def _prefix(store_id: str) -> str:

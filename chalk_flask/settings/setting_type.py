@@ -17,7 +17,6 @@ __all__ = [
     "validate_not_empty",
     "validate_origin",
     "validate_rate",
-    "validate_secret",
     "without_passwords",
 ]
 
@@ -31,15 +30,13 @@ class Setting:
     """Description of a setting; the type of the default is the type of its values.
 
     `check` returns None for a valid text, otherwise the rule that continues "it must be". `normalize` returns the usual
-    form of a valid text. `secret` values are shown without passwords, and `hidden` ones not at all. `minimum` and
-    `maximum` restrict numbers.
+    form of a valid text. `secret` values are shown without passwords. `minimum` and `maximum` restrict numbers.
     """
 
     name: str
     default: Value
     help: str
     secret: bool = False
-    hidden: bool = False
     minimum: int = 0
     maximum: int | None = None
     choices: tuple[str, ...] = ()
@@ -76,9 +73,7 @@ class Setting:
         return self.normalize(value) if self.normalize and isinstance(value, str) else value
 
     def to_text(self, value: object) -> str:
-        """Return the value as text, with *** in place of passwords and of a hidden value."""
-        if self.hidden:
-            return "***" if value else ""
+        """Return the value as text, with *** in place of passwords."""
         return without_passwords(str(value)) if self.secret else str(value)
 
     def _convert(self, raw: object) -> Value | None:
@@ -134,13 +129,6 @@ def normalize_address(value: str) -> str:
         return value
     address = ipaddress.ip_address(value)
     return str((address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address)
-
-
-def validate_secret(value: str) -> str | None:
-    """Return None for an empty text or a secret that is hard to guess and fits into a header, otherwise the rule."""
-    if not value or re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,200}", value):
-        return None
-    return "16 to 200 letters, digits or . _ ~ + / = -, or empty"
 
 
 def validate_rate(value: str) -> str | None:

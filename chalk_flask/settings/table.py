@@ -14,7 +14,6 @@ from chalk_flask.settings.setting_type import (
     validate_not_empty,
     validate_origin,
     validate_rate,
-    validate_secret,
 )
 
 __all__ = ["SETTINGS", "Settings", "Source"]
@@ -181,18 +180,6 @@ class Settings:
     )
     send_timeout: int = _setting(
         30, "Seconds after which a connection is closed whose client accepts nothing of a response.", minimum=1
-    )
-    metrics_token: str = _setting(
-        "",
-        "Token with which a monitoring system reads /metrics, as Authorization: Bearer TOKEN. Empty: only requests from"
-        " this machine that no proxy has forwarded can read it.",
-        secret=True,
-        hidden=True,
-        check=validate_secret,
-    )
-    ready_max_roster_hours: int = _setting(
-        0,
-        "Maximum hours since the last import of each tenant; above it, /readyz answers 503. 0: the age is only shown.",
     )
     log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from chalk_flask.backup import delete_old_backups, new_backup_path
+from chalk_flask.backup import delete_leftovers, delete_old_backups, new_backup_path
 
 STORE, OTHER = "1a2b3c4d5e6f", "ffffffff5e6f"
 
@@ -31,3 +31,13 @@ def test_oldest_backups_of_the_store_are_deleted(tmp_path: Path) -> None:
     assert list(delete_old_backups(tmp_path, STORE, 2)) == [own[0].name, own[1].name]
     assert sorted(tmp_path.iterdir()) == sorted([*own[2:], *kept])
     assert list(delete_old_backups(tmp_path, STORE, 2)) == []
+
+
+def test_incomplete_files_of_killed_backups_are_deleted(tmp_path: Path) -> None:
+    former = new_backup_path(tmp_path, STORE, datetime(2026, 1, 1, tzinfo=UTC), is_encrypted=False)
+    leftovers = [tmp_path / f".{former.name}.part", tmp_path / ".own.tar.gz.part"]
+    kept = [former, tmp_path / f".{former.name.replace(STORE[:8], OTHER[:8])}.part", tmp_path / ".x.part"]
+    for path in (*leftovers, *kept):
+        path.touch()
+    delete_leftovers(tmp_path / "own.tar.gz", STORE)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

@@ -97,7 +97,7 @@ def _run(store: Backend, settings: Any, target: Path, keep: int | None, passphra
     if target.is_dir():
         path = new_backup_path(target, store.store_id, utc_now(), is_encrypted=passphrase is not None)
     result = create_backup(
-        store, settings, lambda: _open_output(path), passphrase=passphrase, requested_by=current_user()
+        store, settings, lambda: _open_output(path, store.store_id), passphrase=passphrase, requested_by=current_user()
     )
     if path == STDOUT:
         click.echo(_summary_text(result, "stdout", []), err=True)
@@ -108,17 +108,18 @@ def _run(store: Backend, settings: Any, target: Path, keep: int | None, passphra
 
 
 @contextmanager
-def _open_output(path: Path) -> Iterator[IO[bytes]]:
+def _open_output(path: Path, store_id: str) -> Iterator[IO[bytes]]:
     """Yield the stream of the archive. A file is complete and synced to disk when the block ends."""
+    from chalk_flask.backup import delete_leftovers
     from chalk_flask.files import atomic_write
 
     if path == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)  # of a backup that was killed
-    with atomic_write(path, part) as file:
+    if path.parent.is_dir():  # atomic_write reports a missing one
+        delete_leftovers(path, store_id)
+    with atomic_write(path, path.with_name(f".{path.name}.part")) as file:
         yield file
 
 

@@ -7,12 +7,14 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
 from tests.conftest import url_in
+from tests.support.failures import file_size_limit
 
 PASSPHRASE = "correct horse battery"
 
@@ -105,6 +107,30 @@ def test_dry_run_verifies_and_changes_nothing(run: RunCommand, tmp_path: Path, d
     damaged = run("restore", "b.tar.gz", "--dry-run")
     assert (damaged.code, "damaged or incomplete" in damaged.err) == (1, True)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_full_disk_leaves_nothing_behind(run: RunCommand, tmp_path: Path, district: str) -> None:
+    run("backup", "b.tar.gz", *places("chalk.db"))
+    before = {path for path in tmp_path.rglob("*") if path.name != ".backup.lock"}
+    for command in (("backup", "c.tar.gz", *places("chalk.db")), ("restore", "b.tar.gz", *places("new.db", "new"))):
+        with file_size_limit(50_000):
+            result = run(*command)
+        assert (result.code, "limit" in result.err or "too large" in result.err) == (1, True), result.err
+    assert {path for path in tmp_path.rglob("*") if path.name != ".backup.lock"} == before
+
+
+@pytest.mark.slow
+def test_killed_backup_leaves_no_archive(run: RunCommand, start: StartCommand, tmp_path: Path, district: str) -> None:
+    (tmp_path / "b").mkdir()
+    for pause in (0.2, 0.4, 0.6, 0.8):
+        with start("backup", "b", *places("chalk.db")) as process:
+            time.sleep(pause)
+            process.kill()
+    for path in (tmp_path / "b").glob("*.gz"):
+        assert run("restore", path, "--dry-run").code == 0, "complete, or not there"
+    assert run("backup", "b", *places("chalk.db")).code == 0
+    assert not list((tmp_path / "b").glob(".*"))
+    assert not (tmp_path / "data" / ".backup").exists()
 
 
 def test_memory_store_is_rejected(run: RunCommand) -> None:
