@@ -103,8 +103,10 @@ def _create_credentials(services: Services, marker: str) -> dict[str, str]:
 
 
 def _create_webhooks(store: Backend, data: Path, count: int, marker: str) -> dict[str, str]:
-    """Create paused webhooks. The first one has `count` deliveries."""
+    """Create paused webhooks instead of those of a former run. The first one has `count` deliveries."""
     webhooks = WebhookStore(store, SecretCipher(data), SsrfGuard([ALLOWED[1]]))
+    for former in webhooks.list(TENANT):
+        webhooks.delete(TENANT, former.id)
     created = []
     for number in range(CREDENTIALS):
         url = f"http://127.0.0.1/{marker}/{number}"
