@@ -23,6 +23,7 @@ from chalk_flask.console.pages.dashboard.roster_counts import RosterCounter
 from chalk_flask.console.pages.dashboard.store_size import StoreSize, store_size
 from chalk_flask.console.pages.imports.summaries import ImportSummary, import_history
 from chalk_flask.console.pages.imports.texts import JOB_TITLES, STATE_BADGES
+from chalk_flask.console.pages.webhooks.webhooks import webhook_name
 from chalk_flask.console.widgets.charts import BarChart, bar_chart
 from chalk_flask.outbox.subscription import Subscription, load_subscriptions
 from chalk_flask.tenants.store import TenantStore
@@ -64,8 +65,8 @@ class WebhookHealth:
 
     @property
     def label(self) -> str:
-        """Label of the webhook, or its id."""
-        return self.webhook.label or self.webhook.id
+        """Label of the webhook, or the host of its receiver."""
+        return webhook_name(self.webhook)
 
 
 def show_dashboard() -> ResponseReturnValue:

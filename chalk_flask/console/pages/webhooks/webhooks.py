@@ -48,6 +48,7 @@ __all__ = [
     "send_test_event",
     "show_new_webhook",
     "show_webhook",
+    "webhook_name",
     "webhook_store",
 ]
 
@@ -241,6 +242,11 @@ def find_webhook(webhook_id: str) -> Subscription:
     return webhook
 
 
+def webhook_name(webhook: Subscription) -> str:
+    """Return the label of a webhook, or the host of its receiver."""
+    return webhook.label or urlsplit(webhook.url).hostname or webhook.id
+
+
 def attempt_result(attempt: Attempt) -> str:
     """Return the status of an attempt, or why there was no response."""
     return f"status {attempt.status}" if attempt.status is not None else attempt.error or "no response"
@@ -265,7 +271,7 @@ def _row(webhook: Subscription) -> dict[str, Any]:
     """Return what the list shows of a webhook."""
     return {
         "id": webhook.id,
-        "name": webhook.label or urlsplit(webhook.url).hostname or webhook.id,
+        "name": webhook_name(webhook),
         "url": _shown_url(webhook.url),
         "state": webhook.state,
         "reason": webhook.reason,

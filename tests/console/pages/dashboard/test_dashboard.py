@@ -126,6 +126,6 @@ def test_webhooks_are_shown_with_their_health(empty_console: Console) -> None:
         )
         enqueue(transaction, [("wh-3", message)], "2026-01-01T00:00:00.000Z", 0.0)
     text = dashboard(empty_console)
-    assert "Active wh-1" in text
+    assert "Active a.example" in text
     assert "Paused Paused one" in text
     assert "Failing <i>Broken</i> 1 delivery waiting failing since just now" in text
