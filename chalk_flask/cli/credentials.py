@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,7 +12,6 @@ from chalk_flask.cli.durations import duration_or_zero
 from chalk_flask.cli.errors import CommandError
 from chalk_flask.cli.options import (
     check_configured_tenant,
-    check_durable,
     open_configured_store,
     settings_from_options,
 )
@@ -22,19 +21,16 @@ if TYPE_CHECKING:
     from chalk_flask.settings import Settings
 
 __all__ = [
-    "list_if_store_exists",
     "open_credentials",
     "overlap_option",
     "scope_option",
     "settings_for_new",
-    "settings_of_existing_store",
     "shown_once_warning",
     "summary_text",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Credentials = TypeVar("Credentials")
-Item = TypeVar("Item")
 
 
 def scope_option(permission: str) -> Callable[[Function], Function]:
@@ -88,36 +84,11 @@ def open_credentials(
 def settings_for_new(options: Mapping[str, Any], tenant: str) -> Settings:
     """Return the settings of a command that creates a credential or a webhook of a tenant.
 
-    Raises SettingsError, and CommandError for a store that is not durable and for an unknown tenant.
+    Raises SettingsError, and CommandError for a store that does not exist or is not durable, and for an unknown tenant.
     """
     settings = settings_from_options(options)
-    check_durable(settings.storage)
     check_configured_tenant(settings, tenant)
     return settings
-
-
-def settings_of_existing_store(options: Mapping[str, Any], kind: str, identifier: str) -> Settings:
-    """Return the settings of a store that exists. Raises CommandError, saying that there is no `kind` with this id."""
-    from backends import store_exists
-
-    settings = settings_from_options(options)
-    if not store_exists(settings.storage):
-        raise CommandError(f"there is no {kind} with the id {identifier!r}: the store does not exist yet")
-    return settings
-
-
-def list_if_store_exists(
-    settings: Settings,
-    open_store: Callable[[Settings], AbstractContextManager[Credentials]],
-    list_records: Callable[[Credentials], Iterable[Item]],
-) -> list[Item]:
-    """Return the records that `list_records` reads; an empty list if the store does not exist. Does not create it."""
-    from backends import store_exists
-
-    if not store_exists(settings.storage):
-        return []
-    with open_store(settings) as credentials:
-        return list(list_records(credentials))
 
 
 def summary_text(rows: Iterable[tuple[str, object]], width: int) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "check_durable",
     "check_tenant",
     "open_configured_store",
+    "require_store",
     "settings_from_options",
     "settings_options",
     "tenant_errors",
@@ -70,13 +71,32 @@ def settings_from_options(options: Mapping[str, Any]) -> Settings:
 
 
 @contextmanager
-def open_configured_store(settings: Settings) -> Iterator[Backend]:
-    """Open the configured store and create it if it does not exist. Raises CommandError for an unknown tenant."""
+def open_configured_store(settings: Settings, *, creates: bool = False) -> Iterator[Backend]:
+    """Open the configured store; with `creates`, create it if it is missing. Else raises CommandError if it is.
+
+    Raises CommandError for a TenantError of the block.
+    """
     from backends import open_store
     from chalk_flask.storage import COLLECTIONS
 
+    if not creates:
+        require_store(settings)
     with open_store(settings.storage, COLLECTIONS) as store, tenant_errors():
         yield store
+
+
+def require_store(settings: Settings) -> None:
+    """Raise CommandError with the absolute path if the configured store does not exist."""
+    from backends import store_exists
+    from chalk_flask.settings.storage_location import slashes_hint, storage_location
+
+    check_durable(settings.storage)
+    if not store_exists(settings.storage):
+        raise CommandError(
+            f"there is no store at {storage_location(settings.storage)}: give the right one with --storage"
+            " (CHALK_STORAGE), or create it with `chalk-flask import PATH` or `chalk-flask demo`"
+            f"{slashes_hint(settings.storage)}"
+        )
 
 
 @contextmanager
@@ -99,11 +119,10 @@ def check_tenant(store: RosterStore, name: str) -> None:
 
 
 def check_configured_tenant(settings: Settings, name: str) -> None:
-    """Raise CommandError if the configured store has no such tenant. Does not create the store."""
-    from chalk_flask.storage import LazyStore
-
+    """Raise CommandError if the configured store or its tenant does not exist."""
+    require_store(settings)
     if name != DEFAULT_TENANT:
-        with LazyStore(settings.storage) as store:
+        with open_configured_store(settings) as store:
             check_tenant(store, name)
 
 
@@ -144,7 +163,13 @@ def _metavar(setting: Setting) -> str:
         case int():
             return "NUMBER"
         case _:
-            return "|".join(setting.choices) or ("URL" if setting.name.endswith(("url", STORAGE)) else "TEXT")
+            return "|".join(setting.choices) or _text_metavar(setting.name)
+
+
+def _text_metavar(name: str) -> str:
+    if name == STORAGE:
+        return "PATH|URL"
+    return "URL" if name.endswith("url") else "TEXT"
 
 
 def _to_text(value: object) -> str:

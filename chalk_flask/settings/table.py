@@ -15,6 +15,7 @@ from chalk_flask.settings.setting_type import (
     validate_origin,
     validate_rate,
 )
+from chalk_flask.settings.storage_location import storage_url
 
 __all__ = ["SETTINGS", "Settings", "Source"]
 
@@ -34,10 +35,11 @@ class Settings:
 
     storage: str = _setting(
         "sqlite:///chalk.db",
-        "URL of the store: memory:, json:///folder or sqlite:///file. Three slashes begin a path relative to the"
-        " working directory, four an absolute path.",
+        "Path of a SQLite file such as district.db, or URL of the store: memory:, json:///folder or sqlite:///file."
+        " In a URL three slashes begin a path relative to the working directory, four an absolute path.",
         secret=True,
         check=validate_not_empty,
+        normalize=storage_url,
     )
     data: str = _setting(
         "chalk-data",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from typing import IO, Any, TypeAlias
 import pytest
 from click.testing import CliRunner
 
+from backends import open_store
 from chalk_flask.cli import main
+from chalk_flask.storage import COLLECTIONS
 from tests.support.paths import ROOT
 
 SAMPLE = Path(str(files("chalk_flask") / "demo"))
@@ -65,6 +68,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
         return CommandResult(result.exit_code, result.stdout, result.stderr)
 
     return execute
+
+
+@pytest.fixture(scope="session")
+def _new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "chalk.db"
+    open_store(f"sqlite:///{path}", COLLECTIONS).close()
+    return path
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path, _new_store: Path) -> Path:
+    """Path of a store without records, the default store of commands: most commands create none."""
+    return Path(shutil.copy(_new_store, tmp_path / "chalk.db"))
 
 
 @pytest.fixture

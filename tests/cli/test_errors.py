@@ -33,10 +33,18 @@ def test_usage_error_with_json_is_an_object(run: RunCommand) -> None:
     [
         (["check", "--storage", "ftp://x"], "storage_failed", "no backend for 'ftp'; installed: "),
         (["check", "--config", "none.toml"], "bad_settings", "the settings file none.toml cannot be read"),
-        (["check", "--tenant", "north"], "refused", "there is no tenant 'north'"),
+        (["check", "--tenant", "north"], "refused", "there is no store"),
         (["check", "--storage", "sqlite:///letter"], "storage_failed", ""),
-        (["token", "create", "--label", "x", "--storage", "json:///letter/folder"], "storage_failed", ""),
-        (["token", "create", "--label", "x", "--storage", "sqlite:///letter/file"], "storage_failed", ""),
+        (
+            ["token", "create", "--label", "x", "--storage", "json:///letter/folder"],
+            "refused",
+            "there is no store at /",
+        ),
+        (
+            ["token", "create", "--label", "x", "--storage", "sqlite:///letter/file"],
+            "refused",
+            "there is no store at /",
+        ),
     ],
 )
 def test_error_is_a_line_on_stderr_and_an_object_on_stdout(

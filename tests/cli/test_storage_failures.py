@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from backends import open_store
+from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand
 from tests.cli.test_commands import COMMANDS as LEAF_COMMANDS
 from tests.support.failures import FULL_DEVICE, file_size_limit
@@ -59,6 +61,20 @@ def run_all(
         assert "the command failed" not in result.err, result.err
         results[" ".join(map(str, command))] = (result.code, result.err + result.out)
     return results
+
+
+CREATING = {("import", SAMPLE), ("demo", "--no-serve")}
+"""Commands that create a store. The target of `copy` is created, but not its source."""
+
+
+def test_missing_store_fails_every_command_with_its_path(run: RunCommand, tmp_path: Path) -> None:
+    commands = [*(command for command in COMMANDS if command not in CREATING), ("backup", "x.tar.gz"), ("worker",)]
+    for place in ("typo.db", "sqlite:///typo.db", "json:///typo.db"):
+        results = run_all(run, place, commands)
+        assert {code for code, _ in results.values()} == {1}, results
+        expected = f"at {tmp_path}/typo.db"
+        assert all(expected in message for _, message in results.values()), results
+    assert list(tmp_path.iterdir()) == []
 
 
 def empty_file(folder: Path) -> str:
@@ -212,6 +228,7 @@ def test_import_beyond_a_file_size_limit_names_the_cause(run: RunCommand, url: s
 
 
 def test_import_to_a_full_disk_names_the_cause(run: RunCommand, tmp_path: Path) -> None:
+    open_store(f"json:///{tmp_path}/chalk", COLLECTIONS).close()
     assert run("token", "create", "--label", "tool", "--storage", URLS["json"]).code == 0
     tenant = tmp_path / "chalk" / "default"
     before = {path.name: path.read_bytes() for path in tenant.iterdir()}

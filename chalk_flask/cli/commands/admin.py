@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chalk_flask.cli.credentials import (
-    list_if_store_exists,
     open_credentials,
     settings_for_new,
     shown_once_warning,
@@ -83,9 +82,8 @@ def create(
 @settings_options()
 def list_administrators(as_json: bool, **options: Any) -> None:
     """List the administrators by name."""
-    records = list_if_store_exists(
-        settings_from_options(options), _administrator_store, lambda administrators: administrators.list()
-    )
+    with _administrator_store(settings_from_options(options)) as administrators:
+        records = list(administrators.list())
     echo_result(as_json, {"administrators": [record.to_dict() for record in records]}, _table(records))
 
 
@@ -99,7 +97,7 @@ def list_administrators(as_json: bool, **options: Any) -> None:
 @settings_options()
 def reset(name: str, disable_totp: bool, password_stdin: bool, as_json: bool, **options: Any) -> None:
     """Set a new password, show it once, and end all sessions of the administrator."""
-    settings = _settings_of_existing_store(options)
+    settings = settings_from_options(options)
     password = _read_or_generate_password(password_stdin)
     with _administrator_store(settings) as administrators:
         administrator = administrators.reset_password(
@@ -117,7 +115,7 @@ def delete(name: str, as_json: bool, **options: Any) -> None:
 
     The last operator with the role owner cannot be deleted.
     """
-    with _administrator_store(_settings_of_existing_store(options)) as administrators:
+    with _administrator_store(settings_from_options(options)) as administrators:
         administrator = administrators.delete(_require(administrators, name).id, by=current_user())
     echo_result(as_json, administrator.to_dict(), f"Deleted the administrator {administrator.name}.")
 
@@ -130,15 +128,6 @@ def _administrator_store(settings: Settings) -> AbstractContextManager[Administr
         return AdministratorStore(store, SecretCipher(settings.data))
 
     return open_credentials(settings, create_store, AdministratorError)
-
-
-def _settings_of_existing_store(options: Mapping[str, Any]) -> Settings:
-    from backends import store_exists
-
-    settings = settings_from_options(options)
-    if not store_exists(settings.storage):
-        raise CommandError(_UNKNOWN_NAME)
-    return settings
 
 
 def _require(administrators: AdministratorStore, name: str) -> Administrator:

@@ -64,16 +64,12 @@ def audit_command(since: datetime | None, tenant: str | None, as_json: bool, **o
 def _read_events(
     stack: ExitStack, settings: Settings, since: datetime | None, tenant: str | None
 ) -> Iterator[dict[str, Any]]:
-    from backends import store_exists
     from chalk_flask.audit.timeline import read_timeline
     from chalk_flask.tenants.store import TenantStore
     from chalk_flask.times import format_precise_timestamp
 
-    store = stack.enter_context(open_configured_store(settings)) if store_exists(settings.storage) else None
-    if tenant is not None:
-        tenants = [tenant]
-    else:
-        tenants = [record.name for record in TenantStore(store).list()] if store is not None else []
+    store = stack.enter_context(open_configured_store(settings))
+    tenants = [tenant] if tenant is not None else [record.name for record in TenantStore(store).list()]
     earliest = format_precise_timestamp(since) if since else ""
     return read_timeline(store, Path(settings.data) / "reads", tenants, earliest, tenant=tenant)
 

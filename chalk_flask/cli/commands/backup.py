@@ -60,15 +60,12 @@ def backup_command(target: Path, keep: int | None, passphrase_file: Path | None,
     The store is verified first: a damaged store yields an error and no archive, and no backup is deleted. Restore the
     archive with `chalk-flask restore`.
     """
-    from backends import store_exists
     from chalk_flask.backup import BackupError
     from chalk_flask.backup.encryption import read_passphrase
 
     _check_target(target, keep, as_json)
     settings = settings_from_options(options)
     check_durable(settings.storage, "there is nothing to back up")
-    if not store_exists(settings.storage):
-        raise CommandError(f"there is nothing to back up: {settings.storage} does not exist")
     try:
         passphrase = None if passphrase_file is None else read_passphrase(passphrase_file)
         with open_configured_store(settings) as store:

@@ -11,6 +11,7 @@ from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
     open_configured_store,
+    require_store,
     settings_from_options,
     settings_options,
     tenant_option,
@@ -44,25 +45,23 @@ def check_command(tenant: str, repair: bool, as_json: bool, **options: Any) -> N
     """Verify a store: its files, the form of every record, comparison keys, references, derived lists and counts.
 
     Prints the number of active records and two digests that depend only on the roster, not on the backend. `digest`
-    ignores dateLastModified, `state` includes it. The exit code is 1 if there is a problem. A store that does not exist
-    counts as valid and is not created. The page About of the console shows the time and result of the last check. A
-    store that is read-only or damaged is checked all the same, but the result is not stored.
+    ignores dateLastModified, `state` includes it. The exit code is 1 if there is a problem or no
+    store. The page About of the console shows the time and result of the last check. A store that is read-only or
+    damaged is checked all the same, but the result is not stored.
     """
-    from backends import repair_store, store_exists
-    from chalk_flask.roster.integrity.checker import check_store, empty_report
+    from backends import repair_store
+    from chalk_flask.roster.integrity.checker import check_store
     from chalk_flask.storage import COLLECTIONS
 
     settings = settings_from_options(options)
-    if repair and store_exists(settings.storage):
+    require_store(settings)
+    if repair:
         for action in repair_store(settings.storage, COLLECTIONS) or ["nothing to repair"]:
             click.echo(action, err=True)
     check_configured_tenant(settings, tenant)
-    if store_exists(settings.storage):
-        with open_configured_store(settings) as store:
-            report = check_store(store, tenant)
-            _record(store, tenant, report)
-    else:
-        report = empty_report()
+    with open_configured_store(settings) as store:
+        report = check_store(store, tenant)
+        _record(store, tenant, report)
     echo_result(as_json, report.to_dict(), report.to_text())
     if not report.ok:
         raise click.exceptions.Exit(1)

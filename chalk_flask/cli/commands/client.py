@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.credentials import (
-    list_if_store_exists,
     open_credentials,
     overlap_option,
     scope_option,
     settings_for_new,
-    settings_of_existing_store,
     shown_once_warning,
     summary_text,
 )
@@ -94,7 +92,8 @@ def create(
 @settings_options()
 def list_clients(as_json: bool, **options: Any) -> None:
     """List the clients, oldest first, without their secrets."""
-    records = list_if_store_exists(settings_from_options(options), _client_store, lambda clients: clients.list())
+    with _client_store(settings_from_options(options)) as clients:
+        records = list(clients.list())
     echo_result(as_json, {"clients": [record.public_dict() for record in records]}, _table(records))
 
 
@@ -105,7 +104,7 @@ def list_clients(as_json: bool, **options: Any) -> None:
 @settings_options("data")
 def rotate(client_id: str, overlap: timedelta, as_json: bool, **options: Any) -> None:
     """Create a new secret for a client and show it once. Its access tokens stay valid until they expire."""
-    with _client_store(settings_of_existing_store(options, "client", client_id)) as clients:
+    with _client_store(settings_from_options(options)) as clients:
         secret, record = clients.rotate(client_id, overlap)
     echo_result(as_json, _created_data(secret, record), _created_text(secret, record))
 
@@ -116,7 +115,7 @@ def rotate(client_id: str, overlap: timedelta, as_json: bool, **options: Any) ->
 @settings_options()
 def revoke(client_id: str, as_json: bool, **options: Any) -> None:
     """Revoke a client. Every process rejects the client and its access tokens within a second."""
-    with _client_store(settings_of_existing_store(options, "client", client_id)) as clients:
+    with _client_store(settings_from_options(options)) as clients:
         record = clients.revoke(client_id)
     echo_result(as_json, record.public_dict(), f"Revoked {record.id} ({record.label}).")
 

@@ -28,7 +28,7 @@ __all__ = ["copy_command"]
 @click.option("--restart", is_flag=True, help="Delete an interrupted copy in TO and start over.")
 @as_json_option
 def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None:
-    """Copy the store FROM into the store TO, which must be empty. Both are storage URLs.
+    """Copy the store FROM into the store TO, which must be empty. Both are paths of SQLite files or storage URLs.
 
     Every tenant is copied byte for byte: rosters, gradebooks, tombstones, sequence numbers, audit logs, tokens,
     clients, issuers and administrators. Sessions are not copied, so administrators sign in again. FROM is not changed;
@@ -40,7 +40,9 @@ def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None
     packages again, because their approval is bound to the former store. Jobs that are queued or running are not copied.
     """
     from backends import IncompleteCopyError, StorageError, StoreNotEmptyError
+    from chalk_flask.settings.storage_location import storage_location, storage_url
 
+    source, target = storage_url(source), storage_url(target)
     _check_urls(source, target)
     with _open(source) as source_store, _open(target, allow_incomplete=True) as target_store:
         try:
@@ -51,17 +53,19 @@ def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None
             raise CommandError(f"{target}: {error}") from error
         except StorageError as error:
             raise CommandError(f"the copy to {target} failed: {error}. Start over with --restart") from error
-    echo_result(as_json, {"tenants": counts, "total": _total(counts)}, _summary_text(counts, target))
+    data = {"tenants": counts, "total": _total(counts), "target": storage_location(target)}
+    echo_result(as_json, data, _summary_text(counts, storage_location(target)))
 
 
 def _check_urls(source: str, target: str) -> None:
     """Raise CommandError for stores that cannot be copied, before either is opened."""
     from backends import store_exists
+    from chalk_flask.settings.storage_location import slashes_hint, storage_location
 
     for url in (source, target):
         check_durable(url, "give another store")
     if not store_exists(source):
-        raise CommandError(f"there is nothing to copy: {source} does not exist")
+        raise CommandError(f"there is no store to copy at {storage_location(source)}{slashes_hint(source)}")
     if _identity(source) == _identity(target):
         raise CommandError(f"{source} and {target} are the same store: give another target")
 

@@ -24,7 +24,6 @@ from chalk_flask.cli.options import (
     settings_options,
 )
 from chalk_flask.cli.package_import import exit_with, run_import
-from chalk_flask.settings import describe_settings
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -106,7 +105,7 @@ def _register_receiver(app: Flask, services: Services) -> DemoReceiver | None:
 
 def _prepare(settings: Settings, as_json: bool) -> None:
     check_durable(settings.storage, "omit --no-serve, so that it is served")
-    with open_configured_store(settings) as store:
+    with open_configured_store(settings, creates=True) as store:
         report = _load(store, settings)
         token = create_day_token(store, "demo")
         password = _create_administrator(store, settings)
@@ -198,5 +197,7 @@ def _check_roster(store: Backend, district_id: str) -> None:
 
 
 def _storage_text(settings: Settings) -> str:
-    """Return the storage URL without passwords."""
-    return str(next(row.value for row in describe_settings(settings) if row.name == "storage"))
+    """Return the absolute path of the store, or its URL without passwords."""
+    from chalk_flask.settings.storage_location import storage_location
+
+    return storage_location(settings.storage)

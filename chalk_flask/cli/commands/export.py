@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
     check_configured_tenant,
@@ -71,13 +71,10 @@ def export_command(path: Path, tenant: str, spreadsheet_safe: bool, since: str, 
     such as results of a deleted class, are left out and counted. With --delta-since the package contains only changes
     and deletions; an import into a copy of that time or later restores today's roster.
     """
-    from backends import store_exists
     from chalk_flask.roster.export.exporter import export_package
 
     settings = settings_from_options(options)
     check_configured_tenant(settings, tenant)
-    if not store_exists(settings.storage):
-        raise CommandError(f"there is nothing to export: {settings.storage} does not exist yet")
     with open_configured_store(settings) as store, store.read(tenant) as snapshot:
         result = export_package(snapshot, tenant, path, since=since, spreadsheet_safe=spreadsheet_safe)
     echo_result(as_json, result.to_dict(), result.to_text())

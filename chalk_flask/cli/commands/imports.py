@@ -15,9 +15,9 @@ from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
     as_json_option,
     check_tenant,
+    open_configured_store,
     settings_from_options,
     settings_options,
-    tenant_errors,
     tenant_option,
 )
 from chalk_flask.cli.package_import import csv_option, current_user
@@ -130,10 +130,9 @@ def _open_store(options: Mapping[str, Any], tenant: str) -> Iterator[tuple[Roste
     from chalk_flask.roster.imports.approval import ApprovalError
     from chalk_flask.roster.imports.hold import remove_expired
     from chalk_flask.roster.imports.run_files import store_folder
-    from chalk_flask.storage import LazyStore
 
     settings = settings_from_options(options)
-    with LazyStore(settings.storage) as store, tenant_errors():
+    with open_configured_store(settings) as store:
         check_tenant(store, tenant)
         remove_expired(store, store_folder(settings))
         try:

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.credentials import (
-    list_if_store_exists,
     open_credentials,
     scope_option,
     settings_for_new,
-    settings_of_existing_store,
     summary_text,
 )
 from chalk_flask.cli.errors import echo_result
@@ -96,7 +94,8 @@ def add(
 @settings_options()
 def list_issuers(as_json: bool, **options: Any) -> None:
     """List the trusted issuers, oldest first."""
-    records = list_if_store_exists(settings_from_options(options), _issuer_store, lambda issuers: issuers.list())
+    with _issuer_store(settings_from_options(options)) as issuers:
+        records = list(issuers.list())
     echo_result(as_json, {"issuers": [record.to_dict() for record in records]}, _table(records))
 
 
@@ -106,7 +105,7 @@ def list_issuers(as_json: bool, **options: Any) -> None:
 @settings_options()
 def remove(issuer_id: str, as_json: bool, **options: Any) -> None:
     """Remove a trusted issuer. Every process that uses the store rejects its tokens within a second."""
-    with _issuer_store(settings_of_existing_store(options, "issuer", issuer_id)) as issuers:
+    with _issuer_store(settings_from_options(options)) as issuers:
         record = issuers.remove(issuer_id)
     echo_result(as_json, record.to_dict(), f"Removed {record.id} ({record.issuer}).")
 

@@ -14,6 +14,7 @@ from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
     SERVICE_SETTINGS,
     check_durable,
+    require_store,
     settings_from_options,
     settings_options,
 )
@@ -21,6 +22,7 @@ from chalk_flask.cli.package_import import exit_with, run_import
 
 if TYPE_CHECKING:
     from chalk_flask.services import Services
+    from chalk_flask.settings import Settings
 
 __all__ = ["serve_command"]
 
@@ -50,16 +52,36 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     the store.
 
     If the store has no administrator, a link is shown with which the first one is created in the admin console. It can
-    be used once, within 24 hours.
+    be used once, within 24 hours. So a store that does not exist is created, unless its folder does not exist, or
+    without the admin console. It is also created for the package of --import.
     """
+    settings = settings_from_options(options)
     if no_worker:
-        check_durable(settings_from_options(options).storage, "only this process can work on it, so omit --no-worker")
+        check_durable(settings.storage, "only this process can work on it, so omit --no-worker")
+    _check_store(settings, has_package=package is not None)
     with open_service(options, with_worker=not no_worker) as (app, services):
         if package is not None:
             report = run_import(services.store, services.settings, package, DEFAULT_TENANT, requested_by="serve")
             click.echo(complete_hints(report.to_text()), err=True)
             exit_with(report)
         run_server(app, services, lambda url: _print_url(services, url))
+
+
+def _check_store(settings: Settings, *, has_package: bool) -> None:
+    """Raise CommandError if there is no store, unless this command can create it.
+
+    It does that for a package, and for the admin console, which has a link for the first administrator. A folder is
+    not created for an empty store: its path is more likely mistyped.
+    """
+    from backends import backend_class, store_exists
+    from chalk_flask.settings.storage_location import storage_location
+
+    if has_package or not backend_class(settings.storage).durable or store_exists(settings.storage):
+        return
+    location = storage_location(settings.storage)
+    if not settings.console or not Path(location).parent.is_dir():
+        require_store(settings)
+    click.echo(f"There is no store at {location}: an empty one is created.", err=True)
 
 
 def _print_url(services: Services, url: str) -> None:

@@ -11,9 +11,7 @@ import click
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
-    DEFAULT_TENANT,
     as_json_option,
-    check_durable,
     open_configured_store,
     settings_from_options,
     settings_options,
@@ -23,7 +21,6 @@ from chalk_flask.cli.package_import import invalid_rows_option, lenient_option
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
-    from backends import Backend
     from chalk_flask.settings import Settings
     from chalk_flask.tenants.store import DeletedTenant, Tenant, TenantStore, TenantSummary
 
@@ -52,7 +49,7 @@ def create(name: str, demographics: bool, as_json: bool, **options: Any) -> None
 
     with tenant_errors():
         validate_new_name(name)
-    with _tenant_store(settings_from_options(options), writes=True) as tenants:
+    with _tenant_store(settings_from_options(options)) as tenants:
         tenant = tenants.create(name, demographics)
     next_step = complete_hints(f"Import its roster: chalk-flask import PATH --tenant {name}")
     echo_result(as_json, tenant.to_dict(), f"Created the tenant {name}.\n{_demographics_text(tenant)}\n{next_step}")
@@ -167,8 +164,7 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
             " --max-quarantined, --invalid-rows, --lenient, --no-lenient, --tombstone-days or --delivery-days"
         )
     settings = settings_from_options({"config": config, "storage": storage})
-    # Only the default tenant can be changed before the store exists.
-    with _open_store(settings, writes=name == DEFAULT_TENANT) as store:
+    with open_configured_store(settings) as store:
         changed = update_tenant(store, name, **changes)
     echo_result(as_json, changed.to_dict(), "\n".join([_demographics_text(changed), *_setting_lines(changed)]))
 
@@ -190,7 +186,7 @@ def delete(name: str, yes: bool, as_json: bool, **options: Any) -> None:
     from chalk_flask.tenants.store import TenantStore
 
     settings = settings_from_options(options)
-    with _open_store(settings) as store:
+    with open_configured_store(settings) as store:
         TenantStore(store).check_deletable(name)
         if not yes:
             _confirm(name)
@@ -199,27 +195,11 @@ def delete(name: str, yes: bool, as_json: bool, **options: Any) -> None:
 
 
 @contextmanager
-def _tenant_store(settings: Settings, writes: bool = False) -> Iterator[TenantStore]:
+def _tenant_store(settings: Settings) -> Iterator[TenantStore]:
     from chalk_flask.tenants.store import TenantStore
 
-    with _open_store(settings, writes) as store:
+    with open_configured_store(settings) as store:
         yield TenantStore(store)
-
-
-@contextmanager
-def _open_store(settings: Settings, writes: bool = False) -> Iterator[Backend]:
-    """Open the store. If it does not exist, create it for a command that `writes`, else yield an empty one."""
-    from backends import open_store, store_exists
-    from chalk_flask.storage import COLLECTIONS
-
-    if writes:
-        check_durable(settings.storage)
-    is_needed = writes or store_exists(settings.storage)
-    with (
-        tenant_errors(),
-        open_configured_store(settings) if is_needed else open_store("memory:", COLLECTIONS) as store,
-    ):
-        yield store
 
 
 def _confirm(name: str) -> None:

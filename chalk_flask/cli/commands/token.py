@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.credentials import (
-    list_if_store_exists,
     open_credentials,
     overlap_option,
     scope_option,
     settings_for_new,
-    settings_of_existing_store,
     shown_once_warning,
     summary_text,
 )
@@ -84,7 +82,8 @@ def create(
 @settings_options()
 def list_tokens(as_json: bool, **options: Any) -> None:
     """List the tokens, oldest first. Shows the prefix of each token, never the token."""
-    records = list_if_store_exists(settings_from_options(options), _token_store, lambda tokens: tokens.list())
+    with _token_store(settings_from_options(options)) as tokens:
+        records = list(tokens.list())
     echo_result(as_json, {"tokens": [_with_state(record) for record in records]}, _table(records))
 
 
@@ -95,7 +94,7 @@ def list_tokens(as_json: bool, **options: Any) -> None:
 @settings_options()
 def rotate(token_id: str, overlap: timedelta, as_json: bool, **options: Any) -> None:
     """Replace a token by a new one with the same label and access, and show it once."""
-    with _token_store(settings_of_existing_store(options, "token", token_id)) as tokens:
+    with _token_store(settings_from_options(options)) as tokens:
         token, record = tokens.rotate(token_id, overlap)
     _echo_created(as_json, token, record)
 
@@ -106,7 +105,7 @@ def rotate(token_id: str, overlap: timedelta, as_json: bool, **options: Any) -> 
 @settings_options()
 def revoke(token_id: str, as_json: bool, **options: Any) -> None:
     """Revoke a token. Every process that uses the store rejects it from its next request on."""
-    with _token_store(settings_of_existing_store(options, "token", token_id)) as tokens:
+    with _token_store(settings_from_options(options)) as tokens:
         record = tokens.revoke(token_id)
     echo_result(as_json, _with_state(record), f"Revoked {record.id} ({record.label}).")
 

@@ -11,11 +11,9 @@ import click
 
 from chalk_flask.cli.commands.webhook_formatting import attempt_text, created_text, list_text, rotated_text, show_text
 from chalk_flask.cli.credentials import (
-    list_if_store_exists,
     open_credentials,
     overlap_option,
     settings_for_new,
-    settings_of_existing_store,
 )
 from chalk_flask.cli.durations import timestamp_or_age
 from chalk_flask.cli.errors import echo_result
@@ -97,7 +95,8 @@ def list_webhooks(tenant: str, as_json: bool, **options: Any) -> None:
     """List the webhooks of a tenant, oldest first, without their secrets. Warns if no process sends the deliveries."""
     settings = settings_from_options(options)
     check_configured_tenant(settings, tenant)
-    records = list_if_store_exists(settings, _webhook_store, lambda webhooks: webhooks.list(tenant))
+    with _webhook_store(settings) as webhooks:
+        records = list(webhooks.list(tenant))
     has_worker = _has_worker(settings) if records else None
     data = {"webhooks": [webhook.to_dict() for webhook in records], "worker": has_worker}
     echo_result(as_json, data, list_text(records))
@@ -261,7 +260,7 @@ def _webhook_store(settings: Settings) -> AbstractContextManager[WebhookStore]:
 
 @contextmanager
 def _existing_webhook(options: dict[str, Any], webhook_id: str, tenant: str) -> Iterator[WebhookStore]:
-    settings = settings_of_existing_store(options, "webhook", webhook_id)
+    settings = settings_from_options(options)
     check_configured_tenant(settings, tenant)
     with _webhook_store(settings) as webhooks:
         yield webhooks

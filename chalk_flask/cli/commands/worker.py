@@ -7,7 +7,13 @@ from typing import Any
 import click
 
 from chalk_flask.cli.local_server import open_worker, wait_for_signal
-from chalk_flask.cli.options import IMPORT_SETTINGS, check_durable, settings_from_options, settings_options
+from chalk_flask.cli.options import (
+    IMPORT_SETTINGS,
+    check_durable,
+    require_store,
+    settings_from_options,
+    settings_options,
+)
 
 __all__ = ["worker_command"]
 
@@ -24,6 +30,8 @@ def worker_command(**options: Any) -> None:
     `chalk-flask serve` does the same beside serving, unless it has --no-worker. Start this command if another WSGI
     server serves the application. Only one process of a store works at a time; further ones wait and take over.
     """
-    check_durable(settings_from_options(options).storage, "only the process that serves it can work on it")
+    settings = settings_from_options(options)
+    check_durable(settings.storage, "only the process that serves it can work on it")
+    require_store(settings)
     with open_worker(options) as services:
         wait_for_signal(services)

@@ -17,6 +17,8 @@ from chalk_flask.cli.commands.admin import ROLES as CLI_ROLES
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import CommandResult, RunCommand
 
+pytestmark = pytest.mark.usefixtures("empty_store")
+
 RunWithInput = Callable[..., CommandResult]
 
 
@@ -116,13 +118,6 @@ def test_delete_spares_the_last_owner_operator(run: RunCommand) -> None:
     result = run("admin", "delete", "kim", "--json")
     assert (result.code, result.json["message"][:41]) == (1, "the last operator with the role owner can")
     assert [record["name"] for record in run("admin", "list", "--json").json["administrators"]] == ["kim"]
-
-
-def test_list_and_rejected_commands_create_no_store(run: RunCommand, tmp_path: Path) -> None:
-    assert "chalk-flask admin create NAME" in run("admin", "list").out
-    for args in (("reset", "kim"), ("delete", "kim")):
-        assert run("admin", *args).code == 1
-    assert not list(tmp_path.iterdir())
 
 
 def test_changes_are_in_the_audit_log_with_the_user(run: RunCommand) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand
 
+pytestmark = pytest.mark.usefixtures("empty_store")
+
 NOW = datetime.now(UTC)
 
 
@@ -40,13 +42,6 @@ def invalid_package(tmp_path: Path) -> Path:
     package = Path(shutil.copytree(SAMPLE, tmp_path / "package"))
     (package / "users.csv").write_text("nonsense\n")
     return package
-
-
-def test_audit_without_a_store_is_empty_and_creates_nothing(run: RunCommand, tmp_path: Path) -> None:
-    assert run("audit", "--json").json == {"entries": []}
-    result = run("audit")
-    assert (result.code, result.out, result.err) == (0, "", "There are no events.\n")
-    assert not list(tmp_path.iterdir())
 
 
 def test_import_event_has_counts(run: RunCommand, invalid_package: Path) -> None:

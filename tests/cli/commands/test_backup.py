@@ -51,7 +51,7 @@ def test_backup_does_not_overwrite_or_create_a_store(run: RunCommand, tmp_path: 
     again = run("backup", "b.tar.gz", *places("chalk.db"))
     assert (again.code, "b.tar.gz exists already" in again.err) == (1, True)
     missing = run("backup", "new.tar.gz", *places("typo.db"))
-    assert (missing.code, "nothing to back up" in missing.err) == (1, True)
+    assert (missing.code, "there is no store at /" in missing.err) == (1, True)
     nowhere = run("backup", "nowhere/new.tar.gz", *places("chalk.db"))
     assert (nowhere.code, "there is no such folder" in nowhere.err) == (1, True)
     assert not (tmp_path / "typo.db").exists()

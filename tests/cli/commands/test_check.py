@@ -16,14 +16,6 @@ from tests.cli.conftest import SAMPLE, RunCommand
 from tests.support.failures import file_size_limit
 
 
-def test_check_without_a_store_is_valid_and_creates_nothing(run: RunCommand, tmp_path: Path) -> None:
-    result = run("check", "--json")
-    assert result.code == 0
-    assert list(result.json) == ["ok", "counts", "digest", "state", "problems"]
-    assert (result.json["ok"], result.json["counts"], result.json["problems"]) == (True, {}, [])
-    assert not list(tmp_path.iterdir())
-
-
 def test_equal_rosters_have_equal_digests_on_every_backend(run: RunCommand) -> None:
     digests = set()
     for url in ("sqlite:///chalk.db", "json:///chalk"):

@@ -10,6 +10,8 @@ from chalk_flask.auth.secrets.encryption import SECRETS_KEY_FILE
 from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.paths import open_files_below
 
+pytestmark = pytest.mark.usefixtures("empty_store")
+
 
 def create(run: RunCommand, *args: str | Path) -> CommandResult:
     return run("client", "create", "--label", "Older platform", "--oauth1", *args)

@@ -51,7 +51,7 @@ def test_demo_accepts_signatures_for_its_own_address(run: RunCommand, start: Sta
 
 def test_demo_no_serve_creates_a_store_and_a_token(run: RunCommand, tmp_path: Path) -> None:
     created = run("demo", "--no-serve", "--json").json
-    assert (created["state"], created["storage"]) == ("committed", "sqlite:///chalk.db")
+    assert (created["state"], created["storage"]) == ("committed", f"{tmp_path}/chalk.db")
     assert created["next"] == "chalk-flask serve"
     checked = run("check", "--json").json
     assert checked["ok"], checked["problems"]
@@ -93,6 +93,7 @@ def test_demo_sets_the_password_of_an_operator_at_each_start(run: RunCommand, tm
     assert "name      admin\n  password  " in run("demo", "--no-serve").out
 
 
+@pytest.mark.usefixtures("empty_store")
 def test_demo_replaces_an_administrator_who_is_no_owner(run: RunCommand, tmp_path: Path) -> None:
     assert run("admin", "create", "admin", "--role", "viewer").code == 0
     created = run("demo", "--no-serve", "--json").json

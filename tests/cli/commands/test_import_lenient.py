@@ -217,6 +217,7 @@ def test_renamed_files_in_a_folder_are_held_and_approved(run: RunCommand, tmp_pa
     assert run("imports", "approve", held.json["run"]).code == 0
 
 
+@pytest.mark.usefixtures("empty_store")
 def test_tenant_setting_is_the_default_of_the_option(run: RunCommand, tmp_path: Path) -> None:
     path = write_package(DEVIATIONS["T-04"][0], tmp_path / "package")
     assert "lenient       yes" in run("tenant", "set", "default", "--lenient").out

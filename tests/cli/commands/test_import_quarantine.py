@@ -6,6 +6,8 @@ import csv
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import RunCommand
 from tests.support.packages import PackageBuilder
 
@@ -48,6 +50,7 @@ def test_import_quarantines_and_shows_the_rows(run: RunCommand, tmp_path: Path) 
     assert run("check").code == 0
 
 
+@pytest.mark.usefixtures("empty_store")
 def test_quarantine_is_a_setting_of_the_tenant(run: RunCommand, tmp_path: Path) -> None:
     path = damaged_package().zip(tmp_path / "package.zip")
     changed = run("tenant", "set", "default", "--invalid-rows", "quarantine", "--max-quarantined", "5%,3", "--json")
@@ -73,6 +76,7 @@ def test_strict_import_rejects_references_to_the_wrong_type(run: RunCommand, tmp
     assert "warning: classes.csv, row 3, column schoolSourcedId: refers to an org that is not a school" in result.out
 
 
+@pytest.mark.usefixtures("empty_store")
 def test_csv_file_that_cannot_be_written_changes_nothing(run: RunCommand, tmp_path: Path) -> None:
     path = damaged_package().zip(tmp_path / "package.zip")
     result = run("import", path, "--invalid-rows", "quarantine", "--csv", "missing/rows.csv")

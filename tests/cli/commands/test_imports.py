@@ -88,6 +88,7 @@ def test_run_is_found_by_the_beginning_of_its_id_or_as_the_latest(run: RunComman
     assert "there is no such import" in run("imports", "discard", "latest").err
 
 
+@pytest.mark.usefixtures("empty_store")
 def test_text_output_explains_the_hold_and_how_to_approve(run: RunCommand, tmp_path: Path) -> None:
     run("tenant", "create", "north")
     run("import", package_with_users(200).zip(tmp_path / "all.zip"), "--tenant", "north")
@@ -104,16 +105,7 @@ def test_text_output_explains_the_hold_and_how_to_approve(run: RunCommand, tmp_p
     assert "There were no imports" in run("imports", "list").out
 
 
-def test_imports_without_a_store_create_nothing(run: RunCommand, tmp_path: Path) -> None:
-    assert run("imports", "list", "--json").json == {"imports": [], "jobs": []}
-    for verb in ("show", "approve", "discard"):
-        result = run("imports", verb, "run-unknown", "--json")
-        assert (result.code, result.json["error"]) == (1, "refused")
-        assert "run-unknown" in result.json["message"]
-    assert run("imports", "list", "--tenant", "north").code == 1
-    assert list(tmp_path.iterdir()) == []
-
-
+@pytest.mark.usefixtures("empty_store")
 def test_show_has_the_errors_of_a_rejected_import_without_values(run: RunCommand, tmp_path: Path) -> None:
     package = package_with_users(10).set("users", "pupil-1", enabledUser="perhaps").zip(tmp_path / "package.zip")
     report = run("import", package, "--json").json
@@ -138,6 +130,7 @@ def test_dry_run_exits_with_3_if_the_import_would_be_held(run: RunCommand, tmp_p
     assert held_packages(tmp_path) == []
 
 
+@pytest.mark.usefixtures("empty_store")
 def test_thresholds_belong_to_the_tenant(run: RunCommand, tmp_path: Path) -> None:
     everything, some = (
         package_with_users(200).zip(tmp_path / "all.zip"),
@@ -166,6 +159,7 @@ def test_invalid_threshold_is_a_usage_error(run: RunCommand, threshold: str) -> 
     assert "such as 10%,10, or off, or default" in result.json["message"]
 
 
+@pytest.mark.usefixtures("empty_store")
 def test_threshold_above_100_percent_is_a_usage_error(run: RunCommand) -> None:
     assert run("tenant", "set", "default", "--max-changed", "100%,0").code == 0
     result = run("tenant", "set", "default", "--max-changed", "101%,0", "--json")
@@ -173,6 +167,7 @@ def test_threshold_above_100_percent_is_a_usage_error(run: RunCommand) -> None:
     assert "at most 100 %, or off" in result.json["message"]
 
 
+@pytest.mark.usefixtures("empty_store")
 def test_held_files_are_private_and_deleted_with_the_tenant(run: RunCommand, tmp_path: Path) -> None:
     previous_umask = os.umask(0)
     try:
@@ -236,6 +231,7 @@ def test_demo_is_held_if_it_exceeds_a_threshold(run: RunCommand, tmp_path: Path)
 
 @pytest.mark.usefixtures("url")
 def test_administrator_is_shown_by_name(run: RunCommand, tmp_path: Path) -> None:
+    assert run("import", package_with_users(9).zip(tmp_path / "first.zip")).code == 0
     owner = run("admin", "create", "north-owner", "--operator", "--json").json["id"]
     settings = load_settings({"data": str(tmp_path / "chalk-data")})
     with open_store(settings.storage, COLLECTIONS) as store:

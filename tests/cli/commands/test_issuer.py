@@ -14,6 +14,8 @@ from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.keys import AUDIENCE, ISSUER, make_jwks, rsa_key, sign_jwt
 
+pytestmark = pytest.mark.usefixtures("empty_store")
+
 KEY = rsa_key("old")
 URL = "https://tool.example.org/jwks.json"
 
@@ -100,7 +102,6 @@ def test_invalid_options_are_reported(args: list[str], code: int, message: str, 
 
 def test_removed_issuer_is_not_listed_and_not_trusted(run: RunCommand, keys: Path, tmp_path: Path) -> None:
     assert run("issuer", "list", "--json").json == {"issuers": []}
-    assert not (tmp_path / "chalk.db").exists()
     created = add(run, "--jwks-file", keys).json
     token = sign_jwt(KEY)
     assert is_accepted(token, tmp_path)
@@ -112,12 +113,6 @@ def test_removed_issuer_is_not_listed_and_not_trusted(run: RunCommand, keys: Pat
     second = run("issuer", "remove", created["id"])
     assert second.code == 1
     assert f"there is no issuer with the id {created['id']!r}" in second.err
-
-
-def test_remove_without_a_store_creates_nothing(run: RunCommand, tmp_path: Path) -> None:
-    result = run("issuer", "remove", "5f0c6a91d2b3e478")
-    assert (result.code, list(tmp_path.iterdir())) == (1, [])
-    assert "the store does not exist yet" in result.err
 
 
 def test_add_as_text_describes_the_issuer(run: RunCommand, keys: Path) -> None:

@@ -22,6 +22,7 @@ from tests.conftest import services_of
 
 @pytest.mark.slow
 def test_serve_prints_its_url_and_rejects_a_revoked_token(run: RunCommand, start: StartCommand) -> None:
+    assert run("import", SAMPLE).code == 0
     created = run("token", "create", "--label", "x", "--json").json
     with start("serve", "--port", "0", "--import", SAMPLE) as process:
         url = read_until(process.stderr, r"Listening on (http://127\.0\.0\.1:[0-9]+)")[1]
@@ -43,6 +44,7 @@ def test_serve_does_not_start_if_its_package_is_rejected(run: RunCommand, tmp_pa
 
 
 @pytest.mark.parametrize("command", ["serve", "demo"])
+@pytest.mark.usefixtures("empty_store")
 def test_port_in_use_is_reported_in_a_line(command: str, run: RunCommand) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -76,3 +78,19 @@ def test_setup_link_is_not_shown_with_an_administrator_or_without_console(app: F
     assert "https://roster.example.org/setup/" in str(setup_link_text(public, "http://127.0.0.1:8080"))
     services.administrators.create("kim", "viewer", "default", "correct horse battery")
     assert setup_link_text(services, "http://127.0.0.1:8080") is None
+
+
+def test_serve_creates_no_folder_and_no_store_without_the_console(run: RunCommand, tmp_path: Path) -> None:
+    for args in (("--storage", "nowhere/typo.db"), ("--storage", "typo.db", "--console", "false")):
+        result = run("serve", "--port", "0", *args)
+        assert result.code == 1
+        assert f"there is no store at {tmp_path}/" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_serve_says_that_it_creates_an_empty_store(start: StartCommand, tmp_path: Path) -> None:
+    with start("serve", "--port", "0", "--storage", "new.db") as process:
+        read_until(process.stderr, f"There is no store at {tmp_path}/new.db: an empty one is created.")
+        read_until(process.stderr, "Create the first one within 24 hours")
+        assert stop_process(process) == 0

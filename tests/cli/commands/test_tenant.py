@@ -17,6 +17,8 @@ from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import TenantError, TenantStore
 from tests.cli.conftest import SAMPLE, CommandResult, RunCommand
 
+pytestmark = pytest.mark.usefixtures("empty_store")
+
 DEFAULT_TENANT = {
     "name": "default",
     "created": None,
@@ -70,20 +72,6 @@ def test_create_as_text_names_the_next_command(run: RunCommand) -> None:
     assert "north" in run("tenant", "list").out
 
 
-def test_list_and_show_create_no_store(run: RunCommand, tmp_path: Path) -> None:
-    assert run("tenant", "list", "--json").json == {"tenants": [DEFAULT_TENANT]}
-    assert run("tenant", "show", "default", "--json").json == {
-        **DEFAULT_TENANT,
-        "counts": {},
-        "tokens": 0,
-        "clients": 0,
-        "issuers": 0,
-        "administrators": 0,
-    }
-    assert "built in" in run("tenant", "show", "default").out
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -105,7 +93,7 @@ def test_impossible_command_is_rejected_and_creates_nothing(
     assert (result.code, result.json["error"]) == (1, "refused")
     assert result.json["message"].startswith(message)
     assert result.err == f"Error: {result.json['message']}\n"
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "chalk-data").exists()
 
 
 def test_create_rejects_an_existing_name_in_other_case(run: RunCommand) -> None:
@@ -114,22 +102,10 @@ def test_create_rejects_an_existing_name_in_other_case(run: RunCommand) -> None:
     assert (result.code, result.json["message"]) == (1, "there is a tenant 'north' already; choose another name")
 
 
-def test_set_demographics_also_works_for_default_without_a_store(run: RunCommand) -> None:
-    assert run("tenant", "set", "default", "--no-demographics", "--json").json == {
-        **DEFAULT_TENANT,
-        "demographics": False,
-    }
-    assert run("tenant", "show", "default", "--json").json["demographics"] is False
-    create(run, "north")
-    assert "are served to credentials with that scope" in run("tenant", "set", "north", "--demographics").out
-    assert run("tenant", "show", "north", "--json").json["demographics"] is True
-    result = run("tenant", "set", "north", "--json")
-    assert (result.code, result.json["error"]) == (2, "usage")
-
-
 @pytest.mark.parametrize("url", ["sqlite:///chalk.db", "json:///chalk"])
 def test_delete_removes_the_roster_and_tokens_of_the_tenant(run: RunCommand, tmp_path: Path, url: str) -> None:
     store = ("--storage", url)
+    open_store(url.replace(":///", f":///{tmp_path}/"), COLLECTIONS).close()
     create(run, "north", *store)
     assert run("import", SAMPLE, "--tenant", "north", *store).code == 0
     created = run("token", "create", "--label", "x", "--tenant", "north", "--json", *store).json
@@ -188,7 +164,7 @@ def test_commands_for_an_unknown_tenant_create_nothing(args: list[str], run: Run
         result = run(*args, "--tenant", name, "--json")
         assert (result.code, result.json["error"]) == (1, "refused")
         assert result.json["message"].startswith(f"there is no tenant {name!r}: `chalk-flask tenant create ")
-        assert not list(tmp_path.iterdir())
+        assert not (tmp_path / "chalk-data").exists()
     create(run, "south")
     assert run(*args, "--tenant", "north", "--json").json["message"].startswith("there is no tenant 'north'")
     assert names(run) == ["default", "south"]
