@@ -13,7 +13,7 @@ from shutil import which
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
-__all__ = ["DESKTOP", "PHONE", "Console", "launch_browser", "serious_violations"]
+__all__ = ["DESKTOP", "PHONE", "Console", "launch_browser", "launch_browser_with_page_cache", "serious_violations"]
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 860}
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -55,6 +55,16 @@ def launch_browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def launch_browser_with_page_cache(browser: Browser) -> Iterator[Browser]:
+    """Yield another Chromium, which keeps pages for the back button. Playwright turns that off."""
+    program, removed = which(os.environ.get("CHROMIUM", "chromium")), ["--disable-back-forward-cache"]
+    with browser.browser_type.launch(
+        executable_path=program, args=_ARGUMENTS, ignore_default_args=removed
+    ) as with_page_cache:
+        yield with_page_cache
 
 
 def serious_violations(page: Page) -> list[str]:

@@ -11,7 +11,9 @@ document.addEventListener("submit", (event) => {
   form.dataset.sent = "true";
   form.setAttribute("aria-busy", "true");
 });
-addEventListener("pageshow", () => {
+// The back button may show a page as it was left, with a secret or a state that is out of date.
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
   for (const form of document.querySelectorAll("form[data-sent]")) {
     delete form.dataset.sent;
     form.removeAttribute("aria-busy");
