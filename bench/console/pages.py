@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 from typing import Final
 
 from bench.console.browser import Browser
 from bench.figures import Figure
-from bench.servers import BenchmarkError, Server, cpu_seconds
+from bench.servers import Server, cpu_seconds
 
 __all__ = ["PAGES", "UNMEASURED", "PageRow", "measure_pages"]
+
+OK: Final = 200
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ def measure_pages(
 ) -> Iterator[Figure]:
     """Yield the median time in ms and the transferred kB of every page, each requested once more than `requests`.
 
+    A page that fails has infinite figures, so that the others are still measured.
+
     `half` is a browser whose administrator has not entered the one-time code yet.
     """
     for row in PAGES:
@@ -169,8 +174,10 @@ def _measure_page(
     if row.search:
         path = browser.redirected(path, path, {name: value.format(**ids) for name, value in row.search})
     first = browser.get(path)
-    if first.status != 200:
-        raise BenchmarkError(f"GET {row.name} was answered with {first.status}: {first.body[:300]!r}")
+    if first.status != OK:
+        yield Figure(f"console.page {row.name}", inf, f"answered with {first.status}")
+        yield Figure(f"console.size {row.name}", inf, f"answered with {first.status}")
+        return
     before = cpu_seconds(server.pid)
     durations = [browser.get(path).seconds * 1e3 for _ in range(requests)]
     cpu = (cpu_seconds(server.pid) - before) / requests * 1e3

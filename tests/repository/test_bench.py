@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_benchmark_measures_every_figure_and_finds_every_record(tmp_path: Path) 
     output, figures = run_benchmark(tmp_path, "--users", "500", "--imports", "1", "--hold", "0.3", "--requests", "1")
     pages = {name for name in figures if name.startswith(("console.page ", "console.size "))}
     assert pages == {f"console.{kind} {row.name}" for kind in ("page", "size") for row in PAGES}
+    assert all(figures[name] < math.inf for name in pages), "every page was found"
     assert figures.keys() - pages == {*TARGETS, "sort"}
     assert (figures["walk.missing"], figures["import.again.changed"], figures["put.lost"]) == (0, 0, 0)
     # A hundredth of 500 users is 5, of 60 classes 1, of 20 courses 1. Enrollments are created, updated and deleted.
