@@ -10,8 +10,9 @@ import click
 
 if TYPE_CHECKING:
     from chalk_flask.permissions.restrictions import AccessRestrictions
+    from chalk_flask.settings import Settings
 
-__all__ = ["describe_restrictions", "restriction_options"]
+__all__ = ["describe_restrictions", "restriction_options", "warn_about_unknown"]
 
 Command: TypeAlias = Callable[..., Any]
 
@@ -51,6 +52,29 @@ def restriction_options(command: Command) -> Command:
     for option, name, metavar, text in reversed(_OPTIONS):
         with_restrictions = click.option(option, name, multiple=True, metavar=metavar, help=text)(with_restrictions)
     return with_restrictions
+
+
+def warn_about_unknown(settings: Settings, tenant: str, restrictions: AccessRestrictions) -> None:
+    """Print a note for each org, class and grade of the restrictions that no active record of the tenant has."""
+    from backends import KEY, Compare, In, and_
+    from chalk_flask.cli.options import open_configured_store
+    from chalk_flask.oneroster.fields.scalars import fold
+    from chalk_flask.oneroster.vocabularies import ACTIVE
+
+    checks = (
+        ("org", restrictions.orgs, "orgs", lambda value: Compare(KEY, "=", value)),
+        ("class", restrictions.classes, "classes", lambda value: Compare(KEY, "=", value)),
+        ("student of grade", restrictions.grades, "users", lambda value: In("grades", (fold(value),))),
+    )
+    with open_configured_store(settings) as store, store.read(tenant) as snapshot:
+        for kind, values, collection, condition in checks:
+            for value in sorted(values or ()):
+                if not snapshot.exists(collection, and_(condition(value), Compare("status", "=", ACTIVE))):
+                    _warn(tenant, kind, value)
+
+
+def _warn(tenant: str, kind: str, value: str) -> None:
+    click.echo(f"Note: the tenant {tenant} has no {kind} {value!r} yet, so it shows nothing.", err=True)
 
 
 def describe_restrictions(restrictions: AccessRestrictions) -> str:

@@ -21,7 +21,7 @@ from chalk_flask.cli.credentials import (
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
-from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
+from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options, warn_about_unknown
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def create(
     settings = settings_for_new(options, tenant)
     with _client_store(settings) as clients:
         secret, record = clients.create(label, scopes, tenant, jwks, restrictions, oauth1)
+    warn_about_unknown(settings, tenant, restrictions)
     echo_result(as_json, _created_data(secret, record), _created_text(secret, record))
     if jwks is not None or oauth1:
         click.echo(_address_note(settings.public_url, oauth1), err=True)

@@ -51,7 +51,8 @@ def imports_group() -> None:
 def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
     """List the imports of the last 90 days, oldest first: committed, held and rejected ones.
 
-    The jobs of the console without a result follow: queued, running and failed ones.
+    Counts are those of applied imports; `imports show` has those of others. The jobs of the console without a result
+    follow: queued, running and failed ones.
     """
     with _open_store(options, tenant) as (store, settings):
         runs = _list_runs(store, settings, tenant)
@@ -261,7 +262,9 @@ def _table(runs: Iterable[tuple[ImportRun, RunState]], names: Mapping[str, str])
     rows = []
     for run, state in runs:
         total = run.report["total"]
-        counts = [f"{total[name]:,}" for name in ("created", "updated", "deleted", "revived", "unchanged")]
+        outcomes = ("created", "updated", "deleted", "revived", "unchanged")
+        # Only what was applied is counted.
+        counts = [f"{total[outcome]:,}" if state == "committed" else "-" for outcome in outcomes]
         by = names.get(run.who, run.who)
         rows.append((run.id, run.started, state, by, *counts, to_one_line(run.report["package"])))
     head = ("RUN", "STARTED", "STATE", "BY", "CREATED", "UPDATED", "DELETED", "REVIVED", "UNCHANGED", "PACKAGE")

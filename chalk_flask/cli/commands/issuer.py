@@ -18,7 +18,7 @@ from chalk_flask.cli.credentials import (
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
-from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
+from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options, warn_about_unknown
 from chalk_flask.cli.table import format_table
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def add(
             label=label,
             restrictions=restrictions,
         )
+    warn_about_unknown(settings, tenant, restrictions)
     echo_result(as_json, record.to_dict(), _added_text(record))
 
 

@@ -21,7 +21,7 @@ from chalk_flask.cli.durations import duration
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
-from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options
+from chalk_flask.cli.restriction_options import describe_restrictions, restriction_options, warn_about_unknown
 from chalk_flask.cli.table import format_table
 from chalk_flask.times import utc_now
 
@@ -74,6 +74,7 @@ def create(
     settings = settings_for_new(options, tenant)
     with _token_store(settings) as tokens:
         token, record = tokens.create(label, scopes, tenant, expiry, sha256, test, restrictions)
+    warn_about_unknown(settings, tenant, restrictions)
     _echo_created(as_json, token, record)
 
 

@@ -78,6 +78,18 @@ def test_discard_deletes_the_held_package(run: RunCommand, tmp_path: Path) -> No
     assert "it is discarded" in run("imports", "discard", report["run"]).err
 
 
+def test_list_counts_only_what_was_applied(run: RunCommand, tmp_path: Path) -> None:
+    held = hold_import(run, tmp_path).json["run"]
+    listed = run("imports", "list")
+    assert listed.code == 0, listed.err
+    out = listed.out
+    rows = {row.split()[0]: row.split() for row in out.splitlines()[1:]}
+    assert rows[held][2] == "held"
+    assert rows[held][4:9] == ["-"] * 5
+    [applied] = [row for row in rows.values() if row[2] == "committed"]
+    assert int(applied[4].replace(",", "")) > 200
+
+
 def test_run_is_found_by_the_beginning_of_its_id_or_as_the_latest(run: RunCommand, tmp_path: Path) -> None:
     held = hold_import(run, tmp_path).json["run"]
     assert run("imports", "show", held[:12], "--json").json["run"] == held

@@ -12,7 +12,7 @@ from backends import open_store
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.permissions.scopes import ALL, DEFAULT, GRADEBOOK, ROSTER, sort_scopes
 from chalk_flask.storage import COLLECTIONS
-from tests.cli.conftest import CommandResult, RunCommand
+from tests.cli.conftest import SAMPLE, CommandResult, RunCommand
 
 pytestmark = pytest.mark.usefixtures("empty_store")
 
@@ -171,3 +171,13 @@ def test_rotate_without_overlap_revokes_the_former_token(run: RunCommand, tmp_pa
     result = run("token", "rotate", created["id"], "--overlap", "0s")
     assert "The token is shown only this once" in result.out
     assert not is_valid(created["token"], tmp_path)
+
+
+def test_create_warns_about_restrictions_that_show_nothing(run: RunCommand) -> None:
+    assert run("import", SAMPLE).code == 0
+    known = ("--restrict-org", "org-district", "--restrict-grade", "11")
+    assert "has no" not in run("token", "create", "--label", "x", *known).err
+    unknown = ("--restrict-org", "nope", "--restrict-class", "none", "--restrict-grade", "99")
+    err = run("token", "create", "--label", "x", *unknown).err
+    for kind in ("org 'nope'", "class 'none'", "student of grade '99'"):
+        assert f"Note: the tenant default has no {kind} yet" in err
