@@ -45,8 +45,10 @@ IMPORT_SETTINGS = tuple(
 """Names of the settings that affect an import."""
 READING_SETTINGS = tuple(name for name in IMPORT_SETTINGS if name != "tombstone_days")
 """Names of the settings that affect how a package is read."""
-SERVICE_SETTINGS = tuple(setting.name for setting in SETTINGS if setting.name not in (STORAGE, *IMPORT_SETTINGS))
-"""Names of the settings that affect a running service."""
+SERVICE_SETTINGS = tuple(
+    setting.name for setting in SETTINGS if setting.name not in (STORAGE, *IMPORT_SETTINGS) and not setting.secret
+)
+"""Names of the settings that affect a running service and have an option: all except secrets."""
 
 
 def settings_options(*names: str, with_storage: bool = True) -> Callable[[Function], Function]:

@@ -36,7 +36,7 @@ class SettingsError(Exception):
 
 
 class SettingValue(NamedTuple):
-    """Setting as `config show` prints it, with *** in place of passwords."""
+    """Setting as `config show` prints it, with *** in place of secrets and passwords."""
 
     name: str
     value: Value
@@ -163,7 +163,7 @@ def _parse(value: _RawValue) -> Value:
 def _describe(settings: Settings, setting: Setting) -> SettingValue:
     value: Value = getattr(settings, setting.name)
     source = settings.sources.get(setting.name, "default")
-    return SettingValue(setting.name, setting.to_text(value) if setting.secret else value, source)
+    return SettingValue(setting.name, setting.to_text(value) if isinstance(value, str) else value, source)
 
 
 def _comment(text: str) -> str:

@@ -22,6 +22,9 @@ __all__ = [
 
 Value: TypeAlias = str | int | bool
 
+MASK = "***"
+"""Text that is shown in place of a secret."""
+
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -30,13 +33,16 @@ class Setting:
     """Description of a setting; the type of the default is the type of its values.
 
     `check` returns None for a valid text, otherwise the rule that continues "it must be". `normalize` returns the usual
-    form of a valid text. `secret` values are shown without passwords. `minimum` and `maximum` restrict numbers.
+    form of a valid text. `minimum` and `maximum` restrict numbers. The value of a `secret` setting is never shown, and
+    it has no command line option, because other users can read the arguments of a process. A setting with
+    `has_passwords` is shown without them.
     """
 
     name: str
     default: Value
     help: str
     secret: bool = False
+    has_passwords: bool = False
     minimum: int = 0
     maximum: int | None = None
     choices: tuple[str, ...] = ()
@@ -73,8 +79,10 @@ class Setting:
         return self.normalize(value) if self.normalize and isinstance(value, str) else value
 
     def to_text(self, value: object) -> str:
-        """Return the value as text, with *** in place of passwords."""
-        return without_passwords(str(value)) if self.secret else str(value)
+        """Return the value as text, with *** in place of secrets and passwords. An empty text stays empty."""
+        if self.secret:
+            return MASK if value else ""
+        return without_passwords(str(value)) if self.has_passwords else str(value)
 
     def _convert(self, raw: object) -> Value | None:
         match self.default, raw:
@@ -140,5 +148,5 @@ def validate_rate(value: str) -> str | None:
 
 def without_passwords(url: str) -> str:
     """Return a URL with *** in place of its password and of passwords, secrets, tokens and keys in its query."""
-    url = re.sub(r"(//[^/:@]*:).*@", r"\1***@", url)
-    return re.sub(r"(?i)([?&;][a-z_]*(?:passw|pwd|secret|token|key)[a-z_]*=)[^&;#]*", r"\1***", url)
+    url = re.sub(r"(//[^/:@]*:).*@", rf"\1{MASK}@", url)
+    return re.sub(r"(?i)([?&;][a-z_]*(?:passw|pwd|secret|token|key)[a-z_]*=)[^&;#]*", rf"\1{MASK}", url)

@@ -22,8 +22,9 @@ __all__ = ["SETTINGS", "Settings", "Source"]
 Source: TypeAlias = Literal["argument", "environment", "file", "default"]
 
 
-def _setting(default: Any, help: str, *, secret: bool = False, **rules: Any) -> Any:  # noqa: A002 - as in click
-    return field(default=default, repr=not secret, metadata={"help": help, "secret": secret, **rules})
+def _setting(default: Any, help: str, **rules: Any) -> Any:  # noqa: A002 - as in click
+    is_shown = not (rules.get("secret") or rules.get("has_passwords"))
+    return field(default=default, repr=is_shown, metadata={"help": help, **rules})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Settings:
         "sqlite:///chalk.db",
         "Path of a SQLite file such as district.db, or URL of the store: memory:, json:///folder or sqlite:///file."
         " In a URL three slashes begin a path relative to the working directory, four an absolute path.",
-        secret=True,
+        has_passwords=True,
         check=validate_not_empty,
         normalize=storage_url,
     )

@@ -25,7 +25,7 @@ def config_group() -> None:
 def show(as_json: bool, **options: Any) -> None:
     """Show each setting with its value and its source: argument, environment, file or default.
 
-    Passwords are replaced by ***.
+    Secrets and passwords are replaced by ***.
     """
     rows = describe_settings(settings_from_options(options))
     cells = [(row.name, _text(row.value), row.source) for row in rows]
