@@ -6,17 +6,18 @@ An RSA key verifies RS256 only and a P-256 key ES256 only, so a token cannot cho
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import orjson
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import base64_to_int
+
+from chalk_flask.https_client import MAX_RESPONSE_BYTES
+from chalk_flask.https_url import InsecureUrlError, InvalidUrlError, parse_url
 
 __all__ = [
     "ES256",
@@ -33,7 +34,7 @@ PublicKey: TypeAlias = RSAKey | ECKey
 
 RS256, ES256 = "RS256", "ES256"
 
-MAX_JWKS_BYTES = 1024 * 1024
+MAX_JWKS_BYTES = MAX_RESPONSE_BYTES
 MAX_KEYS = 32
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 
@@ -85,17 +86,15 @@ def parse_jwk_set(text: bytes, *, strict: bool) -> JwkSet:
 def validate_jwks_url(text: str) -> SplitResult:
     """Return the parts of the URL of a key set: https, or http on this machine. Raises InvalidKeySetError."""
     try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or not re.fullmatch(r"[!-~]{1,1000}", text) or parts.username is not None or parts.fragment:
+        return parse_url(text)
+    except InsecureUrlError as error:
+        raise InvalidKeySetError(
+            f"invalid URL {text!r}: keys are fetched by https only (by http from this machine)"
+        ) from error
+    except InvalidUrlError as error:
         raise InvalidKeySetError(
             f"invalid URL {text!r}: give the URL of a key set, such as https://tool.example.org/jwks.json"
-        )
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
-        raise InvalidKeySetError(f"invalid URL {text!r}: keys are fetched by https only (by http from this machine)")
-    return parts
+        ) from error
 
 
 def _parse_entries(text: bytes) -> list[Any]:
@@ -149,10 +148,3 @@ def _check_rsa_size(members: dict[str, Any]) -> None:
         raise InvalidKeySetError(
             f"is unsupported: RSA must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits and an exponent of at most 32 bits"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -8,23 +8,18 @@ from __future__ import annotations
 import http.client
 import logging
 import re
-import socket
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from urllib.parse import SplitResult
+from collections.abc import Callable
 
-from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES, InvalidKeySetError, JwkSet, parse_jwk_set, validate_jwks_url
+from chalk_flask.auth.jwt.jwks import InvalidKeySetError, JwkSet, parse_jwk_set, validate_jwks_url
 from chalk_flask.caching import LRUCache
+from chalk_flask.https_client import ResponseTooLargeError, send_request
 
 __all__ = ["RemoteJwks", "RemoteJwksCache", "fetch_jwks"]
 
 log = logging.getLogger(__name__)
 
-FETCH_TIMEOUT_SECONDS = 5.0
-"""Timeout for connecting, and for reading the response."""
 RETRY_SECONDS = 60.0
 """Pause between two fetches for an unknown key, and after a failed fetch."""
 
@@ -40,17 +35,16 @@ _MAX_AGE = re.compile(r'(?:^|[\s,])max-age="?([0-9]{1,9})', re.IGNORECASE)
 def fetch_jwks(url: str) -> tuple[bytes, float]:
     """Return the key set at a URL, and the seconds for which it may be cached.
 
-    Uses no proxy, follows no redirect, and reads at most MAX_JWKS_BYTES. Raises InvalidKeySetError, OSError or
-    http.client.HTTPException.
+    Uses no proxy and follows no redirect. Raises InvalidKeySetError, OSError or http.client.HTTPException.
     """
-    parts = validate_jwks_url(url)
-    connection = _make_connection(parts)
+    validate_jwks_url(url)
     try:
-        connection.connect()
-        with _deadline(connection.sock):
-            return _read_response(_send_request(connection, parts))
-    finally:
-        connection.close()
+        response = send_request(url, {"Accept": "application/jwk-set+json, application/json"})
+    except ResponseTooLargeError as error:
+        raise InvalidKeySetError(str(error)) from error
+    if response.status != 200:
+        raise InvalidKeySetError(f"the response has the status {response.status}, not 200; redirects are not followed")
+    return response.body, _cache_seconds(response.headers.get("Cache-Control", ""))
 
 
 class RemoteJwks:
@@ -152,45 +146,8 @@ class RemoteJwksCache:
         return self._cache.get_or_create((issuer_id, url), lambda: RemoteJwks(issuer_id, url))
 
 
-def _make_connection(parts: SplitResult) -> http.client.HTTPConnection:
-    assert parts.hostname is not None
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=FETCH_TIMEOUT_SECONDS)
-    context = ssl.create_default_context()
-    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=FETCH_TIMEOUT_SECONDS, context=context)
-
-
-@contextmanager
-def _deadline(connection: socket.socket) -> Iterator[None]:
-    """Shut down the connection after FETCH_TIMEOUT_SECONDS. A socket timeout applies to single reads only."""
-    timer = threading.Timer(FETCH_TIMEOUT_SECONDS, _shut_down, [connection])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _shut_down(connection: socket.socket) -> None:
-    with suppress(OSError):  # the connection may be closed already
-        # The shutdown of a TLS socket is not safe in another thread; that of the plain socket is.
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-
-def _send_request(connection: http.client.HTTPConnection, parts: SplitResult) -> http.client.HTTPResponse:
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection.request("GET", target, headers={"Accept": "application/jwk-set+json, application/json"})
-    return connection.getresponse()
-
-
-def _read_response(response: http.client.HTTPResponse) -> tuple[bytes, float]:
-    if response.status != 200:
-        raise InvalidKeySetError(f"the response has the status {response.status}, not 200; redirects are not followed")
-    body = response.read(MAX_JWKS_BYTES + 1)
-    if len(body) > MAX_JWKS_BYTES:
-        raise InvalidKeySetError(f"the response has more than {MAX_JWKS_BYTES} bytes")
-    max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
+def _cache_seconds(cache_control: str) -> float:
+    max_age = _MAX_AGE.search(cache_control)
     if max_age is None:
-        return body, DEFAULT_AGE_SECONDS
-    return body, min(max(float(max_age[1]), MIN_AGE_SECONDS), MAX_AGE_SECONDS)
+        return DEFAULT_AGE_SECONDS
+    return min(max(float(max_age[1]), MIN_AGE_SECONDS), MAX_AGE_SECONDS)

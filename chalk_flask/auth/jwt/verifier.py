@@ -20,15 +20,16 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
-from joserfc.jws import CompactSignature, JWSRegistry, extract_compact, validate_compact
+from joserfc.jws import CompactSignature
 from joserfc.jwt import JWTClaimsRegistry
 
 from backends import Backend
 from chalk_flask.auth.jwt.issuers import COLLECTION, TrustedIssuer, find_trusted
 from chalk_flask.auth.jwt.jti_cache import JtiCache
-from chalk_flask.auth.jwt.jwks import ES256, RS256, JwkSet, PublicKey, parse_jwk_set
+from chalk_flask.auth.jwt.jwks import ES256, JwkSet, PublicKey, parse_jwk_set
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
 from chalk_flask.auth.jwt.jwks_refresher import JwksRefresher
+from chalk_flask.auth.jwt.signed_token import RejectedTokenError, is_signed_by, is_signed_by_any, parse_signed_token
 from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.caching import LRUCache
 from chalk_flask.permissions.principal import Principal
@@ -49,20 +50,7 @@ MAX_LIFETIME_SECONDS = 24 * 60 * 60
 MAX_CACHED_TOKENS = 4096
 
 _NO_PRINCIPAL = Principal(DEFAULT_TENANT, frozenset(), "")
-_FORBIDDEN_HEADERS = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
-
-
-class _HeaderRegistry(JWSRegistry):
-    max_header_length = max_payload_length = MAX_TOKEN_LENGTH
-
-
-# Unknown headers are ignored, as RFC 7515 requires; a token with one of _FORBIDDEN_HEADERS is rejected before.
-_REGISTRY = _HeaderRegistry(algorithms=(RS256, ES256), strict_check_header=False)
-
-
-class _RejectedTokenError(Exception):
-    """Reason for the rejection of a token, for the log. The message contains no part of the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +109,7 @@ class JwtVerifier:
             return principal, version
         try:
             return self._verify(token, token_hash, version, now), version
-        except _RejectedTokenError as error:
+        except RejectedTokenError as error:
             note_rejection(f"a JWT is rejected: {error}")
             return None, version
 
@@ -146,18 +134,18 @@ class JwtVerifier:
         return entry.principal
 
     def _verify(self, token: str, token_hash: bytes, version: object, now: float) -> Principal:
-        signature = _parse_token(token)
+        signature = parse_signed_token(token)
         claims = _parse_claims(signature, now)
         issuer, principal = self._find_issuer(claims)
         if issuer is None:
             # Verify with a stand-in key: an unknown issuer takes as long as a known one.
-            _is_signed_by(signature, _stand_in_key(signature.protected["alg"]))
-            raise _RejectedTokenError("no issuer is trusted for this iss and aud, or more than one")
+            is_signed_by(signature, _stand_in_key(signature.protected["alg"]))
+            raise RejectedTokenError("no issuer is trusted for this iss and aud, or more than one")
         remote_jwks, keys = self._find_keys(signature, issuer)
-        if not _is_signed_by_any(signature, keys):
-            raise _RejectedTokenError(f"no key of the issuer {issuer.id} matches the signature")
+        if not is_signed_by_any(signature, keys):
+            raise RejectedTokenError(f"no key of the issuer {issuer.id} matches the signature")
         if principal is None:
-            raise _RejectedTokenError(f"the tenant of the issuer {issuer.id} was deleted")
+            raise RejectedTokenError(f"the tenant of the issuer {issuer.id} was deleted")
         expires = claims["exp"] + LEEWAY_SECONDS
         if issuer.single_use:
             self._use(issuer, claims, expires, now)
@@ -185,24 +173,9 @@ class JwtVerifier:
     def _use(self, issuer: TrustedIssuer, claims: Mapping[str, Any], expires: float, now: float) -> None:
         jti = claims.get("jti")
         if not isinstance(jti, str) or not jti:
-            raise _RejectedTokenError(f"the issuer {issuer.id} is for single use, which requires a jti")
+            raise RejectedTokenError(f"the issuer {issuer.id} is for single use, which requires a jti")
         if not self._used_jtis.check_and_remember(issuer.id, jti, expires, now):
-            raise _RejectedTokenError(f"it was used before, or too many tokens of the issuer {issuer.id} are in use")
-
-
-def _parse_token(token: str) -> CompactSignature:
-    """Return the parts of a token with an acceptable header; the signature is not verified yet."""
-    try:
-        signature = extract_compact(token.encode(), registry=_REGISTRY)
-        header: Any = signature.protected
-        if not isinstance(header, dict) or header.get("alg") not in (RS256, ES256):
-            raise _RejectedTokenError("its alg is not RS256 or ES256")
-        if not _FORBIDDEN_HEADERS.isdisjoint(header):
-            raise _RejectedTokenError("its header contains or locates keys, or requires an extension")
-        _REGISTRY.check_header(header)
-    except (JoseError, ValueError, RecursionError) as error:
-        raise _RejectedTokenError("it is malformed") from error
-    return signature
+            raise RejectedTokenError(f"it was used before, or too many tokens of the issuer {issuer.id} are in use")
 
 
 def _parse_claims(signature: CompactSignature, now: float) -> dict[str, Any]:
@@ -213,16 +186,16 @@ def _parse_claims(signature: CompactSignature, now: float) -> dict[str, Any]:
     try:
         claims = orjson.loads(signature.payload)
         if not isinstance(claims, dict):
-            raise _RejectedTokenError("its claims are not an object")
+            raise RejectedTokenError("its claims are not an object")
         required: Any = {name: {"essential": True} for name in ("iss", "aud", "exp", "iat")}
         checked = {name: claims[name] for name in (*required, "nbf") if name in claims}
         JWTClaimsRegistry(now=int(now), leeway=LEEWAY_SECONDS, **required).validate(checked)
     except JoseError as error:
-        raise _RejectedTokenError(f"{error.error} of {getattr(error, 'claim', 'a claim')}") from error
+        raise RejectedTokenError(f"{error.error} of {getattr(error, 'claim', 'a claim')}") from error
     except ValueError as error:
-        raise _RejectedTokenError("its claims are not JSON") from error
+        raise RejectedTokenError("its claims are not JSON") from error
     if not 0 < claims["exp"] - claims["iat"] <= MAX_LIFETIME_SECONDS:
-        raise _RejectedTokenError("its lifetime is longer than a day, or not positive")
+        raise RejectedTokenError("its lifetime is longer than a day, or not positive")
     return claims
 
 
@@ -236,21 +209,8 @@ def _requested_scopes(claims: Mapping[str, Any], issuer: TrustedIssuer) -> froze
     scope = claims["scope"]
     names = scope.split() if isinstance(scope, str) else scope
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _RejectedTokenError("its scope is neither text nor a list of texts")
+        raise RejectedTokenError("its scope is neither text nor a list of texts")
     return frozenset(scope for scope in known_scopes(names) if includes_scope(issuer.scopes, scope))
-
-
-def _is_signed_by_any(signature: CompactSignature, keys: JwkSet) -> bool:
-    header = signature.protected
-    return any(_is_signed_by(signature, key) for key in keys.matching(header["alg"], header.get("kid")))
-
-
-def _is_signed_by(signature: CompactSignature, key: PublicKey) -> bool:
-    try:
-        return validate_compact(signature, key, registry=_REGISTRY)
-    except Exception as error:  # noqa: BLE001 - a check that fails for any reason has not verified the token
-        log.debug("the check of a signature failed: %s", type(error).__name__)
-        return False
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from chalk_flask.auth.jwt import jwks_cache
+from chalk_flask import https_client
 from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES, InvalidKeySetError
 from chalk_flask.auth.jwt.jwks_cache import MAX_OVERDUE_SECONDS, RemoteJwks, RemoteJwksCache, fetch_jwks
 from tests.auth.conftest import wait_until
@@ -146,7 +146,7 @@ def test_response_of_more_than_1_mib_is_an_error(server: JwksServer) -> None:
 
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.0 200 OK\r\n\r\n"], ids=["headers", "body"])
 def test_slow_response_is_cut_off(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jwks_cache, "FETCH_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(https_client, "TIMEOUT_SECONDS", 0.3)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
         def send_slowly() -> None:
