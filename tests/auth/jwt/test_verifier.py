@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 
 from backends import Backend, StorageUnavailableError
 from backends.memory.backend import MemoryBackend
-from chalk_flask.auth.jwt import verifier as verifier_module
+from chalk_flask.auth.jwt import signed_token
 from chalk_flask.auth.jwt.issuers import IssuerStore
 from chalk_flask.auth.jwt.verifier import MAX_LIFETIME_SECONDS, MAX_TOKEN_LENGTH, JwtVerifier
 from chalk_flask.permissions.principal import Principal
@@ -248,7 +248,7 @@ def test_signature_check_that_raises_rejects_the_token(
         raise error("of the library")
 
     trust_issuer(store)
-    monkeypatch.setattr(verifier_module, "validate_compact", fail)
+    monkeypatch.setattr(signed_token, "validate_compact", fail)
     assert principal_of(JwtVerifier(store), sign_jwt(OLD)) is None
 
 
