@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 from werkzeug.routing import Map, MapAdapter
@@ -17,6 +17,7 @@ from chalk_flask.admins.sessions import SessionStore
 from chalk_flask.admins.setup_link import SetupLink
 from chalk_flask.admins.sign_in import SignIn
 from chalk_flask.admins.store import AdministratorStore
+from chalk_flask.admins.throttle import SignInThrottle
 from chalk_flask.audit.access_log import AccessLog
 from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.authenticator import Authenticator
@@ -35,6 +36,9 @@ from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import find_audit_tenant
 from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker
+
+if TYPE_CHECKING:
+    from chalk_flask.admins.oidc_sign_in import OidcSignIn
 
 __all__ = ["create_application"]
 
@@ -69,6 +73,7 @@ def _create_services(settings: Settings) -> Services:
     login_log = LoginLog(store, find_audit_tenant)
     administrators = AdministratorStore(store, cipher)
     jobs = JobStore.of(store, settings)
+    throttle = SignInThrottle()
     access_tokens = AccessTokenIssuer(clients, KeyFile(data / ACCESS_TOKEN_KEY_FILE), settings.token_seconds)
     return Services(
         settings=settings,
@@ -86,11 +91,27 @@ def _create_services(settings: Settings) -> Services:
         worker=_create_worker(settings, store, cipher, data),
         administrators=administrators,
         sessions=SessionStore(store),
-        sign_in=SignIn(administrators, login_log),
+        sign_in=SignIn(administrators, login_log, throttle),
+        oidc_sign_in=_create_oidc_sign_in(settings, store, login_log, throttle),
         setup_link=SetupLink(store),
         jobs=jobs,
         job_worker=_create_job_worker(settings, store, jobs, data),
     )
+
+
+def _create_oidc_sign_in(
+    settings: Settings, store: Backend, login_log: LoginLog, throttle: SignInThrottle
+) -> OidcSignIn | None:
+    """Return the sign-in with an identity provider, or None without one. Raises SettingsError for missing settings."""
+    is_configured = any(value for name, value in vars(settings).items() if name.startswith("oidc_"))
+    if not (settings.console and is_configured):
+        return None
+    from chalk_flask.admins.external import ExternalAdministrators  # the libraries take time to import
+    from chalk_flask.admins.oidc_sign_in import OidcSignIn
+    from chalk_flask.oidc import OidcClient, OidcSettings
+
+    client = OidcClient(OidcSettings.of(settings))
+    return OidcSignIn(client, ExternalAdministrators(store), login_log, throttle)
 
 
 def _create_access_log(settings: Settings, data: Path) -> AccessLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from backends import Backend
 from chalk_flask.admins.sessions import SessionStore
@@ -21,6 +22,9 @@ from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.settings import Settings
 from chalk_flask.webhooks import Worker
+
+if TYPE_CHECKING:
+    from chalk_flask.admins.oidc_sign_in import OidcSignIn
 
 __all__ = ["ServiceAddress", "Services"]
 
@@ -65,6 +69,7 @@ class Services:
     administrators: AdministratorStore
     sessions: SessionStore
     sign_in: SignIn
+    oidc_sign_in: OidcSignIn | None
     setup_link: SetupLink
     jobs: JobStore
     job_worker: JobWorker

@@ -42,7 +42,8 @@ An option (`--port`) overrides an environment variable (`CHALK_PORT`), which ove
 (`port`), which overrides the default. The variable is `CHALK_` and the name of the setting in capitals.
 `CHALK_PORT_FILE` names a file that contains the value of `CHALK_PORT`. An unknown variable that starts with `CHALK_` is
 ignored with a warning, and an unknown key of the settings file is an error. `--config` or `CHALK_CONFIG` names the
-settings file, in TOML. `chalk-flask config show` prints the settings in force and their sources.
+settings file, in TOML. `chalk-flask config show` prints the settings in force and their sources. Secrets such as
+`oidc_client_secret` have no option, and their values are never shown.
 
 `config/chalk.example.toml` in the repository lists all settings with their defaults.
 """

@@ -31,6 +31,9 @@ class Administrator:
 
     `name` is the sign-in name. `totp_secret` is encrypted. `totp_last_step` is the time step of the last accepted code.
     `recovery_codes` are the hashes of the unused codes.
+
+    An external administrator signs in with the account `subject` of the identity provider `issuer`, and `password_hash`
+    is "". `access_digest` identifies the settings that gave the access.
     """
 
     id: str
@@ -44,6 +47,9 @@ class Administrator:
     totp_secret: str | None = field(default=None, repr=False)
     totp_last_step: int | None = field(default=None, repr=False)
     recovery_codes: tuple[str, ...] = field(default=(), repr=False)
+    issuer: str | None = None
+    subject: str | None = None
+    access_digest: str | None = None
 
     @property
     def is_operator(self) -> bool:
@@ -54,6 +60,11 @@ class Administrator:
     def uses_totp(self) -> bool:
         """True if signing in requires a one-time code."""
         return self.totp_secret is not None
+
+    @property
+    def is_external(self) -> bool:
+        """True if the administrator signs in with an identity provider, and has no password."""
+        return self.issuer is not None
 
     @property
     def audit_tenant(self) -> str:
@@ -68,6 +79,7 @@ class Administrator:
             "tenant": self.tenant,
             "role": self.role,
             "totp": self.uses_totp,
+            "issuer": self.issuer,
             "created": format_timestamp(self.created),
             "passwordChanged": format_timestamp(self.password_changed),
             "lastSignIn": format_timestamp(self.last_sign_in),
@@ -81,6 +93,8 @@ class Administrator:
             "totpSecret": self.totp_secret,
             "totpLastStep": self.totp_last_step,
             "recoveryCodes": list(self.recovery_codes),
+            "subject": self.subject,
+            "accessDigest": self.access_digest,
         }
         return Record(self.id, orjson.dumps(data), {"name": self.name, "tenant": self.tenant})
 
@@ -108,6 +122,10 @@ class Administrator:
             totp_secret=data["totpSecret"],
             totp_last_step=data["totpLastStep"],
             recovery_codes=tuple(data["recoveryCodes"]),
+            # Stores of earlier versions have no external administrators.
+            issuer=data.get("issuer"),
+            subject=data.get("subject"),
+            access_digest=data.get("accessDigest"),
         )
 
 

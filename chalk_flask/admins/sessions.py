@@ -119,10 +119,10 @@ class SessionStore:
         self._last_used = LastUsedTracker(store, CONTROL, COLLECTION, _with_last_use)
 
     def create(self, administrator: Administrator, address: str, user_agent: str | None) -> tuple[str, Session]:
-        """Start a session of an administrator whose password was verified; return its id and the session.
+        """Start a session of an administrator whose password or account was verified; return its id and the session.
 
         If the administrator uses one-time codes, the session lasts ten minutes, and `complete_totp` replaces it. Raises
-        SessionError if the administrator was changed since the password was verified.
+        SessionError if the administrator was changed since then.
         """
         secret, now = secrets.token_hex(16), self._now()
         session = Session(

@@ -51,7 +51,7 @@ class SignIn:
             with self._hasher.reserve():
                 self._throttle.count_password(name, address, browser)
                 administrator = self._find(name)
-                if administrator is None:
+                if administrator is None or administrator.is_external:
                     self._hasher.verify_dummy(password)
                     is_valid = False
                 else:

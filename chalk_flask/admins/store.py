@@ -21,7 +21,15 @@ from chalk_flask.caching import VersionedCache
 from chalk_flask.tenants.store import TenantError, find_audit_tenant, require_tenant
 from chalk_flask.times import utc_now
 
-__all__ = ["AdministratorStore", "has_administrators", "insert", "list_names", "new_administrator"]
+__all__ = [
+    "AdministratorStore",
+    "find_by_id",
+    "find_by_name",
+    "has_administrators",
+    "insert",
+    "list_names",
+    "new_administrator",
+]
 
 MAX_CACHED_ADMINISTRATORS = 1024
 
@@ -33,7 +41,8 @@ class AdministratorStore:
     the operating-system user name. The store does not check what `by` may do.
 
     Methods that change an administrator raise AdministratorError for an unknown id, and StorageBusyError if another
-    writer holds the lock for more than ten seconds.
+    writer holds the lock for more than ten seconds. Passwords, one-time codes and roles of external administrators
+    cannot be changed: these methods raise AdministratorError.
     """
 
     def __init__(
@@ -83,7 +92,7 @@ class AdministratorStore:
         if cached is not None:
             return cached
         with self._store.read(CONTROL) as control:
-            administrator = _get(control, administrator_id)
+            administrator = find_by_id(control, administrator_id)
         if administrator is not None:
             self._cache.put(administrator_id, version, administrator)
         return administrator
@@ -91,7 +100,7 @@ class AdministratorStore:
     def find(self, name: str) -> Administrator | None:
         """Return the administrator with this sign-in name in any case, or None."""
         with self._store.read(CONTROL) as control:
-            return _find(control, name)
+            return find_by_name(control, name)
 
     def reset_password(
         self, administrator_id: str, password: str, *, disable_totp: bool = False, by: str | None = None
@@ -116,7 +125,7 @@ class AdministratorStore:
     def set_role(self, administrator_id: str, role: Role, *, by: str | None = None) -> Administrator:
         """Change the role from the next request on.
 
-        Raises AdministratorError if the last operator with the role owner would lose it.
+        Raises AdministratorError if the last operator with the role owner and a password would lose it.
         """
         _check_role(role)
 
@@ -132,7 +141,7 @@ class AdministratorStore:
     def delete(self, administrator_id: str, *, by: str | None = None) -> Administrator:
         """Delete an administrator with all sessions, and return the deleted administrator.
 
-        Raises AdministratorError for the last operator with the role owner.
+        Raises AdministratorError for the last operator with the role owner and a password.
         """
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             administrator = _require(control, administrator_id)
@@ -222,7 +231,7 @@ class AdministratorStore:
         self, administrator_id: str, password: str, *, disable_totp: bool = False, except_hash: str | None = None
     ) -> Administrator:
         with self._store.read(CONTROL) as control:
-            name = _require(control, administrator_id).name
+            name = _require_local(_require(control, administrator_id)).name
         # Before the transaction, because it takes time.
         password_hash, now = _hash_new_password(password, name, self._hasher), self._now()
 
@@ -237,7 +246,7 @@ class AdministratorStore:
         self, administrator_id: str, change: Callable[[Transaction, Administrator], Administrator]
     ) -> Administrator:
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
-            administrator = change(control, _require(control, administrator_id))
+            administrator = change(control, _require_local(_require(control, administrator_id)))
             control.put(COLLECTION, [administrator.to_record()])
         return administrator
 
@@ -273,7 +282,7 @@ def new_administrator(
 
 def insert(control: Transaction, administrator: Administrator) -> None:
     """Store a new administrator. Raises AdministratorError for an existing name and an unknown tenant."""
-    if _find(control, administrator.name) is not None:
+    if find_by_name(control, administrator.name) is not None:
         raise AdministratorError("there is an administrator with this name already: choose another one")
     try:
         if administrator.tenant is not None:
@@ -315,17 +324,32 @@ def _without_totp(administrator: Administrator) -> Administrator:
     return replace(administrator, totp_secret=None, totp_last_step=None, recovery_codes=())
 
 
+def _require_local(administrator: Administrator) -> Administrator:
+    """Return the administrator. Raises AdministratorError for an external one."""
+    if administrator.is_external:
+        raise AdministratorError(
+            "this administrator signs in with an identity provider: change the account there, or the access in the"
+            " setting oidc_access"
+        )
+    return administrator
+
+
 def _require_other_owner(control: Snapshot, administrator: Administrator, change: str) -> None:
-    """Raise AdministratorError if this is the only operator with the role owner."""
+    """Raise AdministratorError if this is the only operator with the role owner and a password.
+
+    External operators do not count: if their provider is down, no operator could sign in.
+    """
     if not _is_owner_operator(administrator):
         return
     stored = Administrator.parse_many(control.find(Query(COLLECTION)).body())
     if not any(_is_owner_operator(other) and other.id != administrator.id for other in stored):
-        raise AdministratorError(f"the last operator with the role owner cannot {change}: create another one first")
+        raise AdministratorError(
+            f"the last operator with the role owner and a password cannot {change}: create another one first"
+        )
 
 
 def _is_owner_operator(administrator: Administrator) -> bool:
-    return administrator.is_operator and administrator.role == "owner"
+    return administrator.is_operator and administrator.role == "owner" and not administrator.is_external
 
 
 def _encrypted_totp_secrets(control: Snapshot) -> Sequence[str]:
@@ -333,18 +357,20 @@ def _encrypted_totp_secrets(control: Snapshot) -> Sequence[str]:
     return [administrator.totp_secret for administrator in stored if administrator.totp_secret is not None]
 
 
-def _find(control: Snapshot, name: str) -> Administrator | None:
+def find_by_name(control: Snapshot, name: str) -> Administrator | None:
+    """Return the administrator with this sign-in name in any case, or None, from a snapshot of CONTROL."""
     page = control.find(Query(COLLECTION, Compare("name", "=", fold_name(name)), limit=1))
     return next(Administrator.parse_many(page.body()), None)
 
 
-def _get(control: Snapshot, administrator_id: str) -> Administrator | None:
+def find_by_id(control: Snapshot, administrator_id: str) -> Administrator | None:
+    """Return the administrator with this id, or None, from a snapshot of CONTROL."""
     body = control.get_many(COLLECTION, [administrator_id]).get(administrator_id)
     return Administrator.parse(body) if body is not None else None
 
 
 def _require(control: Snapshot, administrator_id: str) -> Administrator:
-    administrator = _get(control, administrator_id)
+    administrator = find_by_id(control, administrator_id)
     if administrator is None:
         raise AdministratorError("there is no such administrator: the account may have been deleted")
     return administrator

@@ -86,6 +86,10 @@ class SignInThrottle:
         by_address = [(self._by_address, client_network(address))] if browser is None else []
         self._count(*limits, *by_address)
 
+    def count_address(self, address: str) -> None:
+        """Count an attempt whose account is not known yet. Raises TooManyAttemptsError."""
+        self._count((self._by_address, client_network(address)))
+
     def _count(self, *limits: tuple[_Limit, str]) -> None:
         with self._lock:
             now = self._clock()

@@ -45,19 +45,18 @@ IMPORT_SETTINGS = tuple(
 """Names of the settings that affect an import."""
 READING_SETTINGS = tuple(name for name in IMPORT_SETTINGS if name != "tombstone_days")
 """Names of the settings that affect how a package is read."""
-SERVICE_SETTINGS = tuple(
-    setting.name for setting in SETTINGS if setting.name not in (STORAGE, *IMPORT_SETTINGS) and not setting.secret
-)
-"""Names of the settings that affect a running service and have an option: all except secrets."""
+SERVICE_SETTINGS = tuple(setting.name for setting in SETTINGS if setting.name not in (STORAGE, *IMPORT_SETTINGS))
+"""Names of the settings that affect a running service."""
 
 
 def settings_options(*names: str, with_storage: bool = True) -> Callable[[Function], Function]:
     """Return a decorator that adds --config, --storage and one option for each named setting.
 
-    A command that needs no store has no --storage. The command passes the values to `settings_from_options`. They are
-    validated there, as values of every source are.
+    Secrets have no option, and a command that needs no store has no --storage. The command passes the values to
+    `settings_from_options`. They are validated there, as values of every source are.
     """
-    chosen = [setting for setting in SETTINGS if setting.name in names or (with_storage and setting.name == STORAGE)]
+    wanted = (*names, STORAGE) if with_storage else names
+    chosen = [setting for setting in SETTINGS if setting.name in wanted and not setting.secret]
 
     def decorate(function: Function) -> Function:
         for setting in reversed(chosen):

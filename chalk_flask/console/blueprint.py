@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import Conflict, Forbidden, RequestEntityTooLarge, ServiceUnavailable, Unauthorized
 
+from chalk_flask.admins.record import Administrator
 from chalk_flask.audit.actor import set_actor
 from chalk_flask.console import errors
 from chalk_flask.console.context import ConsoleRequest, PendingSignIn, current_services, pending_sign_in, signed_in
@@ -15,6 +16,7 @@ from chalk_flask.console.security_headers import add_security_headers
 from chalk_flask.console.session_cookie import OWNER_LENGTH, page_sessions, rotate_page_session, session_secret
 from chalk_flask.console.submissions import SubmissionStore
 from chalk_flask.server import BODY_REJECTED_KEY
+from chalk_flask.services import Services
 
 __all__ = ["CSRF_CONFIG", "NAME", "console_blueprint", "load_session"]
 
@@ -93,6 +95,9 @@ def load_session(*, is_activity: bool = True) -> None:
     secret = session_secret(request)
     found = services.sessions.find(secret, is_activity=is_activity) if secret else None
     administrator = services.administrators.get(found.administrator_id) if found else None
+    if found is not None and administrator is not None and not _is_accepted(services, administrator):
+        services.sessions.end(found.id_hash)
+        administrator = None
     if found is not None and administrator is not None:
         if found.totp_done:
             g.console = ConsoleRequest(services, administrator, found, found.tenant)
@@ -101,6 +106,12 @@ def load_session(*, is_activity: bool = True) -> None:
     owner = found.id_hash[:OWNER_LENGTH] if found and administrator else ""
     if session.get("owner", "") != owner:
         rotate_page_session(owner)  # forms of a former session are not valid in this one
+
+
+def _is_accepted(services: Services, administrator: Administrator) -> bool:
+    """Return False for an external administrator if the settings that gave the access have changed since."""
+    oidc = services.oidc_sign_in
+    return not administrator.is_external or (oidc is not None and oidc.accepts(administrator))
 
 
 def _check_sign_in(route: ConsoleRoute) -> ResponseReturnValue | None:

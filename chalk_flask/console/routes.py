@@ -23,7 +23,7 @@ from chalk_flask.console.pages.quality import views as quality
 from chalk_flask.console.pages.roster import demographics
 from chalk_flask.console.pages.roster import views as roster
 from chalk_flask.console.pages.settings import about, administrators, tenant_settings, tenants
-from chalk_flask.console.pages.sign_in import setup, sign_in
+from chalk_flask.console.pages.sign_in import oidc, setup, sign_in
 from chalk_flask.console.pages.static_files import serve_static
 from chalk_flask.console.pages.webhooks import deliveries, webhooks
 
@@ -93,6 +93,8 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _action("/login", sign_in.sign_in, None),
     _page("/login/code", sign_in.show_code_form, None),
     _action("/login/code", sign_in.check_code, None),
+    _page("/login/oidc", oidc.begin_oidc_sign_in, None),
+    _page(oidc.CALLBACK_PATH, oidc.complete_oidc_sign_in, None),
     _action("/logout", sign_in.sign_out, None),
     _page("/setup/<secret>", setup.show_setup, None),
     _action("/setup/<secret>", setup.set_up, None),

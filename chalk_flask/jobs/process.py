@@ -44,7 +44,12 @@ class JobRequest:
     @classmethod
     def of(cls, tenant: str, job: str, attempt: int, settings: Settings) -> JobRequest:
         """Return the request for a job with these settings."""
-        return cls(tenant, job, attempt, {setting.name: getattr(settings, setting.name) for setting in SETTINGS})
+        return cls(
+            tenant,
+            job,
+            attempt,
+            {setting.name: getattr(settings, setting.name) for setting in SETTINGS if not setting.secret},
+        )
 
     def encode(self) -> bytes:
         """Return the JSON that the process reads."""

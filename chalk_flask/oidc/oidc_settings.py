@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import urlsplit
 
-from chalk_flask.settings.sign_in_rules import DOMAIN, AccessRule, is_microsoft
+from chalk_flask.settings import Settings, SettingsError
+from chalk_flask.settings.sign_in_rules import (
+    DOMAIN,
+    AccessRule,
+    is_microsoft,
+    parse_access_rules,
+    parse_domains,
+)
 
 __all__ = ["GOOGLE", "OidcSettings"]
 
 GOOGLE = "https://accounts.google.com"
+REQUIRED = ("oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_access")
+"""Names of the settings that are required together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +36,25 @@ class OidcSettings:
     label: str = ""
     domains: frozenset[str] = frozenset()
     rules: Sequence[AccessRule] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the settings of the identity provider. Raises SettingsError if a required one is missing."""
+        required = {name: str(getattr(settings, name)) for name in REQUIRED}
+        missing = [name for name, value in required.items() if not value]
+        if missing:
+            raise SettingsError(
+                f"sign-in with an identity provider requires {' and '.join(missing)}: set it, or remove all settings"
+                " whose names begin with oidc_"
+            )
+        return cls(
+            issuer=settings.oidc_issuer,
+            client_id=settings.oidc_client_id,
+            client_secret=settings.oidc_client_secret,
+            label=settings.oidc_label,
+            domains=parse_domains(settings.oidc_domains),
+            rules=parse_access_rules(settings.oidc_access),
+        )
 
     @property
     def is_google(self) -> bool:

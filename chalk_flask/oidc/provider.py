@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from chalk_flask.auth.jwt.jwks import InvalidKeySetError, JwkSet, parse_jwk_set
-from chalk_flask.https_client import HttpsResponse, ResponseTooLargeError, send_request
-from chalk_flask.https_url import InvalidUrlError, parse_url
+from chalk_flask.https.client import HttpsResponse, ResponseTooLargeError, send_request
+from chalk_flask.https.url import InvalidUrlError, parse_url
 from chalk_flask.oidc.errors import ProviderError
 
 __all__ = ["Provider", "ProviderMetadata", "request_json"]

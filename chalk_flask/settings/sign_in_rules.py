@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from chalk_flask.https_url import InvalidUrlError, parse_url
+from chalk_flask.https.url import InvalidUrlError, parse_url
 
 __all__ = [
     "DOMAIN",

@@ -15,6 +15,7 @@ from chalk_flask.settings.setting_type import (
     validate_origin,
     validate_rate,
 )
+from chalk_flask.settings.sign_in_rules import validate_access_rules, validate_domains, validate_issuer
 from chalk_flask.settings.storage_location import storage_url
 
 __all__ = ["SETTINGS", "Settings", "Source"]
@@ -61,6 +62,34 @@ class Settings:
     )
     console: bool = _setting(
         True, "Serve the admin console, the web pages for administrators; false removes all its paths."
+    )
+    oidc_issuer: str = _setting(
+        "",
+        "Issuer of the identity provider (OpenID Connect) whose accounts can sign in to the admin console, for example"
+        " https://accounts.google.com. Empty: sign-in with passwords only.",
+        check=validate_issuer,
+    )
+    oidc_client_id: str = _setting("", "Client id of this service at the identity provider.")
+    oidc_client_secret: str = _setting(
+        "",
+        "Client secret of this service at the identity provider. It has no option, because other users can read the"
+        " arguments of a process: use CHALK_OIDC_CLIENT_SECRET_FILE.",
+        secret=True,
+    )
+    oidc_label: str = _setting(
+        "", "Name of the identity provider on the sign-in page. Empty: Google, Microsoft, or the host of the issuer."
+    )
+    oidc_domains: str = _setting(
+        "",
+        "Comma-separated domains of the verified e-mail addresses that can sign in with the identity provider, for"
+        " example example.org. Empty: `oidc_access` alone decides.",
+        check=validate_domains,
+    )
+    oidc_access: str = _setting(
+        "",
+        "Comma-separated rules CLAIM:VALUE=TENANT:ROLE, of which the first that matches an account gives it access, for"
+        " example groups:it-staff=*:owner, domain:example.org=default:viewer. The tenant * makes an operator.",
+        check=validate_access_rules,
     )
     max_limit: int = _setting(0, "Maximum `limit` of a request; a larger one is rejected with 400. 0: no maximum.")
     lenient_parent: bool = _setting(False, "Return an empty 200 instead of 404 for paths below an unknown parent.")

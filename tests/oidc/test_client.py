@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chalk_flask import https_client
+from chalk_flask.https import client as https_client
 from chalk_flask.oidc import Identity, OidcClient, ProviderError, SignInCanceledError, SignInExpiredError
 from chalk_flask.oidc.client import PENDING_SECONDS
 from tests.oidc.conftest import settings_for

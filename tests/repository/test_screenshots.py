@@ -14,6 +14,8 @@ WITHOUT_PICTURE = {
     "export_audit_log",
     "show_progress",  # JSON for scripts
     "show_quality_state",
+    "begin_oidc_sign_in",  # redirects
+    "complete_oidc_sign_in",
 }
 """Endpoints that are no pages."""
 

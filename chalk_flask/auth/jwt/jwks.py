@@ -16,8 +16,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import base64_to_int
 
-from chalk_flask.https_client import MAX_RESPONSE_BYTES
-from chalk_flask.https_url import InsecureUrlError, InvalidUrlError, parse_url
+from chalk_flask.https.client import MAX_RESPONSE_BYTES
+from chalk_flask.https.url import InsecureUrlError, InvalidUrlError, parse_url
 
 __all__ = [
     "ES256",

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from chalk_flask.auth.jwt.jwks import InvalidKeySetError, JwkSet, parse_jwk_set, validate_jwks_url
 from chalk_flask.caching import LRUCache
-from chalk_flask.https_client import ResponseTooLargeError, send_request
+from chalk_flask.https.client import ResponseTooLargeError, send_request
 
 __all__ = ["RemoteJwks", "RemoteJwksCache", "fetch_jwks"]
 

@@ -81,7 +81,11 @@ def create(
 @as_json_option
 @settings_options()
 def list_administrators(as_json: bool, **options: Any) -> None:
-    """List the administrators by name."""
+    """List the administrators by name.
+
+    CODES says if signing in requires a one-time code. It is `external` for an administrator who signs in with an
+    identity provider.
+    """
     with _administrator_store(settings_from_options(options)) as administrators:
         records = list(administrators.list())
     echo_result(as_json, {"administrators": [record.to_dict() for record in records]}, _table(records))
@@ -113,7 +117,8 @@ def reset(name: str, disable_totp: bool, password_stdin: bool, as_json: bool, **
 def delete(name: str, as_json: bool, **options: Any) -> None:
     """Delete an administrator and end the administrator's sessions.
 
-    The last operator with the role owner cannot be deleted.
+    The last operator with the role owner and a password cannot be deleted. An administrator who signs in with an
+    identity provider is created again at the next sign-in, if the setting oidc_access still gives access.
     """
     with _administrator_store(settings_from_options(options)) as administrators:
         administrator = administrators.delete(_require(administrators, name).id, by=current_user())
@@ -173,6 +178,6 @@ def _row(record: Administrator) -> tuple[str, ...]:
         record.name,
         record.tenant or "(all)",
         record.role,
-        "yes" if record.uses_totp else "no",
+        "external" if record.is_external else "yes" if record.uses_totp else "no",
         record.to_dict()["lastSignIn"] or "never",
     )

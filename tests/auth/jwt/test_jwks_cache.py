@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from chalk_flask import https_client
 from chalk_flask.auth.jwt.jwks import MAX_JWKS_BYTES, InvalidKeySetError
 from chalk_flask.auth.jwt.jwks_cache import MAX_OVERDUE_SECONDS, RemoteJwks, RemoteJwksCache, fetch_jwks
+from chalk_flask.https import client as https_client
 from tests.auth.conftest import wait_until
 from tests.support.clock import FakeClock
 from tests.support.keys import JwksServer, make_jwks, rsa_key, serve_jwks

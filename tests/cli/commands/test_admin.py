@@ -116,7 +116,7 @@ def test_delete_spares_the_last_owner_operator(run: RunCommand) -> None:
     run("admin", "create", "lee", "--role", "editor")
     assert run("admin", "delete", "lee").out == "Deleted the administrator lee.\n"
     result = run("admin", "delete", "kim", "--json")
-    assert (result.code, result.json["message"][:41]) == (1, "the last operator with the role owner can")
+    assert (result.code, result.json["message"][:41]) == (1, "the last operator with the role owner and")
     assert [record["name"] for record in run("admin", "list", "--json").json["administrators"]] == ["kim"]
 
 

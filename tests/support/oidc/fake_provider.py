@@ -48,6 +48,12 @@ class FakeProvider:
     answers: dict[str, Answer | Callable[[], Answer]] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
 
+    def reset(self) -> None:
+        """Answer as at first, and forget the requests so far."""
+        self.token = None
+        for values in (self.metadata, self.claims, self.userinfo, self.answers, self.requests):
+            values.clear()
+
     def approve(self, url: str, **claims: Any) -> dict[str, str]:
         """Sign in at the URL of the client. Return the parameters of the response. `claims` replace the usual ones."""
         params = authorization_params(url)

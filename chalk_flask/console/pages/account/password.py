@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import Conflict
 from wtforms import PasswordField
 from wtforms.validators import EqualTo, InputRequired, Length
 
@@ -14,7 +15,11 @@ from chalk_flask.console.pages.sign_in.sign_in import client_address
 from chalk_flask.console.session_cookie import known_browser
 from chalk_flask.console.widgets.forms import ConsoleForm
 
-__all__ = ["change_password", "password_problem", "show_account"]
+__all__ = ["change_password", "check_has_password", "password_problem", "show_account"]
+
+EXTERNAL_MESSAGE = (
+    "You sign in with an identity provider. Nothing was changed: change your password and two-factor sign-in there."
+)
 
 
 class PasswordForm(ConsoleForm):
@@ -37,6 +42,7 @@ def show_account() -> ResponseReturnValue:
 def change_password() -> ResponseReturnValue:
     """Change the own password, and end all other sessions."""
     form, console = PasswordForm(), current()
+    check_has_password()
     if form.validate():
         problem = password_problem(form.current_password.data or "")
         if problem:
@@ -54,6 +60,12 @@ def change_password() -> ResponseReturnValue:
     return _account_page(form, 422)
 
 
+def check_has_password() -> None:
+    """Raise Conflict for an external administrator, whose account is changed at the identity provider."""
+    if current().administrator.is_external:
+        raise Conflict(EXTERNAL_MESSAGE)
+
+
 def password_problem(password: str) -> str:
     """Return why the own password is not accepted, or "". Attempts are throttled as at sign-in."""
     console = current()
@@ -69,8 +81,12 @@ def password_problem(password: str) -> str:
 
 def _account_page(form: PasswordForm, status: int = 200) -> ResponseReturnValue:
     console = current()
-    sessions = console.services.sessions.list_of(console.administrator.id)
+    oidc = console.services.oidc_sign_in
     text = render_template(
-        "console/account/account.html", form=form, administrator=console.administrator, sessions=sessions
+        "console/account/account.html",
+        form=form,
+        administrator=console.administrator,
+        provider=oidc.provider_name if oidc else "",
+        sessions=console.services.sessions.list_of(console.administrator.id),
     )
     return make_response(text, status)

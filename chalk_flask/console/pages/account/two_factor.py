@@ -11,7 +11,7 @@ from wtforms.validators import InputRequired
 
 from chalk_flask.admins import AdministratorError, new_totp_secret, provisioning_uri
 from chalk_flask.console.context import current
-from chalk_flask.console.pages.account.password import password_problem
+from chalk_flask.console.pages.account.password import check_has_password, password_problem
 from chalk_flask.console.session_cookie import flash_secret, take_secret
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField
 
@@ -35,6 +35,7 @@ class ConfirmForm(ConsoleForm):
 
 def show_two_factor() -> ResponseReturnValue:
     """Show how to turn on two-factor sign-in, or its state and, once, new recovery codes."""
+    check_has_password()
     if current().administrator.uses_totp:
         return _on_page(ConfirmForm(formdata=None), recovery_codes=(take_secret(NEW_CODES) or "").split())
     return _off_page(TurnOnForm(formdata=None), new_totp_secret())
@@ -43,6 +44,7 @@ def show_two_factor() -> ResponseReturnValue:
 def turn_on_two_factor() -> ResponseReturnValue:
     """Turn on two-factor sign-in if the code is right, and show recovery codes once."""
     form, console = TurnOnForm(), current()
+    check_has_password()
     if console.administrator.uses_totp:
         return _redirect()
     secret = take_secret(NEW_SECRET)

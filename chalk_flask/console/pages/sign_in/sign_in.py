@@ -22,7 +22,17 @@ from chalk_flask.console.session_cookie import (
 )
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField
 
-__all__ = ["begin_session", "check_code", "client_address", "show_code_form", "show_sign_in", "sign_in", "sign_out"]
+__all__ = [
+    "begin_session",
+    "check_code",
+    "client_address",
+    "show_code_form",
+    "show_sign_in",
+    "sign_in",
+    "sign_in_page",
+    "sign_out",
+    "too_many",
+]
 
 MAX_USER_AGENT_LENGTH = 512
 
@@ -44,23 +54,23 @@ def show_sign_in() -> ResponseReturnValue:
     """Show the form for name and password. Redirect an administrator who is signed in to the requested page."""
     if signed_in() is not None:
         return redirect_to(request.args.get("next", ""))
-    return _sign_in_page(SignInForm(formdata=None))
+    return sign_in_page()
 
 
 def sign_in() -> ResponseReturnValue:
     """Verify name and password, and begin a session."""
     form = SignInForm()
     if not form.validate():
-        return _sign_in_page(form, status=422)
+        return sign_in_page(form, status=422)
     name = form.name.data or ""
     try:
         administrator = current_services().sign_in.authenticate(
             name, form.password.data or "", client_address(), known_browser(request, name)
         )
     except SignInError:
-        return _sign_in_page(form, "The name or the password is wrong.", 422)
+        return sign_in_page(form, "The name or the password is wrong.", 422)
     except TooManyAttemptsError as error:
-        return _too_many(_sign_in_page(form, format_sentence(error), 429), error)
+        return too_many(sign_in_page(form, format_sentence(error), 429), error)
     return begin_session(administrator, request.args.get("next", ""))
 
 
@@ -109,7 +119,7 @@ def check_code() -> ResponseReturnValue:
     except SignInError:
         return _code_page(form, "The code is wrong or was already used. Wait for the next one.", 422)
     except TooManyAttemptsError as error:
-        return _too_many(_code_page(form, format_sentence(error), 429), error)
+        return too_many(_code_page(form, format_sentence(error), 429), error)
     try:
         secret, session = services.sessions.complete_totp(pending.session)
     except SessionError:
@@ -144,22 +154,38 @@ def client_address() -> str:
     return client_network(request.remote_addr)
 
 
-def _sign_in_page(form: SignInForm, problem: str = "", status: int = 200) -> Response:
+def sign_in_page(form: SignInForm | None = None, problem: str = "", status: int = 200, path: str = "") -> Response:
+    """Return the page with the form for name and password, and with the button of the identity provider.
+
+    `path` is the path to show after sign-in, by default that of the request.
+    """
+    form = form or SignInForm(formdata=None)
     form.password.data = None
-    text = render_template("console/sign_in/sign_in.html", form=form, problem=problem, action=_action("sign_in"))
+    oidc = current_services().oidc_sign_in
+    path = safe_path(path or request.args.get("next", ""))
+    text = render_template(
+        "console/sign_in/sign_in.html",
+        form=form,
+        problem=problem,
+        action=url_for("console.sign_in", next=path or None),
+        provider=oidc.provider_name if oidc else "",
+        provider_url=url_for("console.begin_oidc_sign_in", next=path or None),
+    )
     return make_response(text, status)
 
 
 def _code_page(form: CodeForm, problem: str = "", status: int = 200) -> Response:
     form.code.data = None
-    text = render_template("console/sign_in/code.html", form=form, problem=problem, action=_action("check_code"))
+    text = render_template(
+        "console/sign_in/code.html",
+        form=form,
+        problem=problem,
+        action=url_for("console.check_code", next=safe_path(request.args.get("next", "")) or None),
+    )
     return make_response(text, status)
 
 
-def _action(endpoint: str) -> str:
-    return url_for(f"console.{endpoint}", next=safe_path(request.args.get("next", "")) or None)
-
-
-def _too_many(response: Response, error: TooManyAttemptsError) -> Response:
+def too_many(response: Response, error: TooManyAttemptsError) -> Response:
+    """Return the response with the time after which another attempt is allowed."""
     response.headers["Retry-After"] = str(error.retry_after)
     return response

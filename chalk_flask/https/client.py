@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult
 
-from chalk_flask.https_url import parse_url
+from chalk_flask.https.url import parse_url
 
 __all__ = ["MAX_RESPONSE_BYTES", "HttpsResponse", "ResponseTooLargeError", "send_request"]
 
