@@ -202,7 +202,7 @@ def test_export_command_writes_private_file_and_counts(tmp_path: Path) -> None:
 
     early = run("export", str(tmp_path / "all.zip"), "--json")
     assert early.returncode == 1
-    assert "nothing to export" in json.loads(early.stdout)["message"]
+    assert "there is no store at" in json.loads(early.stdout)["message"]
     assert run("import", str(DEMO)).returncode == 0
     result = run("export", str(tmp_path / "all.zip"), "--json")
     assert result.returncode == 0, result.stderr
