@@ -12,7 +12,7 @@ from werkzeug.routing import Map, MapAdapter
 from werkzeug.sansio.utils import get_host
 
 from backends import Backend, open_store
-from chalk_flask import api
+from chalk_flask import api, monitoring
 from chalk_flask.admins.sessions import SessionStore
 from chalk_flask.admins.setup_link import SetupLink
 from chalk_flask.admins.sign_in import SignIn
@@ -31,6 +31,7 @@ from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.logs import log_slow_statements
+from chalk_flask.metrics import ServiceMetrics
 from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.storage import COLLECTIONS
@@ -55,6 +56,7 @@ def create_application(arguments: Mapping[str, object]) -> Flask:
     app = _SyncFlask("chalk_flask", static_folder=None)
     app.extensions["chalk"] = services
     api.register(app, services)
+    monitoring.register(app, services)
     if settings.console:
         from chalk_flask import console  # its libraries take time to import
 
@@ -96,6 +98,7 @@ def _create_services(settings: Settings) -> Services:
         setup_link=SetupLink(store),
         jobs=jobs,
         job_worker=_create_job_worker(settings, store, jobs, data),
+        metrics=ServiceMetrics(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Hook that gives each response the id of its request, and logs rejected requests and, if enabled, all others.
+"""Hook that gives each response the id of its request, counts it, and logs it if it is rejected, or always if enabled.
 
 A line contains the route with the names of its parameters, such as `/users/{id}`. It contains no id of a record, no
 parameter and no credential.
@@ -16,6 +16,7 @@ from flask import Flask, Request, Response, g, request
 from chalk_flask.api.access_log import START_TIME_KEY, route_template
 from chalk_flask.api.auth.internal_requests import PRINCIPAL_KEY
 from chalk_flask.logs import REQUEST_ID_HEADER, log_event, request_id_of
+from chalk_flask.metrics import NO_ROUTE, ServiceMetrics, known_method
 
 if TYPE_CHECKING:
     from chalk_flask.permissions.principal import Principal
@@ -25,45 +26,53 @@ __all__ = ["register"]
 log = logging.getLogger(__name__)
 
 REJECTED_STATUSES = (401, 403)
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-NO_ROUTE = "(no route)"
-"""Route of a request whose path leads nowhere."""
 
 ENDED_CREDENTIAL = "the credential ended while the request waited for a change"
 
 
-def register(app: Flask, *, logs_requests: bool) -> None:
+def register(app: Flask, metrics: ServiceMetrics, *, logs_requests: bool) -> None:
     """Add the hook to an application. With `logs_requests`, every request is logged."""
-    app.after_request(partial(_complete, logs_requests))
+    app.after_request(partial(_complete, metrics, logs_requests))
 
 
-def _complete(logs_requests: bool, response: Response) -> Response:
+def _complete(metrics: ServiceMetrics, logs_requests: bool, response: Response) -> Response:
     # Attribute access on the proxies `g` and `request` is slower.
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
-    environ = current.environ
+    environ, rule = current.environ, current.url_rule
     response.headers.add(REQUEST_ID_HEADER, request_id_of(environ))
     if PRINCIPAL_KEY in environ:
         return response  # a page of the console is one request, although it reads more than once
     if response.is_streamed:
-        _log_at_end(logs_requests, response, current)
-    elif logs_requests or response.status_code in REJECTED_STATUSES:
+        _complete_at_end(metrics, logs_requests, response, current)
+        return response
+    method = known_method(environ["REQUEST_METHOD"])
+    route = route_template(rule.rule) if rule else NO_ROUTE
+    status = response.status_code
+    metrics.record(method, route, status, perf_counter() - environ[START_TIME_KEY])
+    if logs_requests or status in REJECTED_STATUSES:
         _log_response(logs_requests, response, _members(current), g.get("rejection", ""))
     return response
 
 
-def _log_at_end(logs_requests: bool, response: Response, current: Request) -> None:
-    """Log a streamed response at its end. The status of a response that waits is known only then."""
+def _complete_at_end(metrics: ServiceMetrics, logs_requests: bool, response: Response, current: Request) -> None:
+    """Count and log a streamed response at its end. The status of a response that waits is known only then."""
     members, rejection = _members(current), g.get("rejection", ENDED_CREDENTIAL)
-    response.call_on_close(lambda: _log_response(logs_requests, response, members, rejection))
+
+    def complete() -> None:
+        status, seconds = response.status_code, perf_counter() - members["started"]
+        metrics.record(members["method"], members["route"], status, seconds, True)
+        if logs_requests or status in REJECTED_STATUSES:
+            _log_response(logs_requests, response, members, rejection)
+
+    response.call_on_close(complete)
 
 
 def _members(current: Request) -> dict[str, Any]:
     """Return the members of each event about a request. `started` is a time of `perf_counter`."""
     environ, rule = current.environ, current.url_rule
     principal: Principal | None = g.get("principal")
-    method = environ["REQUEST_METHOD"]
     return {
-        "method": method if method in METHODS else "other",
+        "method": known_method(environ["REQUEST_METHOD"]),
         "route": route_template(rule.rule) if rule else NO_ROUTE,
         "tenant": principal.tenant if principal else None,
         "way": principal.credential_type if principal else None,

@@ -103,11 +103,12 @@ def open_worker(options: dict[str, Any]) -> Iterator[Services]:
 def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     from chalk_flask import create_app
     from chalk_flask.logs import configure_logging
+    from chalk_flask.metrics import counted_log_messages
     from chalk_flask.storage import check_readable
 
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
-    with services.store:
+    with services.store, counted_log_messages(services.metrics):
         _check_key_files(Path(services.settings.data))
         configure_logging(services.settings)
         check_readable(services.store)

@@ -15,6 +15,7 @@ from chalk_flask.console.routes import ROUTES, ConsoleRoute
 from chalk_flask.console.security_headers import add_security_headers
 from chalk_flask.console.session_cookie import OWNER_LENGTH, page_sessions, rotate_page_session, session_secret
 from chalk_flask.console.submissions import SubmissionStore
+from chalk_flask.monitoring import describe_service, prefers_page
 from chalk_flask.server import BODY_REJECTED_KEY
 from chalk_flask.services import Services
 
@@ -43,7 +44,7 @@ BUSY_SECONDS = 60
 DISK_MESSAGE = "The server has no space for this file. Nothing was changed. Tell the operator of the service."
 
 _ROUTES = {f"{NAME}.{route.endpoint}": route for route in ROUTES}
-_PUBLIC_FILES, _SIGN_OUT = f"{NAME}.serve_static", f"{NAME}.sign_out"
+_PUBLIC_FILES, _SIGN_OUT, _DASHBOARD = f"{NAME}.serve_static", f"{NAME}.sign_out", f"{NAME}.show_dashboard"
 _csrf = CSRFProtect()
 
 
@@ -66,6 +67,8 @@ def _check_request() -> ResponseReturnValue | None:
     """Reject or redirect a request, or return None to run the view."""
     if request.endpoint == _PUBLIC_FILES:
         return None
+    if request.endpoint == _DASHBOARD and not prefers_page(request):
+        return describe_service(request, current_services())
     current_app.config["WTF_CSRF_SECRET_KEY"] = page_sessions().key()
     route = _ROUTES[request.endpoint or ""]
     load_session(is_activity=not route.is_polled)

@@ -17,6 +17,7 @@ __all__ = [
     "validate_not_empty",
     "validate_origin",
     "validate_rate",
+    "validate_secret",
     "without_passwords",
 ]
 
@@ -137,6 +138,13 @@ def normalize_address(value: str) -> str:
         return value
     address = ipaddress.ip_address(value)
     return str((address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address)
+
+
+def validate_secret(value: str) -> str | None:
+    """Return None for an empty text or a secret that is hard to guess and fits into a header, otherwise the rule."""
+    if not value or re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,200}", value):
+        return None
+    return "16 to 200 letters, digits or . _ ~ + / = -, or empty"
 
 
 def validate_rate(value: str) -> str | None:

@@ -14,6 +14,7 @@ from chalk_flask.settings.setting_type import (
     validate_not_empty,
     validate_origin,
     validate_rate,
+    validate_secret,
 )
 from chalk_flask.settings.sign_in_rules import validate_access_rules, validate_domains, validate_issuer
 from chalk_flask.settings.storage_location import storage_url
@@ -212,6 +213,17 @@ class Settings:
     )
     send_timeout: int = _setting(
         30, "Seconds after which a connection is closed whose client accepts nothing of a response.", minimum=1
+    )
+    metrics_token: str = _setting(
+        "",
+        "Token with which a monitoring system reads /metrics, as Authorization: Bearer TOKEN. Empty: only requests from"
+        " this machine that no proxy has forwarded can read it.",
+        secret=True,
+        check=validate_secret,
+    )
+    ready_max_roster_hours: int = _setting(
+        0,
+        "Maximum hours since the last import of each tenant; above it, /readyz answers 503. 0: the age is only shown.",
     )
     log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting(

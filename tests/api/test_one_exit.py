@@ -78,7 +78,6 @@ SERIALIZED = {
 
 WITHOUT_RECORDS = {
     "console/pages/dashboard/dashboard.py": "webhooks and numbers of deliveries",
-    "console/pages/dashboard/roster_counts.py": "numbers of records",
     "console/pages/imports/runs.py": "import runs",
     "console/pages/imports/summaries.py": "import runs and jobs",
     "console/api_client.py": "tenants; records come from the API in this process",
@@ -90,6 +89,9 @@ WITHOUT_RECORDS = {
     **{f"jobs/{name}.py": "jobs" for name in ("lifecycle", "record", "retention", "store", "worker")},
     "jobs/execution.py": "numbers of rows in import runs",
     "console/upload_limit.py": "sessions",
+    "monitoring/readiness.py": "nothing but whether the store can be read",
+    "monitoring/roster_age.py": "times of import runs",
+    "monitoring/store_collector.py": "numbers of records and deliveries",
     "outbox/delivery.py": "deliveries",
     "outbox/tenant_update.py": "deliveries",
     "outbox/subscription.py": "webhooks",
@@ -225,7 +227,7 @@ def operation_of(rule: Rule) -> str:
 
 def untested_operations(app: Flask) -> set[tuple[str, str]]:
     """Return operation and method of routes that neither read nor are tested as writes."""
-    rules = [rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("console.")]
+    rules = [rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith(("console.", "monitoring."))]
     operations = {(operation_of(rule), method) for rule in rules for method in rule.methods or ()}
     others = {item for item in operations if item[1] not in ("GET", "HEAD", "OPTIONS")} - WRITES
     return {item for item in others if item[0] not in WITHOUT_ROSTER}

@@ -83,7 +83,7 @@ def test_unknown_page_of_a_signed_in_administrator_has_a_way_back(console: Conso
 def test_service_without_console_has_none_of_its_paths() -> None:
     app = create_app(storage="memory:", console=False)
     client = app.test_client()
-    for path in ("/", "/login", "/settings/api-tokens", "/static/console/console.css"):
+    for path in ("/roster", "/login", "/settings/api-tokens", "/static/console/console.css"):
         response = client.get(path, headers={"Accept": BROWSER})
         assert response.status_code == 404
         assert response.is_json

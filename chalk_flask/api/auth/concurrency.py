@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Hashable
 
 from flask import Request
+from prometheus_client import Gauge
 
 from chalk_flask.api.errors import RETRY_AFTER_SECONDS, ApiError
 from chalk_flask.client_network import client_network
@@ -17,11 +18,12 @@ __all__ = ["ConcurrencyLimiter"]
 class ConcurrencyLimiter:
     """Counter of responses of one kind that are in progress, with limits. Thread-safe.
 
-    `noun` is the plural that names them in messages.
+    `noun` is the plural that names them in messages, and `gauge` the metric with their number.
     """
 
-    def __init__(self, noun: str, *, per_credential: int, per_address: int) -> None:
+    def __init__(self, noun: str, gauge: Gauge, *, per_credential: int, per_address: int) -> None:
         self._noun = noun
+        self._gauge = gauge
         self._per_credential = per_credential
         self._per_address = per_address
         self._counts: dict[Hashable, int] = {}
@@ -39,6 +41,7 @@ class ConcurrencyLimiter:
             self._check(address, self._per_address, "address")
             for key in (credential, address):
                 self._counts[key] = self._counts.get(key, 0) + 1
+        self._gauge.inc()
         return self._make_release(credential, address)
 
     def _check(self, key: Hashable, limit: int, owner: str) -> None:
@@ -54,6 +57,8 @@ class ConcurrencyLimiter:
 
         def release() -> None:
             with self._lock:
+                if pending:
+                    self._gauge.dec()
                 while pending:
                     key = pending.pop()
                     self._counts[key] -= 1

@@ -36,6 +36,9 @@ WINDOW_SECONDS = 60.0
 MAX_KEYS = 8192
 """Maximum number of keys in a counter. It drops the key whose last failure is oldest."""
 
+UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths without rate limits: a load balancer that got 429 would take the service out of use."""
+
 View: TypeAlias = Callable[..., Any]
 
 
@@ -133,7 +136,7 @@ def with_rate_limits(app: Flask, auth: Auth, settings: Settings) -> Auth:
     if settings.rate_limit_token:
         limiters.append(Limiter(_credential_key, app=app, storage_uri="memory://"))
     for limiter in limiters:
-        limiter.request_filter(is_internal_request)
+        limiter.request_filter(_is_unlimited)
     if settings.rate_limit_token:
         return _RateLimitedAuth(auth, limiters[-1].shared_limit(settings.rate_limit_token, scope="token"))
     return auth
@@ -165,6 +168,11 @@ def _add_headers(limiters: list[Limiter], response: Response) -> Response:
 
 def _nearness(limit: RequestLimit) -> tuple[bool, int, float]:
     return not limit.breached, limit.remaining, -limit.window.reset_time
+
+
+def _is_unlimited() -> bool:
+    """Return True for requests of this process itself, and for those of load balancers and monitoring systems."""
+    return is_internal_request() or request.path in UNLIMITED_PATHS
 
 
 def _address_key() -> str:

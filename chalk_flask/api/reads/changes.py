@@ -97,6 +97,7 @@ class _ChangesView:
         self._query_seconds = services.settings.query_seconds
         self._long_polls = ConcurrencyLimiter(
             "long polls",
+            services.metrics.streams("long_poll"),
             per_credential=services.settings.long_poll_limit_credential,
             per_address=services.settings.long_poll_limit_address,
         )

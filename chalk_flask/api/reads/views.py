@@ -33,6 +33,7 @@ def read_blueprint(services: Services, root: ApiRoot, auth: Auth) -> Blueprint:
     settings = services.settings
     streams = ConcurrencyLimiter(
         "streamed responses",
+        services.metrics.streams("stream"),
         per_credential=settings.stream_limit_credential,
         per_address=settings.stream_limit_address,
     )

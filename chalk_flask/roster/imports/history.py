@@ -29,6 +29,7 @@ __all__ = [
     "RETENTION",
     "ImportRun",
     "find_last_committed_run",
+    "find_last_current_run",
     "find_rejected_run",
     "find_run",
     "find_run_with_timestamp",
@@ -161,6 +162,11 @@ def rejected_run_ids(folder: Path, tenant: str) -> list[str]:
 def find_last_committed_run(snapshot: Snapshot) -> ImportRun | None:
     """Return the last run that changed the roster, or None."""
     return next(_newest_runs(snapshot, Compare("state", "=", "committed"), limit=1), None)
+
+
+def find_last_current_run(snapshot: Snapshot) -> ImportRun | None:
+    """Return the last run whose package was applied, or contained nothing new; None if there is none."""
+    return next(_newest_runs(snapshot, In("state", ("committed", "unchanged")), limit=1), None)
 
 
 def find_run_with_timestamp(snapshot: Snapshot, timestamp: str) -> ImportRun | None:

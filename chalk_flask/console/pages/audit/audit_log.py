@@ -81,7 +81,10 @@ def export_audit_log() -> ResponseReturnValue:
 def _exports() -> ConcurrencyLimiter:
     """Return the limiter of the application."""
     limiter = ConcurrencyLimiter(
-        "exports", per_credential=MAX_EXPORTS_PER_ADMINISTRATOR, per_address=MAX_EXPORTS_PER_ADDRESS
+        "exports",
+        current().services.metrics.streams("export"),
+        per_credential=MAX_EXPORTS_PER_ADMINISTRATOR,
+        per_address=MAX_EXPORTS_PER_ADDRESS,
     )
     found: ConcurrencyLimiter = current_app.extensions.setdefault(_EXPORTS_KEY, limiter)
     return found

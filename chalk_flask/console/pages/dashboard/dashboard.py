@@ -19,13 +19,14 @@ from chalk_flask.console.navigation import section_url
 from chalk_flask.console.pages.credentials.api_tokens import EXPIRY_NOTICE_DAYS, expires_soon
 from chalk_flask.console.pages.dashboard.checklist import checklist
 from chalk_flask.console.pages.dashboard.request_counts import AppRequests, RequestCounter, RequestCounts
-from chalk_flask.console.pages.dashboard.roster_counts import RosterCounter
+from chalk_flask.console.pages.dashboard.roster_counts import COUNTED
 from chalk_flask.console.pages.dashboard.store_size import StoreSize, store_size
 from chalk_flask.console.pages.imports.summaries import ImportSummary, import_history
 from chalk_flask.console.pages.imports.texts import JOB_TITLES, STATE_BADGES
 from chalk_flask.console.pages.webhooks.webhooks import webhook_name
 from chalk_flask.console.widgets.charts import BarChart, bar_chart
 from chalk_flask.outbox.subscription import Subscription, load_subscriptions
+from chalk_flask.roster.counts import RosterCounter
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
 from chalk_flask.webhooks import MAX_EXACT_COUNT, count_waiting
@@ -114,7 +115,7 @@ def _counters() -> Counters:
     if found is None:
         services = current_services()
         folder = Path(services.settings.data).absolute() / "reads"
-        found = Counters(RosterCounter(services.store), RequestCounter(folder))
+        found = Counters(RosterCounter(services.store, COUNTED), RequestCounter(folder))
         current_app.extensions[_EXTENSION] = found
     counters: Counters = found
     return counters

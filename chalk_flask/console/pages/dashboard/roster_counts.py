@@ -1,101 +1,24 @@
-"""Numbers of active records of a roster, cached until an import changes them.
-
-Counting the records of a large roster takes seconds, because the status is in no index. A background thread counts
-them, and pages show the former numbers until it has finished.
-"""
+"""Numbers of active records that the dashboard shows."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final
 
-from backends import And, Backend, Compare, In, Query, Snapshot, Where
-from chalk_flask.caching import LRUCache
+from backends import In
 from chalk_flask.oneroster.fields.scalars import fold
-from chalk_flask.oneroster.relations import ACTIVE_ONLY, has_type
-from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, roster_version
+from chalk_flask.oneroster.relations import has_type
+from chalk_flask.roster.counts import EVERY_RECORD, Counted
 
-__all__ = ["RosterCounter", "RosterCounts"]
-
-MAX_CACHED_TENANTS: Final = 1000
-WAIT_SECONDS: Final = 0.04
-"""Time that a page waits for the numbers. Those of a small roster are ready by then."""
+__all__ = ["COUNTED"]
 
 GUARDIAN_ROLES: Final = tuple(map(fold, ("guardian", "parent", "relative")))
 
-COUNTED: Final[tuple[tuple[str, str, Where], ...]] = (
+COUNTED: Final[Counted] = (
     ("Students", "users", has_type("role", "student")),
     ("Teachers", "users", has_type("role", "teacher")),
     ("Guardians", "users", In("role", GUARDIAN_ROLES)),
     ("Schools", "orgs", has_type("type", "school")),
-    # Each record has a timestamp. With this condition, SQLite reads the records in the order in which they are stored.
-    ("Classes", "classes", Compare("dateLastModified", ">=", "")),
-    ("Enrollments", "enrollments", Compare("dateLastModified", ">=", "")),
+    ("Classes", "classes", EVERY_RECORD),
+    ("Enrollments", "enrollments", EVERY_RECORD),
 )
 """Labels of the numbers, with the collection and the condition of the records that each one counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class RosterCounts:
-    """Numbers of active records by label.
-
-    `by_label` is empty until the first count ends. If `is_current` is False, the records are being counted again.
-    `is_empty` is True if the roster has no user at all.
-    """
-
-    by_label: Mapping[str, int]
-    is_current: bool
-    is_empty: bool
-
-
-class RosterCounter:
-    """Counter of the records of all tenants. Thread-safe.
-
-    Writes of grade tools do not change the counted collections, so the numbers stay valid after them.
-    """
-
-    def __init__(self, store: Backend, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._store, self._wait_seconds = store, wait_seconds
-        self._cache: LRUCache[str, tuple[RosterVersion, Mapping[str, int]]] = LRUCache(MAX_CACHED_TENANTS)
-        self._lock = threading.Lock()
-        self._running: dict[str, Future[None]] = {}
-        self._executor = ThreadPoolExecutor(1, "roster counts")
-
-    def count(self, tenant: str) -> RosterCounts:
-        """Return the numbers of a tenant, or the former ones if counting takes longer. Raises StorageError."""
-        with self._store.read(tenant) as snapshot:
-            version, is_empty = roster_version(snapshot), not snapshot.exists("users")
-        if not self._is_current(tenant, version):
-            self._start(tenant)
-        _, by_label = self._cache.get(tenant, (None, {}))
-        return RosterCounts(by_label, self._is_current(tenant, version), is_empty)
-
-    def _is_current(self, tenant: str, version: RosterVersion) -> bool:
-        cached = self._cache.get(tenant)
-        return cached is not None and only_tools_wrote(cached[0], version)
-
-    def _start(self, tenant: str) -> None:
-        """Start to count, unless that is in progress, and wait `wait_seconds` at most for the end."""
-        with self._lock:
-            future = self._running.get(tenant)
-            if future is None or future.done():
-                future = self._running[tenant] = self._executor.submit(self._count, tenant)
-        try:
-            future.result(self._wait_seconds)
-        except TimeoutError:
-            return
-        with self._lock:
-            self._running.pop(tenant, None)
-
-    def _count(self, tenant: str) -> None:
-        with self._store.read(tenant) as snapshot:
-            self._cache.put(tenant, (roster_version(snapshot), _count(snapshot)))
-
-
-def _count(snapshot: Snapshot) -> dict[str, int]:
-    return {
-        label: snapshot.find(Query(name, And((where, ACTIVE_ONLY)), limit=0)).total for label, name, where in COUNTED
-    }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from chalk_flask.console.pages.dashboard.roster_counts import RosterCounter
+from chalk_flask.console.pages.dashboard.roster_counts import COUNTED
+from chalk_flask.roster.counts import RosterCounter
 from tests.api.writes.conftest import Tool
 from tests.conftest import services_of
 from tests.support.deliveries import wait_until
@@ -18,7 +19,7 @@ MAX_WAIT_SECONDS = 30.0
 @pytest.mark.every_backend
 def test_active_records_are_counted(app: Flask) -> None:
     store = services_of(app).store
-    counter = RosterCounter(store, MAX_WAIT_SECONDS)
+    counter = RosterCounter(store, COUNTED, MAX_WAIT_SECONDS)
     assert counter.count("default").is_empty
     fill(store)
     counts = counter.count("default")
@@ -35,7 +36,7 @@ def test_active_records_are_counted(app: Flask) -> None:
 
 def test_counts_follow_imports_and_outlive_grades(app: Flask) -> None:
     write_rows(app, ROSTER)
-    counter = RosterCounter(services_of(app).store, MAX_WAIT_SECONDS)
+    counter = RosterCounter(services_of(app).store, COUNTED, MAX_WAIT_SECONDS)
     first = counter.count("default")
     grade = {
         "sourcedId": "x-9",
@@ -54,7 +55,7 @@ def test_counts_follow_imports_and_outlive_grades(app: Flask) -> None:
 def test_former_counts_are_shown_until_new_ones_are_ready(app: Flask) -> None:
     """A counter that never waits finds no numbers at first."""
     write_rows(app, ROSTER)
-    counter = RosterCounter(services_of(app).store, wait_seconds=0.0)
+    counter = RosterCounter(services_of(app).store, COUNTED, wait_seconds=0.0)
     wait_until(lambda: counter.count("default").is_current)
     first = counter.count("default").by_label
     write_rows(app, {"users": [user("u-20", "teacher", "Jo", "Xu", ["s-1"])]})

@@ -1,0 +1,9 @@
+"""Metrics of a process: counters of requests, streams and log messages, in the format of Prometheus.
+
+`ServiceMetrics` is the entry point. Numbers that the store knows come from `chalk_flask.monitoring` instead.
+"""
+
+from chalk_flask.metrics.log_counter import counted_log_messages
+from chalk_flask.metrics.service_metrics import CONTENT_TYPE, NO_ROUTE, ServiceMetrics, known_method
+
+__all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "counted_log_messages", "known_method"]

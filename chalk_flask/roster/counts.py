@@ -1,0 +1,93 @@
+"""Numbers of active records of a roster, cached until an import changes them.
+
+Counting the records of a large roster takes seconds, because the status is in no index. A background thread counts
+them, and callers get the former numbers until it has finished.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from backends import And, Backend, Compare, Query, Snapshot, Where
+from chalk_flask.caching import LRUCache
+from chalk_flask.oneroster.relations import ACTIVE_ONLY
+from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, roster_version
+
+__all__ = ["EVERY_RECORD", "Counted", "RosterCounter", "RosterCounts"]
+
+MAX_CACHED_TENANTS: Final = 1000
+WAIT_SECONDS: Final = 0.04
+"""Time that a caller waits for the numbers. Those of a small roster are ready by then."""
+
+Counted: TypeAlias = Sequence[tuple[str, str, Where]]
+"""Labels of numbers, with the collection and the condition of the records that each one counts."""
+
+EVERY_RECORD: Final = Compare("dateLastModified", ">=", "")
+"""Condition of all records: each has a timestamp. With it, SQLite reads the records in the order of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RosterCounts:
+    """Numbers of active records by label.
+
+    `by_label` is empty until the first count ends. If `is_current` is False, the records are being counted again.
+    `is_empty` is True if the roster has no user at all.
+    """
+
+    by_label: Mapping[str, int]
+    is_current: bool
+    is_empty: bool
+
+
+class RosterCounter:
+    """Counter of the records of all tenants. Thread-safe.
+
+    Writes of grade tools do not change the counted collections, so the numbers stay valid after them.
+    """
+
+    def __init__(self, store: Backend, counted: Counted, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._store, self._counted, self._wait_seconds = store, counted, wait_seconds
+        self._cache: LRUCache[str, tuple[RosterVersion, Mapping[str, int]]] = LRUCache(MAX_CACHED_TENANTS)
+        self._lock = threading.Lock()
+        self._running: dict[str, Future[None]] = {}
+        self._executor = ThreadPoolExecutor(1, "roster counts")
+
+    def count(self, tenant: str) -> RosterCounts:
+        """Return the numbers of a tenant, or the former ones if counting takes longer. Raises StorageError."""
+        with self._store.read(tenant) as snapshot:
+            version, is_empty = roster_version(snapshot), not snapshot.exists("users")
+        if not self._is_current(tenant, version):
+            self._start(tenant)
+        _, by_label = self._cache.get(tenant, (None, {}))
+        return RosterCounts(by_label, self._is_current(tenant, version), is_empty)
+
+    def _is_current(self, tenant: str, version: RosterVersion) -> bool:
+        cached = self._cache.get(tenant)
+        return cached is not None and only_tools_wrote(cached[0], version)
+
+    def _start(self, tenant: str) -> None:
+        """Start to count, unless that is in progress, and wait `wait_seconds` at most for the end."""
+        with self._lock:
+            future = self._running.get(tenant)
+            if future is None or future.done():
+                future = self._running[tenant] = self._executor.submit(self._count, tenant)
+        try:
+            future.result(self._wait_seconds)
+        except TimeoutError:
+            return
+        with self._lock:
+            self._running.pop(tenant, None)
+
+    def _count(self, tenant: str) -> None:
+        with self._store.read(tenant) as snapshot:
+            self._cache.put(tenant, (roster_version(snapshot), _count(snapshot, self._counted)))
+
+
+def _count(snapshot: Snapshot, counted: Counted) -> dict[str, int]:
+    return {
+        label: snapshot.find(Query(name, And((where, ACTIVE_ONLY)), limit=0)).total for label, name, where in counted
+    }

@@ -1,0 +1,95 @@
+"""Counters of a process: requests, streams and log messages; processes can share them in a folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from chalk_flask.metrics import ServiceMetrics, counted_log_messages
+from tests.support.paths import ROOT
+
+
+def samples(text: bytes | str) -> dict[tuple[str, ...], float]:
+    """Return the values of samples by name and values of labels, in the order of their names."""
+    decoded = text.decode() if isinstance(text, bytes) else text
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(decoded)
+        for sample in family.samples
+    }
+
+
+def test_requests_are_counted_by_route_and_status() -> None:
+    metrics = ServiceMetrics()
+    for seconds in (0.002, 0.003, 20.0):
+        metrics.record("GET", "/users/{id}", 200, seconds)
+    metrics.record("GET", "/users/{id}", 404, 0.2)
+    found = samples(metrics.render())
+    assert found["chalk_requests_total", "GET", "/users/{id}", "200"] == 3
+    assert found["chalk_requests_total", "GET", "/users/{id}", "404"] == 1
+    assert found["chalk_request_seconds_count", "GET", "/users/{id}"] == 4
+    assert found["chalk_request_seconds_sum", "GET", "/users/{id}"] == pytest.approx(20.205)
+    assert found["chalk_request_seconds_bucket", "0.0025", "GET", "/users/{id}"] == 1
+    assert found["chalk_request_seconds_bucket", "10.0", "GET", "/users/{id}"] == 3
+    assert not [key for key in found if key[0].startswith("chalk_stream_seconds") or key[0].endswith("_created")]
+
+
+def test_streams_have_a_histogram_of_their_own() -> None:
+    metrics = ServiceMetrics()
+    metrics.record("GET", "/users", 200, 45.0, True)
+    found = samples(metrics.render())
+    assert found["chalk_requests_total", "GET", "/users", "200"] == 1
+    assert found["chalk_stream_seconds_bucket", "60.0", "/users"] == 1
+    assert ("chalk_request_seconds_count", "GET", "/users") not in found
+
+
+def test_warnings_and_errors_are_counted_until_the_block_ends() -> None:
+    metrics, log = ServiceMetrics(), logging.getLogger("chalk_flask.test")
+    with counted_log_messages(metrics):
+        log.warning("one")
+        log.error("two")
+        log.info("three")
+    log.error("four")
+    found = samples(metrics.render())
+    assert found["chalk_log_messages_total", "warning"] == 1
+    assert found["chalk_log_messages_total", "error"] == 1
+    assert ("chalk_log_messages_total", "info") not in found
+
+
+def test_applications_in_a_process_do_not_share_numbers() -> None:
+    first, second = ServiceMetrics(), ServiceMetrics()
+    first.record("GET", "/users", 200, 0.1)
+    assert not [key for key in samples(second.render()) if key[0].startswith("chalk_requests")]
+
+
+PROGRAM = """
+import sys
+from chalk_flask.metrics import ServiceMetrics
+metrics = ServiceMetrics()
+metrics.record("GET", "/users", 200, 0.002)
+metrics.streams("stream").inc()
+print(metrics.render().decode(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_processes_share_their_numbers_in_a_folder(tmp_path: Path) -> None:
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    command, pipe = [sys.executable, "-c", PROGRAM], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdin=pipe, stdout=pipe, text=True) as first:
+        assert first.stdout is not None
+        while not first.stdout.readline().startswith("chalk_streams{"):
+            pass
+        second = subprocess.run(command, cwd=ROOT, env=environ, input="", capture_output=True, text=True, check=True)
+        first.kill()
+    found = samples(second.stdout)
+    assert found["chalk_requests_total", "GET", "/users", "200"] == 2
+    assert found["chalk_request_seconds_count", "GET", "/users"] == 2
+    assert found["chalk_streams", "stream"] == 2
