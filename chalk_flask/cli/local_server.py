@@ -110,9 +110,10 @@ def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services
     services: Services = app.extensions["chalk"]
     with services.store, counted_log_messages(services.metrics):
         _check_key_files(Path(services.settings.data))
-        configure_logging(services.settings)
-        check_readable(services.store)
-        yield app, services
+        configure_logging(services.settings)  # first, because it does nothing if the program has a log already
+        with counted_log_messages(services.metrics):
+            check_readable(services.store)
+            yield app, services
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import urllib.error
@@ -94,3 +95,27 @@ def test_serve_says_that_it_creates_an_empty_store(start: StartCommand, tmp_path
         read_until(process.stderr, f"There is no store at {tmp_path}/new.db: an empty one is created.")
         read_until(process.stderr, "Create the first one within 24 hours")
         assert stop_process(process) == 0
+
+
+@pytest.mark.slow
+def test_serve_logs_in_json_and_shows_its_state(run: RunCommand, start: StartCommand) -> None:
+    run("token", "create", "--label", "x")
+    with start("serve", "--port", "0", "--log-format", "json", "--log-requests", "true") as process:
+        url = read_until(process.stderr, r"Listening on (http://127\.0\.0\.1:[0-9]+)")[1]
+        headers = {"X-Request-ID": "7f3a-1"}
+        with pytest.raises(urllib.error.HTTPError, match="401") as raised:
+            urllib.request.urlopen(urllib.request.Request(f"{url}/ims/oneroster/v1p1/orgs", headers=headers))
+        with raised.value as response:
+            assert response.headers["X-Request-ID"] == "7f3a-1"
+        with urllib.request.urlopen(f"{url}/metrics") as answer:
+            metrics = answer.read().decode()
+        process.terminate()
+        assert process.stderr is not None
+        lines = process.stderr.read().splitlines()
+    assert 'chalk_log_messages_total{level="warning"} 1.0' in metrics
+    entries = [json.loads(line) for line in lines if line.startswith("{")]
+    events = [entry["event"] for entry in entries]
+    assert events[:3] == ["request.rejected", "request.completed", "request.completed"]
+    assert events[-2:] == ["service.stopping", "service.stopped"]
+    assert entries[0]["request_id"] == entries[1]["request_id"] == "7f3a-1"
+    assert entries[-2]["signal"] == "SIGTERM"
