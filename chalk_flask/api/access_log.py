@@ -112,6 +112,7 @@ def _shared_members(tenant: str, credential_type: str, credential_id: str, metho
     return orjson.dumps(members).decode()[1:-1]
 
 
+@lru_cache(maxsize=1024)
 def route_template(rule: str) -> str:
     """Return a URL rule in the form of the route table: `{id}` instead of `<id:id>`."""
     return re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule)
