@@ -108,7 +108,7 @@ def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services
 
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
-    with services.store, counted_log_messages(services.metrics):
+    with services.store:
         _check_key_files(Path(services.settings.data))
         configure_logging(services.settings)  # first, because it does nothing if the program has a log already
         with counted_log_messages(services.metrics):
