@@ -36,7 +36,7 @@ from backends.base import (
     check_text,
     file_path,
 )
-from backends.file_copies import link_or_copy
+from backends.jsonfile.file_copies import link_or_copy
 from backends.jsonfile.open_mark import OpenMark, exclusive_lock
 from backends.jsonfile.store_description import SCHEMA_VERSION, STORE_FILE, StoreFile
 from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from backends.base import DamagedStoreError, Record, StorageUnavailableError
-from backends.file_copies import link_or_copy
+from backends.jsonfile.file_copies import link_or_copy
 from backends.jsonfile.files import sync_folder, write_file
 from backends.memory.evaluator import NO_TABLES, Table, TenantTables
 

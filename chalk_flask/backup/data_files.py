@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from backends import InvalidStorageURLError, backend_class, file_path
-from backends.file_copies import link_or_copy
+from backends.jsonfile.file_copies import link_or_copy
 from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.backup.archive import SourceFile
 from chalk_flask.files import make_private_folder

@@ -19,7 +19,11 @@ from chalk_flask import create_app
 from chalk_flask.api.routes import WRITE_ROUTES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox.event import ENTITIES
-from tests.api.restricted_exits import (
+from tests.api.writes.conftest import Tool
+from tests.conftest import services_of
+from tests.outbox.conftest import sent_events, subscribe
+from tests.permissions.restricted_reads import REFERENCES, Restrictions, Row, class_ids, redact, visible_roster
+from tests.support.access.restricted_exits import (
     KINDS,
     WHOLE,
     differing,
@@ -36,10 +40,6 @@ from tests.api.restricted_exits import (
     stored_roster,
     words_in,
 )
-from tests.api.writes.conftest import Tool
-from tests.conftest import services_of
-from tests.outbox.conftest import sent_events, subscribe
-from tests.permissions.restricted_reads import REFERENCES, Restrictions, Row, class_ids, redact, visible_roster
 from tests.support.paths import ROOT
 from tests.support.roster_writes import write_rows
 

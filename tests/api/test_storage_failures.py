@@ -16,8 +16,8 @@ from chalk_flask import create_app
 from chalk_flask.permissions.scopes import ALL
 from tests.conftest import services_of, url_in
 from tests.support.api_client import CHALK, IMS, Consumer, error_message
-from tests.support.failures import FULL_DEVICE, file_size_limit, public_folder, without_root
 from tests.support.small_roster import fill
+from tests.support.storage.failures import FULL_DEVICE, file_size_limit, public_folder, without_root
 
 LINE_ITEM = {
     "title": "Essay of Brien",

@@ -16,7 +16,8 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.permissions.scopes import ALL, DEMOGRAPHICS
 from chalk_flask.tenants.store import TenantStore
-from tests.api.twin_tenants import (
+from tests.conftest import services_of, url_in
+from tests.support.access.twin_tenants import (
     ALL_PARAMETERS,
     COMPARISONS,
     GUEST,
@@ -36,7 +37,6 @@ from tests.api.twin_tenants import (
     Words,
     with_word_in_texts,
 )
-from tests.conftest import services_of, url_in
 from tests.support.api_client import IMS
 from tests.support.small_roster import ROSTER, Row
 

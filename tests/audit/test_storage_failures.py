@@ -17,7 +17,7 @@ from chalk_flask.permissions.scopes import ALL
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import find_audit_tenant
 from tests.support.deliveries import wait_until
-from tests.support.failures import file_size_limit
+from tests.support.storage.failures import file_size_limit
 
 REASON = "file size limit"
 

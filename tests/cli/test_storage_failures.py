@@ -16,7 +16,7 @@ from backends import open_store
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand
 from tests.cli.test_commands import COMMANDS as LEAF_COMMANDS
-from tests.support.failures import FULL_DEVICE, file_size_limit
+from tests.support.storage.failures import FULL_DEVICE, file_size_limit
 
 URLS = {"sqlite": "sqlite:///chalk.db", "json": "json:///chalk"}
 ISSUER = ("--iss", "https://login.example.org", "--aud", "chalk", "--jwks-url", "https://login.example.org/jwks")

@@ -11,8 +11,8 @@ import pytest
 
 from chalk_flask.jobs import UploadError
 from chalk_flask.jobs.uploads import clean_file_name, store_upload
-from tests.support.failures import file_size_limit
 from tests.support.packages import PackageBuilder
+from tests.support.storage.failures import file_size_limit
 
 CONTENT = PackageBuilder().zip_bytes()
 MAX_BYTES = 1 << 20

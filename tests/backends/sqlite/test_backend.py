@@ -27,7 +27,7 @@ from backends import (
 from backends.sqlite.query_cache import CachedQuery
 from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.testing import BackendConformance
-from tests.support.sqlite_steps import steps_of
+from tests.support.storage.sqlite_steps import steps_of
 
 
 class TestSQLite(BackendConformance):

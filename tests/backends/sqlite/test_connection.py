@@ -17,8 +17,8 @@ from backends import (
     open_store,
 )
 from backends.sqlite.transaction import SQLiteTransaction
-from tests.support.failures import file_size_limit, public_folder, without_root
 from tests.support.paths import open_files_below
+from tests.support.storage.failures import file_size_limit, public_folder, without_root
 
 NOTES = Collection("notes")
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
 from tests.conftest import url_in
-from tests.support.failures import file_size_limit
+from tests.support.storage.failures import file_size_limit
 
 PASSPHRASE = "correct horse battery"
 

@@ -13,7 +13,7 @@ from backends import Record, open_store
 from chalk_flask.audit.events import read_latest_events, record_event
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import SAMPLE, RunCommand
-from tests.support.failures import file_size_limit
+from tests.support.storage.failures import file_size_limit
 
 
 def test_equal_rosters_have_equal_digests_on_every_backend(run: RunCommand) -> None:

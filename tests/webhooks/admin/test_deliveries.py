@@ -7,7 +7,7 @@ import pytest
 from backends import Backend
 from chalk_flask.webhooks import WebhookStore
 from chalk_flask.webhooks.admin.deliveries import find_delivery
-from tests.support.sqlite_steps import steps_of
+from tests.support.storage.sqlite_steps import steps_of
 from tests.webhooks.conftest import create_webhook, queue_deliveries
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.file_copies import link_or_copy
+from backends.jsonfile.file_copies import link_or_copy
 
 SHARED_MEMORY = Path("/dev/shm")
 
