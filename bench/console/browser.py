@@ -18,6 +18,8 @@ __all__ = ["Browser", "Reply"]
 
 BLOCK_BYTES: Final = 1 << 20
 POLL_SECONDS: Final = 0.2
+MAX_IDLE_SECONDS: Final = 5.0
+"""Time after which a request uses a new connection. The server closes connections that are idle for longer."""
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 _STATIC_FILE = re.compile(rb'(?:href|src)="(/static/console/[^"]+)"')
 _HIDDEN_FIELD = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
@@ -41,6 +43,7 @@ class Browser:
         )
         self._cookies: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
+        self._used_at = time.perf_counter()
 
     def close(self) -> None:
         """Close the connection."""
@@ -117,10 +120,13 @@ class Browser:
         cookies = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
         sent = {"Accept": "text/html", "Accept-Encoding": "gzip", "Cookie": cookies, **headers}
         started = time.perf_counter()
+        if started - self._used_at > MAX_IDLE_SECONDS:
+            self._connection.close()  # the next request connects again
         self._connection.request(method, path, body, sent)
         response = self._connection.getresponse()
         content = response.read()
-        seconds = time.perf_counter() - started
+        self._used_at = time.perf_counter()
+        seconds = self._used_at - started
         for cookie in response.headers.get_all("Set-Cookie") or ():
             name, _, value = cookie.partition(";")[0].partition("=")
             self._cookies[name] = value
