@@ -89,6 +89,8 @@ WITHOUT_RECORDS = {
     **{f"jobs/{name}.py": "jobs" for name in ("lifecycle", "record", "retention", "store", "worker")},
     "jobs/execution.py": "numbers of rows in import runs",
     "console/upload_limit.py": "sessions",
+    "backup/restore.py": "sessions and setup links",
+    "worker_watch.py": "webhooks and jobs",
     "monitoring/readiness.py": "nothing but whether the store can be read",
     "monitoring/roster_age.py": "times of import runs",
     "monitoring/store_collector.py": "numbers of records and deliveries",
