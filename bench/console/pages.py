@@ -148,6 +148,8 @@ UNMEASURED: Final = {
     "show_sign_in": "measured with the sign-in",
     "show_setup": "exists until the first administrator is created",
     "export_audit_log": "a download without limit of time",
+    "begin_oidc_sign_in": "only with an identity provider, to which it redirects",
+    "complete_oidc_sign_in": "only with an identity provider, whose response it waits for",
     "show_demo": "only in the demo",
     "download_sample_package": "only in the demo",
 }
