@@ -74,4 +74,3 @@ def test_account_without_access_sees_why_and_can_try_again(visitor: Console) -> 
     assert "user-2" in text
     assert serious_violations(visitor.page) == []
     assert visitor.page.get_by_role("link", name="Sign in with School account").is_visible()
-    visitor.page.screenshot(path="/tmp/oidc-denied.png")
