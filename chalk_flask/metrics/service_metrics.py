@@ -6,16 +6,13 @@ folder when they start, each writes its numbers there, and every process shows t
 
 from __future__ import annotations
 
-import threading
-from bisect import bisect_left
-from collections import Counter, defaultdict, deque
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import prometheus_client
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
+    Counter,
     Gauge,
     Histogram,
     ProcessCollector,
@@ -25,8 +22,6 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.values import ValueClass
-
-from chalk_flask.background.batch_writer import BatchWriter
 
 __all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method"]
 
@@ -45,29 +40,11 @@ STREAM_BUCKETS_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library types it in part
 
 
-WRITE_INTERVAL_SECONDS: Final = 0.5
-MAX_PENDING_REQUESTS: Final = 20_000
-"""Number of requests at which a request adds the pending ones itself, because the background thread is late."""
+class _RequestCounters(NamedTuple):
+    """Functions that count a request with one method, route and status."""
 
-
-class _Request(NamedTuple):
-    """Labels of a request, whose duration is that of a stream if `is_stream` is True."""
-
-    method: str
-    route: str
-    status: int
-    is_stream: bool
-
-
-class _Durations:
-    """Durations of requests with the same labels: their number, their sum, and numbers by bucket."""
-
-    __slots__ = ("buckets", "count", "total")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.total = 0.0
-        self.buckets: Counter[int] = Counter()
+    increment: Callable[[], None]
+    observe: Callable[[float], None]
 
 
 class ServiceMetrics:
@@ -75,7 +52,7 @@ class ServiceMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = prometheus_client.Counter(
+        self._requests = Counter(
             "chalk_requests",
             "Requests by method, route and status.",
             ("method", "route", "status"),
@@ -102,22 +79,17 @@ class ServiceMetrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
-        self._log_messages = prometheus_client.Counter(
+        self._log_messages = Counter(
             "chalk_log_messages", "Messages in the log, by level.", ("level",), registry=self._registry
         )
-        self._pending: deque[tuple[_Request, float]] = deque()
-        self._lock = threading.Lock()
-        self._writer = BatchWriter("metrics", self._write_pending, delay=WRITE_INTERVAL_SECONDS)
+        self._counters: dict[tuple[str, str, int, bool], _RequestCounters] = {}
 
     def record(self, method: str, route: str, status: int, seconds: float, is_stream: bool = False) -> None:
-        """Count a request. `route` is a template: it contains no id of a record.
-
-        Takes less than a microsecond: a background thread adds the requests of half a second to the metrics.
-        """
-        self._pending.append((_request(method, route, status, is_stream), seconds))
-        self._writer.wake()
-        if len(self._pending) >= MAX_PENDING_REQUESTS:
-            self._add_pending()
+        """Count a request. `route` is a template: it contains no id of a record. Takes two microseconds."""
+        key = (method, route, status, is_stream)
+        increment, observe = self._counters.get(key) or self._make_counters(*key)
+        increment()
+        observe(seconds)
 
     def streams(self, kind: str) -> Gauge:
         """Return the number of responses of a kind that are in progress, to be changed at their start and end."""
@@ -129,7 +101,6 @@ class ServiceMetrics:
 
     def render(self, *collectors: Collector) -> bytes:
         """Return the metrics and those of other collectors as text of the type CONTENT_TYPE."""
-        self._add_pending()
         registry = CollectorRegistry()
         if is_shared():
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library types it in part
@@ -140,40 +111,11 @@ class ServiceMetrics:
             registry.register(collector)
         return generate_latest(registry)
 
-    def _write_pending(self) -> float:
-        self._add_pending()
-        return WRITE_INTERVAL_SECONDS  # the thread never ends, because starting a new one would slow down a request
-
-    def _add_pending(self) -> None:
-        """Add the pending requests to the metrics."""
-        with self._lock:
-            found: defaultdict[_Request, _Durations] = defaultdict(_Durations)
-            for _ in range(len(self._pending)):
-                request, seconds = self._pending.popleft()
-                durations = found[request]
-                durations.count += 1
-                durations.total += seconds
-                bounds = STREAM_BUCKETS_SECONDS if request.is_stream else REQUEST_BUCKETS_SECONDS
-                durations.buckets[bisect_left(bounds, seconds)] += 1
-            for request, durations in found.items():
-                self._add(request, durations)
-
-    def _add(self, request: _Request, durations: _Durations) -> None:
-        self._requests.labels(request.method, request.route, str(request.status)).inc(durations.count)
-        if request.is_stream:
-            histogram = self._stream_seconds.labels(request.route)
-        else:
-            histogram = self._seconds.labels(request.method, request.route)
-        # The public method adds one duration only, and takes several microseconds for it.
-        histogram._sum.inc(durations.total)
-        for number, count in durations.buckets.items():
-            histogram._buckets[number].inc(count)
-
-
-@lru_cache(maxsize=8192)
-def _request(method: str, route: str, status: int, is_stream: bool) -> _Request:
-    """Return the labels of a request, which many requests share."""
-    return _Request(method, route, status, is_stream)
+    def _make_counters(self, method: str, route: str, status: int, is_stream: bool) -> _RequestCounters:
+        seconds = self._stream_seconds.labels(route) if is_stream else self._seconds.labels(method, route)
+        counters = _RequestCounters(self._requests.labels(method, route, str(status)).inc, seconds.observe)
+        self._counters[method, route, status, is_stream] = counters
+        return counters
 
 
 def is_shared() -> bool:
