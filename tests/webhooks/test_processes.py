@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -66,8 +65,10 @@ class District:
         ) as process:
             assert process.stderr is not None
             try:
-                output = [process.stderr.readline()]
-                assert re.search(r"Listening on", output[0]), output
+                output = []
+                while not output or "Listening on" not in output[-1]:
+                    output.append(process.stderr.readline())
+                    assert output[-1], output
                 yield process, output
             finally:
                 process.kill()
