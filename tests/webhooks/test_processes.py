@@ -65,7 +65,7 @@ class District:
         ) as process:
             assert process.stderr is not None
             try:
-                output = []
+                output: list[str] = []
                 while not output or "Listening on" not in output[-1]:
                     output.append(process.stderr.readline())
                     assert output[-1], output
