@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-import shutil
-import subprocess
-
-import pytest
 
 from tests.cli.conftest import RunCommand
 from tests.cli.conftest import run as run
@@ -43,7 +40,6 @@ def test_command_of_the_unit_is_accepted(run: RunCommand) -> None:
     assert result.code == 1, "the options are known, but there is no store"
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_time_of_the_timer_is_valid() -> None:
+def test_timer_names_one_time_of_each_day() -> None:
     [time] = [value for key, value in unit("chalk-flask-backup.timer") if key == "OnCalendar"]
-    assert subprocess.run(["systemd-analyze", "calendar", time], capture_output=True).returncode == 0
+    assert re.fullmatch(r"\*-\*-\* ([01]\d|2[0-3]):[0-5]\d", time), "the form is that of systemd.time(7)"

@@ -41,7 +41,7 @@ def run_demo(folder: Path, port: int = 0) -> Iterator[RunningDemo]:
 @contextmanager
 def run_until_printed(folder: Path, pattern: str, *args: str) -> Iterator[re.Match[str]]:
     """Run a command in a folder until the block ends. Yield the match of a pattern in what it prints."""
-    path = folder / "output.txt"  # nobody reads a pipe, so that it would fill up
+    path = folder / "output.txt"  # a pipe that is not read fills up and blocks the demo
     with (
         path.open("w") as output,
         subprocess.Popen(
