@@ -6,6 +6,6 @@ records and two digests. Equal rosters have equal digests on every backend.
 
 from __future__ import annotations
 
-from chalk_flask.roster.integrity.checker import IntegrityReport, check_store, empty_report
+from chalk_flask.roster.integrity.checker import IntegrityReport, check_store
 
-__all__ = ["IntegrityReport", "check_store", "empty_report"]
+__all__ = ["IntegrityReport", "check_store"]

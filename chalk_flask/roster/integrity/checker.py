@@ -18,7 +18,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.integrity.canonical_form import CanonicalForm
 
-__all__ = ["IntegrityReport", "check_store", "empty_report"]
+__all__ = ["IntegrityReport", "check_store"]
 
 BATCH_SIZE = 1000
 MAX_BATCH_BYTES = 8 << 20
@@ -120,15 +120,6 @@ def check_store(store: Backend, tenant: str = "default") -> IntegrityReport:
                 digests.collection(resource_type.name)
             _CollectionCheck(snapshot, resource_type, problems, digests).run()
     return IntegrityReport(problems.counts, *digests.result(), problems.listed(), bool(damages))
-
-
-def empty_report() -> IntegrityReport:
-    """Return the report of an empty store, for a store that does not exist yet."""
-    digests = _Digests()
-    for _, resource_type in sorted(FILES.items()):
-        if resource_type.served:
-            digests.collection(resource_type.name)
-    return IntegrityReport({}, *digests.result(), [])
 
 
 class _CollectionCheck:
