@@ -14,7 +14,7 @@ from chalk_flask.roster.imports.approval import ApprovalError, approve
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.hold import remove_expired
 from chalk_flask.roster.imports.thresholds import DISABLED
-from chalk_flask.roster.integrity.checker import IntegrityReport, check_store, empty_report
+from chalk_flask.roster.integrity.checker import IntegrityReport, check_store
 from chalk_flask.storage import COLLECTIONS
 from tests.roster.imports.conftest import hold_folder
 from tests.roster.imports.kills.fork_server import APPROVAL_ERROR_CODE, ForkServer, fork_server
@@ -133,9 +133,8 @@ def build_package(version: str, without_users: range) -> PackageBuilder:
 
 
 def check_url(url: str) -> IntegrityReport:
-    if not store_exists(url):
-        return empty_report()
-    with open_store(url, COLLECTIONS) as store:
+    """Return the report of a store, or that of an empty one if it does not exist."""
+    with open_store(url if store_exists(url) else "memory:", COLLECTIONS) as store:
         return check_store(store)
 
 
@@ -150,8 +149,8 @@ def paths(tmp_path: Path) -> list[Path]:
 
 @pytest.mark.parametrize("backend_on_disk", ["json", "sqlite"])
 def test_killed_import_leaves_old_or_new_roster(backend_on_disk: str, paths: list[Path], tmp_path: Path) -> None:
-    digests = [empty_report().digest]
     with open_store("memory:", COLLECTIONS) as store:
+        digests = [check_store(store).digest]
         for path in paths:
             assert import_package(store, "default", path, ImportOptions()).state == "committed"
             digests.append(check_store(store).digest)
