@@ -53,7 +53,8 @@ def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
 
     Prints a curl command to paste once the service listens. A store with another roster is rejected and not changed.
     Also prints the URL of the admin console and a new password of the administrator `admin`, an operator. The console
-    offers sample packages to import, and a receiver for webhooks.
+    offers sample packages to import, and a receiver for webhooks. Each start revokes the token of the former one. Only
+    warnings and errors are logged, unless the setting `log_level` has another value.
     """
     if as_json and not no_serve:
         raise click.UsageError("--json requires --no-serve: it prints one object and exits")
@@ -64,7 +65,7 @@ def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
 
 
 def _serve(options: dict[str, Any]) -> None:
-    with open_service(_with_receiver(options)) as (app, services):
+    with open_service(_with_demo_settings(options)) as (app, services):
         report = _load(services.store, services.settings)
         receiver = _register_receiver(app, services)
 
@@ -75,23 +76,27 @@ def _serve(options: dict[str, Any]) -> None:
             token = create_day_token(services.store, "demo")
             password = _create_administrator(services.store, services.settings)
             click.echo(
-                f"Loaded the sample district into {_storage_text(services.settings)} ({report.state}).\n"
-                f"Listening on {url}.\n\n{_console_text(password, url)}Read the roster from another terminal"
-                f" (the token can read and write until {token['expires']}):\n\n"
+                f"{_loaded_text(services.settings, report)}Listening on {url}.\n\n{_console_text(password, url)}"
+                f"Read the roster from another terminal (the token can read and write until {token['expires']}):\n\n"
                 f"{curl_command(token['token'], url)}\n\nCtrl-C stops the server."
             )
 
         run_server(app, services, print_example)
 
 
-def _with_receiver(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options, with which webhooks may use the receiver of the demo at the address of this service."""
+def _with_demo_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options, with which webhooks may use the receiver of the demo at the address of this service.
+
+    Unless the operator has set the level of the log, it contains no messages about the start, which hide the password.
+    """
     from chalk_flask.server import local_url
 
     settings = settings_from_options(options)
     host = urlsplit(local_url(settings.host, settings.port)).netloc
     receiver = host if settings.port else host.rpartition(":")[0]
-    return {**options, "webhook_allowed_hosts": ",".join(filter(None, [settings.webhook_allowed_hosts, receiver]))}
+    level = "warning" if settings.sources["log_level"] == "default" else settings.log_level
+    allowed_hosts = ",".join(filter(None, [settings.webhook_allowed_hosts, receiver]))
+    return {**options, "webhook_allowed_hosts": allowed_hosts, "log_level": level}
 
 
 def _register_receiver(app: Flask, services: Services) -> DemoReceiver | None:
@@ -111,9 +116,8 @@ def _prepare(settings: Settings, as_json: bool) -> None:
         password = _create_administrator(store, settings)
     next_command = complete_hints("chalk-flask serve")
     text = (
-        f"Loaded the sample district into {_storage_text(settings)} ({report.state}).\n"
-        f"Token with all scopes, valid until {token['expires']}:\n\n  {token['token']}\n\n{_console_text(password)}"
-        f"Serve it:\n\n  {next_command}"
+        f"{_loaded_text(settings, report)}Token with all scopes, valid until {token['expires']}:\n\n"
+        f"  {token['token']}\n\n{_console_text(password)}Serve it:\n\n  {next_command}"
     )
     administrator = {"administrator": ADMINISTRATOR, "password": password} if password else {}
     data = {"state": report.state, "storage": _storage_text(settings), **token, **administrator, "next": next_command}
@@ -194,6 +198,14 @@ def _check_roster(store: Backend, district_id: str) -> None:
             "the store already has a roster, which the sample district would replace: give another store, for example"
             " --storage sqlite:///demo.db"
         )
+
+
+def _loaded_text(settings: Settings, report: ImportReport) -> str:
+    """Return the line which says where the sample district is."""
+    location = _storage_text(settings)
+    if report.state == "unchanged":
+        return f"The sample district is already in {location}.\n"
+    return f"Loaded the sample district into {location}.\n"
 
 
 def _storage_text(settings: Settings) -> str:

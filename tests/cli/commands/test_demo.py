@@ -24,6 +24,7 @@ from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, read_
 @pytest.mark.parametrize("storage", ["memory:", "sqlite:///chalk.db"])
 def test_demo_prints_a_working_curl_command_and_exits_with_0(storage: str, start: StartCommand) -> None:
     with start("demo", "--storage", storage, "--port", "0") as process:
+        assert process.stdout.readline().startswith("Loaded the sample district into ")
         address = read_until(process.stdout, "address +(.*)")[1]
         assert read_until(process.stdout, "name +(.*)")[1] == "admin"
         assert len(read_until(process.stdout, "password +(.*)")[1]) == 19
@@ -32,6 +33,7 @@ def test_demo_prints_a_working_curl_command_and_exits_with_0(storage: str, start
         users = get_json(url, header.removeprefix("Authorization: Bearer "))["users"]
         assert len(users) == 2
         assert stop_process(process) == 0
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.slow
@@ -66,12 +68,20 @@ def test_demo_no_serve_creates_a_store_and_a_token(run: RunCommand, tmp_path: Pa
     assert len(grant.scopes) == 7
 
 
-def test_second_demo_changes_nothing_and_names_the_next_command(run: RunCommand) -> None:
+def test_second_demo_changes_nothing_and_names_the_next_command(run: RunCommand, tmp_path: Path) -> None:
     run("demo", "--no-serve", "--storage", "json:///a folder")
     result = run("demo", "--no-serve", "--storage", "json:///a folder")
     assert result.code == 0
-    assert "(unchanged)" in result.out
+    assert result.out.startswith(f"The sample district is already in {tmp_path}/a folder.\n")
     assert "chalk-flask serve --storage 'json:///a folder'" in result.out
+
+
+def test_second_demo_revokes_the_token_of_the_first(run: RunCommand) -> None:
+    first = run("demo", "--no-serve", "--json").json
+    own = run("token", "create", "--label", "demo", "--json").json
+    second = run("demo", "--no-serve", "--json").json
+    states = {token["id"]: token["state"] for token in run("token", "list", "--json").json["tokens"]}
+    assert states == {first["id"]: "revoked", own["id"]: "active", second["id"]: "active"}
 
 
 def administrator_of(folder: Path) -> Administrator:
