@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from threading import Event
+from typing import Final
 
-from backends import Backend
+from backends import CONTROL, Backend
 from chalk_flask.jobs.retention import remove_tenant_files
 from chalk_flask.jobs.store import jobs_folder
 from chalk_flask.roster.imports.run_files import remove_tenant, store_folder
@@ -13,36 +14,66 @@ from chalk_flask.settings import Settings
 from chalk_flask.tenants import TenantStore
 from chalk_flask.tenants.record import DeletedTenant
 
-__all__ = ["delete_tenant", "finish_deletions"]
+__all__ = ["TenantDeletions", "delete_tenant", "finish_deletion"]
 
 log = logging.getLogger(__name__)
+
+_NEVER_READ: Final = object()
+"""Marker for a version of the control tenant that was not read yet."""
 
 
 def delete_tenant(store: Backend, settings: Settings, name: str) -> DeletedTenant:
     """Delete a tenant with its records, credentials, jobs and files. Raises TenantError, StorageError and OSError.
 
-    If this process ends in between, `finish_deletions` deletes the rest.
+    If this process ends in between, `TenantDeletions` deletes the rest.
     """
     deleted = TenantStore(store).begin_deletion(name)
-    _finish(store, settings, name, Event())
+    finish_deletion(store, settings, name, Event())
     return deleted
 
 
-def finish_deletions(store: Backend, settings: Settings, stopping: Event) -> None:
-    """Delete the records and files of the tenants whose deletion has begun and not finished.
+class TenantDeletions:
+    """Deletions of tenants that have begun and not finished, for the job worker. Not thread-safe."""
 
-    Ends early when `stopping` is set. If files cannot be deleted, their tenant stays unfinished. Raises StorageError.
-    """
-    for name in TenantStore(store).unfinished_deletions():
+    def __init__(self, store: Backend, settings: Settings) -> None:
+        self._store, self._settings = store, settings
+        self._version: object = _NEVER_READ
+        self._failed: set[str] = set()
+
+    def finish(self, stopping: Event) -> None:
+        """Delete the records and files of these tenants. Reads the store only after a change.
+
+        Ends early when `stopping` is set. A tenant whose files cannot be deleted stays unfinished until `retry` is
+        called. Raises StorageError.
+        """
+        version = self._store.version(CONTROL)
+        if version == self._version:
+            return
+        for name in TenantStore(self._store).unfinished_deletions():
+            if name not in self._failed:
+                self._finish(name, stopping)
+        if not stopping.is_set():
+            self._version = version
+
+    def retry(self) -> None:
+        """Let the next call of `finish` try all tenants."""
+        self._version = _NEVER_READ
+        self._failed.clear()
+
+    def _finish(self, name: str, stopping: Event) -> None:
         try:
-            if _finish(store, settings, name, stopping):
+            if finish_deletion(self._store, self._settings, name, stopping):
                 log.info("finished the deletion of the tenant %s", name)
         except OSError as error:
+            self._failed.add(name)
             log.error("the files of the deleted tenant %s cannot be deleted: %s", name, error.strerror)
 
 
-def _finish(store: Backend, settings: Settings, name: str, stopping: Event) -> bool:
-    """Delete the records and files of a tenant whose deletion has begun. Return False if it was stopped."""
+def finish_deletion(store: Backend, settings: Settings, name: str, stopping: Event) -> bool:
+    """Delete the records and files of a tenant whose deletion has begun. Return False if it was stopped.
+
+    Raises StorageError and OSError.
+    """
     tenants = TenantStore(store)
     _remove_files(settings, name)
     if not tenants.delete_records(name, stopping):

@@ -1,4 +1,4 @@
-"""Worker that runs the queued jobs of all tenants, one after the other, oldest first.
+"""Worker that runs the queued jobs of all tenants, one after the other, oldest first, and deletes tenants.
 
 The leader lock elects one worker among all processes of a store.
 """
@@ -20,7 +20,7 @@ from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
 from chalk_flask.jobs.retention import remove_unused
 from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
 from chalk_flask.jobs.store import JobStore
-from chalk_flask.jobs.tenant_deletion import finish_deletions
+from chalk_flask.jobs.tenant_deletion import TenantDeletions
 from chalk_flask.settings import Settings
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
@@ -63,7 +63,7 @@ class JobWorker:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store, self._jobs, self._leader_lock, self._now = store, jobs, leader_lock, now
-        self._settings = settings
+        self._deletions = TenantDeletions(store, settings)
         self._runner: JobRunner = (
             ProcessRunner(settings, jobs.folder) if store.shared else ThreadRunner(store, settings, jobs)
         )
@@ -91,7 +91,7 @@ class JobWorker:
         return self._leader_lock.has_holder()
 
     def wake(self) -> None:
-        """Look for queued jobs now."""
+        """Look for queued jobs and deletions of tenants now."""
         self._wakeup.set()
 
     def close(self) -> None:
@@ -103,9 +103,10 @@ class JobWorker:
         self._leader_lock.release()
 
     def run_pending(self) -> None:
-        """Run all queued jobs in the calling thread. Raises StorageError and OSError."""
+        """Run all queued jobs in the calling thread, and finish deletions. Raises StorageError and OSError."""
         while self._run_next():
             pass
+        self._finish_deletions()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -115,6 +116,7 @@ class JobWorker:
                 self._clean_up()
                 while self._run_next() and not self._stopping.is_set():
                     pass
+                self._finish_deletions()
                 self._errors.clear()
             except (StorageError, OSError) as error:
                 pause = self._pause_after_error(str(error))
@@ -130,12 +132,15 @@ class JobWorker:
         return ERROR_PAUSE_SECONDS
 
     def _clean_up(self) -> None:
-        """Delete old jobs and files, and finish interrupted deletions of tenants, once per hour."""
+        """Delete old jobs and files, and retry deletions of tenants that failed, once per hour."""
         if time.monotonic() >= self._next_cleanup:
             self._next_cleanup = time.monotonic() + CLEANUP_INTERVAL_SECONDS
             remove_unused(self._store, self._jobs.folder, self._now())
-            if self._leader_lock.try_acquire():
-                finish_deletions(self._store, self._settings, self._stopping)
+            self._deletions.retry()
+
+    def _finish_deletions(self) -> None:
+        if self._leader_lock.try_acquire():
+            self._deletions.finish(self._stopping)
 
     def _run_next(self) -> bool:
         """Run the oldest queued job; return False if there is none that this process can run."""

@@ -155,9 +155,12 @@ class TenantStore:
         """
         self.check_deletable(name)
         credentials = self._delete_credentials(name)
+        return DeletedTenant(name, self.count_records(name), credentials)
+
+    def count_records(self, name: str) -> int:
+        """Return the number of all records of a tenant, which may be deleted. Raises StorageError."""
         with self._store.read(name) as snapshot:
-            records = sum(_count(snapshot, collection, MATCH_ALL) for collection in self._store.collections)
-        return DeletedTenant(name, records, credentials)
+            return sum(_count(snapshot, collection, MATCH_ALL) for collection in self._store.collections)
 
     def delete_records(self, name: str, stopping: Event | None = None) -> bool:
         """Delete the records of a tenant whose deletion has begun. Return False if it was stopped.

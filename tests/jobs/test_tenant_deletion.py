@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from chalk_flask.jobs.tenant_deletion import delete_tenant, finish_deletions
+from chalk_flask.jobs.tenant_deletion import TenantDeletions, delete_tenant
 from chalk_flask.tenants import TenantError, TenantStore
 from tests.e2e.conftest import CLEAN_ENVIRON, ROOT
 from tests.jobs.conftest import JobService
@@ -74,18 +74,28 @@ def test_deletion_that_is_stopped_keeps_its_mark(service: JobService, monkeypatc
     service.upload(PackageBuilder(), "north")
     tenants.begin_deletion("north")
     stopping.set()
-    finish_deletions(service.store, service.settings, stopping)
+    deletions = TenantDeletions(service.store, service.settings)
+    deletions.finish(stopping)
     assert list(tenants.unfinished_deletions()) == ["north"]
-    finish_deletions(service.store, service.settings, threading.Event())
+    deletions.finish(threading.Event())
     assert not tenants.unfinished_deletions()
 
 
-def test_files_that_cannot_be_deleted_leave_a_deletion_unfinished(service: JobService) -> None:
+def test_files_that_cannot_be_deleted_leave_a_deletion_unfinished(
+    service: JobService, caplog: pytest.LogCaptureFixture
+) -> None:
     tenants = TenantStore(service.store)
     for name in ("north", "south"):
         tenants.create(name)
         tenants.begin_deletion(name)
     folder = service.jobs.tenant_folder("north")
     (folder / f"upload-{'0' * 32}.zip").mkdir(parents=True)  # a folder cannot be unlinked, even by root
-    finish_deletions(service.store, service.settings, threading.Event())
-    assert list(tenants.unfinished_deletions()) == ["north"]
+    deletions = TenantDeletions(service.store, service.settings)
+    for retries in range(3):
+        deletions.finish(threading.Event())
+        assert list(tenants.unfinished_deletions()) == ["north"]
+        tenants.create(f"east-{retries}")  # another change of the control tenant
+    assert caplog.text.count("the files of the deleted tenant north cannot be deleted") == 1
+    deletions.retry()
+    deletions.finish(threading.Event())
+    assert caplog.text.count("the files of the deleted tenant north cannot be deleted") == 2

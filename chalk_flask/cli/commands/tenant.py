@@ -177,8 +177,8 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
 def delete(name: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Delete a tenant: its roster, gradebook, credentials, administrators, jobs and packages. This cannot be undone.
 
-    Credentials and administrators are deleted first. If the command is interrupted, the service deletes the rest within
-    an hour, or when it starts. To do it at once, run the command again.
+    Credentials and administrators are deleted first. If the command is interrupted, the service deletes the rest. If
+    no service runs, run the command again.
     """
     if as_json and not yes:
         raise click.UsageError("--json requires --yes, because it cannot ask for confirmation")

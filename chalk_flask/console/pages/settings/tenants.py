@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import Conflict, NotFound, ServiceUnavailable
+from werkzeug.exceptions import Conflict, NotFound
 from wtforms import BooleanField
 from wtforms.validators import InputRequired
 
@@ -15,7 +15,6 @@ from chalk_flask.console.context import current
 from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField
 from chalk_flask.console.widgets.paging import PAGE_SIZE, page_of, page_offset
-from chalk_flask.jobs import tenant_deletion
 from chalk_flask.tenants.store import DEFAULT_TENANT, TenantError, TenantStore
 
 __all__ = ["create_tenant", "delete_tenant", "list_tenants", "select_tenant", "show_new_tenant", "show_tenant"]
@@ -42,10 +41,14 @@ class DeletionForm(ConsoleForm):
 
 
 def list_tenants() -> ResponseReturnValue:
-    """Show the tenants by name."""
-    found, offset = TenantStore(current().services.store).list(), page_offset()
+    """Show the tenants by name, and those that are being deleted."""
+    store = TenantStore(current().services.store)
+    found, offset = store.list(), page_offset()
     return render_template(
-        "console/settings/tenants.html", tenants=found[offset : offset + PAGE_SIZE], page=page_of(len(found))
+        "console/settings/tenants.html",
+        tenants=found[offset : offset + PAGE_SIZE],
+        page=page_of(len(found)),
+        deletions={name: store.count_records(name) for name in store.unfinished_deletions()},
     )
 
 
@@ -85,18 +88,20 @@ def show_tenant(name: str) -> ResponseReturnValue:
 
 
 def delete_tenant(name: str) -> ResponseReturnValue:
-    """Delete a tenant with its roster, credentials, administrators, jobs and packages, if its name was typed."""
+    """Delete a tenant with its credentials and administrators, if its name was typed.
+
+    The job worker deletes its records, jobs and packages, because that can take minutes.
+    """
     form, services = DeletionForm(), current().services
     if form.typed_name.data != name:
         form.typed_name.errors = ["This is not the name of the tenant. Nothing was deleted."]
         return _tenant_page(name, form, 422)
     try:
-        tenant_deletion.delete_tenant(services.store, services.settings, name)
+        TenantStore(services.store).begin_deletion(name)
     except TenantError as error:
         raise _deletion_error(name) from error
-    except OSError as error:
-        raise ServiceUnavailable(f"The files of the tenant cannot be deleted: {error.strerror}. Try again.") from error
-    flash(f"The tenant {name} is deleted with all its records and credentials.", "success")
+    services.job_worker.wake()
+    flash(f"The tenant {name} is deleted. Its credentials have ended, and its records are deleted now.", "success")
     return redirect(url_for("console.list_tenants"), 303)
 
 

@@ -11,6 +11,7 @@ from chalk_flask.tenants.store import TenantStore
 from tests.support.console.client import Console, find_form, visible_text
 from tests.support.console.imports import package_bytes
 from tests.support.packages import PackageBuilder
+from tests.support.small_roster import fill
 
 LIST, NEW = "/tenants", "/tenants/new"
 
@@ -67,10 +68,24 @@ def test_tenant_is_deleted_after_its_name_was_typed(console: Console) -> None:
     assert "This is not the name of the tenant." in visible_text(page.text)
     assert "west" in names(console)
     page = console.submit(f"{LIST}/west", action=f"{LIST}/west/delete", typed_name="west")
-    assert "The tenant west is deleted with all its records and credentials." in visible_text(page.text)
+    assert "The tenant west is deleted." in visible_text(page.text)
     assert "west" not in names(console)
     assert not console.services.tokens.list("west")
     console.get(f"{LIST}/west", 404)
+
+
+def test_records_of_a_deleted_tenant_are_deleted_by_the_worker(empty_console: Console) -> None:
+    fill(empty_console.services.store, "west")
+    tenants = TenantStore(empty_console.services.store)
+    empty_console.sign_in("owner", None)
+    page = empty_console.submit(f"{LIST}/west", action=f"{LIST}/west/delete", typed_name="west")
+    assert f"west {tenants.count_records('west')}" in visible_text(page.text).partition("Records left")[2]
+    assert tenants.count_records("west") > 0
+    page = empty_console.submit(NEW, action=LIST, status=422, name="west")
+    assert "not deleted completely yet" in visible_text(page.text)
+    empty_console.services.job_worker.run_pending()
+    assert tenants.count_records("west") == 0
+    assert "Being deleted" not in visible_text(empty_console.get(LIST).text)
 
 
 def test_default_tenant_cannot_be_deleted(console: Console) -> None:
@@ -97,4 +112,5 @@ def test_uploads_of_a_deleted_tenant_are_deleted(empty_console: Console, tmp_pat
     assert list((tmp_path / "data").rglob("upload-*"))
     empty_console.sign_in("owner", None)
     empty_console.submit(f"{LIST}/west", action=f"{LIST}/west/delete", typed_name="west")
+    empty_console.services.job_worker.run_pending()
     assert not list((tmp_path / "data").rglob("upload-*"))
