@@ -37,7 +37,19 @@ __all__ = [
 DEMOGRAPHICS = "demographics"
 
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_LABELS = {"sourcedId": "Id", "dateLastModified": "Changed", "sms": "SMS", "org": "Organization"}
+_LABELS = {
+    "sourcedId": "Id",
+    "dateLastModified": "Changed",
+    "sms": "SMS",
+    "org": "Organization",
+    "agents": "Agents, such as guardians",
+    "americanIndianOrAlaskaNative": "American Indian or Alaska Native",
+    "blackOrAfricanAmerican": "Black or African American",
+    "nativeHawaiianOrOtherPacificIslander": "Native Hawaiian or Other Pacific Islander",
+    "demographicRaceTwoOrMoreRaces": "Two or more races",
+    "hispanicOrLatinoEthnicity": "Hispanic or Latino ethnicity",
+}
+"""Labels of the names whose words are not enough."""
 _SUMMARIES: Mapping[str, str] = {
     "academicSessions": "School years, semesters, terms and grading periods",
     "categories": "Kinds of graded work",

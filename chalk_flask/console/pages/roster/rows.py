@@ -11,6 +11,7 @@ import orjson
 from chalk_flask.console.pages.roster.catalog import BrowsedCollection, Column, column_of, title_of
 from chalk_flask.console.pages.roster.labels import RecordLink, RecordLinks, record_url
 from chalk_flask.oneroster.fields.composites import RefField
+from chalk_flask.oneroster.fields.scalars import DateOrDateTimeField
 from chalk_flask.oneroster.vocabularies import TO_BE_DELETED
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _cell(
         found = links.links(field.target, references[:max_links])
         return Cell(column.label, column.kind, "", found, len(references) - len(found))
     text = _text_of(value)
+    if isinstance(field, DateOrDateTimeField):
+        text = field.to_cell(text)
     if max_length is not None and len(text) > max_length:
         text = text[:max_length] + "…"
     return Cell(column.label, column.kind, text)

@@ -102,6 +102,7 @@ def test_warnings_of_the_last_import_are_counted_by_kind(viewer: Console) -> Non
     text = visible_text(page.text)
     assert "Unexpected grade 2 Use a standard code." in text
     assert "2 of users.csv" in text
+    assert any(link.endswith("?kind=quarantined#problems") for link in links_of(page.text))
     assert "/quality/warnings/unexpected-grade" in set(links_of(page.text))
     text = visible_text(viewer.get("/quality/warnings/unexpected-grade").text)
     assert "users 4 grades The value ... is unusual" in text

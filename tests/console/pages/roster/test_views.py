@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.console.pages.roster.catalog import COLLECTIONS
+from chalk_flask.console.pages.roster.catalog import COLLECTIONS, label_of
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports.history import ImportRun, store_run
 from chalk_flask.times import format_timestamp
@@ -115,6 +115,18 @@ def test_invalid_filter_shows_the_message_of_the_api(viewer: Console) -> None:
         assert f'name="filter" value="{text}"' in html.unescape(page.text)
 
 
+def test_labels_keep_the_capitals_of_names() -> None:
+    assert label_of("blackOrAfricanAmerican") == "Black or African American"
+    assert label_of("familyName") == "Family name"
+
+
+def test_midnight_is_shown_as_its_date(viewer: Console) -> None:
+    assert "2023-10-09 " in visible_text(viewer.get("/roster/lineItems").text)
+    fields = visible_text(viewer.get("/roster/lineItems/l-1").text).partition("JSON of the API")[0]
+    assert "Due date 2023-10-09" in fields
+    assert "T00:00:00" not in fields
+
+
 def test_filter_shows_deleted_gradebook_records(viewer: Console) -> None:
     page = viewer.search("/roster/lineItems", filter="status='tobedeleted'")
     assert listed_ids(page.text) == ["l-3"]
@@ -179,7 +191,7 @@ def test_person_page_shows_classes_agents_and_results(viewer: Console) -> None:
     text = visible_text(viewer.get("/roster/users/u-1").text)
     for part in ("Classes (2)", "Enrollments (3)", "Results (2)", "People whose agent this is (1)"):
         assert part in text
-    assert "Agents Fay O'Brien" in text
+    assert "Agents, such as guardians Fay O'Brien" in text
     assert "User ids LDAP: ada@north, SIS: 77" in text
     assert "Show demographics" not in text
 
