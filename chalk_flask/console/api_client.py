@@ -9,6 +9,7 @@ import io
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -17,9 +18,9 @@ from flask import Flask, abort, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import Forbidden, NotFound
 
-from backends import CONTROL, Backend
+from backends import CONTROL, Backend, batched
 from chalk_flask.admins.roles import Permission, allows
-from chalk_flask.api.auth.internal_requests import PRINCIPAL_KEY
+from chalk_flask.api.auth.internal_requests import MAX_RECORD_IDS, PRINCIPAL_KEY, RECORD_IDS_KEY
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import DEFAULT, DEMOGRAPHICS
@@ -105,10 +106,34 @@ class ApiClient:
 
     def send(self, method: str, path: str, params: Mapping[str, object] | None = None, body: bytes = b"") -> ApiResult:
         """Return the response to a request with a JSON body."""
+        return self._send(method, path, params or {}, body)
+
+    def find_many(self, path: str, ids: Iterable[str], fields: str = "") -> dict[str, dict[str, Any]]:
+        """Return the records of a collection with these ids by id, deleted ones included.
+
+        Ids of unknown and hidden records are left out. There are none if the principal cannot see the collection.
+        Other failures, such as 503, become an error page, because a record that exists would look as if it did not.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for batch in batched(dict.fromkeys(ids), MAX_RECORD_IDS):
+            result = self._send("GET", path, {"fields": fields}, b"", {RECORD_IDS_KEY: tuple(batch)})
+            if not result.ok and result.status != 403:
+                abort(result.status, result.message)
+            found |= {record["sourcedId"]: record for record in result.records}
+        return found
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, object],
+        body: bytes,
+        environ_members: Mapping[str, object] = MappingProxyType({}),
+    ) -> ApiResult:
         target = path if path.startswith(_API_PREFIXES) else DEFAULT_ROOT + path
-        query = urlencode({name: str(value) for name, value in (params or {}).items() if value not in (None, "")})
+        query = urlencode({name: str(value) for name, value in params.items() if value not in (None, "")})
         environ = _environ(method, target, query, body)
-        environ[PRINCIPAL_KEY] = self.principal
+        environ |= {PRINCIPAL_KEY: self.principal, **environ_members}
         status, headers, content = _call(self._app, environ)
         return ApiResult(status, headers, content, f"{target}?{query}" if query else target)
 

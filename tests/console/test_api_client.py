@@ -57,6 +57,23 @@ def test_parameters_filter_sort_and_page(api: ApiClient) -> None:
     assert result.url == f"{IMS}/users?filter=role%3D%27student%27&sort=familyName&limit=2&offset=1"
 
 
+def test_many_records_are_those_of_single_reads(api: ApiClient) -> None:
+    for collection, keys in (("users", ("u-2", "u-1", "unknown", "u-2")), ("orgs", ("s-1",)), ("lineItems", ())):
+        expected = {key: api.get(f"/{collection}/{key}").record for key in keys if key != "unknown"}
+        assert api.find_many(f"/{collection}", keys) == expected
+    assert api.find_many("/users", ["u-1"], "sourcedId") == {"u-1": {"sourcedId": "u-1"}}
+    many = [f"unknown-{number}" for number in range(250)]
+    assert list(api.find_many("/students", ["u-1", *many, "u-2", "u-4"])) == ["u-1", "u-2"]
+
+
+def test_many_records_include_deleted_ones_and_hide_collections(
+    api: ApiClient, console_app: Flask, administrator: Administrator
+) -> None:
+    assert api.find_many("/lineItems", ["l-3"])["l-3"]["status"] == "tobedeleted"
+    principal = administrator_principal(services_of(console_app).store, administrator, "default")
+    assert ApiClient(console_app, principal).find_many("/demographics", ["u-1"]) == {}
+
+
 def test_failure_has_a_message_and_no_records(api: ApiClient) -> None:
     result = api.get("/users", {"filter": "nonsense"})
     assert (result.ok, result.status, result.records, result.total) == (False, 400, [], 0)

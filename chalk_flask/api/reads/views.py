@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flask import Blueprint, Request, Response, request
 
-from backends import MATCH_NONE, Query, Snapshot, Where, and_
+from backends import KEY, MATCH_NONE, In, Query, Snapshot, Where, and_
 from chalk_flask.api.auth.authentication import current_principal, current_version
 from chalk_flask.api.auth.concurrency import ConcurrencyLimiter
+from chalk_flask.api.auth.internal_requests import RECORD_IDS_KEY
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
@@ -90,6 +91,8 @@ class _ReadView:
         principal = current_principal()
         policy = policy_for(principal)
         params = parse_query_params(self._route, self._root, current.query_string, self._settings.max_limit, policy)
+        if (record_ids := current.environ.get(RECORD_IDS_KEY)) is not None:
+            params = replace(params, where=In(KEY, record_ids), limit=len(record_ids))
         base_url = request_base_url(current, self._settings.public_url)
         read = ReadRequest(current, tuple(ids.values()), params, base_url, principal, policy)
         snapshot = self._store.read(principal.tenant, at_least=current_version(), query_seconds=self._query_seconds)

@@ -201,6 +201,11 @@ def test_page_of_few_rows_reads_only_those(tmp_path: Path, where: Where, order: 
                 bodies.append(page.body())
                 assert sum(steps) < 3_000
         assert len(set(bodies)) == 1
+        with store.read("a") as at:
+            steps = steps_of(at)
+            page = at.find(Query("notes", In(KEY, ("19999", "00007", "unknown", "00003")), limit=4))
+            assert (page.body(), page.total) == (b"3,7,19999", 3)
+            assert sum(steps) < 500
 
 
 def test_update_writes_only_the_affected_indexes(tmp_path: Path) -> None:

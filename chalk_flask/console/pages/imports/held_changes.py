@@ -16,9 +16,15 @@ from flask.typing import ResponseReturnValue
 
 from chalk_flask.console.api_client import DEFAULT_ROOT
 from chalk_flask.console.context import ConsoleRequest, current
-from chalk_flask.console.pages.imports.record_text import FieldChange, Record, changed_fields, record_name
+from chalk_flask.console.pages.imports.record_text import (
+    FieldChange,
+    Record,
+    changed_fields,
+    named_records,
+    record_name,
+)
 from chalk_flask.console.pages.imports.texts import render_import_page
-from chalk_flask.console.pages.roster.labels import RecordLinks, find_record, record_url
+from chalk_flask.console.pages.roster.labels import RecordLinks, record_url
 from chalk_flask.console.widgets.paging import Page, page_of
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
 from chalk_flask.permissions.policy import policy_for
@@ -32,7 +38,7 @@ from chalk_flask.times import utc_now
 __all__ = ["ShownChange", "change_list_of", "show_changes"]
 
 CHANGES_PER_PAGE: Final = 25
-"""Changes on a page. Each one reads a record from the API."""
+"""Changes on a page."""
 
 FIRST_FILES: Final = ("users", "enrollments", "classes", "orgs")
 """Files whose changes are shown first, in this order. Others follow in the order of the package."""
@@ -119,19 +125,24 @@ def _shown(
     console: ConsoleRequest, name: str, outcome: Outcome, entries: Sequence[RecordChange]
 ) -> Iterator[ShownChange]:
     new_records, links = _new_records(console, name, entries), RecordLinks(console.api)
+    old_records = {} if outcome == "created" else _stored_records(console, name, entries)
+    links.read(
+        reference
+        for entry in entries
+        for reference in named_records(name, old_records.get(entry.key) or new_records.get(entry.key, {}))
+    )
     for entry in entries:
-        old = None if outcome == "created" else _stored_record(console, name, entry.key)
-        new = new_records.get(entry.key)
+        old, new = old_records.get(entry.key), new_records.get(entry.key)
         fields = changed_fields(old or {}, new) if new is not None and outcome != "revived" else []
         href = record_url(name, entry.key) if old else ""
         yield ShownChange(entry.key, record_name(name, old or new or {}, links), href, fields)
 
 
-def _stored_record(console: ConsoleRequest, name: str, key: str) -> Record | None:
-    """Return a record as the API serves it, or None if the administrator cannot read it."""
+def _stored_records(console: ConsoleRequest, name: str, entries: Sequence[RecordChange]) -> dict[str, dict[str, Any]]:
+    """Return the records that the administrator can read, as the API serves them, by id."""
     if name not in RESOURCES:
-        return None
-    return find_record(console.api, name, key)
+        return {}
+    return console.api.find_many(f"/{name}", (entry.key for entry in entries))
 
 
 def _new_records(console: ConsoleRequest, name: str, entries: Sequence[RecordChange]) -> dict[str, Record]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from chalk_flask.console.pages.roster.labels import RecordLinks
+    from chalk_flask.console.pages.roster.labels import RecordLinks, Reference
 
-__all__ = ["FieldChange", "Record", "changed_fields", "record_name"]
+__all__ = ["FieldChange", "Record", "changed_fields", "named_records", "record_name"]
 
 Record: TypeAlias = Mapping[str, Any]
 """Record as the API serves it."""
@@ -21,6 +21,11 @@ MAX_TEXT_LENGTH = 300
 
 IGNORED_FIELDS = frozenset({"sourcedId", "dateLastModified"})
 NAME_FIELDS = ("name", "title", "vendorResourceId")
+_NAMED_FIELDS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "enrollments": (("user", "users"), ("class", "classes")),
+    "results": (("student", "users"), ("lineItem", "lineItems")),
+}
+"""Fields with references to the records that name a record, and their resource types, by collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,12 @@ class FieldChange:
     after: str
 
 
+def named_records(collection: str, record: Record) -> list[Reference]:
+    """Return the records whose names are in the display name of a record."""
+    fields = _NAMED_FIELDS.get(collection, ()) if record else ()
+    return [(name, record[field]["sourcedId"]) for field, name in fields]
+
+
 def record_name(collection: str, record: Record, links: RecordLinks) -> str:
     """Return the display name of a record: a name, a title, or the user and class of an enrollment; "" if it has none.
 
@@ -40,14 +51,11 @@ def record_name(collection: str, record: Record, links: RecordLinks) -> str:
     """
     if collection == "users":
         return " ".join(str(record[name]) for name in ("givenName", "familyName") if name in record)
-    if collection == "enrollments" and record:
-        user = links.link("users", record["user"]["sourcedId"]).text
-        class_ = links.link("classes", record["class"]["sourcedId"]).text
-        return Markup("<bdi>{}</bdi> as {} in <bdi>{}</bdi>").format(user, record["role"], class_)
-    if collection == "results" and record:
-        student = links.link("users", record["student"]["sourcedId"]).text
-        line_item = links.link("lineItems", record["lineItem"]["sourcedId"]).text
-        return Markup("<bdi>{}</bdi> in <bdi>{}</bdi>").format(student, line_item)
+    names = [links.link(*reference).text for reference in named_records(collection, record)]
+    if names and collection == "enrollments":
+        return Markup("<bdi>{}</bdi> as {} in <bdi>{}</bdi>").format(names[0], record["role"], names[1])
+    if names:
+        return Markup("<bdi>{}</bdi> in <bdi>{}</bdi>").format(*names)
     return next((str(record[name]) for name in NAME_FIELDS if name in record), "")
 
 

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from chalk_flask.console.context import ConsoleRequest, current
 from chalk_flask.console.pages.quality.warnings import last_import_warnings
 from chalk_flask.console.pages.roster.catalog import COLLECTIONS
-from chalk_flask.console.pages.roster.labels import RecordLinks, find_record
+from chalk_flask.console.pages.roster.labels import RecordLinks
 from chalk_flask.console.pages.roster.rows import headers_of, page_size, rows_of
 from chalk_flask.console.widgets.paging import page_of, page_offset
 from chalk_flask.roster.quality import CHECKS, QualityAnalyzer, QualityCheck
@@ -86,5 +86,6 @@ def _analyzer(console: ConsoleRequest) -> QualityAnalyzer:
 def _records(console: ConsoleRequest, check: QualityCheck, ids: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return the records of the current page, read through the API. Purged records are left out."""
     offset = page_offset()
-    found = (find_record(console.api, check.collection, key) for key in ids[offset : offset + page_size(console)])
-    return [record for record in found if record is not None]
+    shown = ids[offset : offset + page_size(console)]
+    found = console.api.find_many(f"/{check.collection}", shown)
+    return [found[key] for key in shown if key in found]

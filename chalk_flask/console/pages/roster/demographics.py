@@ -36,6 +36,7 @@ def list_demographics() -> ResponseReturnValue:
     offset, size, filter_text = _form_offset(), page_size(console), request.form.get("filter", "").strip()
     record_demographics_view(console, operation="getAllDemographics")
     result = api.get(f"/{DEMOGRAPHICS}", {"limit": size, "offset": offset, "filter": filter_text})
+    links.read(("users", record["sourcedId"]) for record in result.records)
     page = render_template(
         "console/roster/demographics.html",
         headers=headers_of(column for column in collection.columns if column.kind != "id"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chalk_flask.console.pages.roster.catalog import BrowsedCollection, Column, column_of, title_of
-from chalk_flask.console.pages.roster.labels import RecordLink, RecordLinks, record_url
+from chalk_flask.console.pages.roster.labels import RecordLink, RecordLinks, Reference, record_url, references_of
 from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.fields.scalars import DateOrDateTimeField
 from chalk_flask.oneroster.vocabularies import TO_BE_DELETED
@@ -63,6 +63,13 @@ def rows_of(
     """Return the rows of a list of records, with these columns or with those of the collection."""
     chosen = columns or collection.columns
     name = collection.resource_type.name
+    records = list(records)
+    links.read(
+        reference
+        for record in records
+        for column in chosen
+        for reference in _references_of(collection, column, record, MAX_LINKS_IN_CELL)
+    )
     return [
         Row(
             title=title_of(name, record),
@@ -72,6 +79,14 @@ def rows_of(
         )
         for record in records
     ]
+
+
+def _references_of(
+    collection: BrowsedCollection, column: Column, record: Mapping[str, Any], max_links: int
+) -> list[Reference]:
+    """Return the first references in a cell."""
+    field, value = collection.resource_type.fields[column.name], record.get(column.name)
+    return references_of(field.target, value)[:max_links] if isinstance(field, RefField) and value else []
 
 
 def headers_of(columns: Iterable[Column]) -> list[dict[str, Any]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from tests.support.console.api_paths import record_api_paths
 from tests.support.console.client import Console, visible_text
 from tests.support.console.imports import package_bytes, run_upload
 from tests.support.packages import PackageBuilder, package_with_extra_users
@@ -47,12 +49,16 @@ def test_deleted_users_are_listed_by_name(empty_console: Console, held: str) -> 
     assert "&lt;img src=x onerror=alert(1)&gt; O&#39;Brien" in page.text
 
 
-def test_deleted_enrollments_say_who_leaves_which_class(empty_console: Console, tmp_path: Path) -> None:
+def test_deleted_enrollments_say_who_leaves_which_class(
+    empty_console: Console, empty_app: Flask, tmp_path: Path
+) -> None:
     empty_console.sign_in("editor")
     run_upload(empty_console, package_bytes(package_with_extra_users(range(100, 140)), tmp_path))
     package = PackageBuilder().drop("enrollments", "enr-1")
     path = run_upload(empty_console, package_bytes(package, tmp_path)).request.path
-    page = empty_console.get(f"{path}/changes", file="enrollments", outcome="deleted")
+    with record_api_paths(empty_app) as paths:
+        page = empty_console.get(f"{path}/changes", file="enrollments", outcome="deleted")
+    assert paths == ["enrollments", "users", "classes"]
     assert "<bdi>Pupil-1 O&#39;Brien</bdi> as student in <bdi>Arithmetic class-1</bdi>" in page.text
     assert 'href="/roster/enrollments/enr-1"' in page.text
 

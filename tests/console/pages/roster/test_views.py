@@ -17,6 +17,7 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.imports.history import ImportRun, store_run
 from chalk_flask.times import format_timestamp
 from tests.conftest import services_of
+from tests.support.console.api_paths import record_api_paths
 from tests.support.console.client import Console, links_of, visible_text
 from tests.support.roster_writes import write_rows
 from tests.support.small_roster import COLLECTIONS as EXPECTED_IDS
@@ -149,6 +150,13 @@ def test_large_collection_has_no_links_to_expensive_lists(viewer: Console) -> No
     assert "Status of the records" not in page.text
     for path in ("/roster/users", "/roster/schools/s-1/enrollments"):
         assert "Status of the records" in viewer.get(path).text
+
+
+def test_list_reads_the_names_of_all_references_at_once(viewer: Console, console_app: Flask) -> None:
+    with record_api_paths(console_app) as paths:
+        page = viewer.get("/roster/enrollments")
+    assert paths == ["enrollments", "users", "classes", "orgs"]
+    assert "Ada O'Brien student Class c-1 school s-1" in visible_text(page.text)
 
 
 def test_long_list_has_pages(viewer: Console) -> None:
