@@ -107,7 +107,7 @@ class Console:
 
     def is_page(self, path: str) -> bool:
         """Return True if the path leads to HTML, and not to a file to download. Its status must be 200."""
-        response = self.page.context.request.get(self.url + path)
+        response = self.page.context.request.get(self.url + path, headers={"Accept": "text/html"})
         assert response.status == 200, (path, response.status)
         return response.headers["content-type"].startswith("text/html")
 
