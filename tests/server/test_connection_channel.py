@@ -114,7 +114,9 @@ def test_responses_on_one_connection_keep_their_order(port: int) -> None:
         connection.sendall(b"GET /5/5 HTTP/1.1\r\nHost: x\r\n\r\nGET /7/7 HTTP/1.1\r\nHost: x\r\n\r\n")
         data = b""
         while data.count(b"HTTP/1.1 200") < 2 or not data.endswith(expected(7)):
-            data += connection.recv(65536)
+            part = connection.recv(65536)
+            assert part, "the server has closed the connection"
+            data += part
         assert data.index(b"\r\n\r\n" + expected(5)) < data.index(b"\r\n\r\n" + expected(7))
 
 

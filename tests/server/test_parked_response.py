@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.server_process import ServerProcess, read_all, read_response, send_get, server_process
+from tests.support.server_process import ServerProcess, read_all, read_response, receive, send_get, server_process
 
 pytestmark = pytest.mark.slow
 
@@ -168,7 +168,7 @@ def test_pipelined_requests_of_slow_readers_occupy_no_thread(server: ServerProce
         for reader in readers:
             answers = bytearray()
             while not answers.endswith(b"quick"):
-                answers += reader.recv(1 << 18)
+                answers += receive(reader, 1 << 18)
             assert answers.count(b"HTTP/1.1 200 ") == 3
             assert answers.count(b"x" * 1000) == 16_000
 

@@ -50,7 +50,10 @@ def read_request(receiver: Receiver, stream: socket.socket) -> bool:
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     while len(body) < int(headers["content-length"]):
-        body += stream.recv(65536)
+        more = stream.recv(65536)
+        if not more:
+            return False
+        body += more
     receiver.requests.append((first, headers, body))
     return True
 

@@ -91,6 +91,13 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def receive(connection: socket.socket, size: int = 65536) -> bytes:
+    """Return the next bytes. Raise EOFError at the end, so that a loop which waits for more cannot be endless."""
+    if part := connection.recv(size):
+        return part
+    raise EOFError("the server has closed the connection")
+
+
 def read_response(connection: socket.socket) -> bytes:
     """Return head and body of one response with a Content-Length."""
     data = b""
