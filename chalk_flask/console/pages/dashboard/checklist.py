@@ -29,7 +29,7 @@ class ChecklistStep:
 def checklist(
     console: ConsoleRequest, *, has_roster: bool, tokens: list[ApiToken], has_client: bool, has_webhook: bool
 ) -> list[ChecklistStep]:
-    """Return the steps of a new tenant in their order."""
+    """Return the steps of a new tenant in their order. `tokens` include those that have ended."""
     upload = url_for("console.show_upload") if console.allows(Permission.IMPORTS_RUN) else ""
     has_reader = has_client or any(token.last_used for token in tokens)
     return [

@@ -62,7 +62,7 @@ def replay_delivery(webhook_id: str, event_id: str) -> ResponseReturnValue:
     except WebhookError as error:
         raise Conflict("The webhook is disabled. Resume it before you send deliveries again.") from error
     if count:
-        flash("The delivery is queued again.", "success")
+        flash("The delivery is queued again. Reload the page to see its result.", "success")
     else:
         flash("The delivery is pending already, or its body is not stored any more.", "info")
     return redirect(url_for("console.show_delivery", webhook_id=webhook_id, event_id=event_id), 303)

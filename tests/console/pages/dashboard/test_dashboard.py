@@ -10,7 +10,7 @@ from chalk_flask.audit.access_log import AccessLog
 from chalk_flask.outbox.delivery import enqueue
 from chalk_flask.outbox.event import TEST, build_message
 from chalk_flask.outbox.subscription import Subscription
-from chalk_flask.permissions.scopes import DEFAULT
+from chalk_flask.permissions.scopes import ALL, DEFAULT
 from chalk_flask.roster.imports import history
 from chalk_flask.times import format_timestamp, utc_now
 from tests.support.console.client import Console, visible_text
@@ -53,6 +53,14 @@ def test_import_is_shown_with_counts_and_chart(empty_console: Console, tmp_path:
     assert f"{today:%b} {today.day}" in text
     assert "<b>" not in page.text
     assert "First steps" in text, "no application has read the roster yet"
+    tokens = empty_console.services.tokens
+    value, token = tokens.create("Reading app", ALL)
+    assert value is not None
+    assert tokens.authenticate(value)[0] is not None
+    wait_until(lambda: tokens.list()[0].last_used is not None)
+    assert "First steps" not in dashboard(empty_console)
+    tokens.revoke(token.id)
+    assert "First steps" not in dashboard(empty_console), "an application has read the roster"
 
 
 def test_active_and_held_imports_are_announced(empty_console: Console, tmp_path: Path) -> None:
