@@ -12,7 +12,7 @@ from werkzeug.routing import Map, MapAdapter
 from werkzeug.sansio.utils import get_host
 
 from backends import Backend, open_store
-from chalk_flask import api, monitoring
+from chalk_flask import api, monitoring, openapi
 from chalk_flask.admins.sessions import SessionStore
 from chalk_flask.admins.setup_link import SetupLink
 from chalk_flask.admins.sign_in import SignIn
@@ -57,6 +57,7 @@ def create_application(arguments: Mapping[str, object]) -> Flask:
     app.extensions["chalk"] = services
     api.register(app, services)
     monitoring.register(app, services)
+    openapi.register(app, services)
     if settings.console:
         from chalk_flask import console  # its libraries take time to import
 

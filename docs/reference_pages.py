@@ -17,6 +17,7 @@ from chalk_flask.logs import LOG_EVENTS
 from chalk_flask.oneroster.csv.tolerances import SYNONYM_WORDS, TOLERANCES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import NULL_WORDS
+from chalk_flask.openapi.responses import STATUS_REASONS
 from chalk_flask.settings import SETTINGS, example_toml
 
 __all__ = ["PAGES", "api_page", "cli_page", "logs_page", "settings_page", "write_pages"]
@@ -52,7 +53,8 @@ _API_HEAD = """\
 # API
 
 All operations of OneRoster 1.1 for rosters, resources and gradebook. Each path exists below both API roots, and below
-`/sis` of each root:
+`/sis` of each root. `/openapi.json` describes them for programs, see
+[Generate a client](../how-to/generate-a-client.md).
 """
 
 _API_READS = """
@@ -76,16 +78,9 @@ gets 304 if nothing has changed. gzip is used if the client accepts it.
 
 | Status | Reason |
 |---|---|
-| 400 | a parameter or the address is invalid |
-| 401 | no credential, or an invalid, expired or revoked one |
-| 403 | the credential lacks the scope |
-| 404 | the record, its parent or the path does not exist |
-| 405 | the method is not supported |
-| 422 | the record of a gradebook write is invalid |
-| 429 | the maximum of requests, streams, long polls or failed logins is exceeded; `Retry-After`: seconds to wait |
-| 503 | the store is busy; try again |
+{errors}
 
-Every body is JSON: `{"error": "...", "message": "...", "statusInfoSet": [...]}`.
+Every body is JSON: `{{"error": "...", "message": "...", "statusInfoSet": [...]}}`.
 
 ## Read operations
 
@@ -235,7 +230,9 @@ def api_page() -> str:
         for write in WRITE_ROUTES
     ]
     objects = [(f"`{name}`", ", ".join(f"`{field}`" for field in kind.fields)) for name, kind in RESOURCES.items()]
-    lines = [_API_HEAD, *roots, _API_READS + _rows(reads), _API_WRITES + _rows(writes), _API_FEED + _rows(objects), ""]
+    errors = _rows((str(status), reason) for status, reason in STATUS_REASONS.items())
+    head = _API_READS.format(errors=errors)
+    lines = [_API_HEAD, *roots, head + _rows(reads), _API_WRITES + _rows(writes), _API_FEED + _rows(objects), ""]
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from flask import Request, Response, render_template
 
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.routes import ROOTS
+from chalk_flask.openapi import DOCS_PATH, DOCUMENT_PATH
 from chalk_flask.services import Services
 
 __all__ = ["describe_service", "prefers_page", "service_page"]
@@ -49,7 +50,10 @@ def _description(request: Request, services: Services) -> dict[str, Any]:
         "health": f"{base}/healthz",
         "readiness": f"{base}/readyz",
     }
-    return description | ({"console": f"{base}/"} if services.settings.console else {})
+    settings = services.settings
+    if settings.api_description:
+        description |= {"openapi": base + DOCUMENT_PATH, "docs": base + DOCS_PATH}
+    return description | ({"console": f"{base}/"} if settings.console else {})
 
 
 def _vary(response: Response) -> Response:

@@ -9,6 +9,7 @@ __all__ = [
     "ALL",
     "DEFAULT",
     "DEMOGRAPHICS",
+    "DESCRIPTIONS",
     "GRADEBOOK",
     "GRADEBOOK_DELETE",
     "GRADEBOOK_WRITE",
@@ -35,6 +36,19 @@ GRADEBOOK_DELETE = PREFIX + "gradebook.delete"
 
 ALL = (ROSTER_CORE, ROSTER, DEMOGRAPHICS, RESOURCE, GRADEBOOK, GRADEBOOK_WRITE, GRADEBOOK_DELETE)
 """All scopes, in the order in which they are shown."""
+
+DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        ROSTER_CORE: "Read the core of the roster, without lists such as the classes of a school",
+        ROSTER: "Read the roster: schools, people, classes, courses, enrollments and terms",
+        DEMOGRAPHICS: "Read demographics: birth date, sex, ethnicity and birthplace",
+        RESOURCE: "Read learning resources",
+        GRADEBOOK: "Read grades: categories, assignments and results",
+        GRADEBOOK_WRITE: "Create and change grades",
+        GRADEBOOK_DELETE: "Delete grades",
+    }
+)
+"""Map from each scope to what it allows."""
 
 DEFAULT = frozenset({ROSTER_CORE, ROSTER, RESOURCE, GRADEBOOK})
 """Scopes of a credential by default: read everything except demographics."""

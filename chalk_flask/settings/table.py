@@ -64,6 +64,10 @@ class Settings:
     console: bool = _setting(
         True, "Serve the admin console, the web pages for administrators; false removes all its paths."
     )
+    api_description: bool = _setting(
+        True,
+        "Serve the description of the API at /openapi.json and /docs, which anyone can read; false removes both.",
+    )
     oidc_issuer: str = _setting(
         "",
         "Issuer of the identity provider (OpenID Connect) whose accounts can sign in to the admin console, for example"

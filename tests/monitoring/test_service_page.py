@@ -43,6 +43,8 @@ def test_programs_get_a_description(serve: Serve, accept: str | None, console: b
         "token_endpoint": "https://roster.example.org/oauth/token",
         "health": "https://roster.example.org/healthz",
         "readiness": "https://roster.example.org/readyz",
+        "openapi": "https://roster.example.org/openapi.json",
+        "docs": "https://roster.example.org/docs",
         **({"console": "https://roster.example.org/"} if console else {}),
     }
     assert "Set-Cookie" not in response.headers
@@ -52,9 +54,9 @@ def test_described_addresses_exist(serve: Serve) -> None:
     client = serve(console=False).test_client()
     description = client.get("/").json
     assert description is not None
-    addresses = [description[name] for name in ("changes", "token_endpoint", "health", "readiness")]
+    addresses = [description[name] for name in ("changes", "token_endpoint", "health", "readiness", "openapi", "docs")]
     statuses = [client.get(url).status_code for url in (*addresses, f"{description['roots'][0]}/users")]
-    assert statuses == [401, 405, 200, 200, 401]
+    assert statuses == [401, 405, 200, 200, 200, 200, 401]
 
 
 def test_browser_gets_a_page_without_console(serve: Serve) -> None:

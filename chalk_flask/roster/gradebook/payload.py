@@ -12,13 +12,16 @@ from chalk_flask.oneroster.fields.scalars import JSON, id_from_cell
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import ACTIVE, GRADED, NOT_SUBMITTED, SCORE_STATUS
 
-__all__ = ["InvalidPayloadError", "Payload", "check_new_id", "parse_payload"]
+__all__ = ["MAX_TEXT_LENGTH", "OPTIONAL_FIELDS", "InvalidPayloadError", "Payload", "check_new_id", "parse_payload"]
 
 Payload: TypeAlias = dict[str, JSON]
 """Normalized values by JSON name, as `ResourceType.record` takes them, without `dateLastModified`."""
 
 DEFAULTED_FIELDS = ("category",)
 """Required fields for which the gradebook has a default."""
+
+OPTIONAL_FIELDS = frozenset({"sourcedId", *DEFAULTED_FIELDS, "scoreStatus"})
+"""Required fields that a client can omit: the id is in the path, and the others have a default (W-06 and W-07)."""
 
 MAX_TEXT_LENGTH = 65_536
 """Maximum length in characters of a text that a grade tool sends. Packages may contain, and stores keep, longer ones.

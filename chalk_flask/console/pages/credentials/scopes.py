@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from chalk_flask.permissions.scopes import (
     DEMOGRAPHICS,
+    DESCRIPTIONS,
     GRADEBOOK,
     GRADEBOOK_DELETE,
     GRADEBOOK_WRITE,
@@ -29,25 +30,17 @@ class ScopeChoice:
 
 
 SCOPE_CHOICES = (
-    ScopeChoice(
-        "roster",
-        "Read the roster: schools, people, classes, courses, enrollments and terms",
-        frozenset({ROSTER, ROSTER_CORE}),
-    ),
-    ScopeChoice("resource", "Read learning resources", frozenset({RESOURCE})),
-    ScopeChoice("gradebook", "Read grades: categories, assignments and results", frozenset({GRADEBOOK})),
-    ScopeChoice("gradebook-write", "Create and change grades", frozenset({GRADEBOOK_WRITE})),
-    ScopeChoice("gradebook-delete", "Delete grades", frozenset({GRADEBOOK_DELETE})),
-    ScopeChoice(
-        "demographics", "Read demographics: birth date, sex, ethnicity and birthplace", frozenset({DEMOGRAPHICS})
-    ),
+    ScopeChoice("roster", DESCRIPTIONS[ROSTER], frozenset({ROSTER, ROSTER_CORE})),
+    ScopeChoice("resource", DESCRIPTIONS[RESOURCE], frozenset({RESOURCE})),
+    ScopeChoice("gradebook", DESCRIPTIONS[GRADEBOOK], frozenset({GRADEBOOK})),
+    ScopeChoice("gradebook-write", DESCRIPTIONS[GRADEBOOK_WRITE], frozenset({GRADEBOOK_WRITE})),
+    ScopeChoice("gradebook-delete", DESCRIPTIONS[GRADEBOOK_DELETE], frozenset({GRADEBOOK_DELETE})),
+    ScopeChoice("demographics", DESCRIPTIONS[DEMOGRAPHICS], frozenset({DEMOGRAPHICS})),
 )
 """Choices in the order in which they are shown."""
 
 DEFAULT_CHOICES = ("roster", "resource", "gradebook")
 """Choices that are the default of the command line too: read everything except demographics."""
-
-_ROSTER_CORE_LABEL = "Read the core of the roster, without lists such as the classes of a school"
 
 
 def chosen_scopes(names: Iterable[str]) -> frozenset[str]:
@@ -70,7 +63,7 @@ def _descriptions(scopes: frozenset[str]) -> Iterator[str]:
     for choice in SCOPE_CHOICES:
         granted = choice.scopes & scopes
         if granted == {ROSTER_CORE}:
-            yield _ROSTER_CORE_LABEL
+            yield DESCRIPTIONS[ROSTER_CORE]
         elif granted:
             yield choice.label
     known = frozenset(scope for choice in SCOPE_CHOICES for scope in choice.scopes)

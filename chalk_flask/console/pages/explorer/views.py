@@ -15,11 +15,11 @@ from chalk_flask.admins.roles import Permission
 from chalk_flask.auth.tokens.record import ApiToken
 from chalk_flask.console.api_client import ApiClient, ApiResult, preview_principal
 from chalk_flask.console.context import ConsoleRequest, current
-from chalk_flask.console.pages.explorer.operations import CHANGE_FEED, OPERATIONS, Operation
 from chalk_flask.console.pages.roster.catalog import DEMOGRAPHICS as DEMOGRAPHICS_COLLECTION
 from chalk_flask.console.pages.roster.catalog import label_of
 from chalk_flask.console.pages.roster.demographics import record_demographics_view
 from chalk_flask.console.widgets.curl import curl_command
+from chalk_flask.openapi.operations import CHANGE_FEED, OPERATIONS, Operation
 from chalk_flask.permissions.scopes import DEMOGRAPHICS
 from chalk_flask.times import utc_now
 

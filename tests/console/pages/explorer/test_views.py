@@ -10,8 +10,8 @@ import pytest
 
 from chalk_flask.api.routes import READ_ROUTES, WRITE_ROUTES
 from chalk_flask.audit.events import read_events
-from chalk_flask.console.pages.explorer.operations import OPERATIONS
 from chalk_flask.console.pages.explorer.views import MAX_RECORDS
+from chalk_flask.openapi.operations import OPERATIONS
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ALL, DEFAULT
 from chalk_flask.tenants.store import TenantStore

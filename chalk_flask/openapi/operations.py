@@ -1,4 +1,4 @@
-"""Operations of the API that the explorer shows, derived from the tables of routes."""
+"""Operations of the API, derived from the tables of routes. The API explorer shows the same ones."""
 
 from __future__ import annotations
 
@@ -10,32 +10,45 @@ from typing import Any
 
 import orjson
 
+from chalk_flask.api.reads import changes
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES, ReadRoute, WriteRoute
 from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.permissions.scopes import PREFIX, ROSTER_CORE, SATISFIED_BY, sort_scopes
 
-__all__ = ["CHANGE_FEED", "OPERATIONS", "Operation", "Parameter"]
+__all__ = ["CHANGE_FEED", "OPERATIONS", "Operation", "Parameter", "summary_of"]
 
 CHALK_ROOT, STANDARD_ROOT = (root.path for root in ROOTS)
 CHANGE_FEED = "getChanges"
 
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """Parameter of an operation: in its path, or in the query string."""
+    """Parameter of an operation: in its path, or in the query string.
+
+    `collection` is that of the record whose id is in the path.
+    """
 
     name: str
     help: str
     example: str = ""
-    is_in_path: bool = False
+    collection: str = ""
+
+    @property
+    def is_in_path(self) -> bool:
+        """True if the parameter is an id in the path."""
+        return bool(self.collection)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Operation of the API. `resource_type` is None for the change feed. `roots` are the paths that serve it."""
+    """Operation of the API. `resource_type` and `route` are None for the change feed.
+
+    `roots` are the paths of the API roots that serve it.
+    """
 
     name: str
     method: str
@@ -44,6 +57,7 @@ class Operation:
     scopes: tuple[str, ...]
     resource_type: ResourceType | None
     parameters: tuple[Parameter, ...]
+    route: ReadRoute | WriteRoute | None = None
     roots: tuple[str, ...] = (STANDARD_ROOT, CHALK_ROOT)
 
     @property
@@ -52,9 +66,24 @@ class Operation:
         return self.method != "GET"
 
     @property
+    def is_collection(self) -> bool:
+        """True if the operation reads several records."""
+        return self.method == "GET" and not self.path.endswith("}")
+
+    @property
     def has_limit(self) -> bool:
         """True if the response has as many records as the parameter `limit` allows."""
         return any(parameter.name == "limit" for parameter in self.parameters)
+
+    @property
+    def path_parameters(self) -> tuple[Parameter, ...]:
+        """Parameters in the path, in its order."""
+        return tuple(parameter for parameter in self.parameters if parameter.is_in_path)
+
+    @property
+    def query_parameters(self) -> tuple[Parameter, ...]:
+        """Parameters in the query string."""
+        return tuple(parameter for parameter in self.parameters if not parameter.is_in_path)
 
     @property
     def scope_names(self) -> str:
@@ -88,12 +117,21 @@ _FEED_PARAMETERS = (
 )
 
 
-def _path_parameters(path: str) -> tuple[Parameter, ...]:
-    return tuple(Parameter(name, "sourcedId", is_in_path=True) for name in _PATH_PARAMETER.findall(path))
+def summary_of(operation: str) -> str:
+    """Return the name of an operation as a phrase, such as `Get all academic sessions`."""
+    first, *others = _WORD_START.split(operation)
+    return " ".join([first.title(), *map(str.lower, others)])
+
+
+def _path_parameters(path: str, collections: tuple[str, ...]) -> tuple[Parameter, ...]:
+    names = _PATH_PARAMETER.findall(path)
+    return tuple(Parameter(name, "sourcedId", "", each) for name, each in zip(names, collections, strict=True))
 
 
 def _read_operation(route: ReadRoute) -> Operation:
     query = (*_QUERY_PARAMETERS, _FIELDS) if route.is_collection else (_FIELDS,)
+    own_id = () if route.is_collection else (route.resource_type.name,)
+    collections = (*(parent.collection for parent in route.parents), *own_id)
     return Operation(
         route.operation,
         "GET",
@@ -101,7 +139,8 @@ def _read_operation(route: ReadRoute) -> Operation:
         route.resource_type.name,
         tuple(sort_scopes(SATISFIED_BY[route.scope])),
         route.resource_type,
-        (*_path_parameters(route.path), *query),
+        (*_path_parameters(route.path, collections), *query),
+        route,
     )
 
 
@@ -113,14 +152,15 @@ def _write_operation(route: WriteRoute) -> Operation:
         route.resource_type.name,
         (route.scope,),
         route.resource_type,
-        _path_parameters(route.path),
+        _path_parameters(route.path, (route.resource_type.name,)),
+        route,
     )
 
 
 _CHANGE_FEED_OPERATION = Operation(
     CHANGE_FEED,
     "GET",
-    "/changes",
+    changes.PATH.removeprefix(CHALK_ROOT),
     "changes",
     tuple(sort_scopes(SATISFIED_BY[ROSTER_CORE])),
     None,

@@ -1,0 +1,21 @@
+"""Description of the API: `/openapi.json`, an OpenAPI 3.1 document for programs, and `/docs` for browsers.
+
+It follows from the tables of routes, the schemas of records, the scopes and the settings. It contains no data of a
+tenant, so everybody can read it. `register` is the entry point.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from chalk_flask.openapi.docs_page import DOCS_PATH
+from chalk_flask.openapi.views import DOCUMENT_PATH, openapi_blueprint
+from chalk_flask.services import Services
+
+__all__ = ["DOCS_PATH", "DOCUMENT_PATH", "register"]
+
+
+def register(app: Flask, services: Services) -> None:
+    """Add the description to an application that already has the API, unless the operator has turned it off."""
+    if services.settings.api_description:
+        app.register_blueprint(openapi_blueprint(services.settings))

@@ -1,0 +1,13 @@
+// Shows the description of the API. A token that a reader enters stays in the memory of the page.
+const api = document.getElementById("api");
+
+window.SwaggerUIBundle({
+  url: api.dataset.url,
+  domNode: api,
+  deepLinking: true,
+  defaultModelsExpandDepth: 0,
+  displayOperationId: true,
+  docExpansion: "none",
+  filter: true,
+  validatorUrl: null, // otherwise it would ask a service on the internet
+});

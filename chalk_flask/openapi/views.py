@@ -1,0 +1,63 @@
+"""View of the description for programs, and the blueprint of both descriptions."""
+
+from __future__ import annotations
+
+import threading
+
+import orjson
+from flask import Blueprint, Response, request
+
+from chalk_flask.api.public_url import request_base_url
+from chalk_flask.caching import LRUCache
+from chalk_flask.openapi.docs_page import add_docs_page
+from chalk_flask.settings import Settings
+from chalk_flask.static_files import StaticFile, static_response
+
+__all__ = ["DOCUMENT_PATH", "openapi_blueprint"]
+
+DOCUMENT_PATH = "/openapi.json"
+
+MAX_CACHED_ADDRESSES = 8
+"""Maximum number of addresses of the service for which the document is kept."""
+
+
+def openapi_blueprint(settings: Settings) -> Blueprint:
+    """Return a blueprint with the description, for programs and for browsers."""
+    blueprint = Blueprint("openapi", __name__, template_folder="templates")
+    document = _Document(settings.max_limit)
+
+    def show_document() -> Response:
+        file = document.at(request_base_url(request, settings.public_url))
+        response = static_response(request, file)
+        response.headers["Access-Control-Allow-Origin"] = "*"  # tools in browsers read it from their own address
+        return response
+
+    blueprint.add_url_rule(DOCUMENT_PATH, view_func=show_document, provide_automatic_options=False)
+    add_docs_page(blueprint)
+    return blueprint
+
+
+class _Document:
+    """Document as JSON. It is built at the first request, because that takes time. Thread-safe."""
+
+    def __init__(self, max_limit: int) -> None:
+        self._max_limit = max_limit
+        self._lock = threading.Lock()
+        self._template = b""
+        self._files: LRUCache[str, StaticFile] = LRUCache(MAX_CACHED_ADDRESSES)
+
+    def at(self, base_url: str) -> StaticFile:
+        """Return the document of an application that is mounted at a URL."""
+        file = self._files.get(base_url)
+        if file is None:
+            file = self._create(base_url)
+            self._files.put(base_url, file)
+        return file
+
+    def _create(self, base_url: str) -> StaticFile:
+        from chalk_flask.openapi.document import BASE_URL, build_document  # apispec takes time to import
+
+        with self._lock:
+            self._template = self._template or orjson.dumps(build_document(self._max_limit))
+        content = self._template.replace(BASE_URL.encode(), orjson.dumps(base_url)[1:-1])
+        return StaticFile.of(content, "application/json")
