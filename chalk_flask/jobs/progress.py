@@ -103,15 +103,16 @@ class ProgressWriter:
     def __call__(self, phase: str, count: int) -> None:
         """Write the phase and its number of rows, unless the last write was less than WRITE_INTERVAL_SECONDS ago."""
         now = time.monotonic()
-        if not self._phases or self._phases[-1].name != phase:
+        is_new = not self._phases or self._phases[-1].name != phase
+        if is_new:
             if any(earlier.name == phase for earlier in self._phases):
                 self._phases.clear()  # the import compares again
             self._phase_start = now
             self._phases.append(PhaseProgress(phase, count, self._expected_rows.get(phase), 0.0))
-        elif now < self._next_write:
-            return
         seconds = round(now - self._phase_start, 2)
         self._phases[-1] = replace(self._phases[-1], count=count, seconds=seconds)
+        if now < self._next_write and not is_new:
+            return
         self._file.write(JobProgress(tuple(self._phases), round(now - self._start, 2)))
         self._next_write = now + WRITE_INTERVAL_SECONDS
 

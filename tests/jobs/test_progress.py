@@ -13,12 +13,13 @@ def test_progress_lists_the_phases_so_far(tmp_path: Path) -> None:
     file = ProgressFile(tmp_path / "job-1.json")
     assert file.read() is None
     write = ProgressWriter(file, {"users": 5000})
-    write("users", 1000)
+    for count in (1000, 2000, 2400):
+        write("users", count)
     write("enrollments", 1000)
     progress = file.read()
     assert progress
     assert [(phase.name, phase.count, phase.total) for phase in progress.phases] == [
-        ("users", 1000, 5000),
+        ("users", 2400, 5000),
         ("enrollments", 1000, None),
     ]
     assert (progress.phase, progress.count, progress.total) == ("enrollments", 1000, None)

@@ -61,9 +61,9 @@ def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, versi
             writer.purge(name, keys)
         _release_notes(diff, writer.transaction, written)
         for name, changes in diff.changes.items():
-            if job.progress:
-                job.progress(f"writing {name}", changes.changed_count)
             if changes.changed_count:
+                if job.progress:
+                    job.progress(f"writing {name}", changes.changed_count)
                 writer.put(name, changes.records, changes.keys)
         if has_conflicts(writer.transaction, written):
             raise RosterChangedError

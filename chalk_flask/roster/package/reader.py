@@ -246,6 +246,8 @@ class PackageReader:
             if accept(parsed, number):
                 yield parsed
         self.row_counts[name] = self._row_number - 1 - file.blank_lines - file.empty_rows
+        if progress and self.row_counts[name]:
+            progress(name, self.row_counts[name])
         last_row = file.last_row(self._row_number)
         self._finish_short_row(file, last_row)
 

@@ -46,6 +46,7 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 LINKS = "[...document.querySelectorAll('a[href]')].map(link => link.href)"
 
 
+@pytest.mark.timeout(900)  # it opens every page several times
 def test_every_page_is_accessible_and_fits(console: Console) -> None:
     findings: list[str] = []
     visited: set[str] = set()
