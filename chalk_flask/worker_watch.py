@@ -27,8 +27,8 @@ CHECK_INTERVAL_SECONDS: Final = 10.0
 class WorkerWatch:
     """Background check, from `start` to `close`, in a thread of its own.
 
-    It logs `worker.missing` when two checks in a row find active webhooks or unfinished jobs and no worker for them,
-    and `worker.found` when there is a worker again.
+    It logs `worker.missing` when two checks in a row find active webhooks, unfinished jobs or unfinished deletions of
+    tenants and no worker for them, and `worker.found` when there is a worker again.
     """
 
     def __init__(self, services: Services, interval: float = CHECK_INTERVAL_SECONDS) -> None:
@@ -82,8 +82,10 @@ class WorkerWatch:
         """Return the kinds of work that wait for a worker, for the log; an empty text if none does."""
         no_webhook_worker = not self._webhook_worker.is_running_anywhere()
         no_job_worker = not self._job_worker.is_running_anywhere()
-        kinds = set()
-        for tenant in TenantStore(self._store).list() if no_webhook_worker or no_job_worker else ():
+        tenants, kinds = TenantStore(self._store), set()
+        if no_job_worker and tenants.unfinished_deletions():
+            kinds.add("deletions")
+        for tenant in tenants.list() if no_webhook_worker or no_job_worker else ():
             with self._store.read(tenant.name) as snapshot:
                 if no_webhook_worker and any(item.state == "active" for item in load_subscriptions(snapshot)):
                     kinds.add("webhooks")

@@ -9,6 +9,8 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
+from chalk_flask.logs.events import members_of
+from chalk_flask.tenants import TenantStore
 from chalk_flask.worker_watch import WorkerWatch
 from tests.conftest import services_of
 from tests.support.deliveries import add_webhook, wait_until
@@ -41,6 +43,17 @@ def test_missing_worker_is_logged_once_until_there_is_one(
     watch.check()
     assert caplog.messages[1:] == ["a process sends webhooks and runs jobs of this store"]
     services.worker.close()
+    services.store.close()
+
+
+def test_deletion_of_a_tenant_waits_for_a_worker(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    services = services_of(app)
+    tenants, watch = TenantStore(services.store), WorkerWatch(services)
+    tenants.create("north")
+    tenants.begin_deletion("north")
+    for _ in range(2):
+        watch.check()
+    assert [dict(members_of(record)) for record in caplog.records] == [{"waiting": "deletions"}]
     services.store.close()
 
 

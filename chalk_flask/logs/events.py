@@ -20,7 +20,7 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "service.stopped": "The service has ended. `seconds` since its start.",
         "worker.started": "A process sends webhooks and runs jobs (`chalk-flask worker`). `version`, `storage`.",
         "worker.stopped": "The process has ended. `seconds` since its start.",
-        "worker.missing": "Work waits, and no process does it: start `chalk-flask worker`. `waiting` (webhooks, jobs).",
+        "worker.missing": "Work waits for `chalk-flask worker`: start it. `waiting` (webhooks, jobs, deletions).",
         "worker.found": "A process sends webhooks and runs jobs again.",
         "import.committed": "An import changed the roster. `tenant`, `run`, `seconds`, `rows`, records by outcome.",
         "import.unchanged": "An import found nothing to change. `tenant`, `run`, `seconds`, `rows`.",
