@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from threading import Event
 from typing import Final
 
@@ -70,18 +71,15 @@ class TenantDeletions:
 
 
 def finish_deletion(store: Backend, settings: Settings, name: str, stopping: Event) -> bool:
-    """Delete the records and files of a tenant whose deletion has begun. Return False if it was stopped.
+    """Delete the records and files of a tenant whose deletion has begun.
 
-    Raises StorageError and OSError.
+    Return False if it was stopped, or if another process has finished it. Raises StorageError and OSError.
     """
-    tenants = TenantStore(store)
-    _remove_files(settings, name)
-    if not tenants.delete_records(name, stopping):
+    tenants, remove_files = TenantStore(store), partial(_remove_files, settings, name)
+    if not tenants.delete_files(name, remove_files) or not tenants.delete_records(name, stopping):
         return False
     # An import that ran meanwhile may have stored a package before its transaction failed.
-    _remove_files(settings, name)
-    tenants.end_deletion(name)
-    return True
+    return tenants.delete_files(name, remove_files, ends_deletion=True)
 
 
 def _remove_files(settings: Settings, name: str) -> None:

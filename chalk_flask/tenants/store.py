@@ -145,7 +145,8 @@ class TenantStore:
         """
         deleted = self.begin_deletion(name)
         self.delete_records(name)
-        self.end_deletion(name)
+        with self._store.write(CONTROL) as control:
+            control.delete(DELETIONS, [name])
         return deleted
 
     def begin_deletion(self, name: str) -> DeletedTenant:
@@ -174,10 +175,19 @@ class TenantStore:
                 return False
         return True
 
-    def end_deletion(self, name: str) -> None:
-        """Delete the mark of a tenant without records. Its name can be used again from now on. Raises StorageError."""
+    def delete_files(self, name: str, remove_files: Callable[[], None], *, ends_deletion: bool = False) -> bool:
+        """Call `remove_files` if the deletion of a tenant has begun and not finished. Return False if not.
+
+        Meanwhile no process can create the tenant again, whose files would be deleted too. With `ends_deletion`, its
+        name can be used again from now on. Raises StorageError and the errors of `remove_files`.
+        """
         with self._store.write(CONTROL) as control:
-            control.delete(DELETIONS, [name])
+            if name not in control.get_many(DELETIONS, [name]):
+                return False
+            remove_files()
+            if ends_deletion:
+                control.delete(DELETIONS, [name])
+        return True
 
     def unfinished_deletions(self) -> Sequence[str]:
         """Return the names of the tenants whose deletion has begun and not finished."""

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from chalk_flask.jobs.tenant_deletion import TenantDeletions, delete_tenant
+from chalk_flask.jobs.tenant_deletion import TenantDeletions, delete_tenant, finish_deletion
 from chalk_flask.tenants import TenantError, TenantStore
 from tests.e2e.conftest import CLEAN_ENVIRON, ROOT
 from tests.jobs.conftest import JobService
@@ -79,6 +79,16 @@ def test_deletion_that_is_stopped_keeps_its_mark(service: JobService, monkeypatc
     assert list(tenants.unfinished_deletions()) == ["north"]
     deletions.finish(threading.Event())
     assert not tenants.unfinished_deletions()
+
+
+def test_files_of_a_tenant_that_was_created_again_are_kept(service: JobService) -> None:
+    tenants = TenantStore(service.store)
+    tenants.create("north")
+    delete_tenant(service.store, service.settings, "north")
+    tenants.create("north")
+    job = service.upload(PackageBuilder(), "north")
+    assert not finish_deletion(service.store, service.settings, "north", threading.Event()), "another process did it"
+    assert service.files("north") == [job.upload]
 
 
 def test_files_that_cannot_be_deleted_leave_a_deletion_unfinished(
