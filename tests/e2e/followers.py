@@ -126,8 +126,11 @@ class RosterUnderTest:
 
     @contextmanager
     def server(self) -> Iterator[tuple[subprocess.Popen[str], int]]:
-        """Start a server, yield its process and port, and kill it at the end."""
-        arguments = ("serve", "--port", "0", *self._server_options)
+        """Start a server, yield its process and port, and kill it at the end.
+
+        It logs errors alone: nobody reads the pipe later, and a full pipe would stop the server.
+        """
+        arguments = ("serve", "--port", "0", "--log-level", "error", *self._server_options)
         with subprocess.Popen(
             [sys.executable, "-m", "chalk_flask", *arguments],
             cwd=self.folder,
@@ -137,9 +140,8 @@ class RosterUnderTest:
         ) as process:
             try:
                 assert process.stderr is not None
-                match = re.search(r"Listening on http://\S+:(\d+)", process.stderr.readline())
-                assert match, process.stderr.read()
-                yield process, int(match[1])
+                matches = (re.search(r"Listening on http://\S+:(\d+)", line) for line in process.stderr)
+                yield process, int(next(filter(None, matches))[1])
             finally:
                 process.kill()
 
