@@ -103,7 +103,8 @@ def test_unknown_id_in_a_path_is_an_unknown_object(district: RunningService) -> 
 
 @pytest.mark.parametrize("path", [f"{IMS}/users?limit=3", f"{CHALK}/enrollments", f"{IMS}/users/user-s-001"])
 def test_head_returns_the_headers_of_get_without_a_body(district: RunningService, path: str) -> None:
-    get, head = district.request(path), district.request(path, "HEAD")
+    get = district.request(path, X_Request_ID="request-1")
+    head = district.request(path, "HEAD", X_Request_ID="request-1")
     assert (head.status, head.body) == (200, b"")
     assert _headers_without_date(head) == _headers_without_date(get)
 
