@@ -22,6 +22,9 @@ MAX_NUMBER = 10**18 - 1
 IF_NONE_MATCH = "IfNoneMatch"
 LIMIT = "Limit"
 
+EMPTY_IS_ABSENT: Mapping[str, bool] = {"allowEmptyValue": True}
+"""Member of parameters that count as absent if their value is empty."""
+
 FILTER_TEXT = (
     "One condition, or two with AND or OR between them: a field, one of `=`, `!=`, `<`, `<=`, `>`, `>=` and `~`"
     " (contains), and a value in single quotes."
@@ -38,12 +41,14 @@ SHARED_PARAMETERS: Mapping[str, JSONObject] = {
         "name": "offset",
         "in": "query",
         "description": "Number of records to skip.",
+        **EMPTY_IS_ABSENT,
         "schema": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER, "default": 0},
     },
     "OrderBy": {
         "name": "orderBy",
         "in": "query",
         "description": "Direction of the order.",
+        **EMPTY_IS_ABSENT,
         "schema": {"type": "string", "enum": ["asc", "desc"], "default": "asc"},
     },
     "Since": {
@@ -59,24 +64,28 @@ SHARED_PARAMETERS: Mapping[str, JSONObject] = {
         "name": "limit",
         "in": "query",
         "description": "Maximum number of changes in the response.",
+        **EMPTY_IS_ABSENT,
         "schema": {"type": "integer", "minimum": 1, "maximum": changes.MAX_LIMIT, "default": changes.DEFAULT_LIMIT},
     },
     "Wait": {
         "name": "wait",
         "in": "query",
         "description": "Seconds to keep the request open until something changes.",
+        **EMPTY_IS_ABSENT,
         "schema": {"type": "integer", "minimum": 0, "maximum": changes.MAX_WAIT_SECONDS, "default": 0},
     },
     "Include": {
         "name": "include",
         "in": "query",
         "description": "Changes with their records, or with ids alone.",
+        **EMPTY_IS_ABSENT,
         "schema": {"type": "string", "enum": ["records", "ids"], "default": "records"},
     },
     "Began": {
         "name": "began",
         "in": "query",
         "description": "Only as in `next`: the client started before the first load.",
+        **EMPTY_IS_ABSENT,
         "schema": {"type": "string", "enum": [changes.EMPTY]},
     },
 }
@@ -98,12 +107,14 @@ def collection_parameters(resource_type: ResourceType, record: Mapping[str, Any]
             "name": "sort",
             "in": "query",
             "description": f"Field to sort by. An unknown one leads to a warning. {_fields_text(paths)}",
+            **EMPTY_IS_ABSENT,
             "schema": {"type": "string", "examples": [_sort_example(resource_type)]},
         },
         f"{name}Filter": {
             "name": "filter",
             "in": "query",
             "description": f"{FILTER_TEXT} {_fields_text(paths)}",
+            **EMPTY_IS_ABSENT,
             "schema": {"type": "string", "examples": [_filter_example(resource_type, record)]},
         },
         f"{name}Fields": {
@@ -128,6 +139,7 @@ def limit_parameter(max_limit: int) -> JSONObject:
         "name": "limit",
         "in": "query",
         "description": f"Maximum number of records in the response. Default: {', '.join(defaults)}.",
+        **EMPTY_IS_ABSENT,
         "schema": {"type": "integer", "minimum": 1, "maximum": max_limit or MAX_NUMBER},
         "example": 10,
     }
