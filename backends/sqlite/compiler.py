@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from backends.query import FOLDED_KEY, KEY, And, Compare, In, Not, Or, OrderBy, Scalar, Subquery, Where
+from backends.query import FOLDED_KEY, KEY, MATCH_ALL, And, Compare, In, Not, Or, OrderBy, Scalar, Subquery, Where
 from backends.records import Collection
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "collections_read",
     "column",
     "quote_identifier",
+    "scans_records",
     "uses_equality_index",
     "uses_range_index",
 ]
@@ -115,6 +116,27 @@ def uses_equality_index(collection: Collection, where: Where) -> bool:
         return False
     fields = [collection.field_for(path) for path in equal - {KEY, FOLDED_KEY}]
     return any(field.indexed and field.is_scalar and not field.low_cardinality for field in fields)
+
+
+def scans_records(collection: Collection, where: Where) -> bool:
+    """Return True if no index finds the matching records, for example because the condition searches in texts."""
+    return where != MATCH_ALL and not any(_uses_index(collection, term) for term in _conjuncts(where))
+
+
+def _uses_index(collection: Collection, term: Where) -> bool:
+    match term:
+        case Compare(field, operator, _):
+            return operator != "~" and _begins_index(collection, field)
+        case In(field, _):
+            return _begins_index(collection, field)
+        case Or(alternatives):
+            return not any(scans_records(collection, alternative) for alternative in alternatives)
+        case _:
+            return False
+
+
+def _begins_index(collection: Collection, field: str) -> bool:
+    return collection.field_for(field).indexed or any(paths[0] == field for paths in collection.combined_indexes)
 
 
 def _conjuncts(where: Where) -> Iterator[Where]:

@@ -35,6 +35,8 @@ class CachedQuery:
     """True if `range_from_where` selects rows in the order of the query."""
     sorting_order_by: Fragment | None = None
     """The same order, by sorting the rows that an index of the condition finds; faster for all rows, and for few."""
+    scans_records: bool = False
+    """True if no index finds the matching rows, so that counting them reads all records of the tenant."""
     total: int | None = None
     """Number of matching records; None if not counted yet."""
     ids: array[int] | None = None

@@ -22,6 +22,7 @@ from backends.sqlite.compiler import (
     Fragment,
     collections_read,
     quote_identifier,
+    scans_records,
     uses_equality_index,
     uses_range_index,
 )
@@ -44,7 +45,11 @@ _MAX_KEYS = 100
 """Number of keys up to which a page of their records is read at once, without a total or cached row ids."""
 
 _FETCH_ROWS = 1000
-_FETCH_IDS = 8192
+_PARSED_ID_BYTES = 65_536
+"""Length of the part of a text of row ids that is parsed at once."""
+
+_MAX_PAGES_IN_ORDER = 3
+"""Number of look-ups of a query up to which each one reads its page. Selecting all row ids takes as long as they."""
 
 _MAX_SORTED_ROWS = 5_000
 """Up to this number, sorting the rows that an index finds is faster than reading all rows in order."""
@@ -168,6 +173,7 @@ class SQLiteSnapshot(Snapshot):
             cached = CachedQuery(self._revision, compiler.with_clause(), rows, order, range_rows)
             if uses_equality_index(owner, query.where):
                 cached.sorting_order_by = compiler.order_by(owner, query.order, sorts_rows=True)
+            cached.scans_records = scans_records(owner, query.where)
             if range_field:
                 cached.range_is_ordered = bool(query.order) and query.order[0].field == range_field
             self._store(key, cached)
@@ -262,13 +268,10 @@ class SQLiteSnapshot(Snapshot):
             self._total(cached)
         order_by = cached.sorting_order_by or cached.order_by
         params = cached.prefix.params + cached.from_where.params + order_by.params
-        text = f"{cached.prefix.text}SELECT _id {cached.from_where.text} {order_by.text}"
-        ids = array("q")
-        with watched_statement("reading", text, self._watch):
-            cursor = self._open().execute(text, params)
-            while rows := cursor.fetchmany(_FETCH_IDS):
-                ids.extend([row[0] for row in rows])
-        return ids
+        rows = f"SELECT _id {cached.from_where.text} {order_by.text}"
+        # One text takes a third of the time of a row for each id.
+        text = f"{cached.prefix.text}SELECT CAST(group_concat(_id) AS BLOB) FROM ({rows})"
+        return _parse_ids(self._fetch_one(Fragment(text, params))[0] or b"")
 
     def _bodies(self, collection: str, cached: CachedQuery, ids: array[int]) -> Iterator[bytes]:
         """Yield chunks of the documents with these row ids, which are a part of those of the query, in their order.
@@ -408,12 +411,28 @@ def _checked_chunk(value: object) -> bytes:
 
 
 def _should_select_ids(cached: CachedQuery, query: Query) -> bool:
-    """Return True if caching row ids pays: the query skips, sorts or filters rows, and ran before or is costly."""
+    """Return True if caching row ids pays, because the query skips, sorts or filters many rows or ran before."""
+    if query.limit == 0 or not (query.offset > _MAX_CHUNK_RECORDS or query.order or query.where != MATCH_ALL):
+        return False
+    is_deep, is_sorted = query.offset > _MAX_CHUNK_RECORDS, bool(query.order) and query.order[0].field != KEY
     return (
-        (cached.look_ups > 1 or len(cached.from_where.params) > _MAX_CHEAP_PARAMS)
-        and query.limit != 0
-        and (query.offset > _MAX_CHUNK_RECORDS or bool(query.order) or query.where != MATCH_ALL)
+        (query.max_total is None and (cached.scans_records or (is_deep and is_sorted)))
+        or (is_deep and cached.look_ups > 1)
+        or cached.look_ups > _MAX_PAGES_IN_ORDER
+        or len(cached.from_where.params) > _MAX_CHEAP_PARAMS
     )
+
+
+def _parse_ids(text: bytes) -> array[int]:
+    """Return row ids that are joined by commas. They are parsed in parts, so that few are Python objects at a time."""
+    ids = array("q")
+    start = 0
+    while start < len(text):
+        end = text.find(b",", start + _PARSED_ID_BYTES)
+        end = len(text) if end < 0 else end
+        ids.fromlist(orjson.loads(b"[%b]" % text[start:end]))
+        start = end + 1
+    return ids
 
 
 def _selects_by_key(where: Where) -> bool:

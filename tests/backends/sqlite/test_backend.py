@@ -17,6 +17,7 @@ from backends import (
     Compare,
     Field,
     In,
+    Or,
     OrderBy,
     Query,
     Record,
@@ -27,7 +28,7 @@ from backends import (
 from backends.sqlite.query_cache import CachedQuery
 from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.testing import BackendConformance
-from tests.support.storage.sqlite_steps import steps_of
+from tests.support.storage.sqlite_steps import statements_of, steps_of
 
 
 class TestSQLite(BackendConformance):
@@ -206,6 +207,55 @@ def test_page_of_few_rows_reads_only_those(tmp_path: Path, where: Where, order: 
             page = at.find(Query("notes", In(KEY, ("19999", "00007", "unknown", "00003")), limit=4))
             assert (page.body(), page.total) == (b"3,7,19999", 3)
             assert sum(steps) < 500
+            assert at.find(Query("notes")).body() == b",".join(row.body for row in rows)
+
+
+def test_deep_sorted_page_sorts_row_ids_and_no_bodies(tmp_path: Path) -> None:
+    notes, total = Collection("notes", (Field("name"),)), 2_000
+    rows = [Record(f"{n:05}", b"%d" % n, {"name": f"{n * 7 % total:05}"}) for n in range(total)]
+    expected = [row.body for row in sorted(rows, key=lambda row: str(row.values["name"]), reverse=True)]
+    order = (OrderBy("name", descending=True),)
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store:
+        with store.write("a") as transaction:
+            transaction.put("notes", rows)
+        with store.read("a") as at:
+            statements = statements_of(at)
+            page = at.find(Query("notes", order=order, offset=1_800, limit=25))
+            assert (page.body(), page.total) == (b",".join(expected[1_800:1_825]), total)
+            assert [sql for sql in statements if "_body" in sql and "OFFSET" in sql] == []
+
+
+def test_first_pages_of_an_order_do_not_select_all_row_ids(tmp_path: Path) -> None:
+    notes = Collection("notes", (Field("name"),))
+    rows = [Record(f"{n:05}", b"%d" % n, {"name": f"{n:06}"}) for n in range(100)]
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store:
+        with store.write("a") as transaction:
+            transaction.put("notes", rows)
+        selections = []
+        for number in range(5):
+            with store.read("a") as at:
+                statements = statements_of(at)
+                page = at.find(Query("notes", order=(OrderBy("name"),), offset=number, limit=2))
+                assert page.body() == b",".join(row.body for row in rows[number : number + 2])
+                selections.append(sum("group_concat(_id)" in sql for sql in statements))
+        assert selections == [0, 0, 0, 1, 0]
+
+
+def test_search_in_texts_reads_all_records_only_once(tmp_path: Path) -> None:
+    notes, total = Collection("notes", (Field("name"), Field("state"))), 5_000
+    rows = [Record(f"{n:05}", b"%d" % n, {"name": f"note {n:05}", "state": "x"}) for n in range(total)]
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", [notes]) as store:
+        with store.write("a") as transaction:
+            transaction.put("notes", rows)
+        for other in (), (Compare("state", "~", "y"),):
+            where, similar = (Or((Compare("name", "~", text), *other)) for text in ("0498", "0499"))
+            with store.read("a") as at:
+                counting = steps_of(at)
+                assert at.find(Query("notes", similar, limit=0)).total == 11
+                searching = steps_of(at)
+                page = at.find(Query("notes", where, limit=25))
+                assert (page.total, page.body()[:9]) == (11, b"498,4980,")
+                assert sum(searching) < 1.5 * sum(counting)
 
 
 def test_update_writes_only_the_affected_indexes(tmp_path: Path) -> None:

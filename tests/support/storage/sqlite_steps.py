@@ -5,7 +5,7 @@ from __future__ import annotations
 from backends import Snapshot
 from backends.sqlite.snapshot import SQLiteSnapshot
 
-__all__ = ["steps_of"]
+__all__ = ["statements_of", "steps_of"]
 
 
 def steps_of(snapshot: Snapshot) -> list[int]:
@@ -15,3 +15,12 @@ def steps_of(snapshot: Snapshot) -> list[int]:
     assert connection is not None
     connection.set_progress_handler(lambda: steps.append(100), 100)
     return steps
+
+
+def statements_of(snapshot: Snapshot) -> list[str]:
+    """Return a list that grows by the SQL text of each statement, with its values."""
+    assert isinstance(snapshot, SQLiteSnapshot)
+    connection, statements = snapshot._connection, list[str]()
+    assert connection is not None
+    connection.set_trace_callback(statements.append)
+    return statements
