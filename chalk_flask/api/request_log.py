@@ -48,7 +48,7 @@ def _complete(metrics: ServiceMetrics, logs_requests: bool, response: Response) 
     method = known_method(environ["REQUEST_METHOD"])
     route = route_template(rule.rule) if rule else NO_ROUTE
     status = response.status_code
-    metrics.record(method, route, status, perf_counter() - environ[START_TIME_KEY])
+    metrics.requests.record(method, route, status, perf_counter() - environ[START_TIME_KEY])
     if logs_requests or status in REJECTED_STATUSES:
         _log_response(logs_requests, response, _members(current), g.get("rejection", ""))
     return response
@@ -60,7 +60,7 @@ def _complete_at_end(metrics: ServiceMetrics, logs_requests: bool, response: Res
 
     def complete() -> None:
         status, seconds = response.status_code, perf_counter() - members["started"]
-        metrics.record(members["method"], members["route"], status, seconds, True)
+        metrics.requests.record(members["method"], members["route"], status, seconds, True)
         if logs_requests or status in REJECTED_STATUSES:
             _log_response(logs_requests, response, members, rejection)
 

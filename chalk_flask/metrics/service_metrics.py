@@ -6,15 +6,15 @@ folder when they start, each writes its numbers there, and every process shows t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+import os
+from pathlib import Path
+from typing import Final
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -22,6 +22,11 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.values import ValueClass
+
+from chalk_flask.files import make_private_folder
+from chalk_flask.metrics.numbers import LocalNumbers, NumberStore, SharedNumbers
+from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
+from chalk_flask.settings import SettingsError
 
 __all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method"]
 
@@ -32,46 +37,21 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 NO_ROUTE: Final = "(no route)"
 """Route of a request whose path leads nowhere."""
 
-REQUEST_BUCKETS_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-STREAM_BUCKETS_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-
+FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 # Without this, each series has a second line with the time at which it began.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library types it in part
 
 
-class _RequestCounters(NamedTuple):
-    """Functions that count a request with one method, route and status."""
-
-    increment: Callable[[], None]
-    observe: Callable[[float], None]
-
-
 class ServiceMetrics:
-    """Metrics of the requests, streams and log messages of a process. Thread-safe."""
+    """Metrics of the requests, streams and log messages of a process. Thread-safe.
+
+    Raises SettingsError if processes share their numbers in a folder that cannot be written.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "chalk_requests",
-            "Requests by method, route and status.",
-            ("method", "route", "status"),
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "chalk_request_seconds",
-            "Time from the start of a request to its response, without streams and long polls.",
-            ("method", "route"),
-            buckets=REQUEST_BUCKETS_SECONDS,
-            registry=self._registry,
-        )
-        self._stream_seconds = Histogram(
-            "chalk_stream_seconds",
-            "Time from the start of a request to the end of its streamed response or long poll.",
-            ("route",),
-            buckets=STREAM_BUCKETS_SECONDS,
-            registry=self._registry,
-        )
+        self.requests = RequestCounter(_open_numbers(self._registry))
         self._streams = Gauge(
             "chalk_streams",
             "Streamed responses, long polls and exports in progress.",
@@ -82,14 +62,6 @@ class ServiceMetrics:
         self._log_messages = Counter(
             "chalk_log_messages", "Messages in the log, by level.", ("level",), registry=self._registry
         )
-        self._counters: dict[tuple[str, str, int, bool], _RequestCounters] = {}
-
-    def record(self, method: str, route: str, status: int, seconds: float, is_stream: bool = False) -> None:
-        """Count a request. `route` is a template: it contains no id of a record. Takes two microseconds."""
-        key = (method, route, status, is_stream)
-        increment, observe = self._counters.get(key) or self._make_counters(*key)
-        increment()
-        observe(seconds)
 
     def streams(self, kind: str) -> Gauge:
         """Return the number of responses of a kind that are in progress, to be changed at their start and end."""
@@ -111,11 +83,23 @@ class ServiceMetrics:
             registry.register(collector)
         return generate_latest(registry)
 
-    def _make_counters(self, method: str, route: str, status: int, is_stream: bool) -> _RequestCounters:
-        seconds = self._stream_seconds.labels(route) if is_stream else self._seconds.labels(method, route)
-        counters = _RequestCounters(self._requests.labels(method, route, str(status)).inc, seconds.observe)
-        self._counters[method, route, status, is_stream] = counters
-        return counters
+
+def _open_numbers(registry: CollectorRegistry) -> NumberStore:
+    if is_shared():
+        return SharedNumbers(_prepare_folder(Path(os.environ[FOLDER_VARIABLE])))
+    numbers = LocalNumbers(*REQUEST_METRICS)
+    registry.register(numbers)
+    return numbers
+
+
+def _prepare_folder(folder: Path) -> Path:
+    try:
+        make_private_folder(folder)
+    except OSError as error:
+        raise SettingsError(f"the folder {folder} in {FOLDER_VARIABLE} cannot be created: {error.strerror}") from error
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise SettingsError(f"the folder {folder} in {FOLDER_VARIABLE} cannot be written by the user of this process")
+    return folder
 
 
 def is_shared() -> bool:

@@ -28,8 +28,8 @@ def samples(text: bytes | str) -> dict[tuple[str, ...], float]:
 def test_requests_are_counted_by_route_and_status() -> None:
     metrics = ServiceMetrics()
     for seconds in (0.002, 0.003, 20.0):
-        metrics.record("GET", "/users/{id}", 200, seconds)
-    metrics.record("GET", "/users/{id}", 404, 0.2)
+        metrics.requests.record("GET", "/users/{id}", 200, seconds)
+    metrics.requests.record("GET", "/users/{id}", 404, 0.2)
     found = samples(metrics.render())
     assert found["chalk_requests_total", "GET", "/users/{id}", "200"] == 3
     assert found["chalk_requests_total", "GET", "/users/{id}", "404"] == 1
@@ -42,7 +42,7 @@ def test_requests_are_counted_by_route_and_status() -> None:
 
 def test_streams_have_a_histogram_of_their_own() -> None:
     metrics = ServiceMetrics()
-    metrics.record("GET", "/users", 200, 45.0, True)
+    metrics.requests.record("GET", "/users", 200, 45.0, True)
     found = samples(metrics.render())
     assert found["chalk_requests_total", "GET", "/users", "200"] == 1
     assert found["chalk_stream_seconds_bucket", "60.0", "/users"] == 1
@@ -64,7 +64,7 @@ def test_warnings_and_errors_are_counted_until_the_block_ends() -> None:
 
 def test_applications_in_a_process_do_not_share_numbers() -> None:
     first, second = ServiceMetrics(), ServiceMetrics()
-    first.record("GET", "/users", 200, 0.1)
+    first.requests.record("GET", "/users", 200, 0.1)
     assert not [key for key in samples(second.render()) if key[0].startswith("chalk_requests")]
 
 
@@ -72,7 +72,7 @@ PROGRAM = """
 import sys
 from chalk_flask.metrics import ServiceMetrics
 metrics = ServiceMetrics()
-metrics.record("GET", "/users", 200, 0.002)
+metrics.requests.record("GET", "/users", 200, 0.002)
 metrics.streams("stream").inc()
 print(metrics.render().decode(), flush=True)
 sys.stdin.read()

@@ -1,0 +1,157 @@
+"""Numbers behind the samples of a metric, in the memory of a process or in files that processes share.
+
+Both kinds are sequences of floats, so counting a request costs the same. The methods of prometheus-client find, lock
+and write each number on its own, which takes five times as long.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+from collections.abc import Iterator, Mapping, MutableSequence, Sequence
+from itertools import accumulate
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+__all__ = ["LocalNumbers", "MetricType", "NumberStore", "Numbers", "SharedNumbers"]
+
+log = logging.getLogger(__name__)
+
+
+class MetricType(NamedTuple):
+    """Name, description and labels of a counter, or of a histogram with the upper bounds of its buckets."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...] = ()
+
+    def samples(self) -> list[tuple[str, dict[str, str]]]:
+        """Return the name and the further labels of each number: buckets, then the sum; of a counter, the total."""
+        if not self.bounds:
+            return [(f"{self.name}_total", {})]
+        buckets = [(f"{self.name}_bucket", {"le": floatToGoString(bound)}) for bound in (*self.bounds, inf)]
+        return [*buckets, (f"{self.name}_sum", {})]
+
+
+class Numbers(NamedTuple):
+    """Numbers of a metric with certain labels: `values[places[i]]` is that of the sample i of its type."""
+
+    values: MutableSequence[float]
+    places: Sequence[int]
+
+
+class NumberStore(Protocol):
+    """Numbers of all metrics of a process. Not thread-safe."""
+
+    def allocate(self, metric: MetricType, labels: tuple[str, ...]) -> Numbers:
+        """Return the numbers of a metric with these labels. They begin with 0."""
+
+    def reopen(self) -> None:
+        """Prepare for a process that was forked. Its numbers must be allocated again."""
+
+
+class LocalNumbers(Collector):
+    """Numbers in the memory of this process, which collects them itself."""
+
+    def __init__(self, *metrics: MetricType) -> None:
+        self._values: dict[MetricType, dict[tuple[str, ...], list[float]]] = {metric: {} for metric in metrics}
+
+    def allocate(self, metric: MetricType, labels: tuple[str, ...]) -> Numbers:
+        """Return the numbers of a metric with these labels. They begin with 0."""
+        values = self._values[metric].setdefault(labels, [0.0] * len(metric.samples()))
+        return Numbers(values, range(len(values)))
+
+    def reopen(self) -> None:
+        """Do nothing: a process that was forked continues the numbers."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of now."""
+        for metric, found in self._values.items():
+            yield _histogram(metric, found.copy()) if metric.bounds else _counter(metric, found.copy())
+
+
+def _counter(metric: MetricType, found: Mapping[tuple[str, ...], list[float]]) -> Metric:
+    family = CounterMetricFamily(metric.name, metric.text, labels=metric.labels)
+    for labels, (total,) in found.items():
+        family.add_metric(labels, total)
+    return family
+
+
+def _histogram(metric: MetricType, found: Mapping[tuple[str, ...], list[float]]) -> Metric:
+    family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
+    bounds = [floatToGoString(bound) for bound in (*metric.bounds, inf)]
+    for labels, values in found.items():
+        *buckets, total = values.copy()
+        family.add_metric(labels, list(zip(bounds, accumulate(buckets), strict=True)), total)
+    return family
+
+
+class SharedNumbers:
+    """Numbers in files of this process. MultiProcessCollector of prometheus-client adds up those of all processes.
+
+    The library creates the files. They are mapped here a second time, because it offers no fast way to add to them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, _NumberFile] = {}
+        self._has_failed = False
+
+    def allocate(self, metric: MetricType, labels: tuple[str, ...]) -> Numbers:
+        """Return the numbers of a metric with these labels. They continue those of a former process with the same id.
+
+        If the files cannot be written, this is logged once, and the numbers are lost.
+        """
+        prefix = "histogram" if metric.bounds else "counter"
+        try:
+            if prefix not in self._files:
+                # The library reads the kind of a metric from the beginning of the file name.
+                self._files[prefix] = _NumberFile(self._folder / f"{prefix}_requests_{os.getpid()}.db")
+            return self._files[prefix].allocate(metric, labels)
+        except OSError as error:
+            if not self._has_failed:
+                log.error("requests are not counted: cannot write metrics in %s: %s", self._folder, error.strerror)
+            self._has_failed = True
+            return Numbers([0.0] * len(metric.samples()), range(len(metric.samples())))
+
+    def reopen(self) -> None:
+        """Use files of this process, which was forked."""
+        self._files = {}
+
+
+class _NumberFile:
+    """File of prometheus-client with numbers, mapped into memory as a sequence of floats."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = MmapedDict(str(path))  # type: ignore[no-untyped-call]  # the library types it in part
+        self._values: Any = None
+
+    def allocate(self, metric: MetricType, labels: tuple[str, ...]) -> Numbers:
+        """Return numbers of the file, and create missing ones. Raises OSError."""
+        keys = []
+        for name, further in metric.samples():
+            names, values = [*metric.labels, *further], [*labels, *further.values()]
+            keys.append(mmap_key(metric.name, name, names, values, metric.text))
+            self._file.read_value(keys[-1])  # type: ignore[no-untyped-call]  # see above
+        self._map()
+        found = MmapedDict.read_all_values_from_file(str(self._path))  # type: ignore[no-untyped-call]  # see above
+        positions = {key: position // self._values.itemsize for key, _, _, position in found}
+        return Numbers(self._values, tuple(positions[key] for key in keys))
+
+    def _map(self) -> None:
+        """Map the file, unless all of it is mapped already. Former views of it stay valid."""
+        with self._path.open("r+b") as file:
+            size = os.fstat(file.fileno()).st_size
+            if self._values is None or self._values.nbytes < size:
+                os.posix_fallocate(file.fileno(), 0, size)  # on a full disk, writing to a hole would kill the process
+                self._values = memoryview(mmap.mmap(file.fileno(), size)).cast("d")
