@@ -24,12 +24,20 @@ from bench.district import MIN_USERS, write_package
 from bench.figures import Figure, describe_machine, format_row, format_table, missed_targets
 from bench.imports import measure_imports, measure_imports_beside_writes
 from bench.load_generator import choose_load_tool
-from bench.reads import LoadSettings, measure_growth, measure_reads, measure_stream, measure_walk, save_bodies
+from bench.reads import (
+    LoadSettings,
+    measure_growth,
+    measure_observability,
+    measure_reads,
+    measure_stream,
+    measure_walk,
+    save_bodies,
+)
 from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, run_command
 from bench.webhooks import measure_webhooks
 
 READ_PARTS: Final = frozenset({"reads", "stream", "walk", "access"})
-PARTS: Final = ("import", "reads", "stream", "walk", "access", "webhooks", "availability", "console")
+PARTS: Final = ("import", "reads", "stream", "walk", "access", "observability", "webhooks", "availability", "console")
 FORMER_PART_NAMES: Final = {"ways-in": "access"}
 
 
@@ -142,6 +150,8 @@ def _measure_parts(
         storage = _import_district(options.users, folder, options.store)
     if READ_PARTS & set(parts):
         yield from _measure_reads(options, load, folder, storage, parts)
+    if "observability" in parts:
+        yield from measure_observability(storage, load)
     if "webhooks" in parts:
         yield from measure_webhooks(storage, options.users // 10, load)
     if "availability" in parts:

@@ -49,6 +49,7 @@ TARGETS: Final = {
     "token": Target("≤", 5),
     "put": Target("≤", 10),
     "put.lost": Target("≤", 0),
+    "observability": Target("≤", 1.03),
     "webhooks.per_second": Target("≥", 300),
     "webhooks.p99_ratio": Target("≤", 2),
     "webhooks.rss_mb": Target("≤", 50),

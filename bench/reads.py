@@ -14,11 +14,12 @@ from urllib.parse import quote
 
 from bench.figures import Figure
 from bench.load_generator import LoadTool, request_rate
-from bench.servers import BenchmarkError, Server, memory_growth
+from bench.servers import BenchmarkError, Server, chalk_server, cpu_seconds_per_request, memory_growth
 
 __all__ = [
     "LoadSettings",
     "measure_growth",
+    "measure_observability",
     "measure_reads",
     "measure_stream",
     "measure_walk",
@@ -137,6 +138,26 @@ def measure_walk(server: Server) -> Iterator[Figure]:
     yield Figure("walk.missing", total - len(ids), f"of {total:,} users on {len(durations)} pages of {size}")
     note = f"{late * 1e3:.1f} ms per late page, {early * 1e3:.1f} ms per early page"
     yield Figure("walk.late_over_early", late / early, note)
+
+
+def measure_observability(storage: str, load: LoadSettings) -> Iterator[Figure]:
+    """Yield the CPU time of single reads with metrics, and with a log of all requests too, over that without both."""
+    log_options = ("--log-level", "info", "--log-requests", "true")
+    with (
+        chalk_server(storage, "--metrics", "false") as without,
+        chalk_server(storage) as with_metrics,
+        chalk_server(storage, *log_options) as with_log,
+    ):
+        servers, path = (without, with_metrics, with_log), read_paths(without)["get"]
+        for server in servers:
+            cpu_seconds_per_request(server, path, load.seconds)
+        rounds = [
+            [cpu_seconds_per_request(server, path, load.seconds) for server in servers] for _ in range(4 * load.rounds)
+        ]
+    base = median(each[0] for each in rounds)
+    for number, name in ((1, "observability"), (2, "observability.log_requests")):
+        note = f"{median(each[number] for each in rounds) * 1e6:.0f} µs of CPU per read over {base * 1e6:.0f} without"
+        yield Figure(name, median(each[number] / each[0] for each in rounds), note)
 
 
 def measure_growth(small: Server, large: Server, load: LoadSettings) -> Iterator[Figure]:

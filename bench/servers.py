@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -28,6 +28,7 @@ __all__ = [
     "chalk_server",
     "counting_receiver",
     "cpu_seconds",
+    "cpu_seconds_per_request",
     "memory_growth",
     "run_command",
 ]
@@ -115,6 +116,7 @@ def chalk_server(storage: str, *options: str) -> Iterator[Server]:
     command = (*CHALK, "serve", "--port", "0", "--storage", storage, "--log-level", "warning", *options)
     with _start_process(*command, stderr=subprocess.PIPE) as process, _terminate_at_end(process):
         port = int(_wait_for_line(process.stderr, r"Listening on http://[^ ]*:(\d+)"))
+        threading.Thread(target=_discard, args=(process.stderr,), daemon=True).start()
         yield Server(process.pid, port, API_ROOT, headers)
 
 
@@ -158,6 +160,17 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)
 
 
+def cpu_seconds_per_request(server: Server, path: str, seconds: float) -> float:
+    """Return the CPU time that a server needs for one of many GETs of a path, which are sent one after the other."""
+    with closing(server.connect()) as connection:
+        server.get(path, connection)
+        count, end, before = 0, time.perf_counter() + seconds, cpu_seconds(server.pid)
+        while not count or time.perf_counter() < end:
+            server.get(path, connection)
+            count += 1
+        return (cpu_seconds(server.pid) - before) / count
+
+
 def _anonymous_memory_mb(pid: int) -> float:
     """Return the resident memory without shared pages of files."""
     match = re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
@@ -189,6 +202,13 @@ def _terminate_at_end(process: subprocess.Popen[str]) -> Iterator[None]:
             process.wait(STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _discard(stream: IO[str] | None) -> None:
+    """Read the log of a server, which would wait if nobody did."""
+    assert stream is not None
+    for _ in stream:
+        pass
 
 
 def _wait_for_line(stream: IO[str] | None, pattern: str) -> str:

@@ -6,6 +6,7 @@ All texts are ISO 8601 in UTC with a fixed number of digits and `Z`, so that the
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import overload
 
 __all__ = ["format_epoch_seconds", "format_precise_timestamp", "format_timestamp", "parse_timestamp", "utc_now"]
@@ -34,8 +35,14 @@ def format_precise_timestamp(time: datetime) -> str:
 
 def format_epoch_seconds(seconds: float) -> str:
     """Return seconds since the epoch as `YYYY-MM-DDTHH:MM:SS.sssZ`, rounded to the millisecond."""
-    millis = round(seconds * 1000)
-    return f"{datetime.fromtimestamp(millis // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{millis % 1000:03}Z"
+    second, millis = divmod(round(seconds * 1000), 1000)
+    return f"{_format_second(second)}.{millis:03}Z"
+
+
+@lru_cache(maxsize=16)
+def _format_second(second: int) -> str:
+    """Return the part of a timestamp up to the second. Many log messages share it."""
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 @overload

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -16,7 +15,7 @@ from bench.district import write_delta, write_package
 from bench.figures import Figure
 from bench.load_generator import response_times
 from bench.reads import LoadSettings
-from bench.servers import BenchmarkError, Server, chalk_server, cpu_seconds, memory_growth
+from bench.servers import BenchmarkError, Server, chalk_server, cpu_seconds_per_request, memory_growth
 
 __all__ = ["measure_api_cost", "measure_import", "measure_upload"]
 
@@ -63,21 +62,13 @@ def measure_api_cost(storage: str, load: LoadSettings) -> Iterator[Figure]:
     ):
         servers = (with_console, without_console)
         for server in servers:
-            _cpu_per_request(server, load.seconds)
-        rounds = [[_cpu_per_request(server, load.seconds) for server in servers] for _ in range(2 * load.rounds)]
+            cpu_seconds_per_request(server, PATH, load.seconds)
+        rounds = [
+            [cpu_seconds_per_request(server, PATH, load.seconds) for server in servers] for _ in range(2 * load.rounds)
+        ]
     own, other = (median(pair[side] for pair in rounds) * 1e3 for side in range(2))
     note = f"{own:.3f} ms of CPU per request with the console, {other:.3f} ms without"
     yield Figure("console.api", median(pair[0] / pair[1] for pair in rounds), note)
-
-
-def _cpu_per_request(server: Server, seconds: float) -> float:
-    with closing(server.connect()) as connection:
-        server.get(PATH, connection)
-        count, end, before = 0, time.perf_counter() + seconds, cpu_seconds(server.pid)
-        while not count or time.perf_counter() < end:
-            server.get(PATH, connection)
-            count += 1
-        return (cpu_seconds(server.pid) - before) / count
 
 
 def _until(end: float) -> Callable[[], bool]:

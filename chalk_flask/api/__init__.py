@@ -33,4 +33,5 @@ def register(app: Flask, services: Services) -> None:
     app.register_blueprint(endpoint.blueprint())
     errors.register(app)
     access_log.register(app, services.access_log)
-    request_log.register(app, services.metrics, logs_requests=settings.log_requests)
+    counter = services.metrics.requests if settings.metrics else None
+    request_log.register(app, counter, logs_requests=settings.log_requests)

@@ -7,16 +7,17 @@ parameter and no credential.
 from __future__ import annotations
 
 import logging
-from functools import partial
+from functools import lru_cache, partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Flask, Request, Response, g, request
 
 from chalk_flask.api.access_log import START_TIME_KEY, route_template
 from chalk_flask.api.auth.internal_requests import PRINCIPAL_KEY
-from chalk_flask.logs import REQUEST_ID_HEADER, log_event, request_id_of
-from chalk_flask.metrics import NO_ROUTE, ServiceMetrics, known_method
+from chalk_flask.logs import REQUEST_ID_HEADER, FrequentEvent, log_event, request_id_of
+from chalk_flask.logs.events import LogValue
+from chalk_flask.metrics import NO_ROUTE, RequestCounter, known_method
 
 if TYPE_CHECKING:
     from chalk_flask.permissions.principal import Principal
@@ -30,67 +31,96 @@ REJECTED_STATUSES = (401, 403)
 ENDED_CREDENTIAL = "the credential ended while the request waited for a change"
 
 
-def register(app: Flask, metrics: ServiceMetrics, *, logs_requests: bool) -> None:
-    """Add the hook to an application. With `logs_requests`, every request is logged."""
-    app.after_request(partial(_complete, metrics, logs_requests))
+class _RequestInfo(NamedTuple):
+    """What the log says about a request. `started` is a time of `perf_counter`."""
+
+    method: str
+    route: str
+    tenant: str | None
+    way: str | None
+    by: str | None
+    request_id: str
+    address: str | None
+    started: float
 
 
-def _complete(metrics: ServiceMetrics, logs_requests: bool, response: Response) -> Response:
+def register(app: Flask, counter: RequestCounter | None, *, logs_requests: bool) -> None:
+    """Add the hook to an application. It counts requests if there is a counter, and logs all with `logs_requests`."""
+    app.after_request(partial(_complete, counter, logs_requests))
+
+
+def _complete(counter: RequestCounter | None, logs_requests: bool, response: Response) -> Response:
     # Attribute access on the proxies `g` and `request` is slower.
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
-    environ, rule = current.environ, current.url_rule
+    environ = current.environ
     response.headers.add(REQUEST_ID_HEADER, request_id_of(environ))
     if PRINCIPAL_KEY in environ:
         return response  # a page of the console is one request, although it reads more than once
     if response.is_streamed:
-        _complete_at_end(metrics, logs_requests, response, current)
+        _complete_at_end(counter, logs_requests, response, current)
         return response
-    method = known_method(environ["REQUEST_METHOD"])
-    route = route_template(rule.rule) if rule else NO_ROUTE
     status = response.status_code
-    metrics.requests.record(method, route, status, perf_counter() - environ[START_TIME_KEY])
+    if counter is not None:
+        method, route = known_method(environ["REQUEST_METHOD"]), _route_of(current)
+        counter.record(method, route, status, perf_counter() - environ[START_TIME_KEY])
     if logs_requests or status in REJECTED_STATUSES:
-        _log_response(logs_requests, response, _members(current), g.get("rejection", ""))
+        _log_response(logs_requests, response, _info_of(current), g.get("rejection", ""))
     return response
 
 
-def _complete_at_end(metrics: ServiceMetrics, logs_requests: bool, response: Response, current: Request) -> None:
+def _complete_at_end(counter: RequestCounter | None, logs_requests: bool, response: Response, current: Request) -> None:
     """Count and log a streamed response at its end. The status of a response that waits is known only then."""
-    members, rejection = _members(current), g.get("rejection", ENDED_CREDENTIAL)
+    info, rejection = _info_of(current), g.get("rejection", ENDED_CREDENTIAL)
 
     def complete() -> None:
-        status, seconds = response.status_code, perf_counter() - members["started"]
-        metrics.requests.record(members["method"], members["route"], status, seconds, True)
+        status = response.status_code
+        if counter is not None:
+            counter.record(info.method, info.route, status, perf_counter() - info.started, True)
         if logs_requests or status in REJECTED_STATUSES:
-            _log_response(logs_requests, response, members, rejection)
+            _log_response(logs_requests, response, info, rejection)
 
     response.call_on_close(complete)
 
 
-def _members(current: Request) -> dict[str, Any]:
-    """Return the members of each event about a request. `started` is a time of `perf_counter`."""
-    environ, rule = current.environ, current.url_rule
+def _info_of(current: Request) -> _RequestInfo:
+    environ = current.environ
     principal: Principal | None = g.get("principal")
-    return {
-        "method": known_method(environ["REQUEST_METHOD"]),
-        "route": route_template(rule.rule) if rule else NO_ROUTE,
-        "tenant": principal.tenant if principal else None,
-        "way": principal.credential_type if principal else None,
-        "by": principal.credential_id if principal else None,
-        "request_id": request_id_of(environ),
-        "address": current.remote_addr,
-        "started": environ[START_TIME_KEY],
-    }
+    return _RequestInfo(
+        known_method(environ["REQUEST_METHOD"]),
+        _route_of(current),
+        principal.tenant if principal else None,
+        principal.credential_type if principal else None,
+        principal.credential_id if principal else None,
+        request_id_of(environ),
+        current.remote_addr,
+        environ[START_TIME_KEY],
+    )
 
 
-def _log_response(logs_requests: bool, response: Response, members: dict[str, Any], rejection: str) -> None:
-    address, started, status = members.pop("address"), members.pop("started"), response.status_code
-    members = {"status": status, **members}
+def _route_of(current: Request) -> str:
+    rule = current.url_rule
+    return route_template(rule.rule) if rule else NO_ROUTE
+
+
+def _log_response(logs_requests: bool, response: Response, info: _RequestInfo, rejection: str) -> None:
+    status = response.status_code
     if status in REJECTED_STATUSES:
-        details = {"reason": rejection or response.status, "address": address}
-        log_event(log, logging.WARNING, "request.rejected", "a request was rejected", **members, **details)
+        members = {name: value for name, value in info._asdict().items() if name != "started"}
+        members |= {"status": status, "reason": rejection or response.status}
+        log_event(log, logging.WARNING, "request.rejected", "a request was rejected", **members)
     if logs_requests:
-        milliseconds = round((perf_counter() - started) * 1000, 1)
-        length = response.headers.get("Content-Length", type=int)
-        details = {"ms": milliseconds, "bytes": length}
-        log_event(log, logging.INFO, "request.completed", "a request was answered", **members, **details)
+        event = _completed_event(status, info.method, info.route, info.tenant, info.way, info.by)
+        milliseconds = round((perf_counter() - info.started) * 1000, 1)
+        length = response.headers.get("Content-Length")
+        size = {} if length is None else {"bytes": int(length)}
+        event.log(request_id=info.request_id, ms=milliseconds, **size)
+
+
+@lru_cache(maxsize=4096)
+def _completed_event(
+    status: int, method: str, route: str, tenant: str | None, way: str | None, by: str | None
+) -> FrequentEvent:
+    """Return the event of answered requests that have these members in common."""
+    members: dict[str, LogValue] = {"status": status, "method": method, "route": route}
+    members |= {"tenant": tenant, "way": way, "by": by}
+    return FrequentEvent(log, logging.INFO, "request.completed", "a request was answered", **members)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-__all__ = ["LOG_EVENTS", "LogValue", "event_of", "log_event", "members_of"]
+__all__ = ["LOG_EVENTS", "LogValue", "event_of", "log_event", "make_record", "members_of"]
 
 LOG_EVENTS: Mapping[str, str] = MappingProxyType(
     {
@@ -60,11 +60,27 @@ def log_event(logger: logging.Logger, level: int, event: str, message: str, **me
 
     Raises ValueError for an event that is not in LOG_EVENTS.
     """
+    _check_event(event)
+    if logger.isEnabledFor(level):
+        logger.handle(make_record(logger, level, event, message, members))
+
+
+def make_record(
+    logger: logging.Logger, level: int, event: str, message: str, members: Mapping[str, LogValue]
+) -> logging.LogRecord:
+    """Return the log record of an event. It names no line of code, because the event says what happened.
+
+    Raises ValueError for an event that is not in LOG_EVENTS.
+    """
+    _check_event(event)
+    present = {name: value for name, value in members.items() if value is not None}
+    extra = {_EVENT: event, _MEMBERS: present}
+    return logger.makeRecord(logger.name, level, "", 0, "%s", (message,), None, extra=extra)
+
+
+def _check_event(event: str) -> None:
     if event not in LOG_EVENTS:
         raise ValueError(f"unknown log event {event!r}; the events are {', '.join(sorted(LOG_EVENTS))}")
-    if logger.isEnabledFor(level):
-        present = {name: value for name, value in members.items() if value is not None}
-        logger.log(level, "%s", message, extra={_EVENT: event, _MEMBERS: present})
 
 
 def event_of(record: logging.LogRecord) -> str:

@@ -4,6 +4,7 @@
 """
 
 from chalk_flask.metrics.log_counter import counted_log_messages
+from chalk_flask.metrics.request_counter import RequestCounter
 from chalk_flask.metrics.service_metrics import CONTENT_TYPE, NO_ROUTE, ServiceMetrics, known_method
 
-__all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "counted_log_messages", "known_method"]
+__all__ = ["CONTENT_TYPE", "NO_ROUTE", "RequestCounter", "ServiceMetrics", "counted_log_messages", "known_method"]

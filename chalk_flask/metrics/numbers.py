@@ -38,8 +38,12 @@ class MetricType(NamedTuple):
         """Return the name and the further labels of each number: buckets, then the sum; of a counter, the total."""
         if not self.bounds:
             return [(f"{self.name}_total", {})]
-        buckets = [(f"{self.name}_bucket", {"le": floatToGoString(bound)}) for bound in (*self.bounds, inf)]
+        buckets = [(f"{self.name}_bucket", {"le": bound}) for bound in self.bound_texts()]
         return [*buckets, (f"{self.name}_sum", {})]
+
+    def bound_texts(self) -> list[str]:
+        """Return the bounds and infinity in the form of Prometheus."""
+        return [floatToGoString(bound) for bound in (*self.bounds, inf)]  # type: ignore[no-untyped-call]  # untyped
 
 
 class Numbers(NamedTuple):
@@ -88,10 +92,9 @@ def _counter(metric: MetricType, found: Mapping[tuple[str, ...], list[float]]) -
 
 def _histogram(metric: MetricType, found: Mapping[tuple[str, ...], list[float]]) -> Metric:
     family = HistogramMetricFamily(metric.name, metric.text, labels=metric.labels)
-    bounds = [floatToGoString(bound) for bound in (*metric.bounds, inf)]
     for labels, values in found.items():
         *buckets, total = values.copy()
-        family.add_metric(labels, list(zip(bounds, accumulate(buckets), strict=True)), total)
+        family.add_metric(labels, list(zip(metric.bound_texts(), accumulate(buckets), strict=True)), total)
     return family
 
 

@@ -19,7 +19,7 @@ HEALTHY = {"status": "ok"}
 
 
 def monitoring_blueprint(services: Services) -> Blueprint:
-    """Return a blueprint with `/healthz`, `/readyz` and `/metrics`, and with `/` unless the console serves it."""
+    """Return a blueprint with `/healthz`, `/readyz`, `/metrics` if enabled, and `/` unless the console serves it."""
     blueprint = Blueprint("monitoring", __name__, template_folder="templates")
     ages = RosterAges(services.store)
     check, collector = ReadinessCheck(services, ages), StoreCollector(services, ages)
@@ -41,7 +41,8 @@ def monitoring_blueprint(services: Services) -> Blueprint:
 
     blueprint.add_url_rule("/healthz", view_func=show_health, provide_automatic_options=False)
     blueprint.add_url_rule("/readyz", view_func=show_readiness, provide_automatic_options=False)
-    blueprint.add_url_rule("/metrics", view_func=show_metrics, provide_automatic_options=False)
+    if services.settings.metrics:
+        blueprint.add_url_rule("/metrics", view_func=show_metrics, provide_automatic_options=False)
     if not services.settings.console:
         blueprint.add_url_rule("/", view_func=show_service, provide_automatic_options=False)
     return blueprint
