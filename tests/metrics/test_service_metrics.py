@@ -93,3 +93,13 @@ def test_processes_share_their_numbers_in_a_folder(tmp_path: Path) -> None:
     assert found["chalk_requests_total", "GET", "/users", "200"] == 2
     assert found["chalk_request_seconds_count", "GET", "/users"] == 2
     assert found["chalk_streams", "stream"] == 2
+
+
+def test_folder_that_is_a_file_stops_the_start_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file")}
+    command = [sys.executable, "-m", "chalk_flask", "serve", "--storage", "memory:", "--port", "0"]
+    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 1
+    assert f"the folder {tmp_path}/file in PROMETHEUS_MULTIPROC_DIR cannot be created: File exists" in result.stderr
+    assert "Traceback" not in result.stderr

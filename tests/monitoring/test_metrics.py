@@ -104,6 +104,13 @@ def test_token_is_required_from_everywhere_if_set(
     assert "canary" not in str([record.__dict__ for record in caplog.records])
 
 
+def test_metrics_are_missing_and_ids_remain_if_disabled(serve: Serve) -> None:
+    app = serve(metrics=False)
+    response = app.test_client().get("/metrics")
+    assert (response.status_code, response.headers["X-Request-ID"] != "") == (404, True)
+    assert b"chalk_requests_total{" not in services_of(app).metrics.render()
+
+
 @pytest.mark.parametrize("accept", ["application/openmetrics-text; version=x", "text/plain; version=9;\u00e9", "*/*"])
 def test_any_accept_header_gets_text(app: Flask, accept: str) -> None:
     response = app.test_client().get("/metrics", environ_overrides={"HTTP_ACCEPT": accept})
