@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, MutableSequence, Sequence
 from itertools import accumulate
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -21,9 +21,14 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-__all__ = ["LocalNumbers", "MetricType", "NumberStore", "Numbers", "SharedNumbers"]
+__all__ = ["LocalNumbers", "MetricType", "NumberStore", "Numbers", "SharedNumbers", "reserve_file"]
 
 log = logging.getLogger(__name__)
+
+FILE_BYTES: Final = 1 << 20
+"""Size of a new file. The library doubles it when it is full."""
+MAX_NUMBER_BYTES: Final = 32
+"""Maximum number of bytes of a number in a file, without its key."""
 
 
 class MetricType(NamedTuple):
@@ -135,26 +140,44 @@ class _NumberFile:
     """File of prometheus-client with numbers, mapped into memory as a sequence of floats."""
 
     def __init__(self, path: Path) -> None:
+        reserve_file(path)
         self._path = path
         self._file = MmapedDict(str(path))  # type: ignore[no-untyped-call]  # the library types it in part
         self._values: Any = None
+        self._size = 0
 
     def allocate(self, metric: MetricType, labels: tuple[str, ...]) -> Numbers:
         """Return numbers of the file, and create missing ones. Raises OSError."""
-        keys = []
-        for name, further in metric.samples():
-            names, values = [*metric.labels, *further], [*labels, *further.values()]
-            keys.append(mmap_key(metric.name, name, names, values, metric.text))
-            self._file.read_value(keys[-1])  # type: ignore[no-untyped-call]  # see above
-        self._map()
-        found = MmapedDict.read_all_values_from_file(str(self._path))  # type: ignore[no-untyped-call]  # see above
-        positions = {key: position // self._values.itemsize for key, _, _, position in found}
-        return Numbers(self._values, tuple(positions[key] for key in keys))
+        keys = [
+            mmap_key(metric.name, name, [*metric.labels, *further], [*labels, *further.values()], metric.text)
+            for name, further in metric.samples()
+        ]
+        positions = self._positions()
+        last = max(positions.values(), default=0)
+        self._reserve(last + MAX_NUMBER_BYTES + sum(len(key) + MAX_NUMBER_BYTES for key in keys))
+        for key in keys:
+            self._file.read_value(key)  # type: ignore[no-untyped-call]  # see above
+        positions = self._positions()
+        return Numbers(self._values, tuple(positions[key] // self._values.itemsize for key in keys))
 
-    def _map(self) -> None:
-        """Map the file, unless all of it is mapped already. Former views of it stay valid."""
-        with self._path.open("r+b") as file:
-            size = os.fstat(file.fileno()).st_size
-            if self._values is None or self._values.nbytes < size:
-                os.posix_fallocate(file.fileno(), 0, size)  # on a full disk, writing to a hole would kill the process
-                self._values = memoryview(mmap.mmap(file.fileno(), size)).cast("d")
+    def _positions(self) -> dict[str, int]:
+        found = MmapedDict.read_all_values_from_file(str(self._path))  # type: ignore[no-untyped-call]  # see above
+        return {key: position for key, _, _, position in found}
+
+    def _reserve(self, size: int) -> None:
+        """Make the file and its mapping at least this large. Former mappings stay valid."""
+        while self._size < size:
+            self._size = reserve_file(self._path, max(2 * self._size, FILE_BYTES))
+            with self._path.open("r+b") as file:
+                self._values = memoryview(mmap.mmap(file.fileno(), self._size)).cast("d")
+
+
+def reserve_file(path: Path, size: int = FILE_BYTES) -> int:
+    """Create a file of prometheus-client, or enlarge it, and return its size. Raises OSError.
+
+    The library makes files with holes. Writing to a hole ends the process if the disk is full.
+    """
+    with path.open("ab") as file:
+        size = max(size, file.tell())
+        os.posix_fallocate(file.fileno(), 0, size)
+    return size

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.values import ValueClass
 
 from chalk_flask.files import make_private_folder
-from chalk_flask.metrics.numbers import LocalNumbers, NumberStore, SharedNumbers
+from chalk_flask.metrics.numbers import LocalNumbers, NumberStore, SharedNumbers, reserve_file
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
 from chalk_flask.settings import SettingsError
 
@@ -38,6 +38,8 @@ NO_ROUTE: Final = "(no route)"
 """Route of a request whose path leads nowhere."""
 
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+LIBRARY_FILES: Final = ("counter", "gauge_livesum")
+"""Kinds of metrics that the library counts itself: messages in the log, and streams."""
 
 # Without this, each series has a second line with the time at which it began.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library types it in part
@@ -93,12 +95,13 @@ def _open_numbers(registry: CollectorRegistry) -> NumberStore:
 
 
 def _prepare_folder(folder: Path) -> Path:
+    """Create the folder and the files that the library will write to."""
     try:
         make_private_folder(folder)
+        for kind in LIBRARY_FILES:
+            reserve_file(folder / f"{kind}_{os.getpid()}.db")
     except OSError as error:
-        raise SettingsError(f"the folder {folder} in {FOLDER_VARIABLE} cannot be created: {error.strerror}") from error
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise SettingsError(f"the folder {folder} in {FOLDER_VARIABLE} cannot be written by the user of this process")
+        raise SettingsError(f"the folder {folder} in {FOLDER_VARIABLE} cannot be written: {error.strerror}") from error
     return folder
 
 

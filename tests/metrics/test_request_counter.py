@@ -53,7 +53,9 @@ def test_no_request_of_many_threads_is_lost(kind: str, tmp_path: Path) -> None:
     assert found["chalk_stream_seconds_count", "/stream"] == THREADS * ROUNDS
     assert found["chalk_stream_seconds_sum", "/stream"] == THREADS * ROUNDS * 0.5
     route = f"/users/0/{'x' * 100}"
-    bucket = {key[1]: value for key, value in found.items() if key[0].endswith("request_seconds_bucket") and route in key}
+    bucket = {
+        key[1]: value for key, value in found.items() if key[0].endswith("request_seconds_bucket") and route in key
+    }
     assert (bucket["0.001"], bucket["0.0025"], bucket["0.005"], bucket["+Inf"]) == (2, 3, 6, 8)
 
 
