@@ -143,6 +143,7 @@ class _NumberFile:
         reserve_file(path)
         self._path = path
         self._file = MmapedDict(str(path))  # type: ignore[no-untyped-call]  # the library types it in part
+        self._positions: dict[str, int] = {}
         self._values: Any = None
         self._size = 0
 
@@ -152,17 +153,17 @@ class _NumberFile:
             mmap_key(metric.name, name, [*metric.labels, *further], [*labels, *further.values()], metric.text)
             for name, further in metric.samples()
         ]
-        positions = self._positions()
-        last = max(positions.values(), default=0)
-        self._reserve(last + MAX_NUMBER_BYTES + sum(len(key) + MAX_NUMBER_BYTES for key in keys))
+        if not all(key in self._positions for key in keys):
+            self._create(keys)
+        return Numbers(self._values, tuple(self._positions[key] // self._values.itemsize for key in keys))
+
+    def _create(self, keys: Sequence[str]) -> None:
+        used = max(self._positions.values(), default=0) + MAX_NUMBER_BYTES
+        self._reserve(used + sum(len(key) + MAX_NUMBER_BYTES for key in keys))
         for key in keys:
             self._file.read_value(key)  # type: ignore[no-untyped-call]  # see above
-        positions = self._positions()
-        return Numbers(self._values, tuple(positions[key] // self._values.itemsize for key in keys))
-
-    def _positions(self) -> dict[str, int]:
         found = MmapedDict.read_all_values_from_file(str(self._path))  # type: ignore[no-untyped-call]  # see above
-        return {key: position for key, _, _, position in found}
+        self._positions = {key: position for key, _, _, position in found}
 
     def _reserve(self, size: int) -> None:
         """Make the file and its mapping at least this large. Former mappings stay valid."""

@@ -8,12 +8,13 @@ import logging
 import pytest
 
 from chalk_flask.logs import FrequentEvent, log_event
+from chalk_flask.logs.events import LogValue
 from chalk_flask.logs.formatters import JsonFormatter, PlainFormatter
 
 log = logging.getLogger(__name__)
 
-SHARED = {"status": 200, "route": "/users/{id}", "tenant": 'a "b" \u2028\x85\nc\u00e9', "by": None}
-VARYING = {"request_id": "7f3a-1", "ms": 1.5, "bytes": 515}
+SHARED: dict[str, LogValue] = {"status": 200, "route": "/users/{id}", "tenant": 'a "b" \u2028\x85\nc\u00e9', "by": None}
+VARYING: dict[str, str | float] = {"request_id": "7f3a-1", "ms": 1.5, "bytes": 515}
 
 
 @pytest.mark.parametrize("formatter", [PlainFormatter(), JsonFormatter()], ids=["plain", "json"])

@@ -9,20 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from chalk_flask.metrics import ServiceMetrics, counted_log_messages
+from tests.support.metrics import parse_samples
 from tests.support.paths import ROOT
 
 
-def samples(text: bytes | str) -> dict[tuple[str, ...], float]:
-    """Return the values of samples by name and values of labels, in the order of their names."""
-    decoded = text.decode() if isinstance(text, bytes) else text
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(decoded)
-        for sample in family.samples
-    }
+def samples(metrics: ServiceMetrics) -> dict[tuple[str, ...], float]:
+    """Return the values of samples by name and values of labels."""
+    return parse_samples(metrics.render().decode())
 
 
 def test_requests_are_counted_by_route_and_status() -> None:
@@ -30,7 +25,7 @@ def test_requests_are_counted_by_route_and_status() -> None:
     for seconds in (0.002, 0.003, 20.0):
         metrics.requests.record("GET", "/users/{id}", 200, seconds)
     metrics.requests.record("GET", "/users/{id}", 404, 0.2)
-    found = samples(metrics.render())
+    found = samples(metrics)
     assert found["chalk_requests_total", "GET", "/users/{id}", "200"] == 3
     assert found["chalk_requests_total", "GET", "/users/{id}", "404"] == 1
     assert found["chalk_request_seconds_count", "GET", "/users/{id}"] == 4
@@ -43,7 +38,7 @@ def test_requests_are_counted_by_route_and_status() -> None:
 def test_streams_have_a_histogram_of_their_own() -> None:
     metrics = ServiceMetrics()
     metrics.requests.record("GET", "/users", 200, 45.0, True)
-    found = samples(metrics.render())
+    found = samples(metrics)
     assert found["chalk_requests_total", "GET", "/users", "200"] == 1
     assert found["chalk_stream_seconds_bucket", "60.0", "/users"] == 1
     assert ("chalk_request_seconds_count", "GET", "/users") not in found
@@ -56,7 +51,7 @@ def test_warnings_and_errors_are_counted_until_the_block_ends() -> None:
         log.error("two")
         log.info("three")
     log.error("four")
-    found = samples(metrics.render())
+    found = samples(metrics)
     assert found["chalk_log_messages_total", "warning"] == 1
     assert found["chalk_log_messages_total", "error"] == 1
     assert ("chalk_log_messages_total", "info") not in found
@@ -65,7 +60,7 @@ def test_warnings_and_errors_are_counted_until_the_block_ends() -> None:
 def test_applications_in_a_process_do_not_share_numbers() -> None:
     first, second = ServiceMetrics(), ServiceMetrics()
     first.requests.record("GET", "/users", 200, 0.1)
-    assert not [key for key in samples(second.render()) if key[0].startswith("chalk_requests")]
+    assert not [key for key in samples(second) if key[0].startswith("chalk_requests")]
 
 
 PROGRAM = """
@@ -89,7 +84,7 @@ def test_processes_share_their_numbers_in_a_folder(tmp_path: Path) -> None:
             pass
         second = subprocess.run(command, cwd=ROOT, env=environ, input="", capture_output=True, text=True, check=True)
         first.kill()
-    found = samples(second.stdout)
+    found = parse_samples(second.stdout)
     assert found["chalk_requests_total", "GET", "/users", "200"] == 2
     assert found["chalk_request_seconds_count", "GET", "/users"] == 2
     assert found["chalk_streams", "stream"] == 2

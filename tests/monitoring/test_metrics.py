@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from prometheus_client.parser import text_string_to_metric_families
 
 from chalk_flask import create_app
 from chalk_flask.roster.tenant_imports import approve_import, run_import
@@ -17,6 +16,7 @@ from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of, url_in
 from tests.support.api_client import IMS, Consumer
 from tests.support.deliveries import add_webhook, queue_events, wait_until
+from tests.support.metrics import parse_samples
 from tests.support.packages import PackageBuilder, package_with_users
 from tests.support.paths import ROOT
 
@@ -46,11 +46,7 @@ def samples(app: Flask) -> dict[tuple[str, ...], float]:
     assert response.status_code == 200, response.text
     assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-store"
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-    }
+    return parse_samples(response.text)
 
 
 def import_package(app: Flask, package: PackageBuilder, folder: Path, tenant: str = "default") -> str:
