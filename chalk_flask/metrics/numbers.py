@@ -143,7 +143,7 @@ class _NumberFile:
         reserve_file(path)
         self._path = path
         self._file = MmapedDict(str(path))  # type: ignore[no-untyped-call]  # the library types it in part
-        self._positions: dict[str, int] = {}
+        self._positions = self._read_positions()
         self._values: Any = None
         self._size = 0
 
@@ -153,7 +153,7 @@ class _NumberFile:
             mmap_key(metric.name, name, [*metric.labels, *further], [*labels, *further.values()], metric.text)
             for name, further in metric.samples()
         ]
-        if not all(key in self._positions for key in keys):
+        if not self._size or not all(key in self._positions for key in keys):
             self._create(keys)
         return Numbers(self._values, tuple(self._positions[key] // self._values.itemsize for key in keys))
 
@@ -162,8 +162,11 @@ class _NumberFile:
         self._reserve(used + sum(len(key) + MAX_NUMBER_BYTES for key in keys))
         for key in keys:
             self._file.read_value(key)  # type: ignore[no-untyped-call]  # see above
+        self._positions = self._read_positions()
+
+    def _read_positions(self) -> dict[str, int]:
         found = MmapedDict.read_all_values_from_file(str(self._path))  # type: ignore[no-untyped-call]  # see above
-        self._positions = {key: position for key, _, _, position in found}
+        return {key: position for key, _, _, position in found}
 
     def _reserve(self, size: int) -> None:
         """Make the file and its mapping at least this large. Former mappings stay valid."""

@@ -61,10 +61,14 @@ def test_no_request_of_many_threads_is_lost(kind: str, tmp_path: Path) -> None:
 
 
 def test_shared_numbers_continue_those_of_a_former_process(tmp_path: Path) -> None:
-    for _ in range(2):
-        numbers = SharedNumbers(tmp_path)
-        RequestCounter(numbers).record("GET", "/users", 200, 0.2)
-    assert rendered(tmp_path, numbers)["chalk_requests_total", "GET", "/users", "200"] == 2
+    for start in range(3):
+        counter = RequestCounter(numbers := SharedNumbers(tmp_path))
+        counter.record("GET", "/users", 200, 0.2)
+        for number in range(80):  # after the second start the file has more than a megabyte
+            counter.record("GET", f"/users/{start}/{number}/{PADDING}", 200, 0.2)
+    found = rendered(tmp_path, numbers)
+    assert found["chalk_requests_total", "GET", "/users", "200"] == 3
+    assert found["chalk_request_seconds_count", "GET", f"/users/2/79/{PADDING}"] == 1
 
 
 def test_forked_process_has_files_of_its_own(tmp_path: Path) -> None:
