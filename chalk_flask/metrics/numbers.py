@@ -10,6 +10,7 @@ import logging
 import mmap
 import os
 from collections.abc import Iterator, Mapping, MutableSequence, Sequence
+from contextlib import closing
 from itertools import accumulate
 from math import inf
 from pathlib import Path
@@ -142,7 +143,6 @@ class _NumberFile:
     def __init__(self, path: Path) -> None:
         reserve_file(path)
         self._path = path
-        self._file = MmapedDict(str(path))  # type: ignore[no-untyped-call]  # the library types it in part
         self._positions = self._read_positions()
         self._values: Any = None
         self._size = 0
@@ -160,8 +160,10 @@ class _NumberFile:
     def _create(self, keys: Sequence[str]) -> None:
         used = max(self._positions.values(), default=0) + MAX_NUMBER_BYTES
         self._reserve(used + sum(len(key) + MAX_NUMBER_BYTES for key in keys))
-        for key in keys:
-            self._file.read_value(key)  # type: ignore[no-untyped-call]  # see above
+        # The library types its functions in part.
+        with closing(MmapedDict(str(self._path))) as file:  # type: ignore[no-untyped-call]  # see above
+            for key in keys:
+                file.read_value(key)  # type: ignore[no-untyped-call]  # it creates a missing number
         self._positions = self._read_positions()
 
     def _read_positions(self) -> dict[str, int]:

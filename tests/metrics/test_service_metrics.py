@@ -95,6 +95,6 @@ def test_folder_that_is_a_file_stops_the_start_with_its_path(tmp_path: Path) -> 
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file")}
     command = [sys.executable, "-m", "chalk_flask", "serve", "--storage", "memory:", "--port", "0"]
     result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"the folder {tmp_path}/file in PROMETHEUS_MULTIPROC_DIR cannot be written:" in result.stderr
     assert "Traceback" not in result.stderr
