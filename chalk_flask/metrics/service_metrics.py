@@ -28,7 +28,7 @@ from chalk_flask.metrics.numbers import LocalNumbers, NumberStore, SharedNumbers
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
 from chalk_flask.settings import SettingsError
 
-__all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method"]
+__all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method", "prepare_folder"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -88,14 +88,17 @@ class ServiceMetrics:
 
 def _open_numbers(registry: CollectorRegistry) -> NumberStore:
     if is_shared():
-        return SharedNumbers(_prepare_folder(Path(os.environ[FOLDER_VARIABLE])))
+        return SharedNumbers(prepare_folder(Path(os.environ[FOLDER_VARIABLE])))
     numbers = LocalNumbers(*REQUEST_METRICS)
     registry.register(numbers)
     return numbers
 
 
-def _prepare_folder(folder: Path) -> Path:
-    """Create the folder and the files that the library will write to."""
+def prepare_folder(folder: Path) -> Path:
+    """Return the folder of shared numbers with the files that the library will write to.
+
+    Raises SettingsError if it cannot be written.
+    """
     try:
         make_private_folder(folder)
         for kind in LIBRARY_FILES:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from chalk_flask.metrics import ServiceMetrics, counted_log_messages
+from chalk_flask.metrics.service_metrics import prepare_folder
+from chalk_flask.settings import SettingsError
 from tests.support.metrics import parse_samples
 from tests.support.paths import ROOT
 
@@ -90,11 +92,10 @@ def test_processes_share_their_numbers_in_a_folder(tmp_path: Path) -> None:
     assert found["chalk_streams", "stream"] == 2
 
 
-def test_folder_that_is_a_file_stops_the_start_with_its_path(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file")}
-    command = [sys.executable, "-m", "chalk_flask", "serve", "--storage", "memory:", "--port", "0"]
-    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60)
-    assert result.returncode == 2
-    assert f"the folder {tmp_path}/file in PROMETHEUS_MULTIPROC_DIR cannot be written:" in result.stderr
-    assert "Traceback" not in result.stderr
+    with pytest.raises(
+        SettingsError, match=f"the folder {tmp_path}/file in PROMETHEUS_MULTIPROC_DIR cannot be written"
+    ):
+        prepare_folder(tmp_path / "file")
+    assert prepare_folder(tmp_path / "missing" / "metrics").stat().st_mode & 0o777 == 0o700
