@@ -70,13 +70,25 @@ HEADERS: Mapping[str, JSONObject] = {
     "WWW-Authenticate": {"description": "Kind of credential that is required.", "schema": {"type": "string"}},
     "Allow": {"description": "Methods that the path supports.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
+    "X-RateLimit-Limit": {
+        "description": "Maximum number of requests in a period. Every response has it if the operator limits requests.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "X-RateLimit-Remaining": {
+        "description": "Number of requests until the limit.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "X-RateLimit-Reset": {
+        "description": "End of the period, in seconds since 1970.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
 }
 
 _HEADERS_OF_STATUS: Mapping[int, tuple[str, ...]] = {
     401: ("WWW-Authenticate",),
     403: ("WWW-Authenticate",),
     405: ("Allow",),
-    429: ("Retry-After",),
+    429: ("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
     503: ("Retry-After",),
 }
 
