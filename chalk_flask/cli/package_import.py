@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import click
 
+from chalk_flask.cli.errors import CommandError, echo_result
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import tenant_errors
 from chalk_flask.cli.progress import progress_line
 
@@ -22,12 +27,19 @@ if TYPE_CHECKING:
 __all__ = [
     "csv_option",
     "current_user",
+    "echo_report",
     "exit_with",
     "import_choices",
     "invalid_rows_option",
     "lenient_option",
+    "package_file",
     "run_import",
 ]
+
+STDIN_ARGUMENT: Final = "-"
+"""Path that stands for the standard input."""
+STDIN_NAME: Final = "stdin"
+"""Name of a package from the standard input, in messages and in the list of imports."""
 
 Command: TypeAlias = Callable[..., Any]
 Function = TypeVar("Function", bound=Command)
@@ -92,14 +104,17 @@ def run_import(
     requested_by: str | None = None,
     dry_run: bool = False,
     csv_file: Path | None = None,
+    name: str | None = None,
+    quiet: bool = False,
 ) -> ImportReport:
-    """Import a package as `tenant_imports.run_import` does, and show the progress on a terminal.
+    """Import a package as `tenant_imports.run_import` does, and show the progress on a terminal unless `quiet`.
 
-    `requested_by` defaults to the user of this process. Raises CommandError if the tenant is deleted meanwhile.
+    `requested_by` defaults to the user of this process, and `name` to the name of the path. Raises CommandError if the
+    tenant is deleted meanwhile.
     """
     from chalk_flask.roster import tenant_imports
 
-    with tenant_errors(), progress_line() as progress:
+    with tenant_errors(), nullcontext() if quiet else progress_line() as progress:
         return tenant_imports.run_import(
             store,
             settings,
@@ -110,7 +125,60 @@ def run_import(
             dry_run=dry_run,
             progress=progress,
             csv_file=csv_file,
+            name=name or path.name or path.resolve().name,
         )
+
+
+@contextmanager
+def package_file(path: Path, settings: Settings) -> Iterator[tuple[Path, str | None]]:
+    """Yield the path of a package, and the name to show if it is another one.
+
+    For `-`, copy the standard input to a private temporary file, which is deleted in the end, also after SIGTERM.
+    Raises CommandError if it is larger than an upload may be, or if the disk is full.
+    """
+    if str(path) != STDIN_ARGUMENT:
+        yield path, None
+        return
+    from tempfile import TemporaryDirectory
+
+    from chalk_flask.jobs.uploads import UploadError, store_upload
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise click.UsageError("PATH is - and no file is on stdin: use a pipe or a redirection, or give a path")
+    with _exit_after_sigterm(), TemporaryDirectory(prefix="chalk-flask-") as folder:
+        try:
+            max_bytes = settings.upload_max_mb << 20
+            stored = store_upload(Path(folder), sys.stdin.buffer, STDIN_NAME, max_bytes, accepts_any=True)
+        except UploadError as error:
+            raise CommandError(str(error)) from error
+        yield stored, STDIN_NAME
+
+
+@contextmanager
+def _exit_after_sigterm() -> Iterator[None]:
+    """Raise SystemExit in the block after SIGTERM, so that it can delete its files."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def echo_report(report: ImportReport, *, as_json: bool, quiet: bool = False) -> None:
+    """Print a report: problems on stderr and the result on stdout, or all of it as one JSON object on stdout.
+
+    With `quiet`, print only the headline and the problems, and nothing if there are none.
+    """
+    if as_json:
+        echo_result(as_json, report.to_dict(), "")
+        return
+    sections = report.to_sections()
+    if quiet:
+        (_, headline), *others = sections
+        problems = [(True, lines) for is_problem, lines in others if is_problem]
+        sections = [(True, headline), *problems] if problems or sections[0][0] else []
+    for is_problem, lines in sections:
+        click.echo(complete_hints("\n".join(lines)), err=is_problem)
 
 
 def current_user() -> str:

@@ -33,18 +33,19 @@ def clean_file_name(name: str | None) -> str:
     return to_one_line(escape_undecodable(last))[:MAX_NAME_LENGTH] or DEFAULT_NAME
 
 
-def store_upload(folder: Path, stream: IO[bytes], name: str, max_bytes: int) -> Path:
+def store_upload(folder: Path, stream: IO[bytes], name: str, max_bytes: int, *, accepts_any: bool = False) -> Path:
     """Copy a stream to a new file in the folder, synced to disk, and return its path.
 
-    `name` is the name of the package in messages. Raises UploadError if it is larger than `max_bytes`, no ZIP file, or
-    if the disk is full, and OSError. No file is left behind if that happens.
+    `name` is the name of the package in messages. Raises UploadError if it is larger than `max_bytes`, if it is no ZIP
+    file (unless `accepts_any`), or if the disk is full, and OSError. No file is left behind if that happens.
     """
     make_private_folder(folder)
     path = folder / f"upload-{secrets.token_hex(16)}.zip"
     try:
         with atomic_write(path, path.with_name(f".{path.stem}.part")) as file:
             _copy(stream, file, name, max_bytes, folder)
-            _check_zip(file, name)
+            if not accepts_any:
+                _check_zip(file, name)
     except OSError as error:
         if error.errno in _FULL_ERRNOS:
             raise _disk_full(name) from error

@@ -61,8 +61,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
     for name in set(os.environ) - set(ENVIRON):
         monkeypatch.delenv(name)
 
-    def execute(*args: str | Path, env: dict[str, str] | None = None) -> CommandResult:
-        result = CliRunner().invoke(main, [str(arg) for arg in args], env=env, prog_name="chalk-flask")
+    def execute(*args: str | Path, env: dict[str, str] | None = None, stdin: bytes | None = None) -> CommandResult:
+        result = CliRunner().invoke(main, [str(arg) for arg in args], input=stdin, env=env, prog_name="chalk-flask")
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return CommandResult(result.exit_code, result.stdout, result.stderr)
@@ -88,10 +88,17 @@ def start(tmp_path: Path) -> StartCommand:
     """StartCommand a command as a process of its own; it is killed in the end if it is still there."""
 
     @contextmanager
-    def process(*args: str | Path) -> Iterator[subprocess.Popen[str]]:
-        command = [sys.executable, "-m", "chalk_flask", *map(str, args)]
+    def process(
+        *args: str | Path, env: dict[str, str] | None = None, stdin: int | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(
-            command, cwd=tmp_path, env=ENVIRON, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-m", "chalk_flask", *map(str, args)],
+            cwd=tmp_path,
+            env=ENVIRON | (env or {}),
+            text=True,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         ) as child:
             try:
                 yield child

@@ -27,7 +27,7 @@ def test_held_import_hints_at_the_same_store_folder_and_tenant(run: RunCommand, 
     run("import", package_with_users(200).zip(tmp_path / "all.zip"), *place)
     held = run("import", package_with_users(150).zip(tmp_path / "some.zip"), *place)
     assert held.code == 3
-    command = command_in(held.out, "imports approve")
+    command = command_in(held.err, "imports approve")
     assert {"--config", "--storage", "--data", "--tenant"} <= set(command)
     assert command.count("--tenant") == 1
     assert run(*command).code == 0

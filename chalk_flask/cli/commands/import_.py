@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.errors import echo_result
-from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
     as_json_option,
@@ -19,8 +17,10 @@ from chalk_flask.cli.options import (
 )
 from chalk_flask.cli.package_import import (
     csv_option,
+    echo_report,
     exit_with,
     import_choices,
+    package_file,
     run_import,
 )
 
@@ -42,18 +42,20 @@ __all__ = ["import_command"]
 @csv_option(
     "Write the quarantined rows with their reasons to this file. It contains personal data: only its owner can read it."
 )
+@click.option("--quiet", is_flag=True, help="Print only problems, on stderr, and show no progress.")
 @as_json_option
-@settings_options("data", *IMPORT_SETTINGS)
+@settings_options("data", "upload_max_mb", *IMPORT_SETTINGS)
 def import_command(
     path: Path,
     tenant: str,
     dry_run: bool,
     choices: ImportChoices,
     csv_file: Path | None,
+    quiet: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Import a OneRoster 1.1 CSV package: a ZIP file or a folder.
+    """Import a OneRoster 1.1 CSV package: a ZIP file or a folder. `-` is a ZIP file on the standard input.
 
     The whole package is validated first. A package with errors is rejected: every problem is listed, nothing is changed
     and the exit code is 1. Records that are missing from a bulk file are marked as deleted, and records that require
@@ -67,12 +69,19 @@ def import_command(
     package that would delete more than 10 % and more than 10 of a file's records, or more than half of a file. They
     also hold a package that would delete a school in use, or change more than 75 % of a file with more than 100
     records. More than 1 % and more than 10 quarantined rows of a file hold it too.
+
+    Errors, warnings, quarantined rows, and the reasons of a hold go to stderr, the rest of the report to stdout.
     """
     from chalk_flask.storage import LazyStore
 
+    if quiet and as_json:
+        raise click.UsageError("--quiet and --json cannot be combined: --json prints the result")
     settings = settings_from_options(options)
     with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
-        report = run_import(store, settings, path, tenant, choices, dry_run=dry_run, csv_file=csv_file)
-    echo_result(as_json, report.to_dict(), complete_hints(report.to_text()))
+        with package_file(path, settings) as (package, name):
+            report = run_import(
+                store, settings, package, tenant, choices, dry_run=dry_run, csv_file=csv_file, name=name, quiet=quiet
+            )
+    echo_report(report, as_json=as_json, quiet=quiet)
     exit_with(report)

@@ -20,7 +20,7 @@ from chalk_flask.cli.options import (
     settings_options,
     tenant_option,
 )
-from chalk_flask.cli.package_import import csv_option, current_user
+from chalk_flask.cli.package_import import csv_option, current_user, echo_report
 from chalk_flask.cli.progress import progress_line
 from chalk_flask.cli.table import format_table
 
@@ -102,7 +102,7 @@ def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
     with _open_store(options, tenant) as (store, settings), progress_line() as progress:
         run = _complete_run_id(_held_runs(store, settings, tenant), run)
         report = approve_import(store, settings, tenant, run, requested_by=current_user(), progress=progress)
-    echo_result(as_json, report.to_dict(), complete_hints(report.to_text()))
+    echo_report(report, as_json=as_json)
     if report.state == "refused":
         raise click.exceptions.Exit(1)
 

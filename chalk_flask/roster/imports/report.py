@@ -138,15 +138,24 @@ class ImportReport:
 
     def to_text(self) -> str:
         """Return the report as lines of text."""
-        lines = [f"{to_one_line(self.package)}: {HEADLINES[self.state]}"]
+        return "\n".join(line for _, lines in self.to_sections() for line in lines)
+
+    def to_sections(self) -> list[tuple[bool, list[str]]]:
+        """Return the lines of the text in sections without empty ones, the headline first.
+
+        True marks a section that requires attention: errors, warnings, quarantined rows and the reasons of a hold.
+        """
+        headline = f"{to_one_line(self.package)}: {HEADLINES[self.state]}"
         if self.state == "refused":
-            lines.append(f"{count_of(self.problems.total, 'problem')}:")
-        lines += [*self._earlier_run(), *self._reasons()]
-        if self.state == "refused":
-            lines += [*self.problems.to_text(), *self._quarantined_rows()]
-        else:
-            lines += [*self._quarantined_rows(), *self.problems.to_text(), *self._table()]
-        return "\n".join([*lines, *self._next_steps()])
+            lines = [headline, f"{count_of(self.problems.total, 'problem')}:", *self.problems.to_text()]
+            return [(True, [*lines, *self._quarantined_rows()])]
+        sections = [
+            (self.state == "held", [headline, *self._earlier_run()]),
+            (True, [*self._reasons(), *self._quarantined_rows(), *self.problems.to_text()]),
+            (False, self._table()),
+            (True, self._next_steps()),
+        ]
+        return [(is_problem, lines) for is_problem, lines in sections if lines]
 
     def _earlier_run(self) -> list[str]:
         if self.earlier is None:

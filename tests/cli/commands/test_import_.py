@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand
+from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand, StartCommand, stop_process
+from tests.support.deliveries import wait_until
+from tests.support.packages import PackageBuilder, package_with_users
 
 
 @pytest.fixture
@@ -120,3 +122,55 @@ def read_terminal(terminal: int) -> bytes:
         return os.read(terminal, 1 << 16)
     except OSError:
         return b""
+
+
+def test_report_goes_to_stdout_and_problems_to_stderr(run: RunCommand, tmp_path: Path) -> None:
+    applied = run("import", package_with_users(200).set("users", "pupil-1", phone="#REF!").zip(tmp_path / "all.zip"))
+    assert (applied.code, "all.zip: Imported." in applied.out) == (0, True)
+    assert "#REF!" in applied.err
+    assert "#REF!" not in applied.out
+    held = run("import", package_with_users(150).zip(tmp_path / "some.zip"))
+    assert (held.code, "some.zip: Held for approval" in held.err) == (3, True)
+    assert held.out.split()[:2] == ["rows", "created"]
+    rejected = run("import", PackageBuilder().set("users", "pupil-1", role="").zip(tmp_path / "bad.zip"))
+    assert (rejected.code, rejected.out) == (1, "")
+    assert rejected.err.startswith("bad.zip: Rejected")
+
+
+def test_quiet_import_prints_only_problems(run: RunCommand, tmp_path: Path) -> None:
+    first = run("import", package_with_users(200).zip(tmp_path / "all.zip"), "--quiet")
+    assert (first.code, first.out, first.err) == (0, "", "")
+    held = run("import", package_with_users(150).zip(tmp_path / "some.zip"), "--quiet")
+    assert (held.code, held.out) == (3, "")
+    assert "users: would delete 50 of 200" in held.err
+    assert "imports approve" in held.err
+    warned = package_with_users(200).set("users", "pupil-1", phone="#REF!").zip(tmp_path / "odd.zip")
+    assert run("import", warned, "--quiet").err.startswith("odd.zip: Imported.\n")
+    assert run("import", warned, "--quiet", "--json").code == 2
+
+
+def test_package_can_come_from_standard_input(run: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    package = package_with_users(3).zip(tmp_path / "all.zip")
+    report = run("import", "-", "--json", stdin=package.read_bytes()).json
+    assert (report["state"], report["package"]) == ("committed", "stdin")
+    assert run("import", package, "--json").json["earlier"] == report["run"]
+    cut_off = run("import", "-", stdin=package.read_bytes()[:-40])
+    assert (cut_off.code, "the end of the ZIP file" in cut_off.err) == (1, True)
+    assert run("imports", "list", "--json").json["imports"][-1]["state"] == "refused"
+    large = run("import", "-", "--upload-max-mb", "1", stdin=bytes((1 << 20) + 1))
+    assert (large.code, "larger than 1 MiB" in large.err) == (1, True)
+    assert not list(temporary.iterdir())
+
+
+def test_terminated_import_deletes_its_temporary_file(start: StartCommand, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with start("import", "-", stdin=reader, env={"TMPDIR": str(tmp_path)}) as process:
+        os.write(writer, b"PK")
+        wait_until(lambda: list(tmp_path.glob("chalk-flask-*/.upload-*")))
+        assert stop_process(process) == 143
+        os.close(writer)
+    assert not list(tmp_path.glob("chalk-flask-*"))
+    os.close(reader)

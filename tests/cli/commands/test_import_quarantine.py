@@ -64,7 +64,7 @@ def test_quarantine_is_a_setting_of_the_tenant(run: RunCommand, tmp_path: Path) 
     run("tenant", "set", "default", "--max-quarantined", "1%,0")
     held = run("import", PackageBuilder().set("users", "pupil-2", role="pilot").zip(tmp_path / "more.zip"))
     assert held.code == 3
-    assert "users: 1 of 4 rows are quarantined (threshold: 1 % and 0 rows)" in held.out
+    assert "users: 1 of 4 rows are quarantined (threshold: 1 % and 0 rows)" in held.err
 
 
 def test_strict_import_rejects_references_to_the_wrong_type(run: RunCommand, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_strict_import_rejects_references_to_the_wrong_type(run: RunCommand, tmp
     assert (strict.code, strict.json["errors"][0]["code"]) == (1, "not_a_school")
     result = run("import", path)
     assert result.code == 0
-    assert "warning: classes.csv, row 3, column schoolSourcedId: refers to an org that is not a school" in result.out
+    assert "warning: classes.csv, row 3, column schoolSourcedId: refers to an org that is not a school" in result.err
 
 
 @pytest.mark.usefixtures("empty_store")

@@ -104,7 +104,7 @@ def test_run_is_found_by_the_beginning_of_its_id_or_as_the_latest(run: RunComman
 def test_text_output_explains_the_hold_and_how_to_approve(run: RunCommand, tmp_path: Path) -> None:
     run("tenant", "create", "north")
     run("import", package_with_users(200).zip(tmp_path / "all.zip"), "--tenant", "north")
-    out = run("import", package_with_users(150).zip(tmp_path / "some.zip"), "--tenant", "north").out
+    out = run("import", package_with_users(150).zip(tmp_path / "some.zip"), "--tenant", "north").err
     assert "users: would delete 50 of 200 stored records (threshold: 10 % and 10 records)" in out
     [command] = [line.split() for line in out.splitlines() if "imports approve" in line]
     listed = run("imports", "list", "--tenant", "north").out
@@ -138,7 +138,7 @@ def test_dry_run_exits_with_3_if_the_import_would_be_held(run: RunCommand, tmp_p
     run("import", package_with_users(200).zip(tmp_path / "all.zip"))
     result = run("import", package_with_users(150).zip(tmp_path / "some.zip"), "--dry-run")
     assert result.code == 3
-    assert "It would be held, because it exceeds a change threshold:" in result.out
+    assert "It would be held, because it exceeds a change threshold:" in result.err
     assert held_packages(tmp_path) == []
 
 
