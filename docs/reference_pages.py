@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from chalk_flask.api.admin import ADMIN_ROOT, ADMIN_ROUTES
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES
 from chalk_flask.cli import main
 from chalk_flask.logs import LOG_EVENTS
@@ -117,6 +118,16 @@ _API_FEED = """
 `POST /oauth/token`, and `POST token` below each API root: OAuth 2 client credentials (RFC 6749, section 4.4) with a
 secret (HTTP Basic or form) or a signed assertion (RFC 7523). Errors follow RFC 6749, section 5.2.
 
+## Imports
+
+These operations require the scope `imports.write`. [Import every night](../how-to/nightly-import.md) shows them with
+curl, and lists parameters and errors. The id is that of a job or of an import run.
+
+| Operation | Path | Effect |
+|---|---|---|
+"""
+
+_API_OBJECTS = """
 ## Objects
 
 | Collection | Fields |
@@ -229,10 +240,14 @@ def api_page() -> str:
         )
         for write in WRITE_ROUTES
     ]
+    imports = [
+        (route.operation, f"`{route.method} {ADMIN_ROOT}{route.path}`", route.description) for route in ADMIN_ROUTES
+    ]
     objects = [(f"`{name}`", ", ".join(f"`{field}`" for field in kind.fields)) for name, kind in RESOURCES.items()]
     errors = _rows((str(status), reason) for status, reason in STATUS_REASONS.items())
     head = _API_READS.format(errors=errors)
-    lines = [_API_HEAD, *roots, head + _rows(reads), _API_WRITES + _rows(writes), _API_FEED + _rows(objects), ""]
+    lines = [_API_HEAD, *roots, head + _rows(reads), _API_WRITES + _rows(writes), _API_FEED + _rows(imports)]
+    lines += [_API_OBJECTS + _rows(objects), ""]
     return "\n".join(lines)
 
 

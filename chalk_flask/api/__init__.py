@@ -1,4 +1,4 @@
-"""HTTP API of OneRoster 1.1: reads, gradebook writes, the change feed and the OAuth 2 token endpoint.
+"""HTTP API of OneRoster 1.1: reads, gradebook writes, the change feed, imports and the OAuth 2 token endpoint.
 
 Requests come in through Flask. JSON responses go out, and all error responses have the same format. `register` is the
 entry point: it adds everything to an application.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from flask import Flask
 
 from chalk_flask.api import access_log, errors, request_log, url_paths
+from chalk_flask.api.admin import admin_blueprint
 from chalk_flask.api.auth import make_auth, with_rate_limits
 from chalk_flask.api.oauth2 import TokenEndpoint, register_login_hooks
 from chalk_flask.api.reads import changes_blueprint, read_blueprint
@@ -28,6 +29,7 @@ def register(app: Flask, services: Services) -> None:
         app.register_blueprint(read_blueprint(services, root, auth))
         app.register_blueprint(write_blueprint(services, root, auth))
     app.register_blueprint(changes_blueprint(services, auth))
+    app.register_blueprint(admin_blueprint(services, auth))
     endpoint = TokenEndpoint(services)
     register_login_hooks(endpoint, services)
     app.register_blueprint(endpoint.blueprint())

@@ -64,6 +64,7 @@ ERROR_TYPES = {
     405: ErrorType(
         "invalid_data", "invalid data", "This method is not allowed here. The Allow header lists the allowed methods."
     ),
+    409: ErrorType("conflict", "invalid data", "The state of the object does not permit this request."),
     410: ErrorType("gone", "unknown object", "The requested data is no longer available."),
     429: ErrorType("server_busy", "server_busy", "Too many requests. Try again later."),
     500: ErrorType("server_error", "internal_server_error", "The server failed. Its log has the details."),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from backends import Backend
     from chalk_flask.auth.tokens.record import ApiToken
+    from chalk_flask.server import BodyLimit
     from chalk_flask.services import Services
 
 __all__ = [
@@ -161,10 +162,8 @@ def _check_key_files(folder: Path) -> None:
 
 def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) -> None:
     """Serve until a signal arrives. Calls `on_ready` with the URL when it listens. Raises CommandError."""
-    from chalk_flask.console.upload_limit import upload_limit
     from chalk_flask.server import BindError, serve
 
-    body_limit = upload_limit(services) if services.settings.console else None
     started = time.monotonic()
 
     def on_listening(url: str) -> None:
@@ -172,10 +171,22 @@ def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) 
         on_ready(url)
 
     try:
-        serve(app, services.settings, on_listening, body_limit, _log_signal)
+        serve(app, services.settings, on_listening, _body_limit(services), _log_signal)
     except BindError as error:
         raise CommandError(str(error)) from error
     _log_end("service.stopped", "the service has stopped", started)
+
+
+def _body_limit(services: Services) -> BodyLimit:
+    """Return the function that accepts large bodies with packages: those of the API, and of the console if it is on."""
+    from chalk_flask.api.admin import package_body_limit
+
+    limits = [package_body_limit(services)]
+    if services.settings.console:
+        from chalk_flask.console.upload_limit import upload_limit
+
+        limits.append(upload_limit(services))
+    return lambda head: next((found for limit in limits if (found := limit(head)) is not None), None)
 
 
 def wait_for_signal(services: Services) -> None:

@@ -42,10 +42,11 @@ ACTIVE_STATES: tuple[JobState, ...] = ("queued", "running")
 class Job:
     """Import, dry run or approval that the worker runs.
 
-    `requested_by` is the id of the administrator, because a sign-in name may be an e-mail address. `package` is the
-    name that the package had in the browser, `upload` the name of its file as long as it is kept. `run` is the import
-    run. `report` has the form of `history.summary`. `message` says why the job failed. Times are texts in UTC.
-    `attempt` is the number of starts, and `crashes` the number of starts that a crash ended.
+    `requested_by` is the id of the administrator or of the credential, because a sign-in name may be an e-mail
+    address. `package` is the name that the package had on the client, `upload` the name of its file as long as it is
+    kept, and `sha256` that of a package from the API. `run` is the import run. `report` has the form of
+    `history.summary`. `message` says why the job failed. Times are texts in UTC. `attempt` is the number of starts, and
+    `crashes` the number of starts that a crash ended.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Job:
     state: JobState = "queued"
     choices: ImportChoices = field(default_factory=ImportChoices)
     upload: str | None = None
+    sha256: str | None = None
     run: str | None = None
     started: str | None = None
     finished: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -22,7 +23,7 @@ from chalk_flask.settings import Settings
 from chalk_flask.tenants.store import require_tenant
 from chalk_flask.times import format_precise_timestamp, utc_now
 
-__all__ = ["JobError", "JobStore", "jobs_folder"]
+__all__ = ["JobError", "JobStore", "QueueFullError", "jobs_folder"]
 
 MAX_QUEUED_JOBS: Final = 20
 """Maximum number of queued jobs of a tenant, so that uploads cannot fill the disk."""
@@ -34,6 +35,10 @@ _NO_CHOICES: Final = ImportChoices()
 
 class JobError(Exception):
     """Error for a job that cannot be queued or canceled. The message contains the reason and the remedy."""
+
+
+class QueueFullError(JobError):
+    """Error for a job that cannot be queued because of the other ones."""
 
 
 def jobs_folder(settings: Settings) -> Path:
@@ -70,11 +75,13 @@ class JobStore:
         requested_by: str,
         choices: ImportChoices = _NO_CHOICES,
         dry_run: bool = False,
+        reuse_active: bool = False,
     ) -> Job:
         """Store a package, and queue its import or dry run. Nothing stays on disk if this raises an error.
 
-        `file_name` is the name that the browser sent. Raises UploadError, JobError, TenantError, StorageError and
-        OSError.
+        `file_name` is the name that the browser sent. With `reuse_active`, a queued or running job of such a call with
+        the same package and choices is returned instead, so that a client can repeat its request. Raises UploadError,
+        JobError, TenantError, StorageError and OSError.
         """
         self._check_tenant(tenant)
         name = clean_file_name(file_name)
@@ -82,7 +89,10 @@ class JobStore:
         try:
             kind: JobKind = "dry_run" if dry_run else "import"
             job = self._new_job(tenant, kind, requested_by, name)
-            return self._enqueue(replace(job, choices=choices, upload=path.name))
+            job = replace(job, choices=choices, upload=path.name)
+            if not reuse_active:
+                return self._enqueue(job)
+            return self._enqueue_once(replace(job, sha256=_sha256_of(path)))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -155,6 +165,10 @@ class JobStore:
         with self._store.read(tenant) as snapshot:
             return list_jobs(snapshot, *ACTIVE_STATES)
 
+    def find_approval(self, tenant: str, run_id: str) -> Job | None:
+        """Return the queued or running job that approves a run. Raises StorageError."""
+        return next((job for job in self.list_active(tenant) if (job.kind, job.run) == ("approve", run_id)), None)
+
     def progress(self, job: Job) -> JobProgress | None:
         """Return the progress of a job, or None if it is not running."""
         return self.progress_file(job).read() if job.is_active else None
@@ -224,6 +238,21 @@ class JobStore:
         self.on_enqueue()
         return job
 
+    def _enqueue_once(self, job: Job) -> Job:
+        """Queue a job, unless one for the same package and choices is active: then delete the package, return that."""
+        with self._write(job.tenant) as transaction:
+            for active in list_jobs(transaction, *ACTIVE_STATES):
+                if (active.kind, active.sha256, active.choices) == (job.kind, job.sha256, job.choices):
+                    break
+            else:
+                _check_queue(transaction)
+                lifecycle.enqueue(transaction, job, self._now())
+                active = job
+        if active is not job:
+            self.remove_files(job)
+        self.on_enqueue()
+        return active
+
     @contextlib.contextmanager
     def _write(self, tenant: str) -> Iterator[Transaction]:
         """Yield a transaction of an existing tenant. Raises TenantError and StorageError."""
@@ -236,10 +265,17 @@ class JobStore:
             require_tenant(control, name)
 
 
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _check_queue(transaction: Transaction) -> None:
     queued = transaction.find(Query(COLLECTION, Compare("state", "=", "queued"), limit=0)).total
     if queued >= MAX_QUEUED_JOBS:
-        raise JobError(f"{queued} jobs of this tenant are queued already: wait until they are finished, or cancel some")
+        raise QueueFullError(
+            f"{queued} jobs of this tenant are queued already: wait until they are finished, or cancel some"
+        )
 
 
 def _do_nothing() -> None:

@@ -13,7 +13,7 @@ from chalk_flask.files import atomic_write, make_private_folder
 from chalk_flask.roster.package.problems import escape_undecodable, to_one_line
 from chalk_flask.roster.package.zip_errors import not_a_zip
 
-__all__ = ["UploadError", "clean_file_name", "store_upload"]
+__all__ = ["DiskFullError", "UploadError", "UploadTooLargeError", "clean_file_name", "store_upload"]
 
 CHUNK_BYTES: Final = 1 << 18
 MIN_FREE_BYTES: Final = 64 << 20
@@ -25,6 +25,14 @@ _FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 class UploadError(Exception):
     """Error for an upload that was not stored. The message contains the reason and the remedy, for the user."""
+
+
+class UploadTooLargeError(UploadError):
+    """Error for a package that is larger than the setting `upload_max_mb`."""
+
+
+class DiskFullError(UploadError):
+    """Error for a package for which the disk has no space."""
 
 
 def clean_file_name(name: str | None) -> str:
@@ -58,7 +66,7 @@ def _copy(stream: IO[bytes], file: BinaryIO, name: str, max_bytes: int, folder: 
     while chunk := stream.read(CHUNK_BYTES):
         size += len(chunk)
         if size > max_bytes:
-            raise UploadError(
+            raise UploadTooLargeError(
                 f"{name!r} is larger than {max_bytes >> 20} MiB: raise the setting upload_max_mb if the package is"
                 " genuine"
             )
@@ -74,5 +82,5 @@ def _check_zip(file: BinaryIO, name: str) -> None:
         raise UploadError(f"{problem.message}: upload a ZIP file with the CSV files of OneRoster 1.1")
 
 
-def _disk_full(name: str) -> UploadError:
-    return UploadError(f"the disk of the service has no space for {name!r}: tell the operator, and try again later")
+def _disk_full(name: str) -> DiskFullError:
+    return DiskFullError(f"the disk of the service has no space for {name!r}: tell the operator, and try again later")

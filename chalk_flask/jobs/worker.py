@@ -16,6 +16,7 @@ from typing import Final
 from backends import CONTROL, Backend, StorageError
 from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.jobs.lifecycle import JobSupersededError
+from chalk_flask.jobs.overdue import report_overdue
 from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
 from chalk_flask.jobs.retention import remove_unused
 from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
@@ -35,6 +36,7 @@ POLL_INTERVAL_SECONDS: Final = 1.0
 ERROR_PAUSE_SECONDS: Final = 5.0
 """Pause after a failure of the store."""
 CLEANUP_INTERVAL_SECONDS: Final = 3600.0
+OVERDUE_INTERVAL_SECONDS: Final = 300.0
 STOP_TIMEOUT_SECONDS: Final = 10.0
 MAX_CRASHES: Final = 2
 """Number of crashes after which a job has failed."""
@@ -63,7 +65,7 @@ class JobWorker:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store, self._jobs, self._leader_lock, self._now = store, jobs, leader_lock, now
-        self._deletions = TenantDeletions(store, settings)
+        self._deletions, self._overdue_hours = TenantDeletions(store, settings), settings.overdue_hours
         self._runner: JobRunner = (
             ProcessRunner(settings, jobs.folder) if store.shared else ThreadRunner(store, settings, jobs)
         )
@@ -73,7 +75,7 @@ class JobWorker:
         self._control_version: object = _NEVER_READ
         self._versions: dict[str, object] = {}
         self._active: dict[str, list[Job]] = {}
-        self._next_cleanup = 0.0
+        self._next_cleanup = self._next_overdue_check = 0.0
         self._errors = RepeatedErrors()
         jobs.on_enqueue = self.wake
 
@@ -114,6 +116,7 @@ class JobWorker:
             try:
                 self._leader_lock.try_acquire()  # also without jobs, so that the lock shows that there is a worker
                 self._clean_up()
+                self._report_overdue()
                 while self._run_next() and not self._stopping.is_set():
                     pass
                 self._finish_deletions()
@@ -141,6 +144,12 @@ class JobWorker:
     def _finish_deletions(self) -> None:
         if self._leader_lock.try_acquire():
             self._deletions.finish(self._stopping)
+
+    def _report_overdue(self) -> None:
+        """Queue the events about overdue imports, once per OVERDUE_INTERVAL_SECONDS, if the setting says so."""
+        if self._overdue_hours and time.monotonic() >= self._next_overdue_check and self._leader_lock.try_acquire():
+            self._next_overdue_check = time.monotonic() + OVERDUE_INTERVAL_SECONDS
+            report_overdue(self._store, self._overdue_hours, self._now())
 
     def _run_next(self) -> bool:
         """Run the oldest queued job; return False if there is none that this process can run."""

@@ -28,6 +28,10 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "import.rejected": "A package was rejected. `tenant`, `run`, `seconds`, `rows`, number of `problems`.",
         "import.checked": "A dry run has ended. `tenant`, `run`, `seconds`, `rows`, number of `problems`.",
         "import.discarded": "A held package was discarded. `tenant`, `run`.",
+        "watch.started": "A process watches a folder for packages (`chalk-flask import --watch`). `tenant`, `version`.",
+        "watch.stopped": "The process has ended. `seconds` since its start.",
+        "package.moved": "The import of a package from the folder has ended. `run`, `folder` (done, held, rejected).",
+        "package.postponed": "A package from the folder cannot be imported now, and is tried again. `reason`.",
         "webhook.failed": (
             "An attempt failed. `tenant`, `webhook`, `delivery` (id of the event), `status`, `reason`, `ms`."
         ),

@@ -18,6 +18,11 @@ __all__ = [
     "COMPLETED",
     "ENTITIES",
     "EVENTS",
+    "IMPORT_COMMITTED",
+    "IMPORT_EVENTS",
+    "IMPORT_HELD",
+    "IMPORT_OVERDUE",
+    "IMPORT_REJECTED",
     "SELECTABLE_EVENTS",
     "TEST",
     "Action",
@@ -38,6 +43,18 @@ ACTIONS: Mapping[Action, str] = {
 COMPLETED = "sync.completed"
 CHANGES = "sync.changes"
 TEST = "webhook.test"
+IMPORT_COMMITTED = "import.committed"
+IMPORT_HELD = "import.held"
+IMPORT_REJECTED = "import.rejected"
+IMPORT_OVERDUE = "import.overdue"
+
+IMPORT_EVENTS: Mapping[str, str] = {
+    IMPORT_COMMITTED: "An import changed the roster, also after an approval.",
+    IMPORT_HELD: "A package exceeds a change threshold, and waits for approval.",
+    IMPORT_REJECTED: "A package was rejected because of its errors.",
+    IMPORT_OVERDUE: "There was no import for longer than the setting `overdue_hours`.",
+}
+"""Description of the event types for those who operate the imports. A webhook must select them by name."""
 
 
 def entity_type(singular_name: str) -> str:
@@ -58,6 +75,7 @@ EVENTS: Mapping[str, str] = {
     },
     COMPLETED: "An import ended; `data.batch.counts` holds its counts. In batched mode, it also contains the changes.",
     CHANGES: "A batch of changes: all batches of a large import but the last, or a gradebook write.",
+    **IMPORT_EVENTS,
     TEST: "A test event that the operator requested.",
 }
 """Description by event type."""

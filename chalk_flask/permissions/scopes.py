@@ -1,4 +1,4 @@
-"""OAuth 2.0 scopes of OneRoster 1.1, and the scopes that include another scope."""
+"""OAuth 2.0 scopes of OneRoster 1.1, the scope of imports, and the scopes that include another scope."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ __all__ = [
     "GRADEBOOK",
     "GRADEBOOK_DELETE",
     "GRADEBOOK_WRITE",
+    "IMPORTS_WRITE",
+    "KNOWN",
     "RESOURCE",
     "ROSTER",
     "ROSTER_CORE",
@@ -35,6 +37,12 @@ GRADEBOOK_WRITE = PREFIX + "gradebook.createput"
 GRADEBOOK_DELETE = PREFIX + "gradebook.delete"
 
 ALL = (ROSTER_CORE, ROSTER, DEMOGRAPHICS, RESOURCE, GRADEBOOK, GRADEBOOK_WRITE, GRADEBOOK_DELETE)
+"""All scopes of OneRoster 1.1, in the order in which they are shown."""
+
+IMPORTS_WRITE = "imports.write"
+"""Scope of this service, which no standard defines: upload packages, and decide about held ones."""
+
+KNOWN = (*ALL, IMPORTS_WRITE)
 """All scopes, in the order in which they are shown."""
 
 DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
@@ -46,6 +54,7 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         GRADEBOOK: "Read grades: categories, assignments and results",
         GRADEBOOK_WRITE: "Create and change grades",
         GRADEBOOK_DELETE: "Delete grades",
+        IMPORTS_WRITE: "Import packages: upload a package, which replaces the roster, and approve or discard held ones",
     }
 )
 """Map from each scope to what it allows."""
@@ -56,7 +65,7 @@ DEFAULT = frozenset({ROSTER_CORE, ROSTER, RESOURCE, GRADEBOOK})
 # Some consumers request roster.readonly alone and then read the core collections. Demographics always require their own
 # scope, and the gradebook's scopes include no rostering.
 SATISFIED_BY: Mapping[str, frozenset[str]] = MappingProxyType(
-    {scope: frozenset({scope}) for scope in ALL} | {ROSTER_CORE: frozenset({ROSTER_CORE, ROSTER})}
+    {scope: frozenset({scope}) for scope in KNOWN} | {ROSTER_CORE: frozenset({ROSTER_CORE, ROSTER})}
 )
 """Map from the scope that a route requires to the scopes of which the principal must have one."""
 
@@ -71,8 +80,9 @@ def includes_scope(granted: frozenset[str], required: str) -> bool:
 
 
 def parse_scopes(texts: Iterable[str]) -> frozenset[str]:
-    """Return the scopes of these texts: URIs, their last parts (`roster.readonly`), or `all`; DEFAULT for none.
+    """Return the scopes of these texts: names, last parts of URIs (`roster.readonly`), or `all`; DEFAULT for none.
 
+    `all` does not include the scope of imports, with which a credential of an app could replace the roster.
     Raises UnknownScopeError.
     """
     return frozenset(scope for text in texts for scope in _parse(text.strip())) or DEFAULT
@@ -84,9 +94,9 @@ def known_scopes(names: Iterable[str]) -> frozenset[str]:
 
 
 def sort_scopes(granted: Iterable[str]) -> list[str]:
-    """Return the granted scopes in the order of ALL."""
+    """Return the granted scopes in the order of KNOWN."""
     scopes = frozenset(granted)
-    return [scope for scope in ALL if scope in scopes]
+    return [scope for scope in KNOWN if scope in scopes]
 
 
 def _parse(text: str) -> tuple[str, ...]:
@@ -94,12 +104,12 @@ def _parse(text: str) -> tuple[str, ...]:
         return ALL
     scope = _uri(text)
     if scope not in SATISFIED_BY:
-        names = ", ".join(scope.removeprefix(PREFIX) for scope in ALL)
+        names = ", ".join(scope.removeprefix(PREFIX) for scope in KNOWN)
         raise UnknownScopeError(
-            f"unknown scope {text!r}; the scopes are {names} (each also with the prefix {PREFIX}), or all"
+            f"unknown scope {text!r}; the scopes are {names} (those of OneRoster also with the prefix {PREFIX}), or all"
         )
     return (scope,)
 
 
 def _uri(name: str) -> str:
-    return name if name.startswith(PREFIX) else PREFIX + name
+    return name if name == IMPORTS_WRITE or name.startswith(PREFIX) else PREFIX + name

@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from backends import Snapshot, Transaction
 from chalk_flask.audit.events import record_event
+from chalk_flask.roster.import_events import enqueue_committed, enqueue_held, report_rejected
 from chalk_flask.roster.import_log import log_discard, log_import
 from chalk_flask.roster.imports import (
     ImportOptions,
@@ -20,18 +21,21 @@ from chalk_flask.roster.imports import (
     OnResult,
     Progress,
     approval,
+    history,
     import_package,
 )
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.job import ImportParameters
 from chalk_flask.roster.imports.options import InvalidRows
+from chalk_flask.roster.imports.report import RunState
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.imports.thresholds import ChangeThresholds
 from chalk_flask.settings import Settings
 from chalk_flask.storage import RosterStore
 from chalk_flask.tenants.store import CONTROL, Tenant, require_tenant
+from chalk_flask.times import utc_now
 
-__all__ = ["ExistingTenantStore", "ImportChoices", "approve_import", "discard_import", "run_import"]
+__all__ = ["ExistingTenantStore", "ImportChoices", "approve_import", "discard_import", "find_import", "run_import"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ def run_import(
     parameters.setdefault("on_hold", _record_hold)
     report = import_package(ExistingTenantStore(store), tenant, path, options, **parameters)
     log_import(report)
+    if report.state == "refused" and not report.dry_run:
+        report_rejected(ExistingTenantStore(store), report)
     return report
 
 
@@ -130,6 +136,14 @@ def discard_import(store: RosterStore, settings: Settings, tenant: str, run_id: 
     return run
 
 
+def find_import(store: RosterStore, settings: Settings, tenant: str, run_id: str) -> tuple[ImportRun, RunState] | None:
+    """Return a run of a tenant and its present state; None for an unknown id. Raises StorageError and OSError."""
+    with store.read(tenant) as snapshot:
+        run = history.find_run(snapshot, run_id)
+        run = run or history.find_rejected_run(store_folder(settings), tenant, run_id)
+        return None if run is None else (run, run.current_state(utc_now(), snapshot))
+
+
 def _import_options(store: RosterStore, settings: Settings, tenant: str, choices: ImportChoices) -> ImportOptions:
     """Return the options of an import with the settings of its tenant."""
     with store.read(CONTROL) as control:
@@ -156,11 +170,13 @@ def _record_commit(report: ImportReport, transaction: Transaction) -> None:
     counts: dict[str, Any] = report.to_dict()["total"]
     counts |= {"purged": report.purged, "quarantined": sum(report.quarantined.values())}
     record_event(transaction, report.tenant, "import.committed", **counts, run=report.run)
+    enqueue_committed(report, transaction)
 
 
 def _record_hold(report: ImportReport, transaction: Transaction) -> None:
     files = sorted({exceeded.file for exceeded in report.exceeded})
     record_event(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)
+    enqueue_held(report, transaction)
 
 
 def _record_approval(user: str) -> OnCommit:

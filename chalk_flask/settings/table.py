@@ -122,7 +122,7 @@ class Settings:
     import_max_ratio: int = _setting(200, "Maximum compression ratio of a file in a package.", minimum=1)
     import_max_field_kb: int = _setting(128, "Maximum size of a cell of a CSV file, in KiB.", minimum=1)
     upload_max_mb: int = _setting(
-        256, "Maximum size of a package that is uploaded in the console, in MiB.", minimum=1, maximum=65536
+        256, "Maximum size of a package that is uploaded or comes from stdin, in MiB.", minimum=1, maximum=65536
     )
     stream_seconds: int = _setting(
         600,
@@ -232,6 +232,10 @@ class Settings:
     ready_max_roster_hours: int = _setting(
         0,
         "Maximum hours since the last import of each tenant; above it, /readyz answers 503. 0: the age is only shown.",
+    )
+    overdue_hours: int = _setting(
+        0,
+        "Hours since the last import of a tenant after which webhooks get the event import.overdue, once. 0: never.",
     )
     log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting(

@@ -25,6 +25,7 @@ from tests.outbox.conftest import sent_events, subscribe
 from tests.permissions.restricted_reads import REFERENCES, Restrictions, Row, class_ids, redact, visible_roster
 from tests.support.access.restricted_exits import (
     KINDS,
+    OTHER_BLUEPRINTS,
     WHOLE,
     differing,
     every_path_of,
@@ -91,6 +92,7 @@ WITHOUT_RECORDS = {
     "console/upload_limit.py": "sessions",
     "backup/restore.py": "sessions and setup links",
     "worker_watch.py": "webhooks and jobs",
+    "openapi/examples.py": "records of the demo",
     "monitoring/readiness.py": "nothing but whether the store can be read",
     "monitoring/roster_age.py": "times of import runs",
     "monitoring/store_collector.py": "numbers of records and deliveries",
@@ -229,7 +231,7 @@ def operation_of(rule: Rule) -> str:
 
 def untested_operations(app: Flask) -> set[tuple[str, str]]:
     """Return operation and method of routes that neither read nor are tested as writes."""
-    rules = [rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith(("console.", "monitoring."))]
+    rules = [rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith(OTHER_BLUEPRINTS)]
     operations = {(operation_of(rule), method) for rule in rules for method in rule.methods or ()}
     others = {item for item in operations if item[1] not in ("GET", "HEAD", "OPTIONS")} - WRITES
     return {item for item in others if item[0] not in WITHOUT_ROSTER}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_flask.cli.commands.import_watch import watch_folder
 from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
     as_json_option,
@@ -25,7 +26,9 @@ from chalk_flask.cli.package_import import (
 )
 
 if TYPE_CHECKING:
+    from chalk_flask.roster.imports.report import ImportReport
     from chalk_flask.roster.tenant_imports import ImportChoices
+    from chalk_flask.settings import Settings
 
 __all__ = ["import_command"]
 
@@ -35,7 +38,7 @@ __all__ = ["import_command"]
     short_help="Import a OneRoster 1.1 CSV package.",
     epilog="Example: chalk-flask import district.zip --dry-run",
 )
-@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@click.argument("path", metavar="[PATH]", type=click.Path(path_type=Path), required=False)
 @tenant_option
 @click.option("--dry-run", is_flag=True, help="Validate the package and report the changes without applying them.")
 @import_choices
@@ -43,15 +46,34 @@ __all__ = ["import_command"]
     "Write the quarantined rows with their reasons to this file. It contains personal data: only its owner can read it."
 )
 @click.option("--quiet", is_flag=True, help="Print only problems, on stderr, and show no progress.")
+@click.option(
+    "--watch",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Import each ZIP file that another program puts into this folder, until SIGTERM or Ctrl-C.",
+)
+@click.option(
+    "--settle",
+    metavar="SECONDS",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="With --watch: a file is complete if its size and time are unchanged for this long, and the end of the ZIP is"
+    " there.",
+)
+@click.option("--once", is_flag=True, help="With --watch: end when no file is left, instead of waiting for new ones.")
 @as_json_option
-@settings_options("data", "upload_max_mb", *IMPORT_SETTINGS)
+@settings_options("data", "upload_max_mb", "log_level", "log_format", *IMPORT_SETTINGS)
 def import_command(
-    path: Path,
+    path: Path | None,
     tenant: str,
     dry_run: bool,
     choices: ImportChoices,
     csv_file: Path | None,
     quiet: bool,
+    watch: Path | None,
+    settle: int,
+    once: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -71,17 +93,41 @@ def import_command(
     records. More than 1 % and more than 10 quarantined rows of a file hold it too.
 
     Errors, warnings, quarantined rows, and the reasons of a hold go to stderr, the rest of the report to stdout.
-    """
-    from chalk_flask.storage import LazyStore
 
+    With `--watch DIR`, packages are imported as soon as they are complete, and are moved to DIR/done, DIR/held or
+    DIR/rejected, with the report beside them. Outcomes go to the log, on stderr.
+    """
+    if watch is not None:
+        if path or dry_run or csv_file or quiet or as_json:
+            raise click.UsageError("--watch cannot be combined with PATH, --dry-run, --csv, --quiet and --json")
+        settings = settings_from_options(options)
+        watch_folder(watch, settings, tenant, choices, settle_seconds=settle, once=once)
+        return
+    if path is None:
+        raise click.UsageError("Missing argument 'PATH', or the option --watch")
     if quiet and as_json:
         raise click.UsageError("--quiet and --json cannot be combined: --json prints the result")
     settings = settings_from_options(options)
+    report = _import(path, settings, tenant, choices, dry_run=dry_run, csv_file=csv_file, quiet=quiet)
+    echo_report(report, as_json=as_json, quiet=quiet)
+    exit_with(report)
+
+
+def _import(
+    path: Path,
+    settings: Settings,
+    tenant: str,
+    choices: ImportChoices,
+    *,
+    dry_run: bool,
+    csv_file: Path | None,
+    quiet: bool,
+) -> ImportReport:
+    from chalk_flask.storage import LazyStore
+
     with LazyStore(settings.storage) as store:
         check_tenant(store, tenant)
         with package_file(path, settings) as (package, name):
-            report = run_import(
+            return run_import(
                 store, settings, package, tenant, choices, dry_run=dry_run, csv_file=csv_file, name=name, quiet=quiet
             )
-    echo_report(report, as_json=as_json, quiet=quiet)
-    exit_with(report)

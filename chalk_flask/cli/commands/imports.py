@@ -188,16 +188,14 @@ def _administrator_names(store: RosterStore) -> dict[str, str]:
 
 
 def _find_run(store: RosterStore, settings: Settings, tenant: str, run: str) -> tuple[ImportRun, RunState]:
-    from chalk_flask.roster.imports import history
-    from chalk_flask.roster.imports.run_files import store_folder
+    from chalk_flask.roster.tenant_imports import find_import
 
     with store.read(tenant) as snapshot:
         run = _run_of_job(snapshot, run)
-        stored_run = history.find_run(snapshot, run)
-        stored_run = stored_run or history.find_rejected_run(store_folder(settings), tenant, run)
-        if stored_run is None:
-            raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows all imports")
-        return stored_run, stored_run.current_state(datetime.now(UTC), snapshot)
+    found = find_import(store, settings, tenant, run)
+    if found is None:
+        raise CommandError(f"there is no import {run[:80]!r}: `chalk-flask imports list` shows all imports")
+    return found
 
 
 def _run_of_job(snapshot: Snapshot, run: str) -> str:

@@ -23,7 +23,7 @@ __all__ = ["worker_command"]
     short_help="Deliver webhooks and run jobs without serving.",
     epilog="Example: chalk-flask worker --storage sqlite:///district.db",
 )
-@settings_options("data", "webhook_allowed_hosts", "log_level", "log_format", *IMPORT_SETTINGS)
+@settings_options("data", "webhook_allowed_hosts", "overdue_hours", "log_level", "log_format", *IMPORT_SETTINGS)
 def worker_command(**options: Any) -> None:
     """Deliver webhooks and run the jobs of the console until SIGTERM or Ctrl-C, without serving requests.
 

@@ -77,10 +77,10 @@ def _new_job(
     root = path_without_link(path)
     subfolder = find_subfolder(root)
     parameters.setdefault("name", path.name or path.resolve().name)
+    parameters.setdefault("run", f"run-{uuid.uuid4()}")
     return ImportJob(
         store,
         tenant,
-        run=f"run-{uuid.uuid4()}",
         path=root,
         options=options,
         warnings=(_subfolder_warning(subfolder),) if subfolder else (),

@@ -53,12 +53,14 @@ class AlreadyDecidedError(Exception):
 class ImportParameters(TypedDict, total=False):
     """Parameters of an import that have a default.
 
-    `requested_by` is the user whose name is stored with the run. `on_commit` is called in the transaction that changes
-    the roster, `on_hold` in the one that stores the hold. `on_result` is called in either, and in the one that stores
-    that nothing has changed; no other transaction stores a result. `csv_file` is the file for quarantined rows. It
-    contains personal data. `name` is the name of the package in the report, by default that of its path.
+    `run` is the id of the run, by default a new one. `requested_by` is the user whose name is stored with the run.
+    `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
+    `on_result` is called in either, and in the one that stores that nothing has changed; no other transaction stores a
+    result. `csv_file` is the file for quarantined rows. It contains personal data. `name` is the name of the package in
+    the report, by default that of its path.
     """
 
+    run: str
     name: str
     requested_by: str
     dry_run: bool

@@ -12,7 +12,7 @@ from chalk_flask.labels import LabelError, parse_label
 from chalk_flask.oneroster.csv.row_parser import BASE_COLUMNS
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.outbox.event import ACTIONS, COMPLETED, ENTITIES, SELECTABLE_EVENTS
+from chalk_flask.outbox.event import ACTIONS, COMPLETED, ENTITIES, IMPORT_EVENTS, SELECTABLE_EVENTS
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, Mode
 
 __all__ = ["SubscriptionOptions", "WebhookError", "WebhookRequest"]
@@ -90,17 +90,20 @@ def _parse_events(patterns: Iterable[str], entities: frozenset[str]) -> frozense
     possible = {
         f"{entity}.{action}" for entity in entities or frozenset(ENTITIES) - OPT_IN_ENTITIES for action in ACTIONS
     }
-    if events and COMPLETED not in events and not events & possible:
+    imports = events & IMPORT_EVENTS.keys()
+    if events and COMPLETED not in events and not imports and not events & possible:
         raise WebhookError(
             "none of these events can occur for these entities, so the webhook would never get a delivery"
         )
-    return frozenset() if events >= possible | {COMPLETED} else events
+    return frozenset() if events >= possible | {COMPLETED} and not imports else events
 
 
 def _matching_events(pattern: str, entities: frozenset[str]) -> list[str]:
     first, dot, rest = pattern.partition(".")
     name = _ENTITY_BY_NAME.get(first, first) + dot + rest
-    events = [event for event in SELECTABLE_EVENTS if name == "*" or fnmatchcase(event, name)]
+    events = [event for event in SELECTABLE_EVENTS if fnmatchcase(event, name)]
+    if first == "*":  # events about imports must be selected by name, or as import.*
+        events = [event for event in events if event not in IMPORT_EVENTS]
     if not events or "[" in name:
         suggestion = _suggestion(name, SELECTABLE_EVENTS)
         examples = f"user.created, user.*, *.deleted, {COMPLETED}"

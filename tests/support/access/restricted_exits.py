@@ -187,14 +187,19 @@ QUERIES = {"getChanges": ["since=0&limit=10000", "since=0&include=ids"]}
 """Query strings of operations that require one."""
 
 
+OTHER_BLUEPRINTS = ("console.", "monitoring.", "openapi.", "admin.")
+"""Beginnings of the endpoints that serve no records of a roster."""
+
+
 def rules_of(app: Flask) -> Iterator[Rule]:
     """Yield one rule of the API for each endpoint and number of ids: the shortest, so that aliases are left out.
 
-    Pages of the console show records that they read through the API. Those for monitoring show numbers of records.
+    Pages of the console show records that they read through the API. Those for monitoring show numbers of records. The
+    description of the API has examples of the demo, and imports reject restricted credentials.
     """
     chosen: dict[tuple[str, int, frozenset[str]], Rule] = {}
     for rule in app.url_map.iter_rules():
-        if rule.endpoint.startswith(("console.", "monitoring.")):
+        if rule.endpoint.startswith(OTHER_BLUEPRINTS):
             continue
         place = rule.endpoint, len(rule.arguments), frozenset(rule.methods or ())
         if place not in chosen or len(rule.rule) < len(chosen[place].rule):

@@ -9,7 +9,7 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.auth.secrets.encryption import SecretCipher
-from chalk_flask.outbox.event import ACTIONS, ENTITIES
+from chalk_flask.outbox.event import ACTIONS, ENTITIES, IMPORT_EVENTS
 from chalk_flask.outbox.subscription import COLLECTION
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.webhooks import SsrfGuard, WebhookError, WebhookStore
@@ -23,6 +23,8 @@ from tests.webhooks.conftest import audit_events, create_webhook, make_request, 
         (["users.created", "academicSession.deleted"], {"user.created", "academic_session.deleted"}),
         (["*.deleted"], {f"{entity}.deleted" for entity in ENTITIES}),
         (["sync.*"], {"sync.completed"}),
+        (["import.*"], set(IMPORT_EVENTS)),
+        (["sync.*", "import.held"], {"sync.completed", "import.held"}),
         (["category.*", "sync.completed"], {f"category.{a}" for a in ACTIONS} | {"sync.completed"}),
         (["*"], set()),
         ([], set()),

@@ -11,6 +11,7 @@ from chalk_flask.permissions.scopes import (
     GRADEBOOK,
     GRADEBOOK_DELETE,
     GRADEBOOK_WRITE,
+    IMPORTS_WRITE,
     RESOURCE,
     ROSTER,
     ROSTER_CORE,
@@ -36,6 +37,7 @@ SCOPE_CHOICES = (
     ScopeChoice("gradebook-write", DESCRIPTIONS[GRADEBOOK_WRITE], frozenset({GRADEBOOK_WRITE})),
     ScopeChoice("gradebook-delete", DESCRIPTIONS[GRADEBOOK_DELETE], frozenset({GRADEBOOK_DELETE})),
     ScopeChoice("demographics", DESCRIPTIONS[DEMOGRAPHICS], frozenset({DEMOGRAPHICS})),
+    ScopeChoice("imports", DESCRIPTIONS[IMPORTS_WRITE], frozenset({IMPORTS_WRITE})),
 )
 """Choices in the order in which they are shown."""
 

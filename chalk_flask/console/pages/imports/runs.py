@@ -14,16 +14,13 @@ from chalk_flask.console.pages.imports.held_changes import change_list_of
 from chalk_flask.console.pages.imports.jobs import find_job_or_abort, job_page
 from chalk_flask.console.pages.imports.report import problem_page, problems_csv
 from chalk_flask.console.pages.imports.texts import reason_text, render_import_page
-from chalk_flask.jobs import Job, JobError
-from chalk_flask.roster.imports import history
+from chalk_flask.jobs import JobError
 from chalk_flask.roster.imports.approval import ApprovalError
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.report import ImportReport, RunState
-from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.imports.thresholds import ChangeThresholds
-from chalk_flask.roster.tenant_imports import discard_import
+from chalk_flask.roster.tenant_imports import discard_import, find_import
 from chalk_flask.tenants.store import TenantStore
-from chalk_flask.times import utc_now
 
 __all__ = ["approve_held", "discard_held", "download_problems", "find_run_or_abort", "show_import"]
 
@@ -62,7 +59,7 @@ def approve_held(import_id: str) -> ResponseReturnValue:
 def discard_held(import_id: str) -> ResponseReturnValue:
     """Delete a held package without applying it."""
     console, found = current(), find_run_or_abort(import_id)
-    if _active_approval(console, found.run.id):
+    if console.services.jobs.find_approval(console.tenant, found.run.id):
         abort(409, "The package is being approved now. Wait for the result.")
     services = console.services
     try:
@@ -102,12 +99,10 @@ def find_run_or_abort(run_id: str) -> FoundRun:
 
 def _find_run(console: ConsoleRequest, run_id: str) -> FoundRun | None:
     services = console.services
-    with services.store.read(console.tenant) as snapshot:
-        run = history.find_run(snapshot, run_id)
-        run = run or history.find_rejected_run(store_folder(services.settings), console.tenant, run_id)
-        if run is None:
-            return None
-        state = run.current_state(utc_now(), snapshot)
+    found = find_import(services.store, services.settings, console.tenant, run_id)
+    if found is None:
+        return None
+    run, state = found
     return FoundRun(run, state, ImportReport.from_dict({**run.report, "state": state}))
 
 
@@ -120,15 +115,9 @@ def _run_page(found: FoundRun) -> str:
         state=found.state,
         report=report,
         reasons=[reason_text(exceeded) for exceeded in report.exceeded],
-        approval=_active_approval(console, found.run.id) if found.state == "held" else None,
+        approval=console.services.jobs.find_approval(console.tenant, found.run.id) if found.state == "held" else None,
         changes=change_list_of(console, found.run.id) if found.state == "held" else None,
         problems=problem_page(report),
         settings_url=section_url("/settings"),
         thresholds=ChangeThresholds.parse(tenant.max_deleted, tenant.max_changed, tenant.max_quarantined),
     )
-
-
-def _active_approval(console: ConsoleRequest, run_id: str) -> Job | None:
-    """Return the queued or running job that approves the run."""
-    active = console.services.jobs.list_active(console.tenant)
-    return next((job for job in active if (job.kind, job.run) == ("approve", run_id)), None)

@@ -20,7 +20,7 @@ from chalk_flask.console.widgets.forms import (
     split_names,
 )
 from chalk_flask.labels import MAX_LABEL_LENGTH
-from chalk_flask.outbox.event import ACTIONS, COMPLETED, ENTITIES
+from chalk_flask.outbox.event import ACTIONS, COMPLETED, ENTITIES, IMPORT_EVENTS
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, Subscription
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.webhooks import ForbiddenTargetError, SsrfGuard, WebhookRequest
@@ -33,6 +33,13 @@ _EVENT_CHOICES = [
     (COMPLETED, "An import ended"),
 ]
 _DEFAULT_EVENTS = [value for value, _ in _EVENT_CHOICES]
+_IMPORT_LABELS = {
+    "committed": "The roster was changed by an import (without its changes)",
+    "held": "A package is held for approval",
+    "rejected": "A package was rejected",
+    "overdue": "There was no import for too long",
+}
+_EVENT_CHOICES += [(event, _IMPORT_LABELS[event.partition(".")[2]]) for event in IMPORT_EVENTS]
 
 _MODES = [
     ("batched", "One delivery for each import, with all its changes"),
@@ -143,11 +150,14 @@ def describe_events(webhook: Subscription) -> str:
     if not webhook.events:
         return "all changes, and the end of each import"
     by_entity: dict[str, list[str]] = {}
-    for event in sorted(webhook.events - {COMPLETED}):
+    for event in sorted(webhook.events - {COMPLETED} - IMPORT_EVENTS.keys()):
         entity, _, action = event.partition(".")
         by_entity.setdefault(action, []).append(entity)
     parts = [_describe_action(action, entities) for action, entities in by_entity.items()]
-    return "; ".join([*parts, *(["end of each import"] if COMPLETED in webhook.events else [])])
+    parts += ["end of each import"] if COMPLETED in webhook.events else []
+    if imports := [event.partition(".")[2] for event in IMPORT_EVENTS if event in webhook.events]:
+        parts.append(f"imports that are {', '.join(imports)}")
+    return "; ".join(parts)
 
 
 def _describe_action(action: str, entities: Iterable[str]) -> str:

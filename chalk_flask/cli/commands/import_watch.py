@@ -1,0 +1,81 @@
+"""`chalk-flask import --watch`: import the packages that another program puts into a folder."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from chalk_flask.cli.errors import CommandError
+from chalk_flask.cli.options import check_durable, check_tenant
+from chalk_flask.cli.package_import import current_user
+
+if TYPE_CHECKING:
+    from chalk_flask.drop_folder import DropFolderWatcher
+    from chalk_flask.roster.tenant_imports import ImportChoices
+    from chalk_flask.settings import Settings
+
+__all__ = ["watch_folder"]
+
+log = logging.getLogger(__name__)
+
+
+def watch_folder(
+    path: Path, settings: Settings, tenant: str, choices: ImportChoices, *, settle_seconds: int, once: bool
+) -> None:
+    """Import the packages in a folder until SIGTERM or Ctrl-C; with `once`, until none is left.
+
+    With `once`, exit with the code of the worst outcome. Raises CommandError and OSError.
+    """
+    from chalk_flask.drop_folder import DropFolder, DropFolderError, DropFolderWatcher
+    from chalk_flask.logs import configure_logging
+    from chalk_flask.storage import LazyStore
+
+    check_durable(settings.storage)
+    with LazyStore(settings.storage) as store:
+        check_tenant(store, tenant)
+    configure_logging(settings)
+    watcher = DropFolderWatcher(DropFolder(path), settings, tenant, choices, settle_seconds, current_user())
+    with _logged(tenant), _stopped_by_signals(watcher):
+        try:
+            watcher.run(once=once)
+        except DropFolderError as error:
+            raise CommandError(str(error)) from error
+    if once:
+        _exit_with(watcher)
+
+
+@contextmanager
+def _logged(tenant: str) -> Iterator[None]:
+    from chalk_flask import __version__
+    from chalk_flask.logs import log_event
+
+    started = time.monotonic()
+    log_event(log, logging.INFO, "watch.started", "packages are imported", tenant=tenant, version=__version__)
+    yield
+    seconds = round(time.monotonic() - started, 1)
+    log_event(log, logging.INFO, "watch.stopped", "packages are no longer imported", seconds=seconds)
+
+
+@contextmanager
+def _stopped_by_signals(watcher: DropFolderWatcher) -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: watcher.stop()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit_with(watcher: DropFolderWatcher) -> None:
+    if watcher.has_failed or "rejected" in watcher.outcomes:
+        raise click.exceptions.Exit(1)
+    if "held" in watcher.outcomes:
+        raise click.exceptions.Exit(3)

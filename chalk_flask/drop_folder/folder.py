@@ -1,0 +1,176 @@
+"""Files of a drop folder: new packages, the one that is being imported, and those of which the import has ended.
+
+A claimed package is in a folder of its own, whose name contains the id of its import run. After a crash, this id says
+whether the run was stored, so the import is not repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from filelock import FileLock, Timeout
+
+from chalk_flask.files import atomic_write, sync_folder
+
+__all__ = ["ClaimedPackage", "DropFolder", "DropFolderError", "Outcome"]
+
+Outcome: TypeAlias = Literal["done", "held", "rejected"]
+"""Subfolder of a package whose import has ended."""
+
+WORKING: Final = "working"
+SUBFOLDERS: Final = (WORKING, "done", "held", "rejected")
+MAX_NAME_BYTES: Final = 200
+"""Size of a file name to which a time and suffixes can be added."""
+LOCK_FILE: Final = ".chalk-flask.lock"
+STARTS_FILE: Final = ".starts"
+
+_CLAIM: Final = re.compile(r"(\d{8}T\d{6}Z)_(run-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+
+
+class DropFolderError(Exception):
+    """Error for a folder that cannot be watched. The message contains the reason and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedPackage:
+    """Package that is being imported: its path, the time when it was claimed, and the id of its import run."""
+
+    path: Path
+    time: str
+    run: str
+
+    @property
+    def folder(self) -> Path:
+        """Folder that contains nothing but the package and the number of its starts."""
+        return self.path.parent
+
+    def count_start(self) -> int:
+        """Store that an import starts, and return the number of starts that have not ended otherwise. Raises OSError.
+
+        `forget_starts` is called when an import ends, so only starts that killed the process are counted.
+        """
+        with (self.folder / STARTS_FILE).open("ab") as file:
+            file.write(b".")
+            return file.tell()
+
+    def forget_starts(self) -> None:
+        """Store that the last start did not end the process. Raises OSError."""
+        (self.folder / STARTS_FILE).unlink(missing_ok=True)
+
+
+class DropFolder:
+    """Folder into which another program puts packages. `path` must exist; the subfolders are created."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Lock the folder for this process and create its subfolders. Raises DropFolderError and OSError."""
+        if not self.path.is_dir():
+            raise DropFolderError(f"there is no folder {self.path}: create it, and let the service user write to it")
+        lock = FileLock(self.path / LOCK_FILE, timeout=0, mode=0o600)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise DropFolderError(f"another process watches {self.path}: stop it, or watch another folder") from None
+        try:
+            for name in SUBFOLDERS:
+                self._create_subfolder(name)
+            yield
+        finally:
+            lock.release()
+
+    def incoming(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the ZIP files that are not claimed, with their status. Raises OSError.
+
+        Hidden files are skipped, because programs use such names until a file is complete. Links are skipped too.
+        """
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or not entry.name.lower().endswith(".zip"):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield Path(entry.path), status
+
+    def claim(self, path: Path, now: datetime) -> ClaimedPackage | None:
+        """Move a package into a folder of its own. Return None if it is gone. Raises OSError."""
+        time = f"{now:%Y%m%dT%H%M%SZ}"
+        run = f"run-{uuid.uuid4()}"
+        folder = self.path / WORKING / f"{time}_{run}"
+        folder.mkdir(mode=0o700)
+        claimed = folder / path.name
+        try:
+            path.rename(claimed)
+        except FileNotFoundError:
+            folder.rmdir()
+            return None
+        for changed in (folder, folder.parent, self.path):
+            sync_folder(changed)
+        return ClaimedPackage(claimed, time, run)
+
+    def claimed(self) -> list[ClaimedPackage]:
+        """Return the packages that an earlier process has claimed, oldest first. Raises OSError."""
+        found = []
+        for folder in sorted((self.path / WORKING).iterdir()):
+            match = _CLAIM.fullmatch(folder.name)
+            if match is None:
+                continue
+            packages = [path for path in folder.iterdir() if path.name != STARTS_FILE]
+            if packages:
+                found.append(ClaimedPackage(packages[0], match[1], match[2]))
+            else:  # the process was killed before it had moved the package here, or after it had moved it away
+                _remove(folder)
+        return found
+
+    def finish(self, package: ClaimedPackage, outcome: Outcome, report: str) -> Path:
+        """Write the report of a package, move the package beside it, and return its new path. Raises OSError."""
+        folder = self.path / outcome
+        name = f"{package.time}-{_last_part(package.path.name)}"
+        target = next(path for path in _names(folder, name) if not path.exists())
+        with atomic_write(target.with_name(f"{target.name}.txt")) as file:
+            file.write(f"{report}\n".encode(errors="backslashreplace"))
+        package.path.rename(target)
+        sync_folder(folder)
+        _remove(package.folder)
+        return target
+
+    def _create_subfolder(self, name: str) -> None:
+        """Create a subfolder that only this user can read. Raises DropFolderError if it belongs to another user."""
+        folder = self.path / name
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise DropFolderError(f"{folder} is no folder of this user: remove it, so that it can be created")
+
+
+def _last_part(name: str) -> str:
+    """Return the name, or the end of a long one, so that it can be completed."""
+    return os.fsencode(name)[-MAX_NAME_BYTES:].decode(errors="ignore")
+
+
+def _names(folder: Path, name: str) -> Iterator[Path]:
+    """Yield paths for a file of this name, the first one without a number."""
+    stem, _, suffix = name.rpartition(".")
+    yield folder / name
+    for number in range(2, 10_000):
+        yield folder / f"{stem}-{number}.{suffix}"
+
+
+def _remove(folder: Path) -> None:
+    """Delete the folder of a claimed package that is no longer there. Another start tries again if that fails."""
+    with contextlib.suppress(OSError):
+        (folder / STARTS_FILE).unlink(missing_ok=True)
+        folder.rmdir()

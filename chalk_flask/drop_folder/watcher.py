@@ -1,0 +1,171 @@
+"""Import of the packages in a drop folder, one after the other, until the process must stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from backends import StorageError
+from chalk_flask.drop_folder.folder import ClaimedPackage, DropFolder, Outcome
+from chalk_flask.drop_folder.settling import SettlingFiles
+from chalk_flask.logs import log_event
+from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.roster.tenant_imports import ImportChoices, find_import, run_import
+from chalk_flask.settings import Settings
+from chalk_flask.storage import LazyStore
+from chalk_flask.tenants.store import TenantError
+from chalk_flask.times import utc_now
+from chalk_flask.tracebacks import RepeatedErrors, error_location
+
+__all__ = ["DropFolderWatcher"]
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 30.0
+"""Pause after a failure, for example of the store."""
+MAX_STARTS: Final = 3
+"""Number of starts that end the process, or in an unexpected error, after which a package is rejected."""
+
+CRASH_REPORT: Final = (
+    f"The import ended {MAX_STARTS} times without a result, for example because memory ran out or the machine stopped."
+    " Nothing was changed. Check the log, and put the package into the folder again."
+)
+
+_OUTCOMES: Final[dict[str, Outcome]] = {"committed": "done", "unchanged": "done", "refused": "rejected"}
+"""Subfolder for each state of a run. All others are those of packages that were held."""
+
+
+class _StopRequestedError(Exception):
+    """Signal that the watcher must stop: the import rolls back."""
+
+
+class DropFolderWatcher:
+    """Importer of the packages of a drop folder into one tenant, with these choices.
+
+    A package must be unchanged for `settle_seconds`. `requested_by` is the user who is stored with the runs.
+    """
+
+    def __init__(
+        self,
+        folder: DropFolder,
+        settings: Settings,
+        tenant: str,
+        choices: ImportChoices,
+        settle_seconds: float,
+        requested_by: str,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._folder, self._settings, self._tenant, self._choices = folder, settings, tenant, choices
+        self._settling, self._requested_by, self._now = SettlingFiles(settle_seconds), requested_by, now
+        self._stopping = threading.Event()
+        self._errors = RepeatedErrors()
+        self.outcomes: set[Outcome] = set()
+        """Subfolders of the packages that were imported so far."""
+        self.has_failed = False
+        """True if the last package could not be imported, and is tried again later."""
+
+    def stop(self) -> None:
+        """Stop soon: an import that has not written its changes is interrupted, and starts again with the next run."""
+        self._stopping.set()
+
+    def run(self, *, once: bool = False) -> None:
+        """Import packages until `stop` is called; with `once`, until no package is left, or one could not be imported.
+
+        Raises DropFolderError and OSError if the folder cannot be watched.
+        """
+        with self._folder.prepared():
+            while not self._stopping.is_set():
+                is_idle = self._process_all()
+                if once and (self.has_failed or (is_idle and not self._settling.count)):
+                    return
+                if is_idle or self.has_failed:
+                    self._stopping.wait(RETRY_SECONDS if self.has_failed else POLL_SECONDS)
+
+    def _process_all(self) -> bool:
+        """Import the claimed packages and the complete ones. Return True if there were none.
+
+        After a failure, the rest waits for the next call, because the newer package must be imported last.
+        """
+        self.has_failed = False
+        packages = self._folder.claimed()
+        for package in packages:
+            if not self._process(package):
+                return False
+        complete = self._settling.observe(self._folder.incoming())
+        for path in complete:
+            if self._stopping.is_set():
+                return False
+            self._settling.forget(path)
+            package_or_none = self._folder.claim(path, self._now())
+            if package_or_none is not None and not self._process(package_or_none):
+                return False
+        return not packages and not complete
+
+    def _process(self, package: ClaimedPackage) -> bool:
+        """Import a claimed package and move it. Return False if it must be tried again later."""
+        try:
+            outcome, report = self._import(package)
+            self._folder.finish(package, outcome, report)
+        except _StopRequestedError:
+            return False
+        except (StorageError, TenantError, OSError) as error:
+            return self._postpone(_reason(error))
+        except Exception as error:  # noqa: BLE001 - other packages must be imported
+            # Messages of unexpected errors may quote personal data, so only the location is shown.
+            return self._postpone(error_location(error))
+        self._errors.clear()
+        self.outcomes.add(outcome)
+        log_event(log, logging.INFO, "package.moved", "a package was moved", run=package.run, folder=outcome)
+        return True
+
+    def _import(self, package: ClaimedPackage) -> tuple[Outcome, str]:
+        """Return the subfolder for a package, and the text of its report."""
+        with LazyStore(self._settings.storage) as store:
+            found = find_import(store, self._settings, self._tenant, package.run)
+            if found is not None:  # the process was killed after the import
+                report = ImportReport.from_dict({**found[0].report, "state": found[0].state})
+            elif package.count_start() > MAX_STARTS:
+                return "rejected", CRASH_REPORT
+            else:
+                report = self._run_import(store, package)
+        return _OUTCOMES.get(report.state, "held"), f"Run {report.run}\n{report.to_text()}"
+
+    def _run_import(self, store: LazyStore, package: ClaimedPackage) -> ImportReport:
+        try:
+            report = run_import(
+                store,
+                self._settings,
+                package.path,
+                self._tenant,
+                self._choices,
+                run=package.run,
+                requested_by=self._requested_by,
+                progress=self._check_stopping,
+            )
+        except (_StopRequestedError, StorageError, TenantError, OSError):
+            package.forget_starts()
+            raise
+        package.forget_starts()
+        return report
+
+    def _check_stopping(self, _phase: str, _rows: int) -> None:
+        if self._stopping.is_set():
+            raise _StopRequestedError
+
+    def _postpone(self, reason: str) -> bool:
+        """Log a failure, and its repetitions at level DEBUG. Return False."""
+        self.has_failed = True
+        level = self._errors.level(reason, logging.ERROR)
+        log_event(log, level, "package.postponed", "a package cannot be imported now", reason=reason)
+        return False
+
+
+def _reason(error: Exception) -> str:
+    """Return the text of an expected error, without the name of a file."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error)

@@ -1,0 +1,50 @@
+"""Event about an import that is overdue: the last one of a tenant is too long ago."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import orjson
+
+from backends import Backend, Record, Snapshot
+from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.outbox.event import IMPORT_OVERDUE
+from chalk_flask.outbox.import_events import enqueue_import_event, subscribers_of
+from chalk_flask.roster.changes.sequence import last_sequence
+from chalk_flask.roster.imports.history import ImportRun, find_last_current_run
+from chalk_flask.tenants.store import TenantStore
+from chalk_flask.times import parse_timestamp
+
+__all__ = ["report_overdue"]
+
+_REPORTED_KEY: Final = ":overdue"
+"""Key in BODIES of the record with the last import after which the event was queued."""
+
+
+def report_overdue(store: Backend, max_hours: int, now: datetime) -> None:
+    """Queue one event for each tenant whose last import is older than `max_hours`, once until the next import.
+
+    An import that found nothing to change counts. A tenant without any import is not overdue. Raises StorageError.
+    """
+    for tenant in TenantStore(store).list():
+        with store.read(tenant.name) as snapshot:
+            if _overdue_run(snapshot, max_hours, now) is None:
+                continue
+        with store.write(tenant.name) as transaction:
+            run = _overdue_run(transaction, max_hours, now)
+            if run is not None:
+                transaction.put(BODIES, [Record(_REPORTED_KEY, orjson.dumps({"run": run.id}))])
+                details = {"state": "overdue", "last": run.started, "hours": max_hours}
+                sequence = last_sequence(transaction)
+                enqueue_import_event(transaction, tenant.name, IMPORT_OVERDUE, sequence, details, run.id)
+
+
+def _overdue_run(snapshot: Snapshot, max_hours: int, now: datetime) -> ImportRun | None:
+    """Return the last import of a tenant if it is overdue, a webhook wants to know, and the event was not queued."""
+    run = find_last_current_run(snapshot) if subscribers_of(snapshot, IMPORT_OVERDUE) else None
+    started = parse_timestamp(run.started) if run else None
+    if run is None or started is None or now - started < timedelta(hours=max_hours):
+        return None
+    reported = snapshot.get_many(BODIES, [_REPORTED_KEY]).get(_REPORTED_KEY)
+    return None if reported and orjson.loads(reported)["run"] == run.id else run

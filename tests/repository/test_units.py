@@ -1,0 +1,61 @@
+"""systemd units beside that of the service: they fit it, and their commands exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from tests.cli.conftest import RunCommand
+from tests.cli.conftest import run as run
+from tests.support.paths import ROOT
+
+COMMANDS = ["chalk-flask-backup.service", "chalk-flask-import.service"]
+"""Units that run a command beside the service."""
+
+
+def unit(name: str) -> list[tuple[str, str]]:
+    """Return the settings of a unit, in order."""
+    lines = (ROOT / "config" / name).read_text(encoding="utf-8").splitlines()
+    pairs = [line.partition("=") for line in lines if "=" in line and not line.startswith("#")]
+    return [(key, value) for key, _, value in pairs]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_works_on_the_store_of_the_service_as_its_user(name: str) -> None:
+    command, service = unit(name), unit("chalk-flask.service")
+    shared = {("User", "chalk-flask"), ("DynamicUser", "yes"), ("UMask", "0077"), ("StateDirectoryMode", "0700")}
+    shared |= {pair for pair in service if pair[0] == "Environment" and "CHALK_TRUSTED_PROXY" not in pair[1]}
+    assert shared <= {*command} & {*service}
+    assert ("EnvironmentFile", "-/etc/chalk-flask.env") in command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_is_as_confined_as_the_service(name: str) -> None:
+    confined = {pair for pair in unit("chalk-flask.service") if pair[0].startswith(("Protect", "Restrict", "Private"))}
+    missing = {key for key, _ in confined - {*unit(name)}}
+    assert missing <= {"RestrictAddressFamilies"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_of_the_unit_is_accepted(name: str, run: RunCommand) -> None:
+    [command] = [value for key, value in unit(name) if key == "ExecStart"]
+    program, *arguments = shlex.split(command)
+    assert program.endswith("/chalk-flask")
+    folders = {"/var/lib/chalk-flask-backups": ".", "/srv/sis/incoming": "missing"}
+    result = run(*(folders.get(argument, argument) for argument in arguments))
+    assert result.code == 1, "the options are known, but the store or the folder is missing"
+
+
+def test_import_may_write_to_the_folder_that_it_watches() -> None:
+    service = dict(unit("chalk-flask-import.service"))
+    folder = service["ReadWritePaths"]
+    assert f"--watch {folder} --once" in service["ExecStart"]
+    assert dict(unit("chalk-flask-import.path"))["PathExistsGlob"] == f"{folder}/*.zip"
+    assert dict(unit("chalk-flask-import.timer"))["OnCalendar"] == "hourly"
+
+
+def test_timer_of_the_backup_names_one_time_of_each_day() -> None:
+    [time] = [value for key, value in unit("chalk-flask-backup.timer") if key == "OnCalendar"]
+    assert re.fullmatch(r"\*-\*-\* ([01]\d|2[0-3]):[0-5]\d", time), "the form is that of systemd.time(7)"
