@@ -14,7 +14,7 @@ from chalk_flask.console.context import ConsoleRequest, PendingSignIn, current_s
 from chalk_flask.console.routes import ROUTES, ConsoleRoute
 from chalk_flask.console.security_headers import add_security_headers
 from chalk_flask.console.session_cookie import OWNER_LENGTH, page_sessions, rotate_page_session, session_secret
-from chalk_flask.console.submissions import SubmissionStore
+from chalk_flask.console.submissions import SubmissionError, SubmissionStore
 from chalk_flask.monitoring import describe_service, prefers_page
 from chalk_flask.server import BODY_REJECTED_KEY
 from chalk_flask.services import Services
@@ -173,11 +173,15 @@ def _claim_submission() -> ResponseReturnValue | None:
     submission_id = request.form.get("submission", "")
     if not submission_id or signed_in() is None:
         return None
-    submissions = SubmissionStore(current_services().store)
-    if submissions.claim(submission_id):
-        g.submission_id = submission_id
-        return None
-    return redirect(submissions.wait_for_location(submission_id) or url_for("console.show_dashboard"), 303)
+    try:
+        location = SubmissionStore(current_services().store).claim_or_wait(submission_id)
+    except SubmissionError as error:
+        flash(str(error), "warning")
+        return redirect(url_for("console.show_dashboard"), 303)
+    if location is not None:
+        return redirect(location, 303)
+    g.submission_id = submission_id
+    return None
 
 
 def _complete_submission(response: Response) -> Response:

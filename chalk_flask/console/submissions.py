@@ -1,7 +1,7 @@
 """Submissions of forms: a form that is sent twice, by a double click or by reloading, makes its change once.
 
 Each form contains a random submission id. The first request with an id claims it in the control tenant. Further
-requests are redirected to the target of the first one.
+requests are redirected to the target of the first one. If that one changed nothing, the next request is processed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import orjson
 
 from backends import CONTROL, KEY, Backend, Compare, Record, StorageError
 
-__all__ = ["COLLECTION", "SubmissionStore", "new_submission_id"]
+__all__ = ["COLLECTION", "SubmissionError", "SubmissionStore", "new_submission_id"]
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +38,35 @@ def new_submission_id() -> str:
     return f"{int(time.time()):09x}-{secrets.token_hex(16)}"
 
 
+class SubmissionError(Exception):
+    """Submission that is not processed. The message for the administrator contains the reason and a remedy."""
+
+
 class SubmissionStore:
     """Submissions of the last day. Thread-safe, also for several processes."""
 
     def __init__(self, store: Backend) -> None:
         self._store = store
 
-    def claim(self, submission_id: str) -> bool:
-        """Return True if this is the first request with the id. An invalid id is never claimed.
+    def claim_or_wait(self, submission_id: str) -> str | None:
+        """Claim the id for this request and return None, or return the URL to which the first request redirected.
 
-        Raises StorageError.
+        Waits for the end of the first request. Raises SubmissionError if that takes too long, and for an id that is
+        invalid or too old. Raises StorageError.
         """
-        if not _ID.fullmatch(submission_id):
-            return False
-        now = int(time.time())
-        oldest, newest = (f"{each:09x}" for each in (now - MAX_AGE_SECONDS, now + MAX_CLOCK_DIFFERENCE_SECONDS))
-        if not oldest <= submission_id < newest:
-            return False
+        if not _ID.fullmatch(submission_id) or not _oldest() <= submission_id < _newest():
+            raise SubmissionError("The form is too old, so nothing was changed. Open its page and fill it in again.")
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
+        while not self._claim(submission_id):
+            if (location := self._wait_for_location(submission_id, deadline)) is not None:
+                return location
+        return None
+
+    def _claim(self, submission_id: str) -> bool:
         with self._store.write(CONTROL) as transaction:
             if transaction.get_many(COLLECTION, [submission_id]):
                 return False
-            transaction.delete(COLLECTION, list(transaction.keys(COLLECTION, Compare(KEY, "<", oldest))))
+            transaction.delete(COLLECTION, list(transaction.keys(COLLECTION, Compare(KEY, "<", _oldest()))))
             transaction.put(COLLECTION, [_record(submission_id, None)])
         return True
 
@@ -76,12 +84,14 @@ class SubmissionStore:
         except StorageError as error:
             log.warning("the result of a form was not stored: %s", type(error).__name__)
 
-    def wait_for_location(self, submission_id: str) -> str | None:
-        """Wait for the end of the first request, and return the URL to which it redirected, or None."""
-        deadline = time.monotonic() + MAX_WAIT_SECONDS
+    def _wait_for_location(self, submission_id: str, deadline: float) -> str | None:
+        """Return the URL to which the first request redirected, or None if it changed nothing."""
         while (found := self._find(submission_id)) is not None and found["location"] is None:
             if time.monotonic() > deadline:
-                return None
+                raise SubmissionError(
+                    "The form was sent twice, and its change is still in progress. Look at its result before you send"
+                    " the form again."
+                )
             time.sleep(POLL_SECONDS)
         location: str | None = found["location"] if found else None
         return location
@@ -91,6 +101,14 @@ class SubmissionStore:
             body = snapshot.get_many(COLLECTION, [submission_id]).get(submission_id)
         found: dict[str, Any] | None = orjson.loads(body) if body is not None else None
         return found
+
+
+def _oldest() -> str:
+    return f"{int(time.time()) - MAX_AGE_SECONDS:09x}"
+
+
+def _newest() -> str:
+    return f"{int(time.time()) + MAX_CLOCK_DIFFERENCE_SECONDS:09x}"
 
 
 def _record(submission_id: str, location: str | None) -> Record:

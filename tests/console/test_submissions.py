@@ -8,66 +8,91 @@ import time
 import pytest
 
 from backends import CONTROL, Backend
-from chalk_flask.console.submissions import COLLECTION, MAX_AGE_SECONDS, SubmissionStore, new_submission_id
+from chalk_flask.console.submissions import (
+    COLLECTION,
+    MAX_AGE_SECONDS,
+    SubmissionError,
+    SubmissionStore,
+    new_submission_id,
+)
 
 
 @pytest.mark.every_backend
 def test_submission_is_claimed_once(store: Backend) -> None:
     submission_id = new_submission_id()
-    assert SubmissionStore(store).claim(submission_id)
-    assert not SubmissionStore(store).claim(submission_id)
+    assert SubmissionStore(store).claim_or_wait(submission_id) is None
+    SubmissionStore(store).complete(submission_id, "/imports/1")
+    assert SubmissionStore(store).claim_or_wait(submission_id) == "/imports/1"
 
 
 def test_concurrent_requests_claim_once(store: Backend) -> None:
-    submission_id, claims = new_submission_id(), []
-    threads = [
-        threading.Thread(target=lambda: claims.append(SubmissionStore(store).claim(submission_id))) for _ in range(8)
-    ]
+    submission_id, results = new_submission_id(), []
+
+    def send() -> None:
+        results.append(SubmissionStore(store).claim_or_wait(submission_id))
+        if results[-1] is None:
+            SubmissionStore(store).complete(submission_id, "/imports/1")
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(claims) == [False] * 7 + [True]
+    assert results.count(None) == 1
+    assert results.count("/imports/1") == 7
 
 
 def test_later_request_waits_for_the_page_of_the_first(store: Backend) -> None:
     submission_id, forms = new_submission_id(), SubmissionStore(store)
-    forms.claim(submission_id)
+    forms.claim_or_wait(submission_id)
     timer = threading.Timer(0.1, lambda: forms.complete(submission_id, "/imports/1"))
     timer.start()
-    assert forms.wait_for_location(submission_id) == "/imports/1"
+    assert forms.claim_or_wait(submission_id) == "/imports/1"
     timer.join()
 
 
-def test_submission_that_changed_nothing_can_be_repeated(store: Backend) -> None:
+def test_later_request_is_processed_if_the_first_changed_nothing(store: Backend) -> None:
     submission_id, forms = new_submission_id(), SubmissionStore(store)
-    forms.claim(submission_id)
-    forms.complete(submission_id, None)
-    assert forms.wait_for_location(submission_id) is None
-    assert forms.claim(submission_id)
+    forms.claim_or_wait(submission_id)
+    timer = threading.Timer(0.1, lambda: forms.complete(submission_id, None))
+    timer.start()
+    assert forms.claim_or_wait(submission_id) is None
+    timer.join()
+
+
+def test_later_request_does_not_wait_without_end(store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalk_flask.console.submissions.MAX_WAIT_SECONDS", 0.1)
+    submission_id, forms = new_submission_id(), SubmissionStore(store)
+    forms.claim_or_wait(submission_id)
+    with pytest.raises(SubmissionError, match="still in progress"):
+        forms.claim_or_wait(submission_id)
 
 
 @pytest.mark.parametrize(
     "invalid", ["x", "0" * 500, "g" * 42, "06b0b825a-166cce4059805dd42b05b17706545f1", "\u0661" * 9 + "-" + "0" * 32]
 )
 def test_invalid_id_is_never_claimed(invalid: str, store: Backend) -> None:
-    assert not SubmissionStore(store).claim(invalid)
+    with pytest.raises(SubmissionError, match="too old"):
+        SubmissionStore(store).claim_or_wait(invalid)
+    assert not list_keys(store)
 
 
 def test_old_submissions_are_deleted_and_not_accepted(store: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     forms, old = SubmissionStore(store), new_submission_id()
-    forms.claim(old)
+    forms.claim_or_wait(old)
     later = time.time() + MAX_AGE_SECONDS + 10
     monkeypatch.setattr("chalk_flask.console.submissions.time.time", lambda: later)
-    assert forms.claim(new_submission_id())
+    assert forms.claim_or_wait(new_submission_id()) is None
     with store.read(CONTROL) as snapshot:
         assert list(snapshot.keys(COLLECTION)) != []
         assert old not in list(snapshot.keys(COLLECTION))
-    assert not forms.claim(old)
+    with pytest.raises(SubmissionError, match="too old"):
+        forms.claim_or_wait(old)
 
 
 def test_submission_of_the_future_is_not_accepted(store: Backend) -> None:
-    assert not SubmissionStore(store).claim("f" * 9 + "-" + "0" * 32)
+    with pytest.raises(SubmissionError):
+        SubmissionStore(store).claim_or_wait("f" * 9 + "-" + "0" * 32)
     assert not list_keys(store)
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from chalk_flask import create_app
 from chalk_flask.auth.jwt.issuers import IssuerStore
 from chalk_flask.jobs import JobStore
 from chalk_flask.tenants.store import TenantStore
 from tests.conftest import services_of
-from tests.support.console.client import Console, filled, find_form
+from tests.support.console.client import Console, filled, find_form, visible_text
 from tests.support.console.imports import package_bytes, run_upload
 from tests.support.packages import package_with_users
 
@@ -51,18 +52,23 @@ def operator(app: Flask) -> Console:
 
 def click_repeatedly(console: Console, page: str, action: str, **fields: Any) -> set[str]:
     """Send the form of a page several times at the same time. Return where the responses lead."""
+    return {response.headers["Location"] for response in send_at_once(console, page, action, 303, **fields)}
+
+
+def send_at_once(console: Console, page: str, action: str, status: int, **fields: Any) -> list[TestResponse]:
+    """Send the form of a page several times at the same time. Return the responses, which must have the status."""
     form = find_form(console.get(page).text, action)
     cookies = [(name, console.client.get_cookie(name)) for name in ("chalk-session", "chalk-page")]
 
-    def send(_: int) -> str:
+    def send(_: int) -> TestResponse:
         browser = Console(console.app)
         for name, cookie in cookies:
             assert cookie
             browser.client.set_cookie(name, cookie.value)
-        return browser.post(form.action, filled(form, fields)).headers["Location"]
+        return browser.post(form.action, filled(form, fields), status)
 
     with ThreadPoolExecutor(CLICKS) as pool:
-        return set(pool.map(send, range(CLICKS)))
+        return list(pool.map(send, range(CLICKS)))
 
 
 def counts(app: Flask) -> dict[str, int]:
@@ -99,6 +105,20 @@ def test_double_click_creates_one_object(
     before = counts(operator.app)
     assert len(click_repeatedly(operator, page, action, **fields)) == 1
     assert counts(operator.app) == before | {kind: before[kind] + 1}
+
+
+def test_double_click_on_an_invalid_form_shows_its_errors(operator: Console) -> None:
+    before = counts(operator.app)
+    for response in send_at_once(operator, "/settings/api-tokens/new", "/settings/api-tokens", 422, label=""):
+        assert "Nothing was changed. Correct" in visible_text(response.text)
+    assert counts(operator.app) == before
+
+
+def test_form_that_is_too_old_says_that_nothing_was_changed(operator: Console) -> None:
+    before, old = counts(operator.app), "0" * 9 + "-" + "0" * 32
+    page = operator.submit("/settings/api-tokens/new", "/settings/api-tokens", label="Old", submission=old)
+    assert "The form is too old, so nothing was changed." in visible_text(page.text)
+    assert counts(operator.app) == before
 
 
 def test_double_click_rotates_a_token_once(operator: Console) -> None:
