@@ -8,9 +8,11 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import Conflict, Forbidden, RequestEntityTooLarge, ServiceUnavailable, Unauthorized
 
 from chalk_flask.admins.record import Administrator
+from chalk_flask.admins.roles import OPERATOR_PERMISSIONS, Permission
 from chalk_flask.audit.actor import set_actor
 from chalk_flask.console import errors
 from chalk_flask.console.context import ConsoleRequest, PendingSignIn, current_services, pending_sign_in, signed_in
+from chalk_flask.console.formatting import format_bytes
 from chalk_flask.console.routes import ROUTES, ConsoleRoute
 from chalk_flask.console.security_headers import add_security_headers
 from chalk_flask.console.session_cookie import OWNER_LENGTH, page_sessions, rotate_page_session, session_secret
@@ -123,10 +125,14 @@ def _check_sign_in(route: ConsoleRoute) -> ResponseReturnValue | None:
         return _redirect_to_sign_in()
     assert route.permission is not None
     if not console.allows(route.permission):
-        raise Forbidden(
-            f"Your role, {console.administrator.role}, does not include this page. Ask an owner for the role you need."
-        )
+        raise Forbidden(_forbidden_message(console.administrator, route.permission))
     return None
+
+
+def _forbidden_message(administrator: Administrator, permission: Permission) -> str:
+    if permission in OPERATOR_PERMISSIONS and not administrator.is_operator:
+        return "This page is for operators, who have access to all tenants."
+    return f"Your role, {administrator.role}, does not include this page. Ask an owner for the role you need."
 
 
 def _redirect_to_sign_in() -> ResponseReturnValue:
@@ -164,8 +170,12 @@ def _check_body() -> None:
             raise ServiceUnavailable(BUSY_MESSAGE, retry_after=BUSY_SECONDS)
         case "disk_full":
             raise ServiceUnavailable(DISK_MESSAGE)
-        case _:
-            raise RequestEntityTooLarge
+        case _:  # only the upload form accepts large bodies
+            limit = format_bytes(current_services().jobs.max_upload_bytes)
+            raise RequestEntityTooLarge(
+                f"A package can have at most {limit}. Nothing was changed. Upload a smaller file, or ask the operator"
+                " of the service to raise the setting upload_max_mb."
+            )
 
 
 def _claim_submission() -> ResponseReturnValue | None:

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from chalk_flask.admins import SessionStore
+from chalk_flask.admins import Role, SessionStore
 from chalk_flask.console.routes import ROUTES
 from tests.conftest import services_of
 from tests.support.clock import FakeClock
-from tests.support.console.client import Console
+from tests.support.console.client import Console, visible_text
 
 POLLED_PATHS = [route.path.replace("<import_id>", "unknown-import") for route in ROUTES if route.is_polled]
 
@@ -46,3 +46,16 @@ def test_pages_keep_a_session_alive(timed_console: Console, clock: FakeClock) ->
     for _ in range(60):
         clock.advance(60)
         timed_console.get("/account")
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "message"),
+    [
+        ("owner", "/tenants", "This page is for operators, who have access to all tenants."),
+        ("viewer", "/settings", "Your role, viewer, does not include this page. Ask an owner for the role you need."),
+    ],
+    ids=["owner", "viewer"],
+)
+def test_forbidden_page_says_who_has_access(role: Role, path: str, message: str, console: Console) -> None:
+    console.sign_in(role, "default")
+    assert message in visible_text(console.get(path, 403).text)

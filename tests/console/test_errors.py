@@ -101,7 +101,11 @@ def test_console_adds_no_hook_to_requests_of_the_api(console_app: Flask) -> None
 
 @pytest.mark.parametrize(
     ("reason", "status", "text"),
-    [("too_large", 413, "too large"), ("busy", 503, "in a minute"), ("disk_full", 503, "no space")],
+    [
+        ("too_large", 413, "A package can have at most 256 MiB. Nothing was changed."),
+        ("busy", 503, "in a minute"),
+        ("disk_full", 503, "no space"),
+    ],
 )
 def test_body_that_the_server_dropped_is_explained(reason: str, status: int, text: str, console: Console) -> None:
     console.sign_in("owner")
