@@ -29,6 +29,7 @@ from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.background.leader_lock import leader_lock_for
+from chalk_flask.data_folder import check_data_folder, claim_data_folder
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.logs import log_slow_statements
 from chalk_flask.metrics import ServiceMetrics
@@ -66,8 +67,9 @@ def create_application(arguments: Mapping[str, object]) -> Flask:
 
 
 def _create_services(settings: Settings) -> Services:
-    data = Path(settings.data).absolute()
+    data = Path(settings.data)
     store = open_store(settings.storage, COLLECTIONS)
+    _check_data_folder(store, settings)
     log_slow_statements(store, settings.slow_statement_milliseconds)
     cipher = SecretCipher(data)
     tokens = TokenStore(store)
@@ -101,6 +103,17 @@ def _create_services(settings: Settings) -> Services:
         job_worker=_create_job_worker(settings, store, jobs, data),
         metrics=ServiceMetrics(),
     )
+
+
+def _check_data_folder(store: Backend, settings: Settings) -> None:
+    """Compare an existing folder `data` with the store, and write the store id to it. Close the store on error."""
+    try:
+        check_data_folder(store, settings)
+        if Path(settings.data).is_dir():
+            claim_data_folder(store, settings)
+    except BaseException:
+        store.close()
+        raise
 
 
 def _create_oidc_sign_in(

@@ -193,28 +193,39 @@ def check_readable(store: Backend) -> None:
 class LazyStore(Closeable):
     """Context manager for a store that the first write creates. Before that, reads find an empty store.
 
-    The first read of an existing store and the first write raise the errors of `open_store`.
+    The first read of an existing store and the first write raise the errors of `open_store`. `on_open` is called with
+    the store before it is used.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, on_open: Callable[[Backend], object] | None = None) -> None:
+        self._url, self._on_open = url, on_open
         self._empty = open_store("memory:", COLLECTIONS)
         self._store: Backend | None = None
 
     def read(self, tenant: str) -> Snapshot:
         if self._store is None and store_exists(self._url):
-            self._store = open_store(self._url, COLLECTIONS)
+            self._store = self._open()
         return (self._store or self._empty).read(tenant)
 
     def write(self, tenant: str) -> Transaction:
         if self._store is None:
-            self._store = open_store(self._url, COLLECTIONS)
+            self._store = self._open()
         return self._store.write(tenant)
 
     def close(self) -> None:
         self._empty.close()
         if self._store is not None:
             self._store.close()
+
+    def _open(self) -> Backend:
+        store = open_store(self._url, COLLECTIONS)
+        try:
+            if self._on_open is not None:
+                self._on_open(store)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
 
 class LockedStore(Closeable):

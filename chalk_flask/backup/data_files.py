@@ -17,6 +17,7 @@ from chalk_flask.files import make_private_folder
 from chalk_flask.jobs.store import jobs_folder
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.settings import Settings
+from chalk_flask.settings.data_folder import STORE_ID_FILE, folders_of_other_stores
 
 __all__ = ["DataFolder"]
 
@@ -71,9 +72,7 @@ class DataFolder:
 
     def other_stores(self) -> list[Path]:
         """Return the folders that belong to other stores."""
-        own = set(self.own.values())
-        shared = [self.path / name for name in ("imports", "jobs") if self.path / name not in own]
-        return sorted(path for folder in shared if folder.is_dir() for path in folder.iterdir() if path not in own)
+        return folders_of_other_stores(self.path, self.own["imports"].name)
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         visited = set()
@@ -91,7 +90,8 @@ class DataFolder:
                     yield name, path
 
     def _is_kept(self, path: Path) -> bool:
-        return not path.name.startswith(".") and path.resolve() not in self.store_files
+        is_store_id = path == self.path / STORE_ID_FILE  # a restore writes the one of its place
+        return not path.name.startswith(".") and not is_store_id and path.resolve() not in self.store_files
 
     def _name_of(self, path: Path) -> str | None:
         """Return the name of a file in archives; None for a file of another store."""

@@ -38,6 +38,7 @@ from chalk_flask.backup.manifest import Manifest
 from chalk_flask.files import make_private_folder, open_exclusive, sync_file, sync_folder
 from chalk_flask.roster.changes.sequence import restart_sequence
 from chalk_flask.settings import Settings
+from chalk_flask.settings.data_folder import STORE_ID_FILE, StoreIdFile
 from chalk_flask.storage import COLLECTIONS, check_readable
 from chalk_flask.times import utc_now
 
@@ -95,7 +96,8 @@ def restore_backup(
         target.check_manifest(reader.manifest)
         staged = _Staging(*(stack.enter_context(_staging_folder(path)) for path in (target.store, target.data)))
         staged.extract(reader, target)
-        _prepare_store(target, staged, reader.manifest, requested_by)
+        store_id = _prepare_store(target, staged, reader.manifest, requested_by)
+        staged.write_store_id(store_id, target)
         staged.give_to(target.owner())
         if not replace:
             target.check_free()
@@ -143,7 +145,13 @@ class _Target:
             yield
 
     def check_manifest(self, manifest: Manifest) -> None:
-        """Raise BackupError if this program or the configured backend cannot use the archived store."""
+        """Raise BackupError if this program or the configured place cannot use the archived store."""
+        former = StoreIdFile.read(self.data)
+        if former and former.store_id != manifest.store_id and Path(former.location).resolve() != self.store:
+            raise BackupError(
+                f"the folder data {self.data} belongs to another store, which was at {former.location}: name another"
+                " folder with --data"
+            )
         scheme = self.settings.storage.partition(":")[0].lower()
         if manifest.backend != scheme:
             raise BackupError(
@@ -216,6 +224,13 @@ class _Staging:
                 sync_file(output)
         reader.finish()
 
+    def write_store_id(self, store_id: str, target: _Target) -> None:
+        """Write which store the folder `data` belongs to."""
+        own = StoreIdFile(store_id, str(target.store), target.data_folder.own["imports"].name)
+        with open_exclusive(self.data / "data" / STORE_ID_FILE) as file:
+            file.write(own.encode())
+            sync_file(file)
+
     def give_to(self, owner: tuple[int, int]) -> None:
         """Give all files to a user if this process may do that, and sync the names of all files to disk."""
         for root in (self.store, self.data):
@@ -257,8 +272,8 @@ def _staging_folder(place: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _prepare_store(target: _Target, staged: _Staging, manifest: Manifest, requested_by: str) -> None:
-    """Open the new store with this program, and change what must differ from the store that was backed up.
+def _prepare_store(target: _Target, staged: _Staging, manifest: Manifest, requested_by: str) -> str:
+    """Open the new store with this program, change what must differ from the former one, and return its id.
 
     Sessions and setup links end, followers of the change feed must read everything again, and the restore is recorded.
     """
@@ -275,10 +290,12 @@ def _prepare_store(target: _Target, staged: _Staging, manifest: Manifest, reques
                     with store.write(tenant) as transaction:
                         restart_sequence(transaction)
             _end_sessions(store, manifest, requested_by)
+            store_id = store.store_id
     except StorageUnavailableError as error:
         raise ArchiveError(f"the store in the backup cannot be used: {error}") from error
     for leftover in path.parent.glob("*.lock"):
         leftover.unlink()
+    return store_id
 
 
 def _end_sessions(store: Backend, manifest: Manifest, requested_by: str) -> None:

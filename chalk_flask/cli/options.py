@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 STORAGE = "storage"
+DATA = "data"
 DEFAULT_TENANT = "default"
 
 _IMPORT_ONLY = ("map_enrollment_roles", "tombstone_days")
@@ -75,15 +76,19 @@ def settings_from_options(options: Mapping[str, Any]) -> Settings:
 def open_configured_store(settings: Settings, *, creates: bool = False) -> Iterator[Backend]:
     """Open the configured store; with `creates`, create it if it is missing. Else raises CommandError if it is.
 
-    Raises CommandError for a TenantError of the block.
+    If the command has the option --data, raises SettingsError for the folder `data` of another store. Raises
+    CommandError for a TenantError of the block.
     """
     from backends import open_store
+    from chalk_flask.data_folder import claimed_if_created
     from chalk_flask.storage import COLLECTIONS
 
     if not creates:
         require_store(settings)
     with open_store(settings.storage, COLLECTIONS) as store, tenant_errors():
-        yield store
+        uses_data = DATA in click.get_current_context().params
+        with claimed_if_created(store, settings) if uses_data else nullcontext():
+            yield store
 
 
 def require_store(settings: Settings) -> None:

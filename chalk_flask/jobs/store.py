@@ -42,8 +42,8 @@ class QueueFullError(JobError):
 
 
 def jobs_folder(settings: Settings) -> Path:
-    """Return the folder for uploads and progress. Stores that share the setting `data` have different folders."""
-    return Path(settings.data).absolute() / "jobs" / store_folder(settings).name
+    """Return the folder for uploads and progress. Stores of earlier versions may share the setting `data`."""
+    return Path(settings.data) / "jobs" / store_folder(settings).name
 
 
 class JobStore:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from chalk_flask.settings.data_folder import is_former_data_folder
 from chalk_flask.settings.setting_type import Setting, Value
 from chalk_flask.settings.table import SETTINGS, Settings, Source
 
@@ -65,7 +66,14 @@ def load_settings(arguments: Mapping[str, object] | None = None, environ: Mappin
             values[raw.setting.name] = _parse(raw)
             sources[raw.setting.name] = source
     # Every setting is parsed to the type of its own field, which the type checker cannot verify.
-    return Settings(**values, sources=MappingProxyType(sources))  # type: ignore[arg-type]  # see above
+    settings = Settings(**values, sources=MappingProxyType(sources))  # type: ignore[arg-type]  # see above
+    if sources["data"] == "default" and is_former_data_folder(settings.storage, Path(settings.data)):
+        log.warning(
+            "The folder data %s of an earlier version is used. Name it with --data (CHALK_DATA), because the default is"
+            " now a folder beside the store.",
+            settings.data,
+        )
+    return settings
 
 
 def describe_settings(settings: Settings) -> tuple[SettingValue, ...]:

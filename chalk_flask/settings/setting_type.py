@@ -6,12 +6,14 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 __all__ = [
     "Setting",
     "Value",
+    "absolute_path",
     "normalize_address",
     "validate_address",
     "validate_not_empty",
@@ -130,6 +132,11 @@ def validate_address(value: str) -> str | None:
     except ValueError:
         return "an IP address, * for any address, or empty"
     return None
+
+
+def absolute_path(value: str) -> str:
+    """Return the absolute form of a path."""
+    return str(Path(value).absolute())
 
 
 def normalize_address(value: str) -> str:

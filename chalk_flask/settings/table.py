@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
+from chalk_flask.settings.data_folder import default_data_folder
 from chalk_flask.settings.host_allowlist import validate_allowlist
 from chalk_flask.settings.setting_type import (
     Setting,
+    absolute_path,
     normalize_address,
     validate_address,
     validate_not_empty,
@@ -45,10 +47,12 @@ class Settings:
         normalize=storage_url,
     )
     data: str = _setting(
-        "chalk-data",
-        "Folder for files outside of the store: access log, key files, held and uploaded packages. It is created when"
-        " needed, accessible to its owner only.",
+        "",
+        "Folder for files outside of the store: access log, key files, held and uploaded packages. It belongs to one"
+        " store, and is created when needed, accessible to its owner only. Default: a folder beside the store,"
+        " district-data for district.db.",
         check=validate_not_empty,
+        normalize=absolute_path,
     )
     host: str = _setting(
         "127.0.0.1", "Host name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=validate_not_empty
@@ -252,6 +256,11 @@ class Settings:
         500, "Duration in milliseconds above which a statement of the database is logged. 0: none is logged."
     )
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Set the default of the folder `data`, which depends on the store. Its path is always absolute."""
+        if not self.data:
+            object.__setattr__(self, "data", str(default_data_folder(self.storage)))
 
     @property
     def query_seconds(self) -> float:

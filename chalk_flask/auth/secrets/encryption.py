@@ -50,7 +50,8 @@ class SecretCipher:
             raise SecretUnavailableError(str(error)) from error
         if key is None:
             raise SecretUnavailableError(
-                f"the key file {self._path}, which this secret is encrypted with, is missing: restore it"
+                f"the key file {self._path}, which this secret is encrypted with, is missing: restore it, or"
+                " give the folder with this file with --data (CHALK_DATA)"
             )
         try:
             return _fernet(key).decrypt(encrypted.encode()).decode()

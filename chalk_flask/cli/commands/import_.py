@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,9 +124,13 @@ def _import(
     csv_file: Path | None,
     quiet: bool,
 ) -> ImportReport:
+    from chalk_flask.data_folder import claimed_if_created
     from chalk_flask.storage import LazyStore
 
-    with LazyStore(settings.storage) as store:
+    with (
+        ExitStack() as stack,
+        LazyStore(settings.storage, lambda opened: stack.enter_context(claimed_if_created(opened, settings))) as store,
+    ):
         check_tenant(store, tenant)
         with package_file(path, settings) as (package, name):
             return run_import(

@@ -14,7 +14,6 @@ import stat
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Set
-from hashlib import sha256
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -30,7 +29,7 @@ from chalk_flask.files import (
 )
 from chalk_flask.roster.package.checksum import MAX_ZIP_OVERHEAD_BYTES, open_package_files
 from chalk_flask.settings import Settings
-from chalk_flask.settings.setting_type import without_passwords
+from chalk_flask.settings.data_folder import store_key
 
 __all__ = [
     "change_list_path",
@@ -59,10 +58,12 @@ _REPORT = re.compile(r"run-[0-9a-f-]{36}\.json|\.run-[0-9a-f-]{36}\.tmp")
 
 
 def store_folder(settings: Settings) -> Path:
-    """Return the folder of the store. Stores that share the setting `data` have different folders."""
-    scheme, _, rest = settings.storage.partition("://")
-    location = f"{scheme}:{Path(rest[1:]).resolve()}" if rest.startswith("/") else without_passwords(settings.storage)
-    return Path(settings.data).absolute() / "imports" / sha256(location.encode()).hexdigest()[:16]
+    """Return the folder of the store. Stores of earlier versions may share the setting `data`.
+
+    Raises OSError.
+    """
+    folder = Path(settings.data)
+    return folder / "imports" / store_key(settings.storage, folder)
 
 
 def folder_for(folder: Path, tenant: str) -> Path:

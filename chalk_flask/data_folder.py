@@ -1,0 +1,87 @@
+"""Folder `data` of an open store: it is compared with the store, so that no store uses the folder of another one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from backends import Backend
+from chalk_flask.files import create_once, make_private_folder
+from chalk_flask.settings import Settings, SettingsError
+from chalk_flask.settings.data_folder import (
+    STORE_ID_FILE,
+    StoreIdFile,
+    default_data_folder,
+    folders_of_other_stores,
+    store_key,
+)
+from chalk_flask.settings.storage_location import storage_location
+
+__all__ = ["check_data_folder", "claim_data_folder", "claimed_if_created"]
+
+log = logging.getLogger(__name__)
+
+
+def check_data_folder(store: Backend, settings: Settings) -> None:
+    """Raise SettingsError if the folder `data` belongs to another store. Creates nothing. Raises OSError."""
+    stored = StoreIdFile.read(Path(settings.data))
+    if stored is None or not (store.durable and store.store_id) or stored.store_id == store.store_id:
+        return
+    raise SettingsError(
+        f"the folder data {settings.data} belongs to another store, which was at {stored.location}, and not to the"
+        f" store at {storage_location(settings.storage)}: give the folder of this store with --data (CHALK_DATA). If"
+        f" {settings.data} is a copy that was made for this store, delete {Path(settings.data) / STORE_ID_FILE}"
+    )
+
+
+def claim_data_folder(store: Backend, settings: Settings) -> None:
+    """Create the folder `data` and write the store id to it, unless it has one. An error is logged.
+
+    A folder that several stores of an earlier version share gets no id. Raises SettingsError if the folder belongs to
+    another store.
+    """
+    check_data_folder(store, settings)
+    folder = Path(settings.data)
+    if not (store.durable and store.store_id) or StoreIdFile.read(folder) is not None:
+        return
+    key = store_key(settings.storage, folder)
+    if others := folders_of_other_stores(folder, key):
+        log.warning("The folder data %s is also used by another store, see %s: give each its own.", folder, others[0])
+        return
+    _warn_of_other_folder(store, settings)
+    try:
+        make_private_folder(folder)
+        content = StoreIdFile(store.store_id, storage_location(settings.storage), key).encode()
+        create_once(folder / STORE_ID_FILE, content)
+    except OSError as error:
+        log.warning("The store id cannot be written to the folder data %s: %s", folder, error.strerror)
+
+
+@contextmanager
+def claimed_if_created(store: Backend, settings: Settings) -> Iterator[None]:
+    """Compare the folder `data` with the store, and write the store id to it if the block creates the folder.
+
+    Raises SettingsError if the folder belongs to another store.
+    """
+    check_data_folder(store, settings)
+    folder = Path(settings.data)
+    existed = folder.exists()
+    try:
+        yield
+    finally:
+        if not existed and folder.exists():
+            claim_data_folder(store, settings)
+
+
+def _warn_of_other_folder(store: Backend, settings: Settings) -> None:
+    """Log a warning if the store has files in its default folder already, and is about to use another one."""
+    default = default_data_folder(settings.storage)
+    stored = None if default == Path(settings.data) else StoreIdFile.read(default)
+    if stored is not None and stored.store_id == store.store_id:
+        log.warning(
+            "The folder data is %s, but %s also belongs to this store: keys and held packages may be in there.",
+            settings.data,
+            default,
+        )
