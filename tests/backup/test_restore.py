@@ -17,6 +17,8 @@ from chalk_flask.backup.archive import SourceFile, describe_file, write_archive
 from chalk_flask.roster.changes.sequence import COLLECTION as SEQUENCE
 from chalk_flask.roster.changes.sequence import last_sequence, oldest_resumable_sequence
 from chalk_flask.roster.imports.run_files import store_folder
+from chalk_flask.settings.data_folder import STORE_ID_FILE, StoreIdFile
+from chalk_flask.settings.storage_location import storage_location
 from chalk_flask.storage import COLLECTIONS
 from tests.backup.conftest import Place, packed, unpacked
 
@@ -41,6 +43,8 @@ def test_restored_store_has_the_same_records_and_id(place: Place, other: Place) 
         assert records(new) == records(old) != {}
         assert new.store_id == old.store_id
         assert new.check() == []
+        key = store_folder(other.settings).name
+        assert StoreIdFile.read(other.data) == StoreIdFile(new.store_id, storage_location(other.settings.storage), key)
     assert other.contents() == ("old", "old")
 
 
@@ -156,6 +160,10 @@ def test_wal_without_its_database_is_not_mixed_with_the_new_one(place: Place, ot
 def test_folder_data_with_files_of_another_store_is_not_replaced(place: Place, other: Place) -> None:
     (other.data / "imports" / "1234").mkdir(parents=True)
     with pytest.raises(BackupError, match=r"also used by another store, see .*1234: name another folder with --data"):
+        other.restore(place.back_up(), replace=True)
+    (other.data / "imports" / "1234").rmdir()
+    (other.data / STORE_ID_FILE).write_bytes(StoreIdFile("1a2b", "/srv/district.db", "1234").encode())
+    with pytest.raises(BackupError, match=r"belongs to another store, which was at /srv/district\.db: name another"):
         other.restore(place.back_up(), replace=True)
 
 

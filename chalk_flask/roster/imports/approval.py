@@ -163,8 +163,8 @@ def _check_bytes(run: ImportRun, path: Path, max_bytes: int) -> None:
     checksum = package_checksum(path, max_bytes)
     if checksum is None:
         raise ApprovalError(
-            f"the package of {run.id} is missing at {path} or cannot be read: if the folder data is another one, give it with"
-            f" --data (CHALK_DATA), else {IMPORT_AGAIN_HINT}"
+            f"the package of {run.id} is missing at {path} or cannot be read: give the right folder with --data"
+            f" (CHALK_DATA), or {IMPORT_AGAIN_HINT}"
         )
     if checksum.sha256 != run.held_sha256:
         raise ApprovalError(f"the package of {run.id} was modified after it was held: {IMPORT_AGAIN_HINT}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chalk_flask.auth.secrets.encryption import SECRETS_KEY_FILE
+from chalk_flask.settings.data_folder import STORE_ID_FILE
 from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.paths import open_files_below
 
@@ -42,7 +43,7 @@ def test_rotated_client_can_still_sign(run: RunCommand) -> None:
 
 def test_key_file_is_in_the_folder_of_the_setting_data(run: RunCommand, tmp_path: Path) -> None:
     assert create(run, "--data", "elsewhere").code == 0
-    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [SECRETS_KEY_FILE]
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {SECRETS_KEY_FILE, STORE_ID_FILE}
     assert not (tmp_path / "chalk-data").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import sha256
@@ -17,6 +18,7 @@ from backends.base import Snapshot
 from chalk_flask import create_app
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.integrity.checker import check_store
+from chalk_flask.settings.data_folder import STORE_ID_FILE
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import SAMPLE, RunCommand
 from tests.conftest import services_of, url_in
@@ -65,7 +67,11 @@ class ServiceInUse:
         services_of(app).store.close()
 
     def create_app(self, url: str) -> tuple[Flask, Backend]:
-        app = create_app(storage=url, data=self.data)
+        """Return an application with the store of the service, or with its copy and a copy of the folder `data`."""
+        data = Path(self.data)
+        if url != self.url:
+            data = shutil.copytree(data, self.folder / "copied-data", ignore=shutil.ignore_patterns(STORE_ID_FILE))
+        app = create_app(storage=url, data=str(data))
         return app, services_of(app).store
 
 
